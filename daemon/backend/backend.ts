@@ -1,0 +1,21 @@
+// What a backend is: a pure function from this node, its configuration and a lease to kernel objects. It makes no system call and knows no store.
+import type { PerFamily } from '../../ipam/address.ts'
+import type { Json, JsonObject } from '../config/net-conf.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { KernelObject } from '../state/object.ts'
+import type { Node } from '../state/node.ts'
+
+export type Backend<Config = unknown> = {
+  /** The name in `Backend.Type` and in every lease. */
+  readonly type: string
+  /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
+  config(keys: JsonObject): Config
+  /** MTU in bytes that pods and subnet.env get. */
+  mtu(node: Node, config: Config): number
+  /** What peers must know of us, by tunnel family. */
+  publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
+  /** Our device and what hangs on it, whoever else is in the network. */
+  own(node: Node, config: Config): readonly KernelObject[]
+  /** What one remote lease asks for. Errors: LEASE_MALFORMED when its backend data make no sense. */
+  peer(lease: Lease, node: Node, config: Config): readonly KernelObject[]
+}

@@ -1,0 +1,167 @@
+// The table of conditions: every reason for which Weft can't do its job, with the words and the cure that all users meet everywhere.
+
+export type Severity = 'error' | 'warning'
+/** `add`: no pod can be set up. `ready`: /readyz says no. A condition that blocks nothing is only told. */
+export type Blocks = 'add' | 'ready'
+
+export type ConditionRow = {
+  readonly severity: Severity
+  readonly blocks: readonly Blocks[]
+  readonly title: string
+  /** What an administrator does about it. */
+  readonly cure: string
+}
+
+export const CONDITIONS = {
+  STARTING: {
+    severity: 'warning',
+    blocks: ['add', 'ready'],
+    title: 'weftd is starting',
+    cure: 'wait; if it stays so, the weftd log of this node says what it waits for'
+  },
+  STORE_UNREACHABLE: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the lease store does not answer; existing routes and pods stay as they are',
+    cure: 'check that the store runs and that this node reaches it (--etcd-endpoints, --kube-api-url, certificates)'
+  },
+  STORE_DENIED: {
+    severity: 'error',
+    blocks: [],
+    title: 'the lease store refuses our credentials',
+    cure: 'check --etcd-username, --etcd-password, --etcd-certfile and --etcd-keyfile, and the role they have under --etcd-prefix'
+  },
+  CONFIG_MISSING: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'there is no network configuration in the store',
+    cure: `write one with the v3 API: etcdctl put <prefix>/config '{"Network":"10.244.0.0/16"}' (keys set with the v2 API are not seen)`
+  },
+  CONFIG_INVALID: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'the network configuration is not valid',
+    cure: 'correct the value that the message names'
+  },
+  NO_INTERFACE: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'no interface to the other nodes was found',
+    cure: 'name one with --iface, --iface-regex or --iface-can-reach; the message lists the candidates and why each lost'
+  },
+  NO_LEASE: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'this node holds no subnet',
+    cure: 'see the cause in the message; until the store answers, no new subnet can be leased'
+  },
+  SUBNETS_EXHAUSTED: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'every subnet of the network is leased',
+    cure: 'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax, or lengthen SubnetLen'
+  },
+  LEASE_LOST: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'another node holds the subnet that was ours',
+    cure: 'drain this node and restart weftd so that it takes a new subnet; look for two nodes with one public IP'
+  },
+  LIST_DOUBTED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the store suddenly lists no other node; their routes are kept until that is confirmed',
+    cure: 'if the store lost its data, restore it or wait until the other nodes have written their leases again'
+  },
+  LEASE_MALFORMED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'a lease in the store can not be understood and is skipped',
+    cure: 'correct or delete the key that the message names'
+  },
+  KERNEL_FEATURE: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'this kernel lacks something that the configuration needs',
+    cure: 'load or install the module that the message names, or choose another backend'
+  },
+  KERNEL_REFUSED: {
+    severity: 'error',
+    blocks: [],
+    title: 'the kernel refused a change',
+    cure: 'the message has the object as `ip` writes it and the words of the kernel; weftd tries again with growing pauses'
+  },
+  UNDONE_REPEATEDLY: {
+    severity: 'warning',
+    blocks: [],
+    title: 'another program keeps undoing what weftd sets up',
+    cure: 'configure the program that the message names to leave weft.*, flannel.*, cni0 and veth* alone'
+  },
+  FORWARD_DROPPED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'another program drops forwarded packets; weftd keeps an accept for pods in its chain',
+    cure: 'nothing, if pods reach each other; otherwise allow the pod network in the program that the message names'
+  },
+  STATE_UNWRITABLE: {
+    severity: 'error',
+    blocks: ['add'],
+    title: 'a state directory can not be written',
+    cure: 'free space or make the path in the message writable'
+  },
+  POOL_EXHAUSTED: {
+    severity: 'error',
+    blocks: ['add'],
+    title: 'every pod address of this node is taken',
+    cure: 'delete pods, or give nodes larger subnets (SubnetLen, or --node-cidr-mask-size with Kubernetes)'
+  }
+} satisfies Record<string, ConditionRow>
+
+export type ConditionCode = keyof typeof CONDITIONS
+export type Condition = ConditionRow & {
+  readonly code: ConditionCode
+  /** What exactly: the value, the place, the cause. */
+  readonly detail: string
+  /** When it began, milliseconds since 1970. */
+  readonly since: number
+}
+
+/** One sentence with cause, evidence and cure: the same in the CNI error, /readyz, the log, events and doctor. */
+export const sentence = (condition: Pick<Condition, 'title' | 'detail' | 'cure'>): string =>
+  `${condition.title}: ${condition.detail}. Cure: ${condition.cure}`
+
+/** The conditions that hold now. Starts with STARTING, so that nothing is served before main.ts says so. */
+export class Health {
+  readonly #active = new Map<ConditionCode, Condition>()
+  readonly #now: () => number
+  readonly #changed: (condition: Condition, active: boolean) => void
+
+  constructor(now: () => number, changed: (condition: Condition, active: boolean) => void) {
+    this.#now = now
+    this.#changed = changed
+    this.raise('STARTING', 'nothing has been set up yet')
+  }
+
+  /** Raises a condition or renews its detail; told on only when something changed. */
+  raise(code: ConditionCode, detail: string): void {
+    const before = this.#active.get(code)
+    if (before?.detail === detail) return
+    const condition: Condition = { ...CONDITIONS[code], code, detail, since: before?.since ?? this.#now() }
+    this.#active.set(code, condition)
+    this.#changed(condition, true)
+  }
+
+  clear(code: ConditionCode): void {
+    const before = this.#active.get(code)
+    if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
+  }
+
+  active(): readonly Condition[] {
+    return [...this.#active.values()]
+  }
+
+  /** The first condition that blocks `what`: the one that has held longest. */
+  blocking(what: Blocks): Condition | undefined {
+    return this.active().find((condition) => condition.blocks.includes(what))
+  }
+}

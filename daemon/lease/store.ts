@@ -1,0 +1,47 @@
+// What a lease store does for the daemon, whichever it is: read the configuration, hold our lease, tell of all others.
+import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
+import type { Json, NetConf } from '../config/net-conf.ts'
+import type { WeftError } from '../error.ts'
+import type { ConditionCode } from '../health.ts'
+import type { Log } from '../log.ts'
+import type { Lease } from './lease.ts'
+
+export type LeaseEvent =
+  /** A complete listing: what is not in it is gone, unless the listener doubts it. Comes first, and after every gap in the watch. */
+  | { readonly kind: 'list'; readonly leases: readonly Lease[] }
+  | { readonly kind: 'put'; readonly lease: Lease }
+  | { readonly kind: 'gone'; readonly key: string }
+  /** A record that can't be understood. Skipped; whatever was known under its key stays as it was. */
+  | { readonly kind: 'malformed'; readonly key: string; readonly error: WeftError }
+
+/** What we ask for when taking a lease. */
+export type Wish = {
+  readonly node: string
+  readonly network: NetConf
+  readonly publicIp: PerFamily<Ip>
+  /** The subnets of the previous subnet.env, if any. */
+  readonly previous: PerFamily<Prefix>
+  readonly backendType: string
+  /** Backend data to publish, given the lease that was ours before (so that its VTEP MAC can be kept). */
+  readonly backendData: (held: Lease | undefined) => PerFamily<Json>
+}
+
+/** The parts of the world a store needs, handed in. */
+export type StoreSurroundings = {
+  readonly log: Log
+  /** Raises or clears a condition of health.ts by its code. */
+  readonly report: { raise(code: ConditionCode, detail: string): void; clear(code: ConditionCode): void }
+}
+
+export interface Store extends AsyncDisposable {
+  readonly type: string
+  /** The text of the network configuration; waits (raising a condition that says what for) until there is one. */
+  configuration(signal: AbortSignal): Promise<string>
+  /**
+   * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with the same subnet; when that is
+   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED, and what the configuration makes impossible.
+   */
+  acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
+  /** All leases, our own included, for ever: reconnection, compaction and listing again are the store's business. Ends only with the signal. */
+  watch(signal: AbortSignal): AsyncIterable<LeaseEvent>
+}

@@ -1,0 +1,37 @@
+// The kernel as a port: what the daemon asks of Linux. daemon/kernel/ implements it; unit tests use a Map with injected failures.
+import type { Ip } from '../../ipam/address.ts'
+import type { Change } from './difference.ts'
+import type { Key, KernelObject, State } from './object.ts'
+
+/** Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no port id. */
+export type Culprit = { readonly self: boolean; readonly pid: number; readonly name: string }
+
+export type Observation =
+  /** A complete dump: at start, and again whenever notifications may have been lost or objects went without one. */
+  | { readonly kind: 'everything'; readonly state: State; readonly why: string }
+  /** One object was made, changed (`object`) or went (`undefined`). `at`: milliseconds of the monotonic clock. */
+  | { readonly kind: 'changed'; readonly key: Key; readonly object: KernelObject | undefined; readonly by?: Culprit; readonly at: number }
+
+export type Outcome = { readonly change: Change; readonly error?: Error }
+
+/** Another network namespace, entered for one verb: a socket that was opened inside it. */
+export interface Sandbox extends Disposable {
+  /** Links, addresses, routes and the named sysctls as they are inside. */
+  read(): Promise<State>
+  /** As `Kernel.apply`, inside. */
+  apply(changes: readonly Change[]): Promise<readonly Outcome[]>
+}
+
+export interface Kernel extends AsyncDisposable {
+  /** First one `everything`, then what changes, until the signal. Only objects that `interest` accepts. */
+  observe(interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation>
+  /**
+   * Sends the changes in their order (see order.ts) in as few system calls as possible; one outcome per change, in that order.
+   * A failed change does not stop the others. `remove` of what is gone already succeeds. Removed links have left the kernel's lists when the promise resolves.
+   */
+  apply(changes: readonly Change[]): Promise<readonly Outcome[]>
+  /** Opens the namespace at `path` (a file on nsfs). Errors: it does not exist, is no network namespace, or is the daemon's own. */
+  sandbox(path: string): Promise<Sandbox>
+  /** `ip route get`: the device and source address by which the host reaches `ip`; `undefined` when it can't. */
+  routeTo(ip: Ip): Promise<{ readonly device: string; readonly source?: Ip; readonly gateway?: Ip } | undefined>
+}
