@@ -1,6 +1,6 @@
 // Facts about one node that backends and pods need: the result of choosing an interface and holding a lease.
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
-import type { Mac } from './object.ts'
+import type { Link, Mac } from './object.ts'
 
 export type Node = {
   /** Kubernetes node name, or the host name. */
@@ -17,6 +17,10 @@ export type Node = {
   readonly publicIp: PerFamily<Ip>
   /** The leased subnets. */
   readonly subnet: PerFamily<Prefix>
+  /** Whether this kernel has IPv6 at all (/proc/sys/net/ipv6 is there). */
+  readonly ipv6: boolean
+  /** VXLAN devices that existed when the node was looked at: one with our VNI and port is adopted under its own name. */
+  readonly tunnels: readonly Link[]
   /** VTEP MAC that our lease already publishes, by tunnel family; wins over the derived one. */
   readonly publishedMac: PerFamily<Mac>
 }

@@ -1,0 +1,52 @@
+// In which order changes reach the kernel: what others stand on is made first and removed last.
+import type { Change } from './difference.ts'
+import { type KernelObject, type Link, sameObject } from './object.ts'
+
+/** Smaller is made earlier and removed later. The order inside a VXLAN peer is flannel's: neighbour, FDB, route. */
+function rank(object: KernelObject): number {
+  switch (object.kind) {
+    case 'link':
+      return object.form?.type === 'veth' ? 1 : 0
+    case 'address':
+      return 2
+    case 'sysctl':
+      return 3
+    case 'neighbour':
+      return 4
+    case 'fdb':
+      return 5
+    case 'route':
+      // A route through a gateway needs the route that makes the gateway reachable.
+      return object.gateway === undefined ? 6 : 7
+    case 'nft-set':
+      return 8
+    case 'nft-chain':
+      return 9
+    case 'nft-element':
+      return 10
+    case 'accept':
+      return 11
+    case 'qdisc':
+      return 12
+  }
+}
+
+/** Form fields that the kernel takes only at creation differ, so the link must be made anew. */
+const needsRebirth = (wanted: Link, have: Link): boolean => wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
+
+/** Removals first (in reverse order of making), then puts; a link whose creation parameters differ becomes a removal and a put. */
+export function order(changes: readonly Change[]): readonly Change[] {
+  const removals = changes.filter((change) => change.do === 'remove')
+  const puts: Change[] = []
+  for (const change of changes) {
+    if (change.do === 'remove') continue
+    const { object, instead } = change
+    if (object.kind === 'link' && instead?.kind === 'link' && needsRebirth(object, instead)) {
+      removals.push({ do: 'remove', object: instead })
+      puts.push({ do: 'put', object })
+    } else puts.push(change)
+  }
+  removals.sort((a, b) => rank(b.object) - rank(a.object))
+  puts.sort((a, b) => rank(a.object) - rank(b.object))
+  return [...removals, ...puts]
+}

@@ -1,0 +1,45 @@
+// What is ours in the kernel, and so may be removed. A restarted weftd knows its own by these marks alone; there is no state file.
+import type { KernelObject } from './object.ts'
+
+/** rtm_protocol of every route we make. Free in rtnetlink.h and in iproute2's rt_protos (November 2026). */
+export const ROUTE_PROTOCOL = 87
+/** The nftables table that holds all our chains, in family inet. */
+export const NFT_TABLE = 'weft'
+/** Links in this group are being deleted: whoever starts finishes that. */
+export const DOOMED_GROUP = 0x57ef
+/** First word of the alias of every veth we make, followed by network, container id, interface name and pod. */
+export const ALIAS_MARK = 'weft'
+
+/** The device that carries VXLAN network `vni` over this tunnel family. */
+export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft-v6.${vni}`)
+/** What flanneld calls the same device. */
+export const flannelName = (vni: number, family: 4 | 6): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
+
+/** Devices that only a daemon of this kind makes: ours, and flanneld's, whose place we take. */
+const tunnel = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$/
+
+/** Whether weftd may remove an object that nobody desires. Pods' links are removed by DEL and GC only, never by a comparison; what is shared stays. */
+export function mayRemove(object: KernelObject): boolean {
+  switch (object.kind) {
+    case 'link':
+      return object.form?.type === 'vxlan' && /^(weft|weft-v6)\.\d+$/.test(object.name)
+    case 'address':
+    case 'neighbour':
+    case 'fdb':
+      return tunnel.test(object.device)
+    case 'route':
+      return object.protocol === ROUTE_PROTOCOL || (object.device !== undefined && tunnel.test(object.device) && object.protocol !== PROTOCOL_KERNEL)
+    case 'nft-chain':
+    case 'nft-set':
+    case 'nft-element':
+      return object.table === NFT_TABLE
+    case 'accept':
+      return true
+    case 'sysctl':
+    case 'qdisc':
+      return false
+  }
+}
+
+/** RTPROT_KERNEL: routes that come and go with an address. */
+export const PROTOCOL_KERNEL = 2

@@ -1,0 +1,96 @@
+// Kernel objects as `ip`, `bridge`, `nft` and `tc` would print them: for logs, errors, `weftctl diff` and the expectations of tests.
+import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
+import type { Change } from './difference.ts'
+import { differingFields, type KernelObject, type Link, type Route, type State } from './object.ts'
+
+/** One line without the reason, in the syntax of the tool an administrator would use. */
+export function textOf(object: KernelObject): string {
+  switch (object.kind) {
+    case 'link':
+      return linkText(object)
+    case 'address':
+      return words('address', formatPrefix(object.prefix), 'dev', object.device, scopeText(object.scope))
+    case 'route':
+      return routeText(object)
+    case 'neighbour':
+      return `neigh ${formatIp(object.ip)} lladdr ${object.mac} dev ${object.device} nud permanent`
+    case 'fdb':
+      return `fdb ${object.mac} dev ${object.device} dst ${formatIp(object.destination)} self permanent`
+    case 'sysctl':
+      return `sysctl ${object.path}=${object.value}`
+    case 'nft-chain':
+      return words('chain', object.family, object.table, object.chain, object.hook && `{ ${object.hook}; }`, `(${object.digests.length} rules)`)
+    case 'nft-set':
+      return words(object.form, object.family, object.table, object.set, object.declaration && `{ ${object.declaration}; }`)
+    case 'nft-element':
+      return words('element', object.family, object.table, object.set, '{', object.key, object.value && `: ${object.value}`, '}')
+    case 'accept':
+      return `${object.match} ${formatPrefix(object.prefix)} accept in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
+    case 'qdisc':
+      return `qdisc dev ${object.device} ${object.parent} ${object.spec}`
+  }
+}
+
+const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
+
+function scopeText(scope: number | undefined): string | undefined {
+  if (scope === undefined || scope === 0) return undefined
+  return `scope ${scope === 253 ? 'link' : scope === 254 ? 'host' : scope}`
+}
+
+function linkText(link: Link): string {
+  return words(
+    'link',
+    link.name,
+    link.form && `type ${formText(link.form)}`,
+    link.master !== undefined && (link.master === '' ? 'nomaster' : `master ${link.master}`),
+    link.mtu !== undefined && `mtu ${link.mtu}`,
+    link.mac && `address ${link.mac}`,
+    link.hairpin !== undefined && `hairpin ${link.hairpin ? 'on' : 'off'}`,
+    link.up !== undefined && (link.up ? 'up' : 'down')
+  )
+}
+
+function formText(form: NonNullable<Link['form']>): string {
+  switch (form.type) {
+    case 'vxlan': {
+      const flags = `${form.learning ? 'learning' : 'nolearning'}${form.gbp ? ' gbp' : ''}`
+      return `vxlan id ${form.vni} local ${formatIp(form.local)} dev ${form.parent} dstport ${form.port} ${flags}`
+    }
+    case 'veth':
+      return form.peer ? words('veth peer', form.peer.name, form.peer.sandbox && `netns ${form.peer.sandbox}`) : 'veth'
+    case 'bridge':
+      return 'bridge'
+    case 'other':
+      return form.of || 'physical'
+  }
+}
+
+function routeText(route: Route): string {
+  const destination = route.destination.length === 0 ? 'default' : formatPrefix(network(route.destination))
+  return words(
+    'route',
+    route.type !== 'unicast' && route.type,
+    destination,
+    route.gateway && `via ${formatIp(route.gateway)}`,
+    route.device && `dev ${route.device}`,
+    route.table !== 254 && `table ${route.table}`,
+    route.protocol !== 0 && `proto ${route.protocol}`,
+    scopeText(route.scope),
+    route.source && `src ${formatIp(route.source)}`,
+    route.metric !== (route.destination.ip.family === 4 ? 0 : 1024) && `metric ${route.metric}`,
+    route.mtu !== undefined && `mtu ${route.mtu}`,
+    route.onlink && 'onlink'
+  )
+}
+
+/** A change as a line of a diff: `+` is missing in the kernel, `-` is too much, `~` differs (with the fields that do). */
+export function changeText(change: Change): string {
+  const why = change.object.because === undefined ? '' : `   # ${change.object.because}`
+  if (change.do === 'remove') return `- ${textOf(change.object)}`
+  if (change.instead === undefined) return `+ ${textOf(change.object)}${why}`
+  return `~ ${textOf(change.object)}   (${differingFields(change.object, change.instead).join(', ')}; now: ${textOf(change.instead)})${why}`
+}
+
+/** A whole state, one sorted line per object: what tests compare. */
+export const stateText = (state: State): string => [...state.values()].map(textOf).sort().join('\n')
