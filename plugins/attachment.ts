@@ -1,0 +1,70 @@
+// What any plugin can ask of a node: one readonly value, the same for every verb. daemon/pod/objects.ts turns it into kernel objects.
+import type { Ip, Prefix } from '../ipam/address.ts'
+import type { Dns, ResultRoute } from './cni/types.ts'
+
+/** One interface of one container in one network: what ADD makes, CHECK compares and DEL takes away. */
+export type Attachment = {
+  /** Name of the CNI network; also a folder of reservations. */
+  readonly network: string
+  readonly containerId: string
+  /** Name inside the container. */
+  readonly ifname: string
+  /** Path of the namespace as the runtime gave it; absent when a DEL does not know it. It may be gone by then. */
+  readonly sandbox?: string
+  /** The plugin's type. */
+  readonly plugin: string
+  readonly interface: Interface
+  /** Absent: the interface gets no address from us. */
+  readonly ipam?: IpamWish
+  /** Given in the configuration, so it wins over what else is known; absent: nothing was given. */
+  readonly dns?: Dns
+  /** What the runtime says of the pod. */
+  readonly pod?: Pod
+  /** Whether what leaves the pod network gets this node's address; absent: as the node has it (--ip-masq). */
+  readonly masquerade?: boolean
+  /** For people: `pod default/web-1, eth0 in network cbr0 (container 0123456789ab)`. Part of every kernel object's reason. */
+  readonly because: string
+}
+
+export type Interface = Loopback | Veth
+
+/** `lo` of the container, whatever `ifname` says. */
+export type Loopback = { readonly kind: 'loopback' }
+
+export type Veth = {
+  readonly kind: 'veth'
+  /** Absent: as the node has it (an existing bridge keeps bridge mode). */
+  readonly mode?: 'bridge' | 'routed'
+  /** Name of the bridge, should the mode be `bridge`. */
+  readonly bridge: string
+  /** Bytes; absent: the node's. */
+  readonly mtu?: number
+  /** Lower case, colons; absent: the kernel's choice. */
+  readonly mac?: string
+  /** Frames may go back out of the port that they came in by: a pod reaches itself through its own service or host port. */
+  readonly isHairpin: boolean
+  readonly isPromiscuous: boolean
+  /** Default routes of the families in use go to the node. */
+  readonly isDefaultGateway: boolean
+}
+
+export type IpamWish = {
+  /** Folder of reservations, in the layout of host-local; the network's name is a folder in it. */
+  readonly dataDir: string
+  /** Addresses asked for, from every source together; each must come from another range set. */
+  readonly requested: readonly Ip[]
+  /** Range sets: one address from each. Empty: the subnet that this node has leased. */
+  readonly ranges: readonly (readonly AddressRange[])[]
+  /** Absent `gw`: the gateway of the address of that family. */
+  readonly routes: readonly ResultRoute[]
+}
+
+/** As it was configured: bounds, gateways and overlaps are judged by ipam/pool.ts. */
+export type AddressRange = {
+  readonly subnet: Prefix
+  readonly rangeStart?: Ip
+  readonly rangeEnd?: Ip
+  readonly gateway?: Ip
+}
+
+export type Pod = { readonly namespace: string; readonly name: string; readonly uid?: string }

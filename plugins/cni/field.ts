@@ -1,0 +1,97 @@
+// Reads members out of JSON that others wrote: by path, without regard to case where Go's decoder has none, with errors that name path, value and rule.
+
+/** A place in a document: `runtimeConfig.ips[0]` and what stands there; `undefined` when nothing does. */
+export type Field = { readonly path: string; readonly value: unknown }
+
+export type JsonObject = { readonly [key: string]: unknown }
+
+export class FieldError extends Error {
+  readonly path: string
+  readonly value: unknown
+  readonly rule: string
+
+  constructor(field: Field, rule: string) {
+    super(`${field.path === '' ? 'the document' : field.path}: ${shown(field.value)} is wrong: ${rule}`)
+    this.name = 'FieldError'
+    this.path = field.path
+    this.value = field.value
+    this.rule = rule
+  }
+}
+
+/** A value as JSON, cut where it would fill the screen. */
+export function shown(value: unknown): string {
+  const text = value === undefined ? 'nothing' : JSON.stringify(value)
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text
+}
+
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/**
+ * The member of `of` whose key is `key` in any capitalisation; of several the last, as Go's decoder has it (equal spellings are one already: JSON.parse).
+ * `null` is absence. Absent parents have absent members; a parent of another kind is an error.
+ */
+export function member(of: Field, key: string): Field {
+  const path = of.path === '' ? key : `${of.path}.${key}`
+  if (of.value === undefined || of.value === null) return { path, value: undefined }
+  if (!isObject(of.value)) throw new FieldError(of, 'must be an object')
+  const wanted = key.toLowerCase()
+  let value: unknown
+  for (const [name, candidate] of Object.entries(of.value)) {
+    if (candidate !== null && name.length === key.length && name.toLowerCase() === wanted) value = candidate
+  }
+  return { path, value }
+}
+
+/** `of` followed along several keys. */
+export const descend = (of: Field, ...keys: readonly string[]): Field =>
+  keys.reduce((field, key) => member(field, key), of)
+
+export const isAbsent = (field: Field): boolean => field.value === undefined
+
+export function text(field: Field): string | undefined {
+  if (field.value === undefined) return undefined
+  if (typeof field.value !== 'string') throw new FieldError(field, 'must be a string')
+  return field.value
+}
+
+export function flag(field: Field): boolean | undefined {
+  if (field.value === undefined) return undefined
+  if (typeof field.value !== 'boolean') throw new FieldError(field, 'must be true or false')
+  return field.value
+}
+
+/** A whole number from `least` to `most`, both allowed. */
+export function wholeNumber(field: Field, least: number, most: number): number | undefined {
+  if (field.value === undefined) return undefined
+  if (typeof field.value !== 'number' || !Number.isInteger(field.value) || field.value < least || field.value > most) {
+    throw new FieldError(field, `must be a whole number from ${least} to ${most}`)
+  }
+  return field.value
+}
+
+export function oneOf<const T extends string>(field: Field, allowed: readonly T[]): T | undefined {
+  const found = text(field)
+  if (found === undefined) return undefined
+  const match = allowed.find((each) => each === found)
+  if (match === undefined) throw new FieldError(field, `must be one of ${allowed.join(', ')}`)
+  return match
+}
+
+/** The entries of a list, each with its own path; an absent list has none. */
+export function entries(field: Field): readonly Field[] {
+  if (field.value === undefined) return []
+  if (!Array.isArray(field.value)) throw new FieldError(field, 'must be a list')
+  return field.value.map((value: unknown, at) => ({ path: `${field.path}[${at}]`, value }))
+}
+
+/** A list of strings; an absent list is empty. */
+export const texts = (field: Field): readonly string[] =>
+  entries(field).map((entry) => required(text(entry), entry, 'a string'))
+
+/** `value`, or the error that `field` must be there. */
+export function required<T>(value: T | undefined, field: Field, what: string): T {
+  if (value === undefined) throw new FieldError(field, `must be ${what}`)
+  return value
+}

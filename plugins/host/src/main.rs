@@ -1,0 +1,156 @@
+//! The host of the plugin executables: starts QuickJS with as little as the script needs and hands it a few primitives of this system.
+//! It knows nothing of CNI: what the primitives mean to the script stands in plugins/host.d.ts.
+#![no_main] // Rust's own start-up reads /proc/self/maps and costs a dozen system calls; nothing here needs it
+
+mod input;
+mod request;
+mod spawn;
+mod wait;
+
+use rquickjs::{
+    CatchResultExt, Context, Ctx, Function, Module, Object, Promise, Result, Runtime, String as Text, Value,
+    context::intrinsic::{Json, Promise as PromiseIntrinsic},
+};
+use std::ffi::{CStr, c_char, c_int};
+
+static BYTECODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/main.bytecode"));
+
+/// What the script may use beside the language's basic objects. No RegExp, Map, Date or eval: each costs start-up time in every call.
+type Intrinsics = (Json, PromiseIntrinsic);
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// # Safety
+/// Called once by the C library, with its argument vector.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let program = if argc > 0 { unsafe { lossy(*argv) } } else { String::new() };
+    let status = run(&program).unwrap_or_else(|reason| {
+        let _ = write_all(2, &format!("{program}: {reason}\n"));
+        1
+    });
+    // Everything is written already: no destructor has anything to add.
+    unsafe { libc::_exit(status) }
+}
+
+fn run(program: &str) -> std::result::Result<c_int, String> {
+    let runtime = Runtime::new().map_err(|error| format!("QuickJS does not start: {error}"))?;
+    // A process that ends in milliseconds has no use for the collector of cycles.
+    runtime.set_gc_threshold(usize::MAX);
+    let context = Context::custom::<Intrinsics>(&runtime).map_err(|error| format!("QuickJS does not start: {error}"))?;
+    let status = context.with(|ctx| start(&ctx, program).catch(&ctx).map_err(|error| error.to_string()));
+    std::mem::forget((context, runtime)); // the kernel frees faster
+    status
+}
+
+/// Runs the script's `main(host)` and returns what its promise resolves to: the exit status.
+fn start(ctx: &Ctx, program: &str) -> Result<c_int> {
+    // SAFETY: the bytes come from build.rs, made by the same engine.
+    let (module, _) = unsafe { Module::load(ctx.clone(), BYTECODE)? }.eval()?;
+    let main: Function = module.get("main")?;
+    let promise: Promise = main.call((host(ctx, program)?,))?;
+    promise.finish()
+}
+
+fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
+    let host = Object::new(ctx.clone())?;
+    host.set("program", program)?;
+    host.set("environment", environment())?;
+    host.set(
+        "readInput",
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, limit: f64| match input::read_all(limit as usize) {
+            Ok(text) => object(&ctx, "text", &[("text", &text)]),
+            Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
+        })?,
+    )?;
+    host.set(
+        "write",
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, stream: String, text: String| {
+            let fd = if stream == "output" { 1 } else { 2 };
+            write_all(fd, &text).map_err(|reason| throw(&ctx, &format!("cannot write to standard {stream}: {reason}")))
+        })?,
+    )?;
+    host.set("isFile", Function::new(ctx.clone(), |path: String| std::fs::metadata(path).is_ok_and(|found| found.is_file()))?)?;
+    host.set(
+        "request",
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, socket: String, line: String, deadline: f64| {
+            match request::request(&socket, &line, wait::Deadline::after(deadline)) {
+                Ok(line) => object(&ctx, "line", &[("line", &line)]),
+                Err((kind, reason)) => object(&ctx, kind, &[("reason", &reason)]),
+            }
+        })?,
+    )?;
+    host.set("spawn", Function::new(ctx.clone(), spawn_for)?)?;
+    Ok(host)
+}
+
+fn spawn_for<'js>(
+    ctx: Ctx<'js>,
+    program: String,
+    arguments: Vec<String>,
+    environment: Object<'js>,
+    input: String,
+    deadline: f64,
+) -> Result<Object<'js>> {
+    let changes = environment.props::<String, String>().collect::<Result<Vec<_>>>()?;
+    match spawn::run(&program, &arguments, &changes, &input, wait::Deadline::after(deadline)) {
+        Ok(ended) => {
+            let answer = object(&ctx, ended.kind, &[("stdout", &ended.stdout), ("stderr", &ended.stderr)])?;
+            answer.set("status", ended.status)?;
+            Ok(answer)
+        }
+        Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
+    }
+}
+
+fn object<'js>(ctx: &Ctx<'js>, kind: &str, members: &[(&str, &str)]) -> Result<Object<'js>> {
+    let answer = Object::new(ctx.clone())?;
+    answer.set("kind", kind)?;
+    for (name, value) in members {
+        answer.set(*name, *value)?;
+    }
+    Ok(answer)
+}
+
+fn throw(ctx: &Ctx, message: &str) -> rquickjs::Error {
+    match Text::from_str(ctx.clone(), message) {
+        Ok(text) => ctx.throw(Value::from(text)),
+        Err(error) => error,
+    }
+}
+
+/// The environment as execve got it: `NAME=value`, in order, duplicates included.
+fn environment() -> Vec<String> {
+    let mut list = Vec::new();
+    let mut at = unsafe { environ };
+    // SAFETY: the C library's vector ends with a null pointer, and nothing here changes it.
+    while !at.is_null() && unsafe { !(*at).is_null() } {
+        list.push(unsafe { lossy(*at) });
+        at = unsafe { at.add(1) };
+    }
+    list
+}
+
+/// # Safety
+/// `text` ends with a zero byte.
+unsafe fn lossy(text: *const c_char) -> String {
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+fn write_all(fd: c_int, text: &str) -> std::result::Result<(), String> {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        // SAFETY: the pointer and length are those of a live slice.
+        match unsafe { libc::write(fd, rest.as_ptr().cast(), rest.len()) } {
+            wrote if wrote >= 0 => rest = &rest[wrote as usize..],
+            _ => match wait::errno() {
+                libc::EINTR => {}
+                libc::EAGAIN => wait::Deadline::never().poll(&mut [wait::interest(fd, libc::POLLOUT)]).map(|_| ())?,
+                code => return Err(wait::describe(code)),
+            },
+        }
+    }
+    Ok(())
+}

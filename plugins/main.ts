@@ -1,0 +1,161 @@
+// The executable, the same under every name: reads the call, asks weftd, prints; runs a third party's delegate when told to. It uses the host only.
+import { readCall, readEnvironment, type Variables, versionForError } from './call.ts'
+import { asCniError, CniError, cniCode, printError } from './cni/error.ts'
+import type { Invocation } from './cni/types.ts'
+import { newestVersion, supportedVersions, type Verb } from './cni/version.ts'
+import type { Host } from './host.d.ts'
+import {
+  type CniRequest,
+  type Done,
+  defaultSocketPath,
+  type Finished,
+  parseReply,
+  protocolVersion,
+  type Reply,
+  type Run,
+  travels
+} from './protocol.ts'
+import { unreachable } from './unreachable.ts'
+
+/** Put in by scripts/build-plugins, from package.json. */
+declare const WEFT_VERSION: string | undefined
+
+/** Ample for a configuration with thousands of ports, little enough not to fill a small node. */
+const longestInputBytes = 64 * 1024 * 1024
+
+/** kubelet gives a sandbox 2 to 4 minutes: answer before it has given up. STATUS comes every few seconds and must not pile up. */
+const deadlineMs = (verb: Verb): number => (verb === 'STATUS' ? 5_000 : 100_000)
+
+/** No plugin delegates to more; a daemon that goes on asking is at fault. */
+const mostRuns = 16
+
+/** Runs one CNI call to its end; resolves to the exit status. */
+export async function main(host: Host): Promise<number> {
+  const plugin = host.program.slice(host.program.lastIndexOf('/') + 1) || 'weft'
+  const variables = variablesOf(host.environment)
+  if ((variables.CNI_COMMAND ?? '') === '') {
+    await host.write('error', usage(plugin))
+    return 0
+  }
+  let input = ''
+  let verb: Verb | undefined
+  try {
+    const invocation = readEnvironment(variables)
+    verb = typeof invocation.verb === 'string' ? invocation.verb : undefined
+    if (verb === 'VERSION') {
+      await host.write('output', `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`)
+      return 0
+    }
+    input = await standardInput(host)
+    const finished = await serve(host, plugin, invocation, variables, input)
+    if (finished.stderr !== '') await host.write('error', finished.stderr)
+    if (finished.stdout !== '') await host.write('output', finished.stdout)
+    return finished.exit
+  } catch (thrown) {
+    await host.write('output', printError(asCniError(thrown), versionForError(input), verb))
+    return 1
+  }
+}
+
+const usage = (plugin: string): string =>
+  `${plugin}: CNI plugin of Weft ${typeof WEFT_VERSION === 'string' ? WEFT_VERSION : '(from source)'}, run by a container runtime\n` +
+  `CNI protocol versions supported: ${supportedVersions.join(', ')}\n`
+
+/** Of a variable that is given twice the last counts. */
+function variablesOf(environment: readonly string[]): Variables {
+  const variables: Record<string, string> = Object.create(null)
+  for (const each of environment) {
+    const at = each.indexOf('=')
+    if (at > 0) variables[each.slice(0, at)] = each.slice(at + 1)
+  }
+  return variables
+}
+
+async function standardInput(host: Host): Promise<string> {
+  const input = await host.readInput(longestInputBytes)
+  if (input.kind === 'text') return input.text
+  throw new CniError('cannot read the network configuration from standard input', {
+    code: cniCode.inputOutput,
+    details: input.reason
+  })
+}
+
+/** Checks the call, forwards it as it came, and runs delegates until weftd has a last word. */
+async function serve(
+  host: Host,
+  plugin: string,
+  invocation: Invocation,
+  variables: Variables,
+  input: string
+): Promise<Finished> {
+  const { verb } = readCall(plugin, invocation, input)
+  const env = Object.fromEntries(Object.entries(variables).filter(([name]) => travels(name)))
+  const did: Done[] = []
+  for (let runs = 0; runs <= mostRuns; runs++) {
+    const request = {
+      v: protocolVersion,
+      plugin,
+      env,
+      stdin: input,
+      deadlineMs: waitFor(variables, verb),
+      did
+    } satisfies CniRequest
+    const reply = await ask(host, variables.WEFTD_SOCKET || defaultSocketPath, request, verb)
+    if (!('run' in reply)) return reply
+    did.push(await run(host, reply.run))
+  }
+  throw new CniError(`weftd asked for more than ${mostRuns} delegates in one ${verb}`, {
+    code: cniCode.internal,
+    details: 'This is a fault of weftd: report it with its log.'
+  })
+}
+
+/** WEFTD_DEADLINE_MS is for laboratories, as WEFTD_SOCKET is. */
+function waitFor(variables: Variables, verb: Verb): number {
+  const wished = Number(variables.WEFTD_DEADLINE_MS)
+  return Number.isInteger(wished) && wished > 0 ? wished : deadlineMs(verb)
+}
+
+async function ask(host: Host, socketPath: string, request: CniRequest, verb: Verb): Promise<Reply> {
+  const answer = await host.request(socketPath, JSON.stringify(request), request.deadlineMs)
+  if (answer.kind !== 'line') throw unreachable(answer, socketPath, request.deadlineMs, verb)
+  try {
+    return parseReply(answer.line)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new CniError(`weftd answered on ${socketPath} with something else than an answer`, {
+      code: cniCode.internal,
+      details: reason,
+      cause
+    })
+  }
+}
+
+/** Runs a delegate; its standard error goes to ours, as the specification has it ("Delegated plugin execution"). */
+async function run(host: Host, wish: Run): Promise<Done> {
+  const { id, type, path, env, stdin } = wish
+  const program = await find(host, type, path)
+  if (program === undefined)
+    return { kind: 'failed', id, reason: `failed to find plugin "${type}" in path [${path.join(' ')}]` }
+  const ended = await host.spawn(program, [], env, stdin, wish.deadlineMs)
+  if (ended.kind !== 'failed' && ended.stderr !== '') await host.write('error', ended.stderr)
+  switch (ended.kind) {
+    case 'failed':
+      return { kind: 'failed', id, reason: `${program} cannot be run: ${ended.reason}` }
+    case 'exited':
+      return { kind: 'ended', id, exit: ended.status, stdout: ended.stdout, stderr: ended.stderr }
+    case 'killed':
+      return { kind: 'failed', id, reason: `${program} was killed by signal ${ended.status}` }
+    case 'deadline':
+      return { kind: 'failed', id, reason: `${program} did not end within ${wish.deadlineMs} ms and was killed` }
+  }
+}
+
+/** The first file of that name, executable or not, as libcni looks for plugins. */
+async function find(host: Host, type: string, path: readonly string[]): Promise<string | undefined> {
+  for (const directory of path) {
+    const program = `${directory}/${type}`
+    if (await host.isFile(program)) return program
+  }
+  return undefined
+}

@@ -1,0 +1,42 @@
+// What the executable says when weftd cannot be asked: the socket, the reason and the cure, in a code that makes the runtime try again.
+import { CniError, cniCode } from './cni/error.ts'
+import type { Verb } from './cni/version.ts'
+import type { Answer } from './host.d.ts'
+
+export type Failure = Exclude<Answer, { readonly kind: 'line' }>
+
+const look =
+  'Look at "systemctl status weftd", or at the weftd pod on this node ("kubectl get pods -A -o wide"), and at its log. The runtime will try again.'
+
+/** Code 11 (try again), for STATUS 50 (not available). */
+export function unreachable(failure: Failure, socketPath: string, deadlineMs: number, verb: Verb): CniError {
+  const code = verb === 'STATUS' ? cniCode.notAvailable : cniCode.tryAgain
+  const [message, details] = words(failure, socketPath, deadlineMs)
+  return new CniError(message, { code, details })
+}
+
+function words(failure: Failure, socketPath: string, deadlineMs: number): readonly [message: string, details: string] {
+  switch (failure.kind) {
+    case 'missing':
+      return [`weftd is not running on this node: there is no socket ${socketPath}`, look]
+    case 'refused':
+      return [
+        `weftd is not running on this node: nobody listens on ${socketPath}`,
+        `It ended without removing its socket. ${look}`
+      ]
+    case 'denied':
+      return [
+        `weftd cannot be asked: ${socketPath} may not be opened (${failure.reason})`,
+        'The socket is for root only: run the plugin as root.'
+      ]
+    case 'deadline':
+      return [`weftd did not answer on ${socketPath} within ${deadlineMs} ms`, `It is overloaded or stuck. ${look}`]
+    case 'closed':
+      return [
+        `weftd closed the connection on ${socketPath} without an answer (${failure.reason})`,
+        `It was stopped or restarted. ${look}`
+      ]
+    case 'failed':
+      return [`weftd cannot be asked on ${socketPath}: ${failure.reason}`, look]
+  }
+}

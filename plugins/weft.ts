@@ -1,0 +1,205 @@
+// The `weft` plugin: a pod's interface, its addresses and its way out, in one call. Which keys it has and what they mean.
+import type { AddressRange, Attachment, IpamWish, Veth } from './attachment.ts'
+import { type Args, parseArgs } from './cni/args.ts'
+import { CniError, cniCode } from './cni/error.ts'
+import {
+  descend,
+  entries,
+  type Field,
+  FieldError,
+  flag,
+  isAbsent,
+  member,
+  oneOf,
+  shown,
+  text,
+  wholeNumber
+} from './cni/field.ts'
+import { readDns, readRoute } from './cni/result.ts'
+import type { AttachmentCall, Dns } from './cni/types.ts'
+import { supportedVersions } from './cni/version.ts'
+import type { Plugin } from './plugin.ts'
+import { configured, identity, ip, mac, podArgs, podOf, prefix, requestedIp } from './wishes.ts'
+
+const defaultBridge = 'cni0'
+/** host-local's: a node that moves from flannel keeps its reservations. */
+const defaultDataDir = '/var/lib/cni/networks'
+const knownArgs = ['IP', 'MAC', ...podArgs]
+
+function attachment(call: AttachmentCall): Attachment {
+  if (call.verb !== 'DEL') return strictly(call)
+  try {
+    return strictly(call)
+  } catch (error) {
+    // What was made must go, whatever became of the configuration since; identity and reservations are known without it.
+    if (error instanceof CniError)
+      return {
+        ...identity(call, undefined),
+        interface: plainVeth,
+        ipam: { ...plainIpam, dataDir: dataDirIfReadable(call) }
+      }
+    throw error
+  }
+}
+
+function strictly(call: AttachmentCall): Attachment {
+  const root: Field = { path: '', value: call.configuration }
+  const args = parseArgs(call.args, knownArgs)
+  return configured(() => {
+    refuseUnsupported(root)
+    const dns = dnsOf(root)
+    const masquerade = flag(member(root, 'ipMasq'))
+    return {
+      ...identity(call, podOf(args)),
+      interface: vethOf(root, args),
+      ipam: ipamOf(root, args),
+      ...(dns === undefined ? {} : { dns }),
+      ...(masquerade === undefined ? {} : { masquerade })
+    }
+  })
+}
+
+/** What is asked for and not done is an error with the key's name (code 2), never silence. */
+function refuseUnsupported(root: Field): void {
+  const mappings = descend(root, 'runtimeConfig', 'portMappings')
+  if (entries(mappings).length > 0)
+    throw unsupported(mappings, 'the weft plugin does not map host ports yet: take portMappings out of "capabilities"')
+  for (const bandwidth of [descend(root, 'runtimeConfig', 'bandwidth'), member(root, 'bandwidth')]) {
+    for (const key of ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst']) {
+      const rate = member(bandwidth, key)
+      if (!isAbsent(rate) && rate.value !== 0)
+        throw unsupported(rate, 'the weft plugin does not limit bandwidth yet: take bandwidth out of "capabilities"')
+    }
+  }
+  const type = descend(root, 'ipam', 'type')
+  if (!['', 'weft', 'host-local'].includes(text(type) ?? '')) {
+    throw unsupported(type, 'the weft plugin gives addresses itself: leave ipam.type out')
+  }
+}
+
+const unsupported = (field: Field, cure: string): CniError =>
+  new CniError(`not supported in the network configuration: ${field.path}: ${shown(field.value)}`, {
+    code: cniCode.unsupportedField,
+    details: cure
+  })
+
+const plainVeth: Veth = {
+  kind: 'veth',
+  bridge: defaultBridge,
+  isHairpin: false,
+  isPromiscuous: false,
+  isDefaultGateway: true
+}
+const plainIpam: IpamWish = { dataDir: defaultDataDir, requested: [], ranges: [], routes: [] }
+
+function vethOf(root: Field, args: Args): Veth {
+  const mode = oneOf(member(root, 'mode'), ['bridge', 'routed'])
+  // 68 is the least that IPv4 allows (RFC 791); the kernel refuses less. 0 means "not given" to the reference's bridge.
+  const mtu = wholeNumber(member(root, 'mtu'), 0, 65_535) ?? 0
+  if (mtu > 0 && mtu < 68)
+    throw new FieldError(member(root, 'mtu'), 'must be 0 (the node decides) or a whole number from 68 to 65535')
+  const isHairpin = flag(member(root, 'hairpinMode')) ?? false
+  const isPromiscuous = flag(member(root, 'promiscMode')) ?? false
+  if (isHairpin && isPromiscuous)
+    throw new FieldError(member(root, 'promiscMode'), 'cannot be combined with hairpinMode')
+  const address = macOf(root, args)
+  return {
+    kind: 'veth',
+    bridge: bridgeName(member(root, 'bridge')),
+    isHairpin,
+    isPromiscuous,
+    isDefaultGateway: flag(member(root, 'isDefaultGateway')) ?? true,
+    ...(mode === undefined ? {} : { mode }),
+    ...(mtu === 0 ? {} : { mtu }),
+    ...(address === undefined ? {} : { mac: address })
+  }
+}
+
+function bridgeName(field: Field): string {
+  const name = text(field) || defaultBridge
+  if (!/^[^\s/:]{1,15}$/.test(name) || name === '.' || name === '..') {
+    throw new FieldError(field, 'must be an interface name: at most 15 characters, without "/", ":" and white space')
+  }
+  return name
+}
+
+/** The runtime's word counts more than the configuration's, and both more than CNI_ARGS (cni.md 1.10). All three are checked. */
+function macOf(root: Field, args: Args): string | undefined {
+  const fromArgs = inArgs('MAC', () => mac({ path: 'CNI_ARGS: MAC', value: args.get('MAC') }))
+  const fromConfiguration = mac(descend(root, 'args', 'cni', 'mac'))
+  return mac(descend(root, 'runtimeConfig', 'mac')) ?? fromConfiguration ?? fromArgs
+}
+
+/** A value of CNI_ARGS is of the environment (code 4), not of the configuration. */
+function inArgs<T>(key: string, read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    if (!(cause instanceof FieldError)) throw cause
+    throw new CniError(`CNI_ARGS: ${key}=${String(cause.value)} is not valid`, {
+      code: cniCode.environment,
+      details: cause.rule,
+      cause
+    })
+  }
+}
+
+function ipamOf(root: Field, args: Args): IpamWish {
+  const ipam = member(root, 'ipam')
+  const fromArgs = (args.get('IP') ?? '').split(',').filter((each) => each !== '')
+  return {
+    dataDir: dataDirOf(ipam),
+    requested: [
+      ...inArgs('IP', () => fromArgs.map((value) => requestedIp({ path: 'CNI_ARGS: IP', value }))),
+      ...entries(descend(root, 'args', 'cni', 'ips')).map(requestedIp),
+      ...entries(descend(root, 'runtimeConfig', 'ips')).map(requestedIp)
+    ],
+    ranges: [descend(root, 'runtimeConfig', 'ipRanges'), member(ipam, 'ranges')].flatMap((sets) =>
+      entries(sets).map(rangeSet)
+    ),
+    routes: entries(member(ipam, 'routes')).map(readRoute)
+  }
+}
+
+function dataDirOf(ipam: Field): string {
+  const folder = text(member(ipam, 'dataDir')) || defaultDataDir
+  if (!folder.startsWith('/')) throw new FieldError(member(ipam, 'dataDir'), 'must be an absolute path')
+  return folder
+}
+
+function dataDirIfReadable(call: AttachmentCall): string {
+  try {
+    return dataDirOf(member({ path: '', value: call.configuration }, 'ipam'))
+  } catch {
+    return defaultDataDir
+  }
+}
+
+function rangeSet(field: Field): readonly AddressRange[] {
+  const ranges = entries(field).map(range)
+  if (ranges.length === 0) throw new FieldError(field, 'must have at least one range')
+  return ranges
+}
+
+function range(field: Field): AddressRange {
+  const subnet = prefix(member(field, 'subnet'))
+  const [rangeStart, rangeEnd, gateway] = ['rangeStart', 'rangeEnd', 'gateway'].map((key) => ip(member(field, key)))
+  return {
+    subnet,
+    ...(rangeStart === undefined ? {} : { rangeStart }),
+    ...(rangeEnd === undefined ? {} : { rangeEnd }),
+    ...(gateway === undefined ? {} : { gateway })
+  }
+}
+
+function dnsOf(root: Field): Dns | undefined {
+  const dns = readDns(member(root, 'dns'))
+  return Object.keys(dns).length === 0 ? undefined : dns
+}
+
+export const weft = {
+  type: 'weft',
+  about: 'connects a container to the pod network of this node: interface, addresses, routes',
+  versions: supportedVersions,
+  attachment
+} satisfies Plugin
