@@ -155,7 +155,8 @@ export type ForeignAccept = Wanted & {
   readonly chain: string
   readonly match: 'source' | 'destination'
   readonly prefix: Prefix
-  /** Whether it stands before every rule that could drop; an accept further down counts as absent. Only observed. */
+  /** Whether it stands before every rule that could drop, and after what drops on purpose (foreign-chain.ts); wanted ones say `true`. */
+  readonly effective?: boolean
 }
 
 /** A traffic control queueing discipline on a device of ours; `spec` is tc's text, compared as such. */
