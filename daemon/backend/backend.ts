@@ -5,7 +5,7 @@ import type { Lease } from '../lease/lease.ts'
 import type { KernelObject } from '../state/object.ts'
 import type { Node } from '../state/node.ts'
 
-export type Backend<Config = unknown> = {
+export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
@@ -18,4 +18,13 @@ export type Backend<Config = unknown> = {
   own(node: Node, config: Config): readonly KernelObject[]
   /** What one remote lease asks for. Errors: LEASE_MALFORMED when its backend data make no sense. */
   peer(lease: Lease, node: Node, config: Config): readonly KernelObject[]
+}
+
+/** A backend whose configuration has been read. */
+export type ConfiguredBackend = {
+  readonly type: string
+  mtu(node: Node): number
+  publish(node: Omit<Node, 'subnet'>): PerFamily<Json>
+  own(node: Node): readonly KernelObject[]
+  peer(lease: Lease, node: Node): readonly KernelObject[]
 }

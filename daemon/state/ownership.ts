@@ -41,5 +41,12 @@ export function mayRemove(object: KernelObject): boolean {
   }
 }
 
+/** What stays when its last owner has gone, because others may stand on it by then: kernel settings, and a bridge with its addresses. */
+export function staysWhenUnwanted(object: KernelObject): boolean {
+  return object.kind === 'sysctl' || (object.kind === 'link' && object.form?.type === 'bridge') || (object.kind === 'address' && !ourDevice.test(object.device))
+}
+/** Devices whose addresses we may take away again: tunnels and the host ends of pods. */
+const ourDevice = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$|^veth/
+
 /** RTPROT_KERNEL: routes that come and go with an address. */
 export const PROTOCOL_KERNEL = 2

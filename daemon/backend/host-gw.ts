@@ -1,0 +1,41 @@
+// host-gw: plain routes via the other nodes' addresses, never encapsulated. Needs all nodes on one link.
+import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
+import { integerKey } from '../config/keys.ts'
+import type { Json, JsonObject } from '../config/net-conf.ts'
+import { WeftError } from '../error.ts'
+import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { Node } from '../state/node.ts'
+import type { KernelObject } from '../state/object.ts'
+import type { Backend } from './backend.ts'
+import { directRoute, onLink } from './direct.ts'
+
+export type HostGwConfig = {
+  /** MTU in bytes for pods where the interface's own is not the truth. 0: the interface's. */
+  readonly mtu: number
+}
+
+export const hostGw = {
+  type: 'host-gw',
+
+  config: (keys: JsonObject): HostGwConfig => ({ mtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }) }),
+
+  mtu: (node: Node, config: HostGwConfig): number => config.mtu || node.deviceMtu,
+
+  publish: (): PerFamily<Json> => ({}),
+
+  own: (): readonly KernelObject[] => [],
+
+  peer: (lease: Lease, node: Node): readonly KernelObject[] =>
+    perFamily(lease.subnet).flatMap(([family, subnet]) => {
+      const publicIp = lease.publicIp[family]
+      if (node.subnet[family] === undefined) return []
+      if (publicIp === undefined || !onLink(node, publicIp)) {
+        throw new WeftError(
+          'LEASE_MALFORMED',
+          `lease ${leaseKey(lease)}: ${publicIp ? formatIp(publicIp) : `no IPv${family} address`} is not on a link of ${node.device} (${node.addresses.map(formatPrefix).join(', ')}), so host-gw can't route to it`,
+          'use the vxlan backend, which encapsulates for nodes behind a router'
+        )
+      }
+      return [directRoute(node, subnet, publicIp, `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`)]
+    })
+} satisfies Backend<HostGwConfig>

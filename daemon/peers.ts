@@ -1,0 +1,207 @@
+// All other nodes' leases: what each asks of the kernel, and the doubt about a list from which most have vanished.
+import { formatIp, overlaps, perFamily, sameIp } from '../ipam/address.ts'
+import type { ConfiguredBackend } from './backend/backend.ts'
+import { reasonOf } from './error.ts'
+import type { Health } from './health.ts'
+import { type Lease, leaseKey } from './lease/lease.ts'
+import type { LeaseEvent } from './lease/store.ts'
+import type { Log } from './log.ts'
+import type { Reconciler } from './reconciler.ts'
+import type { Node } from './state/node.ts'
+import type { KernelObject } from './state/object.ts'
+
+export type PeersSurroundings = {
+  readonly reconciler: Reconciler
+  readonly health: Health
+  readonly log: Log
+  /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
+  readonly doubtMs: number
+  readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+}
+
+/** Fewer vanished leases than this are believed at once, unless no other node is left. */
+const FEW = 4
+
+const ownerOf = (key: string): string => `lease ${key}`
+
+export class Peers {
+  readonly #around: PeersSurroundings
+  readonly #leases = new Map<string, Lease>()
+  readonly #malformed = new Map<string, string>()
+  /** Leases that the last list left out and that are kept for now. */
+  readonly #doubted = new Set<string>()
+  #confirmation: NodeJS.Timeout | undefined
+  #place: { readonly node: Node; readonly backend: ConfiguredBackend } | undefined
+
+  constructor(around: PeersSurroundings) {
+    this.#around = around
+  }
+
+  /** The leases of the other nodes, as far as they are understood. */
+  get leases(): ReadonlyMap<string, Lease> {
+    return this.#leases
+  }
+
+  /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
+  async settle(node: Node, backend: ConfiguredBackend): Promise<void> {
+    this.#place = { node, backend }
+    await this.#want([...this.#leases.keys()])
+  }
+
+  /** Follows the store until its events end. Events that came together are answered with one batch. */
+  async follow(events: AsyncIterable<LeaseEvent>): Promise<void> {
+    const pending: LeaseEvent[] = []
+    let working = Promise.resolve()
+    let scheduled = false
+    for await (const event of events) {
+      pending.push(event)
+      if (scheduled) continue
+      scheduled = true
+      working = working.then(async () => {
+        scheduled = false
+        await this.#take(pending.splice(0))
+      })
+      // A failure here is a fault in weftd itself: it ends the process loudly through the awaiting caller.
+      working.catch(() => undefined)
+    }
+    clearTimeout(this.#confirmation)
+    await working
+  }
+
+  async #take(events: readonly LeaseEvent[]): Promise<void> {
+    const touched = new Set<string>()
+    let listed = false
+    for (const event of events) {
+      this.#around.counted(event.kind)
+      if (event.kind === 'list') {
+        for (const key of this.#list(event.leases)) touched.add(key)
+        listed = true
+      } else if (event.kind === 'put') touched.add(this.#put(event.lease))
+      else if (event.kind === 'gone') touched.add(this.#gone(event.key))
+      else this.#skip(event.key, reasonOf(event.error))
+    }
+    await this.#want([...touched])
+    this.#tellMalformed()
+    if (listed) await this.#trust()
+  }
+
+  #put(lease: Lease): string {
+    const key = leaseKey(lease)
+    this.#leases.set(key, lease)
+    this.#doubted.delete(key)
+    this.#malformed.delete(key)
+    this.#doubtIsOver()
+    return key
+  }
+
+  #gone(key: string): string {
+    this.#leases.delete(key)
+    this.#malformed.delete(key)
+    this.#doubted.delete(key)
+    this.#doubtIsOver()
+    return key
+  }
+
+  /** Takes a complete list; returns the keys it touched. What it leaves out goes at once when that is little, and after a time when it is most. */
+  #list(leases: readonly Lease[]): Iterable<string> {
+    const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
+    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(this.#leases.get(key)))
+    const others = leases.filter((lease) => !this.#isOwn(lease)).length
+    for (const lease of leases) this.#put(lease)
+    for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
+    if (missing.length > 0 && (others === 0 || (missing.length >= FEW && missing.length > others))) {
+      for (const key of missing) this.#doubted.add(key)
+      this.#doubt(`${missing.length} leases are kept that the store no longer lists (it lists ${others} others)`)
+      return listed.keys()
+    }
+    for (const key of missing) this.#gone(key)
+    return [...listed.keys(), ...missing]
+  }
+
+  #doubt(detail: string): void {
+    this.#around.health.raise('LIST_DOUBTED', `${detail}, for ${this.#around.doubtMs / 1000} s`)
+    clearTimeout(this.#confirmation)
+    this.#confirmation = setTimeout(() => {
+      const keys = [...this.#doubted]
+      for (const key of keys) this.#gone(key)
+      this.#around.health.clear('LIST_DOUBTED')
+      this.#confirmation = undefined
+      this.#want(keys)
+        .then(() => this.#around.reconciler.trust())
+        .catch((error) => this.#around.log.error({ err: error }, 'removing leases that stayed away failed'))
+    }, this.#around.doubtMs)
+    this.#confirmation.unref()
+  }
+
+  #doubtIsOver(): void {
+    if (this.#doubted.size > 0 || this.#confirmation === undefined || !this.#kernelAgrees()) return
+    clearTimeout(this.#confirmation)
+    this.#confirmation = undefined
+    this.#around.health.clear('LIST_DOUBTED')
+  }
+
+  /** After a list: stale objects in the kernel may go, unless they are most of what is there. Then the list is doubted even at start. */
+  async #trust(): Promise<void> {
+    if (this.#confirmation !== undefined) return
+    if (this.#kernelAgrees()) await this.#around.reconciler.trust()
+    else this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.#others()})`)
+  }
+
+  #kernelAgrees(): boolean {
+    const stale = this.#around.reconciler.differences().filter((change) => change.do === 'remove' && change.object.kind === 'route').length
+    const others = this.#others()
+    return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
+  }
+
+  #others(): number {
+    return [...this.#leases.values()].filter((lease) => !this.#isOwn(lease)).length
+  }
+
+  #isOwn(lease: Lease | undefined): boolean {
+    const own = this.#place?.node
+    if (lease === undefined || own === undefined) return false
+    return leaseKey(lease) === leaseKey(own) || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
+  }
+
+  async #want(keys: readonly string[]): Promise<void> {
+    if (this.#place === undefined || keys.length === 0) return
+    await this.#around.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
+  }
+
+  /** What one lease asks for; nothing at all (not even a removal) when it is not understood. */
+  #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
+    const lease = this.#leases.get(key)
+    const place = this.#place
+    if (place === undefined || lease === undefined || this.#isOwn(lease)) return [[ownerOf(key), []]]
+    if (lease.backendType !== place.backend.type) {
+      this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
+      return [[ownerOf(key), []]]
+    }
+    const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
+      const own = place.node.subnet[family]
+      return own !== undefined && overlaps(own, subnet)
+    })
+    if (overlap) {
+      this.#skip(key, `lease ${key} of ${perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)).join(', ')} overlaps our own ${leaseKey(place.node)}`)
+      return []
+    }
+    try {
+      return [[ownerOf(key), place.backend.peer(lease, place.node)]]
+    } catch (error) {
+      this.#skip(key, reasonOf(error))
+      return []
+    }
+  }
+
+  #skip(key: string, reason: string): void {
+    if (this.#malformed.get(key) === reason) return
+    this.#malformed.set(key, reason)
+    this.#around.log.warn({ lease: key, reason }, 'a lease is skipped')
+  }
+
+  #tellMalformed(): void {
+    const [first] = this.#malformed.values()
+    if (first === undefined) this.#around.health.clear('LEASE_MALFORMED')
+    else this.#around.health.raise('LEASE_MALFORMED', this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`)
+  }
+}

@@ -1,0 +1,274 @@
+// The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
+import { reasonOf } from './error.ts'
+import { Desired } from './desired.ts'
+import { Drift, type DriftReport } from './drift.ts'
+import type { Log } from './log.ts'
+import { type Change, difference } from './state/difference.ts'
+import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
+import { deviceOf, type Key, type KernelObject, keyOf, type State } from './state/object.ts'
+import { order } from './state/order.ts'
+import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
+import { textOf } from './state/text.ts'
+
+/** Milliseconds before a refused object is tried again: doubled each time, up to the second value. */
+const RETRY = { first: 250, most: 30_000 } as const
+/** Milliseconds between two complete checks, the net behind the notifications. */
+const CHECK_EVERY = 60_000
+/**
+ * Making a link takes several steps, each with a notification that names nobody, and they are read after the acknowledgement. For this many
+ * milliseconds after a change of ours a link that looks unfinished is not taken for somebody's doing.
+ */
+const ECHO = 50
+/** More changes than this in one batch are told in one line with counts. */
+const TOLD_SINGLY = 50
+
+export type ReconcilerSurroundings = {
+  readonly kernel: Kernel
+  readonly log: Log
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
+  /** Told of every object the kernel refuses and, with an empty list, of none. */
+  readonly refused: (errors: readonly string[]) => void
+  readonly drift: (report: DriftReport) => void
+  /** What else of the host is worth observing, besides what is ours or desired: links and addresses for the choice of interface, routes into the network. */
+  readonly interest: (object: KernelObject) => boolean
+}
+
+type Refusal = { readonly error: string; readonly pause: number; readonly until: number }
+
+export class Reconciler {
+  readonly #around: ReconcilerSurroundings
+  readonly #desired = new Desired()
+  #observed = new Map<Key, KernelObject>()
+  readonly #inFlight = new Map<Key, Promise<unknown>>()
+  readonly #refusals = new Map<Key, Refusal>()
+  readonly #drift: Drift
+  readonly #firstDump = Promise.withResolvers<void>()
+  readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
+  /** When a link was last changed by us. */
+  readonly #linkTouched = new Map<Key, number>()
+  #trusted = false
+  #retry: { timer: NodeJS.Timeout; at: number } | undefined
+  #dirty = new Map<Key, Culprit | undefined>()
+  #answering = false
+  /** Objects that are refused, held back in a fight, or still echo. */
+  readonly #waiting = new Set<Key>()
+
+  constructor(around: ReconcilerSurroundings) {
+    this.#around = around
+    this.#drift = new Drift(around.now)
+  }
+
+  get desired(): State {
+    return this.#desired.state
+  }
+
+  get observed(): State {
+    return this.#observed
+  }
+
+  /** From now on objects that are ours and that nobody desires are removed. Said once the store has listed everything. */
+  async trust(): Promise<void> {
+    if (this.#trusted) return
+    this.#trusted = true
+    await this.#settle([...this.#observed.keys()])
+  }
+
+  /** Calls back after observations that concern links, addresses or routes: for facts about the node. */
+  onObserved(listener: (changed: readonly KernelObject[] | 'everything') => void): void {
+    this.#listeners.add(listener)
+  }
+
+  /** Observes until the signal; every observation that disagrees with what is desired is answered. */
+  async run(signal: AbortSignal): Promise<void> {
+    const check = setInterval(() => this.#around.kernel.recheck('slow check'), CHECK_EVERY)
+    try {
+      for await (const observation of this.#around.kernel.observe((object) => this.#interest(object), signal)) this.#observe(observation)
+    } finally {
+      clearInterval(check)
+      clearTimeout(this.#retry?.timer)
+    }
+  }
+
+  /** Resolves when the kernel has been looked at for the first time. */
+  get observing(): Promise<void> {
+    return this.#firstDump.promise
+  }
+
+  /**
+   * Replaces what `owner` wants on the host and resolves with what the kernel answered. `alsoKeys` are compared too, so that what an earlier
+   * process made for this owner goes as well. What shares a key with another owner stays until the last has gone.
+   */
+  want(owner: string, objects: readonly KernelObject[], alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
+    return this.wantAll([[owner, objects]], alsoKeys)
+  }
+
+  /** `want` for many owners in one batch. */
+  async wantAll(entries: Iterable<readonly [string, readonly KernelObject[]]>, alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
+    const keys = new Set<Key>(alsoKeys)
+    for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
+    await this.#firstDump.promise
+    return this.#settle([...keys], true)
+  }
+
+  /** What would be done now if nothing were held back: for `weftctl diff`. */
+  differences(): readonly Change[] {
+    return order(difference(this.#desired.state, this.#observed).filter((change) => change.do === 'put' || mayRemove(change.object)))
+  }
+
+  #interest(object: KernelObject): boolean {
+    return mayRemove(object) || this.#desired.state.has(keyOf(object)) || this.#around.interest(object)
+  }
+
+  #observe(observation: Observation): void {
+    if (observation.kind === 'everything') {
+      this.#observed = new Map(observation.state)
+      this.#refusals.clear()
+      for (const listener of this.#listeners) listener('everything')
+      this.#firstDump.resolve()
+      this.#answer([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
+      return
+    }
+    const { key, object, by } = observation
+    const before = this.#observed.get(key)
+    if (object === undefined) this.#observed.delete(key)
+    else this.#observed.set(key, object)
+    const subject = object ?? before
+    if (subject !== undefined && (subject.kind === 'link' || subject.kind === 'address' || subject.kind === 'route')) {
+      if (subject.kind !== 'route') this.#forgive(subject.kind === 'link' ? subject.name : deviceOf(subject))
+      for (const listener of this.#listeners) listener([subject])
+    }
+    this.#answer([key], by)
+  }
+
+  /** Refusals that had to do with this device are over: something about it has changed. */
+  #forgive(device: string | undefined): void {
+    for (const key of this.#refusals.keys()) {
+      const object = this.#desired.state.get(key)
+      if (object !== undefined && (deviceOf(object) === device || object.kind === 'link')) {
+        this.#refusals.delete(key)
+        this.#answer([key], undefined)
+      }
+    }
+  }
+
+  /** Collects what came in one turn of the event loop, so that it is answered in one batch. */
+  #answer(keys: Iterable<Key>, by: Culprit | undefined): void {
+    for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
+    if (this.#answering) return
+    this.#answering = true
+    queueMicrotask(() => {
+      this.#answering = false
+      const dirty = this.#dirty
+      this.#dirty = new Map()
+      this.#repair(dirty).catch((error) => this.#around.log.error({ err: error }, 'a repair failed'))
+    })
+  }
+
+  async #repair(dirty: ReadonlyMap<Key, Culprit | undefined>): Promise<void> {
+    const now: Key[] = []
+    for (const change of this.#allowed([...dirty.keys()], false)) {
+      const key = keyOf(change.object)
+      const by = dirty.get(key)
+      const foreign = by !== undefined && !by.self
+      const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
+      if (this.#inFlight.has(key) || (!foreign && this.#around.now() - touched < ECHO)) this.#later(key, ECHO)
+      else if (this.#refusals.has(key)) now.push(key)
+      else {
+        const pause = this.#drift.seen(key, change, by)
+        if (pause === 0) now.push(key)
+        else this.#later(key, pause)
+      }
+    }
+    await this.#settle(now)
+  }
+
+  #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {
+    return difference(this.#desired.state, this.#observed, keys).filter(
+      ({ do: what, object }) => what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && mayRemove(object))
+    )
+  }
+
+  /** Applies the difference for these keys, after whatever is on its way for any of them has been answered. */
+  async #settle(keys: readonly Key[], asked = false): Promise<readonly Outcome[]> {
+    for (;;) {
+      const busy = new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
+      if (busy.size === 0) break
+      await Promise.allSettled(busy)
+    }
+    const due = keys.filter((key) => asked || this.#due(key))
+    const changes = order(this.#allowed(due, asked))
+    if (changes.length === 0) return []
+    const applied = this.#around.kernel.apply(changes)
+    for (const { object } of changes) this.#inFlight.set(keyOf(object), applied)
+    try {
+      const outcomes = await applied
+      this.#record(outcomes)
+      return outcomes
+    } finally {
+      for (const { object } of changes) this.#inFlight.delete(keyOf(object))
+    }
+  }
+
+  /** A refused object is tried again after its pause; until then it waits. */
+  #due(key: Key): boolean {
+    const left = (this.#refusals.get(key)?.until ?? 0) - this.#around.now()
+    if (left > 0) this.#later(key, left)
+    return left <= 0
+  }
+
+  /** An acknowledgement is an observation too: it tells what the kernel holds until a notification says otherwise. */
+  #record(outcomes: readonly Outcome[]): void {
+    const done: Change[] = []
+    for (const { change, error } of outcomes) {
+      const key = keyOf(change.object)
+      if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
+      if (error !== undefined) {
+        this.#refuse(key, change, error)
+        continue
+      }
+      this.#refusals.delete(key)
+      if (change.do === 'remove') this.#observed.delete(key)
+      else this.#observed.set(key, { ...change.instead, ...change.object } as KernelObject)
+      const report = this.#drift.repaired(key, change)
+      if (report === undefined) done.push(change)
+      else this.#around.drift(report)
+    }
+    this.#tell(done)
+    this.#around.refused([...this.#refusals.values()].map((refusal) => refusal.error))
+  }
+
+  #tell(changes: readonly Change[]): void {
+    const word = ({ do: what, instead }: Change) => (what === 'remove' ? 'removed' : instead === undefined ? 'added' : 'changed')
+    if (changes.length > TOLD_SINGLY) {
+      const counts: Record<string, number> = {}
+      for (const change of changes) counts[`${word(change)} ${change.object.kind}`] = (counts[`${word(change)} ${change.object.kind}`] ?? 0) + 1
+      this.#around.log.info({ counts }, 'many changes')
+    } else for (const change of changes) this.#around.log.info({ object: textOf(change.object), because: change.object.because }, word(change))
+  }
+
+  #refuse(key: Key, change: Change, error: Error): void {
+    const before = this.#refusals.get(key)
+    const pause = before === undefined ? RETRY.first : Math.min(before.pause * 2, RETRY.most)
+    const text = `${change.do} ${textOf(change.object)}: ${reasonOf(error)}`
+    this.#refusals.set(key, { error: text, pause, until: this.#around.now() + pause })
+    if (before?.error !== text) this.#around.log.warn({ object: textOf(change.object), because: change.object.because, err: error }, 'the kernel refused a change')
+    this.#later(key, pause)
+  }
+
+  /** Looks at this object again after `pause` milliseconds at the latest, and then at all others that wait. */
+  #later(key: Key, pause: number): void {
+    this.#waiting.add(key)
+    const at = this.#around.now() + pause
+    if (this.#retry !== undefined && this.#retry.at <= at) return
+    clearTimeout(this.#retry?.timer)
+    const timer = setTimeout(() => {
+      this.#retry = undefined
+      const waiting = [...this.#waiting]
+      this.#waiting.clear()
+      this.#linkTouched.clear()
+      this.#answer(waiting, undefined)
+    }, pause)
+    this.#retry = { timer, at }
+  }
+}

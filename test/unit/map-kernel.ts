@@ -1,0 +1,81 @@
+// A kernel that is a Map, with the same port as the real one and failures on demand: for what the daemon does above the kernel.
+import { deviceOf, type Key, type KernelObject, keyOf, stateOf } from '../../daemon/state/object.ts'
+import type { Change } from '../../daemon/state/difference.ts'
+import type { Culprit, Kernel, Observation, Outcome, Sandbox } from '../../daemon/state/kernel.ts'
+
+export class MapKernel implements Kernel {
+  readonly objects: Map<Key, KernelObject>
+  /** Every batch that was applied, for counting. */
+  readonly batches: (readonly Change[])[] = []
+  /** Keys whose changes are refused, with the reason. */
+  readonly refuses = new Map<string, string>()
+  readonly #queue: Observation[] = []
+  #wake: (() => void) | undefined
+
+  constructor(objects: Iterable<KernelObject> = []) {
+    this.objects = stateOf(objects)
+  }
+
+  async *observe(_interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation> {
+    signal.addEventListener('abort', () => this.#wake?.())
+    yield { kind: 'everything', state: new Map(this.objects), why: 'start' }
+    while (!signal.aborted) {
+      const next = this.#queue.shift()
+      if (next !== undefined) yield next
+      else await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+
+  async apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
+    await new Promise((resolve) => setImmediate(resolve))
+    this.batches.push(changes)
+    return changes.map((change) => this.#applyOne(change))
+  }
+
+  #applyOne(change: Change): Outcome {
+    const key = keyOf(change.object)
+    const refusal = this.refuses.get(key)
+    if (refusal !== undefined) return { change, error: new Error(refusal) }
+    const device = deviceOf(change.object)
+    if (change.do === 'put' && device !== undefined && !this.objects.has(`link ${device}` as Key)) {
+      return { change, error: new Error(`no device ${device}`) }
+    }
+    this.change(change.do === 'put' ? change.object : undefined, key, { self: true, pid: 1, name: 'weftd' })
+    return { change }
+  }
+
+  /** Somebody (or we) changed something: it is so from now on, and a notification tells it. */
+  change(object: KernelObject | undefined, key: Key, by?: Culprit): void {
+    if (object === undefined) this.objects.delete(key)
+    else this.objects.set(key, object)
+    if (object === undefined && key.startsWith('link ')) this.#dropWhatHungOn(key.slice(5))
+    this.#tell({ kind: 'changed', key, object, ...(by && { by }), at: performance.now() })
+  }
+
+  /** As Linux does it: what hangs on a device goes with it, and not all of it is notified; so a complete dump follows. */
+  #dropWhatHungOn(device: string): void {
+    for (const [key, object] of this.objects) if (deviceOf(object) === device) this.objects.delete(key)
+    queueMicrotask(() => this.recheck('a link went'))
+  }
+
+  recheck(why: string): void {
+    this.#tell({ kind: 'everything', state: new Map(this.objects), why })
+  }
+
+  #tell(observation: Observation): void {
+    this.#queue.push(observation)
+    this.#wake?.()
+  }
+
+  sandbox(): Promise<Sandbox> {
+    return Promise.reject(new Error('this kernel has no namespaces'))
+  }
+
+  routeTo(): Promise<undefined> {
+    return Promise.resolve(undefined)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}

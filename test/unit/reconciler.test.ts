@@ -1,0 +1,181 @@
+// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, nothing foreign is removed.
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import fc from 'fast-check'
+import type { DriftReport } from '../../daemon/drift.ts'
+import { Reconciler } from '../../daemon/reconciler.ts'
+import { difference } from '../../daemon/state/difference.ts'
+import { type KernelObject, keyOf, type Mac } from '../../daemon/state/object.ts'
+import { mayRemove, ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
+import { stateText, textOf } from '../../daemon/state/text.ts'
+import { parseIp, parsePrefix } from '../../ipam/address.ts'
+import { MapKernel } from './map-kernel.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const silent = { error() {}, warn() {}, info() {}, debug() {} }
+
+const uplink: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+const tunnel: KernelObject = {
+  kind: 'link',
+  name: 'weft.1',
+  up: true,
+  mtu: 1450,
+  form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false }
+}
+const route = (n: number, protocol = ROUTE_PROTOCOL): KernelObject => ({
+  kind: 'route', table: 254, destination: prefix(`10.244.${n}.0/24`), metric: 0, type: 'unicast', device: 'weft.1', gateway: ip(`10.244.${n}.0`), onlink: true, protocol
+})
+const fdb = (n: number): KernelObject => ({ kind: 'fdb', device: 'weft.1', mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}` as Mac, destination: ip(`192.0.2.${n}`) })
+
+const stops: AbortController[] = []
+after(() => {
+  for (const stop of stops) stop.abort()
+})
+
+async function started(kernel: MapKernel) {
+  const stop = new AbortController()
+  stops.push(stop)
+  const drifts: DriftReport[] = []
+  const refusals: (readonly string[])[] = []
+  const reconciler = new Reconciler({
+    kernel,
+    log: silent,
+    now: () => performance.now(),
+    refused: (errors) => refusals.push(errors),
+    drift: (report) => drifts.push(report),
+    interest: () => true
+  })
+  reconciler.run(stop.signal)
+  await reconciler.observing
+  return { reconciler, drifts, refusals }
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 5_000
+  while (!condition()) {
+    if (performance.now() > deadline) assert.fail(`waited 5 s for: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+}
+
+test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  assert.equal(kernel.batches.length, 1)
+  assert.deepEqual([...difference(reconciler.desired, kernel.objects)].filter((change) => change.do === 'put'), [])
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  assert.equal(kernel.batches.length, 1)
+})
+
+test('links are made before what stands on them, whatever the order of the wish', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [route(2), fdb(2), tunnel])
+  assert.deepEqual(refusals.at(-1), [])
+})
+
+test('what is ours and unwanted stays until the list is trusted, then goes; what is foreign stays', async () => {
+  const foreign = { ...route(9, 3), device: 'eth0' } as KernelObject
+  const kernel = new MapKernel([uplink, tunnel, route(7), foreign])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  assert.ok(kernel.objects.has(keyOf(route(7))))
+  await reconciler.trust()
+  assert.equal(kernel.objects.has(keyOf(route(7))), false)
+  assert.ok(kernel.objects.has(keyOf(foreign)))
+})
+
+test('a route that somebody deletes is put back, and the report names who did it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  kernel.change(undefined, keyOf(route(2)), { self: false, pid: 611, name: 'NetworkManager' })
+  await until(() => drifts.length === 1, 'one repair')
+  assert.ok(kernel.objects.has(keyOf(route(2))))
+  assert.equal(drifts[0]?.by?.name, 'NetworkManager')
+  assert.equal(drifts[0]?.what, 'removed')
+  assert.equal(drifts[0]?.fighting, false)
+})
+
+test('somebody who keeps undoing us is called a fight', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  for (let round = 1; round <= 5; round++) {
+    kernel.change(undefined, keyOf(route(2)), { self: false, pid: 611, name: 'bad' })
+    await until(() => drifts.length === round, `repair ${round}`)
+  }
+  assert.equal(drifts.at(-1)?.fighting, true)
+  assert.ok(drifts.slice(0, 3).every((report) => !report.fighting))
+})
+
+test('one refused object does not stop the others and is tried again', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  const outcomes = await reconciler.want('node', [tunnel, route(2), route(3)])
+  assert.equal(outcomes.filter((outcome) => outcome.error !== undefined).length, 1)
+  assert.ok(kernel.objects.has(keyOf(route(3))))
+  assert.match(refusals.at(-1)?.[0] ?? '', /route 10\.244\.2\.0\/24.*no memory/)
+  kernel.refuses.clear()
+  await until(() => kernel.objects.has(keyOf(route(2))), 'the second try')
+  await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
+})
+
+test('a device that vanishes comes back with everything that hung on it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2), route(3), fdb(3)])
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  kernel.change(undefined, keyOf(tunnel))
+  await until(() => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'), 'the device and its peers')
+})
+
+test('an object that two owners want goes with the last of them', async () => {
+  const kernel = new MapKernel([uplink, tunnel])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('a', [route(2)])
+  await reconciler.want('b', [route(2)])
+  await reconciler.want('a', [])
+  assert.ok(kernel.objects.has(keyOf(route(2))))
+  await reconciler.want('b', [])
+  assert.equal(kernel.objects.has(keyOf(route(2))), false)
+})
+
+test('any sequence of wishes and foreign changes ends with the kernel as desired and nothing foreign touched', async () => {
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('want' as const), owner: fc.integer({ min: 0, max: 4 }), routes: fc.subarray([1, 2, 3, 4, 5]) }),
+    fc.record({ kind: fc.constant('delete' as const), n: fc.integer({ min: 1, max: 5 }) }),
+    fc.record({ kind: fc.constant('foreign' as const), n: fc.integer({ min: 20, max: 22 }) }),
+    fc.record({ kind: fc.constant('recheck' as const) })
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) => {
+      const kernel = new MapKernel([uplink])
+      const { reconciler } = await started(kernel)
+      await reconciler.want('node', [tunnel])
+      await reconciler.trust()
+      const foreign = new Set<string>()
+      const wishes: Promise<unknown>[] = []
+      for (const move of steps) {
+        if (move.kind === 'want') wishes.push(reconciler.want(`owner ${move.owner}`, move.routes.map((n) => route(n))))
+        else if (move.kind === 'delete') kernel.change(undefined, keyOf(route(move.n)), { self: false, pid: 2, name: 'ip' })
+        else if (move.kind === 'recheck') kernel.recheck('asked')
+        else {
+          const object = { ...route(move.n, 3), device: 'eth0' } as KernelObject
+          foreign.add(keyOf(object))
+          kernel.change(object, keyOf(object), { self: false, pid: 2, name: 'ip' })
+        }
+      }
+      await Promise.all(wishes)
+      const wrong = () => difference(reconciler.desired, kernel.objects).filter((change) => change.do === 'put' || mayRemove(change.object))
+      const deadline = performance.now() + 3_000
+      while (wrong().length > 0 && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2))
+      assert.deepEqual(wrong().map((change) => `${change.do} ${textOf(change.object)}`), [], stateText(kernel.objects))
+      for (const key of foreign) assert.ok([...kernel.objects.keys()].some((present) => present === key), `${key} is gone`)
+    }),
+    { numRuns: 30 }
+  )
+})
