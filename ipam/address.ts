@@ -36,7 +36,7 @@ function parse4(text: string): bigint | undefined {
 
 function parse6(text: string): bigint | undefined {
   const halves = text.split('::')
-  if (halves.length > 2) return undefined
+  if (halves.length > 2 || (halves.length === 2 && halves[0]?.includes('.'))) return undefined
   const [left, right] = [groups(halves[0] ?? ''), halves.length === 2 ? groups(halves[1] ?? '') : []]
   if (left === undefined || right === undefined) return undefined
   const missing = 8 - left.length - right.length
