@@ -1,0 +1,107 @@
+// Reads single keys of a configuration object as Go's JSON decoder would: without regard to letter case, null as absent; every error has path, value and rule.
+import { WeftError } from '../error.ts'
+import type { Json, JsonObject } from './net-conf.ts'
+
+/** Where a value stands: `Backend.VNI` in `etcd key /coreos.com/network/config`. The source may be left out where the caller adds it. */
+export type Place = { readonly path: string; readonly source?: string }
+
+/** An error about one configured value. `path` is spelled as the user spelled it; `rule` completes "must be …". */
+export function invalid(place: Place, value: Json | undefined, rule: string): WeftError {
+  const where = place.source === undefined ? '' : ` in ${place.source}`
+  const shown = value === undefined ? 'is missing' : `is ${shorten(JSON.stringify(value))}`
+  return new WeftError(
+    'CONFIG_INVALID',
+    `${place.path} ${shown}${where}; it must be ${rule}`,
+    `correct ${place.path}${where}`
+  )
+}
+
+const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}…` : text)
+
+/** `Backend` + `VNI` → `Backend.VNI`; names that are no plain word are quoted. */
+export const joinPath = (path: string, name: string): string =>
+  /^[\w-]+$/.test(name) ? (path === '' ? name : `${path}.${name}`) : `${path}[${JSON.stringify(name)}]`
+
+/**
+ * The entry whose key equals `name` without regard to case; of several the last one written, as in Go's encoding/json. `undefined` when absent or null.
+ * `path` is the path of `keys` itself; the answer's path is spelled as the user did.
+ */
+export function findKey(
+  keys: JsonObject,
+  name: string,
+  path = 'Backend'
+): { readonly value: NonNullable<Json>; readonly path: string } | undefined {
+  const wanted = name.toLowerCase()
+  const found = Object.entries(keys).findLast(([key]) => key.toLowerCase() === wanted)
+  return found === undefined || found[1] === null ? undefined : { value: found[1], path: joinPath(path, found[0]) }
+}
+
+/** A whole number in `min`…`max`; `default` when absent. Errors: CONFIG_INVALID. */
+export function integerKey(
+  keys: JsonObject,
+  name: string,
+  rule: { readonly min: number; readonly max: number; readonly default: number },
+  path = 'Backend'
+): number {
+  const found = findKey(keys, name, path)
+  if (found === undefined) return rule.default
+  const { value } = found
+  if (typeof value === 'number' && Number.isInteger(value) && value >= rule.min && value <= rule.max) return value
+  throw invalid(found, value, `a whole number from ${rule.min} to ${rule.max}`)
+}
+
+/** true or false; `fallback` when absent. Errors: CONFIG_INVALID. */
+export function booleanKey(keys: JsonObject, name: string, fallback: boolean, path = 'Backend'): boolean {
+  const found = findKey(keys, name, path)
+  if (found === undefined) return fallback
+  if (typeof found.value === 'boolean') return found.value
+  throw invalid(found, found.value, 'true or false, without quotes')
+}
+
+/** A text, one of `allowed` when given (compared without regard to case, answered as `allowed` spells it). Errors: CONFIG_INVALID. */
+export function textKey(
+  keys: JsonObject,
+  name: string,
+  rule: { readonly allowed?: readonly string[]; readonly default: string },
+  path = 'Backend'
+): string {
+  const found = findKey(keys, name, path)
+  if (found === undefined) return rule.default
+  const { value } = found
+  const { allowed } = rule
+  if (typeof value === 'string') {
+    const known = allowed === undefined ? value : allowed.find((word) => word.toLowerCase() === value.toLowerCase())
+    if (known !== undefined) return known
+  }
+  throw invalid(
+    found,
+    value,
+    allowed === undefined ? 'a text in quotes' : `one of ${allowed.map((word) => `"${word}"`).join(', ')}`
+  )
+}
+
+type Rule =
+  | { readonly kind: 'number'; readonly min: number; readonly max: number; readonly default: number }
+  | { readonly kind: 'boolean'; readonly default: boolean }
+  | { readonly kind: 'text'; readonly allowed?: readonly string[]; readonly default: string }
+type ValueOf<R extends Rule> = R['kind'] extends 'number' ? number : R['kind'] extends 'boolean' ? boolean : string
+
+/** Reads all the keys of a table at once; keys that the table lacks are ignored, as flannel does. Errors: CONFIG_INVALID for the first that breaks its rule. */
+export function readKeys<const T extends { readonly [name: string]: Rule }>(
+  keys: JsonObject,
+  table: T,
+  path = 'Backend'
+): { readonly [N in keyof T]: ValueOf<T[N]> } {
+  const read = ([name, rule]: readonly [string, Rule]) => {
+    switch (rule.kind) {
+      case 'number':
+        return [name, integerKey(keys, name, rule, path)] as const
+      case 'boolean':
+        return [name, booleanKey(keys, name, rule.default, path)] as const
+      case 'text':
+        return [name, textKey(keys, name, rule, path)] as const
+    }
+  }
+  // The table's own types say what each rule yields; Object.fromEntries forgets them.
+  return Object.fromEntries(Object.entries(table).map(read)) as { readonly [N in keyof T]: ValueOf<T[N]> }
+}
