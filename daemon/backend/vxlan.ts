@@ -1,6 +1,6 @@
 // VXLAN (RFC 7348) as flannel lays it out: one device a node, and for each peer a neighbour, an FDB entry and a route; plain routes where nodes share a link.
 import { type Family, formatIp, formatPrefix, hostPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import { booleanKey, integerKey } from '../config/keys.ts'
+import { booleanKey, findKey, integerKey } from '../config/keys.ts'
 import type { Json, JsonObject } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
@@ -121,12 +121,12 @@ function remote(lease: Lease, node: Node, config: VxlanConfig, family: Family, s
 
 function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const published = lease.backendData[family]
-  const object = (typeof published === 'object' && published !== null && !Array.isArray(published) ? published : {}) as JsonObject
-  const text = Object.entries(object).find(([key]) => key.toLowerCase() === 'vtepmac')?.[1]
+  const keys = typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
+  const text = findKey(keys, 'VtepMAC')?.value ?? null
   const mac = typeof text === 'string' ? parseMac(text) : undefined
-  if (mac === undefined) throw malformed(lease, `has VtepMAC ${JSON.stringify(text ?? null)}, which is not a MAC address of six octets`)
-  const vni = Object.entries(object).find(([key]) => key.toLowerCase() === 'vni')?.[1]
-  if (vni !== undefined && vni !== config.vni) throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
+  if (mac === undefined) throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not a MAC address of six octets`)
+  const vni = findKey(keys, 'VNI')?.value ?? config.vni
+  if (vni !== config.vni) throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
   return mac
 }
 

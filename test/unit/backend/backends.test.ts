@@ -1,0 +1,123 @@
+// What each backend puts into the kernel: leases and configuration in, text in the syntax of `ip` and `bridge` out.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { configureBackend } from '../../../daemon/backend/registry.ts'
+import type { Lease } from '../../../daemon/lease/lease.ts'
+import type { Node } from '../../../daemon/state/node.ts'
+import { type KernelObject, type Link, type Mac, stateOf } from '../../../daemon/state/object.ts'
+import { stateText, textOf } from '../../../daemon/state/text.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { dualStackNode, testNode } from '../test-node.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const lines = (objects: readonly KernelObject[]) => objects.map(textOf)
+const mac = '02:00:00:00:00:02'
+const near: Lease = { subnet: { 4: prefix('10.244.2.0/24') }, publicIp: { 4: ip('192.0.2.2') }, backendType: 'vxlan', backendData: { 4: { VNI: 1, VtepMAC: mac } } }
+const far: Lease = { ...near, publicIp: { 4: ip('198.51.100.2') } }
+const dual: Lease = {
+  subnet: { 4: prefix('10.244.2.0/24'), 6: prefix('fd00:0:0:2::/64') },
+  publicIp: { 4: ip('198.51.100.2'), 6: ip('2001:db8:1::2') },
+  backendType: 'vxlan',
+  backendData: { 4: { VNI: 1, VtepMAC: mac }, 6: { VNI: 1, VtepMAC: '02:00:00:00:00:06' } }
+}
+
+test('vxlan: our end is one device with our subnet’s address, bound to the interface', () => {
+  const node = testNode({ publishedMac: { 4: '0e:00:00:00:00:01' as Mac } })
+  assert.equal(
+    stateText(stateOf(configureBackend('vxlan', {}).own(node))),
+    [
+      'address 10.244.1.0/32 dev weft.1',
+      'link weft.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning mtu 1450 address 0e:00:00:00:00:01 up',
+      'sysctl net/ipv4/conf/weft.1/rp_filter=2',
+      'sysctl net/ipv6/conf/weft.1/accept_ra=0'
+    ].join('\n')
+  )
+})
+
+test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order', () => {
+  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(far, testNode())), [
+    'neigh 10.244.2.0 lladdr 02:00:00:00:00:02 dev weft.1 nud permanent',
+    'fdb 02:00:00:00:00:02 dev weft.1 dst 198.51.100.2 self permanent',
+    'route 10.244.2.0/24 via 10.244.2.0 dev weft.1 proto 87 onlink'
+  ])
+})
+
+test('vxlan: a peer on our link gets a plain route, unless direct routing is off', () => {
+  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(near, testNode())), ['route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'])
+  assert.equal(configureBackend('vxlan', { directrouting: false }).peer(near, testNode()).length, 3)
+})
+
+test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods get the smaller', () => {
+  const backend = configureBackend('vxlan', { VNI: 7, Port: 4789, GBP: true, Learning: true })
+  const links = backend.own(dualStackNode()).filter((object): object is Link => object.kind === 'link')
+  assert.deepEqual(links.map((link) => [link.name, link.mtu]), [['weft.7', 1450], ['weft-v6.7', 1430]])
+  assert.match(textOf(links[1] as Link), /vxlan id 7 local 2001:db8::1 dev eth0 dstport 4789 learning gbp/)
+  assert.equal(backend.mtu(dualStackNode()), 1430)
+})
+
+test('vxlan: both families of a peer are served, and only those that this node has', () => {
+  const backend = configureBackend('vxlan', {})
+  assert.deepEqual(lines(backend.peer(dual, dualStackNode())).slice(3), [
+    'neigh fd00:0:0:2:: lladdr 02:00:00:00:00:06 dev weft-v6.1 nud permanent',
+    'fdb 02:00:00:00:00:06 dev weft-v6.1 dst 2001:db8:1::2 self permanent',
+    'route fd00:0:0:2::/64 via fd00:0:0:2:: dev weft-v6.1 proto 87 onlink'
+  ])
+  assert.equal(backend.peer(dual, testNode()).length, 3)
+})
+
+test('vxlan: the MAC that our lease publishes is kept, else it is derived from the node and stays the same', () => {
+  const backend = configureBackend('vxlan', {})
+  const published = (node: Node) => (backend.publish(node)[4] as { VtepMAC: string }).VtepMAC
+  assert.equal(published(testNode({ publishedMac: { 4: '0e:00:00:00:00:01' as Mac } })), '0e:00:00:00:00:01')
+  const derived = published(testNode())
+  assert.equal(derived, published(testNode()))
+  assert.notEqual(derived, published(testNode({ identity: 'machine node-2' })))
+  assert.equal(Number.parseInt(derived.slice(0, 2), 16) & 3, 2, 'locally administered and unicast')
+})
+
+test('vxlan: flanneld’s device with the same VNI and port is adopted under its name, another is not', () => {
+  const existing = (over: object): Link => ({
+    kind: 'link', name: 'flannel.1', form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false, ...over }
+  })
+  const nameWith = (tunnels: readonly Link[]) => (configureBackend('vxlan', {}).own(testNode({ tunnels }))[0] as Link).name
+  assert.equal(nameWith([existing({})]), 'flannel.1')
+  assert.equal(nameWith([existing({ port: 4789 })]), 'weft.1')
+  assert.equal(nameWith([{ ...existing({}), name: 'vxlan-of-somebody' }]), 'weft.1')
+})
+
+for (const [what, backendData, expected] of [
+  ['without data', {}, /VtepMAC null/],
+  ['with null', { 4: null }, /VtepMAC null/],
+  ['with a list', { 4: [1] }, /VtepMAC null/],
+  ['with a bad MAC', { 4: { VtepMAC: 'zz' } }, /VtepMAC "zz"/],
+  ['with a number for a MAC', { 4: { VtepMAC: 7 } }, /VtepMAC 7/],
+  ['of another VNI', { 4: { VNI: 2, VtepMAC: mac } }, /VNI 2, and this network's is 1/]
+] as const) {
+  test(`vxlan: a lease ${what} is refused with its name and the value`, () => {
+    assert.throws(() => configureBackend('vxlan', {}).peer({ ...far, backendData }, testNode()), expected)
+  })
+}
+
+test('vxlan: the key MTU stands for the underlay’s, not the tunnel’s', () => {
+  assert.equal(configureBackend('vxlan', { mtu: 9000 }).mtu(testNode()), 8950)
+})
+
+test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else is set up', () => {
+  const backend = configureBackend('host-gw', {})
+  assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), ['route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'])
+  assert.deepEqual(backend.own(testNode()), [])
+  assert.deepEqual(backend.publish(testNode()), {})
+  assert.equal(backend.mtu(testNode()), 1500)
+})
+
+test('host-gw: a peer behind a router is refused with a cure', () => {
+  assert.throws(() => configureBackend('host-gw', {}).peer(far, testNode()), /198\.51\.100\.2 is not on a link of eth0 \(192\.0\.2\.1\/24/)
+})
+
+test('an unknown backend and bad keys are errors that name the value', () => {
+  assert.throws(() => configureBackend('quantum', {}), /Backend\.Type is "quantum".*vxlan, host-gw/)
+  for (const keys of [{ VNI: 0 }, { VNI: 16777216 }, { vni: '1' }, { Port: 70000 }, { DirectRouting: 'yes' }, { MTU: -1 }]) {
+    assert.throws(() => configureBackend('vxlan', keys), new RegExp(`Backend\\.${Object.keys(keys)[0]} is`))
+  }
+})

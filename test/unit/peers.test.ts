@@ -1,0 +1,131 @@
+// Other nodes' leases as the daemon follows them: what each asks for, and the doubt about a list from which most have vanished.
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { configureBackend } from '../../daemon/backend/registry.ts'
+import { WeftError } from '../../daemon/error.ts'
+import { Health } from '../../daemon/health.ts'
+import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
+import type { LeaseEvent } from '../../daemon/lease/store.ts'
+import { Peers } from '../../daemon/peers.ts'
+import { Reconciler } from '../../daemon/reconciler.ts'
+import type { KernelObject } from '../../daemon/state/object.ts'
+import { ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
+import { formatPrefix, parseIp, parsePrefix } from '../../ipam/address.ts'
+import { MapKernel } from './map-kernel.ts'
+import { testNode } from './test-node.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const silent = { error() {}, warn() {}, info() {}, debug() {} }
+const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
+  subnet: { 4: prefix(`10.244.${n}.0/24`) }, publicIp: { 4: ip(`192.0.2.${n}`) }, backendType: 'host-gw', backendData: {}, ...over
+})
+const staleRoute = (n: number): KernelObject => ({
+  kind: 'route', table: 254, destination: prefix(`10.244.${n}.0/24`), metric: 0, type: 'unicast', device: 'eth0', gateway: ip(`192.0.2.${n}`), protocol: ROUTE_PROTOCOL
+})
+
+const stops: AbortController[] = []
+after(() => {
+  for (const stop of stops) stop.abort()
+})
+
+async function followed(kernel: MapKernel, doubtMs: number) {
+  const stop = new AbortController()
+  stops.push(stop)
+  const health = new Health(() => 0, () => undefined)
+  const reconciler = new Reconciler({ kernel, log: silent, now: () => performance.now(), refused() {}, drift() {}, interest: () => true })
+  reconciler.run(stop.signal)
+  const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {} })
+  await peers.settle(testNode(), configureBackend('host-gw', {}))
+  const queue: LeaseEvent[] = []
+  let wake = () => {}
+  async function* events(): AsyncIterable<LeaseEvent> {
+    for (;;) {
+      const next = queue.shift()
+      if (next !== undefined) yield next
+      else if (stop.signal.aborted) return
+      else await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  }
+  stop.signal.addEventListener('abort', () => wake())
+  peers.follow(events())
+  const send = (...some: readonly LeaseEvent[]) => {
+    queue.push(...some)
+    wake()
+  }
+  const routes = () => [...kernel.objects.values()].flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : [])).sort()
+  return { health, peers, send, routes }
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 5_000
+  while (!condition()) {
+    if (performance.now() > deadline) assert.fail(`waited 5 s for: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+}
+const active = (health: Health) => health.active().map((condition) => condition.code)
+
+test('each peer of a list gets its route, our own lease none; a later put and gone are followed', async () => {
+  const { send, routes } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  assert.deepEqual(routes(), ['10.244.2.0/24', '10.244.3.0/24'])
+  send({ kind: 'put', lease: lease(4) }, { kind: 'gone', key: leaseKey(lease(2)) })
+  await until(() => routes().join() === '10.244.3.0/24,10.244.4.0/24', 'the change')
+})
+
+test('a stale route goes after the first complete list', async () => {
+  const { send, routes } = await followed(new MapKernel([eth0, staleRoute(9)]), 60_000)
+  assert.deepEqual(routes(), ['10.244.9.0/24'])
+  send({ kind: 'list', leases: [lease(2)] })
+  await until(() => routes().join() === '10.244.2.0/24', 'the stale route to go')
+})
+
+test('a list without other nodes removes nothing until it has stood for the time', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 150)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 2)
+  await until(() => routes().length === 0, 'confirmation')
+  assert.equal(active(health).includes('LIST_DOUBTED'), false)
+})
+
+test('leases that come back end the doubt and nothing was lost', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  send({ kind: 'list', leases: [] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'put', lease: lease(2) }, { kind: 'put', lease: lease(3) })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  assert.equal(routes().length, 2)
+})
+
+test('at start an empty list does not remove what the kernel still has', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0, staleRoute(2), staleRoute(3)]), 150)
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 2)
+  await until(() => routes().length === 0, 'confirmation')
+})
+
+test('one lease that makes no sense is told and skipped, and the others are served', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
+  send({ kind: 'malformed', key: '10.244.8.0-24', error }, { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('203.0.113.5') } }), lease(3)] })
+  await until(() => routes().length === 2, 'the two good ones')
+  assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /10\.244\.(8|5)\.0/)
+})
+
+test('a lease of another backend and one that overlaps ours are left out', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(2, { backendType: 'vxlan' }), lease(1, { publicIp: { 4: ip('192.0.2.77') }, subnet: { 4: prefix('10.244.0.0/16') } }), lease(3)] })
+  await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
+  assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /overlaps/)
+})
