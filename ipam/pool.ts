@@ -1,0 +1,192 @@
+// Which address is next: range sets, gateways and the walk through them. Pure, without state of its own, and as quick in a /64 as in a /24.
+import {
+  compareIp,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  inRange,
+  network,
+  offset,
+  overlaps,
+  type Prefix,
+  rangeOf,
+  sameIp,
+  width
+} from './address.ts'
+
+/** As it is configured; what is left out is filled in by `rangeSets`. */
+export type RangeWish = {
+  readonly subnet: Prefix
+  readonly rangeStart?: Ip
+  readonly rangeEnd?: Ip
+  readonly gateway?: Ip
+}
+
+/** Addresses from `first` to `last`, both included, that get the length of `subnet` and go out by `gateway`. */
+export type PoolRange = { readonly subnet: Prefix; readonly first: Ip; readonly last: Ip; readonly gateway: Ip }
+
+/** Ranges of one family that are one pool: an attachment gets one address from each set. */
+export type RangeSet = readonly PoolRange[]
+
+/** An address of the pool with its subnet's length, and the gateway of its range. */
+export type PoolAddress = { readonly prefix: Prefix; readonly gateway: Ip }
+
+/** A range that breaks a rule; the message has the value, its place and the rule. */
+export class RangeRuleError extends Error {
+  override readonly name = 'RangeRuleError'
+}
+
+/**
+ * Fills in and checks range sets by host-local's rules: a subnet is a network address with at least two host bits; the gateway defaults to its first
+ * address, the start to the same, the end to the last that is no broadcast address (IPv4) or the very last (IPv6). Errors: RangeRuleError.
+ */
+export function rangeSets(wishes: readonly (readonly RangeWish[])[]): readonly RangeSet[] {
+  const sets = wishes.map((set, at) => {
+    if (set.length === 0) throw new RangeRuleError(`range set ${at} is empty: it must have at least one range`)
+    return set.map(poolRange)
+  })
+  for (const [at, set] of sets.entries()) checkSet(set, at, sets.slice(0, at))
+  return sets
+}
+
+function poolRange(wish: RangeWish): PoolRange {
+  const subnet = network(wish.subnet)
+  const text = formatPrefix(wish.subnet)
+  if (!sameIp(subnet.ip, wish.subnet.ip))
+    throw new RangeRuleError(`subnet ${text} has host bits set: the network is ${formatPrefix(subnet)}`)
+  if (width(subnet.ip.family) - subnet.length < 2)
+    throw new RangeRuleError(`subnet ${text} is too small to give addresses from: it needs at least two host bits`)
+  const whole = rangeOf(subnet)
+  const second = step(whole.first, 1n)
+  const first = wish.rangeStart ?? second
+  const last = wish.rangeEnd ?? (subnet.ip.family === 4 ? step(whole.last, -1n) : whole.last)
+  for (const [name, ip] of [
+    ['rangeStart', first],
+    ['rangeEnd', last]
+  ] as const) {
+    if (!inRange(whole, ip)) throw new RangeRuleError(`${name} ${formatIp(ip)} is not in subnet ${text}`)
+  }
+  if (compareIp(first, last) > 0)
+    throw new RangeRuleError(`rangeStart ${formatIp(first)} comes after rangeEnd ${formatIp(last)} in subnet ${text}`)
+  const gateway = wish.gateway ?? second
+  if (gateway.family !== subnet.ip.family)
+    throw new RangeRuleError(`gateway ${formatIp(gateway)} is of another family than subnet ${text}`)
+  return { subnet, first, last, gateway }
+}
+
+/** One step inside a subnet that is known to have room for it. */
+const step = (ip: Ip, by: bigint): Ip => offset(ip, by) as Ip
+
+function checkSet(set: RangeSet, at: number, earlier: readonly RangeSet[]): void {
+  for (const [place, range] of set.entries()) {
+    const family = set[0]?.subnet.ip.family
+    if (range.subnet.ip.family !== family)
+      throw new RangeRuleError(`range set ${at} has mixed address families: ${describe(set)}`)
+    for (const other of set.slice(0, place)) {
+      if (meet(range, other))
+        throw new RangeRuleError(
+          `subnets ${formatPrefix(other.subnet)} and ${formatPrefix(range.subnet)} overlap in range set ${at}`
+        )
+    }
+    for (const [before, others] of earlier.entries()) {
+      const other = others.find((each) => meet(range, each))
+      if (other !== undefined)
+        throw new RangeRuleError(
+          `range set ${before} overlaps with ${at}: ${describe([other])} and ${describe([range])}`
+        )
+    }
+  }
+}
+
+/** Two ranges of one subnet may stand side by side as long as no address is in both. */
+const meet = (a: PoolRange, b: PoolRange): boolean =>
+  overlaps(a.subnet, b.subnet) && compareIp(a.first, b.last) <= 0 && compareIp(b.first, a.last) <= 0
+
+/** `10.1.0.1-10.1.0.254,10.2.0.1-10.2.0.9`: the set as messages name it. */
+export const describe = (set: RangeSet): string =>
+  set.map(({ first, last }) => `${formatIp(first)}-${formatIp(last)}`).join(',')
+
+/** How many addresses the set can give; gateways and what is never given are not counted. */
+export const capacity = (set: RangeSet): bigint =>
+  set.reduce(
+    (sum, range) =>
+      sum +
+      range.last.value -
+      range.first.value +
+      1n -
+      BigInt(neverGiven(range).filter((ip) => inRange(range, ip)).length),
+    0n
+  )
+
+/** Gateway, network address and, for IPv4, broadcast address; each once. */
+function neverGiven(range: PoolRange): readonly Ip[] {
+  const { first, last } = rangeOf(range.subnet)
+  const ends = range.subnet.ip.family === 4 ? [first, last] : [first]
+  return ends.some((end) => sameIp(end, range.gateway)) ? ends : [...ends, range.gateway]
+}
+
+const mayBeGiven = (range: PoolRange, ip: Ip): boolean => !neverGiven(range).some((never) => sameIp(never, ip))
+
+const addressIn = (range: PoolRange, ip: Ip): PoolAddress => ({
+  prefix: { ip, length: range.subnet.length },
+  gateway: range.gateway
+})
+
+/**
+ * The next free address: the walk starts behind `last` (the address given most recently; anything outside the set starts it at the beginning), goes
+ * upwards from range to range and round, so that a freed address rests until all others had their turn. `undefined`: every address is taken.
+ * Costs one call of `isTaken` per address that is passed, never more than are taken.
+ */
+export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) => boolean): PoolAddress | undefined {
+  for (const [range, from, to] of circle(set, last)) {
+    for (let ip = from; compareIp(ip, to) <= 0; ip = step(ip, 1n)) {
+      if (mayBeGiven(range, ip) && !isTaken(ip)) return addressIn(range, ip)
+      if (sameIp(ip, to)) break
+    }
+  }
+  return undefined
+}
+
+/** The set as stretches in the order of the walk: the rest of the range of `last`, the other ranges, and what came before. */
+function* circle(set: RangeSet, last: Ip | undefined): Generator<readonly [PoolRange, Ip, Ip]> {
+  const at = last === undefined ? -1 : set.findIndex((range) => inRange(range, last))
+  const here = set[at]
+  if (here === undefined || last === undefined) {
+    for (const range of set) yield [range, range.first, range.last]
+    return
+  }
+  if (!sameIp(last, here.last)) yield [here, step(last, 1n), here.last]
+  for (const range of [...set.slice(at + 1), ...set.slice(0, at)]) yield [range, range.first, range.last]
+  yield [here, here.first, last]
+}
+
+/** What a set answers to a request for one certain address of it. */
+export type Wish =
+  | { readonly kind: 'address'; readonly address: PoolAddress }
+  | { readonly kind: 'never'; readonly why: string }
+
+/** `undefined`: the address is not in this set. */
+export function requestedFrom(set: RangeSet, ip: Ip): Wish | undefined {
+  const range = set.find((each) => inRange(each, ip))
+  if (range === undefined) return undefined
+  if (sameIp(ip, range.gateway)) return { kind: 'never', why: `requested ip ${formatIp(ip)} is subnet's gateway` }
+  if (!mayBeGiven(range, ip))
+    return {
+      kind: 'never',
+      why: `requested ip ${formatIp(ip)} is the network or broadcast address of ${formatPrefix(range.subnet)}`
+    }
+  return { kind: 'address', address: addressIn(range, ip) }
+}
+
+/** Which set serves which requested address: each at most one, in order. `unserved` are in no set, or in one that serves another already. */
+export function assign(
+  sets: readonly RangeSet[],
+  requested: readonly Ip[]
+): { readonly bySet: readonly (Ip | undefined)[]; readonly unserved: readonly Ip[] } {
+  const left = [...requested]
+  const bySet = sets.map((set) => {
+    const at = left.findIndex((ip) => set.some((range) => inRange(range, ip)))
+    return at < 0 ? undefined : left.splice(at, 1)[0]
+  })
+  return { bySet, unserved: left }
+}

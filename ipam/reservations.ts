@@ -1,0 +1,377 @@
+// Reservations in host-local's directory, to the byte, so that a node moves between flannel and Weft without losing or doubling an address.
+//
+// A reservation is a file named after its address; its existence is the reservation, the index kept here only saves reading the directory again.
+// All work happens under host-local's lock and synchronously: some ten system calls on the page cache. Nothing is synced to disk, because a reboot
+// ends every reservation anyway.
+import {
+  closeSync,
+  constants,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync
+} from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { formatIp, type Ip, inRange, parseIp } from './address.ts'
+import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
+
+export type Owner = { readonly containerId: string; readonly ifname: string }
+
+/** `owner` is absent for a file without content (its maker was killed between two system calls), and for what is no file. */
+export type Reservation = {
+  readonly ip: Ip
+  readonly owner?: { readonly containerId: string; readonly ifname?: string }
+}
+
+export type Reserving =
+  | { readonly kind: 'reserved'; readonly addresses: readonly PoolAddress[] }
+  /** This owner holds an address of one of the sets already. */
+  | { readonly kind: 'held'; readonly ip: Ip }
+  | { readonly kind: 'exhausted'; readonly set: RangeSet; readonly taken: number }
+  /** An address was asked for that can't be given; `why` names it. */
+  | { readonly kind: 'refused'; readonly why: string }
+
+export type Surroundings = {
+  /** Takes the exclusive flock of the file at `path` (made when missing). */
+  readonly lock: (path: string) => Promise<Disposable>
+  /** This boot: the kernel's id of it, and its begin in milliseconds since 1970. */
+  readonly boot: { readonly id: string; readonly since: number }
+}
+
+/** The directory cannot be read or written; the message names it, the cause has the system's code. */
+export class ReservationsUnusable extends Error {
+  override readonly name = 'ReservationsUnusable'
+}
+
+/** `text` is the content without surrounding white space; `undefined` for what is no readable file, which only blocks its address. */
+type Entry = { readonly ip: Ip; readonly name: string; readonly text: string | undefined }
+type Waiting = { readonly work: () => void; readonly fail: (error: unknown) => void }
+
+/** Where a reboot is noted, beside the networks' directories: host-local reads all that lies inside them, and no network's name begins with a dot. */
+const BOOT_DIRECTORY = '.weft-boot'
+/** The next reservation while it is being written; it gets its address's name when it has its content. Left by a crash, it is removed. */
+const UNFINISHED = '.new'
+
+export class Reservations {
+  readonly directory: string
+  readonly #around: Surroundings
+  readonly #waiting: Waiting[] = []
+  #draining = false
+  readonly #index = new Map<string, Entry>()
+  /** Modification time of the directory when the index was right. */
+  #indexed: bigint | undefined
+  #bootChecked = false
+
+  /** `dataDir` is host-local's (usually /var/lib/cni/networks), `network` the name of the CNI network. */
+  constructor(dataDir: string, network: string, around: Surroundings) {
+    this.directory = join(dataDir, network)
+    this.#around = around
+  }
+
+  /** Reserves one address from each set, `requested` ones where they belong; all or nothing. Errors: ReservationsUnusable. */
+  async reserve(owner: Owner, sets: readonly RangeSet[], requested: readonly Ip[] = []): Promise<Reserving> {
+    this.#make()
+    return this.#locked(() => {
+      const wishes = assign(sets, requested)
+      const odd = wishes.unserved.map((ip) => formatIp(ip)).join(', ')
+      if (odd !== '')
+        return {
+          kind: 'refused',
+          why: `failed to allocate all requested IPs: ${odd}: in no range set of this network, or in one that gives another`
+        }
+      const held = this.#of(owner).find((entry) => sets.some((set) => set.some((range) => inRange(range, entry.ip))))
+      return held === undefined ? this.#reserveAll(owner, sets, wishes.bySet) : { kind: 'held', ip: held.ip }
+    })
+  }
+
+  /** Frees what the owner holds, by host-local's rule: files with its id and interface, else those with its id alone. Resolves with the addresses. */
+  release(owner: Owner): Promise<readonly Ip[]> {
+    return this.#lockedIfThere(() => {
+      const entries = this.#ofSurely(owner)
+      this.#remove(entries)
+      return entries.map((entry) => entry.ip)
+    })
+  }
+
+  /** What the owner holds; empty when nothing. */
+  of(owner: Owner): Promise<readonly Ip[]> {
+    return this.#lockedIfThere(() => this.#ofSurely(owner).map((entry) => entry.ip))
+  }
+
+  /** Every reservation, in no order. */
+  list(): Promise<readonly Reservation[]> {
+    return this.#lockedIfThere(() => [...this.#index.values()].map(reservationOf))
+  }
+
+  /**
+   * Frees every reservation that `isGone` accepts, and files without content: whoever makes one does so under the lock that we hold then, so its
+   * maker is dead and never told anybody of the address.
+   */
+  collect(isGone: (reservation: Reservation) => boolean): Promise<readonly Reservation[]> {
+    return this.#lockedIfThere(() => {
+      this.#look()
+      const gone = [...this.#index.values()].filter(
+        (entry) => entry.text === '' || (entry.text !== undefined && isGone(reservationOf(entry)))
+      )
+      this.#remove(gone)
+      return gone.map(reservationOf)
+    })
+  }
+
+  #make(): void {
+    try {
+      if (!this.#exists()) mkdirSync(this.directory, { recursive: true, mode: 0o755 })
+    } catch (cause) {
+      throw this.#unusable(cause)
+    }
+  }
+
+  #exists(): boolean {
+    return statSync(this.directory, { throwIfNoEntry: false })?.isDirectory() ?? false
+  }
+
+  async #lockedIfThere<T>(work: () => readonly T[]): Promise<readonly T[]> {
+    return this.#exists() ? this.#locked(work) : []
+  }
+
+  /** Runs `work` under the lock; what is asked for while the lock is awaited is done under the same hold, in order. */
+  #locked<T>(work: () => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    const fail = (error: unknown) => {
+      this.#indexed = undefined
+      reject(this.#unusable(error))
+    }
+    this.#waiting.push({ work: () => resolve(this.#indexedAround(work)), fail })
+    if (!this.#draining) void this.#drain()
+    return promise
+  }
+
+  async #drain(): Promise<void> {
+    this.#draining = true
+    try {
+      using _lock = await this.#around.lock(join(this.directory, 'lock'))
+      for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+        try {
+          next.work()
+        } catch (error) {
+          next.fail(error)
+        }
+      }
+    } catch (error) {
+      for (const { fail } of this.#waiting.splice(0)) fail(error)
+    } finally {
+      this.#draining = false
+    }
+  }
+
+  #indexedAround<T>(work: () => T): T {
+    if (!this.#bootChecked) this.#emptyAfterReboot()
+    if (this.#indexed === undefined || this.#indexed !== this.#changedAt()) this.#look()
+    const answer = work()
+    this.#indexed = this.#changedAt()
+    return answer
+  }
+
+  #unusable(cause: unknown): ReservationsUnusable {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    return new ReservationsUnusable(`the reservations in ${this.directory} can not be read or written: ${reason}`, {
+      cause
+    })
+  }
+
+  #changedAt(): bigint {
+    return statSync(this.directory, { bigint: true }).mtimeNs
+  }
+
+  /** Reads the directory. Names that are no address are not ours to judge: `lock`, `last_reserved_ip.0`, somebody's notes. */
+  #look(): void {
+    this.#index.clear()
+    for (const name of readdirSync(this.directory)) {
+      const ip = parseIp(name)
+      if (ip !== undefined) this.#index.set(formatIp(ip), { ip, name, text: contentOf(join(this.directory, name)) })
+      else if (name === UNFINISHED) this.#unlink(name)
+    }
+  }
+
+  #of({ containerId, ifname }: Owner): readonly Entry[] {
+    const entries = [...this.#index.values()]
+    const exact = entries.filter((entry) => entry.text === `${containerId}\r\n${ifname}`)
+    return exact.length > 0 ? exact : entries.filter((entry) => entry.text === containerId)
+  }
+
+  /** A file made within the same clock tick as our last look may be missing in the index: before "nothing" is believed, look again. */
+  #ofSurely(owner: Owner): readonly Entry[] {
+    if (this.#of(owner).length === 0) this.#look()
+    return this.#of(owner)
+  }
+
+  #reserveAll(owner: Owner, sets: readonly RangeSet[], wishes: readonly (Ip | undefined)[]): Reserving {
+    const addresses: PoolAddress[] = []
+    const undo = () => this.#remove(addresses.flatMap(({ prefix }) => this.#index.get(formatIp(prefix.ip)) ?? []))
+    try {
+      for (const [at, set] of sets.entries()) {
+        const answer = this.#reserveOne(owner, set, at, wishes[at])
+        if (answer.kind === 'reserved') addresses.push(...answer.addresses)
+        else {
+          undo()
+          return answer
+        }
+      }
+      return { kind: 'reserved', addresses }
+    } catch (error) {
+      undo()
+      throw error
+    }
+  }
+
+  #reserveOne(owner: Owner, set: RangeSet, at: number, requested: Ip | undefined): Reserving {
+    if (requested !== undefined) {
+      const wish = requestedFrom(set, requested)
+      if (wish?.kind === 'never') return { kind: 'refused', why: wish.why }
+      if (
+        wish !== undefined &&
+        !this.#index.has(formatIp(requested)) &&
+        this.#create(wish.address.prefix.ip, owner, at)
+      ) {
+        return { kind: 'reserved', addresses: [wish.address] }
+      }
+      return {
+        kind: 'refused',
+        why: `requested IP address ${formatIp(requested)} is not available in range set ${describe(set)}`
+      }
+    }
+    for (;;) {
+      const next = nextFree(set, this.#last(at), (ip) => this.#index.has(formatIp(ip)))
+      if (next === undefined) {
+        const taken = [...this.#index.values()].filter((entry) => set.some((range) => inRange(range, entry.ip))).length
+        return { kind: 'exhausted', set, taken }
+      }
+      if (this.#create(next.prefix.ip, owner, at)) return { kind: 'reserved', addresses: [next] }
+      this.#look()
+    }
+  }
+
+  #last(at: number): Ip | undefined {
+    return parseIp(contentOf(join(this.directory, `last_reserved_ip.${at}`)) ?? '')
+  }
+
+  /** `false`: the file is there already. Linking makes name and content appear together, so that a crash leaves no file without owner. */
+  #create(ip: Ip, owner: Owner, at: number): boolean {
+    const name = formatIp(ip)
+    const text = `${owner.containerId}\r\n${owner.ifname}`
+    this.#writeUnfinished(text)
+    try {
+      linkSync(join(this.directory, UNFINISHED), join(this.directory, name))
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+      return false
+    } finally {
+      this.#unlink(UNFINISHED)
+    }
+    const entry = { ip, name, text }
+    this.#index.set(name, entry)
+    try {
+      rewrite(join(this.directory, `last_reserved_ip.${at}`), name)
+    } catch (error) {
+      this.#remove([entry])
+      throw error
+    }
+    return true
+  }
+
+  #writeUnfinished(text: string): void {
+    const path = join(this.directory, UNFINISHED)
+    try {
+      write(path, text)
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error
+      // Never written over: after a crash it may be another name of somebody's reservation.
+      this.#unlink(UNFINISHED)
+      write(path, text)
+    }
+  }
+
+  #remove(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      this.#unlink(entry.name)
+      this.#index.delete(formatIp(entry.ip))
+    }
+  }
+
+  #unlink(name: string): void {
+    try {
+      unlinkSync(join(this.directory, name))
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error
+    }
+  }
+
+  /**
+   * No container survives a reboot, so no reservation should. Noted is the boot in which we last looked; when it is another now, files from before
+   * this boot go. Newer ones stay: flannel may have made them since. Without a note (we were never here) nothing is known, and all stay.
+   */
+  #emptyAfterReboot(): void {
+    const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))
+    const before = contentOf(note)
+    if (before !== this.#around.boot.id) {
+      if (before !== undefined) {
+        this.#look()
+        this.#remove(
+          [...this.#index.values()].filter((entry) => entry.text !== undefined && this.#isOlderThanBoot(entry))
+        )
+      }
+      mkdirSync(dirname(note), { recursive: true, mode: 0o755 })
+      writeFileSync(note, this.#around.boot.id, { mode: 0o600 })
+      this.#indexed = undefined
+    }
+    this.#bootChecked = true
+  }
+
+  #isOlderThanBoot(entry: Entry): boolean {
+    const stat = statSync(join(this.directory, entry.name), { throwIfNoEntry: false })
+    return stat !== undefined && stat.mtimeMs < this.#around.boot.since
+  }
+}
+
+function reservationOf({ ip, text }: Entry): Reservation {
+  const [containerId = '', ifname] = (text ?? '').split(/\r?\n/)
+  return containerId === '' ? { ip } : { ip, owner: ifname === undefined ? { containerId } : { containerId, ifname } }
+}
+
+function contentOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+function write(path: string, text: string): void {
+  const fd = openSync(path, 'wx', 0o600)
+  try {
+    writeSync(fd, text)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * Not by truncating to nothing first: ext4 takes that for a replacement that must survive a crash and sends it to the disk at close (auto_da_alloc),
+ * which takes longer than all the rest of a reservation. A crash in between leaves at worst another address to start the walk from.
+ */
+function rewrite(path: string, text: string): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
+  try {
+    ftruncateSync(fd, writeSync(fd, text))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
