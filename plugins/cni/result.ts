@@ -26,7 +26,7 @@ export function previousResult(call: Exclude<Call, { readonly verb: 'VERSION' }>
   return parseResult(field, call.version)
 }
 
-/** What a delegate printed on standard output, in the version of the call that it was given. */
+/** What a delegate printed on standard output, in the version of the call that it was given; `null` is an empty result, as it is to libcni. */
 export function parseDelegateResult(output: string, plugin: string, version: Version): Result {
   let value: unknown
   try {
@@ -38,7 +38,7 @@ export function parseDelegateResult(output: string, plugin: string, version: Ver
       cause
     })
   }
-  return parseResult({ path: `result of ${plugin}`, value }, version)
+  return parseResult({ path: `result of ${plugin}`, value: value ?? {} }, version)
 }
 
 /** A result in any version; without a `cniVersion` of its own it is in `version`. Throws 1 for another version, 6 for a shape that does not fit. */

@@ -1,0 +1,39 @@
+// The table of plugins, and that the executable announces what it says without having it inside.
+import { deepEqual, equal } from 'node:assert/strict'
+import { test } from 'node:test'
+import { build } from 'esbuild'
+import { main } from '../../../plugins/main.ts'
+import { pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
+import { HostOnNode } from './host-on-node.ts'
+
+test('every name is there once and finds its plugin', () => {
+  equal(new Set(pluginTypes).size, pluginTypes.length)
+  for (const type of pluginTypes) equal(pluginNamed(type)?.type, type)
+  equal(pluginNamed('toString'), undefined)
+})
+
+for (const type of pluginTypes) {
+  test(`${type}: the executable announces the versions of the table`, async () => {
+    const host = new HostOnNode({ program: type, environment: { CNI_COMMAND: 'VERSION' } })
+    await main(host)
+    deepEqual(JSON.parse(host.output).supportedVersions, pluginNamed(type)?.versions)
+  })
+}
+
+test('the executable has neither the plugins nor address arithmetic inside', async () => {
+  const bundled = await build({
+    entryPoints: ['plugins/main.ts'],
+    bundle: true,
+    write: false,
+    metafile: true,
+    platform: 'neutral',
+    format: 'esm'
+  })
+  const inside = Object.keys(bundled.metafile.inputs).sort()
+  deepEqual(
+    inside,
+    ['call', 'cni/error', 'cni/field', 'cni/version', 'main', 'protocol', 'unreachable'].map(
+      (file) => `plugins/${file}.ts`
+    )
+  )
+})

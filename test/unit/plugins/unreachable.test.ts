@@ -1,0 +1,32 @@
+// What is said without a daemon: socket, reason and cure, and a code that makes the runtime try again.
+import { equal, match } from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { printError } from '../../../plugins/cni/error.ts'
+import { verbs } from '../../../plugins/cni/version.ts'
+import { type Failure, unreachable } from '../../../plugins/unreachable.ts'
+
+const failures: readonly (readonly [Failure, RegExp])[] = [
+  [{ kind: 'missing', reason: 'No such file or directory' }, /there is no socket \/run\/w\.sock/],
+  [{ kind: 'refused', reason: 'Connection refused' }, /nobody listens on \/run\/w\.sock/],
+  [{ kind: 'denied', reason: 'Permission denied' }, /\/run\/w\.sock may not be opened \(Permission denied\)/],
+  [{ kind: 'deadline', reason: 'no answer in time' }, /did not answer on \/run\/w\.sock within 5000 ms/],
+  [{ kind: 'closed', reason: 'reset' }, /closed the connection on \/run\/w\.sock/],
+  [{ kind: 'failed', reason: 'host not found' }, /\/run\/w\.sock: host not found/]
+]
+
+for (const [failure, words] of failures) {
+  describe(failure.kind, () => {
+    for (const verb of verbs.filter((each) => each !== 'VERSION')) {
+      test(`${verb} names the socket and the reason in code ${verb === 'STATUS' ? 50 : 11}`, () => {
+        const error = unreachable(failure, '/run/w.sock', 5000, verb)
+        equal(error.code, verb === 'STATUS' ? 50 : 11)
+        match(error.message, words)
+        match(error.details, /systemctl status weftd|run the plugin as root/)
+      })
+    }
+    test('DEL says nothing that containerd takes for "already deleted"', () => {
+      const printed = printError(unreachable(failure, '/run/w.sock', 5000, 'DEL'), '1.0.0', 'DEL')
+      equal(/not found|no such file or directory/i.test(printed), false, printed)
+    })
+  })
+}
