@@ -1,6 +1,6 @@
 // Reads single keys of a configuration object as Go's JSON decoder would: without regard to letter case, null as absent; every error has path, value and rule.
 import { WeftError } from '../error.ts'
-import type { Json, JsonObject } from './net-conf.ts'
+import type { Json, JsonObject } from './json.ts'
 
 /** Where a value stands: `Backend.VNI` in `etcd key /coreos.com/network/config`. The source may be left out where the caller adds it. */
 export type Place = { readonly path: string; readonly source?: string }

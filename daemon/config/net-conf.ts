@@ -1,8 +1,27 @@
 // The network configuration in flannel's JSON: keys in any letter case, defaults filled in, errors with path, value and rule.
-import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
+import {
+  contains,
+  FAMILIES,
+  type Family,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  network,
+  offset,
+  type PerFamily,
+  type Prefix,
+  parseIp,
+  parsePrefix,
+  rangeOf,
+  sameIp,
+  width
+} from '../../ipam/address.ts'
+import { WeftError } from '../error.ts'
+import { check, spelled } from './check.ts'
+import type { Json, JsonObject } from './json.ts'
+import { booleanKey, findKey, integerKey, invalid, joinPath, textKey } from './keys.ts'
 
-export type Json = null | boolean | number | string | readonly Json[] | JsonObject
-export type JsonObject = { readonly [key: string]: Json }
+export type { Json, JsonObject }
 
 /** One family's share of the configuration. */
 export type NetworkRange = {
@@ -20,4 +39,151 @@ export type NetConf = {
   readonly backendType: string
   /** The object under `Backend` as written; the backend parses its own keys without regard to case. */
   readonly backend: JsonObject
+}
+
+/** What differs between the families: the names of the keys and flannel's limits (prefix lengths). */
+const KEYS = {
+  4: {
+    enable: 'EnableIPv4',
+    enabled: true,
+    network: 'Network',
+    length: 'SubnetLen',
+    min: 'SubnetMin',
+    max: 'SubnetMax',
+    usual: 24
+  },
+  6: {
+    enable: 'EnableIPv6',
+    enabled: false,
+    network: 'IPv6Network',
+    length: 'IPv6SubnetLen',
+    min: 'IPv6SubnetMin',
+    max: 'IPv6SubnetMax',
+    usual: 64
+  }
+} as const satisfies Record<Family, object>
+
+/**
+ * Reads the configuration as flannel does (its keys, rules and defaults). `source` names where the text came from, for the errors.
+ * Errors: CONFIG_INVALID with the JSON path as the user spelled it, the value and the rule.
+ */
+export function parseNetConf(text: string, source = 'the network configuration'): NetConf {
+  const written = parseObject(text, source)
+  const fault = check('netConf', spelled('netConf', written))
+  if (fault !== undefined) throw invalid({ path: asWritten(written, fault.path), source }, fault.value, fault.rule)
+
+  const families: { [F in Family]?: NetworkRange } = {}
+  for (const family of FAMILIES)
+    if (booleanKey(written, KEYS[family].enable, KEYS[family].enabled, ''))
+      families[family] = rangeIn(written, family, source)
+  if (FAMILIES.every((family) => families[family] === undefined)) {
+    const off = findKey(written, KEYS[4].enable, '')
+    throw invalid(
+      { path: off?.path ?? KEYS[4].enable, source },
+      off?.value,
+      `true unless ${KEYS[6].enable} is, since a network needs one of the two`
+    )
+  }
+  const backend = (findKey(written, 'Backend', '')?.value ?? { Type: 'udp' }) as JsonObject
+  const enableNFTables = booleanKey(written, 'EnableNFTables', false, '')
+  return { families, enableNFTables, backendType: textKey(backend, 'Type', { default: 'udp' }).toLowerCase(), backend }
+}
+
+function parseObject(text: string, source: string): JsonObject {
+  let value: Json
+  try {
+    value = JSON.parse(text) as Json
+  } catch (cause) {
+    throw notJson(text, source, cause)
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject
+  throw invalid({ path: 'the whole value', source }, value, 'a JSON object as in {"Network":"10.244.0.0/16"}')
+}
+
+function notJson(text: string, source: string, cause: unknown): WeftError {
+  const reason = text.trim() === '' ? 'is empty' : `is not JSON (${(cause as SyntaxError).message})`
+  return new WeftError(
+    'CONFIG_INVALID',
+    `${source} ${reason}`,
+    'write a JSON object as in {"Network":"10.244.0.0/16"}',
+    { cause }
+  )
+}
+
+/** A path of the schema's names in the spelling of the user. */
+function asWritten(written: JsonObject, path: readonly string[]): string {
+  let shown = ''
+  let at: Json | undefined = written
+  for (const name of path) {
+    const found: ReturnType<typeof findKey> =
+      typeof at === 'object' && at !== null ? findKey(at as JsonObject, name, shown) : undefined
+    shown = found?.path ?? joinPath(shown, name)
+    at = found?.value
+  }
+  return shown === '' ? 'the whole value' : shown
+}
+
+/** One family's network and the subnets in it. The rules are those of flannel's CheckNetworkConfig (pkg/subnet/config.go). */
+function rangeIn(written: JsonObject, family: Family, source: string): NetworkRange {
+  const keys = KEYS[family]
+  const given = (name: string) => {
+    const found = findKey(written, name, '')
+    return { text: found?.value as string | undefined, place: { path: found?.path ?? name, source } }
+  }
+  const whole = given(keys.network)
+  const parsed = whole.text === undefined ? undefined : parsePrefix(whole.text)
+  if (parsed?.ip.family !== family)
+    throw invalid(
+      whole.place,
+      whole.text,
+      `an IPv${family} network with prefix length${whole.text === undefined ? `, since ${keys.enable} is true` : ''}`
+    )
+  const within = network(parsed)
+
+  const subnetLength = lengthIn(written, family, within, source)
+  const size = 1n << BigInt(width(family) - subnetLength)
+  const { first, last } = rangeOf(within)
+  /** The end of the range that a key gives, or `otherwise`. */
+  const end = (name: string, otherwise: Ip | undefined): Ip => {
+    const { text, place } = given(name)
+    const ip = text === undefined ? otherwise : parseIp(text)
+    if (ip?.family !== family) throw invalid(place, text, `an IPv${family} address`)
+    if (!contains(within, ip)) throw invalid(place, text, `inside ${whole.place.path} ${formatPrefix(within)}`)
+    const start = network({ ip, length: subnetLength }).ip
+    if (!sameIp(start, ip))
+      throw invalid(place, text, `the first address of a /${subnetLength} as ${formatIp(start)} is`)
+    return ip
+  }
+  // The first subnet is left out: its network address is that of the whole Network, which some programs take for a broadcast address.
+  const subnetMin = end(keys.min, offset(first, size))
+  const subnetMax = end(keys.max, offset(last, 1n - size))
+  if (subnetMin.value > subnetMax.value) {
+    const { text, place } = given(keys.max)
+    throw invalid(place, text ?? formatIp(subnetMax), `at least ${keys.min}, which is ${formatIp(subnetMin)}`)
+  }
+  return { network: within, subnetLength, subnetMin, subnetMax }
+}
+
+/** The prefix length of a subnet: at least four subnets in the network, at least four addresses in a subnet. */
+function lengthIn(written: JsonObject, family: Family, within: Prefix, source: string): number {
+  const keys = KEYS[family]
+  const most = width(family) - 2
+  const length = integerKey(written, keys.length, { min: 0, max: most, default: 0 }, '')
+  const place = findKey(written, keys.length, '')
+  if (within.length > most - 2) {
+    const shown = findKey(written, keys.network, '')
+    throw invalid(
+      { path: shown?.path ?? keys.network, source },
+      shown?.value,
+      `a network of at most /${most - 2}, so that four subnets fit in`
+    )
+  }
+  // 0 counts as absent, as in flannel.
+  if (length === 0) return within.length <= keys.usual - 2 ? keys.usual : within.length + 2
+  if (length >= within.length + 2) return length
+  throw invalid(
+    { path: place?.path ?? keys.length, source },
+    length,
+    `from ${within.length + 2} to ${most}, so that four subnets fit into ${formatPrefix(within)}`
+  )
 }
