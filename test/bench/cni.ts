@@ -115,17 +115,16 @@ function rows(contenders: readonly Contender[], hello: readonly number[]): reado
       .filter(({ side }) => side.name === name)
       .map(({ side }) => statSync(`${side.binDir}/${executable}`).size / 1e6)
   return [
-    { what: 'pod ADD', unit: 'ms', better: 'less', ...both('ADD plain'), target: 'at most 1/4' },
-    { what: 'pod DEL', unit: 'ms', better: 'less', ...both('DEL plain'), target: 'at most 1/8' },
-    { what: 'pod ADD, two host ports', unit: 'ms', better: 'less', ...both('ADD ports'), target: 'at most 1/10' },
-    { what: 'pod DEL, two host ports', unit: 'ms', better: 'less', ...both('DEL ports'), target: 'at most 1/30' },
-    { what: '100 ADDs at once', unit: 'pods/s', better: 'more', ...both('ADD many'), target: 'at least 4 times' },
-    { what: '100 DELs at once', unit: 'pods/s', better: 'more', ...both('DEL many'), target: 'at least 20 times' },
-    { what: 'resident memory of one ADD call', unit: 'MB', better: 'less', ...both('memory'), target: 'at most 4 MB' },
+    { what: 'pod ADD', unit: 'ms', ...both('ADD plain'), target: 'at most 1/4' },
+    { what: 'pod DEL', unit: 'ms', ...both('DEL plain'), target: 'at most 1/8' },
+    { what: 'pod ADD, two host ports', unit: 'ms', ...both('ADD ports'), target: 'at most 1/10' },
+    { what: 'pod DEL, two host ports', unit: 'ms', ...both('DEL ports'), target: 'at most 1/30' },
+    { what: '100 ADDs at once', unit: 'pods/s', ...both('ADD many'), target: 'at least 4 times' },
+    { what: '100 DELs at once', unit: 'pods/s', ...both('DEL many'), target: 'at least 20 times' },
+    { what: 'resident memory of one ADD call', unit: 'MB', ...both('memory'), target: 'at most 4 MB' },
     {
       what: 'size of the executable',
       unit: 'MB',
-      better: 'less',
       ours: sizes('weft', 'weft'),
       peer: sizes('flannel', 'bridge'),
       target: 'at most 3 MB',
@@ -134,13 +133,12 @@ function rows(contenders: readonly Contender[], hello: readonly number[]): reado
     {
       what: 'VERSION',
       unit: 'ms',
-      better: 'less',
       ours: of('weft', 'VERSION'),
       peer: hello,
       target: 'at most 2 times',
       note: 'peer: Go hello'
     },
-    { what: 'VERSION', unit: 'ms', better: 'less', ...both('VERSION'), target: '–', note: 'peer: bridge' }
+    { what: 'VERSION', unit: 'ms', ...both('VERSION'), target: '–', note: 'peer: bridge' }
   ]
 }
 

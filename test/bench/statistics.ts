@@ -26,13 +26,9 @@ export function summary(values: readonly number[]): Summary {
   }
 }
 
-/** How a row's numbers are to be read: `less` is better for times and sizes, `more` for rates. */
-export type Better = 'less' | 'more'
-
 export interface Row {
   readonly what: string
   readonly unit: string
-  readonly better: Better
   readonly ours: readonly number[]
   readonly peer: readonly number[]
   /** The design's target, in its words. */
@@ -67,11 +63,12 @@ export function ratio(row: Row): string {
   return times < 1 ? `1/${figure(1 / times)}` : `${figure(times)} times`
 }
 
-/** A markdown table: one line a row, median with 10th–90th percentile in brackets. */
+/** A markdown table: one line for each row that was measured, median with 10th–90th percentile in brackets. */
 export function table(rows: readonly Row[]): string {
   const head =
     '| what | unit | weft | peer | weft : peer | target | rounds |\n| --- | --- | --- | --- | --- | --- | --- |'
-  const lines = rows.map((row) => {
+  const measured = rows.filter(({ ours, peer }) => ours.length + peer.length > 0)
+  const lines = measured.map((row) => {
     const by = row.by ?? 'median'
     const rounds = `${row.ours.length}/${row.peer.length}`
     const what = row.note ? `${row.what} (${row.note})` : row.what

@@ -16,7 +16,7 @@ test('figures have three digits, and thousands are set apart', () => {
   assert.deepEqual([0.012345, 12.34, 999.4, 12345.6, Number.NaN].map(figure), ['0.0123', '12.3', '999', '12,346', '–'])
 })
 
-const row: Row = { what: 'ADD', unit: 'ms', better: 'less', ours: [2, 2, 2], peer: [30, 20, 40], target: 'at most 1/4' }
+const row: Row = { what: 'ADD', unit: 'ms', ours: [2, 2, 2], peer: [30, 20, 40], target: 'at most 1/4' }
 
 test('a ratio is read as ours to the peer, and is absent when one side is', () => {
   assert.equal(ratio(row), '1/15')

@@ -1,0 +1,196 @@
+// `scripts/bench converge`: from leases in etcd to the kernel, repairs, memory and throughput, ours against flanneld.
+import { type Backend, Cluster } from './cluster.ts'
+import { progress, report } from './report.ts'
+import { numberOption, type Side, sides } from './sides.ts'
+import { deletedRoutes, type Measured, smallMemory, startUp } from './start-up.ts'
+import type { Row } from './statistics.ts'
+import { throughput } from './throughput.ts'
+
+const parts = ['vxlan', 'host-gw', 'repair', 'memory', 'throughput'] as const
+type Part = (typeof parts)[number]
+
+const few = 10
+const values = new Map<string, number[]>()
+const notes: string[] = []
+
+const measuredBy =
+  (side: Side): Measured =>
+  (what, value) => {
+    const key = `${side.name} ${what}`
+    values.set(key, [...(values.get(key) ?? []), value])
+  }
+
+function both(what: string): Pick<Row, 'ours' | 'peer'> {
+  return { ours: values.get(`weft ${what}`) ?? [], peer: values.get(`flannel ${what}`) ?? [] }
+}
+
+function rows(leases: number): readonly Row[] {
+  const all = leases.toLocaleString('en')
+  return [
+    {
+      what: `${all} leases in etcd to kernel programmed, vxlan`,
+      unit: 's',
+      ...both('vxlan start'),
+      target: 'at most 1/5'
+    },
+    {
+      what: `${all} leases in etcd to kernel programmed, host-gw`,
+      unit: 's',
+      ...both('host-gw start'),
+      target: 'at most 1/20'
+    },
+    {
+      what: `new lease to route in the kernel, ${all} nodes, vxlan`,
+      unit: 'ms',
+      by: 'p99',
+      ...both('vxlan new lease'),
+      target: 'p99 at most 10 ms'
+    },
+    {
+      what: `new lease to route in the kernel, ${all} nodes, host-gw`,
+      unit: 'ms',
+      by: 'p99',
+      ...both('host-gw new lease'),
+      target: 'p99 at most 10 ms'
+    },
+    { what: 'a deleted route is back, vxlan', unit: 'ms', ...both('vxlan repair'), target: '50 ms' },
+    {
+      what: 'a deleted route is back, host-gw',
+      unit: 'ms',
+      ...both('host-gw repair'),
+      target: '50 ms'
+    },
+    {
+      what: `resident memory of the daemon, ${few} nodes`,
+      unit: 'MB',
+      ...both('few resident'),
+      target: 'at most 1.5 times'
+    },
+    {
+      what: `anonymous memory of the daemon, ${few} nodes`,
+      unit: 'MB',
+      ...both('few anonymous'),
+      target: '–'
+    },
+    {
+      what: `resident memory of the daemon, ${all} nodes, vxlan`,
+      unit: 'MB',
+      ...both('vxlan resident'),
+      target: 'at most 1.5 times'
+    },
+    {
+      what: `anonymous memory of the daemon, ${all} nodes, vxlan`,
+      unit: 'MB',
+      ...both('vxlan anonymous'),
+      target: '–'
+    },
+    {
+      what: 'one TCP stream between pods, vxlan',
+      unit: 'Gbit/s',
+      ...both('vxlan stream'),
+      target: 'not below'
+    },
+    {
+      what: 'one TCP stream between pods, direct',
+      unit: 'Gbit/s',
+      ...both('host-gw stream'),
+      target: 'not below'
+    },
+    {
+      what: 'round trip between pods, vxlan',
+      unit: 'µs',
+      ...both('vxlan round trip'),
+      target: 'not above'
+    },
+    {
+      what: 'round trip between pods, direct',
+      unit: 'µs',
+      ...both('host-gw round trip'),
+      target: 'not above'
+    }
+  ]
+}
+
+/** Many leases at start, and new ones; the sides in turn. */
+async function converge(
+  wanted: readonly Side[],
+  backend: Backend,
+  leases: number,
+  rounds: number,
+  events: number
+): Promise<void> {
+  await using cluster = await Cluster.start()
+  await cluster.reset(backend, leases)
+  for (let round = 0; round < rounds; round++) {
+    for (const side of wanted) await startUp(cluster, side, backend, leases, round === 0 ? events : 0, measuredBy(side))
+  }
+}
+
+async function repair(wanted: readonly Side[], backend: Backend, rounds: number): Promise<void> {
+  await using cluster = await Cluster.start()
+  await cluster.reset(backend, few)
+  for (const side of wanted) {
+    // flanneld looks at its routes every 10 s with host-gw, and not at all with vxlan.
+    const deadlineMs = 15_000
+    for (const time of await deletedRoutes(cluster, side, backend, few, rounds, deadlineMs)) {
+      if (time === null)
+        notes.push(`${side.name}, ${backend}: a deleted route was not back after ${deadlineMs / 1000} s`)
+      else measuredBy(side)(`${backend} repair`, time)
+    }
+  }
+}
+
+async function memory(wanted: readonly Side[], rounds: number): Promise<void> {
+  await using cluster = await Cluster.start()
+  await cluster.reset('vxlan', few)
+  for (let round = 0; round < rounds; round++) {
+    for (const side of wanted) await smallMemory(cluster, side, few, measuredBy(side))
+  }
+}
+
+async function packets(wanted: readonly Side[], backend: Backend, rounds: number): Promise<void> {
+  await using cluster = await Cluster.start()
+  await throughput(cluster, wanted, backend, rounds, measuredBy)
+}
+
+function chosenParts(args: readonly string[]): readonly Part[] {
+  const given = args.find((argument) => argument.startsWith('--only='))
+  if (!given) return parts
+  return given
+    .slice('--only='.length)
+    .split(',')
+    .map((name) => {
+      const part = parts.find((known) => known === name)
+      if (!part) throw new Error(`${given}: no part is called "${name}"; there are ${parts.join(', ')}`)
+      return part
+    })
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const leases = numberOption(args, 'leases', 5_000)
+  const rounds = numberOption(args, 'rounds', 3)
+  const events = numberOption(args, 'events', 100)
+  const wanted = sides(args)
+  const work: Record<Part, () => Promise<void>> = {
+    vxlan: () => converge(wanted, 'vxlan', leases, rounds, events),
+    'host-gw': () => converge(wanted, 'host-gw', leases, rounds, events),
+    repair: async () => {
+      for (const backend of ['vxlan', 'host-gw'] as const) await repair(wanted, backend, rounds)
+    },
+    memory: () => memory(wanted, rounds),
+    throughput: async () => {
+      for (const backend of ['vxlan', 'host-gw'] as const) await packets(wanted, backend, rounds * 2)
+    }
+  }
+  for (const part of chosenParts(args)) {
+    progress(part)
+    await work[part]()
+  }
+  report('From leases to packets: weft against flanneld', rows(leases), [
+    'leases to kernel: from starting the daemon until its routes (and FDB and neighbour entries) are all there; etcd in memory, made-up nodes',
+    'new lease: from before the request to etcd until the kernel announced the route',
+    ...notes
+  ])
+}
+
+await main(process.argv.slice(2))

@@ -1,0 +1,83 @@
+// Pods of three hosts reach each other: over plain routes on one link, over VXLAN behind a router, with host-gw; and what the kernel then holds.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import { until } from './run.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root'
+
+for (const directRouting of [true, false]) {
+  test(`vxlan: pods of hosts on one link and behind a router reach each other, DirectRouting ${directRouting}`, { skip }, async () => {
+    await using cluster = await Cluster.start({ hosts: [2, 1], network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: directRouting } } })
+    const residents = await Promise.all(cluster.nodes.flatMap((node) => [cluster.pod(node), cluster.pod(node)]))
+    await reachEachOther(residents)
+
+    const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
+    assert.equal(leases.size, 3)
+    const second = [...leases].find(([, value]) => value.includes(cluster.node(2).address)) ?? assert.fail('no lease of node 2')
+    const third = [...leases].find(([, value]) => value.includes(cluster.node(3).address)) ?? assert.fail('no lease of node 3')
+    const value = JSON.parse(third[1])
+    assert.deepEqual(Object.keys(value), ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData'])
+    assert.equal(value.PublicIP, cluster.node(3).address)
+    assert.equal(value.BackendType, 'vxlan')
+    assert.equal(value.BackendData.VNI, 1)
+    const subnet = third[0].slice(`${PREFIX}/subnets/`.length).replace('-24', '')
+    const near = second[0].slice(`${PREFIX}/subnets/`.length).replace('-24', '')
+
+    const routes = await linesOf(cluster.node(1), 'ip', 'route')
+    assert.ok(routes.some((line) => line.startsWith(`${subnet}/24 via ${subnet} dev weft.1`) && line.includes('onlink')), routes.join('\n'))
+    const direct = `${near}/24 via ${cluster.node(2).address} dev eth0`
+    assert.equal(routes.some((line) => line.startsWith(direct)), directRouting, routes.join('\n'))
+    const fdb = await linesOf(cluster.node(1), 'bridge', 'fdb', 'show', 'dev', 'weft.1')
+    assert.ok(fdb.some((line) => line === `${value.BackendData.VtepMAC} dst ${cluster.node(3).address} self permanent`), fdb.join('\n'))
+    const neighbours = await linesOf(cluster.node(1), 'ip', 'neigh', 'show', 'dev', 'weft.1')
+    assert.ok(neighbours.some((line) => line === `${subnet} lladdr ${value.BackendData.VtepMAC} PERMANENT`), neighbours.join('\n'))
+  })
+}
+
+test('host-gw: plain routes, the MTU of the link, and nothing else in the kernel', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [3], network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } } })
+  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
+  await reachEachOther(residents)
+  assert.match((await cluster.node(1).exec('cat', ['/run/flannel/subnet.env'])).stdout, /^FLANNEL_MTU=1500$/m)
+  assert.equal((await linesOf(cluster.node(1), 'ip', '-o', 'link')).some((line) => line.includes('weft.')), false)
+  const routes = await linesOf(cluster.node(1), 'ip', 'route')
+  for (const n of [2, 3]) assert.ok(routes.some((line) => line.includes(` via ${cluster.node(n).address} dev eth0 proto 87`)), routes.join('\n'))
+})
+
+test('the largest packet of the pod MTU crosses the tunnel whole', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [1, 1] })
+  const [a, b] = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
+  await reachEachOther([a, b])
+  assert.equal((await a.pod.ping(b.address, { size: 1450 - 28, mtuProbe: true })).received, 1)
+  assert.equal((await a.pod.ping(b.address, { size: 1451 - 28, mtuProbe: true })).received, 0)
+})
+
+test('pods on one node in bridge and in routed mode reach each other, their node and other nodes', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [2] })
+  const residents = [
+    await cluster.pod(cluster.node(1), { mode: 'bridge' }),
+    await cluster.pod(cluster.node(1), { mode: 'routed' }),
+    await cluster.pod(cluster.node(1), { mode: 'routed' }),
+    await cluster.pod(cluster.node(2), { mode: 'routed' })
+  ]
+  await reachEachOther(residents)
+  for (const resident of residents) assert.equal((await resident.host.ping(resident.address)).received, 1)
+})
+
+test('with --ip-masq the world sees the host’s address, and pods see each other’s', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [2], args: ['--ip-masq'] })
+  const [a, b] = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
+  await reachEachOther([a, b])
+  const seenBy = async (place: { spawn: Cluster['lab']['router']['spawn'] }, address: string) => {
+    const capture = place.spawn('tcpdump', ['-n', '-l', '-c', '1', '-i', 'any', 'icmp[icmptype] == icmp-echo'])
+    await until(() => capture.text().includes('listening'), { what: 'tcpdump to listen' })
+    await until(async () => {
+      await a.pod.ping(address)
+      return capture.ended
+    }, { what: 'a packet', deadlineMs: 20_000 })
+    return /IP ([\d.]+) > /.exec(capture.text())?.[1]
+  }
+  assert.equal(await seenBy(cluster.lab.router, '192.168.10.1'), cluster.node(1).address)
+  assert.equal(await seenBy(b.pod, b.address), a.address)
+})
