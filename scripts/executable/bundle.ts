@@ -1,0 +1,83 @@
+// Bundles an entry with all its packages into one ES module, and puts the native addons beside it: what node can run, and what the single file holds.
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build, type Plugin } from 'esbuild'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const [entry, folder] = process.argv.slice(2)
+if (entry === undefined || folder === undefined) throw new Error('usage: bundle.ts ENTRY FOLDER')
+
+const find = createRequire(import.meta.url)
+const folderOf = (name: string, from = find): string => dirname(from.resolve(`${name}/package.json`))
+const koffiNative = `@koromix/koffi-linux-${process.arch}`
+const addons = {
+  'koffi.node': join(folderOf(koffiNative), `linux_${process.arch}`, 'koffi.node'),
+  'netlink.node': join(folderOf('netlink'), 'prebuilds', `linux-${process.arch}`, 'node.napi.node')
+}
+
+/** The packages look for their addons next to themselves; in a bundle they ask addon.ts. */
+const nativeAddons: Plugin = {
+  name: 'native addons',
+  setup(bundler) {
+    const loader = JSON.stringify(join(root, 'scripts/executable/addon.ts'))
+    const module = (contents: string) => ({ contents, resolveDir: root, loader: 'js' as const })
+    const load = (addon: keyof typeof addons) => `require(${loader}).loadAddon('${addon}', __dirname)`
+    // koffi's ES module makes its own `require`, which a bundler can not follow; the CommonJS one it can.
+    bundler.onResolve({ filter: /^koffi$/ }, () => ({ path: find.resolve('koffi') }))
+    bundler.onResolve({ filter: /^@koromix\/koffi-/ }, ({ path }) => ({ path, namespace: 'koffi-addon' }))
+    bundler.onLoad({ filter: /.*/, namespace: 'koffi-addon' }, ({ path }) =>
+      module(path === koffiNative ? `module.exports = ${load('koffi.node')}` : 'throw new Error("not in this bundle")')
+    )
+    bundler.onResolve({ filter: /^node-gyp-build$/ }, ({ path }) => ({ path, namespace: 'netlink-addon' }))
+    bundler.onLoad({ filter: /.*/, namespace: 'netlink-addon' }, () =>
+      module(`module.exports = () => ${load('netlink.node')}`)
+    )
+  }
+}
+
+/** etcd3 reads its .proto files from its package when it is loaded: they are parsed here, and the bundle holds the outcome. */
+const etcdProtocol: Plugin = {
+  name: 'etcd protocol',
+  setup(bundler) {
+    bundler.onLoad({ filter: /etcd3\/lib\/connection-pool\.js$/ }, async ({ path }) => {
+      const source = readFileSync(path, 'utf8')
+      const reading = /\(0, proto_loader_1\.loadSync\)\(`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`, \{/
+      if (!reading.test(source)) throw new Error(`${path} no longer reads rpc.proto as this plugin expects; adapt it`)
+      const etcd3 = createRequire(path)
+      const protobuf = createRequire(etcd3.resolve('@grpc/proto-loader'))('protobufjs')
+      const file = join(dirname(path), '../proto/rpc.proto')
+      const schema = new protobuf.Root().loadSync(file, { keepCase: true }).resolveAll().toJSON()
+      return {
+        contents: source.replace(reading, `(0, proto_loader_1.fromJSON)(${JSON.stringify(schema)}, {`),
+        loader: 'js' as const
+      }
+    })
+  }
+}
+
+mkdirSync(folder, { recursive: true })
+const result = await build({
+  entryPoints: [entry],
+  outfile: join(folder, 'weft.mjs'),
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node26',
+  // Not minified: a crash prints the source line, and names are all that a stack trace has.
+  legalComments: 'none',
+  absWorkingDir: root,
+  nodePaths: [join(root, 'node_modules')],
+  plugins: [nativeAddons, etcdProtocol],
+  // CommonJS packages inside an ES module; inside the single file only built-in modules can be required.
+  banner: {
+    js: [
+      "import { createRequire as weftRequire } from 'node:module'",
+      'const require = weftRequire(process.execPath), __filename = process.execPath, __dirname = import.meta.dirname'
+    ].join('\n')
+  },
+  logLevel: 'warning'
+})
+if (result.warnings.length > 0) throw new Error('esbuild warns (above): settle it, or say here why it does no harm')
+for (const [name, path] of Object.entries(addons)) copyFileSync(path, join(folder, name))

@@ -1,0 +1,20 @@
+// Where the single file starts: it is weftd, or weftctl when called by that name, so that 120 MB of Node lie on the disk once.
+import { basename } from 'node:path'
+import { loadAddon } from './addon.ts'
+
+// The second word of argv is the name that was called, in a single file, and the bundle's path under node.
+if (basename(process.argv[1] ?? '').startsWith('weftctl')) await import('../../daemon/ctl/main.ts')
+else {
+  loadAddons()
+  await import('../../daemon/main.ts')
+}
+
+/** Before anything imports them, because koffi swallows the reason why its addon did not load. */
+function loadAddons(): void {
+  try {
+    for (const name of ['koffi.node', 'netlink.node']) loadAddon(name, import.meta.dirname)
+  } catch (error) {
+    process.stderr.write(`weftd: ${error instanceof Error ? error.message : error}\n`)
+    process.exit(1)
+  }
+}
