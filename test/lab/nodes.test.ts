@@ -1,0 +1,87 @@
+// Nodes come, go, move and restart; fifty start at once.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import { until } from './run.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root'
+const vxlanOnly = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: false } }
+
+test('a node joins and is reached; it leaves and nothing of it stays', { skip, timeout: 60_000 }, async () => {
+  await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
+  const a = await cluster.pod(cluster.node(1))
+  const host = await cluster.lab.addHost({ name: 'late' })
+  const late = await cluster.join(host)
+  const b = await cluster.pod(host)
+  await reachEachOther([a, b])
+  const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  const [key] = [...leases].find(([, value]) => value.includes(host.address)) ?? assert.fail('no lease of the late node')
+  await late.stop()
+  await cluster.etcd.ctl(['del', key])
+  const subnet = key.slice(`${PREFIX}/subnets/`.length).replace('-24', '')
+  await until(
+    async () => {
+      const node = cluster.node(1)
+      const all = [...(await linesOf(node, 'ip', 'route')), ...(await linesOf(node, 'bridge', 'fdb', 'show', 'dev', 'weft.1')), ...(await linesOf(node, 'ip', 'neigh', 'show', 'dev', 'weft.1', 'nud', 'permanent'))]
+      return !all.some((line) => line.includes(subnet) || line.includes(host.address))
+    },
+    { what: 'everything of the node that left to go' }
+  )
+})
+
+test('a node changes its public address: it keeps its subnet and the others follow', { skip, timeout: 60_000 }, async () => {
+  await using cluster = await Cluster.start({ hosts: [2, 1] })
+  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
+  await reachEachOther(residents)
+  await cluster.node(2).sh(`ip addr add 192.168.10.200/24 dev eth0
+    ip addr del ${cluster.node(2).address}/24 dev eth0
+    ip addr show dev eth0 | grep -q 192.168.10.200 || ip addr add 192.168.10.200/24 dev eth0
+    ip route replace default via 192.168.10.1`)
+  await until(async () => [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].some((value) => value.includes('192.168.10.200')), { what: 'the lease to tell the new address' })
+  assert.equal((await cluster.etcd.list(`${PREFIX}/subnets/`)).size, 3)
+  await reachEachOther(residents)
+})
+
+test('the daemon is killed and restarted under ping without a lost packet, and keeps subnet and VTEP MAC', { skip, timeout: 90_000 }, async () => {
+  await using cluster = await Cluster.start({ hosts: [2, 1] })
+  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
+  await reachEachOther(residents)
+  const [a, b, c] = residents
+  assert.ok(a && b && c)
+  const before = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  for (const to of [b, c]) {
+    const ping = await a.pod.pingDuring(to.address, async () => {
+      for (const daemon of cluster.daemons) {
+        await daemon.restart('SIGKILL')
+        await daemon.restart('SIGTERM')
+      }
+    })
+    assert.deepEqual(ping.lost, [], `${ping.received} of ${ping.sent} answered`)
+  }
+  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), before)
+  const d = await cluster.pod(cluster.node(1))
+  assert.notEqual(d.address, a.address)
+  await reachEachOther([...residents, d])
+})
+
+test('pods that vanish while the daemon is away do not stop it, and DEL cleans up after them', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [1] })
+  const resident = await cluster.pod(cluster.node(1))
+  await cluster.daemon(1).kill('SIGKILL')
+  await resident.pod[Symbol.asyncDispose]()
+  cluster.daemon(1).launch()
+  await cluster.daemon(1).ready()
+  await cluster.call(cluster.node(1), 'DEL', resident.id, '')
+  assert.equal((await linesOf(cluster.node(1), 'ls', '/var/lib/cni/networks/lab')).includes(resident.address), false)
+  assert.deepEqual((await linesOf(cluster.node(1), 'ip', '-o', 'link')).filter((line) => line.includes('veth') && !line.includes('eth0')), [])
+})
+
+test('fifty daemons start at once and each gets a subnet of its own', { skip, timeout: 240_000 }, async () => {
+  await using cluster = await Cluster.start({ hosts: [50], start: false, network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } } })
+  await Promise.all(cluster.nodes.map((node) => cluster.join(node, { wait: false })))
+  await Promise.all(cluster.daemons.map((daemon) => daemon.ready(200_000)))
+  const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  assert.equal(leases.size, 50)
+  assert.equal(new Set([...leases.values()].map((value) => JSON.parse(value).PublicIP)).size, 50)
+  await until(async () => (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes('proto 87')).length === 49, { what: '49 routes on node 1', deadlineMs: 60_000 })
+})
