@@ -64,14 +64,14 @@ export function run(file: string, args: readonly string[], options: RunOptions =
 export async function until<T>(
   condition: () => T | Promise<T>,
   options: { readonly what: string; readonly deadlineMs?: number; readonly everyMs?: number }
-): Promise<NonNullable<T>> {
+): Promise<Exclude<T, false | null | undefined>> {
   const { what, deadlineMs = 10_000, everyMs = 20 } = options
   const end = Date.now() + deadlineMs
   let last: unknown
   for (;;) {
     try {
       const value = await condition()
-      if (value) return value
+      if (value) return value as Exclude<T, false | null | undefined>
       last = value
     } catch (error) {
       last = error
