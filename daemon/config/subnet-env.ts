@@ -83,7 +83,9 @@ export function parseSubnetEnv(
   const mtu = read('FLANNEL_MTU', 'a number of bytes', (value) =>
     /^[1-9]\d{0,5}$/.test(value) ? Number(value) : undefined
   )
-  const ipMasq = read('FLANNEL_IPMASQ', 'true or false', (value) => ({ true: true, false: false })[value.toLowerCase()])
+  const ipMasq = read('FLANNEL_IPMASQ', 'true or false', (value) =>
+    /^(true|false)$/i.test(value) ? value.toLowerCase() === 'true' : undefined
+  )
   return {
     network: prefixes('network'),
     subnet: prefixes('subnet'),

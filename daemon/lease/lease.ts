@@ -1,12 +1,26 @@
 // A lease: which node holds which subnet and how packets get there. flannel's etcd key and value, both ways.
-import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { Json } from '../config/net-conf.ts'
+import {
+  FAMILIES,
+  type Family,
+  formatIp,
+  type Ip,
+  isUnspecified,
+  network,
+  type PerFamily,
+  type Prefix,
+  parseIp,
+  perFamily,
+  width
+} from '../../ipam/address.ts'
+import type { Json, JsonObject } from '../config/json.ts'
+import { findKey } from '../config/keys.ts'
+import { WeftError } from '../error.ts'
 
 export type Lease = {
   /** Network addresses (no host bits); at least one family. */
   readonly subnet: PerFamily<Prefix>
   readonly publicIp: PerFamily<Ip>
-  /** `vxlan`, `host-gw`, … as flannel spells them. */
+  /** `vxlan`, `host-gw`, … as flannel spells them. Empty in a reservation whose node has not come yet. */
   readonly backendType: string
   /** What the backend publishes, by tunnel family: flannel's BackendData and BackendV6Data. */
   readonly backendData: PerFamily<Json>
@@ -14,9 +28,102 @@ export type Lease = {
   readonly node?: string
 }
 
+/** flannel's names in the value, by family. */
+const NAMES = {
+  4: { publicIp: 'PublicIP', backendData: 'BackendData' },
+  6: { publicIp: 'PublicIPv6', backendData: 'BackendV6Data' }
+} as const satisfies Record<Family, object>
+
 /** The name of a lease: flannel's etcd key without the prefix, as `10.2.14.0-24` or `10.2.14.0-24&fd00:2:e::-64`. */
 export function leaseKey(lease: Pick<Lease, 'subnet'>): string {
   return perFamily(lease.subnet)
     .map(([, prefix]) => `${formatIp(prefix.ip)}-${prefix.length}`)
     .join('&')
+}
+
+/**
+ * The subnets that a key names; whatever stands before its last `/` does not matter. `undefined` when it names none: flannel passes such keys by.
+ * flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
+ */
+export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
+  const subnet: { [F in Family]?: Prefix } = {}
+  for (const part of text.slice(text.lastIndexOf('/') + 1).split('&')) {
+    const [, address, digits] = /^([\d.]+|[\da-f:.]+)-(\d{1,3})$/i.exec(part) ?? []
+    const ip = parseIp(address ?? '')
+    const length = Number(digits)
+    if (ip === undefined || length > width(ip.family) || subnet[ip.family] !== undefined) return undefined
+    // IPv4 comes first, so that no two keys name the same subnets.
+    if (ip.family === 4 && subnet[6] !== undefined) return undefined
+    if (length > 0) subnet[ip.family] = network({ ip, length })
+    else if (!isUnspecified(ip)) return undefined
+  }
+  return perFamily(subnet).length > 0 ? subnet : undefined
+}
+
+/** The value of a lease's key as flannel's encoder writes it: its order, PublicIP `0.0.0.0` without IPv4, PublicIPv6 null without IPv6. */
+export function formatLeaseValue(lease: Lease): string {
+  const { publicIp, backendType, backendData } = lease
+  return JSON.stringify({
+    PublicIP: publicIp[4] === undefined ? '0.0.0.0' : formatIp(publicIp[4]),
+    PublicIPv6: publicIp[6] === undefined ? null : formatIp(publicIp[6]),
+    ...(backendType !== '' && { BackendType: backendType }),
+    ...(backendData[4] !== undefined && { BackendData: backendData[4] }),
+    ...(backendData[6] !== undefined && { BackendV6Data: backendData[6] })
+  })
+}
+
+/**
+ * Reads a lease from its key and value. Keys of the value match in any letter case; what is unknown is ignored.
+ * Errors: LEASE_MALFORMED with the key as given and the value that breaks the rule.
+ */
+export function parseLease(key: string, value: string): Lease {
+  const subnet = parseLeaseKey(key)
+  if (subnet === undefined)
+    throw malformed(key, 'the key', key, 'subnets as in 10.2.14.0-24 or 10.2.14.0-24&fd00:2:e::-64')
+  const written = parseObject(key, value)
+  const publicIp: { [F in Family]?: Ip } = {}
+  const backendData: { [F in Family]?: Json } = {}
+  for (const family of FAMILIES) {
+    const ip = readIp(key, written, family)
+    if (ip !== undefined) publicIp[family] = ip
+    const data = Object.entries(written).findLast(
+      ([name]) => name.toLowerCase() === NAMES[family].backendData.toLowerCase()
+    )
+    if (data !== undefined) backendData[family] = data[1]
+  }
+  if (perFamily(publicIp).length === 0)
+    throw malformed(key, 'PublicIP', findKey(written, 'PublicIP')?.value, 'the address other nodes send to')
+  const type = findKey(written, 'BackendType')?.value ?? ''
+  if (typeof type !== 'string') throw malformed(key, 'BackendType', type, 'a text')
+  return { subnet, publicIp, backendType: type, backendData }
+}
+
+function readIp(key: string, written: JsonObject, family: Family): Ip | undefined {
+  const text = findKey(written, NAMES[family].publicIp)?.value
+  if (text === undefined || text === '') return undefined
+  const ip = typeof text === 'string' ? parseIp(text) : undefined
+  if (ip?.family !== family) throw malformed(key, NAMES[family].publicIp, text, `an IPv${family} address`)
+  return isUnspecified(ip) ? undefined : ip
+}
+
+function parseObject(key: string, text: string): JsonObject {
+  let value: Json
+  try {
+    value = JSON.parse(text) as Json
+  } catch (cause) {
+    throw malformed(key, 'the value', text, 'JSON', cause)
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject
+  throw malformed(key, 'the value', value, 'a JSON object')
+}
+
+function malformed(key: string, what: string, value: Json | undefined, rule: string, cause?: unknown): WeftError {
+  const shown = value === undefined ? 'is missing' : `is ${JSON.stringify(value).slice(0, 200)}`
+  const message = `lease ${key}: ${what} ${shown}; it must be ${rule}`
+  return new WeftError(
+    'LEASE_MALFORMED',
+    message,
+    `correct or delete the key ${key}`,
+    cause === undefined ? undefined : { cause }
+  )
 }

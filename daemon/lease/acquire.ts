@@ -1,0 +1,159 @@
+// Which subnet this node takes: a pure choice from the configuration, all leases and what was ours before, with the reason for the log.
+import {
+  FAMILIES,
+  type Family,
+  formatPrefix,
+  network,
+  overlaps,
+  type PerFamily,
+  type Prefix,
+  perFamily,
+  rangeOf,
+  sameIp,
+  samePrefix,
+  width
+} from '../../ipam/address.ts'
+import type { NetConf, NetworkRange } from '../config/net-conf.ts'
+import { type Lease, leaseKey } from './lease.ts'
+import type { Wish } from './store.ts'
+
+export type Choice =
+  /** The lease is ours already and fits. `unfit`: leases of ours that fit no longer and have to go. */
+  | { readonly kind: 'keep'; readonly lease: Lease; readonly because: string; readonly unfit: readonly Lease[] }
+  /** `instead`: a lease of ours whose backend data may be taken over (its VTEP MAC is known to the peers). */
+  | {
+      readonly kind: 'take'
+      readonly subnet: PerFamily<Prefix>
+      readonly because: string
+      readonly unfit: readonly Lease[]
+      readonly instead?: Lease
+    }
+  | { readonly kind: 'exhausted'; readonly detail: string }
+
+export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous'> & {
+  readonly leases: readonly Lease[]
+  /** The subnets that this running daemon holds, if any: ours whatever address they publish, for our address may just have changed. */
+  readonly held?: PerFamily<Prefix>
+  /** A number from 0 to below 1. */
+  readonly random: () => number
+}
+
+/** flannel picks among this many free subnets, so that nodes that start together seldom want the same one. */
+const CANDIDATES = 100
+
+/**
+ * In flannel's order: (1) the lease that is ours, (2) the subnets of the previous subnet.env, where free, (3) one of the first 100 free subnets.
+ * A family for which 1 or 2 gives nothing gets 3; the other family keeps what it had.
+ */
+export function chooseSubnet(question: Question): Choice {
+  const { network: conf, leases, previous, held } = question
+  const heldKey = held === undefined ? undefined : leaseKey({ subnet: held })
+  const mine = leases.filter((lease) => leaseKey(lease) === heldKey || publishesUs(lease, question.publicIp))
+  const unfit = mine.filter((lease) => !fits(lease.subnet, conf))
+  const kept = preferred(
+    mine.filter((lease) => fits(lease.subnet, conf)),
+    held,
+    previous
+  )
+  if (kept !== undefined) {
+    const because = heldKey === leaseKey(kept) ? 'held by this daemon' : 'its public address is ours'
+    return { kind: 'keep', lease: kept, because, unfit }
+  }
+
+  const others = leases.filter((lease) => !unfit.includes(lease))
+  const subnet: { [F in Family]?: Prefix } = {}
+  const reasons: string[] = []
+  for (const family of FAMILIES) {
+    const range = conf.families[family]
+    if (range === undefined) continue
+    const taken = others.flatMap((lease) => lease.subnet[family] ?? [])
+    const before = [previous[family], ...unfit.map((lease) => lease.subnet[family])].find(
+      (prefix) => prefix !== undefined && fitsRange(prefix, range) && !taken.some((other) => overlaps(other, prefix))
+    )
+    const free = before === undefined ? freeSubnets(range, taken, CANDIDATES) : []
+    const chosen = before === undefined ? free[Math.floor(question.random() * free.length)] : network(before)
+    if (chosen === undefined) return { kind: 'exhausted', detail: exhausted(range, taken.length) }
+    subnet[family] = chosen
+    reasons.push(
+      before === undefined
+        ? `${formatPrefix(chosen)} is one of ${free.length === CANDIDATES ? 'the first ' : ''}${free.length} free`
+        : `${formatPrefix(chosen)} was ours before and is free`
+    )
+  }
+  const gone = unfit.map((lease) => `; ${leaseKey(lease)} was ours and no longer fits the configuration`)
+  return {
+    kind: 'take',
+    subnet,
+    because: `${reasons.join(', ')}${gone.join('')}`,
+    unfit,
+    ...(unfit[0] && { instead: unfit[0] })
+  }
+}
+
+/** Whether a lease has the families of the configuration, and in each a subnet of the right length between SubnetMin and SubnetMax. */
+export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
+  return FAMILIES.every((family) => {
+    const [range, prefix] = [conf.families[family], subnet[family]]
+    return range === undefined || prefix === undefined ? range === prefix : fitsRange(prefix, range)
+  })
+}
+
+function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
+  const { ip, length } = network(prefix)
+  return (
+    ip.family === range.subnetMin.family &&
+    length === range.subnetLength &&
+    range.subnetMin.value <= ip.value &&
+    ip.value <= range.subnetMax.value
+  )
+}
+
+/** Whether a lease publishes our address: in each family that both have the same one, and in one at least. */
+export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: Wish['publicIp']): boolean {
+  const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
+  return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
+}
+
+/** Of several leases that are ours: the one we hold, else that of the previous subnet.env, else the first. */
+function preferred(mine: readonly Lease[], ...wanted: readonly (PerFamily<Prefix> | undefined)[]): Lease | undefined {
+  for (const subnet of wanted) {
+    const found = mine.find(
+      (lease) =>
+        subnet !== undefined && perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, subnet[family]))
+    )
+    if (found !== undefined) return found
+  }
+  return mine[0]
+}
+
+const matches = (prefix: Prefix, other: Prefix | undefined): boolean => other !== undefined && samePrefix(prefix, other)
+
+/**
+ * The first free subnets in SubnetMin…SubnetMax, at most `limit`. A subnet is taken when a lease of any length overlaps it.
+ * The cost is that of sorting the leases: what lies between two of them is never walked, however large.
+ */
+export function freeSubnets(range: NetworkRange, taken: readonly Prefix[], limit: number): readonly Prefix[] {
+  const { family } = range.subnetMin
+  const size = 1n << BigInt(width(family) - range.subnetLength)
+  const blocks = taken
+    .map(rangeOf)
+    .sort((a, b) => (a.first.value < b.first.value ? -1 : a.first.value > b.first.value ? 1 : 0))
+  const free: Prefix[] = []
+  let at = range.subnetMin.value
+  let next = 0
+  while (at <= range.subnetMax.value && free.length < limit) {
+    const block = blocks[next]
+    if (block === undefined || at + size <= block.first.value) {
+      free.push({ ip: { family, value: at }, length: range.subnetLength })
+      at += size
+      continue
+    }
+    // The start of the first subnet that begins after this block.
+    if (block.last.value >= at) at = (block.last.value / size + 1n) * size
+    next++
+  }
+  return free
+}
+
+const exhausted = (range: NetworkRange, leases: number): string =>
+  `no /${range.subnetLength} from ${formatPrefix({ ip: range.subnetMin, length: range.subnetLength })} to ${formatPrefix({ ip: range.subnetMax, length: range.subnetLength })} is free (${leases} leases)`

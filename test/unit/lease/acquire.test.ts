@@ -1,0 +1,184 @@
+// Which subnet a node takes: flannel's order, the limits of the configuration, and never one that is taken.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type NetConf, parseNetConf } from '../../../daemon/config/net-conf.ts'
+import { chooseSubnet, fits, freeSubnets, type Question } from '../../../daemon/lease/acquire.ts'
+import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
+import { overlaps, perFamily } from '../../../ipam/address.ts'
+
+const conf = (value: object): NetConf => parseNetConf(JSON.stringify({ Network: '10.2.0.0/16', ...value }))
+const DUAL = { EnableIPv6: true, IPv6Network: 'fd00:2::/48' }
+const lease = (key: string, publicIp: string): Lease =>
+  parseLease(
+    key,
+    JSON.stringify(publicIp.includes(':') ? { PublicIPv6: publicIp } : { PublicIP: publicIp, BackendType: 'vxlan' })
+  )
+const subnets = (key: string | undefined) => (key === undefined ? {} : parseLeaseKey(key)!)
+
+type Case = {
+  readonly what: string
+  readonly conf?: object
+  readonly leases?: readonly (readonly [string, string])[]
+  readonly previous?: string
+  readonly held?: string
+  readonly random?: number
+  readonly expected: string
+}
+const cases: readonly Case[] = [
+  { what: 'an empty network gives a random one of the first 100', random: 0, expected: 'take 10.2.1.0-24' },
+  { what: 'the last of the first 100 is the 100th', random: 0.999, expected: 'take 10.2.100.0-24' },
+  {
+    what: 'the lease that publishes our address is kept',
+    leases: [
+      ['10.2.3.0-24', '192.0.2.2'],
+      ['10.2.9.0-24', '192.0.2.1']
+    ],
+    previous: '10.2.50.0-24',
+    expected: 'keep 10.2.9.0-24'
+  },
+  {
+    what: 'a lease of ours outside SubnetMin…SubnetMax is given up',
+    conf: { SubnetMin: '10.2.20.0' },
+    leases: [['10.2.9.0-24', '192.0.2.1']],
+    expected: 'take 10.2.20.0-24 unfit 10.2.9.0-24'
+  },
+  {
+    what: 'a lease of ours with another length is given up',
+    conf: { SubnetLen: 25 },
+    leases: [['10.2.9.0-24', '192.0.2.1']],
+    expected: 'take 10.2.0.128-25 unfit 10.2.9.0-24'
+  },
+  {
+    what: 'the previous subnet is taken again when it is free',
+    previous: '10.2.77.0-24',
+    expected: 'take 10.2.77.0-24'
+  },
+  {
+    what: 'the previous subnet is left alone when another node has it',
+    previous: '10.2.1.0-24',
+    leases: [['10.2.1.0-24', '192.0.2.2']],
+    expected: 'take 10.2.2.0-24'
+  },
+  { what: 'a previous subnet that does not fit is left alone', previous: '10.9.1.0-24', expected: 'take 10.2.1.0-24' },
+  {
+    what: 'what the daemon holds is kept when its address changes',
+    held: '10.2.5.0-24',
+    leases: [['10.2.5.0-24', '192.0.2.99']],
+    expected: 'keep 10.2.5.0-24'
+  },
+  {
+    what: 'of two leases of ours the previous one is kept',
+    leases: [
+      ['10.2.3.0-24', '192.0.2.1'],
+      ['10.2.4.0-24', '192.0.2.1']
+    ],
+    previous: '10.2.4.0-24',
+    expected: 'keep 10.2.4.0-24'
+  },
+  {
+    what: 'a lease of another length blocks what it overlaps',
+    leases: [['10.2.0.0-22', '192.0.2.2']],
+    expected: 'take 10.2.4.0-24'
+  },
+  {
+    what: 'a full range is said to be full',
+    conf: { SubnetMin: '10.2.7.0', SubnetMax: '10.2.8.0' },
+    leases: [
+      ['10.2.7.0-24', '192.0.2.2'],
+      ['10.2.8.0-24', '192.0.2.3']
+    ],
+    expected: 'exhausted no /24 from 10.2.7.0/24 to 10.2.8.0/24 is free (2 leases)'
+  },
+  { what: 'dual stack takes both families together', conf: DUAL, expected: 'take 10.2.1.0-24&fd00:2:0:1::-64' },
+  {
+    what: 'a node that turns to dual stack keeps its IPv4 subnet',
+    conf: DUAL,
+    leases: [['10.2.9.0-24', '192.0.2.1']],
+    expected: 'take 10.2.9.0-24&fd00:2:0:1::-64 unfit 10.2.9.0-24'
+  },
+  {
+    what: 'IPv6 alone follows the same rules',
+    conf: { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:2::/48' },
+    leases: [['fd00:2:0:1::-64', '2001:db8::9']],
+    previous: 'fd00:2:0:1::-64',
+    expected: 'take fd00:2:0:2::-64'
+  }
+]
+for (const one of cases)
+  test(one.what, () => {
+    const choice = chooseSubnet({
+      network: conf(one.conf ?? {}),
+      publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
+      previous: subnets(one.previous),
+      leases: (one.leases ?? []).map(([key, ip]) => lease(key, ip)),
+      random: () => one.random ?? 0,
+      ...(one.held !== undefined && { held: subnets(one.held) })
+    })
+    const said =
+      choice.kind === 'exhausted'
+        ? `exhausted ${choice.detail}`
+        : [
+            choice.kind,
+            leaseKey(choice.kind === 'keep' ? choice.lease : choice),
+            ...choice.unfit.map((unfit) => `unfit ${leaseKey(unfit)}`)
+          ].join(' ')
+    assert.equal(said, one.expected)
+  })
+
+test('a large IPv6 range costs no more than its leases: the free ones after 5,000 taken are found', () => {
+  const range = conf({ EnableIPv6: true, IPv6Network: 'fd00::/16' }).families[6]!
+  const taken = Array.from({ length: 5_000 }, (_, at) => ({
+    ip: { family: 6 as const, value: range.subnetMin.value + (BigInt(at) << 64n) },
+    length: 64
+  }))
+  const [first] = freeSubnets(range, taken, 100)
+  assert.equal(first?.ip.value, range.subnetMin.value + (5_000n << 64n))
+})
+
+test('whatever is leased, the choice fits the configuration and is free', () => {
+  const v4 = fc
+    .tuple(fc.integer({ min: 0, max: 255 }), fc.integer({ min: 14, max: 26 }))
+    .map(([at, length]) => `10.2.${at}.0-${length}`)
+  const v6 = fc
+    .tuple(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 47, max: 66 }))
+    .map(([at, length]) => `fd00:2:0:${at.toString(16)}::-${length}`)
+  const key = fc.oneof(
+    v4,
+    v6,
+    fc.tuple(v4, v6).map(([a, b]) => `${a}&${b}`)
+  )
+  const taken = fc.array(fc.tuple(key, fc.integer({ min: 1, max: 4 })), { maxLength: 60 })
+  const shape = fc.constantFrom({}, { SubnetLen: 26 }, { SubnetMin: '10.2.200.0' }, { SubnetMax: '10.2.9.0' }, DUAL, {
+    ...DUAL,
+    EnableIPv4: false
+  })
+  fc.assert(
+    fc.property(
+      taken,
+      shape,
+      fc.option(key, { nil: undefined }),
+      fc.integer({ min: 0, max: 999 }),
+      (keys, written, previous, random) => {
+        const question: Question = {
+          network: conf(written),
+          publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
+          previous: subnets(previous),
+          leases: keys.map(([name, node]) => lease(name, `192.0.2.${node}`)),
+          random: () => random / 1000
+        }
+        const choice = chooseSubnet(question)
+        if (choice.kind === 'exhausted') return
+        const chosen = choice.kind === 'keep' ? choice.lease.subnet : choice.subnet
+        assert.ok(fits(chosen, question.network))
+        if (choice.kind === 'keep') return
+        for (const other of question.leases) {
+          if (choice.unfit.includes(other)) continue
+          for (const [family, prefix] of perFamily(chosen))
+            assert.ok(other.subnet[family] === undefined || !overlaps(prefix, other.subnet[family]))
+        }
+      }
+    ),
+    { numRuns: 1_000 }
+  )
+})
