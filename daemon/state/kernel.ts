@@ -16,8 +16,8 @@ export type Outcome = { readonly change: Change; readonly error?: Error }
 
 /** Another network namespace, entered for one verb: a socket that was opened inside it. */
 export interface Sandbox extends Disposable {
-  /** Links, addresses, routes and the named sysctls as they are inside. */
-  read(): Promise<State>
+  /** Links, addresses, routes and the named sysctls (paths below /proc/sys, `net/…`) as they are inside. */
+  read(sysctls?: readonly string[]): Promise<State>
   /** As `Kernel.apply`, inside. */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
 }

@@ -1,0 +1,255 @@
+// Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
+import { closeSync } from 'node:fs'
+import type { Change } from '../state/difference.ts'
+import type { Outcome } from '../state/kernel.ts'
+import type { Link, Sysctl } from '../state/object.ts'
+import { textOf } from '../state/text.ts'
+import * as encode from './encode.ts'
+import { KernelError, refused } from './error.ts'
+import { errnoName, errnoNumber } from './libc.ts'
+import type { Failure, Rtnetlink } from './rtnetlink.ts'
+
+/** One network namespace, as far as changes go. */
+export type Target = {
+  readonly socket: Rtnetlink
+  /** Removes a link; says why it could not. */
+  readonly remove: (link: Link) => Promise<Error | undefined>
+  /** Whether a device of this name is there; absent where that can't be seen cheaply. */
+  readonly exists?: (device: string) => boolean
+  /** Opens the namespace at a path; the descriptor is closed after the send. */
+  readonly openNamespace: (path: string) => number
+  /** Writes sysctls, all in one entry into the namespace. */
+  readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
+  /** nft-*, accept. */
+  readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+}
+
+type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall' | 'qdisc'
+
+function channelOf(change: Change): Channel {
+  switch (change.object.kind) {
+    case 'link':
+      return change.do === 'remove' ? 'removal' : 'netlink'
+    case 'address':
+    case 'route':
+    case 'neighbour':
+    case 'fdb':
+      return 'netlink'
+    case 'sysctl':
+      return 'sysctl'
+    case 'qdisc':
+      return 'qdisc'
+    case 'nft-chain':
+    case 'nft-set':
+    case 'nft-element':
+    case 'accept':
+      return 'firewall'
+  }
+}
+
+/** Applies changes in their order; one outcome each, in that order. Never throws for a change. */
+export async function applyChanges(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
+  const outcomes: Outcome[] = []
+  for (let from = 0, to = 0; from < changes.length; from = to) {
+    const first = changes[from]
+    if (first === undefined) break
+    const channel = channelOf(first)
+    while (to < changes.length && channelOf(changes[to] ?? first) === channel) to++
+    outcomes.push(...(await applyRun(channel, changes.slice(from, to), target)))
+  }
+  return outcomes
+}
+
+const outcome = (change: Change, error: Error | undefined): Outcome =>
+  error === undefined ? { change } : { change, error }
+
+async function applyRun(channel: Channel, changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
+  switch (channel) {
+    case 'netlink':
+      return new NetlinkRun(target).apply(changes)
+    case 'removal':
+      return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
+    case 'sysctl': {
+      // A sysctl has no absence to go back to: what nobody wants any more stays as it is.
+      const puts = changes.filter((change) => change.do === 'put')
+      const errors = target.writeSysctls(puts.map((change) => change.object as Sysctl))
+      return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
+    }
+    case 'qdisc':
+      return changes.map((change) =>
+        outcome(
+          change,
+          refused(change.do, change.object, errnoNumber('EOPNOTSUPP'), 'weftd can not set queueing disciplines yet')
+        )
+      )
+    case 'firewall':
+      return target.firewall(changes)
+  }
+}
+
+/** A device that a pending message is about to make: its index can't be known before that message was sent. */
+class NotYet extends Error {}
+
+/** `makes`: the link that the messages make. `afterwards`: what can be said only once it is there. */
+type Requests = {
+  readonly messages: readonly Buffer[]
+  readonly makes?: string
+  readonly afterwards?: Buffer | undefined
+}
+type Planned = Requests & { readonly at: number; readonly change: Change }
+
+/** Objects that are encoded and sent together. */
+const TOGETHER = 500
+
+/** A run of rtnetlink requests. It is one send unless an object names a device that the same run makes. */
+class NetlinkRun {
+  readonly #target: Target
+  readonly #indexes = new Map<string, number>()
+  readonly #namespaces = new Map<string, number>()
+  readonly #newborn = new Set<string>()
+  readonly #resolve: encode.Resolve
+  #planned: Planned[] = []
+  readonly #errors = new Map<number, Error>()
+
+  constructor(target: Target) {
+    this.#target = target
+    this.#resolve = { index: (device) => this.#index(device), netns: (path) => this.#namespace(path) }
+  }
+
+  async apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
+    try {
+      for (const [at, change] of changes.entries()) await this.#plan(at, change)
+      while (this.#planned.length > 0) await this.#send()
+      return changes.map((change, at) => outcome(change, this.#errors.get(at)))
+    } finally {
+      for (const fd of this.#namespaces.values()) closeSync(fd)
+    }
+  }
+
+  async #plan(at: number, change: Change): Promise<void> {
+    try {
+      const planned: Planned = { at, change, ...requestsOf(change, this.#resolve) }
+      this.#planned.push(this.#inOneSend(planned))
+      if (planned.makes !== undefined) this.#newborn.add(planned.makes)
+      // Encoding thousands of objects in one go would hold the event loop.
+      if (this.#planned.length >= TOGETHER) await this.#send()
+    } catch (error) {
+      if (error instanceof NotYet) {
+        await this.#send()
+        return this.#plan(at, change)
+      }
+      if (!(error instanceof UnknownDevice)) {
+        this.#errors.set(at, error instanceof Error ? error : new Error(String(error)))
+      } else if (change.do === 'put') this.#errors.set(at, error.about(change))
+      // What hung on a device that is gone went with it: a removal is done.
+    }
+  }
+
+  /**
+   * What follows a link's birth must not hit a link that had the name before. When there is none the two can share a send: should the birth fail,
+   * the second finds nothing.
+   */
+  #inOneSend(planned: Planned): Planned {
+    const { makes, afterwards, messages } = planned
+    if (makes === undefined || afterwards === undefined || this.#target.exists?.(makes) !== false) return planned
+    return { ...planned, messages: [...messages, afterwards], afterwards: undefined }
+  }
+
+  #index(device: string): number {
+    if (this.#newborn.has(device)) throw new NotYet()
+    const index = this.#indexes.get(device) ?? this.#target.socket.indexOf(device)
+    if (index === undefined) throw new UnknownDevice(device)
+    this.#indexes.set(device, index)
+    return index
+  }
+
+  #namespace(path: string): number {
+    const fd = this.#namespaces.get(path) ?? this.#target.openNamespace(path)
+    this.#namespaces.set(path, fd)
+    return fd
+  }
+
+  async #send(): Promise<void> {
+    const planned = this.#planned
+    this.#planned = []
+    this.#newborn.clear()
+    const failures = await this.#target.socket.send(planned.flatMap(({ messages }) => messages))
+    let from = 0
+    for (const { at, change, messages, afterwards } of planned) {
+      const error = errorOf(change, failures.slice(from, from + messages.length))
+      from += messages.length
+      if (error !== undefined) this.#errors.set(at, error)
+      else if (afterwards !== undefined) this.#planned.push({ at, change, messages: [afterwards] })
+    }
+  }
+}
+
+class UnknownDevice extends Error {
+  readonly device: string
+
+  constructor(device: string) {
+    super(`no device ${device}`)
+    this.device = device
+  }
+
+  about(change: Change): KernelError {
+    return new KernelError({
+      operation: change.do === 'put' ? 'add' : 'remove',
+      object: textOf(change.object),
+      errno: errnoNumber('ENODEV'),
+      sentence: `there is no device ${this.device}`
+    })
+  }
+}
+
+/** Answers to a removal that mean: it is not there. */
+const goneAlready = new Set(['ENODEV', 'ENOENT', 'ESRCH', 'EADDRNOTAVAIL'])
+
+function errorOf(change: Change, failures: readonly Failure[]): Error | undefined {
+  const failure = failures.find((one) => one !== undefined)
+  if (failure === undefined || (change.do === 'remove' && goneAlready.has(errnoName(failure.errno)))) return undefined
+  const operation = change.do === 'remove' ? 'remove' : change.instead === undefined ? 'add' : 'change'
+  return refused(operation, change.object, failure.errno, failure.sentence)
+}
+
+function requestsOf(change: Change, resolve: encode.Resolve): Requests {
+  const { object } = change
+  const put = change.do === 'put'
+  switch (object.kind) {
+    case 'link':
+      return linkRequests(object, change.instead?.kind === 'link' ? change.instead : undefined, resolve)
+    case 'address':
+      return { messages: [put ? encode.putAddress(object, resolve) : encode.removeAddress(object, resolve)] }
+    case 'route':
+      return { messages: [put ? encode.putRoute(object, resolve) : encode.removeRoute(object, resolve)] }
+    case 'neighbour':
+      return { messages: [put ? encode.putNeighbour(object, resolve) : encode.removeNeighbour(object, resolve)] }
+    case 'fdb':
+      return { messages: [put ? encode.putFdbEntry(object, resolve) : encode.removeFdbEntry(object, resolve)] }
+    default:
+      return { messages: [] }
+  }
+}
+
+const SETTINGS = ['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin'] as const
+
+/** A link that is there gets what differs; one whose form says how is made; any other must be there already (`lo`, a pod's end of a pair). */
+function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
+  const form = link.form
+  const canBeMade =
+    form?.type === 'vxlan' || form?.type === 'bridge' || (form?.type === 'veth' && form.peer !== undefined)
+  if (instead === undefined && canBeMade) {
+    return {
+      makes: link.name,
+      messages: [encode.createLink(link, resolve)],
+      afterwards: encode.afterBirth(link, resolve)
+    }
+  }
+  const differs = (field: (typeof SETTINGS)[number]): boolean =>
+    link[field] !== undefined && (instead === undefined || link[field] !== instead[field])
+  const changing = SETTINGS.filter(differs)
+  if (changing.length === 0 && instead !== undefined) return { messages: [] }
+  return {
+    messages: [encode.changeLink(link.name, Object.fromEntries(changing.map((field) => [field, link[field]])), resolve)]
+  }
+}

@@ -1,0 +1,107 @@
+// Reading a whole network namespace: links first, since all else names devices by their indexes.
+
+import { FAMILIES } from '../../ipam/address.ts'
+import type { KernelObject, Link } from '../state/object.ts'
+import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, linkIdentity, type NameOf } from './decode.ts'
+import { type Message, MessageWriter, NLM_F } from './message.ts'
+import type { Rtnetlink } from './rtnetlink.ts'
+import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
+
+const getLinks = () =>
+  new MessageWriter(RTM.getLink, NLM_F.request)
+    .fixed([4, AF_UNSPEC], [4, 0], [4, 0], [4, 0])
+    .u32(IFLA.extMask, SKIP_STATS)
+    .done()
+const getAddresses = () => new MessageWriter(RTM.getAddress, NLM_F.request).fixed([4, AF_UNSPEC], [4, 0]).done()
+const getRoutes = (af: number) => new MessageWriter(RTM.getRoute, NLM_F.request).fixed([4, af], [4, 0], [4, 0]).done()
+const getNeighbours = (af: number) =>
+  new MessageWriter(RTM.getNeighbour, NLM_F.request).fixed([4, af], [4, 0], [4, 0]).done()
+
+/** Every link by its index. Errors: KernelError. */
+export async function dumpLinks(socket: Rtnetlink): Promise<Map<number, Link>> {
+  const messages: Message[] = []
+  await socket.dump(
+    getLinks,
+    'the links',
+    (message) => messages.push(message),
+    () => messages.splice(0)
+  )
+  // Masters and parents may come after those that name them.
+  const names = new Map<number, string>()
+  for (const message of messages) {
+    const { index, name } = linkIdentity(message)
+    if (name !== undefined) names.set(index, name)
+  }
+  return new Map(
+    messages.map((message) => [linkIdentity(message).index, decodeLink(message, (index) => names.get(index))])
+  )
+}
+
+async function collect(
+  socket: Rtnetlink,
+  request: () => Buffer,
+  what: string,
+  decode: (message: Message) => KernelObject | undefined
+): Promise<readonly KernelObject[]> {
+  const objects: KernelObject[] = []
+  await socket.dump(
+    request,
+    what,
+    (message) => {
+      const object = decode(message)
+      if (object !== undefined) objects.push(object)
+    },
+    () => objects.splice(0)
+  )
+  return objects
+}
+
+const dumpAddresses = (socket: Rtnetlink, nameOf: NameOf) =>
+  collect(socket, getAddresses, 'the addresses', (message) => decodeAddress(message, nameOf))
+
+/** Routes of every table, one family after the other. */
+async function dumpRoutes(socket: Rtnetlink, nameOf: NameOf): Promise<readonly KernelObject[]> {
+  const routes: KernelObject[] = []
+  for (const family of FAMILIES) {
+    routes.push(
+      ...(await collect(
+        socket,
+        () => getRoutes(afOf(family)),
+        `the IPv${family} routes`,
+        (message) => decodeRoute(message, nameOf)
+      ))
+    )
+  }
+  return routes
+}
+
+function permanent(message: Message, nameOf: NameOf): KernelObject | undefined {
+  // Looked at before anything is decoded: a busy host has thousands of learned neighbours.
+  if (message.body.length >= 12 && (message.body.readUInt16LE(8) & NUD_PERMANENT) === 0) return undefined
+  return decodeNeighbour(message, nameOf)?.object
+}
+
+const dumpNeighbours = (socket: Rtnetlink, af: number, what: string, nameOf: NameOf) =>
+  collect(
+    socket,
+    () => getNeighbours(af),
+    what,
+    (message) => permanent(message, nameOf)
+  )
+
+/** What can be in a pod: addresses and routes. */
+export async function dumpSandbox(socket: Rtnetlink): Promise<readonly KernelObject[]> {
+  const links = await dumpLinks(socket)
+  const nameOf: NameOf = (index) => links.get(index)?.name
+  return [...links.values(), ...(await dumpAddresses(socket, nameOf)), ...(await dumpRoutes(socket, nameOf))]
+}
+
+/** Everything but the links, which the caller has dumped already. */
+export async function dumpObjects(socket: Rtnetlink, nameOf: NameOf): Promise<readonly KernelObject[]> {
+  return [
+    ...(await dumpAddresses(socket, nameOf)),
+    ...(await dumpRoutes(socket, nameOf)),
+    ...(await dumpNeighbours(socket, AF_UNSPEC, 'the neighbours', nameOf)),
+    ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf))
+  ]
+}

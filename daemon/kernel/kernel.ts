@@ -1,0 +1,103 @@
+// The kernel port on real Linux: observe, apply, sandboxes, route look-up. This file only puts the room's parts together.
+import { existsSync } from 'node:fs'
+import { formatIp, type Ip } from '../../ipam/address.ts'
+import type { Log } from '../log.ts'
+import type { Kernel } from '../state/kernel.ts'
+import { applyChanges, type Target } from './apply.ts'
+import { Culprits } from './culprit.ts'
+import { decodeRoute } from './decode.ts'
+import { lookUpRoute } from './encode.ts'
+import { KernelError } from './error.ts'
+import type { FirewallPort } from './firewall-port.ts'
+import { openNamespace } from './namespace.ts'
+import { Observer, type ObserverParts } from './observe.ts'
+import { LinkRemover } from './remove-links.ts'
+import { Rtnetlink } from './rtnetlink.ts'
+import { openSandbox } from './sandbox.ts'
+import { writeSysctl } from './sysctl.ts'
+import { removalLane } from './turns.ts'
+
+export type KernelOptions = {
+  readonly log: Log
+  /** Reads and writes nft-* and accept objects; disposed of with the kernel. */
+  readonly nft: FirewallPort
+  /** Paths below /proc/sys that a dump reads; the kernel announces no changes of them. */
+  readonly sysctls?: () => readonly string[]
+  readonly culprits?: Culprits
+  /** Receive buffer for notifications in bytes. */
+  readonly receiveBytes?: number
+}
+
+/** Opens the network namespace of this process. Links that an earlier run had begun to delete are gone when it resolves. Errors: CallFailed, for want of privilege. */
+export async function openKernel(options: KernelOptions): Promise<Kernel> {
+  const { log, nft, culprits = new Culprits() } = options
+  using opened = new DisposableStack()
+  const requests = opened.use(new Rtnetlink())
+  // A dump of a large host must not stand before a pod's requests.
+  const dumps = opened.use(new Rtnetlink())
+  const removals = opened.use(new Rtnetlink(removalLane))
+  for (const socket of [requests, dumps, removals]) culprits.own.add(socket.port)
+  const remover = new LinkRemover(removals, log)
+  await remover.finishOldWork()
+
+  const target: Target = {
+    socket: requests,
+    remove: (link) => remover.remove(link),
+    // Every device has a directory there; to ask the kernel by name would make it look for a module of that name.
+    exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
+    openNamespace,
+    writeSysctls: (objects) => objects.map(writeSysctl),
+    firewall: (changes) => nft.apply(changes)
+  }
+  const parts: ObserverParts = {
+    socket: dumps,
+    firewall: nft,
+    culprits,
+    log,
+    sysctls: options.sysctls ?? (() => []),
+    receiveBytes: options.receiveBytes
+  }
+  const observers = new Set<Observer>()
+  const sockets = opened.move()
+  return {
+    async *observe(interest, signal) {
+      using observer = new Observer(parts, interest)
+      observers.add(observer)
+      try {
+        yield* observer.observations(signal)
+      } finally {
+        observers.delete(observer)
+      }
+    },
+    recheck(why) {
+      for (const observer of observers) observer.wantDump(why)
+    },
+    apply: (changes) => applyChanges(changes, target),
+    sandbox: async (path) => openSandbox(path, log),
+    routeTo: (ip) => routeTo(requests, ip),
+    async [Symbol.asyncDispose]() {
+      await remover.idle()
+      sockets.dispose()
+      await nft[Symbol.asyncDispose]()
+    }
+  }
+}
+
+const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
+
+async function routeTo(socket: Rtnetlink, ip: Ip): ReturnType<Kernel['routeTo']> {
+  try {
+    const route = decodeRoute(
+      await socket.ask(lookUpRoute(ip), `the route to ${formatIp(ip)}`),
+      (index) => socket.nameOf(index),
+      true
+    )
+    if (route?.device === undefined) return undefined
+    const { device, source, gateway } = route
+    return { device, ...(source !== undefined && { source }), ...(gateway !== undefined && { gateway }) }
+  } catch (error) {
+    // An unreachable, prohibit or blackhole route answers with an error too.
+    if (error instanceof KernelError && unreachable.has(error.errnoName)) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,224 @@
+// The framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, written and read with every length checked. Pure.
+// Numbers are in host order, which is little endian on x86-64 and arm64.
+import { WeftError } from '../error.ts'
+
+export const HEADER = 16
+const ATTRIBUTE = 4
+const NESTED = 0x8000
+const NET_BYTEORDER = 0x4000
+
+export const NLMSG_NOOP = 1
+export const NLMSG_ERROR = 2
+export const NLMSG_DONE = 3
+export const NLM_F = {
+  request: 0x1,
+  multi: 0x2,
+  ack: 0x4,
+  echo: 0x8,
+  dumpInterrupted: 0x10,
+  dump: 0x300,
+  replace: 0x100,
+  exclusive: 0x200,
+  create: 0x400,
+  ackTlvs: 0x200,
+  capped: 0x100
+} as const
+
+/** One message as it came: the header's fields and what follows the header. */
+export type Message = {
+  readonly type: number
+  readonly flags: number
+  readonly sequence: number
+  readonly port: number
+  readonly body: Buffer
+}
+
+/** Bytes that are no netlink message, or one that says less than the kernel promises. */
+export class MalformedMessage extends WeftError {
+  constructor(what: string) {
+    super(
+      'NETLINK_MALFORMED',
+      `the kernel's message can't be read: ${what}`,
+      'report this with the kernel version (uname -r)'
+    )
+    this.name = 'MalformedMessage'
+  }
+}
+
+const aligned = (length: number): number => (length + 3) & ~3
+
+/** Writes one message: header first, then a fixed part, then attributes that may nest. */
+export class MessageWriter {
+  #bytes = Buffer.alloc(192)
+  #length = HEADER
+
+  constructor(type: number, flags: number) {
+    this.#bytes.writeUInt16LE(type, 4)
+    this.#bytes.writeUInt16LE(flags, 6)
+  }
+
+  #room(length: number): number {
+    const at = this.#length
+    const end = at + aligned(length)
+    if (end > this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], end * 2)
+    this.#length = end
+    return at
+  }
+
+  /** The fixed part, such as struct rtmsg: fields of 1, 2 or 4 octets, in order. */
+  fixed(...fields: readonly (readonly [octets: 1 | 2 | 4, value: number])[]): this {
+    let at = this.#room(fields.reduce((length, [octets]) => length + octets, 0))
+    for (const [octets, value] of fields) {
+      if (octets === 1) this.#bytes.writeUInt8(value & 0xff, at)
+      else if (octets === 2) this.#bytes.writeUInt16LE(value & 0xffff, at)
+      else this.#bytes.writeUInt32LE(value >>> 0, at)
+      at += octets
+    }
+    return this
+  }
+
+  bytes(type: number, value: Uint8Array): this {
+    const at = this.#room(ATTRIBUTE + value.length)
+    this.#bytes.writeUInt16LE(ATTRIBUTE + value.length, at)
+    this.#bytes.writeUInt16LE(type, at + 2)
+    this.#bytes.set(value, at + ATTRIBUTE)
+    return this
+  }
+
+  u8(type: number, value: number): this {
+    return this.bytes(type, Uint8Array.of(value))
+  }
+
+  u32(type: number, value: number): this {
+    const at = this.#room(ATTRIBUTE + 4)
+    this.#bytes.writeUInt16LE(ATTRIBUTE + 4, at)
+    this.#bytes.writeUInt16LE(type, at + 2)
+    this.#bytes.writeUInt32LE(value >>> 0, at + ATTRIBUTE)
+    return this
+  }
+
+  /** 16 bits in network order, as ports are. */
+  port(type: number, value: number): this {
+    return this.bytes(type, Uint8Array.of((value >> 8) & 0xff, value & 0xff))
+  }
+
+  /** Text with the NUL at its end that the kernel's policies want. */
+  text(type: number, value: string): this {
+    return this.bytes(type, Buffer.from(`${value}\0`))
+  }
+
+  flag(type: number): this {
+    return this.bytes(type, new Uint8Array(0))
+  }
+
+  nest(type: number, fill: (writer: this) => void): this {
+    const at = this.#room(ATTRIBUTE)
+    fill(this)
+    this.#bytes.writeUInt16LE(this.#length - at, at)
+    this.#bytes.writeUInt16LE(type | NESTED, at + 2)
+    return this
+  }
+
+  /** The finished message; the sequence number is set when it is sent. */
+  done(): Buffer {
+    this.#bytes.writeUInt32LE(this.#length, 0)
+    return this.#bytes.subarray(0, this.#length)
+  }
+}
+
+/** The messages of one datagram. Errors: MalformedMessage for a length that can't be. */
+export function readMessages(bytes: Buffer): readonly Message[] {
+  const messages: Message[] = []
+  for (let at = 0; at < bytes.length; ) {
+    if (at + HEADER > bytes.length)
+      throw new MalformedMessage(`${bytes.length - at} octets are left where a header needs ${HEADER}`)
+    const length = bytes.readUInt32LE(at)
+    if (length < HEADER || at + length > bytes.length)
+      throw new MalformedMessage(`a length of ${length} at octet ${at} of ${bytes.length}`)
+    messages.push({
+      type: bytes.readUInt16LE(at + 4),
+      flags: bytes.readUInt16LE(at + 6),
+      sequence: bytes.readUInt32LE(at + 8),
+      port: bytes.readUInt32LE(at + 12),
+      body: bytes.subarray(at + HEADER, at + length)
+    })
+    at += aligned(length)
+  }
+  return messages
+}
+
+/** The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last stays. */
+export class Attributes {
+  readonly #values = new Map<number, Buffer>()
+
+  constructor(bytes: Buffer, from = 0) {
+    if (from > bytes.length) throw new MalformedMessage(`${bytes.length} octets where the fixed part alone has ${from}`)
+    for (let at = from; at < bytes.length; ) {
+      // The kernel pads the last attribute of some messages; fewer octets than a header are padding.
+      if (at + ATTRIBUTE > bytes.length) break
+      const length = bytes.readUInt16LE(at)
+      if (length < ATTRIBUTE || at + length > bytes.length)
+        throw new MalformedMessage(`an attribute of ${length} octets at ${at} of ${bytes.length}`)
+      this.#values.set(
+        bytes.readUInt16LE(at + 2) & ~(NESTED | NET_BYTEORDER),
+        bytes.subarray(at + ATTRIBUTE, at + length)
+      )
+      at += aligned(length)
+    }
+  }
+
+  bytes(type: number): Buffer | undefined {
+    return this.#values.get(type)
+  }
+
+  has(type: number): boolean {
+    return this.#values.has(type)
+  }
+
+  #atLeast(type: number, octets: number): Buffer | undefined {
+    const value = this.#values.get(type)
+    if (value !== undefined && value.length < octets)
+      throw new MalformedMessage(`attribute ${type} has ${value.length} octets instead of ${octets}`)
+    return value
+  }
+
+  u8(type: number): number | undefined {
+    return this.#atLeast(type, 1)?.readUInt8(0)
+  }
+
+  u32(type: number): number | undefined {
+    return this.#atLeast(type, 4)?.readUInt32LE(0)
+  }
+
+  port(type: number): number | undefined {
+    return this.#atLeast(type, 2)?.readUInt16BE(0)
+  }
+
+  text(type: number): string | undefined {
+    const value = this.#values.get(type)
+    if (value === undefined) return undefined
+    const end = value.indexOf(0)
+    return value.toString('utf8', 0, end < 0 ? value.length : end)
+  }
+
+  nested(type: number): Attributes | undefined {
+    const value = this.#values.get(type)
+    return value === undefined ? undefined : new Attributes(value)
+  }
+}
+
+/** What an NLMSG_ERROR says: errno (0: done as asked) and the kernel's own sentence, where it has one (extended acknowledgement). */
+export type Acknowledgement = { readonly errno: number; readonly sentence?: string }
+
+const NLMSGERR_ATTR_MSG = 1
+
+/** Reads an NLMSG_ERROR, which the kernel caps after the request's header because NETLINK_CAP_ACK is on. */
+export function readAcknowledgement(message: Message): Acknowledgement {
+  if (message.body.length < 4) throw new MalformedMessage(`an error message of ${message.body.length} octets`)
+  const errno = -message.body.readInt32LE(0)
+  if ((message.flags & NLM_F.ackTlvs) === 0 || message.body.length < 4 + HEADER) return { errno }
+  const capped = (message.flags & NLM_F.capped) !== 0
+  const request = capped ? HEADER : aligned(message.body.readUInt32LE(4))
+  const sentence = new Attributes(message.body, 4 + request).text(NLMSGERR_ATTR_MSG)
+  return sentence === undefined || sentence === '' ? { errno } : { errno, sentence }
+}

@@ -1,0 +1,74 @@
+// Entering another network namespace for the length of one synchronous function. Nothing asynchronous may stand between the two setns calls: the main thread
+// would run the rest of the daemon in a pod.
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
+import { reasonOf, WeftError } from '../error.ts'
+import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from './libc.ts'
+
+const OWN = '/proc/thread-self/ns/net'
+
+/** Opens a namespace file. Errors: SANDBOX_GONE, SANDBOX_INVALID. */
+export function openNamespace(path: string): number {
+  let fd: number
+  try {
+    fd = openSync(path, 'r')
+  } catch (error) {
+    throw gone(path, error)
+  }
+  const fault = isNetworkNamespace(fd) ? (isOwn(fd) ? "is weftd's own" : undefined) : 'is no network namespace'
+  if (fault === undefined) return fd
+  closeSync(fd)
+  throw new WeftError(
+    'SANDBOX_INVALID',
+    `the network namespace ${path} ${fault}`,
+    'a pod with hostNetwork must not be handed to a network plugin; otherwise look at what the runtime passes as CNI_NETNS'
+  )
+}
+
+const gone = (path: string, cause: unknown): WeftError =>
+  new WeftError(
+    'SANDBOX_GONE',
+    `the network namespace ${path} can't be opened: ${reasonOf(cause)}`,
+    'the sandbox may have been deleted meanwhile; if weftd runs in a container, mount the directory with mountPropagation: HostToContainer',
+    { cause }
+  )
+
+function isOwn(fd: number): boolean {
+  const [it, own] = [fstatSync(fd, { bigint: true }), statSync(OWN, { bigint: true })]
+  return it.dev === own.dev && it.ino === own.ino
+}
+
+/** Runs `work` with the calling thread inside the namespace. Should the way back fail, the process ends: it must not go on in a pod's namespace. */
+export function inside<T>(fd: number, work: () => T): T {
+  return elsewhere(() => setNetworkNamespace(fd), work)
+}
+
+/** Runs `work` in a new, empty network namespace, which lives as long as a socket that was opened in it. */
+export function insideNew<T>(work: () => T): T {
+  return elsewhere(newNetworkNamespace, work)
+}
+
+function elsewhere<T>(enter: () => void, work: () => T): T {
+  const home = openSync(OWN, 'r')
+  try {
+    enter()
+    try {
+      return work()
+    } finally {
+      goBack(home)
+    }
+  } finally {
+    closeSync(home)
+  }
+}
+
+function goBack(home: number): void {
+  try {
+    setNetworkNamespace(home)
+  } catch (error) {
+    const errno = error instanceof CallFailed ? error.errnoName : String(error)
+    process.stderr.write(
+      `weftd: fatal: the thread can't return from a pod's network namespace (setns: ${errno}); ending at once\n`
+    )
+    process.abort()
+  }
+}

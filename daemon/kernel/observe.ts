@@ -1,0 +1,192 @@
+// One observer of the kernel: a dump, then notifications, and a dump again whenever those can't be trusted.
+import { setTimeout } from 'node:timers/promises'
+import { reasonOf } from '../error.ts'
+import type { Log } from '../log.ts'
+import type { Observation } from '../state/kernel.ts'
+import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
+import type { Culprits } from './culprit.ts'
+import { dumpLinks, dumpObjects } from './dump.ts'
+import type { FirewallChange, FirewallPort } from './firewall-port.ts'
+import type { Message } from './message.ts'
+import { NotificationSocket } from './notifications.ts'
+import { Observed } from './observed.ts'
+import type { Rtnetlink } from './rtnetlink.ts'
+import { readSysctl } from './sysctl.ts'
+
+/** Notifications that nobody has fetched; beyond this a dump is cheaper than the rest. */
+const QUEUE_LIMIT = 100_000
+/** Reasons for a dump that come together share it. */
+const GATHER_MS = 5
+/** After a dump the next one waits this many times as long as it took: a flapping link must not keep us dumping. */
+const REST_FACTOR = 4
+const RETRY_MS = 1_000
+
+export type ObserverParts = {
+  readonly socket: Rtnetlink
+  readonly firewall: FirewallPort
+  readonly culprits: Culprits
+  readonly log: Log
+  readonly sysctls: () => readonly string[]
+  readonly receiveBytes?: number | undefined
+}
+
+export class Observer implements Disposable {
+  readonly #parts: ObserverParts
+  readonly #interest: (object: KernelObject) => boolean
+  readonly #observed: Observed
+  readonly #notifications: NotificationSocket
+  readonly #queue: Observation[] = []
+  #wake: (() => void) | undefined
+  /** Notifications that came during a dump, to be heard after it. */
+  #held: (() => void)[] | undefined
+  #dumpWanted: string | undefined = 'start'
+
+  constructor(parts: ObserverParts, interest: (object: KernelObject) => boolean) {
+    this.#parts = parts
+    this.#interest = interest
+    this.#observed = new Observed(interest)
+    this.#notifications = new NotificationSocket(
+      { message: (message) => this.#arrived(message), lost: (why) => this.wantDump(why) },
+      parts.receiveBytes
+    )
+    parts.culprits.own.add(this.#notifications.port)
+  }
+
+  /** What is observed, until the signal. A dump that fails is logged and tried again. */
+  async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
+    const wakeUp = () => this.#wake?.()
+    signal.addEventListener('abort', wakeUp)
+    void this.#listenToFirewall(signal)
+    let restUntil = 0
+    try {
+      while (!signal.aborted) {
+        if (this.#dumpWanted !== undefined) {
+          await this.#rest(restUntil - performance.now(), signal)
+          if (signal.aborted) return
+          const start = performance.now()
+          yield* await this.#dump()
+          restUntil = performance.now() + (performance.now() - start) * REST_FACTOR
+        }
+        yield* this.#queue.splice(0)
+        if (this.#queue.length === 0 && this.#dumpWanted === undefined && !signal.aborted) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', wakeUp)
+    }
+  }
+
+  async #rest(ms: number, signal: AbortSignal): Promise<void> {
+    const wait = this.#dumpWanted === 'start' ? 0 : Math.max(GATHER_MS, ms)
+    if (wait > 0) await setTimeout(wait, undefined, { signal }).catch(() => undefined)
+  }
+
+  #push(observation: Observation): void {
+    if (this.#queue.length >= QUEUE_LIMIT) {
+      this.#queue.splice(0)
+      this.wantDump('more changes came than were fetched')
+    } else this.#queue.push(observation)
+    this.#wake?.()
+  }
+
+  /** Asks for a dump; several askers share one. */
+  wantDump(why: string): void {
+    this.#dumpWanted ??= why
+    this.#wake?.()
+  }
+
+  #arrived(message: Message): void {
+    const at = performance.now()
+    // Only some notifications carry a port id that means something; for a link it is 0 or that of nobody in particular.
+    const by = this.#parts.culprits.of(message.port, at)
+    const hear = () => {
+      try {
+        const news = this.#observed.hear(message)
+        for (const change of news.changed)
+          this.#push({ kind: 'changed', ...change, ...(by !== undefined && { by }), at })
+        if (news.dumpBecause !== undefined) this.wantDump(news.dumpBecause)
+      } catch (error) {
+        this.wantDump(reasonOf(error))
+      }
+    }
+    if (this.#held === undefined) hear()
+    else this.#held.push(hear)
+  }
+
+  /** A new dump, or nothing when it failed and will be tried again. */
+  async #dump(): Promise<readonly Observation[]> {
+    const why = this.#dumpWanted ?? ''
+    this.#dumpWanted = undefined
+    // What was heard before is part of the dump. What comes during it is told after it, whether or not the dump shows it already: the end is the same.
+    this.#queue.splice(0)
+    this.#held = []
+    try {
+      const links = await dumpLinks(this.#parts.socket)
+      const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
+      const firewall = await this.#parts.firewall.read(this.#interest)
+      const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
+      this.#observed.restart(links)
+      for (const object of [...objects, ...firewall, ...sysctls]) if (object !== undefined) this.#observed.put(object)
+      return [{ kind: 'everything', state: this.#observed.state(), why }]
+    } catch (error) {
+      this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
+      await setTimeout(RETRY_MS)
+      this.wantDump(why)
+      return []
+    } finally {
+      const held = this.#held ?? []
+      this.#held = undefined
+      for (const hear of held) hear()
+    }
+  }
+
+  async #listenToFirewall(signal: AbortSignal): Promise<void> {
+    try {
+      for await (const change of this.#parts.firewall.changes(signal)) {
+        if (this.#held === undefined) await this.#hearFirewall(change)
+        else this.#held.push(() => void this.#hearFirewall(change))
+      }
+    } catch (error) {
+      this.#parts.log.error({ err: error }, 'firewall changes are no longer watched')
+    }
+  }
+
+  async #hearFirewall(change: FirewallChange): Promise<void> {
+    if (change.kind === 'reread') return this.#rereadFirewall(change)
+    const { key, object } = change
+    const kept = object === undefined ? undefined : this.#observed.put(object)
+    if (kept !== undefined) this.#push(change)
+    else if (this.#observed.drop(key)) this.#push({ ...change, object: undefined })
+  }
+
+  /** Only what differs from before is told. */
+  async #rereadFirewall(change: Extract<FirewallChange, { kind: 'reread' }>): Promise<void> {
+    const { by, at } = change
+    const tell = (key: Key, object: KernelObject | undefined) =>
+      this.#push({ kind: 'changed', key, object, ...(by !== undefined && { by }), at })
+    try {
+      const now = new Map((await this.#parts.firewall.read(this.#interest)).map((object) => [keyOf(object), object]))
+      for (const [key, object] of this.#observed.state()) {
+        if (isFirewall(object) && !now.has(key) && this.#observed.drop(key)) tell(key, undefined)
+      }
+      for (const [key, object] of now) {
+        const before = this.#observed.get(key)
+        const same = before !== undefined && sameObject(before, object) && sameObject(object, before)
+        if (this.#observed.put(object) !== undefined && !same) tell(key, object)
+      }
+    } catch (error) {
+      this.wantDump(`${change.why}: ${reasonOf(error)}`)
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#parts.culprits.own.delete(this.#notifications.port)
+    this.#notifications[Symbol.dispose]()
+  }
+}
+
+const isFirewall = (object: KernelObject): boolean =>
+  object.kind === 'nft-chain' || object.kind === 'nft-set' || object.kind === 'nft-element' || object.kind === 'accept'

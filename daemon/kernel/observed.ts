@@ -1,0 +1,187 @@
+// What one observer was told: the accepted objects, by key and by the device they hang on, and all links by index for the names in messages. No I/O.
+import { isDeepStrictEqual } from 'node:util'
+import type { KernelObject, Key, Link } from '../state/object.ts'
+import { deviceOf, keyOf } from '../state/object.ts'
+import { DOOMED_GROUP } from '../state/ownership.ts'
+import {
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeRoute,
+  linkIdentity,
+  type NameOf,
+  portHairpin
+} from './decode.ts'
+import type { Message } from './message.ts'
+import { AF_BRIDGE, RTM } from './uapi.ts'
+
+/** What a notification comes to. */
+export type News = {
+  readonly changed: readonly { readonly key: Key; readonly object: KernelObject | undefined }[]
+  /** Set when objects may have gone of which the kernel says nothing; only a dump tells. */
+  readonly dumpBecause?: string
+}
+
+const NOTHING: News = { changed: [] }
+
+export class Observed {
+  readonly #interest: (object: KernelObject) => boolean
+  readonly #links = new Map<number, Link>()
+  readonly #objects = new Map<Key, KernelObject>()
+  readonly #byDevice = new Map<string, Set<Key>>()
+  readonly nameOf: NameOf = (index) => this.#links.get(index)?.name
+
+  constructor(interest: (object: KernelObject) => boolean) {
+    this.#interest = interest
+  }
+
+  /** A copy: what the consumer gets may not change under it. */
+  state(): Map<Key, KernelObject> {
+    return new Map(this.#objects)
+  }
+
+  /** Starts anew with the links of a dump; `put` the other objects afterwards. */
+  restart(links: ReadonlyMap<number, Link>): void {
+    this.#links.clear()
+    this.#objects.clear()
+    this.#byDevice.clear()
+    for (const [index, link] of links) {
+      this.#links.set(index, link)
+      this.put(link)
+    }
+  }
+
+  /** Keeps an object if it is of interest. */
+  put(object: KernelObject): Key | undefined {
+    if (!this.#interest(object)) return undefined
+    const key = keyOf(object)
+    // A route may come back under its key on another device.
+    this.drop(key)
+    this.#objects.set(key, object)
+    const device = deviceOf(object)
+    if (device !== undefined) {
+      const keys = this.#byDevice.get(device)
+      if (keys === undefined) this.#byDevice.set(device, new Set([key]))
+      else keys.add(key)
+    }
+    return key
+  }
+
+  drop(key: Key): boolean {
+    const object = this.#objects.get(key)
+    if (object === undefined) return false
+    this.#objects.delete(key)
+    const device = deviceOf(object)
+    if (device !== undefined) this.#byDevice.get(device)?.delete(key)
+    return true
+  }
+
+  get(key: Key): KernelObject | undefined {
+    return this.#objects.get(key)
+  }
+
+  /** What a message of rtnetlink's groups changes. Errors: MalformedMessage. */
+  hear(message: Message): News {
+    switch (message.type) {
+      case RTM.newLink:
+      case RTM.deleteLink:
+        return this.#hearLink(message)
+      case RTM.newAddress:
+        return this.#appeared(decodeAddress(message, this.nameOf))
+      case RTM.deleteAddress:
+        return this.#hearAddressGone(message)
+      case RTM.newRoute:
+        return this.#appeared(decodeRoute(message, this.nameOf))
+      case RTM.deleteRoute:
+        return this.#went(decodeRoute(message, this.nameOf))
+      case RTM.newNeighbour:
+      case RTM.deleteNeighbour: {
+        const entry = decodeNeighbour(message, this.nameOf)
+        if (entry === undefined) return NOTHING
+        // A permanent entry that became another kind counts as gone.
+        return message.type === RTM.newNeighbour && entry.permanent
+          ? this.#appeared(entry.object)
+          : this.#went(entry.object)
+      }
+      default:
+        return NOTHING
+    }
+  }
+
+  #appeared(object: KernelObject | undefined): News {
+    if (object === undefined) return NOTHING
+    const key = this.put(object)
+    if (key !== undefined) return { changed: [{ key, object }] }
+    // It was of interest and became something else under the same key, as a route that another program replaced.
+    return this.#went(object)
+  }
+
+  #went(object: KernelObject | undefined): News {
+    if (object === undefined) return NOTHING
+    const key = keyOf(object)
+    return this.drop(key) ? { changed: [{ key, object: undefined }] } : NOTHING
+  }
+
+  /** With an address the kernel drops IPv4 routes without a word: those with it as source, and with a device's last address all of the device. */
+  #hearAddressGone(message: Message): News {
+    const address = decodeAddress(message, this.nameOf)
+    const news = this.#went(address)
+    if (address === undefined || address.prefix.ip.family !== 4 || !this.#carriesRoutes(address.device)) return news
+    return { ...news, dumpBecause: `${address.device} lost an address, and with it perhaps routes` }
+  }
+
+  #carriesRoutes(device: string): boolean {
+    for (const key of this.#byDevice.get(device) ?? []) if (this.#objects.get(key)?.kind === 'route') return true
+    return false
+  }
+
+  #hearLink(message: Message): News {
+    const { index, name, af } = linkIdentity(message)
+    const before = this.#links.get(index)
+    if (af === AF_BRIDGE) return this.#hearPort(message, before)
+    if (message.type === RTM.deleteLink) return this.#hearLinkGone(index, name)
+    const link = decodeLink(message, this.nameOf)
+    this.#links.set(index, link)
+    if (before !== undefined && before.name !== link.name) {
+      this.drop(keyOf(before))
+      const news = this.#appeared(link)
+      return {
+        changed: [{ key: keyOf(before), object: undefined }, ...news.changed],
+        dumpBecause: `${before.name} became ${link.name}`
+      }
+    }
+    const news = before !== undefined && sameLink(before, link) ? NOTHING : this.#appeared(link)
+    // A link that we are deleting goes down too; the message that it is gone follows and says all.
+    const wentDown =
+      before?.up === true && link.up === false && link.group !== DOOMED_GROUP && this.#carriesRoutes(link.name)
+    return wentDown ? { ...news, dumpBecause: `${link.name} went down, and with it IPv4 routes without a word` } : news
+  }
+
+  /** Family AF_BRIDGE tells about a link as a port: its flags change without any other notification. That it left the bridge comes as family AF_UNSPEC too. */
+  #hearPort(message: Message, before: Link | undefined): News {
+    const hairpin = message.type === RTM.newLink ? portHairpin(message) : undefined
+    if (before === undefined || hairpin === undefined || before.hairpin === hairpin) return NOTHING
+    const link = { ...before, hairpin }
+    if (before.index !== undefined) this.#links.set(before.index, link)
+    return this.#appeared(link)
+  }
+
+  /** All that hung on the device went with it; the kernel says so for a part of it only, and before this message. */
+  #hearLinkGone(index: number, name: string | undefined): News {
+    const link = this.#links.get(index)
+    this.#links.delete(index)
+    const gone = link?.name ?? name
+    if (gone === undefined) return NOTHING
+    const keys = [...(this.#byDevice.get(gone) ?? [])]
+    this.#byDevice.delete(gone)
+    for (const key of keys) this.#objects.delete(key)
+    const news = this.#went({ kind: 'link', name: gone })
+    return { changed: [...keys.map((key) => ({ key, object: undefined })), ...news.changed] }
+  }
+}
+
+const FIELDS = ['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'index'] as const
+
+/** Links speak often and say little: a pod's start brings a dozen notifications. */
+const sameLink = (a: Link, b: Link): boolean =>
+  FIELDS.every((field) => a[field] === b[field]) && isDeepStrictEqual(a.form, b.form)

@@ -1,0 +1,96 @@
+// Another network namespace for one verb: sockets that were opened inside it, and short synchronous visits for its sysctl files.
+import { closeSync } from 'node:fs'
+import type { Log } from '../log.ts'
+import type { Change } from '../state/difference.ts'
+import type { Outcome, Sandbox } from '../state/kernel.ts'
+import { type State, type Sysctl, stateOf } from '../state/object.ts'
+import { applyChanges } from './apply.ts'
+import { dumpSandbox } from './dump.ts'
+import { refused } from './error.ts'
+import { errnoNumber } from './libc.ts'
+import { inside, openNamespace } from './namespace.ts'
+import { LinkRemover } from './remove-links.ts'
+import { Rtnetlink } from './rtnetlink.ts'
+import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
+import { removalLane } from './turns.ts'
+
+/** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
+export function openSandbox(path: string, log: Log): Sandbox {
+  const namespace = openNamespace(path)
+  try {
+    return new OpenSandbox(
+      namespace,
+      inside(namespace, () => new Rtnetlink()),
+      log
+    )
+  } catch (error) {
+    closeSync(namespace)
+    throw error
+  }
+}
+
+class OpenSandbox implements Sandbox {
+  readonly #namespace: number
+  readonly #socket: Rtnetlink
+  readonly #log: Log
+  #removals: { readonly socket: Rtnetlink; readonly remover: LinkRemover } | undefined
+  #closed = false
+
+  constructor(namespace: number, socket: Rtnetlink, log: Log) {
+    this.#namespace = namespace
+    this.#socket = socket
+    this.#log = log
+  }
+
+  async read(sysctls: readonly string[] = []): Promise<State> {
+    const objects = await dumpSandbox(this.#socket)
+    const files =
+      sysctls.length === 0
+        ? []
+        : inside(this.#namespace, () => sysctls.filter(isNetworkSysctl).map((path) => readSysctl(path)))
+    return stateOf([...objects, ...files.filter((object) => object !== undefined)])
+  }
+
+  apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
+    return applyChanges(changes, {
+      socket: this.#socket,
+      // Few verbs remove a link from inside; the host's end goes, and takes this one along.
+      remove: (link) => this.#remover().remove(link),
+      openNamespace,
+      writeSysctls: (objects) => this.#writeSysctls(objects),
+      firewall: async (firewallChanges) =>
+        firewallChanges.map((change) => ({
+          change,
+          error: refused(change.do, change.object, errnoNumber('EOPNOTSUPP'), 'weftd sets no firewall inside pods')
+        }))
+    })
+  }
+
+  #remover(): LinkRemover {
+    if (this.#removals === undefined) {
+      const socket = inside(this.#namespace, () => new Rtnetlink(removalLane))
+      this.#removals = { socket, remover: new LinkRemover(socket, this.#log) }
+    }
+    return this.#removals.remover
+  }
+
+  #writeSysctls(objects: readonly Sysctl[]): readonly (Error | undefined)[] {
+    return inside(this.#namespace, () =>
+      objects.map((object) =>
+        isNetworkSysctl(object.path)
+          ? writeSysctl(object)
+          : refused('write', object, errnoNumber('EPERM'), 'outside net/ a sysctl belongs to the whole host')
+      )
+    )
+  }
+
+  /** The descriptors close now; a socket that still waits for an answer closes after it. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return
+    this.#closed = true
+    closeSync(this.#namespace)
+    this.#socket[Symbol.dispose]()
+    const removals = this.#removals
+    if (removals !== undefined) void removals.remover.idle().finally(() => removals.socket[Symbol.dispose]())
+  }
+}
