@@ -1,4 +1,6 @@
 // `scripts/bench converge`: from leases in etcd to the kernel, repairs, memory and throughput, ours against flanneld.
+import { existsSync } from 'node:fs'
+import { peersDirectory } from '../lab/peers.ts'
 import { type Backend, Cluster } from './cluster.ts'
 import { progress, report } from './report.ts'
 import { numberOption, type Side, sides } from './sides.ts'
@@ -170,6 +172,11 @@ async function main(args: readonly string[]): Promise<void> {
   const leases = numberOption(args, 'leases', 5_000)
   const rounds = numberOption(args, 'rounds', 3)
   const events = numberOption(args, 'events', 100)
+  if (!existsSync(`${peersDirectory()}/bin/flanneld`)) {
+    throw new Error(
+      'flanneld is missing, and nothing else can stand in for it; cure: install Go and a C compiler, then run scripts/peers'
+    )
+  }
   const wanted = sides(args)
   const work: Record<Part, () => Promise<void>> = {
     vxlan: () => converge(wanted, 'vxlan', leases, rounds, events),

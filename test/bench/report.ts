@@ -27,7 +27,7 @@ export function report(title: string, rows: readonly Row[], notes: readonly stri
   const machine = `${processors.length} × ${processors[0]?.model ?? arch()}, ${Math.round(totalmem() / 2 ** 30)} GiB`
   const peers = readFileSync(`${peersDirectory()}/versions`, 'utf8')
     .split('\n')
-    .filter((line) => line.includes('/'))
+    .filter((line) => /^\S*[/]|^debian/.test(line))
   const lines = [
     `## ${title}`,
     '',

@@ -21,35 +21,59 @@ export interface Daemon {
 export interface Side {
   readonly name: 'weft' | 'flannel'
   readonly binDir: string
-  /** Executables that a pod's ADD starts, whose size and memory count. */
-  readonly executables: readonly string[]
   readonly conflist: Json
   /** Starts the daemon on a host; resolves when it serves, or at once with `wait` false. */
   daemon(host: Host, etcd: Etcd, options?: { readonly wait?: boolean }): Promise<Daemon>
 }
+
+const portmap = { type: 'portmap', capabilities: { portMappings: true } }
 
 const flannel: Side = {
   name: 'flannel',
   get binDir() {
     return `${peersDirectory()}/cni`
   },
-  executables: ['flannel', 'bridge', 'host-local', 'portmap'],
   // As flannel's manifest installs it.
   conflist: {
     name: 'cbr0',
     cniVersion: '0.3.1',
-    plugins: [
-      { type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } },
-      { type: 'portmap', capabilities: { portMappings: true } }
-    ]
+    plugins: [{ type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } }, portmap]
   },
   daemon: (host, etcd, { wait = true } = {}) => Flanneld.start(host, { etcd, wait })
+}
+
+/** Where Go is missing: Debian's reference plugins, with the configuration that flannel's plugin would give them, and no daemon. */
+const referencePlugins: Side = {
+  ...flannel,
+  get binDir() {
+    return `${peersDirectory()}/cni`
+  },
+  conflist: {
+    name: 'cbr0',
+    cniVersion: '0.3.1',
+    plugins: [
+      {
+        type: 'bridge',
+        mtu: 1450,
+        ipMasq: false,
+        isGateway: true,
+        isDefaultGateway: true,
+        hairpinMode: true,
+        ipam: { type: 'host-local', ranges: [[{ subnet: '10.32.16.0/20' }]], routes: [{ dst: '10.32.0.0/12' }] }
+      },
+      portmap
+    ]
+  },
+  daemon: async (host) => ({ pid: host.pid, log: '', stop: async () => {} })
+}
+
+function peer(): Side {
+  return existsSync(`${flannel.binDir}/flannel`) ? flannel : referencePlugins
 }
 
 const weft: Side = {
   name: 'weft',
   binDir: `${repository}dist/cni`,
-  executables: ['weft'],
   conflist: { name: 'weft', cniVersion: '1.0.0', plugins: [{ type: 'weft', capabilities: { portMappings: true } }] },
   async daemon(host, etcd, { wait = true } = {}) {
     const args = [`--etcd-endpoints=${etcd.endpointList}`, '--iface=eth0', '--ip-masq=true']
@@ -68,13 +92,13 @@ const weft: Side = {
 
 /** Both sides, or flannel's alone when ours is not built or `--peers-only` asks for that. */
 export function sides(args: readonly string[]): readonly Side[] {
-  if (args.includes('--peers-only')) return [flannel]
+  if (args.includes('--peers-only')) return [peer()]
   for (const path of ['dist/cni/weft', 'daemon/main.ts']) {
     if (!existsSync(`${repository}${path}`)) {
       throw new Error(`${path} is missing; cure: run scripts/build, or measure flannel alone with --peers-only`)
     }
   }
-  return [weft, flannel]
+  return [weft, peer()]
 }
 
 export interface PodCall {

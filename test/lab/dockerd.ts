@@ -47,6 +47,7 @@ export class Dockerd implements AsyncDisposable {
       `--pidfile=${directory}/pid`,
       `--host=unix://${directory}/docker.sock`,
       `--cgroup-parent=/${host.owner.name}`,
+      '--shutdown-timeout=2',
       ...network,
       ...(options.args ?? [])
     ]
@@ -89,7 +90,18 @@ export class Dockerd implements AsyncDisposable {
 
   /** Starts a container that sleeps, and tells its address. */
   async run(name: string, options: readonly string[] = []): Promise<string> {
-    await this.docker(['run', '--detach', '--name', name, ...options, 'busybox', '/bin/sleep', '1000000'])
+    await this.docker([
+      'run',
+      '--detach',
+      '--stop-timeout',
+      '1',
+      '--name',
+      name,
+      ...options,
+      'busybox',
+      '/bin/sleep',
+      '1000000'
+    ])
     const format = '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'
     return (await this.docker(['inspect', '--format', format, name])).stdout.trim()
   }
