@@ -1,0 +1,48 @@
+// `weftctl status`: whether this node is ready, what it holds, and each condition with its cure.
+import { readAnswer, type StatusAnswer } from './answers.ts'
+import type { Command } from './command.ts'
+
+export const status: Command = {
+  about: 'what this node holds, and what is wrong with the cure',
+  exits: '0 ready, 1 not ready',
+  read(answer) {
+    const status = readAnswer<StatusAnswer>(answer, {
+      version: 'string',
+      ready: 'boolean',
+      startedAt: 'string',
+      node: 'string',
+      store: 'string',
+      backend: 'string',
+      network: 'array',
+      subnet: 'array',
+      publicIp: 'array',
+      peers: 'number',
+      pods: 'number',
+      conditions: 'array'
+    })
+    return { text: statusText(status), exit: status.ready ? 0 : 1 }
+  }
+}
+
+/** The answer for people, one fact a line. */
+export function statusText(status: StatusAnswer): string {
+  const { link } = status
+  const facts: readonly (readonly [string, string])[] = [
+    ['subnet', status.subnet.join(', ')],
+    ['network', status.network.join(', ')],
+    ['public IP', status.publicIp.join(', ')],
+    ['link', link === undefined ? '' : `${link.name}, MTU ${link.mtuBytes}, ${link.ips.join(', ')}`],
+    ['backend', status.backend],
+    ['store', status.store],
+    ['other nodes', String(status.peers)],
+    ['pods here', String(status.pods)],
+    ['running since', status.startedAt]
+  ]
+  const head = `${status.node}: ${status.ready ? 'ready' : 'NOT READY'} (weftd ${status.version})`
+  const rows = facts.map(([name, value]) => `  ${name.padEnd(14)}${value || '(not known yet)'}`)
+  const conditions = status.conditions.map(({ severity, code, blocks, since, sentence }) => {
+    const effect = blocks.length === 0 ? '' : `, blocks ${blocks.join(' and ')}`
+    return `\n${severity.toUpperCase()} ${code}${effect}, since ${since}\n  ${sentence}`
+  })
+  return `${[head, ...rows, ...conditions].join('\n')}\n`
+}
