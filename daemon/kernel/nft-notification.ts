@@ -1,0 +1,89 @@
+// nftables' notifications: which tables a transaction touched and who made it. The kernel tells pid and name at the end of each transaction.
+import { RawNetlinkSocket } from 'netlink'
+import { reasonOf } from '../error.ts'
+import type { Culprit } from '../state/kernel.ts'
+import { Attributes, type Message, readMessages } from './message.ts'
+
+/** <linux/netlink.h>, <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
+const NETLINK_NETFILTER = 12
+const NFNLGRP_NFTABLES = 7
+const NFNL_SUBSYS_NFTABLES = 10
+const NFT_MSG_NEWCHAIN = 3
+const NFT_MSG_NEWGEN = 15
+const NFTA_CHAIN_HOOK = 4
+const NFTA_GEN_PROC_PID = 2
+const NFTA_GEN_PROC_NAME = 3
+/** struct nfgenmsg: family, version, resource id. */
+const NFGENMSG = 4
+
+/** NFPROTO_* by name, as nft writes families. */
+const familyNames: Readonly<Record<number, string>> = { 1: 'inet', 2: 'ip', 7: 'bridge', 10: 'ip6' }
+
+/** One finished transaction of another process: what it touched, as `inet weft`. */
+export type Touched = {
+  readonly tables: ReadonlySet<string>
+  /** Whether a chain that hangs at a hook was made or changed. */
+  readonly hooked: boolean
+  readonly by: Culprit
+}
+
+export type Notified =
+  | { readonly kind: 'touched'; readonly touched: Touched }
+  /** The kernel dropped notifications, or one could not be read. */
+  | { readonly kind: 'lost'; readonly why: string }
+
+/** Collects the messages of each transaction until its end. Pure but for its memory of unfinished ones. */
+export class Transactions {
+  readonly #open = new Map<number, { readonly tables: Set<string>; hooked: boolean }>()
+
+  /** The transaction that this message ends, if it does. `own`: port ids that are ours. */
+  take(message: Message, own: (port: number) => boolean): Touched | undefined {
+    if (message.type >> 8 !== NFNL_SUBSYS_NFTABLES) return undefined
+    if (own(message.port)) return undefined
+    const type = message.type & 255
+    const attributes = new Attributes(message.body, NFGENMSG)
+    const open = this.#open.get(message.port) ?? { tables: new Set<string>(), hooked: false }
+    if (type === NFT_MSG_NEWGEN) {
+      this.#open.delete(message.port)
+      const pid = attributes.bytes(NFTA_GEN_PROC_PID)?.readUInt32BE(0) ?? 0
+      return { ...open, by: { self: false, pid, name: attributes.text(NFTA_GEN_PROC_NAME) ?? '' } }
+    }
+    this.#open.set(message.port, open)
+    const family = familyNames[message.body.readUInt8(0)]
+    // Attribute 1 is the table's name in every message of nf_tables (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE …).
+    const table = attributes.text(1)
+    if (family !== undefined && table !== undefined) open.tables.add(`${family} ${table}`)
+    if (type === NFT_MSG_NEWCHAIN && attributes.has(NFTA_CHAIN_HOOK)) open.hooked = true
+    return undefined
+  }
+}
+
+/** Listens in the daemon's network namespace. `own` tells our own port ids. Nothing is thrown out of the socket's callbacks: that would end the process. */
+export class NftNotifications implements Disposable {
+  readonly #socket: RawNetlinkSocket
+
+  constructor(own: (port: number) => boolean, tell: (notified: Notified) => void) {
+    const transactions = new Transactions()
+    this.#socket = new RawNetlinkSocket(NETLINK_NETFILTER)
+    this.#socket.setRecvBufferSize(4 << 20)
+    this.#socket.on('message', (bytes, from) => {
+      // Anybody with the privilege may send to a group; the kernel's own port is 0.
+      if (from.port !== 0) return
+      try {
+        for (const message of readMessages(bytes)) {
+          const touched = transactions.take(message, own)
+          if (touched) tell({ kind: 'touched', touched })
+        }
+      } catch (error) {
+        tell({ kind: 'lost', why: reasonOf(error) })
+      }
+    })
+    // ENOBUFS: more came than the buffer holds.
+    this.#socket.on('error', (error) => tell({ kind: 'lost', why: `nftables notifications were lost: ${error.code}` }))
+    this.#socket.addMembership(NFNLGRP_NFTABLES)
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close()
+  }
+}

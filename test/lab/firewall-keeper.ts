@@ -1,0 +1,73 @@
+// The daemon's loop around the firewall in small: others' tables and every change lead to the difference being applied again.
+import assert from 'node:assert/strict'
+import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign.ts'
+import { ownFirewall } from '../../daemon/firewall/own.ts'
+import type { FirewallChange } from '../../daemon/kernel/firewall-port.ts'
+import { Firewall } from '../../daemon/kernel/nftables.ts'
+import { difference } from '../../daemon/state/difference.ts'
+import { type KernelObject, stateOf } from '../../daemon/state/object.ts'
+import { mayRemove } from '../../daemon/state/ownership.ts'
+import { changeText } from '../../daemon/state/text.ts'
+import { type PerFamily, type Prefix, parsePrefix } from '../../ipam/address.ts'
+
+const prefix = (text: string): Prefix => {
+  const parsed = parsePrefix(text)
+  assert.ok(parsed, text)
+  return parsed
+}
+const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
+const subnet: PerFamily<Prefix> = { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:10:0:1::/64') }
+/** The chains of a node with both families. */
+export const own = ownFirewall(subnet, cluster, { ipMasq: true, randomFully: true, forwardRules: true })
+
+/** Applies what is missing; returns what was. */
+export async function bring(firewall: Firewall, desired: readonly KernelObject[]): Promise<readonly string[]> {
+  const changes = difference(stateOf(desired), stateOf(await firewall.read(mayRemove)))
+  for (const { error } of await firewall.apply(changes)) assert.ifError(error)
+  return changes.map(changeText)
+}
+
+export class Keeper implements AsyncDisposable {
+  readonly firewall: Firewall
+  readonly seen: FirewallChange[] = []
+  reasons: readonly string[] = []
+  readonly #end = new AbortController()
+  readonly #loops: Promise<void>[]
+  #desired: readonly KernelObject[]
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(resyncSeconds = 3600, desired: readonly KernelObject[] = own) {
+    this.firewall = new Firewall({ iptablesResyncSeconds: resyncSeconds })
+    this.#desired = desired
+    this.#loops = [this.#watch(), this.#follow(desired)]
+  }
+
+  async #watch(): Promise<void> {
+    for await (const change of this.firewall.changes(this.#end.signal)) {
+      this.seen.push(change)
+      await this.settle()
+    }
+  }
+
+  async #follow(base: readonly KernelObject[]): Promise<void> {
+    for await (const view of this.firewall.foreign(this.#end.signal)) {
+      assert.ifError(view.trouble)
+      const drops = foreignDrops(view.tables, cluster)
+      this.reasons = dropReasons(drops)
+      this.#desired = [...base, ...foreignAccepts(drops)]
+      await this.settle()
+    }
+  }
+
+  settle(): Promise<unknown> {
+    this.#turn = this.#turn.then(() => bring(this.firewall, this.#desired))
+    return this.#turn
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort()
+    await Promise.all(this.#loops)
+    await this.#turn
+    await this.firewall[Symbol.asyncDispose]()
+  }
+}

@@ -1,0 +1,67 @@
+// Our own table: which rules stand in it, in which order, for one family and for both.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/own.ts'
+import { digest } from '../../../daemon/state/digest.ts'
+import type { NftChain } from '../../../daemon/state/object.ts'
+import { type PerFamily, type Prefix, parsePrefix } from '../../../ipam/address.ts'
+
+const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
+const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
+const own: PerFamily<Prefix> = { 4: prefix('10.244.1.1/24'), 6: prefix('fd00:10:0:1::/64') }
+const all: FirewallOptions = { ipMasq: true, randomFully: true, forwardRules: true }
+
+const chains = (
+  subnets: PerFamily<Prefix>,
+  networks: PerFamily<Prefix>,
+  options: FirewallOptions
+): readonly NftChain[] =>
+  ownFirewall(subnets, networks, options).map((object) =>
+    object.kind === 'nft-chain' ? object : assert.fail(object.kind)
+  )
+
+test('the masquerading rules are those of flannel in their order, first IPv4, then IPv6', () => {
+  const [postrouting] = chains(own, cluster, all)
+  assert.equal(postrouting?.hook, 'type nat hook postrouting priority srcnat')
+  assert.deepEqual(postrouting?.rules, [
+    'meta mark & 0x4000 == 0x4000 return',
+    'ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return',
+    'ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return',
+    'ip saddr != 10.244.0.0/16 ip daddr 10.244.1.0/24 return',
+    'ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random',
+    'ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random',
+    'ip6 saddr fd00:10:0:1::/64 ip6 daddr fd00:10::/48 return',
+    'ip6 saddr fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return',
+    'ip6 saddr != fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return',
+    'ip6 saddr fd00:10::/48 ip6 daddr != ff00::/8 masquerade fully-random',
+    'ip6 saddr != fd00:10::/48 ip6 daddr fd00:10::/48 masquerade fully-random'
+  ])
+})
+
+test('the forward chain accepts from and to each network', () => {
+  assert.deepEqual(chains(own, cluster, { ...all, ipMasq: false })[0]?.rules, [
+    'ip saddr 10.244.0.0/16 accept',
+    'ip daddr 10.244.0.0/16 accept',
+    'ip6 saddr fd00:10::/48 accept',
+    'ip6 daddr fd00:10::/48 accept'
+  ])
+})
+
+test('a node with one family has no rule for the other, and source ports stay when they may', () => {
+  const [postrouting] = chains({ 6: prefix('fd00:10:0:1::/64') }, cluster, { ...all, randomFully: false })
+  assert.equal(postrouting?.rules?.length, 6)
+  assert.ok(postrouting?.rules?.slice(1).every((rule) => rule.startsWith('ip6 ')))
+  assert.ok(postrouting?.rules?.[4]?.endsWith(' masquerade'))
+})
+
+test('switched off, a chain is not there', () => {
+  assert.deepEqual(
+    chains(own, cluster, { ...all, ipMasq: false }).map(({ chain }) => chain),
+    ['forward']
+  )
+  assert.deepEqual(ownFirewall(own, cluster, { ipMasq: false, randomFully: true, forwardRules: false }), [])
+})
+
+test('every rule has the digest of its text', () => {
+  for (const chain of chains(own, cluster, all)) assert.deepEqual(chain.digests, chain.rules?.map(digest))
+})
