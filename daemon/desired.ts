@@ -1,5 +1,5 @@
 // All that should be in the kernel, piece by piece and by owner, so that one lease or pod replaces only its own keys.
-import { type Key, type KernelObject, keyOf, type State } from './state/object.ts'
+import { type KernelObject, type Key, keyOf, type State } from './state/object.ts'
 
 /** The desired state. Several owners may ask for one key (two pods for one bridge); the object stays until the last has gone. */
 export class Desired {

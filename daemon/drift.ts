@@ -67,7 +67,8 @@ export class Drift {
 
   #forgetOld(now: number): void {
     if (this.#traces.size < 1000) return
-    for (const [key, trace] of this.#traces) if (trace.what === '' && trace.repairs.every((at) => now - at > FIGHT.window)) this.#traces.delete(key)
+    for (const [key, trace] of this.#traces)
+      if (trace.what === '' && trace.repairs.every((at) => now - at > FIGHT.window)) this.#traces.delete(key)
   }
 }
 

@@ -1,6 +1,15 @@
 // This node's place in the network: configuration, interface, lease and our own end of the backend; followed when the host changes under us.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { FAMILIES, type Family, formatIp, type Ip, type PerFamily, type Prefix, perFamily, samePrefix } from '../ipam/address.ts'
+import {
+  FAMILIES,
+  type Family,
+  formatIp,
+  type Ip,
+  type PerFamily,
+  type Prefix,
+  perFamily,
+  samePrefix
+} from '../ipam/address.ts'
 import type { ConfiguredBackend } from './backend/backend.ts'
 import { configureBackend } from './backend/registry.ts'
 import { type Json, type NetConf, parseNetConf } from './config/net-conf.ts'
@@ -16,7 +25,13 @@ import type { Kernel } from './state/kernel.ts'
 import type { Node } from './state/node.ts'
 import { type KernelObject, type Link, type Mac, parseMac } from './state/object.ts'
 
-export type Place = { readonly node: Node; readonly backend: ConfiguredBackend; readonly conf: NetConf; readonly lease: Lease; /** Bytes, for pods. */ readonly mtu: number }
+export type Place = {
+  readonly node: Node
+  readonly backend: ConfiguredBackend
+  readonly conf: NetConf
+  readonly lease: Lease /** Bytes, for pods. */
+  readonly mtu: number
+}
 
 export type NetworkSurroundings = {
   readonly kernel: Kernel
@@ -100,7 +115,8 @@ export class Network {
   async #choose(conf: NetConf): Promise<InterfaceChoice> {
     const { canReach, ...wish } = this.#around.wish
     const reached = canReach === undefined ? undefined : await this.#around.kernel.routeTo(canReach)
-    const reaching = canReach === undefined ? {} : { reaching: { target: canReach, ...(reached && { device: reached.device }) } }
+    const reaching =
+      canReach === undefined ? {} : { reaching: { target: canReach, ...(reached && { device: reached.device }) } }
     return chooseInterface(this.#around.reconciler.observed, { ...wish, ...reaching, families: familiesOf(conf) })
   }
 
@@ -123,7 +139,15 @@ export class Network {
     const place: Place = { node, backend, conf, lease, mtu: backend.mtu(node) }
     const first = this.#place === undefined
     this.#place = place
-    log.info({ lease: leaseKey(lease), publicIp: perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)), mtu: place.mtu, backend: backend.type }, first ? 'subnet leased' : 'lease renewed')
+    log.info(
+      {
+        lease: leaseKey(lease),
+        publicIp: perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)),
+        mtu: place.mtu,
+        backend: backend.type
+      },
+      first ? 'subnet leased' : 'lease renewed'
+    )
     await this.#around.reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
     await this.#around.peers.settle(node, backend)
     await this.#around.placed(place)
@@ -146,7 +170,9 @@ export class Network {
   }
 
   #facts(choice: InterfaceChoice): Omit<Node, 'subnet'> {
-    const links = [...this.#around.reconciler.observed.values()].filter((object): object is Link => object.kind === 'link')
+    const links = [...this.#around.reconciler.observed.values()].filter(
+      (object): object is Link => object.kind === 'link'
+    )
     return {
       name: this.#around.nodeName,
       identity: this.#around.identity,
@@ -181,7 +207,10 @@ export class Network {
       choice = await this.#choose(place.conf)
     } catch (error) {
       // An interface that is down or lost its address will be back: what stands stays until there is something better.
-      this.#around.log.warn({ reason: reasonOf(error) }, 'no interface to the other nodes at the moment; everything stays as it is')
+      this.#around.log.warn(
+        { reason: reasonOf(error) },
+        'no interface to the other nodes at the moment; everything stays as it is'
+      )
       return
     }
     if (sameFacts(place.node, choice)) return
@@ -189,17 +218,23 @@ export class Network {
   }
 }
 
-const familiesOf = (conf: NetConf): readonly Family[] => FAMILIES.filter((family) => conf.families[family] !== undefined)
+const familiesOf = (conf: NetConf): readonly Family[] =>
+  FAMILIES.filter((family) => conf.families[family] !== undefined)
 
 function sameFacts(node: Node, choice: InterfaceChoice): boolean {
-  const ips = (record: PerFamily<Ip>) => perFamily(record).map(([, ip]) => formatIp(ip)).join(' ')
+  const ips = (record: PerFamily<Ip>) =>
+    perFamily(record)
+      .map(([, ip]) => formatIp(ip))
+      .join(' ')
   return (
     node.device === choice.device &&
     node.deviceMtu === choice.mtu &&
     ips(node.localIp) === ips(choice.localIp) &&
     ips(node.publicIp) === ips(choice.publicIp) &&
     node.addresses.length === choice.addresses.length &&
-    node.addresses.every((prefix) => choice.addresses.some((other) => prefix.ip.value === other.ip.value && samePrefix(prefix, other)))
+    node.addresses.every((prefix) =>
+      choice.addresses.some((other) => prefix.ip.value === other.ip.value && samePrefix(prefix, other))
+    )
   )
 }
 

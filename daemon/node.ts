@@ -1,5 +1,15 @@
 // Which interface faces the other nodes, and the facts that follow from it; every candidate with the reason why it won or lost.
-import { type Family, formatIp, type Ip, isGlobalUnicast, isLinkLocal, type PerFamily, type Prefix, parseIp, sameIp } from '../ipam/address.ts'
+import {
+  type Family,
+  formatIp,
+  type Ip,
+  isGlobalUnicast,
+  isLinkLocal,
+  type PerFamily,
+  type Prefix,
+  parseIp,
+  sameIp
+} from '../ipam/address.ts'
 import { WeftError } from './error.ts'
 import type { Address, Link, Route, State } from './state/object.ts'
 
@@ -45,12 +55,22 @@ export function chooseInterface(host: State, wish: InterfaceWish): InterfaceChoi
   )
 }
 
-const linksOf = (host: State) => new Map([...host.values()].filter((object): object is Link => object.kind === 'link').map((link) => [link.name, link]))
+const linksOf = (host: State) =>
+  new Map(
+    [...host.values()].filter((object): object is Link => object.kind === 'link').map((link) => [link.name, link])
+  )
 
 const addressesOn = (host: State, device: string): readonly Prefix[] =>
-  [...host.values()].filter((object): object is Address => object.kind === 'address' && object.device === device).map((address) => address.prefix)
+  [...host.values()]
+    .filter((object): object is Address => object.kind === 'address' && object.device === device)
+    .map((address) => address.prefix)
 
-function* candidates(host: State, links: ReadonlyMap<string, Link>, wish: InterfaceWish, reasons: string[]): Generator<readonly [string, string]> {
+function* candidates(
+  host: State,
+  links: ReadonlyMap<string, Link>,
+  wish: InterfaceWish,
+  reasons: string[]
+): Generator<readonly [string, string]> {
   const asked = wish.ifaces.length > 0 || wish.ifaceRegexes.length > 0 || wish.reaching !== undefined
   for (const text of wish.ifaces) {
     const ip = parseIp(text)
@@ -60,7 +80,8 @@ function* candidates(host: State, links: ReadonlyMap<string, Link>, wish: Interf
   }
   for (const source of wish.ifaceRegexes) {
     const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name)))
-    if (names.length === 0) reasons.push(`/${source}/ (--iface-regex): matches no name and no address of ${[...links.keys()].join(', ')}`)
+    if (names.length === 0)
+      reasons.push(`/${source}/ (--iface-regex): matches no name and no address of ${[...links.keys()].join(', ')}`)
     for (const name of names) yield [name, `--iface-regex ${source}`]
   }
   if (wish.reaching !== undefined) {
@@ -71,29 +92,43 @@ function* candidates(host: State, links: ReadonlyMap<string, Link>, wish: Interf
   if (!asked) yield* unasked(host, links, reasons)
 }
 
-function* unasked(host: State, links: ReadonlyMap<string, Link>, reasons: string[]): Generator<readonly [string, string]> {
+function* unasked(
+  host: State,
+  links: ReadonlyMap<string, Link>,
+  reasons: string[]
+): Generator<readonly [string, string]> {
   const defaults = defaultRoutes(host)
   for (const { device } of defaults) if (device !== undefined) yield [device, 'default route']
   if (defaults.length > 0) return
   reasons.push('no default route')
-  const possible = [...links.values()].filter((link) => !isVirtual(link) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip)))
+  const possible = [...links.values()].filter(
+    (link) => !isVirtual(link) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip))
+  )
   if (possible.length === 1) yield [possible[0]?.name ?? '', 'the only interface with a global address']
   else for (const { name } of possible) reasons.push(`${name}: one of several without a default route`)
 }
 
 /** Links that belong to containers, tunnels and bridges: never what faces the other nodes unless it is asked for. */
 const isVirtual = (link: Link): boolean =>
-  link.name === 'lo' || (link.master ?? '') !== '' || link.form?.type === 'bridge' || link.form?.type === 'vxlan' || /^(veth|docker|cni|br-)/.test(link.name)
+  link.name === 'lo' ||
+  (link.master ?? '') !== '' ||
+  link.form?.type === 'bridge' ||
+  link.form?.type === 'vxlan' ||
+  /^(veth|docker|cni|br-)/.test(link.name)
 
 /** Default routes of the main table, smallest metric first, IPv4 before IPv6. */
 export function defaultRoutes(host: State): readonly Route[] {
   return [...host.values()]
-    .filter((object): object is Route => object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.type === 'unicast')
+    .filter(
+      (object): object is Route =>
+        object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.type === 'unicast'
+    )
     .sort((a, b) => a.destination.ip.family - b.destination.ip.family || a.metric - b.metric)
 }
 
 const holderOf = (host: State, ip: Ip): string | undefined =>
-  [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))?.device
+  [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
+    ?.device
 
 /** Compiled here and not at the options' border, so that a bad expression is an error like any other; `iface-regex` is the administrator's own. */
 function matches(source: string, name: string, addresses: readonly Prefix[]): boolean {
@@ -101,12 +136,22 @@ function matches(source: string, name: string, addresses: readonly Prefix[]): bo
   try {
     regex = new RegExp(source)
   } catch (cause) {
-    throw new WeftError('NO_INTERFACE', `--iface-regex ${source} is not a regular expression`, 'correct the expression', { cause })
+    throw new WeftError(
+      'NO_INTERFACE',
+      `--iface-regex ${source} is not a regular expression`,
+      'correct the expression',
+      { cause }
+    )
   }
   return regex.test(name) || addresses.some((prefix) => regex.test(formatIp(prefix.ip)))
 }
 
-function fitness(host: State, link: Link | undefined, name: string, wish: InterfaceWish): Omit<InterfaceChoice, 'reasons'> | string {
+function fitness(
+  host: State,
+  link: Link | undefined,
+  name: string,
+  wish: InterfaceWish
+): Omit<InterfaceChoice, 'reasons'> | string {
   if (link === undefined) return 'no such interface'
   if (link.name === 'lo') return 'the loopback interface reaches no other node'
   if (link.up === false) return 'is down'
@@ -115,11 +160,20 @@ function fitness(host: State, link: Link | undefined, name: string, wish: Interf
   const localIp: { [F in Family]?: Ip } = {}
   for (const family of wish.families) {
     const own = addresses.map((prefix) => prefix.ip).filter((ip) => ip.family === family)
-    const local = own.find((ip) => asked.some((other) => sameIp(ip, other))) ?? own.find(isGlobalUnicast) ?? own.find((ip) => family === 4 && isLinkLocal(ip))
+    const local =
+      own.find((ip) => asked.some((other) => sameIp(ip, other))) ??
+      own.find(isGlobalUnicast) ??
+      own.find((ip) => family === 4 && isLinkLocal(ip))
     if (local === undefined) return `has no global IPv${family} address`
     localIp[family] = local
   }
-  return { device: name, mtu: link.mtu ?? 1500, addresses, localIp, publicIp: { ...localIp, ...onlyFamilies(wish.publicIp, wish.families) } }
+  return {
+    device: name,
+    mtu: link.mtu ?? 1500,
+    addresses,
+    localIp,
+    publicIp: { ...localIp, ...onlyFamilies(wish.publicIp, wish.families) }
+  }
 }
 
 const onlyFamilies = (ips: PerFamily<Ip>, families: readonly Family[]): PerFamily<Ip> =>

@@ -144,23 +144,29 @@ export class Peers {
   async #trust(): Promise<void> {
     if (this.#confirmation !== undefined) return
     if (this.#kernelAgrees()) await this.#around.reconciler.trust()
-    else this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.#others()})`)
+    else this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.others})`)
   }
 
   #kernelAgrees(): boolean {
-    const stale = this.#around.reconciler.differences().filter((change) => change.do === 'remove' && change.object.kind === 'route').length
-    const others = this.#others()
+    const stale = this.#around.reconciler
+      .differences()
+      .filter((change) => change.do === 'remove' && change.object.kind === 'route').length
+    const others = this.others
     return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
   }
 
-  #others(): number {
+  /** How many leases other nodes hold. */
+  get others(): number {
     return [...this.#leases.values()].filter((lease) => !this.#isOwn(lease)).length
   }
 
   #isOwn(lease: Lease | undefined): boolean {
     const own = this.#place?.node
     if (lease === undefined || own === undefined) return false
-    return leaseKey(lease) === leaseKey(own) || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
+    return (
+      leaseKey(lease) === leaseKey(own) ||
+      perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
+    )
   }
 
   async #want(keys: readonly string[]): Promise<void> {
@@ -182,7 +188,12 @@ export class Peers {
       return own !== undefined && overlaps(own, subnet)
     })
     if (overlap) {
-      this.#skip(key, `lease ${key} of ${perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)).join(', ')} overlaps our own ${leaseKey(place.node)}`)
+      this.#skip(
+        key,
+        `lease ${key} of ${perFamily(lease.publicIp)
+          .map(([, ip]) => formatIp(ip))
+          .join(', ')} overlaps our own ${leaseKey(place.node)}`
+      )
       return []
     }
     try {
@@ -202,6 +213,10 @@ export class Peers {
   #tellMalformed(): void {
     const [first] = this.#malformed.values()
     if (first === undefined) this.#around.health.clear('LEASE_MALFORMED')
-    else this.#around.health.raise('LEASE_MALFORMED', this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`)
+    else
+      this.#around.health.raise(
+        'LEASE_MALFORMED',
+        this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`
+      )
   }
 }

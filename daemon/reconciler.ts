@@ -1,11 +1,12 @@
 // The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
-import { reasonOf } from './error.ts'
+
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
+import { reasonOf } from './error.ts'
 import type { Log } from './log.ts'
 import { type Change, difference } from './state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
-import { deviceOf, type Key, type KernelObject, keyOf, type State } from './state/object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type State } from './state/object.ts'
 import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
@@ -83,7 +84,8 @@ export class Reconciler {
   async run(signal: AbortSignal): Promise<void> {
     const check = setInterval(() => this.#around.kernel.recheck('slow check'), CHECK_EVERY)
     try {
-      for await (const observation of this.#around.kernel.observe((object) => this.#interest(object), signal)) this.#observe(observation)
+      for await (const observation of this.#around.kernel.observe((object) => this.#interest(object), signal))
+        this.#observe(observation)
     } finally {
       clearInterval(check)
       clearTimeout(this.#retry?.timer)
@@ -104,7 +106,10 @@ export class Reconciler {
   }
 
   /** `want` for many owners in one batch. */
-  async wantAll(entries: Iterable<readonly [string, readonly KernelObject[]]>, alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
+  async wantAll(
+    entries: Iterable<readonly [string, readonly KernelObject[]]>,
+    alsoKeys: Iterable<Key> = []
+  ): Promise<readonly Outcome[]> {
     const keys = new Set<Key>(alsoKeys)
     for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
     await this.#firstDump.promise
@@ -113,7 +118,11 @@ export class Reconciler {
 
   /** What would be done now if nothing were held back: for `weftctl diff`. */
   differences(): readonly Change[] {
-    return order(difference(this.#desired.state, this.#observed).filter((change) => change.do === 'put' || mayRemove(change.object)))
+    return order(
+      difference(this.#desired.state, this.#observed).filter(
+        (change) => change.do === 'put' || mayRemove(change.object)
+      )
+    )
   }
 
   #interest(object: KernelObject): boolean {
@@ -185,7 +194,8 @@ export class Reconciler {
 
   #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {
     return difference(this.#desired.state, this.#observed, keys).filter(
-      ({ do: what, object }) => what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && mayRemove(object))
+      ({ do: what, object }) =>
+        what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && mayRemove(object))
     )
   }
 
@@ -239,12 +249,16 @@ export class Reconciler {
   }
 
   #tell(changes: readonly Change[]): void {
-    const word = ({ do: what, instead }: Change) => (what === 'remove' ? 'removed' : instead === undefined ? 'added' : 'changed')
+    const word = ({ do: what, instead }: Change) =>
+      what === 'remove' ? 'removed' : instead === undefined ? 'added' : 'changed'
     if (changes.length > TOLD_SINGLY) {
       const counts: Record<string, number> = {}
-      for (const change of changes) counts[`${word(change)} ${change.object.kind}`] = (counts[`${word(change)} ${change.object.kind}`] ?? 0) + 1
+      for (const change of changes)
+        counts[`${word(change)} ${change.object.kind}`] = (counts[`${word(change)} ${change.object.kind}`] ?? 0) + 1
       this.#around.log.info({ counts }, 'many changes')
-    } else for (const change of changes) this.#around.log.info({ object: textOf(change.object), because: change.object.because }, word(change))
+    } else
+      for (const change of changes)
+        this.#around.log.info({ object: textOf(change.object), because: change.object.because }, word(change))
   }
 
   #refuse(key: Key, change: Change, error: Error): void {
@@ -252,7 +266,11 @@ export class Reconciler {
     const pause = before === undefined ? RETRY.first : Math.min(before.pause * 2, RETRY.most)
     const text = `${change.do} ${textOf(change.object)}: ${reasonOf(error)}`
     this.#refusals.set(key, { error: text, pause, until: this.#around.now() + pause })
-    if (before?.error !== text) this.#around.log.warn({ object: textOf(change.object), because: change.object.because, err: error }, 'the kernel refused a change')
+    if (before?.error !== text)
+      this.#around.log.warn(
+        { object: textOf(change.object), because: change.object.because, err: error },
+        'the kernel refused a change'
+      )
     this.#later(key, pause)
   }
 

@@ -15,10 +15,17 @@ const BIN = fileURLToPath(new URL('../dist/cni', import.meta.url))
 const PREFIX = '/coreos.com/network'
 
 type DemoPod = { readonly host: Host; readonly pod: Pod; readonly address: string; readonly microseconds: number }
-type Wishes = { readonly nodes: number; readonly pods: number; readonly backend: 'vxlan' | 'host-gw'; readonly store: 'embedded' | 'etcd'; readonly keep: boolean }
+type Wishes = {
+  readonly nodes: number
+  readonly pods: number
+  readonly backend: 'vxlan' | 'host-gw'
+  readonly store: 'embedded' | 'etcd'
+  readonly keep: boolean
+}
 
 const begun = performance.now()
-const say = (text: string) => process.stderr.write(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${text}\n`)
+const say = (text: string) =>
+  process.stderr.write(`${((performance.now() - begun) / 1000).toFixed(1).padStart(5)} s  ${text}\n`)
 
 function fail(message: string, cure: string): never {
   process.stderr.write(`demo: ${message}\ncure: ${cure}\n`)
@@ -28,10 +35,13 @@ function fail(message: string, cure: string): never {
 function wishes(): Wishes {
   const number = (name: string, text: string, most: number): number => {
     const value = Number(text)
-    return Number.isInteger(value) && value >= 1 && value <= most ? value : fail(`--${name} is ${JSON.stringify(text)}`, `give a whole number from 1 to ${most}`)
+    return Number.isInteger(value) && value >= 1 && value <= most
+      ? value
+      : fail(`--${name} is ${JSON.stringify(text)}`, `give a whole number from 1 to ${most}`)
   }
   const choice = <T extends string>(name: string, text: string, ...allowed: readonly T[]): T =>
-    allowed.find((word) => word === text) ?? fail(`--${name} is ${JSON.stringify(text)}`, `give one of ${allowed.join(', ')}`)
+    allowed.find((word) => word === text) ??
+    fail(`--${name} is ${JSON.stringify(text)}`, `give one of ${allowed.join(', ')}`)
   try {
     const { values } = parseArgs({
       options: {
@@ -60,7 +70,8 @@ function wishes(): Wishes {
 }
 
 /** With vxlan the last host stands behind a router, so that both kinds of path are shown; host-gw needs one link. */
-const segments = ({ nodes, backend }: Wishes): readonly number[] => (backend === 'vxlan' && nodes > 1 ? [nodes - 1, 1] : [nodes])
+const segments = ({ nodes, backend }: Wishes): readonly number[] =>
+  backend === 'vxlan' && nodes > 1 ? [nodes - 1, 1] : [nodes]
 
 async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonly Host[]): Promise<void> {
   const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
@@ -80,7 +91,14 @@ async function addPod(host: Host, name: string): Promise<DemoPod> {
   const pod = await host.pod(name)
   const config = { cniVersion: '1.1.0', name: 'demo', type: 'weft' }
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=${name}`
-  const { result, microseconds } = await cni(host, { verb: 'ADD', config, binDir: BIN, containerId: name, netns: pod.netns, args })
+  const { result, microseconds } = await cni(host, {
+    verb: 'ADD',
+    config,
+    binDir: BIN,
+    containerId: name,
+    netns: pod.netns,
+    args
+  })
   const [first] = (result?.ips ?? []) as readonly { readonly address: string }[]
   if (first === undefined) throw new Error(`ADD of ${name} on ${host.name} gave no address: ${JSON.stringify(result)}`)
   return { host, pod, address: first.address.split('/')[0] ?? '', microseconds }
@@ -88,7 +106,14 @@ async function addPod(host: Host, name: string): Promise<DemoPod> {
 
 const table = (rows: readonly (readonly string[])[]): string => {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()).join('\n')
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd()
+    )
+    .join('\n')
 }
 
 /** How packets leave this host for that address: `direct` by a plain route, `vxlan` by the tunnel, `local` on one host. */
@@ -139,13 +164,22 @@ async function main(): Promise<boolean> {
   process.env.WEFT_LAB_BIN ??= '1'
   await using lab = await Lab.start({ hosts: segments(wish) })
   const hosts = lab.hosts.slice()
-  say(`${hosts.length} hosts are up${wish.backend === 'vxlan' && wish.nodes > 1 ? `, ${hosts.at(-1)?.name} behind a router` : ''}`)
+  say(
+    `${hosts.length} hosts are up${wish.backend === 'vxlan' && wish.nodes > 1 ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
+  )
   await startDaemons(lab, wish, hosts)
   say(`weftd is ready on each, with leases in ${wish.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
   const pods: DemoPod[] = []
-  for (const [at, host] of hosts.entries()) for (let n = 1; n <= wish.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${String.fromCharCode(96 + n)}`))
+  for (const [at, host] of hosts.entries())
+    for (let n = 1; n <= wish.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${String.fromCharCode(96 + n)}`))
   say(`${pods.length} pods have addresses`)
-  const rows = pods.map(({ host, pod, address, microseconds }) => [pod.name, host.name, host.address, address, `${(microseconds / 1000).toFixed(1)} ms`])
+  const rows = pods.map(({ host, pod, address, microseconds }) => [
+    pod.name,
+    host.name,
+    host.address,
+    address,
+    `${(microseconds / 1000).toFixed(1)} ms`
+  ])
   process.stdout.write(`\n${table([['pod', 'host', 'host address', 'pod address', 'ADD'], ...rows])}\n`)
   const complete = await matrix(pods)
   say(complete ? 'every pod reaches every pod' : 'NOT every pod reaches every pod')

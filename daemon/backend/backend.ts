@@ -2,8 +2,8 @@
 import type { PerFamily } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/net-conf.ts'
 import type { Lease } from '../lease/lease.ts'
-import type { KernelObject } from '../state/object.ts'
 import type { Node } from '../state/node.ts'
+import type { KernelObject } from '../state/object.ts'
 
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */

@@ -1,5 +1,13 @@
 // VXLAN (RFC 7348) as flannel lays it out: one device a node, and for each peer a neighbour, an FDB entry and a route; plain routes where nodes share a link.
-import { type Family, formatIp, formatPrefix, hostPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import {
+  type Family,
+  formatIp,
+  formatPrefix,
+  hostPrefix,
+  type PerFamily,
+  type Prefix,
+  perFamily
+} from '../../ipam/address.ts'
 import { booleanKey, findKey, integerKey } from '../config/keys.ts'
 import type { Json, JsonObject } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
@@ -39,24 +47,33 @@ export const vxlan = {
     learning: booleanKey(keys, 'Learning', false)
   }),
 
-  mtu: (node: Node, config: VxlanConfig): number => Math.min(...perFamily(node.subnet).map(([family]) => deviceMtu(node, config, family))),
+  mtu: (node: Node, config: VxlanConfig): number =>
+    Math.min(...perFamily(node.subnet).map(([family]) => deviceMtu(node, config, family))),
 
   publish: (node: Omit<Node, 'subnet'>, config: VxlanConfig): PerFamily<Json> =>
-    Object.fromEntries(perFamily(node.publicIp).map(([family]) => [family, { VNI: config.vni, VtepMAC: vtepMac(node, config, family) }])),
+    Object.fromEntries(
+      perFamily(node.publicIp).map(([family]) => [family, { VNI: config.vni, VtepMAC: vtepMac(node, config, family) }])
+    ),
 
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => tunnel(node, config, family, subnet)),
 
   peer: (lease: Lease, node: Node, config: VxlanConfig): readonly KernelObject[] =>
-    perFamily(lease.subnet).flatMap(([family, subnet]) => (node.subnet[family] === undefined ? [] : remote(lease, node, config, family, subnet)))
+    perFamily(lease.subnet).flatMap(([family, subnet]) =>
+      node.subnet[family] === undefined ? [] : remote(lease, node, config, family, subnet)
+    )
 } satisfies Backend<VxlanConfig>
 
-const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number => (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]
+const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
+  (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]
 
 /** The name of our device: that of a device with our VNI and port which is there already, flanneld's included. */
 function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
   const names = [vxlanName(config.vni, family), flannelName(config.vni, family)]
-  const adopted = node.tunnels.find(({ name, form }) => names.includes(name) && form?.type === 'vxlan' && form.vni === config.vni && form.port === config.port)
+  const adopted = node.tunnels.find(
+    ({ name, form }) =>
+      names.includes(name) && form?.type === 'vxlan' && form.vni === config.vni && form.port === config.port
+  )
   return adopted?.name ?? vxlanName(config.vni, family)
 }
 
@@ -64,7 +81,10 @@ function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Fam
 function vtepMac(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): Mac {
   const hex = digest(`vtep ${node.identity} ${config.vni} ${family}`)
   const first = ((Number.parseInt(hex.slice(0, 2), 16) & 0xfc) | 0x02).toString(16).padStart(2, '0')
-  return node.publishedMac[family] ?? ([first, hex.slice(2, 4), hex.slice(4, 6), hex.slice(6, 8), hex.slice(8, 10), hex.slice(10, 12)].join(':') as Mac)
+  return (
+    node.publishedMac[family] ??
+    ([first, hex.slice(2, 4), hex.slice(4, 6), hex.slice(6, 8), hex.slice(8, 10), hex.slice(10, 12)].join(':') as Mac)
+  )
 }
 
 function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix): readonly KernelObject[] {
@@ -75,13 +95,25 @@ function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix)
   const device: Link = {
     kind: 'link',
     name,
-    form: { type: 'vxlan', vni: config.vni, port: config.port, local, parent: node.device, learning: config.learning, gbp: config.gbp },
+    form: {
+      type: 'vxlan',
+      vni: config.vni,
+      port: config.port,
+      local,
+      parent: node.device,
+      learning: config.learning,
+      gbp: config.gbp
+    },
     mac: vtepMac(node, config, family),
     mtu: deviceMtu(node, config, family),
     up: true,
     because
   }
-  return [device, { kind: 'address', device: name, prefix: hostPrefix(subnet.ip), scope: 0, nodad: true, because }, ...settings(node, name, because)]
+  return [
+    device,
+    { kind: 'address', device: name, prefix: hostPrefix(subnet.ip), scope: 0, nodad: true, because },
+    ...settings(node, name, because)
+  ]
 }
 
 /**
@@ -93,9 +125,16 @@ const settings = (node: Node, name: string, because: string): readonly KernelObj
   ...(node.ipv6 ? [{ kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_ra`, value: '0', because } as const] : [])
 ]
 
-function remote(lease: Lease, node: Node, config: VxlanConfig, family: Family, subnet: Prefix): readonly KernelObject[] {
+function remote(
+  lease: Lease,
+  node: Node,
+  config: VxlanConfig,
+  family: Family,
+  subnet: Prefix
+): readonly KernelObject[] {
   const publicIp = lease.publicIp[family]
-  if (publicIp === undefined) throw malformed(lease, `has a subnet ${formatPrefix(subnet)} but no public IPv${family} address`)
+  if (publicIp === undefined)
+    throw malformed(lease, `has a subnet ${formatPrefix(subnet)} but no public IPv${family} address`)
   const because = `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`
   const mac = peerMac(lease, config, family)
   if (config.directRouting && onLink(node, publicIp)) return [directRoute(node, subnet, publicIp, because)]
@@ -121,14 +160,21 @@ function remote(lease: Lease, node: Node, config: VxlanConfig, family: Family, s
 
 function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const published = lease.backendData[family]
-  const keys = typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
+  const keys =
+    typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
   const text = findKey(keys, 'VtepMAC')?.value ?? null
   const mac = typeof text === 'string' ? parseMac(text) : undefined
-  if (mac === undefined) throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not a MAC address of six octets`)
+  if (mac === undefined)
+    throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not a MAC address of six octets`)
   const vni = findKey(keys, 'VNI')?.value ?? config.vni
-  if (vni !== config.vni) throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
+  if (vni !== config.vni)
+    throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
   return mac
 }
 
 const malformed = (lease: Lease, what: string): WeftError =>
-  new WeftError('LEASE_MALFORMED', `lease ${leaseKey(lease)} ${what}`, 'restart the daemon of the node that holds it, or delete the key')
+  new WeftError(
+    'LEASE_MALFORMED',
+    `lease ${leaseKey(lease)} ${what}`,
+    'restart the daemon of the node that holds it, or delete the key'
+  )

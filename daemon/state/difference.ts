@@ -1,5 +1,5 @@
 // What must change so that the kernel holds what is desired: the one comparison behind start, repair, ADD, CHECK and `weftctl diff`.
-import { type Key, type KernelObject, type State, sameObject } from './object.ts'
+import { type KernelObject, type Key, type State, sameObject } from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'

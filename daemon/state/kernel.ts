@@ -1,7 +1,7 @@
 // The kernel as a port: what the daemon asks of Linux. daemon/kernel/ implements it; unit tests use a Map with injected failures.
 import type { Ip } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import type { Key, KernelObject, State } from './object.ts'
+import type { KernelObject, Key, State } from './object.ts'
 
 /** Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no port id. */
 export type Culprit = { readonly self: boolean; readonly pid: number; readonly name: string }
@@ -10,7 +10,13 @@ export type Observation =
   /** A complete dump: at start, and again whenever notifications may have been lost or objects went without one. */
   | { readonly kind: 'everything'; readonly state: State; readonly why: string }
   /** One object was made, changed (`object`) or went (`undefined`). `at`: milliseconds of the monotonic clock. */
-  | { readonly kind: 'changed'; readonly key: Key; readonly object: KernelObject | undefined; readonly by?: Culprit; readonly at: number }
+  | {
+      readonly kind: 'changed'
+      readonly key: Key
+      readonly object: KernelObject | undefined
+      readonly by?: Culprit
+      readonly at: number
+    }
 
 export type Outcome = { readonly change: Change; readonly error?: Error }
 

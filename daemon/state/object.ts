@@ -1,5 +1,5 @@
 // The vocabulary of kernel state: plain records told apart by `kind`, interfaces by name, a family inside each address.
-import { type Family, type Ip, type Prefix, formatIp, formatPrefix, network } from '../../ipam/address.ts'
+import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
@@ -98,10 +98,20 @@ export type Route = Wanted & {
 }
 
 /** A permanent neighbour entry (ARP or ND): next hop → MAC. */
-export type Neighbour = Wanted & { readonly kind: 'neighbour'; readonly device: string; readonly ip: Ip; readonly mac: Mac }
+export type Neighbour = Wanted & {
+  readonly kind: 'neighbour'
+  readonly device: string
+  readonly ip: Ip
+  readonly mac: Mac
+}
 
 /** A permanent forwarding entry of a VXLAN device: inner MAC → outer destination (`bridge fdb … self permanent`). */
-export type FdbEntry = Wanted & { readonly kind: 'fdb'; readonly device: string; readonly mac: Mac; readonly destination: Ip }
+export type FdbEntry = Wanted & {
+  readonly kind: 'fdb'
+  readonly device: string
+  readonly mac: Mac
+  readonly destination: Ip
+}
 
 /** One file under /proc/sys, path with slashes and without the prefix, as `net/ipv4/ip_forward`. Values are compared as trimmed text. */
 export type Sysctl = Wanted & { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
@@ -160,7 +170,12 @@ export type ForeignAccept = Wanted & {
 }
 
 /** A traffic control queueing discipline on a device of ours; `spec` is tc's text, compared as such. */
-export type Qdisc = Wanted & { readonly kind: 'qdisc'; readonly device: string; readonly parent: string; readonly spec: string }
+export type Qdisc = Wanted & {
+  readonly kind: 'qdisc'
+  readonly device: string
+  readonly parent: string
+  readonly spec: string
+}
 
 export type KernelObject =
   | Link
@@ -233,7 +248,11 @@ function agrees(wanted: unknown, observed: unknown): boolean {
   if (wanted === observed || wanted === undefined) return true
   if (typeof wanted !== 'object' || typeof observed !== 'object' || wanted === null || observed === null) return false
   if (Array.isArray(wanted)) {
-    return Array.isArray(observed) && wanted.length === observed.length && wanted.every((item, at) => agrees(item, observed[at]))
+    return (
+      Array.isArray(observed) &&
+      wanted.length === observed.length &&
+      wanted.every((item, at) => agrees(item, observed[at]))
+    )
   }
   const [want, have] = [wanted as Record<string, unknown>, observed as Record<string, unknown>]
   for (const field in want) if (!notCompared.has(field) && !agrees(want[field], have[field])) return false

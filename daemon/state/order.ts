@@ -32,7 +32,8 @@ function rank(object: KernelObject): number {
 }
 
 /** Form fields that the kernel takes only at creation differ, so the link must be made anew. */
-const needsRebirth = (wanted: Link, have: Link): boolean => wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
+const needsRebirth = (wanted: Link, have: Link): boolean =>
+  wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
 
 /** Removals first (in reverse order of making), then puts; a link whose creation parameters differ becomes a removal and a put. */
 export function order(changes: readonly Change[]): readonly Change[] {

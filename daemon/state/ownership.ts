@@ -13,7 +13,8 @@ export const ALIAS_MARK = 'weft'
 /** The device that carries VXLAN network `vni` over this tunnel family. */
 export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft-v6.${vni}`)
 /** What flanneld calls the same device. */
-export const flannelName = (vni: number, family: 4 | 6): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
+export const flannelName = (vni: number, family: 4 | 6): string =>
+  family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`
 
 /** Devices that only a daemon of this kind makes: ours, and flanneld's, whose place we take. */
 const tunnel = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$/
@@ -28,7 +29,10 @@ export function mayRemove(object: KernelObject): boolean {
     case 'fdb':
       return tunnel.test(object.device)
     case 'route':
-      return object.protocol === ROUTE_PROTOCOL || (object.device !== undefined && tunnel.test(object.device) && object.protocol !== PROTOCOL_KERNEL)
+      return (
+        object.protocol === ROUTE_PROTOCOL ||
+        (object.device !== undefined && tunnel.test(object.device) && object.protocol !== PROTOCOL_KERNEL)
+      )
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -43,7 +47,11 @@ export function mayRemove(object: KernelObject): boolean {
 
 /** What stays when its last owner has gone, because others may stand on it by then: kernel settings, and a bridge with its addresses. */
 export function staysWhenUnwanted(object: KernelObject): boolean {
-  return object.kind === 'sysctl' || (object.kind === 'link' && object.form?.type === 'bridge') || (object.kind === 'address' && !ourDevice.test(object.device))
+  return (
+    object.kind === 'sysctl' ||
+    (object.kind === 'link' && object.form?.type === 'bridge') ||
+    (object.kind === 'address' && !ourDevice.test(object.device))
+  )
 }
 /** Devices whose addresses we may take away again: tunnels and the host ends of pods. */
 const ourDevice = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$|^veth/

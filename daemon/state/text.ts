@@ -19,11 +19,33 @@ export function textOf(object: KernelObject): string {
     case 'sysctl':
       return `sysctl ${object.path}=${object.value}`
     case 'nft-chain':
-      return words('chain', object.family, object.table, object.chain, object.hook && `{ ${object.hook}; }`, `(${object.digests.length} rules)`)
+      return words(
+        'chain',
+        object.family,
+        object.table,
+        object.chain,
+        object.hook && `{ ${object.hook}; }`,
+        `(${object.digests.length} rules)`
+      )
     case 'nft-set':
-      return words(object.form, object.family, object.table, object.set, object.declaration && `{ ${object.declaration}; }`)
+      return words(
+        object.form,
+        object.family,
+        object.table,
+        object.set,
+        object.declaration && `{ ${object.declaration}; }`
+      )
     case 'nft-element':
-      return words('element', object.family, object.table, object.set, '{', object.key, object.value && `: ${object.value}`, '}')
+      return words(
+        'element',
+        object.family,
+        object.table,
+        object.set,
+        '{',
+        object.key,
+        object.value && `: ${object.value}`,
+        '}'
+      )
     case 'accept':
       return `${object.match} ${formatPrefix(object.prefix)} accept in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':

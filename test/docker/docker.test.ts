@@ -7,7 +7,10 @@ import { until } from '../lab/run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 
-test('containers of two Docker hosts reach each other, with FORWARD at DROP, again after the rules were flushed', { skip, timeout: 180_000 }, async () => {
+test('containers of two Docker hosts reach each other, with FORWARD at DROP, again after the rules were flushed', {
+  skip,
+  timeout: 180_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [1, 1], start: false })
   // dockerd sets the policy to DROP only where it switches forwarding on itself: so it starts first on the second host.
   await cluster.join(cluster.node(1))
@@ -17,10 +20,12 @@ test('containers of two Docker hosts reach each other, with FORWARD at DROP, aga
   assert.ok(first && second)
   await using _first = first
   await using _second = second
-  for (const node of cluster.nodes) assert.match((await node.exec('iptables', ['-S', 'FORWARD'])).stdout, /-P FORWARD DROP/)
+  for (const node of cluster.nodes)
+    assert.match((await node.exec('iptables', ['-S', 'FORWARD'])).stdout, /-P FORWARD DROP/)
   await Promise.all([first.importBusybox(), second.importBusybox()])
   const [, address] = [await first.run('one'), await second.run('two')]
-  const reaches = async () => (await first.docker(['exec', 'one', 'ping', '-c', '1', '-W', '1', address], { check: false })).code === 0
+  const reaches = async () =>
+    (await first.docker(['exec', 'one', 'ping', '-c', '1', '-W', '1', address], { check: false })).code === 0
   await until(reaches, { what: `the first container to reach ${address}`, deadlineMs: 30_000, everyMs: 200 })
   const { body } = await cluster.daemon(1).readyz()
   assert.match(body, /FORWARD_DROPPED.*Docker/)

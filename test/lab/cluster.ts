@@ -22,7 +22,13 @@ export type ClusterOptions = {
   readonly mtu?: number
 }
 
-export type Resident = { readonly host: Host; readonly pod: Pod; readonly address: string; readonly id: string; readonly result: Json }
+export type Resident = {
+  readonly host: Host
+  readonly pod: Pod
+  readonly address: string
+  readonly id: string
+  readonly result: Json
+}
 
 /** `await using cluster = await Cluster.start({ hosts: [2, 1] })`. */
 export class Cluster implements AsyncDisposable {
@@ -46,7 +52,10 @@ export class Cluster implements AsyncDisposable {
     try {
       const nodes = lab.hosts.slice()
       const etcd = await Etcd.start(lab, options.etcd ?? {})
-      await etcd.put(`${PREFIX}/config`, JSON.stringify(options.network ?? { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }))
+      await etcd.put(
+        `${PREFIX}/config`,
+        JSON.stringify(options.network ?? { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } })
+      )
       const cluster = new Cluster(lab, etcd, nodes, options.args ?? [])
       if (options.start ?? true) await Promise.all(nodes.map((node) => cluster.join(node)))
       return cluster
@@ -82,7 +91,14 @@ export class Cluster implements AsyncDisposable {
     return { host, pod, id, address: String(first.address.split('/')[0]), result: result ?? {} }
   }
 
-  call(host: Host, verb: CniVerb, id: string, netns: string, config: Json = {}, more: { readonly check?: boolean; readonly prevResult?: unknown } = {}) {
+  call(
+    host: Host,
+    verb: CniVerb,
+    id: string,
+    netns: string,
+    config: Json = {},
+    more: { readonly check?: boolean; readonly prevResult?: unknown } = {}
+  ) {
     return cni(host, {
       verb,
       config: { cniVersion: '1.1.0', name: 'lab', type: 'weft', ...config },
@@ -107,7 +123,8 @@ export async function reachEachOther(residents: readonly Resident[]): Promise<vo
       const lost: string[] = []
       for (const from of residents) {
         for (const to of residents) {
-          if (from !== to && (await from.pod.ping(to.address)).received === 0) lost.push(`${from.address} → ${to.address}`)
+          if (from !== to && (await from.pod.ping(to.address)).received === 0)
+            lost.push(`${from.address} → ${to.address}`)
         }
       }
       if (lost.length > 0) throw new Error(`not reached: ${lost.join(', ')}`)
@@ -120,7 +137,10 @@ export async function reachEachOther(residents: readonly Resident[]): Promise<vo
 /** What a command prints on a host, line by line. */
 export async function linesOf(host: Host, command: string, ...args: readonly string[]): Promise<readonly string[]> {
   const { stdout } = await host.exec(command, args)
-  return stdout.split('\n').map((line) => line.trim()).filter((line) => line !== '')
+  return stdout
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
 }
 
 /** Waits for a line of the daemon's log. */

@@ -12,23 +12,37 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
   ['a network that is none', '{"Network":"10.244.0.0/99"}', /Network.*10\.244\.0\.0\/99/],
   ['a number for a network', '{"network":7}', /network.*7/],
   ['subnets longer than the network allows', '{"Network":"10.244.0.0/16","SubnetLen":31}', /SubnetLen.*31/],
-  ['a first subnet outside the network', '{"Network":"10.244.0.0/16","SubnetMin":"10.99.0.0"}', /SubnetMin.*10\.99\.0\.0/],
-  ['a first subnet off the boundary', '{"Network":"10.244.0.0/16","SubnetMin":"10.244.1.7"}', /SubnetMin.*10\.244\.1\.7/],
+  [
+    'a first subnet outside the network',
+    '{"Network":"10.244.0.0/16","SubnetMin":"10.99.0.0"}',
+    /SubnetMin.*10\.99\.0\.0/
+  ],
+  [
+    'a first subnet off the boundary',
+    '{"Network":"10.244.0.0/16","SubnetMin":"10.244.1.7"}',
+    /SubnetMin.*10\.244\.1\.7/
+  ],
   ['an unknown backend', '{"Network":"10.244.0.0/16","Backend":{"Type":"quantum"}}', /quantum.*vxlan/],
   ['a VNI out of range', '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","vni":99999999}}', /vni.*99999999/],
   ['a port that is no number', '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","Port":"8472"}}', /Port.*8472/]
 ]
 
-test('every wrong configuration is named with path and value in readyz and in the CNI error; a correction is taken at once', { skip, timeout: 120_000 }, async () => {
+test('every wrong configuration is named with path and value in readyz and in the CNI error; a correction is taken at once', {
+  skip,
+  timeout: 120_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   await cluster.etcd.put(`${PREFIX}/config`, wrong[0]?.[1] ?? '')
   const daemon = await cluster.join(cluster.node(1), { wait: false })
   for (const [what, text, expected] of wrong) {
     await cluster.etcd.put(`${PREFIX}/config`, text)
-    const body = await until(async () => {
-      const answer = await daemon.readyz()
-      return answer.status === 503 && expected.test(answer.body) && answer.body
-    }, { what: `${what} to be told in /readyz` })
+    const body = await until(
+      async () => {
+        const answer = await daemon.readyz()
+        return answer.status === 503 && expected.test(answer.body) && answer.body
+      },
+      { what: `${what} to be told in /readyz` }
+    )
     assert.match(body, /CONFIG_INVALID/)
   }
   const pod = await cluster.node(1).pod('p')
@@ -40,31 +54,48 @@ test('every wrong configuration is named with path and value in readyz and in th
   await reachEachOther([await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(1))])
 })
 
-test('no configuration at all: the condition says which key, and that the v2 API does not count', { skip, timeout: 60_000 }, async () => {
+test('no configuration at all: the condition says which key, and that the v2 API does not count', {
+  skip,
+  timeout: 60_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   await cluster.etcd.ctl(['del', `${PREFIX}/config`])
   const daemon = await cluster.join(cluster.node(1), { wait: false })
-  const body = await until(async () => {
-    const answer = await daemon.readyz()
-    return answer.body.includes('CONFIG_MISSING') && answer.body
-  }, { what: 'the condition' })
+  const body = await until(
+    async () => {
+      const answer = await daemon.readyz()
+      return answer.body.includes('CONFIG_MISSING') && answer.body
+    },
+    { what: 'the condition' }
+  )
   assert.match(body, /\/coreos\.com\/network\/config/)
   assert.match(body, /v2/)
   await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.244.0.0/16"  , "Backend":{"Type":"host-gw"}}')
   await daemon.ready()
 })
 
-test('interfaces: a wish that can not be met lists every candidate, and is met once it can be', { skip, timeout: 60_000 }, async () => {
+test('interfaces: a wish that can not be met lists every candidate, and is met once it can be', {
+  skip,
+  timeout: 60_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   const daemon = await cluster.join(cluster.node(1), { wait: false, args: ['--iface=nope0', '-iface', 'late0'] })
-  const body = await until(async () => {
-    const answer = await daemon.readyz()
-    return answer.body.includes('NO_INTERFACE') && answer.body
-  }, { what: 'the condition' })
+  const body = await until(
+    async () => {
+      const answer = await daemon.readyz()
+      return answer.body.includes('NO_INTERFACE') && answer.body
+    },
+    { what: 'the condition' }
+  )
   assert.match(body, /nope0.*no such interface.*late0.*no such interface/)
-  await cluster.node(1).sh('ip link add late0 type bridge && ip addr add 192.168.77.1/24 dev late0 && ip link set late0 up')
+  await cluster
+    .node(1)
+    .sh('ip link add late0 type bridge && ip addr add 192.168.77.1/24 dev late0 && ip link set late0 up')
   await daemon.ready()
-  assert.equal(JSON.parse([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()][0] ?? '{}').PublicIP, '192.168.77.1')
+  assert.equal(
+    JSON.parse([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()][0] ?? '{}').PublicIP,
+    '192.168.77.1'
+  )
 })
 
 test('bad flags end the daemon with all faults named', { skip }, async () => {
@@ -75,12 +106,28 @@ test('bad flags end the daemon with all faults named', { skip }, async () => {
   assert.match(daemon.text, /--public-ip.*nonsense/s)
 })
 
-test('SubnetMin, SubnetMax and SubnetLen are honoured, and when all are leased the condition says so', { skip, timeout: 90_000 }, async () => {
-  await using cluster = await Cluster.start({ hosts: [3], start: false, network: { Network: '10.244.0.0/16', SubnetLen: 26, SubnetMin: '10.244.9.0', SubnetMax: '10.244.9.64', Backend: { Type: 'host-gw' } } })
+test('SubnetMin, SubnetMax and SubnetLen are honoured, and when all are leased the condition says so', {
+  skip,
+  timeout: 90_000
+}, async () => {
+  await using cluster = await Cluster.start({
+    hosts: [3],
+    start: false,
+    network: {
+      Network: '10.244.0.0/16',
+      SubnetLen: 26,
+      SubnetMin: '10.244.9.0',
+      SubnetMax: '10.244.9.64',
+      Backend: { Type: 'host-gw' }
+    }
+  })
   await cluster.join(cluster.node(1))
   await cluster.join(cluster.node(2))
   const third = await cluster.join(cluster.node(3), { wait: false })
-  assert.deepEqual([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort(), [`${PREFIX}/subnets/10.244.9.0-26`, `${PREFIX}/subnets/10.244.9.64-26`])
+  assert.deepEqual([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort(), [
+    `${PREFIX}/subnets/10.244.9.0-26`,
+    `${PREFIX}/subnets/10.244.9.64-26`
+  ])
   await until(async () => (await third.readyz()).body.includes('SUBNETS_EXHAUSTED'), { what: 'the condition' })
   await cluster.daemon(1).stop()
   await cluster.etcd.ctl(['del', `${PREFIX}/subnets/10.244.9.0-26`])

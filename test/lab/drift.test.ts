@@ -11,18 +11,33 @@ const vxlanOnly = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRo
 const damages: readonly (readonly [string, string, string])[] = [
   ['a deleted route', 'ip route del $(ip route | grep onlink | head -1 | cut -d" " -f1)', 'route'],
   ['a flushed set of routes', 'ip route flush proto 87', 'route'],
-  ['a deleted FDB entry', 'bridge fdb del $(bridge fdb show dev weft.1 | grep dst | head -1 | cut -d" " -f1) dev weft.1', 'fdb'],
+  [
+    'a deleted FDB entry',
+    'bridge fdb del $(bridge fdb show dev weft.1 | grep dst | head -1 | cut -d" " -f1) dev weft.1',
+    'fdb'
+  ],
   ['a deleted neighbour', 'ip neigh del $(ip neigh show dev weft.1 | head -1 | cut -d" " -f1) dev weft.1', 'neighbour'],
-  ['a route that points elsewhere', 'ip route replace $(ip route | grep onlink | head -1 | cut -d" " -f1) via 192.168.10.1', 'route'],
+  [
+    'a route that points elsewhere',
+    'ip route replace $(ip route | grep onlink | head -1 | cut -d" " -f1) via 192.168.10.1',
+    'route'
+  ],
   ['a changed VTEP MAC', 'ip link set weft.1 address 02:11:22:33:44:55', 'link'],
   ['a tunnel that is set down', 'ip link set weft.1 down', 'link'],
   ['a changed tunnel MTU', 'ip link set weft.1 mtu 1300', 'link'],
   ['a deleted tunnel', 'ip link del weft.1', 'link'],
-  ['a tunnel with other parameters', 'ip link del weft.1 && ip link add weft.1 type vxlan id 77 dstport 4789 dev eth0', 'link'],
+  [
+    'a tunnel with other parameters',
+    'ip link del weft.1 && ip link add weft.1 type vxlan id 77 dstport 4789 dev eth0',
+    'link'
+  ],
   ['a deleted tunnel address', 'ip addr flush dev weft.1', 'address']
 ]
 
-test('every kind of damage is put right within a second, told in one line and counted', { skip, timeout: 180_000 }, async (t) => {
+test('every kind of damage is put right within a second, told in one line and counted', {
+  skip,
+  timeout: 180_000
+}, async (t) => {
   await using cluster = await Cluster.start({ hosts: [3], network: vxlanOnly })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -31,10 +46,16 @@ test('every kind of damage is put right within a second, told in one line and co
     routes: (await linesOf(node, 'ip', 'route')).filter((line) => line.includes('weft.1') || line.includes('10.244')),
     fdb: [...(await linesOf(node, 'bridge', 'fdb', 'show', 'dev', 'weft.1'))].sort(),
     neighbours: [...(await linesOf(node, 'ip', 'neigh', 'show', 'nud', 'permanent', 'dev', 'weft.1'))].sort(),
-    link: /mtu \d+|ether [0-9a-f:]+|vxlan id \d+ .*dstport \d+/g[Symbol.match]((await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout),
+    link: /mtu \d+|ether [0-9a-f:]+|vxlan id \d+ .*dstport \d+/g[Symbol.match](
+      (await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout
+    ),
     address: await linesOf(node, 'ip', '-4', '-o', 'addr', 'show', 'dev', 'weft.1')
   })
-  const normal = (value: Awaited<ReturnType<typeof state>>) => ({ ...value, address: value.address.map((line) => line.replace(/^\d+: /, '')), routes: [...value.routes].sort() })
+  const normal = (value: Awaited<ReturnType<typeof state>>) => ({
+    ...value,
+    address: value.address.map((line) => line.replace(/^\d+: /, '')),
+    routes: [...value.routes].sort()
+  })
   const good = normal(await state())
   for (const [what, script, kind] of damages) {
     await t.test(`${what} is back`, async () => {
@@ -47,7 +68,9 @@ test('every kind of damage is put right within a second, told in one line and co
         },
         { what: `${what} to be put right`, deadlineMs: 5_000 }
       )
-      const repairs = await until(() => daemon.log.slice(before).filter((line) => line.repaired === kind), { what: `a log line about ${what}` })
+      const repairs = await until(() => daemon.log.slice(before).filter((line) => line.repaired === kind), {
+        what: `a log line about ${what}`
+      })
       assert.ok(repairs.length > 0, daemon.text)
       assert.ok(repairs.every((line) => typeof line.afterMs === 'number'))
       await reachEachOther(residents)
@@ -59,10 +82,19 @@ test('every kind of damage is put right within a second, told in one line and co
 test('whoever deletes a route is named by process', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]
-  const route = await until(async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0], { what: 'a route' })
+  const route = await until(
+    async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0],
+    { what: 'a route' }
+  )
   // A program that stays for a moment after its change, as daemons do: /proc still knows it.
-  await node.sh(`cp $(command -v ip) /run/netbreaker && printf 'route del ${route}\\nroute get 127.0.0.1\\n' > /run/batch && (cat /run/batch; sleep 1) | /run/netbreaker -batch -`)
-  const line = await logged(daemon, (entry) => entry.repaired === 'route' && String(entry.by).includes('netbreaker'), 'the culprit by name')
+  await node.sh(
+    `cp $(command -v ip) /run/netbreaker && printf 'route del ${route}\\nroute get 127.0.0.1\\n' > /run/batch && (cat /run/batch; sleep 1) | /run/netbreaker -batch -`
+  )
+  const line = await logged(
+    daemon,
+    (entry) => entry.repaired === 'route' && String(entry.by).includes('netbreaker'),
+    'the culprit by name'
+  )
   assert.match(String(line.by), /^netbreaker \(\d+\)$/)
 })
 
@@ -87,12 +119,16 @@ test('routes, neighbours and links of others stay, at start and later', { skip }
   await Promise.all(cluster.nodes.map((host) => cluster.join(host)))
   await cluster.pod(node)
   await node.sh('ip link del weft.1')
-  await until(async () => (await linesOf(node, 'ip', '-o', 'link')).some((line) => line.includes('weft.1')), { what: 'the tunnel to be back' })
+  await until(async () => (await linesOf(node, 'ip', '-o', 'link')).some((line) => line.includes('weft.1')), {
+    what: 'the tunnel to be back'
+  })
   await cluster.daemon(1).restart('SIGKILL')
   assert.deepEqual(await theirs(), before)
 })
 
-test('stale routes, FDB and neighbour entries and a device with wrong parameters are put right at start', { skip }, async () => {
+test('stale routes, FDB and neighbour entries and a device with wrong parameters are put right at start', {
+  skip
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [3], start: false, network: vxlanOnly })
   const node = cluster.node(1)
   await node.sh(`
@@ -112,11 +148,16 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
     ...(await linesOf(node, 'ip', 'neigh', 'show', 'nud', 'permanent')),
     ...(await linesOf(node, 'ip', '-o', 'addr'))
   ]
-  await until(async () => !(await all()).some((line) => /10\.244\.25[01]\.0|02:50|10\.9\.9\.9/.test(line)), { what: 'stale entries to go' })
+  await until(async () => !(await all()).some((line) => /10\.244\.25[01]\.0|02:50|10\.9\.9\.9/.test(line)), {
+    what: 'stale entries to go'
+  })
   assert.match((await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout, /dstport 8472/)
 })
 
-test('the interface is deleted and made again with another index: the tunnel and all peers come back', { skip, timeout: 60_000 }, async () => {
+test('the interface is deleted and made again with another index: the tunnel and all peers come back', {
+  skip,
+  timeout: 60_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -124,36 +165,61 @@ test('the interface is deleted and made again with another index: the tunnel and
   await reachEachOther(residents)
 })
 
-test('carrier down and up, and an address that goes and returns, leave everything working', { skip, timeout: 60_000 }, async () => {
+test('carrier down and up, and an address that goes and returns, leave everything working', {
+  skip,
+  timeout: 60_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
   await cluster.node(1).cut()
   await cluster.node(1).restore()
   await reachEachOther(residents)
-  await cluster.node(1).sh('ip addr del 192.168.10.11/24 dev eth0; sleep 0.3; ip addr add 192.168.10.11/24 dev eth0; ip route add default via 192.168.10.1')
+  await cluster
+    .node(1)
+    .sh(
+      'ip addr del 192.168.10.11/24 dev eth0; sleep 0.3; ip addr add 192.168.10.11/24 dev eth0; ip route add default via 192.168.10.1'
+    )
   await reachEachOther(residents)
 })
 
 test('the MTU of the interface is followed, in the tunnel and in subnet.env', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [2] })
   await cluster.node(1).setMtu(1400)
-  await until(async () => (await cluster.node(1).exec('cat', ['/run/flannel/subnet.env'])).stdout.includes('FLANNEL_MTU=1350'), { what: 'subnet.env to follow' })
-  await until(async () => (await cluster.node(1).exec('ip', ['link', 'show', 'weft.1'])).stdout.includes('mtu 1350'), { what: 'the tunnel to follow' })
+  await until(
+    async () => (await cluster.node(1).exec('cat', ['/run/flannel/subnet.env'])).stdout.includes('FLANNEL_MTU=1350'),
+    { what: 'subnet.env to follow' }
+  )
+  await until(async () => (await cluster.node(1).exec('ip', ['link', 'show', 'weft.1'])).stdout.includes('mtu 1350'), {
+    what: 'the tunnel to follow'
+  })
 })
 
 test('somebody who keeps undoing us is named in a condition, and we slow down', { skip, timeout: 60_000 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]
-  const route = await until(async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0], { what: 'a route' })
+  const route = await until(
+    async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0],
+    { what: 'a route' }
+  )
   await node.sh('cp $(command -v ip) /run/fighter')
-  const fighter = node.spawn('sh', ['-c', `while :; do echo "route del ${route}"; sleep 0.1; done | /run/fighter -force -batch -`], { name: 'fighter' })
-  const said = await until(async () => {
-    const { body } = await daemon.readyz()
-    return body.includes('UNDONE_REPEATEDLY') && body
-  }, { what: 'the condition', deadlineMs: 20_000 })
+  const fighter = node.spawn(
+    'sh',
+    ['-c', `while :; do echo "route del ${route}"; sleep 0.1; done | /run/fighter -force -batch -`],
+    { name: 'fighter' }
+  )
+  const said = await until(
+    async () => {
+      const { body } = await daemon.readyz()
+      return body.includes('UNDONE_REPEATEDLY') && body
+    },
+    { what: 'the condition', deadlineMs: 20_000 }
+  )
   assert.match(said, /fighter/)
   await fighter.stop()
-  await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith(`${route} `)), { what: 'the route to be back', deadlineMs: 15_000 })
+  await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith(`${route} `)), {
+    what: 'the route to be back',
+    deadlineMs: 15_000
+  })
   assert.ok((sample(await daemon.metrics(), 'process_resident_memory_bytes') ?? 0) > 0)
 })

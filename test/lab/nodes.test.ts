@@ -15,21 +15,29 @@ test('a node joins and is reached; it leaves and nothing of it stays', { skip, t
   const b = await cluster.pod(host)
   await reachEachOther([a, b])
   const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
-  const [key] = [...leases].find(([, value]) => value.includes(host.address)) ?? assert.fail('no lease of the late node')
+  const [key] =
+    [...leases].find(([, value]) => value.includes(host.address)) ?? assert.fail('no lease of the late node')
   await late.stop()
   await cluster.etcd.ctl(['del', key])
   const subnet = key.slice(`${PREFIX}/subnets/`.length).replace('-24', '')
   await until(
     async () => {
       const node = cluster.node(1)
-      const all = [...(await linesOf(node, 'ip', 'route')), ...(await linesOf(node, 'bridge', 'fdb', 'show', 'dev', 'weft.1')), ...(await linesOf(node, 'ip', 'neigh', 'show', 'dev', 'weft.1', 'nud', 'permanent'))]
+      const all = [
+        ...(await linesOf(node, 'ip', 'route')),
+        ...(await linesOf(node, 'bridge', 'fdb', 'show', 'dev', 'weft.1')),
+        ...(await linesOf(node, 'ip', 'neigh', 'show', 'dev', 'weft.1', 'nud', 'permanent'))
+      ]
       return !all.some((line) => line.includes(subnet) || line.includes(host.address))
     },
     { what: 'everything of the node that left to go' }
   )
 })
 
-test('a node changes its public address: it keeps its subnet and the others follow', { skip, timeout: 60_000 }, async () => {
+test('a node changes its public address: it keeps its subnet and the others follow', {
+  skip,
+  timeout: 60_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -37,12 +45,19 @@ test('a node changes its public address: it keeps its subnet and the others foll
     ip addr del ${cluster.node(2).address}/24 dev eth0
     ip addr show dev eth0 | grep -q 192.168.10.200 || ip addr add 192.168.10.200/24 dev eth0
     ip route replace default via 192.168.10.1`)
-  await until(async () => [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].some((value) => value.includes('192.168.10.200')), { what: 'the lease to tell the new address' })
+  await until(
+    async () =>
+      [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].some((value) => value.includes('192.168.10.200')),
+    { what: 'the lease to tell the new address' }
+  )
   assert.equal((await cluster.etcd.list(`${PREFIX}/subnets/`)).size, 3)
   await reachEachOther(residents)
 })
 
-test('the daemon is killed and restarted under ping without a lost packet, and keeps subnet and VTEP MAC', { skip, timeout: 90_000 }, async () => {
+test('the daemon is killed and restarted under ping without a lost packet, and keeps subnet and VTEP MAC', {
+  skip,
+  timeout: 90_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -73,15 +88,28 @@ test('pods that vanish while the daemon is away do not stop it, and DEL cleans u
   await cluster.daemon(1).ready()
   await cluster.call(cluster.node(1), 'DEL', resident.id, '')
   assert.equal((await linesOf(cluster.node(1), 'ls', '/var/lib/cni/networks/lab')).includes(resident.address), false)
-  assert.deepEqual((await linesOf(cluster.node(1), 'ip', '-o', 'link')).filter((line) => line.includes('veth') && !line.includes('eth0')), [])
+  assert.deepEqual(
+    (await linesOf(cluster.node(1), 'ip', '-o', 'link')).filter(
+      (line) => line.includes('veth') && !line.includes('eth0')
+    ),
+    []
+  )
 })
 
 test('fifty daemons start at once and each gets a subnet of its own', { skip, timeout: 240_000 }, async () => {
-  await using cluster = await Cluster.start({ hosts: [50], start: false, network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } } })
+  await using cluster = await Cluster.start({
+    hosts: [50],
+    start: false,
+    network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } }
+  })
   await Promise.all(cluster.nodes.map((node) => cluster.join(node, { wait: false })))
   await Promise.all(cluster.daemons.map((daemon) => daemon.ready(200_000)))
   const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
   assert.equal(leases.size, 50)
   assert.equal(new Set([...leases.values()].map((value) => JSON.parse(value).PublicIP)).size, 50)
-  await until(async () => (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes('proto 87')).length === 49, { what: '49 routes on node 1', deadlineMs: 60_000 })
+  await until(
+    async () =>
+      (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes('proto 87')).length === 49,
+    { what: '49 routes on node 1', deadlineMs: 60_000 }
+  )
 })

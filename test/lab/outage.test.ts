@@ -7,7 +7,10 @@ import { until } from './run.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const conditions = async (cluster: Cluster, n: number) => (await cluster.daemon(n).readyz()).body
 
-test('etcd is away for a minute: traffic flows, pods are served, and what changed meanwhile is caught up', { skip, timeout: 180_000 }, async () => {
+test('etcd is away for a minute: traffic flows, pods are served, and what changed meanwhile is caught up', {
+  skip,
+  timeout: 180_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -16,7 +19,10 @@ test('etcd is away for a minute: traffic flows, pods are served, and what change
   const during = await a.pod.pingDuring(c.address, async () => {
     await cluster.etcd.stop()
     const begun = Date.now()
-    await until(async () => (await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), { what: 'the condition', deadlineMs: 30_000 })
+    await until(async () => (await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), {
+      what: 'the condition',
+      deadlineMs: 30_000
+    })
     residents.push(await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(3)))
     await until(() => Date.now() - begun > 60_000, { what: 'a minute to pass', deadlineMs: 70_000, everyMs: 500 })
     await cluster.etcd.restart()
@@ -26,19 +32,38 @@ test('etcd is away for a minute: traffic flows, pods are served, and what change
   const late = await cluster.lab.addHost({ name: 'late' })
   await cluster.join(late)
   await reachEachOther([...residents, await cluster.pod(late)])
-  await until(async () => !(await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), { what: 'the condition to go' })
+  await until(async () => !(await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), {
+    what: 'the condition to go'
+  })
 })
 
-test('a compaction while the daemon is disconnected does not hide what happened before it', { skip, timeout: 90_000 }, async () => {
+test('a compaction while the daemon is disconnected does not hide what happened before it', {
+  skip,
+  timeout: 90_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2] })
   const node = cluster.node(1)
   await node.sh(`iptables -A OUTPUT -p tcp --dport 2379 -j DROP`)
-  await until(async () => (await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), { what: 'the condition', deadlineMs: 60_000 })
-  await cluster.etcd.put(`${PREFIX}/subnets/10.244.200.0-24`, JSON.stringify({ PublicIP: cluster.node(2).address.replace(/\d+$/, '77'), PublicIPv6: null, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: '02:00:00:00:00:77' } }))
+  await until(async () => (await conditions(cluster, 1)).includes('STORE_UNREACHABLE'), {
+    what: 'the condition',
+    deadlineMs: 60_000
+  })
+  await cluster.etcd.put(
+    `${PREFIX}/subnets/10.244.200.0-24`,
+    JSON.stringify({
+      PublicIP: cluster.node(2).address.replace(/\d+$/, '77'),
+      PublicIPv6: null,
+      BackendType: 'vxlan',
+      BackendData: { VNI: 1, VtepMAC: '02:00:00:00:00:77' }
+    })
+  )
   await cluster.etcd.put('/other', '1')
   await cluster.etcd.compact()
   await node.sh('iptables -D OUTPUT -p tcp --dport 2379 -j DROP')
-  await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith('10.244.200.0/24')), { what: 'the lease from before the compaction', deadlineMs: 60_000 })
+  await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith('10.244.200.0/24')), {
+    what: 'the lease from before the compaction',
+    deadlineMs: 60_000
+  })
 })
 
 test('one of three members is killed: leases go on', { skip, timeout: 90_000 }, async () => {
@@ -50,7 +75,10 @@ test('one of three members is killed: leases go on', { skip, timeout: 90_000 }, 
   await reachEachOther(residents)
 })
 
-test('an etcd that comes back empty removes nothing, and every node writes its lease again with the same subnet', { skip, timeout: 120_000 }, async () => {
+test('an etcd that comes back empty removes nothing, and every node writes its lease again with the same subnet', {
+  skip,
+  timeout: 120_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
@@ -75,7 +103,10 @@ test('an etcd that comes back empty removes nothing, and every node writes its l
 test('a malformed lease of one peer is told, counted and skipped', { skip, timeout: 60_000 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2] })
   await cluster.etcd.put(`${PREFIX}/subnets/10.244.210.0-24`, '{"PublicIP":')
-  await cluster.etcd.put(`${PREFIX}/subnets/10.244.211.0-24`, '{"PublicIP":"192.168.99.9","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"no"}}')
+  await cluster.etcd.put(
+    `${PREFIX}/subnets/10.244.211.0-24`,
+    '{"PublicIP":"192.168.99.9","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"no"}}'
+  )
   await until(async () => (await conditions(cluster, 1)).includes('10.244.21'), { what: 'the condition' })
   assert.match(await cluster.daemon(1).metrics(), /weft_lease_events_total\{[^}]*malformed[^}]*\} [1-9]/)
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
@@ -85,11 +116,24 @@ test('a malformed lease of one peer is told, counted and skipped', { skip, timeo
 })
 
 test('etcd with TLS, client certificates, user and password', { skip, timeout: 60_000 }, async () => {
-  await using cluster = await Cluster.start({ hosts: [2], start: false, etcd: { tls: true, auth: { password: 'p4ss' } } })
+  await using cluster = await Cluster.start({
+    hosts: [2],
+    start: false,
+    etcd: { tls: true, auth: { password: 'p4ss' } }
+  })
   const certificates = cluster.etcd.certificates ?? assert.fail('no certificates')
-  const args = [`--etcd-cafile=${certificates.ca}`, `--etcd-certfile=${certificates.cert}`, `--etcd-keyfile=${certificates.key}`, '-etcd-username', 'root']
+  const args = [
+    `--etcd-cafile=${certificates.ca}`,
+    `--etcd-certfile=${certificates.cert}`,
+    `--etcd-keyfile=${certificates.key}`,
+    '-etcd-username',
+    'root'
+  ]
   const wrong = await cluster.join(cluster.node(2), { args, env: { WEFTD_ETCD_PASSWORD: 'wrong' }, wait: false })
-  await until(async () => (await wrong.readyz()).body.includes('STORE_DENIED'), { what: 'the refusal to be told', deadlineMs: 30_000 })
+  await until(async () => (await wrong.readyz()).body.includes('STORE_DENIED'), {
+    what: 'the refusal to be told',
+    deadlineMs: 30_000
+  })
   await wrong.stop()
   cluster.daemons.splice(0)
   await Promise.all(cluster.nodes.map((node) => cluster.join(node, { args, env: { FLANNELD_ETCD_PASSWORD: 'p4ss' } })))

@@ -7,15 +7,22 @@ import { until } from './run.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 
 for (const directRouting of [true, false]) {
-  test(`vxlan: pods of hosts on one link and behind a router reach each other, DirectRouting ${directRouting}`, { skip }, async () => {
-    await using cluster = await Cluster.start({ hosts: [2, 1], network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: directRouting } } })
+  test(`vxlan: pods of hosts on one link and behind a router reach each other, DirectRouting ${directRouting}`, {
+    skip
+  }, async () => {
+    await using cluster = await Cluster.start({
+      hosts: [2, 1],
+      network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: directRouting } }
+    })
     const residents = await Promise.all(cluster.nodes.flatMap((node) => [cluster.pod(node), cluster.pod(node)]))
     await reachEachOther(residents)
 
     const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
     assert.equal(leases.size, 3)
-    const second = [...leases].find(([, value]) => value.includes(cluster.node(2).address)) ?? assert.fail('no lease of node 2')
-    const third = [...leases].find(([, value]) => value.includes(cluster.node(3).address)) ?? assert.fail('no lease of node 3')
+    const second =
+      [...leases].find(([, value]) => value.includes(cluster.node(2).address)) ?? assert.fail('no lease of node 2')
+    const third =
+      [...leases].find(([, value]) => value.includes(cluster.node(3).address)) ?? assert.fail('no lease of node 3')
     const value = JSON.parse(third[1])
     assert.deepEqual(Object.keys(value), ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData'])
     assert.equal(value.PublicIP, cluster.node(3).address)
@@ -25,24 +32,47 @@ for (const directRouting of [true, false]) {
     const near = second[0].slice(`${PREFIX}/subnets/`.length).replace('-24', '')
 
     const routes = await linesOf(cluster.node(1), 'ip', 'route')
-    assert.ok(routes.some((line) => line.startsWith(`${subnet}/24 via ${subnet} dev weft.1`) && line.includes('onlink')), routes.join('\n'))
+    assert.ok(
+      routes.some((line) => line.startsWith(`${subnet}/24 via ${subnet} dev weft.1`) && line.includes('onlink')),
+      routes.join('\n')
+    )
     const direct = `${near}/24 via ${cluster.node(2).address} dev eth0`
-    assert.equal(routes.some((line) => line.startsWith(direct)), directRouting, routes.join('\n'))
+    assert.equal(
+      routes.some((line) => line.startsWith(direct)),
+      directRouting,
+      routes.join('\n')
+    )
     const fdb = await linesOf(cluster.node(1), 'bridge', 'fdb', 'show', 'dev', 'weft.1')
-    assert.ok(fdb.some((line) => line === `${value.BackendData.VtepMAC} dst ${cluster.node(3).address} self permanent`), fdb.join('\n'))
+    assert.ok(
+      fdb.some((line) => line === `${value.BackendData.VtepMAC} dst ${cluster.node(3).address} self permanent`),
+      fdb.join('\n')
+    )
     const neighbours = await linesOf(cluster.node(1), 'ip', 'neigh', 'show', 'dev', 'weft.1')
-    assert.ok(neighbours.some((line) => line === `${subnet} lladdr ${value.BackendData.VtepMAC} PERMANENT`), neighbours.join('\n'))
+    assert.ok(
+      neighbours.some((line) => line === `${subnet} lladdr ${value.BackendData.VtepMAC} PERMANENT`),
+      neighbours.join('\n')
+    )
   })
 }
 
 test('host-gw: plain routes, the MTU of the link, and nothing else in the kernel', { skip }, async () => {
-  await using cluster = await Cluster.start({ hosts: [3], network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } } })
+  await using cluster = await Cluster.start({
+    hosts: [3],
+    network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } }
+  })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
   assert.match((await cluster.node(1).exec('cat', ['/run/flannel/subnet.env'])).stdout, /^FLANNEL_MTU=1500$/m)
-  assert.equal((await linesOf(cluster.node(1), 'ip', '-o', 'link')).some((line) => line.includes('weft.')), false)
+  assert.equal(
+    (await linesOf(cluster.node(1), 'ip', '-o', 'link')).some((line) => line.includes('weft.')),
+    false
+  )
   const routes = await linesOf(cluster.node(1), 'ip', 'route')
-  for (const n of [2, 3]) assert.ok(routes.some((line) => line.includes(` via ${cluster.node(n).address} dev eth0 proto 87`)), routes.join('\n'))
+  for (const n of [2, 3])
+    assert.ok(
+      routes.some((line) => line.includes(` via ${cluster.node(n).address} dev eth0 proto 87`)),
+      routes.join('\n')
+    )
 })
 
 test('the largest packet of the pod MTU crosses the tunnel whole', { skip }, async () => {
@@ -53,7 +83,9 @@ test('the largest packet of the pod MTU crosses the tunnel whole', { skip }, asy
   assert.equal((await a.pod.ping(b.address, { size: 1451 - 28, mtuProbe: true })).received, 0)
 })
 
-test('pods on one node in bridge and in routed mode reach each other, their node and other nodes', { skip }, async () => {
+test('pods on one node in bridge and in routed mode reach each other, their node and other nodes', {
+  skip
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2] })
   const residents = [
     await cluster.pod(cluster.node(1), { mode: 'bridge' }),
@@ -72,10 +104,13 @@ test('with --ip-masq the world sees the host’s address, and pods see each othe
   const seenBy = async (place: { spawn: Cluster['lab']['router']['spawn'] }, address: string) => {
     const capture = place.spawn('tcpdump', ['-n', '-l', '-c', '1', '-i', 'any', 'icmp[icmptype] == icmp-echo'])
     await until(() => capture.text().includes('listening'), { what: 'tcpdump to listen' })
-    await until(async () => {
-      await a.pod.ping(address)
-      return capture.ended
-    }, { what: 'a packet', deadlineMs: 20_000 })
+    await until(
+      async () => {
+        await a.pod.ping(address)
+        return capture.ended
+      },
+      { what: 'a packet', deadlineMs: 20_000 }
+    )
     return /IP ([\d.]+) > /.exec(capture.text())?.[1]
   }
   assert.equal(await seenBy(cluster.lab.router, '192.168.10.1'), cluster.node(1).address)

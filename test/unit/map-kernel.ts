@@ -1,7 +1,8 @@
 // A kernel that is a Map, with the same port as the real one and failures on demand: for what the daemon does above the kernel.
-import { deviceOf, type Key, type KernelObject, keyOf, stateOf } from '../../daemon/state/object.ts'
+
 import type { Change } from '../../daemon/state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome, Sandbox } from '../../daemon/state/kernel.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, stateOf } from '../../daemon/state/object.ts'
 
 export class MapKernel implements Kernel {
   readonly objects: Map<Key, KernelObject>
@@ -22,9 +23,10 @@ export class MapKernel implements Kernel {
     while (!signal.aborted) {
       const next = this.#queue.shift()
       if (next !== undefined) yield next
-      else await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
     }
   }
 

@@ -19,10 +19,21 @@ const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
 const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
-  subnet: { 4: prefix(`10.244.${n}.0/24`) }, publicIp: { 4: ip(`192.0.2.${n}`) }, backendType: 'host-gw', backendData: {}, ...over
+  subnet: { 4: prefix(`10.244.${n}.0/24`) },
+  publicIp: { 4: ip(`192.0.2.${n}`) },
+  backendType: 'host-gw',
+  backendData: {},
+  ...over
 })
 const staleRoute = (n: number): KernelObject => ({
-  kind: 'route', table: 254, destination: prefix(`10.244.${n}.0/24`), metric: 0, type: 'unicast', device: 'eth0', gateway: ip(`192.0.2.${n}`), protocol: ROUTE_PROTOCOL
+  kind: 'route',
+  table: 254,
+  destination: prefix(`10.244.${n}.0/24`),
+  metric: 0,
+  type: 'unicast',
+  device: 'eth0',
+  gateway: ip(`192.0.2.${n}`),
+  protocol: ROUTE_PROTOCOL
 })
 
 const stops: AbortController[] = []
@@ -33,8 +44,18 @@ after(() => {
 async function followed(kernel: MapKernel, doubtMs: number) {
   const stop = new AbortController()
   stops.push(stop)
-  const health = new Health(() => 0, () => undefined)
-  const reconciler = new Reconciler({ kernel, log: silent, now: () => performance.now(), refused() {}, drift() {}, interest: () => true })
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  const reconciler = new Reconciler({
+    kernel,
+    log: silent,
+    now: () => performance.now(),
+    refused() {},
+    drift() {},
+    interest: () => true
+  })
   reconciler.run(stop.signal)
   const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {} })
   await peers.settle(testNode(), configureBackend('host-gw', {}))
@@ -45,9 +66,10 @@ async function followed(kernel: MapKernel, doubtMs: number) {
       const next = queue.shift()
       if (next !== undefined) yield next
       else if (stop.signal.aborted) return
-      else await new Promise<void>((resolve) => {
-        wake = resolve
-      })
+      else
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
     }
   }
   stop.signal.addEventListener('abort', () => wake())
@@ -56,7 +78,10 @@ async function followed(kernel: MapKernel, doubtMs: number) {
     queue.push(...some)
     wake()
   }
-  const routes = () => [...kernel.objects.values()].flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : [])).sort()
+  const routes = () =>
+    [...kernel.objects.values()]
+      .flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : []))
+      .sort()
   return { health, peers, send, routes }
 }
 
@@ -118,14 +143,27 @@ test('at start an empty list does not remove what the kernel still has', async (
 test('one lease that makes no sense is told and skipped, and the others are served', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
-  send({ kind: 'malformed', key: '10.244.8.0-24', error }, { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('203.0.113.5') } }), lease(3)] })
+  send(
+    { kind: 'malformed', key: '10.244.8.0-24', error },
+    { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('203.0.113.5') } }), lease(3)] }
+  )
   await until(() => routes().length === 2, 'the two good ones')
-  assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /10\.244\.(8|5)\.0/)
+  assert.match(
+    health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '',
+    /10\.244\.(8|5)\.0/
+  )
 })
 
 test('a lease of another backend and one that overlaps ours are left out', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
-  send({ kind: 'list', leases: [lease(2, { backendType: 'vxlan' }), lease(1, { publicIp: { 4: ip('192.0.2.77') }, subnet: { 4: prefix('10.244.0.0/16') } }), lease(3)] })
+  send({
+    kind: 'list',
+    leases: [
+      lease(2, { backendType: 'vxlan' }),
+      lease(1, { publicIp: { 4: ip('192.0.2.77') }, subnet: { 4: prefix('10.244.0.0/16') } }),
+      lease(3)
+    ]
+  })
   await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
   assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /overlaps/)
 })

@@ -24,9 +24,22 @@ const tunnel: KernelObject = {
   form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false }
 }
 const route = (n: number, protocol = ROUTE_PROTOCOL): KernelObject => ({
-  kind: 'route', table: 254, destination: prefix(`10.244.${n}.0/24`), metric: 0, type: 'unicast', device: 'weft.1', gateway: ip(`10.244.${n}.0`), onlink: true, protocol
+  kind: 'route',
+  table: 254,
+  destination: prefix(`10.244.${n}.0/24`),
+  metric: 0,
+  type: 'unicast',
+  device: 'weft.1',
+  gateway: ip(`10.244.${n}.0`),
+  onlink: true,
+  protocol
 })
-const fdb = (n: number): KernelObject => ({ kind: 'fdb', device: 'weft.1', mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}` as Mac, destination: ip(`192.0.2.${n}`) })
+const fdb = (n: number): KernelObject => ({
+  kind: 'fdb',
+  device: 'weft.1',
+  mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}` as Mac,
+  destination: ip(`192.0.2.${n}`)
+})
 
 const stops: AbortController[] = []
 after(() => {
@@ -64,7 +77,10 @@ test('what an owner wants is in the kernel when want() resolves, and a second wa
   const { reconciler } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2), fdb(2)])
   assert.equal(kernel.batches.length, 1)
-  assert.deepEqual([...difference(reconciler.desired, kernel.objects)].filter((change) => change.do === 'put'), [])
+  assert.deepEqual(
+    [...difference(reconciler.desired, kernel.objects)].filter((change) => change.do === 'put'),
+    []
+  )
   await reconciler.want('node', [tunnel, route(2), fdb(2)])
   assert.equal(kernel.batches.length, 1)
 })
@@ -130,7 +146,10 @@ test('a device that vanishes comes back with everything that hung on it', async 
   await reconciler.want('node', [tunnel, route(2), fdb(2), route(3), fdb(3)])
   await new Promise((resolve) => setTimeout(resolve, 80))
   kernel.change(undefined, keyOf(tunnel))
-  await until(() => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'), 'the device and its peers')
+  await until(
+    () => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'),
+    'the device and its peers'
+  )
 })
 
 test('an object that two owners want goes with the last of them', async () => {
@@ -146,7 +165,11 @@ test('an object that two owners want goes with the last of them', async () => {
 
 test('any sequence of wishes and foreign changes ends with the kernel as desired and nothing foreign touched', async () => {
   const step = fc.oneof(
-    fc.record({ kind: fc.constant('want' as const), owner: fc.integer({ min: 0, max: 4 }), routes: fc.subarray([1, 2, 3, 4, 5]) }),
+    fc.record({
+      kind: fc.constant('want' as const),
+      owner: fc.integer({ min: 0, max: 4 }),
+      routes: fc.subarray([1, 2, 3, 4, 5])
+    }),
     fc.record({ kind: fc.constant('delete' as const), n: fc.integer({ min: 1, max: 5 }) }),
     fc.record({ kind: fc.constant('foreign' as const), n: fc.integer({ min: 20, max: 22 }) }),
     fc.record({ kind: fc.constant('recheck' as const) })
@@ -160,8 +183,15 @@ test('any sequence of wishes and foreign changes ends with the kernel as desired
       const foreign = new Set<string>()
       const wishes: Promise<unknown>[] = []
       for (const move of steps) {
-        if (move.kind === 'want') wishes.push(reconciler.want(`owner ${move.owner}`, move.routes.map((n) => route(n))))
-        else if (move.kind === 'delete') kernel.change(undefined, keyOf(route(move.n)), { self: false, pid: 2, name: 'ip' })
+        if (move.kind === 'want')
+          wishes.push(
+            reconciler.want(
+              `owner ${move.owner}`,
+              move.routes.map((n) => route(n))
+            )
+          )
+        else if (move.kind === 'delete')
+          kernel.change(undefined, keyOf(route(move.n)), { self: false, pid: 2, name: 'ip' })
         else if (move.kind === 'recheck') kernel.recheck('asked')
         else {
           const object = { ...route(move.n, 3), device: 'eth0' } as KernelObject
@@ -170,11 +200,22 @@ test('any sequence of wishes and foreign changes ends with the kernel as desired
         }
       }
       await Promise.all(wishes)
-      const wrong = () => difference(reconciler.desired, kernel.objects).filter((change) => change.do === 'put' || mayRemove(change.object))
+      const wrong = () =>
+        difference(reconciler.desired, kernel.objects).filter(
+          (change) => change.do === 'put' || mayRemove(change.object)
+        )
       const deadline = performance.now() + 3_000
       while (wrong().length > 0 && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2))
-      assert.deepEqual(wrong().map((change) => `${change.do} ${textOf(change.object)}`), [], stateText(kernel.objects))
-      for (const key of foreign) assert.ok([...kernel.objects.keys()].some((present) => present === key), `${key} is gone`)
+      assert.deepEqual(
+        wrong().map((change) => `${change.do} ${textOf(change.object)}`),
+        [],
+        stateText(kernel.objects)
+      )
+      for (const key of foreign)
+        assert.ok(
+          [...kernel.objects.keys()].some((present) => present === key),
+          `${key} is gone`
+        )
     }),
     { numRuns: 30 }
   )

@@ -13,7 +13,12 @@ const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const lines = (objects: readonly KernelObject[]) => objects.map(textOf)
 const mac = '02:00:00:00:00:02'
-const near: Lease = { subnet: { 4: prefix('10.244.2.0/24') }, publicIp: { 4: ip('192.0.2.2') }, backendType: 'vxlan', backendData: { 4: { VNI: 1, VtepMAC: mac } } }
+const near: Lease = {
+  subnet: { 4: prefix('10.244.2.0/24') },
+  publicIp: { 4: ip('192.0.2.2') },
+  backendType: 'vxlan',
+  backendData: { 4: { VNI: 1, VtepMAC: mac } }
+}
 const far: Lease = { ...near, publicIp: { 4: ip('198.51.100.2') } }
 const dual: Lease = {
   subnet: { 4: prefix('10.244.2.0/24'), 6: prefix('fd00:0:0:2::/64') },
@@ -44,14 +49,22 @@ test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order'
 })
 
 test('vxlan: a peer on our link gets a plain route, unless direct routing is off', () => {
-  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(near, testNode())), ['route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'])
+  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(near, testNode())), [
+    'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
+  ])
   assert.equal(configureBackend('vxlan', { directrouting: false }).peer(near, testNode()).length, 3)
 })
 
 test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods get the smaller', () => {
   const backend = configureBackend('vxlan', { VNI: 7, Port: 4789, GBP: true, Learning: true })
   const links = backend.own(dualStackNode()).filter((object): object is Link => object.kind === 'link')
-  assert.deepEqual(links.map((link) => [link.name, link.mtu]), [['weft.7', 1450], ['weft-v6.7', 1430]])
+  assert.deepEqual(
+    links.map((link) => [link.name, link.mtu]),
+    [
+      ['weft.7', 1450],
+      ['weft-v6.7', 1430]
+    ]
+  )
   assert.match(textOf(links[1] as Link), /vxlan id 7 local 2001:db8::1 dev eth0 dstport 4789 learning gbp/)
   assert.equal(backend.mtu(dualStackNode()), 1430)
 })
@@ -78,9 +91,21 @@ test('vxlan: the MAC that our lease publishes is kept, else it is derived from t
 
 test('vxlan: flanneld’s device with the same VNI and port is adopted under its name, another is not', () => {
   const existing = (over: object): Link => ({
-    kind: 'link', name: 'flannel.1', form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false, ...over }
+    kind: 'link',
+    name: 'flannel.1',
+    form: {
+      type: 'vxlan',
+      vni: 1,
+      port: 8472,
+      local: ip('192.0.2.1'),
+      parent: 'eth0',
+      learning: false,
+      gbp: false,
+      ...over
+    }
   })
-  const nameWith = (tunnels: readonly Link[]) => (configureBackend('vxlan', {}).own(testNode({ tunnels }))[0] as Link).name
+  const nameWith = (tunnels: readonly Link[]) =>
+    (configureBackend('vxlan', {}).own(testNode({ tunnels }))[0] as Link).name
   assert.equal(nameWith([existing({})]), 'flannel.1')
   assert.equal(nameWith([existing({ port: 4789 })]), 'weft.1')
   assert.equal(nameWith([{ ...existing({}), name: 'vxlan-of-somebody' }]), 'weft.1')
@@ -105,19 +130,31 @@ test('vxlan: the key MTU stands for the underlay’s, not the tunnel’s', () =>
 
 test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else is set up', () => {
   const backend = configureBackend('host-gw', {})
-  assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), ['route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'])
+  assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), [
+    'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
+  ])
   assert.deepEqual(backend.own(testNode()), [])
   assert.deepEqual(backend.publish(testNode()), {})
   assert.equal(backend.mtu(testNode()), 1500)
 })
 
 test('host-gw: a peer behind a router is refused with a cure', () => {
-  assert.throws(() => configureBackend('host-gw', {}).peer(far, testNode()), /198\.51\.100\.2 is not on a link of eth0 \(192\.0\.2\.1\/24/)
+  assert.throws(
+    () => configureBackend('host-gw', {}).peer(far, testNode()),
+    /198\.51\.100\.2 is not on a link of eth0 \(192\.0\.2\.1\/24/
+  )
 })
 
 test('an unknown backend and bad keys are errors that name the value', () => {
   assert.throws(() => configureBackend('quantum', {}), /Backend\.Type is "quantum".*vxlan, host-gw/)
-  for (const keys of [{ VNI: 0 }, { VNI: 16777216 }, { vni: '1' }, { Port: 70000 }, { DirectRouting: 'yes' }, { MTU: -1 }]) {
+  for (const keys of [
+    { VNI: 0 },
+    { VNI: 16777216 },
+    { vni: '1' },
+    { Port: 70000 },
+    { DirectRouting: 'yes' },
+    { MTU: -1 }
+  ]) {
     assert.throws(() => configureBackend('vxlan', keys), new RegExp(`Backend\\.${Object.keys(keys)[0]} is`))
   }
 })

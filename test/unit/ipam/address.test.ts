@@ -5,8 +5,12 @@ import fc from 'fast-check'
 import * as address from '../../../ipam/address.ts'
 
 const family = fc.constantFrom<address.Family>(4, 6)
-const ip = family.chain((f) => fc.bigInt({ min: 0n, max: (1n << BigInt(address.width(f))) - 1n }).map((value): address.Ip => ({ family: f, value })))
-const prefix = ip.chain((one) => fc.integer({ min: 0, max: address.width(one.family) }).map((length): address.Prefix => ({ ip: one, length })))
+const ip = family.chain((f) =>
+  fc.bigInt({ min: 0n, max: (1n << BigInt(address.width(f))) - 1n }).map((value): address.Ip => ({ family: f, value }))
+)
+const prefix = ip.chain((one) =>
+  fc.integer({ min: 0, max: address.width(one.family) }).map((length): address.Prefix => ({ ip: one, length }))
+)
 
 for (const [text, canonical] of [
   ['192.0.2.1', '192.0.2.1'],
@@ -26,7 +30,25 @@ for (const [text, canonical] of [
   })
 }
 
-for (const bad of ['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '01.2.3.4', '1.2.3.-4', ' 1.2.3.4', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '12345::', 'g::', 'fe80::1%eth0', '::1.2.3', '1.2.3.4::', ':1:2:3:4:5:6:7', '1:2:3:4:5:6:7::8']) {
+for (const bad of [
+  '',
+  '1.2.3',
+  '1.2.3.4.5',
+  '256.1.1.1',
+  '01.2.3.4',
+  '1.2.3.-4',
+  ' 1.2.3.4',
+  '1::2::3',
+  '1:2:3:4:5:6:7',
+  '1:2:3:4:5:6:7:8:9',
+  '12345::',
+  'g::',
+  'fe80::1%eth0',
+  '::1.2.3',
+  '1.2.3.4::',
+  ':1:2:3:4:5:6:7',
+  '1:2:3:4:5:6:7::8'
+]) {
   test(`${JSON.stringify(bad)} is no address`, () => assert.equal(address.parseIp(bad), undefined))
 }
 
@@ -45,7 +67,8 @@ test('a prefix contains its first and last address and itself, and nothing beyon
     fc.property(prefix, (one) => {
       const { first, last } = address.rangeOf(one)
       assert.ok(address.contains(one, first) && address.contains(one, last) && address.contains(one, one))
-      for (const outside of [address.offset(first, -1n), address.offset(last, 1n)]) assert.ok(outside === undefined || !address.contains(one, outside))
+      for (const outside of [address.offset(first, -1n), address.offset(last, 1n)])
+        assert.ok(outside === undefined || !address.contains(one, outside))
     })
   )
 })
@@ -75,9 +98,13 @@ test('special addresses are known by their ranges', () => {
   for (const text of ['169.254.1.1', 'fe80::1']) assert.ok(address.isLinkLocal(of(text)))
   for (const text of ['224.0.0.1', 'ff02::1']) assert.ok(address.isMulticast(of(text)))
   for (const text of ['10.0.0.1', '2001:db8::1', 'fd00::1']) assert.ok(address.isGlobalUnicast(of(text)))
-  for (const text of ['0.0.0.0', '::', '255.255.255.255', '127.0.0.1', 'fe80::1', 'ff02::1']) assert.equal(address.isGlobalUnicast(of(text)), false)
+  for (const text of ['0.0.0.0', '::', '255.255.255.255', '127.0.0.1', 'fe80::1', 'ff02::1'])
+    assert.equal(address.isGlobalUnicast(of(text)), false)
 })
 
 test('a list per family is walked IPv4 first', () => {
-  assert.deepEqual(address.perFamily({ 6: 'b', 4: 'a' }), [[4, 'a'], [6, 'b']])
+  assert.deepEqual(address.perFamily({ 6: 'b', 4: 'a' }), [
+    [4, 'a'],
+    [6, 'b']
+  ])
 })

@@ -1,0 +1,79 @@
+// weftd: the world put together, read from top to bottom. One AbortController ends everything; pods' traffic does not need any of it to run.
+import { existsSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { pino } from 'pino'
+import manifest from '../package.json' with { type: 'json' }
+import { reasonOf } from './error.ts'
+import { Health } from './health.ts'
+import type { Log } from './log.ts'
+import { createMetrics, observeHealth, observeProcess } from './metrics.ts'
+import { type Options, parseOptions, printHelp, printVersion } from './options.ts'
+import { runDaemon } from './run.ts'
+import { tellCondition } from './telling.ts'
+
+const parsed = parseOptions(process.argv.slice(2), process.env)
+switch (parsed.kind) {
+  case 'help':
+    process.stdout.write(printHelp(Math.min(process.stdout.columns ?? 100, 120)))
+    break
+  case 'version':
+    process.stdout.write(printVersion('weftd', manifest.version))
+    break
+  case 'wrong':
+    for (const { message, cure } of parsed.errors) process.stderr.write(`weftd: ${message}\ncure: ${cure}\n`)
+    process.exitCode = 2
+    break
+  case 'run':
+    await start(parsed.options, parsed.warnings)
+}
+
+async function start(options: Options, warnings: readonly string[]): Promise<void> {
+  const log: Log = pino({ level: options.v > 0 ? 'debug' : 'info' }, pino.destination({ fd: 2, sync: true }))
+  const stop = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info({ signal }, 'stopping; routes and pods stay as they are')
+      stop.abort()
+    })
+  }
+  const fail = (error: unknown, message: string) => {
+    log.error({ err: error }, `${message}: ${reasonOf(error)}`)
+    process.exit(1)
+  }
+  process.on('unhandledRejection', (error) => fail(error, 'a promise without an owner failed'))
+  process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
+
+  log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, 'weftd starts')
+  for (const warning of warnings) log.warn({}, warning)
+  const health = new Health(Date.now, tellCondition(log))
+  const metrics = createMetrics()
+  observeProcess(metrics, manifest.version)
+  observeHealth(metrics, health)
+  const nodeName = options.nodeName ?? process.env.NODE_NAME ?? hostname()
+  try {
+    await runDaemon(
+      {
+        options,
+        log,
+        health,
+        metrics,
+        version: manifest.version,
+        nodeName,
+        identity: `${machineId()} ${nodeName}`,
+        ipv6: existsSync('/proc/sys/net/ipv6')
+      },
+      stop
+    )
+  } catch (error) {
+    if (!stop.signal.aborted) fail(error, 'weftd can not go on')
+  }
+}
+
+/** The installation's identity (machine-id(5)); without one, the node's name alone has to tell nodes apart. */
+function machineId(): string {
+  try {
+    return readFileSync('/etc/machine-id', 'utf8').trim()
+  } catch {
+    return ''
+  }
+}
