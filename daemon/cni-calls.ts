@@ -1,0 +1,169 @@
+// One CNI call, from the bytes that the executable forwarded to the bytes that it prints: the verb's dispatch, and the one place where CNI errors are made.
+
+import type { Attachment } from '../plugins/attachment.ts'
+import { readCall, readEnvironment, versionForError } from '../plugins/call.ts'
+import { asCniError, CniError, cniCode, printError } from '../plugins/cni/error.ts'
+import { descend, entries, type Field, FieldError, isAbsent, member, required, text } from '../plugins/cni/field.ts'
+import { previousResult, printResult } from '../plugins/cni/result.ts'
+import type { AttachmentCall, Call, NetworkCall } from '../plugins/cni/types.ts'
+import { isAtLeast, newestVersion, supportedVersions, type Verb } from '../plugins/cni/version.ts'
+import type { Plugin } from '../plugins/plugin.ts'
+import type { CniRequest, Finished } from '../plugins/protocol.ts'
+import { pluginNamed, pluginTypes } from '../plugins/registry.ts'
+import { reasonOf, WeftError } from './error.ts'
+import { CONDITIONS } from './health.ts'
+import { add } from './pod/add.ts'
+import { check } from './pod/check.ts'
+import { del } from './pod/del.ts'
+import { gc, type Listed } from './pod/gc.ts'
+import { addLoopback, checkLoopback, delLoopback } from './pod/loopback.ts'
+import { status } from './pod/status.ts'
+import { type PodSurroundings, timed, type VethAttachment } from './pod/surroundings.ts'
+
+/** What a code of ours is in CNI's numbers (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
+const numbers: Readonly<Record<string, number>> = {
+  ...Object.fromEntries(Object.keys(CONDITIONS).map((code) => [code, cniCode.tryAgain])),
+  LOCK_HELD: cniCode.tryAgain,
+  OVERLOADED: cniCode.tryAgain,
+  STOPPING: cniCode.tryAgain,
+  SANDBOX_GONE: cniCode.namespace,
+  SANDBOX_INVALID: cniCode.namespace,
+  UNSUPPORTED: cniCode.unsupportedField,
+  RANGE_INVALID: cniCode.configuration,
+  PREVIOUS_MISSING: cniCode.configuration,
+  KERNEL_REFUSED: 100,
+  BRIDGE_INVALID: 101,
+  INTERFACE_EXISTS: 102,
+  ADDRESS_HELD: 103,
+  ADDRESS_REFUSED: 104,
+  LOOPBACK_FOREIGN: 105,
+  DIFFERENT: 106
+}
+
+/** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */
+export function cniError(thrown: unknown, verb?: Verb): CniError {
+  if (!(thrown instanceof WeftError)) return asCniError(thrown)
+  const number = numbers[thrown.code] ?? cniCode.internal
+  // STATUS has a number of its own for "ADD would fail now".
+  const code = verb === 'STATUS' && number === cniCode.tryAgain ? cniCode.notAvailable : number
+  const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
+  const details = thrown.message.includes(cause) ? '' : cause
+  return new CniError(`${thrown.message}. Cure: ${thrown.cure}`, { code, details, cause: thrown })
+}
+
+/** The answer that makes the executable print this error and fail. */
+export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {
+  const verb = request?.env.CNI_COMMAND === 'DEL' ? 'DEL' : undefined
+  return { v: 1, exit: 1, stdout: printError(error, versionForError(request?.stdin ?? ''), verb), stderr: '' }
+}
+
+/** Serves calls. Never rejects: what goes wrong is the answer, and one line of the log. */
+export function cniCalls(around: PodSurroundings): (request: CniRequest) => Promise<Finished> {
+  return async (request) => {
+    let call: Call | undefined
+    try {
+      call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
+      const known = call
+      const stdout = await timed(around, call.verb, 'total', () => serve(around, known))
+      return { v: 1, exit: 0, stdout, stderr: '' }
+    } catch (thrown) {
+      const error = cniError(thrown, call?.verb)
+      const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
+      around.log.warn(
+        { verb, plugin: request.plugin, container, ifname, code: error.code, err: thrown },
+        'a CNI call failed'
+      )
+      return failed(error, request)
+    }
+  }
+}
+
+/** What goes to standard output. */
+async function serve(around: PodSurroundings, call: Call): Promise<string> {
+  if (call.verb === 'VERSION') return `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`
+  const plugin = pluginNamed(call.plugin)
+  if (plugin === undefined) {
+    throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
+      code: cniCode.configuration,
+      details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
+    })
+  }
+  if (!('containerId' in call)) return serveNetwork(around, plugin, call)
+  const attachment = plugin.attachment(call)
+  const wish = attachment.interface
+  return wish.kind === 'loopback'
+    ? serveLoopback(around, attachment, call)
+    : serveVeth(around, { ...attachment, interface: wish }, call)
+}
+
+async function serveVeth(around: PodSurroundings, attachment: VethAttachment, call: AttachmentCall): Promise<string> {
+  switch (call.verb) {
+    case 'ADD':
+      refuseSecondOfFamily(attachment, call)
+      return printResult(call.version, await add(around, attachment))
+    case 'CHECK':
+      await check(around, attachment, previousResult(call))
+      return ''
+    case 'DEL':
+      await del(around, attachment)
+      return ''
+  }
+}
+
+async function serveLoopback(around: PodSurroundings, attachment: Attachment, call: AttachmentCall): Promise<string> {
+  switch (call.verb) {
+    case 'ADD':
+      return printResult(call.version, await addLoopback(around, attachment, previousResult(call)))
+    case 'CHECK':
+      await checkLoopback(around, attachment)
+      return ''
+    case 'DEL':
+      await delLoopback(around, attachment)
+      return ''
+  }
+}
+
+/** Before 0.3.0 a result has room for one address per family: what could not be told is not reserved. */
+function refuseSecondOfFamily(attachment: Attachment, call: AttachmentCall): void {
+  if (isAtLeast(call.version, '0.3.0')) return
+  const families = (attachment.ipam?.ranges ?? []).flatMap((set) => set[0]?.subnet.ip.family ?? [])
+  if (new Set(families).size === families.length) return
+  throw new CniError(`cniVersion ${call.version} allows one address per family`, {
+    code: cniCode.incompatibleVersion,
+    details: 'use cniVersion 0.3.0 or later for several range sets of one family'
+  })
+}
+
+async function serveNetwork(around: PodSurroundings, plugin: Plugin, call: NetworkCall): Promise<string> {
+  const pattern = patternOf(plugin, call)
+  if (pattern.interface.kind === 'loopback') return ''
+  if (call.verb === 'GC') await gc(around, pattern, validAttachments(call))
+  else await status(around, pattern)
+  return ''
+}
+
+/** What these verbs need of the configuration (data directory, ranges) is what any attachment of the network has. */
+function patternOf(plugin: Plugin, call: NetworkCall): Attachment {
+  const any = { ...call, containerId: 'any', ifname: 'any' }
+  return plugin.attachment(call.verb === 'GC' ? { ...any, verb: 'DEL' } : { ...any, verb: 'CHECK', netns: '' })
+}
+
+/** `cni.dev/valid-attachments`, or its older name; neither means that none is valid (cni.md 1.8). */
+function validAttachments(call: NetworkCall): readonly Listed[] {
+  const root: Field = { path: '', value: call.configuration }
+  const [newer, older] = [descend(root, 'cni.dev/valid-attachments'), descend(root, 'cni.dev/attachments')]
+  const given = (of: Field, key: string) => required(text(member(of, key)), member(of, key), 'a string')
+  try {
+    return entries(isAbsent(newer) ? older : newer).map((each) => ({
+      containerId: given(each, 'containerID'),
+      ifname: given(each, 'ifname')
+    }))
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error
+    throw new CniError(`could not parse ${error.path}`, {
+      code: cniCode.decoding,
+      details: error.message,
+      cause: error
+    })
+  }
+}

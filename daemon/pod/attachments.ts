@@ -1,0 +1,53 @@
+// The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
+import type { Ip } from '../../ipam/address.ts'
+import { type Identity, ownerOf } from './names.ts'
+
+export type Known = Identity & {
+  /** The link on the host. */
+  readonly link: string
+  readonly addresses: readonly Ip[]
+  readonly because: string
+}
+
+export class Attachments {
+  readonly #known = new Map<string, Known>()
+  readonly #byLink = new Map<string, string>()
+  readonly #last = new Map<string, Promise<unknown>>()
+
+  /** Runs `work` after whatever is under way for the same attachment; others go on beside it. */
+  async inTurn<T>(who: Identity, work: () => Promise<T>): Promise<T> {
+    const key = ownerOf(who)
+    const before = this.#last.get(key)
+    const mine = (before ?? Promise.resolve()).then(work, work)
+    this.#last.set(key, mine)
+    try {
+      return await mine
+    } finally {
+      if (this.#last.get(key) === mine) this.#last.delete(key)
+    }
+  }
+
+  set(attachment: Known): void {
+    const owner = ownerOf(attachment)
+    this.#known.set(owner, attachment)
+    this.#byLink.set(attachment.link, owner)
+  }
+
+  delete(who: Identity): void {
+    const known = this.#known.get(ownerOf(who))
+    if (known !== undefined) this.#byLink.delete(known.link)
+    this.#known.delete(ownerOf(who))
+  }
+
+  get(who: Identity): Known | undefined {
+    return this.#known.get(ownerOf(who))
+  }
+
+  withLink(name: string): Known | undefined {
+    return this.#known.get(this.#byLink.get(name) ?? '')
+  }
+
+  list(): readonly Known[] {
+    return [...this.#known.values()]
+  }
+}

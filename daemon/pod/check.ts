@@ -1,0 +1,155 @@
+// CHECK: the difference between what an attachment should be and what it is, which must be empty; its text is the error.
+import { formatIp, type Prefix, parsePrefix, sameIp } from '../../ipam/address.ts'
+import type { PoolAddress } from '../../ipam/pool.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { WeftError } from '../error.ts'
+import { difference } from '../state/difference.ts'
+import { type KernelObject, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
+import { changeText } from '../state/text.ts'
+import { hostName } from './names.ts'
+import { podObjects, type Wiring } from './objects.ts'
+import {
+  linkNamed,
+  type PodPlace,
+  type PodSurroundings,
+  placeOf,
+  poolsOf,
+  timed,
+  type VethAttachment,
+  wiringOf
+} from './surroundings.ts'
+
+/**
+ * `previous` is the result of the ADD, as the runtime kept it. What later plugins of a chain may change is not compared: MTU, further routes and
+ * addresses, a MAC that `previous` tells. Errors: DIFFERENT with one line per difference, in the syntax of `ip`.
+ */
+export async function check(
+  around: PodSurroundings,
+  attachment: VethAttachment,
+  previous: Result | undefined
+): Promise<void> {
+  if (previous === undefined)
+    throw new WeftError(
+      'PREVIOUS_MISSING',
+      'Required prevResult missing',
+      'a runtime must hand CHECK the result of the ADD'
+    )
+  await around.attachments.inTurn(attachment, async () => {
+    const place = placeOf(around)
+    using sandbox = await timed(around, 'CHECK', 'sandbox', () => around.kernel.sandbox(attachment.sandbox ?? ''))
+    const addresses = await timed(around, 'CHECK', 'reserve', () => reserved(around, attachment, place, previous))
+    const inside = await timed(around, 'CHECK', 'inside', () => sandbox.read())
+    const wanted = wantedOf(around, attachment, addresses, place, previous)
+    const wrong = [
+      ...lines(wanted.host, around.host.observed, 'on the host'),
+      ...lines(wanted.inside, inside, `in ${attachment.sandbox}`)
+    ]
+    if (wrong.length > 0) {
+      throw new WeftError(
+        'DIFFERENT',
+        `${attachment.because} is not as it was set up: ${wrong.join('; ')}`,
+        'restart the pod; weftd puts right what is on the host by itself'
+      )
+    }
+  })
+}
+
+/** The reservations, with gateways from their ranges; what `previous` tells of this interface must be the same addresses. */
+async function reserved(
+  around: PodSurroundings,
+  attachment: VethAttachment,
+  place: PodPlace,
+  previous: Result
+): Promise<readonly PoolAddress[]> {
+  if (attachment.ipam === undefined) return []
+  const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
+  const held = await reservations.of(attachment)
+  if (held.length === 0) {
+    throw new WeftError(
+      'DIFFERENT',
+      `${attachment.because} has no reservation in ${reservations.directory}`,
+      'restart the pod: its address may be given to another one'
+    )
+  }
+  const listed = addressesIn(previous, attachment.ifname)
+  const odd = listed.find(({ ip }) => !held.some((each) => sameIp(each, ip)))
+  if (odd !== undefined)
+    throw new WeftError(
+      'DIFFERENT',
+      `${attachment.because} has the address ${formatIp(odd.ip)} in prevResult, but ${held.map(formatIp).join(', ')} reserved`,
+      'restart the pod'
+    )
+  const ranges = poolsOf(attachment, place).flat()
+  return held.flatMap((ip) => {
+    const range = ranges.find(
+      (each) => each.first.family === ip.family && each.first.value <= ip.value && ip.value <= each.last.value
+    )
+    return range === undefined ? [] : [{ prefix: { ip, length: range.subnet.length }, gateway: range.gateway }]
+  })
+}
+
+const addressesIn = (previous: Result, ifname: string): readonly Prefix[] =>
+  previous.ips.flatMap((each) => {
+    const at = each.interface === undefined ? undefined : previous.interfaces[each.interface]
+    return at !== undefined && (at.name !== ifname || at.sandbox === undefined) ? [] : (parsePrefix(each.address) ?? [])
+  })
+
+type Wanted = { readonly host: readonly KernelObject[]; readonly inside: readonly KernelObject[] }
+
+function wantedOf(
+  around: PodSurroundings,
+  attachment: VethAttachment,
+  addresses: readonly PoolAddress[],
+  place: PodPlace,
+  previous: Result
+): Wanted {
+  const container = previous.interfaces.find(({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined)
+  const ends = previous.interfaces.filter(
+    ({ sandbox, name }) => sandbox === undefined && linkNamed(around.host.observed, name)?.form?.type !== 'bridge'
+  )
+  // A pod that flannel's plugins set up has a link of another name, whose MAC and mode we did not choose.
+  const foreign = ends.length > 0 && !ends.some(({ name }) => name === hostName(attachment)) ? ends[0]?.name : undefined
+  // The mode is that of the ADD: a bridge may have come since.
+  const bridged =
+    foreign !== undefined ||
+    previous.interfaces.some(({ name, sandbox }) => sandbox === undefined && name === attachment.interface.bridge)
+  const wiring: Wiring = { ...wiringOf(around, attachment, place), mode: bridged ? 'bridge' : 'routed' }
+  const { host, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const mac = parseMac(container?.mac ?? '')
+  return {
+    host:
+      foreign === undefined
+        ? host.filter(isCompared).map(withoutMtu)
+        : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
+    inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined))
+  }
+}
+
+/** Settings are not read back; what they bring about (addresses that work) is. */
+const isCompared = ({ kind }: KernelObject): boolean => kind !== 'sysctl'
+
+function withoutMtu(object: KernelObject): KernelObject {
+  if (object.kind !== 'link') return object
+  const { mtu: _, ...rest } = object
+  return rest
+}
+
+/** A default route counts by its family, as in the reference: a later plugin may have given it another metric or gateway. */
+function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boolean): KernelObject {
+  if (object.kind === 'link') return { ...object, ...(mac === undefined ? {} : { mac }) }
+  if (object.kind !== 'route' || !foreign) return object
+  const { protocol: _, ...rest } = object
+  return rest as Route
+}
+
+function lines(wanted: readonly KernelObject[], observed: State, where: string): readonly string[] {
+  const state = stateOf(wanted)
+  return difference(state, observed, state.keys()).map(
+    (change) => `${where}: ${changeText({ ...change, object: withoutReason(change.object) })}`
+  )
+}
+
+const withoutReason = (object: KernelObject): KernelObject => {
+  const { because: _, ...rest } = object
+  return rest as KernelObject
+}

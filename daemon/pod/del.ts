@@ -1,0 +1,64 @@
+// DEL: the same difference with nothing desired, then the reservation. It works with everything gone, twice, for what never was, without a namespace.
+
+import type { Ip } from '../../ipam/address.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
+import { reasonOf } from '../error.ts'
+import { hostName } from './names.ts'
+import { giveBack, takeDown } from './release.ts'
+import { linkNamed, type PodSurroundings, timed } from './surroundings.ts'
+
+/** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
+export async function del(around: PodSurroundings, attachment: Attachment): Promise<void> {
+  const asked = around.now()
+  return around.attachments.inTurn(attachment, () => {
+    around.timings('DEL', 'queue', (around.now() - asked) / 1000)
+    return detach(around, attachment)
+  })
+}
+
+async function detach(around: PodSurroundings, attachment: Attachment): Promise<void> {
+  const errors: unknown[] = []
+  const collect = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work()
+    } catch (error) {
+      errors.push(error)
+      return undefined
+    }
+  }
+  const hadLink = linkNamed(around.host.observed, hostName(attachment)) !== undefined
+  await collect(() => takeDown(around, attachment, 'DEL'))
+  // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
+  if (errors.length === 0 && attachment.ipam !== undefined) {
+    const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
+    if (!hadLink) await collect(() => removeForeign(around, attachment, reservations))
+    await collect(() => timed(around, 'DEL', 'reserve', () => giveBack(around, reservations, attachment)))
+  }
+  if (errors.length === 1) throw errors[0]
+  if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
+}
+
+/**
+ * A pod that flannel's plugins have set up before us: its reservation is in the directory, its link has another name and no alias. The end inside the
+ * container has the name that the runtime says, and takes the other end along.
+ */
+async function removeForeign(
+  around: PodSurroundings,
+  attachment: Attachment,
+  reservations: Reservations
+): Promise<void> {
+  const held: readonly Ip[] = await reservations.of(attachment)
+  if (held.length === 0 || attachment.sandbox === undefined) return
+  let sandbox: Awaited<ReturnType<PodSurroundings['kernel']['sandbox']>>
+  try {
+    sandbox = await around.kernel.sandbox(attachment.sandbox)
+  } catch {
+    // No namespace, no link.
+    return
+  }
+  using open = sandbox
+  for (const { error } of await open.apply([{ do: 'remove', object: { kind: 'link', name: attachment.ifname } }])) {
+    if (error !== undefined) throw error
+  }
+}

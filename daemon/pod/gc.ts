@@ -1,0 +1,39 @@
+// GC: DEL for every attachment of a network that the runtime does not list any more, by its reservation or by its link.
+import type { Attachment } from '../../plugins/attachment.ts'
+import { reasonOf } from '../error.ts'
+import { del } from './del.ts'
+import type { PodSurroundings } from './surroundings.ts'
+
+export type Listed = { readonly containerId: string; readonly ifname: string }
+
+/** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error; all of them are the error in the end. */
+export async function gc(around: PodSurroundings, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
+  if (pattern.ipam === undefined) return
+  const reservations = around.reservations(pattern.ipam.dataDir, pattern.network)
+  const isListed = (containerId: string, ifname: string | undefined) =>
+    valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
+  await reservations.collect(
+    ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
+  )
+  const owners = (await reservations.list()).flatMap(({ owner }) =>
+    owner?.ifname === undefined ? [] : [{ containerId: owner.containerId, ifname: owner.ifname }]
+  )
+  const linked = around.attachments.list().filter(({ network }) => network === pattern.network)
+  const gone = new Map(
+    [...owners, ...linked]
+      .filter((each) => !isListed(each.containerId, each.ifname))
+      .map(({ containerId, ifname }) => [`${containerId} ${ifname}`, { containerId, ifname }])
+  )
+  const { sandbox: _, pod: __, ...rest } = pattern
+  const ended = await Promise.allSettled(
+    [...gone.values()].map((who) =>
+      del(around, {
+        ...rest,
+        ...who,
+        because: `container ${who.containerId.slice(0, 12)}, ${who.ifname} in network ${pattern.network}, which the runtime lists no more`
+      })
+    )
+  )
+  const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
+  if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
+}

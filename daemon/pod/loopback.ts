@@ -1,0 +1,77 @@
+// The loopback plugin's verbs: `lo` of a container up, told, compared, down. It may run beside the pod's network in the same namespace.
+import { formatIp, formatPrefix, isLoopback } from '../../ipam/address.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { WeftError } from '../error.ts'
+import type { Sandbox } from '../state/kernel.ts'
+import type { Address, KernelObject, State } from '../state/object.ts'
+import { failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
+
+const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
+
+/** `previous` is handed on unchanged when there is one. Errors: LOOPBACK_FOREIGN when `lo` has an address of another kind. */
+export async function addLoopback(
+  around: PodSurroundings,
+  attachment: Attachment,
+  previous: Result | undefined
+): Promise<Result> {
+  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  await apply(sandbox, { ...lo, because: attachment.because })
+  const addresses = addressesOf(await sandbox.read())
+  const odd = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
+  if (odd !== undefined) {
+    throw new WeftError(
+      'LOOPBACK_FOREIGN',
+      `loopback interface found with non-loopback address ${formatIp(odd.prefix.ip)}`,
+      'remove that address from lo of the container'
+    )
+  }
+  if (previous !== undefined) return previous
+  const firsts = ([4, 6] as const).flatMap(
+    (family) => addresses.find(({ prefix }) => prefix.ip.family === family) ?? []
+  )
+  return {
+    interfaces: [
+      {
+        name: 'lo',
+        mac: '00:00:00:00:00:00',
+        ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
+      }
+    ],
+    ips: firsts.map(({ prefix }) => ({ interface: 0, address: formatPrefix(prefix) })),
+    routes: [],
+    dns: {}
+  }
+}
+
+const addressesOf = (state: State): readonly Address[] =>
+  [...state.values()].filter((object): object is Address => object.kind === 'address' && object.device === 'lo')
+
+async function apply(sandbox: Sandbox, object: KernelObject): Promise<void> {
+  const failure = failureIn(await sandbox.apply([{ do: 'put', object }]))
+  if (failure !== undefined) throw failure.error
+}
+
+export async function checkLoopback(around: PodSurroundings, attachment: Attachment): Promise<void> {
+  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  if (linkNamed(await sandbox.read(), 'lo')?.up !== true) {
+    throw new WeftError(
+      'DIFFERENT',
+      `lo is down in ${attachment.sandbox}`,
+      'restart the pod, or set lo up in its namespace'
+    )
+  }
+}
+
+/** As the reference's: `lo` goes down; a namespace that is missing is fine. */
+export async function delLoopback(around: PodSurroundings, attachment: Attachment): Promise<void> {
+  if (attachment.sandbox === undefined) return
+  let open: Sandbox
+  try {
+    open = await around.kernel.sandbox(attachment.sandbox)
+  } catch {
+    return
+  }
+  using sandbox = open
+  await apply(sandbox, { ...lo, up: false } as KernelObject)
+}

@@ -1,0 +1,79 @@
+// Names and hardware addresses of a pod's link, all derived from what every DEL knows, and the alias by which the kernel itself tells whose a link is.
+import { formatIp, type Ip, ipBytes } from '../../ipam/address.ts'
+import { digest } from '../state/digest.ts'
+import type { Mac } from '../state/object.ts'
+import { ALIAS_MARK } from '../state/ownership.ts'
+
+/** What identifies an attachment on this host. */
+export type Identity = { readonly network: string; readonly containerId: string; readonly ifname: string }
+
+/** One key per attachment: owner in the desired state, queue of verbs. */
+export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.containerId} ${who.ifname}`
+
+/** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
+export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
+
+/** Six octets from text; `first` marks it as administered locally and unicast (IEEE 802c: second hex digit 2, 6, a or e). */
+const derived = (first: '76' | '0a:58' | '0a:77', text: string): Mac => {
+  const octets = digest(text).match(/../g) ?? []
+  return [first, ...octets.slice(0, 6 - first.split(':').length)].join(':') as Mac
+}
+
+/** The host's end of the pair. Known in advance, so that the pod's side can be told it as its gateway's address. */
+export const hostMac = (who: Identity): Mac => derived('76', ownerOf(who))
+
+/**
+ * The pod's end. It follows from the pod's address (IPv4 in the last four octets), so that an address that is given out again does not meet ARP and
+ * neighbour caches that still hold its last user's MAC.
+ */
+export function podMac(who: Identity, ips: readonly Ip[]): Mac {
+  const ip = ips.find(({ family }) => family === 4) ?? ips[0]
+  if (ip?.family === 4)
+    return `0a:58:${[...ipBytes(ip)].map((octet) => octet.toString(16).padStart(2, '0')).join(':')}` as Mac
+  return derived('0a:58', ip === undefined ? ownerOf(who) : formatIp(ip))
+}
+
+/** A bridge of ours: pinned, or it would follow its ports and break the ARP caches of all pods. */
+export const bridgeMac = (identity: string, bridge: string): Mac => derived('0a:77', `${identity} bridge ${bridge}`)
+
+/** IFALIASZ is 256 with the final zero. */
+const LONGEST_ALIAS = 255
+
+/** What `ip link` shows at the host's end. Longer ones are cut; all that is needed to find the reservation stands first. */
+export function aliasOf(who: Identity, pod: { readonly namespace: string; readonly name: string } | undefined): string {
+  const words = [ALIAS_MARK, who.network, who.containerId, who.ifname]
+  if (pod !== undefined) words.push(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)
+  return cut(words.join(' '))
+}
+
+/** Identifiers are ASCII, a pod's or interface's name may not be: cut between characters. */
+function cut(text: string): string {
+  let [out, bytes] = ['', 0]
+  for (const character of text) {
+    bytes += encodeURIComponent(character).replaceAll(/%../g, '%').length
+    if (bytes > LONGEST_ALIAS) break
+    out += character
+  }
+  return out
+}
+
+export type Alias = {
+  readonly network: string
+  readonly containerId: string
+  readonly ifname?: string
+  readonly pod?: string
+}
+
+/** Reads an alias of ours; `undefined` for any other. What was cut is missing, and the last word may be. */
+export function parseAlias(alias: string | undefined): Alias | undefined {
+  const [mark, network, containerId, ifname, ...rest] = (alias ?? '').split(' ')
+  if (mark !== ALIAS_MARK || !network || !containerId) return undefined
+  const pod = rest.join(' ')
+  return { network, containerId, ...(ifname ? { ifname } : {}), ...(pod === '' ? {} : { pod }) }
+}
+
+/** Whether a link with our name for this attachment may be taken for it: it says so, or it was born by a process that died before it could. */
+export const mayBeOf = (who: Identity, alias: string | undefined): boolean =>
+  alias === undefined ||
+  alias === '' ||
+  alias.startsWith(cut(`${ALIAS_MARK} ${who.network} ${who.containerId} ${who.ifname}`))

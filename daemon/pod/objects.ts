@@ -1,0 +1,283 @@
+// What one attachment asks of the kernel: on the host and inside the container. Pure; bridge and routed mode, both families by the same lines.
+
+import {
+  everything,
+  FAMILIES,
+  type Family,
+  formatPrefix,
+  hostPrefix,
+  type Ip,
+  type Prefix,
+  parseIp,
+  parsePrefix,
+  sameIp,
+  samePrefix
+} from '../../ipam/address.ts'
+import type { PoolAddress } from '../../ipam/pool.ts'
+import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import type { ResultRoute } from '../../plugins/cni/types.ts'
+import type { Node } from '../state/node.ts'
+import {
+  defaultMetric,
+  type KernelObject,
+  type Link,
+  type Mac,
+  parseMac,
+  type Route,
+  type State
+} from '../state/object.ts'
+import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { aliasOf, bridgeMac, hostMac, hostName, podMac } from './names.ts'
+
+export type Mode = 'bridge' | 'routed'
+
+/** How pods are connected on this node at this moment. */
+export type Wiring = {
+  readonly mode: Mode
+  /** Bytes, for both ends. */
+  readonly mtu: number
+  /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
+  readonly clusterNetworks: readonly Prefix[]
+  /** The bridge as it is, if it is: it keeps its MAC and MTU. */
+  readonly bridge?: Link
+}
+
+export type PodObjects = {
+  /** Shared with the other pods of a bridge; stays when they go. */
+  readonly shared: readonly KernelObject[]
+  readonly host: readonly KernelObject[]
+  /** In the order in which they are to be applied. */
+  readonly inside: readonly KernelObject[]
+}
+
+/** RTPROT_BOOT: what `ip route add` gives; inside a pod nobody needs to tell our routes from others. */
+const PROTOCOL_BOOT = 3
+/** RTPROT_RA: learned from a router advertisement. */
+const PROTOCOL_RA = 9
+const SCOPE_LINK = 253
+const MAIN_TABLE = 254
+
+/** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
+export function podObjects(
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[],
+  node: Node,
+  wiring: Wiring
+): PodObjects {
+  const { because } = attachment
+  const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
+  const bridged = wiring.mode === 'bridge'
+  return {
+    shared: bridged ? explained(bridgeObjects(attachment.interface.bridge, addresses, node, wiring)) : [],
+    host: explained([
+      hostLink(attachment, addresses, wiring),
+      ...(bridged ? [] : routedHost(hostName(attachment), addresses, node))
+    ]),
+    inside: explained(insideObjects(attachment, addresses, wiring))
+  }
+}
+
+/** The bridge with the gateways on it. A new one gets a pinned MAC and this pod's MTU. */
+function bridgeObjects(
+  name: string,
+  addresses: readonly PoolAddress[],
+  node: Node,
+  { bridge, mtu }: Wiring
+): readonly KernelObject[] {
+  const mac = bridge?.mac ?? bridgeMac(node.identity, name)
+  return [
+    { kind: 'link', name, form: { type: 'bridge' }, up: true, mac, ...(bridge === undefined ? { mtu } : {}) },
+    // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
+    ...(node.ipv6 ? [noRouterAdvertisements(name), sysctl(`net/ipv6/conf/${name}/accept_dad`, '0')] : []),
+    ...addresses.map(({ prefix, gateway }) => address(name, { ip: gateway, length: prefix.length }))
+  ]
+}
+
+const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
+const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
+
+/** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
+const address = (device: string, prefix: Prefix): KernelObject => ({
+  kind: 'address',
+  device,
+  prefix,
+  ...(prefix.ip.family === 6 ? { nodad: true } : {})
+})
+
+function hostLink(
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[],
+  { mode, mtu }: Wiring
+): Link {
+  const { interface: wish, ifname, sandbox } = attachment
+  const peer = {
+    name: ifname,
+    mac: containerMac(attachment, addresses),
+    mtu,
+    ...(sandbox === undefined ? {} : { sandbox })
+  }
+  return {
+    kind: 'link',
+    name: hostName(attachment),
+    form: { type: 'veth', peer },
+    up: true,
+    mtu,
+    mac: hostMac(attachment),
+    alias: aliasOf(attachment, attachment.pod),
+    ...(mode === 'bridge' ? { master: wish.bridge, hairpin: wish.isHairpin } : {})
+  }
+}
+
+/** The MAC that the container's end gets: the one asked for, else derived. */
+export const containerMac = (
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[]
+): Mac =>
+  parseMac(attachment.interface.mac ?? '') ??
+  podMac(
+    attachment,
+    addresses.map(({ prefix }) => prefix.ip)
+  )
+
+/**
+ * Routed mode on the host: a route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
+ * sees the host by the same address as in bridge mode.
+ */
+export function routedHost(
+  device: string,
+  addresses: readonly PoolAddress[],
+  node: Pick<Node, 'ipv6'>
+): readonly KernelObject[] {
+  return [
+    ...(node.ipv6 ? [noRouterAdvertisements(device)] : []),
+    ...addresses.flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
+      {
+        kind: 'address',
+        device,
+        prefix: hostPrefix(gateway),
+        noPrefixRoute: true,
+        ...(ip.family === 6 ? { nodad: true } : {})
+      },
+      {
+        ...route(hostPrefix(ip), device),
+        protocol: ROUTE_PROTOCOL,
+        source: gateway,
+        ...(ip.family === 4 ? { scope: SCOPE_LINK } : {})
+      }
+    ])
+  ]
+}
+
+const route = (destination: Prefix, device: string): Route => ({
+  kind: 'route',
+  table: MAIN_TABLE,
+  destination,
+  metric: defaultMetric(destination.ip.family),
+  type: 'unicast',
+  device,
+  protocol: PROTOCOL_BOOT
+})
+
+/** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
+function insideObjects(
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[],
+  wiring: Wiring
+): readonly KernelObject[] {
+  const device = attachment.ifname
+  const routed = wiring.mode === 'routed'
+  const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
+  const settings = [
+    // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
+    ...(has6
+      ? [sysctl(`net/ipv6/conf/${device}/accept_dad`, '0'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
+      : []),
+    // A MAC that was asked for does not follow from the address: tell those who still have another one.
+    ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
+  ]
+  const neighbours = addresses.map(
+    ({ gateway }): KernelObject => ({ kind: 'neighbour', device, ip: gateway, mac: hostMac(attachment) })
+  )
+  return [
+    ...settings,
+    ...addresses.map(({ prefix }) => address(device, routed ? hostPrefix(prefix.ip) : prefix)),
+    { kind: 'link', name: device, up: true },
+    // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
+    ...(routed ? neighbours : []),
+    ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
+      insideRoute(each, device, addresses, routed)
+    )
+  ]
+}
+
+/** A route inside the pod, with the gateway filled in. */
+export type PodRoute = { readonly wish: ResultRoute; readonly destination: Prefix; readonly gateway?: Ip }
+
+/** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
+export function podRoutes(
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[],
+  clusterNetworks: readonly Prefix[]
+): readonly PodRoute[] {
+  const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
+  const configured = (attachment.ipam?.routes ?? []).flatMap((wish) => {
+    const destination = parsePrefix(wish.dst)
+    return destination === undefined ? [] : [{ wish, destination }]
+  })
+  const implied = attachment.interface.isDefaultGateway
+    ? families.map(everything)
+    : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
+  const own = implied
+    .filter((destination) => !configured.some((route) => samePrefix(route.destination, destination)))
+    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination }))
+  return [...configured, ...own].map((route: { readonly wish: ResultRoute; readonly destination: Prefix }) => {
+    const { family } = route.destination.ip
+    const gateway = parseIp(route.wish.gw ?? '') ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
+    return { ...route, ...(gateway === undefined ? {} : { gateway }) }
+  })
+}
+
+function insideRoute(
+  { wish, destination, gateway }: PodRoute,
+  device: string,
+  addresses: readonly PoolAddress[],
+  routed: boolean
+): Route {
+  const { priority, table, scope, mtu } = wish
+  const toNode = addresses.some((address) => gateway !== undefined && sameIp(address.gateway, gateway))
+  return {
+    ...route(destination, device),
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(routed && toNode ? { onlink: true } : {}),
+    ...(priority === undefined ? {} : { metric: priority }),
+    ...(table === undefined || table === 0 ? {} : { table }),
+    ...(scope === undefined ? {} : { scope }),
+    ...(mtu === undefined || mtu === 0 ? {} : { mtu })
+  }
+}
+
+/**
+ * Forwarding for these families. Where a default route came from a router advertisement, accept_ra becomes 2 first: with 1, forwarding would make
+ * the kernel forget that route (Documentation/networking/ip-sysctl.rst, accept_ra).
+ */
+export function forwarding(families: readonly Family[], observed: State): readonly KernelObject[] {
+  const because = 'pods are reached through this host'
+  return families.flatMap((family) => {
+    if (family === 4) return [{ ...sysctl('net/ipv4/ip_forward', '1'), because }]
+    const learned = [...observed.values()].filter(
+      (object): object is Route =>
+        object.kind === 'route' &&
+        object.protocol === PROTOCOL_RA &&
+        object.destination.ip.family === 6 &&
+        object.destination.length === 0
+    )
+    const devices = [...new Set(learned.flatMap(({ device }) => device ?? []))]
+    return [
+      ...devices.map((device) => ({
+        ...sysctl(`net/ipv6/conf/${device}/accept_ra`, '2'),
+        because: `${device} has its default route from a router`
+      })),
+      { ...sysctl('net/ipv6/conf/all/forwarding', '1'), because }
+    ]
+  })
+}

@@ -1,0 +1,33 @@
+// Taking an attachment away again: for DEL, for an ADD that failed half-way, and for what GC finds. Everything may be gone already.
+
+import type { Ip } from '../../ipam/address.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
+import type { Key } from '../state/object.ts'
+import { hostName, mayBeOf, ownerOf } from './names.ts'
+import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './surroundings.ts'
+
+/** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
+export async function takeDown(around: PodSurroundings, attachment: Attachment, verb: Verb): Promise<void> {
+  const name = hostName(attachment)
+  const link = linkNamed(around.host.observed, name)
+  // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
+  const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
+  around.attachments.delete(attachment)
+  const outcomes = await timed(around, verb, 'host', () =>
+    around.host.want(ownerOf(attachment), [], ours ? [`link ${name}` as Key] : [])
+  )
+  const failure = failureIn(outcomes)
+  if (failure !== undefined) throw failure.error
+}
+
+/** Frees the attachment's addresses and ends the conditions that such an end can end. */
+export async function giveBack(
+  around: PodSurroundings,
+  reservations: Reservations,
+  attachment: Attachment
+): Promise<readonly Ip[]> {
+  const freed = await reservations.release(attachment)
+  if (freed.length > 0) around.health.clear('POOL_EXHAUSTED')
+  return freed
+}

@@ -1,0 +1,45 @@
+// The answer to an ADD in the shape of CNI 1.1.0: interfaces, addresses, routes, DNS. plugins/cni/result.ts says it in the caller's version.
+
+import { formatIp, formatPrefix, hostPrefix } from '../../ipam/address.ts'
+import type { PoolAddress } from '../../ipam/pool.ts'
+import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import type { Result, ResultInterface } from '../../plugins/cni/types.ts'
+import type { Node } from '../state/node.ts'
+import { bridgeMac, hostMac, hostName } from './names.ts'
+import { containerMac, podRoutes, type Wiring } from './objects.ts'
+
+/** Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at the last. */
+export function resultOf(
+  attachment: Attachment & { readonly interface: Veth },
+  addresses: readonly PoolAddress[],
+  node: Node,
+  wiring: Wiring
+): Result {
+  const { mtu, mode } = wiring
+  const bridge = attachment.interface.bridge
+  const interfaces: readonly ResultInterface[] = [
+    ...(mode === 'bridge'
+      ? [{ name: bridge, mac: wiring.bridge?.mac ?? bridgeMac(node.identity, bridge), mtu: wiring.bridge?.mtu ?? mtu }]
+      : []),
+    { name: hostName(attachment), mac: hostMac(attachment), mtu },
+    {
+      name: attachment.ifname,
+      mac: containerMac(attachment, addresses),
+      mtu,
+      ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
+    }
+  ]
+  return {
+    interfaces,
+    ips: addresses.map(({ prefix, gateway }) => ({
+      interface: interfaces.length - 1,
+      address: formatPrefix(mode === 'bridge' ? prefix : hostPrefix(prefix.ip)),
+      gateway: formatIp(gateway)
+    })),
+    routes: podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ wish, gateway }) => ({
+      ...wish,
+      ...(gateway === undefined ? {} : { gw: formatIp(gateway) })
+    })),
+    dns: attachment.dns ?? {}
+  }
+}

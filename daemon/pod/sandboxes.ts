@@ -1,0 +1,107 @@
+// Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
+import { type Ip, sameIp } from '../../ipam/address.ts'
+import type { PoolAddress } from '../../ipam/pool.ts'
+import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
+import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { hostName, type Identity, ownerOf, parseAlias } from './names.ts'
+import { routedHost } from './objects.ts'
+import { linkNamed, type PodSurroundings } from './surroundings.ts'
+
+/** host-local's, where reservations are unless a configuration says otherwise. */
+export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
+/** Where a bridge port that lost its bridge belongs, when nothing else is known. */
+const DEFAULT_BRIDGE = 'cni0'
+/** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
+const DOUBT = 1_000
+
+/**
+ * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. Resolves with their number.
+ */
+export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT_DATA_DIR): Promise<number> {
+  const { host, attachments, reservations } = around
+  const wanted: (readonly [string, readonly KernelObject[]])[] = []
+  for (const link of host.observed.values()) {
+    if (link.kind !== 'link' || link.form?.type !== 'veth') continue
+    const alias = parseAlias(link.alias)
+    if (alias === undefined) continue
+    const store = reservations(dataDir, alias.network)
+    const who =
+      named(link, alias) ??
+      named(link, ...(await store.list()).map(({ owner }) => ({ network: alias.network, ...owner })))
+    if (who === undefined || attachments.get(who) !== undefined) continue
+    const held = await store.of(who)
+    const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
+    wanted.push([ownerOf(who), asItIs(link, held, host.observed).map((object) => ({ ...object, because }))])
+    attachments.set({ ...who, link: link.name, addresses: held, because })
+  }
+  await host.wantAll(wanted)
+  return wanted.length
+}
+
+/** The candidate whose link this is. */
+function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identity | undefined {
+  for (const { network, containerId, ifname } of candidates) {
+    if (network === undefined || containerId === undefined || ifname === undefined) continue
+    if (hostName({ network, containerId, ifname }) === link.name) return { network, containerId, ifname }
+  }
+  return undefined
+}
+
+/** The host's objects of a pod, from what the kernel has and what is reserved: one of the two may have lost something meanwhile. */
+function asItIs(link: Link, held: readonly Ip[], observed: State): readonly KernelObject[] {
+  const { name, mac, alias, mtu, hairpin, master } = link
+  const gateways = gatewaysOn(name, observed)
+  const kept: Link = {
+    kind: 'link',
+    name,
+    form: { type: 'veth' },
+    up: true,
+    ...(mac === undefined ? {} : { mac }),
+    ...(alias === undefined ? {} : { alias }),
+    ...(mtu === undefined ? {} : { mtu })
+  }
+  const bridge = master || (gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined)
+  if (bridge !== undefined) return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }) }]
+  const routes = [...observed.values()].flatMap((object) =>
+    object.kind === 'route' && object.device === name && object.protocol === ROUTE_PROTOCOL
+      ? [object.destination.ip]
+      : []
+  )
+  const ips = [...held, ...routes.filter((ip) => !held.some((other) => sameIp(ip, other)))]
+  const addresses = ips.flatMap((ip): readonly PoolAddress[] => {
+    const gateway = gateways.find(({ family }) => family === ip.family)
+    return gateway === undefined ? [] : [{ prefix: { ip, length: 0 }, gateway }]
+  })
+  return [kept, ...routedHost(name, addresses, { ipv6: false })]
+}
+
+/** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */
+const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
+  [...observed.values()].flatMap((object) =>
+    object.kind === 'address' && deviceOf(object) === device && (object.scope ?? 0) === 0 ? [object.prefix.ip] : []
+  )
+
+/**
+ * For the reconciler's listener: a pod's link that has gone with its namespace is not wanted any more, so that nobody tries to put it right. The
+ * reservation stays until the DEL (or GC) that a runtime owes.
+ */
+export function forgetVanished(around: PodSurroundings): (changed: readonly KernelObject[] | 'everything') => void {
+  const { host, attachments, log } = around
+  const forget = (link: string) => {
+    const known = attachments.withLink(link)
+    if (known === undefined || linkNamed(host.observed, link) !== undefined) return
+    attachments.delete(known)
+    log.info({ link, because: known.because }, "a pod's link went with its namespace; its reservation stays until DEL")
+    host
+      .want(ownerOf(known), [])
+      .catch((error) => log.error({ err: error, because: known.because }, 'forgetting a pod failed'))
+  }
+  return (changed) => {
+    if (changed !== 'everything') {
+      for (const object of changed) if (object.kind === 'link') forget(object.name)
+      return
+    }
+    const missing = attachments.list().filter(({ link }) => linkNamed(host.observed, link) === undefined)
+    if (missing.length > 0) setTimeout(() => missing.forEach(({ link }) => void forget(link)), DOUBT).unref()
+  }
+}

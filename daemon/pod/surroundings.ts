@@ -1,0 +1,133 @@
+// What the verbs stand on, handed in by main.ts: the kernel, the host's desired state, reservations, health, this node. And the errors they share.
+
+import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import { type PoolAddress, RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import { WeftError } from '../error.ts'
+import type { ConditionCode, Health } from '../health.ts'
+import type { Log } from '../log.ts'
+import type { Change } from '../state/difference.ts'
+import type { Kernel, Outcome } from '../state/kernel.ts'
+import type { Node } from '../state/node.ts'
+import type { KernelObject, Key, Link, State } from '../state/object.ts'
+import type { Attachments } from './attachments.ts'
+import type { Mode, Wiring } from './objects.ts'
+
+/** The host's desired state as pods need it: reconciler.ts. */
+export type HostState = {
+  want(owner: string, objects: readonly KernelObject[], alsoKeys?: Iterable<Key>): Promise<readonly Outcome[]>
+  wantAll(entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>): Promise<readonly Outcome[]>
+  readonly observed: State
+}
+
+/** What is known once this node holds a subnet. */
+export type PodPlace = {
+  readonly node: Node
+  /** Bytes, as the backend leaves them to pods. */
+  readonly mtu: number
+  readonly clusterNetworks: PerFamily<Prefix>
+}
+
+/** Parts of a verb whose time is measured. `host` holds the links and rules of the host, `inside` those of the container. */
+export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
+
+export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
+
+export type PodSurroundings = {
+  readonly kernel: Pick<Kernel, 'sandbox'>
+  readonly host: HostState
+  readonly attachments: Attachments
+  /** The reservations of a network in a data directory; the same object each time. */
+  readonly reservations: (dataDir: string, network: string) => Reservations
+  readonly health: Pick<Health, 'active' | 'raise' | 'clear'>
+  /** `undefined` until this node holds a subnet. */
+  readonly place: () => PodPlace | undefined
+  /** The mode for pods whose configuration leaves it open and whose bridge does not exist yet. */
+  readonly defaultMode: Mode
+  /** What else the host needs for this pod: masquerade, host ports. */
+  readonly rules: (attachment: Attachment, addresses: readonly PoolAddress[]) => readonly KernelObject[]
+  readonly log: Log
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
+  readonly timings: (verb: Verb, step: Step, seconds: number) => void
+}
+
+export type VethAttachment = Attachment & { readonly interface: Veth }
+
+/** Runs one step of a verb and tells how long it took. */
+export async function timed<T>(around: PodSurroundings, verb: Verb, step: Step, work: () => Promise<T>): Promise<T> {
+  const begun = around.now()
+  try {
+    return await work()
+  } finally {
+    around.timings(verb, step, (around.now() - begun) / 1000)
+  }
+}
+
+/** Conditions that only an attempt can end: an ADD is tried although they hold. */
+const endedByTrying: readonly ConditionCode[] = ['POOL_EXHAUSTED', 'STATE_UNWRITABLE']
+
+/** Where we are, unless a condition forbids an ADD; its words are the error's. */
+export function placeForAdd(around: PodSurroundings): PodPlace {
+  const blocking = around.health
+    .active()
+    .find(({ code, blocks }) => blocks.includes('add') && !endedByTrying.includes(code))
+  if (blocking !== undefined) throw new WeftError(blocking.code, `${blocking.title}: ${blocking.detail}`, blocking.cure)
+  return placeOf(around)
+}
+
+export function placeOf(around: PodSurroundings): PodPlace {
+  const place = around.place()
+  if (place === undefined)
+    throw new WeftError('STARTING', 'weftd is starting: this node holds no subnet yet', 'wait; the runtime tries again')
+  return place
+}
+
+/** The range sets of an attachment: its own, else this node's subnets. Errors: RANGE_INVALID. */
+export function poolsOf(attachment: Attachment, { node }: PodPlace): readonly RangeSet[] {
+  const { ipam } = attachment
+  if (ipam === undefined) return []
+  try {
+    return rangeSets(ipam.ranges.length > 0 ? ipam.ranges : perFamily(node.subnet).map(([, subnet]) => [{ subnet }]))
+  } catch (error) {
+    if (!(error instanceof RangeRuleError)) throw error
+    throw invalidRange(attachment.network, error)
+  }
+}
+
+const invalidRange = (network: string, cause: RangeRuleError): WeftError =>
+  new WeftError(
+    'RANGE_INVALID',
+    `the address ranges of network ${network} are not valid: ${cause.message}`,
+    'correct ipam.ranges in the CNI configuration',
+    { cause }
+  )
+
+/** Mode and MTU for this attachment. An existing bridge of that name keeps bridge mode, so that a node taken over from flannel goes on as it was. */
+export function wiringOf(around: PodSurroundings, attachment: VethAttachment, place: PodPlace): Wiring {
+  const link = around.host.observed.get(`link ${attachment.interface.bridge}` as Key)
+  const bridge = link?.kind === 'link' && link.form?.type === 'bridge' ? link : undefined
+  const mode = attachment.interface.mode ?? (bridge === undefined ? around.defaultMode : 'bridge')
+  return {
+    mode,
+    mtu: attachment.interface.mtu ?? place.mtu,
+    clusterNetworks: perFamily(place.clusterNetworks).map(([, network]) => network),
+    ...(mode === 'bridge' && bridge !== undefined ? { bridge } : {})
+  }
+}
+
+export const linkNamed = (state: State, name: string): Link | undefined => {
+  const link = state.get(`link ${name}` as Key)
+  return link?.kind === 'link' ? link : undefined
+}
+
+export const put = (object: KernelObject): Change => ({ do: 'put', object })
+
+/** The first error among outcomes, with the change it is about. */
+export const failureIn = (
+  outcomes: readonly Outcome[]
+): { readonly change: Change; readonly error: Error } | undefined => {
+  for (const { change, error } of outcomes) if (error !== undefined) return { change, error }
+  return undefined
+}
