@@ -1,7 +1,7 @@
 // The codec for our own tables: what libnftables prints becomes objects, changes become commands, complaints find their change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { NftResult } from '../../../daemon/kernel/libnftables.ts'
+import { Libnftables, type NftResult } from '../../../daemon/kernel/libnftables.ts'
 import { commandsFor, transaction } from '../../../daemon/kernel/nft-command.ts'
 import { entriesOf, tableObjects } from '../../../daemon/kernel/nft-table.ts'
 import { applySteps } from '../../../daemon/kernel/nft-transaction.ts'
@@ -199,4 +199,12 @@ test('a removal of what is gone is done, an element that is there with another v
     log.at(-1),
     'delete element inet weft ports { tcp . 2 }; add element inet weft ports { tcp . 2 : 10.1.1.1 . 80 }; add element inet weft ports { tcp . 3 : 10.1.1.1 . 80 }; '
   )
+})
+
+test('a missing libnftables is an error that names the packages', () => {
+  assert.throws(() => new Libnftables('libnftables-is-not-here.so.1'), {
+    code: 'NFTABLES_MISSING',
+    message: /libnftables-is-not-here\.so\.1/,
+    cure: /libnftables1 .*nftables \(Alpine\)/
+  })
 })

@@ -1,0 +1,84 @@
+// A real dockerd, which sets the FORWARD policy to DROP, beside Weft's firewall: pods get through, and Docker goes on working.
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Keeper } from './firewall-keeper.ts'
+import { ensureOwnNamespace, Neighbour } from './firewall-place.ts'
+import { Background, run, until } from './run.ts'
+
+ensureOwnNamespace(fileURLToPath(import.meta.url))
+
+/** dockerd in this process's namespace, whose `iptables` is of the given kind. */
+class Docker implements AsyncDisposable {
+  readonly directory = mkdtempSync(join(tmpdir(), 'weft-firewall-docker-'))
+  readonly #env: Readonly<Record<string, string>>
+  #program: Background | undefined
+
+  constructor(kind: 'nft' | 'legacy') {
+    const tools = join(this.directory, 'tools')
+    mkdirSync(tools)
+    for (const tool of ['iptables', 'ip6tables']) symlinkSync(`/usr/sbin/${tool}-${kind}`, join(tools, tool))
+    this.#env = { PATH: `${tools}:${process.env.PATH}` }
+  }
+
+  async start(): Promise<void> {
+    const options = ['data-root=data', 'exec-root=exec', 'pidfile=pid'].map(
+      (option) => `--${option.replace('=', `=${this.directory}/`)}`
+    )
+    const args = [
+      ...options,
+      `--host=unix://${this.directory}/docker.sock`,
+      '--bip=172.30.9.1/24',
+      '--shutdown-timeout=2'
+    ]
+    this.#program = new Background('dockerd', 'dockerd', args, this.#env, join(this.directory, 'log'))
+    await until(() => this.docker('version'), { what: 'dockerd to answer', deadlineMs: 40_000, everyMs: 100 })
+  }
+
+  docker(...args: readonly string[]) {
+    return run('docker', ['--host', `unix://${this.directory}/docker.sock`, ...args])
+  }
+
+  async stop(): Promise<void> {
+    await this.#program?.stop(10_000)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+describe('pods pass a host with Docker whose iptables is', () => {
+  for (const kind of ['nft', 'legacy'] as const) {
+    test(kind, async () => {
+      // Docker drops only where it switched forwarding on itself.
+      await run('sh', ['-e'], {
+        input: 'mount -t tmpfs tmpfs /run; ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward; nft flush ruleset'
+      })
+      using a = await Neighbour.join('pod-a', [{ here: '10.244.1.1/25', there: '10.244.1.2/25' }])
+      using _b = await Neighbour.join('pod-b', [{ here: '10.244.1.129/25', there: '10.244.1.130/25' }])
+      await using docker = new Docker(kind)
+      await docker.start()
+      assert.equal(await a.reaches('10.244.1.130'), false, 'Docker does not drop')
+
+      await using keeper = new Keeper(1)
+      await until(() => a.reaches('10.244.1.130'), { what: 'pods to reach each other' })
+      const user = async () => (await run(`iptables-${kind}`, ['-S', 'DOCKER-USER'])).stdout
+      const first = /^-N DOCKER-USER\n-A DOCKER-USER -[sd] 10\.244\.0\.0\/16 -m comment --comment weft -j ACCEPT\n/
+      await until(async () => first.test(await user()), { what: 'the accept at the head of DOCKER-USER' })
+      assert.match(keeper.reasons.join(), /^Docker: chain ip filter FORWARD/)
+
+      await docker.docker('network', 'create', 'another')
+      await docker.stop()
+      await docker.start()
+      await docker.docker('network', 'rm', 'another')
+      await until(() => a.reaches('10.244.1.130'), { what: 'pods to reach each other after a restart of Docker' })
+      await until(async () => first.test(await user()), { what: 'the accept to be there still' })
+      assert.equal((await user()).split('weft').length - 1, 2)
+    })
+  }
+})
