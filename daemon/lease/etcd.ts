@@ -1,0 +1,140 @@
+// Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { reasonOf, WeftError } from '../error.ts'
+import { Backoff } from './backoff.ts'
+import { EtcdConnection, type EtcdOptions, isDenied } from './etcd-connection.ts'
+import { EtcdHolding } from './etcd-holding.ts'
+import { EtcdKeys } from './etcd-keys.ts'
+import { type WatchEvent, watchFrom } from './etcd-watch.ts'
+import { type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
+import type { LeaseEvent, Store, StoreSurroundings, Wish } from './store.ts'
+
+/** flannel's lifetime of a lease, in seconds. */
+const TTL = 24 * 3_600
+/** Milliseconds after which a watch that breaks has been a good one: the first pause is short again. */
+const STEADY = 5_000
+/** Milliseconds between two looks for a configuration that is missing. */
+const CONFIG_AGAIN = 1_000
+
+export class EtcdStore implements Store {
+  readonly type = 'etcd'
+  readonly #connection: EtcdConnection
+  readonly #keys: EtcdKeys
+  readonly #holding: EtcdHolding
+  readonly #around: StoreSurroundings
+  readonly #config: string
+  readonly #subnets: string
+
+  /** `ttlSeconds` is flannel's day unless a test is in a hurry. Errors: OPTION_INVALID when a certificate can't be read. */
+  constructor(options: EtcdOptions, around: StoreSurroundings, ttlSeconds = TTL) {
+    const prefix = options.prefix.replace(/\/+$/, '')
+    this.#around = around
+    this.#config = `${prefix}/config`
+    this.#subnets = `${prefix}/subnets/`
+    this.#connection = new EtcdConnection(options, around.report)
+    this.#keys = new EtcdKeys(this.#connection)
+    const renewMarginSeconds = 60 * options.renewMarginMinutes
+    this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, around)
+  }
+
+  async configuration(signal: AbortSignal): Promise<string> {
+    const backoff = new Backoff()
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        const found = await this.#keys.get(this.#config)
+        if (found !== undefined) {
+          this.#around.report.clear('CONFIG_MISSING')
+          return found.value
+        }
+      } catch (error) {
+        if (!(error instanceof WeftError)) throw error
+        await backoff.pause(signal)
+        continue
+      }
+      const hint = 'a key that was written with the v2 API (etcdctl set, etcdctl mk) is not seen through the v3 API'
+      this.#around.report.raise('CONFIG_MISSING', `${this.#connection.place} has no key ${this.#config}; ${hint}`)
+      await sleep(CONFIG_AGAIN, undefined, { signal })
+    }
+  }
+
+  acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+    return this.#holding.acquire(wish, signal)
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
+    const backoff = new Backoff()
+    /** What stands in for a lease whose value can't be understood for now: its last good one. */
+    const known = new Map<string, Lease>()
+    while (!signal.aborted) {
+      let listed = Number.POSITIVE_INFINITY
+      try {
+        const writes = this.#holding.writes
+        const listing = await this.#keys.list(this.#subnets)
+        this.#holding.listed(listing, writes)
+        const events = listing.records.map((record) => this.#put(record.key, record.value))
+        yield* complete(events, known)
+        listed = performance.now()
+        for await (const batch of watchFrom(this.#connection, this.#subnets, listing.revision + 1, signal))
+          yield* this.#follow(batch, known)
+        this.#around.log.info(
+          { revision: listing.revision },
+          'etcd has compacted what the watch had not seen; listing again'
+        )
+      } catch (error) {
+        if (signal.aborted) return
+        if (isDenied(error)) this.#connection.failed(`watching ${this.#subnets}`, error)
+        else if (!(error instanceof WeftError)) {
+          this.#around.log.warn({ reason: reasonOf(error) }, 'the watch on etcd broke; listing again')
+        }
+        if (performance.now() - listed > STEADY) backoff.reset()
+        await backoff.pause(signal).catch(() => undefined)
+      }
+    }
+  }
+
+  *#follow(batch: readonly WatchEvent[], known: Map<string, Lease>): Generator<LeaseEvent, void> {
+    for (const event of batch) {
+      this.#holding.happened(event)
+      const seen: LeaseEvent =
+        event.kind === 'put'
+          ? this.#put(event.record.key, event.record.value)
+          : { kind: 'gone', key: nameOf(event.key) }
+      if (seen.kind === 'put') known.set(leaseKey(seen.lease), seen.lease)
+      else if (seen.kind === 'gone') known.delete(seen.key)
+      yield seen
+    }
+  }
+
+  #put(key: string, value: string): Extract<LeaseEvent, { kind: 'put' | 'malformed' }> {
+    try {
+      return { kind: 'put', lease: parseLease(key, value) }
+    } catch (error) {
+      if (error instanceof WeftError) return { kind: 'malformed', key: nameOf(key), error }
+      throw error
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#holding[Symbol.asyncDispose]()
+    await this.#connection[Symbol.asyncDispose]()
+  }
+}
+
+/** A lease's name from its etcd key: as `leaseKey` writes it, or the key's last part where that names no subnet. */
+function nameOf(key: string): string {
+  const subnet = parseLeaseKey(key)
+  return subnet === undefined ? key.slice(key.lastIndexOf('/') + 1) : leaseKey({ subnet })
+}
+
+/** The list event, then what in it can't be understood; such a lease stays in the list as it was known before. */
+function* complete(
+  events: readonly Extract<LeaseEvent, { kind: 'put' | 'malformed' }>[],
+  known: Map<string, Lease>
+): Generator<LeaseEvent, void> {
+  const leases = events.flatMap((event) => (event.kind === 'put' ? event.lease : (known.get(event.key) ?? [])))
+  known.clear()
+  for (const lease of leases) known.set(leaseKey(lease), lease)
+  yield { kind: 'list', leases }
+  yield* events.filter((event) => event.kind === 'malformed')
+}

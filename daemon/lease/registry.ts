@@ -1,0 +1,68 @@
+// The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
+import { readFileSync } from 'node:fs'
+import { WeftError } from '../error.ts'
+import type { Store, StoreSurroundings } from './store.ts'
+
+/** The options that stores read, under their names in daemon/options.ts. */
+export type StoreOptions = {
+  readonly store: string
+  readonly etcdEndpoints: readonly string[]
+  readonly etcdPrefix: string
+  readonly etcdKeyfile?: string | undefined
+  readonly etcdCertfile?: string | undefined
+  readonly etcdCafile?: string | undefined
+  readonly etcdUsername?: string | undefined
+  readonly etcdPassword?: string | undefined
+  /** Minutes. */
+  readonly subnetLeaseRenewMargin: number
+  readonly embeddedPath: string
+  readonly netConfigPath: string
+}
+
+type Loader = (options: StoreOptions, around: StoreSurroundings) => Promise<Store>
+
+const STORES: { readonly [name: string]: Loader } = {
+  etcd: async (options, around) => {
+    const { EtcdStore } = await import('./etcd.ts')
+    const { etcdEndpoints: endpoints, etcdPrefix: prefix, subnetLeaseRenewMargin: renewMarginMinutes } = options
+    const { etcdKeyfile: keyFile, etcdCertfile: certFile, etcdCafile: caFile } = options
+    const { etcdUsername: username, etcdPassword: password } = options
+    return new EtcdStore(
+      { endpoints, prefix, renewMarginMinutes, keyFile, certFile, caFile, username, password },
+      around
+    )
+  },
+  embedded: async (options, around) => {
+    const { EmbeddedStore } = await import('./embedded.ts')
+    const store = new EmbeddedStore({ path: options.embeddedPath }, around)
+    const text = readIfThere(options.netConfigPath)
+    if (text !== undefined && store.configureOnce(text))
+      around.log.info({ path: options.netConfigPath }, 'network configuration written to the lease file')
+    return store
+  }
+}
+
+/** Opens the store that the options name. Errors: OPTION_INVALID, and what the store's constructor throws. */
+export async function openStore(options: StoreOptions, around: StoreSurroundings): Promise<Store> {
+  const load = Object.hasOwn(STORES, options.store) ? STORES[options.store] : undefined
+  if (load !== undefined) return load(options, around)
+  const names = Object.keys(STORES).join(' or ')
+  throw new WeftError('OPTION_INVALID', `--store is ${options.store}; this weftd has ${names}`, `choose ${names}`)
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw unreadable(path, cause)
+  }
+}
+
+const unreadable = (path: string, cause: unknown): WeftError =>
+  new WeftError(
+    'OPTION_INVALID',
+    `--net-config-path ${path} can not be read: ${(cause as Error).message}`,
+    'correct the path or the mode of the file',
+    { cause }
+  )
