@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs'
 import type { Change } from '../state/difference.ts'
 import type { Outcome } from '../state/kernel.ts'
-import type { Link, Sysctl } from '../state/object.ts'
+import type { Address, KernelObject, Link, Sysctl } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 import * as encode from './encode.ts'
 import { KernelError, refused } from './error.ts'
@@ -219,7 +219,9 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
     case 'link':
       return linkRequests(object, change.instead?.kind === 'link' ? change.instead : undefined, resolve)
     case 'address':
-      return { messages: [put ? encode.putAddress(object, resolve) : encode.removeAddress(object, resolve)] }
+      return {
+        messages: put ? addressRequests(object, change.instead, resolve) : [encode.removeAddress(object, resolve)]
+      }
     case 'route':
       return { messages: [put ? encode.putRoute(object, resolve) : encode.removeRoute(object, resolve)] }
     case 'neighbour':
@@ -229,6 +231,18 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
     default:
       return { messages: [] }
   }
+}
+
+/** For IPv4 the kernel says yes to a replacement with other flags or another scope and changes neither (seen on 6.18), so that one goes first. */
+function addressRequests(
+  address: Address,
+  instead: KernelObject | undefined,
+  resolve: encode.Resolve
+): readonly Buffer[] {
+  const put = encode.putAddress(address, resolve)
+  return instead?.kind === 'address' && address.prefix.ip.family === 4
+    ? [encode.removeAddress(instead, resolve), put]
+    : [put]
 }
 
 const SETTINGS = ['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin'] as const

@@ -12,6 +12,7 @@ const SO_RCVTIMEO = 20
 const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
+const NETLINK_ADD_MEMBERSHIP = 1
 const SIOCGIFNAME = 0x8910
 const SIOCGIFINDEX = 0x8933
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
@@ -104,6 +105,13 @@ export function forceBuffers(fd: number, sizes: { readonly send?: number; readon
     throw new CallFailed('setsockopt SO_SNDBUFFORCE', koffi.errno())
   if (receive !== undefined && !setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, int(receive))) {
     throw new CallFailed('setsockopt SO_RCVBUFFORCE', koffi.errno())
+  }
+}
+
+/** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to one. */
+export function joinGroup(fd: number, group: number): void {
+  if (!setOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int(group))) {
+    throw new CallFailed('setsockopt NETLINK_ADD_MEMBERSHIP', koffi.errno())
   }
 }
 

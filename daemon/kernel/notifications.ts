@@ -1,14 +1,28 @@
-// Notifications of rtnetlink through the `netlink` package's raw socket, which polls in libuv, reads at most 32 datagrams a turn, and reports ENOBUFS as an event.
-// Its parsed layer is not used: it groups messages of dumps, which this socket never makes. It has no SO_RCVBUFFORCE and keeps its descriptor to itself, so the
-// descriptor is found by its port id and the option set through libc.
-import { readdirSync } from 'node:fs'
-import { RawNetlinkSocket } from 'netlink'
-import { forceBuffers, NETLINK_ROUTE, netlinkPort } from './libc.ts'
+// Notifications of rtnetlink: a raw socket that libuv polls through koffi.
+//
+// Not the `netlink` package, which was meant for this: when the receive buffer overruns, its native part turns ENOBUFS into an exception that nobody can catch
+// and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
+// test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
+import koffi from 'koffi'
+import {
+  CallFailed,
+  close,
+  forceBuffers,
+  joinGroup,
+  NETLINK_ROUTE,
+  netlinkPort,
+  netlinkSocket,
+  receiveNow
+} from './libc.ts'
 import { type Message, readMessages } from './message.ts'
 import { GROUPS } from './uapi.ts'
 
 /** Room for some 30,000 notifications of 1 KiB kernel memory each: a first sync of 5,000 nodes without an overrun. */
 const RECEIVE_BYTES = 32 << 20
+/** The kernel makes no notification larger than that; links with many virtual functions come close to 16 KiB. */
+const DATAGRAM_BYTES = 64 << 10
+/** Datagrams read in one turn of the event loop; poll(2) is level-triggered and calls again for the rest. */
+const TOGETHER = 64
 
 export type Notifications = {
   readonly message: (message: Message) => void
@@ -16,46 +30,57 @@ export type Notifications = {
   readonly lost: (why: string) => void
 }
 
-/** Joins the groups for links, addresses, routes and neighbours (FDB among them) in the namespace of the calling thread; listens until disposed. */
+export type NotificationOptions = {
+  readonly receiveBytes?: number | undefined
+  /** The netlink family and its multicast groups; by default links, addresses, routes and neighbours (FDB among them). */
+  readonly protocol?: number
+  readonly groups?: readonly number[]
+}
+
+/** Joins multicast groups in the network namespace of the calling thread; listens until disposed. */
 export class NotificationSocket implements Disposable {
   readonly port: number
-  readonly #socket: RawNetlinkSocket
+  readonly #fd: number
+  readonly #to: Notifications
+  readonly #poll: ReturnType<typeof koffi.node.poll>
+  readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
+  #closed = false
 
-  constructor(to: Notifications, receiveBytes = RECEIVE_BYTES) {
-    const socket = new RawNetlinkSocket(NETLINK_ROUTE)
-    this.#socket = socket
-    this.port = socket.address().port
-    socket.on('message', (bytes, from) => {
-      // Anybody with the privilege may send to a group; the kernel's own port is 0.
-      if (from.port !== 0) return
-      try {
-        for (const message of readMessages(bytes)) to.message(message)
-      } catch (error) {
-        to.lost(error instanceof Error ? error.message : String(error))
-      }
-    })
-    socket.on('truncatedMessage', () => to.lost('a notification did not fit the buffer'))
-    socket.on('error', (error) =>
-      to.lost(error.code === 'ENOBUFS' ? 'more notifications came than the socket could hold' : error.message)
-    )
+  /** Errors: CallFailed. */
+  constructor(to: Notifications, options: NotificationOptions = {}) {
+    const { receiveBytes = RECEIVE_BYTES, protocol = NETLINK_ROUTE, groups = Object.values(GROUPS) } = options
+    this.#to = to
+    this.#fd = netlinkSocket(protocol)
+    this.port = netlinkPort(this.#fd) ?? 0
     try {
-      const fd = descriptorOf(this.port)
-      if (fd !== undefined) forceBuffers(fd, { receive: receiveBytes })
-      for (const group of Object.values(GROUPS)) socket.addMembership(group)
+      forceBuffers(this.#fd, { receive: receiveBytes })
+      for (const group of groups) joinGroup(this.#fd, group)
+      this.#poll = koffi.node.poll(this.#fd, { readable: true }, () => this.#read())
     } catch (error) {
-      socket.close()
+      close(this.#fd)
       throw error
     }
   }
 
-  [Symbol.dispose](): void {
-    this.#socket.close()
+  #read(): void {
+    for (let count = 0; count < TOGETHER && !this.#closed; count++) {
+      try {
+        const length = receiveNow(this.#fd, this.#buffer)
+        if (length === undefined) return
+        for (const message of readMessages(Buffer.from(this.#buffer.subarray(0, length)))) this.#to.message(message)
+      } catch (error) {
+        const overrun = error instanceof CallFailed && error.errnoName === 'ENOBUFS'
+        this.#to.lost(overrun ? 'more notifications came than the socket could hold' : String(error))
+      }
+    }
   }
-}
 
-/** Which of our descriptors is the netlink socket with this port id. */
-function descriptorOf(port: number): number | undefined {
-  return readdirSync('/proc/self/fd')
-    .map(Number)
-    .find((fd) => netlinkPort(fd) === port)
+  [Symbol.dispose](): void {
+    if (this.#closed) return
+    this.#closed = true
+    // In this order: libuv must have let go of the descriptor before its number can be given to another file.
+    this.#poll.stop()
+    this.#poll.close()
+    close(this.#fd)
+  }
 }

@@ -51,7 +51,7 @@ export class Observer implements Disposable {
     this.#observed = new Observed(interest)
     this.#notifications = new NotificationSocket(
       { message: (message) => this.#arrived(message), lost: (why) => this.wantDump(why) },
-      parts.receiveBytes
+      { receiveBytes: parts.receiveBytes }
     )
     parts.culprits.own.add(this.#notifications.port)
   }

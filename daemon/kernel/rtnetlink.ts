@@ -1,7 +1,7 @@
 // A NETLINK_ROUTE socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are whole.
 //
-// Why not the `netlink` package here: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, and its
-// send waits for the rtnl lock on the event loop. It serves where it is good: notifications (see notifications.ts).
+// Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
+// for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
 // Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool. We take the pool always: while
 // anybody deletes a link the lock is held for 15–25 ms, and no request can tell beforehand. A pod's ADD pays it two or three times.
 import { KernelError } from './error.ts'

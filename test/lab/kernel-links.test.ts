@@ -1,0 +1,148 @@
+// Veths with one end in a sandbox, and how links go, against the real kernel in a namespace of its own.
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { features } from '../../daemon/kernel/features.ts'
+import { LinkRemover } from '../../daemon/kernel/remove-links.ts'
+import { Rtnetlink } from '../../daemon/kernel/rtnetlink.ts'
+import { removalLane } from '../../daemon/kernel/turns.ts'
+import { difference } from '../../daemon/state/difference.ts'
+import { type KernelObject, keyOf, type Link, stateOf } from '../../daemon/state/object.ts'
+import { DOOMED_GROUP } from '../../daemon/state/ownership.ts'
+import {
+  applied,
+  bridge,
+  inOwnNamespace,
+  ip,
+  open,
+  prefix,
+  put,
+  quiet,
+  remove,
+  route,
+  run,
+  sandboxName,
+  sandboxPath,
+  skip,
+  veth,
+  Watch
+} from './kernel-namespace.ts'
+
+inOwnNamespace()
+
+test('a pair of veths is made with its end in the sandbox, and what the sandbox wants is put inside', {
+  skip
+}, async () => {
+  await using kernel = await open()
+  const host = veth('veth1', { alias: 'weft test pod', master: 'br0', hairpin: true, mtu: 1400 })
+  await applied(kernel, put(bridge), put(host))
+  await using watch = new Watch(kernel, (object) => object.kind === 'link')
+  await watch.shows(host)
+  const files = readdirSync('/proc/self/fd').length
+  {
+    using sandbox = await kernel.sandbox(sandboxPath)
+    const inside: readonly KernelObject[] = [
+      { kind: 'link', name: 'lo', up: true },
+      { kind: 'link', name: 'eth0', up: true },
+      { kind: 'address', device: 'eth0', prefix: prefix('10.9.0.2/24') },
+      { kind: 'address', device: 'eth0', prefix: prefix('fd00:9::2/64'), nodad: true },
+      { kind: 'sysctl', path: 'net/ipv6/conf/eth0/accept_dad', value: '0' },
+      route('0.0.0.0/0', { gateway: ip('10.9.0.1'), device: 'eth0' }),
+      route('::/0', { gateway: ip('fd00:9::1'), device: 'eth0' })
+    ]
+    await applied(sandbox, ...inside.map(put))
+    const state = await sandbox.read(['net/ipv6/conf/eth0/accept_dad'])
+    assert.deepEqual(difference(stateOf(inside), state, inside.map(keyOf)), [])
+    const end = state.get(keyOf({ kind: 'link', name: 'eth0' }))
+    assert.ok(end?.kind === 'link' && end.mac === '02:00:00:00:00:0a' && end.mtu === 1400)
+    assert.throws(() => readFileSync('/proc/sys/net/ipv6/conf/eth0/accept_dad'), { code: 'ENOENT' })
+    const [outside] = await sandbox.apply([put({ kind: 'sysctl', path: 'kernel/panic', value: '7' })])
+    assert.match(outside?.error?.message ?? '', /belongs to the whole host/)
+  }
+  assert.equal(readdirSync('/proc/self/fd').length, files)
+  const [second] = await kernel.apply([put(veth('veth2', { alias: 'another' }))])
+  assert.match(second?.error?.message ?? '', /EEXIST/)
+  const [third] = await kernel.apply([put(veth('veth1', { alias: 'another' }))])
+  assert.match(third?.error?.message ?? '', /EEXIST/)
+  assert.match(run('ip', 'link', 'show', 'veth1'), /alias weft test pod/)
+  assert.match(run('ip', '-n', sandboxName, 'link', 'show', 'eth0'), /02:00:00:00:00:0a/)
+  await applied(kernel, remove(host))
+  await watch.lacks(host)
+  assert.doesNotMatch(run('ip', '-n', sandboxName, 'link'), /eth0/)
+  await applied(kernel, remove(bridge))
+})
+
+test('a link inside a sandbox can be removed from inside', { skip }, async () => {
+  await using kernel = await open()
+  await applied(kernel, put(veth('veth1')))
+  {
+    using sandbox = await kernel.sandbox(sandboxPath)
+    await applied(sandbox, remove({ kind: 'link', name: 'eth0' }))
+    assert.ok(!(await sandbox.read()).has(keyOf({ kind: 'link', name: 'eth0' })))
+  }
+  await applied(kernel, remove(veth('veth1')))
+})
+
+test('what is no sandbox is refused with its path', { skip }, async () => {
+  await using kernel = await open()
+  const files = readdirSync('/proc/self/fd').length
+  await assert.rejects(kernel.sandbox('/run/netns/none-of-that-name'), {
+    code: 'SANDBOX_GONE',
+    message: /none-of-that-name/
+  })
+  await assert.rejects(kernel.sandbox('/proc/thread-self/ns/mnt'), {
+    code: 'SANDBOX_INVALID',
+    message: /no network namespace/
+  })
+  await assert.rejects(kernel.sandbox('/etc/hostname'), { code: 'SANDBOX_INVALID', message: /no network namespace/ })
+  await assert.rejects(kernel.sandbox('/proc/thread-self/ns/net'), { code: 'SANDBOX_INVALID', message: /weftd's own/ })
+  assert.equal(readdirSync('/proc/self/fd').length, files)
+})
+
+test('50 links removed together are one deletion; those that come meanwhile are the next', {
+  skip,
+  timeout: 60_000
+}, async () => {
+  await using kernel = await open()
+  const links = Array.from(
+    { length: 50 },
+    (_, n): Link => ({ kind: 'link', name: `many${n}`, form: { type: 'veth', peer: { name: `peer${n}` } } })
+  )
+  await applied(kernel, ...links.map(put))
+  using socket = new Rtnetlink(removalLane)
+  const remover = new LinkRemover(socket, quiet)
+  const [early, late] = [links.slice(0, 40), links.slice(40)]
+  const first = Promise.all(early.map((link) => remover.remove(link)))
+  // The first round is under way once the microtasks have run.
+  await Promise.resolve().then(() => undefined)
+  const second = Promise.all(late.map((link) => remover.remove(link)))
+  for (const error of [...(await first), ...(await second)]) assert.ifError(error)
+  assert.doesNotMatch(run('ip', 'link'), /many|peer/)
+  assert.equal(await remover.remove(early[0] ?? assert.fail()), undefined)
+  await remover.idle()
+  assert.ok(remover.rounds <= 2, `${remover.rounds} rounds`)
+})
+
+test('a link that can not be deleted says so and spoils nothing', { skip }, async () => {
+  await using kernel = await open()
+  const good: Link = { kind: 'link', name: 'good0', form: { type: 'veth', peer: { name: 'good1' } } }
+  await applied(kernel, put(good))
+  const outcomes = await kernel.apply([remove({ kind: 'link', name: 'lo' }), remove(good)])
+  assert.match(outcomes[0]?.error?.message ?? '', /refused to remove link lo: EOPNOTSUPP/)
+  assert.ifError(outcomes[1]?.error)
+  assert.match(run('ip', 'link', 'show', 'lo'), /group default/)
+})
+
+test('links that a killed daemon had begun to delete are gone after the start', { skip }, async () => {
+  run('ip', 'link', 'add', 'left0', 'group', String(DOOMED_GROUP), 'type', 'veth', 'peer', 'name', 'left1')
+  await using kernel = await open()
+  await using watch = new Watch(kernel, (object) => object.kind === 'link')
+  await watch.until('the first dump', () => watch.told.length > 0)
+  await watch.lacks({ kind: 'link', name: 'left0' })
+})
+
+test('this kernel has what the lab needs, and asking leaves nothing behind', { skip }, async () => {
+  const links = run('ip', '-o', 'link')
+  assert.deepEqual(await features(), {})
+  assert.equal(run('ip', '-o', 'link'), links)
+})
