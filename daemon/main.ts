@@ -28,7 +28,7 @@ switch (parsed.kind) {
 }
 
 async function start(options: Options, warnings: readonly string[]): Promise<void> {
-  const log: Log = pino({ level: options.v > 0 ? 'debug' : 'info' }, pino.destination({ fd: 2, sync: true }))
+  const log: Log = pino({ level: options.v > 0 ? 'debug' : 'info', base: null }, pino.destination({ fd: 2, sync: true }))
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
@@ -67,6 +67,9 @@ async function start(options: Options, warnings: readonly string[]): Promise<voi
   } catch (error) {
     if (!stop.signal.aborted) fail(error, 'weftd can not go on')
   }
+  log.info({}, 'stopped')
+  // Sockets of addons and libraries are the kernel's business now.
+  process.exit()
 }
 
 /** The installation's identity (machine-id(5)); without one, the node's name alone has to tell nodes apart. */

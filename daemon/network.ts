@@ -72,6 +72,7 @@ export class Network {
 
   /** Joins the network and follows the host's interfaces; resolves when pods can be served. Until then conditions say what it waits for. */
   async join(signal: AbortSignal): Promise<void> {
+    this.#around.health.raise('STARTING', `reading the network configuration from the ${this.#around.store.type} store`)
     const conf = await this.#configuration(signal)
     const backend = configureBackend(conf.backendType, conf.backend)
     const choice = await this.#untilChosen(conf, signal)
@@ -133,7 +134,7 @@ export class Network {
       backendType: backend.type,
       backendData: (held: Lease | undefined) => backend.publish({ ...facts, publishedMac: publishedMac(held) })
     }
-    if (this.#place === undefined) health.raise('NO_LEASE', `asking the ${store.type} store for one`)
+    if (this.#place === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     const lease = await this.#acquire(wish, signal)
     const node: Node = { ...facts, subnet: lease.subnet, publishedMac: publishedMac(lease) }
     const place: Place = { node, backend, conf, lease, mtu: backend.mtu(node) }
@@ -152,6 +153,7 @@ export class Network {
     await this.#around.peers.settle(node, backend)
     await this.#around.placed(place)
     health.clear('NO_LEASE')
+    health.clear('STARTING')
   }
 
   async #acquire(wish: Parameters<Store['acquire']>[0], signal: AbortSignal): Promise<Lease> {

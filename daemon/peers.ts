@@ -82,7 +82,7 @@ export class Peers {
     }
     await this.#want([...touched])
     this.#tellMalformed()
-    if (listed) await this.#trust()
+    if (listed || this.#confirmation !== undefined) await this.#judge()
   }
 
   #put(lease: Lease): string {
@@ -90,7 +90,6 @@ export class Peers {
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
     this.#malformed.delete(key)
-    this.#doubtIsOver()
     return key
   }
 
@@ -98,7 +97,6 @@ export class Peers {
     this.#leases.delete(key)
     this.#malformed.delete(key)
     this.#doubted.delete(key)
-    this.#doubtIsOver()
     return key
   }
 
@@ -133,18 +131,19 @@ export class Peers {
     this.#confirmation.unref()
   }
 
-  #doubtIsOver(): void {
-    if (this.#doubted.size > 0 || this.#confirmation === undefined || !this.#kernelAgrees()) return
+  /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
+  async #judge(): Promise<void> {
+    if (this.#doubted.size > 0) return
+    if (!this.#kernelAgrees()) {
+      if (this.#confirmation === undefined) {
+        this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`)
+      }
+      return
+    }
     clearTimeout(this.#confirmation)
     this.#confirmation = undefined
     this.#around.health.clear('LIST_DOUBTED')
-  }
-
-  /** After a list: stale objects in the kernel may go, unless they are most of what is there. Then the list is doubted even at start. */
-  async #trust(): Promise<void> {
-    if (this.#confirmation !== undefined) return
-    if (this.#kernelAgrees()) await this.#around.reconciler.trust()
-    else this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.others})`)
+    await this.#around.reconciler.trust()
   }
 
   #kernelAgrees(): boolean {

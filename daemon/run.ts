@@ -140,7 +140,7 @@ export async function runDaemon(around: DaemonSurroundings, stop: AbortControlle
 
   if (options.iptablesForwardRules)
     running(answerForeignDrops(firewall.foreign(signal), cluster, { reconciler, health, log }))
-  running(network.join(signal).then(() => health.clear('STARTING')))
+  running(network.join(signal))
   running(peers.follow(store.watch(signal)))
   await Promise.race([aborted(signal), failed.promise])
 }

@@ -28,7 +28,7 @@ const damages: readonly (readonly [string, string, string])[] = [
   ['a deleted tunnel', 'ip link del weft.1', 'link'],
   [
     'a tunnel with other parameters',
-    'ip link del weft.1 && ip link add weft.1 type vxlan id 77 dstport 4789 dev eth0',
+    'kill -STOP $WEFTD; ip link del weft.1; ip link add weft.1 type vxlan id 77 dstport 4789 dev eth0; kill -CONT $WEFTD',
     'link'
   ],
   ['a deleted tunnel address', 'ip addr flush dev weft.1', 'address']
@@ -60,7 +60,7 @@ test('every kind of damage is put right within a second, told in one line and co
   for (const [what, script, kind] of damages) {
     await t.test(`${what} is back`, async () => {
       const before = daemon.log.length
-      await node.sh(script)
+      await node.sh(script, { env: { WEFTD: String(daemon.pid) } })
       await until(
         async () => {
           assert.deepEqual(normal(await state()), good)
@@ -221,5 +221,5 @@ test('somebody who keeps undoing us is named in a condition, and we slow down', 
     what: 'the route to be back',
     deadlineMs: 15_000
   })
-  assert.ok((sample(await daemon.metrics(), 'process_resident_memory_bytes') ?? 0) > 0)
+  assert.ok((sample(await daemon.metrics(), 'weft_process_resident_memory_bytes') ?? 0) > 0)
 })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import type { PingDuring } from './ping.ts'
 import { until } from './run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -65,7 +66,7 @@ test('the daemon is killed and restarted under ping without a lost packet, and k
   assert.ok(a && b && c)
   const before = await cluster.etcd.list(`${PREFIX}/subnets/`)
   for (const to of [b, c]) {
-    const ping = await a.pod.pingDuring(to.address, async () => {
+    const ping: PingDuring<void> = await a.pod.pingDuring(to.address, async () => {
       for (const daemon of cluster.daemons) {
         await daemon.restart('SIGKILL')
         await daemon.restart('SIGTERM')
