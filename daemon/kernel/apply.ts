@@ -79,7 +79,7 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return changes.map((change) =>
         outcome(
           change,
-          refused(change.do, change.object, errnoNumber('EOPNOTSUPP'), 'weftd can not set queueing disciplines yet')
+          refused(change.do, change.object, errnoNumber('EOPNOTSUPP'), 'weftd sets no queueing disciplines')
         )
       )
     case 'firewall':
@@ -263,7 +263,10 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
     link[field] !== undefined && (instead === undefined || link[field] !== instead[field])
   const changing = SETTINGS.filter(differs)
   if (changing.length === 0 && instead !== undefined) return { messages: [] }
-  return {
-    messages: [encode.changeLink(link.name, Object.fromEntries(changing.map((field) => [field, link[field]])), resolve)]
-  }
+  const change = (fields: readonly (typeof SETTINGS)[number][]): Buffer =>
+    encode.changeLink(link.name, Object.fromEntries(fields.map((field) => [field, link[field]])), resolve)
+  // A port's flags are refused (EOPNOTSUPP) in the message that makes it a port: the kernel looks for the bridge before it reads IFLA_MASTER.
+  const isPortFirst = changing.includes('master') && changing.includes('hairpin')
+  if (!isPortFirst) return { messages: [change(changing)] }
+  return { messages: [change(changing.filter((field) => field !== 'hairpin')), change(['hairpin'])] }
 }

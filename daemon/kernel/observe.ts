@@ -41,6 +41,8 @@ export class Observer implements Disposable {
   #wake: (() => void) | undefined
   /** Notifications that came and are not heard yet; during a dump they wait for its end. */
   readonly #inbox: (() => void)[] = []
+  /** A consumer may leave without its signal. */
+  readonly #ended = new AbortController()
   #reading = false
   #dumping = false
   #dumpWanted: string | undefined = 'start'
@@ -60,7 +62,7 @@ export class Observer implements Disposable {
   async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
     const wakeUp = () => this.#wake?.()
     signal.addEventListener('abort', wakeUp)
-    void this.#listenToFirewall(signal)
+    void this.#listenToFirewall(AbortSignal.any([signal, this.#ended.signal]))
     let restUntil = 0
     try {
       while (!signal.aborted) {
@@ -203,6 +205,7 @@ export class Observer implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#ended.abort()
     this.#parts.culprits.own.delete(this.#notifications.port)
     this.#notifications[Symbol.dispose]()
   }
