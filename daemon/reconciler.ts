@@ -112,8 +112,19 @@ export class Reconciler {
   ): Promise<readonly Outcome[]> {
     const keys = new Set<Key>(alsoKeys)
     for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
+    this.#dropRefusals(keys)
     await this.#firstDump.promise
     return this.#settle([...keys], true)
+  }
+
+  /** What nobody asks for any more is no refusal: a pod that could not be set up is its own error, not this node's condition. */
+  #dropRefusals(keys: ReadonlySet<Key>): void {
+    const dropped = [...keys].filter((key) => !this.#desired.state.has(key) && this.#refusals.delete(key))
+    if (dropped.length > 0) this.#tellRefusals()
+  }
+
+  #tellRefusals(): void {
+    this.#around.refused([...this.#refusals.values()].map((refusal) => refusal.error))
   }
 
   /** What would be done now if nothing were held back: for `weftctl diff`. */
@@ -234,7 +245,7 @@ export class Reconciler {
       const key = keyOf(change.object)
       if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
       if (error !== undefined) {
-        this.#refuse(key, change, error)
+        if (change.do === 'remove' || this.#desired.state.has(key)) this.#refuse(key, change, error)
         continue
       }
       this.#refusals.delete(key)
@@ -245,7 +256,7 @@ export class Reconciler {
       else this.#around.drift(report)
     }
     this.#tell(done)
-    this.#around.refused([...this.#refusals.values()].map((refusal) => refusal.error))
+    this.#tellRefusals()
   }
 
   #tell(changes: readonly Change[]): void {

@@ -125,8 +125,8 @@ function wantedOf(
   }
 }
 
-/** Settings are not read back; what they bring about (addresses that work) is. */
-const isCompared = ({ kind }: KernelObject): boolean => kind !== 'sysctl'
+/** Settings and neighbours are not read back; what they bring about is: addresses and routes. */
+const isCompared = ({ kind }: KernelObject): boolean => kind !== 'sysctl' && kind !== 'neighbour'
 
 function withoutMtu(object: KernelObject): KernelObject {
   if (object.kind !== 'link') return object

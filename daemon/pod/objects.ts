@@ -38,7 +38,7 @@ export type Wiring = {
   readonly mtu: number
   /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
   readonly clusterNetworks: readonly Prefix[]
-  /** The bridge as it is, if it is: it keeps its MAC and MTU. */
+  /** The bridge as it is, if it is: it keeps its MAC. */
   readonly bridge?: Link
 }
 
@@ -77,24 +77,24 @@ export function podObjects(
   }
 }
 
-/** The bridge with the gateways on it. A new one gets a pinned MAC and this pod's MTU. */
+/** The bridge with the gateways on it, its MAC pinned. Its MTU is the kernel's choice: the smallest of its ports'. */
 function bridgeObjects(
   name: string,
   addresses: readonly PoolAddress[],
   node: Node,
-  { bridge, mtu }: Wiring
+  { bridge }: Wiring
 ): readonly KernelObject[] {
-  const mac = bridge?.mac ?? bridgeMac(node.identity, name)
   return [
-    { kind: 'link', name, form: { type: 'bridge' }, up: true, mac, ...(bridge === undefined ? { mtu } : {}) },
+    { kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
     // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
-    ...(node.ipv6 ? [noRouterAdvertisements(name), sysctl(`net/ipv6/conf/${name}/accept_dad`, '0')] : []),
+    ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
     ...addresses.map(({ prefix, gateway }) => address(name, { ip: gateway, length: prefix.length }))
   ]
 }
 
 const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
+const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
 /** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
 const address = (device: string, prefix: Prefix): KernelObject => ({
@@ -149,7 +149,8 @@ export function routedHost(
   node: Pick<Node, 'ipv6'>
 ): readonly KernelObject[] {
   return [
-    ...(node.ipv6 ? [noRouterAdvertisements(device)] : []),
+    // Neighbour discovery towards the pod needs a link-local address that is not tentative.
+    ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
     ...addresses.flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
       {
         kind: 'address',
@@ -189,9 +190,7 @@ function insideObjects(
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
   const settings = [
     // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
-    ...(has6
-      ? [sysctl(`net/ipv6/conf/${device}/accept_dad`, '0'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
-      : []),
+    ...(has6 ? [noDuplicateDetection(device), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
     // A MAC that was asked for does not follow from the address: tell those who still have another one.
     ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
   ]

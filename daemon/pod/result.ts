@@ -17,10 +17,10 @@ export function resultOf(
 ): Result {
   const { mtu, mode } = wiring
   const bridge = attachment.interface.bridge
+  const bridges =
+    mode === 'bridge' ? [{ name: bridge, mac: wiring.bridge?.mac ?? bridgeMac(node.identity, bridge) }] : []
   const interfaces: readonly ResultInterface[] = [
-    ...(mode === 'bridge'
-      ? [{ name: bridge, mac: wiring.bridge?.mac ?? bridgeMac(node.identity, bridge), mtu: wiring.bridge?.mtu ?? mtu }]
-      : []),
+    ...bridges,
     { name: hostName(attachment), mac: hostMac(attachment), mtu },
     {
       name: attachment.ifname,

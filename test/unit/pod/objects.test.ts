@@ -27,7 +27,7 @@ describe('bridge mode', () => {
   it('makes bridge and gateway, a port with alias, and address and default route in the container', () => {
     const { shared, host, inside } = podObjects(pod, v4, node, wiring())
     assert.deepEqual(texts(shared), [
-      `link cni0 type bridge mtu 1450 address ${bridgeMac(node.identity, 'cni0')} up`,
+      `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
       'address 10.244.1.1/24 dev cni0'
     ])
     assert.deepEqual(texts(host), [
@@ -64,14 +64,14 @@ describe('bridge mode', () => {
     }
   })
 
-  it('leaves MAC and MTU of a bridge that exists as they are', () => {
+  it('leaves the MAC of a bridge that exists as it is', () => {
     const mac = parseMac('0a:58:0a:f4:01:01') ?? assert.fail()
     const bridge: Link = { kind: 'link', name: 'cni0', form: { type: 'bridge' }, up: true, mtu: 1400, mac }
     assert.equal(
       texts(podObjects(pod, v4, node, wiring({ bridge })).shared)[0],
       `link cni0 type bridge address ${mac} up`
     )
-    assert.deepEqual(resultOf(pod, v4, node, wiring({ bridge })).interfaces[0], { name: 'cni0', mac, mtu: 1400 })
+    assert.deepEqual(resultOf(pod, v4, node, wiring({ bridge })).interfaces[0], { name: 'cni0', mac })
   })
 
   it('takes name, hairpin, MAC and MTU from the configuration', () => {
@@ -96,6 +96,7 @@ describe('routed mode', () => {
     assert.deepEqual(shared, [])
     assert.deepEqual(texts(host).slice(1), [
       `sysctl net/ipv6/conf/${link}/accept_ra=0`,
+      `sysctl net/ipv6/conf/${link}/accept_dad=0`,
       `address 10.244.1.1/32 dev ${link}`,
       `route 10.244.1.2/32 dev ${link} proto 87 scope link src 10.244.1.1`,
       `address fd00:0:0:1::1/128 dev ${link}`,
@@ -160,7 +161,7 @@ describe('the result', () => {
   it('lists bridge, host end and container end, and addresses point at the last', () => {
     assert.deepEqual(resultOf(attachmentOf({ dns: { nameservers: ['10.96.0.10'] } }), both, node, wiring()), {
       interfaces: [
-        { name: 'cni0', mac: bridgeMac(node.identity, 'cni0'), mtu: 1450 },
+        { name: 'cni0', mac: bridgeMac(node.identity, 'cni0') },
         { name: hostName(pod), mac: hostMac(pod), mtu: 1450 },
         { name: 'eth0', mac: '0a:58:0a:f4:01:02', mtu: 1450, sandbox: '/run/netns/p1' }
       ],
