@@ -1,6 +1,6 @@
 // The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
-import { chmodSync, mkdirSync, unlinkSync } from 'node:fs'
+import { mkdirSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { CniError, cniCode } from '../plugins/cni/error.ts'
@@ -98,7 +98,6 @@ async function bind(server: Server, path: string): Promise<void> {
     process.umask(umask)
   }
   await once(server, 'listening')
-  chmodSync(path, 0o600)
 }
 
 async function answers(path: string): Promise<boolean> {

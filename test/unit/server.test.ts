@@ -1,0 +1,242 @@
+// The daemon's socket: lines in and out, bounds, many at once, a stale file, a living daemon, the end.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, it } from 'node:test'
+import { WeftError } from '../../daemon/error.ts'
+import { type ServerOptions, serve } from '../../daemon/server.ts'
+import { type CniRequest, parseControlReply, parseReply, type Reply } from '../../plugins/protocol.ts'
+
+const quiet = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined }
+let directory = ''
+const path = () => join(directory, 'run', 'weftd.sock')
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'weft-server-'))
+})
+afterEach(() => rmSync(directory, { recursive: true, force: true }))
+
+const finished = (stdout: string): Reply => ({ v: 1, exit: 0, stdout, stderr: '' })
+const start = (over: Partial<ServerOptions> = {}) =>
+  serve({ path: path(), cni: async ({ stdin }) => finished(stdin), control: new Map(), log: quiet, ...over })
+
+const request = (over: Partial<CniRequest> = {}): string =>
+  JSON.stringify({
+    v: 1,
+    plugin: 'weft',
+    env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c1' },
+    stdin: '{}',
+    deadlineMs: 60_000,
+    did: [],
+    ...over
+  })
+
+/** Sends the parts one after the other and reads to the end. */
+async function ask(...parts: readonly (string | Buffer)[]): Promise<string> {
+  const socket = connect(path())
+  await once(socket, 'connect')
+  for (const part of parts) await new Promise((resolve) => socket.write(part, resolve))
+  return read(socket)
+}
+
+async function read(socket: Socket): Promise<string> {
+  let text = ''
+  for await (const chunk of socket) text += String(chunk)
+  return text
+}
+
+const errorIn = (reply: Reply) =>
+  'exit' in reply ? (JSON.parse(reply.stdout) as { readonly code: number; readonly msg: string }) : assert.fail()
+
+describe('the socket', () => {
+  it('answers one line with one line, and is for its owner only', async () => {
+    await using _server = await start()
+    assert.equal(await ask(`${request({ stdin: 'grüße\n' })}\n`), `${JSON.stringify(finished('grüße\n'))}\n`)
+    assert.equal(statSync(path()).mode & 0o777, 0o600)
+    assert.equal(statSync(join(directory, 'run')).mode & 0o777, 0o700)
+  })
+
+  it('reads a line that comes in pieces, cut inside a character too, and ignores what follows it', async () => {
+    await using _server = await start()
+    const line = Buffer.from(`${request({ stdin: 'ü' })}\nmore`)
+    const at = line.indexOf(0xc3) + 1
+    assert.deepEqual(parseReply(await ask(line.subarray(0, 3), line.subarray(3, at), line.subarray(at))), finished('ü'))
+  })
+
+  it('answers nonsense with an error that both kinds of caller understand', async () => {
+    await using _server = await start()
+    for (const nonsense of [
+      '',
+      'x',
+      '{',
+      '[]',
+      'null',
+      '{"v":1}',
+      '{"v":2,"ctl":"status","args":[]}',
+      request({ env: { CNI_COMMAND: 7 } as never })
+    ]) {
+      const answer = await ask(`${nonsense}\n`)
+      const error = errorIn(parseReply(answer))
+      assert.equal(error.code, 6, nonsense)
+      assert.match(error.msg, /the request is not understood/)
+      const control = parseControlReply(answer)
+      assert.equal('error' in control && control.error.code, 'PROTOCOL')
+    }
+    assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
+  })
+
+  it('refuses a line that is too long without reading all of it', async () => {
+    await using _server = await start({ longestLineBytes: 1000 })
+    const socket = connect(path())
+    socket.on('error', () => undefined)
+    await once(socket, 'connect')
+    socket.write('x'.repeat(5000))
+    assert.match(errorIn(parseReply(await read(socket))).msg, /longer than 1000 bytes/)
+  })
+
+  it("answers weftctl by the table, with the error's code and cure, or by saying what it knows", async () => {
+    const control = new Map([
+      ['echo', async (args: readonly string[]) => ({ args })],
+      ['fail', () => Promise.reject(new WeftError('NO_LEASE', 'no lease', 'wait'))],
+      ['crash', () => Promise.reject(new TypeError('oops'))]
+    ])
+    await using _server = await start({ control })
+    const question = async (ctl: string) =>
+      parseControlReply(await ask(`${JSON.stringify({ v: 1, ctl, args: ['a'] })}\n`))
+    assert.deepEqual(await question('echo'), { v: 1, answer: { args: ['a'] } })
+    assert.deepEqual(await question('fail'), { v: 1, error: { code: 'NO_LEASE', message: 'no lease', cure: 'wait' } })
+    for (const [ctl, code] of [
+      ['crash', 'INTERNAL'],
+      ['what', 'UNKNOWN_QUESTION']
+    ] as const) {
+      const answer = await question(ctl)
+      assert.equal('error' in answer && answer.error.code, code)
+    }
+  })
+})
+
+describe('calls', () => {
+  /** Calls that wait until they are let go. */
+  function gate() {
+    const waiting: ((reply: Reply) => void)[] = []
+    let most = 0
+    const cni = ({ stdin }: CniRequest) => {
+      const { promise, resolve } = Promise.withResolvers<Reply>()
+      waiting.push(() => resolve(finished(stdin)))
+      most = Math.max(most, waiting.length)
+      return promise
+    }
+    return { cni, waiting, most: () => most, next: () => waiting.shift()?.(finished('')) }
+  }
+
+  const condition = async (what: string, holds: () => boolean) => {
+    const end = performance.now() + 5_000
+    while (!holds()) {
+      assert.ok(performance.now() < end, `waited in vain for ${what}`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  it('run side by side up to the limit, the others after them, all answered', async () => {
+    const held = gate()
+    await using _server = await start({ cni: held.cni, mostRunning: 3 })
+    const answers = Promise.all(Array.from({ length: 200 }, (_, at) => ask(`${request({ stdin: String(at) })}\n`)))
+    let done = 0
+    answers.then(() => {
+      done = 200
+    })
+    await condition('the first three', () => held.waiting.length === 3)
+    await condition('the rest', () => {
+      held.next()
+      return done === 200
+    })
+    assert.equal(held.most(), 3)
+    assert.deepEqual(
+      (await answers)
+        .map((line) => (parseReply(line) as { stdout: string }).stdout)
+        .map(Number)
+        .sort((a, b) => a - b),
+      [...Array(200).keys()]
+    )
+  })
+
+  it('that wait longer than their caller are told to come again and never begun', async () => {
+    const held = gate()
+    await using _server = await start({ cni: held.cni, mostRunning: 1 })
+    const first = ask(`${request({ stdin: 'first' })}\n`)
+    await condition('the first', () => held.waiting.length === 1)
+    const error = errorIn(parseReply(await ask(`${request({ stdin: 'late', deadlineMs: 50 })}\n`)))
+    assert.equal(error.code, 11)
+    assert.match(error.msg, /could not finish ADD for container c1 within 50 ms: 1 calls are at work/)
+    held.next()
+    assert.deepEqual(parseReply(await first), finished('first'))
+    assert.equal(held.most(), 1)
+  })
+
+  it('of callers that went away do no harm', async () => {
+    const held = gate()
+    await using _server = await start({ cni: held.cni })
+    const socket = connect(path())
+    await once(socket, 'connect')
+    socket.write(`${request()}\n`)
+    await condition('the call', () => held.waiting.length === 1)
+    socket.destroy()
+    held.next()
+    const second = ask(`${request({ stdin: 'second' })}\n`)
+    await condition('the second', () => held.waiting.length === 1)
+    held.next()
+    assert.deepEqual(parseReply(await second), finished('second'))
+  })
+
+  it('at work are finished when the daemon stops, waiting ones are told to come again, and the file goes', async () => {
+    const held = gate()
+    const server = await start({ cni: held.cni, mostRunning: 1 })
+    const first = ask(`${request({ stdin: 'first' })}\n`)
+    await condition('the first', () => held.waiting.length === 1)
+    const socket = connect(path())
+    await once(socket, 'connect')
+    socket.write(`${request({ stdin: 'second' })}\n${' '.repeat(10)}`)
+    const second = read(socket)
+    // A line that the server has read is answered; a control question behind it proves that it has.
+    await ask(`${JSON.stringify({ v: 1, ctl: 'none', args: [] })}\n`)
+    const stopped = server[Symbol.asyncDispose]()
+    assert.match(errorIn(parseReply(await second)).msg, /weftd is stopping/)
+    held.next()
+    assert.deepEqual(parseReply(await first), finished('first'))
+    await stopped
+    assert.equal(statSync(path(), { throwIfNoEntry: false }), undefined)
+  })
+})
+
+describe('a socket file that is there already', () => {
+  it('is replaced when nobody listens', async () => {
+    mkdirSync(join(directory, 'run'))
+    // A daemon that was killed leaves its file: bind without ever removing it.
+    spawnSync(process.execPath, [
+      '-e',
+      `require('node:net').createServer().listen(${JSON.stringify(path())}, () => process.kill(process.pid, 'SIGKILL'))`
+    ])
+    assert.ok(statSync(path()).isSocket())
+    await using _server = await start()
+    assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
+  })
+
+  it('of a living daemon is an error that says so, and it goes on', async () => {
+    await using _server = await start()
+    await assert.rejects(
+      start(),
+      (error: WeftError) => error.code === 'DAEMON_RUNNING' && error.message.includes(path())
+    )
+    assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
+  })
+
+  it('that can not be is an error with the path', async () => {
+    await assert.rejects(
+      start({ path: `${directory}/${'x'.repeat(200)}.sock` }),
+      (error: WeftError) => error.code === 'SOCKET_UNUSABLE'
+    )
+  })
+})
