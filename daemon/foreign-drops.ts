@@ -6,15 +6,15 @@ import type { ForeignView } from './kernel/nftables.ts'
 import type { Log } from './log.ts'
 import type { Reconciler } from './reconciler.ts'
 
-/** Until the iterable ends. `cluster` is asked each time: it is known once the configuration is. */
+/** Until the iterable ends; `answered` is called after each look. */
 export async function answerForeignDrops(
   views: AsyncIterable<ForeignView>,
-  cluster: () => PerFamily<Prefix>,
-  around: { readonly reconciler: Reconciler; readonly health: Health; readonly log: Log }
+  cluster: PerFamily<Prefix>,
+  around: { readonly reconciler: Reconciler; readonly health: Health; readonly log: Log; readonly answered: () => void }
 ): Promise<void> {
   let trouble = ''
   for await (const view of views) {
-    const drops = foreignDrops(view.tables, cluster())
+    const drops = foreignDrops(view.tables, cluster)
     await around.reconciler.want('foreign drops', foreignAccepts(drops))
     const [first, ...others] = dropReasons(drops)
     if (first === undefined) around.health.clear('FORWARD_DROPPED')
@@ -23,5 +23,6 @@ export async function answerForeignDrops(
     if (now !== '' && now !== trouble)
       around.log.warn({ err: view.trouble }, 'some firewall rules of other programs can not be read')
     trouble = now
+    around.answered()
   }
 }

@@ -156,11 +156,13 @@ export class Health {
     if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
   }
 
+  /** Errors before warnings, and what has held longer first: a warning such as STARTING often only follows from an error. */
   active(): readonly Condition[] {
-    return [...this.#active.values()]
+    const rank = { error: 0, warning: 1 } as const
+    return [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
   }
 
-  /** The first condition that blocks `what`: the one that has held longest. */
+  /** The first condition that blocks `what`, in the order of `active()`. */
   blocking(what: Blocks): Condition | undefined {
     return this.active().find((condition) => condition.blocks.includes(what))
   }

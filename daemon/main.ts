@@ -28,7 +28,10 @@ switch (parsed.kind) {
 }
 
 async function start(options: Options, warnings: readonly string[]): Promise<void> {
-  const log: Log = pino({ level: options.v > 0 ? 'debug' : 'info', base: null }, pino.destination({ fd: 2, sync: true }))
+  const log: Log = pino(
+    { level: options.v > 0 ? 'debug' : 'info', base: null },
+    pino.destination({ fd: 2, sync: true })
+  )
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {

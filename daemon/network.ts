@@ -48,7 +48,7 @@ export type NetworkSurroundings = {
   readonly previous: PerFamily<Prefix>
   /** What every node has besides its backend: firewall, forwarding. */
   readonly alsoOwn: (place: Place) => readonly KernelObject[]
-  /** Called whenever the place is new or has changed, before pods are served with it. */
+  /** Called whenever the place is new or has changed, before pods are served with it and before anything may be called stale. */
   readonly placed: (place: Place) => Promise<void>
 }
 
@@ -150,8 +150,8 @@ export class Network {
       first ? 'subnet leased' : 'lease renewed'
     )
     await this.#around.reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
-    await this.#around.peers.settle(node, backend)
     await this.#around.placed(place)
+    await this.#around.peers.settle(node, backend)
     health.clear('NO_LEASE')
     health.clear('STARTING')
   }

@@ -31,6 +31,7 @@ export class Peers {
   /** Leases that the last list left out and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
+  #listed = false
   #place: { readonly node: Node; readonly backend: ConfiguredBackend } | undefined
 
   constructor(around: PeersSurroundings) {
@@ -46,6 +47,7 @@ export class Peers {
   async settle(node: Node, backend: ConfiguredBackend): Promise<void> {
     this.#place = { node, backend }
     await this.#want([...this.#leases.keys()])
+    await this.#judge()
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
@@ -70,19 +72,18 @@ export class Peers {
 
   async #take(events: readonly LeaseEvent[]): Promise<void> {
     const touched = new Set<string>()
-    let listed = false
     for (const event of events) {
       this.#around.counted(event.kind)
       if (event.kind === 'list') {
         for (const key of this.#list(event.leases)) touched.add(key)
-        listed = true
+        this.#listed = true
       } else if (event.kind === 'put') touched.add(this.#put(event.lease))
       else if (event.kind === 'gone') touched.add(this.#gone(event.key))
       else this.#skip(event.key, reasonOf(event.error))
     }
     await this.#want([...touched])
     this.#tellMalformed()
-    if (listed || this.#confirmation !== undefined) await this.#judge()
+    await this.#judge()
   }
 
   #put(lease: Lease): string {
@@ -133,17 +134,21 @@ export class Peers {
 
   /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
   async #judge(): Promise<void> {
-    if (this.#doubted.size > 0) return
-    if (!this.#kernelAgrees()) {
+    // Until we know what we are and what there is, nothing in the kernel can be called stale.
+    if (!this.#listed || this.#place === undefined || this.#doubted.size > 0) return
+    const { reconciler } = this.#around
+    if (!reconciler.trusts && !this.#kernelAgrees()) {
       if (this.#confirmation === undefined) {
-        this.#doubt(`the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`)
+        this.#doubt(
+          `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
+        )
       }
       return
     }
     clearTimeout(this.#confirmation)
     this.#confirmation = undefined
     this.#around.health.clear('LIST_DOUBTED')
-    await this.#around.reconciler.trust()
+    await reconciler.trust()
   }
 
   #kernelAgrees(): boolean {

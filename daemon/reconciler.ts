@@ -68,6 +68,10 @@ export class Reconciler {
     return this.#observed
   }
 
+  get trusts(): boolean {
+    return this.#trusted
+  }
+
   /** From now on objects that are ours and that nobody desires are removed. Said once the store has listed everything. */
   async trust(): Promise<void> {
     if (this.#trusted) return

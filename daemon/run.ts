@@ -74,6 +74,13 @@ export async function runDaemon(around: DaemonSurroundings, stop: AbortControlle
   if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
   reconciler.onObserved(forgetVanished(pods))
 
+  /** Resolves when other programs' chains have been answered for the first time. */
+  const forwardThroughOthers = async (networks: PerFamily<Prefix>) => {
+    const { promise, resolve: answered } = Promise.withResolvers<void>()
+    running(answerForeignDrops(firewall.foreign(signal), networks, { reconciler, health, log, answered }))
+    await promise
+  }
+
   const store = parts.use(await openStore(options, { log, report: health }))
   const events = metrics.counter(
     'weft_lease_events_total',
@@ -103,6 +110,7 @@ export async function runDaemon(around: DaemonSurroundings, stop: AbortControlle
     previous: previousSubnets(options.subnetFile, log),
     alsoOwn: (placed) => nodeObjects(placed, options, reconciler),
     placed: async (placed) => {
+      const isFirst = place === undefined
       place = placed
       const env = {
         network: networksOf(placed.conf),
@@ -111,7 +119,9 @@ export async function runDaemon(around: DaemonSurroundings, stop: AbortControlle
         ipMasq: options.ipMasq
       }
       writeSubnetFile(options.subnetFile, env)
+      if (!isFirst) return
       kernel.recheck('the networks are known')
+      if (options.iptablesForwardRules) await forwardThroughOthers(cluster())
     }
   })
 
@@ -138,8 +148,6 @@ export async function runDaemon(around: DaemonSurroundings, stop: AbortControlle
   const cni = cniCalls(pods)
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni, control, log }))
 
-  if (options.iptablesForwardRules)
-    running(answerForeignDrops(firewall.foreign(signal), cluster, { reconciler, health, log }))
   running(network.join(signal))
   running(peers.follow(store.watch(signal)))
   await Promise.race([aborted(signal), failed.promise])

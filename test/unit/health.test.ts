@@ -1,0 +1,47 @@
+// The table of conditions: every row says what to do, and what blocks is told with the error before what only follows from it.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { CONDITIONS, Health, sentence } from '../../daemon/health.ts'
+
+test('every condition has a title, a cure, and words for codes', () => {
+  for (const [code, row] of Object.entries(CONDITIONS)) {
+    assert.match(code, /^[A-Z]+(_[A-Z]+)*$/)
+    assert.ok(row.title.length > 10 && row.cure.length > 10, code)
+    assert.equal(/[.:]$/.test(row.title), false, `${code}: the detail follows the title`)
+  }
+})
+
+test('nothing can be served before somebody says so', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  assert.equal(health.blocking('add')?.code, 'STARTING')
+  health.clear('STARTING')
+  assert.equal(health.blocking('add'), undefined)
+})
+
+test('an error blocks before a warning that holds longer', () => {
+  let now = 0
+  const health = new Health(
+    () => now++,
+    () => undefined
+  )
+  health.raise('CONFIG_INVALID', 'Network is 7')
+  assert.equal(health.blocking('ready')?.code, 'CONFIG_INVALID')
+  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /not valid: Network is 7\. Cure: correct/)
+})
+
+test('listeners hear of what begins, what changes its words and what ends, once each', () => {
+  const told: string[] = []
+  const health = new Health(
+    () => 0,
+    (condition, active) => told.push(`${condition.code} ${active} ${condition.detail}`)
+  )
+  health.raise('STORE_UNREACHABLE', 'a')
+  health.raise('STORE_UNREACHABLE', 'a')
+  health.raise('STORE_UNREACHABLE', 'b')
+  health.clear('STORE_UNREACHABLE')
+  health.clear('STORE_UNREACHABLE')
+  assert.deepEqual(told.slice(1), ['STORE_UNREACHABLE true a', 'STORE_UNREACHABLE true b', 'STORE_UNREACHABLE false b'])
+})
