@@ -1,8 +1,7 @@
 // nftables' notifications: which tables a transaction touched and who made it. The kernel tells pid and name at the end of each transaction.
-import { RawNetlinkSocket } from 'netlink'
-import { reasonOf } from '../error.ts'
 import type { Culprit } from '../state/kernel.ts'
-import { Attributes, type Message, readMessages } from './message.ts'
+import { Attributes, type Message } from './message.ts'
+import { NotificationSocket } from './notifications.ts'
 
 /** <linux/netlink.h>, <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
 const NETLINK_NETFILTER = 12
@@ -58,32 +57,20 @@ export class Transactions {
   }
 }
 
-/** Listens in the daemon's network namespace. `own` tells our own port ids. Nothing is thrown out of the socket's callbacks: that would end the process. */
-export class NftNotifications implements Disposable {
-  readonly #socket: RawNetlinkSocket
+/** Rule sets come in large transactions; an overrun is no harm but makes everything be read again. */
+const RECEIVE_BYTES = 4 << 20
 
-  constructor(own: (port: number) => boolean, tell: (notified: Notified) => void) {
-    const transactions = new Transactions()
-    this.#socket = new RawNetlinkSocket(NETLINK_NETFILTER)
-    this.#socket.setRecvBufferSize(4 << 20)
-    this.#socket.on('message', (bytes, from) => {
-      // Anybody with the privilege may send to a group; the kernel's own port is 0.
-      if (from.port !== 0) return
-      try {
-        for (const message of readMessages(bytes)) {
-          const touched = transactions.take(message, own)
-          if (touched) tell({ kind: 'touched', touched })
-        }
-      } catch (error) {
-        tell({ kind: 'lost', why: reasonOf(error) })
-      }
-    })
-    // ENOBUFS: more came than the buffer holds.
-    this.#socket.on('error', (error) => tell({ kind: 'lost', why: `nftables notifications were lost: ${error.code}` }))
-    this.#socket.addMembership(NFNLGRP_NFTABLES)
-  }
-
-  [Symbol.dispose](): void {
-    this.#socket.close()
-  }
+/** Listens in the daemon's network namespace. `own` tells our own port ids. */
+export function listenToNftables(own: (port: number) => boolean, tell: (notified: Notified) => void): Disposable {
+  const transactions = new Transactions()
+  return new NotificationSocket(
+    {
+      message(message) {
+        const touched = transactions.take(message, own)
+        if (touched) tell({ kind: 'touched', touched })
+      },
+      lost: (why) => tell({ kind: 'lost', why: `nftables notifications: ${why}` })
+    },
+    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES }
+  )
 }

@@ -9,7 +9,7 @@ import type { FirewallChange, FirewallPort } from './firewall-port.ts'
 import { LegacyIptables } from './iptables.ts'
 import { Libnftables, type RunNft } from './libnftables.ts'
 import { commandsFor, type Step, transaction } from './nft-command.ts'
-import { NftNotifications, type Notified } from './nft-notification.ts'
+import { listenToNftables, type Notified } from './nft-notification.ts'
 import { acceptsIn, readForeign, readOwn } from './nft-read.ts'
 import { applySteps, type Failures } from './nft-transaction.ts'
 import { Stream } from './stream.ts'
@@ -38,7 +38,7 @@ const BURST_MS = 2
 export class Firewall implements FirewallPort {
   readonly #nft: Libnftables
   readonly #legacy = new LegacyIptables()
-  readonly #notifications: NftNotifications
+  readonly #notifications: Disposable
   readonly #poll: NodeJS.Timeout
   readonly #changes = new Set<Stream<FirewallChange>>()
   readonly #views = new Set<Stream<ForeignView>>()
@@ -54,7 +54,7 @@ export class Firewall implements FirewallPort {
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
   constructor(settings: FirewallSettings) {
     this.#nft = new Libnftables()
-    this.#notifications = new NftNotifications(
+    this.#notifications = listenToNftables(
       (port) => port === this.#nft.port,
       (notified) => this.#noted(notified)
     )

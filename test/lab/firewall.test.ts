@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { NftNotifications } from '../../daemon/kernel/nft-notification.ts'
+import { listenToNftables } from '../../daemon/kernel/nft-notification.ts'
 import { Firewall } from '../../daemon/kernel/nftables.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, type NftElement, stateOf } from '../../daemon/state/object.ts'
@@ -124,7 +124,7 @@ describe('applying and reading back', () => {
     await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
     await bring(firewall, inetMap)
     const transactions: string[] = []
-    using _ = new NftNotifications(
+    using _ = listenToNftables(
       () => false,
       (notified) => transactions.push(notified.kind === 'touched' ? [...notified.touched.tables].join() : notified.why)
     )

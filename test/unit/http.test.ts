@@ -55,11 +55,11 @@ test('/readyz?verbose has a line for each condition', async (t) => {
   assert.equal(status, 503)
   const [head, first, second, rest] = text.split('\n')
   assert.equal(head, 'not ready')
+  assert.match(first ?? '', /^\[error\] NO_LEASE \(blocks add, ready, since/)
   assert.match(
-    first ?? '',
+    second ?? '',
     /^\[warning\] STORE_UNREACHABLE \(blocks nothing, since 2026-01-01T00:00:00.000Z\): the lease store .*127\.0\.0\.1:2379 refused.* Cure: check/
   )
-  assert.match(second ?? '', /^\[error\] NO_LEASE \(blocks add, ready, since/)
   assert.equal(rest, '')
 })
 
