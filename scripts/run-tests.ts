@@ -1,0 +1,155 @@
+// Runs suites of test/ with node:test and ends with one line: N passed, N failed, N skipped. Called by scripts/test, which prepares what they need.
+import { spawn } from 'node:child_process'
+import { existsSync, globSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { relative, resolve } from 'node:path'
+import { run } from 'node:test'
+import { inspect, parseArgs } from 'node:util'
+
+/** Suites that make namespaces run one file after another, each with this much time; the others together. */
+const SUITES: Readonly<Record<string, { readonly root: boolean; readonly fileSeconds: number }>> = {
+  unit: { root: false, fileSeconds: 60 },
+  fuzz: { root: false, fileSeconds: 600 },
+  lab: { root: true, fileSeconds: 600 },
+  cni: { root: true, fileSeconds: 600 },
+  docker: { root: true, fileSeconds: 600 },
+  interop: { root: true, fileSeconds: 900 },
+  kube: { root: true, fileSeconds: 1800 }
+}
+
+type Failure = { readonly name: string; readonly why: string }
+const total = { passed: 0, failed: 0, skipped: 0 }
+const failures: Failure[] = []
+const skips: Failure[] = []
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { name: { type: 'string' } } })
+const suites = positionals.filter((word) => word in SUITES)
+const files = positionals.filter((word) => !(word in SUITES))
+const end = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end.abort(new Error(signal)))
+
+/** Lint, format, rooms and types: each counts as one test. */
+async function checks(): Promise<void> {
+  for (const [name, command] of [
+    ['biome', ['biome', 'check', '--error-on-warnings', '--colors=off', '.']],
+    ['types', ['tsc', '-p', 'tsconfig.json']],
+    ['types of the pure rooms', ['tsc', '-p', 'tsconfig.pure.json']]
+  ] as const) {
+    const started = performance.now()
+    const { exit, output } = await outputOf(command)
+    count(exit === 0 ? 'passed' : 'failed')
+    if (exit !== 0) failures.push({ name: command.join(' '), why: output })
+    say(`${exit === 0 ? 'ok    ' : 'FAILED'} ${name} ${seconds(started)}`)
+  }
+}
+
+async function outputOf([program, ...words]: readonly string[]): Promise<{ exit: number; output: string }> {
+  const child = spawn(`node_modules/.bin/${program}`, words, { stdio: ['ignore', 'pipe', 'pipe'], signal: end.signal })
+  const parts: Buffer[] = []
+  child.stdout.on('data', (part) => parts.push(part))
+  child.stderr.on('data', (part) => parts.push(part))
+  const { promise, resolve } = Promise.withResolvers<number>()
+  child.on('error', (error) => {
+    parts.push(Buffer.from(`${error}\n`))
+    resolve(1)
+  })
+  child.on('close', (code) => resolve(code ?? 1))
+  return { exit: await promise, output: Buffer.concat(parts).toString() }
+}
+
+async function tests(suite: string, paths: readonly string[]): Promise<void> {
+  const settings = SUITES[suite]
+  if (settings === undefined) throw new Error(`there is no suite ${suite}`)
+  const missing = paths.filter((path) => !existsSync(path))
+  for (const path of missing) {
+    count('failed')
+    failures.push({ name: path, why: 'there is no such file' })
+  }
+  if (paths.length === 0) {
+    say(`${suite}: no tests yet`)
+    return
+  }
+  if (settings.root && process.geteuid?.() !== 0) {
+    count('skipped')
+    skips.push({ name: `suite ${suite}`, why: 'makes network namespaces and needs root' })
+    return
+  }
+  // Files that make namespaces one by one: each its own run, so that what it prints stands together.
+  const there = paths.filter((path) => !missing.includes(path))
+  for (const batch of settings.root ? there.map((path) => [path]) : [there]) await runFiles(batch, settings.fileSeconds)
+}
+
+async function runFiles(paths: readonly string[], fileSeconds: number): Promise<void> {
+  if (paths.length === 0) return
+  // run()'s own timeout is the tests' only: a file that keeps its process alive after its tests would be waited for without end.
+  const late = AbortSignal.timeout(fileSeconds * 1000)
+  const stream = run({
+    files: [...paths],
+    concurrency: paths.length > 1 ? availableParallelism() : 1,
+    timeout: (fileSeconds - 1) * 1000,
+    signal: AbortSignal.any([end.signal, late]),
+    ...(values.name !== undefined && { testNamePatterns: values.name })
+  })
+  const printed = new Map<string, string>()
+  const keep = ({ file, message }: { file?: string; message: string }) => {
+    const key = resolve(file ?? '')
+    printed.set(key, `${printed.get(key) ?? ''}${message}`.slice(-20_000))
+  }
+  stream.on('test:stderr', keep)
+  stream.on('test:stdout', keep)
+  const skipped = (name: string, file: string | undefined, reason: string | true) => {
+    count('skipped')
+    skips.push({ name: `${place(file)}: ${name}`, why: reason === true || reason === '' ? 'no reason given' : reason })
+  }
+  stream.on('test:pass', ({ name, skip, todo, file, details }) => {
+    const reason = skip || todo
+    if (details.type === 'suite') return
+    if (reason) skipped(name, file, reason)
+    else count('passed')
+  })
+  stream.on('test:fail', ({ name, file, details, todo }) => {
+    if (details.type === 'suite') return
+    if (todo) return skipped(name, file, todo)
+    // A parent fails with its subtests, which have told already.
+    if ((details.error as { failureType?: string } | undefined)?.failureType === 'subtestsFailed') return
+    count('failed')
+    failures.push({
+      name: `${place(file)}: ${name}`,
+      why: `${causeOf(details.error)}\n${printed.get(resolve(file ?? name)) ?? ''}`
+    })
+  })
+  stream.on('test:summary', ({ file, success, duration_ms: took }) => {
+    if (file !== undefined) say(`${success ? 'ok    ' : 'FAILED'} ${place(file)} ${(took / 1000).toFixed(1)} s`)
+  })
+  // The stream flows only when somebody reads it.
+  for await (const _ of stream);
+}
+
+const count = (outcome: keyof typeof total) => total[outcome]++
+const place = (file: string | undefined): string => (file === undefined ? '?' : relative(process.cwd(), file))
+const seconds = (started: number): string => `${((performance.now() - started) / 1000).toFixed(1)} s`
+
+/** node:test wraps what was thrown. */
+function causeOf(error: unknown): string {
+  const { exitCode, signal } = error as { exitCode?: number; signal?: string }
+  if (exitCode !== undefined) return `the file ended with ${signal ?? `exit status ${exitCode}`}`
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
+  if (!(cause instanceof Error)) return String(cause)
+  return inspect(cause, { depth: 4 })
+}
+
+function report(): void {
+  for (const { name, why } of failures) say(`\nFAILED ${name}\n${why.trimEnd().replaceAll(/^/gm, '  ')}`)
+  if (skips.length > 0) say('')
+  for (const { name, why } of skips) say(`skipped ${name}: ${why}`)
+  if (end.signal.aborted) say(`\nended early by ${end.signal.reason.message}`)
+  say(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
+  process.exitCode = total.failed > 0 || end.signal.aborted ? 1 : 0
+}
+
+for (const suite of suites) {
+  if (suite === 'unit' && files.length === 0) await checks()
+  await tests(suite, files.length > 0 ? files : globSync(`test/${suite}/**/*.test.ts`).sort())
+}
+report()

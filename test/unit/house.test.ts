@@ -1,0 +1,166 @@
+// The rules of the house that no linter knows: first lines, sizes, one version, a test for every pure file, names, and the room table itself.
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, dirname, extname, join, resolve } from 'node:path'
+import test from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const read = (path: string): string => readFileSync(join(root, path), 'utf8')
+/** What git holds or would take, without what was deleted and not yet committed. */
+const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8'
+})
+  .split('\0')
+  .filter((path) => path !== '' && existsSync(join(root, path)))
+const isScript = (path: string): boolean => extname(path) === '' && read(path).startsWith('#!')
+const sources = files.filter((path) => /\.(ts|rs|go)$/.test(path) || (/^(scripts|\.ci)\//.test(path) && isScript(path)))
+
+test('there is something to check', () => assert.ok(sources.length > 30, `${sources.length} files`))
+
+test('the first line of every source file is a comment that says why it exists', () => {
+  const silent = sources.filter((path) => {
+    const [first = '', second = ''] = read(path).split('\n')
+    const line = first.startsWith('#!') ? second : first
+    return !/^(\/\/[/!]?|#) ?\S.{18,}/.test(line)
+  })
+  assert.deepEqual(silent, [])
+})
+
+test('no source file is longer than 400 lines', () => {
+  const long = sources.filter((path) => read(path).trimEnd().split('\n').length > 400)
+  assert.deepEqual(long, [])
+})
+
+test('the version stands in package.json only', () => {
+  const { version } = JSON.parse(read('package.json'))
+  // The lock file repeats it by npm's rule; the changelog tells history; Cargo's needs one and is never shown.
+  const told = files.filter(
+    (path) => !/^(package(-lock)?\.json|CHANGELOG\.md|plugins\/host\/Cargo\.(toml|lock))$/.test(path)
+  )
+  const alone = new RegExp(`(?<![\\w.])v?${version.replaceAll('.', '\\.')}(?![\\w.]|-)`)
+  const ours = told.filter((path) => /\.(ts|md|ya?ml|rs|service|json)$|^(scripts|deploy|\.ci)\//.test(path))
+  assert.deepEqual(
+    ours.filter((path) =>
+      read(path)
+        .split('\n')
+        .some((line) => alone.test(line) && /weft/i.test(line))
+    ),
+    []
+  )
+  assert.equal(JSON.parse(read('package-lock.json')).version, version)
+})
+
+test('names say what a file is for', () => {
+  const empty = /^(util|utils|helper|helpers|common|misc|manager|data|info|handle|index)s?\.(ts|rs)$/
+  assert.deepEqual(
+    sources.filter((path) => empty.test(basename(path))),
+    []
+  )
+  assert.deepEqual(
+    sources.filter((path) => !/^[a-z0-9.-]+$/.test(basename(path)) && path.endsWith('.ts')),
+    []
+  )
+})
+
+/** The pure files, by tsconfig.pure.json, which is what compiles them without Node. */
+function pureFiles(): readonly string[] {
+  const { include } = JSON.parse(read('tsconfig.pure.json')) as { include: readonly string[] }
+  const patterns = include.map(
+    (glob) =>
+      new RegExp(
+        `^${glob
+          .replaceAll('.', '\\.')
+          .replaceAll('**/', '(.*/)?')
+          .replaceAll(/(?<!\.)\*(?!\/)/g, '[^/]*')}$`
+      )
+  )
+  return files.filter(
+    (path) => path.endsWith('.ts') && !path.endsWith('.d.ts') && patterns.some((pattern) => pattern.test(path))
+  )
+}
+
+/** Files that a file imports, types left out. */
+function imports(path: string): readonly string[] {
+  return [
+    ...read(path).matchAll(/^(?:import|export)\s+(?!type\b)[^'"]*?from\s+'(\.[^']+)'|import\('(\.[^']+)'\)/gm)
+  ].map(([, from, dynamic]) => resolve('/', dirname(path), from ?? dynamic ?? '').slice(1))
+}
+
+test('every pure file that does something is imported by a unit test, itself or through files of its own room', () => {
+  const reached = new Set(
+    files.filter((path) => path.startsWith('test/unit/') && path.endsWith('.ts')).flatMap(imports)
+  )
+  for (const path of reached) {
+    if (!existsSync(join(root, path))) continue
+    for (const next of imports(path)) if (dirname(next) === dirname(path)) reached.add(next)
+  }
+  // A file of types and nothing else compiles to nothing, which no test could see.
+  const hasCode = (path: string) => /^export\s+(async\s+)?(const|function|class|let)\b/m.test(read(path))
+  // The executable's main file reads the host's globals when it is loaded; tests start it as a program.
+  const untested = pureFiles().filter((path) => hasCode(path) && !reached.has(path) && path !== 'plugins/main.ts')
+  assert.deepEqual(untested, [])
+})
+
+test('a comment that silences the linter or the compiler gives its reason, and never silences a whole file written by hand', () => {
+  const lines = sources
+    .filter((path) => !path.endsWith('.generated.ts'))
+    .flatMap((path) =>
+      read(path)
+        .split('\n')
+        .flatMap((line) => (/^\s*\/\/ *(biome-ignore|@ts-)/.test(line) ? [`${path}: ${line.trim()}`] : []))
+    )
+  const reasoned = /(biome-ignore lint\/\S+: \S+ \S+|@ts-expect-error:? \S+ \S+)/
+  assert.deepEqual(
+    lines.filter((line) => !reasoned.test(line)),
+    []
+  )
+})
+
+/** Whether the linter forbids a file at `path` to hold `line`. The file is made in a copy of the tree's shape, not in the tree. */
+function forbidden(path: string, line: string): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-rooms-'))
+  try {
+    execFileSync('mkdir', ['-p', join(folder, dirname(path))])
+    const config = JSON.parse(read('biome.json'))
+    writeFileSync(join(folder, 'biome.json'), JSON.stringify({ ...config, vcs: undefined, $schema: undefined }))
+    writeFileSync(join(folder, path), `${line}\n`)
+    const biome = spawnSync(join(root, 'node_modules/.bin/biome'), ['lint', '--only=style/noRestrictedImports', path], {
+      cwd: folder,
+      encoding: 'utf8'
+    })
+    const said = biome.stdout + biome.stderr
+    assert.match(said, /Checked 1 file/, said)
+    return biome.status !== 0
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+const rooms: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
+  ['daemon/state/x.ts', '../../ipam/address.ts', true],
+  ['daemon/state/x.ts', '../kernel/rtnetlink.ts', false],
+  ['daemon/state/x.ts', 'node:fs', false],
+  ['daemon/backend/x.ts', '../lease/lease.ts', true],
+  ['daemon/backend/x.ts', '../lease/etcd.ts', false],
+  ['daemon/kernel/x.ts', 'koffi', true],
+  ['daemon/kernel/x.ts', '../lease/lease.ts', false],
+  ['daemon/lease/x.ts', 'etcd3', true],
+  ['daemon/lease/acquire.ts', 'etcd3', false],
+  ['daemon/pod/x.ts', '../../plugins/cni/error.ts', true],
+  ['daemon/pod/x.ts', '../kernel/kernel.ts', false],
+  ['daemon/ctl/x.ts', '../reconciler.ts', false],
+  ['plugins/x.ts', '../daemon/error.ts', false],
+  ['ipam/x.ts', 'node:fs', false],
+  ['ipam/reservations.ts', 'node:fs', true],
+  ['daemon/x.ts', './main.ts', false],
+  ['test/unit/x.ts', '../../daemon/main.ts', false]
+]
+for (const [path, from, allowed] of rooms) {
+  test(`${path} ${allowed ? 'may' : 'may not'} import ${from}`, () => {
+    assert.equal(forbidden(path, `import type { x } from '${from}'\nexport const y: x = 1`), !allowed)
+  })
+}
