@@ -121,6 +121,11 @@ export class Reconciler {
     return this.#settle([...keys], true)
   }
 
+  /** Replaces what `owner` wants by what it has already: nothing is compared until the kernel says something. */
+  keep(owner: string, objects: readonly KernelObject[]): void {
+    this.#desired.replace(owner, objects)
+  }
+
   /** What nobody asks for any more is no refusal: a pod that could not be set up is its own error, not this node's condition. */
   #dropRefusals(keys: ReadonlySet<Key>): void {
     const dropped = [...keys].filter((key) => !this.#desired.state.has(key) && this.#refusals.delete(key))

@@ -184,7 +184,7 @@ async function connect(
   })
   await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await sandbox.apply(inside.map(put))))
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
-  await around.host.want(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
+  around.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
 }
 
 /** A veth that is to be kept as it is; should it go, nothing makes a new one. */

@@ -18,6 +18,8 @@ import type { Mode, Wiring } from './objects.ts'
 export type HostState = {
   want(owner: string, objects: readonly KernelObject[], alsoKeys?: Iterable<Key>): Promise<readonly Outcome[]>
   wantAll(entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>): Promise<readonly Outcome[]>
+  /** Replaces what an owner wants by what it has already; nothing is compared now. */
+  keep(owner: string, objects: readonly KernelObject[]): void
   readonly observed: State
 }
 
