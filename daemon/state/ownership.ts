@@ -1,4 +1,5 @@
 // What is ours in the kernel, and so may be removed. A restarted weftd knows its own by these marks alone; there is no state file.
+import { isLinkLocal } from '../../ipam/address.ts'
 import type { KernelObject } from './object.ts'
 
 /** rtm_protocol of every route we make. Free in rtnetlink.h and in iproute2's rt_protos (November 2026). */
@@ -25,6 +26,8 @@ export function mayRemove(object: KernelObject): boolean {
     case 'link':
       return object.form?.type === 'vxlan' && /^(weft|weft-v6)\.\d+$/.test(object.name)
     case 'address':
+      // The kernel gives every IPv6 link its link-local address itself.
+      return tunnel.test(object.device) && !isLinkLocal(object.prefix.ip)
     case 'neighbour':
     case 'fdb':
       return tunnel.test(object.device)
