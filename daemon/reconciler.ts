@@ -6,7 +6,7 @@ import { reasonOf } from './error.ts'
 import type { Log } from './log.ts'
 import { type Change, difference } from './state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type State } from './state/object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './state/object.ts'
 import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
@@ -43,6 +43,8 @@ export class Reconciler {
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
   readonly #refusals = new Map<Key, Refusal>()
+  /** The last notification of a key that came while a change of ours was under way. */
+  readonly #during = new Map<Key, { readonly object: KernelObject | undefined }>()
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
@@ -153,6 +155,7 @@ export class Reconciler {
     if (observation.kind === 'everything') {
       this.#observed = new Map(observation.state)
       this.#refusals.clear()
+      this.#during.clear()
       for (const listener of this.#listeners) listener('everything')
       this.#firstDump.resolve()
       this.#answer([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
@@ -160,6 +163,8 @@ export class Reconciler {
     }
     const { key, object, by } = observation
     const before = this.#observed.get(key)
+    if (this.#inFlight.has(key)) this.#during.set(key, { object })
+    else this.#during.delete(key)
     if (object === undefined) this.#observed.delete(key)
     else this.#observed.set(key, object)
     const subject = object ?? before
@@ -240,6 +245,23 @@ export class Reconciler {
     }
   }
 
+  /**
+   * A notification that came while our change was under way may be of before it, and ours follows; or somebody was quicker than the acknowledgement,
+   * and it is the last word. When nothing has followed after a while, it is.
+   */
+  #doubt(key: Key, change: Change): void {
+    const seen = this.#during.get(key)
+    if (seen === undefined) return
+    const agrees =
+      change.do === 'remove' ? seen.object === undefined : seen.object && sameObject(change.object, seen.object)
+    if (agrees) this.#during.delete(key)
+    else
+      setTimeout(() => {
+        if (this.#during.get(key) === seen)
+          this.#observe({ kind: 'changed', key, object: seen.object, at: this.#around.now() })
+      }, ECHO).unref()
+  }
+
   /** A refused object is tried again after its pause; until then it waits. */
   #due(key: Key): boolean {
     const left = (this.#refusals.get(key)?.until ?? 0) - this.#around.now()
@@ -260,6 +282,7 @@ export class Reconciler {
       this.#refusals.delete(key)
       if (change.do === 'remove') this.#observed.delete(key)
       else this.#observed.set(key, { ...change.instead, ...change.object } as KernelObject)
+      this.#doubt(key, change)
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#around.drift(report)

@@ -143,11 +143,13 @@ describe('calls', () => {
   it('run side by side up to the limit, the others after them, all answered', async () => {
     const held = gate()
     await using _server = await start({ cni: held.cni, mostRunning: 3 })
-    const answers = Promise.all(Array.from({ length: 200 }, (_, at) => ask(`${request({ stdin: String(at) })}\n`)))
     let done = 0
-    answers.then(() => {
-      done = 200
-    })
+    const each = async (at: number) => {
+      const line = await ask(`${request({ stdin: String(at) })}\n`)
+      done++
+      return line
+    }
+    const answers = Promise.all(Array.from({ length: 200 }, (_, at) => each(at)))
     await condition('the first three', () => held.waiting.length === 3)
     await condition('the rest', () => {
       held.next()
