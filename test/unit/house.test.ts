@@ -107,7 +107,8 @@ test('every pure file that does something is imported by a unit test, itself or 
 
 test('a comment that silences the linter or the compiler gives its reason, and never silences a whole file written by hand', () => {
   const lines = sources
-    .filter((path) => !path.endsWith('.generated.ts'))
+    // Generated files, and what prints their first lines.
+    .filter((path) => !path.endsWith('.generated.ts') && path !== 'scripts/schemas.ts')
     .flatMap((path) =>
       read(path)
         .split('\n')
