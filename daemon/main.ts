@@ -65,7 +65,7 @@ async function start(options: Options, warnings: readonly string[]): Promise<voi
         identity: `${machineId()} ${nodeName}`,
         ipv6: existsSync('/proc/sys/net/ipv6')
       },
-      stop
+      stop.signal
     )
   } catch (error) {
     if (!stop.signal.aborted) fail(error, 'weftd can not go on')

@@ -1,7 +1,7 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { contains, FAMILIES, type PerFamily, type Prefix } from '../ipam/address.ts'
+import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
 import { cniCalls } from './cni-calls.ts'
 import type { NetConf } from './config/net-conf.ts'
@@ -14,9 +14,10 @@ import { flock } from './kernel/flock.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
 import { openStore } from './lease/registry.ts'
+import type { Store } from './lease/store.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { Network, type Place } from './network.ts'
+import { Network, type NetworkSurroundings, type Place } from './network.ts'
 import type { Options } from './options.ts'
 import { Peers } from './peers.ts'
 import { Attachments } from './pod/attachments.ts'
@@ -25,7 +26,9 @@ import { forgetVanished, rebuild } from './pod/sandboxes.ts'
 import type { PodSurroundings } from './pod/surroundings.ts'
 import { Reconciler } from './reconciler.ts'
 import { type Control, serve } from './server.ts'
+import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
+import { ROUTE_PROTOCOL } from './state/ownership.ts'
 import { previousSubnets, writeSubnetFile } from './subnet-file.ts'
 import { repairTellers } from './telling.ts'
 
@@ -43,114 +46,133 @@ export type DaemonSurroundings = {
 /** Milliseconds that a list from which most leases have vanished must stand before it is believed. */
 const DOUBT = 60_000
 
-/** Runs until `stop` fires. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
-export async function runDaemon(around: DaemonSurroundings, stop: AbortController): Promise<void> {
-  const { options, log, health, metrics } = around
-  const { signal } = stop
-  await using parts = new AsyncDisposableStack()
+/** What everything else stands on. `place` is set once this node holds a subnet. */
+type Core = {
+  readonly signal: AbortSignal
+  readonly firewall: Firewall
+  readonly kernel: Kernel
+  readonly reconciler: Reconciler
+  /** Work that lasts as long as the daemon: should it fail, the daemon ends. */
+  readonly running: (work: Promise<unknown>) => void
+  readonly failure: Promise<never>
+  place?: Place
+}
 
+/** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
+export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
+  const { options, log, health, metrics } = around
+  await using parts = new AsyncDisposableStack()
+  const core = await openCore(around, signal, parts)
+  const pods = podSurroundings(around, core)
+  const attached = await rebuild(pods)
+  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
+  core.reconciler.onObserved(forgetVanished(pods))
+
+  const store = parts.use(await openStore(options, { log, report: health }))
+  const peers = followedPeers(around, core)
+  const network = new Network(networkSurroundings(around, core, store, peers))
+  if (options.healthzPort !== 0) {
+    await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
+  }
+  const control = controls(around, core, store.type, peers, pods)
+  parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods), control, log }))
+
+  core.running(network.join(signal))
+  core.running(peers.follow(store.watch(signal)))
+  await Promise.race([aborted(signal), core.failure])
+}
+
+/** The kernel and the loop that keeps it as desired; resolves when it has been looked at for the first time. */
+async function openCore(
+  { options, log, health, metrics }: DaemonSurroundings,
+  signal: AbortSignal,
+  parts: AsyncDisposableStack
+): Promise<Core> {
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
-  const reconcilerOf: { reconciler?: Reconciler } = {}
-  const kernel = parts.use(
-    await openKernel({ log, nft: firewall, sysctls: () => wantedSysctls(reconcilerOf.reconciler) })
-  )
-  let place: Place | undefined
-  const cluster = (): PerFamily<Prefix> => networksOf(place?.conf)
+  const wanted = (): readonly string[] => wantedSysctls(core.reconciler)
+  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls: wanted }))
   const reconciler = new Reconciler({
     kernel,
     log,
     now: () => performance.now(),
-    interest: (object) => worthKnowing(object, cluster()),
+    interest: (object) => worthKnowing(object, networksOf(core.place?.conf)),
     ...repairTellers(log, metrics, health)
   })
-  reconcilerOf.reconciler = reconciler
-  const failed = Promise.withResolvers<never>()
-  const running = (work: Promise<unknown>) => work.catch((error) => signal.aborted || failed.reject(error))
+  const { promise: failure, reject } = Promise.withResolvers<never>()
+  const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
+  const core: Core = { signal, firewall, kernel, reconciler, running, failure }
   running(reconciler.run(signal))
-  await Promise.race([reconciler.observing, failed.promise])
+  await Promise.race([reconciler.observing, failure])
+  return core
+}
 
-  const pods = podSurroundings(around, kernel, reconciler, () => place)
-  const attached = await rebuild(pods)
-  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
-  reconciler.onObserved(forgetVanished(pods))
-
-  /** Resolves when other programs' chains have been answered for the first time. */
-  const forwardThroughOthers = async (networks: PerFamily<Prefix>) => {
-    const { promise, resolve: answered } = Promise.withResolvers<void>()
-    running(answerForeignDrops(firewall.foreign(signal), networks, { reconciler, health, log, answered }))
-    await promise
-  }
-
-  const store = parts.use(await openStore(options, { log, report: health }))
-  const events = metrics.counter(
-    'weft_lease_events_total',
-    'Events of the lease store, by kind; malformed ones are skipped.',
-    ['kind']
-  )
+function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core): Peers {
+  const help = 'Events of the lease store, by kind; malformed ones are skipped.'
+  const events = metrics.counter('weft_lease_events_total', help, ['kind'])
   const peers = new Peers({ reconciler, health, log, doubtMs: DOUBT, counted: (kind) => events.inc({ kind }) })
   metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
     gauge.set(peers.leases.size)
   )
-  const network = new Network({
-    kernel,
-    reconciler,
-    store,
-    peers,
-    health,
-    log,
-    nodeName: around.nodeName,
-    identity: around.identity,
-    ipv6: around.ipv6,
-    wish: {
-      ifaces: options.iface,
-      ifaceRegexes: options.ifaceRegex,
-      publicIp: options.publicIp,
-      ...(options.ifaceCanReach && { canReach: options.ifaceCanReach })
-    },
+  return peers
+}
+
+function networkSurroundings(
+  { options, log, health, nodeName, identity, ipv6 }: DaemonSurroundings,
+  core: Core,
+  store: Store,
+  peers: Peers
+): NetworkSurroundings {
+  const { kernel, reconciler } = core
+  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options
+  return {
+    ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6 },
+    wish: { ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
     previous: previousSubnets(options.subnetFile, log),
     alsoOwn: (placed) => nodeObjects(placed, options, reconciler),
     placed: async (placed) => {
-      const isFirst = place === undefined
-      place = placed
-      const env = {
-        network: networksOf(placed.conf),
-        subnet: placed.node.subnet,
-        mtu: placed.mtu,
-        ipMasq: options.ipMasq
-      }
-      writeSubnetFile(options.subnetFile, env)
+      const isFirst = core.place === undefined
+      core.place = placed
+      const network = networksOf(placed.conf)
+      const { mtu, node } = placed
+      writeSubnetFile(options.subnetFile, { network, subnet: node.subnet, mtu, ipMasq: options.ipMasq })
       if (!isFirst) return
       kernel.recheck('the networks are known')
-      if (options.iptablesForwardRules) await forwardThroughOthers(cluster())
+      if (options.iptablesForwardRules) await forwardThroughOthers(core, network, health, log)
     }
-  })
+  }
+}
 
-  if (options.healthzPort !== 0)
-    await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
+/** Resolves when other programs' chains have been answered for the first time. */
+async function forwardThroughOthers(core: Core, networks: PerFamily<Prefix>, health: Health, log: Log): Promise<void> {
+  const { promise, resolve: answered } = Promise.withResolvers<void>()
+  const views = core.firewall.foreign(core.signal)
+  core.running(answerForeignDrops(views, networks, { reconciler: core.reconciler, health, log, answered }))
+  await promise
+}
+
+/** weftctl's questions. */
+function controls(
+  { version, nodeName: name, health }: DaemonSurroundings,
+  core: Core,
+  store: string,
+  peers: Peers,
+  pods: PodSurroundings
+): ReadonlyMap<string, Control> {
   const startedAt = Date.now()
-  const control = new Map<string, Control>([
-    ['diff', async () => diffAnswer(reconciler.differences())],
-    [
-      'status',
-      async () =>
-        statusAnswer({
-          version: around.version,
-          startedAt,
-          name: around.nodeName,
-          store: store.type,
-          peers: peers.others,
-          pods: pods.attachments.list().length,
-          conditions: health.active(),
-          ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node })
-        })
-    ]
+  const status = () => {
+    const { place } = core
+    return statusAnswer({
+      ...{ version, startedAt, name, store },
+      peers: peers.others,
+      pods: pods.attachments.list().length,
+      conditions: health.active(),
+      ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node })
+    })
+  }
+  return new Map<string, Control>([
+    ['diff', async () => diffAnswer(core.reconciler.differences())],
+    ['status', async () => status()]
   ])
-  const cni = cniCalls(pods)
-  parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni, control, log }))
-
-  running(network.join(signal))
-  running(peers.follow(store.watch(signal)))
-  await Promise.race([aborted(signal), failed.promise])
 }
 
 const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
@@ -161,8 +183,8 @@ const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
   )
 
 /** Settings that somebody wants are read again at each complete check: the kernel does not announce their changes. */
-const wantedSysctls = (reconciler: Reconciler | undefined): readonly string[] =>
-  [...(reconciler?.desired.values() ?? [])].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
+const wantedSysctls = ({ desired }: Reconciler): readonly string[] =>
+  [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
 
 /** Links and addresses for the choice of interface, default routes, and whatever leads into the network. */
 function worthKnowing(object: KernelObject, cluster: PerFamily<Prefix>): boolean {
@@ -180,15 +202,18 @@ function nodeObjects({ node, conf }: Place, options: Options, reconciler: Reconc
     forwardRules: options.iptablesForwardRules
   }
   const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
-  return [...ownFirewall(node.subnet, networksOf(conf), wishes), ...forwarding(families, reconciler.observed)]
+  const blackholes = options.ipBlackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
+  const firewall = ownFirewall(node.subnet, networksOf(conf), wishes)
+  return [...firewall, ...forwarding(families, reconciler.observed), ...blackholes]
 }
 
-function podSurroundings(
-  around: DaemonSurroundings,
-  kernel: PodSurroundings['kernel'],
-  reconciler: Reconciler,
-  place: () => Place | undefined
-): PodSurroundings {
+/** --ip-blackhole-route: what no pod's own route or bridge takes goes nowhere, not to the default route. The metric lets a bridge's route win. */
+const blackhole = (subnet: Prefix): KernelObject => ({
+  ...{ kind: 'route', table: 254, destination: subnet, metric: 1_000_000, type: 'blackhole' },
+  ...{ protocol: ROUTE_PROTOCOL, because: '--ip-blackhole-route' }
+})
+
+function podSurroundings(around: DaemonSurroundings, core: Core): PodSurroundings {
   const { options, log, health, metrics } = around
   const steps = metrics.histogram(
     'weft_pod_step_seconds',
@@ -198,8 +223,8 @@ function podSurroundings(
   const directories = new Map<string, Reservations>()
   const boot = bootOf()
   return {
-    kernel,
-    host: reconciler,
+    kernel: core.kernel,
+    host: core.reconciler,
     attachments: new Attachments(),
     reservations(dataDir, network) {
       const path = join(dataDir, network)
@@ -209,8 +234,8 @@ function podSurroundings(
     },
     health,
     place: () => {
-      const placed = place()
-      return placed && { node: placed.node, mtu: placed.mtu, clusterNetworks: networksOf(placed.conf) }
+      const { place } = core
+      return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
     },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
     rules: () => [],
