@@ -50,7 +50,7 @@ function extracted(name: string): unknown {
 
 /** Makes the folder for us alone. One that somebody else made, or could have put files in, is refused. */
 function privateFolder(parent: string, folder: string): void {
-  mkdirSync(parent, { recursive: true, mode: 0o755 })
+  mkdirSync(parent, { recursive: true, mode: 0o700 })
   try {
     mkdirSync(folder, { mode: 0o700 })
   } catch (error) {
