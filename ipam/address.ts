@@ -78,7 +78,8 @@ export function formatIp(ip: Ip): string {
 export function parsePrefix(text: string): Prefix | undefined {
   const [address, length, ...rest] = text.split('/')
   const ip = parseIp(address ?? '')
-  if (ip === undefined || length === undefined || rest.length > 0 || !/^(0|[1-9]\d{0,2})$/.test(length)) return undefined
+  if (ip === undefined || length === undefined || rest.length > 0 || !/^(0|[1-9]\d{0,2})$/.test(length))
+    return undefined
   return Number(length) <= width(ip.family) ? { ip, length: Number(length) } : undefined
 }
 
@@ -116,7 +117,8 @@ export const sameIp = (a: Ip | undefined, b: Ip | undefined): boolean =>
   a === undefined || b === undefined ? a === b : a.family === b.family && a.value === b.value
 
 /** Equal as networks: host bits do not count. */
-export const samePrefix = (a: Prefix, b: Prefix): boolean => a.length === b.length && sameIp(network(a).ip, network(b).ip)
+export const samePrefix = (a: Prefix, b: Prefix): boolean =>
+  a.length === b.length && sameIp(network(a).ip, network(b).ip)
 
 /** Whether an address or a whole prefix lies inside `outer`. Different families never do. */
 export function contains(outer: Prefix, inner: Ip | Prefix): boolean {

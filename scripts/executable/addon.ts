@@ -1,6 +1,6 @@
 // Gives the bundled packages their native addons: in the single file they are assets, which the loader of shared objects can only read from disk.
 import { createHash } from 'node:crypto'
-import { lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { getRawAsset, isSea } from 'node:sea'
@@ -58,13 +58,16 @@ function privateFolder(parent: string, folder: string): void {
   }
   const found = lstatSync(folder)
   if (!found.isDirectory() || found.uid !== process.geteuid?.() || (found.mode & 0o077) !== 0)
-    throw new Error(`${folder} is not a directory of ours alone (owner ${found.uid}, mode ${(found.mode & 0o777).toString(8)})`)
+    throw new Error(
+      `${folder} is not a directory of ours alone (owner ${found.uid}, mode ${(found.mode & 0o777).toString(8)})`
+    )
 }
 
 /** What other versions left; a process that has mapped such a file keeps it. */
 function removeOthers(folder: string, name: string, hash: string): void {
   for (const entry of readdirSync(folder)) {
-    if (entry.startsWith(`${name}-`) && entry !== `${name}-${hash}`) rmSync(join(folder, entry), { recursive: true, force: true })
+    if (entry.startsWith(`${name}-`) && entry !== `${name}-${hash}`)
+      rmSync(join(folder, entry), { recursive: true, force: true })
   }
 }
 

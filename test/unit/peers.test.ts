@@ -56,7 +56,7 @@ async function followed(kernel: MapKernel, doubtMs: number) {
     drift() {},
     interest: () => true
   })
-  reconciler.run(stop.signal)
+  void reconciler.run(stop.signal)
   const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {} })
   await peers.settle(testNode(), configureBackend('host-gw', {}))
   const queue: LeaseEvent[] = []
@@ -73,7 +73,7 @@ async function followed(kernel: MapKernel, doubtMs: number) {
     }
   }
   stop.signal.addEventListener('abort', () => wake())
-  peers.follow(events())
+  void peers.follow(events())
   const send = (...some: readonly LeaseEvent[]) => {
     queue.push(...some)
     wake()

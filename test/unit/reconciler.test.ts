@@ -59,7 +59,7 @@ async function started(kernel: MapKernel) {
     drift: (report) => drifts.push(report),
     interest: () => true
   })
-  reconciler.run(stop.signal)
+  void reconciler.run(stop.signal)
   await reconciler.observing
   return { reconciler, drifts, refusals }
 }
