@@ -88,6 +88,9 @@ function bridgeObjects(
     { kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
     // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
     ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
+    // A pod in routed mode has an address of the bridge's subnet and is not on the bridge: the host answers for it, and at once (ip-sysctl.rst, arp(7)).
+    sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'),
+    sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0'),
     ...addresses.map(({ prefix, gateway }) => address(name, { ip: gateway, length: prefix.length }))
   ]
 }

@@ -28,6 +28,8 @@ describe('bridge mode', () => {
     const { shared, host, inside } = podObjects(pod, v4, node, wiring())
     assert.deepEqual(texts(shared), [
       `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
+      'sysctl net/ipv4/conf/cni0/proxy_arp=1',
+      'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
       'address 10.244.1.1/24 dev cni0'
     ])
     assert.deepEqual(texts(host), [
@@ -47,6 +49,8 @@ describe('bridge mode', () => {
     assert.deepEqual(texts(shared).slice(1), [
       'sysctl net/ipv6/conf/cni0/accept_ra=0',
       'sysctl net/ipv6/conf/cni0/accept_dad=0',
+      'sysctl net/ipv4/conf/cni0/proxy_arp=1',
+      'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
       'address 10.244.1.1/24 dev cni0',
       'address fd00:0:0:1::1/64 dev cni0'
     ])
