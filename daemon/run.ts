@@ -10,6 +10,7 @@ import { ownFirewall } from './firewall/own.ts'
 import { answerForeignDrops } from './foreign-drops.ts'
 import type { Health } from './health.ts'
 import { serveHttp } from './http.ts'
+import { type Feature, features } from './kernel/features.ts'
 import { flock } from './kernel/flock.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
@@ -136,10 +137,25 @@ function networkSurroundings(
       const { mtu, node } = placed
       writeSubnetFile(options.subnetFile, { network, subnet: node.subnet, mtu, ipMasq: options.ipMasq })
       if (!isFirst) return
+      await tellMissingFeatures(placed.backend.type, health)
       kernel.recheck('the networks are known')
       if (options.iptablesForwardRules) await forwardThroughOthers(core, network, health, log)
     }
   }
+}
+
+/** Small kernels lack drivers and say so only when asked; what the kernel then refuses would not name the module. */
+async function tellMissingFeatures(backend: string, health: Health): Promise<void> {
+  const needed: readonly Feature[] = [
+    'veth',
+    'bridge',
+    'nf_tables',
+    ...(backend === 'vxlan' ? (['vxlan'] as const) : [])
+  ]
+  const found = await features()
+  const missing = needed.flatMap((feature) => found[feature] ?? [])
+  if (missing.length === 0) health.clear('KERNEL_FEATURE')
+  else health.raise('KERNEL_FEATURE', missing.map(({ message, cure }) => `${message} (${cure})`).join('; '))
 }
 
 /** Resolves when other programs' chains have been answered for the first time. */
