@@ -1,0 +1,302 @@
+// The contract of a lease store, run over every store that there is: real etcd on loopback, and SQLite files.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { after, before, describe, test } from 'node:test'
+import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
+import { EtcdStore } from '../../daemon/lease/etcd.ts'
+import { leaseKey, parseLeaseKey } from '../../daemon/lease/lease.ts'
+import type { Store } from '../../daemon/lease/store.ts'
+import { EtcdAlone } from './etcd-alone.ts'
+import { until } from './run.ts'
+import { CONFIG, Conditions, Watcher, wishOf } from './store-watcher.ts'
+
+/** One network of a kind of store, empty at first; `put` writes what no daemon would. */
+interface Network extends AsyncDisposable {
+  open(conditions: Conditions, ttlSeconds?: number): Store
+  configure(text: string): Promise<void>
+  put(key: string, value: string): Promise<void>
+  remove(key: string): Promise<void>
+  /** What stands under a key, and whether it is a reservation. */
+  get(key: string): Promise<{ readonly value: string; readonly reservation: boolean } | undefined>
+}
+
+let etcd: EtcdAlone
+let networks = 0
+
+async function etcdNetwork(): Promise<Network> {
+  const prefix = `/lab/${++networks}`
+  const full = (key: string) => `${prefix}/subnets/${key}`
+  return {
+    open: (conditions, ttl) =>
+      new EtcdStore({ endpoints: etcd.endpoints, prefix, renewMarginMinutes: 60 }, conditions.around, ttl),
+    configure: async (text) => void (await etcd.ctl(['put', `${prefix}/config`, text])),
+    put: async (key, value) => void (await etcd.ctl(['put', full(key), value])),
+    remove: async (key) => void (await etcd.ctl(['del', full(key)])),
+    get: async (key) => {
+      const found = await etcd.get(full(key))
+      return found && { value: found.value, reservation: found.lease === '0' }
+    },
+    [Symbol.asyncDispose]: async () => undefined
+  }
+}
+
+async function embeddedNetwork(): Promise<Network> {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
+  const path = join(folder, 'state', 'leases.db')
+  // The file with its tables, for what is written around the store.
+  await new EmbeddedStore({ path }, new Conditions().around)[Symbol.asyncDispose]()
+  const sql = <T>(run: (database: DatabaseSync) => T): T => {
+    const database = new DatabaseSync(path, { timeout: 5_000 })
+    try {
+      return run(database)
+    } finally {
+      database.close()
+    }
+  }
+  return {
+    open: (conditions, ttl) => new EmbeddedStore({ path }, conditions.around, ttl),
+    configure: async (text) => {
+      await using store = new EmbeddedStore({ path }, new Conditions().around)
+      store.configure(text)
+    },
+    put: async (key, value) => {
+      const statement =
+        'INSERT OR REPLACE INTO lease (key, value, revision) VALUES (?, ?, (SELECT coalesce(max(revision), 0) + 1 FROM lease))'
+      sql((database) => database.prepare(statement).run(key, value))
+    },
+    remove: async (key) => void sql((database) => database.prepare('DELETE FROM lease WHERE key = ?').run(key)),
+    get: async (key) => {
+      const row = sql((database) => database.prepare('SELECT value, expires FROM lease WHERE key = ?').get(key))
+      return row && { value: String(row.value), reservation: row.expires === null }
+    },
+    [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const kinds = { etcd: etcdNetwork, embedded: embeddedNetwork }
+const never = new AbortController().signal
+const peer = (publicIp: string) =>
+  JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'vxlan', BackendData: { VNI: 1 } })
+
+before(async () => {
+  etcd = await EtcdAlone.start()
+})
+after(() => etcd[Symbol.asyncDispose]())
+
+for (const [name, make] of Object.entries(kinds))
+  describe(`the ${name} store`, { timeout: 60_000 }, () => {
+    test('waits for a configuration, says so, and delivers it once it is there', async () => {
+      await using network = await make()
+      const conditions = new Conditions()
+      await using store = network.open(conditions)
+      const waiting = store.configuration(never)
+      await until(() => conditions.active.has('CONFIG_MISSING'), { what: 'the condition CONFIG_MISSING' })
+      await network.configure(CONFIG)
+      assert.equal(await waiting, CONFIG)
+      assert.equal(conditions.active.size, 0)
+    })
+
+    test('gives the same subnet after a restart, in flannel’s key and value', async () => {
+      await using network = await make()
+      const conditions = new Conditions()
+      const take = async () => {
+        await using store = network.open(conditions)
+        return leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+      }
+      const key = await take()
+      assert.equal(await take(), key)
+      assert.deepEqual(await network.get(key), {
+        value:
+          '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}',
+        reservation: false
+      })
+    })
+
+    test('takes the previous subnet when it is free, and hands the backend data of the held lease over', async () => {
+      await using network = await make()
+      await network.put('10.77.9.0-24', peer('192.0.2.9'))
+      await using store = network.open(new Conditions())
+      const lease = await store.acquire(wishOf('192.0.2.1', { previous: '10.77.5.0-24' }), never)
+      assert.equal(leaseKey(lease), '10.77.5.0-24')
+      await using other = network.open(new Conditions())
+      const kept = await other.acquire(wishOf('192.0.2.9'), never)
+      assert.deepEqual([leaseKey(kept), kept.backendData], ['10.77.9.0-24', { 4: { VNI: 1 } }])
+    })
+
+    test('keeps a reservation a reservation', async () => {
+      await using network = await make()
+      await network.put('10.77.8.0-24', '{"PublicIP":"192.0.2.1"}')
+      await using store = network.open(new Conditions())
+      assert.equal(leaseKey(await store.acquire(wishOf('192.0.2.1'), never)), '10.77.8.0-24')
+      const found = await network.get('10.77.8.0-24')
+      assert.equal(found?.reservation, true)
+      assert.match(found.value, /"VtepMAC"/)
+    })
+
+    test('deletes a lease of ours that no longer fits', async () => {
+      await using network = await make()
+      await network.put('10.99.8.0-24', peer('192.0.2.1'))
+      await using store = network.open(new Conditions())
+      const lease = await store.acquire(wishOf('192.0.2.1'), never)
+      assert.notEqual(leaseKey(lease), '10.99.8.0-24')
+      assert.equal(await network.get('10.99.8.0-24'), undefined)
+      assert.deepEqual(lease.backendData, { 4: { VNI: 1 } })
+    })
+
+    test('keeps the subnet of a running daemon whose public address changes', async () => {
+      await using network = await make()
+      await using store = network.open(new Conditions())
+      const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+      assert.equal(leaseKey(await store.acquire(wishOf('192.0.2.2'), never)), key)
+      assert.match((await network.get(key))!.value, /"PublicIP":"192.0.2.2"/)
+    })
+
+    test('renews: the lease lives on past its time, and ends after its daemon', async () => {
+      await using network = await make()
+      const ttl = 3
+      const keeper = network.open(new Conditions(), 1_000)
+      await using _ = keeper
+      await using watcher = new Watcher(keeper)
+      const store = network.open(new Conditions(), ttl)
+      const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+      await until(() => watcher.leases.has(key), { what: 'the lease in the watch' })
+      const end = performance.now() + 2_500 * ttl
+      await until(
+        () => {
+          assert.ok(watcher.leases.has(key), 'the lease ended although its daemon lives')
+          return performance.now() > end
+        },
+        { what: 'two and a half lifetimes', deadlineMs: 5_000 * ttl }
+      )
+      assert.ok((await network.get(key)) !== undefined)
+      await store[Symbol.asyncDispose]()
+    })
+
+    test('gives fifty daemons that start together fifty subnets', async () => {
+      await using network = await make()
+      await using parts = new AsyncDisposableStack()
+      const stores = Array.from({ length: 50 }, () => parts.use(network.open(new Conditions())))
+      const leases = await Promise.all(stores.map((store, at) => store.acquire(wishOf(`192.0.2.${at + 1}`), never)))
+      assert.equal(new Set(leases.map(leaseKey)).size, 50)
+    })
+
+    test('says when no subnet is left', async () => {
+      await using network = await make()
+      await network.put('10.77.0.0-16', peer('192.0.2.9'))
+      await using store = network.open(new Conditions())
+      await assert.rejects(store.acquire(wishOf('192.0.2.1'), never), {
+        code: 'SUBNETS_EXHAUSTED',
+        message: /10\.77\.1\.0\/24 to 10\.77\.255\.0\/24 is free \(1 leases\)/
+      })
+    })
+
+    test('tells of all leases first, then of each that comes, changes and goes', async () => {
+      await using network = await make()
+      await network.put('10.77.1.0-24', peer('192.0.2.1'))
+      await using store = network.open(new Conditions())
+      await using watcher = new Watcher(store)
+      await until(() => watcher.lists === 1, { what: 'the first list' })
+      assert.deepEqual(watcher.keys, ['10.77.1.0-24'])
+      await network.put('10.77.2.0-24', peer('192.0.2.2'))
+      await until(() => watcher.keys.length === 2, { what: 'the new lease' })
+      await network.put('10.77.2.0-24', peer('192.0.2.3'))
+      await until(() => watcher.leases.get('10.77.2.0-24')?.publicIp[4]?.value === 0xc0000203n, {
+        what: 'the changed lease'
+      })
+      await network.remove('10.77.1.0-24')
+      await until(() => watcher.keys.join() === '10.77.2.0-24', { what: 'the lease that went' })
+      assert.equal(watcher.lists, 1)
+    })
+
+    test('skips a lease that can not be understood, keeps what was known of it, and does not give its subnet away', async () => {
+      await using network = await make()
+      await network.put('10.77.1.0-24', peer('192.0.2.1'))
+      await network.put('10.77.2.0-24', 'garbage')
+      await using store = network.open(new Conditions())
+      await using watcher = new Watcher(store)
+      await until(() => watcher.malformed.has('10.77.2.0-24'), { what: 'word of the malformed lease' })
+      assert.match(watcher.malformed.get('10.77.2.0-24')!, /10\.77\.2\.0-24: the value is "garbage"; it must be JSON/)
+      await network.put('10.77.1.0-24', '{"PublicIP":7}')
+      await until(() => watcher.malformed.has('10.77.1.0-24'), { what: 'word of the lease that became malformed' })
+      assert.deepEqual(watcher.keys, ['10.77.1.0-24'])
+      const full = wishOf('192.0.2.7', { conf: '{"Network":"10.77.0.0/22","SubnetLen":24,"SubnetMax":"10.77.2.0"}' })
+      await assert.rejects(store.acquire(full, never), { code: 'SUBNETS_EXHAUSTED' })
+      await network.put('10.77.2.0-24', peer('192.0.2.2'))
+      await until(() => watcher.leases.has('10.77.2.0-24'), { what: 'the mended lease' })
+    })
+
+    test('takes the same subnet again when our lease is deleted or garbled', async () => {
+      await using network = await make()
+      const conditions = new Conditions()
+      await using store = network.open(conditions)
+      await using watcher = new Watcher(store)
+      const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+      const value = (await network.get(key))!.value
+      for (const spoil of [() => network.remove(key), () => network.put(key, 'garbage')]) {
+        await spoil()
+        await until(async () => (await network.get(key))?.value === value, { what: 'our lease, written again' })
+        assert.equal((await network.get(key))!.reservation, name === 'embedded' && spoil.toString().includes('garbage'))
+      }
+      assert.deepEqual(watcher.keys, [key])
+      assert.equal(conditions.raised.has('LEASE_LOST'), false)
+    })
+
+    test('says LEASE_LOST when another node holds our subnet, and takes it again once it is free', async () => {
+      await using network = await make()
+      const conditions = new Conditions()
+      await using store = network.open(conditions)
+      await using _ = new Watcher(store)
+      const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+      await network.put(key, peer('192.0.2.9'))
+      await until(() => conditions.active.has('LEASE_LOST'), { what: 'the condition LEASE_LOST' })
+      assert.match(conditions.active.get('LEASE_LOST')!, /192\.0\.2\.9/)
+      await network.remove(key)
+      await until(() => !conditions.active.has('LEASE_LOST'), { what: 'the end of LEASE_LOST' })
+      assert.match((await network.get(key))!.value, /192\.0\.2\.1"/)
+    })
+
+    test('leases both families together', async () => {
+      await using network = await make()
+      await using store = network.open(new Conditions())
+      const conf = '{"Network":"10.77.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:77::/48"}'
+      const lease = await store.acquire(wishOf('192.0.2.1', { conf, previous: '10.77.4.0-24&fd00:77:0:4::-64' }), never)
+      assert.equal(leaseKey(lease), '10.77.4.0-24&fd00:77:0:4::-64')
+      assert.deepEqual(parseLeaseKey(leaseKey(lease)), lease.subnet)
+    })
+  })
+
+test('the lease file is readable by root only, and so is what SQLite puts beside it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
+  const path = join(folder, 'new', 'leases.db')
+  try {
+    await using store = new EmbeddedStore({ path }, new Conditions().around)
+    assert.equal(store.configureOnce(CONFIG), true)
+    assert.equal(store.configureOnce('{}'), false)
+    assert.equal(await store.configuration(never), CONFIG)
+    for (const suffix of ['', '-wal', '-shm']) assert.equal(statSync(path + suffix).mode & 0o777, 0o600)
+    assert.equal(statSync(join(folder, 'new')).mode & 0o777, 0o700)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('a lease file that can not be used is named with the option that chooses it', () => {
+  assert.throws(() => new EmbeddedStore({ path: '/etc/hostname/leases.db' }, new Conditions().around), {
+    code: 'STATE_UNWRITABLE',
+    message: /\/etc\/hostname\/leases\.db can not be used/
+  })
+})
+
+test('a lease whose daemon is gone ends in the lease file', { timeout: 30_000 }, async () => {
+  await using network = await embeddedNetwork()
+  await using store = network.open(new Conditions(), 1)
+  await using watcher = new Watcher(store)
+  const short = network.open(new Conditions(), 1)
+  const key = leaseKey(await short.acquire(wishOf('192.0.2.1'), never))
+  await until(() => watcher.leases.has(key), { what: 'the lease' })
+  await short[Symbol.asyncDispose]()
+  await until(() => !watcher.leases.has(key), { what: 'the end of the lease' })
+})
