@@ -14,7 +14,10 @@ if [ ! -x "$WEFT_NODE" ]; then
   return 1
 fi
 export WEFT_ROOT WEFT_NODE
-case ":$PATH:" in
-  *":${WEFT_NODE%/*}:"*) ;;
-  *) export PATH=${WEFT_NODE%/*}:$WEFT_ROOT/node_modules/.bin:$PATH ;;
-esac
+for folder in "$WEFT_ROOT/node_modules/.bin" "${WEFT_NODE%/*}"; do
+  case ":$PATH:" in
+    *":$folder:"*) ;;
+    *) PATH=$folder:$PATH ;;
+  esac
+done
+export PATH

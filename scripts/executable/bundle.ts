@@ -12,10 +12,7 @@ if (entry === undefined || folder === undefined) throw new Error('usage: bundle.
 const find = createRequire(import.meta.url)
 const folderOf = (name: string, from = find): string => dirname(from.resolve(`${name}/package.json`))
 const koffiNative = `@koromix/koffi-linux-${process.arch}`
-const addons = {
-  'koffi.node': join(folderOf(koffiNative), `linux_${process.arch}`, 'koffi.node'),
-  'netlink.node': join(folderOf('netlink'), 'prebuilds', `linux-${process.arch}`, 'node.napi.node')
-}
+const addons = { 'koffi.node': join(folderOf(koffiNative), `linux_${process.arch}`, 'koffi.node') }
 
 /** The packages look for their addons next to themselves; in a bundle they ask addon.ts. */
 const nativeAddons: Plugin = {
@@ -29,10 +26,6 @@ const nativeAddons: Plugin = {
     bundler.onResolve({ filter: /^@koromix\/koffi-/ }, ({ path }) => ({ path, namespace: 'koffi-addon' }))
     bundler.onLoad({ filter: /.*/, namespace: 'koffi-addon' }, ({ path }) =>
       module(path === koffiNative ? `module.exports = ${load('koffi.node')}` : 'throw new Error("not in this bundle")')
-    )
-    bundler.onResolve({ filter: /^node-gyp-build$/ }, ({ path }) => ({ path, namespace: 'netlink-addon' }))
-    bundler.onLoad({ filter: /.*/, namespace: 'netlink-addon' }, () =>
-      module(`module.exports = () => ${load('netlink.node')}`)
     )
   }
 }

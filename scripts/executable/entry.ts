@@ -12,7 +12,7 @@ else {
 /** Before anything imports them, because koffi swallows the reason why its addon did not load. */
 function loadAddons(): void {
   try {
-    for (const name of ['koffi.node', 'netlink.node']) loadAddon(name, import.meta.dirname)
+    loadAddon('koffi.node', import.meta.dirname)
   } catch (error) {
     process.stderr.write(`weftd: ${error instanceof Error ? error.message : error}\n`)
     process.exit(1)
