@@ -1,0 +1,99 @@
+// Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and given back.
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { test } from 'node:test'
+import { Cluster, type ClusterOptions, linesOf, PREFIX, type Resident, reachEachOther } from '../lab/cluster.ts'
+import { cni } from '../lab/cni.ts'
+import { Flanneld } from '../lab/flanneld.ts'
+import type { Host } from '../lab/host.ts'
+import { peersDirectory } from '../lab/peers.ts'
+import { until } from '../lab/run.ts'
+
+function reasonToSkip(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root'
+  try {
+    return existsSync(`${peersDirectory()}/bin/flanneld`) ? false : 'flanneld is not built (scripts/peers without Go)'
+  } catch {
+    return 'the Go peers are not built (scripts/peers)'
+  }
+}
+const skip = reasonToSkip()
+
+const conflist = {
+  name: 'cbr0',
+  cniVersion: '0.3.1',
+  plugins: [{ type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } }, { type: 'portmap' }]
+}
+
+/** A pod by flannel's own plugins, on a host whose subnet.env anybody may have written. */
+async function flannelPod(host: Host, id: string): Promise<Resident> {
+  const pod = await host.pod(id)
+  const call = { config: conflist, binDir: `${peersDirectory()}/cni`, containerId: id, netns: pod.netns }
+  const { result } = await cni(host, { verb: 'ADD', ...call })
+  const [first] = (result?.ips ?? []) as readonly { readonly address: string }[]
+  return { host, pod, id, address: String(first?.address.split('/')[0]), result: result ?? {} }
+}
+
+const networks: readonly (readonly [string, NonNullable<ClusterOptions['network']>, readonly number[]])[] = [
+  ['vxlan', { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }, [2, 1]],
+  ['vxlan with DirectRouting', { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: true } }, [2, 1]],
+  ['host-gw', { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } }, [3]]
+]
+for (const [name, network, hosts] of networks) {
+  test(`${name}: pods of nodes with flanneld and of nodes with weftd reach each other`, {
+    skip,
+    timeout: 60_000
+  }, async () => {
+    await using cluster = await Cluster.start({ hosts, start: false, network })
+    await using _flanneld = await Flanneld.start(cluster.node(1), { etcd: cluster.etcd })
+    await Promise.all([cluster.join(cluster.node(2)), cluster.join(cluster.node(3))])
+    await reachEachOther([
+      await flannelPod(cluster.node(1), 'f1'),
+      await cluster.pod(cluster.node(2)),
+      await cluster.pod(cluster.node(3))
+    ])
+  })
+}
+
+test('a node is taken over from flanneld and given back: subnet, VTEP MAC, device and pods stay, and no ping is lost', {
+  skip,
+  timeout: 120_000
+}, async () => {
+  const network = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }
+  await using cluster = await Cluster.start({ hosts: [1, 1], start: false, network })
+  const [first, second] = [cluster.node(1), cluster.node(2)]
+  const flanneld = await Flanneld.start(first, { etcd: cluster.etcd })
+  await cluster.join(second)
+  const old = await flannelPod(first, 'old')
+  const far = await cluster.pod(second)
+  await reachEachOther([old, far])
+  const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  const identity = async () =>
+    (await linesOf(first, 'ip', '-o', 'link', 'show', 'flannel.1')).map((line) =>
+      /^\d+: flannel\.1|link\/ether \S+/g[Symbol.match](line)
+    )
+  const before = await identity()
+
+  const takeOver = await far.pod.pingDuring(old.address, async () => {
+    await flanneld.stop()
+    await cluster.join(first, { args: ['--ip-masq'] })
+    const young = await cluster.pod(first, { name: 'cbr0' })
+    assert.notEqual(young.address, old.address)
+    await reachEachOther([old, young, far])
+  })
+  assert.deepEqual(takeOver.lost, [], 'packets lost while weftd took over')
+  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), leases)
+  assert.deepEqual(await identity(), before)
+
+  const giveBack = await far.pod.pingDuring(old.address, async () => {
+    await cluster.daemon(1).stop()
+    flanneld.launch()
+    await flanneld.ready()
+    await reachEachOther([old, await flannelPod(first, 'new'), far])
+  })
+  assert.deepEqual(giveBack.lost, [], 'packets lost while flanneld took over again')
+  assert.deepEqual(await identity(), before)
+  await until(async () => (await far.pod.ping(old.address)).received === 1, {
+    what: 'the old pod to answer in the end'
+  })
+})
