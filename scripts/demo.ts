@@ -8,6 +8,7 @@ import { Etcd } from '../test/lab/etcd.ts'
 import type { Host } from '../test/lab/host.ts'
 import { Lab } from '../test/lab/hosts.ts'
 import type { Pod } from '../test/lab/pod.ts'
+import { until } from '../test/lab/run.ts'
 import { removeLab } from '../test/lab/sweep.ts'
 import { Weftd } from '../test/lab/weftd.ts'
 
@@ -125,6 +126,10 @@ async function pathTo(from: DemoPod, to: DemoPod): Promise<string> {
 
 async function cell(from: DemoPod, to: DemoPod): Promise<{ readonly text: string; readonly reached: boolean }> {
   if (from === to) return { text: '·', reached: true }
+  // The first packet of a pair pays for ARP; a node that has just joined is known to the others some milliseconds later.
+  await until(async () => (await from.pod.ping(to.address)).received > 0, { what: '', deadlineMs: 5_000 }).catch(
+    () => {}
+  )
   const { received, rttMs } = await from.pod.ping(to.address, { count: 5 })
   if (received === 0) return { text: 'UNREACHED', reached: false }
   return { text: `${rttMs?.toFixed(3)} ${await pathTo(from, to)}`, reached: true }

@@ -19,6 +19,8 @@ export type Row = {
 const BUSY = 5_000
 /** Milliseconds between two looks at what others wrote, in case the notification stays away. */
 const LOOK = 1_000
+/** After a notification: milliseconds until the first further look, how much longer each pause is than the one before, and how many there are. */
+const SOON = { first: 2, times: 5, looks: 3 } as const
 
 const SCHEMA = `
   PRAGMA journal_mode = WAL;
@@ -33,6 +35,7 @@ export class EmbeddedFile implements Disposable {
   readonly #changed: () => void
   readonly #look: NodeJS.Timeout
   readonly #watcher: FSWatcher | undefined
+  #soon: NodeJS.Timeout | undefined
   #version: number
 
   /** Creates what is missing, for root only. `changed` is called soon after any process's write. Errors: STATE_UNWRITABLE. */
@@ -122,11 +125,23 @@ export class EmbeddedFile implements Disposable {
     this.#changed()
   }
 
+  /** Looks now and, since a commit counts only when its mark has been written to shared memory, which tells nobody, a little later too. */
+  #lookSoon(): void {
+    this.#lookNow()
+    if (this.#soon !== undefined) return
+    this.#soon = setTimeout(() => this.#lookAgain(SOON.looks - 1, SOON.first * SOON.times), SOON.first)
+  }
+
+  #lookAgain(left: number, pause: number): void {
+    this.#lookNow()
+    this.#soon = left > 0 ? setTimeout(() => this.#lookAgain(left - 1, pause * SOON.times), pause) : undefined
+  }
+
   /** Every commit writes to the -wal file beside ours; inotify tells across mount namespaces, for it goes by inode. */
   #watch(log: Log): FSWatcher | undefined {
     try {
       const watcher = watch(dirname(this.path), (_, file) => {
-        if (file === null || file.startsWith(basename(this.path))) this.#lookNow()
+        if (file === null || file.startsWith(basename(this.path))) this.#lookSoon()
       })
       watcher.on('error', (error) =>
         log.warn(
@@ -146,6 +161,7 @@ export class EmbeddedFile implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#look)
+    clearTimeout(this.#soon)
     this.#watcher?.close()
     this.#database.close()
   }
