@@ -44,8 +44,18 @@ async function checks(): Promise<void> {
   }
 }
 
+/** Labs take everything away with them; what one left behind is a failure of its own. */
+async function nothingLeft(): Promise<void> {
+  const started = performance.now()
+  const { exit, output } = await outputOf(['node', 'test/lab/leftovers.ts'])
+  count(exit === 0 ? 'passed' : 'failed')
+  if (exit !== 0) failures.push({ name: 'namespaces, processes and links that tests left behind', why: output })
+  say(`${exit === 0 ? 'ok    ' : 'FAILED'} nothing is left behind ${seconds(started)}`)
+}
+
 async function outputOf([program, ...words]: readonly string[]): Promise<{ exit: number; output: string }> {
-  const child = spawn(`node_modules/.bin/${program}`, words, { stdio: ['ignore', 'pipe', 'pipe'], signal: end.signal })
+  const executable = program === 'node' ? process.execPath : `node_modules/.bin/${program}`
+  const child = spawn(executable, words, { stdio: ['ignore', 'pipe', 'pipe'], signal: end.signal })
   const parts: Buffer[] = []
   child.stdout.on('data', (part) => parts.push(part))
   child.stderr.on('data', (part) => parts.push(part))
@@ -152,4 +162,5 @@ for (const suite of suites) {
   if (suite === 'unit' && files.length === 0) await checks()
   await tests(suite, files.length > 0 ? files : globSync(`test/${suite}/**/*.test.ts`).sort())
 }
+if (suites.some((suite) => SUITES[suite]?.root) && process.geteuid?.() === 0) await nothingLeft()
 report()
