@@ -1,7 +1,7 @@
 // The few requests Weft makes of etcd: list, get, create, replace, remove, grant, keep alive. Every write is a transaction on what was read before.
-import { CompareResult, CompareTarget, type ICompare, type ILeaseKeepAliveResponse, type IRequestOp } from 'etcd3'
 import type { EtcdConnection } from './etcd-connection.ts'
-import { type KeyValue, keyValue, rangeEnd } from './etcd-watch.ts'
+import type { Compare, KeyValue, Operation, Response } from './etcd-protocol.ts'
+import { rangeEnd } from './etcd-watch.ts'
 
 /** Keys of one answer: 5,000 leases of some 250 bytes come in five. */
 const PAGE = 1_000
@@ -12,22 +12,16 @@ export type Listing = { readonly revision: number; readonly records: readonly Ke
 /** A write and what must hold for it; `lease` 0 writes without an etcd lease. */
 type Write = { readonly key: string; readonly value: string; readonly lease: string }
 
-const putOp = ({ key, value, lease }: Write): IRequestOp => ({
-  request_put: { key: Buffer.from(key), value: Buffer.from(value), lease }
+/** What a comparison looks at, by etcd's numbers. */
+const VERSION = 0
+const MODIFIED = 2
+
+const unchanged = ({ key, modified }: Pick<KeyValue, 'key' | 'modified'>): Compare => ({
+  key,
+  target: MODIFIED,
+  modified
 })
-const deleteOp = (key: string): IRequestOp => ({ request_delete_range: { key: Buffer.from(key) } })
-const unchanged = ({ key, modified }: Pick<KeyValue, 'key' | 'modified'>): ICompare => ({
-  key: Buffer.from(key),
-  target: CompareTarget.Mod,
-  result: CompareResult.Equal,
-  mod_revision: modified
-})
-const absent = (key: string): ICompare => ({
-  key: Buffer.from(key),
-  target: CompareTarget.Version,
-  result: CompareResult.Equal,
-  version: 0
-})
+const absent = (key: string): Compare => ({ key, target: VERSION, version: 0 })
 
 export class EtcdKeys {
   readonly #connection: EtcdConnection
@@ -38,90 +32,84 @@ export class EtcdKeys {
 
   /** All keys under a prefix at one revision, page by page. */
   async list(prefix: string, keysOnly = false): Promise<Listing> {
-    const end = rangeEnd(prefix)
+    const range = { rangeEnd: rangeEnd(prefix), limit: PAGE, keysOnly }
     const records: KeyValue[] = []
-    let [from, revision] = [prefix, 0]
+    let [key, revision] = [prefix, 0]
     for (;;) {
-      const request = { key: Buffer.from(from), range_end: end, limit: PAGE, revision, keys_only: keysOnly }
-      const page = await this.#connection.call(`listing ${prefix}`, ({ kv }) => kv.range(request))
-      records.push(...page.kvs.map(keyValue))
-      if (revision === 0) revision = Number(page.header.revision)
-      const last = records.at(-1)
+      const page = await this.#connection.call(`listing ${prefix}`, 'range', { ...range, key, revision })
+      records.push(...page.records)
+      if (revision === 0) revision = page.header?.revision ?? 0
+      const last = page.records.at(-1)
       if (!page.more || last === undefined) return { revision, records }
-      from = `${last.key}\0`
+      key = `${last.key}\0`
     }
   }
 
   async get(key: string): Promise<KeyValue | undefined> {
-    const { kvs } = await this.#connection.call(`reading ${key}`, ({ kv }) => kv.range({ key: Buffer.from(key) }))
-    return kvs[0] && keyValue(kvs[0])
+    return (await this.#connection.call(`reading ${key}`, 'range', { key })).records[0]
   }
 
   /** Writes a key that must not exist and deletes others with it; the revision, or `undefined` when it exists. */
   create(write: Write, remove: readonly string[] = []): Promise<number | undefined> {
-    return this.#transaction(`creating ${write.key}`, [absent(write.key)], [...remove.map(deleteOp), putOp(write)])
+    return this.#transaction(
+      `creating ${write.key}`,
+      [absent(write.key)],
+      [...remove.map((key) => ({ deleteRange: { key } })), { put: write }]
+    )
   }
 
   /** Overwrites a key that must still be as it was read; the revision, or `undefined` when it has changed. */
   replace(before: Pick<KeyValue, 'key' | 'modified'>, write: Omit<Write, 'key'>): Promise<number | undefined> {
-    return this.#transaction(`writing ${before.key}`, [unchanged(before)], [putOp({ key: before.key, ...write })])
+    return this.#transaction(`writing ${before.key}`, [unchanged(before)], [{ put: { key: before.key, ...write } }])
   }
 
   /** Deletes a key that must still be as it was read; `undefined` when it has changed. */
   remove(before: Pick<KeyValue, 'key' | 'modified'>): Promise<number | undefined> {
-    return this.#transaction(`deleting ${before.key}`, [unchanged(before)], [deleteOp(before.key)])
+    return this.#transaction(`deleting ${before.key}`, [unchanged(before)], [{ deleteRange: { key: before.key } }])
   }
 
-  async #transaction(what: string, compare: ICompare[], success: IRequestOp[]): Promise<number | undefined> {
-    const { succeeded, header } = await this.#connection.call(what, ({ kv }) =>
-      kv.txn({ compare, success, failure: [] })
-    )
-    return succeeded ? Number(header.revision) : undefined
+  async #transaction(
+    what: string,
+    compare: readonly Compare[],
+    success: readonly Operation[]
+  ): Promise<number | undefined> {
+    const { succeeded, header } = await this.#connection.call(what, 'transaction', { compare, success })
+    return succeeded ? (header?.revision ?? 0) : undefined
   }
 
   /** A new etcd lease of so many seconds. */
   async grant(ttlSeconds: number): Promise<string> {
-    const { ID } = await this.#connection.call('an etcd lease', ({ lease }) => lease.leaseGrant({ TTL: ttlSeconds }))
-    return ID
+    return (await this.#connection.call('getting an etcd lease', 'grant', { ttlSeconds })).id
   }
 
-  /** Gives an etcd lease back, with whatever key is still attached to it. One that is gone already is no error. */
-  async revoke(etcdLease: string): Promise<void> {
-    await this.#connection.call('giving an etcd lease back', ({ lease }) =>
-      lease.leaseRevoke({ ID: etcdLease }).catch(ignoreGone)
-    )
+  /** Gives an etcd lease back, with whatever key is still attached to it. */
+  async revoke(id: string): Promise<void> {
+    await this.#connection.call('giving an etcd lease back', 'revoke', { id })
   }
 
   /** Renews an etcd lease; the seconds it now has, 0 when there is no such lease any more. */
-  keepAlive(etcdLease: string): Promise<number> {
-    return this.#connection.call('renewing an etcd lease', async () => {
-      const stream = await this.#connection.stream(({ lease }) => lease.leaseKeepAlive())
-      let deadline: NodeJS.Timeout | undefined
+  keepAlive(id: string): Promise<number> {
+    return this.#connection.reported('renewing an etcd lease', async () => {
+      const stream = await this.#connection.stream('keepAlive')
+      const { promise, resolve, reject } = Promise.withResolvers<number>()
+      // The listener for errors stays: without one the error that cancelling makes would end the process.
+      stream.on('error', reject)
+      stream.on('end', () => reject(new Error('etcd closed the stream')))
+      stream.on('data', ({ ttlSeconds }: Response<'keepAlive'>) => resolve(ttlSeconds))
+      const deadline = setTimeout(
+        () => reject(new Error(`no answer within ${KEEP_ALIVE_DEADLINE / 1000} s`)),
+        KEEP_ALIVE_DEADLINE
+      )
+      stream.write({ id })
       try {
-        const left = await new Promise<number>((resolve, reject) => {
-          // The listener for errors stays: without one the error that cancelling makes would end the process.
-          stream.on('error', reject)
-          stream.on('end', () => reject(new Error('etcd closed the stream')))
-          stream.on('data', (answer: ILeaseKeepAliveResponse) => resolve(Number(answer.TTL)))
-          deadline = setTimeout(
-            () => reject(new Error(`no answer within ${KEEP_ALIVE_DEADLINE / 1000} s`)),
-            KEEP_ALIVE_DEADLINE
-          )
-          stream.write({ ID: etcdLease })
-        })
-        // Ended, not cancelled: etcd3 takes a cancelled stream for a failed member and closes its other channels.
-        stream.end()
-        return left
+        return await promise
       } catch (error) {
-        stream.cancel()
+        this.#connection.elsewhere()
         throw error
       } finally {
         clearTimeout(deadline)
+        stream.cancel()
       }
     })
   }
-}
-
-function ignoreGone(error: unknown): void {
-  if (!(error instanceof Error) || !/lease not found|expired or revoked/.test(error.message)) throw error
 }
