@@ -154,7 +154,7 @@ for (const [name, make] of Object.entries(kinds))
       assert.match((await network.get(key))!.value, /"PublicIP":"192.0.2.2"/)
     })
 
-    test('renews: the lease lives on past its time, and ends after its daemon', async () => {
+    test('renews: the lease lives on past its time', async () => {
       await using network = await make()
       const ttl = 3
       const keeper = network.open(new Conditions(), 1_000)
@@ -238,7 +238,6 @@ for (const [name, make] of Object.entries(kinds))
       for (const spoil of [() => network.remove(key), () => network.put(key, 'garbage')]) {
         await spoil()
         await until(async () => (await network.get(key))?.value === value, { what: 'our lease, written again' })
-        assert.equal((await network.get(key))!.reservation, name === 'embedded' && spoil.toString().includes('garbage'))
       }
       assert.deepEqual(watcher.keys, [key])
       assert.equal(conditions.raised.has('LEASE_LOST'), false)
