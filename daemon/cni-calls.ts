@@ -3,22 +3,30 @@
 import type { Attachment } from '../plugins/attachment.ts'
 import { readCall, readEnvironment, versionForError } from '../plugins/call.ts'
 import { asCniError, CniError, cniCode, printError } from '../plugins/cni/error.ts'
-import { descend, entries, type Field, FieldError, isAbsent, member, required, text } from '../plugins/cni/field.ts'
-import { previousResult, printResult } from '../plugins/cni/result.ts'
-import type { AttachmentCall, Call, NetworkCall } from '../plugins/cni/types.ts'
+import {
+  descend,
+  entries,
+  type Field,
+  FieldError,
+  isAbsent,
+  member,
+  required,
+  shown,
+  text
+} from '../plugins/cni/field.ts'
+import { parseDelegateResult, previousResult, printResult } from '../plugins/cni/result.ts'
+import type { AttachmentCall, Call, NetworkCall, Result } from '../plugins/cni/types.ts'
 import { isAtLeast, newestVersion, supportedVersions, type Verb } from '../plugins/cni/version.ts'
 import type { Plugin } from '../plugins/plugin.ts'
-import type { CniRequest, Finished } from '../plugins/protocol.ts'
+import type { CniRequest, Finished, Reply } from '../plugins/protocol.ts'
 import { pluginNamed, pluginTypes } from '../plugins/registry.ts'
+import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { CONDITIONS } from './health.ts'
-import { add } from './pod/add.ts'
-import { check } from './pod/check.ts'
-import { del } from './pod/del.ts'
-import { gc, type Listed } from './pod/gc.ts'
-import { addLoopback, checkLoopback, delLoopback } from './pod/loopback.ts'
-import { status } from './pod/status.ts'
-import { type PodSurroundings, timed, type VethAttachment } from './pod/surroundings.ts'
+import type { Listed } from './pod/gc.ts'
+import { givenBy } from './pod/given.ts'
+import { type PodSurroundings, timed } from './pod/surroundings.ts'
+import { verbsOf } from './pod/verbs.ts'
 
 /** What a code of ours is in CNI's numbers (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
 const numbers: Readonly<Record<string, number>> = {
@@ -31,6 +39,8 @@ const numbers: Readonly<Record<string, number>> = {
   UNSUPPORTED: cniCode.unsupportedField,
   RANGE_INVALID: cniCode.configuration,
   PREVIOUS_MISSING: cniCode.configuration,
+  GATEWAY_MISSING: cniCode.configuration,
+  RESOLV_CONF_UNREADABLE: cniCode.configuration,
   KERNEL_REFUSED: 100,
   BRIDGE_INVALID: 101,
   INTERFACE_EXISTS: 102,
@@ -58,15 +68,16 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
 }
 
 /** Serves calls. Never rejects: what goes wrong is the answer, and one line of the log. */
-export function cniCalls(around: PodSurroundings): (request: CniRequest) => Promise<Finished> {
+export function cniCalls(around: PodSurroundings): (request: CniRequest) => Promise<Reply> {
   return async (request) => {
     let call: Call | undefined
     try {
       call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
       const known = call
-      const stdout = await timed(around, call.verb, 'total', () => serve(around, known))
-      return { v: 1, exit: 0, stdout, stderr: '' }
+      const printed = await timed(around, call.verb, 'total', () => serve(around, known, request))
+      return { v: 1, exit: 0, stdout: '', stderr: '', ...printed }
     } catch (thrown) {
+      if (thrown instanceof RunWanted) return { v: 1, run: thrown.run }
       const error = cniError(thrown, call?.verb)
       const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
       around.log.warn(
@@ -78,9 +89,12 @@ export function cniCalls(around: PodSurroundings): (request: CniRequest) => Prom
   }
 }
 
-/** What goes to standard output. */
-async function serve(around: PodSurroundings, call: Call): Promise<string> {
-  if (call.verb === 'VERSION') return `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`
+type Printed = { readonly stdout?: string; readonly stderr?: string }
+
+/** What goes to standard output, and to standard error. */
+async function serve(around: PodSurroundings, call: Call, request: CniRequest): Promise<Printed> {
+  if (call.verb === 'VERSION')
+    return { stdout: `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n` }
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) {
     throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
@@ -88,38 +102,77 @@ async function serve(around: PodSurroundings, call: Call): Promise<string> {
       details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
     })
   }
-  if (!('containerId' in call)) return serveNetwork(around, plugin, call)
-  const attachment = plugin.attachment(call)
-  const wish = attachment.interface
-  return wish.kind === 'loopback'
-    ? serveLoopback(around, attachment, call)
-    : serveVeth(around, { ...attachment, interface: wish }, call)
+  const delegates = delegatesOf(request, call)
+  return 'containerId' in call
+    ? serveAttachment(around, plugin.attachment(call), call, delegates)
+    : serveNetwork(around, patternOf(plugin, call), call, delegates)
 }
 
-async function serveVeth(around: PodSurroundings, attachment: VethAttachment, call: AttachmentCall): Promise<string> {
+async function serveAttachment(
+  around: PodSurroundings,
+  attachment: Attachment,
+  call: AttachmentCall,
+  delegates: Delegates
+): Promise<Printed> {
+  const previous = call.verb === 'DEL' ? undefined : previousResult(call)
+  const { delegate } = attachment
   switch (call.verb) {
-    case 'ADD':
+    case 'ADD': {
       refuseSecondOfFamily(attachment, call)
-      return printResult(call.version, await add(around, attachment))
-    case 'CHECK':
-      await check(around, attachment, previousResult(call))
-      return ''
-    case 'DEL':
-      await del(around, attachment)
-      return ''
+      const result =
+        delegate === undefined
+          ? await verbsOf(around, attachment).add(previous)
+          : await addWithDelegate(around, attachment, delegate, call, delegates)
+      return { stdout: printResult(call.version, result) }
+    }
+    case 'CHECK': {
+      if (delegate !== undefined) delegates.run(delegate, 'CHECK')
+      const given = delegate === undefined || previous === undefined ? {} : { given: givenBy(previous, call.ifname) }
+      await verbsOf(around, { ...attachment, ...given }).check(previous)
+      return {}
+    }
+    case 'DEL': {
+      await verbsOf(around, attachment).del()
+      return delegate === undefined ? {} : runUnlessMissing(around, delegates, delegate, 'DEL')
+    }
   }
 }
 
-async function serveLoopback(around: PodSurroundings, attachment: Attachment, call: AttachmentCall): Promise<string> {
-  switch (call.verb) {
-    case 'ADD':
-      return printResult(call.version, await addLoopback(around, attachment, previousResult(call)))
-    case 'CHECK':
-      await checkLoopback(around, attachment)
-      return ''
-    case 'DEL':
-      await delLoopback(around, attachment)
-      return ''
+/** A third party's plugin gives the addresses; should anything fail after it, it gets them back before the error is told. */
+async function addWithDelegate(
+  around: PodSurroundings,
+  attachment: Attachment,
+  delegate: string,
+  call: AttachmentCall,
+  delegates: Delegates
+): Promise<Result> {
+  const output = delegates.run(delegate, 'ADD')
+  try {
+    const answer = parseDelegateResult(output, delegate, call.version)
+    if (answer.ips.length === 0) {
+      throw new CniError(`IPAM plugin "${delegate}" returned no address`, {
+        code: cniCode.internal,
+        details: `it printed ${shown(output)}`
+      })
+    }
+    return await verbsOf(around, { ...attachment, given: givenBy(answer) }).add(undefined)
+  } catch (thrown) {
+    return delegates.undo(delegate, cniError(thrown))
+  }
+}
+
+/** A program that is no longer installed can free nothing, and a DEL that always fails would keep the container for ever. */
+function runUnlessMissing(around: PodSurroundings, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
+  try {
+    delegates.run(type, verb)
+    return {}
+  } catch (thrown) {
+    if (!(thrown instanceof DelegateMissing)) throw thrown
+    around.log.warn(
+      { verb, delegate: type, err: thrown },
+      'what an IPAM plugin keeps was not freed: it is not installed'
+    )
+    return { stderr: `${thrown.message}; what it keeps was not freed\n` }
   }
 }
 
@@ -134,12 +187,20 @@ function refuseSecondOfFamily(attachment: Attachment, call: AttachmentCall): voi
   })
 }
 
-async function serveNetwork(around: PodSurroundings, plugin: Plugin, call: NetworkCall): Promise<string> {
-  const pattern = patternOf(plugin, call)
-  if (pattern.interface.kind === 'loopback') return ''
-  if (call.verb === 'GC') await gc(around, pattern, validAttachments(call))
-  else await status(around, pattern)
-  return ''
+async function serveNetwork(
+  around: PodSurroundings,
+  pattern: Attachment,
+  call: NetworkCall,
+  delegates: Delegates
+): Promise<Printed> {
+  const { delegate } = pattern
+  if (call.verb === 'STATUS') {
+    await verbsOf(around, pattern).status()
+    if (delegate !== undefined) delegates.run(delegate, 'STATUS')
+    return {}
+  }
+  await verbsOf(around, pattern).gc(validAttachments(call))
+  return delegate === undefined ? {} : runUnlessMissing(around, delegates, delegate, 'GC')
 }
 
 /** What these verbs need of the configuration (data directory, ranges) is what any attachment of the network has. */

@@ -128,6 +128,16 @@ export class Reconciler {
     this.#desired.replace(owner, objects)
   }
 
+  /** Removes what nobody wants, also what would stay because others may stand on it: somebody has decided that it must give way. */
+  async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
+    const changes = objects
+      .filter((object) => !this.#desired.state.has(keyOf(object)))
+      .map((object): Change => ({ do: 'remove', object }))
+    const outcomes = await this.#around.kernel.apply(changes)
+    this.#record(outcomes)
+    return outcomes
+  }
+
   /** What nobody asks for any more is no refusal: a pod that could not be set up is its own error, not this node's condition. */
   #dropRefusals(keys: ReadonlySet<Key>): void {
     const dropped = [...keys].filter((key) => !this.#desired.state.has(key) && this.#refusals.delete(key))

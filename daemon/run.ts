@@ -253,6 +253,7 @@ function podSurroundings(around: DaemonSurroundings, core: Core): PodSurrounding
       const { place } = core
       return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
     },
+    self: { identity: around.identity, ipv6: around.ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
     rules: () => [],
     log,

@@ -14,19 +14,32 @@ export type Attachment = {
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface
-  /** Absent: the interface gets no address from us. */
+  /** Addresses of a pool that we keep. Absent, like `given` and `delegate`: the interface gets no address (layer 2). */
   readonly ipam?: IpamWish
+  /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
+  readonly given?: GivenAddresses
+  /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `given`. */
+  readonly delegate?: string
+  /** It can be had on a node without a lease: nothing of this node's subnet, mode or MTU counts for it. */
+  readonly isStandalone?: true
   /** Given in the configuration, so it wins over what else is known; absent: nothing was given. */
   readonly dns?: Dns
   /** What the runtime says of the pod. */
   readonly pod?: Pod
   /** Whether what leaves the pod network gets this node's address; absent: as the node has it (--ip-masq). */
   readonly masquerade?: boolean
+  /** Ports of this host that lead to the container; absent: none. */
+  readonly hostPorts?: readonly HostPort[]
+  /** Limits to the interface's throughput; absent: none. */
+  readonly bandwidth?: Bandwidth
   /** For people: `pod default/web-1, eth0 in network cbr0 (container 0123456789ab)`. Part of every kernel object's reason. */
   readonly because: string
 }
 
-export type Interface = Loopback | Veth
+export type Interface = Loopback | Veth | AddressesOnly
+
+/** No interface at all: another plugin has asked for addresses. */
+export type AddressesOnly = { readonly kind: 'none' }
 
 /** `lo` of the container, whatever `ifname` says. */
 export type Loopback = { readonly kind: 'loopback' }
@@ -46,7 +59,20 @@ export type Veth = {
   readonly isPromiscuous: boolean
   /** Default routes of the families in use go to the node. */
   readonly isDefaultGateway: boolean
+  /** The reference plugin whose result and routes it must have; absent: Weft's own ways. */
+  readonly like?: LikeBridge | LikePtp
 }
+
+export type LikeBridge = {
+  readonly kind: 'bridge'
+  /** The bridge bears the gateways' addresses. */
+  readonly isGateway: boolean
+  /** Another IPv4 address of the bridge gives way. */
+  readonly forcesAddress: boolean
+}
+
+/** The pod's address has its subnet's length, and the subnet is reached by the gateway. */
+export type LikePtp = { readonly kind: 'ptp' }
 
 export type IpamWish = {
   /** Folder of reservations, in the layout of host-local; the network's name is a folder in it. */
@@ -57,6 +83,17 @@ export type IpamWish = {
   readonly ranges: readonly (readonly AddressRange[])[]
   /** Absent `gw`: the gateway of the address of that family. */
   readonly routes: readonly ResultRoute[]
+  /** A file of resolv.conf(5) from which the result's DNS is read at ADD. */
+  readonly resolvConf?: string
+}
+
+/** An address of an interface, with its subnet's length. */
+export type InterfaceAddress = { readonly prefix: Prefix; readonly gateway?: Ip }
+
+export type GivenAddresses = {
+  readonly addresses: readonly InterfaceAddress[]
+  readonly routes: readonly ResultRoute[]
+  readonly dns: Dns
 }
 
 /** As it was configured: bounds, gateways and overlaps are judged by ipam/pool.ts. */
@@ -68,3 +105,17 @@ export type AddressRange = {
 }
 
 export type Pod = { readonly namespace: string; readonly name: string; readonly uid?: string }
+
+export type HostPort = {
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  readonly hostPort: number
+  readonly containerPort: number
+  /** The address of this host that it is reached by. Absent: every one; 0.0.0.0 or ::: every one of that family. */
+  readonly hostIp?: Ip
+}
+
+/** Directions as the container sees them; one that is absent is not limited. */
+export type Bandwidth = { readonly ingress?: RateLimit; readonly egress?: RateLimit }
+
+/** Bits, as in CNI's conventions. */
+export type RateLimit = { readonly rateBitsPerSecond: number; readonly burstBits: number }

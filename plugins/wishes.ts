@@ -48,6 +48,34 @@ export function configured<T>(read: () => T): T {
   }
 }
 
+/** DEL always gets an answer: what was made must go, whatever became of the configuration since. */
+export function evenIfUnreadable(
+  call: AttachmentCall,
+  strictly: () => Attachment,
+  otherwise: () => Attachment
+): Attachment {
+  try {
+    return strictly()
+  } catch (error) {
+    if (call.verb === 'DEL' && error instanceof CniError) return otherwise()
+    throw error
+  }
+}
+
+/** A value of CNI_ARGS is of the environment (code 4), not of the configuration. */
+export function inArgs<T>(key: string, read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    if (!(cause instanceof FieldError)) throw cause
+    throw new CniError(`CNI_ARGS: ${key}=${String(cause.value)} is not valid`, {
+      code: cniCode.environment,
+      details: cause.rule,
+      cause
+    })
+  }
+}
+
 export function ip(field: Field): Ip | undefined {
   const written = text(field)
   if (written === undefined || written === '') return undefined

@@ -1,14 +1,8 @@
 // Masquerading: pods reach the world with the host's address, and each other with their own. Rules and order are flannel's.
-import { type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { NftChain } from '../state/object.ts'
 import { nftChain } from './chain.ts'
-import { fromPrefix, toPrefix } from './match.ts'
-
-/** 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291). */
-const MULTICAST: Readonly<Record<Family, Prefix>> = {
-  4: { ip: { family: 4, value: 224n << 24n }, length: 4 },
-  6: { ip: { family: 6, value: 0xffn << 120n }, length: 8 }
-}
+import { fromPrefix, MULTICAST, toPrefix } from './match.ts'
 
 /**
  * Chain postrouting for this node's subnets `own` in the networks `cluster`. A family takes part when both know it. `randomFully`: source ports are chosen

@@ -12,3 +12,9 @@ export function fromPrefix(prefix: Prefix, not = false): string {
 export function toPrefix(prefix: Prefix, not = false): string {
   return `${protocol(prefix.ip.family)} daddr ${not ? '!= ' : ''}${formatPrefix(network(prefix))}`
 }
+
+/** 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291). */
+export const MULTICAST: Readonly<Record<Family, Prefix>> = {
+  4: { ip: { family: 4, value: 224n << 24n }, length: 4 },
+  6: { ip: { family: 6, value: 0xffn << 120n }, length: 8 }
+}

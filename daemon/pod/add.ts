@@ -1,15 +1,16 @@
 // ADD: reserve, make what is desired on the host and in the container, answer; or undo all of it and say why.
-import { formatIp, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
-import { capacity, describe, type PoolAddress } from '../../ipam/pool.ts'
-import { type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
+import { FAMILIES, formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { CONDITIONS } from '../health.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject } from '../state/object.ts'
 import { hostName, mayBeOf, ownerOf } from './names.ts'
-import { podObjects, type Wiring } from './objects.ts'
+import { forwarding, podObjects, type Wiring, withGateways } from './objects.ts'
 import { giveBack, takeDown } from './release.ts'
+import { reserve } from './reserve.ts'
+import { readResolvConf } from './resolv-conf.ts'
 import { resultOf } from './result.ts'
 import {
   failureIn,
@@ -17,7 +18,6 @@ import {
   type PodPlace,
   type PodSurroundings,
   placeForAdd,
-  poolsOf,
   put,
   timed,
   type VethAttachment,
@@ -33,19 +33,22 @@ export async function add(around: PodSurroundings, attachment: VethAttachment): 
   })
 }
 
-async function attach(around: PodSurroundings, attachment: VethAttachment): Promise<Result> {
-  const place = placeForAdd(around)
-  const wiring = wiringOf(around, attachment, place)
-  refuseImpossible(around, attachment, wiring)
+async function attach(around: PodSurroundings, wish: VethAttachment): Promise<Result> {
+  const place = placeForAdd(around, wish)
+  const wiring = wiringOf(around, wish, place)
+  refuseImpossible(around, wish, wiring)
+  const attachment = withDns(wish)
   const { sandbox: path = '' } = attachment
   using sandbox = await timed(around, 'ADD', 'sandbox', () => around.kernel.sandbox(path))
   const reservations = attachment.ipam && around.reservations(attachment.ipam.dataDir, attachment.network)
-  const addresses =
+  const reserved =
     reservations === undefined
-      ? []
+      ? (attachment.given?.addresses ?? [])
       : await timed(around, 'ADD', 'reserve', () => reserve(around, reservations, attachment, place))
+  const addresses = withGateways(attachment, reserved)
   try {
-    refuseOtherGateways(around, attachment, addresses, wiring)
+    refuseNoGateway(attachment, addresses)
+    await giveWay(around, attachment, addresses, wiring)
     await connect(around, attachment, addresses, place, wiring, sandbox)
   } catch (error) {
     await undo(around, attachment, reservations)
@@ -57,6 +60,25 @@ async function attach(around: PodSurroundings, attachment: VethAttachment): Prom
     addresses: addresses.map(({ prefix }) => prefix.ip)
   })
   return resultOf(attachment, addresses, place.node, wiring)
+}
+
+/** What the configuration says of DNS counts more than a file that it names. */
+function withDns(attachment: VethAttachment): VethAttachment {
+  const file = attachment.ipam?.resolvConf
+  return file === undefined || attachment.dns !== undefined ? attachment : { ...attachment, dns: readResolvConf(file) }
+}
+
+function refuseNoGateway(
+  { interface: { like }, network }: VethAttachment,
+  addresses: readonly InterfaceAddress[]
+): void {
+  const alone = addresses.find(({ gateway }) => gateway === undefined)
+  if (like?.kind !== 'ptp' || alone === undefined) return
+  throw new WeftError(
+    'GATEWAY_MISSING',
+    `${formatPrefix(alone.prefix)} has no gateway, and ptp reaches everything by one`,
+    `give the address a gateway in ipam of network ${network}`
+  )
 }
 
 function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, wiring: Wiring): void {
@@ -86,20 +108,26 @@ function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, w
   )
 }
 
-/** As the reference's bridge: IPv4 bears one network on a bridge, IPv6 several that do not overlap. */
-function refuseOtherGateways(
+/** As the reference's bridge: IPv4 bears one network on a bridge, IPv6 several that do not overlap; forceAddress lets the new one win. */
+async function giveWay(
   around: PodSurroundings,
   attachment: VethAttachment,
-  addresses: readonly PoolAddress[],
+  addresses: readonly InterfaceAddress[],
   wiring: Wiring
-): void {
-  if (wiring.bridge === undefined) return
+): Promise<void> {
+  const { like } = attachment.interface
+  if (wiring.bridge === undefined || (like?.kind === 'bridge' && !like.isGateway)) return
   const { name } = wiring.bridge
   for (const { prefix, gateway } of addresses) {
+    if (gateway === undefined) continue
     const wanted: Prefix = { ip: gateway, length: prefix.length }
     for (const object of around.host.observed.values()) {
       if (object.kind !== 'address' || object.device !== name || !disagree(object, wanted)) continue
-      const other = `${formatIp(object.prefix.ip)}/${object.prefix.length}`
+      const other = formatPrefix(object.prefix)
+      if (like?.kind === 'bridge' && like.forcesAddress) {
+        throwFailure(attachment, await around.host.discard([object]))
+        continue
+      }
       throw new WeftError(
         'BRIDGE_INVALID',
         `"${name}" already has an address different from ${formatIp(gateway)}/${prefix.length}: ${other}`,
@@ -115,65 +143,16 @@ function disagree({ prefix, scope = 0 }: Address, wanted: Prefix): boolean {
   return wanted.ip.family === 4 || overlaps(prefix, wanted)
 }
 
-async function reserve(
-  around: PodSurroundings,
-  reservations: Reservations,
-  attachment: VethAttachment,
-  place: PodPlace
-): Promise<readonly PoolAddress[]> {
-  const sets = poolsOf(attachment, place)
-  const requested = attachment.ipam?.requested ?? []
-  try {
-    let answer = await reservations.reserve(attachment, sets, requested)
-    if (answer.kind === 'exhausted') {
-      await reservations.collect(() => false)
-      answer = await reservations.reserve(attachment, sets, requested)
-    }
-    around.health.clear('STATE_UNWRITABLE')
-    switch (answer.kind) {
-      case 'reserved':
-        around.health.clear('POOL_EXHAUSTED')
-        return answer.addresses
-      case 'held':
-        throw new WeftError(
-          'ADDRESS_HELD',
-          `${formatIp(answer.ip)} has been allocated to ${attachment.containerId}, duplicate allocation is not allowed`,
-          'a runtime must send DEL before it sends ADD for the same container and interface again'
-        )
-      case 'refused':
-        throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
-      case 'exhausted': {
-        const detail = `no IP addresses available in range set: ${describe(answer.set)}: all ${capacity(answer.set)} are taken (${answer.taken} reservations in ${reservations.directory})`
-        // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
-        if (attachment.ipam?.ranges.length === 0) around.health.raise('POOL_EXHAUSTED', detail)
-        throw new WeftError(
-          'POOL_EXHAUSTED',
-          `${CONDITIONS.POOL_EXHAUSTED.title}: ${detail}`,
-          CONDITIONS.POOL_EXHAUSTED.cure
-        )
-      }
-    }
-  } catch (error) {
-    if (!(error instanceof ReservationsUnusable)) throw error
-    around.health.raise('STATE_UNWRITABLE', error.message)
-    throw unwritable(error)
-  }
-}
-
-const unwritable = (cause: ReservationsUnusable): WeftError => {
-  const { title, cure } = CONDITIONS.STATE_UNWRITABLE
-  return new WeftError('STATE_UNWRITABLE', `${title}: ${cause.message}`, cure, { cause })
-}
-
 async function connect(
   around: PodSurroundings,
   attachment: VethAttachment,
-  addresses: readonly PoolAddress[],
+  addresses: readonly InterfaceAddress[],
   place: PodPlace,
   wiring: Wiring,
   sandbox: Sandbox
 ): Promise<void> {
-  const { shared, host, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const { shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const host = [...own, ...forwardingFor(around, attachment, addresses)]
   await timed(around, 'ADD', 'host', async () => {
     const bridge = `bridge ${attachment.interface.bridge} ${attachment.network}`
     if (shared.length > 0) throwFailure(attachment, await around.host.want(bridge, shared))
@@ -185,6 +164,17 @@ async function connect(
   await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await sandbox.apply(inside.map(put))))
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
   around.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
+}
+
+/** The node forwards for its own subnet anyway. */
+function forwardingFor(
+  around: PodSurroundings,
+  { interface: { like } }: VethAttachment,
+  addresses: readonly InterfaceAddress[]
+): readonly KernelObject[] {
+  if (like === undefined || (like.kind === 'bridge' && !like.isGateway)) return []
+  const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
+  return forwarding(families, around.host.observed)
 }
 
 /** A veth that is to be kept as it is; should it go, nothing makes a new one. */

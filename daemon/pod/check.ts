@@ -1,13 +1,13 @@
 // CHECK: the difference between what an attachment should be and what it is, which must be empty; its text is the error.
 import { formatIp, type Prefix, parsePrefix, sameIp } from '../../ipam/address.ts'
-import type { PoolAddress } from '../../ipam/pool.ts'
+import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
 import { difference } from '../state/difference.ts'
 import { type KernelObject, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
 import { hostName } from './names.ts'
-import { podObjects, type Wiring } from './objects.ts'
+import { podObjects, type Wiring, withGateways } from './objects.ts'
 import {
   linkNamed,
   type PodPlace,
@@ -35,7 +35,7 @@ export async function check(
       'a runtime must hand CHECK the result of the ADD'
     )
   await around.attachments.inTurn(attachment, async () => {
-    const place = placeOf(around)
+    const place = placeOf(around, attachment)
     using sandbox = await timed(around, 'CHECK', 'sandbox', () => around.kernel.sandbox(attachment.sandbox ?? ''))
     const addresses = await timed(around, 'CHECK', 'reserve', () => reserved(around, attachment, place, previous))
     const inside = await timed(around, 'CHECK', 'inside', () => sandbox.read())
@@ -60,8 +60,8 @@ async function reserved(
   attachment: VethAttachment,
   place: PodPlace,
   previous: Result
-): Promise<readonly PoolAddress[]> {
-  if (attachment.ipam === undefined) return []
+): Promise<readonly InterfaceAddress[]> {
+  if (attachment.ipam === undefined) return withGateways(attachment, attachment.given?.addresses ?? [])
   const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
   const held = await reservations.of(attachment)
   if (held.length === 0) {
@@ -99,7 +99,7 @@ type Wanted = { readonly host: readonly KernelObject[]; readonly inside: readonl
 function wantedOf(
   around: PodSurroundings,
   attachment: VethAttachment,
-  addresses: readonly PoolAddress[],
+  addresses: readonly InterfaceAddress[],
   place: PodPlace,
   previous: Result
 ): Wanted {

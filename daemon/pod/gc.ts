@@ -8,14 +8,13 @@ export type Listed = { readonly containerId: string; readonly ifname: string }
 
 /** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error; all of them are the error in the end. */
 export async function gc(around: PodSurroundings, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
-  if (pattern.ipam === undefined) return
-  const reservations = around.reservations(pattern.ipam.dataDir, pattern.network)
+  const reservations = pattern.ipam && around.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
     valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
-  await reservations.collect(
+  await reservations?.collect(
     ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
   )
-  const owners = (await reservations.list()).flatMap(({ owner }) =>
+  const owners = ((await reservations?.list()) ?? []).flatMap(({ owner }) =>
     owner?.ifname === undefined ? [] : [{ containerId: owner.containerId, ifname: owner.ifname }]
   )
   const linked = around.attachments.list().filter(({ network }) => network === pattern.network)

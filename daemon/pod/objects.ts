@@ -7,15 +7,17 @@ import {
   formatPrefix,
   hostPrefix,
   type Ip,
+  network,
+  offset,
   type Prefix,
   parseIp,
   parsePrefix,
   sameIp,
   samePrefix
 } from '../../ipam/address.ts'
-import type { PoolAddress } from '../../ipam/pool.ts'
-import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
+import { subnetMasquerade } from '../firewall/subnet-masquerade.ts'
 import type { Node } from '../state/node.ts'
 import {
   defaultMetric,
@@ -59,39 +61,66 @@ const MAIN_TABLE = 254
 
 /** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
-  attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[],
-  node: Node,
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
+  node: Pick<Node, 'identity' | 'ipv6'>,
   wiring: Wiring
 ): PodObjects {
   const { because } = attachment
   const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
   const bridged = wiring.mode === 'bridge'
   return {
-    shared: bridged ? explained(bridgeObjects(attachment.interface.bridge, addresses, node, wiring)) : [],
+    shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
       hostLink(attachment, addresses, wiring),
-      ...(bridged ? [] : routedHost(hostName(attachment), addresses, node))
+      ...(bridged ? [] : routedHost(hostName(attachment), addresses, node)),
+      ...masquerades(attachment, addresses)
     ]),
     inside: explained(insideObjects(attachment, addresses, wiring))
   }
 }
 
+/** The node masquerades for its own subnet; a network of another kind says it for itself. */
+const masquerades = (attachment: VethWish, addresses: readonly InterfaceAddress[]): readonly KernelObject[] =>
+  attachment.masquerade === true && attachment.interface.like !== undefined
+    ? addresses.map(({ prefix }) => subnetMasquerade(prefix))
+    : []
+
+type VethWish = Attachment & { readonly interface: Veth }
+
+/** A bridge that is to be a gateway needs an address: the subnet's first, unless another is named. */
+export const withGateways = (
+  { interface: { like } }: VethWish,
+  addresses: readonly InterfaceAddress[]
+): readonly InterfaceAddress[] =>
+  like?.kind === 'bridge' && like.isGateway
+    ? addresses.map(({ prefix, gateway }) => ({ prefix, gateway: gateway ?? firstOf(prefix) }))
+    : addresses
+
+function firstOf(prefix: Prefix): Ip {
+  const { ip } = network(prefix)
+  return offset(ip, 1n) ?? ip
+}
+
 /** The bridge with the gateways on it, its MAC pinned. Its MTU is the kernel's choice: the smallest of its ports'. */
 function bridgeObjects(
-  name: string,
-  addresses: readonly PoolAddress[],
-  node: Node,
+  { bridge: name, like }: Veth,
+  addresses: readonly InterfaceAddress[],
+  node: Pick<Node, 'identity' | 'ipv6'>,
   { bridge }: Wiring
 ): readonly KernelObject[] {
+  const hasGateways = like?.kind !== 'bridge' || like.isGateway
   return [
     { kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
     // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
     ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
     // A pod in routed mode has an address of the bridge's subnet and is not on the bridge: the host answers for it, and at once (ip-sysctl.rst, arp(7)).
-    sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'),
-    sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0'),
-    ...addresses.map(({ prefix, gateway }) => address(name, { ip: gateway, length: prefix.length }))
+    ...(like === undefined
+      ? [sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'), sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0')]
+      : []),
+    ...(hasGateways ? addresses : []).flatMap(({ prefix, gateway }) =>
+      gateway === undefined ? [] : [address(name, { ip: gateway, length: prefix.length })]
+    )
   ]
 }
 
@@ -107,11 +136,7 @@ const address = (device: string, prefix: Prefix): KernelObject => ({
   ...(prefix.ip.family === 6 ? { nodad: true } : {})
 })
 
-function hostLink(
-  attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[],
-  { mode, mtu }: Wiring
-): Link {
+function hostLink(attachment: VethWish, addresses: readonly InterfaceAddress[], { mode, mtu }: Wiring): Link {
   const { interface: wish, ifname, sandbox } = attachment
   const peer = {
     name: ifname,
@@ -132,15 +157,15 @@ function hostLink(
 }
 
 /** The MAC that the container's end gets: the one asked for, else derived. */
-export const containerMac = (
-  attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[]
-): Mac =>
+export const containerMac = (attachment: VethWish, addresses: readonly InterfaceAddress[]): Mac =>
   parseMac(attachment.interface.mac ?? '') ??
   podMac(
     attachment,
     addresses.map(({ prefix }) => prefix.ip)
   )
+
+const havingGateway = (addresses: readonly InterfaceAddress[]) =>
+  addresses.flatMap(({ prefix, gateway }) => (gateway === undefined ? [] : [{ prefix, gateway }]))
 
 /**
  * Routed mode on the host: a route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
@@ -148,13 +173,13 @@ export const containerMac = (
  */
 export function routedHost(
   device: string,
-  addresses: readonly PoolAddress[],
+  addresses: readonly InterfaceAddress[],
   node: Pick<Node, 'ipv6'>
 ): readonly KernelObject[] {
   return [
     // Neighbour discovery towards the pod needs a link-local address that is not tentative.
     ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
-    ...addresses.flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
+    ...havingGateway(addresses).flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
       {
         kind: 'address',
         device,
@@ -184,8 +209,8 @@ const route = (destination: Prefix, device: string): Route => ({
 
 /** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
 function insideObjects(
-  attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[],
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
   wiring: Wiring
 ): readonly KernelObject[] {
   const device = attachment.ifname
@@ -197,42 +222,67 @@ function insideObjects(
     // A MAC that was asked for does not follow from the address: tell those who still have another one.
     ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
   ]
-  const neighbours = addresses.map(
+  const neighbours = havingGateway(addresses).map(
     ({ gateway }): KernelObject => ({ kind: 'neighbour', device, ip: gateway, mac: hostMac(attachment) })
   )
   return [
     ...settings,
-    ...addresses.map(({ prefix }) => address(device, routed ? hostPrefix(prefix.ip) : prefix)),
+    ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
     { kind: 'link', name: device, up: true },
     // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
     ...(routed ? neighbours : []),
+    ...(attachment.interface.like?.kind === 'ptp' ? subnetByGateway(device, addresses) : []),
     ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
       insideRoute(each, device, addresses, routed)
     )
   ]
 }
 
+/** Alone on its link a pod needs no subnet; like ptp it has one, and no route of the kernel's to it. */
+function podAddress({ ifname, interface: { like } }: VethWish, prefix: Prefix, routed: boolean): KernelObject {
+  if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
+  return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
+}
+
+const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[]): readonly KernelObject[] =>
+  havingGateway(addresses).flatMap(({ prefix, gateway }): readonly Route[] => [
+    {
+      ...route(hostPrefix(gateway), device),
+      source: prefix.ip,
+      ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
+    },
+    { ...route(network(prefix), device), gateway, source: prefix.ip }
+  ])
+
 /** A route inside the pod, with the gateway filled in. */
-export type PodRoute = { readonly wish: ResultRoute; readonly destination: Prefix; readonly gateway?: Ip }
+export type PodRoute = {
+  readonly wish: ResultRoute
+  readonly destination: Prefix
+  readonly gateway?: Ip
+  /** Not configured: it follows from the kind of interface. */
+  readonly isImplied: boolean
+}
 
 /** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
 export function podRoutes(
-  attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[],
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
   clusterNetworks: readonly Prefix[]
 ): readonly PodRoute[] {
   const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
-  const configured = (attachment.ipam?.routes ?? []).flatMap((wish) => {
+  const configured = (attachment.ipam?.routes ?? attachment.given?.routes ?? []).flatMap((wish) => {
     const destination = parsePrefix(wish.dst)
-    return destination === undefined ? [] : [{ wish, destination }]
+    return destination === undefined ? [] : [{ wish, destination, isImplied: false }]
   })
   const implied = attachment.interface.isDefaultGateway
     ? families.map(everything)
-    : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
+    : attachment.interface.like !== undefined
+      ? []
+      : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
   const own = implied
     .filter((destination) => !configured.some((route) => samePrefix(route.destination, destination)))
-    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination }))
-  return [...configured, ...own].map((route: { readonly wish: ResultRoute; readonly destination: Prefix }) => {
+    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination, isImplied: true }))
+  return [...configured, ...own].map((route: Omit<PodRoute, 'gateway'>) => {
     const { family } = route.destination.ip
     const gateway = parseIp(route.wish.gw ?? '') ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
     return { ...route, ...(gateway === undefined ? {} : { gateway }) }
@@ -242,11 +292,11 @@ export function podRoutes(
 function insideRoute(
   { wish, destination, gateway }: PodRoute,
   device: string,
-  addresses: readonly PoolAddress[],
+  addresses: readonly InterfaceAddress[],
   routed: boolean
 ): Route {
   const { priority, table, scope, mtu } = wish
-  const toNode = addresses.some((address) => gateway !== undefined && sameIp(address.gateway, gateway))
+  const toNode = addresses.some((each) => gateway !== undefined && sameIp(each.gateway, gateway))
   return {
     ...route(destination, device),
     ...(gateway === undefined ? {} : { gateway }),

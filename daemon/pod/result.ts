@@ -1,8 +1,7 @@
 // The answer to an ADD in the shape of CNI 1.1.0: interfaces, addresses, routes, DNS. plugins/cni/result.ts says it in the caller's version.
 
 import { formatIp, formatPrefix, hostPrefix } from '../../ipam/address.ts'
-import type { PoolAddress } from '../../ipam/pool.ts'
-import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Result, ResultInterface } from '../../plugins/cni/types.ts'
 import type { Node } from '../state/node.ts'
 import { bridgeMac, hostMac, hostName } from './names.ts'
@@ -11,12 +10,12 @@ import { containerMac, podRoutes, type Wiring } from './objects.ts'
 /** Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at the last. */
 export function resultOf(
   attachment: Attachment & { readonly interface: Veth },
-  addresses: readonly PoolAddress[],
-  node: Node,
+  addresses: readonly InterfaceAddress[],
+  node: Pick<Node, 'identity'>,
   wiring: Wiring
 ): Result {
   const { mtu, mode } = wiring
-  const bridge = attachment.interface.bridge
+  const { bridge, like } = attachment.interface
   const bridges =
     mode === 'bridge' ? [{ name: bridge, mac: wiring.bridge?.mac ?? bridgeMac(node.identity, bridge) }] : []
   const interfaces: readonly ResultInterface[] = [
@@ -33,13 +32,14 @@ export function resultOf(
     interfaces,
     ips: addresses.map(({ prefix, gateway }) => ({
       interface: interfaces.length - 1,
-      address: formatPrefix(mode === 'bridge' ? prefix : hostPrefix(prefix.ip)),
-      gateway: formatIp(gateway)
+      address: formatPrefix(mode === 'bridge' || like !== undefined ? prefix : hostPrefix(prefix.ip)),
+      ...(gateway === undefined ? {} : { gateway: formatIp(gateway) })
     })),
-    routes: podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ wish, gateway }) => ({
+    // The reference tells routes as they were configured, and fills gateways in for the kernel only.
+    routes: podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ wish, gateway, isImplied }) => ({
       ...wish,
-      ...(gateway === undefined ? {} : { gw: formatIp(gateway) })
+      ...(gateway === undefined || (like !== undefined && !isImplied) ? {} : { gw: formatIp(gateway) })
     })),
-    dns: attachment.dns ?? {}
+    dns: attachment.dns ?? attachment.given?.dns ?? {}
   }
 }

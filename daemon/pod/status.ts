@@ -8,7 +8,7 @@ import { type PodSurroundings, placeForAdd, poolsOf } from './surroundings.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(around: PodSurroundings, pattern: Attachment): Promise<void> {
-  const sets = poolsOf(pattern, placeForAdd(around))
+  const sets = poolsOf(pattern, placeForAdd(around, pattern))
   if (pattern.ipam === undefined) return
   const held = await around.reservations(pattern.ipam.dataDir, pattern.network).list()
   for (const set of sets) {

@@ -1,9 +1,9 @@
 // What the verbs stand on, handed in by main.ts: the kernel, the host's desired state, reservations, health, this node. And the errors they share.
 
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import { type PoolAddress, RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
+import { RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
-import type { Attachment, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import type { ConditionCode, Health } from '../health.ts'
 import type { Log } from '../log.ts'
@@ -20,12 +20,17 @@ export type HostState = {
   wantAll(entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>): Promise<readonly Outcome[]>
   /** Replaces what an owner wants by what it has already; nothing is compared now. */
   keep(owner: string, objects: readonly KernelObject[]): void
+  /** Removes what others might stand on, and so would stay when nobody wants it any more. */
+  discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]>
   readonly observed: State
 }
 
+/** What pods need to know of the node. */
+export type PodNode = Pick<Node, 'identity' | 'ipv6' | 'subnet'>
+
 /** What is known once this node holds a subnet. */
 export type PodPlace = {
-  readonly node: Node
+  readonly node: PodNode
   /** Bytes, as the backend leaves them to pods. */
   readonly mtu: number
   readonly clusterNetworks: PerFamily<Prefix>
@@ -45,10 +50,12 @@ export type PodSurroundings = {
   readonly health: Pick<Health, 'active' | 'raise' | 'clear'>
   /** `undefined` until this node holds a subnet. */
   readonly place: () => PodPlace | undefined
+  /** What is known before: enough for attachments that are not of the node's subnet. */
+  readonly self: Pick<Node, 'identity' | 'ipv6'>
   /** The mode for pods whose configuration leaves it open and whose bridge does not exist yet. */
   readonly defaultMode: Mode
   /** What else the host needs for this pod: masquerade, host ports. */
-  readonly rules: (attachment: Attachment, addresses: readonly PoolAddress[]) => readonly KernelObject[]
+  readonly rules: (attachment: Attachment, addresses: readonly InterfaceAddress[]) => readonly KernelObject[]
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
@@ -71,15 +78,20 @@ export async function timed<T>(around: PodSurroundings, verb: Verb, step: Step, 
 const endedByTrying: readonly ConditionCode[] = ['POOL_EXHAUSTED', 'STATE_UNWRITABLE']
 
 /** Where we are, unless a condition forbids an ADD; its words are the error's. */
-export function placeForAdd(around: PodSurroundings): PodPlace {
+export function placeForAdd(around: PodSurroundings, attachment: Attachment): PodPlace {
+  if (attachment.isStandalone) return placeOf(around, attachment)
   const blocking = around.health
     .active()
     .find(({ code, blocks }) => blocks.includes('add') && !endedByTrying.includes(code))
   if (blocking !== undefined) throw new WeftError(blocking.code, `${blocking.title}: ${blocking.detail}`, blocking.cure)
-  return placeOf(around)
+  return placeOf(around, attachment)
 }
 
-export function placeOf(around: PodSurroundings): PodPlace {
+/** Bytes of a link for which nobody says a size: the kernel's own choice for Ethernet. */
+const DEFAULT_MTU = 1500
+
+export function placeOf(around: PodSurroundings, attachment: Attachment): PodPlace {
+  if (attachment.isStandalone) return { node: { ...around.self, subnet: {} }, mtu: DEFAULT_MTU, clusterNetworks: {} }
   const place = around.place()
   if (place === undefined)
     throw new WeftError('STARTING', 'weftd is starting: this node holds no subnet yet', 'wait; the runtime tries again')

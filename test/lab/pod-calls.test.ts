@@ -37,6 +37,7 @@ function caller(place: PodPlace, plugin = 'weft') {
       deadlineMs: 60_000,
       did: []
     })
+    assert.ok('exit' in reply, 'no delegate is asked for')
     assert.equal(reply.stderr, '')
     return { ...reply, json: reply.stdout === '' ? {} : (JSON.parse(reply.stdout) as object as Answer['json']) }
   }

@@ -1,0 +1,19 @@
+// What an IPAM plugin of somebody else has answered, or what a runtime hands back of it, as addresses to be given to an interface.
+import { parseIp, parsePrefix } from '../../ipam/address.ts'
+import type { GivenAddresses } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+
+/** `ifname`: only addresses of that interface in a container, when the result has several. */
+export function givenBy({ ips, interfaces, routes, dns }: Result, ifname?: string): GivenAddresses {
+  const isOf = (at: number | undefined) => {
+    const named = at === undefined ? undefined : interfaces[at]
+    return ifname === undefined || named === undefined || (named.name === ifname && named.sandbox !== undefined)
+  }
+  const addresses = ips.flatMap(({ address, gateway, interface: at }) => {
+    const prefix = parsePrefix(address)
+    if (prefix === undefined || !isOf(at)) return []
+    const ip = parseIp(gateway ?? '')
+    return [{ prefix, ...(ip === undefined ? {} : { gateway: ip }) }]
+  })
+  return { addresses, routes, dns }
+}

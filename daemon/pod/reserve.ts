@@ -1,0 +1,59 @@
+// Reserving an attachment's addresses, and what to say when that can't be done.
+import { formatIp } from '../../ipam/address.ts'
+import { capacity, describe, type PoolAddress } from '../../ipam/pool.ts'
+import { type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
+import { WeftError } from '../error.ts'
+import { CONDITIONS } from '../health.ts'
+import { type PodPlace, type PodSurroundings, poolsOf } from './surroundings.ts'
+
+/** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
+export async function reserve(
+  around: PodSurroundings,
+  reservations: Reservations,
+  attachment: Attachment,
+  place: PodPlace
+): Promise<readonly PoolAddress[]> {
+  const sets = poolsOf(attachment, place)
+  const requested = attachment.ipam?.requested ?? []
+  try {
+    let answer = await reservations.reserve(attachment, sets, requested)
+    if (answer.kind === 'exhausted') {
+      await reservations.collect(() => false)
+      answer = await reservations.reserve(attachment, sets, requested)
+    }
+    around.health.clear('STATE_UNWRITABLE')
+    switch (answer.kind) {
+      case 'reserved':
+        around.health.clear('POOL_EXHAUSTED')
+        return answer.addresses
+      case 'held':
+        throw new WeftError(
+          'ADDRESS_HELD',
+          `${formatIp(answer.ip)} has been allocated to ${attachment.containerId}, duplicate allocation is not allowed`,
+          'a runtime must send DEL before it sends ADD for the same container and interface again'
+        )
+      case 'refused':
+        throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
+      case 'exhausted': {
+        const detail = `no IP addresses available in range set: ${describe(answer.set)}: all ${capacity(answer.set)} are taken (${answer.taken} reservations in ${reservations.directory})`
+        // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
+        if (attachment.ipam?.ranges.length === 0) around.health.raise('POOL_EXHAUSTED', detail)
+        throw new WeftError(
+          'POOL_EXHAUSTED',
+          `${CONDITIONS.POOL_EXHAUSTED.title}: ${detail}`,
+          CONDITIONS.POOL_EXHAUSTED.cure
+        )
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof ReservationsUnusable)) throw error
+    around.health.raise('STATE_UNWRITABLE', error.message)
+    throw unwritable(error)
+  }
+}
+
+const unwritable = (cause: ReservationsUnusable): WeftError => {
+  const { title, cure } = CONDITIONS.STATE_UNWRITABLE
+  return new WeftError('STATE_UNWRITABLE', `${title}: ${cause.message}`, cure, { cause })
+}

@@ -1,0 +1,34 @@
+// DNS of a result from a file of resolv.conf(5), as host-local's key `resolvConf` asks.
+import { readFileSync } from 'node:fs'
+import type { Dns } from '../../plugins/cni/types.ts'
+import { reasonOf, WeftError } from '../error.ts'
+
+/** Errors: RESOLV_CONF_UNREADABLE with the path. */
+export function readResolvConf(path: string): Dns {
+  try {
+    return parseResolvConf(readFileSync(path, 'utf8'))
+  } catch (cause) {
+    throw new WeftError(
+      'RESOLV_CONF_UNREADABLE',
+      `ipam.resolvConf ${path} can't be read: ${reasonOf(cause)}`,
+      'correct ipam.resolvConf in the CNI configuration, or make that file',
+      { cause }
+    )
+  }
+}
+
+/** Several nameserver lines add up, as do those of search and options; of domain the last counts. Comments begin with # or ;. */
+export function parseResolvConf(text: string): Dns {
+  const found = { nameservers: [] as string[], search: [] as string[], options: [] as string[], domain: '' }
+  for (const line of text.split('\n')) {
+    const [word, ...values] = line.trim().split(/\s+/)
+    const [first] = values
+    if (first === undefined) continue
+    if (word === 'nameserver') found.nameservers.push(first)
+    else if (word === 'domain') found.domain = first
+    else if (word === 'search' || word === 'options') found[word].push(...values)
+  }
+  const { domain, ...lists } = found
+  const filled = Object.entries(lists).filter(([, list]) => list.length > 0)
+  return { ...Object.fromEntries(filled), ...(domain === '' ? {} : { domain }) }
+}

@@ -1,0 +1,54 @@
+// Which code serves a verb: by the kind of interface that an attachment asks for.
+import type { Attachment } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { add } from './add.ts'
+import { addAddresses, checkAddresses, delAddresses, gcAddresses } from './addresses.ts'
+import { check } from './check.ts'
+import { del } from './del.ts'
+import { gc, type Listed } from './gc.ts'
+import { addLoopback, checkLoopback, delLoopback } from './loopback.ts'
+import { status } from './status.ts'
+import type { PodSurroundings } from './surroundings.ts'
+
+/** `previous` is the call's prevResult. GC and STATUS take any attachment of the network. */
+export type Verbs = {
+  readonly add: (previous: Result | undefined) => Promise<Result>
+  readonly check: (previous: Result | undefined) => Promise<void>
+  readonly del: () => Promise<void>
+  readonly gc: (valid: readonly Listed[]) => Promise<void>
+  readonly status: () => Promise<void>
+}
+
+export function verbsOf(around: PodSurroundings, attachment: Attachment): Verbs {
+  const wish = attachment.interface
+  switch (wish.kind) {
+    case 'veth': {
+      const veth = { ...attachment, interface: wish }
+      return {
+        add: () => add(around, veth),
+        check: (previous) => check(around, veth, previous),
+        del: () => del(around, veth),
+        gc: (valid) => gc(around, veth, valid),
+        status: () => status(around, veth)
+      }
+    }
+    case 'none':
+      return {
+        add: () => addAddresses(around, attachment),
+        check: (previous) => checkAddresses(around, attachment, previous),
+        del: () => delAddresses(around, attachment),
+        gc: (valid) => gcAddresses(around, attachment, valid),
+        status: () => status(around, attachment)
+      }
+    case 'loopback':
+      return {
+        add: (previous) => addLoopback(around, attachment, previous),
+        check: () => checkLoopback(around, attachment),
+        del: () => delLoopback(around, attachment),
+        gc: nothing,
+        status: nothing
+      }
+  }
+}
+
+const nothing = async (): Promise<void> => undefined
