@@ -30,26 +30,6 @@ const nativeAddons: Plugin = {
   }
 }
 
-/** etcd3 reads its .proto files from its package when it is loaded: they are parsed here, and the bundle holds the outcome. */
-const etcdProtocol: Plugin = {
-  name: 'etcd protocol',
-  setup(bundler) {
-    bundler.onLoad({ filter: /etcd3\/lib\/connection-pool\.js$/ }, async ({ path }) => {
-      const source = readFileSync(path, 'utf8')
-      const reading = /\(0, proto_loader_1\.loadSync\)\(`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`, \{/
-      if (!reading.test(source)) throw new Error(`${path} no longer reads rpc.proto as this plugin expects; adapt it`)
-      const etcd3 = createRequire(path)
-      const protobuf = createRequire(etcd3.resolve('@grpc/proto-loader'))('protobufjs')
-      const file = join(dirname(path), '../proto/rpc.proto')
-      const schema = new protobuf.Root().loadSync(file, { keepCase: true }).resolveAll().toJSON()
-      return {
-        contents: source.replace(reading, `(0, proto_loader_1.fromJSON)(${JSON.stringify(schema)}, {`),
-        loader: 'js' as const
-      }
-    })
-  }
-}
-
 mkdirSync(folder, { recursive: true })
 const result = await build({
   entryPoints: [entry],
@@ -62,7 +42,7 @@ const result = await build({
   legalComments: 'none',
   absWorkingDir: root,
   nodePaths: [join(root, 'node_modules')],
-  plugins: [nativeAddons, etcdProtocol],
+  plugins: [nativeAddons],
   // CommonJS packages inside an ES module; inside the single file only built-in modules can be required.
   banner: {
     js: [
