@@ -241,9 +241,10 @@ export class Reservations {
       ) {
         return { kind: 'reserved', addresses: [wish.address] }
       }
+      const holder = this.#index.get(formatIp(requested))
       return {
         kind: 'refused',
-        why: `requested IP address ${formatIp(requested)} is not available in range set ${describe(set)}`
+        why: `requested IP address ${formatIp(requested)} is not available in range set ${describe(set)}${holder ? `: ${heldBy(holder)}` : ''}`
       }
     }
     for (;;) {
@@ -342,6 +343,11 @@ export class Reservations {
 function reservationOf({ ip, text }: Entry): Reservation {
   const [containerId = '', ifname] = (text ?? '').split(/\r?\n/)
   return containerId === '' ? { ip } : { ip, owner: ifname === undefined ? { containerId } : { containerId, ifname } }
+}
+
+function heldBy(entry: Entry): string {
+  const { owner } = reservationOf(entry)
+  return owner === undefined ? 'it is reserved without an owner' : `container ${owner.containerId} has it`
 }
 
 function contentOf(path: string): string | undefined {

@@ -1,0 +1,90 @@
+// podman with its CNI back end and our executables: containers as `podman run` makes them, on two hosts.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { Cluster } from '../lab/cluster.ts'
+import { Podman } from '../lab/podman.ts'
+import { podTraces } from '../lab/traces.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root'
+
+describe('podman', { skip, timeout: 600_000 }, () => {
+  const up = new AsyncDisposableStack()
+  let cluster: Cluster
+  let here: Podman
+  let there: Podman
+
+  before(
+    async () => {
+      cluster = up.use(await Cluster.start({ hosts: [2] }))
+      here = up.use(await Podman.start(cluster.node(1)))
+      there = up.use(await Podman.start(cluster.node(2)))
+    },
+    { timeout: 240_000 }
+  )
+  after(() => up.disposeAsync(), { timeout: 120_000 })
+
+  /** Tells a story, after which both hosts must have no more of containers on them than before. */
+  async function leavingNothing(story: () => Promise<void>): Promise<void> {
+    const traces = () => Promise.all([here, there].map(({ host }) => podTraces(host)))
+    const earlier = await traces()
+    await story()
+    assert.deepEqual(await traces(), earlier)
+  }
+
+  test('runs containers that reach each other across hosts, and leaves nothing of them when they are removed', () =>
+    leavingNothing(async () => {
+      await here.run('one')
+      const address = await there.run('two')
+      const ping = await here.podman(['exec', 'one', 'ping', '-c', '1', '-W', '5', address], { check: false })
+      assert.equal(ping.code, 0, ping.stdout + ping.stderr)
+      await here.remove('one')
+      await there.remove('two')
+    }))
+
+  test('shows our network, since every plugin of its list announces the version of the list', async () => {
+    const { stdout } = await here.podman(['network', 'ls', '--format', '{{.Name}} {{.Driver}}'])
+    assert.match(stdout, /^lab weft$/m)
+  })
+
+  test('gives a container the address and the MAC that it asks for, and tells who has an address that is taken', () =>
+    leavingNothing(async () => {
+      const free = (await here.run('first')).replace(/\d+$/, '77')
+      assert.equal(await here.run('static', [`--ip=${free}`, '--mac-address=02:11:22:33:44:55']), free)
+      const { stdout } = await here.podman(['exec', 'static', 'ip', 'addr', 'show', 'eth0'])
+      assert.match(stdout, /link\/ether 02:11:22:33:44:55 /)
+      assert.match(stdout, new RegExp(`inet ${free.replaceAll('.', '\\.')}/`))
+      const { stdout: id } = await here.podman(['inspect', '--format', '{{.Id}}', 'static'])
+      const owner = new RegExp(`${free.replaceAll('.', '\\.')}.*${id.trim()}`)
+      await assert.rejects(here.run('second', [`--ip=${free}`]), owner)
+      for (const name of ['first', 'static', 'second']) await here.remove(name)
+    }))
+
+  test('stops, starts and restarts a container, which is reachable each time', () =>
+    leavingNothing(async () => {
+      await here.run('again')
+      for (const words of [
+        ['restart', '--time', '0', 'again'],
+        ['kill', 'again'],
+        ['start', 'again']
+      ]) {
+        await here.podman(words)
+        if (words[0] === 'kill') await here.podman(['wait', 'again'])
+        else await here.podman(['exec', 'again', 'ping', '-c', '1', '-W', '5', cluster.node(2).address])
+      }
+      await here.remove('again')
+    }))
+
+  test('tells in the words of the plugin that weftd is down and what to look at; once weftd is back the next try works', () =>
+    leavingNothing(async () => {
+      const daemon = cluster.daemon(1)
+      await daemon.stop()
+      await assert.rejects(
+        here.run('early'),
+        /weftd is not running on this node: there is no socket \/run\/weft\/weftd\.sock.*systemctl status weftd/s
+      )
+      await daemon.restart()
+      await here.podman(['start', 'early'])
+      await here.podman(['exec', 'early', 'ping', '-c', '1', '-W', '5', cluster.node(2).address])
+      await here.remove('early')
+    }))
+})
