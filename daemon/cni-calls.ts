@@ -3,30 +3,21 @@
 import type { Attachment } from '../plugins/attachment.ts'
 import { readCall, readEnvironment, versionForError } from '../plugins/call.ts'
 import { asCniError, CniError, cniCode, printError } from '../plugins/cni/error.ts'
-import {
-  descend,
-  entries,
-  type Field,
-  FieldError,
-  isAbsent,
-  member,
-  required,
-  shown,
-  text
-} from '../plugins/cni/field.ts'
+import { shown } from '../plugins/cni/field.ts'
 import { parseDelegateResult, previousResult, printResult } from '../plugins/cni/result.ts'
 import type { AttachmentCall, Call, NetworkCall, Result } from '../plugins/cni/types.ts'
 import { isAtLeast, newestVersion, supportedVersions, type Verb } from '../plugins/cni/version.ts'
 import type { Plugin } from '../plugins/plugin.ts'
 import type { CniRequest, Finished, Reply } from '../plugins/protocol.ts'
-import { pluginNamed, pluginTypes } from '../plugins/registry.ts'
+import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../plugins/registry.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { reasonOf, WeftError } from './error.ts'
+import { type ConfiguredCall, forwarded, type Printed } from './forwarded-calls.ts'
 import { CONDITIONS } from './health.ts'
-import type { Listed } from './pod/gc.ts'
 import { givenBy } from './pod/given.ts'
 import { type PodSurroundings, timed } from './pod/surroundings.ts'
 import { verbsOf } from './pod/verbs.ts'
+import { validAttachments } from './valid-attachments.ts'
 
 /** What a code of ours is in CNI's numbers (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
 const numbers: Readonly<Record<string, number>> = {
@@ -40,6 +31,8 @@ const numbers: Readonly<Record<string, number>> = {
   RANGE_INVALID: cniCode.configuration,
   PREVIOUS_MISSING: cniCode.configuration,
   GATEWAY_MISSING: cniCode.configuration,
+  SUBNET_FILE_UNREADABLE: cniCode.tryAgain,
+  SUBNET_ENV_INVALID: cniCode.configuration,
   RESOLV_CONF_UNREADABLE: cniCode.configuration,
   KERNEL_REFUSED: 100,
   BRIDGE_INVALID: 101,
@@ -89,20 +82,30 @@ export function cniCalls(around: PodSurroundings): (request: CniRequest) => Prom
   }
 }
 
-type Printed = { readonly stdout?: string; readonly stderr?: string }
-
 /** What goes to standard output, and to standard error. */
 async function serve(around: PodSurroundings, call: Call, request: CniRequest): Promise<Printed> {
   if (call.verb === 'VERSION')
     return { stdout: `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n` }
-  const plugin = pluginNamed(call.plugin)
-  if (plugin === undefined) {
-    throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
-      code: cniCode.configuration,
-      details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
-    })
-  }
   const delegates = delegatesOf(request, call)
+  const served = serveByPlugin(around, call, delegates)
+  if (served !== undefined) return served
+  const plugin = forwardingPluginNamed(call.plugin)
+  if (plugin !== undefined)
+    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(around, next, others))
+  throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
+    code: cniCode.configuration,
+    details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
+  })
+}
+
+/** `undefined`: no plugin of that name makes anything itself. */
+function serveByPlugin(
+  around: PodSurroundings,
+  call: ConfiguredCall,
+  delegates: Delegates
+): Promise<Printed> | undefined {
+  const plugin = pluginNamed(call.plugin)
+  if (plugin === undefined) return undefined
   return 'containerId' in call
     ? serveAttachment(around, plugin.attachment(call), call, delegates)
     : serveNetwork(around, patternOf(plugin, call), call, delegates)
@@ -207,24 +210,4 @@ async function serveNetwork(
 function patternOf(plugin: Plugin, call: NetworkCall): Attachment {
   const any = { ...call, containerId: 'any', ifname: 'any' }
   return plugin.attachment(call.verb === 'GC' ? { ...any, verb: 'DEL' } : { ...any, verb: 'CHECK', netns: '' })
-}
-
-/** `cni.dev/valid-attachments`, or its older name; neither means that none is valid (cni.md 1.8). */
-function validAttachments(call: NetworkCall): readonly Listed[] {
-  const root: Field = { path: '', value: call.configuration }
-  const [newer, older] = [descend(root, 'cni.dev/valid-attachments'), descend(root, 'cni.dev/attachments')]
-  const given = (of: Field, key: string) => required(text(member(of, key)), member(of, key), 'a string')
-  try {
-    return entries(isAbsent(newer) ? older : newer).map((each) => ({
-      containerId: given(each, 'containerID'),
-      ifname: given(each, 'ifname')
-    }))
-  } catch (error) {
-    if (!(error instanceof FieldError)) throw error
-    throw new CniError(`could not parse ${error.path}`, {
-      code: cniCode.decoding,
-      details: error.message,
-      cause: error
-    })
-  }
 }

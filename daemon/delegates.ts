@@ -27,36 +27,39 @@ export type Delegates = {
    * What the plugin `type` printed for `verb`. Ends the request when it has not been run yet, so whatever came before is done once more then: it must
    * be idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
    */
-  run(type: string, verb: DelegateVerb, stdin?: string): string
+  run(type: string, verb: DelegateVerb): string
   /** Lets the plugin free what its ADD took, then throws `error`. */
   undo(type: string, error: CniError): never
+  /** The same, with another configuration on the delegates' standard input. */
+  given(stdin: string): Delegates
 }
 
 const UNDO = 'undo '
 
 /** The delegates of one call. Throws the error that made an ADD be undone, once that is done. */
-export function delegatesOf(request: CniRequest, call: Call): Delegates {
+export function delegatesOf(request: CniRequest, call: Call, input = request.stdin): Delegates {
   const undone = request.did.find(({ id }) => id.startsWith(UNDO))
   if (undone !== undefined) throw rememberedError(undone.id.slice(UNDO.length))
   const path = 'path' in call ? call.path : []
-  const wish = (id: string, type: string, verb: DelegateVerb, stdin: string): Run => ({
+  const wish = (id: string, type: string, verb: DelegateVerb): Run => ({
     id,
     type,
     path,
     env: { CNI_COMMAND: verb },
-    stdin,
+    stdin: input,
     deadlineMs: Math.ceil(request.deadlineMs * SHARE)
   })
   return {
-    run(type, verb, stdin = request.stdin) {
+    run(type, verb) {
       const id = `${verb} ${type}`
       const done = request.did.find((each) => each.id === id)
-      if (done === undefined) throw new RunWanted(wish(id, type, verb, stdin))
+      if (done === undefined) throw new RunWanted(wish(id, type, verb))
       return printed(done, type)
     },
     undo(type, { code, message, details }) {
-      throw new RunWanted(wish(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL', request.stdin))
-    }
+      throw new RunWanted(wish(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
+    },
+    given: (stdin) => delegatesOf(request, call, stdin)
   }
 }
 

@@ -1,12 +1,20 @@
 // Name → plugin, one line each: weftd looks types up here, and scripts/build-plugins installs exactly these names.
+import { bridge } from './bridge.ts'
+import { flannel } from './flannel.ts'
 import { hostLocal } from './host-local.ts'
 import { loopback } from './loopback.ts'
-import type { Plugin } from './plugin.ts'
+import type { ForwardingPlugin, Plugin } from './plugin.ts'
+import { ptp } from './ptp.ts'
 import { staticAddresses } from './static.ts'
 import { weft } from './weft.ts'
 
-const plugins: readonly Plugin[] = [weft, loopback, hostLocal, staticAddresses]
+const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses]
+const forwarding: readonly ForwardingPlugin[] = [flannel]
 
-export const pluginTypes: readonly string[] = plugins.map((plugin) => plugin.type)
+export const pluginTypes: readonly string[] = [...plugins, ...forwarding].map((plugin) => plugin.type)
 
 export const pluginNamed = (type: string): Plugin | undefined => plugins.find((plugin) => plugin.type === type)
+
+/** One that makes another plugin's call of its own. */
+export const forwardingPluginNamed = (type: string): ForwardingPlugin | undefined =>
+  forwarding.find((plugin) => plugin.type === type)

@@ -48,6 +48,13 @@ export function configured<T>(read: () => T): T {
   }
 }
 
+/** What is asked for and not done is an error with the key's name (code 2), never silence. */
+export const unsupported = (field: Field, cure: string): CniError =>
+  new CniError(`not supported in the network configuration: ${field.path}: ${shown(field.value)}`, {
+    code: cniCode.unsupportedField,
+    details: cure
+  })
+
 /** DEL always gets an answer: what was made must go, whatever became of the configuration since. */
 export function evenIfUnreadable(
   call: AttachmentCall,

@@ -3,20 +3,22 @@ import { deepEqual, equal } from 'node:assert/strict'
 import { test } from 'node:test'
 import { build } from 'esbuild'
 import { main } from '../../../plugins/main.ts'
-import { pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
+import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
 import { HostOnNode } from './host-on-node.ts'
+
+const named = (type: string) => pluginNamed(type) ?? forwardingPluginNamed(type)
 
 test('every name is there once and finds its plugin', () => {
   equal(new Set(pluginTypes).size, pluginTypes.length)
-  for (const type of pluginTypes) equal(pluginNamed(type)?.type, type)
-  equal(pluginNamed('toString'), undefined)
+  for (const type of pluginTypes) equal(named(type)?.type, type)
+  equal(named('toString'), undefined)
 })
 
 for (const type of pluginTypes) {
   test(`${type}: the executable announces the versions of the table`, async () => {
     const host = new HostOnNode({ program: type, environment: { CNI_COMMAND: 'VERSION' } })
     await main(host)
-    deepEqual(JSON.parse(host.output).supportedVersions, pluginNamed(type)?.versions)
+    deepEqual(JSON.parse(host.output).supportedVersions, named(type)?.versions)
   })
 }
 

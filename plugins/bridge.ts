@@ -1,0 +1,87 @@
+// The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
+import type { Attachment, Veth } from './attachment.ts'
+import { type Args, parseArgs } from './cni/args.ts'
+import { entries, type Field, FieldError, flag, member, wholeNumber } from './cni/field.ts'
+import { readDns } from './cni/result.ts'
+import type { AttachmentCall } from './cni/types.ts'
+import { supportedVersions } from './cni/version.ts'
+import { addressWish, addressWishOfAnyConfiguration, givenDns } from './ipam-wish.ts'
+import type { Plugin } from './plugin.ts'
+import { bridgeName, defaultBridge, interfaceArgs, macOf, mtuOf } from './veth-wish.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from './wishes.ts'
+
+function attachment(call: AttachmentCall): Attachment {
+  return evenIfUnreadable(
+    call,
+    () => strictly(call),
+    () => ({
+      ...identity(call, undefined),
+      isStandalone: true,
+      interface: {
+        ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
+        isDefaultGateway: false,
+        like: { kind: 'bridge', isGateway: false, forcesAddress: false }
+      },
+      ...addressWishOfAnyConfiguration(call)
+    })
+  )
+}
+
+function strictly(call: AttachmentCall): Attachment {
+  const root: Field = { path: '', value: call.configuration }
+  const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
+  return configured(() => {
+    refuseUnsupported(root)
+    return {
+      ...identity(call, podOf(args)),
+      isStandalone: true,
+      interface: vethOf(root, args),
+      ...addressWish(root, args, call.version),
+      ...givenDns(readDns(member(root, 'dns'))),
+      masquerade: flag(member(root, 'ipMasq')) ?? false
+    }
+  })
+}
+
+function vethOf(root: Field, args: Args): Veth {
+  const isHairpin = flag(member(root, 'hairpinMode')) ?? false
+  const isPromiscuous = flag(member(root, 'promiscMode')) ?? false
+  if (isHairpin && isPromiscuous)
+    throw new FieldError(member(root, 'promiscMode'), 'cannot be combined with hairpinMode')
+  const isDefaultGateway = flag(member(root, 'isDefaultGateway')) ?? false
+  const isGateway = flag(member(root, 'isGateway')) ?? false
+  const [mtu, mac] = [mtuOf(member(root, 'mtu')), macOf(root, args)]
+  return {
+    kind: 'veth',
+    mode: 'bridge',
+    bridge: bridgeName(member(root, 'bridge')),
+    isHairpin,
+    isPromiscuous,
+    isDefaultGateway,
+    like: {
+      kind: 'bridge',
+      isGateway: isGateway || isDefaultGateway,
+      forcesAddress: flag(member(root, 'forceAddress')) ?? false
+    },
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(mac === undefined ? {} : { mac })
+  }
+}
+
+/** Keys that would leave the pod less isolated than its configuration says are never passed over in silence. */
+function refuseUnsupported(root: Field): void {
+  const vlan = member(root, 'vlan')
+  if ((wholeNumber(vlan, 0, 4094) ?? 0) !== 0 || entries(member(root, 'vlanTrunk')).length > 0)
+    throw unsupported(vlan, 'Weft does not filter VLANs on a bridge: give each VLAN a bridge of its own')
+  for (const key of ['macspoofchk', 'disableContainerInterface', 'portIsolation']) {
+    const field = member(root, key)
+    if (flag(field) === true) throw unsupported(field, `take ${key} out of the network configuration`)
+  }
+}
+
+export const bridge = {
+  type: 'bridge',
+  about: 'connects a container to a bridge of this host',
+  versions: supportedVersions,
+  attachment
+} satisfies Plugin
