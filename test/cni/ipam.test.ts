@@ -19,7 +19,7 @@ describe('host-local', { skip, timeout: 300_000 }, () => {
   /** A network of its own, so that no case sees another's files. */
   function network(ipam: Json, over: Json = {}) {
     const name = `ipam${networks++}`
-    const config = { name, ipam: { type: 'host-local', ...ipam }, ...over }
+    const config: Json = { name, ipam: { type: 'host-local', ...ipam }, ...over }
     const asked = (id: string, ifname = 'eth0', args = '') => ({ config, id, ifname, args, netns: '/run/netns/none' })
     return {
       name,
@@ -180,12 +180,16 @@ describe('host-local', { skip, timeout: 300_000 }, () => {
     await at.ok('STATUS', 'host-local', { config: net.config })
   })
 
-  test("serves Debian's bridge as its IPAM, in each of its versions", { skip: !existsSync(`${DEBIAN}/bridge`) }, async () => {
+  test("serves Debian's bridge as its IPAM, in each of its versions", {
+    skip: !existsSync(`${DEBIAN}/bridge`)
+  }, async () => {
     for (const cniVersion of ['0.2.0', '0.3.1', '0.4.0', '1.0.0']) {
       const pod = await at.pod()
       const net = network({ subnet: '10.21.0.0/24' }, { cniVersion, bridge: `deb${networks}`, isGateway: true })
       // Ours are found first, but for the one that is called.
-      await at.host.sh(`mkdir -p /run/mixed; ln -sf ${DEBIAN}/bridge /run/mixed/bridge; ln -sf ${BIN}/host-local /run/mixed/host-local`)
+      await at.host.sh(
+        `mkdir -p /run/mixed; ln -sf ${DEBIAN}/bridge /run/mixed/bridge; ln -sf ${BIN}/host-local /run/mixed/host-local`
+      )
       const call = { config: net.config, pod, path: ['/run/mixed'] }
       const result = await at.ok('ADD', 'bridge', call)
       assert.match(JSON.stringify(result), /"10\.21\.0\.2\/24"/)
