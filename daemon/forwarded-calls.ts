@@ -1,6 +1,7 @@
 // Calls of a plugin that makes nothing itself: what the node's subnet.env says is made into another plugin's call, whose configuration is kept for its DEL.
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeDirectory } from '../ipam/reservations.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../plugins/cni/field.ts'
 import type { Call, NetworkCall } from '../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../plugins/plugin.ts'
@@ -93,7 +94,7 @@ function subnetFacts(path: string): SubnetFacts {
 /** Synced, as flannel's plugin does: after a crash the address could not be freed without it. */
 function keep(directory: string, path: string, json: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectory(directory, 0o700)
     const fd = openSync(path, 'w', 0o600)
     try {
       writeSync(fd, json)

@@ -1,5 +1,4 @@
 // Reservations in host-local's directory, to the byte, so that a node moves between flannel and Weft without losing or doubling an address.
-//
 // A reservation is a file named after its address; its existence is the reservation, the index kept here only saves reading the directory again.
 // All work happens under host-local's lock and synchronously: some ten system calls on the page cache. Nothing is synced to disk, because a reboot
 // ends every reservation anyway.
@@ -126,7 +125,7 @@ export class Reservations {
 
   #make(): void {
     try {
-      if (!this.#exists()) mkdirSync(this.directory, { recursive: true, mode: 0o755 })
+      if (!this.#exists()) makeDirectory(this.directory, 0o755)
     } catch (cause) {
       throw this.#unusable(cause)
     }
@@ -327,7 +326,7 @@ export class Reservations {
           [...this.#index.values()].filter((entry) => entry.text !== undefined && this.#isOlderThanBoot(entry))
         )
       }
-      mkdirSync(dirname(note), { recursive: true, mode: 0o755 })
+      makeDirectory(dirname(note), 0o755)
       writeFileSync(note, this.#around.boot.id, { mode: 0o600 })
       this.#indexed = undefined
     }
@@ -355,6 +354,18 @@ function contentOf(path: string): string | undefined {
     return readFileSync(path, 'utf8').trim()
   } catch {
     return undefined
+  }
+}
+
+/** With those above it. Not by mkdir's own `recursive`: in /proc, where ENOENT is the answer although all above is there, Node tries for ever (26.10). */
+export function makeDirectory(path: string, mode: number, isSecond = false): void {
+  try {
+    mkdirSync(path, { mode })
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return
+    if (isSecond || codeOf(error) !== 'ENOENT') throw error
+    makeDirectory(dirname(path), mode)
+    makeDirectory(path, mode, true)
   }
 }
 
