@@ -28,6 +28,8 @@ switch (parsed.kind) {
 }
 
 async function start(options: Options, warnings: readonly string[]): Promise<void> {
+  // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
+  process.env.UV_THREADPOOL_SIZE ??= '8'
   const log: Log = pino(
     { level: options.v > 0 ? 'debug' : 'info', base: null },
     pino.destination({ fd: 2, sync: true })

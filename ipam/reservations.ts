@@ -63,6 +63,8 @@ export class Reservations {
   readonly #waiting: Waiting[] = []
   #draining = false
   readonly #index = new Map<string, Entry>()
+  /** The address each set gave last. Whoever gives another one makes a file in the directory too, so this is as old as the index. */
+  readonly #lasts = new Map<number, Ip | undefined>()
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
   #bootChecked = false
@@ -191,6 +193,7 @@ export class Reservations {
   /** Reads the directory. Names that are no address are not ours to judge: `lock`, `last_reserved_ip.0`, somebody's notes. */
   #look(): void {
     this.#index.clear()
+    this.#lasts.clear()
     for (const name of readdirSync(this.directory)) {
       const ip = parseIp(name)
       if (ip !== undefined) this.#index.set(formatIp(ip), { ip, name, text: contentOf(join(this.directory, name)) })
@@ -258,7 +261,9 @@ export class Reservations {
   }
 
   #last(at: number): Ip | undefined {
-    return parseIp(contentOf(join(this.directory, `last_reserved_ip.${at}`)) ?? '')
+    if (!this.#lasts.has(at))
+      this.#lasts.set(at, parseIp(contentOf(join(this.directory, `last_reserved_ip.${at}`)) ?? ''))
+    return this.#lasts.get(at)
   }
 
   /** `false`: the file is there already. Linking makes name and content appear together, so that a crash leaves no file without owner. */
@@ -278,6 +283,7 @@ export class Reservations {
     this.#index.set(name, entry)
     try {
       rewrite(join(this.directory, `last_reserved_ip.${at}`), name)
+      this.#lasts.set(at, ip)
     } catch (error) {
       this.#remove([entry])
       throw error

@@ -27,17 +27,18 @@ function ip(bytes: Buffer | undefined): Ip | undefined {
 
 /** Tunnels have hardware addresses of other lengths (sit: 4 octets); those are no MAC. */
 const mac = (bytes: Buffer | undefined): Mac | undefined =>
-  bytes?.length === 6 ? (bytes.toString('hex').replace(/..(?=.)/g, '$&:') as Mac) : undefined
+  bytes?.length === 6 ? (Array.from(bytes, (octet) => HEX[octet]).join(':') as Mac) : undefined
 
-/** Index, name and address family of a link message: AF_BRIDGE ones speak of a bridge port only. */
-export function linkIdentity(message: Message): {
-  readonly index: number
-  readonly name: string | undefined
-  readonly af: number
-} {
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'))
+
+/** Index and address family of a link message: AF_BRIDGE ones speak of a bridge port only. */
+export function linkIdentity(message: Message): { readonly index: number; readonly af: number } {
   const body = fixedPart(message, FIXED.link)
-  return { index: body.readInt32LE(4), name: new Attributes(body, FIXED.link).text(IFLA.ifname), af: body.readUInt8(0) }
+  return { index: body.readInt32LE(4), af: body.readUInt8(0) }
 }
+
+export const linkName = (message: Message): string | undefined =>
+  new Attributes(fixedPart(message, FIXED.link), FIXED.link).text(IFLA.ifname)
 
 /** The hairpin flag of an AF_BRIDGE link message; `undefined` when it says nothing about it. */
 export function portHairpin(message: Message): boolean | undefined {

@@ -2,7 +2,7 @@
 
 import { FAMILIES } from '../../ipam/address.ts'
 import type { KernelObject, Link } from '../state/object.ts'
-import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, linkIdentity, type NameOf } from './decode.ts'
+import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, linkIdentity, linkName, type NameOf } from './decode.ts'
 import { type Message, MessageWriter, NLM_F } from './message.ts'
 import type { Rtnetlink } from './rtnetlink.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
@@ -29,7 +29,8 @@ export async function dumpLinks(socket: Rtnetlink): Promise<Map<number, Link>> {
   // Masters and parents may come after those that name them.
   const names = new Map<number, string>()
   for (const message of messages) {
-    const { index, name } = linkIdentity(message)
+    const { index } = linkIdentity(message)
+    const name = linkName(message)
     if (name !== undefined) names.set(index, name)
   }
   return new Map(

@@ -21,23 +21,24 @@ const macBytes = (mac: Mac): Uint8Array => Uint8Array.from(mac.split(':'), (octe
 
 /** Settings of a link that the kernel takes at any time. */
 type Settings = {
-  readonly [K in 'up' | 'mtu' | 'mac' | 'master' | 'alias' | 'group' | 'hairpin']?: Link[K] | undefined
+  readonly [K in 'up' | 'mtu' | 'mac' | 'master' | 'alias' | 'group' | 'hairpin' | 'linkLocal']?: Link[K] | undefined
 }
 
 /**
- * Creates a link: the form, and every setting that the kernel takes at birth. It ignores alias and hairpin then, so `afterBirth` says them in a second message.
+ * Creates a link: the form, and every setting that the kernel takes at birth. It ignores alias, hairpin and linkLocal then, so `afterBirth` says them in a second message.
  * Fails with EEXIST when the name is taken, at either end of a veth pair, and leaves what exists.
  */
 export function createLink(link: Link, resolve: Resolve): Buffer {
   const writer = linkMessage(CREATE, link.up).text(IFLA.ifname, link.name)
-  linkSettings(writer, { ...link, alias: undefined, hairpin: undefined }, resolve)
+  linkSettings(writer, { ...link, alias: undefined, hairpin: undefined, linkLocal: undefined }, resolve)
   return writer.nest(IFLA.linkinfo, (nested) => linkForm(nested, link, resolve)).done()
 }
 
 /** The settings of a new link that `createLink` can't carry; `undefined` when there are none. */
 export function afterBirth(link: Link, resolve: Resolve): Buffer | undefined {
-  const { alias, hairpin } = link
-  return alias === undefined && hairpin === undefined ? undefined : changeLink(link.name, { alias, hairpin }, resolve)
+  const { alias, hairpin, linkLocal } = link
+  if (alias === undefined && hairpin === undefined && linkLocal === undefined) return undefined
+  return changeLink(link.name, { alias, hairpin, linkLocal }, resolve)
 }
 
 /** Changes settings of the link of this name; those left out stay. Fails with ENODEV when there is none. */
@@ -66,12 +67,17 @@ function linkMessage(flags: number, up: boolean | undefined): MessageWriter {
 }
 
 function linkSettings(writer: MessageWriter, settings: Settings, resolve: Resolve): void {
-  const { mac, mtu, master, group, alias, hairpin } = settings
+  const { mac, mtu, master, group, alias, hairpin, linkLocal } = settings
   if (mac !== undefined) writer.bytes(IFLA.address, macBytes(mac))
   if (mtu !== undefined) writer.u32(IFLA.mtu, mtu)
   if (master !== undefined) writer.u32(IFLA.master, master === '' ? 0 : resolve.index(master))
   if (group !== undefined) writer.u32(IFLA.group, group)
   if (alias !== undefined) writer.bytes(IFLA.ifalias, Buffer.from(alias))
+  if (linkLocal !== undefined) {
+    writer.nest(IFLA.afSpec, (spec) =>
+      spec.nest(uapi.AF_INET6, (ipv6) => ipv6.u8(uapi.IFLA_INET6_ADDR_GEN_MODE, linkLocal ? 0 : 1))
+    )
+  }
   if (hairpin === undefined) return
   // A port's flags are "slave data" of the bridge driver; AF_BRIDGE with IFLA_PROTINFO would need a message with the index.
   writer.nest(IFLA.linkinfo, (nested) =>

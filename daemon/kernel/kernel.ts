@@ -15,7 +15,7 @@ import { LinkRemover } from './remove-links.ts'
 import { Rtnetlink } from './rtnetlink.ts'
 import { openSandbox } from './sandbox.ts'
 import { writeSysctl } from './sysctl.ts'
-import { removalLane } from './turns.ts'
+import { ordinaryLane, removalLanes } from './turns.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -35,8 +35,9 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const requests = opened.use(new Rtnetlink())
   // A dump of a large host must not stand before a pod's requests.
   const dumps = opened.use(new Rtnetlink())
-  const removals = opened.use(new Rtnetlink(removalLane))
-  for (const socket of [requests, dumps, removals]) culprits.own.add(socket.port)
+  const [first = ordinaryLane, ...others] = removalLanes
+  const removals = [opened.use(new Rtnetlink(first)), ...others.map((lane) => opened.use(new Rtnetlink(lane)))] as const
+  for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
   const remover = new LinkRemover(removals, log)
   await remover.finishOldWork()
 

@@ -147,65 +147,80 @@ export function readMessages(bytes: Buffer): readonly Message[] {
   return messages
 }
 
-/** The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last stays. */
+/**
+ * The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last stays. Every length is checked at
+ * once, values are made when they are asked for: a link has some fifty attributes, of which a dozen are read, and links speak a dozen times a pod.
+ */
 export class Attributes {
-  readonly #values = new Map<number, Buffer>()
+  readonly #bytes: Buffer
+  /** Three numbers an attribute: its type, where its value begins and where it ends. */
+  readonly #places: number[] = []
 
-  constructor(bytes: Buffer, from = 0) {
-    if (from > bytes.length) throw new MalformedMessage(`${bytes.length} octets where the fixed part alone has ${from}`)
-    for (let at = from; at < bytes.length; ) {
-      // The kernel pads the last attribute of some messages; fewer octets than a header are padding.
-      if (at + ATTRIBUTE > bytes.length) break
-      const length = bytes.readUInt16LE(at)
-      if (length < ATTRIBUTE || at + length > bytes.length)
-        throw new MalformedMessage(`an attribute of ${length} octets at ${at} of ${bytes.length}`)
-      this.#values.set(
-        bytes.readUInt16LE(at + 2) & ~(NESTED | NET_BYTEORDER),
-        bytes.subarray(at + ATTRIBUTE, at + length)
-      )
+  constructor(bytes: Buffer, from = 0, to = bytes.length) {
+    if (from > to) throw new MalformedMessage(`${to} octets where the fixed part alone has ${from}`)
+    this.#bytes = bytes
+    // The kernel pads the last attribute of some messages; fewer octets than a header are padding.
+    for (let at = from; at + ATTRIBUTE <= to; ) {
+      const length = u16(bytes, at)
+      if (length < ATTRIBUTE || at + length > to)
+        throw new MalformedMessage(`an attribute of ${length} octets at ${at} of ${to}`)
+      this.#places.push(u16(bytes, at + 2) & ~(NESTED | NET_BYTEORDER), at + ATTRIBUTE, at + length)
       at += aligned(length)
     }
   }
 
+  /** Where the value begins and ends. */
+  #place(type: number, octets = 0): readonly [from: number, to: number] | undefined {
+    const places = this.#places
+    for (let at = places.length - 3; at >= 0; at -= 3) {
+      if (places[at] !== type) continue
+      const [from = 0, to = 0] = [places[at + 1], places[at + 2]]
+      if (to - from < octets)
+        throw new MalformedMessage(`attribute ${type} has ${to - from} octets instead of ${octets}`)
+      return [from, to]
+    }
+    return undefined
+  }
+
   bytes(type: number): Buffer | undefined {
-    return this.#values.get(type)
+    const place = this.#place(type)
+    return place && this.#bytes.subarray(...place)
   }
 
   has(type: number): boolean {
-    return this.#values.has(type)
-  }
-
-  #atLeast(type: number, octets: number): Buffer | undefined {
-    const value = this.#values.get(type)
-    if (value !== undefined && value.length < octets)
-      throw new MalformedMessage(`attribute ${type} has ${value.length} octets instead of ${octets}`)
-    return value
+    return this.#place(type) !== undefined
   }
 
   u8(type: number): number | undefined {
-    return this.#atLeast(type, 1)?.readUInt8(0)
+    const place = this.#place(type, 1)
+    return place && this.#bytes[place[0]]
   }
 
   u32(type: number): number | undefined {
-    return this.#atLeast(type, 4)?.readUInt32LE(0)
+    const place = this.#place(type, 4)
+    return place && this.#bytes.readUInt32LE(place[0])
   }
 
   port(type: number): number | undefined {
-    return this.#atLeast(type, 2)?.readUInt16BE(0)
+    const place = this.#place(type, 2)
+    return place && this.#bytes.readUInt16BE(place[0])
   }
 
   text(type: number): string | undefined {
-    const value = this.#values.get(type)
-    if (value === undefined) return undefined
-    const end = value.indexOf(0)
-    return value.toString('utf8', 0, end < 0 ? value.length : end)
+    const place = this.#place(type)
+    if (place === undefined) return undefined
+    const [from, to] = place
+    const end = this.#bytes.indexOf(0, from)
+    return this.#bytes.toString('utf8', from, end < 0 || end > to ? to : end)
   }
 
   nested(type: number): Attributes | undefined {
-    const value = this.#values.get(type)
-    return value === undefined ? undefined : new Attributes(value)
+    const place = this.#place(type)
+    return place && new Attributes(this.#bytes, ...place)
   }
 }
+
+const u16 = (bytes: Buffer, at: number): number => (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
 
 /** What an NLMSG_ERROR says: errno (0: done as asked) and the kernel's own sentence, where it has one (extended acknowledgement). */
 export type Acknowledgement = { readonly errno: number; readonly sentence?: string }

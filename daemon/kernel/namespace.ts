@@ -1,6 +1,6 @@
 // Entering another network namespace for the length of one synchronous function. Nothing asynchronous may stand between the two setns calls: the main thread
 // would run the rest of the daemon in a pod.
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readlinkSync } from 'node:fs'
 import { reasonOf, WeftError } from '../error.ts'
 import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from './libc.ts'
 
@@ -32,9 +32,9 @@ const gone = (path: string, cause: unknown): WeftError =>
     { cause }
   )
 
+/** The kernel names a namespace by its inode on nsfs, of which there is one (namespaces(7)): `net:[4026531840]`. */
 function isOwn(fd: number): boolean {
-  const [it, own] = [fstatSync(fd, { bigint: true }), statSync(OWN, { bigint: true })]
-  return it.dev === own.dev && it.ino === own.ino
+  return readlinkSync(OWN) === `net:[${fstatSync(fd).ino}]`
 }
 
 /** Runs `work` with the calling thread inside the namespace. Should the way back fail, the process ends: it must not go on in a pod's namespace. */

@@ -1,6 +1,6 @@
 // What one observer was told: the accepted objects, by key and by the device they hang on, and all links by index for the names in messages. No I/O.
 import { isDeepStrictEqual } from 'node:util'
-import type { KernelObject, Key, Link } from '../state/object.ts'
+import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
 import { deviceOf, keyOf } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
@@ -9,6 +9,7 @@ import {
   decodeNeighbour,
   decodeRoute,
   linkIdentity,
+  linkName,
   type NameOf,
   portHairpin
 } from './decode.ts'
@@ -136,10 +137,10 @@ export class Observed {
   }
 
   #hearLink(message: Message): News {
-    const { index, name, af } = linkIdentity(message)
+    const { index, af } = linkIdentity(message)
     const before = this.#links.get(index)
     if (af === AF_BRIDGE) return this.#hearPort(message, before)
-    if (message.type === RTM.deleteLink) return this.#hearLinkGone(index, name)
+    if (message.type === RTM.deleteLink) return this.#hearLinkGone(index, message)
     const link = decodeLink(message, this.nameOf)
     this.#links.set(index, link)
     if (before !== undefined && before.name !== link.name) {
@@ -167,10 +168,10 @@ export class Observed {
   }
 
   /** All that hung on the device went with it; the kernel says so for a part of it only, and before this message. */
-  #hearLinkGone(index: number, name: string | undefined): News {
+  #hearLinkGone(index: number, message: Message): News {
     const link = this.#links.get(index)
     this.#links.delete(index)
-    const gone = link?.name ?? name
+    const gone = link?.name ?? linkName(message)
     if (gone === undefined) return NOTHING
     const keys = [...(this.#byDevice.get(gone) ?? [])]
     this.#byDevice.delete(gone)
@@ -184,4 +185,7 @@ const FIELDS = ['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'hair
 
 /** Links speak often and say little: a pod's start brings a dozen notifications. */
 const sameLink = (a: Link, b: Link): boolean =>
-  FIELDS.every((field) => a[field] === b[field]) && isDeepStrictEqual(a.form, b.form)
+  FIELDS.every((field) => a[field] === b[field]) && sameForm(a.form, b.form)
+
+const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
+  a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))

@@ -1,6 +1,10 @@
-// Deleting links. Each deletion makes its caller wait 15–25 ms for a grace period under the rtnl lock, one deletion of a whole group waits once:
-// 50 links one by one 1,256 ms, as a group 45 ms (kernel 6.18). So links to be removed are moved into a group of ours and the group is deleted; what arrives
-// meanwhile goes into the next round. Callers wait only until the link has left the kernel's lists, 0.3 ms after the request (measured), not for the grace period.
+// Deleting links. Each deletion makes its caller wait for 15–25 ms, one deletion of a whole group waits once: 50 links one by one 1,256 ms, as a group 45 ms
+// (kernel 6.18). So links to be removed are moved into a group of ours and the group is deleted; what arrives meanwhile goes into the next round.
+//
+// Nearly all of that wait comes after the rtnl lock was let go: the links are unlisted after 1 ms (a group of 50: 8 ms) and others get the lock 0.6 ms later,
+// while the caller waits for RCU's callbacks (rcu_barrier in netdev_run_todo). So callers here wait only until their link has left the kernel's lists, and the
+// next round begins then too, on another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and sends and
+// receives nothing (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 import type { Link } from '../state/object.ts'
@@ -17,20 +21,31 @@ type Doomed = {
   gone: boolean
 }
 
-/** For the first milliseconds look in every turn of the event loop; a lone deletion is over by then. */
+/** For the first milliseconds of a lone deletion look in every turn of the event loop: it is over by then. Among many that would cost more than it gains. */
 const EAGER_MS = 3
+/** So long a round waits for company while an earlier one has not returned. */
+const GATHER_MS = 2
+
+type LinkSocket = Pick<Rtnetlink, 'send' | 'indexOf' | 'nameOf'>
 
 /** Removes links of one network namespace, in rounds. */
 export class LinkRemover {
-  readonly #socket: Rtnetlink
+  /** Asks what is there; deletes while a round is under way on no other. */
+  readonly #socket: LinkSocket
+  /** Those on which nothing is being deleted. */
+  readonly #free: LinkSocket[]
   readonly #log: Log
   #waiting: Doomed[] = []
   #running: Promise<void> | undefined
+  /** Deletions whose links have left the lists, but whose call has not returned. */
+  readonly #returning = new Set<Promise<unknown>>()
   /** Rounds run so far; each is one RTM_DELLINK and one grace period. */
   rounds = 0
 
-  constructor(socket: Rtnetlink, log: Log) {
-    this.#socket = socket
+  /** As many rounds may be under way as there are sockets; each should have a lane of its own. */
+  constructor(sockets: readonly [LinkSocket, ...LinkSocket[]], log: Log) {
+    this.#socket = sockets[0]
+    this.#free = [...sockets]
     this.#log = log
   }
 
@@ -60,31 +75,44 @@ export class LinkRemover {
   /** Resolves when nothing is being deleted any more. */
   async idle(): Promise<void> {
     await this.#running
+    await Promise.allSettled(this.#returning)
   }
 
   async #rounds(): Promise<void> {
     // Whoever asks in the same turn shares the round.
     await Promise.resolve()
     while (this.#waiting.length > 0) {
+      const isAlone = this.#returning.size === 0
+      if (!isAlone) await setTimeout(GATHER_MS)
+      const socket = await this.#freeSocket()
       const doomed = this.#waiting
       this.#waiting = []
       this.rounds++
-      let sent = false
-      const deletion = this.#delete(doomed).finally(() => {
-        sent = true
-      })
-      try {
-        await this.#watch(doomed, () => sent)
-        settle(doomed, await deletion)
-      } catch (error) {
-        for (const one of doomed) if (!one.gone) one.done(error instanceof Error ? error : new Error(String(error)))
-      }
+      let returned = false
+      const deletion = this.#delete(socket, doomed)
+        .then((failures) => settle(doomed, failures))
+        .catch((error) => fail(doomed, error))
+        .finally(() => {
+          returned = true
+          this.#free.push(socket)
+          this.#returning.delete(deletion)
+        })
+      this.#returning.add(deletion)
+      await this.#watch(doomed, isAlone ? EAGER_MS : 0, () => returned)
     }
     this.#running = undefined
   }
 
+  async #freeSocket(): Promise<LinkSocket> {
+    for (;;) {
+      const socket = this.#free.pop()
+      if (socket !== undefined) return socket
+      await Promise.race(this.#returning)
+    }
+  }
+
   /** Answers those whose link has left the lists, until the request has ended. All links of a group leave together. */
-  async #watch(doomed: readonly Doomed[], ended: () => boolean): Promise<void> {
+  async #watch(doomed: readonly Doomed[], eagerMs: number, ended: () => boolean): Promise<void> {
     const start = performance.now()
     while (!ended()) {
       const left = doomed.filter((one) => !one.gone)
@@ -94,23 +122,27 @@ export class LinkRemover {
         one.gone = true
         one.done(undefined)
       }
-      await (performance.now() - start < EAGER_MS ? setImmediate() : setTimeout(1))
+      await (performance.now() - start < eagerMs ? setImmediate() : setTimeout(1))
     }
   }
 
-  async #delete(doomed: readonly Doomed[]): Promise<readonly Failure[]> {
-    const failures = await this.#socket.send([
+  async #delete(socket: LinkSocket, doomed: readonly Doomed[]): Promise<readonly Failure[]> {
+    const failures = await socket.send([
       ...doomed.map(({ link }) => moveToGroup(link.name, DOOMED_GROUP)),
       deleteGroup(DOOMED_GROUP)
     ])
     const group = failures.at(-1)
     if (group === undefined || errnoName(group.errno) === 'ENODEV') return failures.slice(0, -1)
     // One link that can't be deleted (a physical device) spoils its group: try each alone, and put back what stays.
-    const alone = await this.#socket.send(doomed.map(({ link }) => deleteLink(link.name)))
+    const alone = await socket.send(doomed.map(({ link }) => deleteLink(link.name)))
     const staying = doomed.filter((_, at) => alone[at] !== undefined && errnoName(alone[at].errno) !== 'ENODEV')
-    await this.#socket.send(staying.map(({ link }) => moveToGroup(link.name, link.group ?? 0)))
+    await socket.send(staying.map(({ link }) => moveToGroup(link.name, link.group ?? 0)))
     return alone
   }
+}
+
+function fail(doomed: readonly Doomed[], error: unknown): void {
+  for (const one of doomed) if (!one.gone) one.done(error instanceof Error ? error : new Error(String(error)))
 }
 
 function settle(doomed: readonly Doomed[], failures: readonly Failure[]): void {

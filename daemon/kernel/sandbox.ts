@@ -12,7 +12,7 @@ import { inside, openNamespace } from './namespace.ts'
 import { LinkRemover } from './remove-links.ts'
 import { Rtnetlink } from './rtnetlink.ts'
 import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
-import { removalLane } from './turns.ts'
+import { removalLanes } from './turns.ts'
 
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
 export function openSandbox(path: string, log: Log): Sandbox {
@@ -68,8 +68,8 @@ class OpenSandbox implements Sandbox {
 
   #remover(): LinkRemover {
     if (this.#removals === undefined) {
-      const socket = inside(this.#namespace, () => new Rtnetlink(removalLane))
-      this.#removals = { socket, remover: new LinkRemover(socket, this.#log) }
+      const socket = inside(this.#namespace, () => new Rtnetlink(removalLanes[0]))
+      this.#removals = { socket, remover: new LinkRemover([socket], this.#log) }
     }
     return this.#removals.remover
   }

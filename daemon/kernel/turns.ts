@@ -23,8 +23,9 @@ export class Turns {
 }
 
 /**
- * Calls into the kernel may wait for the rtnl lock, and libuv's pool has four threads for everything. The lock lets one in at a time anyway,
- * so all sockets share one lane and hold one thread; deletions, which hold the lock for 20 ms, have the other one.
+ * Calls into the kernel may wait for the rtnl lock, and libuv's pool has few threads for everything. The lock lets one in at a time anyway, so all ordinary
+ * requests share one lane and hold one thread. A deletion holds the lock for a millisecond and its caller for 25 (see remove-links.ts), so several may wait
+ * side by side. main.ts makes the pool large enough for all of them and what else needs a thread.
  */
 export const ordinaryLane = new Turns()
-export const removalLane = new Turns()
+export const removalLanes: readonly Turns[] = Array.from({ length: 4 }, () => new Turns())

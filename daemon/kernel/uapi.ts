@@ -5,7 +5,7 @@ import type { Family } from '../../ipam/address.ts'
 export const AF_UNSPEC = 0
 export const AF_BRIDGE = 7
 const AF_INET = 2
-const AF_INET6 = 10
+export const AF_INET6 = 10
 export const afOf = (family: Family): number => (family === 4 ? AF_INET : AF_INET6)
 export const familyOf = (af: number): Family | undefined => (af === AF_INET ? 4 : af === AF_INET6 ? 6 : undefined)
 
@@ -37,6 +37,7 @@ export const IFLA = {
   protinfo: 12,
   linkinfo: 18,
   ifalias: 20,
+  afSpec: 26,
   group: 27,
   netNsFd: 28,
   extMask: 29,
@@ -47,6 +48,8 @@ export const IFLA_INFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as con
 export const SKIP_STATS = 8
 export const IFLA_VXLAN = { id: 1, link: 3, local: 4, learning: 7, port: 15, local6: 17, gbp: 23 } as const
 export const IFLA_BRPORT_MODE = 4
+/** Within IFLA_AF_SPEC's AF_INET6: by which rule link-local addresses are made; 0 is eui64, 1 none. */
+export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const VETH_INFO_PEER = 1
 
 export const IFA = { address: 1, local: 2, flags: 8 } as const

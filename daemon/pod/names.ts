@@ -48,6 +48,7 @@ export function aliasOf(who: Identity, pod: { readonly namespace: string; readon
 
 /** Identifiers are ASCII, a pod's or interface's name may not be: cut between characters. */
 function cut(text: string): string {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.slice(0, LONGEST_ALIAS)
   let [out, bytes] = ['', 0]
   for (const character of text) {
     bytes += encodeURIComponent(character).replaceAll(/%../g, '%').length

@@ -57,6 +57,8 @@ export type Link = Wanted & {
   readonly group?: number
   /** Bridge port flag: packets may leave by the port they came in. */
   readonly hairpin?: boolean
+  /** Whether the kernel gives it an IPv6 link-local address when it comes up, as it does unless told. Wanted, not compared. */
+  readonly linkLocal?: boolean
   /** Kernel index; only ever observed, never wanted. */
   readonly index?: number
 }
@@ -239,7 +241,7 @@ export function deviceOf(object: KernelObject): string | undefined {
 export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
 /** Fields that say why, or that the kernel does not give back: they never make a difference. */
-const notCompared = new Set(['because', 'nodad', 'rules', 'declaration', 'carrier', 'index', 'peer'])
+const notCompared = new Set(['because', 'nodad', 'rules', 'declaration', 'carrier', 'index', 'peer', 'linkLocal'])
 
 /** Whether the kernel's object is what is wanted. Fields that the wanted one leaves out are the kernel's choice. */
 export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean => agrees(wanted, observed)
