@@ -1,5 +1,5 @@
 // Bundles an entry with all its packages into one ES module, and puts the native addons beside it: what node can run, and what the single file holds.
-import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -203,7 +203,11 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
   ['a neighbour on our tunnel', neighbour, true],
   ['a neighbour elsewhere', { ...neighbour, device: 'eth0' } as KernelObject, false],
   ['an address of the host', { ...address, device: 'eth0' } as KernelObject, false],
-  ['the link-local address that the kernel gave our tunnel', { ...address, prefix: prefix('fe80::1/64') } as KernelObject, false],
+  [
+    'the link-local address that the kernel gave our tunnel',
+    { ...address, prefix: prefix('fe80::1/64') } as KernelObject,
+    false
+  ],
   ['an address of an earlier subnet on our tunnel', address, true],
   ['a kernel setting', sysctl, false],
   ['a chain of ours', { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'x', digests: [] }, true],
