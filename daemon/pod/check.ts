@@ -134,12 +134,13 @@ function withoutMtu(object: KernelObject): KernelObject {
   return rest
 }
 
-/** A default route counts by its family, as in the reference: a later plugin may have given it another metric or gateway. */
+/** A default route counts by its family, as in the reference: another interface or plugin may have given the pod a further one. */
 function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boolean): KernelObject {
   if (object.kind === 'link') return { ...object, ...(mac === undefined ? {} : { mac }) }
-  if (object.kind !== 'route' || !foreign) return object
-  const { protocol: _, ...rest } = object
-  return rest as Route
+  if (object.kind !== 'route') return object
+  const others = object.destination.length === 0 ? ['protocol', 'device', 'gateway', 'onlink'] : ['protocol']
+  const left = object.destination.length === 0 || foreign ? others : []
+  return Object.fromEntries(Object.entries(object).filter(([field]) => !left.includes(field))) as Route
 }
 
 function lines(wanted: readonly KernelObject[], observed: State, where: string): readonly string[] {
