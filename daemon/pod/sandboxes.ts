@@ -1,6 +1,7 @@
 // Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
-import { type Ip, sameIp } from '../../ipam/address.ts'
+import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
+import { subnetMasquerade, subnetOfChain } from '../firewall/subnet-masquerade.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { hostName, type Identity, ownerOf, parseAlias } from './names.ts'
@@ -31,7 +32,8 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     if (who === undefined || attachments.get(who) !== undefined) continue
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
-    wanted.push([ownerOf(who), asItIs(link, held, host.observed).map((object) => ({ ...object, because }))])
+    const objects = [...asItIs(link, held, host.observed), ...masqueradesFor(held, host.observed)]
+    wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
     attachments.set({ ...who, link: link.name, addresses: held, because })
   }
   await host.wantAll(wanted)
@@ -74,6 +76,17 @@ function asItIs(link: Link, held: readonly Ip[], observed: State): readonly Kern
   })
   return [kept, ...routedHost(name, addresses, { ipv6: false })]
 }
+
+/**
+ * The chains of the pod's subnets; when its addresses are not known (another data directory, a third party's IPAM) all of them, which then go with the
+ * last such pod.
+ */
+const masqueradesFor = (held: readonly Ip[], observed: State): readonly KernelObject[] =>
+  [...observed.values()].flatMap((object) => {
+    const subnet = object.kind === 'nft-chain' ? subnetOfChain(object.chain) : undefined
+    const isIts = subnet !== undefined && (held.length === 0 || held.some((ip) => contains(subnet, ip)))
+    return isIts ? [subnetMasquerade(subnet)] : []
+  })
 
 /** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */
 const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
