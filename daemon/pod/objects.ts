@@ -1,6 +1,7 @@
 // What one attachment asks of the kernel: on the host and inside the container. Pure; bridge and routed mode, both families by the same lines.
 
 import {
+  contains,
   everything,
   FAMILIES,
   type Family,
@@ -223,6 +224,7 @@ function insideObjects(
 ): readonly KernelObject[] {
   const device = attachment.ifname
   const routed = wiring.mode === 'routed'
+  const isPtp = attachment.interface.like?.kind === 'ptp'
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
   const settings = [
     // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
@@ -239,9 +241,9 @@ function insideObjects(
     { kind: 'link', name: device, up: true },
     // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
     ...(routed ? neighbours : []),
-    ...(attachment.interface.like?.kind === 'ptp' ? subnetByGateway(device, addresses) : []),
+    ...(isPtp ? subnetByGateway(device, addresses) : []),
     ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
-      insideRoute(each, device, addresses, routed)
+      insideRoute(each, device, addresses, routed, isPtp)
     )
   ]
 }
@@ -301,10 +303,13 @@ function insideRoute(
   { wish, destination, gateway }: PodRoute,
   device: string,
   addresses: readonly InterfaceAddress[],
-  routed: boolean
+  routed: boolean,
+  isPtp: boolean
 ): Route {
   const { priority, table, scope, mtu } = wish
-  const toNode = addresses.some((each) => gateway !== undefined && sameIp(each.gateway, gateway))
+  const toNode =
+    gateway !== undefined &&
+    addresses.some((each) => sameIp(each.gateway, gateway) || (isPtp && contains(each.prefix, gateway)))
   return {
     ...route(destination, device),
     ...(gateway === undefined ? {} : { gateway }),
