@@ -4,7 +4,7 @@ import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
 import { difference } from '../state/difference.ts'
-import { type KernelObject, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
+import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
 import { hostName } from './names.ts'
 import { podObjects, type Wiring, withGateways } from './objects.ts'
@@ -42,7 +42,7 @@ export async function check(
     const wanted = wantedOf(around, attachment, addresses, place, previous)
     const wrong = [
       ...lines(wanted.host, around.host.observed, 'on the host'),
-      ...lines(wanted.inside, inside, `in ${attachment.sandbox}`)
+      ...lines(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
     ]
     if (wrong.length > 0) {
       throw new WeftError(
@@ -94,7 +94,12 @@ const addressesIn = (previous: Result, ifname: string): readonly Prefix[] =>
     return at !== undefined && (at.name !== ifname || at.sandbox === undefined) ? [] : (parsePrefix(each.address) ?? [])
   })
 
-type Wanted = { readonly host: readonly KernelObject[]; readonly inside: readonly KernelObject[] }
+/** `told`: what is inside as it was set up, for the error; `inside` is without what may have changed since. */
+type Wanted = {
+  readonly host: readonly KernelObject[]
+  readonly inside: readonly KernelObject[]
+  readonly told: readonly KernelObject[]
+}
 
 function wantedOf(
   around: PodSurroundings,
@@ -121,7 +126,8 @@ function wantedOf(
       foreign === undefined
         ? host.filter(isCompared).map(withoutMtu)
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
-    inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined))
+    inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined)),
+    told: inside
   }
 }
 
@@ -143,11 +149,20 @@ function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boole
   return Object.fromEntries(Object.entries(object).filter(([field]) => !left.includes(field))) as Route
 }
 
-function lines(wanted: readonly KernelObject[], observed: State, where: string): readonly string[] {
+function lines(
+  wanted: readonly KernelObject[],
+  observed: State,
+  where: string,
+  told: readonly KernelObject[] = wanted
+): readonly string[] {
   const state = stateOf(wanted)
-  return difference(state, observed, state.keys()).map(
-    (change) => `${where}: ${changeText({ ...change, object: withoutReason(change.object) })}`
-  )
+  const whole = stateOf(told)
+  return difference(state, observed, state.keys()).map((change) => {
+    const object = withoutReason(
+      change.instead === undefined ? (whole.get(keyOf(change.object)) ?? change.object) : change.object
+    )
+    return `${where}: ${changeText({ ...change, object })}`
+  })
 }
 
 const withoutReason = (object: KernelObject): KernelObject => {
