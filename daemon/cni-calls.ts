@@ -30,6 +30,7 @@ const numbers: Readonly<Record<string, number>> = {
   UNSUPPORTED: cniCode.unsupportedField,
   RANGE_INVALID: cniCode.configuration,
   PREVIOUS_MISSING: cniCode.configuration,
+  SYSCTL_NOT_ALLOWED: cniCode.configuration,
   GATEWAY_MISSING: cniCode.configuration,
   SUBNET_FILE_UNREADABLE: cniCode.tryAgain,
   SUBNET_ENV_INVALID: cniCode.configuration,
@@ -40,7 +41,8 @@ const numbers: Readonly<Record<string, number>> = {
   ADDRESS_HELD: 103,
   ADDRESS_REFUSED: 104,
   LOOPBACK_FOREIGN: 105,
-  DIFFERENT: 106
+  DIFFERENT: 106,
+  INTERFACE_MISSING: 107
 }
 
 /** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */

@@ -36,10 +36,23 @@ export type Attachment = {
   readonly because: string
 }
 
-export type Interface = Loopback | Veth | AddressesOnly
+export type Interface = Loopback | Veth | AddressesOnly | Existing
 
 /** No interface at all: another plugin has asked for addresses. */
 export type AddressesOnly = { readonly kind: 'none' }
+
+/** An interface that an earlier plugin of the chain has made, and whose result is handed on. */
+export type Existing = { readonly kind: 'existing'; readonly tuning?: Tuning }
+
+/** Settings of the interface and of the container's network. */
+export type Tuning = {
+  /** Paths below /proc/sys, with slashes, in the order in which they are written. */
+  readonly sysctls: readonly { readonly path: string; readonly value: string }[]
+  readonly mac?: string
+  readonly mtu?: number
+  /** Folder in which the interface's old settings are kept until DEL. */
+  readonly dataDir: string
+}
 
 /** `lo` of the container, whatever `ifname` says. */
 export type Loopback = { readonly kind: 'loopback' }

@@ -6,9 +6,10 @@ import { loopback } from './loopback.ts'
 import type { ForwardingPlugin, Plugin } from './plugin.ts'
 import { ptp } from './ptp.ts'
 import { staticAddresses } from './static.ts'
+import { tuning } from './tuning.ts'
 import { weft } from './weft.ts'
 
-const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses]
+const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses, tuning]
 const forwarding: readonly ForwardingPlugin[] = [flannel]
 
 export const pluginTypes: readonly string[] = [...plugins, ...forwarding].map((plugin) => plugin.type)

@@ -3,6 +3,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { add } from './add.ts'
 import { addAddresses, checkAddresses, delAddresses, gcAddresses } from './addresses.ts'
+import { addChained, checkChained, delChained } from './chained.ts'
 import { check } from './check.ts'
 import { del } from './del.ts'
 import { gc, type Listed } from './gc.ts'
@@ -40,6 +41,16 @@ export function verbsOf(around: PodSurroundings, attachment: Attachment): Verbs 
         gc: (valid) => gcAddresses(around, attachment, valid),
         status: () => status(around, attachment)
       }
+    case 'existing': {
+      const chained = { ...attachment, interface: wish }
+      return {
+        add: (previous) => addChained(around, chained, previous),
+        check: (previous) => checkChained(around, chained, previous),
+        del: () => delChained(around, chained),
+        gc: nothing,
+        status: nothing
+      }
+    }
     case 'loopback':
       return {
         add: (previous) => addLoopback(around, attachment, previous),

@@ -1,0 +1,154 @@
+// Settings of a container's interface and network, with the interface's old ones kept on disk in the reference's form until DEL puts them back.
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Attachment, Tuning } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { reasonOf, WeftError } from '../error.ts'
+import type { Sandbox } from '../state/kernel.ts'
+import { type KernelObject, type Key, type Link, parseMac } from '../state/object.ts'
+import { failureIn, linkNamed, type PodSurroundings, put } from './surroundings.ts'
+
+/** The reference's: regular expressions, one a line, of which each key must match one. */
+const ALLOWED = '/etc/cni/tuning/allowlist.conf'
+
+/** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container goes. */
+export async function tune(
+  around: PodSurroundings,
+  attachment: Attachment,
+  tuning: Tuning,
+  previous: Result
+): Promise<Result> {
+  refuseForbidden(tuning)
+  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  const link = await linkIn(sandbox, attachment)
+  const wanted = settingsOf(tuning, link.name)
+  if (tuning.mac !== undefined || tuning.mtu !== undefined) keep(attachment, tuning, link)
+  await apply(sandbox, wanted)
+  return {
+    ...previous,
+    interfaces: previous.interfaces.map((each) =>
+      each.name === attachment.ifname && each.sandbox !== undefined
+        ? {
+            ...each,
+            ...(tuning.mac === undefined ? {} : { mac: tuning.mac }),
+            ...(tuning.mtu === undefined || each.mtu === undefined ? {} : { mtu: tuning.mtu })
+          }
+        : each
+    )
+  }
+}
+
+/** Errors: DIFFERENT with every setting that is another one now. */
+export async function checkTuning(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
+  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  const observed = await sandbox.read(tuning.sysctls.map(({ path }) => path))
+  const link = linkNamed(observed, attachment.ifname)
+  const wrong = [
+    ...(tuning.mac === undefined || link?.mac === tuning.mac ? [] : [`MAC address ${link?.mac}, not ${tuning.mac}`]),
+    ...(tuning.mtu === undefined || link?.mtu === tuning.mtu ? [] : [`MTU ${link?.mtu}, not ${tuning.mtu}`]),
+    ...tuning.sysctls.flatMap(({ path, value }) => {
+      const found = observed.get(`sysctl ${path}` as Key)
+      const now = found?.kind === 'sysctl' ? found.value : 'nothing'
+      return sameValue(now, value) ? [] : [`${path} ${now}, not ${value}`]
+    })
+  ]
+  if (wrong.length > 0)
+    throw new WeftError('DIFFERENT', `${attachment.because} has ${wrong.join('; ')}`, 'restart the pod')
+}
+
+/** The kernel separates several numbers by tabs, people by spaces. */
+const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') === b.trim().split(/\s+/).join(' ')
+
+/** Puts the old settings back where that can be done, and forgets them. */
+export async function restore(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
+  const file = fileOf(attachment, tuning)
+  try {
+    const { mac, mtu } = JSON.parse(readFileSync(file, 'utf8')) as { readonly mac?: unknown; readonly mtu?: unknown }
+    using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+    const link = await linkIn(sandbox, attachment)
+    const address = typeof mac === 'string' ? parseMac(mac) : undefined
+    const old: Link = {
+      kind: 'link',
+      name: link.name,
+      ...(address === undefined ? {} : { mac: address }),
+      ...(typeof mtu === 'number' && mtu > 0 ? { mtu } : {})
+    }
+    await apply(sandbox, [old])
+  } catch (error) {
+    // Nothing kept, no namespace, no interface: the usual ways in which there is nothing to put back.
+    around.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not put back')
+  }
+  rmSync(file, { force: true })
+}
+
+async function linkIn(sandbox: Sandbox, { ifname, sandbox: path }: Attachment): Promise<Link> {
+  const link = linkNamed(await sandbox.read(), ifname)
+  if (link !== undefined) return link
+  throw new WeftError(
+    'INTERFACE_MISSING',
+    `there is no interface ${ifname} in ${path}`,
+    'write this plugin behind the one that makes the interface'
+  )
+}
+
+const settingsOf = ({ sysctls, mac, mtu }: Tuning, name: string): readonly KernelObject[] => {
+  const address = parseMac(mac ?? '')
+  const link: Link = {
+    kind: 'link',
+    name,
+    ...(address === undefined ? {} : { mac: address }),
+    ...(mtu === undefined ? {} : { mtu })
+  }
+  const settings = sysctls.map(({ path, value }): KernelObject => ({ kind: 'sysctl', path, value }))
+  return mac === undefined && mtu === undefined ? settings : [...settings, link]
+}
+
+async function apply(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<void> {
+  const failure = failureIn(await sandbox.apply(objects.map(put)))
+  if (failure !== undefined) throw failure.error
+}
+
+function refuseForbidden({ sysctls }: Tuning): void {
+  if (sysctls.length === 0) return
+  let written: string
+  try {
+    written = readFileSync(ALLOWED, 'utf8')
+  } catch {
+    return
+  }
+  const allowed = written
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+  for (const { path } of sysctls) {
+    const key = path.replaceAll('/', '.')
+    if (allowed.some((pattern) => new RegExp(pattern).test(key))) continue
+    throw new WeftError(
+      'SYSCTL_NOT_ALLOWED',
+      `sysctl ${key} is not allowed on this node`,
+      `take it out of the network configuration, or add a line that matches it to ${ALLOWED}`
+    )
+  }
+}
+
+const fileOf = ({ containerId, ifname }: Attachment, { dataDir }: Tuning): string =>
+  join(dataDir, `${containerId}_${ifname}.json`)
+
+function keep(attachment: Attachment, tuning: Tuning, { mac, mtu }: Link): void {
+  const file = fileOf(attachment, tuning)
+  const old = {
+    ...(tuning.mac === undefined || mac === undefined ? {} : { mac }),
+    ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu })
+  }
+  try {
+    mkdirSync(tuning.dataDir, { recursive: true, mode: 0o700 })
+    writeFileSync(file, JSON.stringify(old), { mode: 0o600 })
+  } catch (cause) {
+    throw new WeftError(
+      'STATE_UNWRITABLE',
+      `${file} can't be written: ${reasonOf(cause)}`,
+      'free space, or make its directory writable',
+      { cause }
+    )
+  }
+}

@@ -1,0 +1,140 @@
+// Plugins behind others: tuning and loopback, cases 7, 58, 60 and 66 of the CNI reference.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { Json } from '../lab/cni.ts'
+import { CniHost, skip } from './cni-host.ts'
+
+const versions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']
+
+describe('chained plugins', { skip, timeout: 300_000 }, () => {
+  let at: CniHost
+  before(async () => {
+    at = await CniHost.start()
+  })
+  after(() => at[Symbol.asyncDispose]())
+
+  const main: Json = { bridge: 'br1', isGateway: true, ipam: { type: 'host-local', subnet: '10.10.0.0/24' } }
+  async function made() {
+    const pod = await at.pod()
+    const prevResult = await at.ok('ADD', 'bridge', { config: main, pod })
+    const tuned = (config: Json) => ({ config: { ...config, prevResult }, pod })
+    return { pod, prevResult, tuned, del: () => at.ok('DEL', 'bridge', { config: main, pod }) }
+  }
+
+  test('case 7: tuning with nothing to do hands on whatever stands in prevResult', async () => {
+    const { pod, del } = await made()
+    const prevResult = {
+      cniVersion: '1.1.0',
+      interfaces: [
+        { name: 'br1', mac: '02:00:00:00:00:01', mtu: 1500 },
+        {
+          name: 'eth0',
+          mac: '02:00:00:00:00:02',
+          mtu: 1400,
+          sandbox: pod.netns,
+          socketPath: '/s',
+          pciID: '0000:00:1f.6'
+        }
+      ],
+      ips: [{ interface: 1, address: '10.10.0.2/24', gateway: '10.10.0.1' }],
+      routes: [{ dst: '0.0.0.0/0', gw: '10.10.0.1', priority: 7, table: 99, scope: 0, mtu: 1300, advmss: 1200 }],
+      dns: { nameservers: ['10.0.0.53'] }
+    }
+    assert.deepEqual(await at.ok('ADD', 'tuning', { config: { prevResult }, pod }), prevResult)
+    await del()
+  })
+
+  test('case 58: without prevResult tuning says that it must be chained', async () => {
+    await at.fails('ADD', 'tuning', { pod: await at.pod() }, /prevResult.*chained/, 7)
+  })
+
+  test('tuning sets what is asked for, CHECK names what has changed, and DEL puts the interface back', async () => {
+    const { pod, prevResult, tuned, del } = await made()
+    const keys = {
+      mac: '02:00:00:00:00:0a',
+      mtu: 1300,
+      sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1', 'net.core.somaxconn': '77' }
+    }
+    const result = await at.ok('ADD', 'tuning', tuned(keys))
+    const [inside] = (result.interfaces as readonly Json[]).filter(({ sandbox }) => sandbox !== undefined)
+    assert.equal(inside?.mac, keys.mac)
+    assert.deepEqual([result.ips, result.routes], [prevResult.ips, prevResult.routes])
+    const state = async () => {
+      const [link] = (await pod.ip('link', 'show', 'eth0')) as readonly Json[]
+      const { stdout } = await pod.sh('cat /proc/sys/net/ipv4/conf/eth0/arp_filter /proc/sys/net/core/somaxconn')
+      return [link?.address, link?.mtu, stdout.split('\n').slice(0, 2)]
+    }
+    assert.deepEqual(await state(), [keys.mac, 1300, ['1', '77']])
+    assert.deepEqual(await at.files('/run/cni/tuning'), [`${pod.name}_eth0.json`])
+    const checked = { config: { ...keys, prevResult: result }, pod }
+    await at.ok('CHECK', 'tuning', checked)
+    // The MAC that a later plugin set is in prevResult, so that the main plugin agrees as well.
+    await at.ok('CHECK', 'bridge', { config: { ...main, prevResult: result }, pod })
+    for (const [harm, repair, words] of [
+      ['ip link set eth0 mtu 1400', 'ip link set eth0 mtu 1300', /MTU 1400/],
+      ['ip link set eth0 address 02:00:00:00:00:0b', `ip link set eth0 address ${keys.mac}`, /02:00:00:00:00:0b/],
+      ['echo 5 > /proc/sys/net/core/somaxconn', 'echo 77 > /proc/sys/net/core/somaxconn', /somaxconn 5/]
+    ] as const) {
+      await pod.sh(harm)
+      await at.fails('CHECK', 'tuning', checked, words)
+      await pod.sh(repair)
+    }
+    await at.ok('DEL', 'tuning', { config: keys, pod })
+    const [old] = (prevResult.interfaces as readonly Json[]).filter(({ sandbox }) => sandbox !== undefined)
+    assert.deepEqual((await state()).slice(0, 2), [old?.mac, 1500])
+    assert.deepEqual(await at.files('/run/cni/tuning'), [])
+    await del()
+  })
+
+  test('case 60: DEL of tuning succeeds without prevResult, without namespace, and twice', async () => {
+    const { pod, tuned, del } = await made()
+    const keys = { mtu: 1300 }
+    await at.ok('ADD', 'tuning', tuned(keys))
+    for (let times = 0; times < 2; times++) await at.ok('DEL', 'tuning', { config: keys, id: pod.name, netns: '' })
+    assert.deepEqual(await at.files('/run/cni/tuning'), [])
+    await del()
+  })
+
+  test('tuning refuses what the list of the node does not allow, and an interface that is not there', async () => {
+    const { pod, tuned, prevResult, del } = await made()
+    await at.host.sh("mkdir -p /etc/cni/tuning; printf '^net\\\\.core\\\\..*$\\n' > /etc/cni/tuning/allowlist.conf")
+    await at.ok('ADD', 'tuning', tuned({ sysctl: { 'net.core.somaxconn': '5' } }))
+    await at.fails(
+      'ADD',
+      'tuning',
+      tuned({ sysctl: { 'net.ipv4.ip_forward': '1' } }),
+      /net\.ipv4\.ip_forward is not allowed/,
+      7
+    )
+    await at.host.sh('rm /etc/cni/tuning/allowlist.conf')
+    await at.fails('ADD', 'tuning', { config: { mtu: 1300, prevResult }, pod, ifname: 'eth7' }, /no interface eth7/)
+    await at.fails('ADD', 'tuning', tuned({ sysctl: { 'net.no.such': '5' } }), /net\/no\/such/)
+    await del()
+  })
+
+  test('case 66: loopback is up and told in every version, whatever the interface is called; down, CHECK says so', async () => {
+    for (const cniVersion of versions) {
+      const pod = await at.pod()
+      const call = { config: { cniVersion, name: 'lo' }, pod, ifname: 'whatever' }
+      const result = await at.ok('ADD', 'loopback', call)
+      assert.match((await pod.exec('ip', ['link', 'show', 'lo'])).stdout, /LOOPBACK,UP/)
+      if (cniVersion < '0.3.0') assert.deepEqual(result.ip4, { ip: '127.0.0.1/8' })
+      else {
+        const told = { name: 'lo', mac: '00:00:00:00:00:00', sandbox: pod.netns }
+        assert.deepEqual(result.interfaces, [told])
+        assert.deepEqual(
+          (result.ips as readonly Json[]).map(({ address }) => address),
+          ['127.0.0.1/8', '::1/128']
+        )
+      }
+      if (cniVersion >= '0.4.0') {
+        const checked = { ...call, config: { ...call.config, prevResult: result } }
+        await at.ok('CHECK', 'loopback', checked)
+        await pod.sh('ip link set lo down')
+        await at.fails('CHECK', 'loopback', checked, /lo is down/)
+      }
+      await at.ok('DEL', 'loopback', call)
+      await at.ok('DEL', 'loopback', { ...call, netns: '/run/netns/none' })
+    }
+  })
+})
