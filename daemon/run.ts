@@ -7,7 +7,7 @@ import { cniCalls } from './cni-calls.ts'
 import type { NetConf } from './config/net-conf.ts'
 import { diffAnswer, statusAnswer } from './ctl/answers.ts'
 import { ownFirewall } from './firewall/own.ts'
-import { answerForeignDrops } from './foreign-drops.ts'
+import { ForeignDrops } from './foreign-drops.ts'
 import type { Health } from './health.ts'
 import { serveHttp } from './http.ts'
 import { type Feature, features } from './kernel/features.ts'
@@ -57,6 +57,8 @@ type Core = {
   readonly running: (work: Promise<unknown>) => void
   readonly failure: Promise<never>
   place?: Place
+  /** Set where forwarded packets are to pass other programs' firewalls. */
+  drops?: ForeignDrops
 }
 
 /** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
@@ -162,7 +164,9 @@ async function tellMissingFeatures(backend: string, health: Health): Promise<voi
 async function forwardThroughOthers(core: Core, networks: PerFamily<Prefix>, health: Health, log: Log): Promise<void> {
   const { promise, resolve: answered } = Promise.withResolvers<void>()
   const views = core.firewall.foreign(core.signal)
-  core.running(answerForeignDrops(views, networks, { reconciler: core.reconciler, health, log, answered }))
+  const drops = new ForeignDrops(networks, { reconciler: core.reconciler, health, log })
+  core.drops = drops
+  core.running(drops.follow(views, answered))
   await promise
 }
 
@@ -256,6 +260,7 @@ function podSurroundings(around: DaemonSurroundings, core: Core): PodSurrounding
     self: { identity: around.identity, ipv6: around.ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
     rules: () => [],
+    answerForeignDrops: async () => core.drops?.answer(),
     log,
     now: () => performance.now(),
     timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)

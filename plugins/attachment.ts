@@ -42,7 +42,12 @@ export type Interface = Loopback | Veth | AddressesOnly | Existing
 export type AddressesOnly = { readonly kind: 'none' }
 
 /** An interface that an earlier plugin of the chain has made, and whose result is handed on. */
-export type Existing = { readonly kind: 'existing'; readonly tuning?: Tuning }
+export type Existing = {
+  readonly kind: 'existing'
+  readonly tuning?: Tuning
+  /** Addresses whose packets this host lets through. */
+  readonly forwards?: readonly Prefix[]
+}
 
 /** Settings of the interface and of the container's network. */
 export type Tuning = {

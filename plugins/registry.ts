@@ -1,5 +1,6 @@
 // Name → plugin, one line each: weftd looks types up here, and scripts/build-plugins installs exactly these names.
 import { bridge } from './bridge.ts'
+import { firewall } from './firewall.ts'
 import { flannel } from './flannel.ts'
 import { hostLocal } from './host-local.ts'
 import { loopback } from './loopback.ts'
@@ -9,7 +10,7 @@ import { staticAddresses } from './static.ts'
 import { tuning } from './tuning.ts'
 import { weft } from './weft.ts'
 
-const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses, tuning]
+const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses, tuning, firewall]
 const forwarding: readonly ForwardingPlugin[] = [flannel]
 
 export const pluginTypes: readonly string[] = [...plugins, ...forwarding].map((plugin) => plugin.type)

@@ -1,7 +1,11 @@
 // The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
+import { formatPrefix } from '../../ipam/address.ts'
 import type { Attachment, Existing } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
+import { subnetChain } from '../firewall/subnet-chain.ts'
+import { keyOf } from '../state/object.ts'
+import { letThrough } from './let-through.ts'
 import type { PodSurroundings } from './surroundings.ts'
 import { checkTuning, restore, tune } from './tuning.ts'
 
@@ -21,7 +25,8 @@ export async function addChained(
   previous: Result | undefined
 ): Promise<Result> {
   if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning } = attachment.interface
+  const { tuning, forwards } = attachment.interface
+  if (forwards !== undefined) await letThrough(around, attachment, forwards)
   return tuning === undefined ? previous : await tune(around, attachment, tuning, previous)
 }
 
@@ -31,12 +36,20 @@ export async function checkChained(
   previous: Result | undefined
 ): Promise<void> {
   if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning } = attachment.interface
+  const { tuning, forwards } = attachment.interface
   if (tuning !== undefined) await checkTuning(around, attachment, tuning)
+  const missing = (forwards ?? []).find((prefix) => !around.host.observed.has(keyOf(subnetChain('forward', prefix))))
+  if (missing !== undefined)
+    throw new WeftError(
+      'DIFFERENT',
+      `packets of ${attachment.because} are not let through: the chain for ${formatPrefix(missing)} is missing`,
+      'restart the pod'
+    )
 }
 
-/** Never an error: the interface goes in any case. */
+/** An interface that is gone already is no error. */
 export async function delChained(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
-  const { tuning } = attachment.interface
+  const { tuning, forwards } = attachment.interface
   if (tuning !== undefined) await restore(around, attachment, tuning)
+  if (forwards !== undefined) await letThrough(around, attachment, [])
 }

@@ -10,6 +10,9 @@ export type Identity = { readonly network: string; readonly containerId: string;
 /** One key per attachment: owner in the desired state, queue of verbs. */
 export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.containerId} ${who.ifname}`
 
+/** What the firewall plugin has done for an attachment. */
+export const firewallOwnerOf = (who: Identity): string => `firewall ${ownerOf(who)}`
+
 /** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
 export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
 

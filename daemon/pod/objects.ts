@@ -18,7 +18,7 @@ import {
 } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
-import { subnetMasquerade } from '../firewall/subnet-masquerade.ts'
+import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
 import {
   defaultMetric,
@@ -84,7 +84,7 @@ export function podObjects(
 /** The node masquerades for its own subnet; a network of another kind says it for itself. */
 const masquerades = (attachment: VethWish, addresses: readonly InterfaceAddress[]): readonly KernelObject[] =>
   attachment.masquerade === true && attachment.interface.like !== undefined
-    ? addresses.map(({ prefix }) => subnetMasquerade(prefix))
+    ? addresses.map(({ prefix }) => subnetChain('masquerade', prefix))
     : []
 
 type VethWish = Attachment & { readonly interface: Veth }

@@ -1,10 +1,10 @@
 // Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
 import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
-import { subnetMasquerade, subnetOfChain } from '../firewall/subnet-masquerade.ts'
+import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { hostName, type Identity, ownerOf, parseAlias } from './names.ts'
+import { firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
 import { routedHost } from './objects.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -21,6 +21,7 @@ const DOUBT = 1_000
 export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT_DATA_DIR): Promise<number> {
   const { host, attachments, reservations } = around
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
+  let pods = 0
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
     const alias = parseAlias(link.alias)
@@ -32,12 +33,16 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     if (who === undefined || attachments.get(who) !== undefined) continue
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
-    const objects = [...asItIs(link, held, host.observed), ...masqueradesFor(held, host.observed)]
-    wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
+    const objects = [...asItIs(link, held, host.observed), ...subnetChainsFor('masquerade', held, host.observed)]
+    wanted.push(
+      [ownerOf(who), objects.map((object) => ({ ...object, because }))],
+      [firewallOwnerOf(who), subnetChainsFor('forward', held, host.observed)]
+    )
+    pods++
     attachments.set({ ...who, link: link.name, addresses: held, because })
   }
   await host.wantAll(wanted)
-  return wanted.length
+  return pods
 }
 
 /** The candidate whose link this is. */
@@ -81,11 +86,11 @@ function asItIs(link: Link, held: readonly Ip[], observed: State): readonly Kern
  * The chains of the pod's subnets; when its addresses are not known (another data directory, a third party's IPAM) all of them, which then go with the
  * last such pod.
  */
-const masqueradesFor = (held: readonly Ip[], observed: State): readonly KernelObject[] =>
+const subnetChainsFor = (purpose: SubnetPurpose, held: readonly Ip[], observed: State): readonly KernelObject[] =>
   [...observed.values()].flatMap((object) => {
-    const subnet = object.kind === 'nft-chain' ? subnetOfChain(object.chain) : undefined
-    const isIts = subnet !== undefined && (held.length === 0 || held.some((ip) => contains(subnet, ip)))
-    return isIts ? [subnetMasquerade(subnet)] : []
+    const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
+    const isIts = found?.purpose === purpose && (held.length === 0 || held.some((ip) => contains(found.subnet, ip)))
+    return isIts ? [subnetChain(found.purpose, found.subnet)] : []
   })
 
 /** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */

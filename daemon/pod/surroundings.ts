@@ -56,6 +56,8 @@ export type PodSurroundings = {
   readonly defaultMode: Mode
   /** What else the host needs for this pod: masquerade, host ports. */
   readonly rules: (attachment: Attachment, addresses: readonly InterfaceAddress[]) => readonly KernelObject[]
+  /** After a subnet was added to those whose packets pass: resolves when other programs' chains have been answered for it. */
+  readonly answerForeignDrops: () => Promise<void>
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number

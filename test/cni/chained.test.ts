@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Json } from '../lab/cni.ts'
+import { until } from '../lab/run.ts'
 import { CniHost, skip } from './cni-host.ts'
 
 const versions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']
@@ -110,6 +111,39 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
     await at.fails('ADD', 'tuning', { config: { mtu: 1300, prevResult }, pod, ifname: 'eth7' }, /no interface eth7/)
     await at.fails('ADD', 'tuning', tuned({ sysctl: { 'net.no.such': '5' } }), /net\/no\/such/)
     await del()
+  })
+
+  test('firewall lets packets through that another program drops, also after a restart of weftd, and takes that back', async () => {
+    const config = {
+      ...main,
+      bridge: 'br3',
+      name: 'fw',
+      isDefaultGateway: true,
+      ipMasq: true,
+      ipam: { type: 'host-local', subnet: '10.13.0.0/24' }
+    }
+    const pod = await at.pod()
+    const prevResult = await at.ok('ADD', 'bridge', { config, pod })
+    await at.host.exec('iptables', ['-P', 'FORWARD', 'DROP'])
+    const beyond = '192.168.10.1'
+    const received = async () => (await pod.ping(beyond)).received
+    await until(async () => (await received()) === 0, { what: 'the policy to drop', deadlineMs: 10_000 })
+    const call = { config: { name: 'fw', prevResult }, pod }
+    assert.deepEqual(await at.ok('ADD', 'firewall', call), prevResult)
+    await until(async () => (await received()) === 1, { what: `${beyond} to answer`, deadlineMs: 10_000 })
+    await at.ok('CHECK', 'firewall', call)
+    await at.cluster.daemon(1).restart('SIGKILL')
+    await until(async () => (await received()) === 1, {
+      what: `${beyond} to answer after a restart`,
+      deadlineMs: 10_000
+    })
+    await at.ok('DEL', 'firewall', { config: { name: 'fw' }, pod, netns: '' })
+    await at.ok('DEL', 'bridge', { config, pod })
+    await until(async () => !(await at.ruleset()).includes('10.13.0.0'), {
+      what: 'the rules to go',
+      deadlineMs: 10_000
+    })
+    await at.host.exec('iptables', ['-P', 'FORWARD', 'ACCEPT'])
   })
 
   test('case 66: loopback is up and told in every version, whatever the interface is called; down, CHECK says so', async () => {

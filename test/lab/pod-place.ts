@@ -130,6 +130,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     self: { identity: 'node-1', ipv6: true },
     defaultMode: options.mode ?? 'bridge',
     rules: () => [],
+    answerForeignDrops: async () => undefined,
     log: quiet,
     now: () => performance.now(),
     timings: () => undefined

@@ -1,0 +1,34 @@
+// Chains of one subnet: their rules, and that the name tells what they are for.
+import { deepEqual, equal, match } from 'node:assert/strict'
+import { test } from 'node:test'
+import { purposeOf, subnetChain } from '../../../daemon/firewall/subnet-chain.ts'
+import { formatPrefix, parsePrefix } from '../../../ipam/address.ts'
+
+for (const purpose of ['masquerade', 'forward'] as const) {
+  for (const [address, subnet] of [
+    ['10.10.0.7/24', '10.10.0.0/24'],
+    ['fd00:10::9/64', 'fd00:10::/64']
+  ] as const) {
+    test(`containers of ${subnet} share a chain to ${purpose}, whose name says so`, () => {
+      const chain = subnetChain(purpose, parsePrefix(address) as never)
+      deepEqual(chain, subnetChain(purpose, parsePrefix(subnet) as never))
+      const read = purposeOf(chain.chain)
+      deepEqual([read?.purpose, read && formatPrefix(read.subnet)], [purpose, subnet])
+      match(chain.chain, /^[a-z0-9_]+$/)
+    })
+  }
+}
+
+test('packets to the subnet itself and to multicast keep their source; packets from and to it pass', () => {
+  const rulesOf = (purpose: 'masquerade' | 'forward') =>
+    subnetChain(purpose, parsePrefix('10.10.0.7/24') as never).rules
+  deepEqual(rulesOf('masquerade'), [
+    'ip saddr 10.10.0.0/24 ip daddr != 10.10.0.0/24 ip daddr != 224.0.0.0/4 masquerade'
+  ])
+  deepEqual(rulesOf('forward'), ['ip saddr 10.10.0.0/24 accept', 'ip daddr 10.10.0.0/24 accept'])
+})
+
+test('other chains are of no subnet', () => {
+  for (const name of ['postrouting', 'forward', 'masquerade_4_fffffffff_24', 'forward_4_a0a0000_40'])
+    equal(purposeOf(name), undefined)
+})
