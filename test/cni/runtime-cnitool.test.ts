@@ -92,6 +92,28 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     await tool.run('del', pod.netns)
   })
 
+  for (const cniVersion of ['0.3.1', '1.0.0']) {
+    test(`runs the list that flannel's own installer writes, unchanged but for its version ${cniVersion}, with portmap of Debian`, () =>
+      leavingNothing(async () => {
+        const host = cluster.node(1)
+        const path = pluginFolder(host, { flannel: BIN, bridge: BIN, 'host-local': BIN, portmap: debianPlugins })
+        const plugins = [
+          { type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } },
+          { type: 'portmap', capabilities: { portMappings: true } }
+        ]
+        const tool = await Cnitool.of(host, { cniVersion, name: 'cbr0', plugins }, path)
+        await using pod = await host.pod(`flannel${cniVersion}`)
+        const more = { capabilities: { portMappings: [{ hostPort: 8091, containerPort: 80, protocol: 'tcp' }] } }
+        const [address] = addressesOf(await tool.add(pod.netns, more))
+        const [, subnet] = /^FLANNEL_SUBNET=(\d+\.\d+\.\d+\.)/m.exec(
+          (await host.exec('cat', ['/run/flannel/subnet.env'])).stdout
+        ) as unknown as readonly string[]
+        assert.ok(address?.startsWith(String(subnet)), `${address} is of ${subnet}`)
+        assert.equal((await pod.ping(cluster.node(2).address)).received, 1)
+        await tool.run('del', pod.netns, more)
+      }))
+  }
+
   const goPlugins = join(process.env.WEFT_CACHE ?? join(homedir(), '.cache/weft'), 'peers/cni')
   const missing = missingPeer('cni/tuning')
   const chain = [

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Cluster } from '../lab/cluster.ts'
-import { Podman } from '../lab/podman.ts'
+import { Podman, podmanList } from '../lab/podman.ts'
 import { podTraces } from '../lab/traces.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -45,6 +45,17 @@ describe('podman', { skip, timeout: 600_000 }, () => {
     const { stdout } = await here.podman(['network', 'ls', '--format', '{{.Name}} {{.Driver}}'])
     assert.match(stdout, /^lab weft$/m)
   })
+
+  for (const cniVersion of ['0.3.1', '0.4.0', '1.0.0']) {
+    test(`takes a list of version ${cniVersion}`, () =>
+      leavingNothing(async () => {
+        here.use({ ...podmanList, cniVersion })
+        await here.run('version')
+        await here.podman(['exec', 'version', 'ping', '-c', '1', '-W', '5', cluster.node(2).address])
+        await here.remove('version')
+        here.use(podmanList)
+      }))
+  }
 
   test('gives a container the address and the MAC that it asks for, and tells who has an address that is taken', () =>
     leavingNothing(async () => {

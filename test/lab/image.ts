@@ -7,7 +7,7 @@ import { run } from './run.ts'
 /** Its name in the runtimes. Nobody can pull it: a runtime that does not find it fails at once. */
 export const busyboxImage = 'localhost/weft/busybox:1'
 
-const applets = ['sh', 'sleep', 'ping', 'ip', 'nc', 'wget', 'httpd', 'cat', 'ls', 'udpsvd']
+const applets = ['sh', 'sleep', 'ping', 'ip', 'nc', 'wget', 'httpd', 'cat', 'ls']
 
 /** Writes the image as an OCI archive (image-spec, image-layout.md) and returns the archive's path. */
 export async function busyboxArchive(directory: string): Promise<string> {

@@ -55,11 +55,16 @@ export class Podman implements AsyncDisposable {
     const directory = join(host.owner.directory, `podman-${host.name}`)
     mkdirSync(join(directory, 'net.d'), { recursive: true })
     writeFileSync(join(directory, 'containers.conf'), configuration(directory, pluginDirs))
-    writeFileSync(join(directory, 'net.d/10-weft.conflist'), JSON.stringify(list))
     const podman = new Podman(host, directory)
+    podman.use(list)
     const archive = await busyboxArchive(directory)
     await podman.podman(['load', '--input', archive])
     return podman
+  }
+
+  /** Writes the list of the only network; podman reads it with every command. */
+  use(list: Json): void {
+    writeFileSync(join(this.directory, 'net.d/10-weft.conflist'), JSON.stringify(list))
   }
 
   podman(args: readonly string[], options: RunOptions = {}): Promise<Finished> {
