@@ -216,6 +216,7 @@ export class Network {
       return
     }
     if (sameFacts(place.node, choice)) return
+    this.#around.store.reconnect()
     await this.#take(place.conf, place.backend, choice, signal)
   }
 }

@@ -112,6 +112,9 @@ export class EmbeddedStore implements Store {
     this.#file.put({ key: leaseKey(lease), value: formatLeaseValue(lease), node: lease.node ?? null, expires })
   }
 
+  /** A file has no connections. */
+  reconnect(): void {}
+
   async *watch(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
     const known = new Map<string, { readonly value: string; readonly lease: Lease | undefined }>()
     let listed = false

@@ -76,7 +76,8 @@ export const isDenied = (error: unknown): boolean =>
 const isCompacted = (error: unknown): boolean => /required revision has been compacted/.test(text(error))
 
 export class EtcdConnection implements AsyncDisposable {
-  readonly #members: readonly Client[]
+  #members: readonly Client[]
+  readonly #files: Files
   readonly #options: EtcdOptions
   readonly #report: StoreSurroundings['report']
   /** The member that answered last; any at first, so that the nodes spread over the members. */
@@ -88,9 +89,20 @@ export class EtcdConnection implements AsyncDisposable {
   constructor(options: EtcdOptions, report: StoreSurroundings['report']) {
     this.#options = options
     this.#report = report
-    const files = readFiles(options)
-    this.#members = options.endpoints.map((endpoint) => memberClient(new URL(endpoint), files))
+    this.#files = readFiles(options)
+    this.#members = this.#clients()
     this.#preferred = Math.floor(Math.random() * this.#members.length)
+  }
+
+  /** Lets go of every connection and opens new ones when they are needed; what is under way fails and is tried again. */
+  reconnect(): void {
+    const old = this.#members
+    this.#members = this.#clients()
+    for (const member of old) member.close()
+  }
+
+  #clients(): readonly Client[] {
+    return this.#options.endpoints.map((endpoint) => memberClient(new URL(endpoint), this.#files))
   }
 
   /** Where, for messages. */

@@ -58,6 +58,10 @@ export class EtcdStore implements Store {
     }
   }
 
+  reconnect(): void {
+    this.#connection.reconnect()
+  }
+
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
     return this.#holding.acquire(wish, signal)
   }

@@ -42,6 +42,8 @@ export interface Store extends AsyncDisposable {
    * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED, and what the configuration makes impossible.
    */
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
+  /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
+  reconnect(): void
   /** All leases, our own included, for ever: reconnection, compaction and listing again are the store's business. Ends only with the signal. */
   watch(signal: AbortSignal): AsyncIterable<LeaseEvent>
 }
