@@ -158,6 +158,8 @@ function report(): void {
   process.exitCode = total.failed > 0 || end.signal.aborted ? 1 : 0
 }
 
+// By itself the fuzz suite makes half a million cases; among others, what half a minute allows.
+if (suites.length > 1) process.env.WEFT_FUZZ_CASES ??= '40000'
 for (const suite of suites) {
   if (suite === 'unit' && files.length === 0) await checks()
   await tests(suite, files.length > 0 ? files : globSync(`test/${suite}/**/*.test.ts`).sort())

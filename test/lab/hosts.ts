@@ -131,7 +131,10 @@ export class Lab implements PlaceOwner, AsyncDisposable {
     await Promise.allSettled(this.#programs.map((program) => program.stop(1_000)))
     // Children of ours must be reaped by the event loop before they are gone: removeLab alone would only see zombies.
     this.removeNow()
-    await until(() => processesOf(this.name, this.#namespaces).length === 0, { what: `the end of ${this.name}` })
+    await until(() => processesOf(this.name, this.#namespaces).length === 0, {
+      what: `the end of ${this.name}`,
+      deadlineMs: 60_000
+    })
   }
 }
 
