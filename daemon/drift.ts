@@ -26,6 +26,7 @@ type Trace = { at: number; by: Culprit | undefined; what: string; repairs: numbe
 
 export class Drift {
   readonly #traces = new Map<Key, Trace>()
+  #forgotten = 0
   readonly #now: () => number
 
   constructor(now: () => number) {
@@ -66,7 +67,9 @@ export class Drift {
   }
 
   #forgetOld(now: number): void {
-    if (this.#traces.size < 1000) return
+    // All of them are looked at, so not at each of the thousands of repairs that a device's return brings.
+    if (this.#traces.size < 1000 || now - this.#forgotten < FIGHT.window) return
+    this.#forgotten = now
     for (const [key, trace] of this.#traces)
       if (trace.what === '' && trace.repairs.every((at) => now - at > FIGHT.window)) this.#traces.delete(key)
   }

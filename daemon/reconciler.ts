@@ -1,12 +1,13 @@
 // The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
 
+import { Crossings, ECHO } from './crossings.ts'
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
 import { reasonOf } from './error.ts'
 import type { Log } from './log.ts'
 import { type Change, difference } from './state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './state/object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type State } from './state/object.ts'
 import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
@@ -15,11 +16,6 @@ import { textOf } from './state/text.ts'
 const RETRY = { first: 250, most: 30_000 } as const
 /** Milliseconds between two complete checks, the net behind the notifications. */
 const CHECK_EVERY = 60_000
-/**
- * Making a link takes several steps, each with a notification that names nobody, and they are read after the acknowledgement. For this many
- * milliseconds after a change of ours a link that looks unfinished is not taken for somebody's doing.
- */
-const ECHO = 50
 /** More changes than this in one batch are told in one line with counts. */
 const TOLD_SINGLY = 50
 
@@ -43,12 +39,14 @@ export class Reconciler {
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
   readonly #refusals = new Map<Key, Refusal>()
-  /** The last notification of a key that came while a change of ours was under way. */
-  readonly #during = new Map<Key, { readonly object: KernelObject | undefined }>()
+  readonly #crossings: Crossings
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
-  /** When a link was last changed by us. */
+  /**
+   * When a link was last changed by us. Making one takes several steps, each with a notification that names nobody, and they are read after the
+   * acknowledgement: for a while a link that looks unfinished is not taken for somebody's doing.
+   */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
   #retry: { timer: NodeJS.Timeout; at: number } | undefined
@@ -60,6 +58,9 @@ export class Reconciler {
   constructor(around: ReconcilerSurroundings) {
     this.#around = around
     this.#drift = new Drift(around.now)
+    this.#crossings = new Crossings(around.now, (key, object) =>
+      this.#observe({ kind: 'changed', key, object, at: around.now() })
+    )
   }
 
   get desired(): State {
@@ -164,8 +165,9 @@ export class Reconciler {
   #observe(observation: Observation): void {
     if (observation.kind === 'everything') {
       this.#observed = new Map(observation.state)
+      const since = this.#crossings.dumped(observation.state, observation.at, this.#inFlight.keys())
+      for (const [key, object] of since) this.#know(key, object)
       this.#refusals.clear()
-      this.#during.clear()
       for (const listener of this.#listeners) listener('everything')
       this.#firstDump.resolve()
       this.#answer([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
@@ -173,10 +175,8 @@ export class Reconciler {
     }
     const { key, object, by } = observation
     const before = this.#observed.get(key)
-    if (this.#inFlight.has(key)) this.#during.set(key, { object })
-    else this.#during.delete(key)
-    if (object === undefined) this.#observed.delete(key)
-    else this.#observed.set(key, object)
+    this.#crossings.heard(key, object, this.#inFlight.has(key))
+    this.#know(key, object)
     const subject = object ?? before
     if (subject !== undefined && (subject.kind === 'link' || subject.kind === 'address' || subject.kind === 'route')) {
       if (subject.kind !== 'route') this.#forgive(subject.kind === 'link' ? subject.name : deviceOf(subject))
@@ -255,23 +255,6 @@ export class Reconciler {
     }
   }
 
-  /**
-   * A notification that came while our change was under way may be of before it, and ours follows; or somebody was quicker than the acknowledgement,
-   * and it is the last word. When nothing has followed after a while, it is.
-   */
-  #doubt(key: Key, change: Change): void {
-    const seen = this.#during.get(key)
-    if (seen === undefined) return
-    const agrees =
-      change.do === 'remove' ? seen.object === undefined : seen.object && sameObject(change.object, seen.object)
-    if (agrees) this.#during.delete(key)
-    else
-      setTimeout(() => {
-        if (this.#during.get(key) === seen)
-          this.#observe({ kind: 'changed', key, object: seen.object, at: this.#around.now() })
-      }, ECHO).unref()
-  }
-
   /** A refused object is tried again after its pause; until then it waits. */
   #due(key: Key): boolean {
     const left = (this.#refusals.get(key)?.until ?? 0) - this.#around.now()
@@ -290,15 +273,18 @@ export class Reconciler {
         continue
       }
       this.#refusals.delete(key)
-      if (change.do === 'remove') this.#observed.delete(key)
-      else this.#observed.set(key, { ...change.instead, ...change.object } as KernelObject)
-      this.#doubt(key, change)
+      this.#know(key, this.#crossings.acknowledged(change))
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#around.drift(report)
     }
     this.#tell(done)
     this.#tellRefusals()
+  }
+
+  #know(key: Key, object: KernelObject | undefined): void {
+    if (object === undefined) this.#observed.delete(key)
+    else this.#observed.set(key, object)
   }
 
   #tell(changes: readonly Change[]): void {

@@ -146,7 +146,8 @@ export class Reservations {
     const { promise, resolve, reject } = Promise.withResolvers<T>()
     const fail = (error: unknown) => {
       this.#indexed = undefined
-      reject(this.#unusable(error))
+      // The lock's keeper says what helps, which is not what helps a directory.
+      reject(error instanceof Error && 'cure' in error ? error : this.#unusable(error))
     }
     this.#waiting.push({ work: () => resolve(this.#indexedAround(work)), fail })
     if (!this.#draining) void this.#drain()

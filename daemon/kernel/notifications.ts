@@ -62,8 +62,13 @@ export class NotificationSocket implements Disposable {
     }
   }
 
-  #read(): void {
-    for (let count = 0; count < TOGETHER && !this.#closed; count++) {
+  /** Reads all that has come by now, and does not wait for the event loop to say so. */
+  readNow(): void {
+    this.#read(Number.POSITIVE_INFINITY)
+  }
+
+  #read(most = TOGETHER): void {
+    for (let count = 0; count < most && !this.#closed; count++) {
       try {
         const length = receiveNow(this.#fd, this.#buffer)
         if (length === undefined) return

@@ -1,5 +1,5 @@
 // One observer of the kernel: a dump, then notifications, and a dump again whenever those can't be trusted.
-import { setTimeout } from 'node:timers/promises'
+import { setTimeout, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../error.ts'
 import type { Log } from '../log.ts'
 import type { Culprit, Observation } from '../state/kernel.ts'
@@ -143,7 +143,7 @@ export class Observer implements Disposable {
   async #dump(): Promise<readonly Observation[]> {
     const why = this.#dumpWanted ?? ''
     this.#dumpWanted = undefined
-    // What came before is part of the dump. What comes during it is told after it, whether or not the dump shows it already: the end is the same.
+    // What came before is part of the dump. What comes during it is heard after it, whether or not the dump shows it already: the end is the same.
     this.#queue.splice(0)
     this.#inbox.splice(0)
     this.#dumping = true
@@ -154,7 +154,11 @@ export class Observer implements Disposable {
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       this.#observed.restart(links)
       for (const object of [...objects, ...firewall, ...sysctls]) if (object !== undefined) this.#observed.put(object)
-      return [{ kind: 'everything', state: this.#observed.state(), why }]
+      await this.#catchUp()
+      return [
+        ...this.#queue.splice(0),
+        { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }
+      ]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
       await setTimeout(RETRY_MS)
@@ -163,6 +167,20 @@ export class Observer implements Disposable {
     } finally {
       this.#dumping = false
       this.#readSoon()
+    }
+  }
+
+  /**
+   * Hears what came during a dump. The kernel queues a notification before it acknowledges the change, so what was acknowledged by the time at which nothing
+   * is left is either in the dump or heard: a dump may be old when it ends, what it comes to is not.
+   */
+  async #catchUp(): Promise<void> {
+    for (;;) {
+      this.#notifications.readNow()
+      const due = this.#inbox.splice(0, READ_TOGETHER)
+      if (due.length === 0) return
+      for (const hear of due) hear()
+      await turn()
     }
   }
 

@@ -8,7 +8,13 @@ export type Culprit = { readonly self: boolean; readonly pid: number; readonly n
 
 export type Observation =
   /** A complete dump: at start, and again whenever notifications may have been lost or objects went without one. */
-  | { readonly kind: 'everything'; readonly state: State; readonly why: string }
+  | {
+      readonly kind: 'everything'
+      readonly state: State
+      readonly why: string
+      /** Milliseconds of the monotonic clock: changes acknowledged before are in `state`. */
+      readonly at: number
+    }
   /** One object was made, changed (`object`) or went (`undefined`). `at`: milliseconds of the monotonic clock. */
   | {
       readonly kind: 'changed'

@@ -19,7 +19,7 @@ export class MapKernel implements Kernel {
 
   async *observe(_interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation> {
     signal.addEventListener('abort', () => this.#wake?.())
-    yield { kind: 'everything', state: new Map(this.objects), why: 'start' }
+    yield { kind: 'everything', state: new Map(this.objects), why: 'start', at: performance.now() }
     while (!signal.aborted) {
       const next = this.#queue.shift()
       if (next !== undefined) yield next
@@ -63,7 +63,7 @@ export class MapKernel implements Kernel {
   }
 
   recheck(why: string): void {
-    this.#tell({ kind: 'everything', state: new Map(this.objects), why })
+    this.#tell({ kind: 'everything', state: new Map(this.objects), why, at: performance.now() })
   }
 
   #tell(observation: Observation): void {
