@@ -146,8 +146,7 @@ export class Reservations {
     const { promise, resolve, reject } = Promise.withResolvers<T>()
     const fail = (error: unknown) => {
       this.#indexed = undefined
-      // The lock's keeper says what helps, which is not what helps a directory.
-      reject(error instanceof Error && 'cure' in error ? error : this.#unusable(error))
+      reject(error instanceof Error && 'cure' in error ? error : this.#unusable(error)) // a held lock has its own cure
     }
     this.#waiting.push({ work: () => resolve(this.#indexedAround(work)), fail })
     if (!this.#draining) void this.#drain()

@@ -205,6 +205,15 @@ describe('a folder that cannot be made', () => {
   })
 })
 
+describe('a lock that is not got', () => {
+  it('is told in the words of its keeper, which know the cure', async () => {
+    const held = Object.assign(new Error('held by another process'), { cure: 'see which one' })
+    const lock = () => Promise.reject(held)
+    const reservations = new Reservations(base, 'net1', { lock, boot: { id: 'boot-1', since: 0 } })
+    await assert.rejects(reservations.reserve(owner('a'), small), held)
+  })
+})
+
 describe('a reboot', () => {
   const before = new Date('2026-01-01T00:00:00Z')
   const boot = { id: 'boot-2', since: Date.parse('2026-06-01T00:00:00Z') }
