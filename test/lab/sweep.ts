@@ -56,12 +56,25 @@ export function namespacesOf(pid: number): readonly string[] {
 
 /**
  * The processes of a lab: those that carry its mark, those in a namespace of one of them (containers lose the mark, and so do
- * programs that clean their environment), and the descendants of all these.
+ * programs that clean their environment), and the descendants of all these. What is another lab's by the same rule is not: the
+ * kernel gives the number of a namespace that has gone to the next one, which may be a container's of another lab (seen: one
+ * killed between its creation and its start).
  */
 export function processesOf(name: string, namespaces: Iterable<string> = []): readonly number[] {
   const all = processes()
+  const others = all.filter(({ lab }) => lab !== undefined && lab !== name)
+  const theirs = belonging(
+    all.filter(({ lab }) => lab !== name),
+    others,
+    []
+  )
+  const ours = all.filter(({ pid }) => !theirs.has(pid))
+  const marked = ours.filter(({ lab }) => lab === name)
+  return [...belonging(ours, marked, namespaces)]
+}
+
+function belonging(all: readonly Seen[], marked: readonly Seen[], namespaces: Iterable<string>): ReadonlySet<number> {
   const outside = new Set([...namespacesOf(process.pid), ...namespacesOf(1)])
-  const marked = all.filter((process) => process.lab === name)
   const inside = new Set([...namespaces, ...marked.flatMap((process) => process.namespaces)])
   const found = new Set(marked.map((process) => process.pid))
   for (;;) {
@@ -69,7 +82,7 @@ export function processesOf(name: string, namespaces: Iterable<string> = []): re
     for (const { pid, parent, namespaces: own } of all) {
       if (found.has(parent) || own.some((one) => inside.has(one) && !outside.has(one))) found.add(pid)
     }
-    if (found.size === before) return [...found]
+    if (found.size === before) return found
   }
 }
 
