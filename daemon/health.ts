@@ -130,6 +130,12 @@ export type Condition = ConditionRow & {
 export const sentence = (condition: Pick<Condition, 'title' | 'detail' | 'cure'>): string =>
   `${condition.title}: ${condition.detail}. Cure: ${condition.cure}`
 
+const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({
+  ...condition,
+  detail: `${condition.detail}; ${title}: ${detail}`,
+  cure
+})
+
 /** The conditions that hold now. Starts with STARTING, so that nothing is served before main.ts says so. */
 export class Health {
   readonly #active = new Map<ConditionCode, Condition>()
@@ -159,7 +165,10 @@ export class Health {
   /** Errors before warnings, and what has held longer first: a warning such as STARTING often only follows from an error. */
   active(): readonly Condition[] {
     const rank = { error: 0, warning: 1 } as const
-    return [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
+    const sorted = [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
+    const cause = sorted.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
+    // At start nothing can be served without the store, so its trouble is what a user must hear of.
+    return sorted.map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))
   }
 
   /** The first condition that blocks `what`, in the order of `active()`. */

@@ -59,7 +59,14 @@ const SETTLE = 50
 export class Network {
   readonly #around: NetworkSurroundings
   #place: Place | undefined
-  #looking: NodeJS.Timeout | undefined
+  #looking = false
+  #changed = false
+  /** Ends an attempt to publish facts that are no longer true. */
+  #attempt: AbortController | undefined
+  /** An attempt has begun and not ended well: what the store holds of us is not known. */
+  #unsure = false
+  /** What is being published at the moment. */
+  #attempted: InterfaceChoice | undefined
 
   constructor(around: NetworkSurroundings) {
     this.#around = around
@@ -76,10 +83,12 @@ export class Network {
     const conf = await this.#configuration(signal)
     const backend = configureBackend(conf.backendType, conf.backend)
     const choice = await this.#untilChosen(conf, signal)
-    await this.#take(conf, backend, choice, signal)
     this.#around.reconciler.onObserved((changed) => {
       if (changed === 'everything' || changed.some((object) => object.kind !== 'route')) this.#lookSoon(signal)
     })
+    await this.#take(conf, backend, choice, signal)
+    // What changed while the store was asked for a subnet.
+    this.#lookSoon(signal)
   }
 
   /** The configuration once it is there and valid; an invalid one is read again until somebody corrects it. */
@@ -135,7 +144,9 @@ export class Network {
       backendData: (held: Lease | undefined) => backend.publish({ ...facts, publishedMac: publishedMac(held) })
     }
     if (this.#place === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
+    this.#unsure = true
     const lease = await this.#acquire(wish, signal)
+    this.#unsure = false
     const node: Node = { ...facts, subnet: lease.subnet, publishedMac: publishedMac(lease) }
     const place: Place = { node, backend, conf, lease, mtu: backend.mtu(node) }
     const first = this.#place === undefined
@@ -151,7 +162,7 @@ export class Network {
     )
     await this.#around.reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
     await this.#around.placed(place)
-    await this.#around.peers.settle(node, backend)
+    await this.#around.peers.settle({ node, backend, networks: networksOf(conf) })
     health.clear('NO_LEASE')
     health.clear('STARTING')
   }
@@ -189,16 +200,48 @@ export class Network {
     }
   }
 
-  /** The host changed: looks again soon, once for all that changes together. */
+  /** The host changed: looks again soon, once for all that changes together, and never twice at a time. */
   #lookSoon(signal: AbortSignal): void {
-    if (this.#looking !== undefined) return
-    this.#looking = setTimeout(() => {
-      this.#looking = undefined
-      this.#look(signal).catch((error) => {
+    if (this.#place === undefined) return
+    this.#changed = true
+    this.#giveUpIfOutdated()
+    if (this.#looking) return
+    this.#looking = true
+    this.#lookUntilQuiet(signal)
+      .catch((error) => {
         if (!signal.aborted) this.#around.log.error({ err: error }, 'following a change of the host failed')
       })
-    }, SETTLE)
-    this.#looking.unref()
+      .finally(() => {
+        this.#looking = false
+      })
+  }
+
+  async #lookUntilQuiet(signal: AbortSignal): Promise<void> {
+    while (this.#changed) {
+      this.#changed = false
+      await sleep(SETTLE, undefined, { signal, ref: false })
+      const attempt = new AbortController()
+      this.#attempt = attempt
+      try {
+        await this.#look(AbortSignal.any([signal, attempt.signal]))
+      } catch (error) {
+        if (!attempt.signal.aborted || signal.aborted) throw error
+      }
+    }
+  }
+
+  /** While the store does not answer, the host may change again: what is being published then must not win in the end. */
+  #giveUpIfOutdated(): void {
+    const attempt = this.#attempt
+    if (attempt === undefined || this.#attempted === undefined || this.#place === undefined) return
+    const attempted = this.#attempted
+    this.#choose(this.#place.conf).then(
+      (choice) => {
+        if (this.#attempt === attempt && this.#attempted === attempted && !sameChoice(attempted, choice))
+          attempt.abort()
+      },
+      () => undefined
+    )
   }
 
   async #look(signal: AbortSignal): Promise<void> {
@@ -215,16 +258,35 @@ export class Network {
       )
       return
     }
-    if (sameFacts(place.node, choice)) return
+    if (!this.#unsure && sameFacts(place.node, choice)) return
     this.#around.store.reconnect()
-    await this.#take(place.conf, place.backend, choice, signal)
+    this.#attempted = choice
+    try {
+      await this.#take(place.conf, place.backend, choice, signal)
+    } finally {
+      this.#attempted = undefined
+    }
   }
 }
+
+/** The whole network of each family. */
+export const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
+  Object.fromEntries(
+    FAMILIES.flatMap((family) =>
+      conf?.families[family] === undefined ? [] : [[family, conf.families[family].network]]
+    )
+  )
 
 const familiesOf = (conf: NetConf): readonly Family[] =>
   FAMILIES.filter((family) => conf.families[family] !== undefined)
 
-function sameFacts(node: Node, choice: InterfaceChoice): boolean {
+/** Whether two choices say the same to the other nodes. */
+const sameChoice = (a: InterfaceChoice, b: InterfaceChoice): boolean => sameFacts({ ...a, deviceMtu: a.mtu }, b)
+
+function sameFacts(
+  node: Pick<Node, 'device' | 'deviceMtu' | 'localIp' | 'publicIp' | 'addresses'>,
+  choice: InterfaceChoice
+): boolean {
   const ips = (record: PerFamily<Ip>) =>
     perFamily(record)
       .map(([, ip]) => formatIp(ip))

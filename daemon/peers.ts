@@ -1,5 +1,16 @@
 // All other nodes' leases: what each asks of the kernel, and the doubt about a list from which most have vanished.
-import { formatIp, overlaps, perFamily, sameIp } from '../ipam/address.ts'
+import {
+  contains,
+  formatIp,
+  formatPrefix,
+  isGlobalUnicast,
+  isLinkLocal,
+  overlaps,
+  type PerFamily,
+  type Prefix,
+  perFamily,
+  sameIp
+} from '../ipam/address.ts'
 import type { ConfiguredBackend } from './backend/backend.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
@@ -19,6 +30,13 @@ export type PeersSurroundings = {
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
 }
 
+export type Standing = {
+  readonly node: Node
+  readonly backend: ConfiguredBackend
+  /** The whole network of each family: no lease may lie outside. */
+  readonly networks: PerFamily<Prefix>
+}
+
 /** Fewer vanished leases than this are believed at once, unless no other node is left. */
 const FEW = 4
 
@@ -32,7 +50,9 @@ export class Peers {
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
   #listed = false
-  #place: { readonly node: Node; readonly backend: ConfiguredBackend } | undefined
+  /** The doubt about the kernel's stale routes has stood for its time. */
+  #confirmed = false
+  #place: Standing | undefined
 
   constructor(around: PeersSurroundings) {
     this.#around = around
@@ -44,9 +64,10 @@ export class Peers {
   }
 
   /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
-  async settle(node: Node, backend: ConfiguredBackend): Promise<void> {
-    this.#place = { node, backend }
+  async settle(standing: Standing): Promise<void> {
+    this.#place = standing
     await this.#want([...this.#leases.keys()])
+    this.#tellMalformed()
     await this.#judge()
   }
 
@@ -55,25 +76,32 @@ export class Peers {
     const pending: LeaseEvent[] = []
     let working = Promise.resolve()
     let scheduled = false
-    for await (const event of events) {
-      pending.push(event)
-      if (scheduled) continue
-      scheduled = true
-      working = working.then(async () => {
-        scheduled = false
-        await this.#take(pending.splice(0))
-      })
-      // A failure here is a fault in weftd itself: it ends the process loudly through the awaiting caller.
-      working.catch(() => undefined)
+    // A failure here is a fault in weftd itself: it ends the process loudly through whoever awaits us.
+    const failed = Promise.withResolvers<never>()
+    const gather = async () => {
+      for await (const event of events) {
+        pending.push(event)
+        if (scheduled) continue
+        scheduled = true
+        working = working.then(async () => {
+          scheduled = false
+          await this.#take(pending.splice(0))
+        })
+        working.catch(failed.reject)
+      }
+      await working
     }
-    clearTimeout(this.#confirmation)
-    await working
+    try {
+      await Promise.race([gather(), failed.promise])
+    } finally {
+      clearTimeout(this.#confirmation)
+    }
   }
 
   async #take(events: readonly LeaseEvent[]): Promise<void> {
     const touched = new Set<string>()
     for (const event of events) {
-      this.#around.counted(event.kind)
+      if (event.kind !== 'malformed') this.#around.counted(event.kind)
       if (event.kind === 'list') {
         for (const key of this.#list(event.leases)) touched.add(key)
         this.#listed = true
@@ -125,8 +153,9 @@ export class Peers {
       for (const key of keys) this.#gone(key)
       this.#around.health.clear('LIST_DOUBTED')
       this.#confirmation = undefined
+      this.#confirmed = true
       this.#want(keys)
-        .then(() => this.#around.reconciler.trust())
+        .then(() => this.#judge())
         .catch((error) => this.#around.log.error({ err: error }, 'removing leases that stayed away failed'))
     }, this.#around.doubtMs)
     this.#confirmation.unref()
@@ -134,10 +163,16 @@ export class Peers {
 
   /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
   async #judge(): Promise<void> {
-    // Until we know what we are and what there is, nothing in the kernel can be called stale.
-    if (!this.#listed || this.#place === undefined || this.#doubted.size > 0) return
+    if (this.#doubted.size > 0) return
     const { reconciler } = this.#around
-    if (!reconciler.trusts && !this.#kernelAgrees()) {
+    // Until we know what we are and what there is, nothing in the kernel can be called stale.
+    if (!this.#listed || this.#place === undefined) {
+      clearTimeout(this.#confirmation)
+      this.#confirmation = undefined
+      this.#around.health.clear('LIST_DOUBTED')
+      return
+    }
+    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees()) {
       if (this.#confirmation === undefined) {
         this.#doubt(
           `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
@@ -200,8 +235,28 @@ export class Peers {
       )
       return []
     }
+    const outside = perFamily(lease.subnet).find(([family, subnet]) => {
+      const network = place.networks[family]
+      return network === undefined ? place.node.subnet[family] !== undefined : !contains(network, subnet)
+    })
+    if (outside !== undefined) {
+      this.#skip(
+        key,
+        `lease ${key} lies outside the network ${perFamily(place.networks)
+          .map(([, one]) => formatPrefix(one))
+          .join(', ')}`
+      )
+      return []
+    }
+    const odd = perFamily(lease.publicIp).find(([, ip]) => !isGlobalUnicast(ip) && !isLinkLocal(ip))
+    if (odd !== undefined) {
+      this.#skip(key, `lease ${key} has the public address ${formatIp(odd[1])}, which no packet can be sent to`)
+      return []
+    }
     try {
-      return [[ownerOf(key), place.backend.peer(lease, place.node)]]
+      const objects = place.backend.peer(lease, place.node)
+      this.#malformed.delete(key)
+      return [[ownerOf(key), objects]]
     } catch (error) {
       this.#skip(key, reasonOf(error))
       return []
@@ -211,6 +266,7 @@ export class Peers {
   #skip(key: string, reason: string): void {
     if (this.#malformed.get(key) === reason) return
     this.#malformed.set(key, reason)
+    this.#around.counted('malformed')
     this.#around.log.warn({ lease: key, reason }, 'a lease is skipped')
   }
 

@@ -153,13 +153,17 @@ export class Reconciler {
   differences(): readonly Change[] {
     return order(
       difference(this.#desired.state, this.#observed).filter(
-        (change) => change.do === 'put' || mayRemove(change.object)
+        (change) => change.do === 'put' || this.#mayRemove(change.object)
       )
     )
   }
 
+  #mayRemove(object: KernelObject): boolean {
+    return mayRemove(object, (device) => this.#desired.state.has(`link ${device}` as Key))
+  }
+
   #interest(object: KernelObject): boolean {
-    return mayRemove(object) || this.#desired.state.has(keyOf(object)) || this.#around.interest(object)
+    return this.#mayRemove(object) || this.#desired.state.has(keyOf(object)) || this.#around.interest(object)
   }
 
   #observe(observation: Observation): void {
@@ -230,7 +234,7 @@ export class Reconciler {
   #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {
     return difference(this.#desired.state, this.#observed, keys).filter(
       ({ do: what, object }) =>
-        what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && mayRemove(object))
+        what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && this.#mayRemove(object))
     )
   }
 

@@ -1,11 +1,11 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
 import { cniCalls } from './cni-calls.ts'
-import type { NetConf } from './config/net-conf.ts'
 import { diffAnswer, statusAnswer } from './ctl/answers.ts'
+import { reasonOf, WeftError } from './error.ts'
 import { ownFirewall } from './firewall/own.ts'
 import { ForeignDrops } from './foreign-drops.ts'
 import type { Health } from './health.ts'
@@ -18,7 +18,7 @@ import { openStore } from './lease/registry.ts'
 import type { Store } from './lease/store.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { Network, type NetworkSurroundings, type Place } from './network.ts'
+import { Network, type NetworkSurroundings, networksOf, type Place } from './network.ts'
 import type { Options } from './options.ts'
 import { Peers } from './peers.ts'
 import { Attachments } from './pod/attachments.ts'
@@ -46,6 +46,8 @@ export type DaemonSurroundings = {
 
 /** Milliseconds that a list from which most leases have vanished must stand before it is believed. */
 const DOUBT = 60_000
+/** Milliseconds that a daemon which is being replaced may take to end. */
+const TAKE_OVER = 5_000
 
 /** What everything else stands on. `place` is set once this node holds a subnet. */
 type Core = {
@@ -65,6 +67,7 @@ type Core = {
 export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
   const { options, log, health, metrics } = around
   await using parts = new AsyncDisposableStack()
+  parts.use(await onlyOne(options.stateDir))
   const core = await openCore(around, signal, parts)
   const pods = podSurroundings(around, core)
   const attached = await rebuild(pods)
@@ -83,6 +86,22 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   core.running(network.join(signal))
   core.running(peers.follow(store.watch(signal)))
   await Promise.race([aborted(signal), core.failure])
+}
+
+/** Two daemons on one host would undo each other. Held until this process ends in whatever way. Errors: DAEMON_RUNNING, STATE_UNWRITABLE. */
+async function onlyOne(directory: string): Promise<Disposable> {
+  const path = join(directory, 'weftd.lock')
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    return await flock(path, TAKE_OVER)
+  } catch (cause) {
+    if (!(cause instanceof WeftError)) {
+      const cure = 'make the directory writable for root, or choose another with --state-dir'
+      throw new WeftError('STATE_UNWRITABLE', `${path} can not be locked: ${reasonOf(cause)}`, cure, { cause })
+    }
+    const cure = `stop it first ("fuser ${path}" names it), or give this one a directory of its own (--state-dir)`
+    throw new WeftError('DAEMON_RUNNING', `another weftd runs with ${directory}`, cure, { cause })
+  }
 }
 
 /** The kernel and the loop that keeps it as desired; resolves when it has been looked at for the first time. */
@@ -194,13 +213,6 @@ function controls(
     ['status', async () => status()]
   ])
 }
-
-const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
-  Object.fromEntries(
-    FAMILIES.flatMap((family) =>
-      conf?.families[family] === undefined ? [] : [[family, conf.families[family].network]]
-    )
-  )
 
 /** Settings that somebody wants are read again at each complete check: the kernel does not announce their changes. */
 const wantedSysctls = ({ desired }: Reconciler): readonly string[] =>

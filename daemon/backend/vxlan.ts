@@ -164,13 +164,16 @@ function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
     typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
   const text = findKey(keys, 'VtepMAC')?.value ?? null
   const mac = typeof text === 'string' ? parseMac(text) : undefined
-  if (mac === undefined)
-    throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not a MAC address of six octets`)
+  if (mac === undefined || !isStation(mac))
+    throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not the MAC address of a station`)
   const vni = findKey(keys, 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
   return mac
 }
+
+/** Not all zero, and not of a group (IEEE 802: the lowest bit of the first octet). */
+const isStation = (mac: Mac): boolean => mac !== '00:00:00:00:00:00' && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0
 
 const malformed = (lease: Lease, what: string): WeftError =>
   new WeftError(

@@ -17,7 +17,7 @@ const cFlock = koffi.load(null).func('int flock(int fd, int operation)')
  * Takes the exclusive lock on `path`, which is made (0750, as host-local's) when it is missing; disposing of the answer gives it back. The kernel gives
  * it back too when the process ends in any way. Errors: what open(2) says; LOCK_HELD after half a minute.
  */
-export async function flock(path: string): Promise<Disposable> {
+export async function flock(path: string, deadline: number = WAIT.deadline): Promise<Disposable> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT, 0o750)
   try {
     let [waited, wait] = [0, WAIT.first as number]
@@ -25,7 +25,7 @@ export async function flock(path: string): Promise<Disposable> {
       const errno = koffi.errno()
       if (errno === EINTR) continue
       if (errno !== EAGAIN) throw new Error(`flock ${path}: errno ${errno}`)
-      if (waited >= WAIT.deadline) throw held(path)
+      if (waited >= deadline) throw held(path, deadline)
       await pause(wait)
       waited += wait
       wait = Math.min(wait * 2, WAIT.most)
@@ -37,9 +37,9 @@ export async function flock(path: string): Promise<Disposable> {
   return { [Symbol.dispose]: () => closeSync(fd) }
 }
 
-const held = (path: string): WeftError =>
+const held = (path: string, deadline: number): WeftError =>
   new WeftError(
     'LOCK_HELD',
-    `the lock ${path} has been held by another process for ${WAIT.deadline / 1000} s`,
+    `the lock ${path} has been held by another process for ${deadline / 1000} s`,
     `see which one with "lslocks" or "fuser ${path}"; a host-local process that hangs may be ended`
   )

@@ -37,6 +37,8 @@ export class EtcdHolding implements AsyncDisposable {
   readonly #options: HoldingOptions
   readonly #around: StoreSurroundings
   readonly #ended = new AbortController()
+  /** The value of our own write that etcd has not answered yet. */
+  #writing: string | undefined
   #held: Held | undefined
   /** Counts our own writes, so that a listing from before one is not taken for news about our key. */
   #writes = 0
@@ -96,14 +98,22 @@ export class EtcdHolding implements AsyncDisposable {
     const left = record.lease === '0' ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
     const etcdLease = left > 0 ? record.lease : await this.#grant()
     const modified =
-      left > 0 && value === record.value
-        ? record.modified
-        : await this.#keys.replace(record, { value, lease: etcdLease })
+      left > 0 && value === record.value ? record.modified : await this.#overwrite(record, value, etcdLease)
     if (modified === undefined) return undefined
     for (const unfit of choice.unfit) await this.#removeUnfit(unfit, listing)
     const ttlSeconds = left > 0 ? left : this.#options.ttlSeconds
     this.#hold({ wish, lease, key: record.key, value, etcdLease, modified, ttlSeconds }, choice.because)
     return lease
+  }
+
+  /** The watch may tell of our own write before etcd has answered it: it must not be taken for another node's. */
+  async #overwrite(record: KeyValue, value: string, etcdLease: string): Promise<number | undefined> {
+    this.#writing = value
+    try {
+      return await this.#keys.replace(record, { value, lease: etcdLease })
+    } finally {
+      this.#writing = undefined
+    }
   }
 
   async #removeUnfit(unfit: Lease, listing: Listing): Promise<void> {
@@ -205,6 +215,7 @@ export class EtcdHolding implements AsyncDisposable {
 
   /** Somebody wrote our key. A value that publishes us is as good as ours; any other node's means that the subnet is no longer ours. */
   #written(held: Held, record: KeyValue): void {
+    if (record.value === this.#writing) return
     const lease = leaseOf(record)
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
     if (lease === undefined || isNobodys(lease)) {

@@ -6,7 +6,7 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject } from '../state/object.ts'
-import { hostName, mayBeOf, ownerOf } from './names.ts'
+import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from './names.ts'
 import { forwarding, podObjects, type Wiring, withGateways } from './objects.ts'
 import { giveBack, takeDown } from './release.ts'
 import { reserve } from './reserve.ts'
@@ -154,7 +154,7 @@ async function connect(
   const { shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
   const host = [...own, ...forwardingFor(around, attachment, addresses)]
   await timed(around, 'ADD', 'host', async () => {
-    const bridge = `bridge ${attachment.interface.bridge} ${attachment.network}`
+    const bridge = bridgeOwnerOf(attachment.interface.bridge, attachment.network)
     if (shared.length > 0) throwFailure(attachment, await around.host.want(bridge, shared))
     throwFailure(
       attachment,

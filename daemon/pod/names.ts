@@ -13,6 +13,9 @@ export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.cont
 /** What the firewall plugin has done for an attachment. */
 export const firewallOwnerOf = (who: Identity): string => `firewall ${ownerOf(who)}`
 
+/** Who wants a bridge, for the pods of one network: it stays when they go. */
+export const bridgeOwnerOf = (bridge: string, network: string): string => `bridge ${bridge} ${network}`
+
 /** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
 export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
 

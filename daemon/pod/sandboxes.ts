@@ -4,7 +4,7 @@ import type { PoolAddress } from '../../ipam/pool.ts'
 import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
+import { bridgeOwnerOf, firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
 import { routedHost } from './objects.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -38,6 +38,7 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
       [ownerOf(who), objects.map((object) => ({ ...object, because }))],
       [firewallOwnerOf(who), subnetChainsFor('forward', held, host.observed)]
     )
+    if (link.master) wanted.push([bridgeOwnerOf(link.master, who.network), bridgeAsItIs(link.master, host.observed)])
     pods++
     attachments.set({ ...who, link: link.name, addresses: held, because })
   }
@@ -92,6 +93,21 @@ const subnetChainsFor = (purpose: SubnetPurpose, held: readonly Ip[], observed: 
     const isIts = found?.purpose === purpose && (held.length === 0 || held.some((ip) => contains(found.subnet, ip)))
     return isIts ? [subnetChain(found.purpose, found.subnet)] : []
   })
+
+/** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. */
+function bridgeAsItIs(name: string, observed: State): readonly KernelObject[] {
+  const link = linkNamed(observed, name)
+  if (link?.form?.type !== 'bridge') return []
+  const because = 'pods of an earlier weftd'
+  const { mac } = link
+  const gateways = [...observed.values()].filter(
+    (object) => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
+  )
+  return [
+    { kind: 'link', name, form: { type: 'bridge' }, up: true, because, ...(mac === undefined ? {} : { mac }) },
+    ...gateways.map((gateway) => ({ ...gateway, because }))
+  ]
+}
 
 /** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */
 const gatewaysOn = (device: string, observed: State): readonly Ip[] =>

@@ -17,24 +17,28 @@ export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ?
 export const flannelName = (vni: number, family: 4 | 6): string =>
   family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`
 
-/** Devices that only a daemon of this kind makes: ours, and flanneld's, whose place we take. */
-const tunnel = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$/
+const ourTunnel = /^(weft|weft-v6)\.\d+$/
+const flannelTunnel = /^(flannel|flannel-v6)\.\d+$/
 
-/** Whether weftd may remove an object that nobody desires. Pods' links are removed by DEL and GC only, never by a comparison; what is shared stays. */
-export function mayRemove(object: KernelObject): boolean {
+/**
+ * Whether weftd may remove an object that nobody desires. Pods' links are removed by DEL and GC only, never by a
+ * comparison; what is shared stays. flanneld's tunnel counts as ours once we use it (`isAdopted`): another one is another network's.
+ */
+export function mayRemove(object: KernelObject, isAdopted: (device: string) => boolean = () => false): boolean {
+  const onTunnel = (device: string) => ourTunnel.test(device) || (flannelTunnel.test(device) && isAdopted(device))
   switch (object.kind) {
     case 'link':
-      return object.form?.type === 'vxlan' && /^(weft|weft-v6)\.\d+$/.test(object.name)
+      return object.form?.type === 'vxlan' && ourTunnel.test(object.name)
     case 'address':
       // The kernel gives every IPv6 link its link-local address itself.
-      return tunnel.test(object.device) && !isLinkLocal(object.prefix.ip)
+      return onTunnel(object.device) && !isLinkLocal(object.prefix.ip)
     case 'neighbour':
     case 'fdb':
-      return tunnel.test(object.device)
+      return onTunnel(object.device)
     case 'route':
       return (
         object.protocol === ROUTE_PROTOCOL ||
-        (object.device !== undefined && tunnel.test(object.device) && object.protocol !== PROTOCOL_KERNEL)
+        (object.device !== undefined && onTunnel(object.device) && object.protocol !== PROTOCOL_KERNEL)
       )
     case 'nft-chain':
     case 'nft-set':

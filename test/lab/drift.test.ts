@@ -79,6 +79,26 @@ test('every kind of damage is put right within a second, told in one line and co
   assert.match(await daemon.metrics(), /weft_repairs_total\{[^}]*kind="route"/)
 })
 
+test('the bridge of pods is put right, also by a weftd that did not make it', { skip, timeout: 60_000 }, async (t) => {
+  await using cluster = await Cluster.start({ hosts: [2] })
+  const residents = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
+  await reachEachOther(residents)
+  const gateway = (await linesOf(cluster.node(1), 'ip', '-4', '-o', 'addr', 'show', 'dev', 'cni0'))[0]?.split(/\s+/)[3]
+  for (const when of ['by the weftd that made it', 'after a restart']) {
+    for (const [what, script] of [
+      ['a deleted gateway', `ip addr del ${gateway} dev cni0`],
+      ['a bridge set down', 'ip link set cni0 down'],
+      ['a deleted bridge', 'ip link del cni0']
+    ] as const) {
+      await t.test(`${what} is back, ${when}`, async () => {
+        await cluster.node(1).sh(script)
+        await reachEachOther(residents)
+      })
+    }
+    await cluster.daemon(1).restart('SIGKILL')
+  }
+})
+
 test('whoever deletes a route is named by process', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]

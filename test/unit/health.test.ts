@@ -45,3 +45,18 @@ test('listeners hear of what begins, what changes its words and what ends, once 
   health.clear('STORE_UNREACHABLE')
   assert.deepEqual(told.slice(1), ['STORE_UNREACHABLE true a', 'STORE_UNREACHABLE true b', 'STORE_UNREACHABLE false b'])
 })
+
+test('at start the store’s trouble is the cause that is told, with its cure', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  health.raise('STARTING', 'reading the network configuration')
+  health.raise('STORE_UNREACHABLE', 'http://192.0.2.1:2379 refused the connection')
+  const blocking = health.blocking('add') ?? assert.fail()
+  assert.equal(blocking.code, 'STARTING')
+  assert.match(
+    sentence(blocking),
+    /configuration; the lease store does not answer.*192\.0\.2\.1:2379 refused.*Cure: check that the store runs/
+  )
+})

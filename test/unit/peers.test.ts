@@ -41,7 +41,7 @@ after(() => {
   for (const stop of stops) stop.abort()
 })
 
-async function followed(kernel: MapKernel, doubtMs: number) {
+async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
   const stop = new AbortController()
   stops.push(stop)
   const health = new Health(
@@ -58,7 +58,12 @@ async function followed(kernel: MapKernel, doubtMs: number) {
   })
   void reconciler.run(stop.signal)
   const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {} })
-  await peers.settle(testNode(), configureBackend('host-gw', {}))
+  if (isPlaced)
+    await peers.settle({
+      node: testNode(),
+      backend: configureBackend('host-gw', {}),
+      networks: { 4: prefix('10.244.0.0/16') }
+    })
   const queue: LeaseEvent[] = []
   let wake = () => {}
   async function* events(): AsyncIterable<LeaseEvent> {
@@ -73,7 +78,8 @@ async function followed(kernel: MapKernel, doubtMs: number) {
     }
   }
   stop.signal.addEventListener('abort', () => wake())
-  void peers.follow(events())
+  const following = peers.follow(events())
+  following.catch(() => undefined)
   const send = (...some: readonly LeaseEvent[]) => {
     queue.push(...some)
     wake()
@@ -82,7 +88,7 @@ async function followed(kernel: MapKernel, doubtMs: number) {
     [...kernel.objects.values()]
       .flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : []))
       .sort()
-  return { health, peers, send, routes }
+  return { health, peers, send, routes, following }
 }
 
 async function until(condition: () => boolean, what: string): Promise<void> {
@@ -152,6 +158,53 @@ test('one lease that makes no sense is told and skipped, and the others are serv
     health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '',
     /10\.244\.(8|5)\.0/
   )
+})
+
+test('a lease outside the network, and one with an address that nothing can be sent to, divert no traffic', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({
+    kind: 'list',
+    leases: [
+      lease(2, { subnet: { 4: prefix('172.16.0.0/12') } }),
+      lease(4, { publicIp: { 4: ip('224.0.0.1') } }),
+      lease(3)
+    ]
+  })
+  await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
+  assert.match(
+    health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '',
+    /outside the network 10\.244\.0\.0\/16/
+  )
+})
+
+test('a lease that could not be served is forgiven once it can be', async () => {
+  const { send, routes, health, peers } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(5, { publicIp: { 4: ip('203.0.113.5') } })] })
+  await until(() => active(health).includes('LEASE_MALFORMED'), 'the condition')
+  await peers.settle({
+    node: testNode({ addresses: [prefix('203.0.113.1/24')] }),
+    backend: configureBackend('host-gw', {}),
+    networks: { 4: prefix('10.244.0.0/16') }
+  })
+  await until(() => routes().join() === '10.244.5.0/24', 'the route')
+  assert.equal(active(health).includes('LEASE_MALFORMED'), false)
+})
+
+test('before our place is known nothing is called stale, however lists flap', async () => {
+  const kernel = new MapKernel([eth0, staleRoute(2), staleRoute(3)])
+  const { send, routes, health } = await followed(kernel, 30, false)
+  send({ kind: 'list', leases: [lease(2), lease(3)] }, { kind: 'list', leases: [] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'list', leases: [lease(2), lease(3)] })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  assert.equal(routes().length, 2)
+})
+
+test('a fault while following ends the following loudly', async () => {
+  const { send, following } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'put', lease: { ...lease(2), subnet: undefined as never } })
+  await assert.rejects(following)
 })
 
 test('a lease of another backend and one that overlaps ours are left out', async () => {

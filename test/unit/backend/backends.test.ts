@@ -116,6 +116,8 @@ for (const [what, backendData, expected] of [
   ['with null', { 4: null }, /VtepMAC null/],
   ['with a list', { 4: [1] }, /VtepMAC null/],
   ['with a bad MAC', { 4: { VtepMAC: 'zz' } }, /VtepMAC "zz"/],
+  ['with the MAC of nobody', { 4: { VtepMAC: '00:00:00:00:00:00' } }, /VtepMAC "00:00/],
+  ['with the MAC of a group', { 4: { VtepMAC: '01:00:5e:00:00:01' } }, /VtepMAC "01:00/],
   ['with a number for a MAC', { 4: { VtepMAC: 7 } }, /VtepMAC 7/],
   ['of another VNI', { 4: { VNI: 2, VtepMAC: mac } }, /VNI 2, and this network's is 1/]
 ] as const) {

@@ -191,7 +191,7 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
   ['our route', route, true],
   ['a route of somebody else', { ...route, protocol: 3, device: 'eth0' }, false],
   ['a route that the kernel made for our device', { ...route, protocol: 2 }, false],
-  ['a route that flanneld left on its device', { ...route, protocol: 3, device: 'flannel.1' }, true],
+  ['a route on a tunnel of flanneld that is another network’s', { ...route, protocol: 3, device: 'flannel.1' }, false],
   ['our tunnel', vxlan(), true],
   ['a tunnel of flanneld, which may run again', vxlan({ name: 'flannel.1' }), false],
   ['a tunnel of somebody else', vxlan({ name: 'vxlan7' }), false],
@@ -216,6 +216,15 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
 for (const [what, object, removable] of ownership)
   test(`${what} ${removable ? 'may' : 'must not'} be removed by a comparison`, () =>
     assert.equal(mayRemove(object), removable))
+
+test('what hangs on a tunnel of flanneld may be removed once we use that tunnel', () => {
+  const stale = { ...neighbour, device: 'flannel.1' } as KernelObject
+  assert.ok(mayRemove(stale, (device) => device === 'flannel.1'))
+  assert.equal(
+    mayRemove(stale, (device) => device === 'flannel.7'),
+    false
+  )
+})
 
 test('a bridge, its addresses and kernel settings stay when their last pod has gone', () => {
   assert.ok(staysWhenUnwanted({ kind: 'link', name: 'cni0', form: { type: 'bridge' } }))
