@@ -89,6 +89,20 @@ describe("CRI-O's order of calls", { skip, timeout: 600_000 }, () => {
       }))
   }
 
+  test('CHECK passes at once after ADD of weft, tuning and firewall in one chain', () =>
+    leavingNothing(async () => {
+      const tuning = { type: 'tuning', mtu: 1300, sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } }
+      const firewall = { type: 'firewall', backend: 'iptables' }
+      const list = { cniVersion: '1.1.0', name: 'lab', plugins: [...plugins, tuning, firewall] }
+      const crio = await Crio.start(cluster.node(1), list)
+      await using pod = await cluster.node(1).pod('chain')
+      await crio.setUp(pod.name, pod.netns)
+      const [link] = (await pod.ip('link', 'show', 'eth0')) as readonly { readonly mtu: number }[]
+      assert.equal(link?.mtu, 1300)
+      assert.equal((await pod.ping(cluster.node(2).address)).received, 1)
+      await crio.tearDown(pod.name)
+    }))
+
   test('twenty pods at once each pass their CHECK, and go in any order', () =>
     leavingNothing(async () => {
       const crio = await Crio.start(cluster.node(1), { cniVersion: '1.1.0', name: 'lab', plugins })
