@@ -205,7 +205,8 @@ export class Reconciler {
     for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
     if (this.#answering) return
     this.#answering = true
-    queueMicrotask(() => {
+    // Not a microtask: observations reach us by several of them each, and a flushed table must come back whole, its maps before the rules that use them.
+    setImmediate(() => {
       this.#answering = false
       const dirty = this.#dirty
       this.#dirty = new Map()

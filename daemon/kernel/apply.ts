@@ -1,12 +1,14 @@
 // Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
 import { closeSync } from 'node:fs'
 import type { Change } from '../state/difference.ts'
+import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
 import type { Address, KernelObject, Link, Sysctl } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 import * as encode from './encode.ts'
 import { KernelError, refused } from './error.ts'
 import { errnoName, errnoNumber } from './libc.ts'
+import { putQdisc, removeQdisc } from './qdisc.ts'
 import type { Failure, Rtnetlink } from './rtnetlink.ts'
 
 /** One network namespace, as far as changes go. */
@@ -22,9 +24,11 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Makes conntrack forget connections; absent where no firewall is. */
+  readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall' | 'qdisc'
+type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -34,11 +38,10 @@ function channelOf(change: Change): Channel {
     case 'route':
     case 'neighbour':
     case 'fdb':
+    case 'qdisc':
       return 'netlink'
     case 'sysctl':
       return 'sysctl'
-    case 'qdisc':
-      return 'qdisc'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -75,15 +78,11 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       const errors = target.writeSysctls(puts.map((change) => change.object as Sysctl))
       return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
     }
-    case 'qdisc':
-      return changes.map((change) =>
-        outcome(
-          change,
-          refused(change.do, change.object, errnoNumber('EOPNOTSUPP'), 'weftd sets no queueing disciplines')
-        )
-      )
-    case 'firewall':
-      return target.firewall(changes)
+    case 'firewall': {
+      const outcomes = await target.firewall(changes)
+      await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
+      return outcomes
+    }
   }
 }
 
@@ -228,6 +227,8 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
       return { messages: [put ? encode.putNeighbour(object, resolve) : encode.removeNeighbour(object, resolve)] }
     case 'fdb':
       return { messages: [put ? encode.putFdbEntry(object, resolve) : encode.removeFdbEntry(object, resolve)] }
+    case 'qdisc':
+      return { messages: put ? putQdisc(object, change.instead, resolve) : [removeQdisc(object, resolve)] }
     default:
       return { messages: [] }
   }
@@ -251,7 +252,10 @@ const SETTINGS = ['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin'] as 
 function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
   const form = link.form
   const canBeMade =
-    form?.type === 'vxlan' || form?.type === 'bridge' || (form?.type === 'veth' && form.peer !== undefined)
+    form?.type === 'vxlan' ||
+    form?.type === 'bridge' ||
+    form?.type === 'ifb' ||
+    (form?.type === 'veth' && form.peer !== undefined)
   if (instead === undefined && canBeMade) {
     return {
       makes: link.name,

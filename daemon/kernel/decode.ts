@@ -84,7 +84,7 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
 
 function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
-  if (of === 'bridge' || of === 'veth') return { type: of }
+  if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
   const data = of === 'vxlan' ? linkinfo?.nested(IFLA_INFO.data) : undefined
   if (data === undefined) return { type: 'other', of }
   const local = ip(data.bytes(IFLA_VXLAN.local)) ?? ip(data.bytes(IFLA_VXLAN.local6))

@@ -2,8 +2,17 @@
 
 import { FAMILIES } from '../../ipam/address.ts'
 import type { KernelObject, Link } from '../state/object.ts'
-import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, linkIdentity, linkName, type NameOf } from './decode.ts'
+import {
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeRoute,
+  linkIdentity,
+  linkName,
+  type NameOf
+} from './decode.ts'
 import { type Message, MessageWriter, NLM_F } from './message.ts'
+import { dumpQdiscs } from './qdisc.ts'
 import type { Rtnetlink } from './rtnetlink.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
 
@@ -103,6 +112,7 @@ export async function dumpObjects(socket: Rtnetlink, nameOf: NameOf): Promise<re
     ...(await dumpAddresses(socket, nameOf)),
     ...(await dumpRoutes(socket, nameOf)),
     ...(await dumpNeighbours(socket, AF_UNSPEC, 'the neighbours', nameOf)),
-    ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf))
+    ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf)),
+    ...(await dumpQdiscs(socket, nameOf))
   ]
 }

@@ -89,6 +89,8 @@ function cureFor(object: KernelObject, name: string): string | undefined {
       ? `a link with this name, or another VXLAN device with VNI ${object.form.vni} on this port, exists: see \`ip -d link show type vxlan\``
       : `a link with this name exists already: see \`ip link show ${object.name}\``
   }
+  if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
+    return moduleCure(object.discipline.type === 'tbf' ? 'sch_tbf' : '-a sch_ingress cls_u32 act_mirred')
   if (object.kind === 'sysctl' && name === 'ENOENT')
     return 'this kernel does not have the setting, or its device does not exist'
   if (object.kind === 'sysctl' && name === 'EINVAL')

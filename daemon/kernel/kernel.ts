@@ -4,6 +4,7 @@ import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../log.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { applyChanges, type Target } from './apply.ts'
+import { Conntrack } from './conntrack.ts'
 import { Culprits } from './culprit.ts'
 import { decodeRoute } from './decode.ts'
 import { lookUpRoute } from './encode.ts'
@@ -38,6 +39,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const [first = ordinaryLane, ...others] = removalLanes
   const removals = [opened.use(new Rtnetlink(first)), ...others.map((lane) => opened.use(new Rtnetlink(lane)))] as const
   for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
+  const conntrack = opened.use(new Conntrack(log))
   const remover = new LinkRemover(removals, log)
   await remover.finishOldWork()
 
@@ -48,7 +50,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
     openNamespace,
     writeSysctls: (objects) => objects.map(writeSysctl),
-    firewall: (changes) => nft.apply(changes)
+    firewall: (changes) => nft.apply(changes),
+    forgetFlows: (flows) => conntrack.forget(flows)
   }
   const parts: ObserverParts = {
     socket: dumps,

@@ -61,10 +61,11 @@ const removeSet = (set: NftSet): readonly string[] => [`delete ${set.form} ${nam
 const removeElement = (element: NftElement): string =>
   `delete element ${named(element, element.set)} { ${element.key} }`
 
-/** `instead`: the key is there with another value, which the kernel does not overwrite. */
+/** `instead`: the key is there with another value or comment, which the kernel does not overwrite. */
 export function putElement(element: NftElement, instead: boolean): readonly string[] {
   const value = element.value === undefined ? '' : ` : ${element.value}`
-  const add = `add element ${named(element, element.set)} { ${element.key}${value} }`
+  const comment = element.comment === undefined ? '' : ` comment "${element.comment}"`
+  const add = `add element ${named(element, element.set)} { ${element.key}${comment}${value} }`
   return instead ? [removeElement(element), add] : [add]
 }
 

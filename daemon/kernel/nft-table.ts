@@ -18,19 +18,19 @@ export function entriesOf(output: string): readonly NftJson[] {
 export const isRecord = (value: unknown): value is NftJson =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Priorities with names, by hook where that matters (nft(8), "Priority"); the bridge family is not used. */
-const priorities: readonly (readonly [string, number])[] = [
+/** Priorities with names, those of NAT at one hook only (nft(8), "Priority"); the bridge family is not used. */
+const priorities: readonly (readonly [string, number, hook?: string])[] = [
   ['raw', -300],
   ['mangle', -150],
-  ['dstnat', -100],
+  ['dstnat', -100, 'prerouting'],
   ['filter', 0],
   ['security', 50],
-  ['srcnat', 100]
+  ['srcnat', 100, 'postrouting']
 ]
 
 /** `srcnat`, `filter - 5`, `-200`: as nft prints a priority. */
-function priorityText(priority: number): string {
-  const near = priorities.find(([, value]) => Math.abs(priority - value) <= 10)
+function priorityText(priority: number, hook: string): string {
+  const near = priorities.find(([, value, only = hook]) => only === hook && Math.abs(priority - value) <= 10)
   if (near === undefined) return String(priority)
   const [name, value] = near
   if (priority === value) return name
@@ -41,7 +41,7 @@ function priorityText(priority: number): string {
 function hookText(chain: NftJson): string | undefined {
   const { type, hook, prio, policy } = chain
   if (typeof hook !== 'string') return undefined
-  const text = `type ${type} hook ${hook} priority ${priorityText(Number(prio))}`
+  const text = `type ${type} hook ${hook} priority ${priorityText(Number(prio), hook)}`
   return policy === undefined || policy === 'accept' ? text : `${text}; policy ${policy}`
 }
 
@@ -88,12 +88,14 @@ function setObjects(set: NftJson, form: NftSet['form']): readonly KernelObject[]
     { kind: 'nft-set', ...place, set: name, form },
     ...elements.map((element): NftElement => {
       const [key, value] = form === 'map' && Array.isArray(element) ? element : [element, undefined]
+      const comment = isRecord(key) && isRecord(key.elem) ? key.elem.comment : undefined
       return {
         kind: 'nft-element',
         ...place,
         set: name,
         key: valueText(key, keyTypes),
-        ...(value === undefined ? {} : { value: valueText(value, valueTypes) })
+        ...(value === undefined ? {} : { value: valueText(value, valueTypes) }),
+        ...(typeof comment === 'string' ? { comment } : {})
       }
     })
   ]
@@ -103,9 +105,15 @@ function setObjects(set: NftJson, form: NftSet['form']): readonly KernelObject[]
 const typesOf = (type: unknown): readonly string[] =>
   Array.isArray(type) ? type.map(String) : String(type ?? '').split(' . ')
 
+/** Where /etc/protocols is missing, as in small container images, nft takes names but prints numbers. */
+const protocolNames: { readonly [number: string]: string } = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
+
 /** An element's key or value as nft prints it; types tell which words are in quotes. */
 function valueText(value: unknown, types: readonly string[]): string {
-  if (!isRecord(value)) return types[0] === 'ifname' ? `"${value}"` : String(value)
+  if (!isRecord(value)) {
+    if (types[0] === 'ifname') return `"${value}"`
+    return (types[0] === 'inet_proto' && protocolNames[String(value)]) || String(value)
+  }
   const { elem, concat, prefix, range, jump, goto } = value
   if (isRecord(elem)) return valueText(elem.val, types)
   if (Array.isArray(concat)) return concat.map((part, at) => valueText(part, types.slice(at))).join(' . ')

@@ -30,7 +30,7 @@ type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcome
 type Interest = (object: KernelObject) => boolean
 type Dirty = { own: boolean; foreign: boolean; by: Culprit | undefined; at: number }
 
-/** So many element puts of one round run on the main thread (0.1–0.2 ms together); what deletes or is longer goes to the thread pool. */
+/** So many elements of one round are put or deleted on the main thread (0.2–0.4 ms together); anything else goes to the thread pool. */
 const SHORT = 16
 /** Notifications that follow each other within this time are answered by one look: iptables commands come in bursts. */
 const BURST_MS = 2
@@ -129,9 +129,7 @@ export class Firewall implements FirewallPort {
     const legacy = changes.filter(isLegacy)
     const native = changes.filter((change) => !isLegacy(change))
     try {
-      const short =
-        native.length <= SHORT &&
-        native.every(({ do: verb, object }) => verb === 'put' && object.kind === 'nft-element')
+      const short = native.length <= SHORT && native.every(({ object }) => object.kind === 'nft-element')
       if (native.length > 0 && !(short && this.#applyNow(native))) {
         const found = await this.#nft.exclusive((run) => this.#applyLong(run, native))
         for (const [change, error] of found) failures.set(change, error)
@@ -149,7 +147,7 @@ export class Firewall implements FirewallPort {
     return failures
   }
 
-  /** A few new elements, on this thread. `false`: the library is busy or the kernel refused; the long way finds out why. */
+  /** A few elements, on this thread. `false`: the library is busy or the kernel refused; the long way finds out why. */
   #applyNow(changes: readonly Change[]): boolean {
     if (!this.#nft.idle) return false
     return this.#nft.runNow(transaction(changes.map((change) => ({ change, commands: commandsFor(change, []) }))).text)

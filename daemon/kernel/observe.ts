@@ -200,7 +200,8 @@ export class Observer implements Disposable {
     const { key, object } = change
     const kept = object === undefined ? undefined : this.#observed.put(object)
     if (kept !== undefined) this.#push(change)
-    else if (this.#observed.drop(key)) this.#push({ ...change, object: undefined })
+    // What we made since the last dump is not known here, for our own transactions are not told: it is missed all the same when it goes.
+    else if (this.#observed.drop(key) || object === undefined) this.#push({ ...change, object: undefined })
   }
 
   /** Only what differs from before is told. */

@@ -14,6 +14,7 @@ import {
   portHairpin
 } from './decode.ts'
 import type { Message } from './message.ts'
+import { decodeTraffic } from './qdisc.ts'
 import { AF_BRIDGE, RTM } from './uapi.ts'
 
 /** What a notification comes to. */
@@ -104,6 +105,12 @@ export class Observed {
           ? this.#appeared(entry.object)
           : this.#went(entry.object)
       }
+      case RTM.newQdisc:
+      case RTM.newFilter:
+        return this.#appeared(decodeTraffic(message, this.nameOf))
+      case RTM.deleteQdisc:
+      case RTM.deleteFilter:
+        return this.#went(decodeTraffic(message, this.nameOf))
       default:
         return NOTHING
     }
@@ -177,7 +184,18 @@ export class Observed {
     this.#byDevice.delete(gone)
     for (const key of keys) this.#objects.delete(key)
     const news = this.#went({ kind: 'link', name: gone })
-    return { changed: [...keys.map((key) => ({ key, object: undefined })), ...news.changed] }
+    const redirects = link?.form?.type === 'ifb' ? this.#redirectsTo(gone) : []
+    return { changed: [...[...keys, ...redirects].map((key) => ({ key, object: undefined })), ...news.changed] }
+  }
+
+  /** What is redirected to a device that has gone goes nowhere, and the kernel does not say so. */
+  #redirectsTo(device: string): readonly Key[] {
+    const found = [...this.#objects].filter(
+      ([, object]) =>
+        object.kind === 'qdisc' && object.discipline.type === 'redirect' && object.discipline.to === device
+    )
+    for (const [key] of found) this.drop(key)
+    return found.map(([key]) => key)
   }
 }
 

@@ -48,8 +48,8 @@ export class Rtnetlink implements Disposable {
   #closed = false
 
   /** Opens in the network namespace of the calling thread. Errors: CallFailed. */
-  constructor(lane: Turns = ordinaryLane) {
-    this.fd = libc.netlinkSocket(libc.NETLINK_ROUTE)
+  constructor(lane: Turns = ordinaryLane, protocol = libc.NETLINK_ROUTE) {
+    this.fd = libc.netlinkSocket(protocol)
     this.#lane = lane
     this.port = libc.netlinkPort(this.fd) ?? 0
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK])

@@ -22,11 +22,17 @@ export const RTM = {
   getRoute: 26,
   newNeighbour: 28,
   deleteNeighbour: 29,
-  getNeighbour: 30
+  getNeighbour: 30,
+  newQdisc: 36,
+  deleteQdisc: 37,
+  getQdisc: 38,
+  newFilter: 44,
+  deleteFilter: 45,
+  getFilter: 46
 } as const
 
 /** Multicast groups (RTNLGRP_…); FDB entries travel in the neighbours' group with family AF_BRIDGE. */
-export const GROUPS = { link: 1, neighbour: 3, address4: 5, route4: 7, address6: 9, route6: 11 } as const
+export const GROUPS = { link: 1, neighbour: 3, traffic: 4, address4: 5, route4: 7, address6: 9, route6: 11 } as const
 
 export const IFF_UP = 1
 export const IFLA = {

@@ -30,6 +30,8 @@ export type LinkForm =
       readonly gbp: boolean
     }
   | { readonly type: 'bridge' }
+  /** Takes packets from another device's ingress, so that a queue can hold them (`qdisc … redirect`). */
+  | { readonly type: 'ifb' }
   | {
       readonly type: 'veth'
       /** Given when wanted; not read back. `sandbox` is the path of the namespace the other end is created in (absent: the same). */
@@ -152,6 +154,8 @@ export type NftElement = Wanted & {
   readonly set: string
   readonly key: string
   readonly value?: string
+  /** At most 127 bytes of ASCII; tells a restarted weftd whose the element is. */
+  readonly comment?: string
 }
 
 /**
@@ -171,12 +175,29 @@ export type ForeignAccept = Wanted & {
   readonly effective?: boolean
 }
 
-/** A traffic control queueing discipline on a device of ours; `spec` is tc's text, compared as such. */
+/** How packets are held back at a device. */
+export type Discipline =
+  /** A token bucket (tc-tbf(8)) for what leaves the device. */
+  | {
+      readonly type: 'tbf'
+      /** Bytes a second. */
+      readonly rate: number
+      /** Bytes that may leave at once. Not compared: the kernel tells it as a time in steps of 64 ns; `limit` contains it. */
+      readonly burst: number
+      /** Bytes of the queue, the burst included. */
+      readonly limit: number
+    }
+  /** All that comes in leaves by another device first (tc-mirred(8)). */
+  | { readonly type: 'redirect'; readonly to: string }
+  /** Anything we never make. */
+  | { readonly type: 'other'; readonly of: string }
+
+/** A traffic control queueing discipline on a device. It goes with its device. */
 export type Qdisc = Wanted & {
   readonly kind: 'qdisc'
   readonly device: string
-  readonly parent: string
-  readonly spec: string
+  readonly parent: 'root' | 'ingress'
+  readonly discipline: Discipline
 }
 
 export type KernelObject =
@@ -241,7 +262,17 @@ export function deviceOf(object: KernelObject): string | undefined {
 export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
 /** Fields that say why, or that the kernel does not give back: they never make a difference. */
-const notCompared = new Set(['because', 'nodad', 'rules', 'declaration', 'carrier', 'index', 'peer', 'linkLocal'])
+const notCompared = new Set([
+  'because',
+  'nodad',
+  'rules',
+  'declaration',
+  'carrier',
+  'index',
+  'peer',
+  'linkLocal',
+  'burst'
+])
 
 /** Whether the kernel's object is what is wanted. Fields that the wanted one leaves out are the kernel's choice. */
 export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean => agrees(wanted, observed)

@@ -47,7 +47,10 @@ export function order(changes: readonly Change[]): readonly Change[] {
       puts.push({ do: 'put', object })
     } else puts.push(change)
   }
-  removals.sort((a, b) => rank(b.object) - rank(a.object))
+  const going = new Set(removals.flatMap(({ object }) => (object.kind === 'link' ? object.name : [])))
+  // Taken off by itself, a queueing discipline makes the kernel wait; its device takes it along.
+  const needed = removals.filter(({ object }) => object.kind !== 'qdisc' || !going.has(object.device))
+  needed.sort((a, b) => rank(b.object) - rank(a.object))
   puts.sort((a, b) => rank(a.object) - rank(b.object))
-  return [...removals, ...puts]
+  return [...needed, ...puts]
 }

@@ -20,6 +20,10 @@ export const flannelName = (vni: number, family: 4 | 6): string =>
 const ourTunnel = /^(weft|weft-v6)\.\d+$/
 const flannelTunnel = /^(flannel|flannel-v6)\.\d+$/
 
+/** The device that holds back what a pod sends: `weft` and the digits of the pod's link on the host. */
+export const ifbName = (hostLink: string): string => hostLink.replace(/^veth/, 'weft')
+const ifb = /^weft[0-9a-f]{8}$/
+
 /**
  * Whether weftd may remove an object that nobody desires. Pods' links are removed by DEL and GC only, never by a
  * comparison; what is shared stays. flanneld's tunnel counts as ours once we use it (`isAdopted`): another one is another network's.
@@ -28,6 +32,7 @@ export function mayRemove(object: KernelObject, isAdopted: (device: string) => b
   const onTunnel = (device: string) => ourTunnel.test(device) || (flannelTunnel.test(device) && isAdopted(device))
   switch (object.kind) {
     case 'link':
+      if (object.form?.type === 'ifb') return ifb.test(object.name)
       return object.form?.type === 'vxlan' && ourTunnel.test(object.name)
     case 'address':
       // The kernel gives every IPv6 link its link-local address itself.
@@ -48,6 +53,7 @@ export function mayRemove(object: KernelObject, isAdopted: (device: string) => b
       return true
     case 'sysctl':
     case 'qdisc':
+      // A setting has no absence, and a queueing discipline goes with its device.
       return false
   }
 }

@@ -1,7 +1,7 @@
 // Kernel objects as `ip`, `bridge`, `nft` and `tc` would print them: for logs, errors, `weftctl diff` and the expectations of tests.
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import { differingFields, type KernelObject, type Link, type Route, type State } from './object.ts'
+import { type Discipline, differingFields, type KernelObject, type Link, type Route, type State } from './object.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -43,13 +43,14 @@ export function textOf(object: KernelObject): string {
         object.set,
         '{',
         object.key,
+        object.comment && `comment "${object.comment}"`,
         object.value && `: ${object.value}`,
         '}'
       )
     case 'accept':
       return `${object.match} ${formatPrefix(object.prefix)} accept in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':
-      return `qdisc dev ${object.device} ${object.parent} ${object.spec}`
+      return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
   }
 }
 
@@ -82,9 +83,21 @@ function formText(form: NonNullable<Link['form']>): string {
     case 'veth':
       return form.peer ? words('veth peer', form.peer.name, form.peer.sandbox && `netns ${form.peer.sandbox}`) : 'veth'
     case 'bridge':
-      return 'bridge'
+    case 'ifb':
+      return form.type
     case 'other':
       return form.of || 'physical'
+  }
+}
+
+function disciplineText(discipline: Discipline): string {
+  switch (discipline.type) {
+    case 'tbf':
+      return `tbf rate ${discipline.rate * 8}bit burst ${discipline.burst}b limit ${discipline.limit}b`
+    case 'redirect':
+      return `redirect dev ${discipline.to}`
+    case 'other':
+      return discipline.of
   }
 }
 

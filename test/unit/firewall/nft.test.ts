@@ -95,7 +95,7 @@ test('a listed table becomes chains with their digests, sets and elements as nft
     { kind: 'nft-set', ...place, set: 'nets', form: 'set' },
     { kind: 'nft-element', ...place, set: 'nets', key: '10.0.0.0/8' },
     { kind: 'nft-element', ...place, set: 'nets', key: '11.0.0.1-11.0.0.3' },
-    { kind: 'nft-element', ...place, set: 'nets', key: '1.2.3.4' }
+    { kind: 'nft-element', ...place, set: 'nets', key: '1.2.3.4', comment: 'c' }
   ])
 })
 

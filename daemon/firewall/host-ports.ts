@@ -1,0 +1,126 @@
+// Host ports: elements of maps, looked up by two chains that are the same for one port and for a thousand. Nothing here is a rule of a pod.
+import { FAMILIES, type Family, type Ip } from '../../ipam/address.ts'
+import { HOST_PORT_DEVICES, hostPortElement, hostPortMap, type PortProtocol } from '../state/host-port.ts'
+import type { KernelObject, NftSet } from '../state/object.ts'
+import { NFT_TABLE } from '../state/ownership.ts'
+import { nftChain } from './chain.ts'
+
+/** A port of this host that leads to a pod's. `hostIp` absent: by every address; unspecified: by every one of its family. */
+export type PortMapping = {
+  readonly protocol: PortProtocol
+  readonly hostPort: number
+  readonly containerPort: number
+  readonly hostIp?: Ip
+}
+
+const because = 'host ports of pods'
+
+/** nft's words of a family, in rules and as the type of an address. */
+const words = { 4: { protocol: 'ip', type: 'ipv4_addr' }, 6: { protocol: 'ip6', type: 'ipv6_addr' } } as const
+
+/**
+ * The mark that the reference's portmap puts on what must be masqueraded (bit 13), so that the two on one host mean the same. It is on a connection's
+ * first packet only, from the lookup to the end of postrouting.
+ */
+const MARK = 0x2000
+const setMark = `meta mark set meta mark | 0x${MARK.toString(16)}`
+const clearMark = `meta mark set meta mark & 0x${(~MARK >>> 0).toString(16)}`
+
+/** Single addresses first. A rule whose map has no such port lets the packet pass on to the next. */
+const lookUps: readonly string[] = FAMILIES.flatMap((family) => {
+  const { protocol } = words[family]
+  return [
+    `dnat ${protocol} to ${protocol} daddr . meta l4proto . th dport map @${hostPortMap(family, 'at')}`,
+    `dnat ${protocol} to meta l4proto . th dport map @${hostPortMap(family, 'any')}`
+  ]
+})
+
+const onlyToUs = 'fib daddr type != local return'
+/** Behind a device of a pod with host ports: the answer of the one to the other must come back through this host, or it is not translated back. */
+const fromPods = `iifname @${HOST_PORT_DEVICES}`
+const fromLoopback = 'ip saddr 127.0.0.0/8'
+
+/** Chains, maps and the set of devices: once a host, from its first pod with host ports on. */
+export function hostPortGround(): readonly KernelObject[] {
+  return [
+    ...FAMILIES.flatMap((family) => [
+      map(hostPortMap(family, 'any'), 'inet_proto . inet_service', family),
+      map(hostPortMap(family, 'at'), `${words[family].type} . inet_proto . inet_service`, family)
+    ]),
+    set({ set: HOST_PORT_DEVICES, form: 'set', declaration: 'type ifname' }),
+    nftChain(
+      'host_port_in',
+      'type nat hook prerouting priority dstnat',
+      [onlyToUs, `${fromPods} ${setMark}`, ...lookUps, `${fromPods} ${clearMark}`],
+      because
+    ),
+    nftChain(
+      'host_port_out',
+      'type nat hook output priority -100',
+      // The kernel lets no packet from ::1 leave by a device (RFC 4291 2.5.3): refused at once, programs go on to 127.0.0.1.
+      [onlyToUs, 'ip6 daddr ::1 return', `${fromLoopback} ${setMark}`, ...lookUps, `${fromLoopback} ${clearMark}`],
+      because
+    ),
+    // Before anybody's own source translation: theirs may choose an address whose answers do not come back here.
+    nftChain(
+      'host_port_back',
+      'type nat hook postrouting priority srcnat - 5',
+      [`meta mark & 0x${MARK.toString(16)} != 0 masquerade`],
+      because
+    ),
+    // route_localnet would open the host's loopback services to those pods (CVE-2020-8558). Here answers to 127.0.0.1 still have another address.
+    nftChain(
+      'host_port_guard',
+      'type filter hook prerouting priority raw',
+      [`ip daddr 127.0.0.0/8 ${fromPods} drop`, `${fromLoopback} ${fromPods} drop`],
+      because
+    )
+  ]
+}
+
+function map(name: string, key: string, family: Family): NftSet {
+  return set({ set: name, form: 'map', declaration: `type ${key} : ${words[family].type} . inet_service` })
+}
+
+const set = (rest: Pick<NftSet, 'set' | 'form' | 'declaration'>): NftSet => ({
+  kind: 'nft-set',
+  family: 'inet',
+  table: NFT_TABLE,
+  ...rest,
+  because
+})
+
+/**
+ * What the device needs behind which a pod with host ports is, the bridge or the pod's own link: packets from 127.0.0.1 may be sent to it, and nothing
+ * may come from it that claims to be of the loopback network.
+ */
+export const hostPortDevice = (device: string): readonly KernelObject[] => [
+  { kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: HOST_PORT_DEVICES, key: `"${device}"`, because },
+  { kind: 'sysctl', path: `net/ipv4/conf/${device}/route_localnet`, value: '1', because }
+]
+
+/** The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`. */
+export function hostPorts(
+  mappings: readonly PortMapping[],
+  ips: readonly Ip[],
+  link: string,
+  whose: string
+): readonly KernelObject[] {
+  const targets = FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? [])
+  return mappings.flatMap(({ protocol, hostPort, containerPort, hostIp }) =>
+    targets
+      .filter(({ family }) => hostIp === undefined || hostIp.family === family)
+      .map((ip) =>
+        hostPortElement(
+          {
+            protocol,
+            port: hostPort,
+            to: { ip, port: containerPort },
+            ...(hostIp === undefined ? {} : { at: hostIp })
+          },
+          link,
+          whose
+        )
+      )
+  )
+}

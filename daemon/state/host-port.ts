@@ -1,0 +1,96 @@
+// A host port as elements of our nftables maps: names of the maps, how key, value and comment are written and read back, and what conntrack remembers of it.
+import { type Family, formatIp, type Ip, isUnspecified, parseIp } from '../../ipam/address.ts'
+import type { Change } from './difference.ts'
+import type { KernelObject, NftElement, State } from './object.ts'
+import { NFT_TABLE } from './ownership.ts'
+
+export type PortProtocol = 'tcp' | 'udp' | 'sctp'
+
+/** One way in: what reaches `port` of this host is sent to `to`. */
+export type HostPortEntry = {
+  readonly protocol: PortProtocol
+  readonly port: number
+  /** The address of this host; absent: every one of the family of `to`. */
+  readonly at?: Ip
+  readonly to: { readonly ip: Ip; readonly port: number }
+}
+
+/** The map for ports of every address, or for ports of single ones. */
+export const hostPortMap = (family: Family, which: 'any' | 'at'): string =>
+  which === 'any' ? `host_ports_${family}` : `host_ports_at_${family}`
+
+/** Devices behind which pods with host ports are. */
+export const HOST_PORT_DEVICES = 'host_port_devices'
+
+/** Longest comment that nft takes, in bytes (libnftnl: NFTNL_UDATA_COMMENT_MAXLEN without the final zero). */
+const LONGEST_COMMENT = 127
+
+/** `link`: the pod's link on the host, by which a restarted weftd knows whose the port is; `whose` is for people. */
+export function hostPortElement(entry: HostPortEntry, link: string, whose: string): NftElement {
+  const { protocol, port, at, to } = entry
+  const single = at !== undefined && !isUnspecified(at)
+  return {
+    kind: 'nft-element',
+    family: 'inet',
+    table: NFT_TABLE,
+    set: hostPortMap(to.ip.family, single ? 'at' : 'any'),
+    key: `${single ? `${formatIp(at)} . ` : ''}${protocol} . ${port}`,
+    value: `${formatIp(to.ip)} . ${to.port}`,
+    comment: comment(link, whose)
+  }
+}
+
+/** Quotes would end the comment; everything else but ASCII would make its length unclear. */
+const comment = (link: string, whose: string): string =>
+  `${link} ${whose.replaceAll(/[^ !#-~]/g, '?')}`.slice(0, LONGEST_COMMENT)
+
+/** The host ports that lead to the pod behind this link of the host. */
+export const elementsOf = (link: string, state: State): readonly NftElement[] =>
+  [...state.values()].flatMap((object) =>
+    object.kind === 'nft-element' && object.table === NFT_TABLE && object.comment?.split(' ')[0] === link
+      ? [object]
+      : []
+  )
+
+/** Reads an element of our maps; `undefined` for any other object. */
+export function hostPortOf(object: KernelObject): HostPortEntry | undefined {
+  if (object.kind !== 'nft-element' || object.table !== NFT_TABLE || !/^host_ports_/.test(object.set)) return undefined
+  const [port = '', protocol = '', at] = object.key.split(' . ').reverse()
+  const [target = '', targetPort = ''] = (object.value ?? '').split(' . ')
+  const ip = parseIp(target)
+  const single = at === undefined ? undefined : parseIp(at)
+  if (ip === undefined || !isProtocol(protocol)) return undefined
+  return {
+    protocol,
+    port: Number(port),
+    to: { ip, port: Number(targetPort) },
+    ...(single === undefined ? {} : { at: single })
+  }
+}
+
+const isProtocol = (text: string): text is PortProtocol => text === 'tcp' || text === 'udp' || text === 'sctp'
+
+/**
+ * UDP packets that conntrack would go on treating as before: translated ones (`translatedTo`), or ones that nobody has answered (without it), which
+ * passed untranslated. The first have the port as their original destination too.
+ */
+export type StaleFlows = {
+  readonly family: Family
+  readonly port: number
+  /** Original destination; absent: any. */
+  readonly at?: Ip
+  readonly translatedTo?: { readonly ip: Ip; readonly port: number }
+}
+
+/** What conntrack must forget once this change is in the kernel: a connection is translated by its first packet, and one of UDP ends only when it is silent. */
+export function staleFlows({ do: verb, object, instead }: Change): readonly StaleFlows[] {
+  const entry = hostPortOf(object)
+  if (entry === undefined || entry.protocol !== 'udp') return []
+  const place = {
+    family: entry.to.ip.family,
+    port: entry.port,
+    ...(entry.at === undefined ? {} : { at: entry.at })
+  }
+  const before = verb === 'remove' ? entry : instead && hostPortOf(instead)
+  return [...(before === undefined ? [] : [{ ...place, translatedTo: before.to }]), ...(verb === 'put' ? [place] : [])]
+}
