@@ -42,7 +42,8 @@ const numbers: Readonly<Record<string, number>> = {
   ADDRESS_REFUSED: 104,
   LOOPBACK_FOREIGN: 105,
   DIFFERENT: 106,
-  INTERFACE_MISSING: 107
+  INTERFACE_MISSING: 107,
+  PORT_TAKEN: 108
 }
 
 /** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */

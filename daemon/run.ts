@@ -218,9 +218,10 @@ function controls(
 const wantedSysctls = ({ desired }: Reconciler): readonly string[] =>
   [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
 
-/** Links and addresses for the choice of interface, default routes, and whatever leads into the network. */
+/** Links and addresses for the choice of interface, limits of pods, default routes, and whatever leads into the network. */
 function worthKnowing(object: KernelObject, cluster: PerFamily<Prefix>): boolean {
   if (object.kind === 'link' || object.kind === 'address') return true
+  if (object.kind === 'qdisc') return object.discipline.type !== 'other'
   if (object.kind !== 'route' || object.table !== 254) return false
   const network = cluster[object.destination.ip.family]
   return object.destination.length === 0 || (network !== undefined && contains(network, object.destination))

@@ -1,24 +1,14 @@
-// The `weft` plugin: a pod's interface, its addresses and its way out, in one call. Which keys it has and what they mean.
+// The `weft` plugin: a pod's interface, its addresses, its way out and in, and its limits, in one call. Which keys it has and what they mean.
 import type { AddressRange, Attachment, IpamWish, Veth } from './attachment.ts'
+import { bandwidthOf } from './bandwidth-wish.ts'
 import { type Args, parseArgs } from './cni/args.ts'
 import { CniError, cniCode } from './cni/error.ts'
-import {
-  descend,
-  entries,
-  type Field,
-  FieldError,
-  flag,
-  isAbsent,
-  member,
-  oneOf,
-  shown,
-  text,
-  wholeNumber
-} from './cni/field.ts'
+import { descend, entries, type Field, FieldError, flag, member, oneOf, shown, text, wholeNumber } from './cni/field.ts'
 import { readDns, readRoute } from './cni/result.ts'
 import type { AttachmentCall, Dns } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
+import { portMappings } from './port-mappings.ts'
 import { configured, identity, ip, mac, podArgs, podOf, prefix, requestedIp } from './wishes.ts'
 
 const defaultBridge = 'cni0'
@@ -49,28 +39,22 @@ function strictly(call: AttachmentCall): Attachment {
     refuseUnsupported(root)
     const dns = dnsOf(root)
     const masquerade = flag(member(root, 'ipMasq'))
+    const hostPorts = portMappings(descend(root, 'runtimeConfig', 'portMappings'))
+    const bandwidth = bandwidthOf(root)
     return {
       ...identity(call, podOf(args)),
       interface: vethOf(root, args),
       ipam: ipamOf(root, args),
       ...(dns === undefined ? {} : { dns }),
-      ...(masquerade === undefined ? {} : { masquerade })
+      ...(masquerade === undefined ? {} : { masquerade }),
+      ...(hostPorts.length === 0 ? {} : { hostPorts }),
+      ...(bandwidth === undefined ? {} : { bandwidth })
     }
   })
 }
 
 /** What is asked for and not done is an error with the key's name (code 2), never silence. */
 function refuseUnsupported(root: Field): void {
-  const mappings = descend(root, 'runtimeConfig', 'portMappings')
-  if (entries(mappings).length > 0)
-    throw unsupported(mappings, 'the weft plugin does not map host ports yet: take portMappings out of "capabilities"')
-  for (const bandwidth of [descend(root, 'runtimeConfig', 'bandwidth'), member(root, 'bandwidth')]) {
-    for (const key of ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst']) {
-      const rate = member(bandwidth, key)
-      if (!isAbsent(rate) && rate.value !== 0)
-        throw unsupported(rate, 'the weft plugin does not limit bandwidth yet: take bandwidth out of "capabilities"')
-    }
-  }
   const type = descend(root, 'ipam', 'type')
   if (!['', 'weft', 'host-local'].includes(text(type) ?? '')) {
     throw unsupported(type, 'the weft plugin gives addresses itself: leave ipam.type out')

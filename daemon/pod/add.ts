@@ -8,6 +8,7 @@ import type { Outcome, Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject } from '../state/object.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from './names.ts'
 import { forwarding, podObjects, type Wiring, withGateways } from './objects.ts'
+import { GROUND } from './port-claims.ts'
 import { giveBack, takeDown } from './release.ts'
 import { reserve } from './reserve.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -37,7 +38,22 @@ async function attach(around: PodSurroundings, wish: VethAttachment): Promise<Re
   const place = placeForAdd(around, wish)
   const wiring = wiringOf(around, wish, place)
   refuseImpossible(around, wish, wiring)
-  const attachment = withDns(wish)
+  const { ports } = around.attachments
+  const giveBackPorts = ports.claim(ownerOf(wish), wish.because, wish.hostPorts ?? [])
+  try {
+    return await make(around, withDns(wish), place, wiring)
+  } catch (error) {
+    giveBackPorts()
+    throw error
+  }
+}
+
+async function make(
+  around: PodSurroundings,
+  attachment: VethAttachment,
+  place: PodPlace,
+  wiring: Wiring
+): Promise<Result> {
   const { sandbox: path = '' } = attachment
   using sandbox = await timed(around, 'ADD', 'sandbox', () => around.kernel.sandbox(path))
   const reservations = attachment.ipam && around.reservations(attachment.ipam.dataDir, attachment.network)
@@ -57,7 +73,8 @@ async function attach(around: PodSurroundings, wish: VethAttachment): Promise<Re
   around.attachments.set({
     ...attachment,
     link: hostName(attachment),
-    addresses: addresses.map(({ prefix }) => prefix.ip)
+    addresses: addresses.map(({ prefix }) => prefix.ip),
+    ...(attachment.hostPorts === undefined ? {} : { hostPorts: attachment.hostPorts })
   })
   return resultOf(attachment, addresses, place.node, wiring)
 }
@@ -151,15 +168,14 @@ async function connect(
   wiring: Wiring,
   sandbox: Sandbox
 ): Promise<void> {
-  const { shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const { ground, shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
   const host = [...own, ...forwardingFor(around, attachment, addresses)]
   await timed(around, 'ADD', 'host', async () => {
     const bridge = bridgeOwnerOf(attachment.interface.bridge, attachment.network)
     if (shared.length > 0) throwFailure(attachment, await around.host.want(bridge, shared))
-    throwFailure(
-      attachment,
-      await around.host.want(ownerOf(attachment), [...host, ...around.rules(attachment, addresses)])
-    )
+    const pods = [ownerOf(attachment), [...host, ...around.rules(attachment, addresses)]] as const
+    const all = ground.length === 0 ? [pods] : [[GROUND, around.attachments.ports.ground(ground)] as const, pods]
+    throwFailure(attachment, await around.host.wantAll(all))
   })
   await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await sandbox.apply(inside.map(put))))
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.

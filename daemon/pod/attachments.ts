@@ -1,15 +1,19 @@
 // The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
 import type { Ip } from '../../ipam/address.ts'
+import type { HostPort } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf } from './names.ts'
+import { PortClaims } from './port-claims.ts'
 
 export type Known = Identity & {
   /** The link on the host. */
   readonly link: string
   readonly addresses: readonly Ip[]
+  readonly hostPorts?: readonly HostPort[]
   readonly because: string
 }
 
 export class Attachments {
+  readonly ports = new PortClaims()
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
   readonly #last = new Map<string, Promise<unknown>>()
@@ -37,6 +41,7 @@ export class Attachments {
     const known = this.#known.get(ownerOf(who))
     if (known !== undefined) this.#byLink.delete(known.link)
     this.#known.delete(ownerOf(who))
+    this.ports.release(ownerOf(who))
   }
 
   get(who: Identity): Known | undefined {

@@ -119,16 +119,22 @@ function wantedOf(
     foreign !== undefined ||
     previous.interfaces.some(({ name, sandbox }) => sandbox === undefined && name === attachment.interface.bridge)
   const wiring: Wiring = { ...wiringOf(around, attachment, place), mode: bridged ? 'bridge' : 'routed' }
-  const { host, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const { ground, host, inside } = podObjects(withPorts(around, attachment), addresses, place.node, wiring)
   const mac = parseMac(container?.mac ?? '')
   return {
     host:
       foreign === undefined
-        ? host.filter(isCompared).map(withoutMtu)
+        ? [...ground, ...host].filter(isCompared).map(withoutMtu)
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
     inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined)),
     told: inside
   }
+}
+
+/** A runtime hands CHECK the capabilities of the ADD; who does not is not told that the pod has too much. */
+function withPorts(around: PodSurroundings, attachment: VethAttachment): VethAttachment {
+  const { hostPorts = around.attachments.get(attachment)?.hostPorts } = attachment
+  return hostPorts === undefined ? attachment : { ...attachment, hostPorts }
 }
 
 /** Settings and neighbours are not read back; what they bring about is: addresses and routes. */

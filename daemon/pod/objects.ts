@@ -18,6 +18,7 @@ import {
 } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
+import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
 import {
@@ -30,6 +31,7 @@ import {
   type State
 } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { bandwidthObjects } from './bandwidth.ts'
 import { aliasOf, bridgeMac, hostMac, hostName, podMac } from './names.ts'
 
 export type Mode = 'bridge' | 'routed'
@@ -46,6 +48,8 @@ export type Wiring = {
 }
 
 export type PodObjects = {
+  /** What all pods with host ports on this node stand on; empty for a pod without. */
+  readonly ground: readonly KernelObject[]
   /** Shared with the other pods of a bridge; stays when they go. */
   readonly shared: readonly KernelObject[]
   readonly host: readonly KernelObject[]
@@ -70,12 +74,18 @@ export function podObjects(
   const { because } = attachment
   const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
   const bridged = wiring.mode === 'bridge'
+  const link = hostLink(attachment, addresses, wiring, node)
+  const ports = portObjects(attachment, addresses, link.name)
+  const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
   return {
+    ground: ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])],
     shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
-      hostLink(attachment, addresses, wiring, node),
-      ...(bridged ? [] : routedHost(hostName(attachment), addresses, node)),
-      ...masquerades(attachment, addresses)
+      link,
+      ...(bridged ? [] : [...routedHost(link.name, addresses, node), ...device]),
+      ...masquerades(attachment, addresses),
+      ...ports,
+      ...bandwidthObjects(link, attachment.bandwidth)
     ]),
     inside: explained(insideObjects(attachment, addresses, wiring))
   }
@@ -158,12 +168,27 @@ function hostLink(
     mtu,
     mac: hostMac(attachment),
     alias: aliasOf(attachment, attachment.pod),
-    ...(mode === 'bridge' ? { master: wish.bridge, hairpin: wish.isHairpin } : {}),
+    // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
+    ...(mode === 'bridge'
+      ? { master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined }
+      : {}),
     // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
     // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
     ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
   }
 }
+
+const portObjects = (
+  attachment: Attachment,
+  addresses: readonly InterfaceAddress[],
+  link: string
+): readonly KernelObject[] =>
+  hostPorts(
+    attachment.hostPorts ?? [],
+    addresses.map(({ prefix }) => prefix.ip),
+    link,
+    attachment.because
+  )
 
 /** The MAC that the container's end gets: the one asked for, else derived. */
 export const containerMac = (attachment: VethWish, addresses: readonly InterfaceAddress[]): Mac =>

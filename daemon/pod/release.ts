@@ -3,7 +3,9 @@
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import type { Key } from '../state/object.ts'
+import { elementsOf } from '../state/host-port.ts'
+import { type Key, keyOf } from '../state/object.ts'
+import { ifbName } from '../state/ownership.ts'
 import { hostName, mayBeOf, ownerOf } from './names.ts'
 import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './surroundings.ts'
 
@@ -15,10 +17,21 @@ export async function takeDown(around: PodSurroundings, attachment: Attachment, 
   const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
   around.attachments.delete(attachment)
   const outcomes = await timed(around, verb, 'host', () =>
-    around.host.want(ownerOf(attachment), [], ours ? [`link ${name}` as Key] : [])
+    around.host.want(ownerOf(attachment), [], [...(ours ? [`link ${name}` as Key] : []), ...strays(around, attachment)])
   )
   const failure = failureIn(outcomes)
   if (failure !== undefined) throw failure.error
+}
+
+/**
+ * What a restarted weftd does not know to be the attachment's, when its link has gone meanwhile: its host ports by their comments, and its ifb. Nobody
+ * wants them any more, but until the store has answered nothing is removed for that reason.
+ */
+function strays(around: PodSurroundings, attachment: Attachment): readonly Key[] {
+  const name = hostName(attachment)
+  const ifb = linkNamed(around.host.observed, ifbName(name))
+  const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(attachment, ifb.alias)
+  return [...(isOurs ? [keyOf(ifb)] : []), ...elementsOf(name, around.host.observed).map(keyOf)]
 }
 
 /** Frees the attachment's addresses and ends the conditions that such an end can end. */

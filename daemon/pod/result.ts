@@ -4,6 +4,7 @@ import { formatIp, formatPrefix, hostPrefix } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Result, ResultInterface } from '../../plugins/cni/types.ts'
 import type { Node } from '../state/node.ts'
+import { ifbName } from '../state/ownership.ts'
 import { bridgeMac, hostMac, hostName } from './names.ts'
 import { containerMac, podRoutes, type Wiring } from './objects.ts'
 
@@ -28,8 +29,10 @@ export function resultOf(
       ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
     }
   ]
+  // Last, so that the addresses' index stays what everybody is used to; the reference's bandwidth plugin appends it too.
+  const limits = attachment.bandwidth?.egress === undefined ? [] : [{ name: ifbName(hostName(attachment)), mtu }]
   return {
-    interfaces,
+    interfaces: [...interfaces, ...limits],
     ips: addresses.map(({ prefix, gateway }) => ({
       interface: interfaces.length - 1,
       address: formatPrefix(mode === 'bridge' || like !== undefined ? prefix : hostPrefix(prefix.ip)),

@@ -6,6 +6,8 @@ import { deviceOf, type KernelObject, type Link, type State } from '../state/obj
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { bridgeOwnerOf, firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
 import { routedHost } from './objects.ts'
+import { GROUND } from './port-claims.ts'
+import { standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
 /** host-local's, where reservations are unless a configuration says otherwise. */
@@ -22,6 +24,7 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
   const { host, attachments, reservations } = around
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
+  const { ports, limits, ground } = standing(host.observed)
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
     const alias = parseAlias(link.alias)
@@ -33,15 +36,23 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     if (who === undefined || attachments.get(who) !== undefined) continue
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
-    const objects = [...asItIs(link, held, host.observed), ...subnetChainsFor('masquerade', held, host.observed)]
+    const objects = [
+      ...asItIs(link, held, host.observed),
+      ...subnetChainsFor('masquerade', held, host.observed),
+      ...ports.objects(link.name),
+      ...limits(link.name)
+    ]
     wanted.push(
       [ownerOf(who), objects.map((object) => ({ ...object, because }))],
       [firewallOwnerOf(who), subnetChainsFor('forward', held, host.observed)]
     )
     if (link.master) wanted.push([bridgeOwnerOf(link.master, who.network), bridgeAsItIs(link.master, host.observed)])
     pods++
-    attachments.set({ ...who, link: link.name, addresses: held, because })
+    const hostPorts = ports.wishes(link.name)
+    attachments.set({ ...who, link: link.name, addresses: held, because, ...(hostPorts.length > 0 && { hostPorts }) })
+    attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
+  if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
   await host.wantAll(wanted)
   return pods
 }

@@ -103,6 +103,22 @@ describe('what is asked for', () => {
     deepEqual([ipam?.dataDir, ipam?.routes], ['/run/x', [{ dst: '10.0.0.0/8', gw: '10.1.0.9' }, { dst: '::/0' }]])
     deepEqual([dns, masquerade], [{ nameservers: ['10.96.0.10'], search: ['a'] }, false])
   })
+  test('host ports and limits are handed on; other capabilities mean nothing to it', () => {
+    const runtimeConfig = {
+      PortMappings: [{ HostPort: 8080, ContainerPort: 80, Protocol: 'tcp', HostIP: '' }, { ContainerPort: 81 }],
+      Bandwidth: { IngressRate: 8_000_000, IngressBurst: 800_000 },
+      aliases: { cbr0: ['web'] },
+      dns: { servers: ['10.0.0.1'] },
+      cgroupPath: '/a',
+      'io.kubernetes.cri.pod-annotations': { a: 'b' }
+    }
+    deepEqual(weft.attachment(call({ runtimeConfig })), {
+      ...plain,
+      sandbox: '/run/netns/c1',
+      hostPorts: [{ protocol: 'tcp', hostPort: 8080, containerPort: 80 }],
+      bandwidth: { ingress: { rateBitsPerSecond: 8_000_000, burstBits: 800_000 } }
+    })
+  })
   test('the pod is known from CNI_ARGS', () => {
     const args = 'K8S_POD_NAME=web-1;K8S_POD_NAMESPACE=default;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u'
     const found = weft.attachment(call({}, args))
@@ -134,7 +150,13 @@ describe('values that are wrong', () => {
     [{ RuntimeConfig: { MAC: 'x' } }, 'runtimeConfig.mac: "x"'],
     [{ args: { cni: { mac: 5 } } }, 'args.cni.mac: 5'],
     [{ dns: { search: 'a' } }, 'dns.search: "a"'],
-    [{ dns: { domain: 5 } }, 'dns.domain: 5']
+    [{ dns: { domain: 5 } }, 'dns.domain: 5'],
+    [
+      { runtimeConfig: { portMappings: [{ hostPort: 0, containerPort: 1, protocol: 'tcp' }] } },
+      'runtimeConfig.portMappings[0].hostPort: 0'
+    ],
+    [{ runtimeConfig: { bandwidth: { egressRate: 1e6 } } }, 'runtimeConfig.bandwidth.egressRate: 1000000'],
+    [{ ingressBurst: 1e6 }, 'ingressBurst: 1000000']
   ] as const) {
     test(`${JSON.stringify(configuration)} is error 7 with path, value and rule`, () => {
       throws(
@@ -156,12 +178,7 @@ describe('values that are wrong', () => {
 })
 
 describe('what cannot be had yet', () => {
-  for (const [configuration, key] of [
-    [{ runtimeConfig: { portMappings: [{ hostPort: 80, containerPort: 80 }] } }, /runtimeConfig\.portMappings/],
-    [{ RuntimeConfig: { PortMappings: [{ HostPort: 80 }] } }, /runtimeConfig\.portMappings/],
-    [{ runtimeConfig: { bandwidth: { IngressRate: 8_000_000 } } }, /runtimeConfig\.bandwidth\.ingressRate: 8000000/],
-    [{ ipam: { type: 'dhcp' } }, /ipam\.type: "dhcp"/]
-  ] as const) {
+  for (const [configuration, key] of [[{ ipam: { type: 'dhcp' } }, /ipam\.type: "dhcp"/]] as const) {
     test(`${JSON.stringify(configuration)} is error 2 that names the key`, () => {
       throws(() => weft.attachment(call(configuration)), { code: 2, message: key })
     })

@@ -1,0 +1,68 @@
+// What stands in the kernel of pods' host ports and limits: a restarted weftd asks for it again as it is. Pure.
+import type { HostPort } from '../../plugins/attachment.ts'
+import { hostPortDevice, hostPortGround } from '../firewall/host-ports.ts'
+import { elementsOf, HOST_PORT_DEVICES, type HostPortEntry, hostPortOf } from '../state/host-port.ts'
+import { type KernelObject, type Link, type State, stateOf } from '../state/object.ts'
+import { ifbName, NFT_TABLE } from '../state/ownership.ts'
+import { linkNamed } from './surroundings.ts'
+
+export type Standing = {
+  readonly ports: {
+    /** The host ports of the pod behind this link of the host, and the guard of that link. */
+    objects(link: string): readonly KernelObject[]
+    wishes(link: string): readonly HostPort[]
+  }
+  /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
+  limits(link: string): readonly KernelObject[]
+  /** The ground of host ports when there are any, or bridges that are guarded: these stay guarded for as long as they are there. */
+  readonly ground: readonly KernelObject[]
+}
+
+export function standing(observed: State): Standing {
+  const extras = stateOf([...observed.values()].filter(({ kind }) => kind === 'nft-element' || kind === 'qdisc'))
+  const guarded = guardedIn(extras)
+  return {
+    ports: {
+      objects: (link) => [...elementsOf(link, extras), ...(guarded.includes(link) ? hostPortDevice(link) : [])],
+      wishes: (link) =>
+        elementsOf(link, extras)
+          .flatMap((element) => hostPortOf(element) ?? [])
+          .map(asWish)
+    },
+    limits: (link) => limitsOf(link, extras, linkNamed(observed, ifbName(link))),
+    ground: groundOf(guarded, extras, observed)
+  }
+}
+
+const guardedIn = (extras: State): readonly string[] =>
+  [...extras.values()].flatMap((object) =>
+    object.kind === 'nft-element' && object.table === NFT_TABLE && object.set === HOST_PORT_DEVICES
+      ? [object.key.replaceAll('"', '')]
+      : []
+  )
+
+function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
+  const bridges = guarded.filter((device) => linkNamed(observed, device)?.form?.type === 'bridge')
+  const hasPorts = [...extras.values()].some((object) => hostPortOf(object) !== undefined)
+  return hasPorts || bridges.length > 0 ? [...hostPortGround(), ...bridges.flatMap(hostPortDevice)] : []
+}
+
+/** An element for every address is of one family, and so is its wish. */
+const asWish = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({
+  protocol,
+  hostPort: port,
+  containerPort: to.port,
+  hostIp: at ?? { family: to.ip.family, value: 0n }
+})
+
+function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly KernelObject[] {
+  const qdiscs = [...extras.values()].filter(
+    (object) =>
+      object.kind === 'qdisc' &&
+      (object.device === link || object.device === ifb?.name) &&
+      object.discipline.type !== 'other'
+  )
+  if (ifb?.form?.type !== 'ifb') return qdiscs
+  const { name, form, mtu, alias } = ifb
+  return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
+}
