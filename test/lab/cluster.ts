@@ -20,6 +20,8 @@ export type ClusterOptions = {
   /** false: hosts and etcd only. */
   readonly start?: boolean
   readonly mtu?: number
+  /** IPv6 addresses on the hosts' eth0; false when absent. */
+  readonly ipv6?: boolean
 }
 
 export type Resident = {
@@ -48,7 +50,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
-    const lab = await Lab.start({ hosts: options.hosts ?? [2], ...(options.mtu !== undefined && { mtu: options.mtu }) })
+    const { hosts = [2], mtu, ipv6 = false } = options
+    const lab = await Lab.start({ hosts, ipv6, ...(mtu !== undefined && { mtu }) })
     try {
       const nodes = lab.hosts.slice()
       const etcd = await Etcd.start(lab, options.etcd ?? {})
