@@ -83,16 +83,12 @@ function hostileLine(
   return { line: lineOf(call, plugin, random.pick([1, 500, 60_000, 100_000])), call, plugin }
 }
 
-/** They reserve an address for whoever asks, namespace or not: every ADD of theirs may be a good one. */
-const ADDRESS_PLUGINS = ['host-local', 'static']
+/** Of the others, addresses and rules, some are given to whoever asks, namespace or not: an ADD of theirs may be a good one. */
+const NEED_NAMESPACE = ['weft', 'loopback', 'bridge', 'ptp']
 
 /** Bytes that are no call, and what may come back: an answer, or nothing. */
 function nonsense(random: Random): Sending & { readonly answered: boolean } {
-  const { line } = hostileLine(
-    random,
-    NOWHERE,
-    pluginTypes.filter((type) => !ADDRESS_PLUGINS.includes(type))
-  )
+  const { line } = hostileLine(random, NOWHERE, NEED_NAMESPACE)
   const bytes = Buffer.from(`${line}\n`)
   const cut = random.below(bytes.length)
   switch (random.below(8)) {
@@ -133,7 +129,7 @@ function controlLine(random: Random): string {
   return random.chance(0.5) ? JSON.stringify(question) : spoiledJson(random, treeOf(question)).replaceAll('\n', ' ')
 }
 
-/** A call without a namespace. An address that a plugin of addresses gives nevertheless is freed. */
+/** A call without a namespace. What a plugin that needs none has given nevertheless is taken back. */
 async function refusedCall(random: Random): Promise<void> {
   const { line, call, plugin } = hostileLine(random, NOWHERE)
   const bytes = Buffer.from(`${line}\n`)
@@ -141,7 +137,7 @@ async function refusedCall(random: Random): Promise<void> {
   const pieces = cut === 0 ? [bytes] : [bytes.subarray(0, cut), bytes.subarray(cut)]
   const verb = call.env.CNI_COMMAND
   checkReply(await send({ pieces, last: random.chance(0.3) ? 'end' : 'wait' }), verb)
-  if (verb !== 'ADD' || !ADDRESS_PLUGINS.includes(plugin)) return
+  if (verb !== 'ADD' || NEED_NAMESPACE.includes(plugin)) return
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
