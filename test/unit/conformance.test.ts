@@ -23,11 +23,11 @@ type Row = {
   readonly name: string
 }
 
-/** `all`, `a–b` and `a, b`; anything else than versions of the specification is an error. */
+/** `all`, `up to a`, `a–b` and `a, b`; anything else than versions of the specification is an error. */
 function versionsOf(text: string): readonly string[] {
   if (text === 'all') return supportedVersions
   return text.split(', ').flatMap((part) => {
-    const [from = '', to = from] = part.split('–')
+    const [from = '', to = from] = part.replace('up to ', `${versions[0]}–`).split('–')
     const [first, last] = [from, to].map((version) => versions.indexOf(version))
     assert.ok(first !== undefined && last !== undefined && first >= 0 && last >= first, `not versions: ${text}`)
     return versions.slice(first, last + 1)
@@ -115,7 +115,9 @@ function spans(versions: ReadonlySet<string>): string {
     if (last !== undefined && last[1] === supportedVersions[n - 1]) last[1] = version
     else parts.push([version, version])
   }
-  return parts.map(([from, to]) => (from === to ? from : `${from}–${to}`)).join(', ')
+  const drawn = ([from, to]: readonly [string, string]) =>
+    from === supportedVersions[0] ? `up to ${to}` : `${from}–${to}`
+  return parts.map((part) => (part[0] === part[1] ? part[0] : drawn(part))).join(', ')
 }
 
 function cell(plugin: string, verb: string): string {
