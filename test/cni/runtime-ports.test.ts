@@ -23,7 +23,7 @@ const chained = {
 }
 const alone = { type: 'weft', capabilities: { portMappings: true, bandwidth: true, ips: true, mac: true } }
 const sets = [
-  { about: 'of our one plugin', plugins: [alone], from: {}, needs: ['portmap'] },
+  { about: 'of our one plugin', plugins: [alone], from: {}, needs: [] },
   {
     about: 'of our plugins in a chain',
     plugins: [{ type: 'weft' }, chained.portmap, chained.bandwidth],

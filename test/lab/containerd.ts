@@ -12,7 +12,7 @@ import { type Background, until } from './run.ts'
 export const weftList: Json = {
   cniVersion: '1.0.0',
   name: 'lab',
-  plugins: [{ type: 'weft' }]
+  plugins: [{ type: 'weft', capabilities: { portMappings: true, bandwidth: true } }]
 }
 
 export interface ContainerdOptions {

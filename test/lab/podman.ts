@@ -11,7 +11,7 @@ import type { Finished, RunOptions } from './run.ts'
 export const podmanList: Json = {
   cniVersion: '0.4.0',
   name: 'lab',
-  plugins: [{ type: 'weft', capabilities: { ips: true, mac: true } }]
+  plugins: [{ type: 'weft', capabilities: { portMappings: true, bandwidth: true, ips: true, mac: true } }]
 }
 
 export interface PodmanOptions {
