@@ -35,7 +35,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'there is no network configuration in the store',
-    cure: `write one with the v3 API: etcdctl put <prefix>/config '{"Network":"10.244.0.0/16"}' (keys set with the v2 API are not seen)`
+    cure: `write one with the v3 API: etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen)`
   },
   CONFIG_INVALID: {
     severity: 'error',

@@ -26,6 +26,8 @@ const BACKLOG = 4_096
 const LINE_DEADLINE = 30_000
 /** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
 const PATIENCE = 0.95
+/** What setTimeout can count to, in milliseconds; longer ones end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1
 
 export type Control = (args: readonly string[]) => Promise<unknown>
 
@@ -228,10 +230,13 @@ class Calls {
     const { promise, resolve } = Promise.withResolvers<Reply>()
     const refuse = (error: WeftError) => resolve(failed(cniError(error), request))
     let isOver = false
-    const timer = setTimeout(() => {
-      isOver = true
-      refuse(overloaded(request, this.#running, this.#waiting.length))
-    }, request.deadlineMs * PATIENCE)
+    const timer = setTimeout(
+      () => {
+        isOver = true
+        refuse(overloaded(request, this.#running, this.#waiting.length))
+      },
+      Math.min(request.deadlineMs * PATIENCE, LONGEST_TIMER)
+    )
     const begin = async () => {
       // Its caller has been told to come again: to do it now would be work for nobody.
       if (isOver) return

@@ -7,6 +7,7 @@ import { cni } from '../test/lab/cni.ts'
 import { Etcd } from '../test/lab/etcd.ts'
 import type { Host } from '../test/lab/host.ts'
 import { Lab } from '../test/lab/hosts.ts'
+import { labOwner } from '../test/lab/names.ts'
 import type { Pod } from '../test/lab/pod.ts'
 import { until } from '../test/lab/run.ts'
 import { removeLab } from '../test/lab/sweep.ts'
@@ -55,6 +56,8 @@ function wishes(): Wishes {
       }
     })
     if (values.remove !== undefined) {
+      if (labOwner(values.remove) === undefined)
+        fail(`there is no lab ${JSON.stringify(values.remove)}`, 'give the name that --keep printed')
       removeLab(values.remove)
       process.exit(0)
     }

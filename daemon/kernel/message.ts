@@ -201,6 +201,12 @@ export class Attributes {
     return place && this.#bytes.readUInt32LE(place[0])
   }
 
+  /** nf_tables' numbers are in network byte order. */
+  u32BigEndian(type: number): number | undefined {
+    const place = this.#place(type, 4)
+    return place && this.#bytes.readUInt32BE(place[0])
+  }
+
   port(type: number): number | undefined {
     const place = this.#place(type, 2)
     return place && this.#bytes.readUInt16BE(place[0])

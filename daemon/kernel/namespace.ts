@@ -1,6 +1,6 @@
 // Entering another network namespace for the length of one synchronous function. Nothing asynchronous may stand between the two setns calls: the main thread
 // would run the rest of the daemon in a pod.
-import { closeSync, fstatSync, openSync, readlinkSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs'
 import { reasonOf, WeftError } from '../error.ts'
 import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from './libc.ts'
 
@@ -10,7 +10,8 @@ const OWN = '/proc/thread-self/ns/net'
 export function openNamespace(path: string): number {
   let fd: number
   try {
-    fd = openSync(path, 'r')
+    // A FIFO would be waited for without end.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     throw gone(path, error)
   }

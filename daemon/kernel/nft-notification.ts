@@ -44,7 +44,7 @@ export class Transactions {
     const open = this.#open.get(message.port) ?? { tables: new Set<string>(), hooked: false }
     if (type === NFT_MSG_NEWGEN) {
       this.#open.delete(message.port)
-      const pid = attributes.bytes(NFTA_GEN_PROC_PID)?.readUInt32BE(0) ?? 0
+      const pid = attributes.u32BigEndian(NFTA_GEN_PROC_PID) ?? 0
       return { ...open, by: { self: false, pid, name: attributes.text(NFTA_GEN_PROC_NAME) ?? '' } }
     }
     this.#open.set(message.port, open)

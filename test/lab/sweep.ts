@@ -88,6 +88,8 @@ function belonging(all: readonly Seen[], marked: readonly Seen[], namespaces: It
 
 /** Ends every process of a lab at once (SIGKILL), and removes its directory and control groups. Synchronous, for use while this process exits. */
 export function removeLab(name: string, namespaces: Iterable<string> = []): void {
+  // The name becomes a path that is deleted with all that is in it.
+  if (labOwner(name) === undefined) throw new Error(`${JSON.stringify(name)} is no lab's name, as weft-123-456-0 is`)
   const known = [...namespaces]
   for (let round = 0; round < 200; round++) {
     const pids = processesOf(name, known)
