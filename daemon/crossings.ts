@@ -18,7 +18,7 @@ export class Crossings {
   readonly #during = new Map<Key, Seen>()
   /** Two generations, so that none need be looked for to be forgotten. */
   #acknowledged: readonly [recent: Map<Key, Acknowledged>, older: Map<Key, Acknowledged>] = [new Map(), new Map()]
-  #generationBegan = 0
+  #forgetting: NodeJS.Timeout | undefined
   /** Observations that disagree with a later acknowledgement and have not been overtaken. */
   #doubted: [Key, Seen][] = []
 
@@ -58,11 +58,8 @@ export class Crossings {
     const key = keyOf(change.object)
     const object = change.do === 'remove' ? undefined : ({ ...change.instead, ...change.object } as KernelObject)
     const at = this.#now()
-    if (at - this.#generationBegan > REMEMBERED) {
-      this.#acknowledged = [new Map(), this.#acknowledged[0]]
-      this.#generationBegan = at
-    }
     this.#acknowledged[0].set(key, { object, at })
+    this.#forgetting ??= setInterval(() => this.#forget(), REMEMBERED).unref()
     const seen = this.#during.get(key)
     if (seen !== undefined) this.#doubt(key, change.do === 'remove' ? undefined : change.object, seen)
     return object
@@ -81,6 +78,14 @@ export class Crossings {
     this.#during.set(key, seen)
     this.#doubted.push([key, seen])
     if (this.#doubted.length === 1) setTimeout(() => this.#judge(), ECHO).unref()
+  }
+
+  #forget(): void {
+    const [recent, older] = this.#acknowledged
+    this.#acknowledged = [new Map(), recent]
+    if (recent.size > 0 || older.size > 0) return
+    clearInterval(this.#forgetting)
+    this.#forgetting = undefined
   }
 
   #judge(): void {

@@ -1,5 +1,6 @@
 // The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
 
+import { setImmediate as turn } from 'node:timers/promises'
 import { Crossings, ECHO } from './crossings.ts'
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
@@ -16,6 +17,8 @@ import { textOf } from './state/text.ts'
 const RETRY = { first: 250, most: 30_000 } as const
 /** Milliseconds between two complete checks, the net behind the notifications. */
 const CHECK_EVERY = 60_000
+/** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not hold up a pod or a lease. */
+const COMPARED_TOGETHER = 1_000
 /** More changes than this in one batch are told in one line with counts. */
 const TOLD_SINGLY = 50
 
@@ -216,7 +219,7 @@ export class Reconciler {
 
   async #repair(dirty: ReadonlyMap<Key, Culprit | undefined>): Promise<void> {
     const now: Key[] = []
-    for (const change of this.#allowed([...dirty.keys()], false)) {
+    for await (const change of this.#wrong([...dirty.keys()])) {
       const key = keyOf(change.object)
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
@@ -230,6 +233,13 @@ export class Reconciler {
       }
     }
     await this.#settle(now)
+  }
+
+  async *#wrong(keys: readonly Key[]): AsyncGenerator<Change, void> {
+    for (let at = 0; at < keys.length; at += COMPARED_TOGETHER) {
+      if (at > 0) await turn()
+      for (const change of this.#allowed(keys.slice(at, at + COMPARED_TOGETHER), false)) yield change
+    }
   }
 
   #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {

@@ -14,6 +14,7 @@ import { type Feature, features } from './kernel/features.ts'
 import { flock } from './kernel/flock.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
+import { releaseStart } from './kernel/resident.ts'
 import { openStore } from './lease/registry.ts'
 import type { Store } from './lease/store.ts'
 import type { Log } from './log.ts'
@@ -83,7 +84,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   const control = controls(around, core, store.type, peers, pods)
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods), control, log }))
 
-  core.running(network.join(signal))
+  core.running(network.join(signal).then(releaseStart))
   core.running(peers.follow(store.watch(signal)))
   await Promise.race([aborted(signal), core.failure])
 }

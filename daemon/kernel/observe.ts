@@ -153,12 +153,14 @@ export class Observer implements Disposable {
       const firewall = await this.#parts.firewall.read(this.#interest)
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       this.#observed.restart(links)
-      for (const object of [...objects, ...firewall, ...sysctls]) if (object !== undefined) this.#observed.put(object)
+      for (const [at, object] of [...objects, ...firewall, ...sysctls].entries()) {
+        if (object !== undefined) this.#observed.put(object)
+        if (at % READ_TOGETHER === READ_TOGETHER - 1) await turn()
+      }
       await this.#catchUp()
-      return [
-        ...this.#queue.splice(0),
-        { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }
-      ]
+      // What others did meanwhile comes first, with their names; what we did is in the state.
+      const others = this.#queue.splice(0).filter((one) => one.kind === 'changed' && one.by?.self === false)
+      return [...others, { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
       await setTimeout(RETRY_MS)
