@@ -15,9 +15,14 @@ export async function takeDown(around: PodSurroundings, attachment: Attachment, 
   const link = linkNamed(around.host.observed, name)
   // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
   const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
+  const isKnown = around.attachments.get(attachment) !== undefined
   around.attachments.delete(attachment)
   const outcomes = await timed(around, verb, 'host', () =>
-    around.host.want(ownerOf(attachment), [], [...(ours ? [`link ${name}` as Key] : []), ...strays(around, attachment)])
+    around.host.want(
+      ownerOf(attachment),
+      [],
+      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(around, attachment))]
+    )
   )
   const failure = failureIn(outcomes)
   if (failure !== undefined) throw failure.error
