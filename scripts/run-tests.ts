@@ -159,7 +159,11 @@ function report(): void {
 }
 
 // By itself the fuzz suite makes half a million cases; among others, what half a minute allows.
-if (suites.length > 1) process.env.WEFT_FUZZ_CASES ??= '40000'
+if (suites.length > 1) {
+  // Among other suites a short slice, always the same one: new cases are for `scripts/test fuzz`, where somebody looks at what they find.
+  process.env.WEFT_FUZZ_CASES ??= '40000'
+  process.env.WEFT_FUZZ_SEED ??= '20261121'
+}
 for (const suite of suites) {
   if (suite === 'unit' && files.length === 0) await checks()
   await tests(suite, files.length > 0 ? files : globSync(`test/${suite}/**/*.test.ts`).sort())
