@@ -3,12 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../daemon/error.ts'
 import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, portHairpin } from '../../daemon/kernel/decode.ts'
-import {
-  type Message,
-  MessageWriter,
-  readAcknowledgement,
-  readMessages
-} from '../../daemon/kernel/message.ts'
+import { type Message, MessageWriter, readAcknowledgement, readMessages } from '../../daemon/kernel/message.ts'
 import { Transactions } from '../../daemon/kernel/nft-notification.ts'
 import { Observed } from '../../daemon/kernel/observed.ts'
 import { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } from '../../daemon/kernel/uapi.ts'
