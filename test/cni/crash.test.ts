@@ -115,7 +115,6 @@ chmod +x /run/third/slow`)
     const storm = new Storm(cni, ids)
     await storm.run(daemon)
     assert.ok(storm.killedPlugins > 0 && storm.killedDaemons > 0, 'nothing was killed: the test shows nothing')
-    assert.ok(storm.succeeded > OPERATIONS / 10, `only ${storm.succeeded} of ${OPERATIONS} operations succeeded`)
     await inParallel(ids.slice(0, 8), 4, (id) => ok(host, { verb: 'DEL', id }))
     // The rest is GC's: nothing is valid any more.
     await ok(host, { verb: 'GC', id: '', config: { 'cni.dev/valid-attachments': [] } })
@@ -171,10 +170,10 @@ async function settled(pid: number): Promise<number> {
 class Storm {
   killedPlugins = 0
   killedDaemons = 0
-  succeeded = 0
   readonly #cni: CniHost
   readonly #ids: readonly string[]
   readonly #random = new Random(`storm ${seed}`)
+  /** Successes that are still to come. What fails does not count: while weftd starts, sixteen runtimes would use up any number of operations. */
   #left = OPERATIONS
 
   constructor(cni: CniHost, ids: readonly string[]) {
@@ -192,7 +191,7 @@ class Storm {
 
   /** One pod's life: ADD and DEL in turn, each perhaps killed. A runtime sends DEL again until it succeeds. */
   async #operate(id: string): Promise<void> {
-    for (let verb: 'ADD' | 'DEL' = 'ADD'; this.#left-- > 0; ) {
+    for (let verb: 'ADD' | 'DEL' = 'ADD'; this.#left > 0; ) {
       const running = start(this.#cni.host, { verb, id })
       if (this.#random.chance(0.3)) {
         await pause(this.#random.below(40))
@@ -200,9 +199,12 @@ class Storm {
       }
       const { exit, signal, json } = await running.ended
       if (signal === 'SIGKILL') this.killedPlugins++
-      if (exit === 0) this.succeeded++
-      // A failure says why, in CNI's own form.
-      if (exit !== null && exit !== 0) assert.equal(typeof json.code, 'number')
+      if (exit === 0) this.#left--
+      else if (signal === null) {
+        // A failure says why, in CNI's own form; a runtime waits before it tries again.
+        assert.equal(typeof json.code, 'number')
+        await pause(this.#random.between(20, 200))
+      }
       verb = verb === 'ADD' || exit !== 0 ? 'DEL' : 'ADD'
     }
   }
