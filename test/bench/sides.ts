@@ -90,7 +90,7 @@ const weft: Side = {
   }
 }
 
-/** Both sides, or flannel's alone when ours is not built or `--peers-only` asks for that. */
+/** Both sides; `--peers-only` leaves flannel's alone, `--ours-only` ours. */
 export function sides(args: readonly string[]): readonly Side[] {
   if (args.includes('--peers-only')) return [peer()]
   for (const path of ['dist/cni/weft', 'daemon/main.ts']) {
@@ -98,7 +98,7 @@ export function sides(args: readonly string[]): readonly Side[] {
       throw new Error(`${path} is missing; cure: run scripts/build, or measure flannel alone with --peers-only`)
     }
   }
-  return [weft, peer()]
+  return args.includes('--ours-only') ? [weft] : [weft, peer()]
 }
 
 export interface PodCall {

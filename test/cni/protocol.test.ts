@@ -201,7 +201,7 @@ for (const { type, config } of subjects) {
         CNI_IFNAME: 'eth0',
         CNI_PATH: BIN
       }
-      const { stdout } = await at.host.exec('bash', ['-c', script], { env })
+      const { stdout } = await at.host.exec('bash', ['--norc', '-c', script], { env })
       assert.equal(addressesOf(JSON.parse(stdout) as Json).length, 1)
       await at.ok('DEL', type, { config, pod, id: 'slow' })
       await isClean()
