@@ -43,6 +43,12 @@ export const CONDITIONS = {
     title: 'the network configuration is not valid',
     cure: 'correct the value that the message names'
   },
+  CONFIG_CHANGED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the network configuration in the store is no longer the one that this node uses',
+    cure: 'restart weftd, node by node, to take the new one over (pods keep their addresses until they are made again), or write the old one back'
+  },
   NO_INTERFACE: {
     severity: 'error',
     blocks: ['add', 'ready'],

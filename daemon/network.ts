@@ -12,11 +12,12 @@ import {
 } from '../ipam/address.ts'
 import type { ConfiguredBackend } from './backend/backend.ts'
 import { configureBackend } from './backend/registry.ts'
+import { configurationChanges } from './config/changes.ts'
 import { type Json, type NetConf, parseNetConf } from './config/net-conf.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { Health } from './health.ts'
 import { type Lease, leaseKey } from './lease/lease.ts'
-import type { Store } from './lease/store.ts'
+import type { LeaseEvent, Store, StoreEvent } from './lease/store.ts'
 import type { Log } from './log.ts'
 import { chooseInterface, type InterfaceChoice, type InterfaceWish } from './node.ts'
 import type { Peers } from './peers.ts'
@@ -67,6 +68,8 @@ export class Network {
   #unsure = false
   /** What is being published at the moment. */
   #attempted: InterfaceChoice | undefined
+  /** What the store was last heard to hold. */
+  #stored: { readonly text: string | undefined } | undefined
 
   constructor(around: NetworkSurroundings) {
     this.#around = around
@@ -91,12 +94,40 @@ export class Network {
     this.#lookSoon(signal)
   }
 
+  /** The leases among a store's events; what the store tells of the configuration is compared with the one in use. */
+  async *leases(events: AsyncIterable<StoreEvent>): AsyncGenerator<LeaseEvent, void> {
+    for await (const event of events) {
+      if (event.kind === 'configuration') {
+        this.#stored = event
+        this.#compareConfiguration()
+      } else yield event
+    }
+  }
+
+  /** A change is told, not taken over: other nodes still use the old one, and pods have its addresses. */
+  #compareConfiguration(): void {
+    const { health, store } = this.#around
+    if (this.#place === undefined || this.#stored === undefined) return
+    const { text } = this.#stored
+    const changes = text === undefined ? ['there is none any more'] : this.#changesIn(text, this.#place.conf)
+    if (changes.length === 0) health.clear('CONFIG_CHANGED')
+    else health.raise('CONFIG_CHANGED', `${store.configurationPlace}: ${changes.join('; ')}`)
+  }
+
+  #changesIn(text: string, inUse: NetConf): readonly string[] {
+    try {
+      return configurationChanges(inUse, parseNetConf(text, 'it'))
+    } catch (error) {
+      return [`what it holds now is not valid: ${reasonOf(error)}`]
+    }
+  }
+
   /** The configuration once it is there and valid; an invalid one is read again until somebody corrects it. */
   async #configuration(signal: AbortSignal): Promise<NetConf> {
     for (;;) {
       const text = await this.#around.store.configuration(signal)
       try {
-        const conf = parseNetConf(text, `the ${this.#around.store.type} store`)
+        const conf = parseNetConf(text, this.#around.store.configurationPlace)
         configureBackend(conf.backendType, conf.backend)
         this.#around.health.clear('CONFIG_INVALID')
         return conf
@@ -151,6 +182,7 @@ export class Network {
     const place: Place = { node, backend, conf, lease, mtu: backend.mtu(node) }
     const first = this.#place === undefined
     this.#place = place
+    this.#compareConfiguration()
     log.info(
       {
         lease: leaseKey(lease),

@@ -85,7 +85,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods), control, log }))
 
   core.running(network.join(signal).then(releaseStart))
-  core.running(peers.follow(store.watch(signal)))
+  core.running(peers.follow(network.leases(store.watch(signal))))
   await Promise.race([aborted(signal), core.failure])
 }
 

@@ -42,7 +42,7 @@ export type NetConf = {
 }
 
 /** What differs between the families: the names of the keys and flannel's limits (prefix lengths). */
-const KEYS = {
+export const KEYS = {
   4: {
     enable: 'EnableIPv4',
     enabled: true,

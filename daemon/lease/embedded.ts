@@ -5,7 +5,7 @@ import { chooseSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
-import type { LeaseEvent, Store, StoreSurroundings, Wish } from './store.ts'
+import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'
 
 /** The same day as in etcd, in seconds. */
 const TTL = 24 * 3_600
@@ -47,6 +47,10 @@ export class EmbeddedStore implements Store {
   /** Writes the network configuration unless there is one already; true when it was written. Errors: STORE_UNREACHABLE. */
   configureOnce(text: string): boolean {
     return this.#file.configure(text, true)
+  }
+
+  get configurationPlace(): string {
+    return `the lease file ${this.#file.path}`
   }
 
   async configuration(signal: AbortSignal): Promise<string> {
@@ -115,19 +119,23 @@ export class EmbeddedStore implements Store {
   /** A file has no connections. */
   reconnect(): void {}
 
-  async *watch(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
+  async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
     const known = new Map<string, { readonly value: string; readonly lease: Lease | undefined }>()
     let listed = false
+    let configuration: string | undefined
     while (!signal.aborted) {
       const seen = this.#changes
-      const rows = this.#guarded(() => this.#file.rows())
-      if (rows !== undefined) {
+      const now = this.#guarded(() => ({ rows: this.#file.rows(), configuration: this.#file.config() }))
+      if (now !== undefined) {
+        const { rows } = now
         const events = [...differences(rows, known)]
         const leases = [...known.values()].flatMap(({ lease }) => lease ?? [])
         yield* listed
           ? events
           : [{ kind: 'list' as const, leases }, ...events.filter(({ kind }) => kind === 'malformed')]
+        if (!listed || now.configuration !== configuration) yield { kind: 'configuration', text: now.configuration }
         listed = true
+        configuration = now.configuration
       }
       await this.#changeAfter(seen, signal).catch(() => undefined)
     }

@@ -16,13 +16,16 @@ const SILENCE = 25_000
 export const rangeEnd = (prefix: string): string =>
   prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)
 
+/** Keys to watch: all under a prefix, or exactly one. */
+export type Watched = { readonly prefix: string } | { readonly key: string }
+
 /**
- * The events under `prefix` from `revision` on, those of one message together. Returns when etcd no longer keeps that revision, throws when the stream
+ * The events of these keys from `revision` on, those of one message together. Returns when etcd no longer keeps that revision, throws when the stream
  * fails or falls silent. Either way the caller lists again.
  */
 export async function* watchFrom(
   connection: EtcdConnection,
-  prefix: string,
+  watched: readonly Watched[],
   revision: number,
   signal: AbortSignal
 ): AsyncGenerator<readonly WatchEvent[], void> {
@@ -32,7 +35,10 @@ export async function* watchFrom(
   const stop = () => incoming.fail(new Error('stopped'))
   signal.addEventListener('abort', stop)
   try {
-    stream.write({ create: { key: prefix, rangeEnd: rangeEnd(prefix), startRevision: revision } })
+    for (const one of watched) {
+      const range = 'key' in one ? { key: one.key } : { key: one.prefix, rangeEnd: rangeEnd(one.prefix) }
+      stream.write({ create: { ...range, startRevision: revision } })
+    }
     for (;;) {
       const response = await incoming.next()
       if (response.canceled && response.compactRevision !== 0) return

@@ -7,7 +7,7 @@ import { EtcdHolding } from './etcd-holding.ts'
 import { EtcdKeys } from './etcd-keys.ts'
 import { type WatchEvent, watchFrom } from './etcd-watch.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
-import type { LeaseEvent, Store, StoreSurroundings, Wish } from './store.ts'
+import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'
 
 /** flannel's lifetime of a lease, in seconds. */
 const TTL = 24 * 3_600
@@ -35,6 +35,10 @@ export class EtcdStore implements Store {
     this.#keys = new EtcdKeys(this.#connection)
     const renewMarginSeconds = 60 * options.renewMarginMinutes
     this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, around)
+  }
+
+  get configurationPlace(): string {
+    return `the key ${this.#config} in ${this.#connection.place}`
   }
 
   async configuration(signal: AbortSignal): Promise<string> {
@@ -66,7 +70,7 @@ export class EtcdStore implements Store {
     return this.#holding.acquire(wish, signal)
   }
 
-  async *watch(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
+  async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
     const backoff = new Backoff()
     /** What stands in for a lease whose value can't be understood for now: its last good one. */
     const known = new Map<string, Lease>()
@@ -78,8 +82,10 @@ export class EtcdStore implements Store {
         this.#holding.listed(listing, writes)
         const events = listing.records.map((record) => this.#put(record.key, record.value))
         yield* complete(events, known)
+        yield { kind: 'configuration', text: (await this.#keys.get(this.#config))?.value }
         listed = performance.now()
-        for await (const batch of watchFrom(this.#connection, this.#subnets, listing.revision + 1, signal))
+        const watched = [{ prefix: this.#subnets }, { key: this.#config }]
+        for await (const batch of watchFrom(this.#connection, watched, listing.revision + 1, signal))
           yield* this.#follow(batch, known)
         this.#around.log.info(
           { revision: listing.revision },
@@ -97,8 +103,12 @@ export class EtcdStore implements Store {
     }
   }
 
-  *#follow(batch: readonly WatchEvent[], known: Map<string, Lease>): Generator<LeaseEvent, void> {
+  *#follow(batch: readonly WatchEvent[], known: Map<string, Lease>): Generator<StoreEvent, void> {
     for (const event of batch) {
+      if ((event.kind === 'put' ? event.record.key : event.key) === this.#config) {
+        yield { kind: 'configuration', text: event.kind === 'put' ? event.record.value : undefined }
+        continue
+      }
       this.#holding.happened(event)
       const seen: LeaseEvent =
         event.kind === 'put'

@@ -14,6 +14,12 @@ export type LeaseEvent =
   /** A record that can't be understood. Skipped; whatever was known under its key stays as it was. */
   | { readonly kind: 'malformed'; readonly key: string; readonly error: WeftError }
 
+/** What a store tells: leases, and the network configuration as it stands there. */
+export type StoreEvent =
+  | LeaseEvent
+  /** Comes with every list and whenever it changes; `undefined`: there is none any more. */
+  | { readonly kind: 'configuration'; readonly text: string | undefined }
+
 /** What we ask for when taking a lease. */
 export type Wish = {
   readonly node: string
@@ -35,6 +41,8 @@ export type StoreSurroundings = {
 
 export interface Store extends AsyncDisposable {
   readonly type: string
+  /** Where the configuration stands, for messages: `the key /coreos.com/network/config in etcd at http://…`. */
+  readonly configurationPlace: string
   /** The text of the network configuration; waits (raising a condition that says what for) until there is one. */
   configuration(signal: AbortSignal): Promise<string>
   /**
@@ -44,6 +52,9 @@ export interface Store extends AsyncDisposable {
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
-  /** All leases, our own included, for ever: reconnection, compaction and listing again are the store's business. Ends only with the signal. */
-  watch(signal: AbortSignal): AsyncIterable<LeaseEvent>
+  /**
+   * All leases, our own included, and what becomes of the configuration, for ever: reconnection, compaction and listing again are the store's business. Ends
+   * only with the signal.
+   */
+  watch(signal: AbortSignal): AsyncIterable<StoreEvent>
 }

@@ -77,7 +77,7 @@ describe('the etcd store', { timeout: 180_000 }, () => {
     for (const ip of ['192.0.2.1', '192.0.2.2']) await etcd.ctl(['put', full('10.77.1.0-24'), peer(ip)])
     await etcd.compact()
     await using connection = new EtcdConnection(options(etcd.endpoints), new Conditions().around.report)
-    for await (const _ of watchFrom(connection, `${PREFIX}/subnets/`, modified, never))
+    for await (const _ of watchFrom(connection, [{ prefix: `${PREFIX}/subnets/` }], modified, never))
       assert.fail('events from before the compaction')
   })
 

@@ -46,6 +46,8 @@ export class Conditions {
 export class Watcher implements AsyncDisposable {
   readonly leases = new Map<string, Lease>()
   readonly malformed = new Map<string, string>()
+  /** Each text that was told, in order. */
+  readonly configurations: (string | undefined)[] = []
   lists = 0
   readonly #ended = new AbortController()
   readonly #following: Promise<void>
@@ -72,6 +74,9 @@ export class Watcher implements AsyncDisposable {
           break
         case 'gone':
           this.leases.delete(event.key)
+          break
+        case 'configuration':
+          this.configurations.push(event.text)
           break
         case 'malformed':
           this.malformed.set(event.key, event.error.message)

@@ -211,6 +211,19 @@ for (const [name, make] of Object.entries(kinds))
       assert.equal(watcher.lists, 1)
     })
 
+    test('tells the configuration at first and whenever it changes', async () => {
+      await using network = await make()
+      await using store = network.open(new Conditions())
+      await using watcher = new Watcher(store)
+      await until(() => watcher.configurations.length === 1, { what: 'word that there is none' })
+      await network.configure(CONFIG)
+      await until(() => watcher.configurations.at(-1) === CONFIG, { what: 'the configuration' })
+      await network.configure('{}')
+      await until(() => watcher.configurations.at(-1) === '{}', { what: 'the change' })
+      assert.deepEqual(watcher.configurations, [undefined, CONFIG, '{}'])
+      assert.equal(watcher.malformed.size, 0)
+    })
+
     test('skips a lease that can not be understood, keeps what was known of it, and does not give its subnet away', async () => {
       await using network = await make()
       await network.put('10.77.1.0-24', peer('192.0.2.1'))

@@ -1,0 +1,37 @@
+// What has changed between the configuration in use and the one in the store, in words for a condition.
+import { FAMILIES, formatIp, formatPrefix } from '../../ipam/address.ts'
+import { joinPath } from './keys.ts'
+import { KEYS, type NetConf } from './net-conf.ts'
+
+/** One part of a sentence per difference, as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two mean the same. */
+export function configurationChanges(inUse: NetConf, inStore: NetConf): readonly string[] {
+  const [here, there] = [entriesOf(inUse), entriesOf(inStore)]
+  const both = new Map([...there, ...here])
+  const differing = new Map([...both].filter(([key]) => here.get(key)?.shown !== there.get(key)?.shown))
+  // Lengths and ends of the range follow from the network, unless somebody says otherwise.
+  const told = [...differing].filter(([, { follows }]) => follows === undefined || !differing.has(follows))
+  const shown = (entry: Entry | undefined) => entry?.shown ?? 'absent'
+  return told.map(([key, { path }]) => `${path} is ${shown(here.get(key))} here and ${shown(there.get(key))} there`)
+}
+
+type Entry = { readonly path: string; readonly shown: string; readonly follows?: string }
+
+/** By path without regard to letter case. */
+function entriesOf({ families, backendType, backend }: NetConf): ReadonlyMap<string, Entry> {
+  const entries: Entry[] = FAMILIES.flatMap((family) => {
+    const [keys, range] = [KEYS[family], families[family]]
+    if (range === undefined) return []
+    const follows = keys.network.toLowerCase()
+    return [
+      { path: keys.network, shown: formatPrefix(range.network) },
+      { path: keys.length, shown: String(range.subnetLength), follows },
+      { path: keys.min, shown: formatIp(range.subnetMin), follows },
+      { path: keys.max, shown: formatIp(range.subnetMax), follows }
+    ]
+  })
+  entries.push({ path: 'Backend.Type', shown: backendType })
+  for (const [name, value] of Object.entries(backend))
+    if (name.toLowerCase() !== 'type' && value !== null)
+      entries.push({ path: joinPath('Backend', name), shown: JSON.stringify(value) })
+  return new Map(entries.map((entry) => [entry.path.toLowerCase(), entry]))
+}

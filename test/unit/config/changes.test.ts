@@ -1,0 +1,32 @@
+// A changed configuration is told by what differs, not by what follows from that.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { configurationChanges } from '../../../daemon/config/changes.ts'
+import { parseNetConf } from '../../../daemon/config/net-conf.ts'
+
+const changes = (here: object, there: object): readonly string[] =>
+  configurationChanges(parseNetConf(JSON.stringify(here)), parseNetConf(JSON.stringify(there)))
+const usual = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', VNI: 1 } }
+
+test('what means the same is no change, however it is written', () => {
+  assert.deepEqual(
+    changes(usual, { network: '10.244.7.0/16', SubnetLen: 24, backend: { TYPE: 'VXLAN', vni: 1, MTU: null } }),
+    []
+  )
+})
+
+for (const [what, there, told] of [
+  ['another network', { ...usual, Network: '10.9.0.0/16' }, ['Network is 10.244.0.0/16 here and 10.9.0.0/16 there']],
+  ['a narrower range', { ...usual, SubnetMax: '10.244.9.0' }, ['SubnetMax is 10.244.255.0 here and 10.244.9.0 there']],
+  [
+    'another backend',
+    { ...usual, Backend: { Type: 'host-gw' } },
+    ['Backend.Type is vxlan here and host-gw there', 'Backend.VNI is 1 here and absent there']
+  ],
+  [
+    'a second family',
+    { ...usual, EnableIPv6: true, IPv6Network: 'fd00::/48' },
+    ['IPv6Network is absent here and fd00::/48 there']
+  ]
+] as const)
+  test(`${what} is named with both values`, () => assert.deepEqual(changes(usual, there), told))
