@@ -131,7 +131,8 @@ for (const { about, plugins, from, needs } of sets) {
         const answered = async () => (await get(there, `${address}:8082`)).stdout === page
         await until(answered, { what: 'the tcp port to answer', deadlineMs: 15_000 })
         const script = `exec 3<>/dev/udp/${address}/8083; echo hello >&3; timeout 1 head -n 1 <&3`
-        const echoed = async () => (await there.exec('bash', ['--norc', '-c', script], { check: false })).stdout === 'hello\n'
+        const echoed = async () =>
+          (await there.exec('bash', ['--norc', '-c', script], { check: false })).stdout === 'hello\n'
         await until(echoed, { what: 'the udp port to answer', deadlineMs: 15_000 })
         await assert.rejects(podman.run('second', ['--publish=8082:80'], serve), /8082/)
         await podman.remove('second')
