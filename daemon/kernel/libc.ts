@@ -138,6 +138,8 @@ function threaded(call: string, start: (done: Callback) => void): Promise<number
 /** send(2) in the thread pool; the bytes must not change until it is done. */
 export const send = (fd: number, bytes: Uint8Array): Promise<number> =>
   threaded('send', (done) => cSend.async(fd, bytes, bytes.length, 0, done))
+/** send(2) on the calling thread. */
+export const sendNow = (fd: number, bytes: Uint8Array): number => checked('send', cSend(fd, bytes, bytes.length, 0))
 /** recv(2) in the thread pool. */
 export const receive = (fd: number, into: Uint8Array): Promise<number> =>
   threaded('recv', (done) => cRecv.async(fd, into, into.length, 0, done))

@@ -1,5 +1,5 @@
 // One observer of the kernel: a dump, then notifications, and a dump again whenever those can't be trusted.
-import { setTimeout, setImmediate as turn } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../error.ts'
 import type { Log } from '../log.ts'
 import type { Culprit, Observation } from '../state/kernel.ts'
@@ -46,6 +46,7 @@ export class Observer implements Disposable {
   #reading = false
   #dumping = false
   #dumpWanted: string | undefined = 'start'
+  #wantedAt = 0
 
   constructor(parts: ObserverParts, interest: (object: KernelObject) => boolean) {
     this.#parts = parts
@@ -66,19 +67,16 @@ export class Observer implements Disposable {
     let restUntil = 0
     try {
       while (!signal.aborted) {
-        if (this.#dumpWanted !== undefined) {
-          await this.#rest(restUntil - performance.now(), signal)
-          if (signal.aborted) return
+        // Not yield*: of an array it costs several promises more for each.
+        for (const observation of this.#queue.splice(0)) yield observation
+        if (this.#queue.length > 0 || signal.aborted) continue
+        const wait = this.#dumpWanted === undefined ? undefined : this.#dumpDue(restUntil) - performance.now()
+        // Changes are told while a dump has to wait.
+        if (wait === undefined || wait > 0) await this.#woken(wait)
+        else {
           const start = performance.now()
           yield* await this.#dump()
           restUntil = performance.now() + (performance.now() - start) * REST_FACTOR
-        }
-        // Not yield*: of an array it costs several promises more for each.
-        for (const observation of this.#queue.splice(0)) yield observation
-        if (this.#queue.length === 0 && this.#dumpWanted === undefined && !signal.aborted) {
-          await new Promise<void>((resolve) => {
-            this.#wake = resolve
-          })
         }
       }
     } finally {
@@ -86,9 +84,16 @@ export class Observer implements Disposable {
     }
   }
 
-  async #rest(ms: number, signal: AbortSignal): Promise<void> {
-    const wait = this.#dumpWanted === 'start' ? 0 : Math.max(GATHER_MS, ms)
-    if (wait > 0) await setTimeout(wait, undefined, { signal }).catch(() => undefined)
+  #dumpDue(restUntil: number): number {
+    return this.#dumpWanted === 'start' ? 0 : Math.max(this.#wantedAt + GATHER_MS, restUntil)
+  }
+
+  async #woken(afterMs: number | undefined): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#wake = resolve
+    const timer = afterMs === undefined ? undefined : setTimeout(resolve, afterMs)
+    await promise
+    clearTimeout(timer)
   }
 
   #push(observation: Observation): void {
@@ -101,7 +106,10 @@ export class Observer implements Disposable {
 
   /** Asks for a dump; several askers share one. */
   wantDump(why: string): void {
-    this.#dumpWanted ??= why
+    if (this.#dumpWanted === undefined) {
+      this.#dumpWanted = why
+      this.#wantedAt = performance.now()
+    }
     this.#wake?.()
   }
 
@@ -142,10 +150,10 @@ export class Observer implements Disposable {
   /** A new dump, or nothing when it failed and will be tried again. */
   async #dump(): Promise<readonly Observation[]> {
     const why = this.#dumpWanted ?? ''
+    // What came before is part of the dump, but only now can be told who did it. What comes during it is heard after it, whether or not the dump shows it
+    // already: the end is the same.
+    for (const hear of this.#inbox.splice(0).slice(0, READ_TOGETHER)) hear()
     this.#dumpWanted = undefined
-    // What came before is part of the dump. What comes during it is heard after it, whether or not the dump shows it already: the end is the same.
-    this.#queue.splice(0)
-    this.#inbox.splice(0)
     this.#dumping = true
     try {
       const links = await dumpLinks(this.#parts.socket)
@@ -158,12 +166,12 @@ export class Observer implements Disposable {
         if (at % READ_TOGETHER === READ_TOGETHER - 1) await turn()
       }
       await this.#catchUp()
-      // What others did meanwhile comes first, with their names; what we did is in the state.
+      // What others did comes first, with their names; what we did is in the state.
       const others = this.#queue.splice(0).filter((one) => one.kind === 'changed' && one.by?.self === false)
       return [...others, { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
-      await setTimeout(RETRY_MS)
+      await pause(RETRY_MS)
       this.wantDump(why)
       return []
     } finally {

@@ -2,8 +2,8 @@
 //
 // Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
 // for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
-// Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool. We take the pool always: while
-// anybody deletes a link the lock is held for 15–25 ms, and no request can tell beforehand. A pod's ADD pays it two or three times.
+// Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
+// machine. So what is short is sent at once (turns.ts says when not); large batches, dumps and deletions go to the pool.
 import { KernelError } from './error.ts'
 import * as libc from './libc.ts'
 import {
@@ -17,7 +17,7 @@ import {
   readAcknowledgement,
   readMessages
 } from './message.ts'
-import { ordinaryLane, Turns } from './turns.ts'
+import { Lane, ordinaryLane, Turns } from './turns.ts'
 
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
@@ -26,6 +26,8 @@ const NETLINK_GET_STRICT_CHK = 12
 /** Messages a send: answers to all of them, at about 1 KiB of kernel memory each, must fit the receive buffer. */
 const CHUNK = 500
 const BUFFER_BYTES = 4 << 20
+/** A pod's links, addresses and routes: some ten messages, 2 ms of the kernel's time. */
+const SHORT_BYTES = 2 << 10
 /** The kernel makes no dump datagram larger than 32 KiB. */
 const DATAGRAM_BYTES = 64 << 10
 const DUMP_ATTEMPTS = 50
@@ -89,7 +91,8 @@ export class Rtnetlink implements Disposable {
     // The kernel answers what failed unasked; the acknowledgement of the last says that it read that far.
     last?.writeUInt16LE(last.readUInt16LE(6) | NLM_F.ack, 6)
     try {
-      await this.#put(Buffer.concat(messages))
+      const bytes = Buffer.concat(messages)
+      await this.#put(bytes, bytes.length <= SHORT_BYTES)
     } catch (error) {
       if (!(error instanceof libc.CallFailed)) throw error
       return messages.map(() => ({ errno: error.errno, sentence: 'the request could not be sent' }))
@@ -111,9 +114,12 @@ export class Rtnetlink implements Disposable {
     return first
   }
 
-  #put(bytes: Buffer): Promise<number> {
+  #put(bytes: Buffer, isShort: boolean): Promise<number> {
     if (this.#closed) throw new libc.CallFailed('send', libc.errnoNumber('EBADF'))
-    return this.#lane.take(() => libc.send(this.fd, bytes))
+    const inPool = () => libc.send(this.fd, bytes)
+    return isShort && this.#lane instanceof Lane
+      ? this.#lane.takeShort(() => libc.sendNow(this.fd, bytes), inPool)
+      : this.#lane.take(inPool)
   }
 
   #answers(): ReadonlyMap<number, Acknowledgement> {
@@ -141,7 +147,7 @@ export class Rtnetlink implements Disposable {
   ask(request: Buffer, what: string): Promise<Message> {
     return this.#exchanges.take(async () => {
       const sequence = this.#number([request])
-      await this.#put(request)
+      await this.#put(request, true)
       for (let length = this.#receiveNow(); length !== undefined; length = this.#receiveNow()) {
         for (const message of readMessages(Buffer.from(scratch.subarray(0, length)))) {
           if (message.sequence !== sequence) continue
@@ -177,7 +183,7 @@ export class Rtnetlink implements Disposable {
   async #dumpOnce(request: Buffer, what: string, each: (message: Message) => void): Promise<boolean> {
     const sequence = this.#number([request])
     request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
-    await this.#put(request)
+    await this.#put(request, false)
     const reading: Reading = { ended: false, whole: true, failed: undefined }
     this.#dumpBuffer ??= Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
     const buffer = this.#dumpBuffer
