@@ -20,6 +20,8 @@ export interface ContainerdOptions {
   readonly list?: Json | null
   /** Where plugins are; dist/cni when absent. */
   readonly binDir?: string
+  /** How containerd keeps layers; 'native' (whole copies, works on every file system) when absent. */
+  readonly snapshotter?: 'native' | 'overlayfs'
 }
 
 export type CriPod = SandboxStatus & {
@@ -34,7 +36,7 @@ export async function writeList(host: Host, list: Json, name = '10-weft.conflist
   await host.sh(`cat > ${path}.new <<'END'\n${JSON.stringify(list)}\nEND\nmv ${path}.new ${path}`)
 }
 
-function configuration(directory: string, binDir: string): string {
+function configuration(directory: string, binDir: string, snapshotter: string): string {
   const cri = 'plugins."io.containerd.grpc.v1.cri"'
   return `version = 2
 root = "${directory}/root"
@@ -51,7 +53,7 @@ disable_apparmor = true
 restrict_oom_score_adj = true
 
 [${cri}.containerd]
-snapshotter = "native"
+snapshotter = "${snapshotter}"
 default_runtime_name = "runc"
 
 [${cri}.containerd.runtimes.runc]
@@ -67,40 +69,35 @@ export class Containerd implements AsyncDisposable {
   readonly host: Host
   readonly cri: Cri
   readonly directory: string
+  readonly #snapshotter: string
   #program: Background | undefined
   #pods = 0
 
-  private constructor(host: Host, directory: string) {
+  private constructor(host: Host, directory: string, snapshotter: string) {
     this.host = host
     this.directory = directory
+    this.#snapshotter = snapshotter
     // The lab removes the control groups under its name.
     this.cri = new Cri(`${directory}/sock`, `/${host.owner.name}`)
   }
 
-  static async start(host: Host, { list = weftList, binDir = BIN }: ContainerdOptions = {}): Promise<Containerd> {
+  static async start(host: Host, options: ContainerdOptions = {}): Promise<Containerd> {
+    const { list = weftList, binDir = BIN, snapshotter = 'native' } = options
     const directory = join(host.owner.directory, `cd-${host.name}`)
     mkdirSync(directory, { recursive: true })
-    writeFileSync(join(directory, 'config.toml'), configuration(directory, binDir))
+    writeFileSync(join(directory, 'config.toml'), configuration(directory, binDir, snapshotter))
     if (list) await writeList(host, list)
-    const daemon = new Containerd(host, directory)
+    const daemon = new Containerd(host, directory, snapshotter)
     await daemon.launch()
-    const archive = await busyboxArchive(directory)
-    await host.exec(
-      'ctr',
-      [
-        '--address',
-        `${directory}/sock`,
-        '--namespace',
-        'k8s.io',
-        'images',
-        'import',
-        '--snapshotter',
-        'native',
-        archive
-      ],
-      { timeoutMs: 120_000 }
-    )
+    await daemon.importImages(await busyboxArchive(directory))
     return daemon
+  }
+
+  /** Takes the images of an OCI archive, under the names that it gives them. */
+  async importImages(archive: string): Promise<void> {
+    const ctr = ['--address', `${this.directory}/sock`, '--namespace', 'k8s.io']
+    const words = [...ctr, 'images', 'import', '--snapshotter', this.#snapshotter, archive]
+    await this.host.exec('ctr', words, { timeoutMs: 300_000 })
   }
 
   /** Starts the process and waits until it answers CRI calls. */
