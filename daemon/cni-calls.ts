@@ -13,7 +13,7 @@ import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../plugins/regi
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './forwarded-calls.ts'
-import { CONDITIONS } from './health.ts'
+import { CONDITIONS, type ConditionCode } from './health.ts'
 import { givenBy } from './pod/given.ts'
 import { type PodSurroundings, timed } from './pod/surroundings.ts'
 import { verbsOf } from './pod/verbs.ts'
@@ -22,6 +22,7 @@ import { validAttachments } from './valid-attachments.ts'
 /** What a code of ours is in CNI's numbers (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
 const numbers: Readonly<Record<string, number>> = {
   ...Object.fromEntries(Object.keys(CONDITIONS).map((code) => [code, cniCode.tryAgain])),
+  CONTAINER_UNKNOWN: cniCode.unknownContainer,
   LOCK_HELD: cniCode.tryAgain,
   OVERLOADED: cniCode.tryAgain,
   STOPPING: cniCode.tryAgain,
@@ -46,12 +47,20 @@ const numbers: Readonly<Record<string, number>> = {
   PORT_TAKEN: 108
 }
 
+/** Conditions in which pods that run already may be cut off from those of other nodes: STATUS says so by 51. */
+const limiting: readonly string[] = ['LEASE_LOST', 'NO_INTERFACE'] satisfies readonly ConditionCode[]
+
+/** STATUS has numbers of its own for "ADD would fail now". */
+function statusNumber(code: string, number: number): number {
+  if (number !== cniCode.tryAgain) return number
+  return limiting.includes(code) ? cniCode.limitedConnectivity : cniCode.notAvailable
+}
+
 /** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */
 export function cniError(thrown: unknown, verb?: Verb): CniError {
   if (!(thrown instanceof WeftError)) return asCniError(thrown)
   const number = numbers[thrown.code] ?? cniCode.internal
-  // STATUS has a number of its own for "ADD would fail now".
-  const code = verb === 'STATUS' && number === cniCode.tryAgain ? cniCode.notAvailable : number
+  const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
   const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
   const details = thrown.message.includes(cause) ? '' : cause
   return new CniError(`${thrown.message}. Cure: ${thrown.cure}`, { code, details, cause: thrown })
@@ -71,18 +80,38 @@ export function cniCalls(around: PodSurroundings): (request: CniRequest) => Prom
       call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
       const known = call
       const printed = await timed(around, call.verb, 'total', () => serve(around, known, request))
+      tellTraced(around, request)
       return { v: 1, exit: 0, stdout: '', stderr: '', ...printed }
     } catch (thrown) {
       if (thrown instanceof RunWanted) return { v: 1, run: thrown.run }
       const error = cniError(thrown, call?.verb)
       const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
       around.log.warn(
-        { verb, plugin: request.plugin, container, ifname, code: error.code, err: thrown },
+        { verb, plugin: request.plugin, container, ifname, ...traceOf(request), code: error.code, err: thrown },
         'a CNI call failed'
       )
       return failed(error, request)
     }
   }
+}
+
+/** Where a caller keeps a trace, our lines carry it, so that the two can be laid side by side (https://www.w3.org/TR/trace-context/). */
+function traceOf({ env }: CniRequest): Readonly<Record<string, string>> {
+  const told = { traceparent: env.TRACEPARENT, tracestate: env.TRACESTATE, baggage: env.BAGGAGE }
+  return Object.fromEntries(
+    Object.entries(told).flatMap(([name, value]) => (value ? [[name, value.slice(0, LONGEST_TRACE)]] : []))
+  )
+}
+
+/** What the specifications of these headers ask everybody to keep at least. Malformed or endless ones must not fill the log. */
+const LONGEST_TRACE = 512
+
+/** A call that succeeds leaves lines of what it changed only; one that is traced is told itself. */
+function tellTraced({ log }: PodSurroundings, request: CniRequest): void {
+  const trace = traceOf(request)
+  if (Object.keys(trace).length === 0) return
+  const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
+  log.info({ verb, plugin: request.plugin, container, ifname, ...trace }, 'a traced CNI call was served')
 }
 
 /** What goes to standard output, and to standard error. */

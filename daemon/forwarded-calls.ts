@@ -65,10 +65,12 @@ async function pass(
 ): Promise<Printed> {
   const root = { path: '', value: configuration }
   const type = text(member(root, 'type')) || 'bridge'
-  const extra = ['prevResult', 'cni.dev/valid-attachments', 'cni.dev/attachments'].filter(
-    (key) => key in call.configuration
-  )
-  const whole = { ...configuration, ...Object.fromEntries(extra.map((key) => [key, call.configuration[key]])) }
+  const asked = { path: '', value: call.configuration }
+  const extra = ['prevResult', 'cni.dev/valid-attachments', 'cni.dev/attachments'].flatMap((key) => {
+    const { value } = member(asked, key)
+    return value === undefined ? [] : [[key, value] as const]
+  })
+  const whole = { ...configuration, ...Object.fromEntries(extra) }
   const next = delegates.given(JSON.stringify(whole))
   const served = serve({ ...call, plugin: type, configuration: whole }, next)
   if (served !== undefined) return served

@@ -1,6 +1,7 @@
 // Environment and standard input → Call, or the CniError that names what is wrong, in the reference's order of checks (specification 1.1.0, "Parameters").
 import { CniError, cniCode } from './cni/error.ts'
 import { FieldError, isObject, type JsonObject, member, shown, text } from './cni/field.ts'
+import { brokenNameRule } from './cni/interface-name.ts'
 import type { Call, Invocation } from './cni/types.ts'
 import {
   allowsVerb,
@@ -175,24 +176,11 @@ function verifyContainerId(value: string): void {
   }
 }
 
-/** What the kernel takes for a name (dev_valid_name in net/core/dev.c): IFNAMSIZ is 16 with the final zero. */
 function verifyInterfaceName(value: string): void {
-  const wrong = (rule: string) =>
-    new CniError(`invalid interface name ${shown(value)}`, { code: cniCode.environment, details: `CNI_IFNAME ${rule}` })
-  if (byteLength(value) > 15) throw wrong('must not be longer than 15 bytes')
-  if (value === '.' || value === '..') throw wrong('must not be "." or ".."')
-  for (const character of value) {
-    if (character === '/' || character === ':') throw wrong('must have no "/" and no ":"')
-    if (character.trim() === '' || character === '\u0085') throw wrong('must have no white space')
-  }
-}
-
-/** Bytes of the text in UTF-8. */
-function byteLength(value: string): number {
-  let bytes = 0
-  for (const character of value) {
-    const point = character.codePointAt(0) ?? 0
-    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x1_0000 ? 3 : 4
-  }
-  return bytes
+  const rule = brokenNameRule(value)
+  if (rule !== undefined)
+    throw new CniError(`invalid interface name ${shown(value)}`, {
+      code: cniCode.environment,
+      details: `CNI_IFNAME ${rule}`
+    })
 }

@@ -1,6 +1,7 @@
 // Keys that the plugins which make a pair of interfaces share: bridge, MAC address, MTU.
 import type { Args } from './cni/args.ts'
 import { descend, type Field, FieldError, text, wholeNumber } from './cni/field.ts'
+import { brokenNameRule } from './cni/interface-name.ts'
 import { inArgs, mac } from './wishes.ts'
 
 export const defaultBridge = 'cni0'
@@ -10,9 +11,8 @@ export const interfaceArgs = ['IP', 'MAC', 'GATEWAY'] as const
 
 export function bridgeName(field: Field): string {
   const name = text(field) || defaultBridge
-  if (!/^[^\s/:]{1,15}$/.test(name) || name === '.' || name === '..') {
-    throw new FieldError(field, 'must be an interface name: at most 15 characters, without "/", ":" and white space')
-  }
+  const rule = brokenNameRule(name)
+  if (rule !== undefined) throw new FieldError(field, `must be an interface name: ${rule}`)
   return name
 }
 

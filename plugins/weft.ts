@@ -9,9 +9,9 @@ import type { AttachmentCall, Dns } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
 import { portMappings } from './port-mappings.ts'
+import { bridgeName, defaultBridge } from './veth-wish.ts'
 import { configured, identity, ip, mac, podArgs, podOf, prefix, requestedIp } from './wishes.ts'
 
-const defaultBridge = 'cni0'
 /** host-local's: a node that moves from flannel keeps its reservations. */
 const defaultDataDir = '/var/lib/cni/networks'
 const knownArgs = ['IP', 'MAC', ...podArgs]
@@ -97,14 +97,6 @@ function vethOf(root: Field, args: Args): Veth {
     ...(mtu === 0 ? {} : { mtu }),
     ...(address === undefined ? {} : { mac: address })
   }
-}
-
-function bridgeName(field: Field): string {
-  const name = text(field) || defaultBridge
-  if (!/^[^\s/:]{1,15}$/.test(name) || name === '.' || name === '..') {
-    throw new FieldError(field, 'must be an interface name: at most 15 characters, without "/", ":" and white space')
-  }
-  return name
 }
 
 /** The runtime's word counts more than the configuration's, and both more than CNI_ARGS (cni.md 1.10). All three are checked. */

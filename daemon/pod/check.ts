@@ -65,6 +65,13 @@ async function reserved(
   const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
   const held = await reservations.of(attachment)
   if (held.length === 0) {
+    // Neither link nor address: there is nothing that a DEL would have to take away, which only this error says.
+    if (linkNamed(around.host.observed, hostName(attachment)) === undefined)
+      throw new WeftError(
+        'CONTAINER_UNKNOWN',
+        `${attachment.because} is not known here: it has neither a link on this host nor a reservation in ${reservations.directory}`,
+        'restart the pod, if it still runs'
+      )
     throw new WeftError(
       'DIFFERENT',
       `${attachment.because} has no reservation in ${reservations.directory}`,

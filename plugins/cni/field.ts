@@ -68,7 +68,8 @@ export function wholeNumber(field: Field, least: number, most: number): number |
   if (typeof field.value !== 'number' || !Number.isInteger(field.value) || field.value < least || field.value > most) {
     throw new FieldError(field, `must be a whole number from ${least} to ${most}`)
   }
-  return field.value
+  // JSON has a -0, which is 0 to everybody but Object.is.
+  return field.value + 0
 }
 
 export function oneOf<const T extends string>(field: Field, allowed: readonly T[]): T | undefined {

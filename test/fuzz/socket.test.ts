@@ -70,16 +70,13 @@ function checkReply(line: string | undefined, verb: string | undefined | 'any'):
   }
 }
 
-/** Names of interfaces with "%" are patterns to the kernel: see the tests of known faults. */
-const isHarmless = (text: string): boolean => !text.includes('%')
-
 function hostileLine(
   random: Random,
   places: Places,
   types: readonly string[] = pluginTypes
 ): { readonly line: string; readonly call: Spoken; readonly plugin: string } {
   const plugin = random.chance(0.95) ? random.pick(types) : random.pick(ODD_TEXTS)
-  const call = hostileCall(random, plugin, { places, accept: (_, value) => isHarmless(value) })
+  const call = hostileCall(random, plugin, { places })
   return { line: lineOf(call, plugin, random.pick([1, 500, 60_000, 100_000])), call, plugin }
 }
 
@@ -141,6 +138,14 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
+/** What the first pod with host ports makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge. */
+async function makeGround(): Promise<void> {
+  const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
+  const { pod, id } = await cluster.pod(node(), { mode: 'bridge', runtimeConfig: { portMappings } })
+  await cluster.call(node(), 'DEL', id, pod.netns)
+  await pod[Symbol.asyncDispose]()
+}
+
 /** The daemon is the one that was started, and serves. */
 async function checkAlive(): Promise<void> {
   const daemon = cluster.daemon(1)
@@ -154,6 +159,7 @@ describe('the socket', { skip }, () => {
   before(async () => {
     cluster = await Cluster.start({ hosts: [1] })
     resident = await cluster.pod(node())
+    await makeGround()
     pid = cluster.daemon(1).pid
     // Folders of reservations come from configurations: nothing outside the host's own mounts may be written, whatever they say.
     await node().sh('mkdir -p /run/weft-fuzz; mount -o remount,bind,ro /')
@@ -207,11 +213,7 @@ describe('the socket', { skip }, () => {
       const containerId = `fuzz-${index}`
       const plugin = random.pick(pluginTypes)
       const places = { namespaces: [pod.netns, pod.netns, pod.netns, '/dev/null'], containerIds: [containerId] }
-      const call = hostileCall(random, plugin, {
-        places,
-        accept: (name, value) => name !== 'CNI_CONTAINERID' && isHarmless(value)
-      })
-      if (!isHarmless(call.stdin)) return
+      const call = hostileCall(random, plugin, { places, accept: (name) => name !== 'CNI_CONTAINERID' })
       const ask = (verb: string) => callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: verb } }, plugin)
       if (/"exit":0/.test(await ask('ADD'))) added++
       await ask(random.pick(['CHECK', 'STATUS', 'ADD']))

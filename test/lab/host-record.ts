@@ -30,9 +30,12 @@ export async function recordOf(host: Place, options: RecordOptions = {}): Promis
   const names = bridges
     ? []
     : (await host.ip('link', 'show', 'type', 'bridge')).map((link) => (link as { ifname: string }).ifname)
+  // A bridge that had a pod with host ports is guarded for as long as it is there.
+  const guard =
+    names.length > 0 ? new RegExp(`"(${names.map((name) => RegExp.escape(name)).join('|')})"(,\\s+)?`, 'g') : undefined
   const ofBridge = (line: string) => names.some((name) => new RegExp(`(^| )${RegExp.escape(name)}(:| |$)`).test(line))
   return (
-    stdout
+    (guard === undefined ? stdout : stdout.replaceAll(guard, ''))
       .split('\n')
       // Whether a bridge without ports has a carrier yet or no more is a matter of moments.
       .map((line) => line.replaceAll(/NO-CARRIER,|,LOWER_UP| linkdown/g, '').trimEnd())

@@ -34,7 +34,7 @@ test('the executable has neither the plugins nor address arithmetic inside', asy
   const inside = Object.keys(bundled.metafile.inputs).sort()
   deepEqual(
     inside,
-    ['call', 'cni/error', 'cni/field', 'cni/version', 'main', 'protocol', 'unreachable'].map(
+    ['call', 'cni/error', 'cni/field', 'cni/interface-name', 'cni/version', 'main', 'protocol', 'unreachable'].map(
       (file) => `plugins/${file}.ts`
     )
   )

@@ -61,6 +61,10 @@ test('readers give the value, and undefined for what is absent', () => {
   deepEqual([wholeNumber(root(9), 9, 9), oneOf(root('b'), ['a', 'b']), flag(root(false))], [9, 'b', false])
 })
 
+test('a zero with a sign is zero', () => {
+  equal(Object.is(wholeNumber(root(JSON.parse('-0')), 0, 9), 0), true)
+})
+
 test('long values are cut in messages', () => {
   equal(shown('x'.repeat(500)).length, 120)
 })

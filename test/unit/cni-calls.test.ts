@@ -1,0 +1,101 @@
+// Errors as a runtime meets them: every code of ours in CNI's numbers, those that STATUS has for itself, and the trace that a call carries, in the log.
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { cniCalls, cniError, failed } from '../../daemon/cni-calls.ts'
+import { WeftError } from '../../daemon/error.ts'
+import { CONDITIONS } from '../../daemon/health.ts'
+import type { PodSurroundings } from '../../daemon/pod/surroundings.ts'
+import { CniError, cniCode } from '../../plugins/cni/error.ts'
+import type { CniRequest } from '../../plugins/protocol.ts'
+
+const numberOf = (code: string, verb?: Parameters<typeof cniError>[1]) =>
+  cniError(new WeftError(code, 'what', 'do this'), verb).code
+
+describe('an error of weftd', () => {
+  test('is one that the runtime tries again, when a condition is its reason', () => {
+    for (const code of Object.keys(CONDITIONS)) {
+      if (code === 'KERNEL_REFUSED') continue
+      assert.equal(numberOf(code, 'ADD'), cniCode.tryAgain, code)
+    }
+  })
+
+  test('is 50 to STATUS, and 51 where pods that run may be cut off too', () => {
+    for (const code of ['STARTING', 'POOL_EXHAUSTED', 'NO_LEASE', 'OVERLOADED', 'STATE_UNWRITABLE'])
+      assert.equal(numberOf(code, 'STATUS'), 50, code)
+    for (const code of ['LEASE_LOST', 'NO_INTERFACE']) {
+      assert.equal(numberOf(code, 'STATUS'), 51, code)
+      assert.equal(numberOf(code, 'ADD'), 11, code)
+    }
+    assert.equal(numberOf('RANGE_INVALID', 'STATUS'), 7)
+  })
+
+  test('has the number of the specification where there is one, else one of ours from 100 on', () => {
+    for (const [code, number] of [
+      ['UNSUPPORTED', 2],
+      ['CONTAINER_UNKNOWN', 3],
+      ['RANGE_INVALID', 7],
+      ['PREVIOUS_MISSING', 7],
+      ['SANDBOX_GONE', 8],
+      ['SANDBOX_INVALID', 8],
+      ['LOCK_HELD', 11],
+      ['STOPPING', 11]
+    ] as const)
+      assert.equal(numberOf(code), number, code)
+    for (const code of ['KERNEL_REFUSED', 'DIFFERENT', 'PORT_TAKEN', 'what nobody listed'])
+      assert.ok(numberOf(code) >= 100, code)
+  })
+
+  test('says its cure in the message and its cause, once, in the details', () => {
+    const { message, details } = cniError(new WeftError('X', 'tried y', 'do z', { cause: new Error('EROFS') }))
+    assert.deepEqual([message, details], ['tried y. Cure: do z', 'EROFS'])
+    assert.equal(cniError(new WeftError('X', 'tried y: EROFS', 'do z', { cause: new Error('EROFS') })).details, '')
+  })
+
+  test('of DEL has no words that containerd would take for success', () => {
+    const { stdout } = failed(new CniError('x not found', { code: 7 }), { env: { CNI_COMMAND: 'DEL' }, stdin: '{}' })
+    assert.doesNotMatch(stdout, /not found/)
+  })
+})
+
+type Line = readonly [level: string, fields: Readonly<Record<string, unknown>>, message: string]
+
+/** What verbs that touch nothing need. */
+function surroundings() {
+  const lines: Line[] = []
+  const say = (level: string) => (fields: object, message: string) => void lines.push([level, { ...fields }, message])
+  const log = { error: say('error'), warn: say('warn'), info: say('info'), debug: say('debug') }
+  const around = { log, now: () => 0, timings: () => undefined } as unknown as PodSurroundings
+  return { lines, serve: cniCalls(around) }
+}
+
+const request = (env: Readonly<Record<string, string>>, stdin = '{"cniVersion":"1.1.0","name":"n"}'): CniRequest => ({
+  ...{ v: 1, plugin: 'weft', stdin, deadlineMs: 1_000, did: [] },
+  env: { CNI_COMMAND: 'VERSION', ...env }
+})
+
+describe('the trace of a call', () => {
+  const trace = { TRACEPARENT: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', TRACESTATE: 'a=1' }
+
+  test('stands in the line of a call that succeeded, and in that of one that failed', async () => {
+    const { lines, serve } = surroundings()
+    await serve(request(trace))
+    await serve(request({ ...trace, CNI_COMMAND: 'FOO' }))
+    const traced = { traceparent: trace.TRACEPARENT, tracestate: 'a=1' }
+    assert.deepEqual(
+      lines.map(([level, { traceparent, tracestate, verb }]) => [level, verb, { traceparent, tracestate }]),
+      [
+        ['info', 'VERSION', traced],
+        ['warn', 'FOO', traced]
+      ]
+    )
+  })
+
+  test('that is malformed, endless or absent changes nothing but the line', async () => {
+    const { lines, serve } = surroundings()
+    const plain = await serve(request({}))
+    assert.equal(lines.length, 0)
+    assert.deepEqual(await serve(request({ TRACEPARENT: 'x'.repeat(10_000), BAGGAGE: ',,,' })), plain)
+    const { traceparent, baggage } = lines.at(-1)?.[1] ?? {}
+    assert.deepEqual([String(traceparent).length, baggage], [512, ',,,'])
+  })
+})
