@@ -22,7 +22,7 @@ import type { Log } from './log.ts'
 const MOST_RUNNING = 32
 /** Connections that may wait to be accepted: a burst of a few hundred executables must not meet a full queue. */
 const BACKLOG = 4_096
-/** Milliseconds in which a caller must have sent its line. */
+/** Milliseconds in which a caller must have sent its line, and after its last sign of life, the answer. */
 const LINE_DEADLINE = 30_000
 /** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
 const PATIENCE = 0.95
@@ -40,6 +40,8 @@ export type ServerOptions = {
   readonly log: Log
   readonly mostRunning?: number
   readonly longestLineBytes?: number
+  /** Milliseconds for a whole line; half a minute when absent. */
+  readonly lineDeadline?: number
 }
 
 type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError) => void }
@@ -171,7 +173,10 @@ class Calls {
         error: { code: 'PROTOCOL', message: error.message, cure: 'use executables, weftctl and weftd of one release' }
       }
     }
-    if (!socket.destroyed) socket.end(`${JSON.stringify(answer)}\n`)
+    if (socket.destroyed) return
+    socket.end(`${JSON.stringify(answer)}\n`)
+    // One that takes nothing of it, or does not hang up, has had its time.
+    socket.setTimeout(this.#options.lineDeadline ?? LINE_DEADLINE, () => socket.destroy())
   }
 
   /** The first line; `undefined` when the caller left or was too slow. */
@@ -179,7 +184,9 @@ class Calls {
     const { promise, resolve, reject } = Promise.withResolvers<string | undefined>()
     const chunks: Buffer[] = []
     let length = 0
-    socket.setTimeout(LINE_DEADLINE, () => resolve(undefined))
+    // From the first moment, not from the last byte: a byte now and then must not keep a descriptor for ever.
+    const late = setTimeout(() => resolve(undefined), this.#options.lineDeadline ?? LINE_DEADLINE)
+    const settled = promise.finally(() => clearTimeout(late))
     const read = (chunk: Buffer) => {
       const end = chunk.indexOf(10)
       chunks.push(end < 0 ? chunk : chunk.subarray(0, end))
@@ -189,14 +196,13 @@ class Calls {
         reject(new ProtocolError(`the request is not understood: it is longer than ${this.#longest} bytes`))
       else return
       socket.off('data', read)
-      socket.setTimeout(0)
       // What follows the line is nobody's.
       socket.resume()
     }
     socket.on('data', read)
     socket.once('end', () => resolve(undefined))
     socket.once('close', () => resolve(undefined))
-    return promise
+    return settled
   }
 
   #answer(request: CniRequest | ControlRequest): Promise<Reply | ControlReply> {
