@@ -55,6 +55,24 @@ export const CONDITIONS = {
     title: 'no interface to the other nodes was found',
     cure: 'name one with --iface, --iface-regex or --iface-can-reach; the message lists the candidates and why each lost'
   },
+  LINK_DOWN: {
+    severity: 'error',
+    blocks: [],
+    title: 'the interface to the other nodes does not work; pods of this node still reach each other',
+    cure: 'see to the cable, the switch or the program that set it down (ip link set <interface> up); routes and pods stay as they are'
+  },
+  NETWORK_OVERLAPS: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the pod network overlaps a network that this host is connected to',
+    cure: 'choose another Network in the configuration, or another prefix for the interface: what has an address in both can not be reached by all'
+  },
+  BRIDGE_FOREIGN: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the bridge of pods has an address of an earlier subnet, so bridge mode refuses new pods',
+    cure: 'once no pod has an address of that subnet, take it away: ip address del <address> dev cni0 (or ip link del cni0)'
+  },
   NO_LEASE: {
     severity: 'error',
     blocks: ['add', 'ready'],

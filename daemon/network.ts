@@ -15,7 +15,8 @@ import { configureBackend } from './backend/registry.ts'
 import { configurationChanges } from './config/changes.ts'
 import { type Json, type NetConf, parseNetConf } from './config/net-conf.ts'
 import { reasonOf, WeftError } from './error.ts'
-import type { Health } from './health.ts'
+import type { ConditionCode, Health } from './health.ts'
+import { hostFaults } from './host-faults.ts'
 import { type Lease, leaseKey } from './lease/lease.ts'
 import type { LeaseEvent, Store, StoreEvent } from './lease/store.ts'
 import type { Log } from './log.ts'
@@ -197,6 +198,15 @@ export class Network {
     await this.#around.peers.settle({ node, backend, networks: networksOf(conf) })
     health.clear('NO_LEASE')
     health.clear('STARTING')
+    this.#tellHostFaults(place)
+  }
+
+  #tellHostFaults({ node, conf }: Place): void {
+    const { health, reconciler } = this.#around
+    for (const [code, detail] of Object.entries(hostFaults(reconciler.observed, node, networksOf(conf)))) {
+      if (detail === undefined) health.clear(code as ConditionCode)
+      else health.raise(code as ConditionCode, detail)
+    }
   }
 
   async #acquire(wish: Parameters<Store['acquire']>[0], signal: AbortSignal): Promise<Lease> {
@@ -279,6 +289,7 @@ export class Network {
   async #look(signal: AbortSignal): Promise<void> {
     const place = this.#place
     if (place === undefined || signal.aborted) return
+    this.#tellHostFaults(place)
     let choice: InterfaceChoice
     try {
       choice = await this.#choose(place.conf)

@@ -98,6 +98,42 @@ test('interfaces: a wish that can not be met lists every candidate, and is met o
   )
 })
 
+test('a network that overlaps the host’s own, and a bridge of an earlier subnet, are told with both sides', {
+  skip,
+  timeout: 60_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [1], start: false })
+  await cluster.node(1).sh(`ip link add lan0 type bridge
+    ip addr add 10.244.64.1/20 dev lan0
+    ip link add cni0 type bridge
+    ip addr add 10.244.250.1/24 dev cni0`)
+  const daemon = await cluster.join(cluster.node(1))
+  const said = async () => (await daemon.readyz()).body
+  await until(async () => /NETWORK_OVERLAPS.*10\.244\.0\.0\/16 and 10\.244\.64\.0\/20 of lan0/.test(await said()), {
+    what: 'the overlap'
+  })
+  assert.match(await said(), /BRIDGE_FOREIGN.*cni0 has 10\.244\.250\.1\/24/)
+  await cluster.node(1).sh('ip link del lan0; ip addr del 10.244.250.1/24 dev cni0')
+  await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
+})
+
+test('a configuration that changes under a running daemon is told with the difference, and a restart takes it over', {
+  skip,
+  timeout: 60_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [1] })
+  const daemon = cluster.daemon(1)
+  await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.99.0.0/16","Backend":{"Type":"vxlan"}}')
+  const said = async () => (await daemon.readyz()).body
+  await until(async () => /CONFIG_CHANGED.*network\/config in etcd.*10\.244\.0\.0\/16 here/.test(await said()), {
+    what: 'the condition'
+  })
+  assert.equal((await daemon.readyz()).status, 200)
+  await daemon.restart()
+  assert.equal((await said()).includes('CONFIG_CHANGED'), false)
+  assert.match([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].join(), /10\.99\./)
+})
+
 test('bad flags end the daemon with all faults named', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   const daemon = await cluster.join(cluster.node(1), { wait: false, args: ['--ifase=eth0', '--public-ip=nonsense'] })

@@ -192,8 +192,11 @@ test('carrier down and up, and an address that goes and returns, leave everythin
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
   await reachEachOther(residents)
+  const said = async () => (await cluster.daemon(1).readyz()).body
   await cluster.node(1).cut()
+  await until(async () => (await said()).includes('eth0 has no carrier'), { what: 'the condition LINK_DOWN' })
   await cluster.node(1).restore()
+  await until(async () => !(await said()).includes('LINK_DOWN'), { what: 'the end of the condition' })
   await reachEachOther(residents)
   await cluster
     .node(1)

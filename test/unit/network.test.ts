@@ -9,7 +9,7 @@ import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
 import { Network, type NetworkSurroundings } from '../../daemon/network.ts'
 import { Peers } from '../../daemon/peers.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
-import type { KernelObject } from '../../daemon/state/object.ts'
+import { type KernelObject, keyOf } from '../../daemon/state/object.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 import { MapKernel } from './map-kernel.ts'
 
@@ -90,4 +90,18 @@ test('a configuration that changes while we run is told with what differs, and n
   await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
   scene.store.configure(`  ${CONF}`)
   await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
+})
+
+test('an interface that goes down is told while it lasts, and nothing else changes', async () => {
+  await using scene = new Scene()
+  scene.store.configure(CONF)
+  const network = await scene.join()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, carrier: false } as KernelObject, keyOf(eth0))
+  await until(() => scene.detail('LINK_DOWN') === 'eth0 has no carrier', 'the condition')
+  assert.equal(scene.health.blocking('add'), undefined)
+  assert.equal(network.place?.node.device, 'eth0')
+  scene.kernel.change({ ...eth0, carrier: true } as KernelObject, keyOf(eth0))
+  await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
 })

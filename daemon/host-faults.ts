@@ -1,0 +1,79 @@
+// What on this host is in the way of the pod network although nothing is refused: a link that is down, an old bridge address, networks that overlap. Pure.
+import {
+  contains,
+  formatIp,
+  formatPrefix,
+  isLinkLocal,
+  network,
+  overlaps,
+  type PerFamily,
+  type Prefix,
+  perFamily
+} from '../ipam/address.ts'
+import type { ConditionCode } from './health.ts'
+import type { Node } from './state/node.ts'
+import type { Address, Key, Link, State } from './state/object.ts'
+
+/** The bridge of pods unless a CNI configuration names another. */
+const BRIDGE = 'cni0'
+
+type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
+
+/** Each fault with its detail, or `undefined` where there is none. `networks`: the whole pod network of each family. */
+export function hostFaults(
+  observed: State,
+  node: Pick<Node, 'device' | 'localIp' | 'subnet'>,
+  networks: PerFamily<Prefix>
+): Readonly<Record<Fault, string | undefined>> {
+  const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
+  const foreign = addresses.filter((address) => isForeign(address, node))
+  const overlapping = addresses.flatMap((address) => {
+    const whole = networks[address.prefix.ip.family]
+    const isExpected = foreign.includes(address) || isOurs(observed, address, node)
+    return whole === undefined || isExpected || !overlaps(whole, address.prefix)
+      ? []
+      : [`the pod network ${formatPrefix(whole)} and ${formatPrefix(network(address.prefix))} of ${address.device}`]
+  })
+  return {
+    LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
+    BRIDGE_FOREIGN: joined(
+      foreign.map(({ prefix }) => {
+        const subnet = node.subnet[prefix.ip.family]
+        return `${BRIDGE} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
+      })
+    ),
+    NETWORK_OVERLAPS: joined(overlapping)
+  }
+}
+
+const joined = (parts: readonly string[]): string | undefined => (parts.length === 0 ? undefined : parts.join('; '))
+
+const linkOf = (observed: State, name: string): Link | undefined => {
+  const object = observed.get(`link ${name}` as Key)
+  return object?.kind === 'link' ? object : undefined
+}
+
+function linkFault(
+  link: Link | undefined,
+  { device, localIp }: Pick<Node, 'device' | 'localIp'>,
+  addresses: readonly Address[]
+): string | undefined {
+  if (link === undefined) return `${device} is gone`
+  if (link.up === false) return `${device} is set down`
+  if (link.carrier === false) return `${device} has no carrier`
+  const has = (value: bigint) => addresses.some(({ prefix, device: on }) => on === device && prefix.ip.value === value)
+  const [lost] = perFamily(localIp).filter(([, ip]) => !has(ip.value))
+  return lost === undefined ? undefined : `${device} has lost its address ${formatIp(lost[1])}`
+}
+
+function isForeign({ device, prefix, scope = 0 }: Address, { subnet }: Pick<Node, 'subnet'>): boolean {
+  const own = subnet[prefix.ip.family]
+  return device === BRIDGE && scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
+}
+
+/** Addresses of our subnet are where pods are; on the link to the other nodes they would be somebody else's. */
+function isOurs(observed: State, { device, prefix }: Address, node: Pick<Node, 'device' | 'subnet'>): boolean {
+  const own = node.subnet[prefix.ip.family]
+  if (linkOf(observed, device)?.form?.type === 'vxlan') return true
+  return device !== node.device && own !== undefined && contains(own, prefix.ip)
+}
