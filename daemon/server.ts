@@ -22,7 +22,7 @@ import type { Log } from './log.ts'
 const MOST_RUNNING = 32
 /** Connections that may wait to be accepted: a burst of a few hundred executables must not meet a full queue. */
 const BACKLOG = 4_096
-/** Milliseconds in which a caller must have sent its line, and after its last sign of life, the answer. */
+/** Milliseconds in which a caller must have sent its line, and then have taken the answer. */
 const LINE_DEADLINE = 30_000
 /** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
 const PATIENCE = 0.95
@@ -176,7 +176,8 @@ class Calls {
     if (socket.destroyed) return
     socket.end(`${JSON.stringify(answer)}\n`)
     // One that takes nothing of it, or does not hang up, has had its time.
-    socket.setTimeout(this.#options.lineDeadline ?? LINE_DEADLINE, () => socket.destroy())
+    const late = setTimeout(() => socket.destroy(), this.#options.lineDeadline ?? LINE_DEADLINE)
+    socket.once('close', () => clearTimeout(late))
   }
 
   /** The first line; `undefined` when the caller left or was too slow. */
