@@ -14,6 +14,7 @@ import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './deleg
 import { reasonOf, WeftError } from './error.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './forwarded-calls.ts'
 import { CONDITIONS, type ConditionCode } from './health.ts'
+import type { Outcomes } from './outcomes.ts'
 import { givenBy } from './pod/given.ts'
 import { type PodSurroundings, timed } from './pod/surroundings.ts'
 import { verbsOf } from './pod/verbs.ts'
@@ -72,15 +73,22 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
   return { v: 1, exit: 1, stdout: printError(error, versionForError(request?.stdin ?? ''), verb), stderr: '' }
 }
 
-/** Serves calls. Never rejects: what goes wrong is the answer, and one line of the log. */
-export function cniCalls(around: PodSurroundings): (request: CniRequest) => Promise<Reply> {
+/** Serves calls, and remembers what became of them. Never rejects: what goes wrong is the answer, and one line of the log. */
+export function cniCalls(
+  around: PodSurroundings,
+  outcomes: Pick<Outcomes, 'record'>
+): (request: CniRequest) => Promise<Reply> {
   return async (request) => {
+    const begun = around.now()
     let call: Call | undefined
+    const remember = (failure: CniError | undefined) =>
+      outcomes.record(request, call, (around.now() - begun) / 1000, failure)
     try {
       call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
       const known = call
       const printed = await timed(around, call.verb, 'total', () => serve(around, known, request))
       tellTraced(around, request)
+      remember(undefined)
       return { v: 1, exit: 0, stdout: '', stderr: '', ...printed }
     } catch (thrown) {
       if (thrown instanceof RunWanted) return { v: 1, run: thrown.run }
@@ -90,6 +98,7 @@ export function cniCalls(around: PodSurroundings): (request: CniRequest) => Prom
         { verb, plugin: request.plugin, container, ifname, ...traceOf(request), code: error.code, err: thrown },
         'a CNI call failed'
       )
+      remember(error)
       return failed(error, request)
     }
   }

@@ -17,6 +17,11 @@ export class Desired {
     return this.#keysOf.keys()
   }
 
+  /** What `owner` asks for; what several ask for is as the last of them has it. */
+  wantedBy(owner: string): readonly KernelObject[] {
+    return [...(this.#keysOf.get(owner) ?? [])].flatMap((key) => this.#state.get(key) ?? [])
+  }
+
   /** Replaces what `owner` asks for; returns every key it touched, before or now. */
   replace(owner: string, objects: readonly KernelObject[]): ReadonlySet<Key> {
     const touched = new Set(this.#keysOf.get(owner))

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
+import { run } from './ctl/run.ts'
 import { reasonOf } from './error.ts'
 import { Health } from './health.ts'
 import type { Log } from './log.ts'
@@ -11,8 +12,17 @@ import { type Options, parseOptions, printHelp, printVersion } from './options.t
 import { runDaemon } from './run.ts'
 import { tellCondition } from './telling.ts'
 
-const parsed = parseOptions(process.argv.slice(2), process.env)
+const argv = process.argv.slice(2)
+const parsed = parseOptions(argv, process.env)
 switch (parsed.kind) {
+  case 'page':
+    process.exitCode = await run([...argv, 'weftd'], {
+      env: {},
+      version: manifest.version,
+      out: (text) => process.stdout.write(text),
+      complain: (text) => process.stderr.write(text)
+    })
+    break
   case 'help':
     process.stdout.write(printHelp(Math.min(process.stdout.columns ?? 100, 120)))
     break

@@ -243,6 +243,8 @@ export type ParsedOptions =
       readonly options: Options /** Sentences for the log. */
       readonly warnings: readonly string[]
     }
+  /** `weftd man`, `weftd completion SHELL`: printed by ctl/run.ts. */
+  | { readonly kind: 'page' }
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
   | { readonly kind: 'wrong'; readonly errors: readonly WeftError[] }
@@ -254,6 +256,7 @@ export function parseOptions(
 ): ParsedOptions {
   // Whoever asks for help may have the rest wrong.
   if (argv.some((word) => /^--?(h|help)$/.test(word))) return { kind: 'help' }
+  if (argv[0] === 'man' || argv[0] === 'completion') return { kind: 'page' }
   const parsed = parseFlags(FLAGS, PREFIXES, argv, env)
   if ('errors' in parsed) return { kind: 'wrong', errors: parsed.errors }
   const { publicIp, publicIpv6, kubeSubnetMgr, help, version, ...rest } = parsed.values
@@ -292,6 +295,8 @@ function contradictions({ values, given }: Parsed<typeof FLAGS>): readonly WeftE
 const INTRODUCTION = `weftd leases this node a subnet, joins it with those of the other nodes and gives pods their addresses.
 
 Usage: weftd [--flag=value …]
+       weftd man
+       weftd completion bash|zsh|fish
 
 Flags have one dash or two, and \`=\` or a space before the value. Each is also read from the environment, as WEFTD_ or FLANNELD_ with
 the name in upper case and _ for -: WEFTD_ETCD_ENDPOINTS. The command line wins over WEFTD_, WEFTD_ over FLANNELD_.`

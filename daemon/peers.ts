@@ -28,6 +28,8 @@ export type PeersSurroundings = {
   /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
   readonly doubtMs: number
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+  /** Milliseconds since 1970. */
+  readonly now: () => number
 }
 
 export type Standing = {
@@ -40,11 +42,13 @@ export type Standing = {
 /** Fewer vanished leases than this are believed at once, unless no other node is left. */
 const FEW = 4
 
-const ownerOf = (key: string): string => `lease ${key}`
+/** Who wants what the lease of this key asks for. */
+export const leaseOwnerOf = (key: string): string => `lease ${key}`
 
 export class Peers {
   readonly #around: PeersSurroundings
   readonly #leases = new Map<string, Lease>()
+  readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
   /** Leases that the last list left out and that are kept for now. */
   readonly #doubted = new Set<string>()
@@ -61,6 +65,21 @@ export class Peers {
   /** The leases of the other nodes, as far as they are understood. */
   get leases(): ReadonlyMap<string, Lease> {
     return this.#leases
+  }
+
+  /** Why nothing is made of a lease, by its key; of records that can't be read at all, too. */
+  get skipped(): ReadonlyMap<string, string> {
+    return this.#malformed
+  }
+
+  /** Since when this daemon has known the lease, milliseconds since 1970. */
+  since(key: string): number | undefined {
+    return this.#since.get(key)
+  }
+
+  /** Whether the lease is this node's own. */
+  isOwn(lease: Lease): boolean {
+    return this.#isOwn(lease)
   }
 
   /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
@@ -116,6 +135,7 @@ export class Peers {
 
   #put(lease: Lease): string {
     const key = leaseKey(lease)
+    if (!this.#leases.has(key)) this.#since.set(key, this.#around.now())
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
     this.#malformed.delete(key)
@@ -124,6 +144,7 @@ export class Peers {
 
   #gone(key: string): string {
     this.#leases.delete(key)
+    this.#since.delete(key)
     this.#malformed.delete(key)
     this.#doubted.delete(key)
     return key
@@ -217,10 +238,10 @@ export class Peers {
   #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
     const place = this.#place
-    if (place === undefined || lease === undefined || this.#isOwn(lease)) return [[ownerOf(key), []]]
+    if (place === undefined || lease === undefined || this.#isOwn(lease)) return [[leaseOwnerOf(key), []]]
     if (lease.backendType !== place.backend.type) {
       this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
-      return [[ownerOf(key), []]]
+      return [[leaseOwnerOf(key), []]]
     }
     const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
       const own = place.node.subnet[family]
@@ -256,7 +277,7 @@ export class Peers {
     try {
       const objects = place.backend.peer(lease, place.node)
       this.#malformed.delete(key)
-      return [[ownerOf(key), objects]]
+      return [[leaseOwnerOf(key), objects]]
     } catch (error) {
       this.#skip(key, reasonOf(error))
       return []

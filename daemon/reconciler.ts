@@ -74,6 +74,11 @@ export class Reconciler {
     return this.#observed
   }
 
+  /** What `owner` asks for on the host. */
+  wantedBy(owner: string): readonly KernelObject[] {
+    return this.#desired.wantedBy(owner)
+  }
+
   get trusts(): boolean {
     return this.#trusted
   }

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
 import { cniCalls } from './cni-calls.ts'
-import { diffAnswer, statusAnswer } from './ctl/answers.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { ownFirewall } from './firewall/own.ts'
 import { ForeignDrops } from './foreign-drops.ts'
@@ -21,13 +20,15 @@ import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { Network, type NetworkSurroundings, networksOf, type Place } from './network.ts'
 import type { Options } from './options.ts'
+import { Outcomes } from './outcomes.ts'
 import { Peers } from './peers.ts'
 import { Attachments } from './pod/attachments.ts'
 import { forwarding } from './pod/objects.ts'
-import { forgetVanished, rebuild } from './pod/sandboxes.ts'
+import { forgetVanished, rebuild, reserved } from './pod/sandboxes.ts'
 import type { PodSurroundings } from './pod/surroundings.ts'
+import { questions } from './questions.ts'
 import { Reconciler } from './reconciler.ts'
-import { type Control, serve } from './server.ts'
+import { serve } from './server.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
 import { ROUTE_PROTOCOL } from './state/ownership.ts'
@@ -66,7 +67,7 @@ type Core = {
 
 /** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
 export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
-  const { options, log, health, metrics } = around
+  const { options, log, health, metrics, version, nodeName } = around
   await using parts = new AsyncDisposableStack()
   parts.use(await onlyOne(options.stateDir))
   const core = await openCore(around, signal, parts)
@@ -81,8 +82,17 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   if (options.healthzPort !== 0) {
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
   }
-  const control = controls(around, core, store.type, peers, pods)
-  parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods), control, log }))
+  const outcomes = new Outcomes(Date.now)
+  const control = questions({
+    ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes },
+    ...{
+      reconciler: core.reconciler,
+      attachments: pods.attachments,
+      reserved: () => reserved(pods),
+      place: () => core.place
+    }
+  })
+  parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   core.running(network.join(signal).then(releaseStart))
   core.running(peers.follow(network.leases(store.watch(signal))))
@@ -132,7 +142,8 @@ async function openCore(
 function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core): Peers {
   const help = 'Events of the lease store, by kind; malformed ones are skipped.'
   const events = metrics.counter('weft_lease_events_total', help, ['kind'])
-  const peers = new Peers({ reconciler, health, log, doubtMs: DOUBT, counted: (kind) => events.inc({ kind }) })
+  const counted = (kind: string) => events.inc({ kind })
+  const peers = new Peers({ reconciler, health, log, doubtMs: DOUBT, counted, now: Date.now })
   metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
     gauge.set(peers.leases.size)
   )
@@ -188,31 +199,6 @@ async function forwardThroughOthers(core: Core, networks: PerFamily<Prefix>, hea
   core.drops = drops
   core.running(drops.follow(views, answered))
   await promise
-}
-
-/** weftctl's questions. */
-function controls(
-  { version, nodeName: name, health }: DaemonSurroundings,
-  core: Core,
-  store: string,
-  peers: Peers,
-  pods: PodSurroundings
-): ReadonlyMap<string, Control> {
-  const startedAt = Date.now()
-  const status = () => {
-    const { place } = core
-    return statusAnswer({
-      ...{ version, startedAt, name, store },
-      peers: peers.others,
-      pods: pods.attachments.list().length,
-      conditions: health.active(),
-      ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node })
-    })
-  }
-  return new Map<string, Control>([
-    ['diff', async () => diffAnswer(core.reconciler.differences())],
-    ['status', async () => status()]
-  ])
 }
 
 /** Settings that somebody wants are read again at each complete check: the kernel does not announce their changes. */

@@ -93,6 +93,104 @@ export const diffAnswer = (changes: readonly Change[]): DiffAnswer => ({
   }))
 })
 
+/** How packets get to a lease's subnet. */
+export type ReachAnswer = {
+  /** `direct`: plain routes on a link that both nodes are on; else what encapsulates, as `vxlan`. */
+  readonly how: string
+  readonly device: string
+}
+
+export type LeaseAnswer = {
+  /** As in the store: `10.244.1.0-24`. */
+  readonly key: string
+  /** Empty where the store knows no names of nodes (etcd). */
+  readonly node: string
+  readonly isOwn: boolean
+  readonly subnet: readonly string[]
+  readonly publicIp: readonly string[]
+  readonly backend: string
+  /** One for each family, IPv4 first; empty for our own and for what is skipped. */
+  readonly reach: readonly ReachAnswer[]
+  /** Whether the kernel holds all that the lease asks for; of our own, what this node asks for itself. */
+  readonly inKernel: boolean
+  /** ISO 8601: since when this weftd has known it. Absent of what could not be read. */
+  readonly since?: string
+  /** Why nothing is made of it. */
+  readonly skipped?: string
+}
+
+/** The answer to `nodes`. */
+export type NodesAnswer = { readonly leases: readonly LeaseAnswer[] }
+
+/** One object that is wanted in this host's kernel, as `ip`, `bridge`, `nft` and `tc` write it. */
+export type ObjectAnswer = {
+  readonly text: string
+  readonly state: 'there' | 'missing' | 'different'
+  /** What the kernel has in its place. */
+  readonly instead?: string
+}
+
+export type PodAnswer = {
+  /** `namespace/name`; empty where the runtime named no pod. */
+  readonly pod: string
+  readonly container: string
+  /** Name inside the container. */
+  readonly interface: string
+  readonly network: string
+  /** The link on the host. */
+  readonly link: string
+  readonly addresses: readonly string[]
+  /** As `tcp 127.0.0.1:8080 -> 80`. */
+  readonly hostPorts: readonly string[]
+  /** Bits a second, as the container sees the directions. */
+  readonly bandwidth: { readonly ingress?: number; readonly egress?: number }
+  /**
+   * `gone`: the namespace, and with it the link; the reservation stays until the runtime's DEL. `unknown`: there is only a reservation, since another
+   * plugin made the interface, or its namespace went without a DEL.
+   */
+  readonly netns: 'alive' | 'gone' | 'unknown'
+}
+
+/** The answer to `pods`. */
+export type PodsAnswer = { readonly pods: readonly PodAnswer[] }
+
+/** What became of one CNI call. */
+export type CallAnswer = {
+  readonly verb: string
+  readonly plugin: string
+  readonly network: string
+  readonly container: string
+  readonly interface: string
+  /** ISO 8601. */
+  readonly at: string
+  readonly seconds: number
+  /** The CNI error as the runtime got it. */
+  readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
+}
+
+/** The answer to `why pod NAME`. */
+export type WhyPodAnswer = {
+  readonly pod: string
+  /** The last of each verb of each plugin, the latest first. */
+  readonly calls: readonly CallAnswer[]
+  readonly attachments: readonly (PodAnswer & { readonly objects: readonly ObjectAnswer[] })[]
+  /** What keeps this node from setting up any pod now. */
+  readonly blocking: readonly string[]
+  /** Pods of this node with a name like it, when nothing is known of this one. */
+  readonly near: readonly string[]
+  /** ISO 8601: what was before is not remembered. */
+  readonly rememberedSince: string
+}
+
+/** The answer to `why node NAME`. */
+export type WhyNodeAnswer = {
+  readonly name: string
+  readonly leases: readonly (LeaseAnswer & { readonly objects: readonly ObjectAnswer[] })[]
+  /** What is wrong with the store or with this node, since all leases depend on it. */
+  readonly conditions: readonly string[]
+  readonly near: readonly string[]
+}
+
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 

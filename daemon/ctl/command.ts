@@ -1,10 +1,81 @@
-// What a command of weftctl is: a question to the daemon, and how its answer reads to a person and to a shell.
+// What a command of weftctl is: a question to the daemon and how its answer reads to a person and to a shell, or a page that is printed without asking.
 
-export type Command = {
-  /** For the list in --help. */
+import { WeftError } from '../error.ts'
+import { type Flags, nearest } from '../flag.ts'
+
+/** A word that follows the command's name. */
+export type Operand = {
+  /** For --help: `NAMESPACE/NAME`; with `oneOf` not shown. */
+  readonly name: string
+  readonly oneOf?: readonly string[]
+  readonly isOptional?: true
+  /** Names that a shell may offer, by the word before: the first column of what `weftctl COMMAND` prints. */
+  readonly offers?: Readonly<Record<string, string>>
+}
+
+/** A command in the words of --help, manual page and completion. */
+export type Described = {
   readonly about: string
-  /** What 0 and 1 mean as exit status. */
+  readonly operands?: readonly Operand[]
+  /** What 0 and 1 mean as exit status; absent: 0. */
+  readonly exits?: string
+}
+
+export type Command = Described & {
   readonly exits: string
-  /** Lays the answer out. Errors: ANSWER_UNKNOWN. */
-  read(answer: unknown): { readonly text: string; readonly exit: 0 | 1 }
+  /** Lays the answer out; `operands` are those that were given. Errors: ANSWER_UNKNOWN. */
+  read(answer: unknown, operands: readonly string[]): { readonly text: string; readonly exit: 0 | 1 }
+}
+
+export type Page = Described & {
+  print(operands: readonly string[]): string
+}
+
+/** What manual pages and completions are printed from. */
+export type Program = {
+  readonly name: string
+  /** Other names under which it is installed. */
+  readonly aliases: readonly string[]
+  /** One line, without a full stop. */
+  readonly about: string
+  /** Paragraphs. */
+  readonly description: readonly string[]
+  readonly flags: Flags
+  /** Headings of the flags' groups, in order. */
+  readonly groups: Readonly<Record<string, string>>
+  /** Prefixes of environment variables; the first counts most. */
+  readonly prefixes: readonly string[]
+  readonly commands: Readonly<Record<string, Described>>
+  readonly exits: readonly (readonly [status: string, meaning: string])[]
+  readonly files: readonly (readonly [path: string, meaning: string])[]
+  readonly seeAlso: readonly string[]
+}
+
+/** `why pod|node NAME`. */
+export const usageOf = (name: string, { operands = [] }: Described): string =>
+  [name, ...operands.map(shownAs)].join(' ')
+
+function shownAs({ name, oneOf, isOptional }: Operand): string {
+  const text = oneOf === undefined ? name : oneOf.join('|')
+  return isOptional ? `[${text}]` : text
+}
+
+/** Errors: COMMAND_UNKNOWN for an operand that is missing, one too many, or none of the words it may be. */
+export function checkOperands(name: string, command: Described, given: readonly string[]): void {
+  const { operands = [] } = command
+  const usage = `write weftctl ${usageOf(name, command)}`
+  for (const [at, operand] of operands.entries()) {
+    const word = given[at]
+    if (word === undefined) {
+      if (operand.isOptional) continue
+      throw new WeftError('COMMAND_UNKNOWN', `${name} needs ${shownAs(operand)}, and nothing is given`, usage)
+    }
+    if (operand.oneOf === undefined || operand.oneOf.includes(word)) continue
+    const near = nearest(word, operand.oneOf)
+    const hint = near === undefined ? '' : `; the nearest is ${near}`
+    throw new WeftError('COMMAND_UNKNOWN', `${name} knows no ${JSON.stringify(word)}${hint}`, usage)
+  }
+  const extra = given[operands.length]
+  if (extra === undefined) return
+  throw new WeftError('COMMAND_UNKNOWN', `${name} takes no word ${JSON.stringify(extra)}`, usage)
 }

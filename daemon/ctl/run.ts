@@ -1,32 +1,20 @@
 // weftctl from its words to its exit status, with the streams handed in.
-import { defaultSocketPath } from '../../plugins/protocol.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { type Flags, nearest, parseFlags, printFlags, text, toggle, whole } from '../flag.ts'
+import { nearest, parseFlags, printFlags } from '../flag.ts'
 import { ask } from './ask.ts'
-import type { Command } from './command.ts'
+import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
+import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
+import { manualPage } from './manual.ts'
+import { nodes } from './nodes.ts'
+import { pods } from './pods.ts'
+import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
 import { status } from './status.ts'
+import { why } from './why.ts'
+import { splitWords } from './words.ts'
 
-/** A new command is a file with a Command, and a line here. */
-export const COMMANDS: Readonly<Record<string, Command>> = { status, diff }
-
-const FLAGS = {
-  socket: {
-    group: 'flags',
-    reader: text('FILE'),
-    default: defaultSocketPath,
-    help: "weftd's socket, weftd.sock in its --state-dir; also WEFTCTL_SOCKET"
-  },
-  timeout: {
-    group: 'flags',
-    reader: whole('SECONDS', 1, 3600),
-    default: '10',
-    help: 'how long to wait for the answer'
-  },
-  json: { group: 'flags', reader: toggle, default: 'false', help: 'print the answer as JSON' },
-  help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' },
-  version: { group: 'flags', reader: toggle, default: 'false', help: 'print the version' }
-} as const satisfies Flags
+/** A new question is a file with a Command, and a word here. */
+export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods, diff, why }
 
 export type Surroundings = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -38,6 +26,25 @@ export type Surroundings = {
 /** 0 and 1 as the command says, 2 wrong words, 3 no answer. */
 export type Exit = 0 | 1 | 2 | 3
 
+/** What is printed without asking anybody; the tables hold weftctl itself, hence a function. */
+function pages(version: string): Readonly<Record<string, Page>> {
+  const whose = { name: 'PROGRAM', oneOf: ['weftctl', 'weftd'], isOptional: true } as const
+  const program = (name: string | undefined): Program =>
+    name === 'weftd' ? WEFTD : weftctl({ ...COMMANDS, ...pages(version) })
+  return {
+    completion: {
+      about: 'print completion for a shell, of weftctl unless another program is named',
+      operands: [{ name: 'SHELL', oneOf: SHELLS }, whose],
+      print: ([shell, name]) => completion(SHELLS.find((each) => each === shell) ?? 'bash', program(name))
+    },
+    man: {
+      about: 'print the manual page, of weftctl unless another program is named',
+      operands: [whose],
+      print: ([name]) => manualPage(program(name), version)
+    }
+  }
+}
+
 /** Runs `weftctl WORDS…` to its end. Never throws. */
 export async function run(words: readonly string[], around: Surroundings): Promise<Exit> {
   const fail = (exit: Exit, ...errors: readonly unknown[]): Exit => {
@@ -46,21 +53,28 @@ export async function run(words: readonly string[], around: Surroundings): Promi
     }
     return exit
   }
-  // The command is the first word that is no flag; none of the flags before it takes the next word.
-  const at = words.findIndex((word) => !word.startsWith('-'))
-  const [name, flags] = at < 0 ? [undefined, words] : [words[at], words.toSpliced(at, 1)]
-  const parsed = parseFlags(FLAGS, ['WEFTCTL_'], flags, around.env)
+  const { flags, others } = splitWords(FLAGS, words)
+  const [name, ...operands] = others
+  const parsed = parseFlags(FLAGS, WEFTCTL_PREFIXES, flags, around.env)
   if ('errors' in parsed) return fail(2, ...parsed.errors)
-  const { socket, timeout, json, help, version } = parsed.values
+  const { help, version } = parsed.values
   if (help || name === 'help') return print(around, printHelp(80))
   if (version) return print(around, `weftctl ${around.version}\n`)
-  const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-  if (name === undefined || command === undefined) return fail(2, unknown(name))
+  const table: Readonly<Record<string, Command | Page>> = { ...COMMANDS, ...pages(around.version) }
+  const command = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined
+  if (name === undefined || command === undefined) return fail(2, unknown(name, Object.keys(table)))
   try {
-    const answer = await ask(socket, name, [], AbortSignal.timeout(timeout * 1000))
+    checkOperands(name, command, operands)
+  } catch (error) {
+    return fail(2, error)
+  }
+  if ('print' in command) return print(around, command.print(operands))
+  try {
+    const { socket, timeout, json } = parsed.values
+    const answer = await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
     const { text, exit } = json
-      ? { text: `${JSON.stringify(answer, null, 2)}\n`, exit: exitOf(command, answer) }
-      : command.read(answer)
+      ? { text: `${JSON.stringify(answer, null, 2)}\n`, exit: exitOf(command, answer, operands) }
+      : command.read(answer, operands)
     around.out(text)
     return exit
   } catch (error) {
@@ -69,9 +83,9 @@ export async function run(words: readonly string[], around: Surroundings): Promi
 }
 
 /** With --json an answer of another version is still printed. */
-function exitOf(command: Command, answer: unknown): Exit {
+function exitOf(command: Command, answer: unknown, operands: readonly string[]): Exit {
   try {
-    return command.read(answer).exit
+    return command.read(answer, operands).exit
   } catch {
     return 0
   }
@@ -82,8 +96,7 @@ function print(around: Surroundings, text: string): Exit {
   return 0
 }
 
-function unknown(name: string | undefined): WeftError {
-  const names = Object.keys(COMMANDS)
+function unknown(name: string | undefined, names: readonly string[]): WeftError {
   const near = name === undefined ? undefined : nearest(name, names)
   return new WeftError(
     'COMMAND_UNKNOWN',
@@ -95,17 +108,20 @@ function unknown(name: string | undefined): WeftError {
 }
 
 export function printHelp(width: number): string {
-  const commands = Object.entries(COMMANDS).map(
-    ([name, { about, exits }]) => `  ${name.padEnd(8)}${about} (exit status: ${exits})`
-  )
+  const { commands, flags, groups } = weftctl({ ...COMMANDS, ...pages('') })
+  const usages = Object.entries(commands).map(([name, command]) => ({ usage: usageOf(name, command), command }))
+  const listed = usages.flatMap(({ usage, command }) => [
+    `  ${usage}`,
+    `      ${command.about}${command.exits === undefined ? '' : `\n      (exit status: ${command.exits})`}`
+  ])
   return `weftctl asks the weftd of this node.
 
-Usage: weftctl COMMAND [--flag=value …]
+Usage: weftctl COMMAND [WORD …] [--flag=value …]
 
 Commands:
-${commands.join('\n')}
+${listed.join('\n')}
 
-${printFlags(FLAGS, { flags: 'Flags' }, width)}
+${printFlags(flags, groups, width)}
 
 Exit status: 0 and 1 as the command says, 2 wrong words, 3 no answer.
 `

@@ -1,6 +1,6 @@
 // The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
 import type { Ip } from '../../ipam/address.ts'
-import type { HostPort } from '../../plugins/attachment.ts'
+import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf } from './names.ts'
 import { PortClaims } from './port-claims.ts'
 
@@ -9,6 +9,10 @@ export type Known = Identity & {
   readonly link: string
   readonly addresses: readonly Ip[]
   readonly hostPorts?: readonly HostPort[]
+  readonly bandwidth?: Bandwidth
+  readonly pod?: Pod
+  /** Path of the container's namespace; not known of pods of an earlier weftd. */
+  readonly sandbox?: string
   readonly because: string
 }
 

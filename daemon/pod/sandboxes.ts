@@ -1,13 +1,15 @@
 // Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
+import { existsSync, readdirSync } from 'node:fs'
 import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
+import type { Pod } from '../../plugins/attachment.ts'
 import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { bridgeOwnerOf, firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
 import { routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
-import { standing } from './standing.ts'
+import { limitsAsWished, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
 /** host-local's, where reservations are unless a configuration says otherwise. */
@@ -16,6 +18,9 @@ export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
 const DEFAULT_BRIDGE = 'cni0'
 /** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
 const DOUBT = 1_000
+
+/** `ifname` is empty where an old plugin has not written it down. */
+export type Reserved = Identity & { readonly ip: Ip }
 
 /**
  * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. Resolves with their number.
@@ -49,12 +54,40 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     if (link.master) wanted.push([bridgeOwnerOf(link.master, who.network), bridgeAsItIs(link.master, host.observed)])
     pods++
     const hostPorts = ports.wishes(link.name)
-    attachments.set({ ...who, link: link.name, addresses: held, because, ...(hostPorts.length > 0 && { hostPorts }) })
+    attachments.set({
+      ...{ ...who, link: link.name, addresses: held, because },
+      ...(hostPorts.length > 0 && { hostPorts }),
+      ...limitsAsWished(link.name, limits(link.name)),
+      ...(alias.pod !== undefined && { pod: podNamed(alias.pod) })
+    })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
   if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
   await host.wantAll(wanted)
   return pods
+}
+
+/** Addresses that are reserved for somebody, in every network of the data directory. */
+export async function reserved(
+  { reservations }: Pick<PodSurroundings, 'reservations'>,
+  dataDir: string = DEFAULT_DATA_DIR
+): Promise<readonly Reserved[]> {
+  const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
+  const networks = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
+  const lists = await Promise.all(
+    networks.map(async (network) =>
+      (await reservations(dataDir, network).list()).flatMap(({ ip, owner }) =>
+        owner === undefined ? [] : [{ network, ifname: '', ...owner, ip }]
+      )
+    )
+  )
+  return lists.flat()
+}
+
+/** An alias has `namespace/name`, or the name alone where a runtime knows no namespaces. */
+function podNamed(text: string): Pod {
+  const at = text.indexOf('/')
+  return { namespace: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
 }
 
 /** The candidate whose link this is. */

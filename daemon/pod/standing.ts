@@ -1,5 +1,5 @@
 // What stands in the kernel of pods' host ports and limits: a restarted weftd asks for it again as it is. Pure.
-import type { HostPort } from '../../plugins/attachment.ts'
+import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
 import { hostPortDevice, hostPortGround } from '../firewall/host-ports.ts'
 import { elementsOf, HOST_PORT_DEVICES, type HostPortEntry, hostPortOf } from '../state/host-port.ts'
 import { type KernelObject, type Link, type State, stateOf } from '../state/object.ts'
@@ -65,4 +65,18 @@ function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly 
   if (ifb?.form?.type !== 'ifb') return qdiscs
   const { name, form, mtu, alias } = ifb
   return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
+}
+
+/** The limits in a pod's words, read back from its queueing disciplines: bits, where the kernel counts bytes. */
+export function limitsAsWished(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
+  const limitOn = (device: string): RateLimit | undefined => {
+    for (const object of objects) {
+      if (object.kind !== 'qdisc' || object.device !== device || object.discipline.type !== 'tbf') continue
+      return { rateBitsPerSecond: object.discipline.rate * 8, burstBits: object.discipline.burst * 8 }
+    }
+    return undefined
+  }
+  const [ingress, egress] = [limitOn(link), limitOn(ifbName(link))]
+  if (ingress === undefined && egress === undefined) return {}
+  return { bandwidth: { ...(ingress && { ingress }), ...(egress && { egress }) } }
 }

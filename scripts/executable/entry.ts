@@ -1,9 +1,9 @@
-// Where the single file starts: it is weftd, or weftctl when called by that name, so that 120 MB of Node lie on the disk once.
+// Where the single file starts: it is weftd, or weftctl when called by that name or as kubectl's plugin, so that 120 MB of Node lie on the disk once.
 import { basename } from 'node:path'
 import { loadAddon } from './addon.ts'
 
 // The second word of argv is the name that was called, in a single file, and the bundle's path under node.
-if (basename(process.argv[1] ?? '').startsWith('weftctl')) await import('../../daemon/ctl/main.ts')
+if (/^(weftctl|kubectl-weft)/.test(basename(process.argv[1] ?? ''))) await import('../../daemon/ctl/main.ts')
 else {
   loadAddons()
   await import('../../daemon/main.ts')

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { cniCalls } from '../../daemon/cni-calls.ts'
 import { CONDITIONS } from '../../daemon/health.ts'
+import { Outcomes } from '../../daemon/outcomes.ts'
 import type { CniRequest, Finished } from '../../plugins/protocol.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
 import { type PodPlace, podPlace, Sandbox, veths } from './pod-place.ts'
@@ -13,7 +14,7 @@ type Answer = Finished & { readonly json: { readonly [key: string]: unknown } }
 
 /** A call of the weft plugin; `configuration` is laid over an ordinary one. */
 function caller(place: PodPlace, plugin = 'weft') {
-  const serve = cniCalls(place.around)
+  const serve = cniCalls(place.around, new Outcomes(Date.now))
   return async (
     verb: string,
     sandbox: Sandbox | undefined,

@@ -57,7 +57,7 @@ async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
     interest: () => true
   })
   void reconciler.run(stop.signal)
-  const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {} })
+  const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {}, now: Date.now })
   if (isPlaced)
     await peers.settle({
       node: testNode(),

@@ -6,12 +6,12 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { diffAnswer, statusAnswer } from '../../daemon/ctl/answers.ts'
-import { run } from '../../daemon/ctl/run.ts'
-import { CONDITIONS } from '../../daemon/health.ts'
-import type { Node } from '../../daemon/state/node.ts'
-import { type Ip, type Prefix, parseIp, parsePrefix } from '../../ipam/address.ts'
-import { parseRequest, protocolVersion } from '../../plugins/protocol.ts'
+import { diffAnswer, statusAnswer } from '../../../daemon/ctl/answers.ts'
+import { run } from '../../../daemon/ctl/run.ts'
+import { CONDITIONS } from '../../../daemon/health.ts'
+import type { Node } from '../../../daemon/state/node.ts'
+import { type Ip, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { parseRequest, protocolVersion } from '../../../plugins/protocol.ts'
 
 const prefix = (text: string) => parsePrefix(text) as Prefix
 const ip = (text: string) => parseIp(text) as Ip

@@ -1,0 +1,38 @@
+// `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel holds what that needs.
+import { type LeaseAnswer, type NodesAnswer, readAnswer } from './answers.ts'
+import { columns, shortTime } from './columns.ts'
+import type { Command } from './command.ts'
+
+export const nodes: Command = {
+  about: 'the leases of the network, how each node is reached, and whether the kernel has it',
+  exits: '0 all reached, 1 not all',
+  read(answer) {
+    const { leases } = readAnswer<NodesAnswer>(answer, { leases: 'array' })
+    const isFine = leases.every(({ inKernel, skipped }) => inKernel && skipped === undefined)
+    return { text: leases.length === 0 ? 'no lease is known\n' : nodesText(leases), exit: isFine ? 0 : 1 }
+  }
+}
+
+function nodesText(leases: readonly LeaseAnswer[]): string {
+  const heading = ['NODE', 'SUBNET', 'PUBLIC-IP', 'BACKEND', 'REACHED', 'IN-KERNEL', 'SINCE']
+  const rows = leases.map((lease) => [
+    // Where no name is known, what `weftctl why node` takes for one.
+    lease.node || lease.publicIp[0] || lease.key,
+    lease.subnet.join(','),
+    lease.publicIp.join(','),
+    lease.backend,
+    lease.skipped === undefined ? reachText(lease) : 'skipped',
+    lease.inKernel ? 'yes' : 'NO',
+    lease.since === undefined ? '' : shortTime(lease.since)
+  ])
+  const skipped = leases.flatMap(({ key, skipped }) =>
+    skipped === undefined ? [] : [`${key} is skipped: ${skipped}\n`]
+  )
+  return `${columns([heading, ...rows])}${skipped.length > 0 ? '\n' : ''}${skipped.join('')}`
+}
+
+/** `direct:eth0`, `vxlan:weft.1`, both where the families differ. */
+export function reachText({ isOwn, reach }: LeaseAnswer): string {
+  if (isOwn) return 'this-node'
+  return [...new Set(reach.map(({ how, device }) => `${how}:${device}`))].join(',')
+}

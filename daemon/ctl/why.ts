@@ -1,0 +1,172 @@
+// `weftctl why pod NAME` and `why node NAME`: what happened last, its cause and cure, and which objects in the kernel exist because of it.
+import {
+  type CallAnswer,
+  type LeaseAnswer,
+  type ObjectAnswer,
+  type PodAnswer,
+  readAnswer,
+  type WhyNodeAnswer,
+  type WhyPodAnswer
+} from './answers.ts'
+import { shortTime } from './columns.ts'
+import type { Command } from './command.ts'
+import { reachText } from './nodes.ts'
+import { bandwidthText } from './pods.ts'
+
+export const why: Command = {
+  about: 'what became of a pod or a lease, why, with the cure, and what the kernel has because of it',
+  exits: '0 all is there, 1 something failed, is missing or unknown',
+  operands: [
+    { name: 'KIND', oneOf: ['pod', 'node'] },
+    { name: 'NAME', offers: { pod: 'pods', node: 'nodes' } }
+  ],
+  read: (answer, [kind]) => (kind === 'pod' ? whyPod(answer) : whyNode(answer))
+}
+
+type Laid = ReturnType<Command['read']>
+
+function whyPod(answer: unknown): Laid {
+  const found = readAnswer<WhyPodAnswer>(answer, {
+    pod: 'string',
+    calls: 'array',
+    attachments: 'array',
+    blocking: 'array',
+    near: 'array',
+    rememberedSince: 'string'
+  })
+  if (found.calls.length === 0 && found.attachments.length === 0) return { text: unknownPod(found), exit: 1 }
+  const failed = failures(found.calls)
+  const lines = [
+    `${found.pod}: ${verdict(found, failed)}`,
+    ...failed.flatMap(failureLines),
+    ...found.attachments.flatMap(attachmentLines),
+    '',
+    'calls, the latest first:',
+    ...found.calls.map((call) => `  ${callLine(call)}`),
+    ...blockingLines(found.blocking)
+  ]
+  const isThere = found.attachments.length > 0 && found.attachments.every(isWhole)
+  return { text: `${lines.join('\n')}\n`, exit: isThere && failed.length === 0 ? 0 : 1 }
+}
+
+function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
+  if (failed.some(({ verb }) => verb === 'ADD')) return 'could not be set up'
+  if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
+  if (failed.length > 0) return 'is not as it was set up'
+  if (attachments.length === 0) return calls[0]?.verb === 'DEL' ? 'was taken away' : 'has no interface of ours'
+  return attachments.every(isWhole) ? 'is set up' : 'is set up, but not all of it is in the kernel'
+}
+
+/** What a later success of the same plugin and verb, or of its ADD, has not made good. The answer has the last call of each. */
+function failures(calls: readonly CallAnswer[]): readonly CallAnswer[] {
+  const later = (call: CallAnswer) => (other: CallAnswer) =>
+    other.failure === undefined &&
+    other.plugin === call.plugin &&
+    other.interface === call.interface &&
+    other.at > call.at &&
+    (other.verb === call.verb || other.verb === 'ADD')
+  return calls.filter((call) => call.failure !== undefined && !calls.some(later(call)))
+}
+
+function failureLines(call: CallAnswer): readonly string[] {
+  const { sentence, code, details } = call.failure ?? { sentence: '', code: 0, details: '' }
+  return [
+    '',
+    `${call.verb} of ${call.interface} by ${call.plugin} failed at ${shortTime(call.at)} (CNI error ${code}):`,
+    `  ${sentence}`,
+    ...(details === '' ? [] : [`  ${details}`])
+  ]
+}
+
+function attachmentLines(pod: PodAnswer & { readonly objects: readonly ObjectAnswer[] }): readonly string[] {
+  const bandwidth = bandwidthText(pod.bandwidth)
+  return [
+    '',
+    `${pod.interface} in network ${pod.network}, container ${pod.container}, namespace ${pod.netns}`,
+    ...(pod.addresses.length > 0 ? [`  addresses   ${pod.addresses.join(', ')}`] : []),
+    ...(pod.hostPorts.length > 0 ? [`  host ports  ${pod.hostPorts.join(', ')}`] : []),
+    ...(bandwidth === '' ? [] : [`  bandwidth   ${bandwidth}`]),
+    '  on this host because of it:',
+    ...objectLines(pod.objects)
+  ]
+}
+
+const callLine = ({ verb, plugin, interface: name, container, at, seconds, failure }: CallAnswer): string =>
+  `${shortTime(at)}  ${verb} ${name} by ${plugin}, container ${container.slice(0, 12)}, ${Math.round(seconds * 10_000) / 10} ms: ${
+    failure === undefined ? 'ok' : `FAILED, CNI error ${failure.code}`
+  }`
+
+function blockingLines(blocking: readonly string[]): readonly string[] {
+  if (blocking.length === 0) return []
+  return ['', 'now no pod can be set up on this node:', ...blocking.map((sentence) => `  ${sentence}`)]
+}
+
+function unknownPod({ pod, near, blocking, rememberedSince }: WhyPodAnswer): string {
+  const lines = [
+    `${pod}: this weftd has had no call for such a pod since ${shortTime(rememberedSince)}`,
+    ...(near.length === 0 ? [] : [`known on this node: ${near.join(', ')}`]),
+    'cure: ask on the node that the pod is on (kubectl get pod -o wide), by NAMESPACE/NAME, address or container id; if it is this one, the runtime has not called weft: look at its log and at what stands first in /etc/cni/net.d',
+    ...blockingLines(blocking)
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+const isWhole = ({ objects }: { readonly objects: readonly ObjectAnswer[] }): boolean =>
+  objects.every(({ state }) => state === 'there')
+
+const SIGNS = { there: ' ', missing: '+', different: '~' } as const
+
+/** As `weftctl diff`: `+` is missing in the kernel, `~` is different there. */
+const objectLines = (objects: readonly ObjectAnswer[]): readonly string[] =>
+  objects.length === 0
+    ? ['    nothing']
+    : objects.map(
+        ({ text, state, instead }) =>
+          `  ${SIGNS[state] ?? '?'} ${text}${state === 'missing' ? '   (missing)' : ''}${instead === undefined ? '' : `   (now: ${instead})`}`
+      )
+
+function whyNode(answer: unknown): Laid {
+  const found = readAnswer<WhyNodeAnswer>(answer, {
+    name: 'string',
+    leases: 'array',
+    conditions: 'array',
+    near: 'array'
+  })
+  const conditions =
+    found.conditions.length === 0
+      ? []
+      : ['', 'what holds on this node:', ...found.conditions.map((sentence) => `  ${sentence}`)]
+  if (found.leases.length === 0) {
+    const near = found.near.length === 0 ? [] : [`known are: ${found.near.join(', ')}`]
+    const cure =
+      'cure: name it by one of its public addresses, its subnet or an address in it (etcd knows no names of nodes; weftctl nodes lists all); if it is not there, see weftctl status on that node'
+    return {
+      text: `${[`${found.name}: no lease is known of such a node`, ...near, cure, ...conditions].join('\n')}\n`,
+      exit: 1
+    }
+  }
+  const lines = [...found.leases.flatMap(leaseLines), ...conditions]
+  const isFine = found.leases.every((lease) => lease.inKernel && lease.skipped === undefined)
+  return { text: `${lines.join('\n')}\n`, exit: isFine ? 0 : 1 }
+}
+
+function leaseLines(lease: LeaseAnswer & { readonly objects: readonly ObjectAnswer[] }): readonly string[] {
+  const there = lease.objects.filter(({ state }) => state === 'there').length
+  const name = lease.node === '' ? '' : `${lease.node}, `
+  return [
+    `${name}lease ${lease.key}${lease.isOwn ? ' (this node)' : ''}: ${leaseVerdict(lease)}`,
+    ...(lease.skipped === undefined ? [] : [`  skipped: ${lease.skipped}`]),
+    ...(lease.publicIp.length > 0 ? [`  public IP   ${lease.publicIp.join(', ')}`] : []),
+    ...(lease.backend === '' ? [] : [`  backend     ${lease.backend}`]),
+    ...(lease.isOwn || lease.reach.length === 0 ? [] : [`  reached     ${reachText(lease)}`]),
+    ...(lease.since === undefined ? [] : [`  known since ${shortTime(lease.since)}`]),
+    `  in the kernel because of it, ${there} of ${lease.objects.length}:`,
+    ...objectLines(lease.objects)
+  ]
+}
+
+function leaseVerdict({ inKernel, skipped, isOwn }: LeaseAnswer): string {
+  if (skipped !== undefined) return 'nothing is made of it'
+  if (isOwn) return inKernel ? 'our end is set up' : 'our end is not all in the kernel'
+  return inKernel ? 'reached' : 'not all that it needs is in the kernel'
+}
