@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import { cniCalls, cniError, failed } from '../../daemon/cni-calls.ts'
 import { WeftError } from '../../daemon/error.ts'
 import { CONDITIONS } from '../../daemon/health.ts'
+import { Outcomes } from '../../daemon/outcomes.ts'
 import type { PodSurroundings } from '../../daemon/pod/surroundings.ts'
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
@@ -65,7 +66,7 @@ function surroundings() {
   const say = (level: string) => (fields: object, message: string) => void lines.push([level, { ...fields }, message])
   const log = { error: say('error'), warn: say('warn'), info: say('info'), debug: say('debug') }
   const around = { log, now: () => 0, timings: () => undefined } as unknown as PodSurroundings
-  return { lines, serve: cniCalls(around) }
+  return { lines, serve: cniCalls(around, new Outcomes(Date.now)) }
 }
 
 const request = (env: Readonly<Record<string, string>>, stdin = '{"cniVersion":"1.1.0","name":"n"}'): CniRequest => ({

@@ -37,7 +37,7 @@ class Scene implements AsyncDisposable {
     ...{ refused() {}, drift() {} }
   })
   readonly peers = new Peers({
-    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {} }
+    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now }
   })
   network: Network | undefined
 
