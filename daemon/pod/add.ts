@@ -169,7 +169,7 @@ async function connect(
   sandbox: Sandbox
 ): Promise<void> {
   const { ground, shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
-  const host = [...own, ...forwardingFor(around, attachment, addresses)]
+  const host = [...own, ...forwardingFor(around, attachment, addresses, place)]
   await timed(around, 'ADD', 'host', async () => {
     const bridge = bridgeOwnerOf(attachment.interface.bridge, attachment.network)
     if (shared.length > 0) await share(around, attachment, bridge, shared)
@@ -197,14 +197,17 @@ async function share(
   throwFailure(attachment, outcomes)
 }
 
-/** The node forwards for its own subnet anyway. */
+/** The node forwards for the families of its own subnet anyway. */
 function forwardingFor(
   around: PodSurroundings,
   { interface: { like } }: VethAttachment,
-  addresses: readonly InterfaceAddress[]
+  addresses: readonly InterfaceAddress[],
+  { node: { subnet } }: PodPlace
 ): readonly KernelObject[] {
-  if (like === undefined || (like.kind === 'bridge' && !like.isGateway)) return []
-  const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
+  if (like?.kind === 'bridge' && !like.isGateway) return []
+  const families = FAMILIES.filter(
+    (family) => subnet[family] === undefined && addresses.some(({ prefix }) => prefix.ip.family === family)
+  )
   return forwarding(families, around.host.observed)
 }
 

@@ -91,11 +91,12 @@ export function podObjects(
   }
 }
 
-/** The node masquerades for its own subnet; a network of another kind says it for itself. */
-const masquerades = (attachment: VethWish, addresses: readonly InterfaceAddress[]): readonly KernelObject[] =>
-  attachment.masquerade === true && attachment.interface.like !== undefined
-    ? addresses.map(({ prefix }) => subnetChain('masquerade', prefix))
-    : []
+/** The node masquerades for its own subnet (--ip-masq); a network of another kind, or with ranges of its own, says it for itself. */
+function masquerades(attachment: VethWish, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
+  const isOfNode = attachment.interface.like === undefined && attachment.ipam?.ranges.length === 0
+  if (attachment.masquerade !== true || isOfNode) return []
+  return addresses.map(({ prefix }) => subnetChain('masquerade', prefix))
+}
 
 type VethWish = Attachment & { readonly interface: Veth }
 

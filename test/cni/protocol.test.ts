@@ -147,7 +147,7 @@ for (const { type, config } of subjects) {
       const pod = await at.pod()
       for (const id of ['-abc', 'a/b', 'a b', 'ä'])
         await at.fails('ADD', type, { config, pod, id }, /CNI_CONTAINERID/, 4)
-      for (const id of ['a', '0_.-', '0123456789abcdef'.repeat(4), 'x'.repeat(200)]) {
+      for (const id of ['a', '0_.-', '0123456789abcdef'.repeat(4), 'x'.repeat(300)]) {
         await at.ok('ADD', type, { config, pod, id })
         await at.ok('DEL', type, { config, pod, id })
       }

@@ -39,7 +39,7 @@ const share = (bits: number) => Math.round((bits / RATE) * 100)
 
 describe('bandwidth', { skip }, () => {
   for (const mode of ['bridge', 'routed'] as const) {
-    test(`61: both directions are held at the rate, in ${mode} mode`, async () => {
+    test(`case 61: both directions are held at the rate, in ${mode} mode`, async () => {
       await using cluster = await Cluster.start({ hosts: [1] })
       const here = cluster.node(1)
       const resident = await cluster.pod(here, { mode, ...limited(both) })
@@ -63,7 +63,7 @@ describe('bandwidth', { skip }, () => {
     })
   }
 
-  test('62: a direction that is not configured is not shaped', async () => {
+  test('case 62: a direction that is not configured is not shaped', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const towards = await cluster.pod(here, limited({ ingressRate: RATE, ingressBurst: 800_000 }))
@@ -75,7 +75,7 @@ describe('bandwidth', { skip }, () => {
     assert.deepEqual(await disciplines(here), [INGRESS, FROM])
   })
 
-  test('63: a rate without a burst, a burst without a rate and too large a burst are refused by their values', async () => {
+  test('case 63: a rate without a burst, a burst without a rate and too large a burst are refused by their values', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const pod = await here.pod('wrong')
@@ -93,7 +93,7 @@ describe('bandwidth', { skip }, () => {
     assert.equal((await ifbs(here)).length, 1)
   })
 
-  test('64: what the configuration says wins over the runtime', async () => {
+  test('case 64: what the configuration says wins over the runtime', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     await cluster.pod(cluster.node(1), {
       ingressRate: RATE,
@@ -103,7 +103,7 @@ describe('bandwidth', { skip }, () => {
     assert.deepEqual(await disciplines(cluster.node(1)), [TOWARDS])
   })
 
-  test('65: DEL takes the ifb away, twice, and without a namespace', async () => {
+  test('case 65: DEL takes the ifb away, twice, and without a namespace', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     for (const stays of [true, false]) {

@@ -56,7 +56,7 @@ const dual = {
 
 describe('a host port', { skip }, () => {
   for (const mode of ['bridge', 'routed'] as const) {
-    test(`52: is reached from other hosts, their pods, this host, its pods and the pod itself, in ${mode} mode`, async () => {
+    test(`case 52: is reached from other hosts, their pods, this host, its pods and the pod itself, in ${mode} mode`, async () => {
       await using cluster = await Cluster.start({ hosts: [2], args: ['--ip-masq'] })
       const [here, there] = [cluster.node(1), cluster.node(2)]
       const [server, neighbour, far] = [
@@ -85,7 +85,7 @@ describe('a host port', { skip }, () => {
     })
   }
 
-  test('52: pods reach their own and each other’s whether or not the bridge’s packets pass the host’s firewall', async () => {
+  test('case 52: pods reach their own and each other’s whether or not the bridge’s packets pass the host’s firewall', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const server = await cluster.pod(here, { mode: 'bridge', ...withPorts(tcp(8080)) })
@@ -97,7 +97,7 @@ describe('a host port', { skip }, () => {
     }
   })
 
-  test('52: in both families; a pod reaches nothing of the host’s loopback', async () => {
+  test('case 52: in both families; a pod reaches nothing of the host’s loopback', async () => {
     await using cluster = await Cluster.start({ hosts: [2], network: dual, ipv6: true })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const server = await cluster.pod(here, { mode: 'bridge', ...withPorts(tcp(8080), udp(8080)) })
@@ -124,7 +124,7 @@ describe('a host port', { skip }, () => {
     assert.match(await ask(here, 'tcp', '127.0.0.1', 9999), /^secret/)
   })
 
-  test('53: over UDP a second pod that takes the port over is reached by a client that keeps its source port', async () => {
+  test('case 53: over UDP a second pod that takes the port over is reached by a client that keeps its source port', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const asked = (port = 5353) => ask(there, 'udp', here.address, port, 40_000)
@@ -144,7 +144,7 @@ describe('a host port', { skip }, () => {
     assert.equal((await linesOf(here, 'conntrack', '-L', '-p', 'udp', '--orig-port-dst', '5354')).length, 1)
   })
 
-  test('54: with hostIP it is of that address only; 0.0.0.0 and none are all; the other family is ignored', async () => {
+  test('case 54: with hostIP it is of that address only; 0.0.0.0 and none are all; the other family is ignored', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     await here.exec('ip', ['addr', 'add', '192.168.10.77/24', 'dev', 'eth0'])
@@ -175,7 +175,7 @@ describe('a host port', { skip }, () => {
     assert.deepEqual(await reached(8081), [true, true])
   })
 
-  test('55: forty of one pod all work, and after DEL none is left', async () => {
+  test('case 55: forty of one pod all work, and after DEL none is left', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const mappings = Array.from({ length: 40 }, (_, at) => (at % 2 === 0 ? tcp(9000 + at) : udp(9000 + at)))
@@ -191,7 +191,7 @@ describe('a host port', { skip }, () => {
     assert.deepEqual(await elements(here), [])
   })
 
-  test('56: without any the ruleset stays as it is', async () => {
+  test('case 56: without any the ruleset stays as it is', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const ruleset = async () => (await cluster.node(1).exec('nft', ['list', 'ruleset'])).stdout
     const before = await ruleset()
@@ -200,7 +200,7 @@ describe('a host port', { skip }, () => {
     assert.equal(await ruleset(), before)
   })
 
-  test('57: a port or protocol that cannot be is refused by its value, and nothing changes', async () => {
+  test('case 57: a port or protocol that cannot be is refused by its value, and nothing changes', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const ruleset = async () => (await here.exec('nft', ['list', 'ruleset'])).stdout
@@ -222,7 +222,7 @@ describe('a host port', { skip }, () => {
     assert.deepEqual((await linesOf(here, 'ls', '/var/lib/cni')).length, 0)
   })
 
-  test('59: CHECK passes after ADD; a port removed by hand is back, and its pod is reached again', async () => {
+  test('case 59: CHECK passes after ADD; a port removed by hand is back, and its pod is reached again', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const config = withPorts(tcp(8080), udp(8080))
@@ -239,7 +239,7 @@ describe('a host port', { skip }, () => {
     await check()
   })
 
-  test('60: DEL frees it without prevResult, without portMappings, without namespace, and twice', async () => {
+  test('case 60: DEL frees it without prevResult, without portMappings, without namespace, and twice', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     for (const [netnsStays, config] of [
