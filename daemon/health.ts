@@ -133,6 +133,25 @@ export const CONDITIONS = {
     title: 'a state directory can not be written',
     cure: 'free space or make the path in the message writable'
   },
+  CNI_CONF_INVALID: {
+    severity: 'error',
+    blocks: ['ready'],
+    title: 'the CNI configuration list for this node is not valid, and an earlier one stays',
+    cure: 'correct cni-conf.json (in a cluster: in the ConfigMap) as the message says'
+  },
+  CNI_CONF_UNWRITABLE: {
+    severity: 'error',
+    blocks: ['ready'],
+    title: 'the CNI configuration list can not be written, so the runtime does not hand us its pods',
+    cure: 'make the directory in the message writable for weftd, or name the one that the runtime reads with --cni-conf-dir'
+  },
+  CNI_CONF_SHADOWED: {
+    severity: 'warning',
+    blocks: [],
+    title:
+      'another CNI configuration sorts before ours, so the runtime takes that one and new pods do not come to Weft',
+    cure: 'remove the files that the message names from this node, or rename them so that they sort after 10-weft.conflist'
+  },
   POOL_EXHAUSTED: {
     severity: 'error',
     blocks: ['add'],

@@ -3,41 +3,78 @@ import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
+import { parseCommand, printInstallHelp } from './commands.ts'
 import { run } from './ctl/run.ts'
-import { reasonOf } from './error.ts'
+import { reasonOf, type WeftError } from './error.ts'
 import { Health } from './health.ts'
+import { installPlugins, toldInstalled } from './install.ts'
 import type { Log } from './log.ts'
 import { createMetrics, observeHealth, observeProcess } from './metrics.ts'
-import { type Options, parseOptions, printHelp, printVersion } from './options.ts'
-import { runDaemon } from './run.ts'
+import { type Options, type ParsedOptions, printHelp, printVersion } from './options.ts'
+import { cleanNode, runDaemon } from './run.ts'
 import { tellCondition } from './telling.ts'
 
 const argv = process.argv.slice(2)
-const parsed = parseOptions(argv, process.env)
-switch (parsed.kind) {
-  case 'page':
-    process.exitCode = await run([...argv, 'weftd'], {
-      env: {},
-      version: manifest.version,
-      out: (text) => process.stdout.write(text),
-      complain: (text) => process.stderr.write(text)
-    })
+const width = Math.min(process.stdout.columns ?? 100, 120)
+const command = parseCommand(argv, process.env)
+switch (command.kind) {
+  case 'install help':
+    process.stdout.write(printInstallHelp(width))
     break
-  case 'help':
-    process.stdout.write(printHelp(Math.min(process.stdout.columns ?? 100, 120)))
-    break
-  case 'version':
-    process.stdout.write(printVersion('weftd', manifest.version))
+  case 'install':
+    install(command.flags)
     break
   case 'wrong':
-    for (const { message, cure } of parsed.errors) process.stderr.write(`weftd: ${message}\ncure: ${cure}\n`)
-    process.exitCode = 2
+    refuse(command.errors)
     break
-  case 'run':
-    await start(parsed.options, parsed.warnings)
+  case 'daemon':
+  case 'clean':
+    await follow(command.parsed, command.kind === 'clean' ? cleanNode : runDaemon)
 }
 
-async function start(options: Options, warnings: readonly string[]): Promise<void> {
+async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<void> {
+  switch (parsed.kind) {
+    case 'page':
+      process.exitCode = await run([...argv, 'weftd'], {
+        env: {},
+        version: manifest.version,
+        out: (text) => process.stdout.write(text),
+        complain: (text) => process.stderr.write(text)
+      })
+      break
+    case 'help':
+      process.stdout.write(printHelp(width))
+      break
+    case 'version':
+      process.stdout.write(printVersion('weftd', manifest.version))
+      break
+    case 'wrong':
+      refuse(parsed.errors)
+      break
+    case 'run':
+      await start(parsed.options, parsed.warnings, work)
+  }
+}
+
+function refuse(errors: readonly WeftError[]): void {
+  for (const { message, cure } of errors) process.stderr.write(`weftd: ${message}\ncure: ${cure}\n`)
+  process.exitCode = 2
+}
+
+function install(flags: {
+  readonly cniBinDir: string
+  readonly cniSourceDir: string
+  readonly replaceForeign: boolean
+}) {
+  const { cniSourceDir: from, cniBinDir: to, replaceForeign } = flags
+  for (const result of installPlugins({ from, to, replaceForeign })) {
+    if (result.kind === 'failed') process.exitCode = 1
+    const stream = result.kind === 'failed' ? process.stderr : process.stdout
+    stream.write(`weftd: ${toldInstalled(result)}\n`)
+  }
+}
+
+async function start(options: Options, warnings: readonly string[], work: typeof runDaemon): Promise<void> {
   // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   const log: Log = pino(
@@ -66,7 +103,7 @@ async function start(options: Options, warnings: readonly string[]): Promise<voi
   observeHealth(metrics, health)
   const nodeName = options.nodeName ?? process.env.NODE_NAME ?? hostname()
   try {
-    await runDaemon(
+    await work(
       {
         options,
         log,

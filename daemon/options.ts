@@ -29,6 +29,7 @@ export const GROUPS = {
 } as const
 
 const path = text('FILE')
+const directory = text('DIR', 'a path that begins with /', /^\/./)
 const url = text('URL', 'a URL that begins with http:// or https://', /^https?:\/\/[^\s,/]+/)
 const pattern = text('REGEX', 'a regular expression')
 const regex = { ...pattern, read: (texts: readonly string[]) => (compiles(texts[0]) ? pattern.read(texts) : undefined) }
@@ -130,6 +131,11 @@ export const FLAGS = {
     default: 'true',
     help: "clear the node's condition NetworkUnavailable once the network is up"
   },
+  'kube-daemonset': {
+    group: 'kubernetes',
+    reader: text('NAMESPACE/NAME', 'NAMESPACE/NAME of a DaemonSet', /^[a-z0-9][-a-z0-9.]*\/[a-z0-9][-a-z0-9.]*$/),
+    help: 'the DaemonSet this weftd belongs to; a weftd that ends after its deletion takes all that is its own off the node'
+  },
 
   iface: {
     group: 'interface',
@@ -202,9 +208,24 @@ export const FLAGS = {
   },
   'state-dir': {
     group: 'files',
-    reader: text('DIR', 'a path that begins with /', /^\/./),
+    reader: directory,
     default: '/run/weft',
     help: 'directory of the socket weftd.sock; only root can enter it'
+  },
+  'cni-conf-dir': {
+    group: 'files',
+    reader: directory,
+    help: 'directory where 10-weft.conflist is written once pods can be served, usually /etc/cni/net.d; default: none is written'
+  },
+  'cni-conf-source': {
+    group: 'files',
+    reader: path,
+    help: 'file with the content of 10-weft.conflist, followed when it changes; default: the network cbr0 with the plugin weft'
+  },
+  'cni-bin-dir': {
+    group: 'files',
+    reader: directory,
+    help: 'directory of the plugins, from which a weftd that leaves the node clean takes its own; default: they stay'
   },
 
   'healthz-ip': {
@@ -295,6 +316,8 @@ function contradictions({ values, given }: Parsed<typeof FLAGS>): readonly WeftE
 const INTRODUCTION = `weftd leases this node a subnet, joins it with those of the other nodes and gives pods their addresses.
 
 Usage: weftd [--flag=value …]
+       weftd install [--flag=value …]   puts the plugins where the runtime looks for them; weftd install --help
+       weftd clean [--flag=value …]     takes all that is Weft's off this node, where no weftd runs any more
        weftd man
        weftd completion bash|zsh|fish
 

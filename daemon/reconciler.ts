@@ -147,6 +147,16 @@ export class Reconciler {
     return outcomes
   }
 
+  /** Takes away what anybody wanted here and what is ours besides, but for what `stays` accepts: Weft leaves this host. */
+  leave(stays: (object: KernelObject) => boolean): Promise<readonly Outcome[]> {
+    const kept = [...this.#desired.state.values()].filter(stays)
+    const ours = [...this.#observed].flatMap(([key, object]) =>
+      this.#mayRemove(object) && !stays(object) ? [key] : []
+    )
+    const owners = [...this.#desired.owners()].map((owner): readonly [string, readonly KernelObject[]] => [owner, []])
+    return this.wantAll([['what stays', kept], ...owners], ours)
+  }
+
   /** What nobody asks for any more is no refusal: a pod that could not be set up is its own error, not this node's condition. */
   #dropRefusals(keys: ReadonlySet<Key>): void {
     const dropped = [...keys].filter((key) => !this.#desired.state.has(key) && this.#refusals.delete(key))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
 import { cniCalls } from './cni-calls.ts'
+import { keepConflist } from './conflist-file.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { ownFirewall } from './firewall/own.ts'
 import { ForeignDrops } from './foreign-drops.ts'
@@ -28,6 +29,7 @@ import { forgetVanished, rebuild, reserved } from './pod/sandboxes.ts'
 import type { PodSurroundings } from './pod/surroundings.ts'
 import { questions } from './questions.ts'
 import { Reconciler } from './reconciler.ts'
+import { leaveClean } from './removal.ts'
 import { serve } from './server.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
@@ -94,10 +96,33 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   })
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
-  core.running(network.join(signal).then(releaseStart))
+  const joined = network.join(signal)
+  core.running(joined.then(releaseStart))
+  const { cniConfDir: directory, cniConfSource: source } = options
+  if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   core.running(peers.follow(network.leases(store.watch(signal))))
   await Promise.race([aborted(signal), core.failure])
 }
+
+/** `weftd clean`: takes all that is ours off this host, where no weftd runs. Errors: DAEMON_RUNNING, and as `runDaemon`. */
+export async function cleanNode(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
+  await using parts = new AsyncDisposableStack()
+  parts.use(await onlyOne(around.options.stateDir))
+  const done = new AbortController()
+  const core = await openCore(around, AbortSignal.any([signal, done.signal]), parts)
+  // Before the kernel is let go of: its observations end then, and that is no failure.
+  parts.defer(() => done.abort())
+  const pods = podSurroundings(around, core)
+  await rebuild(pods)
+  await leave(around, core, pods)
+}
+
+const leave = ({ options, log }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<void> =>
+  leaveClean({
+    ...{ options, log, reconciler: core.reconciler, firewall: core.firewall },
+    subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
+    pods: pods.attachments.list().length
+  })
 
 /** Two daemons on one host would undo each other. Held until this process ends in whatever way. Errors: DAEMON_RUNNING, STATE_UNWRITABLE. */
 async function onlyOne(directory: string): Promise<Disposable> {

@@ -99,6 +99,14 @@ export class Firewall implements FirewallPort {
     return stream
   }
 
+  /** Takes our table away, with whatever another version may have left in it. Resolves with the kernel's complaints. */
+  async removeTable(): Promise<readonly string[]> {
+    const result = await this.#nft.exclusive((run) =>
+      run(`add table inet ${NFT_TABLE}; delete table inet ${NFT_TABLE}`)
+    )
+    return result.done ? [] : result.complaints.map(({ words }) => words)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
     this.#notifications[Symbol.dispose]()

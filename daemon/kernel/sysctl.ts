@@ -1,5 +1,5 @@
 // Files under /proc/sys, read and written synchronously: one takes some 20 µs, and those of a sandbox must be touched while the thread is inside it.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Sysctl } from '../state/object.ts'
 import { KernelError, refused } from './error.ts'
 import { errnoNumber } from './libc.ts'
@@ -8,8 +8,12 @@ import { errnoNumber } from './libc.ts'
 const isPath = (path: string): boolean =>
   /^[^\s/]+(\/[^\s/]+)*$/.test(path) && !path.split('/').some((part) => part === '.' || part === '..')
 
-/** The file, in the network namespace of the calling thread: /proc/sys/net shows that of whoever opens it. */
-const fileOf = (path: string): string => `/proc/sys/${path}`
+/** Runtimes mount a container's /proc/sys read-only, over which nothing can be mounted; deploy/ mounts the host's net/ here. */
+const MOUNTED = '/host/proc/sys'
+const root = existsSync(`${MOUNTED}/net`) ? MOUNTED : '/proc/sys'
+
+/** The file, in the network namespace of the calling thread: /proc/sys/net shows that of whoever opens it, wherever it is mounted. */
+const fileOf = (path: string): string => `${isNetworkSysctl(path) ? root : '/proc/sys'}/${path}`
 
 /** The value as trimmed text; `undefined` where this kernel or namespace has no such file. Errors: KernelError. */
 export function readSysctl(path: string): Sysctl | undefined {

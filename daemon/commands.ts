@@ -1,0 +1,80 @@
+// weftd's commands besides running: `weftd install` and `weftd clean`, each with its table of flags, from which its help is printed too.
+import type { WeftError } from './error.ts'
+import { type Flags, parseFlags, printFlags, text, toggle, type Values } from './flag.ts'
+import { FLAGS, type ParsedOptions, PREFIXES, parseOptions } from './options.ts'
+
+export const INSTALL_FLAGS = {
+  'cni-bin-dir': {
+    ...FLAGS['cni-bin-dir'],
+    group: 'flags',
+    default: '/opt/cni/bin',
+    help: 'directory where the runtime looks for plugins'
+  },
+  'cni-source-dir': {
+    group: 'flags',
+    reader: text('DIR', 'a path that begins with /', /^\/./),
+    default: '/usr/lib/weft/cni',
+    help: 'directory that holds the plugins to be installed'
+  },
+  'replace-foreign': {
+    group: 'flags',
+    reader: toggle,
+    default: 'false',
+    help: "also put Weft's in the place of other programs' files, such as a bridge or host-local of the reference plugins"
+  },
+  help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' }
+} as const satisfies Flags
+
+/** What `weftd clean` takes away, unless other places are named. */
+const CLEAN_DEFAULTS = { cniConfDir: '/etc/cni/net.d', cniBinDir: '/opt/cni/bin' } as const
+
+export type Command =
+  | { readonly kind: 'install'; readonly flags: Values<typeof INSTALL_FLAGS> }
+  | { readonly kind: 'install help' }
+  | { readonly kind: 'wrong'; readonly errors: readonly WeftError[] }
+  | { readonly kind: 'clean'; readonly parsed: ParsedOptions }
+  | { readonly kind: 'daemon'; readonly parsed: ParsedOptions }
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Reads the command line without program and script: the first word is a command, or everything is the daemon's. */
+export function parseCommand(argv: readonly string[], env: Environment): Command {
+  const [word, ...rest] = argv
+  if (word === 'install') return parseInstall(rest, env)
+  if (word === 'clean') return { kind: 'clean', parsed: withPlaces(parseOptions(rest, env)) }
+  return { kind: 'daemon', parsed: parseOptions(argv, env) }
+}
+
+function parseInstall(argv: readonly string[], env: Environment): Command {
+  const parsed = parseFlags(INSTALL_FLAGS, PREFIXES, argv, env)
+  if ('errors' in parsed) return { kind: 'wrong', errors: parsed.errors }
+  return parsed.values.help ? { kind: 'install help' } : { kind: 'install', flags: parsed.values }
+}
+
+/** A node is cleaned where it usually is dirty: whoever gave these flags to weftd need not repeat them when they are the usual ones. */
+function withPlaces(parsed: ParsedOptions): ParsedOptions {
+  if (parsed.kind !== 'run') return parsed
+  const { cniConfDir, cniBinDir } = parsed.options
+  return {
+    ...parsed,
+    options: {
+      ...parsed.options,
+      cniConfDir: cniConfDir ?? CLEAN_DEFAULTS.cniConfDir,
+      cniBinDir: cniBinDir ?? CLEAN_DEFAULTS.cniBinDir
+    }
+  }
+}
+
+/** The text of `weftd install --help`; `width` in columns. */
+export const printInstallHelp = (
+  width: number
+): string => `weftd install puts the plugin executables where the runtime looks for them.
+
+Usage: weftd install [--flag=value …]
+
+Each file is replaced whole. One that another program put there under the same name is kept.
+
+${printFlags(INSTALL_FLAGS, { flags: 'Flags' }, width)}
+
+Exit status: 0 all in place or kept, 1 some not, 2 wrong words.
+`

@@ -1,0 +1,167 @@
+// Keeps 10-weft.conflist where the runtime reads it: there once pods can be served, put back when it goes, left alone by a restart.
+import { type FSWatcher, mkdirSync, readdirSync, readFileSync, rmSync, watch } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
+import { reasonOf, WeftError } from './error.ts'
+import type { Health } from './health.ts'
+import type { Log } from './log.ts'
+import { replaceFile } from './replace-file.ts'
+
+export type ConflistSurroundings = {
+  /** Where the runtime looks. */
+  readonly directory: string
+  /** File with the content; the default list without one, or where it does not exist. */
+  readonly source?: string | undefined
+  readonly health: Pick<Health, 'blocking' | 'raise' | 'clear'>
+  readonly log: Log
+  /** Milliseconds between two looks without a reason, the net behind the notifications. */
+  readonly checkMs?: number
+}
+
+/** Milliseconds between two looks whether pods can be served, for which changes of the directories are collected, and between two looks without a reason. */
+const ASK = 100
+const SETTLE = 20
+const CHECK = 30_000
+
+/**
+ * Writes the list once nothing keeps pods from being served, and keeps it there until the signal. It stays when weftd ends: its successor finds it, and a pod
+ * that comes meanwhile is told to try again. Never rejects but by the signal: what goes wrong is a condition.
+ */
+export async function keepConflist(around: ConflistSurroundings, signal: AbortSignal): Promise<void> {
+  while (around.health.blocking('add') !== undefined) await sleep(ASK, undefined, { signal })
+  using kept = new Conflist(around)
+  while (!signal.aborted) {
+    kept.look()
+    await kept.something(signal)
+    await sleep(SETTLE, undefined, { signal })
+  }
+}
+
+/** Takes our list away, half-written ones too. Errors: what unlink(2) says, but that it is gone already. */
+export function removeConflist(directory: string): void {
+  rmSync(join(directory, CONFLIST_NAME), { force: true })
+}
+
+class Conflist implements Disposable {
+  readonly #around: ConflistSurroundings
+  readonly #watchers = new Map<string, FSWatcher>()
+  #wake = Promise.withResolvers<void>()
+  #written = false
+
+  constructor(around: ConflistSurroundings) {
+    this.#around = around
+  }
+
+  look(): void {
+    const { directory, source, health } = this.#around
+    if (source !== undefined) this.#watch(dirname(source))
+    const wanted = this.#wanted()
+    if (wanted !== undefined) this.#put(wanted)
+    this.#watch(directory)
+    const before = takenBefore(namesIn(directory))
+    if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
+    else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
+  }
+
+  /** Resolves when one of the directories changed, or it is time to look anyway. */
+  async something(signal: AbortSignal): Promise<void> {
+    const { promise } = this.#wake
+    const over = new AbortController()
+    const every = sleep(this.#around.checkMs ?? CHECK, undefined, {
+      signal: AbortSignal.any([signal, over.signal]),
+      ref: false
+    })
+    try {
+      await Promise.race([promise, every])
+    } finally {
+      over.abort()
+      this.#wake = Promise.withResolvers()
+    }
+  }
+
+  /** `undefined`: the source is not valid, and what was written before stays. */
+  #wanted(): string | undefined {
+    const { source, health } = this.#around
+    try {
+      const text = source === undefined ? undefined : contentOf(source)
+      const wanted = text === undefined ? DEFAULT_CONFLIST : checkedConflist(text, source ?? '')
+      health.clear('CNI_CONF_INVALID')
+      return wanted
+    } catch (error) {
+      health.raise('CNI_CONF_INVALID', reasonOf(error))
+      return undefined
+    }
+  }
+
+  #put(wanted: string): void {
+    const { directory, health, log } = this.#around
+    const path = join(directory, CONFLIST_NAME)
+    try {
+      const found = contentOf(path)
+      if (found !== wanted) {
+        mkdirSync(directory, { recursive: true, mode: 0o755 })
+        replaceFile(path, Buffer.from(wanted), 0o644)
+        if (this.#written && found === undefined)
+          log.warn({ path }, 'put back the CNI configuration list, which somebody had removed')
+        else
+          log.info(
+            { path, before: found === undefined ? 'none' : 'another' },
+            'wrote the CNI configuration list: the runtime can hand us pods'
+          )
+      }
+      this.#written = true
+      health.clear('CNI_CONF_UNWRITABLE')
+    } catch (error) {
+      health.raise('CNI_CONF_UNWRITABLE', `${path}: ${reasonOf(error)}`)
+    }
+  }
+
+  /** Notifications make it quick; where there are none (no inotify left), the slow check does it. A directory that was removed is watched anew. */
+  #watch(directory: string): void {
+    if (this.#watchers.has(directory)) return
+    try {
+      const watcher = watch(directory, { persistent: false }, () => this.#wake.resolve())
+      const forget = () => {
+        watcher.close()
+        this.#watchers.delete(directory)
+        this.#wake.resolve()
+      }
+      watcher.on('error', forget)
+      // inotify(7) tells of the directory's own removal by its name.
+      watcher.on('change', (kind, name) => {
+        if (kind === 'rename' && name === basename(directory)) forget()
+      })
+      this.#watchers.set(directory, watcher)
+    } catch (error) {
+      this.#around.log.debug({ directory, reason: reasonOf(error) }, 'a directory can not be watched')
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const watcher of this.#watchers.values()) watcher.close()
+  }
+}
+
+/** The text of a file; `undefined` when there is none. */
+function contentOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw new WeftError(
+      'FILE_UNREADABLE',
+      `${path} can not be read: ${reasonOf(cause)}`,
+      'make it readable for weftd',
+      { cause }
+    )
+  }
+}
+
+function namesIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}

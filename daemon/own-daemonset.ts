@@ -1,0 +1,68 @@
+// Whether weftd ends because it is replaced or because it is not wanted any more: its DaemonSet says so, and a pod's signal does not.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { reasonOf } from './error.ts'
+import type { Log } from './log.ts'
+
+/** What the API says of the DaemonSet: that it is being deleted, or gone; or that we may not ask (any more). */
+export type Standing = 'stands' | 'deleted' | 'denied'
+
+/** Milliseconds between two questions until one was answered, and for the one at the end. */
+const AGAIN = 10_000
+const LAST_QUESTION = 5_000
+
+export class OwnDaemonSet {
+  readonly #name: string
+  readonly #ask: (signal: AbortSignal) => Promise<Standing>
+  readonly #log: Log
+  #stood = false
+
+  /** `ask` rejects when there is no answer. `name`: NAMESPACE/NAME. */
+  constructor(name: string, ask: (signal: AbortSignal) => Promise<Standing>, log: Log) {
+    this.#name = name
+    this.#ask = ask
+    this.#log = log
+  }
+
+  /** Asks until the DaemonSet was seen to stand: without that, a refusal at the end would mean nothing. */
+  async follow(signal: AbortSignal): Promise<void> {
+    let told = false
+    while (!this.#stood) {
+      const standing = await this.#ask(signal).catch(() => undefined)
+      this.#stood = standing === 'stands'
+      if (this.#stood) return
+      if (standing !== undefined && !told) {
+        told = true
+        const why = standing === 'denied' ? 'we may not read it (verb get)' : 'there is none of this name'
+        this.#log.warn(
+          { daemonset: this.#name },
+          `the DaemonSet ${this.#name} is not known: ${why}; its deletion will leave this node as it is`
+        )
+      }
+      await sleep(AGAIN, undefined, { signal, ref: false })
+    }
+  }
+
+  /**
+   * Asked when we were told to end. `kubectl delete -f deploy/` takes account and role away in the same breath, so a refusal by an API that once
+   * answered is a deletion, too. No answer (the machine goes down, the API is away) is none: then everything stays as it is.
+   */
+  async isDeleted(): Promise<boolean> {
+    if (!this.#stood) return false
+    try {
+      const standing = await this.#ask(AbortSignal.timeout(LAST_QUESTION))
+      this.#log.info(
+        { daemonset: this.#name, standing },
+        standing === 'stands'
+          ? 'the DaemonSet stands: this weftd is replaced'
+          : 'the DaemonSet is gone: leaving this node'
+      )
+      return standing !== 'stands'
+    } catch (error) {
+      this.#log.warn(
+        { daemonset: this.#name, reason: reasonOf(error) },
+        'nobody says whether the DaemonSet stands; everything stays as it is'
+      )
+      return false
+    }
+  }
+}

@@ -1,0 +1,97 @@
+// Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
+import { rmSync } from 'node:fs'
+import { contains, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
+import { removeConflist } from './conflist-file.ts'
+import { reasonOf } from './error.ts'
+import { removePlugins } from './install.ts'
+import type { Firewall } from './kernel/nftables.ts'
+import type { Log } from './log.ts'
+import type { Options } from './options.ts'
+import type { Reconciler } from './reconciler.ts'
+import { deviceOf, type KernelObject, type Link, type State } from './state/object.ts'
+import { textOf } from './state/text.ts'
+
+export type Leaving = {
+  readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile'>
+  readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
+  readonly firewall: Pick<Firewall, 'removeTable'>
+  /** Of this node; a bridge that has an address in it carries our pods. */
+  readonly subnet: PerFamily<Prefix>
+  /** How many pods are attached. */
+  readonly pods: number
+  readonly log: Log
+}
+
+/**
+ * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables and subnet.env. Pods that
+ * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is, and
+ * the log says what is left.
+ */
+export async function leaveClean(leaving: Leaving): Promise<void> {
+  const { options, reconciler, firewall, pods, log } = leaving
+  const told: string[] = []
+  const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
+    try {
+      await work()
+    } catch (error) {
+      told.push(what)
+      log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
+    }
+  }
+  const { cniConfDir, cniBinDir, subnetFile } = options
+  if (cniConfDir !== undefined) await step('the CNI configuration list', () => removeConflist(cniConfDir))
+  await step('the network', async () => {
+    refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
+  })
+  await step('the firewall table', async () => {
+    const [complaint] = await firewall.removeTable()
+    if (complaint !== undefined) throw new Error(complaint)
+  })
+  if (pods === 0)
+    await step('the bridge', async () => {
+      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet)))
+    })
+  if (cniBinDir !== undefined) await step('the plugins', () => void removePlugins(cniBinDir))
+  await step('subnet.env', () => rmSync(subnetFile, { force: true }))
+  if (pods > 0)
+    log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
+  if (told.length === 0) log.info({}, 'this node is clean')
+}
+
+function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void {
+  const failed = outcomes.flatMap(({ change, error }) =>
+    error === undefined ? [] : [`${textOf(change.object)}: ${reasonOf(error)}`]
+  )
+  if (failed.length > 0) throw new Error(failed.join('; '))
+}
+
+const carriesPods = (link: Link): boolean =>
+  link.form?.type === 'veth' || link.form?.type === 'bridge' || link.form?.type === 'ifb'
+
+/** Interfaces of pods on the host, bridges, and what hangs on them. */
+export function staysFor(observed: State): (object: KernelObject) => boolean {
+  const devices = new Set(
+    [...observed.values()].flatMap((object) => (object.kind === 'link' && carriesPods(object) ? [object.name] : []))
+  )
+  return (object) => {
+    if (object.kind === 'link') return devices.has(object.name)
+    const device = deviceOf(object)
+    return device !== undefined && devices.has(device)
+  }
+}
+
+/** Bridges with an address of our subnet on which nothing hangs. */
+export function emptyBridges(observed: State, subnet: PerFamily<Prefix>): readonly KernelObject[] {
+  const objects = [...observed.values()]
+  const subnets = perFamily(subnet).map(([, prefix]) => prefix)
+  const inSubnet = (name: string) =>
+    objects.some(
+      (object) =>
+        object.kind === 'address' && object.device === name && subnets.some((prefix) => contains(prefix, object.prefix))
+    )
+  const isUsed = (name: string) => objects.some((object) => object.kind === 'link' && object.master === name)
+  return objects.filter(
+    (object) =>
+      object.kind === 'link' && object.form?.type === 'bridge' && inSubnet(object.name) && !isUsed(object.name)
+  )
+}
