@@ -1,6 +1,6 @@
 // Reserving an attachment's addresses, and what to say when that can't be done.
 import { formatIp } from '../../ipam/address.ts'
-import { capacity, describe, type PoolAddress } from '../../ipam/pool.ts'
+import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
 import { type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
@@ -36,7 +36,7 @@ export async function reserve(
       case 'refused':
         throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
       case 'exhausted': {
-        const detail = `no IP addresses available in range set: ${describe(answer.set)}: all ${capacity(answer.set)} are taken (${answer.taken} reservations in ${reservations.directory})`
+        const detail = exhaustedDetail(answer.set, answer.taken, reservations.directory)
         // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
         if (attachment.ipam?.ranges.length === 0) around.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
@@ -52,6 +52,10 @@ export async function reserve(
     throw unwritable(error)
   }
 }
+
+/** The same for ADD, STATUS and the condition. */
+export const exhaustedDetail = (set: RangeSet, taken: number, directory: string): string =>
+  `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${taken} reservations in ${directory})`
 
 const unwritable = (cause: ReservationsUnusable): WeftError => {
   const { title, cure } = CONDITIONS.STATE_UNWRITABLE

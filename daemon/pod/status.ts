@@ -1,20 +1,22 @@
 // STATUS: whether an ADD would succeed now. Nothing is tried and nothing changes: runtimes ask every few seconds.
 import { inRange } from '../../ipam/address.ts'
-import { capacity, describe } from '../../ipam/pool.ts'
+import { capacity } from '../../ipam/pool.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { CONDITIONS } from '../health.ts'
+import { exhaustedDetail } from './reserve.ts'
 import { type PodSurroundings, placeForAdd, poolsOf } from './surroundings.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(around: PodSurroundings, pattern: Attachment): Promise<void> {
   const sets = poolsOf(pattern, placeForAdd(around, pattern))
   if (pattern.ipam === undefined) return
-  const held = await around.reservations(pattern.ipam.dataDir, pattern.network).list()
+  const reservations = around.reservations(pattern.ipam.dataDir, pattern.network)
+  const held = await reservations.list()
   for (const set of sets) {
     const taken = held.filter(({ ip }) => set.some((range) => inRange(range, ip))).length
     if (BigInt(taken) < capacity(set)) continue
     const { title, cure } = CONDITIONS.POOL_EXHAUSTED
-    throw new WeftError('POOL_EXHAUSTED', `${title}: all ${taken} addresses of ${describe(set)} are taken`, cure)
+    throw new WeftError('POOL_EXHAUSTED', `${title}: ${exhaustedDetail(set, taken, reservations.directory)}`, cure)
   }
 }

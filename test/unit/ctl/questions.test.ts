@@ -1,0 +1,212 @@
+// nodes, pods and why, from weftd's own values over the socket to the text: what a person reads who wants to know why something does not work.
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { ask } from '../../../daemon/ctl/ask.ts'
+import { WeftError } from '../../../daemon/error.ts'
+import { hostName, ownerOf } from '../../../daemon/pod/names.ts'
+import { type Key, keyOf } from '../../../daemon/state/object.ts'
+import { ip, lease, prefix, SmallDaemon } from './small-daemon.ts'
+
+const route = (n: number) => `route 254 10.244.${n}.0/24 metric 0` as Key
+
+test('nodes tells how each node is reached, whether the kernel has it, and what is skipped', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  const broken = lease(4, { backendData: { 4: { VNI: 1 } } })
+  const leases = [lease(1), lease(2, { node: 'two' }), lease(3, { publicIp: { 4: ip('198.51.100.3') } }), broken]
+  await daemon.send({ kind: 'list', leases })
+  const { exit, out } = await daemon.weftctl('nodes')
+  const rows = out.split('\n').map((line) => line.split(/ {2,}/).slice(0, 6))
+  assert.deepEqual(rows.slice(0, 5), [
+    ['NODE', 'SUBNET', 'PUBLIC-IP', 'BACKEND', 'REACHED', 'IN-KERNEL'],
+    ['one', '10.244.1.0/24', '192.0.2.1', 'vxlan', 'this-node', 'yes'],
+    ['two', '10.244.2.0/24', '192.0.2.2', 'vxlan', 'direct:eth0', 'yes'],
+    ['198.51.100.3', '10.244.3.0/24', '198.51.100.3', 'vxlan', 'vxlan:weft.1', 'yes'],
+    ['192.0.2.4', '10.244.4.0/24', '192.0.2.4', 'vxlan', 'skipped', 'NO']
+  ])
+  assert.match(out, /\n10\.244\.4\.0-24 is skipped: .*VtepMAC null/)
+  assert.match(out, /2026-01-01T00:00:\d\dZ$/m)
+  assert.equal(exit, 1)
+})
+
+test('a lease whose route is missing is not in the kernel; with all there the exit status is 0', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] })
+  assert.equal((await daemon.weftctl('nodes')).exit, 0)
+  daemon.kernel.refuses.set(route(2), 'Network is unreachable')
+  daemon.kernel.change(undefined, route(2))
+  await new Promise((resolve) => setImmediate(resolve))
+  const { exit, out } = await daemon.weftctl('why', 'node', '192.0.2.2')
+  assert.equal(exit, 1)
+  assert.match(out, /^lease 10\.244\.2\.0-24: not all that it needs is in the kernel$/m)
+  assert.match(out, /^ {2}\+ route 10\.244\.2\.0\/24 via 192\.0\.2\.2 dev eth0 proto 87 {3}\(missing\)$/m)
+  assert.match(out, /because of it, 0 of 1:/)
+})
+
+for (const name of ['two', '192.0.2.2', '10.244.2.0/24', '10.244.2.0-24', '10.244.2.77']) {
+  test(`why node finds it by ${name}`, async (t) => {
+    const daemon = await SmallDaemon.start(t)
+    await daemon.hold()
+    await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'two' }), lease(3)] })
+    const { exit, out } = await daemon.weftctl('why', 'node', name)
+    assert.match(out, /^two, lease 10\.244\.2\.0-24: reached\n {2}public IP {3}192\.0\.2\.2\n/)
+    assert.equal(out.match(/^\S/gm)?.length, 1, out)
+    assert.equal(exit, 0)
+  })
+}
+
+test('why node of a name that nobody has says which are near, how else to ask, and what holds on this node', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  daemon.health.raise('STORE_UNREACHABLE', 'etcd is silent')
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'worker-2' })] })
+  const { exit, out } = await daemon.weftctl('why', 'node', 'worker2')
+  assert.match(out, /^worker2: no lease is known of such a node\nknown are: worker-2\ncure: /)
+  assert.match(out, /^ {2}the lease store does not answer.*: etcd is silent\. Cure: /m)
+  assert.equal(exit, 1)
+})
+
+test('a record that can not be read is a row of nodes, and why node explains it by its key', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  const error = new WeftError('LEASE_MALFORMED', 'lease 10.244.9.0-24: PublicIP is missing', 'delete the key')
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] }, { kind: 'malformed', key: '10.244.9.0-24', error })
+  assert.match((await daemon.weftctl('nodes')).out, /^10\.244\.9\.0-24 +- +- +- +skipped +NO +-$/m)
+  const { out } = await daemon.weftctl('why', 'node', '10.244.9.0-24')
+  assert.match(out, /nothing is made of it\n {2}skipped: lease 10\.244\.9\.0-24: PublicIP is missing/)
+})
+
+const who = { network: 'cbr0', containerId: 'c0ffee0000', ifname: 'eth0' }
+
+/** What an ADD leaves: the kernel of these tests has no namespaces, so that the verb itself can't. */
+async function attach(daemon: SmallDaemon): Promise<void> {
+  const because = 'pod shop/web-1, eth0 in network cbr0'
+  const link = hostName(who)
+  daemon.attachments.set({
+    ...{ ...who, link, addresses: [ip('10.244.1.5')], because, pod: { namespace: 'shop', name: 'web-1' } },
+    hostPorts: [{ protocol: 'tcp', hostPort: 8080, containerPort: 80, hostIp: ip('127.0.0.1') }],
+    bandwidth: { ingress: { rateBitsPerSecond: 10_000_000, burstBits: 80_000 } }
+  })
+  await daemon.reconciler.want(ownerOf(who), [
+    { kind: 'link', name: link, form: { type: 'veth' }, up: true, because },
+    {
+      kind: 'route',
+      table: 254,
+      destination: prefix('10.244.1.5/32'),
+      metric: 0,
+      type: 'unicast',
+      device: link,
+      protocol: 87,
+      because
+    }
+  ])
+}
+
+test('pods lists what each attachment has, by columns and as JSON', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  assert.equal((await daemon.weftctl('pods')).out, 'no pod is attached on this node\n')
+  await attach(daemon)
+  const { exit, out } = await daemon.weftctl('pods')
+  assert.deepEqual(out.split('\n')[1]?.split(/ +/), [
+    ...[
+      'shop/web-1',
+      'c0ffee0000',
+      'eth0',
+      'cbr0',
+      '10.244.1.5',
+      'tcp/127.0.0.1:8080→80',
+      'in:10M',
+      hostName(who),
+      'alive'
+    ]
+  ])
+  assert.equal(exit, 0)
+  const [pod] = JSON.parse((await daemon.weftctl('pods', '--json')).out).pods
+  assert.deepEqual(
+    [pod.hostPorts, pod.bandwidth, pod.netns],
+    [['tcp 127.0.0.1:8080 -> 80'], { ingress: 10_000_000 }, 'alive']
+  )
+})
+
+test('an address that is reserved for no attachment of ours is listed with the container that holds it', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
+  assert.equal((await daemon.cni('ADD', { plugin: 'host-local', conf })).exit, 0)
+  const { out, exit } = await daemon.weftctl('pods')
+  assert.match(out, /^shop\/web-1 +c0ffee0000 +eth0 +cbr0 +10\.9\.0\.2 +- +- +- +unknown$/m)
+  assert.equal(exit, 0)
+})
+
+test('why pod after an ADD that failed and the DEL that followed still tells cause, evidence and cure', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  daemon.health.raise('NO_LEASE', 'etcd has no room')
+  const { msg } = await daemon.cni('ADD')
+  await daemon.cni('DEL', { conf: { ipam: { dataDir: daemon.dataDir } } })
+  const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-1')
+  assert.match(out, /^shop\/web-1: could not be set up\n\nADD of eth0 by weft failed at 2026-.* \(CNI error 11\):\n/)
+  assert.ok(msg && out.includes(`  ${msg}\n`), out)
+  assert.match(
+    out,
+    /calls, the latest first:\n.*DEL eth0 by weft, container c0ffee0000, .* ms: ok\n.*ADD .*: FAILED, CNI error 11\n/
+  )
+  assert.match(out, /now no pod can be set up on this node:\n {2}this node holds no subnet: etcd has no room\. Cure: /)
+  assert.equal(exit, 1)
+})
+
+test('a later ADD that succeeds makes good what failed before', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
+  const call = (over: object) => daemon.cni('ADD', { plugin: 'host-local', conf: { ...conf, ...over } })
+  assert.equal((await call({ ipam: {} })).exit, 1)
+  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: could not be set up/)
+  assert.equal((await call({})).exit, 0)
+  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: has no interface of ours/)
+})
+
+for (const name of ['shop/web-1', 'web-1', 'c0ffee', '10.244.1.5']) {
+  test(`why pod finds a pod that is set up by ${name}, with what exists because of it`, async (t) => {
+    const daemon = await SmallDaemon.start(t)
+    await daemon.hold()
+    await attach(daemon)
+    const { exit, out } = await daemon.weftctl('why', 'pod', name)
+    assert.ok(out.startsWith(`${name}: is set up\n`), out)
+    assert.match(out, /^eth0 in network cbr0, container c0ffee0000, namespace alive$/m)
+    assert.match(out, /^ {4}route 10\.244\.1\.5\/32 dev veth[0-9a-f]{8} proto 87$/m)
+    assert.equal(exit, 0)
+  })
+}
+
+test('why pod shows what of a pod is missing in the kernel', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  await attach(daemon)
+  const [gone] = daemon.reconciler.wantedBy(ownerOf(who)).filter(({ kind }) => kind === 'route')
+  const key = keyOf(gone ?? assert.fail())
+  daemon.kernel.refuses.set(key, 'no')
+  daemon.kernel.change(undefined, key)
+  await new Promise((resolve) => setImmediate(resolve))
+  const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-1')
+  assert.match(out, /^shop\/web-1: is set up, but not all of it is in the kernel$/m)
+  assert.match(out, /^ {2}\+ route 10\.244\.1\.5\/32 .*\(missing\)$/m)
+  assert.equal(exit, 1)
+})
+
+test('why pod of a pod that weftd never heard of says so, what is near, and where to look', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  await attach(daemon)
+  const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-2')
+  assert.match(out, /^shop\/web-2: this weftd has had no call for such a pod since 2026-01-01T00:00:00Z\n/)
+  assert.match(out, /^known on this node: shop\/web-1\ncure: /m)
+  assert.equal(exit, 1)
+})
+
+test('a weftctl that asks something this weftd does not know is told what it knows', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const signal = AbortSignal.timeout(5_000)
+  await assert.rejects(ask(daemon.socket, 'why', ['cat', 'x'], signal), { code: 'UNKNOWN_QUESTION' })
+  await assert.rejects(ask(daemon.socket, 'doctor', [], signal), /weftd does not know "doctor"/)
+})
