@@ -1,0 +1,153 @@
+// What is in the image, file by file: the executables, the shared libraries they need, iptables' legacy programs, and no shell.
+import { execFileSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
+import { pluginTypes } from '../../plugins/registry.ts'
+
+/**
+ * Debian's packages that the files of `hostFiles` come from, for the Dockerfile: Node's libatomic and libstdc++; libnftables, through which the firewall is
+ * changed, with the extensions by which it reads rules of iptables; the legacy iptables programs; the names of protocols, which libnftables asks the C library for.
+ */
+export const PACKAGES = ['libatomic1', 'libstdc++6', 'libnftables1', 'iptables', 'netbase'] as const
+
+/** The programs of iptables-legacy that weftd executes, all links to one. */
+const LEGACY = ['iptables-legacy', 'iptables-legacy-save', 'ip6tables-legacy', 'ip6tables-legacy-save'] as const
+const MULTI = '/usr/sbin/xtables-legacy-multi'
+
+/** Loaded by name at run time (koffi), so no ldd shows it. */
+const LOADED = ['libnftables.so.1'] as const
+
+/** Debian's merged /usr, and /var/run, under which runtimes name network namespaces. */
+const LINKS: Readonly<Record<string, string>> = {
+  bin: 'usr/bin',
+  sbin: 'usr/sbin',
+  lib: 'usr/lib',
+  lib64: 'usr/lib64',
+  'var/run': '/run'
+}
+
+/** glibc's default since 2.34, said aloud; its own modules for both are inside libc.so.6. */
+const NSSWITCH = 'hosts: files dns\nprotocols: files\nservices: files\n'
+
+export type Entry =
+  | { readonly kind: 'copy'; readonly from: string }
+  | { readonly kind: 'text'; readonly text: string }
+  /** A second name of a file of the image. */
+  | { readonly kind: 'hard link' | 'symbolic link'; readonly to: string }
+
+/** Path in the image → what is there. `dist`: the folder that scripts/build fills. Errors: a file that is missing, by its path. */
+export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
+  const files = new Map<string, Entry>()
+  const copy = (path: string, from: string) => {
+    if (!existsSync(from)) throw new Error(`${from} is missing; cure: scripts/build, or install ${PACKAGES.join(' ')}`)
+    files.set(path, { kind: 'copy', from })
+  }
+  copy('usr/bin/weftd', join(dist, 'bin/weftd'))
+  for (const name of ['weftctl', 'kubectl-weft'])
+    files.set(`usr/bin/${name}`, { kind: 'hard link', to: 'usr/bin/weftd' })
+  // Beside the single file, because nothing in the container can be written to and executed.
+  copy('usr/lib/weft/koffi.node', join(dist, 'lib/koffi.node'))
+  const [first = '', ...others] = pluginTypes
+  copy(`usr/lib/weft/cni/${first}`, join(dist, 'cni', first))
+  for (const name of others)
+    files.set(`usr/lib/weft/cni/${name}`, { kind: 'hard link', to: `usr/lib/weft/cni/${first}` })
+  copy(MULTI.slice(1), MULTI)
+  for (const name of LEGACY) files.set(`usr/sbin/${name}`, { kind: 'symbolic link', to: basename(MULTI) })
+  const extensions = extensionFiles()
+  const libraries = closure([
+    join(dist, 'bin/weftd'),
+    join(dist, 'lib/koffi.node'),
+    MULTI,
+    ...LOADED.map(found),
+    ...extensions
+  ])
+  for (const path of [...extensions, ...LOADED.map(found), ...libraries]) addLibrary(files, path)
+  for (const [path, to] of Object.entries(LINKS)) files.set(path, { kind: 'symbolic link', to })
+  copy('etc/protocols', '/etc/protocols')
+  files.set('etc/nsswitch.conf', { kind: 'text', text: NSSWITCH })
+  return files
+}
+
+/** The folder of libnftables and the other libraries on this machine: Debian's, by architecture. */
+const libraryFolder = (): string => `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+const found = (name: string): string => join(libraryFolder(), name)
+
+/** One for each match and target that a rule of iptables may have: without it such a rule can not be read. */
+function extensionFiles(): readonly string[] {
+  const folder = join(libraryFolder(), 'xtables')
+  // Those for bridges and ARP belong to other programs.
+  return readdirSync(folder)
+    .filter((name) => /^lib(xt|ipt|ip6t)_.*\.so$/.test(name))
+    .sort()
+    .map((name) => join(folder, name))
+}
+
+/** Every shared library that the files need, by the paths at which the dynamic loader finds them here, the loader itself among them. */
+function closure(files: readonly string[]): readonly string[] {
+  const needed = new Set<string>()
+  for (const file of files) {
+    const said = execFileSync('ldd', [file], { encoding: 'utf8' })
+    if (said.includes('not found')) throw new Error(`${file} lacks a library:\n${said}`)
+    for (const [, path] of said.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) if (path !== undefined) needed.add(path)
+  }
+  return [...needed].sort()
+}
+
+/** The file where it really is, and the names under which it is looked for, all below /usr. */
+function addLibrary(files: Map<string, Entry>, path: string): void {
+  const real = realpathSync(path)
+  files.set(real.slice(1), { kind: 'copy', from: real })
+  const name = join(realpathSync(dirname(path)), basename(path))
+  if (name !== real) files.set(name.slice(1), { kind: 'symbolic link', to: relative(dirname(name), real) })
+}
+
+/** Makes the files in `root`, which must not exist. */
+export function layOut(files: ReadonlyMap<string, Entry>, root: string): void {
+  mkdirSync(root)
+  for (const [path, entry] of [...files].sort(
+    ([a, { kind: before }], [b, { kind: after }]) => rank[before] - rank[after] || (a < b ? -1 : 1)
+  )) {
+    const place = join(root, path)
+    mkdirSync(dirname(place), { recursive: true })
+    switch (entry.kind) {
+      case 'copy':
+        cpSync(entry.from, place)
+        break
+      case 'text':
+        writeFileSync(place, entry.text)
+        break
+      case 'hard link':
+        linkSync(join(root, entry.to), place)
+        break
+      case 'symbolic link':
+        symlinkSync(entry.to, place)
+    }
+  }
+  // Where containers mount things: made here, since the root may be read-only.
+  for (const path of [
+    'run',
+    'tmp',
+    'proc',
+    'sys',
+    'dev',
+    'opt/cni/bin',
+    'etc/cni',
+    'etc/weft',
+    'var/lib/cni',
+    'host/proc/sys/net'
+  ])
+    if (!lstatSync(join(root, path), { throwIfNoEntry: false })) mkdirSync(join(root, path), { recursive: true })
+}
+
+/** Links after what they lead to. */
+const rank: Readonly<Record<Entry['kind'], number>> = { copy: 0, text: 0, 'hard link': 1, 'symbolic link': 1 }
