@@ -52,6 +52,7 @@ export class Reconciler {
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
+  #stopped = false
   #retry: { timer: NodeJS.Timeout; at: number } | undefined
   #dirty = new Map<Key, Culprit | undefined>()
   #answering = false
@@ -104,6 +105,7 @@ export class Reconciler {
     } finally {
       clearInterval(check)
       clearTimeout(this.#retry?.timer)
+      this.#stopped = true
     }
   }
 
@@ -273,7 +275,11 @@ export class Reconciler {
     }
     const due = keys.filter((key) => asked || this.#due(key))
     const changes = order(this.#allowed(due, asked))
-    if (changes.length === 0) return []
+    if (changes.length === 0) {
+      // What was refused may have been forgiven, and then wished for no more: nothing else would end the condition.
+      this.#tellRefusals()
+      return []
+    }
     const applied = this.#around.kernel.apply(changes)
     for (const { object } of changes) this.#inFlight.set(keyOf(object), applied)
     try {
@@ -345,6 +351,7 @@ export class Reconciler {
 
   /** Looks at this object again after `pause` milliseconds at the latest, and then at all others that wait. */
   #later(key: Key, pause: number): void {
+    if (this.#stopped) return
     this.#waiting.add(key)
     const at = this.#around.now() + pause
     if (this.#retry !== undefined && this.#retry.at <= at) return

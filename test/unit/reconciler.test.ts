@@ -140,6 +140,19 @@ test('one refused object does not stop the others and is tried again', async () 
   await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
 })
 
+test('what was refused and is wished for no more is no refusal, also when its device changed in between', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  await reconciler.want('peer', [route(2)])
+  assert.equal(refusals.at(-1)?.length, 1)
+  // Whatever a device tells forgives what hangs on it; before that is tried again, nobody wants it any more.
+  reconciler.onObserved(() => void reconciler.want('peer', []))
+  kernel.recheck('the device changed')
+  await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
+})
+
 test('a device that vanishes comes back with everything that hung on it', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler } = await started(kernel)
