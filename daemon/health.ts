@@ -29,13 +29,13 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the lease store refuses our credentials',
-    cure: 'check --etcd-username, --etcd-password, --etcd-certfile and --etcd-keyfile, and the role they have under --etcd-prefix'
+    cure: 'etcd: check --etcd-username, --etcd-password, --etcd-certfile and --etcd-keyfile, and the role they have under --etcd-prefix; Kubernetes: what the message says'
   },
   CONFIG_MISSING: {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'there is no network configuration in the store',
-    cure: `write one with the v3 API: etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen)`
+    cure: `etcd: write one with the v3 API, etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen); Kubernetes: mount the ConfigMap with net-conf.json where --net-config-path says`
   },
   CONFIG_INVALID: {
     severity: 'error',
@@ -79,6 +79,36 @@ export const CONDITIONS = {
     title: 'this node holds no subnet',
     cure: 'see the cause in the message; until the store answers, no new subnet can be leased'
   },
+  NODE_UNKNOWN: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'the Kubernetes API knows no node of this name',
+    cure: 'start the kubelet of this node, or give weftd the name under which it registers (NODE_NAME from spec.nodeName, or --node-name)'
+  },
+  POD_CIDR_MISSING: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'this node has no podCIDR',
+    cure: 'let the controller manager hand them out: --allocate-node-cidrs=true and --cluster-cidr=<Network> (with kubeadm: init --pod-network-cidr=<Network>)'
+  },
+  POD_CIDR_OUTSIDE: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: "this node's podCIDR does not belong to the network",
+    cure: 'make Network in net-conf.json the cluster CIDR of the controller manager (--cluster-cidr) and restart weftd, or register the node anew'
+  },
+  POD_CIDRS_EXHAUSTED: {
+    severity: 'error',
+    blocks: ['add', 'ready'],
+    title: 'this node has no podCIDR because the subnets of the cluster CIDR are used up',
+    cure: 'delete nodes that are gone, or widen --cluster-cidr of the controller manager and Network in net-conf.json, or lengthen --node-cidr-mask-size for new clusters'
+  },
+  NODE_ANNOTATION_INVALID: {
+    severity: 'warning',
+    blocks: [],
+    title: 'an annotation of this node can not be used; what was detected is published instead',
+    cure: 'correct or remove the annotation that the message names (kubectl annotate node)'
+  },
   SUBNETS_EXHAUSTED: {
     severity: 'error',
     blocks: ['add', 'ready'],
@@ -101,7 +131,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'a lease in the store can not be understood and is skipped',
-    cure: 'correct or delete the key that the message names'
+    cure: 'correct or delete the key or annotation that the message names'
   },
   KERNEL_FEATURE: {
     severity: 'error',

@@ -112,7 +112,8 @@ async function start(options: Options, warnings: readonly string[], work: typeof
         version: manifest.version,
         nodeName,
         identity: `${machineId()} ${nodeName}`,
-        ipv6: existsSync('/proc/sys/net/ipv6')
+        ipv6: existsSync('/proc/sys/net/ipv6'),
+        environment: process.env
       },
       stop.signal
     )

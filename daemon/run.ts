@@ -46,6 +46,8 @@ export type DaemonSurroundings = {
   readonly nodeName: string
   readonly identity: string
   readonly ipv6: boolean
+  /** The environment's variables. */
+  readonly environment: Readonly<Record<string, string | undefined>>
 }
 
 /** Milliseconds that a list from which most leases have vanished must stand before it is believed. */
@@ -78,7 +80,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
   core.reconciler.onObserved(forgetVanished(pods))
 
-  const store = parts.use(await openStore(options, { log, report: health }))
+  const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
   const peers = followedPeers(around, core)
   const network = new Network(networkSurroundings(around, core, store, peers))
   if (options.healthzPort !== 0) {
@@ -97,7 +99,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   const joined = network.join(signal)
-  core.running(joined.then(releaseStart))
+  core.running(joined.then(() => store.announce?.()).then(releaseStart))
   const { cniConfDir: directory, cniConfSource: source } = options
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   core.running(peers.follow(network.leases(store.watch(signal))))

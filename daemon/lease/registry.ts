@@ -17,6 +17,13 @@ export type StoreOptions = {
   readonly subnetLeaseRenewMargin: number
   readonly embeddedPath: string
   readonly netConfigPath: string
+  readonly nodeName?: string | undefined
+  readonly kubeApiUrl?: string | undefined
+  readonly kubeconfigFile?: string | undefined
+  readonly kubeAnnotationPrefix: string
+  readonly setNodeNetworkUnavailable: boolean
+  /** Kubernetes tells a pod by variables who and where it is. */
+  readonly environment: Readonly<Record<string, string | undefined>>
 }
 
 type Loader = (options: StoreOptions, around: StoreSurroundings) => Promise<Store>
@@ -39,6 +46,20 @@ const STORES: { readonly [name: string]: Loader } = {
     if (text !== undefined && store.configureOnce(text))
       around.log.info({ path: options.netConfigPath }, 'network configuration written to the lease file')
     return store
+  },
+  kubernetes: async (options, around) => {
+    const { KubernetesStore } = await import('./kubernetes.ts')
+    const { kubeApiUrl, kubeconfigFile, netConfigPath, setNodeNetworkUnavailable, environment } = options
+    const { NODE_NAME, POD_NAME: podName, POD_NAMESPACE: podNamespace } = environment
+    const nodeName = options.nodeName ?? NODE_NAME
+    const annotationPrefix = options.kubeAnnotationPrefix
+    return KubernetesStore.open(
+      {
+        ...{ kubeApiUrl, kubeconfigFile, environment, nodeName, podName, podNamespace },
+        ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable }
+      },
+      around
+    )
   }
 }
 

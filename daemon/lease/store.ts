@@ -50,6 +50,8 @@ export interface Store extends AsyncDisposable {
    * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED, and what the configuration makes impossible.
    */
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
+  /** This node's network works, told once: a store in which others wait for that says it there. */
+  announce?(): void
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**

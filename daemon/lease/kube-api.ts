@@ -1,0 +1,372 @@
+// Requests to the Kubernetes API over node:https: one pool of kept connections, deadlines, credentials that change, Retry-After, and errors that say what to do.
+import { type IncomingMessage, Agent as PlainAgent, type RequestOptions, request as requestPlain } from 'node:http'
+import { Agent, request as requestSecure } from 'node:https'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Json, JsonObject } from '../config/json.ts'
+import { reasonOf, WeftError } from '../error.ts'
+import { Backoff } from './backoff.ts'
+import type { KubeAccess } from './kube-access.ts'
+import type { StoreSurroundings } from './store.ts'
+
+export type Verb = 'GET' | 'POST' | 'PATCH'
+
+export type KubeRequest = {
+  readonly verb: Verb
+  /** As `/api/v1/nodes/n1`. */
+  readonly path: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly body?: JsonObject
+}
+
+/** What the API server said where that is for the caller to judge: success, or 404, 409, 410, 422 with its Status. */
+export type KubeAnswer = { readonly status: number; readonly body: JsonObject }
+
+/** A request that failed; `retryAfterMs` when the API server said how long to stay away. */
+export class KubeError extends WeftError {
+  readonly status: number | undefined
+  readonly retryAfterMs: number
+  /** The Status object that came with it. */
+  readonly said: JsonObject | undefined
+
+  constructor(
+    code: 'STORE_UNREACHABLE' | 'STORE_DENIED',
+    message: string,
+    cure: string,
+    more: {
+      readonly status?: number
+      readonly retryAfterMs?: number
+      readonly said?: JsonObject | undefined
+      readonly cause?: unknown
+    }
+  ) {
+    super(code, message, cure, more.cause === undefined ? undefined : { cause: more.cause })
+    this.status = more.status
+    this.retryAfterMs = more.retryAfterMs ?? 0
+    this.said = more.said
+  }
+}
+
+/** Milliseconds: for a whole call; before the kernel asks whether the other end of a silent connection still lives. */
+const DEADLINE = 30_000
+const PROBE = 10_000
+/** The longest Retry-After that is obeyed, in milliseconds: a wrong clock must not silence us for a day. */
+const LONGEST_STAY = 300_000
+/** Statuses that tell the caller something about the object. */
+const TELLING: readonly number[] = [404, 409, 410, 422]
+/** Bytes of one answer or one event: a node has at most 1.5 MB in etcd. */
+const LARGEST = 64 << 20
+
+export class KubeApi implements AsyncDisposable {
+  readonly #access: KubeAccess
+  readonly #report: StoreSurroundings['report']
+  readonly #url: URL
+  /** What is refused at present, by verb and path: one refusal does not end because something else is allowed. */
+  readonly #denied = new Map<string, string>()
+  #agent: Agent | PlainAgent
+  /** The credentials that the agent's connections were made with. */
+  #used: string | undefined
+
+  /** Opens nothing yet. */
+  constructor(access: KubeAccess, report: StoreSurroundings['report']) {
+    this.#access = access
+    this.#report = report
+    this.#url = new URL(access.target.server)
+    this.#agent = this.#newAgent()
+  }
+
+  /** Where, for messages. */
+  get place(): string {
+    return `the Kubernetes API at ${this.#access.target.server}`
+  }
+
+  /** Lets go of every connection: what is under way fails and is tried again. */
+  reconnect(): void {
+    const old = this.#agent
+    this.#agent = this.#newAgent()
+    old.destroy()
+  }
+
+  /**
+   * One request with JSON there and back; a refused token is read again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors:
+   * KubeError for every status that `KubeAnswer` does not name, and when there is no answer; the signal's reason.
+   */
+  async call(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
+    const timeout = AbortSignal.timeout(DEADLINE)
+    const either = AbortSignal.any([signal, timeout])
+    try {
+      const response = await this.#open(request, either)
+      const body = await wholeBody(response)
+      const answer = this.#judge(request, response, body)
+      this.#succeeded(request)
+      return answer
+    } catch (error) {
+      signal.throwIfAborted()
+      throw this.#failed(request, timeout.aborted ? new Error(`no answer within ${DEADLINE / 1000} s`) : error)
+    }
+  }
+
+  /** A request that nothing depends on: no condition tells of its failure, and the answer is `undefined`. */
+  async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer | undefined> {
+    try {
+      const response = await this.#open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
+      return this.#judge(request, response, await wholeBody(response))
+    } catch {
+      signal.throwIfAborted()
+      return undefined
+    }
+  }
+
+  /** `call` until the API server answers, with pauses that grow, and never before it said that it will hear us again. */
+  async persist(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
+    const backoff = new Backoff()
+    for (;;) {
+      try {
+        return await this.call(request, signal)
+      } catch (error) {
+        if (!(error instanceof KubeError)) {
+          this.#forget(request)
+          throw error
+        }
+        await stayAway(error, backoff, signal).catch((reason) => {
+          this.#forget(request)
+          throw reason
+        })
+      }
+    }
+  }
+
+  /**
+   * The JSON documents of an answer that does not end, line by line: a watch. Ends when the API server ends it; errors as `call`, and whatever breaks the
+   * connection. A status that `KubeAnswer` names is yielded as the only line, in the form of a watch's ERROR event.
+   */
+  async *lines(request: KubeRequest, signal: AbortSignal): AsyncGenerator<JsonObject, void> {
+    const opening = AbortSignal.timeout(DEADLINE)
+    const opened = new AbortController()
+    const stopOpening = () => opened.abort(new Error(`no answer within ${DEADLINE / 1000} s`))
+    opening.addEventListener('abort', stopOpening)
+    let response: IncomingMessage
+    try {
+      response = await this.#open(request, AbortSignal.any([signal, opened.signal]))
+      if (response.statusCode !== 200) {
+        const answer = this.#judge(request, response, await wholeBody(response))
+        yield { type: 'ERROR', object: { ...answer.body, code: answer.status } }
+        return
+      }
+      this.#succeeded(request)
+    } catch (error) {
+      signal.throwIfAborted()
+      throw this.#failed(request, error)
+    } finally {
+      opening.removeEventListener('abort', stopOpening)
+    }
+    try {
+      yield* jsonLines(response)
+    } finally {
+      response.destroy()
+    }
+  }
+
+  /** The answer's head; a token that is refused may have been renewed on the disk. */
+  async #open(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    const { token } = this.#access.credentials
+    const response = await this.#once(request, signal)
+    if (response.statusCode !== 401) return response
+    this.#access.renew()
+    if (this.#access.credentials.token === token) return response
+    response.resume()
+    return this.#once(request, signal)
+  }
+
+  /** A connection that the API server closed while it was idle is not the request's fault. */
+  async #once(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    for (let again = false; ; again = true) {
+      const sent = this.#send(request, signal)
+      try {
+        return await sent.response
+      } catch (error) {
+        if (again || signal.aborted || !sent.reused() || request.verb === 'POST') throw error
+      }
+    }
+  }
+
+  #send(
+    { verb, path, query = {}, body }: KubeRequest,
+    signal: AbortSignal
+  ): { readonly response: Promise<IncomingMessage>; readonly reused: () => boolean } {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const search = new URLSearchParams(query).toString()
+    const text = body === undefined ? undefined : JSON.stringify(body)
+    const { token } = this.#access.credentials
+    const options: RequestOptions = {
+      method: verb,
+      agent: this.#agentNow(),
+      host: this.#url.hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: this.#url.port || (this.#url.protocol === 'https:' ? 443 : 80),
+      path: `${this.#url.pathname.replace(/\/$/, '')}${path}${search === '' ? '' : `?${search}`}`,
+      signal,
+      headers: {
+        accept: 'application/json',
+        'user-agent': 'weftd',
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(text !== undefined && {
+          'content-type': verb === 'PATCH' ? 'application/strategic-merge-patch+json' : 'application/json',
+          'content-length': Buffer.byteLength(text)
+        })
+      }
+    }
+    const sent = this.#url.protocol === 'https:' ? requestSecure(options) : requestPlain(options)
+    sent.on('socket', (socket) => socket.setKeepAlive(true, PROBE))
+    sent.on('response', resolve)
+    sent.on('error', reject)
+    sent.end(text)
+    return { response: promise, reused: () => sent.reusedSocket }
+  }
+
+  /** A new pool when certificates or authorities have changed; what runs over the old one goes on. */
+  #agentNow(): Agent | PlainAgent {
+    const { ca, cert, key } = this.#access.credentials
+    const now = [ca, cert, key].join('\0')
+    if (this.#used !== undefined && this.#used !== now) this.#agent = this.#newAgent()
+    this.#used = now
+    return this.#agent
+  }
+
+  #newAgent(): Agent | PlainAgent {
+    const pool = { keepAlive: true, keepAliveMsecs: PROBE, maxSockets: 16, maxFreeSockets: 2 }
+    if (this.#url.protocol !== 'https:') return new PlainAgent(pool)
+    const { ca, cert, key } = this.#access.credentials
+    const { serverName, insecure } = this.#access.target
+    return new Agent({
+      ...pool,
+      ...(ca !== undefined && { ca }),
+      ...(cert !== undefined && { cert }),
+      ...(key !== undefined && { key }),
+      ...(serverName !== undefined && { servername: serverName }),
+      rejectUnauthorized: !insecure
+    })
+  }
+
+  #judge({ verb, path }: KubeRequest, response: IncomingMessage, text: string): KubeAnswer {
+    const status = response.statusCode ?? 0
+    const body = parseObject(text)
+    if (body !== undefined && ((status >= 200 && status < 300) || TELLING.includes(status))) return { status, body }
+    const said = typeof body?.message === 'string' ? body.message : shorten(text)
+    const what = `${verb} ${path} at ${this.place} was answered with ${status} ${response.statusMessage ?? ''}`.trim()
+    const message = said === '' ? what : `${what}: ${said}`
+    const code = status === 401 || status === 403 ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
+    const retryAfterMs = retryAfter(response.headers['retry-after'], Date.now())
+    throw new KubeError(code, message, this.#cure(status, body), { status, retryAfterMs, said: body })
+  }
+
+  #cure(status: number, body: JsonObject | undefined): string {
+    if (status === 401) return `renew the token or certificate that ${this.#access.target.from} names`
+    if (status === 403) return 'bind the user that the message names to a role with that verb (deploy/ has the list)'
+    if (body === undefined)
+      return `see that ${this.#access.target.server} (${this.#access.target.from}) is an API server`
+    return 'see the log of the API server; weftd tries again by itself'
+  }
+
+  #succeeded(request: KubeRequest): void {
+    this.#report.clear('STORE_UNREACHABLE')
+    this.#forget(request)
+  }
+
+  /** A request that is not made any more, or was answered, keeps no condition. */
+  #forget(request: KubeRequest): void {
+    if (this.#denied.delete(named(request))) this.#tellDenied()
+  }
+
+  #tellDenied(): void {
+    const [first] = this.#denied.values()
+    if (first === undefined) this.#report.clear('STORE_DENIED')
+    else this.#report.raise('STORE_DENIED', first)
+  }
+
+  #failed(request: KubeRequest, cause: unknown): KubeError {
+    const error = cause instanceof KubeError ? cause : this.#unanswered(request, cause)
+    if (error.code === 'STORE_DENIED') {
+      this.#denied.set(named(request), `${error.message}. ${error.cure}`)
+      this.#tellDenied()
+    } else this.#report.raise('STORE_UNREACHABLE', error.message)
+    return error
+  }
+
+  #unanswered({ verb, path }: KubeRequest, cause: unknown): KubeError {
+    // A new authority may be what the connection lacked.
+    this.#access.renew()
+    const { server, from } = this.#access.target
+    const message = `${verb} ${path} at ${this.place} failed: ${reasonOf(cause) || String((cause as { code?: unknown }).code)}`
+    const isTls = /certificate|altname|TLS|SSL/i.test(
+      `${(cause as { code?: unknown } | null)?.code} ${reasonOf(cause)}`
+    )
+    const cure = isTls
+      ? `compare the authority and the name in the certificate with ${from}`
+      : `see that ${server} (${from}) is right and that this node reaches it`
+    return new KubeError('STORE_UNREACHABLE', message, cure, { cause })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#agent.destroy()
+  }
+}
+
+const named = ({ verb, path, query }: KubeRequest): string =>
+  `${verb} ${query?.watch === undefined ? '' : 'watch '}${path}`
+
+/** The pause after an error: what the API server asked for, then our own, which grows and is never the same on two nodes. */
+export async function stayAway(error: unknown, backoff: Backoff, signal: AbortSignal): Promise<void> {
+  if (error instanceof KubeError && error.retryAfterMs > 0) await sleep(error.retryAfterMs, undefined, { signal })
+  await backoff.pause(signal)
+}
+
+/** RFC 9110, 10.2.3: seconds or a date; in milliseconds, 0 when absent or not understood. */
+export function retryAfter(header: string | undefined, now: number): number {
+  if (header === undefined) return 0
+  const wait = /^\d+$/.test(header.trim()) ? 1000 * Number(header) : Date.parse(header) - now
+  return Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_STAY) : 0
+}
+
+async function wholeBody(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > LARGEST) throw new Error(`an answer of more than ${LARGEST >> 20} MiB`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+/** JSON objects that end in a newline each, however the network cuts them. Errors: a line that is none. */
+export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<JsonObject, void> {
+  let begun: Buffer[] = []
+  let size = 0
+  for await (const chunk of chunks) {
+    let from = 0
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
+      begun.push(chunk.subarray(from, end))
+      const text = Buffer.concat(begun).toString()
+      begun = []
+      size = 0
+      from = end + 1
+      if (text.trim() === '') continue
+      const object = parseObject(text)
+      if (object === undefined) throw new Error(`the API server sent a line that is no JSON object: ${shorten(text)}`)
+      yield object
+    }
+    if (from < chunk.length) begun.push(chunk.subarray(from))
+    size += chunk.length - from
+    if (size > LARGEST) throw new Error(`an event of more than ${LARGEST >> 20} MiB`)
+  }
+}
+
+function parseObject(text: string): JsonObject | undefined {
+  try {
+    const value = JSON.parse(text) as Json
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const shorten = (text: string): string => text.trim().replaceAll(/\s+/g, ' ').slice(0, 200)
