@@ -157,6 +157,12 @@ export const CONDITIONS = {
     title: 'another program drops forwarded packets; weftd keeps an accept for pods in its chain',
     cure: 'nothing, if pods reach each other; otherwise allow the pod network in the program that the message names'
   },
+  SUBNET_FILE_UNWRITABLE: {
+    severity: 'warning',
+    blocks: [],
+    title: 'subnet.env can not be written, so Docker and others go by an old one or none; pods are served',
+    cure: 'free space, make its directory writable, or choose another --subnet-file; weftd tries again by itself'
+  },
   STATE_UNWRITABLE: {
     severity: 'error',
     blocks: ['add'],

@@ -1,39 +1,24 @@
 // This node's place in the network: configuration, interface, lease and our own end of the backend; followed when the host changes under us.
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  FAMILIES,
-  type Family,
-  formatIp,
-  type Ip,
-  type PerFamily,
-  type Prefix,
-  perFamily,
-  samePrefix
-} from '../ipam/address.ts'
-import type { ConfiguredBackend } from './backend/backend.ts'
+import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { configureBackend } from './backend/registry.ts'
 import { configurationChanges } from './config/changes.ts'
-import { type Json, type NetConf, parseNetConf } from './config/net-conf.ts'
+import { type NetConf, parseNetConf } from './config/net-conf.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { ConditionCode, Health } from './health.ts'
 import { hostFaults } from './host-faults.ts'
+import { fits, publishesUs } from './lease/acquire.ts'
 import { type Lease, leaseKey } from './lease/lease.ts'
 import type { LeaseEvent, Store, StoreEvent } from './lease/store.ts'
+import type { Remembered } from './lease-file.ts'
 import type { Log } from './log.ts'
 import { chooseInterface, type InterfaceChoice, type InterfaceWish } from './node.ts'
 import type { Peers } from './peers.ts'
+import { familiesOf, networksOf, type Place, publishedMac, sameChoice, sameFacts } from './place.ts'
 import type { Reconciler } from './reconciler.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { Node } from './state/node.ts'
-import { type KernelObject, type Link, type Mac, parseMac } from './state/object.ts'
-
-export type Place = {
-  readonly node: Node
-  readonly backend: ConfiguredBackend
-  readonly conf: NetConf
-  readonly lease: Lease /** Bytes, for pods. */
-  readonly mtu: number
-}
+import type { KernelObject, Link } from './state/object.ts'
 
 export type NetworkSurroundings = {
   readonly kernel: Kernel
@@ -48,6 +33,10 @@ export type NetworkSurroundings = {
   readonly wish: Omit<InterfaceWish, 'families' | 'reaching'> & { readonly canReach?: Ip }
   /** The subnets of the subnet.env that an earlier daemon left. */
   readonly previous: PerFamily<Prefix>
+  /** The lease that an earlier weftd held shortly before, if any: with it we begin when the store does not answer. */
+  readonly remembered: Remembered | undefined
+  /** Milliseconds that the store has for its first answer before that. */
+  readonly patienceMs: number
   /** What every node has besides its backend: firewall, forwarding. */
   readonly alsoOwn: (place: Place) => readonly KernelObject[]
   /** Called whenever the place is new or has changed, before pods are served with it and before anything may be called stale. */
@@ -83,16 +72,58 @@ export class Network {
 
   /** Joins the network and follows the host's interfaces; resolves when pods can be served. Until then conditions say what it waits for. */
   async join(signal: AbortSignal): Promise<void> {
-    this.#around.health.raise('STARTING', `reading the network configuration from the ${this.#around.store.type} store`)
-    const conf = await this.#configuration(signal)
-    const backend = configureBackend(conf.backendType, conf.backend)
-    const choice = await this.#untilChosen(conf, signal)
+    const { health, store, remembered } = this.#around
+    health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
+    const asking = new AbortController()
+    const asked = this.#configuration(AbortSignal.any([signal, asking.signal]))
+    if (remembered !== undefined && (await this.#isAway(asked, signal)) && (await this.#resume(remembered))) {
+      asking.abort()
+      asked.catch(() => undefined)
+      this.#followHost(signal)
+    } else {
+      const { text, conf } = await asked
+      const backend = configureBackend(conf.backendType, conf.backend)
+      const choice = await this.#untilChosen(conf, signal)
+      this.#followHost(signal)
+      await this.#take({ text, conf, backend }, choice, signal)
+    }
+    // What changed while the store was asked for a subnet; and a resumed place wants the store's word.
+    this.#lookSoon(signal)
+  }
+
+  #followHost(signal: AbortSignal): void {
     this.#around.reconciler.onObserved((changed) => {
       if (changed === 'everything' || changed.some((object) => object.kind !== 'route')) this.#lookSoon(signal)
     })
-    await this.#take(conf, backend, choice, signal)
-    // What changed while the store was asked for a subnet.
-    this.#lookSoon(signal)
+  }
+
+  /** Whether the store is silent for longer than it should be; one that has answered, though with nothing of use, is not away. */
+  async #isAway(asked: Promise<unknown>, signal: AbortSignal): Promise<boolean> {
+    const isSilent = await Promise.race([asked.then(() => false), sleep(this.#around.patienceMs, true, { signal })])
+    return isSilent && !this.#around.health.active().some(({ code }) => code.startsWith('CONFIG_'))
+  }
+
+  /** Takes the place of an earlier weftd as it was, so that pods are served; false when this host is no longer what that lease is for. */
+  async #resume({ text, lease }: Remembered): Promise<boolean> {
+    const { log, store } = this.#around
+    try {
+      const conf = parseNetConf(text, 'the remembered configuration')
+      const backend = configureBackend(conf.backendType, conf.backend)
+      const choice = await this.#choose(conf)
+      if (!fits(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
+      const node = { ...this.#facts(choice), subnet: lease.subnet, publishedMac: publishedMac(lease) }
+      this.#unsure = true
+      log.warn(
+        { lease: leaseKey(lease), publicIp: perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)) },
+        `the ${store.type} store does not answer; going on with the lease of an earlier weftd until it does`
+      )
+      await this.#settle({ node, backend, conf, text, lease, mtu: backend.mtu(node), isConfirmed: false })
+      return true
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error
+      log.warn({ reason: reasonOf(error) }, 'the lease of an earlier weftd is of no use here')
+      return false
+    }
   }
 
   /** The leases among a store's events; what the store tells of the configuration is compared with the one in use. */
@@ -124,14 +155,14 @@ export class Network {
   }
 
   /** The configuration once it is there and valid; an invalid one is read again until somebody corrects it. */
-  async #configuration(signal: AbortSignal): Promise<NetConf> {
+  async #configuration(signal: AbortSignal): Promise<{ readonly text: string; readonly conf: NetConf }> {
     for (;;) {
       const text = await this.#around.store.configuration(signal)
       try {
         const conf = parseNetConf(text, this.#around.store.configurationPlace)
         configureBackend(conf.backendType, conf.backend)
         this.#around.health.clear('CONFIG_INVALID')
-        return conf
+        return { text, conf }
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
         this.#around.health.raise('CONFIG_INVALID', reasonOf(error))
@@ -163,39 +194,45 @@ export class Network {
   }
 
   /** Takes or renews the lease for this choice, then sets up our end and computes the peers from here. */
-  async #take(conf: NetConf, backend: ConfiguredBackend, choice: InterfaceChoice, signal: AbortSignal): Promise<void> {
+  async #take(given: Pick<Place, 'conf' | 'text' | 'backend'>, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#around
+    const { conf, backend } = given
+    const before = this.#place
     const facts = this.#facts(choice)
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     const wish = {
       node: this.#around.nodeName,
       network: conf,
       publicIp: choice.publicIp,
-      previous: this.#place === undefined ? this.#around.previous : this.#place.node.subnet,
+      previous: before === undefined ? this.#around.previous : before.node.subnet,
+      ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
       backendData: (held: Lease | undefined) => backend.publish({ ...facts, publishedMac: publishedMac(held) })
     }
-    if (this.#place === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
+    if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
     const lease = await this.#acquire(wish, signal)
     this.#unsure = false
     const node: Node = { ...facts, subnet: lease.subnet, publishedMac: publishedMac(lease) }
-    const place: Place = { node, backend, conf, lease, mtu: backend.mtu(node) }
-    const first = this.#place === undefined
+    const mtu = backend.mtu(node)
+    const publicIp = perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))
+    const word = before === undefined ? 'subnet leased' : 'lease renewed'
+    log.info({ lease: leaseKey(lease), publicIp, mtu, backend: backend.type }, word)
+    await this.#settle({ ...given, node, lease, mtu, isConfirmed: true })
+  }
+
+  async #settle(place: Place): Promise<void> {
+    const { health, reconciler, peers } = this.#around
+    const { node, backend, conf } = place
     this.#place = place
     this.#compareConfiguration()
-    log.info(
-      {
-        lease: leaseKey(lease),
-        publicIp: perFamily(lease.publicIp).map(([, ip]) => formatIp(ip)),
-        mtu: place.mtu,
-        backend: backend.type
-      },
-      first ? 'subnet leased' : 'lease renewed'
-    )
-    await this.#around.reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
-    await this.#around.placed(place)
-    await this.#around.peers.settle({ node, backend, networks: networksOf(conf) })
+    await reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
+    try {
+      await this.#around.placed(place)
+    } finally {
+      // Whatever could not be written or read there: the other nodes are reached from here.
+      await peers.settle({ node, backend, networks: networksOf(conf) })
+    }
     health.clear('NO_LEASE')
     health.clear('STARTING')
     this.#tellHostFaults(place)
@@ -217,7 +254,8 @@ export class Network {
         return lease
       } catch (error) {
         if (!(error instanceof WeftError) || signal.aborted) throw error
-        if (error.code === 'SUBNETS_EXHAUSTED') this.#around.health.raise('SUBNETS_EXHAUSTED', error.message)
+        if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
+          this.#around.health.raise(error.code, error.message)
         else this.#around.health.raise('NO_LEASE', reasonOf(error))
         await sleep(AGAIN, undefined, { signal })
       }
@@ -305,53 +343,9 @@ export class Network {
     this.#around.store.reconnect()
     this.#attempted = choice
     try {
-      await this.#take(place.conf, place.backend, choice, signal)
+      await this.#take(place, choice, signal)
     } finally {
       this.#attempted = undefined
     }
   }
-}
-
-/** The whole network of each family. */
-export const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
-  Object.fromEntries(
-    FAMILIES.flatMap((family) =>
-      conf?.families[family] === undefined ? [] : [[family, conf.families[family].network]]
-    )
-  )
-
-const familiesOf = (conf: NetConf): readonly Family[] =>
-  FAMILIES.filter((family) => conf.families[family] !== undefined)
-
-/** Whether two choices say the same to the other nodes. */
-const sameChoice = (a: InterfaceChoice, b: InterfaceChoice): boolean => sameFacts({ ...a, deviceMtu: a.mtu }, b)
-
-function sameFacts(
-  node: Pick<Node, 'device' | 'deviceMtu' | 'localIp' | 'publicIp' | 'addresses'>,
-  choice: InterfaceChoice
-): boolean {
-  const ips = (record: PerFamily<Ip>) =>
-    perFamily(record)
-      .map(([, ip]) => formatIp(ip))
-      .join(' ')
-  return (
-    node.device === choice.device &&
-    node.deviceMtu === choice.mtu &&
-    ips(node.localIp) === ips(choice.localIp) &&
-    ips(node.publicIp) === ips(choice.publicIp) &&
-    node.addresses.length === choice.addresses.length &&
-    node.addresses.every((prefix) =>
-      choice.addresses.some((other) => prefix.ip.value === other.ip.value && samePrefix(prefix, other))
-    )
-  )
-}
-
-/** The VTEP MACs that a lease publishes: they stay ours for as long as the lease does. */
-function publishedMac(lease: Lease | undefined): PerFamily<Mac> {
-  const macs: { [F in Family]?: Mac } = {}
-  for (const [family, published] of perFamily(lease?.backendData ?? {})) {
-    const mac = parseMac(String((published as { readonly [key: string]: Json } | null)?.VtepMAC ?? ''))
-    if (mac !== undefined) macs[family] = mac
-  }
-  return macs
 }

@@ -17,12 +17,14 @@ import { Firewall } from './kernel/nftables.ts'
 import { releaseStart } from './kernel/resident.ts'
 import { openStore } from './lease/registry.ts'
 import type { Store } from './lease/store.ts'
+import { LeaseFile } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { Network, type NetworkSurroundings, networksOf, type Place } from './network.ts'
+import { Network, type NetworkSurroundings } from './network.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
 import { Peers } from './peers.ts'
+import { networksOf, type Place } from './place.ts'
 import { Attachments } from './pod/attachments.ts'
 import { forwarding } from './pod/objects.ts'
 import { forgetVanished, rebuild, reserved } from './pod/sandboxes.ts'
@@ -34,7 +36,7 @@ import { serve } from './server.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
 import { ROUTE_PROTOCOL } from './state/ownership.ts'
-import { previousSubnets, writeSubnetFile } from './subnet-file.ts'
+import { previousSubnets, SubnetFile } from './subnet-file.ts'
 import { repairTellers } from './telling.ts'
 
 export type DaemonSurroundings = {
@@ -52,8 +54,13 @@ export type DaemonSurroundings = {
 
 /** Milliseconds that a list from which most leases have vanished must stand before it is believed. */
 const DOUBT = 60_000
+/** Milliseconds that the store has for its first answer before we begin with the lease of an earlier weftd. */
+const PATIENCE = 2_000
 /** Milliseconds that a daemon which is being replaced may take to end. */
 const TAKE_OVER = 5_000
+
+/** While one of these holds, it is not known whether the store still has our lease. */
+const LEASE_DOUBTFUL: ReadonlySet<string> = new Set(['STORE_UNREACHABLE', 'STORE_DENIED', 'LEASE_LOST', 'STARTING'])
 
 /** What everything else stands on. `place` is set once this node holds a subnet. */
 type Core = {
@@ -184,18 +191,24 @@ function networkSurroundings(
   peers: Peers
 ): NetworkSurroundings {
   const { kernel, reconciler } = core
+  const subnetFile = new SubnetFile(options.subnetFile, health)
+  const leaseFile = new LeaseFile(join(options.stateDir, 'lease.json'), log)
+  leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options
   return {
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6 },
     wish: { ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
     previous: previousSubnets(options.subnetFile, log),
+    remembered: leaseFile.read(),
+    patienceMs: PATIENCE,
     alsoOwn: (placed) => nodeObjects(placed, options, reconciler),
     placed: async (placed) => {
       const isFirst = core.place === undefined
       core.place = placed
       const network = networksOf(placed.conf)
       const { mtu, node } = placed
-      writeSubnetFile(options.subnetFile, { network, subnet: node.subnet, mtu, ipMasq: options.ipMasq })
+      subnetFile.write({ network, subnet: node.subnet, mtu, ipMasq: options.ipMasq })
+      if (placed.isConfirmed) leaseFile.write(placed)
       if (!isFirst) return
       await tellMissingFeatures(placed.backend.type, health)
       kernel.recheck('the networks are known')

@@ -1,10 +1,11 @@
 // subnet.env on disk: what an earlier daemon (ours or flanneld) left, and what Docker and others read of us, replaced atomically.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { readFileSync } from 'node:fs'
 import type { PerFamily, Prefix } from '../ipam/address.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
-import { reasonOf, WeftError } from './error.ts'
+import { reasonOf } from './error.ts'
+import type { Health } from './health.ts'
 import type { Log } from './log.ts'
+import { writeWhole } from './whole-file.ts'
 
 /** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
@@ -24,20 +25,33 @@ export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
   }
 }
 
-/** Writes the file whole or not at all; readers see the old one or the new one. Errors: STATE_UNWRITABLE with the path. */
-export function writeSubnetFile(path: string, env: SubnetEnv): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-    const text = printSubnetEnv(env)
-    const temporary = `${path}.new`
-    writeFileSync(temporary, text, { mode: 0o644 })
-    renameSync(temporary, path)
-  } catch (cause) {
-    throw new WeftError(
-      'STATE_UNWRITABLE',
-      `${path} can't be written: ${reasonOf(cause)}`,
-      'free space, or make its directory writable, or choose another --subnet-file',
-      { cause }
-    )
+/** Milliseconds until a file that could not be written is tried again: doubled each time, up to the second value. */
+const RETRY = { first: 500, most: 30_000 } as const
+
+export class SubnetFile {
+  readonly #path: string
+  readonly #health: Pick<Health, 'raise' | 'clear'>
+  #retry: NodeJS.Timeout | undefined
+
+  constructor(path: string, health: Pick<Health, 'raise' | 'clear'>) {
+    this.#path = path
+    this.#health = health
+  }
+
+  /** Writes the file whole or not at all. While that fails a condition says so, and it is tried again; nothing else has to wait. */
+  write(env: SubnetEnv): void {
+    this.#writeOrRetry(printSubnetEnv(env), RETRY.first)
+  }
+
+  #writeOrRetry(text: string, pause: number): void {
+    clearTimeout(this.#retry)
+    try {
+      writeWhole(this.#path, text, { file: 0o644, directory: 0o755 })
+      this.#health.clear('SUBNET_FILE_UNWRITABLE')
+    } catch (error) {
+      this.#health.raise('SUBNET_FILE_UNWRITABLE', `${this.#path}: ${reasonOf(error)}`)
+      const next = Math.min(pause * 2, RETRY.most)
+      this.#retry = setTimeout(() => this.#writeOrRetry(text, next), pause).unref()
+    }
   }
 }

@@ -2,6 +2,7 @@
 import {
   FAMILIES,
   type Family,
+  formatIp,
   formatPrefix,
   network,
   overlaps,
@@ -14,6 +15,7 @@ import {
   width
 } from '../../ipam/address.ts'
 import type { NetConf, NetworkRange } from '../config/net-conf.ts'
+import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from './lease.ts'
 import type { Wish } from './store.ts'
 
@@ -29,6 +31,8 @@ export type Choice =
       readonly instead?: Lease
     }
   | { readonly kind: 'exhausted'; readonly detail: string }
+
+export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
 export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous'> & {
   readonly leases: readonly Lease[]
@@ -89,6 +93,30 @@ export function chooseSubnet(question: Question): Choice {
     ...(unfit[0] && { instead: unfit[0] })
   }
 }
+
+/**
+ * `chooseSubnet` that throws where there is none, or not the `only` one that will do; `place` says where the leases are. Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
+ */
+export function grantedSubnet(question: Question & Pick<Wish, 'only'>, place: string): Granted {
+  const { only, leases } = question
+  const choice = chooseSubnet(only === undefined ? question : { ...question, previous: only })
+  if (choice.kind === 'exhausted') {
+    const cure = 'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax'
+    throw new WeftError('SUBNETS_EXHAUSTED', `no subnet is left in ${place}: ${choice.detail}`, cure)
+  }
+  const got = leaseKey(choice.kind === 'keep' ? choice.lease : choice)
+  if (only === undefined || got === leaseKey({ subnet: only })) return choice
+  const holder = leases.find((lease) => sharesAddresses(lease.subnet, only))
+  const whose = holder && `${leaseKey(holder)} is leased to ${perFamily(holder.publicIp).map(([, ip]) => formatIp(ip))}`
+  throw new WeftError(
+    'LEASE_LOST',
+    `${leaseKey({ subnet: only })} was ours, but in ${place} ${whose ?? `this node's lease is ${got}`}`,
+    'drain this node and restart weftd so that it takes a new subnet'
+  )
+}
+
+const sharesAddresses = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
+  perFamily(a).some(([family, prefix]) => b[family] !== undefined && overlaps(prefix, b[family]))
 
 /** Whether a lease has the families of the configuration, and in each a subnet of the right length between SubnetMin and SubnetMax. */
 export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {

@@ -1,7 +1,7 @@
 // Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
 import { overlaps, perFamily } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { chooseSubnet, publishesUs } from './acquire.ts'
+import { grantedSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
@@ -89,18 +89,8 @@ export class EmbeddedStore implements Store {
   #take(wish: Wish): { readonly lease: Lease; readonly because: string } {
     const rows = this.#file.rows()
     const held = this.#held === undefined ? {} : { held: this.#held.lease.subnet }
-    const choice = chooseSubnet({
-      ...wish,
-      leases: rows.flatMap((row) => leaseOf(row) ?? []),
-      random: Math.random,
-      ...held
-    })
-    if (choice.kind === 'exhausted')
-      throw new WeftError(
-        'SUBNETS_EXHAUSTED',
-        `no subnet is left in ${this.#file.path}: ${choice.detail}`,
-        'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax'
-      )
+    const leases = rows.flatMap((row) => leaseOf(row) ?? [])
+    const choice = grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#file.path)
     for (const unfit of choice.unfit) this.#file.remove(leaseKey(unfit))
     const before = choice.kind === 'keep' ? choice.lease : choice.instead
     const { publicIp, backendType, node } = wish

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { overlaps, perFamily } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { type Choice, chooseSubnet, publishesUs } from './acquire.ts'
+import { type Choice, type Granted, grantedSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
 import type { EtcdKeys, Listing } from './etcd-keys.ts'
 import type { KeyValue } from './etcd-protocol.ts'
@@ -78,16 +78,10 @@ export class EtcdHolding implements AsyncDisposable {
     return this.#keys.grant(this.#options.ttlSeconds)
   }
 
-  #choose(wish: Wish, listing: Listing): Exclude<Choice, { kind: 'exhausted' }> {
+  #choose(wish: Wish, listing: Listing): Granted {
     const leases = listing.records.flatMap((record) => leaseOf(record) ?? [])
     const held = this.#held !== undefined && !this.#lost ? { held: this.#held.lease.subnet } : {}
-    const choice = chooseSubnet({ ...wish, leases, random: Math.random, ...held })
-    if (choice.kind !== 'exhausted') return choice
-    throw new WeftError(
-      'SUBNETS_EXHAUSTED',
-      `no subnet is left under ${this.#options.prefix}: ${choice.detail}`,
-      'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax'
-    )
+    return grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#options.prefix)
   }
 
   async #keep(wish: Wish, choice: Extract<Choice, { kind: 'keep' }>, listing: Listing): Promise<Lease | undefined> {

@@ -27,6 +27,8 @@ export type Wish = {
   readonly publicIp: PerFamily<Ip>
   /** The subnets of the previous subnet.env, if any. */
   readonly previous: PerFamily<Prefix>
+  /** Pods of this node have addresses of these subnets already: no others will do. */
+  readonly only?: PerFamily<Prefix>
   readonly backendType: string
   /** Backend data to publish, given the lease that was ours before (so that its VTEP MAC can be kept). */
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
@@ -47,7 +49,7 @@ export interface Store extends AsyncDisposable {
   configuration(signal: AbortSignal): Promise<string>
   /**
    * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with the same subnet; when that is
-   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED, and what the configuration makes impossible.
+   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST when the wish names the only subnet that will do; what the configuration makes impossible.
    */
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
   /** This node's network works, told once: a store in which others wait for that says it there. */

@@ -1,7 +1,7 @@
 // The store goes away, is compacted, loses a member, loses everything: traffic and pods do not notice, and the daemon catches up.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import { Cluster, linesOf, logged, PREFIX, reachEachOther } from './cluster.ts'
 import { until } from './run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -138,4 +138,54 @@ test('etcd with TLS, client certificates, user and password', { skip, timeout: 6
   cluster.daemons.splice(0)
   await Promise.all(cluster.nodes.map((node) => cluster.join(node, { args, env: { FLANNELD_ETCD_PASSWORD: 'p4ss' } })))
   await reachEachOther(await Promise.all(cluster.nodes.map((node) => cluster.pod(node))))
+})
+
+test('a weftd that starts while etcd is away serves pods with its earlier lease, and all is in sync when etcd is back', {
+  skip,
+  timeout: 180_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2, 1] })
+  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
+  await reachEachOther(residents)
+  const before = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  const [a, , c] = residents
+  assert.ok(a && c)
+  const during = await a.pod.pingDuring(c.address, async () => {
+    await cluster.etcd.stop()
+    await cluster.daemon(1).restart('SIGKILL')
+    const answer = await cluster.daemon(1).readyz()
+    assert.match(answer.body, /STORE_UNREACHABLE \(blocks nothing/)
+    residents.push(await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(1), { mode: 'routed' }))
+    await reachEachOther(residents)
+    await cluster.etcd.restart()
+    await logged(cluster.daemon(1), ({ msg }) => msg === 'lease renewed', 'the store to confirm the lease')
+  })
+  assert.deepEqual(during.lost, [])
+  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), before)
+  const late = await cluster.lab.addHost({ name: 'late' })
+  await cluster.join(late)
+  await reachEachOther([...residents, await cluster.pod(late)])
+  assert.equal((await cluster.daemon(1).readyz()).body, 'ready\n')
+})
+
+test('a weftd that starts while etcd is away hears afterwards that another node has its subnet', {
+  skip,
+  timeout: 90_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [1] })
+  const daemon = cluster.daemon(1)
+  await daemon.kill('SIGKILL')
+  const [[key, value] = assert.fail('no lease')] = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  const publicIp = cluster.node(1).address.replace(/\d+$/, '99')
+  await cluster.etcd.put(key, value.replace(cluster.node(1).address, publicIp))
+  await cluster.node(1).sh('iptables -A OUTPUT -p tcp --dport 2379 -j DROP')
+  daemon.launch()
+  await daemon.ready()
+  await cluster.pod(cluster.node(1))
+  await cluster.node(1).sh('iptables -D OUTPUT -p tcp --dport 2379 -j DROP')
+  const told = async () => (await daemon.readyz()).body
+  await until(async () => new RegExp(`LEASE_LOST .*leased to ${publicIp}`).test(await told()), {
+    what: 'the condition LEASE_LOST',
+    deadlineMs: 60_000
+  })
 })

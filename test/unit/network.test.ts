@@ -3,9 +3,13 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Health } from '../../daemon/health.ts'
 import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
+import { leaseKey } from '../../daemon/lease/lease.ts'
+import type { Store, Wish } from '../../daemon/lease/store.ts'
+import { LeaseFile } from '../../daemon/lease-file.ts'
 import { Network, type NetworkSurroundings } from '../../daemon/network.ts'
 import { Peers } from '../../daemon/peers.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
@@ -25,13 +29,51 @@ const HOST: readonly KernelObject[] = [
   everywhere
 ]
 const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
+const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
+
+/** A store that does not answer before it is let. */
+class Silent implements Store {
+  readonly type: string
+  readonly configurationPlace: string
+  readonly #store: Store
+  readonly #spoken = Promise.withResolvers<void>()
+
+  constructor(store: Store) {
+    this.#store = store
+    this.type = store.type
+    this.configurationPlace = store.configurationPlace
+  }
+
+  speak(): void {
+    this.#spoken.resolve()
+  }
+
+  async configuration(signal: AbortSignal): Promise<string> {
+    await this.#spoken.promise
+    return this.#store.configuration(signal)
+  }
+
+  async acquire(wish: Wish, signal: AbortSignal) {
+    await this.#spoken.promise
+    return this.#store.acquire(wish, signal)
+  }
+
+  reconnect(): void {}
+
+  async *watch(signal: AbortSignal) {
+    await this.#spoken.promise
+    yield* this.#store.watch(signal)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
 
 class Scene implements AsyncDisposable {
-  readonly folder = mkdtempSync(join(tmpdir(), 'weft-network-'))
+  readonly folder: string
   readonly health = new Health(Date.now, () => undefined)
   readonly kernel = new MapKernel(HOST)
-  readonly #stop = new AbortController()
-  readonly store = new EmbeddedStore({ path: join(this.folder, 'leases.db') }, { log: silent, report: this.health })
+  readonly file: EmbeddedStore
+  readonly leaseFile: LeaseFile
   readonly reconciler = new Reconciler({
     ...{ kernel: this.kernel, log: silent, now: () => performance.now(), interest: () => true },
     ...{ refused() {}, drift() {} }
@@ -39,21 +81,29 @@ class Scene implements AsyncDisposable {
   readonly peers = new Peers({
     ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now }
   })
-  network: Network | undefined
+  readonly #stop = new AbortController()
+
+  constructor(folder = mkdtempSync(join(tmpdir(), 'weft-network-'))) {
+    this.folder = folder
+    this.file = new EmbeddedStore({ path: join(folder, 'leases.db') }, { log: silent, report: this.health })
+    this.leaseFile = new LeaseFile(join(folder, 'lease.json'), silent)
+  }
 
   async join(over: Partial<NetworkSurroundings> = {}): Promise<Network> {
-    const { kernel, reconciler, store, peers, health } = this
+    const { kernel, reconciler, peers, health } = this
     const signal = this.#stop.signal
     void reconciler.run(signal)
     await reconciler.observing
     const network = new Network({
-      ...{ kernel, reconciler, store, peers, health, log: silent, nodeName: 'node-1', identity: 'one', ipv6: true },
-      ...{ wish: { ifaces: [], ifaceRegexes: [], publicIp: {} }, previous: {}, alsoOwn: () => [] },
-      placed: async () => undefined,
+      ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
+      ...{ nodeName: 'node-1', identity: 'one', ipv6: true, wish: { ifaces: [], ifaceRegexes: [], publicIp: {} } },
+      ...{ previous: {}, remembered: this.leaseFile.read(), patienceMs: 20, alsoOwn: () => [] },
+      placed: async (place) => {
+        if (place.isConfirmed) this.leaseFile.write(place)
+      },
       ...over
     })
-    this.network = network
-    void peers.follow(network.leases(store.watch(signal)))
+    void peers.follow(network.leases((over.store ?? this.file).watch(signal)))
     await network.join(signal)
     return network
   }
@@ -62,11 +112,23 @@ class Scene implements AsyncDisposable {
     return this.health.active().find((condition) => condition.code === code)?.detail
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** The daemon ends; what it wrote stays. */
+  async stop(): Promise<void> {
     this.#stop.abort()
-    await this.store[Symbol.asyncDispose]()
+    await this.file[Symbol.asyncDispose]()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop().catch(() => undefined)
     rmSync(this.folder, { recursive: true, force: true })
   }
+}
+
+/** What somebody writes around the daemon. */
+function sqlOf(scene: Scene, statement: string): void {
+  const database = new DatabaseSync(join(scene.folder, 'leases.db'), { timeout: 5_000 })
+  database.exec(statement)
+  database.close()
 }
 
 async function until<T>(condition: () => T | undefined | false, what: string): Promise<T> {
@@ -78,23 +140,33 @@ async function until<T>(condition: () => T | undefined | false, what: string): P
   }
 }
 
+/** A daemon that held a lease and ended; and the next one, whose store is silent. */
+async function restarted(): Promise<{ readonly scene: Scene; readonly store: Silent; readonly key: string }> {
+  const first = new Scene()
+  first.file.configure(CONF)
+  const { place } = await first.join()
+  await first.stop()
+  const scene = new Scene(first.folder)
+  return { scene, store: new Silent(scene.file), key: leaseKey(place?.lease ?? assert.fail('no lease')) }
+}
+
 test('a configuration that changes while we run is told with what differs, and no longer once it is as before', async () => {
   await using scene = new Scene()
-  scene.store.configure(CONF)
+  scene.file.configure(CONF)
   await scene.join()
-  scene.store.configure(CONF.replace('10.244', '10.9'))
+  scene.file.configure(CONF.replace('10.244', '10.9'))
   const said = await until(() => scene.detail('CONFIG_CHANGED'), 'the condition')
   assert.match(said, /leases\.db: Network is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
   assert.equal(scene.health.blocking('ready'), undefined)
-  scene.store.configure('{"Network":7}')
+  scene.file.configure('{"Network":7}')
   await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
-  scene.store.configure(`  ${CONF}`)
+  scene.file.configure(`  ${CONF}`)
   await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
 })
 
 test('an interface that goes down is told while it lasts, and nothing else changes', async () => {
   await using scene = new Scene()
-  scene.store.configure(CONF)
+  scene.file.configure(CONF)
   const network = await scene.join()
   const [eth0] = HOST
   assert.ok(eth0)
@@ -104,4 +176,68 @@ test('an interface that goes down is told while it lasts, and nothing else chang
   assert.equal(network.place?.node.device, 'eth0')
   scene.kernel.change({ ...eth0, carrier: true } as KernelObject, keyOf(eth0))
   await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
+})
+
+test('while the store is silent we go on with the lease of an earlier weftd, and the store confirms it later', async () => {
+  const { scene, store, key } = await restarted()
+  await using _ = scene
+  const network = await scene.join({ store })
+  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  assert.equal(network.place?.isConfirmed, false)
+  assert.equal(scene.health.blocking('add'), undefined)
+  store.speak()
+  await until(() => network.place?.isConfirmed, 'the store to confirm')
+  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+})
+
+test('when the store then says that another node has the subnet, LEASE_LOST names it', async () => {
+  const { scene, store, key } = await restarted()
+  await using _ = scene
+  const network = await scene.join({ store })
+  sqlOf(scene, `UPDATE lease SET value = '${peer('192.0.2.9')}'`)
+  store.speak()
+  const said = await until(() => scene.detail('LEASE_LOST'), 'the condition')
+  assert.match(said, new RegExp(`${key} was ours, but in .* is leased to 192\\.0\\.2\\.9`))
+  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  sqlOf(scene, 'DELETE FROM lease')
+  await until(
+    () => network.place?.isConfirmed && scene.detail('LEASE_LOST') === undefined,
+    'the subnet to be ours again'
+  )
+})
+
+for (const [what, spoil] of [
+  ['for another address', { wish: { ifaces: ['eth1'], ifaceRegexes: [], publicIp: {} } }],
+  ['when a store answers that holds no configuration', {}]
+] as const)
+  test(`a remembered lease does not count ${what}`, async () => {
+    const { scene, store } = await restarted()
+    await using _ = scene
+    const isEmpty = !('wish' in spoil)
+    if (isEmpty) {
+      sqlOf(scene, 'DELETE FROM config')
+      store.speak()
+    } else {
+      const eth1: KernelObject = { kind: 'link', name: 'eth1', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+      for (const object of [eth1, { ...HOST[1], device: 'eth1', prefix: prefix('198.51.100.1/24') } as KernelObject])
+        scene.kernel.objects.set(keyOf(object), object)
+    }
+    const joining = scene.join({ store, patienceMs: 200, ...spoil })
+    joining.catch(() => undefined)
+    if (isEmpty) await until(() => scene.detail('CONFIG_MISSING'), 'the condition')
+    await new Promise((resolve) => setTimeout(resolve, 400))
+    assert.equal(scene.health.blocking('add') === undefined, false)
+    if (isEmpty) scene.file.configure(CONF)
+    store.speak()
+    await joining
+    assert.equal(scene.health.blocking('add'), undefined)
+  })
+
+test('the other nodes are reached although what follows a new place fails', async () => {
+  await using scene = new Scene()
+  scene.file.configure(CONF)
+  sqlOf(scene, `INSERT INTO lease (key, value, revision) VALUES ('10.244.99.0-24', '${peer('192.0.2.9')}', 1)`)
+  const joining = scene.join({ placed: () => Promise.reject(new Error('no space left')) })
+  await assert.rejects(joining, /no space left/)
+  await until(() => [...scene.kernel.objects.keys()].some((key) => key.includes('10.244.99.0/24')), 'its route')
 })

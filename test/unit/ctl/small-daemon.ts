@@ -11,9 +11,9 @@ import { Health } from '../../../daemon/health.ts'
 import { flock } from '../../../daemon/kernel/flock.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import type { LeaseEvent } from '../../../daemon/lease/store.ts'
-import type { Place } from '../../../daemon/network.ts'
 import { Outcomes } from '../../../daemon/outcomes.ts'
 import { Peers } from '../../../daemon/peers.ts'
+import type { Place } from '../../../daemon/place.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
 import { reserved } from '../../../daemon/pod/sandboxes.ts'
 import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
@@ -139,7 +139,7 @@ export class SmallDaemon implements AsyncDisposable {
       subnetMax: ip('10.244.255.0')
     }
     const conf = { families: { 4: family }, enableNFTables: false, backendType: 'vxlan', backend: {} }
-    this.#place = { node, backend, conf, lease: lease(1), mtu: 1450 }
+    this.#place = { node, backend, conf, lease: lease(1), text: '', isConfirmed: true, mtu: 1450 }
     await this.reconciler.want('node', backend.own(node))
     await this.peers.settle({ node, backend, networks })
     this.health.clear('STARTING')

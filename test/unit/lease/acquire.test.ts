@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type NetConf, parseNetConf } from '../../../daemon/config/net-conf.ts'
-import { chooseSubnet, fits, freeSubnets, type Question } from '../../../daemon/lease/acquire.ts'
+import { chooseSubnet, fits, freeSubnets, grantedSubnet, type Question } from '../../../daemon/lease/acquire.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 
@@ -181,4 +181,26 @@ test('whatever is leased, the choice fits the configuration and is free', () => 
     ),
     { numRuns: 1_000 }
   )
+})
+
+test('where one subnet alone will do, it is kept, taken or lost, and the holder named', () => {
+  const ask = (leases: readonly Lease[]) =>
+    grantedSubnet(
+      {
+        network: conf({}),
+        publicIp: { 4: lease('10.2.1.0-24', '192.0.2.1').publicIp[4]! },
+        leases,
+        previous: {},
+        only: subnets('10.2.7.0-24'),
+        random: () => 0
+      },
+      'etcd'
+    ).kind
+  assert.equal(ask([]), 'take')
+  assert.equal(ask([lease('10.2.7.0-24', '192.0.2.1'), lease('10.2.3.0-24', '192.0.2.1')]), 'keep')
+  const lost = (leases: readonly Lease[], message: RegExp) =>
+    assert.throws(() => ask(leases), { code: 'LEASE_LOST', message })
+  lost([lease('10.2.7.0-24', '192.0.2.9')], /10\.2\.7\.0-24 was ours.*leased to 192\.0\.2\.9/)
+  lost([lease('10.2.7.128-25', '192.0.2.9')], /10\.2\.7\.128-25 is leased to 192\.0\.2\.9/)
+  lost([lease('10.2.3.0-24', '192.0.2.1')], /this node's lease is 10\.2\.3\.0-24/)
 })
