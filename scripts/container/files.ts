@@ -94,12 +94,11 @@ function extensionFiles(): readonly string[] {
 
 /** Every shared library that the files need, by the paths at which the dynamic loader finds them here, the loader itself among them. */
 function closure(files: readonly string[]): readonly string[] {
+  const said = execFileSync('ldd', files, { encoding: 'utf8' })
+  const missing = said.split('\n').find((line) => line.includes('not found'))
+  if (missing !== undefined) throw new Error(`a library is missing: ${missing.trim()}`)
   const needed = new Set<string>()
-  for (const file of files) {
-    const said = execFileSync('ldd', [file], { encoding: 'utf8' })
-    if (said.includes('not found')) throw new Error(`${file} lacks a library:\n${said}`)
-    for (const [, path] of said.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) if (path !== undefined) needed.add(path)
-  }
+  for (const [, path] of said.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm)) if (path !== undefined) needed.add(path)
   return [...needed].sort()
 }
 
