@@ -45,7 +45,8 @@ const numbers: Readonly<Record<string, number>> = {
   LOOPBACK_FOREIGN: 105,
   DIFFERENT: 106,
   INTERFACE_MISSING: 107,
-  PORT_TAKEN: 108
+  PORT_TAKEN: 108,
+  ADDRESS_MISSING: 109
 }
 
 /** Conditions in which pods that run already may be cut off from those of other nodes: STATUS says so by 51. */

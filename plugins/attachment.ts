@@ -47,7 +47,17 @@ export type Existing = {
   readonly tuning?: Tuning
   /** Addresses whose packets this host lets through. */
   readonly forwards?: readonly Prefix[]
+  /** The plugin keeps the attachment's `hostPorts`. */
+  readonly ports?: PortWays
+  /** The plugin keeps the attachment's `bandwidth`. */
+  readonly limits?: true
 }
+
+/**
+ * Whose packets reach the container with this host's address: everybody's, those for which the answer would not come back otherwise (from the host's
+ * loopback, from containers behind the same device), or nobody's.
+ */
+export type PortWays = { readonly translates: 'all' | 'own' | 'nothing' }
 
 /** Settings of the interface and of the container's network. */
 export type Tuning = {

@@ -1,24 +1,13 @@
 // The `loopback` plugin: brings `lo` up in the container. containerd calls it for every pod, beside the pod's network and at the same time.
 import type { Attachment } from './attachment.ts'
-import { parseArgs } from './cni/args.ts'
-import { CniError } from './cni/error.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
-import { identity, podArgs, podOf } from './wishes.ts'
+import { identity, podIfReadable } from './wishes.ts'
 
 /** It has no keys, and CNI_ARGS mean nothing to it but the pod's name: a malformed one must not keep `lo` down. */
 function attachment(call: AttachmentCall): Attachment {
   return { ...identity(call, podIfReadable(call.args)), interface: { kind: 'loopback' } }
-}
-
-function podIfReadable(written: string) {
-  try {
-    return podOf(parseArgs(`IgnoreUnknown=1;${written}`, podArgs))
-  } catch (error) {
-    if (error instanceof CniError) return undefined
-    throw error
-  }
 }
 
 export const loopback = {

@@ -1,16 +1,22 @@
 // Name → plugin, one line each: weftd looks types up here, and scripts/build-plugins installs exactly these names.
+import { bandwidth } from './bandwidth.ts'
 import { bridge } from './bridge.ts'
 import { firewall } from './firewall.ts'
 import { flannel } from './flannel.ts'
 import { hostLocal } from './host-local.ts'
 import { loopback } from './loopback.ts'
 import type { ForwardingPlugin, Plugin } from './plugin.ts'
+import { portmap } from './portmap.ts'
 import { ptp } from './ptp.ts'
 import { staticAddresses } from './static.ts'
 import { tuning } from './tuning.ts'
 import { weft } from './weft.ts'
 
-const plugins: readonly Plugin[] = [weft, loopback, bridge, ptp, hostLocal, staticAddresses, tuning, firewall]
+const plugins: readonly Plugin[] = [
+  ...[weft, loopback, bridge, ptp],
+  ...[hostLocal, staticAddresses],
+  ...[portmap, bandwidth, tuning, firewall]
+]
 const forwarding: readonly ForwardingPlugin[] = [flannel]
 
 export const pluginTypes: readonly string[] = [...plugins, ...forwarding].map((plugin) => plugin.type)

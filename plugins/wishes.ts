@@ -1,7 +1,7 @@
 // What the plugins' files share: their errors as CniErrors, addresses as values, the pod's name, and the members that every attachment has.
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../ipam/address.ts'
 import type { Attachment, Pod } from './attachment.ts'
-import type { Args } from './cni/args.ts'
+import { type Args, parseArgs } from './cni/args.ts'
 import { CniError, cniCode } from './cni/error.ts'
 import { type Field, FieldError, shown, text } from './cni/field.ts'
 import type { AttachmentCall } from './cni/types.ts'
@@ -14,6 +14,16 @@ export function podOf(args: Args): Pod | undefined {
   if (!name) return undefined
   // podman gives a name without a namespace
   return uid ? { namespace: namespace ?? '', name, uid } : { namespace: namespace ?? '', name }
+}
+
+/** For plugins to which CNI_ARGS mean nothing but the pod's name: a malformed one must not stop them. */
+export function podIfReadable(written: string): Pod | undefined {
+  try {
+    return podOf(parseArgs(`IgnoreUnknown=1;${written}`, podArgs))
+  } catch (error) {
+    if (error instanceof CniError) return undefined
+    throw error
+  }
 }
 
 /** The members that do not depend on the plugin. */

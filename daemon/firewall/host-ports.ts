@@ -1,6 +1,13 @@
 // Host ports: elements of maps, looked up by two chains that are the same for one port and for a thousand. Nothing here is a rule of a pod.
-import { FAMILIES, type Family, type Ip } from '../../ipam/address.ts'
-import { HOST_PORT_DEVICES, hostPortElement, hostPortMap, type PortProtocol } from '../state/host-port.ts'
+import { FAMILIES, type Family, formatIp, type Ip } from '../../ipam/address.ts'
+import {
+  elementComment,
+  HOST_PORT_DEVICES,
+  hostPortElement,
+  hostPortMap,
+  type PortProtocol,
+  translatedPodSet
+} from '../state/host-port.ts'
 import type { KernelObject, NftSet } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
@@ -92,12 +99,37 @@ const set = (rest: Pick<NftSet, 'set' | 'form' | 'declaration'>): NftSet => ({
 
 /**
  * What the device needs behind which a pod with host ports is, the bridge or the pod's own link: packets from 127.0.0.1 may be sent to it, and nothing
- * may come from it that claims to be of the loopback network.
+ * may come from it that claims to be of the loopback network. `comment` begins with whose it is, for a device that is no pod's link of ours.
  */
-export const hostPortDevice = (device: string): readonly KernelObject[] => [
-  { kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: HOST_PORT_DEVICES, key: `"${device}"`, because },
+export const hostPortDevice = (device: string, comment?: string): readonly KernelObject[] => [
+  {
+    ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: HOST_PORT_DEVICES, key: `"${device}"`, because },
+    ...(comment === undefined ? {} : { comment })
+  },
   { kind: 'sysctl', path: `net/ipv4/conf/${device}/route_localnet`, value: '1', because }
 ]
+
+/** What `translatedPods` stands on: like the ground, once a host. */
+export function translationGround(): readonly KernelObject[] {
+  const sets = FAMILIES.map((family) =>
+    set({ set: translatedPodSet(family), form: 'set', declaration: `type ${words[family].type}` })
+  )
+  const rules = FAMILIES.map(
+    (family) => `ct status dnat ${words[family].protocol} daddr @${translatedPodSet(family)} masquerade`
+  )
+  return [...sets, nftChain('host_port_all', 'type nat hook postrouting priority srcnat - 5', rules, because)]
+}
+
+/** Pods that see whoever comes by a host port with this host's address. `link` and `whose` as in `hostPortElement`. */
+export const translatedPods = (ips: readonly Ip[], link: string, whose: string): readonly KernelObject[] =>
+  FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? []).map((ip) => ({
+    kind: 'nft-element',
+    family: 'inet',
+    table: NFT_TABLE,
+    set: translatedPodSet(ip.family),
+    key: formatIp(ip),
+    comment: elementComment(link, whose)
+  }))
 
 /** The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`. */
 export function hostPorts(

@@ -1,7 +1,7 @@
 // The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
-import { type Identity, ownerOf } from './names.ts'
+import { type Identity, ownerOf, portsOwnerOf } from './names.ts'
 import { PortClaims } from './port-claims.ts'
 
 export type Known = Identity & {
@@ -18,6 +18,10 @@ export type Known = Identity & {
 
 export class Attachments {
   readonly ports = new PortClaims()
+  /** Whom the bandwidth plugin limits, by the link on the host. */
+  readonly limited = new Map<string, Identity>()
+  /** Whose packets the firewall plugin lets through, by `ownerOf`. */
+  readonly forwarded = new Map<string, Identity>()
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
   readonly #last = new Map<string, Promise<unknown>>()
@@ -41,11 +45,18 @@ export class Attachments {
     this.#byLink.set(attachment.link, owner)
   }
 
+  /** With what plugins behind the interface's own keep for it: that goes with the interface. */
   delete(who: Identity): void {
     const known = this.#known.get(ownerOf(who))
     if (known !== undefined) this.#byLink.delete(known.link)
     this.#known.delete(ownerOf(who))
     this.ports.release(ownerOf(who))
+    this.ports.release(portsOwnerOf(who))
+    this.forgetLimits(who)
+  }
+
+  forgetLimits(who: Identity): void {
+    for (const [link, limited] of this.limited) if (ownerOf(limited) === ownerOf(who)) this.limited.delete(link)
   }
 
   get(who: Identity): Known | undefined {

@@ -2,6 +2,7 @@
 import type { Bandwidth, RateLimit } from '../../plugins/attachment.ts'
 import type { Discipline, KernelObject, Link } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
+import { ifbMac } from './names.ts'
 
 /** As the reference: how long a packet may wait in the queue when all before it have used up the burst. */
 const LATENCY_SECONDS = 0.025
@@ -9,8 +10,12 @@ const LATENCY_SECONDS = 0.025
 const ETHERNET_HEADER = 14
 const MOST = 2 ** 32 - 1
 
-/** `link`: the pod's on the host. Towards the pod its root holds packets back, from the pod an ifb does, since what comes in can't be queued. */
-export function bandwidthObjects(link: Link, bandwidth: Bandwidth | undefined): readonly KernelObject[] {
+/** `link`: the pod's on the host, with the alias that its `ifb` gets too. Towards the pod its root holds packets back, from the pod an ifb does, since what comes in can't be queued. */
+export function bandwidthObjects(
+  link: Link,
+  bandwidth: Bandwidth | undefined,
+  ifb: string = ifbName(link.name)
+): readonly KernelObject[] {
   const { ingress, egress } = bandwidth ?? {}
   const mtu = link.mtu ?? 1500
   const root = (device: string, limit: RateLimit): KernelObject => ({
@@ -21,7 +26,6 @@ export function bandwidthObjects(link: Link, bandwidth: Bandwidth | undefined): 
   })
   const towards = ingress === undefined ? [] : [root(link.name, ingress)]
   if (egress === undefined) return towards
-  const ifb = ifbName(link.name)
   return [
     ...towards,
     {
@@ -30,6 +34,7 @@ export function bandwidthObjects(link: Link, bandwidth: Bandwidth | undefined): 
       form: { type: 'ifb' },
       up: true,
       mtu,
+      mac: ifbMac(ifb),
       ...(link.alias === undefined ? {} : { alias: link.alias })
     },
     { kind: 'qdisc', device: link.name, parent: 'ingress', discipline: { type: 'redirect', to: ifb } },

@@ -1,15 +1,16 @@
 // The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
 import { formatPrefix } from '../../ipam/address.ts'
-import type { Attachment, Existing } from '../../plugins/attachment.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
-import { WeftError } from '../error.ts'
+import { reasonOf, WeftError } from '../error.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import { keyOf } from '../state/object.ts'
+import { checkLimits, collectLimits, limit, unlimit } from './chained-limits.ts'
+import { checkPorts, collectPorts, mapPorts, unmapPorts } from './chained-ports.ts'
+import type { Listed } from './gc.ts'
 import { letThrough } from './let-through.ts'
-import type { PodSurroundings } from './surroundings.ts'
-import { checkTuning, restore, tune } from './tuning.ts'
-
-export type ChainedAttachment = Attachment & { readonly interface: Existing }
+import type { ChainedAttachment, PodSurroundings } from './surroundings.ts'
+import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
 const mustBeChained = ({ plugin }: Attachment): WeftError =>
   new WeftError(
@@ -18,25 +19,32 @@ const mustBeChained = ({ plugin }: Attachment): WeftError =>
     `write ${plugin} behind the plugin that makes the interface, in "plugins" of a .conflist`
   )
 
-/** `previous` with what was changed. Errors: PREVIOUS_MISSING; those of tune(). */
-export async function addChained(
+/** `previous` with what was changed. Errors: PREVIOUS_MISSING; those of the plugin's own work, after which nothing of it is left. */
+export function addChained(
   around: PodSurroundings,
   attachment: ChainedAttachment,
   previous: Result | undefined
 ): Promise<Result> {
-  if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning, forwards } = attachment.interface
-  if (forwards !== undefined) await letThrough(around, attachment, forwards)
-  return tuning === undefined ? previous : await tune(around, attachment, tuning, previous)
+  return around.attachments.inTurn(attachment, async () => {
+    if (previous === undefined) throw mustBeChained(attachment)
+    const { tuning, forwards, ports, limits } = attachment.interface
+    if (forwards !== undefined) await letThrough(around, attachment, forwards)
+    if (ports !== undefined) await mapPorts(around, attachment, ports, previous)
+    const limited = limits ? await limit(around, attachment, previous) : previous
+    return tuning === undefined ? limited : await tune(around, attachment, tuning, limited)
+  })
 }
 
+/** Errors: PREVIOUS_MISSING; DIFFERENT with what is wrong. */
 export async function checkChained(
   around: PodSurroundings,
   attachment: ChainedAttachment,
   previous: Result | undefined
 ): Promise<void> {
   if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning, forwards } = attachment.interface
+  const { tuning, forwards, ports, limits } = attachment.interface
+  if (ports !== undefined) await checkPorts(around, attachment, ports, previous)
+  if (limits) checkLimits(around, attachment, previous)
   if (tuning !== undefined) await checkTuning(around, attachment, tuning)
   const missing = (forwards ?? []).find((prefix) => !around.host.observed.has(keyOf(subnetChain('forward', prefix))))
   if (missing !== undefined)
@@ -47,9 +55,37 @@ export async function checkChained(
     )
 }
 
-/** An interface that is gone already is no error. */
-export async function delChained(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
-  const { tuning, forwards } = attachment.interface
-  if (tuning !== undefined) await restore(around, attachment, tuning)
-  if (forwards !== undefined) await letThrough(around, attachment, [])
+/** An interface that is gone already is no error, nor what never was. */
+export function delChained(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
+  return around.attachments.inTurn(attachment, async () => {
+    const { tuning, forwards, ports, limits } = attachment.interface
+    if (tuning !== undefined) await restore(around, attachment, tuning)
+    if (forwards !== undefined) await letThrough(around, attachment, [])
+    if (ports !== undefined) await unmapPorts(around, attachment)
+    if (limits) await unlimit(around, attachment)
+  })
+}
+
+/** What is left of containers that the runtime does not list any more. `pattern` is any attachment of the network. Goes on after an error. */
+export async function gcChained(
+  around: PodSurroundings,
+  pattern: ChainedAttachment,
+  valid: readonly Listed[]
+): Promise<void> {
+  const { tuning, forwards, ports, limits } = pattern.interface
+  const { network } = pattern
+  const isListed = (who: Listed) =>
+    valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
+  const forwarded = [...around.attachments.forwarded.values()].filter((who) => who.network === network)
+  const work: (() => void | Promise<void>)[] = [
+    ...(ports === undefined ? [] : [() => collectPorts(around, pattern, valid)]),
+    ...(limits ? [() => collectLimits(around, pattern, valid)] : []),
+    ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)]),
+    ...(forwards === undefined ? [] : forwarded.filter((who) => !isListed(who))).map(
+      (who) => () => letThrough(around, { ...pattern, ...who }, [])
+    )
+  ]
+  const ended = await Promise.allSettled(work.map(async (each) => each()))
+  const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
+  if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
 }

@@ -41,8 +41,8 @@ export async function check(
     const inside = await timed(around, 'CHECK', 'inside', () => sandbox.read())
     const wanted = wantedOf(around, attachment, addresses, place, previous)
     const wrong = [
-      ...lines(wanted.host, around.host.observed, 'on the host'),
-      ...lines(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
+      ...differencesIn(wanted.host, around.host.observed, 'on the host'),
+      ...differencesIn(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
     ]
     if (wrong.length > 0) {
       throw new WeftError(
@@ -131,7 +131,7 @@ function wantedOf(
   return {
     host:
       foreign === undefined
-        ? [...ground, ...host].filter(isCompared).map(withoutMtu)
+        ? [...ground, ...host].filter(isCompared).map(asLaterPluginsLeaveIt)
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
     inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined)),
     told: inside
@@ -147,10 +147,11 @@ function withPorts(around: PodSurroundings, attachment: VethAttachment): VethAtt
 /** Settings and neighbours are not read back; what they bring about is: addresses and routes. */
 const isCompared = ({ kind }: KernelObject): boolean => kind !== 'sysctl' && kind !== 'neighbour'
 
-function withoutMtu(object: KernelObject): KernelObject {
+/** A plugin behind may have changed the MTU, and portmap switches hairpin mode on. */
+function asLaterPluginsLeaveIt(object: KernelObject): KernelObject {
   if (object.kind !== 'link') return object
-  const { mtu: _, ...rest } = object
-  return rest
+  const { mtu: _, hairpin, ...rest } = object
+  return hairpin ? { ...rest, hairpin } : rest
 }
 
 /** A default route counts by its family, as in the reference: another interface or plugin may have given the pod a further one. */
@@ -162,7 +163,8 @@ function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boole
   return Object.fromEntries(Object.entries(object).filter(([field]) => !left.includes(field))) as Route
 }
 
-function lines(
+/** One line for each difference, in the syntax of `ip`, `nft` and `tc`. `told`: what is named where something is missing. */
+export function differencesIn(
   wanted: readonly KernelObject[],
   observed: State,
   where: string,

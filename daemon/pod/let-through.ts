@@ -2,7 +2,7 @@
 import type { Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
-import { firewallOwnerOf } from './names.ts'
+import { firewallOwnerOf, ownerOf } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
 /** `forwards` empty: what was let through for this attachment is so no more. Errors: the kernel's. */
@@ -13,6 +13,10 @@ export async function letThrough(
 ): Promise<void> {
   const { because } = attachment
   const chains = forwards.map((prefix) => ({ ...subnetChain('forward', prefix), because }))
+  const { forwarded } = around.attachments
+  const { network, containerId, ifname } = attachment
+  if (chains.length === 0) forwarded.delete(ownerOf(attachment))
+  else forwarded.set(ownerOf(attachment), { network, containerId, ifname })
   const failure = failureIn(await around.host.want(firewallOwnerOf(attachment), chains))
   if (failure !== undefined) throw failure.error
   await around.answerForeignDrops()

@@ -2,7 +2,7 @@
 import { formatIp, type Ip, ipBytes } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
-import { ALIAS_MARK } from '../state/ownership.ts'
+import { ALIAS_MARK, PORT_MARK } from '../state/ownership.ts'
 
 /** What identifies an attachment on this host. */
 export type Identity = { readonly network: string; readonly containerId: string; readonly ifname: string }
@@ -12,6 +12,23 @@ export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.cont
 
 /** What the firewall plugin has done for an attachment. */
 export const firewallOwnerOf = (who: Identity): string => `firewall ${ownerOf(who)}`
+
+/** The limits that the bandwidth plugin keeps for an attachment. */
+export const limitsOwnerOf = (who: Identity): string => `limits ${ownerOf(who)}`
+
+/** The host ports that the portmap plugin keeps for an attachment. */
+export const portsOwnerOf = (who: Identity): string => portsOwnerBy(portMark(who))
+export const portsOwnerBy = (mark: string): string => `ports ${mark}`
+
+/**
+ * First word of the comment of what the portmap plugin keeps in nftables: it tells the network and the attachment to those who know their names, so that DEL
+ * and GC find theirs without memory, and whoever made the interface.
+ */
+export const portMark = (who: Identity): string => `${portMarkOf(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
+export const portMarkOf = (network: string): string => `${PORT_MARK}${digest(network).slice(0, 8)}-`
+
+/** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
+export const ownersOf = (who: Identity): readonly string[] => [ownerOf(who), portsOwnerOf(who), limitsOwnerOf(who)]
 
 /** Who wants a bridge, for the pods of one network: it stays when they go. */
 export const bridgeOwnerOf = (bridge: string, network: string): string => `bridge ${bridge} ${network}`
@@ -27,6 +44,9 @@ const derived = (first: '76' | '0a:58' | '0a:77', text: string): Mac => {
 
 /** The host's end of the pair. Known in advance, so that the pod's side can be told it as its gateway's address. */
 export const hostMac = (who: Identity): Mac => derived('76', ownerOf(who))
+
+/** The device that holds back what a pod sends, by its name. Nobody ever addresses it; results tell it. */
+export const ifbMac = (ifb: string): Mac => derived('76', ifb)
 
 /**
  * The pod's end. It follows from the pod's address (IPv4 in the last four octets), so that an address that is given out again does not meet ARP and

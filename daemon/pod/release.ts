@@ -6,7 +6,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { elementsOf } from '../state/host-port.ts'
 import { type Key, keyOf } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
-import { hostName, mayBeOf, ownerOf } from './names.ts'
+import { hostName, mayBeOf, ownersOf } from './names.ts'
 import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './surroundings.ts'
 
 /** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
@@ -18,9 +18,8 @@ export async function takeDown(around: PodSurroundings, attachment: Attachment, 
   const isKnown = around.attachments.get(attachment) !== undefined
   around.attachments.delete(attachment)
   const outcomes = await timed(around, verb, 'host', () =>
-    around.host.want(
-      ownerOf(attachment),
-      [],
+    around.host.wantAll(
+      ownersOf(attachment).map((owner) => [owner, []] as const),
       [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(around, attachment))]
     )
   )

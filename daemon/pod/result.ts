@@ -5,7 +5,7 @@ import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachmen
 import type { Result, ResultInterface } from '../../plugins/cni/types.ts'
 import type { Node } from '../state/node.ts'
 import { ifbName } from '../state/ownership.ts'
-import { bridgeMac, hostMac, hostName } from './names.ts'
+import { bridgeMac, hostMac, hostName, ifbMac } from './names.ts'
 import { containerMac, podRoutes, type Wiring } from './objects.ts'
 
 /** Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at the last. */
@@ -30,7 +30,8 @@ export function resultOf(
     }
   ]
   // Last, so that the addresses' index stays what everybody is used to; the reference's bandwidth plugin appends it too.
-  const limits = attachment.bandwidth?.egress === undefined ? [] : [{ name: ifbName(hostName(attachment)), mtu }]
+  const ifb = ifbName(hostName(attachment))
+  const limits = attachment.bandwidth?.egress === undefined ? [] : [{ name: ifb, mac: ifbMac(ifb), mtu }]
   return {
     interfaces: [...interfaces, ...limits],
     ips: addresses.map(({ prefix, gateway }) => ({

@@ -4,12 +4,24 @@ import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
 import type { Pod } from '../../plugins/attachment.ts'
 import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
+import { elementsOf } from '../state/host-port.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { bridgeOwnerOf, firewallOwnerOf, hostName, type Identity, ownerOf, parseAlias } from './names.ts'
+import { unlimit } from './chained-limits.ts'
+import {
+  bridgeOwnerOf,
+  firewallOwnerOf,
+  hostName,
+  type Identity,
+  limitsOwnerOf,
+  ownerOf,
+  ownersOf,
+  parseAlias,
+  portsOwnerBy
+} from './names.ts'
 import { routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
-import { limitsAsWished, standing } from './standing.ts'
+import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
 /** host-local's, where reservations are unless a configuration says otherwise. */
@@ -62,6 +74,7 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
+  wanted.push(...chainedAsItIs(around, ports, limits))
   if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
   await host.wantAll(wanted)
   return pods
@@ -88,6 +101,31 @@ export async function reserved(
 function podNamed(text: string): Pod {
   const at = text.indexOf('/')
   return { namespace: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
+}
+
+/** What portmap and bandwidth keep, for interfaces of ours as for others'. */
+function chainedAsItIs(
+  { host: { observed }, attachments }: PodSurroundings,
+  ports: Standing['ports'],
+  limits: Standing['limits']
+): readonly (readonly [string, readonly KernelObject[]])[] {
+  const kept = ports.marks().map((mark) => {
+    const owner = portsOwnerBy(mark)
+    const [first] = elementsOf(mark, observed)
+    // "ports-… pod default/web-1, eth0 in network lab": cut where a comment is full.
+    const because = first?.comment?.slice(mark.length + 1) ?? ''
+    attachments.ports.claim(owner, because, ports.wishes(mark))
+    return [owner, ports.objects(mark).map((object) => ({ ...object, because }))] as const
+  })
+  const redirected = [...observed.values()].flatMap((object) => {
+    if (object.kind !== 'qdisc' || object.discipline.type !== 'redirect') return []
+    const alias = parseAlias(linkNamed(observed, object.discipline.to)?.alias)
+    const who = alias?.ifname === undefined ? undefined : { ...alias, ifname: alias.ifname }
+    if (who === undefined || attachments.get(who) !== undefined) return []
+    attachments.limited.set(object.device, who)
+    return [[limitsOwnerOf(who), limits(object.device, object.discipline.to)] as const]
+  })
+  return [...kept, ...redirected]
 }
 
 /** The candidate whose link this is. */
@@ -166,12 +204,16 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
 export function forgetVanished(around: PodSurroundings): (changed: readonly KernelObject[] | 'everything') => void {
   const { host, attachments, log } = around
   const forget = (link: string) => {
+    if (linkNamed(host.observed, link) !== undefined) return
+    const limited = attachments.limited.get(link)
+    if (limited !== undefined)
+      unlimit(around, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
     const known = attachments.withLink(link)
-    if (known === undefined || linkNamed(host.observed, link) !== undefined) return
+    if (known === undefined) return
     attachments.delete(known)
     log.info({ link, because: known.because }, "a pod's link went with its namespace; its reservation stays until DEL")
     host
-      .want(ownerOf(known), [])
+      .wantAll(ownersOf(known).map((owner) => [owner, []]))
       .catch((error) => log.error({ err: error, because: known.because }, 'forgetting a pod failed'))
   }
   return (changed) => {
@@ -179,7 +221,8 @@ export function forgetVanished(around: PodSurroundings): (changed: readonly Kern
       for (const object of changed) if (object.kind === 'link') forget(object.name)
       return
     }
-    const missing = attachments.list().filter(({ link }) => linkNamed(host.observed, link) === undefined)
-    if (missing.length > 0) setTimeout(() => missing.forEach(({ link }) => void forget(link)), DOUBT).unref()
+    const links = [...attachments.list().map(({ link }) => link), ...attachments.limited.keys()]
+    const missing = links.filter((link) => linkNamed(host.observed, link) === undefined)
+    if (missing.length > 0) setTimeout(() => missing.forEach(forget), DOUBT).unref()
   }
 }

@@ -1,19 +1,29 @@
 // What stands in the kernel of pods' host ports and limits: a restarted weftd asks for it again as it is. Pure.
+import { FAMILIES } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
-import { hostPortDevice, hostPortGround } from '../firewall/host-ports.ts'
-import { elementsOf, HOST_PORT_DEVICES, type HostPortEntry, hostPortOf } from '../state/host-port.ts'
-import { type KernelObject, type Link, type State, stateOf } from '../state/object.ts'
-import { ifbName, NFT_TABLE } from '../state/ownership.ts'
+import { hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
+import {
+  elementsByMark,
+  elementsOf,
+  HOST_PORT_DEVICES,
+  type HostPortEntry,
+  hostPortOf,
+  translatedPodSet
+} from '../state/host-port.ts'
+import { type KernelObject, type Link, type NftElement, type State, stateOf } from '../state/object.ts'
+import { ifbName, NFT_TABLE, PORT_MARK } from '../state/ownership.ts'
 import { linkNamed } from './surroundings.ts'
 
 export type Standing = {
   readonly ports: {
-    /** The host ports of the pod behind this link of the host, and the guard of that link. */
-    objects(link: string): readonly KernelObject[]
-    wishes(link: string): readonly HostPort[]
+    /** The host ports of the pod behind this link of the host, and the guard of that link; or, by its mark, what portmap keeps for an attachment. */
+    objects(linkOrMark: string): readonly KernelObject[]
+    wishes(linkOrMark: string): readonly HostPort[]
+    /** Of everybody for whom portmap keeps ports. */
+    marks(): readonly string[]
   }
   /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
-  limits(link: string): readonly KernelObject[]
+  limits(link: string, ifb?: string): readonly KernelObject[]
   /** The ground of host ports when there are any, or bridges that are guarded: these stay guarded for as long as they are there. */
   readonly ground: readonly KernelObject[]
 }
@@ -23,16 +33,24 @@ export function standing(observed: State): Standing {
   const guarded = guardedIn(extras)
   return {
     ports: {
-      objects: (link) => [...elementsOf(link, extras), ...(guarded.includes(link) ? hostPortDevice(link) : [])],
+      objects: (link) => [
+        ...elementsOf(link, extras).flatMap(withSetting),
+        ...(guarded.includes(link) ? hostPortDevice(link) : [])
+      ],
+      marks: () => [...elementsByMark(PORT_MARK, extras).keys()],
       wishes: (link) =>
         elementsOf(link, extras)
           .flatMap((element) => hostPortOf(element) ?? [])
           .map(asWish)
     },
-    limits: (link) => limitsOf(link, extras, linkNamed(observed, ifbName(link))),
+    limits: (link, ifb = ifbName(link)) => limitsOf(link, extras, linkNamed(observed, ifb)),
     ground: groundOf(guarded, extras, observed)
   }
 }
+
+/** A guarded device whose pod's link we do not know has its setting from here. */
+const withSetting = (element: NftElement): readonly KernelObject[] =>
+  element.set === HOST_PORT_DEVICES ? hostPortDevice(element.key.replaceAll('"', ''), element.comment) : [element]
 
 const guardedIn = (extras: State): readonly string[] =>
   [...extras.values()].flatMap((object) =>
@@ -43,9 +61,17 @@ const guardedIn = (extras: State): readonly string[] =>
 
 function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
   const bridges = guarded.filter((device) => linkNamed(observed, device)?.form?.type === 'bridge')
-  const hasPorts = [...extras.values()].some((object) => hostPortOf(object) !== undefined)
-  return hasPorts || bridges.length > 0 ? [...hostPortGround(), ...bridges.flatMap(hostPortDevice)] : []
+  const all = [...extras.values()]
+  const hasPorts = all.some((object) => hostPortOf(object) !== undefined)
+  const translated = all.some((object) => object.kind === 'nft-element' && TRANSLATED.has(object.set))
+  return [
+    ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
+    ...(translated ? translationGround() : []),
+    ...bridges.flatMap((bridge) => hostPortDevice(bridge))
+  ]
 }
+
+const TRANSLATED: ReadonlySet<string> = new Set(FAMILIES.map(translatedPodSet))
 
 /** An element for every address is of one family, and so is its wish. */
 const asWish = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({

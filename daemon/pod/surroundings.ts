@@ -3,7 +3,7 @@
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
-import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, Existing, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import type { ConditionCode, Health } from '../health.ts'
 import type { Log } from '../log.ts'
@@ -17,7 +17,10 @@ import type { Mode, Wiring } from './objects.ts'
 /** The host's desired state as pods need it: reconciler.ts. */
 export type HostState = {
   want(owner: string, objects: readonly KernelObject[], alsoKeys?: Iterable<Key>): Promise<readonly Outcome[]>
-  wantAll(entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>): Promise<readonly Outcome[]>
+  wantAll(
+    entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>,
+    alsoKeys?: Iterable<Key>
+  ): Promise<readonly Outcome[]>
   /** Replaces what an owner wants by what it has already; nothing is compared now. */
   keep(owner: string, objects: readonly KernelObject[]): void
   /** Removes what others might stand on, and so would stay when nobody wants it any more. */
@@ -42,7 +45,7 @@ export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
 
 export type PodSurroundings = {
-  readonly kernel: Pick<Kernel, 'sandbox'>
+  readonly kernel: Pick<Kernel, 'sandbox' | 'routeTo'>
   readonly host: HostState
   readonly attachments: Attachments
   /** The reservations of a network in a data directory; the same object each time. */
@@ -65,6 +68,7 @@ export type PodSurroundings = {
 }
 
 export type VethAttachment = Attachment & { readonly interface: Veth }
+export type ChainedAttachment = Attachment & { readonly interface: Existing }
 
 /** Runs one step of a verb and tells how long it took. */
 export async function timed<T>(around: PodSurroundings, verb: Verb, step: Step, work: () => Promise<T>): Promise<T> {

@@ -1,11 +1,12 @@
 // Settings of a container's interface and network, with the interface's old ones kept on disk in the reference's form until DEL puts them back.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Attachment, Tuning } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Key, type Link, parseMac } from '../state/object.ts'
+import type { Listed } from './gc.ts'
 import { failureIn, linkNamed, type PodSurroundings, put } from './surroundings.ts'
 
 /** The reference's: regular expressions, one a line, of which each key must match one. */
@@ -81,6 +82,30 @@ export async function restore(around: PodSurroundings, attachment: Attachment, t
   rmSync(file, { force: true })
 }
 
+/** Forgets the kept settings of a network's containers that are not in `valid`; their interfaces are gone by then. */
+export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): void {
+  const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
+  let names: readonly string[]
+  try {
+    names = readdirSync(dataDir)
+  } catch {
+    return
+  }
+  for (const name of names) {
+    const file = join(dataDir, name)
+    if (name.endsWith('.json') && !kept.has(name) && networkIn(file) === network) rmSync(file, { force: true })
+  }
+}
+
+/** Whose network the settings in a file are of; the reference does not write it. */
+function networkIn(file: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(file, 'utf8')) as { readonly network?: unknown }).network
+  } catch {
+    return undefined
+  }
+}
+
 async function linkIn(sandbox: Sandbox, { ifname, sandbox: path }: Attachment): Promise<Link> {
   const link = linkNamed(await sandbox.read(), ifname)
   if (link !== undefined) return link
@@ -137,6 +162,7 @@ const fileOf = ({ containerId, ifname }: Attachment, { dataDir }: Tuning): strin
 function keep(attachment: Attachment, tuning: Tuning, { mac, mtu }: Link): void {
   const file = fileOf(attachment, tuning)
   const old = {
+    network: attachment.network,
     ...(tuning.mac === undefined || mac === undefined ? {} : { mac }),
     ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu })
   }

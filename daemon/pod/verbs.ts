@@ -3,7 +3,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { add } from './add.ts'
 import { addAddresses, checkAddresses, delAddresses, gcAddresses } from './addresses.ts'
-import { addChained, checkChained, delChained } from './chained.ts'
+import { addChained, checkChained, delChained, gcChained } from './chained.ts'
 import { check } from './check.ts'
 import { del } from './del.ts'
 import { gc, type Listed } from './gc.ts'
@@ -47,7 +47,7 @@ export function verbsOf(around: PodSurroundings, attachment: Attachment): Verbs 
         add: (previous) => addChained(around, chained, previous),
         check: (previous) => checkChained(around, chained, previous),
         del: () => delChained(around, chained),
-        gc: nothing,
+        gc: (valid) => gcChained(around, chained, valid),
         status: nothing
       }
     }

@@ -22,10 +22,13 @@ export const hostPortMap = (family: Family, which: 'any' | 'at'): string =>
 /** Devices behind which pods with host ports are. */
 export const HOST_PORT_DEVICES = 'host_port_devices'
 
+/** Pods for which everybody's packets are masqueraded. */
+export const translatedPodSet = (family: Family): string => `host_port_all_${family}`
+
 /** Longest comment that nft takes, in bytes (libnftnl: NFTNL_UDATA_COMMENT_MAXLEN without the final zero). */
 const LONGEST_COMMENT = 127
 
-/** `link`: the pod's link on the host, by which a restarted weftd knows whose the port is; `whose` is for people. */
+/** `link`: the pod's link on the host, or a word in its place, by which a restarted weftd knows whose the port is; `whose` is for people. */
 export function hostPortElement(entry: HostPortEntry, link: string, whose: string): NftElement {
   const { protocol, port, at, to } = entry
   const single = at !== undefined && !isUnspecified(at)
@@ -36,21 +39,31 @@ export function hostPortElement(entry: HostPortEntry, link: string, whose: strin
     set: hostPortMap(to.ip.family, single ? 'at' : 'any'),
     key: `${single ? `${formatIp(at)} . ` : ''}${protocol} . ${port}`,
     value: `${formatIp(to.ip)} . ${to.port}`,
-    comment: comment(link, whose)
+    comment: elementComment(link, whose)
   }
 }
 
-/** Quotes would end the comment; everything else but ASCII would make its length unclear. */
-const comment = (link: string, whose: string): string =>
+/** Whose an element is, in its comment. Quotes would end it; everything else but ASCII would make its length unclear. */
+export const elementComment = (link: string, whose: string): string =>
   `${link} ${whose.replaceAll(/[^ !#-~]/g, '?')}`.slice(0, LONGEST_COMMENT)
+
+/** The first word of the comment of an element of ours. */
+const markOf = (object: KernelObject): string | undefined =>
+  object.kind === 'nft-element' && object.table === NFT_TABLE ? object.comment?.split(' ', 1)[0] : undefined
 
 /** The host ports that lead to the pod behind this link of the host. */
 export const elementsOf = (link: string, state: State): readonly NftElement[] =>
-  [...state.values()].flatMap((object) =>
-    object.kind === 'nft-element' && object.table === NFT_TABLE && object.comment?.split(' ')[0] === link
-      ? [object]
-      : []
-  )
+  [...state.values()].filter((object): object is NftElement => markOf(object) === link)
+
+/** Elements whose comments begin with `start`, by the first words of these. */
+export function elementsByMark(start: string, state: State): ReadonlyMap<string, readonly NftElement[]> {
+  const found = new Map<string, NftElement[]>()
+  for (const object of state.values()) {
+    const mark = markOf(object)
+    if (mark?.startsWith(start) && object.kind === 'nft-element') found.set(mark, [...(found.get(mark) ?? []), object])
+  }
+  return found
+}
 
 /** Reads an element of our maps; `undefined` for any other object. */
 export function hostPortOf(object: KernelObject): HostPortEntry | undefined {

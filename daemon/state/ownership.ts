@@ -10,6 +10,8 @@ export const NFT_TABLE = 'weft'
 export const DOOMED_GROUP = 0x57ef
 /** First word of the alias of every veth we make, followed by network, container id, interface name and pod. */
 export const ALIAS_MARK = 'weft'
+/** How the first word of a comment begins in nftables where the portmap plugin made the element; others have the pod's link there. */
+export const PORT_MARK = 'ports-'
 
 /** The device that carries VXLAN network `vni` over this tunnel family. */
 export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft-v6.${vni}`)

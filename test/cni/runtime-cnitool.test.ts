@@ -92,11 +92,16 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     await tool.run('del', pod.netns)
   })
 
-  for (const cniVersion of ['0.3.1', '1.0.0']) {
-    test(`runs the list that flannel's own installer writes, unchanged but for its version ${cniVersion}, with portmap of Debian`, () =>
+  for (const [cniVersion, whose, portmap] of [
+    ['0.3.1', 'Debian', debianPlugins],
+    ['1.0.0', 'Debian', debianPlugins],
+    ['0.3.1', 'ours', BIN],
+    ['1.1.0', 'ours', BIN]
+  ] as const) {
+    test(`runs the list that flannel's own installer writes, unchanged but for its version ${cniVersion}, with portmap: ${whose}`, () =>
       leavingNothing(async () => {
         const host = cluster.node(1)
-        const path = pluginFolder(host, { flannel: BIN, bridge: BIN, 'host-local': BIN, portmap: debianPlugins })
+        const path = pluginFolder(host, { flannel: BIN, bridge: BIN, 'host-local': BIN, portmap })
         const plugins = [
           { type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } },
           { type: 'portmap', capabilities: { portMappings: true } }
@@ -110,6 +115,14 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
         ) as unknown as readonly string[]
         assert.ok(address?.startsWith(String(subnet)), `${address} is of ${subnet}`)
         assert.equal((await pod.ping(cluster.node(2).address)).received, 1)
+        await using _server = pod.spawn('busybox', ['httpd', '-f', '-p', '80', '-h', '/etc'])
+        const url = `http://${host.address}:8091/debian_version`
+        const answered = async () =>
+          (await cluster.node(2).exec('wget', ['-q', '-O', '-', '-T', '2', '-t', '1', url], { check: false }))
+            .stdout !== ''
+        await until(answered, { what: 'the host port to answer', deadlineMs: 15_000 })
+        // Debian's release fails on every host with a working ip6tables.
+        if (cniVersion >= '0.4.0' && whose === 'ours') await tool.run('check', pod.netns, more)
         await tool.run('del', pod.netns, more)
       }))
   }

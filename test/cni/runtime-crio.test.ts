@@ -89,14 +89,18 @@ describe("CRI-O's order of calls", { skip, timeout: 600_000 }, () => {
       }))
   }
 
-  test('CHECK passes at once after ADD of weft, tuning and firewall in one chain', () =>
+  test('CHECK passes at once after ADD of weft, portmap, bandwidth, tuning and firewall in one chain', () =>
     leavingNothing(async () => {
+      const portmap = { type: 'portmap', capabilities: { portMappings: true } }
+      const bandwidth = { type: 'bandwidth', ingressRate: 8e6, ingressBurst: 8e5, egressRate: 8e6, egressBurst: 8e5 }
       const tuning = { type: 'tuning', mtu: 1300, sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } }
       const firewall = { type: 'firewall', backend: 'iptables' }
-      const list = { cniVersion: '1.1.0', name: 'lab', plugins: [...plugins, tuning, firewall] }
+      const chain = [{ type: 'weft' }, portmap, bandwidth, tuning, firewall]
+      const list = { cniVersion: '1.1.0', name: 'lab', plugins: chain }
       const crio = await Crio.start(cluster.node(1), list)
       await using pod = await cluster.node(1).pod('chain')
-      await crio.setUp(pod.name, pod.netns)
+      const portMappings = [{ hostPort: 8095, containerPort: 80, protocol: 'tcp' }]
+      await crio.setUp(pod.name, pod.netns, { portMappings })
       const [link] = (await pod.ip('link', 'show', 'eth0')) as readonly { readonly mtu: number }[]
       assert.equal(link?.mtu, 1300)
       assert.equal((await pod.ping(cluster.node(2).address)).received, 1)

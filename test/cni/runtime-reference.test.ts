@@ -107,7 +107,7 @@ function comparable(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(comparable)
   if (typeof value === 'string') {
     if (/^veth[0-9a-f]{8}$/.test(value)) return 'veth…'
-    if (/^bwp[0-9a-f]{12}$/.test(value)) return 'bwp…'
+    if (/^(bwp[0-9a-f]{12}|weft[0-9a-f]{8})$/.test(value)) return 'ifb…'
     return /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(value) && !/^(00:00:00:00:00:00|02:11:.*)$/.test(value)
       ? 'mac…'
       : value

@@ -81,7 +81,8 @@ export class SmallDaemon implements AsyncDisposable {
     const directories = new Map<string, Reservations>()
     const around: PodSurroundings = {
       kernel: {
-        sandbox: async () => ({ apply: async () => [], read: async () => stateOf([]), [Symbol.dispose]() {} })
+        sandbox: async () => ({ apply: async () => [], read: async () => stateOf([]), [Symbol.dispose]() {} }),
+        routeTo: async () => undefined
       },
       ...{ host: reconciler, attachments, health, log, now: () => performance.now(), timings() {} },
       ...{ self: testNode(), defaultMode: 'bridge', rules: () => [], answerForeignDrops: async () => undefined },

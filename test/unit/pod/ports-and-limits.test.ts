@@ -1,7 +1,7 @@
 // Host ports and limits of a pod, as objects on the host in both modes, and what the result says of them.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { hostName } from '../../../daemon/pod/names.ts'
+import { hostName, ifbMac } from '../../../daemon/pod/names.ts'
 import { podObjects, type Wiring } from '../../../daemon/pod/objects.ts'
 import { resultOf } from '../../../daemon/pod/result.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
@@ -58,7 +58,7 @@ describe('limits', () => {
   it('are token buckets towards the pod and behind an ifb from it', () => {
     assert.deepEqual(texts(of({ bandwidth: { ingress: limit, egress: limit } }).host).slice(1), [
       `qdisc dev ${link} root tbf rate 8000000bit burst 100000b limit 125000b`,
-      `link ${ifb} type ifb mtu 1450 up`,
+      `link ${ifb} type ifb mtu 1450 address ${ifbMac(ifb)} up`,
       `qdisc dev ${link} ingress redirect dev ${ifb}`,
       `qdisc dev ${ifb} root tbf rate 8000000bit burst 100000b limit 125000b`
     ])
@@ -76,7 +76,7 @@ describe('limits', () => {
   it('from the pod show in the result as its last interface', () => {
     const attachment = attachmentOf({ bandwidth: { egress: limit } })
     const { interfaces, ips } = resultOf(attachment, v4, node, wiring('bridge'))
-    assert.deepEqual(interfaces.at(-1), { name: ifb, mtu: 1450 })
+    assert.deepEqual(interfaces.at(-1), { name: ifb, mac: ifbMac(ifb), mtu: 1450 })
     assert.equal(interfaces[ips[0]?.interface ?? -1]?.name, 'eth0')
   })
 

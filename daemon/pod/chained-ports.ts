@@ -1,0 +1,133 @@
+// Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK, DEL and GC.
+import type { Ip } from '../../ipam/address.ts'
+import type { PortWays } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { WeftError } from '../error.ts'
+import { hostPortDevice, hostPortGround, hostPorts, translatedPods, translationGround } from '../firewall/host-ports.ts'
+import { elementComment, elementsByMark, elementsOf } from '../state/host-port.ts'
+import { type KernelObject, keyOf, type Link } from '../state/object.ts'
+import { differencesIn } from './check.ts'
+import type { Listed } from './gc.ts'
+import { givenBy } from './given.ts'
+import { hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf } from './names.ts'
+import { GROUND } from './port-claims.ts'
+import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
+
+/** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
+export async function mapPorts(
+  around: PodSurroundings,
+  attachment: ChainedAttachment,
+  ways: PortWays,
+  previous: Result
+): Promise<void> {
+  if (attachment.hostPorts === undefined) return
+  const owner = portsOwnerOf(attachment)
+  const { ports } = around.attachments
+  const wanted = await wantedFor(around, attachment, ways, previous)
+  const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
+  const failure = failureIn(
+    await around.host.wantAll([
+      [GROUND, ports.ground(wanted.ground)],
+      [owner, wanted.own]
+    ])
+  )
+  if (failure === undefined) return
+  giveBack()
+  await around.host.want(owner, [])
+  throw failure.error
+}
+
+/** Errors: DIFFERENT with one line per difference. */
+export async function checkPorts(
+  around: PodSurroundings,
+  attachment: ChainedAttachment,
+  ways: PortWays,
+  previous: Result
+): Promise<void> {
+  if (attachment.hostPorts === undefined) return
+  const { ground, own } = await wantedFor(around, attachment, ways, previous)
+  const isCompared = ({ kind }: KernelObject) => kind === 'nft-element' || kind === 'nft-chain' || kind === 'nft-set'
+  const wrong = differencesIn([...ground, ...own].filter(isCompared), around.host.observed, 'on the host')
+  if (wrong.length > 0)
+    throw new WeftError(
+      'DIFFERENT',
+      `the host ports of ${attachment.because} are not as they were set up: ${wrong.join('; ')}`,
+      'restart the pod; weftd puts right what is on the host by itself'
+    )
+}
+
+/** What was never mapped is no error. */
+export async function unmapPorts(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
+  await release(around, portMark(attachment))
+}
+
+/** Frees the host ports of a network's containers that the runtime does not list any more. */
+export async function collectPorts(
+  around: PodSurroundings,
+  { network }: ChainedAttachment,
+  valid: readonly Listed[]
+): Promise<void> {
+  const kept = new Set(valid.map((listed) => portMark({ network, ...listed })))
+  const marks = elementsByMark(portMarkOf(network), around.host.observed).keys()
+  for (const mark of marks) if (!kept.has(mark)) await release(around, mark)
+}
+
+async function release(around: PodSurroundings, mark: string): Promise<void> {
+  const owner = portsOwnerBy(mark)
+  around.attachments.ports.release(owner)
+  const failure = failureIn(await around.host.want(owner, [], elementsOf(mark, around.host.observed).map(keyOf)))
+  if (failure !== undefined) throw failure.error
+}
+
+type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }
+
+async function wantedFor(
+  around: PodSurroundings,
+  attachment: ChainedAttachment,
+  { translates }: PortWays,
+  previous: Result
+): Promise<Wanted> {
+  const { because, hostPorts: mappings = [], ifname } = attachment
+  const ips = givenBy(previous, ifname).addresses.map(({ prefix }) => prefix.ip)
+  if (ips.length === 0)
+    throw new WeftError(
+      'ADDRESS_MISSING',
+      `prevResult has no address of ${ifname}: host ports of ${because} would lead nowhere`,
+      `write ${attachment.plugin} behind a plugin that gives ${ifname} an address`
+    )
+  const mark = portMark(attachment)
+  const elements = hostPorts(mappings, ips, mark, because)
+  if (elements.length === 0) return { ground: [], own: [] }
+  const device = translates === 'nothing' ? undefined : await deviceTowards(around, ips)
+  const isBridge = device !== undefined && linkNamed(around.host.observed, device)?.form?.type === 'bridge'
+  const ofAll = translates === 'all'
+  const own = [
+    ...elements,
+    ...(ofAll ? translatedPods(ips, mark, because) : []),
+    ...(device === undefined || isBridge ? [] : hostPortDevice(device, elementComment(mark, because))),
+    ...hairpin(around, attachment)
+  ]
+  return {
+    ground: [...hostPortGround(), ...(ofAll ? translationGround() : []), ...(isBridge ? hostPortDevice(device) : [])],
+    own: own.map((object) => ({ ...object, because }))
+  }
+}
+
+/** The device by which this host reaches the container, as the reference looks for it. */
+async function deviceTowards(around: PodSurroundings, ips: readonly Ip[]): Promise<string | undefined> {
+  for (const ip of [...ips].sort((a, b) => a.family - b.family)) {
+    const route = await around.kernel.routeTo(ip)
+    if (route !== undefined) return route.device
+  }
+  return undefined
+}
+
+/**
+ * With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by. A port of somebody else's bridge is as
+ * that plugin has made it.
+ */
+function hairpin({ host: { observed } }: PodSurroundings, attachment: ChainedAttachment): readonly Link[] {
+  const link = linkNamed(observed, hostName(attachment))
+  if (link?.form?.type !== 'veth' || !link.master || !mayBeOf(attachment, link.alias)) return []
+  return [{ kind: 'link', name: link.name, form: { type: 'veth' }, up: true, hairpin: true }]
+}
