@@ -1,6 +1,7 @@
 // Whether weftd ends because it is replaced or because it is not wanted any more: its DaemonSet says so, and a pod's signal does not.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { reasonOf } from './error.ts'
+import type { AccessOptions } from './lease/kube-access.ts'
 import type { Log } from './log.ts'
 
 /** What the API says of the DaemonSet: that it is being deleted, or gone; or that we may not ask (any more). */
@@ -63,6 +64,29 @@ export class OwnDaemonSet {
         'nobody says whether the DaemonSet stands; everything stays as it is'
       )
       return false
+    }
+  }
+}
+
+/** The question to the API, over connections of its own: what it meets is no condition of the lease store. Errors: OPTION_INVALID, as the store's. */
+export async function askingApi(
+  name: string,
+  options: AccessOptions
+): Promise<(signal: AbortSignal) => Promise<Standing>> {
+  const { KubeAccess, targetOf } = await import('./lease/kube-access.ts')
+  const { KubeApi, KubeError } = await import('./lease/kube-api.ts')
+  const api = new KubeApi(new KubeAccess(await targetOf(options), () => performance.now()), { raise() {}, clear() {} })
+  const [namespace, daemonset] = name.split('/')
+  const path = `/apis/apps/v1/namespaces/${namespace}/daemonsets/${daemonset}`
+  return async (signal) => {
+    try {
+      const { status, body } = await api.call({ verb: 'GET', path }, signal)
+      if (status !== 200) return 'deleted'
+      const { deletionTimestamp } = body.metadata as { readonly deletionTimestamp?: unknown }
+      return deletionTimestamp === undefined ? 'stands' : 'deleted'
+    } catch (error) {
+      if (error instanceof KubeError && (error.status === 401 || error.status === 403)) return 'denied'
+      throw error
     }
   }
 }

@@ -23,6 +23,7 @@ import type { Metrics } from './metrics.ts'
 import { Network, type NetworkSurroundings } from './network.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
+import { askingApi, OwnDaemonSet } from './own-daemonset.ts'
 import { Peers } from './peers.ts'
 import { networksOf, type Place } from './place.ts'
 import { Attachments } from './pod/attachments.ts'
@@ -86,6 +87,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   const attached = await rebuild(pods)
   if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
   core.reconciler.onObserved(forgetVanished(pods))
+  await leaveWhenDeleted(around, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
   const peers = followedPeers(around, core)
@@ -111,6 +113,23 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   core.running(peers.follow(network.leases(store.watch(signal))))
   await Promise.race([aborted(signal), core.failure])
+}
+
+/** At the very end, when pods are served no more and the kernel still answers: a DaemonSet that was deleted leaves a clean node. */
+async function leaveWhenDeleted(
+  around: DaemonSurroundings,
+  core: Core,
+  pods: PodSurroundings,
+  parts: AsyncDisposableStack
+): Promise<void> {
+  const { options, log, environment } = around
+  const { kubeDaemonset } = options
+  if (kubeDaemonset === undefined) return
+  const own = new OwnDaemonSet(kubeDaemonset, await askingApi(kubeDaemonset, { ...options, environment }), log)
+  core.running(own.follow(core.signal))
+  parts.defer(async () => {
+    if (core.signal.aborted && (await own.isDeleted())) await leave(around, core, pods)
+  })
 }
 
 /** `weftd clean`: takes all that is ours off this host, where no weftd runs. Errors: DAEMON_RUNNING, and as `runDaemon`. */

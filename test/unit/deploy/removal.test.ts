@@ -1,0 +1,105 @@
+// Leaving a node: when weftd takes its end for a removal, and what it takes away then.
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { Log } from '../../../daemon/log.ts'
+import { OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
+import { emptyBridges, staysFor } from '../../../daemon/removal.ts'
+import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
+import { textOf } from '../../../daemon/state/text.ts'
+import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} } as unknown as Log
+
+/** What the API answers, one after the other; the last for ever. */
+function daemonSet(...answers: readonly (Standing | 'silent')[]): OwnDaemonSet {
+  let at = 0
+  const ask = async (): Promise<Standing> => {
+    const answer = answers[Math.min(at++, answers.length - 1)] ?? 'silent'
+    if (answer === 'silent') throw new Error('connect ECONNREFUSED')
+    return answer
+  }
+  return new OwnDaemonSet('weft/weft', ask, quiet)
+}
+
+const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isDeleted: boolean])[] = [
+  ['stands: it is replaced', 'stands', false],
+  ['is gone or being deleted: it leaves', 'deleted', true],
+  ['may not be read any more, account and role went with it: it leaves', 'denied', true],
+  ['is not told of, because nobody answers: everything stays', 'silent', false]
+]
+for (const [what, atTheEnd, isDeleted] of ends) {
+  test(`a weftd that ends and whose DaemonSet ${what}`, async () => {
+    const own = daemonSet('stands', atTheEnd)
+    await own.follow(AbortSignal.timeout(10_000))
+    assert.equal(await own.isDeleted(), isDeleted)
+  })
+}
+
+test('a refusal at the end means nothing where the DaemonSet was never seen', async () => {
+  const own = daemonSet('denied')
+  const stop = new AbortController()
+  const following = own.follow(stop.signal)
+  setImmediate(() => stop.abort())
+  await assert.rejects(following)
+  assert.equal(await own.isDeleted(), false)
+})
+
+const prefix = (text: string): Prefix => {
+  const parsed = parsePrefix(text)
+  assert.ok(parsed)
+  return parsed
+}
+const route = (to: string, device: string): KernelObject => ({
+  ...{
+    kind: 'route',
+    table: 254,
+    destination: prefix(to),
+    metric: 0,
+    type: 'unicast',
+    device,
+    protocol: ROUTE_PROTOCOL
+  }
+})
+const bridge: KernelObject = { kind: 'link', name: 'cni0', form: { type: 'bridge' } }
+const gateway: KernelObject = { kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }
+const port: KernelObject = { kind: 'link', name: 'veth12345678', form: { type: 'veth' }, master: 'cni0' }
+const docker: KernelObject = { kind: 'link', name: 'docker0', form: { type: 'bridge' } }
+const tunnel: KernelObject = {
+  kind: 'link',
+  name: 'weft.1',
+  form: {
+    type: 'vxlan',
+    vni: 1,
+    port: 8472,
+    local: prefix('192.0.2.1/32').ip,
+    parent: 'eth0',
+    learning: false,
+    gbp: false
+  }
+}
+
+test('tunnels and the routes to other nodes go; interfaces of pods, their bridge and the routes to them stay', () => {
+  const objects = [
+    bridge,
+    gateway,
+    port,
+    tunnel,
+    route('10.244.2.0/24', 'weft.1'),
+    route('10.244.1.7/32', 'veth12345678')
+  ]
+  const stays = staysFor(stateOf(objects))
+  assert.deepEqual(
+    objects.filter((object) => !stays(object)).map((object) => textOf(object).split(' ').slice(0, 3).join(' ')),
+    [tunnel, route('10.244.2.0/24', 'weft.1')].map((object) => textOf(object).split(' ').slice(0, 3).join(' '))
+  )
+})
+
+test("a bridge of our subnet goes when nothing hangs on it, and no other program's", () => {
+  const subnet = { 4: prefix('10.244.1.0/24') }
+  const names = (objects: readonly KernelObject[]) =>
+    emptyBridges(stateOf(objects), subnet).map((object) => (object.kind === 'link' ? object.name : object.kind))
+  assert.deepEqual(names([bridge, gateway, docker]), ['cni0'])
+  assert.deepEqual(names([bridge, gateway, docker, port]), [])
+  assert.deepEqual(names([bridge, docker]), [])
+})
