@@ -4,8 +4,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { Crossings, ECHO } from './crossings.ts'
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
-import { reasonOf } from './error.ts'
 import type { Log } from './log.ts'
+import { Refusals } from './refusals.ts'
 import { type Change, difference } from './state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, type State } from './state/object.ts'
@@ -13,8 +13,6 @@ import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
 
-/** Milliseconds before a refused object is tried again: doubled each time, up to the second value. */
-const RETRY = { first: 250, most: 30_000 } as const
 /** Milliseconds between two complete checks, the net behind the notifications. */
 const CHECK_EVERY = 60_000
 /** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not hold up a pod or a lease. */
@@ -27,21 +25,19 @@ export type ReconcilerSurroundings = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Told of every object the kernel refuses and, with an empty list, of none. */
+  /** Told of every object the kernel keeps refusing and, with an empty list, of none. */
   readonly refused: (errors: readonly string[]) => void
   readonly drift: (report: DriftReport) => void
   /** What else of the host is worth observing, besides what is ours or desired: links and addresses for the choice of interface, routes into the network. */
   readonly interest: (object: KernelObject) => boolean
 }
 
-type Refusal = { readonly error: string; readonly pause: number; readonly until: number }
-
 export class Reconciler {
   readonly #around: ReconcilerSurroundings
   readonly #desired = new Desired()
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
-  readonly #refusals = new Map<Key, Refusal>()
+  readonly #refusals: Refusals
   readonly #crossings: Crossings
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
@@ -62,6 +58,7 @@ export class Reconciler {
   constructor(around: ReconcilerSurroundings) {
     this.#around = around
     this.#drift = new Drift(around.now)
+    this.#refusals = new Refusals(around)
     this.#crossings = new Crossings(around.now, (key, object) =>
       this.#observe({ kind: 'changed', key, object, at: around.now() })
     )
@@ -129,7 +126,7 @@ export class Reconciler {
   ): Promise<readonly Outcome[]> {
     const keys = new Set<Key>(alsoKeys)
     for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
-    this.#dropRefusals(keys)
+    this.#settled([...keys].filter((key) => !this.#desired.state.has(key)))
     await this.#firstDump.promise
     return this.#settle([...keys], true)
   }
@@ -141,12 +138,13 @@ export class Reconciler {
 
   /** Removes what nobody wants, also what would stay because others may stand on it: somebody has decided that it must give way. */
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
-    const changes = objects
-      .filter((object) => !this.#desired.state.has(keyOf(object)))
-      .map((object): Change => ({ do: 'remove', object }))
-    const outcomes = await this.#around.kernel.apply(changes)
-    this.#record(outcomes)
-    return outcomes
+    const keys = objects.map(keyOf)
+    await this.#idle(keys)
+    return this.#apply(
+      objects
+        .filter((object) => !this.#desired.state.has(keyOf(object)))
+        .map((object): Change => ({ do: 'remove', object }))
+    )
   }
 
   /** Takes away what anybody wanted here and what is ours besides, but for what `stays` accepts: Weft leaves this host. */
@@ -159,14 +157,11 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /** What nobody asks for any more is no refusal: a pod that could not be set up is its own error, not this node's condition. */
-  #dropRefusals(keys: ReadonlySet<Key>): void {
-    const dropped = [...keys].filter((key) => !this.#desired.state.has(key) && this.#refusals.delete(key))
-    if (dropped.length > 0) this.#tellRefusals()
-  }
-
-  #tellRefusals(): void {
-    this.#around.refused([...this.#refusals.values()].map((refusal) => refusal.error))
+  /** What is as it should be, or nobody asks for any more, is no refusal: a pod that could not be set up is its own error, not this node's condition. */
+  #settled(keys: readonly Key[]): void {
+    if (!keys.some((key) => this.#refusals.has(key))) return
+    this.#refusals.drop(keys)
+    this.#refusals.tell()
   }
 
   /** What would be done now if nothing were held back: for `weftctl diff`. */
@@ -191,7 +186,7 @@ export class Reconciler {
       this.#observed = new Map(observation.state)
       const since = this.#crossings.dumped(observation.state, observation.at, this.#inFlight.keys())
       for (const [key, object] of since) this.#know(key, object)
-      this.#refusals.clear()
+      for (const key of this.#refusals.keys()) this.#refusals.allow(key)
       for (const listener of this.#listeners) listener('everything')
       this.#firstDump.resolve()
       this.#answer([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
@@ -209,12 +204,12 @@ export class Reconciler {
     this.#answer([key], by)
   }
 
-  /** Refusals that had to do with this device are over: something about it has changed. */
+  /** What was refused and has to do with this device is tried again: something about it has changed. */
   #forgive(device: string | undefined): void {
     for (const key of this.#refusals.keys()) {
       const object = this.#desired.state.get(key)
       if (object !== undefined && (deviceOf(object) === device || object.kind === 'link')) {
-        this.#refusals.delete(key)
+        this.#refusals.allow(key)
         this.#answer([key], undefined)
       }
     }
@@ -236,8 +231,10 @@ export class Reconciler {
 
   async #repair(dirty: ReadonlyMap<Key, Culprit | undefined>): Promise<void> {
     const now: Key[] = []
+    const right = new Set([...dirty.keys()].filter((key) => this.#refusals.has(key)))
     for await (const change of this.#wrong([...dirty.keys()])) {
       const key = keyOf(change.object)
+      right.delete(key)
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
@@ -249,6 +246,7 @@ export class Reconciler {
         else this.#later(key, pause)
       }
     }
+    this.#settled([...right])
     await this.#settle(now)
   }
 
@@ -268,18 +266,22 @@ export class Reconciler {
 
   /** Applies the difference for these keys, after whatever is on its way for any of them has been answered. */
   async #settle(keys: readonly Key[], asked = false): Promise<readonly Outcome[]> {
+    await this.#idle(keys)
+    const due = keys.filter((key) => asked || this.#due(key))
+    return this.#apply(order(this.#allowed(due, asked)))
+  }
+
+  /** Resolves when nothing is on its way for any of these keys. */
+  async #idle(keys: readonly Key[]): Promise<void> {
     for (;;) {
       const busy = new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
-      if (busy.size === 0) break
+      if (busy.size === 0) return
       await Promise.allSettled(busy)
     }
-    const due = keys.filter((key) => asked || this.#due(key))
-    const changes = order(this.#allowed(due, asked))
-    if (changes.length === 0) {
-      // What was refused may have been forgiven, and then wished for no more: nothing else would end the condition.
-      this.#tellRefusals()
-      return []
-    }
+  }
+
+  async #apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
+    if (changes.length === 0) return []
     const applied = this.#around.kernel.apply(changes)
     for (const { object } of changes) this.#inFlight.set(keyOf(object), applied)
     try {
@@ -293,7 +295,7 @@ export class Reconciler {
 
   /** A refused object is tried again after its pause; until then it waits. */
   #due(key: Key): boolean {
-    const left = (this.#refusals.get(key)?.until ?? 0) - this.#around.now()
+    const left = this.#refusals.left(key)
     if (left > 0) this.#later(key, left)
     return left <= 0
   }
@@ -305,17 +307,17 @@ export class Reconciler {
       const key = keyOf(change.object)
       if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
       if (error !== undefined) {
-        if (change.do === 'remove' || this.#desired.state.has(key)) this.#refuse(key, change, error)
+        if (change.do === 'remove' || this.#desired.state.has(key)) this.#later(key, this.#refusals.add(key, change, error))
         continue
       }
-      this.#refusals.delete(key)
+      this.#refusals.drop([key])
       this.#know(key, this.#crossings.acknowledged(change))
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#around.drift(report)
     }
     this.#tell(done)
-    this.#tellRefusals()
+    this.#refusals.tell()
   }
 
   #know(key: Key, object: KernelObject | undefined): void {
@@ -336,19 +338,6 @@ export class Reconciler {
         this.#around.log.info({ object: textOf(change.object), because: change.object.because }, word(change))
   }
 
-  #refuse(key: Key, change: Change, error: Error): void {
-    const before = this.#refusals.get(key)
-    const pause = before === undefined ? RETRY.first : Math.min(before.pause * 2, RETRY.most)
-    const text = `${change.do} ${textOf(change.object)}: ${reasonOf(error)}`
-    this.#refusals.set(key, { error: text, pause, until: this.#around.now() + pause })
-    if (before?.error !== text)
-      this.#around.log.warn(
-        { object: textOf(change.object), because: change.object.because, err: error },
-        'the kernel refused a change'
-      )
-    this.#later(key, pause)
-  }
-
   /** Looks at this object again after `pause` milliseconds at the latest, and then at all others that wait. */
   #later(key: Key, pause: number): void {
     if (this.#stopped) return
@@ -360,7 +349,7 @@ export class Reconciler {
       this.#retry = undefined
       const waiting = [...this.#waiting]
       this.#waiting.clear()
-      this.#linkTouched.clear()
+      for (const [link, at] of this.#linkTouched) if (this.#around.now() - at >= ECHO) this.#linkTouched.delete(link)
       this.#answer(waiting, undefined)
     }, pause)
     this.#retry = { timer, at }

@@ -66,7 +66,8 @@ test('every kind of damage is put right within a second, told in one line and co
           assert.deepEqual(normal(await state()), good)
           return true
         },
-        { what: `${what} to be put right`, deadlineMs: 5_000 }
+        // On a quick machine one route suffers more than five of these within ten seconds: we take that for a fight and slow down.
+        { what: `${what} to be put right`, deadlineMs: 20_000 }
       )
       const repairs = await until(() => daemon.log.slice(before).filter((line) => line.repaired === kind), {
         what: `a log line about ${what}`

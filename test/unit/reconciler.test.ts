@@ -4,7 +4,7 @@ import { after, test } from 'node:test'
 import fc from 'fast-check'
 import type { DriftReport } from '../../daemon/drift.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
-import { difference } from '../../daemon/state/difference.ts'
+import { type Change, difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Mac } from '../../daemon/state/object.ts'
 import { mayRemove, ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
 import { stateText, textOf } from '../../daemon/state/text.ts'
@@ -134,6 +134,7 @@ test('one refused object does not stop the others and is tried again', async () 
   const outcomes = await reconciler.want('node', [tunnel, route(2), route(3)])
   assert.equal(outcomes.filter((outcome) => outcome.error !== undefined).length, 1)
   assert.ok(kernel.objects.has(keyOf(route(3))))
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal to be told, once it is more than a race')
   assert.match(refusals.at(-1)?.[0] ?? '', /route 10\.244\.2\.0\/24.*no memory/)
   kernel.refuses.clear()
   await until(() => kernel.objects.has(keyOf(route(2))), 'the second try')
@@ -146,11 +147,98 @@ test('what was refused and is wished for no more is no refusal, also when its de
   const { reconciler, refusals } = await started(kernel)
   await reconciler.want('node', [tunnel])
   await reconciler.want('peer', [route(2)])
-  assert.equal(refusals.at(-1)?.length, 1)
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal')
   // Whatever a device tells forgives what hangs on it; before that is tried again, nobody wants it any more.
   reconciler.onObserved(() => void reconciler.want('peer', []))
   kernel.recheck('the device changed')
   await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
+})
+
+test('a refusal ends without a try when somebody else has put the object right, by a notification or a dump', async () => {
+  for (const how of ['notification', 'dump'] as const) {
+    const kernel = new MapKernel([uplink])
+    kernel.refuses.set(keyOf(route(2)), 'no memory')
+    const { reconciler, refusals } = await started(kernel)
+    await reconciler.want('node', [tunnel, route(2)])
+    await until(() => refusals.at(-1)?.length === 1, 'the refusal')
+    if (how === 'notification') kernel.change(route(2), keyOf(route(2)), { self: false, pid: 2, name: 'ip' })
+    else {
+      kernel.objects.set(keyOf(route(2)), route(2))
+      kernel.recheck('asked')
+    }
+    await until(() => refusals.at(-1)?.length === 0, `the end of the refusal by a ${how}`)
+  }
+})
+
+test('dumps do not end a refusal that lasts: the condition does not flap', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal')
+  const before = refusals.length
+  for (let round = 1; round <= 3; round++) {
+    const tries = kernel.batches.length
+    kernel.recheck('asked')
+    await until(() => kernel.batches.length > tries, 'another try')
+  }
+  assert.ok(refusals.slice(before).every((errors) => errors.length === 1))
+})
+
+test('a device that went before the news of it is our own race, and no refusal', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  for (const object of [tunnel, route(2), fdb(2)]) kernel.objects.delete(keyOf(object))
+  const tries = kernel.batches.length
+  kernel.change(undefined, keyOf(route(2)))
+  await until(() => kernel.batches.length > tries, 'the try that must fail')
+  kernel.change(undefined, keyOf(tunnel))
+  await until(
+    () => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'),
+    'the device and what hung on it'
+  )
+  assert.deepEqual(
+    refusals.filter((errors) => errors.length > 0),
+    []
+  )
+})
+
+test('what somebody adds again while we discard it is seen', async () => {
+  const stray: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('10.244.9.1/24') }
+  class Contested extends MapKernel {
+    override async apply(changes: readonly Change[]) {
+      const outcomes = await super.apply(changes)
+      if (changes.some(({ object }) => keyOf(object) === keyOf(stray))) {
+        this.change(stray, keyOf(stray), { self: false, pid: 2, name: 'ip' })
+        for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+      }
+      return outcomes
+    }
+  }
+  const kernel = new Contested([uplink, stray])
+  const { reconciler } = await started(kernel)
+  await reconciler.discard([stray])
+  await until(() => reconciler.observed.has(keyOf(stray)), 'the address to be seen')
+})
+
+test('a link that looks unfinished while we make it is nobody’s doing, whatever else waits to be tried again', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  for (let n = 0, until = performance.now() + 400; performance.now() < until; n++) {
+    const link: KernelObject = { kind: 'link', name: `pod${n}`, up: true, form: { type: 'bridge' } }
+    await reconciler.want(`pod ${n}`, [link])
+    kernel.change({ ...link, up: false }, keyOf(link))
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
+    kernel.change(link, keyOf(link))
+  }
+  assert.deepEqual(
+    drifts.map(({ object, what }) => `${object} ${what}`),
+    []
+  )
 })
 
 test('a device that vanishes comes back with everything that hung on it', async () => {
