@@ -28,6 +28,8 @@ export type PeersSurroundings = {
   /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
   readonly doubtMs: number
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+  /** Told, after each batch of events, how many leases it touched. */
+  readonly workedOff?: (leases: number) => void
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -131,6 +133,7 @@ export class Peers {
     await this.#want([...touched])
     this.#tellMalformed()
     await this.#judge()
+    this.#around.workedOff?.(touched.size)
   }
 
   #put(lease: Lease): string {

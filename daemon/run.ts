@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
+import { AfterBurst, releaseStart } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
 import { reasonOf, WeftError } from './error.ts'
@@ -14,7 +15,6 @@ import { type Feature, features } from './kernel/features.ts'
 import { flock } from './kernel/flock.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
-import { releaseStart } from './kernel/resident.ts'
 import { openStore } from './lease/registry.ts'
 import type { Store } from './lease/store.ts'
 import { LeaseFile } from './lease-file.ts'
@@ -196,7 +196,11 @@ function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconcile
   const help = 'Events of the lease store, by kind; malformed ones are skipped.'
   const events = metrics.counter('weft_lease_events_total', help, ['kind'])
   const counted = (kind: string) => events.inc({ kind })
-  const peers = new Peers({ reconciler, health, log, doubtMs: DOUBT, counted, now: Date.now })
+  const bursts = new AfterBurst()
+  const peers = new Peers({
+    ...{ reconciler, health, log, doubtMs: DOUBT, counted, now: Date.now },
+    workedOff: (leases) => bursts.heard(leases)
+  })
   metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
     gauge.set(peers.leases.size)
   )

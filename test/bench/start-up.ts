@@ -11,6 +11,9 @@ import type { Side } from './sides.ts'
 /** Measured values by what was measured, for one side. */
 export type Measured = (what: string, value: number) => void
 
+/** Milliseconds after which a daemon has come to rest after its start. */
+const settledMs = 5_000
+
 const prefixOf = (n: number) => fakeLease(n, 'vxlan').subnet.replace('-', '/')
 
 /** Waits until the kernel of a host has all routes of `count` made-up nodes, and for vxlan each one's FDB and neighbour entry. */
@@ -68,6 +71,8 @@ export async function startUp(
     await programmed(host, backend, nodes, 900_000)
     measured(`${backend} start`, (Date.now() - begunMs) / 1000)
     progress(`${side.name} ${backend}: ${nodes} leases in ${Date.now() - begunMs} ms`)
+    // What follows is about every day, not about the start.
+    await pause(settledMs)
     if (events > 0)
       await newLeases(cluster, host, nodes, events, (milliseconds) => measured(`${backend} new lease`, milliseconds))
     const { resident, anonymous } = memoryOf(daemon.pid)
