@@ -193,8 +193,11 @@ async function openCore(
 }
 
 function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core): Peers {
-  const help = 'Events of the lease store, by kind; malformed ones are skipped.'
-  const events = metrics.counter('weft_lease_events_total', help, ['kind'])
+  const events = metrics.counter(
+    'weft_lease_events_total',
+    'Events of the lease store, by kind; malformed ones are skipped.',
+    ['kind']
+  )
   const counted = (kind: string) => events.inc({ kind })
   const bursts = new AfterBurst()
   const peers = new Peers({

@@ -24,7 +24,11 @@ export const WEFTCTL_FLAGS = {
 
 export const WEFTCTL_PREFIXES = ['WEFTCTL_'] as const
 
-const OWN_PAGES: Program['commands'] = {
+const WEFTD_COMMANDS: Program['commands'] = {
+  install: {
+    about: 'put the plugin executables where the runtime looks for them; weftd install --help lists its flags'
+  },
+  clean: { about: 'take away all that Weft has put on this machine, with the flags that weftd was run with' },
   completion: {
     about: 'print completion for a shell',
     operands: [{ name: 'SHELL', oneOf: ['bash', 'zsh', 'fish'] }]
@@ -43,7 +47,7 @@ export const WEFTD: Program = {
   flags: WEFTD_FLAGS,
   groups: GROUPS,
   prefixes: PREFIXES,
-  commands: OWN_PAGES,
+  commands: WEFTD_COMMANDS,
   exits: [
     ['0', 'it was stopped by SIGTERM or SIGINT'],
     ['1', 'it can not go on; the log says why'],

@@ -1,0 +1,169 @@
+// docs/configuration.md against what reads the configuration: no key is left out, and each that is told is read.
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
+import type { Json } from '../../../daemon/config/net-conf.ts'
+import { WeftError } from '../../../daemon/error.ts'
+import { CniError } from '../../../plugins/cni/error.ts'
+import type { AttachmentCall } from '../../../plugins/cni/types.ts'
+import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
+import { BACKENDS, NETWORK } from '../../../scripts/docs/configuration.ts'
+import { PLUGIN_KEYS } from '../../../scripts/docs/plugin-keys.ts'
+
+const root = fileURLToPath(new URL('../../../', import.meta.url))
+const read = (pattern: string) => globSync(pattern, { cwd: root }).map((path) => readFileSync(join(root, path), 'utf8'))
+
+test('the keys of the network configuration are those of its schema', () => {
+  assert.deepEqual(Object.keys(NETWORK), Object.keys(netConfSchema.properties))
+})
+
+describe("a backend's keys", () => {
+  test('are all told', () => {
+    const inSource = read('daemon/backend/*.ts').flatMap((source) => {
+      const type = /^ {2}type: '([^']+)'/m.exec(source)?.[1]
+      const keys = [...source.matchAll(/(?:integerKey|booleanKey|textKey)\(\s*keys,\s*'([^']+)'/g)].map(
+        ([, key]) => key
+      )
+      return type === undefined ? [] : [[type, keys] as const]
+    })
+    assert.deepEqual(
+      Object.entries(BACKENDS)
+        .map(([type, keys]) => [type, Object.keys(keys)])
+        .sort(),
+      inSource.sort()
+    )
+  })
+
+  for (const [type, keys] of Object.entries(BACKENDS)) {
+    for (const key of Object.keys(keys)) {
+      test(`${key} of ${type} is read: a wrong value is refused by its name`, () => {
+        const wrong: Json = { no: 'such value' }
+        assert.throws(
+          () => configureBackend(type, { Type: type, [key]: wrong }),
+          (error) => error instanceof WeftError && error.code === 'CONFIG_INVALID' && error.message.includes(key)
+        )
+      })
+    }
+  }
+})
+
+/** `a.b[].c` with `leaf` in its place: `{"a":{"b":[{"c":…}]}}`. */
+function nested(path: string, leaf: unknown): Record<string, unknown> {
+  const [key = '', ...rest] = path.split('.')
+  const inner = rest.length === 0 ? leaf : nested(rest.join('.'), leaf)
+  const lists = key.match(/\[\]/g)?.length ?? 0
+  let value = inner
+  for (let n = 0; n < lists; n++) value = [value]
+  return { [key.replaceAll('[]', '')]: value }
+}
+
+function merged(a: Record<string, unknown>, b: Record<string, unknown>): Record<string, unknown> {
+  const out = { ...a }
+  for (const [key, value] of Object.entries(b)) {
+    const before = out[key]
+    const areObjects = [before, value].every(
+      (each) => typeof each === 'object' && each !== null && !Array.isArray(each)
+    )
+    out[key] = areObjects ? merged(before as Record<string, unknown>, value as Record<string, unknown>) : value
+  }
+  return out
+}
+
+/** What stands beside a key, so that it is looked at: other members of its entry, and what its plugin can't do without. */
+const BESIDE: Readonly<Record<string, Record<string, unknown>>> = {
+  ptp: { ipam: { type: 'static', addresses: [{ address: '10.9.0.5/24' }] } },
+  'host-local': { ipam: { subnet: '10.9.0.0/24' } },
+  static: { ipam: {} }
+}
+/** A list replaces the one beside it, so an entry's other members come along. */
+const ENTRY: Readonly<Record<string, Record<string, unknown>>> = {
+  'ipam.ranges[][]': { subnet: '10.9.0.0/24' },
+  'ipam.routes[]': { dst: '10.8.0.0/16' },
+  'ipam.addresses[]': { address: '10.9.0.5/24' },
+  'runtimeConfig.portMappings[]': { hostPort: 80, containerPort: 80, protocol: 'tcp' }
+}
+
+/** Makes what the plugin makes of an ADD with this configuration. */
+function asked(type: string, configuration: Record<string, unknown>): void {
+  const call = {
+    ...{ verb: 'ADD', plugin: type, network: 'n', version: '1.0.0', args: '', path: [], mayBeOwnNamespace: false },
+    ...{ containerId: 'c', ifname: 'eth0', netns: '/run/netns/c', configuration }
+  } as unknown as AttachmentCall
+  const forwarding = forwardingPluginNamed(type)
+  if (forwarding === undefined) pluginNamed(type)?.attachment(call)
+  else {
+    forwarding.files(call)
+    forwarding.forward(call, { network: {}, subnet: {} })
+  }
+}
+
+/** A value that is right in no place. */
+const wrongFor = (value: string): unknown =>
+  /^(whole number|0 to|list|object|true|bits)/.test(value) ? 'not this' : { not: 'this' }
+
+describe("a plugin's keys", () => {
+  test('are told for every plugin there is', () =>
+    assert.deepEqual(Object.keys(PLUGIN_KEYS).sort(), pluginTypes.toSorted()))
+
+  for (const [type, keys] of Object.entries(PLUGIN_KEYS)) {
+    for (const [key, value] of keys) {
+      test(`${key} of ${type} is read: a wrong value is refused by its path`, () => {
+        const name = key.slice(key.lastIndexOf('.') + 1)
+        const entry = key.slice(0, key.lastIndexOf('.'))
+        const wrong = wrongFor(value)
+        const written =
+          ENTRY[entry] === undefined ? nested(key, wrong) : nested(entry, { ...ENTRY[entry], [name]: wrong })
+        const configuration = merged(BESIDE[type] ?? {}, written)
+        const path = key.replaceAll('[]', '[0]')
+        assert.throws(
+          () => asked(type, { cniVersion: '1.0.0', name: 'n', type, ...configuration }),
+          (error) => error instanceof CniError && error.message.includes(`${path}`),
+          `${key} = ${JSON.stringify(wrong)}`
+        )
+      })
+    }
+  }
+
+  test('are all told: what plugins look up by name stands in one of the tables', () => {
+    const told = new Set(
+      Object.values(PLUGIN_KEYS).flatMap((keys) =>
+        keys.flatMap(([key]) => key.split('.').map((part) => part.replaceAll('[]', '')))
+      )
+    )
+    const lookedUp = read('plugins/*.ts').flatMap((source) =>
+      [...source.matchAll(/\b(?:member|descend)\(\s*(?:\w+|\w+\([^()]*\)),\s*((?:'[^']+'(?:,\s*)?)+)\)/g)].flatMap(
+        ([, names = '']) => [...names.matchAll(/'([^']+)'/g)].map(([, name = '']) => name)
+      )
+    )
+    assert.ok(lookedUp.length > 30, lookedUp.join())
+    /** Of the protocol, of messages on the socket, and of the specification. */
+    const others = new Set([
+      'ctl',
+      'run',
+      'exit',
+      'stdout',
+      'stderr',
+      'v',
+      'plugin',
+      'env',
+      'stdin',
+      'deadlineMs',
+      'did',
+      'args',
+      'id',
+      'reason',
+      'type',
+      'path',
+      'error',
+      'answer',
+      'cniVersion',
+      'name',
+      'prevResult'
+    ])
+    assert.deepEqual([...new Set(lookedUp.filter((name) => !told.has(name) && !others.has(name)))], [])
+  })
+})
