@@ -220,11 +220,21 @@ export class Health {
   readonly #active = new Map<ConditionCode, Condition>()
   readonly #now: () => number
   readonly #changed: (condition: Condition, active: boolean) => void
+  readonly #listeners: ((condition: Condition, active: boolean) => void)[] = []
 
   constructor(now: () => number, changed: (condition: Condition, active: boolean) => void) {
     this.#now = now
-    this.#changed = changed
+    this.#changed = (condition, active) => {
+      changed(condition, active)
+      for (const listener of this.#listeners) listener(condition, active)
+    }
     this.raise('STARTING', 'nothing has been set up yet')
+  }
+
+  /** One more that is told of every change, and at once of what holds already. */
+  listen(listener: (condition: Condition, active: boolean) => void): void {
+    this.#listeners.push(listener)
+    for (const condition of this.#active.values()) listener(condition, true)
   }
 
   /** Raises a condition or renews its detail; told on only when something changed. */

@@ -90,6 +90,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   await leaveWhenDeleted(around, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
+  health.listen((condition, active) => store.tell?.(condition, active))
   const peers = followedPeers(around, core)
   const network = new Network(networkSurroundings(around, core, store, peers))
   if (options.healthzPort !== 0) {

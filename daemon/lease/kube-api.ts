@@ -2,10 +2,11 @@
 import { type IncomingMessage, Agent as PlainAgent, type RequestOptions, request as requestPlain } from 'node:http'
 import { Agent, request as requestSecure } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Json, JsonObject } from '../config/json.ts'
+import type { JsonObject } from '../config/json.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { Backoff } from './backoff.ts'
 import type { KubeAccess } from './kube-access.ts'
+import { jsonLines, parseObject, retryAfter, shorten, wholeBody } from './kube-answer.ts'
 import type { StoreSurroundings } from './store.ts'
 
 export type Verb = 'GET' | 'POST' | 'PATCH'
@@ -49,12 +50,8 @@ export class KubeError extends WeftError {
 /** Milliseconds: for a whole call; before the kernel asks whether the other end of a silent connection still lives. */
 const DEADLINE = 30_000
 const PROBE = 10_000
-/** The longest Retry-After that is obeyed, in milliseconds: a wrong clock must not silence us for a day. */
-const LONGEST_STAY = 300_000
 /** Statuses that tell the caller something about the object. */
 const TELLING: readonly number[] = [404, 409, 410, 422]
-/** Bytes of one answer or one event: a node has at most 1.5 MB in etcd. */
-const LARGEST = 64 << 20
 
 export class KubeApi implements AsyncDisposable {
   readonly #access: KubeAccess
@@ -105,14 +102,14 @@ export class KubeApi implements AsyncDisposable {
     }
   }
 
-  /** A request that nothing depends on: no condition tells of its failure, and the answer is `undefined`. */
-  async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer | undefined> {
+  /** A request that nothing depends on: no condition tells of its failure, which is a value. Errors: the signal's reason. */
+  async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer | KubeError> {
     try {
       const response = await this.#open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
       return this.#judge(request, response, await wholeBody(response))
-    } catch {
+    } catch (error) {
       signal.throwIfAborted()
-      return undefined
+      return error instanceof KubeError ? error : this.#unanswered(request, error)
     }
   }
 
@@ -318,55 +315,3 @@ export async function stayAway(error: unknown, backoff: Backoff, signal: AbortSi
   if (error instanceof KubeError && error.retryAfterMs > 0) await sleep(error.retryAfterMs, undefined, { signal })
   await backoff.pause(signal)
 }
-
-/** RFC 9110, 10.2.3: seconds or a date; in milliseconds, 0 when absent or not understood. */
-export function retryAfter(header: string | undefined, now: number): number {
-  if (header === undefined) return 0
-  const wait = /^\d+$/.test(header.trim()) ? 1000 * Number(header) : Date.parse(header) - now
-  return Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_STAY) : 0
-}
-
-async function wholeBody(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > LARGEST) throw new Error(`an answer of more than ${LARGEST >> 20} MiB`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString()
-}
-
-/** JSON objects that end in a newline each, however the network cuts them. Errors: a line that is none. */
-export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<JsonObject, void> {
-  let begun: Buffer[] = []
-  let size = 0
-  for await (const chunk of chunks) {
-    let from = 0
-    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
-      begun.push(chunk.subarray(from, end))
-      const text = Buffer.concat(begun).toString()
-      begun = []
-      size = 0
-      from = end + 1
-      if (text.trim() === '') continue
-      const object = parseObject(text)
-      if (object === undefined) throw new Error(`the API server sent a line that is no JSON object: ${shorten(text)}`)
-      yield object
-    }
-    if (from < chunk.length) begun.push(chunk.subarray(from))
-    size += chunk.length - from
-    if (size > LARGEST) throw new Error(`an event of more than ${LARGEST >> 20} MiB`)
-  }
-}
-
-function parseObject(text: string): JsonObject | undefined {
-  try {
-    const value = JSON.parse(text) as Json
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-const shorten = (text: string): string => text.trim().replaceAll(/\s+/g, ' ').slice(0, 200)

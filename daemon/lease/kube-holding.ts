@@ -5,6 +5,7 @@ import { reasonOf, WeftError } from '../error.ts'
 import type { ConditionCode } from '../health.ts'
 import { Backoff } from './backoff.ts'
 import type { KubeApi } from './kube-api.ts'
+import type { Regarding } from './kube-events.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -49,6 +50,7 @@ export class KubeHolding implements AsyncDisposable {
   readonly #shortage: PodCidrShortage
   readonly #ended = new AbortController()
   #name: string | undefined
+  #uid: string | undefined
   #held: Held | undefined
   #announced = false
   #wake: () => void = () => undefined
@@ -67,6 +69,12 @@ export class KubeHolding implements AsyncDisposable {
   /** Our node's name, once `acquire` has found it. */
   get name(): string | undefined {
     return this.#name
+  }
+
+  /** Our node as the object of events; without it in the API its name stands for its uid, as in the kubelet's own events. */
+  get node(): Regarding | undefined {
+    const name = this.#name
+    return name === undefined ? undefined : { apiVersion: 'v1', kind: 'Node', name, uid: this.#uid ?? name }
   }
 
   /**
@@ -117,7 +125,10 @@ export class KubeHolding implements AsyncDisposable {
   /** `undefined` when there is no such node. */
   async #get(name: string, signal: AbortSignal): Promise<KubeNode | undefined> {
     const { status, body } = await this.#api.persist({ verb: 'GET', path: pathOf(name) }, signal)
-    return status === 200 ? projectNode(body, this.#options.prefix) : undefined
+    if (status !== 200) return undefined
+    const node = projectNode(body, this.#options.prefix)
+    this.#uid = node.uid
+    return node
   }
 
   /** The subnets that the node gives us, or `undefined` with the condition that says why there are none. */
@@ -152,19 +163,20 @@ export class KubeHolding implements AsyncDisposable {
     subnet: PerFamily<Prefix>,
     signal: AbortSignal
   ): Promise<Lease | undefined> {
-    const lease = this.#leaseFor(node, wish, subnet)
+    const { backendType } = wish
+    const backendData = wish.backendData(this.#before(node))
+    const lease = { subnet, publicIp: this.#publicIp(node, wish), backendType, backendData, node: node.name }
     if (!(await this.#patch(node, annotationPatch(node, lease, this.#options.prefix), signal))) return undefined
     this.#held = { wish, lease, name: node.name }
     this.#around.report.clear('LEASE_LOST')
     return lease
   }
 
-  #leaseFor(node: KubeNode, wish: Wish, subnet: PerFamily<Prefix>): Lease {
+  #publicIp(node: KubeNode, wish: Wish): Lease['publicIp'] {
     const { publicIp, faults } = publicAddresses(node, this.#options.prefix, wish.publicIp)
     if (faults.length === 0) this.#around.report.clear('NODE_ANNOTATION_INVALID')
     else this.#around.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))
-    const backendData = wish.backendData(this.#before(node))
-    return { subnet, publicIp, backendType: wish.backendType, backendData, node: node.name }
+    return publicIp
   }
 
   /** What the node published before, flanneld's included: its VTEP MAC is known to the peers. */
@@ -260,7 +272,8 @@ export class KubeHolding implements AsyncDisposable {
       return false
     }
     this.#around.report.clear('LEASE_LOST')
-    const lease = this.#leaseFor(node, held.wish, held.lease.subnet)
+    // An administrator may overwrite the address at any time; all else stays what our devices are.
+    const lease = { ...held.lease, publicIp: this.#publicIp(node, held.wish) }
     const differences = annotationDifferences(node, lease)
     const written = await this.#patch(node, annotationPatch(node, lease, this.#options.prefix), signal)
     if (!written) return false

@@ -50,7 +50,8 @@ export class PodCidrShortage {
     const fieldSelector = `involvedObject.kind=Node,involvedObject.name=${name},reason=CIDRNotAvailable`
     const query = { fieldSelector, limit: '1' }
     const answer = await this.#api.attempt({ verb: 'GET', path: '/api/v1/namespaces/default/events', query }, signal)
-    const [event] = (answer?.body.items ?? []) as readonly JsonObject[]
+    // Not being allowed to read events is no fault: the list of nodes has evidence too.
+    const [event] = (answer instanceof KubeError ? [] : (answer.body.items ?? [])) as readonly JsonObject[]
     return event && `the controller manager has none left (event CIDRNotAvailable: ${event.message})`
   }
 

@@ -27,18 +27,24 @@ export type Pace = {
   readonly lifeJitterSeconds: number
   /** Milliseconds without a line after which a watch is given up, once bookmarks have been seen: the API server sends one a minute. */
   readonly silenceMs: number
+  /** Milliseconds that a watch may live past the end that it asked for. */
+  readonly overtimeMs: number
 }
 
 /**
  * Pages of 100: measured with 5,000 nodes of 20 KB they cost less memory than larger ones and no time worth naming. Five to ten minutes are what
  * client-go asks for as well.
  */
-export const PACE: Pace = { page: 100, lifeSeconds: 300, lifeJitterSeconds: 300, silenceMs: 150_000 }
+export const PACE: Pace = {
+  page: 100,
+  lifeSeconds: 300,
+  lifeJitterSeconds: 300,
+  silenceMs: 150_000,
+  overtimeMs: 30_000
+}
 
 /** Milliseconds after which a watch that breaks has been a good one: the first pause is short again. */
 const STEADY = 5_000
-/** Milliseconds that a watch may live past the end that it asked for. */
-const OVERTIME = 30_000
 
 /** Ends only with the signal. Trouble is told through the conditions of `api` and the log. */
 export async function* follow<T>(
@@ -127,7 +133,7 @@ class Watch<T> {
     const { path, query } = this.#collection
     const seconds = Math.round(this.#pace.lifeSeconds + Math.random() * this.#pace.lifeJitterSeconds)
     const asked = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
-    const alive = new DeadMan(1000 * seconds + OVERTIME)
+    const alive = new DeadMan(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
     try {
       const request = { verb: 'GET', path, query: { ...query, ...asked, resourceVersion: this.version ?? '' } } as const
@@ -181,8 +187,9 @@ class DeadMan {
   readonly #whole: NodeJS.Timeout
   #silence: NodeJS.Timeout | undefined
 
-  constructor(lifeMs: number) {
-    this.#whole = setTimeout(() => this.#end(`its end is ${OVERTIME / 1000} s overdue`), lifeMs)
+  constructor(lifeMs: number, overtimeMs: number) {
+    const reason = `its end is ${overtimeMs / 1000} s overdue`
+    this.#whole = setTimeout(() => this.#end(reason), lifeMs + overtimeMs)
   }
 
   get signal(): AbortSignal {

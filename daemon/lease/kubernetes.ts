@@ -3,8 +3,10 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Json, JsonObject } from '../config/json.ts'
 import { reasonOf } from '../error.ts'
+import type { Condition } from '../health.ts'
 import { type AccessOptions, KubeAccess, targetOf } from './kube-access.ts'
 import { KubeApi } from './kube-api.ts'
+import { ConditionEvents, EventWriter } from './kube-events.ts'
 import { KubeHolding, type NodeIdentity } from './kube-holding.ts'
 import { NodeLeases } from './kube-leases.ts'
 import { annotationPrefix, type KubeNode, projectNode } from './kube-node.ts'
@@ -29,6 +31,7 @@ export class KubernetesStore implements Store {
   readonly type = 'kubernetes'
   readonly #api: KubeApi
   readonly #holding: KubeHolding
+  readonly #events: ConditionEvents
   readonly #around: StoreSurroundings
   readonly #options: KubernetesOptions
   readonly #prefix: string
@@ -43,6 +46,8 @@ export class KubernetesStore implements Store {
     const { nodeName, podName, podNamespace, setNodeNetworkUnavailable: setNetworkUnavailable } = options
     const identity = { nodeName, podName, podNamespace }
     this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, around)
+    const writer = new EventWriter(this.#api, around.log, () => this.#holding.name ?? '')
+    this.#events = new ConditionEvents(writer, () => this.#holding.node)
   }
 
   /** Opens no connection yet. `pace` is for tests that are in a hurry. Errors: OPTION_INVALID when no API server is named or a credential can't be read. */
@@ -101,6 +106,10 @@ export class KubernetesStore implements Store {
     this.#holding.announce()
   }
 
+  tell(condition: Condition, active: boolean): void {
+    this.#events.tell(condition, active)
+  }
+
   reconnect(): void {
     this.#api.reconnect()
   }
@@ -132,6 +141,7 @@ export class KubernetesStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#events[Symbol.asyncDispose]()
     await this.#holding[Symbol.asyncDispose]()
     await this.#api[Symbol.asyncDispose]()
   }

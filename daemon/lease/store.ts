@@ -2,7 +2,7 @@
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Json, NetConf } from '../config/net-conf.ts'
 import type { WeftError } from '../error.ts'
-import type { ConditionCode } from '../health.ts'
+import type { Condition, ConditionCode } from '../health.ts'
 import type { Log } from '../log.ts'
 import type { Lease } from './lease.ts'
 
@@ -54,6 +54,8 @@ export interface Store extends AsyncDisposable {
   acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
   /** This node's network works, told once: a store in which others wait for that says it there. */
   announce?(): void
+  /** A condition has begun, changed or ended: a store in which administrators look says so there. */
+  tell?(condition: Condition, active: boolean): void
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { jsonLines, retryAfter } from '../../../daemon/lease/kube-api.ts'
+import { jsonLines, retryAfter } from '../../../daemon/lease/kube-answer.ts'
 
 async function* cut(bytes: Buffer, sizes: readonly number[]): AsyncGenerator<Buffer, void> {
   let at = 0
