@@ -1,0 +1,41 @@
+// Traffic between two pods while something happens to the cluster: pings every 5 ms, and a TCP connection that is asked every second whether bytes still arrive.
+import type { Place } from '../lab/place.ts'
+import { until } from '../lab/run.ts'
+
+export interface Transfer {
+  /** Bytes that arrived in each second of the connection's life. */
+  readonly perSecond: readonly number[]
+}
+
+type Report = {
+  readonly error?: string
+  readonly intervals: readonly { readonly sum: { readonly bytes: number; readonly seconds: number } }[]
+}
+
+/** Sends over one TCP connection from one place to another while `during` runs; it is never opened a second time. Rejects when the connection breaks. */
+export async function transferDuring<T>(
+  from: Place,
+  to: Place,
+  address: string,
+  during: () => Promise<T>
+): Promise<{ readonly value: T; readonly transfer: Transfer }> {
+  const server = to.spawn('iperf3', ['--server', '--one-off', '--json', '--interval', '1'], { name: 'iperf3-server' })
+  const listening = async () => /:5201\s/.test((await to.exec('ss', ['--listening', '--tcp', '--numeric'])).stdout)
+  await until(listening, { what: `iperf3 to listen in ${to.name}`, deadlineMs: 20_000, everyMs: 50 })
+  // As fast as a video, so that two processors have time for everything else.
+  const words = ['--client', address, '--time', '600', '--bitrate', '20M', '--json']
+  const client = from.spawn('iperf3', words, { name: 'iperf3-client' })
+  const connected = async () =>
+    /:5201\s/.test((await from.exec('ss', ['--tcp', '--numeric', 'state', 'established'])).stdout)
+  await until(connected, { what: `a connection to ${address}`, deadlineMs: 20_000, everyMs: 50 })
+  const value = await during()
+  // An interrupted client tells the server that it ends, and the server reports.
+  client.kill('SIGINT')
+  await client.exited()
+  await until(() => server.ended, { what: 'iperf3 to report', deadlineMs: 20_000 })
+  const report = JSON.parse(server.text()) as Report
+  // The last interval is the one that was interrupted.
+  const perSecond = report.intervals.slice(0, -1).map(({ sum }) => sum.bytes)
+  if (perSecond.length === 0) throw new Error(`iperf3 says nothing of the transfer: ${report.error}`)
+  return { value, transfer: { perSecond } }
+}
