@@ -64,7 +64,8 @@ export function webService(name: string): object {
 
 /** One GET from a pod: the body, or what stood in the way. */
 export async function fetchFrom(cluster: KubeCluster, from: Pod, url: string): Promise<string> {
-  const { stdout, stderr, exitCode } = await cluster.exec(from, ['wget', '-q', '-T', '5', '-O', '-', url])
+  // wget's own -T ends Debian's static busybox with a segmentation fault.
+  const { stdout, stderr, exitCode } = await cluster.exec(from, ['timeout', '5', 'wget', '-q', '-O', '-', url])
   return exitCode === 0 ? stdout.trim() : `no answer: ${stderr.trim()}`
 }
 

@@ -19,7 +19,21 @@ export interface Image {
   readonly command: readonly string[]
 }
 
-const applets = ['sh', 'sleep', 'ping', 'ip', 'nc', 'wget', 'httpd', 'cat', 'ls', 'echo', 'mkdir', 'nslookup', 'true']
+const applets = [
+  'sh',
+  'sleep',
+  'ping',
+  'ip',
+  'nc',
+  'wget',
+  'httpd',
+  'cat',
+  'ls',
+  'echo',
+  'mkdir',
+  'nslookup',
+  'timeout'
+]
 
 const busybox: Image = {
   name: busyboxImage,

@@ -98,7 +98,13 @@ export function removeLab(name: string, namespaces: Iterable<string> = []): void
     // Ends take a moment; there is no way to wait for processes that are no children of ours.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
   }
-  for (const group of controlGroups(name)) removeControlGroup(group)
+  // A group stays busy for a moment after its last process has ended.
+  for (let round = 0; round < 200; round++) {
+    const groups = controlGroups(name)
+    if (groups.length === 0) break
+    if (round > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+    for (const group of groups) removeControlGroup(group)
+  }
   rmSync(labDirectory(name), { recursive: true, force: true })
 }
 
