@@ -200,6 +200,13 @@ export const FLAGS = {
     help: "drop packets to addresses of this node's subnet that no pod has, instead of sending them to the default route"
   },
 
+  'vanished-grace': {
+    group: 'network',
+    reader: whole('SECONDS', 0, 86_400),
+    default: '60',
+    help: 'seconds for which the addresses of a pod whose network namespace vanished stay reserved for the DEL of its runtime'
+  },
+
   'subnet-file': {
     group: 'files',
     reader: path,

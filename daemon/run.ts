@@ -1,7 +1,7 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { contains, FAMILIES, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
+import { contains, FAMILIES, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Reservations } from '../ipam/reservations.ts'
 import { AfterBurst, releaseStart } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
@@ -28,8 +28,9 @@ import { Peers } from './peers.ts'
 import { networksOf, type Place } from './place.ts'
 import { Attachments } from './pod/attachments.ts'
 import { forwarding } from './pod/objects.ts'
-import { forgetVanished, rebuild, reserved } from './pod/sandboxes.ts'
+import { rebuild, reserved } from './pod/sandboxes.ts'
 import type { PodSurroundings } from './pod/surroundings.ts'
+import { keepPods } from './pod-keeping.ts'
 import { questions } from './questions.ts'
 import { Reconciler } from './reconciler.ts'
 import { leaveClean } from './removal.ts'
@@ -84,9 +85,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   parts.use(await onlyOne(options.stateDir))
   const core = await openCore(around, signal, parts)
   const pods = podSurroundings(around, core)
-  const attached = await rebuild(pods)
-  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
-  core.reconciler.onObserved(forgetVanished(pods))
+  parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler }, signal))
   await leaveWhenDeleted(around, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
@@ -309,13 +308,19 @@ function podSurroundings(around: DaemonSurroundings, core: Core): PodSurrounding
   )
   const directories = new Map<string, Reservations>()
   const boot = bootOf()
+  const attachments = new Attachments()
+  const emptied = (network: string) => (ips: readonly Ip[]) => {
+    attachments.freed.reboot += ips.length
+    log.info({ network, freed: ips.length }, 'reservations from before the last reboot are free again')
+  }
   return {
     kernel: core.kernel,
     host: core.reconciler,
-    attachments: new Attachments(),
+    attachments,
     reservations(dataDir, network) {
       const path = join(dataDir, network)
-      const known = directories.get(path) ?? new Reservations(dataDir, network, { lock: flock, boot })
+      const surroundings = { lock: flock, boot, emptied: emptied(network) }
+      const known = directories.get(path) ?? new Reservations(dataDir, network, surroundings)
       directories.set(path, known)
       return known
     },

@@ -41,6 +41,8 @@ export type Surroundings = {
   readonly lock: (path: string) => Promise<Disposable>
   /** This boot: the kernel's id of it, and its begin in milliseconds since 1970. */
   readonly boot: { readonly id: string; readonly since: number }
+  /** Told what was freed because the machine was started anew. */
+  readonly emptied?: (freed: readonly Ip[]) => void
 }
 
 /** The directory cannot be read or written; the message names it, the cause has the system's code. */
@@ -53,7 +55,7 @@ type Entry = { readonly ip: Ip; readonly name: string; readonly text: string | u
 type Waiting = { readonly work: () => void; readonly fail: (error: unknown) => void }
 
 /** Where a reboot is noted, beside the networks' directories: host-local reads all that lies inside them, and no network's name begins with a dot. */
-const BOOT_DIRECTORY = '.weft-boot'
+export const BOOT_DIRECTORY = '.weft-boot'
 /** The next reservation while it is being written; it gets its address's name when it has its content. Left by a crash, it is removed. */
 const UNFINISHED = '.new'
 
@@ -328,9 +330,11 @@ export class Reservations {
     if (before !== this.#around.boot.id) {
       if (before !== undefined) {
         this.#look()
-        this.#remove(
-          [...this.#index.values()].filter((entry) => entry.text !== undefined && this.#isOlderThanBoot(entry))
+        const old = [...this.#index.values()].filter(
+          (entry) => entry.text !== undefined && this.#isOlderThanBoot(entry)
         )
+        this.#remove(old)
+        if (old.length > 0) this.#around.emptied?.(old.map(({ ip }) => ip))
       }
       makeDirectory(dirname(note), 0o755)
       writeFileSync(note, this.#around.boot.id, { mode: 0o600 })

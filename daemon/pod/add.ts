@@ -74,6 +74,7 @@ async function make(
     ...attachment,
     link: hostName(attachment),
     addresses: addresses.map(({ prefix }) => prefix.ip),
+    ...(attachment.ipam && { dataDir: attachment.ipam.dataDir }),
     ...(attachment.hostPorts === undefined ? {} : { hostPorts: attachment.hostPorts })
   })
   return resultOf(attachment, addresses, place.node, wiring)

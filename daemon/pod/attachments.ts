@@ -13,8 +13,16 @@ export type Known = Identity & {
   readonly pod?: Pod
   /** Path of the container's namespace; not known of pods of an earlier weftd. */
   readonly sandbox?: string
+  /** Where its addresses are reserved; absent when somebody else gave them. */
+  readonly dataDir?: string
   readonly because: string
 }
+
+/** What the next weftd must know to free a pod's addresses when nothing else of the pod is left. */
+export type Note = Identity & Pick<Known, 'dataDir' | 'because'>
+
+/** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodSurroundings.now`. */
+export type Vanished = Note & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
@@ -22,6 +30,12 @@ export class Attachments {
   readonly limited = new Map<string, Identity>()
   /** Whose packets the firewall plugin lets through, by `ownerOf`. */
   readonly forwarded = new Map<string, Identity>()
+  /** By owner. */
+  readonly vanished = new Map<string, Vanished>()
+  /** Addresses that were freed without a DEL, by the reason, for the metrics. */
+  readonly freed = { reboot: 0, vanished: 0, gc: 0 }
+  /** Called after every change of what is known. */
+  onChanged: () => void = () => undefined
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
   readonly #last = new Map<string, Promise<unknown>>()
@@ -39,10 +53,17 @@ export class Attachments {
     }
   }
 
+  /** Whether a verb on it is under way. */
+  isBusy(who: Identity): boolean {
+    return this.#last.has(ownerOf(who))
+  }
+
   set(attachment: Known): void {
     const owner = ownerOf(attachment)
     this.#known.set(owner, attachment)
     this.#byLink.set(attachment.link, owner)
+    this.vanished.delete(owner)
+    this.onChanged()
   }
 
   /** With what plugins behind the interface's own keep for it: that goes with the interface. */
@@ -50,9 +71,11 @@ export class Attachments {
     const known = this.#known.get(ownerOf(who))
     if (known !== undefined) this.#byLink.delete(known.link)
     this.#known.delete(ownerOf(who))
+    this.vanished.delete(ownerOf(who))
     this.ports.release(ownerOf(who))
     this.ports.release(portsOwnerOf(who))
     this.forgetLimits(who)
+    this.onChanged()
   }
 
   forgetLimits(who: Identity): void {

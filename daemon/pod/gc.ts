@@ -11,7 +11,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
   const reservations = pattern.ipam && around.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
     valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
-  await reservations?.collect(
+  const unowned = await reservations?.collect(
     ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
   )
   const owners = ((await reservations?.list()) ?? []).flatMap(({ owner }) =>
@@ -23,6 +23,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
       .filter((each) => !isListed(each.containerId, each.ifname))
       .map(({ containerId, ifname }) => [`${containerId} ${ifname}`, { containerId, ifname }])
   )
+  const freed = (unowned?.length ?? 0) + owners.filter((each) => !isListed(each.containerId, each.ifname)).length
   const { sandbox: _, pod: __, ...rest } = pattern
   const ended = await Promise.allSettled(
     [...gone.values()].map((who) =>
@@ -35,4 +36,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
   )
   const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
   if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
+  around.attachments.freed.gc += freed
+  if (freed > 0)
+    around.log.info({ network: pattern.network, freed }, 'reservations freed that the runtime lists no more')
 }

@@ -2,13 +2,13 @@
 import type { Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
-import { firewallOwnerOf, ownerOf } from './names.ts'
+import { firewallOwnerOf, type Identity, ownerOf } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
 /** `forwards` empty: what was let through for this attachment is so no more. Errors: the kernel's. */
 export async function letThrough(
   around: PodSurroundings,
-  attachment: Attachment,
+  attachment: Identity & Pick<Attachment, 'because'>,
   forwards: readonly Prefix[]
 ): Promise<void> {
   const { because } = attachment

@@ -6,7 +6,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { elementsOf } from '../state/host-port.ts'
 import { type Key, keyOf } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
-import { hostName, mayBeOf, ownersOf } from './names.ts'
+import { hostName, type Identity, mayBeOf, ownersOf } from './names.ts'
 import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './surroundings.ts'
 
 /** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
@@ -42,7 +42,7 @@ function strays(around: PodSurroundings, attachment: Attachment): readonly Key[]
 export async function giveBack(
   around: PodSurroundings,
   reservations: Reservations,
-  attachment: Attachment
+  attachment: Identity
 ): Promise<readonly Ip[]> {
   const freed = await reservations.release(attachment)
   if (freed.length > 0) around.health.clear('POOL_EXHAUSTED')

@@ -6,6 +6,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { CONDITIONS } from '../health.ts'
 import { type PodPlace, type PodSurroundings, poolsOf } from './surroundings.ts'
+import { releaseVanished } from './vanished.ts'
 
 /** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
 export async function reserve(
@@ -20,6 +21,11 @@ export async function reserve(
     let answer = await reservations.reserve(attachment, sets, requested)
     if (answer.kind === 'exhausted') {
       await reservations.collect(() => false)
+      await releaseVanished(
+        around,
+        0,
+        ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
+      )
       answer = await reservations.reserve(attachment, sets, requested)
     }
     around.health.clear('STATE_UNWRITABLE')

@@ -1,12 +1,16 @@
 // Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
 import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
+import { BOOT_DIRECTORY } from '../../ipam/reservations.ts'
 import type { Pod } from '../../plugins/attachment.ts'
+import { reasonOf } from '../error.ts'
 import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
 import { elementsOf } from '../state/host-port.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import type { Note } from './attachments.ts'
 import { unlimit } from './chained-limits.ts'
 import {
   bridgeOwnerOf,
@@ -35,20 +39,27 @@ const DOUBT = 1_000
 export type Reserved = Identity & { readonly ip: Ip }
 
 /**
- * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. Resolves with their number.
+ * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. What that weftd noted and the
+ * kernel has no more has vanished meanwhile. Resolves with the number of pods.
  */
-export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT_DATA_DIR): Promise<number> {
+export async function rebuild(
+  around: PodSurroundings,
+  dataDir: string = DEFAULT_DATA_DIR,
+  notes: readonly Note[] = []
+): Promise<number> {
   const { host, attachments, reservations } = around
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
   const { ports, limits, ground } = standing(host.observed)
+  const byLink = new Map(notes.map((note) => [hostName(note), note]))
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
     const alias = parseAlias(link.alias)
     if (alias === undefined) continue
-    const store = reservations(dataDir, alias.network)
+    const noted = byLink.get(link.name)
+    const store = reservations(noted?.dataDir ?? dataDir, alias.network)
     const who =
-      named(link, alias) ??
+      named(link, noted ?? {}, alias) ??
       named(link, ...(await store.list()).map(({ owner }) => ({ network: alias.network, ...owner })))
     if (who === undefined || attachments.get(who) !== undefined) continue
     const held = await store.of(who)
@@ -67,7 +78,7 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
     pods++
     const hostPorts = ports.wishes(link.name)
     attachments.set({
-      ...{ ...who, link: link.name, addresses: held, because },
+      ...{ ...who, link: link.name, addresses: held, because, dataDir: noted?.dataDir ?? dataDir },
       ...(hostPorts.length > 0 && { hostPorts }),
       ...limitsAsWished(link.name, limits(link.name)),
       ...(alias.pod !== undefined && { pod: podNamed(alias.pod) })
@@ -76,8 +87,31 @@ export async function rebuild(around: PodSurroundings, dataDir: string = DEFAULT
   }
   wanted.push(...chainedAsItIs(around, ports, limits))
   if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
+  noteVanished(around, notes)
   await host.wantAll(wanted)
   return pods
+}
+
+/** Pods that an earlier weftd knew and that have no link any more. */
+function noteVanished({ host, attachments, now }: PodSurroundings, notes: readonly Note[]): void {
+  for (const note of notes)
+    if (linkNamed(host.observed, hostName(note)) === undefined)
+      attachments.vanished.set(ownerOf(note), { ...note, since: now() })
+}
+
+/** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
+export async function emptyAfterReboot(
+  { reservations, log }: Pick<PodSurroundings, 'reservations' | 'log'>,
+  dataDir: string = DEFAULT_DATA_DIR
+): Promise<void> {
+  const seen = join(dataDir, BOOT_DIRECTORY)
+  for (const network of existsSync(seen) ? readdirSync(seen) : []) {
+    try {
+      await reservations(dataDir, network).list()
+    } catch (error) {
+      log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
+    }
+  }
 }
 
 /** Addresses that are reserved for somebody, in every network of the data directory. */
@@ -199,7 +233,7 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
 
 /**
  * For the reconciler's listener: a pod's link that has gone with its namespace is not wanted any more, so that nobody tries to put it right. The
- * reservation stays until the DEL (or GC) that a runtime owes.
+ * reservation stays until the DEL (or GC) that a runtime owes, or until releaseVanished() has waited for that long enough.
  */
 export function forgetVanished(around: PodSurroundings): (changed: readonly KernelObject[] | 'everything') => void {
   const { host, attachments, log } = around
@@ -211,7 +245,10 @@ export function forgetVanished(around: PodSurroundings): (changed: readonly Kern
     const known = attachments.withLink(link)
     if (known === undefined) return
     attachments.delete(known)
-    log.info({ link, because: known.because }, "a pod's link went with its namespace; its reservation stays until DEL")
+    const { network, containerId, ifname, because, dataDir } = known
+    const vanished = { network, containerId, ifname, because, ...(dataDir !== undefined && { dataDir }) }
+    attachments.vanished.set(ownerOf(known), { ...vanished, since: around.now() })
+    log.info({ link, because }, "a pod's link went with its namespace; its addresses stay reserved for a while")
     host
       .wantAll(ownersOf(known).map((owner) => [owner, []]))
       .catch((error) => log.error({ err: error, because: known.because }, 'forgetting a pod failed'))

@@ -1,6 +1,7 @@
 // STATUS: whether an ADD would succeed now. Nothing is tried and nothing changes: runtimes ask every few seconds.
 import { inRange } from '../../ipam/address.ts'
 import { capacity } from '../../ipam/pool.ts'
+import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { CONDITIONS } from '../health.ts'
@@ -12,7 +13,14 @@ export async function status(around: PodSurroundings, pattern: Attachment): Prom
   const sets = poolsOf(pattern, placeForAdd(around, pattern))
   if (pattern.ipam === undefined) return
   const reservations = around.reservations(pattern.ipam.dataDir, pattern.network)
-  const held = await reservations.list()
+  const vanished = [...around.attachments.vanished.values()].filter(
+    (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
+  )
+  // What an ADD would free before it says that all is taken.
+  const isFree = ({ owner }: Reservation) =>
+    owner === undefined ||
+    vanished.some((each) => each.containerId === owner.containerId && each.ifname === owner.ifname)
+  const held = (await reservations.list()).filter((each) => !isFree(each))
   for (const set of sets) {
     const taken = held.filter(({ ip }) => set.some((range) => inRange(range, ip))).length
     if (BigInt(taken) < capacity(set)) continue

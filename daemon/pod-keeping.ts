@@ -1,0 +1,63 @@
+// Pods over the daemon's own life: known again at start, noted for the next weftd, and freed when they vanished; with what the metrics tell of it.
+import { join } from 'node:path'
+import { setInterval } from 'node:timers/promises'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import type { Options } from './options.ts'
+import { emptyAfterReboot, forgetVanished, rebuild } from './pod/sandboxes.ts'
+import type { PodSurroundings } from './pod/surroundings.ts'
+import { releaseVanished } from './pod/vanished.ts'
+import { keepNotes, readNotes } from './pod-notes.ts'
+import type { Reconciler } from './reconciler.ts'
+
+export type KeepingSurroundings = {
+  readonly options: Pick<Options, 'stateDir' | 'vanishedGrace'>
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly reconciler: Pick<Reconciler, 'onObserved'>
+}
+
+/** Resolves when the pods of an earlier weftd are known and wanted again; goes on until the signal. Disposing writes the notes a last time. */
+export async function keepPods(
+  pods: PodSurroundings,
+  { options, log, metrics, reconciler }: KeepingSurroundings,
+  signal: AbortSignal
+): Promise<Disposable> {
+  const path = join(options.stateDir, 'pods.json')
+  const attached = await rebuild(pods, undefined, readNotes(path, log))
+  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
+  const notes = keepNotes(path, pods.attachments, log)
+  reconciler.onObserved(forgetVanished(pods))
+  observePods(metrics, pods)
+  void emptyAfterReboot(pods)
+  void freeVanished(pods, options.vanishedGrace * 1_000, signal)
+  return notes
+}
+
+/** Looks again and again for pods that have been gone for long enough. */
+async function freeVanished(pods: PodSurroundings, graceMs: number, signal: AbortSignal): Promise<void> {
+  const every = Math.min(Math.max(1_000, graceMs / 4), 60_000)
+  try {
+    for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
+function observePods(metrics: Metrics, { attachments }: PodSurroundings): void {
+  metrics.gauge('weft_pods', 'Pods that this weftd knows.', [], (gauge) => gauge.set(attachments.list().length))
+  metrics.gauge(
+    'weft_pods_vanished',
+    'Pods whose namespace went and whose addresses are still reserved.',
+    [],
+    (gauge) => gauge.set(attachments.vanished.size)
+  )
+  const told = { reboot: 0, vanished: 0, gc: 0 }
+  metrics.counter('weft_reservations_freed_total', 'Addresses freed without a DEL, by why.', ['reason'], (counter) => {
+    for (const reason of ['reboot', 'vanished', 'gc'] as const) {
+      const now = attachments.freed[reason]
+      counter.inc({ reason }, now - told[reason])
+      told[reason] = now
+    }
+  })
+}

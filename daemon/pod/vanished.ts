@@ -1,0 +1,50 @@
+// Pods whose namespace went without a DEL: their addresses stay reserved while the DEL that a runtime owes may still come, and are freed after that.
+import { formatIp } from '../../ipam/address.ts'
+import { reasonOf } from '../error.ts'
+import type { Vanished } from './attachments.ts'
+import { letThrough } from './let-through.ts'
+import { hostName, ownerOf } from './names.ts'
+import { giveBack } from './release.ts'
+import { linkNamed, type PodSurroundings } from './surroundings.ts'
+
+/**
+ * Frees what has been without its link for `graceMs` milliseconds or more. Only what a weftd has seen itself is freed: a reservation alone may be of
+ * another program's pod. Never rejects; what can't be freed is tried again next time. Resolves with the number of addresses.
+ */
+export async function releaseVanished(
+  around: PodSurroundings,
+  graceMs: number,
+  isMeant: (vanished: Vanished) => boolean = () => true
+): Promise<number> {
+  const { attachments } = around
+  let freed = 0
+  for (const vanished of [...attachments.vanished.values()]) {
+    if (around.now() - vanished.since < graceMs || !isMeant(vanished)) continue
+    // An ADD or DEL of it is under way; whoever runs short of addresses inside of its own turn must not wait for itself.
+    if (attachments.isBusy(vanished)) continue
+    freed += await attachments.inTurn(vanished, () => release(around, vanished))
+  }
+  return freed
+}
+
+async function release(around: PodSurroundings, vanished: Vanished): Promise<number> {
+  const { attachments, host, log, reservations } = around
+  const { network, dataDir, because, since } = vanished
+  const link = hostName(vanished)
+  if (attachments.vanished.get(ownerOf(vanished)) !== vanished || linkNamed(host.observed, link) !== undefined) return 0
+  try {
+    const ips = dataDir === undefined ? [] : await giveBack(around, reservations(dataDir, network), vanished)
+    if (attachments.forwarded.has(ownerOf(vanished))) await letThrough(around, vanished, [])
+    attachments.vanished.delete(ownerOf(vanished))
+    attachments.freed.vanished += ips.length
+    if (ips.length > 0)
+      log.info(
+        { freed: ips.map(formatIp), because, link, seconds: Math.round((around.now() - since) / 1000) },
+        "a vanished pod's addresses are free again: no DEL came for it"
+      )
+    return ips.length
+  } catch (error) {
+    log.warn({ reason: reasonOf(error), because }, "a vanished pod's addresses can not be freed yet")
+    return 0
+  }
+}

@@ -1,0 +1,141 @@
+// Pods that went without a DEL: when their addresses are freed and when not, and the notes from which the next weftd knows of them.
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { flock } from '../../../daemon/kernel/flock.ts'
+import { Attachments, type Known } from '../../../daemon/pod/attachments.ts'
+import { hostName } from '../../../daemon/pod/names.ts'
+import { rebuild } from '../../../daemon/pod/sandboxes.ts'
+import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
+import { releaseVanished } from '../../../daemon/pod/vanished.ts'
+import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
+import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { rangeSets } from '../../../ipam/pool.ts'
+import { Reservations } from '../../../ipam/reservations.ts'
+
+const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
+const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
+
+let dataDir = ''
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'weft-vanished-'))
+})
+afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
+
+/** What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand. */
+function surroundings() {
+  const reservations = new Reservations(dataDir, 'net1', { lock: flock, boot: { id: 'b', since: 0 } })
+  const lines: string[] = []
+  const say = (_: object, message: string) => void lines.push(message)
+  const clock = { now: 0 }
+  const observed = new Map(stateOf([]))
+  const around = {
+    attachments: new Attachments(),
+    host: { observed, want: async () => [], wantAll: async () => [] },
+    reservations: () => reservations,
+    health: { active: () => [], raise: () => undefined, clear: () => undefined },
+    log: { error: say, warn: say, info: say, debug: say },
+    now: () => clock.now
+  } as unknown as PodSurroundings
+  return { around, reservations, lines, clock, observed }
+}
+
+async function vanishedPod(given: ReturnType<typeof surroundings>, containerId: string) {
+  await given.reservations.reserve(who(containerId), sets)
+  const vanished = { ...who(containerId), because: `pod ${containerId}`, dataDir, since: given.clock.now }
+  given.around.attachments.vanished.set(`pod net1 ${containerId} eth0`, vanished)
+}
+
+const held = async (reservations: Reservations) => (await reservations.list()).map(({ ip }) => formatIp(ip)).sort()
+
+describe('addresses of a vanished pod', () => {
+  test('are freed once the grace is over, and not before; the reason is told once and counted', async () => {
+    const given = surroundings()
+    await vanishedPod(given, 'a')
+    await given.reservations.reserve(who('foreign'), sets)
+    given.clock.now = 59_000
+    assert.equal(await releaseVanished(given.around, 60_000), 0)
+    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
+    given.clock.now = 60_000
+    assert.equal(await releaseVanished(given.around, 60_000), 1)
+    assert.deepEqual(await held(given.reservations), ['10.20.0.3'])
+    assert.equal(await releaseVanished(given.around, 0), 0)
+    assert.deepEqual([given.around.attachments.freed.vanished, given.lines.length], [1, 1])
+  })
+
+  test('stay when its link is there again, when it was added again, and while a verb on it is under way', async () => {
+    const given = surroundings()
+    const { attachments } = given.around
+    for (const id of ['back', 'added', 'busy']) await vanishedPod(given, id)
+    const link: KernelObject = { kind: 'link', name: hostName(who('back')), up: true, form: { type: 'veth' } }
+    given.observed.set(`link ${link.name}` as never, link)
+    attachments.set({ ...who('added'), link: 'x', addresses: [], because: 'again' } satisfies Known)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const busy = attachments.inTurn(who('busy'), () => promise)
+    assert.equal(await releaseVanished(given.around, 0), 0)
+    resolve()
+    await busy
+    assert.equal(await releaseVanished(given.around, 0), 1)
+    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
+  })
+
+  test('are tried again when they can not be freed now', async () => {
+    const given = surroundings()
+    await vanishedPod(given, 'a')
+    const broken = { ...given.around, reservations: () => ({ release: () => Promise.reject(new Error('EROFS')) }) }
+    assert.equal(await releaseVanished(broken as unknown as PodSurroundings, 0), 0)
+    assert.match(given.lines.join(), /can not be freed yet/)
+    assert.equal(await releaseVanished(given.around, 0), 1)
+  })
+
+  test('of another network are not touched when only one is meant', async () => {
+    const given = surroundings()
+    await vanishedPod(given, 'a')
+    assert.equal(await releaseVanished(given.around, 0, ({ network }) => network === 'net2'), 0)
+    assert.equal(given.around.attachments.vanished.size, 1)
+  })
+})
+
+describe('the notes', () => {
+  const path = () => join(dataDir, 'pods.json')
+  const quiet = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined }
+
+  test('tell the next weftd what there was: pods, and those that have vanished', async () => {
+    const given = surroundings()
+    const { attachments } = given.around
+    {
+      using _notes = keepNotes(path(), attachments, quiet)
+      const address = parseIp('10.20.0.9') ?? assert.fail()
+      attachments.set({ ...who('pod'), link: 'veth1', addresses: [address], because: 'pod a/b', dataDir })
+      await vanishedPod(given, 'gone')
+    }
+    assert.equal(statSync(path()).mode & 0o777, 0o600)
+    assert.deepEqual(readNotes(path(), quiet), [
+      { ...who('pod'), because: 'pod a/b', dataDir },
+      { ...who('gone'), because: 'pod gone', dataDir }
+    ])
+  })
+
+  test('make a pod without a link a vanished one, whose address is freed after the grace', async () => {
+    const given = surroundings()
+    await given.reservations.reserve(who('gone'), sets)
+    await rebuild(given.around, dataDir, [{ ...who('gone'), because: 'pod gone', dataDir }])
+    given.clock.now = 1_000
+    assert.equal(await releaseVanished(given.around, 1_001), 0)
+    assert.equal(await releaseVanished(given.around, 1_000), 1)
+  })
+
+  test('are not missed when there are none, and of no use, with a warning, when they are spoiled', () => {
+    assert.deepEqual(readNotes(path(), quiet), [])
+    for (const spoiled of ['', '{', '{}', '[1]', '[{"network":5}]', '[{"network":"a"}]']) {
+      writeFileSync(path(), spoiled)
+      const warnings: string[] = []
+      const notes = readNotes(path(), { ...quiet, warn: (_, message) => void warnings.push(message) })
+      assert.deepEqual([notes, warnings.length], [[], 1], spoiled)
+    }
+    assert.equal(readFileSync(path(), 'utf8'), '[{"network":"a"}]')
+  })
+})
