@@ -309,9 +309,10 @@ function podSurroundings(around: DaemonSurroundings, core: Core): PodSurrounding
   const directories = new Map<string, Reservations>()
   const boot = bootOf()
   const attachments = new Attachments()
-  const emptied = (network: string) => (ips: readonly Ip[]) => {
+  const freed = (network: string) => (ips: readonly Ip[]) => {
     attachments.freed.reboot += ips.length
-    log.info({ network, freed: ips.length }, 'reservations from before the last reboot are free again')
+    if (ips.length > 0)
+      log.info({ network, freed: ips.length }, 'reservations from before the last reboot are free again')
   }
   return {
     kernel: core.kernel,
@@ -319,7 +320,7 @@ function podSurroundings(around: DaemonSurroundings, core: Core): PodSurrounding
     attachments,
     reservations(dataDir, network) {
       const path = join(dataDir, network)
-      const surroundings = { lock: flock, boot, emptied: emptied(network) }
+      const surroundings = { lock: flock, boot: { ...boot, freed: freed(network) } }
       const known = directories.get(path) ?? new Reservations(dataDir, network, surroundings)
       directories.set(path, known)
       return known

@@ -39,10 +39,8 @@ export type Reserving =
 export type Surroundings = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
-  /** This boot: the kernel's id of it, and its begin in milliseconds since 1970. */
-  readonly boot: { readonly id: string; readonly since: number }
-  /** Told what was freed because the machine was started anew. */
-  readonly emptied?: (freed: readonly Ip[]) => void
+  /** This boot: the kernel's id of it, its begin in milliseconds since 1970, and who is told what it has freed. */
+  readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
 }
 
 /** The directory cannot be read or written; the message names it, the cause has the system's code. */
@@ -88,7 +86,7 @@ export class Reservations {
           kind: 'refused',
           why: `failed to allocate all requested IPs: ${odd}: in no range set of this network, or in one that gives another`
         }
-      const held = this.#of(owner).find((entry) => sets.some((set) => set.some((range) => inRange(range, entry.ip))))
+      const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
       return held === undefined ? this.#reserveAll(owner, sets, wishes.bySet) : { kind: 'held', ip: held.ip }
     })
   }
@@ -98,7 +96,7 @@ export class Reservations {
     return this.#lockedIfThere(() => {
       const entries = this.#ofSurely(owner)
       this.#remove(entries)
-      return entries.map((entry) => entry.ip)
+      return entries.map(({ ip }) => ip)
     })
   }
 
@@ -330,11 +328,9 @@ export class Reservations {
     if (before !== this.#around.boot.id) {
       if (before !== undefined) {
         this.#look()
-        const old = [...this.#index.values()].filter(
-          (entry) => entry.text !== undefined && this.#isOlderThanBoot(entry)
-        )
+        const old = [...this.#index.values()].filter((entry) => this.#isOlderThanBoot(entry))
         this.#remove(old)
-        if (old.length > 0) this.#around.emptied?.(old.map(({ ip }) => ip))
+        this.#around.boot.freed?.(old.map(({ ip }) => ip))
       }
       makeDirectory(dirname(note), 0o755)
       writeFileSync(note, this.#around.boot.id, { mode: 0o600 })
@@ -345,7 +341,7 @@ export class Reservations {
 
   #isOlderThanBoot(entry: Entry): boolean {
     const stat = statSync(join(this.directory, entry.name), { throwIfNoEntry: false })
-    return stat !== undefined && stat.mtimeMs < this.#around.boot.since
+    return entry.text !== undefined && stat !== undefined && stat.mtimeMs < this.#around.boot.since
   }
 }
 
