@@ -307,7 +307,8 @@ export class Reconciler {
       const key = keyOf(change.object)
       if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
       if (error !== undefined) {
-        if (change.do === 'remove' || this.#desired.state.has(key)) this.#later(key, this.#refusals.add(key, change, error))
+        if (change.do === 'remove' || this.#desired.state.has(key))
+          this.#later(key, this.#refusals.add(key, change, error))
         continue
       }
       this.#refusals.drop([key])
