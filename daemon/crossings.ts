@@ -56,7 +56,7 @@ export class Crossings {
   /** The kernel made this change; returns what it holds now. */
   acknowledged(change: Change): KernelObject | undefined {
     const key = keyOf(change.object)
-    const object = change.do === 'remove' ? undefined : ({ ...change.instead, ...change.object } as KernelObject)
+    const object = change.do === 'remove' ? undefined : merged(change)
     const at = this.#now()
     this.#acknowledged[0].set(key, { object, at })
     this.#forgetting ??= setInterval(() => this.#forget(), REMEMBERED).unref()
@@ -96,3 +96,7 @@ export class Crossings {
     }
   }
 }
+
+/** What the kernel holds after a put: what was asked for, and what was there and not asked for. */
+const merged = ({ object, instead }: Change): KernelObject =>
+  instead === undefined ? object : ({ ...instead, ...object } as KernelObject)

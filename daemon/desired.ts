@@ -4,7 +4,8 @@ import { type KernelObject, type Key, keyOf, type State } from './state/object.t
 /** The desired state. Several owners may ask for one key (two pods for one bridge); the object stays until the last has gone. */
 export class Desired {
   readonly #state = new Map<Key, KernelObject>()
-  readonly #keysOf = new Map<string, ReadonlySet<Key>>()
+  /** A list, since there are thousands of owners with three keys each. */
+  readonly #keysOf = new Map<string, readonly Key[]>()
   /** Only keys with more than one owner are here; the last to ask wins. */
   readonly #shared = new Map<Key, Map<string, KernelObject>>()
   readonly #ownerOf = new Map<Key, string>()
@@ -33,7 +34,7 @@ export class Desired {
     }
     for (const key of touched) if (!now.has(key)) this.#withdraw(key, owner)
     if (now.size === 0) this.#keysOf.delete(owner)
-    else this.#keysOf.set(owner, now)
+    else this.#keysOf.set(owner, [...now])
     for (const key of now) touched.add(key)
     return touched
   }

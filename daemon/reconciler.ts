@@ -97,8 +97,12 @@ export class Reconciler {
   async run(signal: AbortSignal): Promise<void> {
     const check = setInterval(() => this.#around.kernel.recheck('slow check'), CHECK_EVERY)
     try {
-      for await (const observation of this.#around.kernel.observe((object) => this.#interest(object), signal))
-        this.#observe(observation)
+      const observations = this.#around.kernel.observe(
+        (object) => this.#interest(object),
+        signal,
+        (key) => this.#desired.state.get(key)
+      )
+      for await (const observation of observations) this.#observe(observation)
     } finally {
       clearInterval(check)
       clearTimeout(this.#retry?.timer)

@@ -64,8 +64,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const observers = new Set<Observer>()
   const sockets = opened.move()
   return {
-    async *observe(interest, signal) {
-      using observer = new Observer(parts, interest)
+    async *observe(interest, signal, held) {
+      using observer = new Observer(parts, interest, held)
       observers.add(observer)
       try {
         yield* observer.observations(signal)

@@ -48,10 +48,14 @@ export class Observer implements Disposable {
   #dumpWanted: string | undefined = 'start'
   #wantedAt = 0
 
-  constructor(parts: ObserverParts, interest: (object: KernelObject) => boolean) {
+  constructor(
+    parts: ObserverParts,
+    interest: (object: KernelObject) => boolean,
+    held?: (key: Key) => KernelObject | undefined
+  ) {
     this.#parts = parts
     this.#interest = interest
-    this.#observed = new Observed(interest)
+    this.#observed = new Observed(interest, held)
     this.#notifications = new NotificationSocket(
       { message: (message) => this.#arrived(message), lost: (why) => this.wantDump(why) },
       { receiveBytes: parts.receiveBytes }

@@ -1,7 +1,7 @@
 // What one observer was told: the accepted objects, by key and by the device they hang on, and all links by index for the names in messages. No I/O.
 import { isDeepStrictEqual } from 'node:util'
 import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
-import { deviceOf, keyOf } from '../state/object.ts'
+import { deviceOf, keyOf, sameObject } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
   decodeAddress,
@@ -28,13 +28,18 @@ const NOTHING: News = { changed: [] }
 
 export class Observed {
   readonly #interest: (object: KernelObject) => boolean
+  readonly #held: (key: Key) => KernelObject | undefined
   readonly #links = new Map<number, Link>()
   readonly #objects = new Map<Key, KernelObject>()
   readonly #byDevice = new Map<string, Set<Key>>()
   readonly nameOf: NameOf = (index) => this.#links.get(index)?.name
 
-  constructor(interest: (object: KernelObject) => boolean) {
+  constructor(
+    interest: (object: KernelObject) => boolean,
+    held: (key: Key) => KernelObject | undefined = () => undefined
+  ) {
     this.#interest = interest
+    this.#held = held
   }
 
   /** A copy: what the consumer gets may not change under it. */
@@ -53,10 +58,12 @@ export class Observed {
     }
   }
 
-  /** Keeps an object if it is of interest. */
-  put(object: KernelObject): Key | undefined {
-    if (!this.#interest(object)) return undefined
-    const key = keyOf(object)
+  /** Keeps an object if it is of interest, or what says the same and is held already. */
+  put(decoded: KernelObject): Key | undefined {
+    if (!this.#interest(decoded)) return undefined
+    const key = keyOf(decoded)
+    const held = this.#held(key)
+    const object = held !== undefined && saysTheSame(held, decoded) ? held : decoded
     // A route may come back under its key on another device.
     this.drop(key)
     this.#objects.set(key, object)
@@ -119,7 +126,7 @@ export class Observed {
   #appeared(object: KernelObject | undefined): News {
     if (object === undefined) return NOTHING
     const key = this.put(object)
-    if (key !== undefined) return { changed: [{ key, object }] }
+    if (key !== undefined) return { changed: [{ key, object: this.#objects.get(key) }] }
     // It was of interest and became something else under the same key, as a route that another program replaced.
     return this.#went(object)
   }
@@ -197,6 +204,16 @@ export class Observed {
     for (const [key] of found) this.drop(key)
     return found.map(([key]) => key)
   }
+}
+
+/** What a wanted route leaves out and the kernel tells. */
+const SILENT = { scope: 0, onlink: false } as const
+/** Kinds of which there are thousands. They are read back whole, which a link is not. */
+const PLENTIFUL: ReadonlySet<KernelObject['kind']> = new Set(['route', 'neighbour', 'fdb'])
+
+function saysTheSame(held: KernelObject, decoded: KernelObject): boolean {
+  if (!PLENTIFUL.has(decoded.kind) || !sameObject(held, decoded)) return false
+  return sameObject(decoded, held.kind === 'route' ? { ...SILENT, ...held } : held)
 }
 
 const FIELDS = ['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'index'] as const

@@ -77,20 +77,13 @@ export class EtcdStore implements Store {
     while (!signal.aborted) {
       let listed = Number.POSITIVE_INFINITY
       try {
-        const writes = this.#holding.writes
-        const listing = await this.#keys.list(this.#subnets)
-        this.#holding.listed(listing, writes)
-        const events = listing.records.map((record) => this.#put(record.key, record.value))
-        yield* complete(events, known)
+        const revision = yield* this.#list(known)
         yield { kind: 'configuration', text: (await this.#keys.get(this.#config))?.value }
         listed = performance.now()
         const watched = [{ prefix: this.#subnets }, { key: this.#config }]
-        for await (const batch of watchFrom(this.#connection, watched, listing.revision + 1, signal))
+        for await (const batch of watchFrom(this.#connection, watched, revision + 1, signal))
           yield* this.#follow(batch, known)
-        this.#around.log.info(
-          { revision: listing.revision },
-          'etcd has compacted what the watch had not seen; listing again'
-        )
+        this.#around.log.info({ revision }, 'etcd has compacted what the watch had not seen; listing again')
       } catch (error) {
         if (signal.aborted) return
         if (isDenied(error)) this.#connection.failed(`watching ${this.#subnets}`, error)
@@ -101,6 +94,18 @@ export class EtcdStore implements Store {
         await backoff.pause(signal).catch(() => undefined)
       }
     }
+  }
+
+  /** Yields what a complete listing says; returns its revision. Apart from the watch, which lasts for days and must not keep the records. */
+  async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
+    const writes = this.#holding.writes
+    const listing = await this.#keys.list(this.#subnets)
+    this.#holding.listed(listing, writes)
+    yield* complete(
+      listing.records.map((record) => this.#put(record.key, record.value)),
+      known
+    )
+    return listing.revision
   }
 
   *#follow(batch: readonly WatchEvent[], known: Map<string, Lease>): Generator<StoreEvent, void> {

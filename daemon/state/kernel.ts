@@ -35,8 +35,15 @@ export interface Sandbox extends Disposable {
 }
 
 export interface Kernel extends AsyncDisposable {
-  /** First one `everything`, then what changes, until the signal. Only objects that `interest` accepts. */
-  observe(interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation>
+  /**
+   * First one `everything`, then what changes, until the signal. Only objects that `interest` accepts. Where `held` has an object that says the same as the
+   * kernel, that very object is what is told: thousands of routes are kept once, not twice.
+   */
+  observe(
+    interest: (object: KernelObject) => boolean,
+    signal: AbortSignal,
+    held?: (key: Key) => KernelObject | undefined
+  ): AsyncIterable<Observation>
   /**
    * Sends the changes in their order (see order.ts) in as few system calls as possible; one outcome per change, in that order.
    * A failed change does not stop the others. `remove` of what is gone already succeeds. Removed links have left the kernel's lists when the promise resolves.

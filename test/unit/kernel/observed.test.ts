@@ -127,3 +127,20 @@ test('a bridge port message changes the hairpin flag only, and one that the port
   assert.deepEqual(state.hear(left).changed, [])
   assert.ok(state.state().has(keyOf(link('eth0', 2))))
 })
+
+test('what says the same as an object that is held is that object; what differs is what the kernel said', () => {
+  const wanted: Route = { ...route, because: 'lease 10.244.3.0-24' }
+  const state = new Observed(
+    () => true,
+    (key) => (key === keyOf(wanted) ? wanted : undefined)
+  )
+  state.restart(new Map([[7, link('weft.1', 7)]]))
+  const told = (object: Route) => state.hear(message(encode.putRoute(object, resolve))).changed[0]?.object
+  assert.equal(told(route), wanted)
+  assert.equal(state.get(keyOf(wanted)), wanted)
+  for (const difference of [{ protocol: 4 }, { scope: 253 }, { onlink: true }]) {
+    const other = told({ ...route, ...difference })
+    assert.notEqual(other, wanted)
+    assert.deepEqual(other, { ...other, ...difference })
+  }
+})
