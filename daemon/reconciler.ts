@@ -143,7 +143,7 @@ export class Reconciler {
   /** Removes what nobody wants, also what would stay because others may stand on it: somebody has decided that it must give way. */
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
-    await this.#idle(keys)
+    for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
     return this.#apply(
       objects
         .filter((object) => !this.#desired.state.has(keyOf(object)))
@@ -270,18 +270,14 @@ export class Reconciler {
 
   /** Applies the difference for these keys, after whatever is on its way for any of them has been answered. */
   async #settle(keys: readonly Key[], asked = false): Promise<readonly Outcome[]> {
-    await this.#idle(keys)
+    for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
     const due = keys.filter((key) => asked || this.#due(key))
     return this.#apply(order(this.#allowed(due, asked)))
   }
 
-  /** Resolves when nothing is on its way for any of these keys. */
-  async #idle(keys: readonly Key[]): Promise<void> {
-    for (;;) {
-      const busy = new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
-      if (busy.size === 0) return
-      await Promise.allSettled(busy)
-    }
+  /** What is on its way for any of these keys. Between the answer "nothing" and #apply no other turn may come, or two would make one object. */
+  #busy(keys: readonly Key[]): ReadonlySet<Promise<unknown>> {
+    return new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
   }
 
   async #apply(changes: readonly Change[]): Promise<readonly Outcome[]> {

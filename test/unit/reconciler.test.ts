@@ -85,6 +85,14 @@ test('what an owner wants is in the kernel when want() resolves, and a second wa
   assert.equal(kernel.batches.length, 1)
 })
 
+test('what many want at once is made once', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await Promise.all(Array.from({ length: 20 }, (_, n) => reconciler.want(`pod ${n}`, [tunnel, fdb(n)])))
+  const made = kernel.batches.flat().filter(({ object }) => keyOf(object) === keyOf(tunnel))
+  assert.equal(made.length, 1)
+})
+
 test('links are made before what stands on them, whatever the order of the wish', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, refusals } = await started(kernel)
