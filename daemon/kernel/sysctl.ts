@@ -10,7 +10,7 @@ const isPath = (path: string): boolean =>
 
 /** Runtimes mount a container's /proc/sys read-only, over which nothing can be mounted; deploy/ mounts the host's net/ here. */
 const MOUNTED = '/host/proc/sys'
-const root = existsSync(`${MOUNTED}/net`) ? MOUNTED : '/proc/sys'
+const root = existsSync(`${MOUNTED}/net/core`) ? MOUNTED : '/proc/sys'
 
 /** The file, in the network namespace of the calling thread: /proc/sys/net shows that of whoever opens it, wherever it is mounted. */
 const fileOf = (path: string): string => `${isNetworkSysctl(path) ? root : '/proc/sys'}/${path}`

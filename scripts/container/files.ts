@@ -133,18 +133,7 @@ export function layOut(files: ReadonlyMap<string, Entry>, root: string): void {
     }
   }
   // Where containers mount things: made here, since the root may be read-only.
-  for (const path of [
-    'run',
-    'tmp',
-    'proc',
-    'sys',
-    'dev',
-    'opt/cni/bin',
-    'etc/cni',
-    'etc/weft',
-    'var/lib/cni',
-    'host/proc/sys/net'
-  ])
+  for (const path of ['run', 'tmp', 'proc', 'sys', 'dev', 'opt/cni/bin', 'etc/cni', 'etc/weft', 'var/lib/cni'])
     if (!lstatSync(join(root, path), { throwIfNoEntry: false })) mkdirSync(join(root, path), { recursive: true })
 }
 

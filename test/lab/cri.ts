@@ -11,13 +11,51 @@ const PORT = {
 } as const
 /** A map of strings is a list of such pairs. */
 const PAIR = { key: [1, 'text'], value: [2, 'text'] } as const
+/** NamespaceMode: 0 the pod's, 2 the host's. */
+const NAMESPACES = { network: [1, 'number'], pid: [2, 'number'], ipc: [3, 'number'] } as const
+/** `type` 0 is RuntimeDefault. */
+const PROFILE = { type: [1, 'number'] } as const
 const SANDBOX = {
   metadata: [1, METADATA],
   hostname: [2, 'text'],
+  logDirectory: [3, 'text'],
   portMappings: [5, [PORT]],
   annotations: [7, [PAIR]],
-  linux: [8, { cgroupParent: [1, 'text'] }]
+  linux: [
+    8,
+    { cgroupParent: [1, 'text'], securityContext: [2, { namespaces: [1, NAMESPACES], seccomp: [9, PROFILE] }] }
+  ]
 } as const
+const MOUNT = {
+  containerPath: [1, 'text'],
+  hostPath: [2, 'text'],
+  isReadOnly: [3, 'flag'],
+  /** 0 private, 1 host to container. */
+  propagation: [5, 'number']
+} as const
+/** What kubelet makes of a container's part of a manifest. Lists of words are sent by `listed`. */
+export const CONTAINER = {
+  environment: [6, [PAIR]],
+  mounts: [7, [MOUNT]],
+  logPath: [11, 'text'],
+  linux: [
+    15,
+    {
+      resources: [1, { memoryLimitBytes: [4, 'number'] }],
+      securityContext: [
+        2,
+        {
+          namespaces: [3, NAMESPACES],
+          isRootReadOnly: [7, 'flag'],
+          noNewPrivileges: [11, 'flag'],
+          seccomp: [15, PROFILE]
+        }
+      ]
+    }
+  ]
+} as const
+/** Fields of linux.securityContext that are lists of words: capabilities to add and to drop, masked and read-only paths. */
+const LISTS = { add: [1, 1], drop: [1, 2], masked: [13], readOnly: [14] } as const
 const SANDBOX_ID = { podSandboxId: [1, 'text'] } as const
 const CONTAINER_ID = { containerId: [1, 'text'] } as const
 const CONDITION = { type: [1, 'text'], status: [2, 'flag'], reason: [3, 'text'], message: [4, 'text'] } as const
@@ -44,12 +82,17 @@ const CALLS = {
   CreateContainer: {
     request: {
       podSandboxId: [1, 'text'],
-      config: [2, { metadata: [1, { name: [1, 'text'] }], image: [2, { image: [1, 'text'] }] }],
+      config: [2, { metadata: [1, { name: [1, 'text'] }], image: [2, { image: [1, 'text'] }], ...CONTAINER }],
       sandbox: [3, SANDBOX]
     },
     response: CONTAINER_ID
   },
   StartContainer: { request: CONTAINER_ID, response: {} },
+  StopContainer: { request: { containerId: [1, 'text'], timeoutSeconds: [2, 'number'] }, response: {} },
+  ContainerStatus: {
+    request: CONTAINER_ID,
+    response: { status: [1, { state: [3, 'number'], exitCode: [7, 'number'], reason: [10, 'text'] }] }
+  },
   ExecSync: {
     request: { containerId: [1, 'text'], timeoutSeconds: [3, 'number'] },
     response: { stdout: [1, 'text'], stderr: [2, 'text'], exitCode: [3, 'number'] }
@@ -72,6 +115,16 @@ export type SandboxRequest = {
     readonly hostIp?: string
   }[]
   readonly annotations?: Readonly<Record<string, string>>
+  /** Network and processes of the host, as hostNetwork and hostPID ask for; with RuntimeDefault's seccomp profile. */
+  readonly onHost?: boolean
+  readonly logDirectory?: string
+}
+
+/** A container as a manifest describes it. */
+export type ContainerWish = Omit<Sent<typeof CONTAINER>, 'linux'> & {
+  readonly command: readonly string[]
+  readonly linux?: Sent<(typeof CONTAINER)['linux'][1]>
+  readonly lists?: { readonly [L in keyof typeof LISTS]?: readonly string[] }
 }
 
 /** `details` is the runtime's own JSON: containerd tells the CNI result and its configuration there. */
@@ -85,6 +138,31 @@ export type SandboxStatus = {
 type About = readonly { readonly key: string; readonly value: string }[]
 const said = (about: About, key: string): { readonly [key: string]: unknown } =>
   JSON.parse(about.find((pair) => pair.key === key)?.value ?? '{}')
+
+export const ON_HOST: Sent<typeof NAMESPACES> = { network: 2, pid: 2, ipc: 0 }
+
+/** ContainerConfig's fields 3 (command) and 15.2 (linux.security_context), a word at a time. */
+function listed({ command, lists = {} }: ContainerWish): readonly Buffer[] {
+  const inside = (numbers: readonly number[], word: string): Buffer => {
+    const [number = 0, ...rest] = numbers
+    if (rest.length === 0) return encode({ word: [number, 'text'] }, { word })
+    const bytes = inside(rest, word)
+    return Buffer.concat([
+      encode({ length: [number, 'text'] }, { length: '' }).subarray(0, -1),
+      varint(bytes.length),
+      bytes
+    ])
+  }
+  const names = Object.keys(LISTS) as (keyof typeof LISTS)[]
+  return [
+    ...command.map((word) => inside([2, 3], word)),
+    ...names.flatMap((name) => (lists[name] ?? []).map((word) => inside([2, 15, 2, ...LISTS[name]], word)))
+  ]
+}
+
+/** A length below 2^14. */
+const varint = (length: number): Buffer =>
+  length < 0x80 ? Buffer.from([length]) : Buffer.from([(length & 0x7f) | 0x80, length >> 7])
 
 export class Cri {
   readonly #socket: string
@@ -127,13 +205,24 @@ export class Cri {
     return { conditions: status?.conditions ?? [], network: said(about, 'cniconfig') }
   }
 
-  #sandbox({ name, portMappings = [], annotations = {} }: SandboxRequest): Sent<typeof SANDBOX> {
+  #sandbox({
+    name,
+    portMappings = [],
+    annotations = {},
+    onHost = false,
+    logDirectory = ''
+  }: SandboxRequest): Sent<typeof SANDBOX> {
     return {
+      logDirectory,
       metadata: { name, uid: `uid-${name}`, namespace: 'lab', attempt: 1 },
-      hostname: name,
+      // As kubelet: a pod on the host's network has the host's name.
+      hostname: onHost ? '' : name,
       portMappings: portMappings.map((port) => ({ ...port, protocol: PROTOCOLS.indexOf(port.protocol) })),
       annotations: Object.entries(annotations).map(([key, value]) => ({ key, value })),
-      linux: { cgroupParent: this.#cgroupParent }
+      linux: {
+        cgroupParent: this.#cgroupParent,
+        ...(onHost && { securityContext: { namespaces: ON_HOST, seccomp: { type: 0 } } })
+      }
     }
   }
 
@@ -170,16 +259,28 @@ export class Cri {
     podSandboxId: string,
     request: SandboxRequest,
     image: string,
-    command: readonly string[]
+    wish: ContainerWish | readonly string[],
+    name = 'main'
   ): Promise<string> {
+    const { command, lists, ...fields }: ContainerWish = 'command' in wish ? wish : { command: wish }
     const { containerId } = await this.#call(
       'CreateContainer',
-      { podSandboxId, config: { metadata: { name: 'main' }, image: { image } }, sandbox: this.#sandbox(request) },
+      { podSandboxId, config: { metadata: { name }, image: { image }, ...fields }, sandbox: this.#sandbox(request) },
       // A field that is sent twice is merged with the first (protobuf.dev, "Last One Wins").
-      { more: command.map((word) => encode({ config: [2, { command: [3, 'text'] }] }, { config: { command: word } })) }
+      { more: listed({ command, ...(lists && { lists }) }) }
     )
     await this.#call('StartContainer', { containerId })
     return containerId
+  }
+
+  async stopContainer(containerId: string, timeoutSeconds: number): Promise<void> {
+    await this.#call('StopContainer', { containerId, timeoutSeconds }, { deadlineMs: 120_000 })
+  }
+
+  /** `undefined` while it runs, then its exit status. */
+  async exitCode(containerId: string): Promise<number | undefined> {
+    const { status } = await this.#call('ContainerStatus', { containerId })
+    return status?.state === 2 ? status.exitCode : undefined
   }
 
   exec(containerId: string, command: readonly string[]): Promise<Response<'ExecSync'>> {
