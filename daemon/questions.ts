@@ -3,6 +3,7 @@ import { contains, formatIp, formatPrefix, type Ip, type PerFamily, parseIp, per
 import type { HostPort } from '../plugins/attachment.ts'
 import {
   diffAnswer,
+  type HostPortAnswer,
   type LeaseAnswer,
   type ObjectAnswer,
   type PodAnswer,
@@ -192,7 +193,7 @@ function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
     network: known.network,
     link: known.link,
     addresses: known.addresses.map(formatIp),
-    hostPorts: (known.hostPorts ?? []).map(hostPortText),
+    hostPorts: (known.hostPorts ?? []).map(hostPortAnswer),
     bandwidth: {
       ...(ingress && { ingress: ingress.rateBitsPerSecond }),
       ...(egress && { egress: egress.rateBitsPerSecond })
@@ -202,10 +203,10 @@ function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
   }
 }
 
-function hostPortText({ protocol, hostPort, containerPort, hostIp }: HostPort): string {
-  const at = hostIp === undefined ? '' : `${hostIp.family === 6 ? `[${formatIp(hostIp)}]` : formatIp(hostIp)}:`
-  return `${protocol} ${at}${hostPort} -> ${containerPort}`
-}
+const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort): HostPortAnswer => ({
+  ...{ protocol, hostPort, containerPort },
+  ...(hostIp && { hostIp: formatIp(hostIp) })
+})
 
 /** `name` is `namespace/name`, a pod's name alone, an address, or the beginning of a container's id (six digits at least). */
 function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {

@@ -130,6 +130,14 @@ export type ObjectAnswer = {
   readonly instead?: string
 }
 
+export type HostPortAnswer = {
+  readonly protocol: string
+  readonly hostPort: number
+  readonly containerPort: number
+  /** The address of this host; absent: every one. */
+  readonly hostIp?: string
+}
+
 export type PodAnswer = {
   /** `namespace/name`; empty where the runtime named no pod. */
   readonly pod: string
@@ -140,8 +148,7 @@ export type PodAnswer = {
   /** The link on the host. */
   readonly link: string
   readonly addresses: readonly string[]
-  /** As `tcp 127.0.0.1:8080 -> 80`. */
-  readonly hostPorts: readonly string[]
+  readonly hostPorts: readonly HostPortAnswer[]
   /** Bits a second, as the container sees the directions. */
   readonly bandwidth: { readonly ingress?: number; readonly egress?: number }
   /**

@@ -1,5 +1,5 @@
 // `weftctl pods`: the attachments on this node.
-import { type PodAnswer, type PodsAnswer, readAnswer } from './answers.ts'
+import { type HostPortAnswer, type PodAnswer, type PodsAnswer, readAnswer } from './answers.ts'
 import { columns } from './columns.ts'
 import type { Command } from './command.ts'
 
@@ -34,11 +34,17 @@ const row = (pod: PodAnswer): readonly string[] => [
   pod.interface,
   pod.network,
   pod.addresses.join(','),
-  pod.hostPorts.map((port) => port.replaceAll(' -> ', '→').replace(' ', '/')).join(','),
+  pod.hostPorts.map(hostPortText).join(','),
   bandwidthText(pod.bandwidth),
   pod.link,
   pod.netns
 ]
+
+/** `tcp/127.0.0.1:8080->80`. */
+export function hostPortText({ protocol, hostPort, containerPort, hostIp }: HostPortAnswer): string {
+  const at = hostIp === undefined ? '' : `${hostIp.includes(':') ? `[${hostIp}]` : hostIp}:`
+  return `${protocol}/${at}${hostPort}->${containerPort}`
+}
 
 /** `in:10M,out:1.5G`, bits a second. */
 export function bandwidthText({ ingress, egress }: PodAnswer['bandwidth']): string {

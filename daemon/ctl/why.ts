@@ -11,7 +11,7 @@ import {
 import { shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 import { reachText } from './nodes.ts'
-import { bandwidthText } from './pods.ts'
+import { bandwidthText, hostPortText } from './pods.ts'
 
 export const why: Command = {
   about: 'what became of a pod or a lease, why, with the cure, and what the kernel has because of it',
@@ -84,7 +84,7 @@ function attachmentLines(pod: PodAnswer & { readonly objects: readonly ObjectAns
     '',
     `${pod.interface} in network ${pod.network}, container ${pod.container}, namespace ${pod.netns}`,
     ...(pod.addresses.length > 0 ? [`  addresses   ${pod.addresses.join(', ')}`] : []),
-    ...(pod.hostPorts.length > 0 ? [`  host ports  ${pod.hostPorts.join(', ')}`] : []),
+    ...(pod.hostPorts.length > 0 ? [`  host ports  ${pod.hostPorts.map(hostPortText).join(', ')}`] : []),
     ...(bandwidth === '' ? [] : [`  bandwidth   ${bandwidth}`]),
     '  on this host because of it:',
     ...objectLines(pod.objects)

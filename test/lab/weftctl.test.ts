@@ -81,7 +81,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
       [told.pod, told.addresses, told.interface, told.netns],
       [`lab/${pod.id}`, [pod.address], 'eth0', 'alive']
     )
-    assert.deepEqual(told.hostPorts, ['tcp 8080 -> 80'])
+    assert.deepEqual(told.hostPorts, [{ protocol: 'tcp', hostPort: 8080, containerPort: 80 }])
     assert.deepEqual(told.bandwidth, { ingress: 8_000_000, egress: 4_000_000 })
     assert.ok((await here.ip('link', 'show', 'dev', told.link)).length === 1)
     const before = await weftctl(here, ['why', 'pod', `lab/${pod.id}`])
@@ -92,7 +92,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     const again = await row()
     // What is read off the kernel names the family of the port, which the wish had left open.
     assert.deepEqual({ ...again, hostPorts: [] }, { ...told, hostPorts: [] })
-    assert.match(again.hostPorts.join(), /^tcp .*:8080 -> 80$/)
+    assert.deepEqual(again.hostPorts, [{ ...told.hostPorts[0], hostIp: '0.0.0.0' }])
     const { code, stdout } = await weftctl(here, ['why', 'pod', `lab/${pod.id}`])
     assert.match(stdout, /: is set up\n/)
     assert.equal(code, 0, stdout)

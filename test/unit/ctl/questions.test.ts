@@ -116,7 +116,7 @@ test('pods lists what each attachment has, by columns and as JSON', async (t) =>
       'eth0',
       'cbr0',
       '10.244.1.5',
-      'tcp/127.0.0.1:8080→80',
+      'tcp/127.0.0.1:8080->80',
       'in:10M',
       hostName(who),
       'alive'
@@ -126,7 +126,7 @@ test('pods lists what each attachment has, by columns and as JSON', async (t) =>
   const [pod] = JSON.parse((await daemon.weftctl('pods', '--json')).out).pods
   assert.deepEqual(
     [pod.hostPorts, pod.bandwidth, pod.netns],
-    [['tcp 127.0.0.1:8080 -> 80'], { ingress: 10_000_000 }, 'alive']
+    [[{ protocol: 'tcp', hostPort: 8080, containerPort: 80, hostIp: '127.0.0.1' }], { ingress: 10_000_000 }, 'alive']
   )
 })
 
