@@ -32,7 +32,7 @@ export type Reserving =
   | { readonly kind: 'reserved'; readonly addresses: readonly PoolAddress[] }
   /** This owner holds an address of one of the sets already. */
   | { readonly kind: 'held'; readonly ip: Ip }
-  | { readonly kind: 'exhausted'; readonly set: RangeSet; readonly taken: number }
+  | { readonly kind: 'exhausted'; readonly set: RangeSet }
   /** An address was asked for that can't be given; `why` names it. */
   | { readonly kind: 'refused'; readonly why: string }
 
@@ -252,8 +252,7 @@ export class Reservations {
     for (;;) {
       const next = nextFree(set, this.#last(at), (ip) => this.#index.has(formatIp(ip)))
       if (next === undefined) {
-        const taken = [...this.#index.values()].filter((entry) => set.some((range) => inRange(range, entry.ip))).length
-        return { kind: 'exhausted', set, taken }
+        return { kind: 'exhausted', set }
       }
       if (this.#create(next.prefix.ip, owner, at)) return { kind: 'reserved', addresses: [next] }
       this.#look()

@@ -1,10 +1,11 @@
 // Reserving an attachment's addresses, and what to say when that can't be done.
-import { formatIp } from '../../ipam/address.ts'
+import { formatIp, inRange } from '../../ipam/address.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
-import { type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
+import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { CONDITIONS } from '../health.ts'
+import { holdersText, isHeldByNobody } from './holders.ts'
 import { type PodPlace, type PodSurroundings, poolsOf } from './surroundings.ts'
 import { releaseVanished } from './vanished.ts'
 
@@ -20,12 +21,17 @@ export async function reserve(
   try {
     let answer = await reservations.reserve(attachment, sets, requested)
     if (answer.kind === 'exhausted') {
-      await reservations.collect(() => false)
       await releaseVanished(
         around,
         0,
         ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
       )
+      const freed = await reservations.collect(isHeldByNobody(around, attachment))
+      if (freed.length > 0)
+        around.log.warn(
+          { network: attachment.network, freed: holdersText(freed) },
+          'the pool was full; addresses are free again whose pods went while no weftd ran'
+        )
       answer = await reservations.reserve(attachment, sets, requested)
     }
     around.health.clear('STATE_UNWRITABLE')
@@ -42,7 +48,7 @@ export async function reserve(
       case 'refused':
         throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
       case 'exhausted': {
-        const detail = exhaustedDetail(answer.set, answer.taken, reservations.directory)
+        const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
         // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
         if (attachment.ipam?.ranges.length === 0) around.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
@@ -60,8 +66,10 @@ export async function reserve(
 }
 
 /** The same for ADD, STATUS and the condition. */
-export const exhaustedDetail = (set: RangeSet, taken: number, directory: string): string =>
-  `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${taken} reservations in ${directory})`
+export function exhaustedDetail(set: RangeSet, reserved: readonly Reservation[], directory: string): string {
+  const held = reserved.filter(({ ip }) => set.some((range) => inRange(range, ip)))
+  return `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${held.length} reservations in ${directory}: ${holdersText(held)})`
+}
 
 const unwritable = (cause: ReservationsUnusable): WeftError => {
   const { title, cure } = CONDITIONS.STATE_UNWRITABLE

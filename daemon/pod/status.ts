@@ -5,6 +5,7 @@ import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { CONDITIONS } from '../health.ts'
+import { isHeldByNobody } from './holders.ts'
 import { exhaustedDetail } from './reserve.ts'
 import { type PodSurroundings, placeForAdd, poolsOf } from './surroundings.ts'
 
@@ -17,14 +18,18 @@ export async function status(around: PodSurroundings, pattern: Attachment): Prom
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
   )
   // What an ADD would free before it says that all is taken.
-  const isFree = ({ owner }: Reservation) =>
-    owner === undefined ||
-    vanished.some((each) => each.containerId === owner.containerId && each.ifname === owner.ifname)
+  const isNobodys = isHeldByNobody(around, pattern)
+  const isFree = (reservation: Reservation) => {
+    const { owner } = reservation
+    const isIts = (each: { containerId: string; ifname: string }) =>
+      each.containerId === owner?.containerId && each.ifname === owner.ifname
+    return owner === undefined || vanished.some(isIts) || isNobodys(reservation)
+  }
   const held = (await reservations.list()).filter((each) => !isFree(each))
   for (const set of sets) {
     const taken = held.filter(({ ip }) => set.some((range) => inRange(range, ip))).length
     if (BigInt(taken) < capacity(set)) continue
     const { title, cure } = CONDITIONS.POOL_EXHAUSTED
-    throw new WeftError('POOL_EXHAUSTED', `${title}: ${exhaustedDetail(set, taken, reservations.directory)}`, cure)
+    throw new WeftError('POOL_EXHAUSTED', `${title}: ${exhaustedDetail(set, held, reservations.directory)}`, cure)
   }
 }

@@ -202,6 +202,8 @@ describe('an ADD that cannot be', { skip }, () => {
     )
     await rejectsWith(status(place.around, two), 'POOL_EXHAUSTED', /10\.244\.1\.1-10\.244\.1\.2/)
     assert.deepEqual([...place.conditions.keys()], ['POOL_EXHAUSTED'])
+    const held = `10\\.244\\.1\\.2 ${first.containerId.slice(0, 12)} eth0`
+    assert.match(place.conditions.get('POOL_EXHAUSTED') ?? '', new RegExp(held))
     await del(place.around, one)
     assert.deepEqual([...place.conditions.keys()], [])
     await status(place.around, two)

@@ -1,0 +1,70 @@
+// A pool of addresses that is full: what belongs to pods that are gone is freed before anybody is refused, and what may be another program's is not.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { add } from '../../daemon/pod/add.ts'
+import { del } from '../../daemon/pod/del.ts'
+import { hostName } from '../../daemon/pod/names.ts'
+import { status } from '../../daemon/pod/status.ts'
+import { linkNamed } from '../../daemon/pod/surroundings.ts'
+import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
+import { podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
+import { until } from './run.ts'
+
+inOwnNamespace()
+
+describe('a full pool', { skip }, () => {
+  /** A pod's namespace that goes without a DEL; resolves when its link has gone. */
+  const lose = async (sandbox: Sandbox) => {
+    sandbox[Symbol.dispose]()
+    await until(() => veths().length === 0, { what: 'the link to go' })
+  }
+
+  test('gives the address of a pod whose namespace is gone, also after a restart of the daemon', async () => {
+    for (const isRestarted of [false, true]) {
+      await using place = await podPlace({ subnet: { 4: '10.244.1.0/30' } })
+      const gone = new Sandbox()
+      using second = new Sandbox()
+      using third = new Sandbox()
+      const attachment = (each: Sandbox) => each.attachment({ dataDir: place.dataDir })
+      await add(place.around, attachment(gone))
+      await lose(gone)
+      await using later = isRestarted
+        ? await podPlace({ subnet: { 4: '10.244.1.0/30' }, dataDir: place.dataDir })
+        : undefined
+      const { around } = later ?? place
+      await until(() => linkNamed(around.host.observed, hostName(attachment(gone))) === undefined, {
+        what: 'the daemon to see it'
+      })
+      await status(around, attachment(second))
+      const result = await add(around, attachment(second))
+      assert.equal(result.ips[0]?.address, '10.244.1.2/30')
+      await rejectsWith(add(around, attachment(third)), 'POOL_EXHAUSTED', new RegExp(second.containerId.slice(0, 12)))
+      await del(around, attachment(second))
+    }
+  })
+
+  test('frees nothing that may be of another program’s pod', async () => {
+    await using place = await podPlace({ subnet: { 4: '10.244.1.0/30' } })
+    using pod = new Sandbox()
+    const attachment = pod.attachment({ dataDir: place.dataDir })
+    const { directory } = place.around.reservations(place.dataDir, attachment.network)
+    mkdirSync(directory, { recursive: true })
+    writeFileSync(`${directory}/10.244.1.2`, 'flannels-pod\r\neth0')
+    for (const command of [
+      'link add cni0 type bridge',
+      'addr add 10.244.1.1/30 dev cni0',
+      'link add veth7777 type veth peer name peer7777',
+      'link set veth7777 master cni0'
+    ])
+      run('ip', ...command.split(' '))
+    await until(() => linkNamed(place.reconciler.observed, 'veth7777')?.master === 'cni0', { what: 'the stranger' })
+    await rejectsWith(add(place.around, attachment), 'POOL_EXHAUSTED', /10\.244\.1\.2 flannels-pod eth0/)
+    run('ip', 'link', 'del', 'veth7777')
+    run('ip', 'link', 'del', 'cni0')
+    await until(() => linkNamed(place.reconciler.observed, 'veth7777') === undefined, { what: 'the stranger to go' })
+    await add(place.around, attachment)
+    await del(place.around, attachment)
+  })
+})
