@@ -20,18 +20,26 @@ const RULES = [
   { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch', 'list'] }
 ]
 
-/** Lets the user, and the service account of the same name in `default`, do what weftd does. */
-export async function allow(api: ApiAlone, user = USER): Promise<void> {
-  const rbac = '/apis/rbac.authorization.k8s.io/v1'
-  await api.api.call('POST', `${rbac}/clusterroles`, { metadata: { name: user }, rules: RULES })
-  await api.api.call('POST', `${rbac}/clusterrolebindings`, {
+/** The role, and the user and the service account of `default` with that name who have it. */
+export const weftdRole = (user: string): readonly object[] => [
+  { apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'ClusterRole', metadata: { name: user }, rules: RULES },
+  {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRoleBinding',
     metadata: { name: user },
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: user },
     subjects: [
       { kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: user },
       { kind: 'ServiceAccount', namespace: 'default', name: user }
     ]
-  })
+  }
+]
+
+/** Lets the user, and the service account of the same name in `default`, do what weftd does. */
+export async function allow(api: ApiAlone, user = USER): Promise<void> {
+  const [role, binding] = weftdRole(user)
+  await api.api.call('POST', '/apis/rbac.authorization.k8s.io/v1/clusterroles', role)
+  await api.api.call('POST', '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', binding)
   await api.api.call('POST', '/api/v1/namespaces/default/serviceaccounts', { metadata: { name: user } })
 }
 
