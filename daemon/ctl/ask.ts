@@ -42,7 +42,7 @@ function read(line: string) {
 function cureOf({ code, name }: NodeJS.ErrnoException): string {
   if (code === 'EACCES') return 'only root may ask: try sudo'
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-    return 'start weftd (systemctl status weftd), or name its socket with --socket if it has another --state-dir'
+    return 'start weftd (systemctl status weftd; in a cluster its pod of this node: kubectl -n weft get pods -o wide), or name its socket with --socket if it has another --state-dir'
   }
   if (name === 'TimeoutError') return 'weftd is busy or stuck: look into its log, or give it longer with --timeout'
   return 'look into the log of weftd (journalctl -u weftd)'

@@ -40,14 +40,14 @@ export const reasonOfCode = (code: string): string =>
 
 /** Writes events; the same reason about the same object is one event that is counted up for as long as the API server keeps it (an hour by default). */
 export class EventWriter {
-  readonly #api: KubeApi
+  readonly #api: Pick<KubeApi, 'attempt'>
   readonly #log: Log
   readonly #node: () => string
   readonly #written = new Map<string, { readonly path: string; readonly count: number }>()
   #told = false
 
   /** `node` names the node that reports. */
-  constructor(api: KubeApi, log: Log, node: () => string) {
+  constructor(api: Pick<KubeApi, 'attempt'>, log: Log, node: () => string) {
     this.#api = api
     this.#log = log
     this.#node = node

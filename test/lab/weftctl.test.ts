@@ -159,7 +159,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     await cluster.daemon(1).stop()
     const stopped = await weftctl(here, ['status'])
     assert.equal(stopped.code, 3)
-    assert.match(stopped.stderr, /cure: start weftd \(systemctl status weftd\)/)
+    assert.match(stopped.stderr, /cure: start weftd \(systemctl status weftd;/)
   })
 })
 

@@ -14,10 +14,18 @@ const codes = (Object.keys(CONDITIONS) as ConditionCode[]).filter((code) =>
   (CONDITIONS[code].blocks as readonly string[]).includes('add')
 )
 
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 5_000
+  while (!condition()) {
+    if (performance.now() > deadline) assert.fail(`waited 5 s for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+}
+
 test('there are conditions that keep pods from being set up', () => assert.ok(codes.length > 8, codes.join()))
 
 for (const code of codes.filter((each) => !endedByTrying.includes(each))) {
-  test(`${code} is the same sentence in the CNI error, STATUS, /readyz, the log and weftctl`, async (t) => {
+  test(`${code} is the same sentence in the CNI error, STATUS, /readyz, the log, the node's event and weftctl`, async (t) => {
     const daemon = await SmallDaemon.start(t)
     await daemon.hold()
     const detail = 'eth7 has 203.0.113.9, which the lease of node-3 has too'
@@ -36,6 +44,8 @@ for (const code of codes.filter((each) => !endedByTrying.includes(each))) {
     const short = `${code}: ${said}\n`
     assert.equal(readiness(daemon.health, false).body, blocks.includes('ready') ? short : 'ok\n')
     assert.ok(daemon.said.includes(said), 'the log')
+    // Every start has STARTING; what makes one long is a condition of its own.
+    if (code !== 'STARTING') await until(() => daemon.events.includes(said), 'the event about the node')
     assert.ok((await daemon.weftctl('status')).out.includes(`  ${said}\n`), 'weftctl status')
     const why = (await daemon.weftctl('why', 'pod', 'shop/web-1')).out
     assert.equal(why.split(`  ${said}\n`).length, 3, `once for the call that failed, once for what blocks now:\n${why}`)
@@ -67,6 +77,7 @@ test('a pool without a free address is the same sentence for ADD, STATUS, /ready
   assert.deepEqual(await daemon.cni('STATUS', { conf: { ipam } }), { exit: 1, cniVersion: '1.1.0', code: 50, msg })
   assert.ok(readiness(daemon.health, true).body.includes(msg))
   assert.ok(daemon.said.includes(msg), 'the log')
+  await until(() => daemon.events.includes(msg), 'the event about the node')
   for (const words of [['status'], ['why', 'pod', 'shop/web-1']])
     assert.ok((await daemon.weftctl(...words)).out.includes(msg), words.join(' '))
 })

@@ -9,8 +9,11 @@ import { cniCalls } from '../../../daemon/cni-calls.ts'
 import { run } from '../../../daemon/ctl/run.ts'
 import { Health } from '../../../daemon/health.ts'
 import { flock } from '../../../daemon/kernel/flock.ts'
+import type { KubeRequest } from '../../../daemon/lease/kube-api.ts'
+import { ConditionEvents, EventWriter } from '../../../daemon/lease/kube-events.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import type { LeaseEvent } from '../../../daemon/lease/store.ts'
+import type { Log } from '../../../daemon/log.ts'
 import { Outcomes } from '../../../daemon/outcomes.ts'
 import { Peers } from '../../../daemon/peers.ts'
 import type { Place } from '../../../daemon/place.ts'
@@ -42,6 +45,9 @@ export const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
   ...over
 })
 
+/** Our node, as events name it. */
+const REGARDING = { apiVersion: 'v1', kind: 'Node', name: 'one', uid: 'one' }
+
 /** 1 January 2026; each look at the clock is a second later. */
 const START = 1_767_225_600_000
 
@@ -51,6 +57,8 @@ export class SmallDaemon implements AsyncDisposable {
   readonly socket = join(this.folder, 'weftd.sock')
   /** Messages of the log. */
   readonly said: string[] = []
+  /** Messages of the events about this node, as they are sent to an API server. */
+  readonly events: string[] = []
   readonly kernel = new MapKernel([eth0])
   readonly attachments = new Attachments()
   readonly health: Health
@@ -58,7 +66,7 @@ export class SmallDaemon implements AsyncDisposable {
   readonly peers: Peers
   readonly #cni: (request: CniRequest) => Promise<unknown>
   readonly #stop = new AbortController()
-  readonly #events: LeaseEvent[] = []
+  readonly #coming: LeaseEvent[] = []
   readonly #parts = new AsyncDisposableStack()
   #wake = () => {}
   #clock = START
@@ -68,7 +76,13 @@ export class SmallDaemon implements AsyncDisposable {
     const say = (_fields: object, message: string) => void this.said.push(message)
     const log = { error: say, warn: say, info: say, debug() {} }
     const now = () => (this.#clock += 1_000)
-    this.health = new Health(now, tellCondition(log))
+    const events = new ConditionEvents(this.#eventWriter(log), () => REGARDING, { settleMs: 0, apartMs: 0 })
+    this.#parts.use(events)
+    const logged = tellCondition(log)
+    this.health = new Health(now, (condition, active) => {
+      logged(condition, active)
+      events.tell(condition, active)
+    })
     const { kernel, health, attachments } = this
     this.reconciler = new Reconciler({
       ...{ kernel, log, now: () => performance.now(), interest: () => true },
@@ -107,6 +121,14 @@ export class SmallDaemon implements AsyncDisposable {
     }
   }
 
+  #eventWriter(log: Log): EventWriter {
+    const attempt = async ({ body }: KubeRequest) => {
+      this.events.push(String(body?.message))
+      return { status: 201, body: {} }
+    }
+    return new EventWriter({ attempt }, log, () => 'one')
+  }
+
   private readonly listen: () => Promise<void>
 
   /** Ends with the test. */
@@ -122,7 +144,7 @@ export class SmallDaemon implements AsyncDisposable {
 
   async *#follow(): AsyncGenerator<LeaseEvent, void> {
     while (!this.#stop.signal.aborted) {
-      const next = this.#events.shift()
+      const next = this.#coming.shift()
       if (next !== undefined) yield next
       else await new Promise<void>((resolve) => (this.#wake = resolve))
     }
@@ -148,7 +170,7 @@ export class SmallDaemon implements AsyncDisposable {
 
   /** Resolves when the events have been taken and the kernel holds what they ask for. */
   async send(...events: readonly LeaseEvent[]): Promise<void> {
-    this.#events.push(...events)
+    this.#coming.push(...events)
     this.#wake()
     const deadline = performance.now() + 5_000
     while (!this.#isTaken(events) || this.reconciler.differences().some((change) => change.do === 'put')) {
