@@ -9,6 +9,7 @@ import type { Log } from './log.ts'
 import type { Options } from './options.ts'
 import type { Reconciler } from './reconciler.ts'
 import { deviceOf, type KernelObject, type Link, type State } from './state/object.ts'
+import { ALIAS_MARK } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
 
 export type Leaving = {
@@ -65,18 +66,19 @@ function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void 
   if (failed.length > 0) throw new Error(failed.join('; '))
 }
 
-const carriesPods = (link: Link): boolean =>
-  link.form?.type === 'veth' || link.form?.type === 'bridge' || link.form?.type === 'ifb'
+/** The host's end of a pod, by its alias; a node's own link may be a veth as well. */
+const isPodLink = (link: Link): boolean =>
+  link.form?.type === 'veth' && link.alias?.startsWith(`${ALIAS_MARK} `) === true
 
-/** Interfaces of pods on the host, bridges, and what hangs on them. */
+/** Pods' ends on the host with what hangs on them and leads to them, and the bridges between them. Routes to other nodes may lead over a bridge, and go. */
 export function staysFor(observed: State): (object: KernelObject) => boolean {
-  const devices = new Set(
-    [...observed.values()].flatMap((object) => (object.kind === 'link' && carriesPods(object) ? [object.name] : []))
-  )
+  const links = [...observed.values()].filter((object) => object.kind === 'link')
+  const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))
+  const bridges = new Set(links.filter(({ form }) => form?.type === 'bridge').map(({ name }) => name))
   return (object) => {
-    if (object.kind === 'link') return devices.has(object.name)
-    const device = deviceOf(object)
-    return device !== undefined && devices.has(device)
+    if (object.kind === 'link') return ends.has(object.name) || bridges.has(object.name)
+    const device = deviceOf(object) ?? ''
+    return ends.has(device) || (object.kind === 'address' && bridges.has(device))
   }
 }
 

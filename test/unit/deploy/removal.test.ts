@@ -63,7 +63,12 @@ const route = (to: string, device: string): KernelObject => ({
 })
 const bridge: KernelObject = { kind: 'link', name: 'cni0', form: { type: 'bridge' } }
 const gateway: KernelObject = { kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }
-const port: KernelObject = { kind: 'link', name: 'veth12345678', form: { type: 'veth' }, master: 'cni0' }
+const port: KernelObject = {
+  ...{ kind: 'link', name: 'veth12345678', form: { type: 'veth' }, master: 'cni0' },
+  alias: 'weft cbr0 c1 eth0 default/web'
+}
+/** In a container the node's own link is a veth. */
+const uplink: KernelObject = { kind: 'link', name: 'eth0', form: { type: 'veth' } }
 const docker: KernelObject = { kind: 'link', name: 'docker0', form: { type: 'bridge' } }
 const tunnel: KernelObject = {
   kind: 'link',
@@ -85,13 +90,22 @@ test('tunnels and the routes to other nodes go; interfaces of pods, their bridge
     gateway,
     port,
     tunnel,
+    uplink,
     route('10.244.2.0/24', 'weft.1'),
+    route('10.244.3.0/24', 'eth0'),
+    route('10.244.4.0/24', 'cni0'),
     route('10.244.1.7/32', 'veth12345678')
   ]
   const stays = staysFor(stateOf(objects))
   assert.deepEqual(
     objects.filter((object) => !stays(object)).map((object) => textOf(object).split(' ').slice(0, 3).join(' ')),
-    [tunnel, route('10.244.2.0/24', 'weft.1')].map((object) => textOf(object).split(' ').slice(0, 3).join(' '))
+    [
+      tunnel,
+      uplink,
+      route('10.244.2.0/24', 'weft.1'),
+      route('10.244.3.0/24', 'eth0'),
+      route('10.244.4.0/24', 'cni0')
+    ].map((object) => textOf(object).split(' ').slice(0, 3).join(' '))
   )
 })
 
