@@ -53,6 +53,10 @@ export class Desired {
   #withdraw(key: Key, owner: string): void {
     const others = this.#shared.get(key)
     others?.delete(owner)
+    if (others !== undefined && this.#ownerOf.get(key) !== owner) {
+      if (others.size === 1) this.#shared.delete(key)
+      return
+    }
     const last = others && [...others].at(-1)
     if (last === undefined) {
       this.#shared.delete(key)

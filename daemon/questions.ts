@@ -21,7 +21,7 @@ import type { Outcome, Outcomes } from './outcomes.ts'
 import { leaseOwnerOf, type Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import type { Attachments, Known } from './pod/attachments.ts'
-import { firewallOwnerOf, ownerOf } from './pod/names.ts'
+import { firewallOwnerOf, ownersOf } from './pod/names.ts'
 import type { Reserved } from './pod/sandboxes.ts'
 import type { Reconciler } from './reconciler.ts'
 import type { Control } from './server.ts'
@@ -220,7 +220,7 @@ function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
   const ofName = full.flatMap((pod) => outcomes.of(pod))
   const calls = [...new Set([...ofName, ...ofFound, ...(isContainerId(name) ? outcomes.ofContainer(name) : [])])]
   const objects = (known: Known) =>
-    [ownerOf(known), firewallOwnerOf(known)].flatMap((owner) =>
+    [...ownersOf(known), firewallOwnerOf(known)].flatMap((owner) =>
       reconciler.wantedBy(owner).map((object) => objectAnswer(reconciler.observed, object))
     )
   const isUnknown = calls.length === 0 && found.length === 0

@@ -11,6 +11,8 @@ export type Attachment = {
   readonly ifname: string
   /** Path of the namespace as the runtime gave it; absent when a DEL does not know it. It may be gone by then. */
   readonly sandbox?: string
+  /** CNI_NETNS_OVERRIDE: the namespace may be this host's own. */
+  readonly mayBeOwnNamespace?: true
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface

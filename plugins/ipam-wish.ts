@@ -35,9 +35,20 @@ export function addressWishOfAnyConfiguration(call: AttachmentCall): AddressWish
   return { ipam: poolOfAnyConfiguration(call) }
 }
 
+/** Plugins of ours that give no addresses: asked for some, they would make an interface of their own. */
+const OTHERS: readonly string[] = [
+  ...['weft', 'bridge', 'ptp', 'macvlan', 'loopback', 'flannel'],
+  ...['portmap', 'bandwidth', 'tuning', 'firewall']
+]
+
 function ipamType(root: Field): string {
   const field = member(member(root, 'ipam'), 'type')
   const type = text(field) ?? ''
+  if (OTHERS.includes(type))
+    throw new FieldError(
+      field,
+      `must be an IPAM plugin, as host-local, static or another project's: ${type} makes interfaces`
+    )
   if (type.includes('/')) throw new FieldError(field, 'must be the file name of a plugin, without "/"')
   return type
 }

@@ -40,6 +40,7 @@ export function identity(call: AttachmentCall, pod: Pod | undefined) {
         ? `${who} ${short}, ${call.ifname} in network ${call.network}`
         : `${who}, ${call.ifname} in network ${call.network} (container ${short})`,
     ...(call.netns === undefined ? {} : { sandbox: call.netns }),
+    ...(call.mayBeOwnNamespace ? { mayBeOwnNamespace: true as const } : {}),
     ...(pod === undefined ? {} : { pod })
   } satisfies Partial<Attachment>
 }

@@ -136,9 +136,9 @@ function addressMessage(type: number, flags: number, address: Address, resolve: 
   return (type === RTM.newAddress ? writer.u32(IFA.flags, wanted) : writer).done()
 }
 
-/** Adds a route or replaces the one with the same table, destination and metric. */
+/** Adds a route or, unless it yields, replaces the one with the same table, destination and metric. */
 export const putRoute = (route: Route, resolve: Resolve): Buffer =>
-  routeMessage(RTM.newRoute, REPLACE, route, route.scope ?? defaultScope(route), resolve)
+  routeMessage(RTM.newRoute, route.yields ? CREATE : REPLACE, route, route.scope ?? defaultScope(route), resolve)
 
 /** Removes the route that agrees in destination, table, metric, type, maker, gateway and device: a metric of 0 alone would match any IPv4 route to the destination. */
 export const removeRoute = (route: Route, resolve: Resolve): Buffer =>

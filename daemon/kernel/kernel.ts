@@ -48,7 +48,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     remove: (link) => remover.remove(link),
     // Every device has a directory there; to ask the kernel by name would make it look for a module of that name.
     exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
-    openNamespace,
+    // Whoever asks for a link there has opened the namespace before, and been refused if it must not be ours.
+    openNamespace: (path) => openNamespace(path, true),
     writeSysctls: (objects) => objects.map(writeSysctl),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows)
@@ -77,7 +78,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       for (const observer of observers) observer.wantDump(why)
     },
     apply: (changes) => applyChanges(changes, target),
-    sandbox: async (path) => openSandbox(path, log),
+    sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, mayBeOwn),
     routeTo: (ip) => routeTo(requests, ip),
     async [Symbol.asyncDispose]() {
       await remover.idle()

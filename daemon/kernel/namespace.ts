@@ -6,8 +6,8 @@ import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespac
 
 const OWN = '/proc/thread-self/ns/net'
 
-/** Opens a namespace file. Errors: SANDBOX_GONE, SANDBOX_INVALID. */
-export function openNamespace(path: string): number {
+/** Opens a namespace file. `mayBeOwn`: it may be this process's own. Errors: SANDBOX_GONE, SANDBOX_INVALID. */
+export function openNamespace(path: string, mayBeOwn = false): number {
   let fd: number
   try {
     // A FIFO would be waited for without end.
@@ -15,7 +15,11 @@ export function openNamespace(path: string): number {
   } catch (error) {
     throw gone(path, error)
   }
-  const fault = isNetworkNamespace(fd) ? (isOwn(fd) ? "is weftd's own" : undefined) : 'is no network namespace'
+  const fault = isNetworkNamespace(fd)
+    ? !mayBeOwn && isOwn(fd)
+      ? "is weftd's own"
+      : undefined
+    : 'is no network namespace'
   if (fault === undefined) return fd
   closeSync(fd)
   throw new WeftError(

@@ -15,8 +15,8 @@ import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
 import { removalLanes } from './turns.ts'
 
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
-export function openSandbox(path: string, log: Log): Sandbox {
-  const namespace = openNamespace(path)
+export function openSandbox(path: string, log: Log, mayBeOwn = false): Sandbox {
+  const namespace = openNamespace(path, mayBeOwn)
   try {
     return new OpenSandbox(
       namespace,

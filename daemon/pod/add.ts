@@ -5,7 +5,8 @@ import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
-import { type Address, type KernelObject, keyOf } from '../state/object.ts'
+import type { Address, KernelObject } from '../state/object.ts'
+import { applyInside, openSandbox } from './inside.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from './names.ts'
 import { forwarding, podObjects, type Wiring, withGateways } from './objects.ts'
 import { GROUND } from './port-claims.ts'
@@ -19,7 +20,6 @@ import {
   type PodPlace,
   type PodSurroundings,
   placeForAdd,
-  put,
   timed,
   type VethAttachment,
   wiringOf
@@ -54,8 +54,7 @@ async function make(
   place: PodPlace,
   wiring: Wiring
 ): Promise<Result> {
-  const { sandbox: path = '' } = attachment
-  using sandbox = await timed(around, 'ADD', 'sandbox', () => around.kernel.sandbox(path))
+  using sandbox = await timed(around, 'ADD', 'sandbox', () => openSandbox(around, attachment))
   const reservations = attachment.ipam && around.reservations(attachment.ipam.dataDir, attachment.network)
   const reserved =
     reservations === undefined
@@ -172,30 +171,15 @@ async function connect(
   const { ground, shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
   const host = [...own, ...forwardingFor(around, attachment, addresses, place)]
   await timed(around, 'ADD', 'host', async () => {
-    const bridge = bridgeOwnerOf(attachment.interface.bridge, attachment.network)
-    if (shared.length > 0) await share(around, attachment, bridge, shared)
+    // By itself, since others may be making the same bridge: what they have under way is waited for.
+    if (shared.length > 0) throwFailure(attachment, await around.host.want(bridgeOwnerOf(attachment), shared))
     const pods = [ownerOf(attachment), [...host, ...around.rules(attachment, addresses)]] as const
     const all = ground.length === 0 ? [pods] : [[GROUND, around.attachments.ports.ground(ground)] as const, pods]
     throwFailure(attachment, await around.host.wantAll(all))
   })
-  await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await sandbox.apply(inside.map(put))))
+  await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await applyInside(sandbox, inside)))
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
   around.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
-}
-
-/** What the kernel refuses is an error of this ADD, and nothing to be tried again and again without it. */
-async function share(
-  around: PodSurroundings,
-  attachment: VethAttachment,
-  owner: string,
-  shared: readonly KernelObject[]
-): Promise<void> {
-  const outcomes = await around.host.want(owner, shared)
-  const refused = new Set(outcomes.flatMap(({ change, error }) => (error === undefined ? [] : [keyOf(change.object)])))
-  if (refused.size === 0) return
-  const isThere = linkNamed(around.host.observed, attachment.interface.bridge) !== undefined
-  await around.host.want(owner, isThere ? shared.filter((object) => !refused.has(keyOf(object))) : [])
-  throwFailure(attachment, outcomes)
 }
 
 /** The node forwards for the families of its own subnet anyway. */

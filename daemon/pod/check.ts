@@ -6,6 +6,7 @@ import { WeftError } from '../error.ts'
 import { difference } from '../state/difference.ts'
 import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
+import { openSandbox, whereItStands } from './inside.ts'
 import { hostName } from './names.ts'
 import { podObjects, type Wiring, withGateways } from './objects.ts'
 import {
@@ -36,10 +37,10 @@ export async function check(
     )
   await around.attachments.inTurn(attachment, async () => {
     const place = placeOf(around, attachment)
-    using sandbox = await timed(around, 'CHECK', 'sandbox', () => around.kernel.sandbox(attachment.sandbox ?? ''))
+    using sandbox = await timed(around, 'CHECK', 'sandbox', () => openSandbox(around, attachment))
     const addresses = await timed(around, 'CHECK', 'reserve', () => reserved(around, attachment, place, previous))
     const inside = await timed(around, 'CHECK', 'inside', () => sandbox.read())
-    const wanted = wantedOf(around, attachment, addresses, place, previous)
+    const wanted = wantedOf(around, attachment, addresses, place, previous, inside)
     const wrong = [
       ...differencesIn(wanted.host, around.host.observed, 'on the host'),
       ...differencesIn(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
@@ -113,7 +114,8 @@ function wantedOf(
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   place: PodPlace,
-  previous: Result
+  previous: Result,
+  observed: State
 ): Wanted {
   const container = previous.interfaces.find(({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined)
   const ends = previous.interfaces.filter(
@@ -133,7 +135,10 @@ function wantedOf(
       foreign === undefined
         ? [...ground, ...host].filter(isCompared).map(asLaterPluginsLeaveIt)
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
-    inside: inside.filter(isCompared).map((object) => insideWanted(object, mac, foreign !== undefined)),
+    inside: inside
+      .filter(isCompared)
+      .map((object) => (object.kind === 'route' && !isDefault(object) ? whereItStands(object, observed) : object))
+      .map((object) => insideWanted(object, mac, foreign !== undefined)),
     told: inside
   }
 }
@@ -154,12 +159,14 @@ function asLaterPluginsLeaveIt(object: KernelObject): KernelObject {
   return hairpin ? { ...rest, hairpin } : rest
 }
 
+const isDefault = ({ destination }: Route): boolean => destination.length === 0
+
 /** A default route counts by its family, as in the reference: another interface or plugin may have given the pod a further one. */
 function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boolean): KernelObject {
   if (object.kind === 'link') return { ...object, ...(mac === undefined ? {} : { mac }) }
   if (object.kind !== 'route') return object
-  const others = object.destination.length === 0 ? ['protocol', 'device', 'gateway', 'onlink'] : ['protocol']
-  const left = object.destination.length === 0 || foreign ? others : []
+  const others = isDefault(object) ? ['protocol', 'device', 'gateway', 'onlink'] : ['protocol']
+  const left = isDefault(object) || foreign ? others : []
   return Object.fromEntries(Object.entries(object).filter(([field]) => !left.includes(field))) as Route
 }
 

@@ -4,6 +4,7 @@ import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../error.ts'
+import { openSandbox } from './inside.ts'
 import { letThrough } from './let-through.ts'
 import { hostName } from './names.ts'
 import { giveBack, takeDown } from './release.ts'
@@ -55,7 +56,7 @@ async function removeForeign(
   if (held.length === 0 || attachment.sandbox === undefined) return
   let sandbox: Awaited<ReturnType<PodSurroundings['kernel']['sandbox']>>
   try {
-    sandbox = await around.kernel.sandbox(attachment.sandbox)
+    sandbox = await openSandbox(around, attachment)
   } catch {
     // No namespace, no link.
     return

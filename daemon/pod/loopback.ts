@@ -5,6 +5,7 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject, State } from '../state/object.ts'
+import { openSandbox } from './inside.ts'
 import { failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
@@ -15,7 +16,7 @@ export async function addLoopback(
   attachment: Attachment,
   previous: Result | undefined
 ): Promise<Result> {
-  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  using sandbox = await openSandbox(around, attachment)
   await apply(sandbox, { ...lo, because: attachment.because })
   const addresses = addressesOf(await sandbox.read())
   const odd = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
@@ -53,7 +54,7 @@ async function apply(sandbox: Sandbox, object: KernelObject): Promise<void> {
 }
 
 export async function checkLoopback(around: PodSurroundings, attachment: Attachment): Promise<void> {
-  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  using sandbox = await openSandbox(around, attachment)
   if (linkNamed(await sandbox.read(), 'lo')?.up !== true) {
     throw new WeftError(
       'DIFFERENT',
@@ -68,7 +69,7 @@ export async function delLoopback(around: PodSurroundings, attachment: Attachmen
   if (attachment.sandbox === undefined) return
   let open: Sandbox
   try {
-    open = await around.kernel.sandbox(attachment.sandbox)
+    open = await openSandbox(around, attachment)
   } catch {
     return
   }

@@ -1,5 +1,5 @@
 // Names and hardware addresses of a pod's link, all derived from what every DEL knows, and the alias by which the kernel itself tells whose a link is.
-import { formatIp, type Ip, ipBytes } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
 import { ALIAS_MARK, PORT_MARK } from '../state/ownership.ts'
@@ -28,10 +28,15 @@ export const portMark = (who: Identity): string => `${portMarkOf(who.network)}${
 export const portMarkOf = (network: string): string => `${PORT_MARK}${digest(network).slice(0, 8)}-`
 
 /** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
-export const ownersOf = (who: Identity): readonly string[] => [ownerOf(who), portsOwnerOf(who), limitsOwnerOf(who)]
+export const ownersOf = (who: Identity): readonly string[] => [
+  ownerOf(who),
+  bridgeOwnerOf(who),
+  portsOwnerOf(who),
+  limitsOwnerOf(who)
+]
 
-/** Who wants a bridge, for the pods of one network: it stays when they go. */
-export const bridgeOwnerOf = (bridge: string, network: string): string => `bridge ${bridge} ${network}`
+/** What an attachment asks of the bridge that it shares with others. */
+export const bridgeOwnerOf = (who: Identity): string => `bridge of ${ownerOf(who)}`
 
 /** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
 export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
@@ -65,9 +70,21 @@ export const bridgeMac = (identity: string, bridge: string): Mac => derived('0a:
 /** IFALIASZ is 256 with the final zero. */
 const LONGEST_ALIAS = 255
 
+/** The bridge of a port with its addresses: should it go while weftd is away, nobody else could tell. */
+export type BridgeInAlias = { readonly name: string; readonly addresses: readonly Prefix[] }
+
 /** What `ip link` shows at the host's end. Longer ones are cut; all that is needed to find the reservation stands first. */
-export function aliasOf(who: Identity, pod: { readonly namespace: string; readonly name: string } | undefined): string {
+export function aliasOf(
+  who: Identity,
+  pod: { readonly namespace: string; readonly name: string } | undefined,
+  bridge?: BridgeInAlias
+): string {
   const words = [ALIAS_MARK, who.network, who.containerId, who.ifname]
+  const port =
+    bridge === undefined ? [] : [`${BRIDGE_MARK}${[bridge.name, ...bridge.addresses.map(formatPrefix)].join(';')}`]
+  const whole = [...words, ...port].join(' ')
+  // Cut, it would tell another address.
+  if (cut(whole) === whole) words.push(...port)
   if (pod !== undefined) words.push(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)
   return cut(words.join(' '))
 }
@@ -88,6 +105,7 @@ export type Alias = {
   readonly network: string
   readonly containerId: string
   readonly ifname?: string
+  readonly bridge?: BridgeInAlias
   readonly pod?: string
 }
 
@@ -95,8 +113,22 @@ export type Alias = {
 export function parseAlias(alias: string | undefined): Alias | undefined {
   const [mark, network, containerId, ifname, ...rest] = (alias ?? '').split(' ')
   if (mark !== ALIAS_MARK || !network || !containerId) return undefined
-  const pod = rest.join(' ')
-  return { network, containerId, ...(ifname ? { ifname } : {}), ...(pod === '' ? {} : { pod }) }
+  const bridge = rest[0]?.startsWith(BRIDGE_MARK) ? bridgeIn(rest[0].slice(BRIDGE_MARK.length)) : undefined
+  const pod = rest.slice(bridge === undefined ? 0 : 1).join(' ')
+  return {
+    ...{ network, containerId },
+    ...(ifname ? { ifname } : {}),
+    ...(bridge === undefined ? {} : { bridge }),
+    ...(pod === '' ? {} : { pod })
+  }
+}
+
+/** No pod's name begins with it. */
+const BRIDGE_MARK = '@'
+
+function bridgeIn(text: string): BridgeInAlias {
+  const [name = '', ...addresses] = text.split(';')
+  return { name, addresses: addresses.flatMap((each) => parsePrefix(each) ?? []) }
 }
 
 /** Whether a link with our name for this attachment may be taken for it: it says so, or it was born by a process that died before it could. */

@@ -32,7 +32,7 @@ import {
 } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { bandwidthObjects } from './bandwidth.ts'
-import { aliasOf, bridgeMac, hostMac, hostName, podMac } from './names.ts'
+import { aliasOf, type BridgeInAlias, bridgeMac, hostMac, hostName, podMac } from './names.ts'
 
 export type Mode = 'bridge' | 'routed'
 
@@ -114,12 +114,21 @@ function firstOf(prefix: Prefix): Ip {
   return offset(ip, 1n) ?? ip
 }
 
+/** The bridge and what it bears, for the alias of its port. */
+const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAddress[]): BridgeInAlias => ({
+  name: bridge,
+  addresses: like?.kind === 'bridge' && !like.isGateway ? [] : gatewayPrefixes(addresses)
+})
+
+const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefix[] =>
+  havingGateway(addresses).map(({ prefix, gateway }) => ({ ip: gateway, length: prefix.length }))
+
 /** The bridge with the gateways on it, its MAC pinned. Its MTU is the kernel's choice: the smallest of its ports'. */
-function bridgeObjects(
-  { bridge: name, like }: Veth,
+export function bridgeObjects(
+  { bridge: name, like }: Pick<Veth, 'bridge' | 'like'>,
   addresses: readonly InterfaceAddress[],
   node: Pick<Node, 'identity' | 'ipv6'>,
-  { bridge }: Wiring
+  { bridge }: Pick<Wiring, 'bridge'>
 ): readonly KernelObject[] {
   const hasGateways = like?.kind !== 'bridge' || like.isGateway
   return [
@@ -130,9 +139,7 @@ function bridgeObjects(
     ...(like === undefined
       ? [sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'), sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0')]
       : []),
-    ...(hasGateways ? addresses : []).flatMap(({ prefix, gateway }) =>
-      gateway === undefined ? [] : [address(name, { ip: gateway, length: prefix.length })]
-    )
+    ...(hasGateways ? gatewayPrefixes(addresses) : []).map((prefix) => address(name, prefix))
   ]
 }
 
@@ -168,7 +175,11 @@ function hostLink(
     up: true,
     mtu,
     mac: hostMac(attachment),
-    alias: aliasOf(attachment, attachment.pod),
+    alias: aliasOf(
+      attachment,
+      attachment.pod,
+      mode === 'bridge' ? bridgeOf(attachment.interface, addresses) : undefined
+    ),
     // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
     ...(mode === 'bridge'
       ? { master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined }
@@ -284,10 +295,11 @@ const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[])
   havingGateway(addresses).flatMap(({ prefix, gateway }): readonly Route[] => [
     {
       ...route(hostPrefix(gateway), device),
+      yields: true,
       source: prefix.ip,
       ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
     },
-    { ...route(network(prefix), device), gateway, source: prefix.ip }
+    { ...route(network(prefix), device), yields: true, gateway, source: prefix.ip }
   ])
 
 /** A route inside the pod, with the gateway filled in. */
@@ -338,6 +350,7 @@ function insideRoute(
     addresses.some((each) => sameIp(each.gateway, gateway) || (isPtp && contains(each.prefix, gateway)))
   return {
     ...route(destination, device),
+    yields: true,
     ...(gateway === undefined ? {} : { gateway }),
     ...(routed && toNode ? { onlink: true } : {}),
     ...(priority === undefined ? {} : { metric: priority }),

@@ -13,6 +13,7 @@ import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import type { Note } from './attachments.ts'
 import { unlimit } from './chained-limits.ts'
 import {
+  type Alias,
   bridgeOwnerOf,
   firewallOwnerOf,
   hostName,
@@ -23,7 +24,7 @@ import {
   parseAlias,
   portsOwnerBy
 } from './names.ts'
-import { routedHost } from './objects.ts'
+import { bridgeObjects, routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -65,7 +66,7 @@ export async function rebuild(
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
     const objects = [
-      ...asItIs(link, held, host.observed),
+      ...asItIs(link, held, host.observed, alias),
       ...subnetChainsFor('masquerade', held, host.observed),
       ...ports.objects(link.name),
       ...limits(link.name)
@@ -74,7 +75,8 @@ export async function rebuild(
       [ownerOf(who), objects.map((object) => ({ ...object, because }))],
       [firewallOwnerOf(who), subnetChainsFor('forward', held, host.observed)]
     )
-    if (link.master) wanted.push([bridgeOwnerOf(link.master, who.network), bridgeAsItIs(link.master, host.observed)])
+    const bridge = objects.find((object) => object.kind === 'link')?.master
+    if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(around, bridge, alias)])
     pods++
     const hostPorts = ports.wishes(link.name)
     attachments.set({
@@ -172,7 +174,7 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
 }
 
 /** The host's objects of a pod, from what the kernel has and what is reserved: one of the two may have lost something meanwhile. */
-function asItIs(link: Link, held: readonly Ip[], observed: State): readonly KernelObject[] {
+function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
   const { name, mac, alias, mtu, hairpin, master } = link
   const gateways = gatewaysOn(name, observed)
   const kept: Link = {
@@ -184,7 +186,8 @@ function asItIs(link: Link, held: readonly Ip[], observed: State): readonly Kern
     ...(alias === undefined ? {} : { alias }),
     ...(mtu === undefined ? {} : { mtu })
   }
-  const bridge = master || (gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined)
+  const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
+  const bridge = master || (known.bridge?.name ?? guess)
   if (bridge !== undefined) return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }) }]
   const routes = [...observed.values()].flatMap((object) =>
     object.kind === 'route' && object.device === name && object.protocol === ROUTE_PROTOCOL
@@ -210,11 +213,20 @@ const subnetChainsFor = (purpose: SubnetPurpose, held: readonly Ip[], observed: 
     return isIts ? [subnetChain(found.purpose, found.subnet)] : []
   })
 
-/** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. */
-function bridgeAsItIs(name: string, observed: State): readonly KernelObject[] {
+/** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. One that has gone meanwhile is as the alias of its port tells it. */
+function bridgeAsItWas(
+  { host: { observed }, self }: PodSurroundings,
+  name: string,
+  alias: Alias
+): readonly KernelObject[] {
   const link = linkNamed(observed, name)
-  if (link?.form?.type !== 'bridge') return []
   const because = 'pods of an earlier weftd'
+  if (link === undefined && alias.bridge?.name === name) {
+    const addresses = alias.bridge.addresses.map((prefix) => ({ prefix, gateway: prefix.ip }))
+    const like = { kind: 'bridge', isGateway: true, forcesAddress: false } as const
+    return bridgeObjects({ bridge: name, like }, addresses, self, {}).map((object) => ({ ...object, because }))
+  }
+  if (link?.form?.type !== 'bridge') return []
   const { mac } = link
   const gateways = [...observed.values()].filter(
     (object) => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0

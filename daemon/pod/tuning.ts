@@ -7,6 +7,7 @@ import { reasonOf, WeftError } from '../error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Key, type Link, parseMac } from '../state/object.ts'
 import type { Listed } from './gc.ts'
+import { openSandbox } from './inside.ts'
 import { failureIn, linkNamed, type PodSurroundings, put } from './surroundings.ts'
 
 /** The reference's: regular expressions, one a line, of which each key must match one. */
@@ -20,7 +21,7 @@ export async function tune(
   previous: Result
 ): Promise<Result> {
   refuseForbidden(tuning)
-  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  using sandbox = await openSandbox(around, attachment)
   const link = await linkIn(sandbox, attachment)
   const wanted = settingsOf(tuning, link.name)
   if (tuning.mac !== undefined || tuning.mtu !== undefined) keep(attachment, tuning, link)
@@ -41,7 +42,7 @@ export async function tune(
 
 /** Errors: DIFFERENT with every setting that is another one now. */
 export async function checkTuning(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
-  using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+  using sandbox = await openSandbox(around, attachment)
   const observed = await sandbox.read(tuning.sysctls.map(({ path }) => path))
   const link = linkNamed(observed, attachment.ifname)
   const wrong = [
@@ -65,7 +66,7 @@ export async function restore(around: PodSurroundings, attachment: Attachment, t
   const file = fileOf(attachment, tuning)
   try {
     const { mac, mtu } = JSON.parse(readFileSync(file, 'utf8')) as { readonly mac?: unknown; readonly mtu?: unknown }
-    using sandbox = await around.kernel.sandbox(attachment.sandbox ?? '')
+    using sandbox = await openSandbox(around, attachment)
     const link = await linkIn(sandbox, attachment)
     const address = typeof mac === 'string' ? parseMac(mac) : undefined
     const old: Link = {

@@ -99,6 +99,8 @@ export type Route = Wanted & {
   /** rtm_protocol: who made it. Ours is in ownership.ts. */
   readonly protocol: number
   readonly mtu?: number
+  /** A route that is there under the same key stays: the kernel answers EEXIST then. Wanted, not compared. */
+  readonly yields?: boolean
 }
 
 /** A permanent neighbour entry (ARP or ND): next hop → MAC. */
@@ -271,7 +273,8 @@ const notCompared = new Set([
   'index',
   'peer',
   'linkLocal',
-  'burst'
+  'burst',
+  'yields'
 ])
 
 /** Whether the kernel's object is what is wanted. Fields that the wanted one leaves out are the kernel's choice. */

@@ -69,6 +69,7 @@ describe('bridge', () => {
     [{ macspoofchk: true }, '', 2, /macspoofchk: true/],
     [{ portIsolation: true }, '', 2, /portIsolation: true/],
     [{ ipam: { type: '../x' } }, '', 7, /ipam\.type/],
+    [{ ipam: { type: 'weft' } }, '', 7, /ipam\.type: "weft"/],
     [{ ipam: { type: 'host-local' } }, '', 7, /ipam\.ranges/],
     [{}, 'MAC=1', 4, /MAC=1/]
   ] as const) {

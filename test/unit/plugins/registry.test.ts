@@ -1,9 +1,10 @@
 // The table of plugins, and that the executable announces what it says without having it inside.
-import { deepEqual, equal } from 'node:assert/strict'
+import { deepEqual, equal, throws } from 'node:assert/strict'
 import { test } from 'node:test'
 import { build } from 'esbuild'
 import { main } from '../../../plugins/main.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
+import { addCall } from './calls.ts'
 import { HostOnNode } from './host-on-node.ts'
 
 const named = (type: string) => pluginNamed(type) ?? forwardingPluginNamed(type)
@@ -12,6 +13,11 @@ test('every name is there once and finds its plugin', () => {
   equal(new Set(pluginTypes).size, pluginTypes.length)
   for (const type of pluginTypes) equal(named(type)?.type, type)
   equal(named('toString'), undefined)
+})
+
+test('a plugin that gives no addresses is refused as IPAM, whatever asks for it', () => {
+  for (const type of pluginTypes.filter((each) => each !== 'host-local' && each !== 'static'))
+    throws(() => pluginNamed('bridge')?.attachment(addCall('bridge', { ipam: { type } })), { code: 7 }, type)
 })
 
 for (const type of pluginTypes) {

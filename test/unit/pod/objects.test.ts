@@ -18,6 +18,7 @@ const wiring = (over: Partial<Wiring> = {}): Wiring => ({
   ...over
 })
 const texts = (objects: readonly KernelObject[]) => objects.map(textOf)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const v4 = poolAddresses('10.244.1.2/24')
 const both = poolAddresses('10.244.1.2/24', 'fd00:0:0:1::2/64')
 const node = testNode({ ipv6: false })
@@ -35,7 +36,7 @@ describe('bridge mode', () => {
     assert.deepEqual(texts(host), [
       `link ${hostName(pod)} type veth peer eth0 netns /run/netns/p1 master cni0 mtu 1450 address ${hostMac(pod)} hairpin off up`
     ])
-    assert.equal((host[0] as Link).alias, 'weft net1 c0ffee eth0 default/web-1')
+    assert.equal((host[0] as Link).alias, 'weft net1 c0ffee eth0 @cni0;10.244.1.1/24 default/web-1')
     assert.deepEqual(texts(inside), [
       'address 10.244.1.2/24 dev eth0',
       'link eth0 up',
@@ -229,6 +230,18 @@ describe('names', () => {
     const alias = aliasOf(who, { namespace: 'default', name: 'web-1' })
     assert.deepEqual(parseAlias(alias), { ...who, pod: 'default/web-1' })
     assert.deepEqual(parseAlias(aliasOf(who, undefined)), who)
+    const bridge = { name: 'br@1', addresses: [prefix('10.1.0.1/24'), prefix('fd00::1/64')] }
+    const ported = aliasOf(who, { namespace: '', name: 'a pod' }, bridge)
+    assert.deepEqual(parseAlias(ported), { ...who, bridge, pod: 'a pod' })
+    // Cut, an address would be another one: then it is not told at all.
+    const full = { ...who, containerId: 'a'.repeat(220) }
+    const cut = aliasOf(
+      full,
+      { namespace: 'n'.repeat(60), name: 'p' },
+      { name: 'br', addresses: [prefix('10.100.100.1/24'), prefix('fd00:1:2:3::1/64')] }
+    )
+    assert.equal(parseAlias(cut)?.bridge, undefined)
+    assert.equal(parseAlias(cut)?.containerId, full.containerId)
     for (const other of [undefined, '', 'docker', 'weft']) assert.equal(parseAlias(other), undefined)
     const long = aliasOf({ ...who, ifname: 'ä'.repeat(7) }, { namespace: 'n'.repeat(120), name: 'ü'.repeat(200) })
     assert.ok(Buffer.byteLength(long) <= 255 && Buffer.byteLength(long) >= 253)
