@@ -108,6 +108,8 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
   }
   stream.on('test:stderr', keep)
   stream.on('test:stdout', keep)
+  // What a test wants to be seen even when it passes: tables of the test cluster.
+  stream.on('test:diagnostic', ({ message }) => say(message))
   const skipped = (name: string, file: string | undefined, reason: string | true) => {
     count('skipped')
     skips.push({ name: `${place(file)}: ${name}`, why: reason === true || reason === '' ? 'no reason given' : reason })

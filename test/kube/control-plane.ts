@@ -61,6 +61,11 @@ export class ControlPlane implements AsyncDisposable {
     return String(this.serviceCidr.split(',')[0]).replace(/[^.:]*\/\d+$/, '1')
   }
 
+  /** The service address of the cluster's names, which kubelet writes into pods' resolv.conf. */
+  get dnsAddress(): string {
+    return this.serviceAddress.replace(/1$/, '10')
+  }
+
   /** Path of the kubeconfig of a member of system:masters. */
   get admin(): string {
     return this.#admin

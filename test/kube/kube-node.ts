@@ -101,7 +101,7 @@ export class KubeNode implements AsyncDisposable {
         x509: { clientCAFile: plane.authority.ca }
       },
       authorization: { mode: 'Webhook' },
-      clusterDNS: [plane.serviceAddress.replace(/1$/, '10')],
+      clusterDNS: [plane.dnsAddress],
       clusterDomain: 'cluster.local',
       resolvConf: '/run/kubernetes/resolv.conf',
       containerRuntimeEndpoint: `unix://${this.containerd.directory}/sock`,

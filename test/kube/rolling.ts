@@ -2,23 +2,18 @@
 import type { Place } from '../lab/place.ts'
 import { until } from '../lab/run.ts'
 
-export interface Transfer {
-  /** Bytes that arrived in each second of the connection's life. */
-  readonly perSecond: readonly number[]
-}
-
 type Report = {
   readonly error?: string
   readonly intervals: readonly { readonly sum: { readonly bytes: number; readonly seconds: number } }[]
 }
 
-/** Sends over one TCP connection from one place to another while `during` runs; it is never opened a second time. Rejects when the connection breaks. */
+/** Sends over one TCP connection from one place to another while `during` runs, and counts the bytes that arrived in each second of it. It is never opened a second time. */
 export async function transferDuring<T>(
   from: Place,
   to: Place,
   address: string,
   during: () => Promise<T>
-): Promise<{ readonly value: T; readonly transfer: Transfer }> {
+): Promise<{ readonly value: T; readonly perSecond: readonly number[] }> {
   const server = to.spawn('iperf3', ['--server', '--one-off', '--json', '--interval', '1'], { name: 'iperf3-server' })
   const listening = async () => /:5201\s/.test((await to.exec('ss', ['--listening', '--tcp', '--numeric'])).stdout)
   await until(listening, { what: `iperf3 to listen in ${to.name}`, deadlineMs: 20_000, everyMs: 50 })
@@ -37,5 +32,5 @@ export async function transferDuring<T>(
   // The last interval is the one that was interrupted.
   const perSecond = report.intervals.slice(0, -1).map(({ sum }) => sum.bytes)
   if (perSecond.length === 0) throw new Error(`iperf3 says nothing of the transfer: ${report.error}`)
-  return { value, transfer: { perSecond } }
+  return { value, perSecond }
 }

@@ -1,0 +1,186 @@
+// A real cluster made a network by `kubectl apply -f deploy/`: pods, host ports, services and names; nodes that come and go; an upgrade under traffic; the way out.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { linesOf } from '../lab/cluster.ts'
+import { until } from '../lab/run.ts'
+import { conditionOf, isReady, type Pod } from './api.ts'
+import { KubeCluster } from './cluster.ts'
+import { installWeft, removeWeft, rollWeft, weftArchive, weftLabels } from './install.ts'
+import type { KubeNode } from './kube-node.ts'
+import { hasPart, noCluster } from './parts.ts'
+import { transferDuring } from './rolling.ts'
+import {
+  answeredBy,
+  coredns,
+  corednsArchive,
+  fetchFrom,
+  reachEachOther,
+  webContainer,
+  webDeployment,
+  webPort,
+  webService
+} from './workload.ts'
+
+const skip = noCluster()
+const noNames = hasPart('coredns') ? false : 'coredns is missing; cure: scripts/kube-parts'
+const hostPort = 8081
+
+describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () => {
+  const up = new AsyncDisposableStack()
+  let cluster: KubeCluster
+  let web: readonly Pod[] = []
+
+  before(
+    async () => {
+      const images = up.adopt(mkdtempSync(join(tmpdir(), 'weft-images-')), (path) => rmSync(path, { recursive: true }))
+      const archives = noNames ? [] : [await corednsArchive(images)]
+      cluster = up.use(await KubeCluster.start({ images: [weftArchive(), ...archives] }))
+    },
+    { timeout: 400_000 }
+  )
+  after(() => up.disposeAsync(), { timeout: 120_000 })
+
+  const printed = async (...words: readonly string[]) => `\n${(await cluster.plane.kubectl(words)).stdout}`
+
+  test('no node is Ready before, every node after `kubectl apply -f deploy/`', async (t) => {
+    for (const node of await cluster.plane.api.nodes()) {
+      assert.equal(isReady(node), false)
+      assert.match(String(conditionOf(node, 'Ready')?.message), /cni plugin not initialized/)
+    }
+    await installWeft(cluster)
+    for (const node of await cluster.plane.api.nodes())
+      assert.equal(conditionOf(node, 'NetworkUnavailable')?.status, 'False')
+    t.diagnostic(await printed('get', 'nodes', '--output', 'wide'))
+  })
+
+  test('pods of a Deployment over the nodes reach each other by address', async (t) => {
+    await cluster.plane.apply(webDeployment('web', 4), webService('web'))
+    web = await cluster.pods('app=web', 4)
+    assert.equal(new Set(web.map(({ spec }) => spec.nodeName)).size, 2)
+    const table = await reachEachOther(cluster, web)
+    t.diagnostic(await printed('get', 'pods', '--all-namespaces', '--output', 'wide'))
+    t.diagnostic(`\n${table}`)
+  })
+
+  test('a host port of each node leads to the pod there, from every pod and from every node', async () => {
+    const container = webContainer({ ports: [{ containerPort: webPort, hostPort }] })
+    await cluster.plane.apply(webDeployment('ported', 2, container))
+    const ported = await cluster.pods('app=ported', 2)
+    for (const target of ported) {
+      const url = `http://${cluster.nodeOf(target).host.address}:${hostPort}/`
+      for (const from of [...web, ...ported]) await answeredBy(cluster, from, url, [target])
+      for (const { host } of cluster.nodes) {
+        const { stdout } = await host.exec('busybox', ['wget', '-q', '-O', '-', url])
+        assert.equal(stdout.trim(), target.metadata.name)
+      }
+    }
+  })
+
+  test('the address of a service leads to its pods, from pods and from nodes', async () => {
+    const { spec } = await cluster.plane.api.get('/api/v1/namespaces/default/services/web')
+    const url = `http://${(spec as { readonly clusterIP: string }).clusterIP}/`
+    for (const from of web) await answeredBy(cluster, from, url, web)
+    for (const { host } of cluster.nodes) {
+      const { stdout } = await host.exec('busybox', ['wget', '-q', '-O', '-', url])
+      assert.ok(
+        web.some(({ metadata }) => metadata.name === stdout.trim()),
+        stdout
+      )
+    }
+  })
+
+  test('the name of a service leads to its pods, by CoreDNS', { skip: noNames }, async () => {
+    await cluster.plane.apply(...coredns(cluster.plane.dnsAddress))
+    await cluster.pods('k8s-app=kube-dns', 1, 'kube-system')
+    for (const from of web)
+      for (const name of ['web', 'web.default.svc.cluster.local'])
+        await answeredBy(cluster, from, `http://${name}/`, web)
+  })
+
+  test('the pods of Weft are replaced while pings and a TCP connection between pods lose nothing', async (t) => {
+    const { api } = cluster.plane
+    const earlier = (await api.pods('weft', weftLabels)).map(({ metadata }) => metadata.uid)
+    const [from, to] = oneOnEach(web)
+    const [near, far] = [await cluster.nodeOf(from).place(from), await cluster.nodeOf(to).place(to)]
+    const address = String(to.status.podIP)
+    const { value: ping, perSecond } = await transferDuring(near, far, address, () =>
+      near.pingDuring(address, () => rollWeft(cluster))
+    )
+    const later = (await api.pods('weft', weftLabels)).map(({ metadata }) => metadata.uid)
+    assert.deepEqual(
+      later.filter((uid) => earlier.includes(uid)),
+      []
+    )
+    assert.deepEqual(ping.lost, [], `${ping.received} of ${ping.sent} answered`)
+    assert.ok(perSecond.length >= 3, `${perSecond.length} s`)
+    assert.deepEqual(
+      perSecond.filter((bytes) => bytes === 0),
+      [],
+      `bytes in each second: ${perSecond.join(' ')}`
+    )
+    t.diagnostic(`${ping.sent} pings answered; ${perSecond.length} s of TCP without a silent second`)
+  })
+
+  test('a node that joins becomes Ready and its pods are reached; its routes go with its node object', async (t) => {
+    const node = await cluster.addNode()
+    await node.ready()
+    await cluster.plane.kubectl(['scale', 'deployment/web', '--replicas=6'])
+    const pods = await cluster.pods('app=web', 6)
+    const there = pods.filter(({ spec }) => spec.nodeName === node.name)
+    assert.ok(there.length > 0)
+    t.diagnostic(`\n${await reachEachOther(cluster, pods)}`)
+    const { spec } = await cluster.plane.api.node(node.name)
+    const podCidr = String(spec.podCIDR)
+    assert.ok((await routes(cluster)).some((line) => line.includes(podCidr)))
+    await cluster.removeNode(node)
+    await until(async () => !(await routes(cluster)).some((line) => line.includes(podCidr)), {
+      what: `the routes to ${podCidr} to go`,
+      deadlineMs: 60_000
+    })
+    await cluster.plane.kubectl(['scale', 'deployment/web', '--replicas=4'])
+    web = await cluster.pods('app=web', 4)
+    await reachEachOther(cluster, web)
+  })
+
+  test('`kubectl delete -f deploy/` leaves the nodes clean, and `apply` makes the network again', async () => {
+    await removeWeft(cluster)
+    for (const node of cluster.nodes) assert.deepEqual(await traces(node), [], node.name)
+    await installWeft(cluster)
+    await reachEachOther(cluster, web)
+    assert.equal(await fetchFrom(cluster, web[0]!, `http://${web[1]?.status.podIP}:${webPort}/`), web[1]?.metadata.name)
+  })
+})
+
+/** Two pods on different nodes. */
+function oneOnEach(pods: readonly Pod[]): readonly [Pod, Pod] {
+  const [first] = pods
+  const second = pods.find(({ spec }) => spec.nodeName !== first?.spec.nodeName)
+  assert.ok(first && second, 'all pods are on one node')
+  return [first, second]
+}
+
+async function routes(cluster: KubeCluster): Promise<readonly string[]> {
+  const all = await Promise.all(cluster.nodes.map(({ host }) => linesOf(host, 'ip', 'route')))
+  return all.flat()
+}
+
+/** What of Weft is on a node: devices, routes, rules, files. Addresses of pods that still run are theirs. */
+async function traces({ host }: KubeNode): Promise<readonly string[]> {
+  const links = (await host.ip('link', 'show')) as readonly { readonly ifname: string }[]
+  const tables = await linesOf(host, 'nft', 'list', 'tables')
+  const files = await linesOf(
+    host,
+    'sh',
+    '-c',
+    'find /opt/cni/bin /etc/cni /run/weft /run/flannel ! -type d 2>/dev/null || true'
+  )
+  return [
+    ...links.filter(({ ifname }) => ifname.startsWith('weft.')).map(({ ifname }) => `link ${ifname}`),
+    ...(await linesOf(host, 'ip', 'route', 'show', 'proto', '87')),
+    ...tables.filter((line) => line.endsWith(' weft')),
+    ...files
+  ]
+}
