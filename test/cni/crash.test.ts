@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Random } from '../fuzz/random.ts'
 import { BIN } from '../lab/cluster.ts'
-import { descriptors, recordOf } from '../lab/host-record.ts'
+import { atMostOpen, descriptors, recordOf } from '../lab/host-record.ts'
 import { until } from '../lab/run.ts'
 import type { Weftd } from '../lab/weftd.ts'
 import { addressesOf, CniHost, skip } from './cni-host.ts'
@@ -100,7 +100,7 @@ chmod +x /run/third/slow`)
     }
     await ok(host, { ...call, verb: 'ADD' })
     await ok(host, { ...call, verb: 'DEL' })
-    await until(async () => (await descriptors(files.pid)) <= files.open, { what: 'as many open files as before' })
+    await atMostOpen(files.pid, files.open)
   })
 
   test(`of plugins and of weftd at random moments of ${OPERATIONS} operations: after DEL and GC nothing is left`, {

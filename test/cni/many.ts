@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { BIN } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
-import { descriptors, recordOf } from '../lab/host-record.ts'
+import { atMostOpen, recordOf } from '../lab/host-record.ts'
 import { until } from '../lab/run.ts'
 
 export type Ended = {
@@ -115,11 +115,8 @@ export async function isAsBefore(
   const now = () => recordOf(host, { networks: false })
   await until(async () => (await now()) === record, {
     what: 'the host to be as it was',
-    deadlineMs: 20_000,
+    deadlineMs: 60_000,
     everyMs: 200
   }).catch(async () => assert.equal(await now(), record))
-  await until(async () => (await descriptors(files.pid)) <= files.open, {
-    what: `weftd to have ${files.open} files open, as before`,
-    deadlineMs: 20_000
-  })
+  await atMostOpen(files.pid, files.open)
 }

@@ -6,7 +6,7 @@ import { isObject } from '../../plugins/cni/field.ts'
 import { longestLineBytes } from '../../plugins/protocol.ts'
 import { pluginTypes } from '../../plugins/registry.ts'
 import { Cluster, type Resident } from '../lab/cluster.ts'
-import { descriptors, recordOf, residentMiB } from '../lab/host-record.ts'
+import { atMostOpen, descriptors, recordOf, residentMiB } from '../lab/host-record.ts'
 import { until } from '../lab/run.ts'
 import { checkAnswer } from './answer.ts'
 import { hostileCall, NOWHERE, type Places, type Spoken } from './call.ts'
@@ -138,9 +138,9 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
-/** What the first pod with host ports makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge. */
+/** What the first pod with host ports makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
 async function makeGround(): Promise<void> {
-  const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
+  const portMappings = ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, containerPort: 80, protocol }))
   const { pod, id } = await cluster.pod(node(), { mode: 'bridge', runtimeConfig: { portMappings } })
   await cluster.call(node(), 'DEL', id, pod.netns)
   await pod[Symbol.asyncDispose]()
@@ -177,7 +177,7 @@ describe('the socket', { skip }, () => {
     })
     await checkAlive()
     assert.equal(await recordOf(node(), { networks: false }), record)
-    await until(async () => (await descriptors(pid)) <= open, { what: `at most ${open} open files in weftd again` })
+    await atMostOpen(pid, open)
   })
 
   test('takes half lines of many callers at once and goes on serving others', async () => {
@@ -186,7 +186,7 @@ describe('the socket', { skip }, () => {
     for (const half of halves) half.on('error', () => undefined).write('{"v":1,"plugin":"weft","stdin":"')
     await checkAlive()
     for (const half of halves) half.destroy()
-    await until(async () => (await descriptors(pid)) <= open, { what: `at most ${open} open files in weftd again` })
+    await atMostOpen(pid, open)
   })
 
   test('refuses a line longer than any configuration, and its memory stays bounded', async () => {

@@ -1,6 +1,7 @@
 // Everything that calls can leave behind: on a host (links, addresses, routes, rules, reservations) as one text, and in the daemon's process.
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, readlink } from 'node:fs/promises'
 import type { Place } from './place.ts'
+import { until } from './run.ts'
 
 export type RecordOptions = {
   /** Bridges and what hangs on them: the last pod of a bridge leaves it there. Shown when absent. */
@@ -48,6 +49,16 @@ export async function recordOf(host: Place, options: RecordOptions = {}): Promis
 
 /** Files that a process has open. */
 export const descriptors = async (pid: number): Promise<number> => (await readdir(`/proc/${pid}/fd`)).length
+
+/** Waits until a process has no more files open than `most`; fails with what they are. */
+export async function atMostOpen(pid: number, most: number, deadlineMs = 60_000): Promise<void> {
+  const what = `at most ${most} open files in process ${pid}`
+  await until(async () => (await descriptors(pid)) <= most, { what, deadlineMs }).catch(async (cause: unknown) => {
+    const names = await readdir(`/proc/${pid}/fd`)
+    const open = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => 'closed')))
+    throw new Error(`${what}: ${open.toSorted().join(' ')}`, { cause })
+  })
+}
 
 /** Memory of a process that nobody else shares, in MiB. */
 export async function residentMiB(pid: number): Promise<number> {
