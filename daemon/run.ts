@@ -20,6 +20,7 @@ import type { Store } from './lease/store.ts'
 import { LeaseFile } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { tellMissingFeatures, untilNoneIsMissing } from './missing-features.ts'
 import { Network, type NetworkSurroundings } from './network.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
@@ -236,25 +237,18 @@ function networkSurroundings(
       subnetFile.write({ network, subnet: node.subnet, mtu, ipMasq: options.ipMasq })
       if (placed.isConfirmed) leaseFile.write(placed)
       if (!isFirst) return
-      await tellMissingFeatures(placed.backend.type, health)
+      await followFeatures(core, placed.backend.type, health)
       kernel.recheck('the networks are known')
       if (options.iptablesForwardRules) await forwardThroughOthers(core, network, health, log)
     }
   }
 }
 
-/** Small kernels lack drivers and say so only when asked; what the kernel then refuses would not name the module. */
-async function tellMissingFeatures(backend: string, health: Health): Promise<void> {
-  const needed: readonly Feature[] = [
-    'veth',
-    'bridge',
-    'nf_tables',
-    ...(backend === 'vxlan' ? (['vxlan'] as const) : [])
-  ]
-  const found = await features()
-  const missing = needed.flatMap((feature) => found[feature] ?? [])
-  if (missing.length === 0) health.clear('KERNEL_FEATURE')
-  else health.raise('KERNEL_FEATURE', missing.map(({ message, cure }) => `${message} (${cure})`).join('; '))
+async function followFeatures({ kernel, running, signal }: Core, backend: string, health: Health): Promise<void> {
+  const always: readonly Feature[] = ['veth', 'bridge', 'nf_tables']
+  const wanted = { needed: backend === 'vxlan' ? [...always, 'vxlan' as const] : always, ask: features, health }
+  if (await tellMissingFeatures(wanted)) return
+  running(untilNoneIsMissing(wanted, signal).then(() => kernel.recheck('the kernel has what it lacked')))
 }
 
 /** Resolves when other programs' chains have been answered for the first time. */

@@ -14,15 +14,8 @@ export type Features = { readonly [F in Feature]?: WeftError }
 
 const NETLINK_NETFILTER = 12
 
-let asked: Promise<Features> | undefined
-
-/** Asks once; the drivers are loaded by asking, where the kernel can load modules. Errors: none, what can't be tried counts as missing. */
-export function features(): Promise<Features> {
-  asked ??= ask()
-  return asked
-}
-
-async function ask(): Promise<Features> {
+/** The drivers are loaded by asking, where the kernel can load modules. Errors: none, what can't be tried counts as missing. */
+export async function features(): Promise<Features> {
   const found: { [F in Feature]?: WeftError } = {}
   let socket: Rtnetlink
   try {

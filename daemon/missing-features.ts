@@ -1,0 +1,33 @@
+// What the configuration needs and this kernel lacks: told while it lasts, and asked again, since an administrator may load a module at any time.
+import type { WeftError } from './error.ts'
+import type { Health } from './health.ts'
+import { Backoff } from './lease/backoff.ts'
+
+export type FeaturesSurroundings<F extends string> = {
+  readonly needed: readonly F[]
+  /** What does not work, each with its reason. Small kernels lack drivers and say so only when asked. */
+  readonly ask: () => Promise<{ readonly [Name in F]?: WeftError }>
+  readonly health: Pick<Health, 'raise' | 'clear'>
+}
+
+/** Asks once and raises or clears KERNEL_FEATURE; true when nothing is missing. */
+export async function tellMissingFeatures<F extends string>(around: FeaturesSurroundings<F>): Promise<boolean> {
+  const found = await around.ask()
+  const missing = around.needed.flatMap((feature): readonly WeftError[] => {
+    const error = found[feature]
+    return error === undefined ? [] : [error]
+  })
+  if (missing.length === 0) around.health.clear('KERNEL_FEATURE')
+  else around.health.raise('KERNEL_FEATURE', missing.map(({ message, cure }) => `${message} (${cure})`).join('; '))
+  return missing.length === 0
+}
+
+/** Resolves once nothing is missing any more; asks with growing pauses. Rejects when the signal aborts. */
+export async function untilNoneIsMissing<F extends string>(
+  around: FeaturesSurroundings<F>,
+  signal: AbortSignal
+): Promise<void> {
+  const backoff = new Backoff()
+  do await backoff.pause(signal)
+  while (!(await tellMissingFeatures(around)))
+}
