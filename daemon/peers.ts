@@ -1,4 +1,5 @@
 // All other nodes' leases: what each asks of the kernel, and the doubt about a list from which most have vanished.
+import { setImmediate as turn } from 'node:timers/promises'
 import {
   contains,
   formatIp,
@@ -105,6 +106,8 @@ export class Peers {
         if (scheduled) continue
         scheduled = true
         working = working.then(async () => {
+          // Not at once: events of one message or one look at a file come one microtask after the other, and how many went together says whether to doubt.
+          await turn()
           scheduled = false
           await this.#take(pending.splice(0))
         })
@@ -121,15 +124,20 @@ export class Peers {
 
   async #take(events: readonly LeaseEvent[]): Promise<void> {
     const touched = new Set<string>()
+    const gone = new Set<string>()
     for (const event of events) {
       if (event.kind !== 'malformed') this.#around.counted(event.kind)
       if (event.kind === 'list') {
         for (const key of this.#list(event.leases)) touched.add(key)
         this.#listed = true
-      } else if (event.kind === 'put') touched.add(this.#put(event.lease))
-      else if (event.kind === 'gone') touched.add(this.#gone(event.key))
+        gone.clear()
+      } else if (event.kind === 'put') {
+        touched.add(this.#put(event.lease))
+        gone.delete(leaseKey(event.lease))
+      } else if (event.kind === 'gone') gone.add(event.key)
       else this.#skip(event.key, reasonOf(event.error))
     }
+    for (const key of this.#withdraw([...gone], false)) touched.add(key)
     await this.#want([...touched])
     this.#tellMalformed()
     await this.#judge()
@@ -157,16 +165,26 @@ export class Peers {
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
     const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(this.#leases.get(key)))
-    const others = leases.filter((lease) => !this.#isOwn(lease)).length
     for (const lease of leases) this.#put(lease)
     for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
-    if (missing.length > 0 && (others === 0 || (missing.length >= FEW && missing.length > others))) {
-      for (const key of missing) this.#doubted.add(key)
-      this.#doubt(`${missing.length} leases are kept that the store no longer lists (it lists ${others} others)`)
-      return listed.keys()
-    }
-    for (const key of missing) this.#gone(key)
-    return [...listed.keys(), ...missing]
+    return [...listed.keys(), ...this.#withdraw(missing, true)]
+  }
+
+  /**
+   * Leases that are no longer in the store, by a list that leaves them out or by word of each. Most of them at once are kept for a time, and so is the last
+   * one that a list leaves out; word of a single one is believed. Returns the keys of those that went.
+   */
+  #withdraw(keys: readonly string[], isByList: boolean): readonly string[] {
+    const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(this.#leases.get(key)))
+    const others = this.others - missing.length
+    const isMost = missing.length >= FEW && missing.length > others
+    const kept = new Set(missing.length > 0 && (isMost || (isByList && others === 0)) ? missing : [])
+    const gone = keys.filter((key) => !kept.has(key))
+    for (const key of gone) this.#gone(key)
+    if (kept.size === 0) return gone
+    for (const key of kept) this.#doubted.add(key)
+    this.#doubt(`${kept.size} leases are kept that the store no longer lists (it lists ${others} others)`)
+    return gone
   }
 
   #doubt(detail: string): void {

@@ -57,11 +57,20 @@ export class EmbeddedFile implements Disposable {
         this.#database.exec('COMMIT')
         return result
       } catch (error) {
-        this.#database.exec('ROLLBACK')
+        // On some errors (disk full, I/O) SQLite has rolled back by itself, and refuses to do it again: what went wrong first is what counts.
+        if (this.#database.isTransaction) this.#rollBack()
         throw error
       }
     } catch (cause) {
       throw cause instanceof WeftError ? cause : unanswered(this.path, cause)
+    }
+  }
+
+  #rollBack(): void {
+    try {
+      this.#database.exec('ROLLBACK')
+    } catch {
+      // The next BEGIN tells.
     }
   }
 

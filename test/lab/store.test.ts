@@ -1,5 +1,7 @@
 // The contract of a lease store, run over every store that there is: real etcd on loopback, and SQLite files.
 import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,7 +45,7 @@ async function etcdNetwork(): Promise<Network> {
   }
 }
 
-async function embeddedNetwork(): Promise<Network> {
+async function embeddedNetwork(): Promise<Network & { readonly writer: string }> {
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
   const path = join(folder, 'state', 'leases.db')
   // The file with its tables, for what is written around the store.
@@ -57,6 +59,12 @@ async function embeddedNetwork(): Promise<Network> {
     }
   }
   return {
+    writer: `
+      import { DatabaseSync } from 'node:sqlite'
+      const database = new DatabaseSync(${JSON.stringify(path)})
+      database.exec('BEGIN IMMEDIATE; DELETE FROM lease')
+      process.stdout.write('deleted')
+      setInterval(() => {}, 1000)`,
     open: (conditions, ttl) => new EmbeddedStore({ path }, conditions.around, ttl),
     configure: async (text) => {
       await using store = new EmbeddedStore({ path }, new Conditions().around)
@@ -300,6 +308,45 @@ test('a lease file that can not be used is named with the option that chooses it
     code: 'STATE_UNWRITABLE',
     message: /\/etc\/hostname\/leases\.db can not be used/
   })
+})
+
+test('a writer that is killed in mid-transaction leaves the lease file as it was, and nobody waits for it', {
+  timeout: 60_000
+}, async () => {
+  await using network = await embeddedNetwork()
+  await using store = network.open(new Conditions())
+  const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+  const writer = spawn(process.execPath, ['--input-type=module', '--eval', network.writer], { stdio: 'pipe' })
+  await once(writer.stdout, 'data')
+  writer.kill('SIGKILL')
+  await once(writer, 'exit')
+  assert.match((await network.get(key))?.value ?? '', /192\.0\.2\.1"/)
+  await using other = network.open(new Conditions())
+  assert.notEqual(leaseKey(await other.acquire(wishOf('192.0.2.2'), never)), key)
+})
+
+test('a transaction that fails for want of space says so, and not that it can not be rolled back', {
+  timeout: 60_000
+}, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
+  const script = `
+    import { EmbeddedFile } from ${JSON.stringify(new URL('../../daemon/lease/embedded-file.ts', import.meta.url).href)}
+    const log = { error() {}, warn() {}, info() {}, debug() {} }
+    const file = new EmbeddedFile(${JSON.stringify(join(folder, 'leases.db'))}, () => {}, log)
+    const row = (n) => ({ key: String(n), value: 'x'.repeat(10_000), node: null, expires: null })
+    try {
+      for (let n = 0; ; n++) file.transaction(() => { for (let i = 0; i < 10; i++) file.put(row(10 * n + i)) })
+    } catch (error) {
+      process.stdout.write(error.message)
+    }
+    process.exit()`
+  try {
+    const args = ['--fsize=400000', process.execPath, '--input-type=module', '--eval', script]
+    const said = execFileSync('prlimit', args, { encoding: 'utf8' })
+    assert.match(said, /leases\.db does not answer: (disk I\/O error|database or disk is full)/)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 })
 
 test('a lease whose daemon is gone ends in the lease file', { timeout: 30_000 }, async () => {

@@ -138,6 +138,21 @@ test('leases that come back end the doubt and nothing was lost', async () => {
   assert.equal(routes().length, 2)
 })
 
+test('most leases deleted one by one, but at once, are kept as if a list had left them out; a few are believed', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  const leases = [2, 3, 4, 5, 6, 7, 8].map((n) => lease(n))
+  send({ kind: 'list', leases })
+  await until(() => routes().length === 7, 'seven routes')
+  send(...leases.slice(0, 2).map((one) => ({ kind: 'gone', key: leaseKey(one) }) as const))
+  await until(() => routes().length === 5, 'two to go')
+  send(...leases.slice(2, 6).map((one) => ({ kind: 'gone', key: leaseKey(one) }) as const))
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 5)
+  send(...leases.slice(2, 6).map((one) => ({ kind: 'put', lease: one }) as const))
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  assert.equal(routes().length, 5)
+})
+
 test('at start an empty list does not remove what the kernel still has', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0, staleRoute(2), staleRoute(3)]), 150)
   send({ kind: 'list', leases: [lease(1)] })
