@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Cluster } from '../lab/cluster.ts'
 import { Podman, podmanList } from '../lab/podman.ts'
+import { until } from '../lab/run.ts'
 import { podTraces } from '../lab/traces.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -15,7 +16,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
 
   before(
     async () => {
-      cluster = up.use(await Cluster.start({ hosts: [2] }))
+      cluster = up.use(await Cluster.start({ hosts: [2], args: ['--vanished-grace=1'] }))
       here = up.use(await Podman.start(cluster.node(1)))
       there = up.use(await Podman.start(cluster.node(2)))
     },
@@ -83,6 +84,24 @@ describe('podman', { skip, timeout: 600_000 }, () => {
         else await here.podman(['exec', 'again', 'ping', '-c', '1', '-W', '5', cluster.node(2).address])
       }
       await here.remove('again')
+    }))
+
+  test('calls no DEL for a container whose namespace was deleted behind its back; weftd frees its address by itself', () =>
+    leavingNothing(async () => {
+      const address = await here.run('robbed')
+      const { stdout } = await here.podman(['inspect', '--format', '{{.NetworkSettings.SandboxKey}}', 'robbed'])
+      const netns = stdout.trim()
+      assert.match(netns, /^\/run\/netns\//)
+      await here.host.sh(`umount ${netns} && rm ${netns}`)
+      await here.remove('robbed')
+      await until(async () => (await here.host.sh(`! test -e /var/lib/cni/networks/lab/${address}`)).code === 0, {
+        what: 'the address to be free',
+        deadlineMs: 60_000
+      })
+      // libcni's cache is podman's own to forget.
+      await here.host.sh('rm -f /var/lib/cni/results/lab-*')
+      assert.equal(await here.run('heir', [`--ip=${address}`]), address)
+      await here.remove('heir')
     }))
 
   test('tells in the words of the plugin that weftd is down and what to look at; once weftd is back the next try works', () =>
