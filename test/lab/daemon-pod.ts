@@ -115,7 +115,7 @@ export class DaemonPod implements AsyncDisposable {
   }
 
   #wish(
-    { command = [], volumeMounts = [], securityContext = {}, resources }: Container,
+    { command = [], volumeMounts = [], securityContext = {}, resources, env = [] }: Container,
     logPath: string
   ): ContainerWish {
     const mounts = volumeMounts.map(({ name, mountPath, readOnly = false, mountPropagation }) => {
@@ -128,7 +128,7 @@ export class DaemonPod implements AsyncDisposable {
       command,
       logPath,
       mounts,
-      environment: [{ key: 'NODE_NAME', value: this.#runtime.host.name }],
+      environment: env.map(({ name, value }) => ({ key: name, value: value ?? this.#runtime.host.name })),
       linux: {
         resources: { memoryLimitBytes: bytesOf(String(resources?.limits?.memory ?? '0')) },
         securityContext: {

@@ -26,7 +26,8 @@ assert.ok(weftd && install)
 const words = ({ command = [], args = [] }: Container): readonly string[] => [...command, ...args].slice(1)
 
 function optionsOf(container: Container): Options {
-  const command = parseCommand(words(container), {})
+  const env = Object.fromEntries((container.env ?? []).map(({ name, value }) => [name, value]))
+  const command = parseCommand(words(container), env)
   assert.ok(command.kind === 'daemon')
   const { parsed } = command
   assert.ok(parsed.kind === 'run', parsed.kind === 'wrong' ? parsed.errors.map(String).join('\n') : parsed.kind)
