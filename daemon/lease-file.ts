@@ -1,5 +1,6 @@
 // The lease of this node as the daemon last held it, beside its socket: with it a weftd that starts while the store is away serves pods all the same.
 import { readFileSync, statSync, utimesSync } from 'node:fs'
+import { join } from 'node:path'
 import { reasonOf } from './error.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease } from './lease/lease.ts'
 import type { Log } from './log.ts'
@@ -14,6 +15,9 @@ export type Remembered = {
 /** Milliseconds after which a lease that nobody renewed has ended, flannel's day, and between two marks that ours has not. */
 const LIFE = 24 * 3_600_000
 const MARK = 3_600_000
+
+/** Where it is, below --state-dir. */
+export const leaseFilePath = (stateDir: string): string => join(stateDir, 'lease.json')
 
 export class LeaseFile {
   readonly path: string

@@ -1,5 +1,5 @@
 // The pods of this node on a file beside the socket: what a restarted weftd can't read off the kernel any more, when a namespace went while none ran.
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { entries, type Field, FieldError, member, required, text } from '../plugins/cni/field.ts'
 import { reasonOf } from './error.ts'
 import type { Log } from './log.ts'
@@ -32,7 +32,7 @@ function note(field: Field): Note {
   }
 }
 
-/** Keeps the file as the attachments are, from the next change on and once more when disposed of. */
+/** Keeps the file as the attachments are, without pods none, from the next change on and once more when disposed of. */
 export function keepNotes(path: string, attachments: Attachments, log: Log): Disposable {
   let timer: NodeJS.Timeout | undefined
   const write = () => {
@@ -44,7 +44,9 @@ export function keepNotes(path: string, attachments: Attachments, log: Log): Dis
       })
     )
     try {
-      replaceFile(path, Buffer.from(`${JSON.stringify(notes)}\n`), 0o600)
+      // A weftd that leaves the node leaves no file behind.
+      if (notes.length === 0) rmSync(path, { force: true })
+      else replaceFile(path, Buffer.from(`${JSON.stringify(notes)}\n`), 0o600)
     } catch (error) {
       log.warn({ path, reason: reasonOf(error) }, 'the notes on pods can not be written')
     }

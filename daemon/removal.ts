@@ -5,6 +5,7 @@ import { removeConflist } from './conflist-file.ts'
 import { reasonOf } from './error.ts'
 import { removePlugins } from './install.ts'
 import type { Firewall } from './kernel/nftables.ts'
+import { leaseFilePath } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Options } from './options.ts'
 import type { Reconciler } from './reconciler.ts'
@@ -13,7 +14,7 @@ import { ALIAS_MARK } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
 
 export type Leaving = {
-  readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile'>
+  readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
   readonly firewall: Pick<Firewall, 'removeTable'>
   /** Of this node; a bridge that has an address in it carries our pods. */
@@ -24,7 +25,7 @@ export type Leaving = {
 }
 
 /**
- * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables and subnet.env. Pods that
+ * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease. Pods that
  * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is, and
  * the log says what is left.
  */
@@ -39,7 +40,7 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
       log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
     }
   }
-  const { cniConfDir, cniBinDir, subnetFile } = options
+  const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
   if (cniConfDir !== undefined) await step('the CNI configuration list', () => removeConflist(cniConfDir))
   await step('the network', async () => {
     refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
@@ -54,6 +55,7 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
     })
   if (cniBinDir !== undefined) await step('the plugins', () => void removePlugins(cniBinDir))
   await step('subnet.env', () => rmSync(subnetFile, { force: true }))
+  await step('the remembered lease', () => rmSync(leaseFilePath(stateDir), { force: true }))
   if (pods > 0)
     log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
   if (told.length === 0) log.info({}, 'this node is clean')

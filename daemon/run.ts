@@ -17,7 +17,7 @@ import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
 import { openStore } from './lease/registry.ts'
 import type { Store } from './lease/store.ts'
-import { LeaseFile } from './lease-file.ts'
+import { LeaseFile, leaseFilePath } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { tellMissingFeatures, untilNoneIsMissing } from './missing-features.ts'
@@ -219,7 +219,7 @@ function networkSurroundings(
 ): NetworkSurroundings {
   const { kernel, reconciler } = core
   const subnetFile = new SubnetFile(options.subnetFile, health)
-  const leaseFile = new LeaseFile(join(options.stateDir, 'lease.json'), log)
+  const leaseFile = new LeaseFile(leaseFilePath(options.stateDir), log)
   leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options
   return {

@@ -5,18 +5,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { linesOf } from '../lab/cluster.ts'
+import type { Host } from '../lab/host.ts'
 import { until } from '../lab/run.ts'
+import { podTraces } from '../lab/traces.ts'
 import { conditionOf, isReady, type Pod } from './api.ts'
 import { KubeCluster } from './cluster.ts'
 import { installWeft, removeWeft, rollWeft, weftArchive, weftLabels } from './install.ts'
-import type { KubeNode } from './kube-node.ts'
 import { hasPart, noCluster } from './parts.ts'
 import { transferDuring } from './rolling.ts'
 import {
   answeredBy,
   coredns,
   corednsArchive,
-  fetchFrom,
   reachEachOther,
   webContainer,
   webDeployment,
@@ -145,12 +145,22 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     await reachEachOther(cluster, web)
   })
 
-  test('`kubectl delete -f deploy/` leaves the nodes clean, and `apply` makes the network again', async () => {
+  test('`kubectl delete -f deploy/` takes away all but what running pods stand on; after `apply` they are reached again', async () => {
     await removeWeft(cluster)
-    for (const node of cluster.nodes) assert.deepEqual(await traces(node), [], node.name)
+    for (const { host, name } of cluster.nodes) assert.deepEqual(await traces(host), [`file ${podsFile}`], name)
     await installWeft(cluster)
     await reachEachOther(cluster, web)
-    assert.equal(await fetchFrom(cluster, web[0]!, `http://${web[1]?.status.podIP}:${webPort}/`), web[1]?.metadata.name)
+  })
+
+  test('`kubectl delete -f deploy/` on nodes without pods leaves them as they were before', async () => {
+    const { api } = cluster.plane
+    for (const name of ['web', 'ported']) await api.remove(`/apis/apps/v1/namespaces/default/deployments/${name}`)
+    await api.remove('/apis/apps/v1/namespaces/kube-system/deployments/coredns')
+    const rest = async () => [...(await api.pods('default')), ...(await api.pods('kube-system'))].length === 0
+    await until(rest, { what: 'all pods to be gone', deadlineMs: 120_000, everyMs: 200 })
+    await removeWeft(cluster)
+    for (const { host, name } of cluster.nodes)
+      assert.deepEqual([...(await traces(host)), ...(await podTraces(host))], [], name)
   })
 })
 
@@ -167,20 +177,18 @@ async function routes(cluster: KubeCluster): Promise<readonly string[]> {
   return all.flat()
 }
 
-/** What of Weft is on a node: devices, routes, rules, files. Addresses of pods that still run are theirs. */
-async function traces({ host }: KubeNode): Promise<readonly string[]> {
+/** What weftd must know of pods that it will find again. */
+const podsFile = '/run/weft/pods.json'
+
+/** What of Weft is on a node: devices, routes, rules, files but for an empty lock. */
+async function traces(host: Host): Promise<readonly string[]> {
   const links = (await host.ip('link', 'show')) as readonly { readonly ifname: string }[]
   const tables = await linesOf(host, 'nft', 'list', 'tables')
-  const files = await linesOf(
-    host,
-    'sh',
-    '-c',
-    'find /opt/cni/bin /etc/cni /run/weft /run/flannel ! -type d 2>/dev/null || true'
-  )
+  const find = 'find /opt/cni/bin /etc/cni /run/weft /run/flannel ! -type d ! -name weftd.lock 2>/dev/null || true'
   return [
     ...links.filter(({ ifname }) => ifname.startsWith('weft.')).map(({ ifname }) => `link ${ifname}`),
-    ...(await linesOf(host, 'ip', 'route', 'show', 'proto', '87')),
+    ...(await linesOf(host, 'ip', 'route', 'show', 'proto', '87')).map((line) => `route ${line}`),
     ...tables.filter((line) => line.endsWith(' weft')),
-    ...files
+    ...(await linesOf(host, 'sh', '-c', find)).map((path) => `file ${path}`)
   ]
 }

@@ -37,7 +37,8 @@ export function webDeployment(name: string, replicas: number, container: object 
       template: {
         metadata: { labels },
         spec: {
-          terminationGracePeriodSeconds: 0,
+          // With 0 the API server forgets pods that still run.
+          terminationGracePeriodSeconds: 1,
           containers: [container],
           topologySpreadConstraints: [
             {
