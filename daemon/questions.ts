@@ -21,10 +21,12 @@ import type { Outcome, Outcomes } from './outcomes.ts'
 import { leaseOwnerOf, type Peers } from './peers.ts'
 import type { Place } from './place.ts'
 import type { Attachments, Known } from './pod/attachments.ts'
-import { firewallOwnerOf, ownersOf } from './pod/names.ts'
+import { firewallOwnerOf, limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from './pod/names.ts'
 import type { Reserved } from './pod/sandboxes.ts'
+import { limitsAsWished } from './pod/standing.ts'
 import type { Reconciler } from './reconciler.ts'
 import type { Control } from './server.ts'
+import { hostPortOf } from './state/host-port.ts'
 import { type KernelObject, type Key, keyOf, type State, sameObject } from './state/object.ts'
 import { textOf } from './state/text.ts'
 
@@ -37,7 +39,7 @@ export type QuestionFacts = {
   readonly health: Pick<Health, 'active'>
   readonly reconciler: Pick<Reconciler, 'observed' | 'wantedBy' | 'differences'>
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
-  readonly attachments: Pick<Attachments, 'list'>
+  readonly attachments: Pick<Attachments, 'list' | 'vanished'>
   readonly outcomes: Pick<Outcomes, 'of' | 'ofContainer' | 'pods'>
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node holds a subnet. */
@@ -160,6 +162,7 @@ function objectAnswer(observed: State, object: KernelObject): ObjectAnswer {
 
 /** Attachments, and reservations that are of none of them: of plugins that made the interface themselves, or of a namespace that went without a DEL. */
 async function pods(facts: QuestionFacts): Promise<readonly PodAnswer[]> {
+  const { vanished } = facts.attachments
   const known = facts.attachments.list()
   const others = new Map<string, PodAnswer>()
   for (const { network, containerId, ifname, ip } of await facts.reserved()) {
@@ -168,7 +171,8 @@ async function pods(facts: QuestionFacts): Promise<readonly PodAnswer[]> {
     const before = others.get(key)?.addresses ?? []
     others.set(key, {
       ...{ pod: podOfContainer(facts, containerId), container: containerId, interface: ifname, network, link: '' },
-      ...{ addresses: [...before, formatIp(ip)], hostPorts: [], bandwidth: {}, netns: 'unknown' }
+      ...{ addresses: [...before, formatIp(ip)], hostPorts: [], bandwidth: {} },
+      netns: vanished.has(ownerOf({ network, containerId, ifname })) ? 'gone' : 'unknown'
     })
   }
   return [...known.map((each) => podAnswer(facts, each)), ...others.values()]
@@ -184,7 +188,8 @@ function podOfContainer({ outcomes }: QuestionFacts, containerId: string): strin
 }
 
 function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
-  const { ingress, egress } = known.bandwidth ?? {}
+  const chained = limitsAsWished(known.link, reconciler.wantedBy(limitsOwnerOf(known))).bandwidth
+  const { ingress, egress } = known.bandwidth ?? chained ?? {}
   const { namespace, name } = known.pod ?? { namespace: '', name: '' }
   return {
     pod: namespace === '' ? name : `${namespace}/${name}`,
@@ -193,7 +198,7 @@ function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
     network: known.network,
     link: known.link,
     addresses: known.addresses.map(formatIp),
-    hostPorts: (known.hostPorts ?? []).map(hostPortAnswer),
+    hostPorts: known.hostPorts?.map(hostPortAnswer) ?? chainedPorts(reconciler.wantedBy(portsOwnerOf(known))),
     bandwidth: {
       ...(ingress && { ingress: ingress.rateBitsPerSecond }),
       ...(egress && { egress: egress.rateBitsPerSecond })
@@ -207,6 +212,15 @@ const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort)
   ...{ protocol, hostPort, containerPort },
   ...(hostIp && { hostIp: formatIp(hostIp) })
 })
+
+/** Those of a portmap behind our interface, read off what it wants; one that is of every address stands once for each family. */
+const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer[] =>
+  objects.flatMap((object) => {
+    const entry = hostPortOf(object)
+    if (entry === undefined) return []
+    const { protocol, port: hostPort, at, to } = entry
+    return [{ protocol, hostPort, containerPort: to.port, ...(at && { hostIp: formatIp(at) }) }]
+  })
 
 /** `name` is `namespace/name`, a pod's name alone, an address, or the beginning of a container's id (six digits at least). */
 function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {

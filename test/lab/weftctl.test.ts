@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { describedMetrics } from '../../scripts/docs/metrics.ts'
-import { Cluster, PREFIX, type Resident } from './cluster.ts'
+import { BIN, Cluster, PREFIX, type Resident } from './cluster.ts'
+import { cni } from './cni.ts'
 import type { Host } from './host.ts'
 import { type RunOptions, run, until } from './run.ts'
 import { weftdCommand } from './weftd.ts'
@@ -95,6 +96,35 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     assert.deepEqual(again.hostPorts, [{ ...told.hostPorts[0], hostIp: '0.0.0.0' }])
     const { code, stdout } = await weftctl(here, ['why', 'pod', `lab/${pod.id}`])
     assert.match(stdout, /: is set up\n/)
+    assert.equal(code, 0, stdout)
+  })
+
+  test('pods and why pod tell of host ports and limits that plugins behind weft keep', async () => {
+    const here = cluster.node(2)
+    const sandbox = await here.pod('chained')
+    const capabilities = { portMappings: [{ hostPort: 9090, containerPort: 90, protocol: 'udp' }] }
+    const limits = { ingressRate: 8_000_000, ingressBurst: 800_000 }
+    const plugins = [
+      { type: 'weft' },
+      { type: 'portmap', capabilities: { portMappings: true } },
+      { type: 'bandwidth', ...limits }
+    ]
+    await cni(here, {
+      ...{ verb: 'ADD', config: { cniVersion: '1.0.0', name: 'chain', plugins }, binDir: BIN, capabilities },
+      ...{
+        containerId: 'chained',
+        netns: sandbox.netns,
+        args: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=lab;K8S_POD_NAME=chained'
+      }
+    })
+    const { pods } = JSON.parse((await weftctl(here, ['pods', '--json'])).stdout)
+    const [told] = pods.filter(({ pod: name }: { readonly pod: string }) => name === 'lab/chained')
+    assert.deepEqual(told.hostPorts, [{ protocol: 'udp', hostPort: 9090, containerPort: 90 }])
+    assert.deepEqual(told.bandwidth, { ingress: 8_000_000 })
+    const { code, stdout } = await weftctl(here, ['why', 'pod', 'lab/chained'])
+    assert.match(stdout, /^ {4}element inet weft host_ports_4 .*udp \. 9090/m)
+    assert.match(stdout, /^ {4}qdisc dev veth.* tbf rate 8000000bit/m)
+    assert.match(stdout, /ADD eth0 by bandwidth, .*: ok\n.*ADD eth0 by portmap, .*: ok\n.*ADD eth0 by weft, .*: ok\n/)
     assert.equal(code, 0, stdout)
   })
 

@@ -4,6 +4,7 @@ import test from 'node:test'
 import { CONDITIONS, type ConditionCode, sentence } from '../../../daemon/health.ts'
 import { readiness } from '../../../daemon/http.ts'
 import { flock } from '../../../daemon/kernel/flock.ts'
+import type { Key } from '../../../daemon/state/object.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { Reservations } from '../../../ipam/reservations.ts'
 import { prefix, SmallDaemon } from './small-daemon.ts'
@@ -65,7 +66,10 @@ test('the store being away is what a starting node tells everywhere, and not tha
 test('a pool without a free address is the same sentence for ADD, STATUS, /readyz, the log and weftctl', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
-  // The subnet of the node's own pool, since only that makes it a condition of the node: filled up by reservations of others.
+  // The subnet of the node's own pool, since only that makes it a condition of the node: filled up by pods of flannel, whose links say nothing of them.
+  const key = 'link veth1' as Key
+  daemon.kernel.change({ kind: 'link', name: 'veth1', form: { type: 'veth' }, master: 'cni0', up: true }, key)
+  await until(() => daemon.reconciler.observed.has(key), 'the link to be seen')
   const ipam = { dataDir: daemon.dataDir }
   const others = new Reservations(daemon.dataDir, 'cbr0', { lock: flock, boot: { id: 'x', since: 0 } })
   const pool = rangeSets([[{ subnet: prefix('10.244.1.0/24') }]])
