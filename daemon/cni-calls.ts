@@ -45,6 +45,8 @@ const numbers: Readonly<Record<string, number>> = {
   LOOPBACK_FOREIGN: 105,
   DIFFERENT: 106,
   INTERFACE_MISSING: 107,
+  MASTER_INVALID: cniCode.configuration,
+  MTU_INVALID: cniCode.configuration,
   PORT_TAKEN: 108,
   ADDRESS_MISSING: 109
 }
@@ -191,7 +193,15 @@ async function addWithDelegate(
   call: AttachmentCall,
   delegates: Delegates
 ): Promise<Result> {
-  const output = delegates.run(delegate, 'ADD')
+  const { prepare, del } = verbsOf(around, attachment)
+  if (!delegates.has(delegate, 'ADD')) await prepare?.()
+  let output: string
+  try {
+    output = delegates.run(delegate, 'ADD')
+  } catch (thrown) {
+    if (prepare !== undefined && !(thrown instanceof RunWanted)) await del()
+    throw thrown
+  }
   try {
     const answer = parseDelegateResult(output, delegate, call.version)
     if (answer.ips.length === 0) {
@@ -202,6 +212,7 @@ async function addWithDelegate(
     }
     return await verbsOf(around, { ...attachment, given: givenBy(answer) }).add(undefined)
   } catch (thrown) {
+    if (prepare !== undefined) await del()
     return delegates.undo(delegate, cniError(thrown))
   }
 }

@@ -28,6 +28,8 @@ export type Delegates = {
    * be idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
    */
   run(type: string, verb: DelegateVerb): string
+  /** Whether `run` has an answer, be it an error. */
+  has(type: string, verb: DelegateVerb): boolean
   /** Lets the plugin free what its ADD took, then throws `error`. */
   undo(type: string, error: CniError): never
   /** The same, with another configuration on the delegates' standard input. */
@@ -50,6 +52,7 @@ export function delegatesOf(request: CniRequest, call: Call, input = request.std
     deadlineMs: Math.ceil(request.deadlineMs * SHARE)
   })
   return {
+    has: (type, verb) => request.did.some(({ id }) => id === `${verb} ${type}`),
     run(type, verb) {
       const id = `${verb} ${type}`
       const done = request.did.find((each) => each.id === id)

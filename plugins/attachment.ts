@@ -38,7 +38,7 @@ export type Attachment = {
   readonly because: string
 }
 
-export type Interface = Loopback | Veth | AddressesOnly | Existing
+export type Interface = Loopback | Veth | Macvlan | AddressesOnly | Existing
 
 /** No interface at all: another plugin has asked for addresses. */
 export type AddressesOnly = { readonly kind: 'none' }
@@ -91,6 +91,23 @@ export type Veth = {
   readonly isDefaultGateway: boolean
   /** The reference plugin whose result and routes it must have; absent: Weft's own ways. */
   readonly like?: LikeBridge | LikePtp
+}
+
+/** A link of the container's own on a device, with a hardware address of its own. */
+export type Macvlan = {
+  readonly kind: 'macvlan'
+  /** The device; absent: that of this host's default route. */
+  readonly master?: string
+  /** Whether that device is in the container. */
+  readonly isMasterInside: boolean
+  /** Who hears whom among the links on one device (ip-link(8), "macvlan"). */
+  readonly mode: 'bridge' | 'private' | 'vepa' | 'passthru'
+  /** Bytes; absent: the device's. */
+  readonly mtu?: number
+  /** Lower case, colons; absent: from the container's name. */
+  readonly mac?: string
+  /** Frames that may wait to be handed to all; absent: the kernel's choice. */
+  readonly broadcastQueue?: number
 }
 
 export type LikeBridge = {

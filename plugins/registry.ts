@@ -5,6 +5,7 @@ import { firewall } from './firewall.ts'
 import { flannel } from './flannel.ts'
 import { hostLocal } from './host-local.ts'
 import { loopback } from './loopback.ts'
+import { macvlan } from './macvlan.ts'
 import type { ForwardingPlugin, Plugin } from './plugin.ts'
 import { portmap } from './portmap.ts'
 import { ptp } from './ptp.ts'
@@ -13,7 +14,7 @@ import { tuning } from './tuning.ts'
 import { weft } from './weft.ts'
 
 const plugins: readonly Plugin[] = [
-  ...[weft, loopback, bridge, ptp],
+  ...[weft, loopback, bridge, ptp, macvlan],
   ...[hostLocal, staticAddresses],
   ...[portmap, bandwidth, tuning, firewall]
 ]

@@ -246,7 +246,11 @@ function addressRequests(
     : [put]
 }
 
-const SETTINGS = ['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin'] as const
+const SETTINGS = [
+  ...(['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'isolated'] as const),
+  ...(['promiscuous', 'allMulticast', 'queueLength'] as const)
+]
+const PORT_FLAGS: readonly (typeof SETTINGS)[number][] = ['hairpin', 'isolated']
 
 /** A link that is there gets what differs; one whose form says how is made; any other must be there already (`lo`, a pod's end of a pair). */
 function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
@@ -255,6 +259,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
     form?.type === 'ifb' ||
+    (form?.type === 'macvlan' && form.madeOn !== undefined) ||
     (form?.type === 'veth' && form.peer !== undefined)
   if (instead === undefined && canBeMade) {
     return {
@@ -270,7 +275,8 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
   const change = (fields: readonly (typeof SETTINGS)[number][]): Buffer =>
     encode.changeLink(link.name, Object.fromEntries(fields.map((field) => [field, link[field]])), resolve)
   // A port's flags are refused (EOPNOTSUPP) in the message that makes it a port: the kernel looks for the bridge before it reads IFLA_MASTER.
-  const isPortFirst = changing.includes('master') && changing.includes('hairpin')
+  const flags = changing.filter((field) => PORT_FLAGS.includes(field))
+  const isPortFirst = changing.includes('master') && flags.length > 0
   if (!isPortFirst) return { messages: [change(changing)] }
-  return { messages: [change(changing.filter((field) => field !== 'hairpin')), change(['hairpin'])] }
+  return { messages: [change(changing.filter((field) => !flags.includes(field))), change(flags)] }
 }

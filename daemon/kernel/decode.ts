@@ -1,6 +1,16 @@
 // rtnetlink messages → kernel objects, every length checked. Pure: indexes become names through the function handed in.
 import { type Ip, ipFromBytes, type Prefix } from '../../ipam/address.ts'
-import type { Address, FdbEntry, Link, LinkForm, Mac, Neighbour, Route, RouteType } from '../state/object.ts'
+import type {
+  Address,
+  FdbEntry,
+  Link,
+  LinkForm,
+  Mac,
+  MacvlanMode,
+  Neighbour,
+  Route,
+  RouteType
+} from '../state/object.ts'
 import { Attributes, MalformedMessage, type Message } from './message.ts'
 import * as uapi from './uapi.ts'
 
@@ -40,12 +50,18 @@ export function linkIdentity(message: Message): { readonly index: number; readon
 export const linkName = (message: Message): string | undefined =>
   new Attributes(fixedPart(message, FIXED.link), FIXED.link).text(IFLA.ifname)
 
-/** The hairpin flag of an AF_BRIDGE link message; `undefined` when it says nothing about it. */
-export function portHairpin(message: Message): boolean | undefined {
-  const mode = new Attributes(fixedPart(message, FIXED.link), FIXED.link)
-    .nested(IFLA.protinfo)
-    ?.u8(uapi.IFLA_BRPORT_MODE)
-  return mode === undefined ? undefined : mode !== 0
+/** The flags of a bridge port in an AF_BRIDGE link message; empty when it says nothing about them. */
+export const portFlags = (message: Message): PortFlags =>
+  flagsIn(new Attributes(fixedPart(message, FIXED.link), FIXED.link).nested(IFLA.protinfo))
+
+export type PortFlags = Pick<Link, 'hairpin' | 'isolated'>
+
+function flagsIn(port: Attributes | undefined): PortFlags {
+  const [hairpin, isolated] = [port?.u8(uapi.IFLA_BRPORT_MODE), port?.u8(uapi.IFLA_BRPORT_ISOLATED)]
+  return {
+    ...(hairpin === undefined ? {} : { hairpin: hairpin !== 0 }),
+    ...(isolated === undefined ? {} : { isolated: isolated !== 0 })
+  }
 }
 
 /** A link from RTM_NEWLINK of family AF_UNSPEC. What is not there is said as such: no master is `''`, no alias is `''`. */
@@ -55,36 +71,43 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
   const name = attributes.text(IFLA.ifname)
   if (name === undefined) throw new MalformedMessage('a link without a name')
   const linkinfo = attributes.nested(IFLA.linkinfo)
-  const [mtu, hardware, carrier, group] = [
+  const [mtu, hardware, carrier, group, queueLength] = [
     attributes.u32(IFLA.mtu),
     mac(attributes.bytes(IFLA.address)),
     attributes.u8(IFLA.carrier),
-    attributes.u32(IFLA.group)
+    attributes.u32(IFLA.group),
+    attributes.u32(IFLA.txQueueLength)
   ]
+  const flags = body.readUInt32LE(8)
   const master = attributes.u32(IFLA.master) ?? 0
-  const port =
-    linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
-      ? linkinfo.nested(IFLA_INFO.slaveData)?.u8(uapi.IFLA_BRPORT_MODE)
-      : undefined
+  const isPort = linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
   return {
     kind: 'link',
     name,
     index: body.readInt32LE(4),
     form: linkForm(linkinfo, nameOf),
-    up: (body.readUInt32LE(8) & uapi.IFF_UP) !== 0,
+    up: (flags & uapi.IFF_UP) !== 0,
+    promiscuous: (flags & uapi.IFF_PROMISC) !== 0,
+    allMulticast: (flags & uapi.IFF_ALLMULTI) !== 0,
     master: master === 0 ? '' : (nameOf(master) ?? `if${master}`),
     alias: attributes.text(IFLA.ifalias) ?? '',
     ...(carrier !== undefined && { carrier: carrier !== 0 }),
     ...(mtu !== undefined && { mtu }),
     ...(hardware !== undefined && { mac: hardware }),
     ...(group !== undefined && { group }),
-    ...(port !== undefined && { hairpin: port !== 0 })
+    ...(queueLength !== undefined && { queueLength }),
+    ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
   }
 }
+
+const macvlanModes = Object.entries(uapi.MACVLAN_MODE) as readonly (readonly [MacvlanMode, number])[]
 
 function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
   if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
+  const mode = of === 'macvlan' ? linkinfo?.nested(IFLA_INFO.data)?.u32(uapi.IFLA_MACVLAN.mode) : undefined
+  const named = macvlanModes.find(([, number]) => number === mode)
+  if (named !== undefined) return { type: 'macvlan', mode: named[0] }
   const data = of === 'vxlan' ? linkinfo?.nested(IFLA_INFO.data) : undefined
   if (data === undefined) return { type: 'other', of }
   const local = ip(data.bytes(IFLA_VXLAN.local)) ?? ip(data.bytes(IFLA_VXLAN.local6))

@@ -19,31 +19,41 @@ const CREATE = NLM_F.request | NLM_F.create | NLM_F.exclusive
 
 const macBytes = (mac: Mac): Uint8Array => Uint8Array.from(mac.split(':'), (octet) => Number.parseInt(octet, 16))
 
+type Setting =
+  | ('up' | 'mtu' | 'mac' | 'master' | 'alias' | 'group' | 'linkLocal')
+  | ('hairpin' | 'isolated' | 'promiscuous' | 'allMulticast' | 'queueLength')
+
 /** Settings of a link that the kernel takes at any time. */
 type Settings = {
-  readonly [K in 'up' | 'mtu' | 'mac' | 'master' | 'alias' | 'group' | 'hairpin' | 'linkLocal']?: Link[K] | undefined
+  readonly [K in Setting]?: Link[K] | undefined
 }
 
 /**
- * Creates a link: the form, and every setting that the kernel takes at birth. It ignores alias, hairpin and linkLocal then, so `afterBirth` says them in a second message.
+ * Creates a link: the form, and every setting that the kernel takes at birth. It ignores alias, a port's flags and linkLocal then, so `afterBirth` says them in a
+ * second message. `sandbox`: a namespace's descriptor, in which it is made.
  * Fails with EEXIST when the name is taken, at either end of a veth pair, and leaves what exists.
  */
-export function createLink(link: Link, resolve: Resolve): Buffer {
-  const writer = linkMessage(CREATE, link.up).text(IFLA.ifname, link.name)
-  linkSettings(writer, { ...link, alias: undefined, hairpin: undefined, linkLocal: undefined }, resolve)
+export function createLink(link: Link, resolve: Resolve, sandbox?: number): Buffer {
+  const writer = linkMessage(CREATE, link).text(IFLA.ifname, link.name)
+  if (sandbox !== undefined) writer.u32(IFLA.netNsFd, sandbox)
+  if (link.form?.type === 'macvlan' && link.form.madeOn !== undefined)
+    writer.u32(IFLA.link, resolve.index(link.form.madeOn))
+  const later = { alias: undefined, hairpin: undefined, isolated: undefined, linkLocal: undefined }
+  linkSettings(writer, { ...link, ...later }, resolve)
   return writer.nest(IFLA.linkinfo, (nested) => linkForm(nested, link, resolve)).done()
 }
 
 /** The settings of a new link that `createLink` can't carry; `undefined` when there are none. */
 export function afterBirth(link: Link, resolve: Resolve): Buffer | undefined {
-  const { alias, hairpin, linkLocal } = link
-  if (alias === undefined && hairpin === undefined && linkLocal === undefined) return undefined
-  return changeLink(link.name, { alias, hairpin, linkLocal }, resolve)
+  const { alias, hairpin, isolated, linkLocal } = link
+  const settings = { alias, hairpin, isolated, linkLocal }
+  if (Object.values(settings).every((setting) => setting === undefined)) return undefined
+  return changeLink(link.name, settings, resolve)
 }
 
 /** Changes settings of the link of this name; those left out stay. Fails with ENODEV when there is none. */
 export function changeLink(name: string, settings: Settings, resolve: Resolve): Buffer {
-  const writer = linkMessage(NLM_F.request, settings.up).text(IFLA.ifname, name)
+  const writer = linkMessage(NLM_F.request, settings).text(IFLA.ifname, name)
   linkSettings(writer, settings, resolve)
   return writer.done()
 }
@@ -58,32 +68,46 @@ export const deleteLink = (name: string): Buffer =>
 
 /** Moves a link into a group. A message of its own because nothing else may be tried on a link that is about to go. */
 export const moveToGroup = (name: string, group: number): Buffer =>
-  linkMessage(NLM_F.request, undefined).text(IFLA.ifname, name).u32(IFLA.group, group).done()
+  linkMessage(NLM_F.request, {}).text(IFLA.ifname, name).u32(IFLA.group, group).done()
 
 /** struct ifinfomsg with index 0: the link is named by IFLA_IFNAME. */
-function linkMessage(flags: number, up: boolean | undefined): MessageWriter {
-  const change = up === undefined ? 0 : uapi.IFF_UP
-  return new MessageWriter(RTM.newLink, flags).fixed([4, 0], [4, 0], [4, up ? uapi.IFF_UP : 0], [4, change])
+function linkMessage(
+  flags: number,
+  { up, promiscuous, allMulticast }: Pick<Settings, 'up' | 'promiscuous' | 'allMulticast'>
+): MessageWriter {
+  let [set, change] = [0, 0]
+  for (const [wish, flag] of [
+    [up, uapi.IFF_UP],
+    [promiscuous, uapi.IFF_PROMISC],
+    [allMulticast, uapi.IFF_ALLMULTI]
+  ] as const) {
+    if (wish === undefined) continue
+    change |= flag
+    if (wish) set |= flag
+  }
+  return new MessageWriter(RTM.newLink, flags).fixed([4, 0], [4, 0], [4, set], [4, change])
 }
 
 function linkSettings(writer: MessageWriter, settings: Settings, resolve: Resolve): void {
-  const { mac, mtu, master, group, alias, hairpin, linkLocal } = settings
+  const { mac, mtu, master, group, alias, hairpin, isolated, linkLocal, queueLength } = settings
   if (mac !== undefined) writer.bytes(IFLA.address, macBytes(mac))
   if (mtu !== undefined) writer.u32(IFLA.mtu, mtu)
   if (master !== undefined) writer.u32(IFLA.master, master === '' ? 0 : resolve.index(master))
   if (group !== undefined) writer.u32(IFLA.group, group)
+  if (queueLength !== undefined) writer.u32(IFLA.txQueueLength, queueLength)
   if (alias !== undefined) writer.bytes(IFLA.ifalias, Buffer.from(alias))
   if (linkLocal !== undefined) {
     writer.nest(IFLA.afSpec, (spec) =>
       spec.nest(uapi.AF_INET6, (ipv6) => ipv6.u8(uapi.IFLA_INET6_ADDR_GEN_MODE, linkLocal ? 0 : 1))
     )
   }
-  if (hairpin === undefined) return
+  if (hairpin === undefined && isolated === undefined) return
   // A port's flags are "slave data" of the bridge driver; AF_BRIDGE with IFLA_PROTINFO would need a message with the index.
   writer.nest(IFLA.linkinfo, (nested) =>
-    nested
-      .text(IFLA_INFO.slaveKind, 'bridge')
-      .nest(IFLA_INFO.slaveData, (data) => data.u8(uapi.IFLA_BRPORT_MODE, hairpin ? 1 : 0))
+    nested.text(IFLA_INFO.slaveKind, 'bridge').nest(IFLA_INFO.slaveData, (data) => {
+      if (hairpin !== undefined) data.u8(uapi.IFLA_BRPORT_MODE, hairpin ? 1 : 0)
+      if (isolated !== undefined) data.u8(uapi.IFLA_BRPORT_ISOLATED, isolated ? 1 : 0)
+    })
   )
 }
 
@@ -100,6 +124,12 @@ function linkForm(writer: MessageWriter, link: Link, resolve: Resolve): void {
         if (peer.sandbox !== undefined) end.u32(IFLA.netNsFd, resolve.netns(peer.sandbox))
       })
     )
+  } else if (form.type === 'macvlan') {
+    const { mode, broadcastQueue } = form
+    writer.nest(IFLA_INFO.data, (data) => {
+      data.u32(uapi.IFLA_MACVLAN.mode, uapi.MACVLAN_MODE[mode])
+      if (broadcastQueue !== undefined) data.u32(uapi.IFLA_MACVLAN.broadcastQueue, broadcastQueue)
+    })
   } else if (form.type === 'vxlan') {
     writer.nest(IFLA_INFO.data, (data) => {
       data

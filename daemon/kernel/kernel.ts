@@ -78,7 +78,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       for (const observer of observers) observer.wantDump(why)
     },
     apply: (changes) => applyChanges(changes, target),
-    sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, mayBeOwn),
+    sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, requests, mayBeOwn),
     routeTo: (ip) => routeTo(requests, ip),
     async [Symbol.asyncDispose]() {
       await remover.idle()

@@ -11,7 +11,7 @@ import {
   linkIdentity,
   linkName,
   type NameOf,
-  portHairpin
+  portFlags
 } from './decode.ts'
 import type { Message } from './message.ts'
 import { decodeTraffic } from './qdisc.ts'
@@ -174,9 +174,9 @@ export class Observed {
 
   /** Family AF_BRIDGE tells about a link as a port: its flags change without any other notification. That it left the bridge comes as family AF_UNSPEC too. */
   #hearPort(message: Message, before: Link | undefined): News {
-    const hairpin = message.type === RTM.newLink ? portHairpin(message) : undefined
-    if (before === undefined || hairpin === undefined || before.hairpin === hairpin) return NOTHING
-    const link = { ...before, hairpin }
+    const flags = message.type === RTM.newLink ? portFlags(message) : {}
+    const link = before && { ...before, ...flags }
+    if (before === undefined || link === undefined || sameLink(before, link)) return NOTHING
     if (before.index !== undefined) this.#links.set(before.index, link)
     return this.#appeared(link)
   }
@@ -216,7 +216,10 @@ function saysTheSame(held: KernelObject, decoded: KernelObject): boolean {
   return sameObject(decoded, held.kind === 'route' ? { ...SILENT, ...held } : held)
 }
 
-const FIELDS = ['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'index'] as const
+const FIELDS = [
+  ...(['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'index'] as const),
+  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength'] as const)
+]
 
 /** Links speak often and say little: a pod's start brings a dozen notifications. */
 const sameLink = (a: Link, b: Link): boolean =>

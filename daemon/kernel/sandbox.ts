@@ -3,9 +3,10 @@ import { closeSync } from 'node:fs'
 import type { Log } from '../log.ts'
 import type { Change } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
-import { type State, type Sysctl, stateOf } from '../state/object.ts'
+import { type Link, type State, type Sysctl, stateOf } from '../state/object.ts'
 import { applyChanges } from './apply.ts'
 import { dumpSandbox } from './dump.ts'
+import { createLink } from './encode.ts'
 import { refused } from './error.ts'
 import { errnoNumber } from './libc.ts'
 import { inside, openNamespace } from './namespace.ts'
@@ -15,12 +16,13 @@ import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
 import { removalLanes } from './turns.ts'
 
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
-export function openSandbox(path: string, log: Log, mayBeOwn = false): Sandbox {
+export function openSandbox(path: string, log: Log, host: Rtnetlink, mayBeOwn = false): Sandbox {
   const namespace = openNamespace(path, mayBeOwn)
   try {
     return new OpenSandbox(
       namespace,
       inside(namespace, () => new Rtnetlink()),
+      host,
       log
     )
   } catch (error) {
@@ -32,13 +34,15 @@ export function openSandbox(path: string, log: Log, mayBeOwn = false): Sandbox {
 class OpenSandbox implements Sandbox {
   readonly #namespace: number
   readonly #socket: Rtnetlink
+  readonly #host: Rtnetlink
   readonly #log: Log
   #removals: { readonly socket: Rtnetlink; readonly remover: LinkRemover } | undefined
   #closed = false
 
-  constructor(namespace: number, socket: Rtnetlink, log: Log) {
+  constructor(namespace: number, socket: Rtnetlink, host: Rtnetlink, log: Log) {
     this.#namespace = namespace
     this.#socket = socket
+    this.#host = host
     this.#log = log
   }
 
@@ -49,6 +53,15 @@ class OpenSandbox implements Sandbox {
         ? []
         : inside(this.#namespace, () => sysctls.filter(isNetworkSysctl).map((path) => readSysctl(path)))
     return stateOf([...objects, ...files.filter((object) => object !== undefined)])
+  }
+
+  async bring(link: Link): Promise<Error | undefined> {
+    const parent = link.form?.type === 'macvlan' ? link.form.madeOn : undefined
+    const index = parent === undefined ? undefined : this.#host.indexOf(parent)
+    if (index === undefined) return refused('add', link, errnoNumber('ENODEV'), `there is no device ${parent}`)
+    const message = createLink(link, { index: () => index, netns: () => this.#namespace }, this.#namespace)
+    const [failure] = await this.#host.send([message])
+    return failure && refused('add', link, failure.errno, failure.sentence)
   }
 
   apply(changes: readonly Change[]): Promise<readonly Outcome[]> {

@@ -35,12 +35,16 @@ export const RTM = {
 export const GROUPS = { link: 1, neighbour: 3, traffic: 4, address4: 5, route4: 7, address6: 9, route6: 11 } as const
 
 export const IFF_UP = 1
+export const IFF_PROMISC = 0x100
+export const IFF_ALLMULTI = 0x200
 export const IFLA = {
   address: 1,
   ifname: 3,
   mtu: 4,
+  link: 5,
   master: 10,
   protinfo: 12,
+  txQueueLength: 13,
   linkinfo: 18,
   ifalias: 20,
   afSpec: 26,
@@ -54,6 +58,9 @@ export const IFLA_INFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as con
 export const SKIP_STATS = 8
 export const IFLA_VXLAN = { id: 1, link: 3, local: 4, learning: 7, port: 15, local6: 17, gbp: 23 } as const
 export const IFLA_BRPORT_MODE = 4
+export const IFLA_BRPORT_ISOLATED = 33
+export const IFLA_MACVLAN = { mode: 1, broadcastQueue: 7 } as const
+export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const
 /** Within IFLA_AF_SPEC's AF_INET6: by which rule link-local addresses are made; 0 is eui64, 1 none. */
 export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const VETH_INFO_PEER = 1

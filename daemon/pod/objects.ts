@@ -143,12 +143,12 @@ export function bridgeObjects(
   ]
 }
 
-const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
+export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
 /** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
-const address = (device: string, prefix: Prefix): KernelObject => ({
+export const address = (device: string, prefix: Prefix): KernelObject => ({
   kind: 'address',
   device,
   prefix,
@@ -313,7 +313,7 @@ export type PodRoute = {
 
 /** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
 export function podRoutes(
-  attachment: VethWish,
+  attachment: Pick<Attachment, 'ipam' | 'given'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
   addresses: readonly InterfaceAddress[],
   clusterNetworks: readonly Prefix[]
 ): readonly PodRoute[] {
@@ -337,7 +337,7 @@ export function podRoutes(
   })
 }
 
-function insideRoute(
+export function insideRoute(
   { wish, destination, gateway }: PodRoute,
   device: string,
   addresses: readonly InterfaceAddress[],

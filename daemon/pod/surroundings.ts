@@ -3,7 +3,7 @@
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
-import type { Attachment, Existing, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, Existing, InterfaceAddress, Macvlan, Veth } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import type { ConditionCode, Health } from '../health.ts'
 import type { Log } from '../log.ts'
@@ -68,6 +68,7 @@ export type PodSurroundings = {
 }
 
 export type VethAttachment = Attachment & { readonly interface: Veth }
+export type MacvlanAttachment = Attachment & { readonly interface: Macvlan }
 export type ChainedAttachment = Attachment & { readonly interface: Existing }
 
 /** Runs one step of a verb and tells how long it took. */

@@ -8,11 +8,14 @@ import { check } from './check.ts'
 import { del } from './del.ts'
 import { gc, type Listed } from './gc.ts'
 import { addLoopback, checkLoopback, delLoopback } from './loopback.ts'
+import { addMacvlan, checkMacvlan, delMacvlan, prepareMacvlan, statusMacvlan } from './macvlan.ts'
 import { status } from './status.ts'
 import type { PodSurroundings } from './surroundings.ts'
 
 /** `previous` is the call's prevResult. GC and STATUS take any attachment of the network. */
 export type Verbs = {
+  /** Makes what an IPAM plugin of somebody else may need before it is asked; once more is no error. What it made goes by `del`. */
+  readonly prepare?: () => Promise<void>
   readonly add: (previous: Result | undefined) => Promise<Result>
   readonly check: (previous: Result | undefined) => Promise<void>
   readonly del: () => Promise<void>
@@ -31,6 +34,20 @@ export function verbsOf(around: PodSurroundings, attachment: Attachment): Verbs 
         del: () => del(around, veth),
         gc: (valid) => gc(around, veth, valid),
         status: () => status(around, veth)
+      }
+    }
+    case 'macvlan': {
+      const macvlan = { ...attachment, interface: wish }
+      return {
+        prepare: () => prepareMacvlan(around, macvlan),
+        add: () => addMacvlan(around, macvlan),
+        check: (previous) => checkMacvlan(around, macvlan, previous),
+        del: () => delMacvlan(around, macvlan),
+        gc: (valid) => gc(around, macvlan, valid),
+        status: async () => {
+          statusMacvlan(around, macvlan)
+          await status(around, macvlan)
+        }
       }
     }
     case 'none':

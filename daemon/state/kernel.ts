@@ -1,7 +1,7 @@
 // The kernel as a port: what the daemon asks of Linux. daemon/kernel/ implements it; unit tests use a Map with injected failures.
 import type { Ip } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import type { KernelObject, Key, State } from './object.ts'
+import type { KernelObject, Key, Link, State } from './object.ts'
 
 /** Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no port id. */
 export type Culprit = { readonly self: boolean; readonly pid: number; readonly name: string }
@@ -30,6 +30,8 @@ export type Outcome = { readonly change: Change; readonly error?: Error }
 export interface Sandbox extends Disposable {
   /** Links, addresses, routes and the named sysctls (paths below /proc/sys, `net/…`) as they are inside. */
   read(sysctls?: readonly string[]): Promise<State>
+  /** Makes a link inside that stands on a device of the host (`form.madeOn`), as a macvlan does. */
+  bring(link: Link): Promise<Error | undefined>
   /** As `Kernel.apply`, inside. */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
 }

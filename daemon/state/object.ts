@@ -37,8 +37,19 @@ export type LinkForm =
       /** Given when wanted; not read back. `sandbox` is the path of the namespace the other end is created in (absent: the same). */
       readonly peer?: { readonly name: string; readonly sandbox?: string; readonly mac?: Mac; readonly mtu?: number }
     }
+  /** On another device, with a hardware address of its own. */
+  | {
+      readonly type: 'macvlan'
+      readonly mode: MacvlanMode
+      /** Name of that device, in the namespace from which it is made. Given when wanted; not read back. */
+      readonly madeOn?: string
+      /** Frames that may wait to be handed to all (IFLA_MACVLAN_BC_QUEUE_LEN). Given when wanted; not read back. */
+      readonly broadcastQueue?: number
+    }
   /** Anything we never create: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical devices. */
   | { readonly type: 'other'; readonly of: string }
+
+export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru'
 
 export type Link = Wanted & {
   readonly kind: 'link'
@@ -59,6 +70,14 @@ export type Link = Wanted & {
   readonly group?: number
   /** Bridge port flag: packets may leave by the port they came in. */
   readonly hairpin?: boolean
+  /** Bridge port flag: it reaches no other port that is isolated too. */
+  readonly isolated?: boolean
+  /** It takes frames for every hardware address (IFF_PROMISC), because somebody set it so. */
+  readonly promiscuous?: boolean
+  /** It takes all multicast frames (IFF_ALLMULTI), because somebody set it so. */
+  readonly allMulticast?: boolean
+  /** Packets that may wait to be sent. */
+  readonly queueLength?: number
   /** Whether the kernel gives it an IPv6 link-local address when it comes up, as it does unless told. Wanted, not compared. */
   readonly linkLocal?: boolean
   /** Kernel index; only ever observed, never wanted. */
@@ -274,7 +293,9 @@ const notCompared = new Set([
   'peer',
   'linkLocal',
   'burst',
-  'yields'
+  'yields',
+  'madeOn',
+  'broadcastQueue'
 ])
 
 /** Whether the kernel's object is what is wanted. Fields that the wanted one leaves out are the kernel's choice. */

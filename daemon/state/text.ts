@@ -70,6 +70,10 @@ function linkText(link: Link): string {
     link.mtu !== undefined && `mtu ${link.mtu}`,
     link.mac && `address ${link.mac}`,
     link.hairpin !== undefined && `hairpin ${link.hairpin ? 'on' : 'off'}`,
+    link.isolated && 'isolated on',
+    link.promiscuous && 'promisc on',
+    link.allMulticast && 'allmulticast on',
+    link.queueLength !== undefined && `txqueuelen ${link.queueLength}`,
     link.up !== undefined && (link.up ? 'up' : 'down')
   )
 }
@@ -82,6 +86,8 @@ function formText(form: NonNullable<Link['form']>): string {
     }
     case 'veth':
       return form.peer ? words('veth peer', form.peer.name, form.peer.sandbox && `netns ${form.peer.sandbox}`) : 'veth'
+    case 'macvlan':
+      return words('macvlan mode', form.mode, form.madeOn && `link ${form.madeOn}`)
     case 'bridge':
     case 'ifb':
       return form.type

@@ -96,6 +96,11 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'weftd could not finish a call within the time that the runtime gives',
     'the runtime tries again; if it stays so, look at the log and at what keeps the kernel busy'
   ],
+  MASTER_INVALID: [
+    'the device that macvlan is to stand on is not there, or none is named and there is no default route',
+    'name a device of this host in `master`'
+  ],
+  MTU_INVALID: ['an MTU is larger than that of the device below', 'make `mtu` smaller, or leave it out'],
   PORT_TAKEN: [
     'another pod of this node has the host port; the message names it',
     'delete that pod, or use another hostPort or hostIP'

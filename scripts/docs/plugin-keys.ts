@@ -107,6 +107,17 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ['ipam.type', 'name of a plugin', "`host-local`, `static`, or any other's program; needed"],
     ...DNS
   ],
+  macvlan: [
+    ['master', 'name of a link', "the device it stands on; default: that of this host's default route"],
+    ['mode', 'bridge, private, vepa or passthru', 'who hears whom among those on one device; default bridge'],
+    ['mtu', "0 or 68 to the device's", "MTU; 0 or absent: the device's"],
+    ['mac', 'MAC address', "the address of the interface; default: from the container's name"],
+    ['linkInContainer', 'true, false', 'the device is in the container; `master` is needed then'],
+    ['bcqueuelen', 'whole number', "frames that may wait to be handed to all; 0 or absent: the kernel's choice"],
+    ['ipam.type', 'name of a plugin', "`host-local`, `static`, any other's program, as dhcp, or none (layer 2)"],
+    ...DNS,
+    ...MAC
+  ],
   'host-local': HOST_LOCAL,
   static: [
     ['ipam.addresses[].address', 'address with prefix length', 'an address of the container'],

@@ -75,6 +75,15 @@ const cases: readonly Case[] = [
     plugins: [{ type: 'ptp', ipMasq: true, mtu: 1400, dns, ipam: pools }],
     since: '0.3.0'
   },
+  { about: 'macvlan', plugins: [{ type: 'macvlan', master: 'eth0', ipam: pool }] },
+  {
+    about: 'macvlan in another mode with MTU, MAC, two families and DNS',
+    plugins: [
+      { type: 'macvlan', master: 'eth0', mode: 'private', mtu: 1400, dns, ipam: pools, capabilities: { mac: true } }
+    ],
+    capabilities: { mac: '02:11:22:33:44:77' },
+    since: '0.3.0'
+  },
   { about: 'loopback', plugins: [{ type: 'loopback' }], since: '0.3.0', tells: ['version'] },
   { about: 'loopback after bridge', plugins: [bridge, { type: 'loopback' }] },
   { about: 'host-local alone', plugins: [{ type: 'host-local', ipam: pools }], since: '0.3.0' },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../daemon/error.ts'
-import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, portHairpin } from '../../daemon/kernel/decode.ts'
+import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, portFlags } from '../../daemon/kernel/decode.ts'
 import { type Message, MessageWriter, readAcknowledgement, readMessages } from '../../daemon/kernel/message.ts'
 import { Transactions } from '../../daemon/kernel/nft-notification.ts'
 import { Observed } from '../../daemon/kernel/observed.ts'
@@ -123,7 +123,7 @@ const decoders: readonly ((message: Message) => unknown)[] = [
   (message) => decodeAddress(message, nameOf),
   (message) => decodeRoute(message, nameOf, true),
   (message) => decodeNeighbour(message, nameOf),
-  portHairpin,
+  portFlags,
   readAcknowledgement
 ]
 

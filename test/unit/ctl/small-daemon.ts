@@ -95,7 +95,12 @@ export class SmallDaemon implements AsyncDisposable {
     const directories = new Map<string, Reservations>()
     const around: PodSurroundings = {
       kernel: {
-        sandbox: async () => ({ apply: async () => [], read: async () => stateOf([]), [Symbol.dispose]() {} }),
+        sandbox: async () => ({
+          bring: async () => undefined,
+          apply: async () => [],
+          read: async () => stateOf([]),
+          [Symbol.dispose]() {}
+        }),
         routeTo: async () => undefined
       },
       ...{ host: reconciler, attachments, health, log, now: () => performance.now(), timings() {} },

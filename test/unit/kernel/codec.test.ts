@@ -8,7 +8,7 @@ import {
   decodeNeighbour,
   decodeRoute,
   linkIdentity,
-  portHairpin
+  portFlags
 } from '../../../daemon/kernel/decode.ts'
 import * as encode from '../../../daemon/kernel/encode.ts'
 import { MalformedMessage, type Message, readAcknowledgement, readMessages } from '../../../daemon/kernel/message.ts'
@@ -189,7 +189,7 @@ test('any bytes decode to something or to a MalformedMessage', () => {
         decodeRoute,
         decodeNeighbour,
         linkIdentity,
-        portHairpin,
+        portFlags,
         readAcknowledgement
       ]) {
         try {

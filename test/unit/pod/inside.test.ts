@@ -27,6 +27,9 @@ class Namespace implements Sandbox {
     this.reads++
     return stateOf(this.objects.values())
   }
+  async bring() {
+    return undefined
+  }
   async apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
     return changes.map((change) => {
       if (this.objects.has(keyOf(change.object)))

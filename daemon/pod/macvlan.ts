@@ -1,0 +1,265 @@
+// The verbs of macvlan: a link inside the container that stands on a device of this host. Nothing of it is on the host but that device and the reservation.
+import { formatIp, formatPrefix, sameIp } from '../../ipam/address.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { InterfaceAddress, Macvlan } from '../../plugins/attachment.ts'
+import type { Result } from '../../plugins/cni/types.ts'
+import { reasonOf, WeftError } from '../error.ts'
+import type { Sandbox } from '../state/kernel.ts'
+import { type KernelObject, type Link, type Mac, parseMac } from '../state/object.ts'
+import { differencesIn } from './check.ts'
+import { givenBy } from './given.ts'
+import { applyInside, openSandbox, whereItStands } from './inside.ts'
+import { aliasOf, mayBeOf, podMac } from './names.ts'
+import { address, insideRoute, podRoutes, sysctl } from './objects.ts'
+import { giveBack } from './release.ts'
+import { reserve } from './reserve.ts'
+import { readResolvConf } from './resolv-conf.ts'
+import { failureIn, linkNamed, type MacvlanAttachment, type PodSurroundings, placeForAdd, put } from './surroundings.ts'
+
+/**
+ * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID, INTERFACE_EXISTS, the kernel's.
+ */
+export function prepareMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<void> {
+  return around.attachments.inTurn(attachment, async () => {
+    using sandbox = await openSandbox(around, attachment)
+    await makeLink(around, attachment, sandbox)
+  })
+}
+
+/** Errors: those of prepareMacvlan and reserve(). Nothing is left behind by one that fails. */
+export function addMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<Result> {
+  return around.attachments.inTurn(attachment, async () => {
+    const { ipam } = attachment
+    const place = placeForAdd(around, attachment)
+    using sandbox = await openSandbox(around, attachment)
+    const reservations = ipam && around.reservations(ipam.dataDir, attachment.network)
+    const dns =
+      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.given?.dns : readResolvConf(ipam.resolvConf))
+    // One that the IPAM plugin needed is there already.
+    if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
+      await makeLink(around, attachment, sandbox)
+    let addresses = attachment.given?.addresses ?? []
+    try {
+      if (reservations !== undefined) addresses = await reserve(around, reservations, attachment, place)
+      const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
+      if (failure !== undefined) throw failure.error
+      return resultOf(attachment, addresses, linkNamed(await sandbox.read(), attachment.ifname), dns ?? {})
+    } catch (error) {
+      await undo(around, attachment, sandbox, reservations, error)
+      throw error
+    }
+  })
+}
+
+/** What went wrong first is the error; what goes wrong now is logged, and the runtime's DEL tries again. */
+async function undo(
+  around: PodSurroundings,
+  attachment: MacvlanAttachment,
+  sandbox: Sandbox,
+  reservations: Reservations | undefined,
+  cause: unknown
+): Promise<void> {
+  try {
+    await removeLink(attachment, sandbox)
+    // A reservation that an earlier ADD holds is not ours to give back.
+    const isHeld = cause instanceof WeftError && cause.code === 'ADDRESS_HELD'
+    if (reservations !== undefined && !isHeld) await giveBack(around, reservations, attachment)
+  } catch (error) {
+    around.log.warn(
+      { err: error, because: attachment.because },
+      'undoing a failed ADD is incomplete; the DEL that follows tries again'
+    )
+  }
+}
+
+async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Promise<boolean> {
+  const link = linkNamed(await sandbox.read(), attachment.ifname)
+  return link?.form?.type === 'macvlan' && !!link.alias && mayBeOf(attachment, link.alias)
+}
+
+async function makeLink(around: PodSurroundings, attachment: MacvlanAttachment, sandbox: Sandbox): Promise<void> {
+  const { interface: wish, ifname: name, because } = attachment
+  const link: Link = { ...linkOf(attachment, masterOf(around, wish)), because }
+  const failure = wish.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
+  if (failure !== undefined) {
+    if (!('errnoName' in failure) || failure.errnoName !== 'EEXIST') throw failure
+    throw new WeftError(
+      'INTERFACE_EXISTS',
+      `${name} exists already in ${attachment.sandbox}: ${reasonOf(failure)}`,
+      'delete that interface, or let the runtime use another name; it was not touched',
+      { cause: failure }
+    )
+  }
+  const named: Link = { kind: 'link', name, alias: aliasOf(attachment, attachment.pod) }
+  const unnamed = failureIn(await sandbox.apply([put(named)]))
+  if (unnamed === undefined) return
+  await sandbox.apply([{ do: 'remove', object: link }])
+  throw unnamed.error
+}
+
+function linkOf(attachment: MacvlanAttachment, madeOn: string): Link {
+  const { mode, mtu, mac, broadcastQueue } = attachment.interface
+  const hardware = mac === undefined ? ownMac(attachment) : parseMac(mac)
+  return {
+    kind: 'link',
+    name: attachment.ifname,
+    form: { type: 'macvlan', mode, madeOn, ...(broadcastQueue === undefined ? {} : { broadcastQueue }) },
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(hardware === undefined ? {} : { mac: hardware })
+  }
+}
+
+/** From the container's name, so that it is known before an address is. In mode passthru the device has one address for both. */
+const ownMac = (attachment: MacvlanAttachment): Mac | undefined =>
+  attachment.interface.mode === 'passthru' ? undefined : podMac(attachment, [])
+
+/** The device to stand on; one inside the container is the kernel's to judge. Errors: MASTER_INVALID, MTU_INVALID. */
+function masterOf({ host: { observed } }: PodSurroundings, { master, isMasterInside, mtu = 0 }: Macvlan): string {
+  const name = master ?? deviceOfDefaultRoute(observed)
+  if (name === undefined)
+    throw new WeftError(
+      'MASTER_INVALID',
+      'no default route interface found: this host has no default route whose device macvlan could stand on',
+      'name the device in "master" of the network configuration'
+    )
+  if (isMasterInside) return name
+  const link = linkNamed(observed, name)
+  if (link === undefined)
+    throw new WeftError(
+      'MASTER_INVALID',
+      `Link not found: this host has no device ${name}, on which macvlan was to stand`,
+      'correct "master" in the network configuration; "ip link" shows the devices'
+    )
+  if (link.mtu !== undefined && mtu > link.mtu)
+    throw new WeftError(
+      'MTU_INVALID',
+      `invalid MTU ${mtu}, must be [0, master MTU(${link.mtu})]: ${name} carries no larger packets`,
+      'make "mtu" of the network configuration smaller, or leave it out'
+    )
+  return name
+}
+
+function deviceOfDefaultRoute(observed: PodSurroundings['host']['observed']): string | undefined {
+  const defaults = [...observed.values()].flatMap((object) =>
+    object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.device !== undefined
+      ? [{ device: object.device, metric: object.metric, family: object.destination.ip.family }]
+      : []
+  )
+  return defaults.sort((a, b) => a.family - b.family || a.metric - b.metric)[0]?.device
+}
+
+/** In the order in which they are made. Whoever else is on that network has to learn the address: the link tells it when it comes up. */
+function insideObjects(attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
+  const { ifname: device, because } = attachment
+  const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
+  const routes = routesOf(attachment, addresses)
+  return [
+    sysctl(`net/ipv4/conf/${device}/arp_notify`, '1'),
+    ...(has6
+      ? [sysctl(`net/ipv6/conf/${device}/ndisc_notify`, '1'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
+      : []),
+    ...addresses.map(({ prefix }) => address(device, prefix)),
+    { kind: 'link', name: device, up: true } as const,
+    ...routes.map((each) => insideRoute(each, device, addresses, false, false))
+  ].map((object) => ({ ...object, because }))
+}
+
+const routesOf = (attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]) =>
+  podRoutes({ ...attachment, interface: { isDefaultGateway: false, like: { kind: 'ptp' } } }, addresses, [])
+
+/** Errors: PREVIOUS_MISSING; DIFFERENT with one line per difference; MASTER_INVALID. */
+export async function checkMacvlan(
+  around: PodSurroundings,
+  attachment: MacvlanAttachment,
+  previous: Result | undefined
+): Promise<void> {
+  if (previous === undefined)
+    throw new WeftError(
+      'PREVIOUS_MISSING',
+      'Required prevResult missing',
+      'a runtime must hand CHECK the result of the ADD'
+    )
+  masterOf(around, { ...attachment.interface, mtu: 0 })
+  const { ifname: name, ipam, because } = attachment
+  const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
+  const mac = parseMac(told?.mac ?? '')
+  const held = ipam && (await around.reservations(ipam.dataDir, attachment.network).of(attachment))
+  const addresses = givenBy(previous, name).addresses
+  using sandbox = await openSandbox(around, attachment)
+  const observed = await sandbox.read()
+  const wanted = insideObjects(attachment, addresses)
+    .filter(({ kind }) => kind === 'address' || kind === 'route')
+    .map((object) => (object.kind === 'route' ? whereItStands(object, observed) : object))
+  const link: Link = {
+    ...{ kind: 'link', name, up: true, form: { type: 'macvlan', mode: attachment.interface.mode } },
+    ...(mac === undefined ? {} : { mac })
+  }
+  const wrong = differencesIn([link, ...wanted], observed, `in ${attachment.sandbox}`)
+  const unreserved = addresses.filter(
+    ({ prefix: { ip } }) => held !== undefined && !held.some((each) => sameIp(each, ip))
+  )
+  const lines = [...wrong, ...unreserved.map(({ prefix }) => `the reservation of ${formatPrefix(prefix)} is missing`)]
+  if (lines.length > 0)
+    throw new WeftError('DIFFERENT', `${because} is not as it was set up: ${lines.join('; ')}`, 'restart the pod')
+}
+
+/** Without a namespace the link has gone with it. */
+export function delMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<void> {
+  return around.attachments.inTurn(attachment, async () => {
+    const { ipam } = attachment
+    const reservations = ipam && around.reservations(ipam.dataDir, attachment.network)
+    const held = (await reservations?.of(attachment)) ?? []
+    if (attachment.sandbox !== undefined) {
+      let open: Sandbox | undefined
+      try {
+        open = await openSandbox(around, attachment)
+      } catch (error) {
+        around.log.debug({ err: error, because: attachment.because }, 'no namespace, no link')
+      }
+      if (open !== undefined) {
+        using sandbox = open
+        await removeLink(attachment, sandbox, held.length > 0)
+      }
+    }
+    if (reservations !== undefined) await giveBack(around, reservations, attachment)
+  })
+}
+
+/** A link of that name that is no macvlan, or says nothing of us, is somebody else's; `isHeld`: unless its address is reserved, as another project's plugin leaves it. */
+async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHeld = false): Promise<void> {
+  const link = linkNamed(await sandbox.read(), attachment.ifname)
+  if (link?.form?.type !== 'macvlan' || !(link.alias ? mayBeOf(attachment, link.alias) : isHeld)) return
+  const failure = failureIn(await sandbox.apply([{ do: 'remove', object: link }]))
+  if (failure !== undefined) throw failure.error
+}
+
+/** Errors: MASTER_INVALID, MTU_INVALID. */
+export function statusMacvlan(around: PodSurroundings, { interface: wish }: MacvlanAttachment): void {
+  masterOf(around, wish)
+}
+
+function resultOf(
+  attachment: MacvlanAttachment,
+  addresses: readonly InterfaceAddress[],
+  link: Link | undefined,
+  dns: Result['dns']
+): Result {
+  const { ifname: name, sandbox } = attachment
+  return {
+    interfaces: [
+      {
+        name,
+        ...(link?.mac && { mac: link.mac }),
+        ...(link?.mtu && { mtu: link.mtu }),
+        ...(sandbox === undefined ? {} : { sandbox })
+      }
+    ],
+    ips: addresses.map(({ prefix, gateway }) => ({
+      interface: 0,
+      address: formatPrefix(prefix),
+      ...(gateway === undefined ? {} : { gateway: formatIp(gateway) })
+    })),
+    routes: routesOf(attachment, addresses).map(({ wish }) => wish),
+    dns
+  }
+}
