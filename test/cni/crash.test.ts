@@ -14,6 +14,9 @@ const OPERATIONS = process.env.WEFT_LONG === '1' ? 1_000 : 200
 const seed = process.env.WEFT_FUZZ_SEED ?? String(Date.now() % 1_000_000_007)
 process.stdout.write(`WEFT_FUZZ_SEED=${seed}\n`)
 
+/** Moments of an ADD at which it is killed. */
+const POINTS = 20
+
 const RESERVATIONS = '/var/lib/cni/networks/net1'
 
 /** Makes the bridge, which stays, so that what comes later can be compared. */
@@ -41,20 +44,23 @@ describe('a kill', { skip }, () => {
     await using cni = await CniHost.start()
     const { host } = cni
     const { record, files } = await warm(cni)
-    const took = await lengthOfAdd(cni)
+    let took = await lengthOfAdd(cni)
     await makePods(host, ['victim'])
-    let killed = 0
-    for (let point = 0; point < 20; point++) {
+    for (let [point, misses] = [0, 0]; point < POINTS; ) {
       const { child, ended } = start(host, { verb: 'ADD', id: 'victim' })
-      await pause((took * point) / 20)
+      await pause((took * point) / POINTS)
       child.kill('SIGKILL')
-      if ((await ended).signal === 'SIGKILL') killed++
+      if ((await ended).signal === 'SIGKILL') point++
+      else {
+        // It was quicker than the one that was measured, on a machine that had more to do then: the point is still to come.
+        took *= 0.9
+        assert.ok(++misses < 10 * POINTS, `only ${point} of ${POINTS} were killed in time`)
+      }
       await ok(host, { verb: 'DEL', id: 'victim' })
       await isAsBefore(host, record, files)
       await ok(host, { verb: 'ADD', id: 'victim' })
       await ok(host, { verb: 'DEL', id: 'victim' })
     }
-    assert.ok(killed > 5, `only ${killed} of 20 were killed in time`)
     await isAsBefore(host, record, files)
   })
 
@@ -104,7 +110,7 @@ chmod +x /run/third/slow`)
   })
 
   test(`of plugins and of weftd at random moments of ${OPERATIONS} operations: after DEL and GC nothing is left`, {
-    timeout: 580_000
+    timeout: Math.max(580_000, OPERATIONS * 2_000)
   }, async () => {
     await using cni = await CniHost.start()
     const { host, cluster } = cni
