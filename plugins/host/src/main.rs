@@ -8,7 +8,7 @@ mod spawn;
 mod wait;
 
 use rquickjs::{
-    CatchResultExt, Context, Ctx, Function, Module, Object, Promise, Result, Runtime, String as Text, Value,
+    CatchResultExt, Context, Ctx, FromJs, Function, Module, Object, Promise, Result, Runtime, String as Text, Value,
     context::intrinsic::{Json, Promise as PromiseIntrinsic},
 };
 use std::ffi::{CStr, c_char, c_int};
@@ -67,15 +67,15 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
     )?;
     host.set(
         "write",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, stream: String, text: String| {
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, stream: String, Said(text): Said| {
             let fd = if stream == "output" { 1 } else { 2 };
             write_all(fd, &text).map_err(|reason| throw(&ctx, &format!("cannot write to standard {stream}: {reason}")))
         })?,
     )?;
-    host.set("isFile", Function::new(ctx.clone(), |path: String| std::fs::metadata(path).is_ok_and(|found| found.is_file()))?)?;
+    host.set("isFile", Function::new(ctx.clone(), |Said(path): Said| std::fs::metadata(path).is_ok_and(|found| found.is_file()))?)?;
     host.set(
         "request",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, socket: String, line: String, deadline: f64| {
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(socket): Said, Said(line): Said, deadline: f64| {
             match request::request(&socket, &line, wait::Deadline::after(deadline)) {
                 Ok(line) => object(&ctx, "line", &[("line", &line)]),
                 Err((kind, reason)) => object(&ctx, kind, &[("reason", &reason)]),
@@ -88,13 +88,17 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
 
 fn spawn_for<'js>(
     ctx: Ctx<'js>,
-    program: String,
-    arguments: Vec<String>,
+    Said(program): Said,
+    arguments: Vec<Said>,
     environment: Object<'js>,
-    input: String,
+    Said(input): Said,
     deadline: f64,
 ) -> Result<Object<'js>> {
-    let changes = environment.props::<String, String>().collect::<Result<Vec<_>>>()?;
+    let arguments: Vec<String> = arguments.into_iter().map(|Said(argument)| argument).collect();
+    let changes = environment
+        .props::<String, Said>()
+        .map(|change| change.map(|(name, Said(value))| (name, value)))
+        .collect::<Result<Vec<_>>>()?;
     match spawn::run(&program, &arguments, &changes, &input, wait::Deadline::after(deadline)) {
         Ok(ended) => {
             let answer = object(&ctx, ended.kind, &[("stdout", &ended.stdout), ("stderr", &ended.stderr)])?;
@@ -102,6 +106,24 @@ fn spawn_for<'js>(
             Ok(answer)
         }
         Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
+    }
+}
+
+/// A text of the script's. Half a surrogate pair, which JSON can hold and UTF-8 can't, is U+FFFD here, as everywhere else in the world.
+struct Said(String);
+
+impl<'js> FromJs<'js> for Said {
+    fn from_js(_: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        let text = Text::from_value(value)?.to_cstring()?;
+        // SAFETY: pointer and length are those of the text's own bytes, which live as long as it does.
+        let mut bytes = unsafe { std::slice::from_raw_parts(text.as_ptr().cast::<u8>(), text.len()) }.to_vec();
+        // QuickJS writes such a half as the three bytes that it would have, were it a character: ED A0..BF 80..BF.
+        for at in 0..bytes.len().saturating_sub(2) {
+            if bytes[at] == 0xed && bytes[at + 1] >= 0xa0 {
+                bytes[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        Ok(Self(input::text(bytes)))
     }
 }
 

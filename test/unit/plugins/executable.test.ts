@@ -81,6 +81,15 @@ describe('the executable', { skip }, () => {
     const { WEFTD_SOCKET: _, ...env } = environment('')
     deepEqual(daemon.requests, [{ v: 1, plugin: 'weft', env, stdin: input, deadlineMs: 100_000, did: [] }])
   })
+  test('prints what no UTF-8 can say, half a surrogate pair, as U+FFFD', async () => {
+    const halves = { v: 1, exit: 0, stdout: 'a\ud800b\udc00\ud83d\udc19c', stderr: '\udfff' }
+    await using daemon = await listen(() => JSON.stringify(halves))
+    deepEqual(await run(environment(daemon.socketPath), configuration), {
+      exit: 0,
+      stdout: 'a\ufffdb\ufffd\ud83d\udc19c',
+      stderr: '\ufffd'
+    })
+  })
   test('takes standard input one byte at a time, and bytes that are not UTF-8', async () => {
     await using daemon = await listen(() => answered)
     const child = spawn(weft, { env: environment(daemon.socketPath) })
