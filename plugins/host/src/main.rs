@@ -95,10 +95,7 @@ fn spawn_for<'js>(
     deadline: f64,
 ) -> Result<Object<'js>> {
     let arguments: Vec<String> = arguments.into_iter().map(|Said(argument)| argument).collect();
-    let changes = environment
-        .props::<String, Said>()
-        .map(|change| change.map(|(name, Said(value))| (name, value)))
-        .collect::<Result<Vec<_>>>()?;
+    let changes = environment.props::<String, Said>().map(|change| change.map(|(name, Said(value))| (name, value))).collect::<Result<Vec<_>>>()?;
     match spawn::run(&program, &arguments, &changes, &input, wait::Deadline::after(deadline)) {
         Ok(ended) => {
             let answer = object(&ctx, ended.kind, &[("stdout", &ended.stdout), ("stderr", &ended.stderr)])?;
