@@ -1,4 +1,4 @@
-// Reading what the API server sends: whole answers, lines of a watch, and how long it wants to be left alone. No answer may fill our memory.
+// Cutting up what the API server sends: whole answers, lines or frames of a watch, and how long it wants to be left alone. No answer may fill our memory.
 import type { Json, JsonObject } from '../config/json.ts'
 
 /** The longest Retry-After that is obeyed, in milliseconds: a wrong clock must not silence us for a day. */
@@ -13,8 +13,8 @@ export function retryAfter(header: string | undefined, now: number): number {
   return Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_STAY) : 0
 }
 
-/** All of an answer as text. Errors: one that is too long, and whatever breaks the connection. */
-export async function wholeBody(chunks: AsyncIterable<Buffer>): Promise<string> {
+/** All of an answer. Errors: one that is too long, and whatever breaks the connection. */
+export async function wholeBody(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
   const all: Buffer[] = []
   let size = 0
   for await (const chunk of chunks) {
@@ -22,7 +22,7 @@ export async function wholeBody(chunks: AsyncIterable<Buffer>): Promise<string> 
     if (size > LARGEST) throw new Error(`an answer of more than ${LARGEST >> 20} MiB`)
     all.push(chunk)
   }
-  return Buffer.concat(all).toString()
+  return Buffer.concat(all)
 }
 
 /** JSON objects that end in a newline each, however the network cuts them. Errors: a line that is none. */
@@ -45,6 +45,21 @@ export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<
     if (from < chunk.length) begun.push(chunk.subarray(from))
     size += chunk.length - from
     if (size > LARGEST) throw new Error(`an event of more than ${LARGEST >> 20} MiB`)
+  }
+}
+
+/** The frames of a protobuf stream, each behind its length in four bytes, however the network cuts them. Errors: a frame that is too long. */
+export async function* frames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  let begun: Buffer = Buffer.alloc(0)
+  for await (const chunk of chunks) {
+    begun = begun.length === 0 ? chunk : Buffer.concat([begun, chunk])
+    while (begun.length >= 4) {
+      const length = begun.readUInt32BE(0)
+      if (length > LARGEST) throw new Error(`an event of more than ${LARGEST >> 20} MiB`)
+      if (begun.length < 4 + length) break
+      yield begun.subarray(4, 4 + length)
+      begun = begun.subarray(4 + length)
+    }
   }
 }
 

@@ -6,7 +6,8 @@ import type { JsonObject } from '../config/json.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { Backoff } from './backoff.ts'
 import type { KubeAccess } from './kube-access.ts'
-import { jsonLines, parseObject, retryAfter, shorten, wholeBody } from './kube-answer.ts'
+import { frames, jsonLines, parseObject, retryAfter, shorten, wholeBody } from './kube-answer.ts'
+import { bodyOfProtobuf, eventOfJson, eventOfProtobuf, type KubeBody, type StreamEvent, statusOf } from './kube-body.ts'
 import type { StoreSurroundings } from './store.ts'
 
 export type Verb = 'GET' | 'POST' | 'PATCH'
@@ -17,10 +18,18 @@ export type KubeRequest = {
   readonly path: string
   readonly query?: Readonly<Record<string, string>>
   readonly body?: JsonObject
+  /** Ask for protobuf, where the answer is long and little of it is needed. */
+  readonly protobuf?: boolean
 }
 
 /** What the API server said where that is for the caller to judge: success, or 404, 409, 410, 422 with its Status. */
-export type KubeAnswer = { readonly status: number; readonly body: JsonObject }
+export type KubeAnswer = {
+  readonly status: number
+  /** Empty when protobuf came and no Status. */
+  readonly body: JsonObject
+  /** The same as it came. */
+  readonly object: KubeBody
+}
 
 /** A request that failed; `retryAfterMs` when the API server said how long to stay away. */
 export class KubeError extends WeftError {
@@ -50,6 +59,7 @@ export class KubeError extends WeftError {
 /** Milliseconds: for a whole call; before the kernel asks whether the other end of a silent connection still lives. */
 const DEADLINE = 30_000
 const PROBE = 10_000
+const PROTOBUF = 'application/vnd.kubernetes.protobuf'
 /** Statuses that tell the caller something about the object. */
 const TELLING: readonly number[] = [404, 409, 410, 422]
 
@@ -84,7 +94,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /**
-   * One request with JSON there and back; a refused token is read again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors:
+   * One request and its answer; a refused token is read again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors:
    * KubeError for every status that `KubeAnswer` does not name, and when there is no answer; the signal's reason.
    */
   async call(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
@@ -133,10 +143,10 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /**
-   * The JSON documents of an answer that does not end, line by line: a watch. Ends when the API server ends it; errors as `call`, and whatever breaks the
-   * connection. A status that `KubeAnswer` names is yielded as the only line, in the form of a watch's ERROR event.
+   * The events of an answer that does not end: a watch. Ends when the API server ends it; errors as `call`, and whatever breaks the connection. A status
+   * that `KubeAnswer` names is yielded as the only event, an ERROR.
    */
-  async *lines(request: KubeRequest, signal: AbortSignal): AsyncGenerator<JsonObject, void> {
+  async *events(request: KubeRequest, signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
     const opening = AbortSignal.timeout(DEADLINE)
     const opened = new AbortController()
     const stopOpening = () => opened.abort(new Error(`no answer within ${DEADLINE / 1000} s`))
@@ -145,8 +155,8 @@ export class KubeApi implements AsyncDisposable {
     try {
       response = await this.#open(request, AbortSignal.any([signal, opened.signal]))
       if (response.statusCode !== 200) {
-        const answer = this.#judge(request, response, await wholeBody(response))
-        yield { type: 'ERROR', object: { ...answer.body, code: answer.status } }
+        const { status, body } = this.#judge(request, response, await wholeBody(response))
+        yield { type: 'ERROR', object: { format: 'json', json: { ...body, code: status } } }
         return
       }
       this.#succeeded(request)
@@ -157,7 +167,8 @@ export class KubeApi implements AsyncDisposable {
       opening.removeEventListener('abort', stopOpening)
     }
     try {
-      yield* jsonLines(response)
+      if (isProtobuf(response)) for await (const frame of frames(response)) yield eventOfProtobuf(frame)
+      else for await (const line of jsonLines(response)) yield eventOfJson(line)
     } finally {
       response.destroy()
     }
@@ -187,7 +198,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   #send(
-    { verb, path, query = {}, body }: KubeRequest,
+    { verb, path, query = {}, body, protobuf = false }: KubeRequest,
     signal: AbortSignal
   ): { readonly response: Promise<IncomingMessage>; readonly reused: () => boolean } {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
@@ -202,7 +213,7 @@ export class KubeApi implements AsyncDisposable {
       path: `${this.#url.pathname.replace(/\/$/, '')}${path}${search === '' ? '' : `?${search}`}`,
       signal,
       headers: {
-        accept: 'application/json',
+        accept: protobuf ? `${PROTOBUF},application/json` : 'application/json',
         'user-agent': 'weftd',
         ...(token !== undefined && { authorization: `Bearer ${token}` }),
         ...(text !== undefined && {
@@ -243,22 +254,27 @@ export class KubeApi implements AsyncDisposable {
     })
   }
 
-  #judge({ verb, path }: KubeRequest, response: IncomingMessage, text: string): KubeAnswer {
+  #judge({ verb, path }: KubeRequest, response: IncomingMessage, bytes: Buffer): KubeAnswer {
     const status = response.statusCode ?? 0
-    const body = parseObject(text)
-    if (body !== undefined && ((status >= 200 && status < 300) || TELLING.includes(status))) return { status, body }
-    const said = typeof body?.message === 'string' ? body.message : shorten(text)
+    const object = bodyOf(response, bytes)
+    const succeeded = status >= 200 && status < 300
+    if (object !== undefined && (succeeded || TELLING.includes(status))) {
+      const body = object.format === 'json' ? object.json : succeeded ? {} : statusOf(object)
+      return { status, body, object }
+    }
+    const said = object && statusOf(object)
+    const words = typeof said?.message === 'string' ? said.message : shorten(bytes.toString())
     const what = `${verb} ${path} at ${this.place} was answered with ${status} ${response.statusMessage ?? ''}`.trim()
-    const message = said === '' ? what : `${what}: ${said}`
+    const message = words === '' ? what : `${what}: ${words}`
     const code = status === 401 || status === 403 ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
     const retryAfterMs = retryAfter(response.headers['retry-after'], Date.now())
-    throw new KubeError(code, message, this.#cure(status, body), { status, retryAfterMs, said: body })
+    throw new KubeError(code, message, this.#cure(status, said), { status, retryAfterMs, said })
   }
 
-  #cure(status: number, body: JsonObject | undefined): string {
+  #cure(status: number, said: JsonObject | undefined): string {
     if (status === 401) return `renew the token or certificate that ${this.#access.target.from} names`
     if (status === 403) return 'bind the user that the message names to a role with that verb (deploy/ has the list)'
-    if (body === undefined)
+    if (said === undefined)
       return `see that ${this.#access.target.server} (${this.#access.target.from}) is an API server`
     return 'see the log of the API server; weftd tries again by itself'
   }
@@ -305,6 +321,19 @@ export class KubeApi implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#agent.destroy()
   }
+}
+
+const isProtobuf = ({ headers }: IncomingMessage): boolean => headers['content-type']?.startsWith(PROTOBUF) === true
+
+/** An object of the API, or `undefined` for whatever else came. */
+function bodyOf(response: IncomingMessage, bytes: Buffer): KubeBody | undefined {
+  try {
+    if (isProtobuf(response)) return bodyOfProtobuf(bytes)
+  } catch {
+    return undefined
+  }
+  const json = parseObject(bytes.toString())
+  return json && { format: 'json', json }
 }
 
 const named = ({ verb, path, query }: KubeRequest): string =>

@@ -1,10 +1,12 @@
 // Why a node has no podCIDR: nobody hands them out, or they are used up. The evidence that the API server has.
 import { type Prefix, perFamily } from '../../ipam/address.ts'
-import type { Json, JsonObject } from '../config/json.ts'
+import type { JsonObject } from '../config/json.ts'
 import type { NetConf } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
 import { type KubeApi, KubeError } from './kube-api.ts'
-import { type KubeNode, podSubnets, projectNode, usedUp } from './kube-node.ts'
+import { listOf } from './kube-body.ts'
+import { type KubeNode, podSubnets, usedUp } from './kube-node.ts'
+import { nodeOf } from './kube-node-protobuf.ts'
 
 export type Evidence = {
   /** Why they are used up, as a sentence; `undefined` when nothing says that they are. */
@@ -59,19 +61,20 @@ export class PodCidrShortage {
     const found = { given: [] as Prefix[], having: 0, others: 0 }
     for (let next = ''; ; ) {
       const query = { limit: '100', ...(next !== '' && { continue: next }) }
-      const { status, body } = await this.#api.call({ verb: 'GET', path: '/api/v1/nodes', query }, signal)
+      const request = { verb: 'GET', path: '/api/v1/nodes', query, protobuf: true } as const
+      const { status, body, object } = await this.#api.call(request, signal)
       if (status !== 200) throw new KubeError('STORE_UNREACHABLE', String(body.message), 'try again', { status })
-      for (const object of (body.items ?? []) as readonly Json[]) {
-        const other = projectNode(object, this.#prefix)
+      const list = listOf(object)
+      for (const item of list.items) {
+        const other = nodeOf(item, this.#prefix)
         if (other.name === node.name) continue
         const subnets = perFamily(podSubnets(other)).map(([, prefix]) => prefix)
         found.others++
         if (subnets.length > 0) found.having++
         found.given.push(...subnets)
       }
-      const more = (body.metadata as JsonObject | undefined)?.continue
-      if (typeof more !== 'string' || more === '') return found
-      next = more
+      if (list.next === '') return found
+      next = list.next
     }
   }
 }

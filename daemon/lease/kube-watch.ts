@@ -1,9 +1,9 @@
 // All objects of a kind, for ever: listed page by page, then watched from there. Breaks resume where they happened; only a version that is too old lists again.
-import type { Json, JsonObject } from '../config/json.ts'
 import { reasonOf } from '../error.ts'
 import type { Log } from '../log.ts'
 import { Backoff } from './backoff.ts'
 import { type KubeApi, KubeError, stayAway } from './kube-api.ts'
+import { type KubeBody, listOf, statusOf, versionOf } from './kube-body.ts'
 
 /** What `project` keeps of each object. */
 export type KubeEvent<T> =
@@ -16,7 +16,9 @@ export type KubeCollection<T> = {
   readonly path: string
   readonly query?: Readonly<Record<string, string>>
   /** Called on each object at once, so that a page is never held longer than it is read. */
-  readonly project: (object: Json) => T
+  readonly project: (object: KubeBody) => T
+  /** Whether `project` reads protobuf. */
+  readonly protobuf: boolean
 }
 
 export type Pace = {
@@ -109,17 +111,17 @@ class Watch<T> {
 
   /** All objects as of one moment, and that moment as the version to watch from. Errors: Outdated when paging took too long, KubeError. */
   async list(signal: AbortSignal): Promise<readonly T[]> {
-    const { path, query, project } = this.#collection
+    const { path, query, project, protobuf } = this.#collection
     const items: T[] = []
     for (let next = ''; ; ) {
       const page = { ...query, limit: String(this.#pace.page), ...(next !== '' && { continue: next }) }
-      const { status, body } = await this.#api.call({ verb: 'GET', path, query: page }, signal)
+      const { status, body, object } = await this.#api.call({ verb: 'GET', path, query: page, protobuf }, signal)
       if (status !== 200) throw new Outdated(`${status} ${String(body.message ?? '')}`)
-      for (const object of (body.items ?? []) as readonly Json[]) items.push(project(object))
-      const { resourceVersion, continue: more } = (body.metadata ?? {}) as JsonObject
-      if (typeof more === 'string' && more !== '') next = more
+      const list = listOf(object)
+      for (const item of list.items) items.push(project(item))
+      if (list.next !== '') next = list.next
       else {
-        this.version = String(resourceVersion ?? '')
+        this.version = list.version
         this.#resumes = false
         return items
       }
@@ -130,20 +132,19 @@ class Watch<T> {
   async *events(signal: AbortSignal): AsyncGenerator<KubeEvent<T>, void> {
     if (this.#resumes) await this.#checkVersion(signal)
     this.#resumes = true
-    const { path, query } = this.#collection
+    const { path, query, protobuf } = this.#collection
     const seconds = Math.round(this.#pace.lifeSeconds + Math.random() * this.#pace.lifeJitterSeconds)
     const asked = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
     const alive = new DeadMan(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
     try {
-      const request = { verb: 'GET', path, query: { ...query, ...asked, resourceVersion: this.version ?? '' } } as const
-      for await (const { type, object } of this.#api.lines(request, either)) {
-        const event = this.#event(type, (object ?? {}) as JsonObject)
+      const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
+      for await (const { type, object } of this.#api.events({ verb: 'GET', path, query: wanted, protobuf }, either)) {
+        const event = this.#event(type, object)
         if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
         if (event !== undefined) yield event
         // After the yield: what was not taken is sent again.
-        const seen = ((object as JsonObject | null)?.metadata as JsonObject | undefined)?.resourceVersion
-        if (typeof seen === 'string' && seen !== '') this.version = seen
+        this.version = versionOf(object) || this.version
       }
     } catch (error) {
       throw alive.signal.aborted ? alive.signal.reason : error
@@ -152,7 +153,7 @@ class Watch<T> {
     }
   }
 
-  #event(type: Json | undefined, object: JsonObject): KubeEvent<T> | undefined {
+  #event(type: string, object: KubeBody): KubeEvent<T> | undefined {
     switch (type) {
       case 'ADDED':
       case 'MODIFIED':
@@ -162,9 +163,11 @@ class Watch<T> {
       case 'BOOKMARK':
         this.#bookmarks = true
         return undefined
-      default:
+      default: {
         // ERROR, nearly always 410. Whatever it is, a new list does no harm.
-        throw new Outdated(`${object.code ?? type} ${String(object.message ?? object.reason ?? '')}`.trim())
+        const { code, message, reason } = statusOf(object)
+        throw new Outdated(`${code ?? type} ${String(message || reason || '')}`.trim())
+      }
     }
   }
 
@@ -174,8 +177,9 @@ class Watch<T> {
    */
   async #checkVersion(signal: AbortSignal): Promise<void> {
     const { path, query } = this.#collection
-    const { status, body } = await this.#api.call({ verb: 'GET', path, query: { ...query, limit: '1' } }, signal)
-    const now = (body.metadata as JsonObject | undefined)?.resourceVersion
+    const one = { ...query, limit: '1' }
+    const { status, object } = await this.#api.call({ verb: 'GET', path, query: one, protobuf: true }, signal)
+    const now = listOf(object).version
     if (status === 200 && Number(now) < Number(this.version))
       throw new Outdated(`the API server is at version ${now}, before ${this.version}: its etcd was restored`)
   }

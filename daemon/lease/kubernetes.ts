@@ -6,10 +6,12 @@ import { reasonOf } from '../error.ts'
 import type { Condition } from '../health.ts'
 import { type AccessOptions, KubeAccess, targetOf } from './kube-access.ts'
 import { KubeApi } from './kube-api.ts'
+import type { KubeBody } from './kube-body.ts'
 import { ConditionEvents, EventWriter } from './kube-events.ts'
 import { KubeHolding, type NodeIdentity } from './kube-holding.ts'
 import { NodeLeases } from './kube-leases.ts'
-import { annotationPrefix, type KubeNode, projectNode } from './kube-node.ts'
+import { annotationPrefix, type KubeNode } from './kube-node.ts'
+import { nodeOf } from './kube-node-protobuf.ts'
 import { follow, PACE, type Pace } from './kube-watch.ts'
 import type { Lease } from './lease.ts'
 import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'
@@ -120,7 +122,8 @@ export class KubernetesStore implements Store {
 
   async *#leases(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
     const leases = new NodeLeases(this.#prefix)
-    const nodes = { path: '/api/v1/nodes', project: (object: Json) => projectNode(object, this.#prefix) }
+    const project = (object: KubeBody) => nodeOf(object, this.#prefix)
+    const nodes = { path: '/api/v1/nodes', protobuf: true, project }
     for await (const event of follow<KubeNode>(this.#api, nodes, this.#around.log, signal, this.#pace)) {
       const { name } = this.#holding
       switch (event.kind) {

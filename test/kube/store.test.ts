@@ -2,6 +2,11 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
+import { KubeAccess, targetOf } from '../../daemon/lease/kube-access.ts'
+import { KubeApi } from '../../daemon/lease/kube-api.ts'
+import { listOf } from '../../daemon/lease/kube-body.ts'
+import { networkAvailable } from '../../daemon/lease/kube-node.ts'
+import { nodeOf } from '../../daemon/lease/kube-node-protobuf.ts'
 import { leaseKey } from '../../daemon/lease/lease.ts'
 import { formatIp } from '../../ipam/address.ts'
 import { until } from '../lab/run.ts'
@@ -9,7 +14,7 @@ import { CONFIG, Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import { conditionOf } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, annotationsOn, flannel, StorePlace } from './store-place.ts'
+import { allow, annotationsOn, flannel, PREFIX, StorePlace, USER } from './store-place.ts'
 
 const never = new AbortController().signal
 const VXLAN = '{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}'
@@ -277,6 +282,36 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
     await until(() => watcher.configurations.at(-1) === CONFIG, { what: 'the configuration', ...slow })
     place.configure('{"Network":"10.78.0.0/16"}')
     await until(() => watcher.configurations.at(-1) === '{"Network":"10.78.0.0/16"}', { what: 'the new one', ...slow })
+  })
+
+  test('reads of a real node the same in protobuf as in JSON', async () => {
+    await using place = await StorePlace.make(api)
+    await place.add('n1', { podCidrs: ['10.77.1.0/24', 'fd00:77:0:1::/64'], annotations: flannel('192.0.2.1') })
+    const now = '2026-11-21T10:00:00Z'
+    await api.api.patch('/api/v1/nodes/n1/status', networkAvailable(now))
+    const target = await targetOf({ kubeconfigFile: await api.kubeconfig(USER), environment: {} })
+    const access = new KubeAccess(target, () => performance.now())
+    await using client = new KubeApi(access, new Conditions().around.report)
+    const read = async (path: string, protobuf: boolean) => {
+      const { object } = await client.call({ verb: 'GET', path, protobuf }, never)
+      assert.equal(object.format, protobuf ? 'protobuf' : 'json')
+      return object
+    }
+    const nodes = [await read('/api/v1/nodes/n1', false), await read('/api/v1/nodes/n1', true)]
+    const [one, other] = nodes.map((object) => nodeOf(object, PREFIX))
+    assert.deepEqual(one, other)
+    assert.equal(one?.networkUnavailable, 'False')
+    assert.deepEqual(one?.podCidrs, ['10.77.1.0/24', 'fd00:77:0:1::/64'])
+    const lists = [await read('/api/v1/nodes', false), await read('/api/v1/nodes', true)].map(listOf)
+    assert.deepEqual(
+      lists[1]!.items.map((item) => nodeOf(item, PREFIX)),
+      [one]
+    )
+    assert.equal(lists[0]!.version, lists[1]!.version)
+    for (const protobuf of [false, true]) {
+      const { status, body } = await client.call({ verb: 'GET', path: '/api/v1/nodes/nobody', protobuf }, never)
+      assert.deepEqual([status, body.reason, body.code], [404, 'NotFound', 404])
+    }
   })
 
   test('lists page by page', async () => {
