@@ -131,6 +131,12 @@ export const FLAGS = {
     default: 'true',
     help: "clear the node's condition NetworkUnavailable once the network is up"
   },
+  'network-policy-enforced': {
+    group: 'kubernetes',
+    reader: toggle,
+    default: 'false',
+    help: 'another program enforces NetworkPolicies; otherwise one node warns by an event on each of them that nobody does'
+  },
   'kube-daemonset': {
     group: 'kubernetes',
     reader: text('NAMESPACE/NAME', 'NAMESPACE/NAME of a DaemonSet', /^[a-z0-9][-a-z0-9.]*\/[a-z0-9][-a-z0-9.]*$/),

@@ -16,10 +16,25 @@ export class NodeLeases {
   readonly #nodes = new Map<string, Known>()
   /** Names of nodes that publish the same subnets: one in a healthy cluster. */
   readonly #holders = new Map<string, readonly string[]>()
+  /** Names of nodes whose kubelet lives. */
+  readonly #ready = new Set<string>()
 
   /** `prefix` as `annotationPrefix` returns it. */
   constructor(prefix: string) {
     this.#prefix = prefix
+  }
+
+  /** Of the living nodes that publish a lease the first by name: all nodes agree on it, sooner or later. */
+  get first(): string | undefined {
+    let first: string | undefined
+    for (const name of this.#ready)
+      if ((first === undefined || name < first) && this.#nodes.get(name)?.lease !== undefined) first = name
+    return first
+  }
+
+  #living({ name, ready }: KubeNode): void {
+    if (ready) this.#ready.add(name)
+    else this.#ready.delete(name)
   }
 
   /** A complete list. A node that can't be understood keeps the lease it was known by. */
@@ -27,7 +42,9 @@ export class NodeLeases {
     const malformed: LeaseEvent[] = []
     const names = new Set(nodes.map((node) => node.name))
     for (const name of this.#nodes.keys()) if (!names.has(name)) this.#know(name, {})
+    this.#ready.clear()
     for (const node of nodes) {
+      this.#living(node)
       const now = this.#read(node)
       if (now.kind === 'malformed') malformed.push(this.#fault(node.name, now.error))
       else this.#know(node.name, now.lease === undefined ? {} : { lease: now.lease })
@@ -38,6 +55,7 @@ export class NodeLeases {
 
   /** A node that is new or has changed in whatever way. */
   *put(node: KubeNode): Generator<LeaseEvent, void> {
+    this.#living(node)
     const before = this.#nodes.get(node.name)
     const now = this.#read(node)
     if (now.kind === 'malformed') {
@@ -45,18 +63,23 @@ export class NodeLeases {
       return
     }
     if (now.lease === undefined) {
-      yield* this.gone(node.name)
+      yield* this.#drop(node.name)
       return
     }
     const moved = before?.lease !== undefined && leaseKey(before.lease) !== leaseKey(now.lease)
     // What was named by the node, since its subnets were not known, is named by them from now on.
-    if (moved || (before !== undefined && before.lease === undefined)) yield* this.gone(node.name)
+    if (moved || (before !== undefined && before.lease === undefined)) yield* this.#drop(node.name)
     this.#know(node.name, { lease: now.lease })
     if (moved || before?.fault !== undefined || !same(before?.lease, now.lease)) yield { kind: 'put', lease: now.lease }
   }
 
   /** A node that no longer exists or no longer publishes anything. Where another one publishes the same subnets, that one counts from now on. */
   *gone(name: string): Generator<LeaseEvent, void> {
+    this.#ready.delete(name)
+    yield* this.#drop(name)
+  }
+
+  *#drop(name: string): Generator<LeaseEvent, void> {
     const before = this.#nodes.get(name)
     if (before === undefined) return
     this.#know(name, {})

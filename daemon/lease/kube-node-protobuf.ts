@@ -14,7 +14,7 @@ const CONDITION = { type: 1, status: 2 } as const
 export function nodeOf(body: KubeBody, prefix: string): KubeNode {
   if (body.format === 'json') return projectNode(body.json, prefix)
   const { bytes } = body
-  const found = { name: '', uid: '', podCidr: '', networkUnavailable: undefined as string | undefined }
+  const found = { name: '', uid: '', podCidr: '', networkUnavailable: undefined as string | undefined, ready: false }
   const podCidrs: string[] = []
   const annotations: { [name: string]: string } = {}
   const metadata = (field: number, from: number, to: number): void => {
@@ -36,7 +36,8 @@ export function nodeOf(body: KubeBody, prefix: string): KubeNode {
       if (inner === CONDITION.type) condition.type = textIn(bytes, start, end)
       else if (inner === CONDITION.status) condition.status = textIn(bytes, start, end)
     })
-    if (condition.type === 'NetworkUnavailable') found.networkUnavailable = condition.status
+    if (condition.type === 'Ready') found.ready = condition.status === 'True'
+    else if (condition.type === 'NetworkUnavailable') found.networkUnavailable = condition.status
   }
   eachField(bytes, body.from, body.to, (field, from, to) => {
     if (field === NODE.metadata) eachField(bytes, from, to, metadata)

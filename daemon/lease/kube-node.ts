@@ -30,6 +30,8 @@ export type KubeNode = {
   readonly annotations: { readonly [name: string]: string }
   /** The status of the condition NetworkUnavailable; `undefined` when the node has no such condition. */
   readonly networkUnavailable: string | undefined
+  /** Whether its kubelet lives: the condition Ready is True. */
+  readonly ready: boolean
 }
 
 const MANAGED = 'kube-subnet-manager'
@@ -71,14 +73,18 @@ export function projectNode(object: Json, prefix: string): KubeNode {
   )
   const several = listOf(child(spec, 'podCIDRs')).map(textOf)
   const conditions = listOf(child(child(object, 'status'), 'conditions'))
-  const condition = conditions.find((one) => child(one, 'type') === 'NetworkUnavailable')
+  const statusOf = (type: string) => {
+    const condition = conditions.find((one) => child(one, 'type') === type)
+    return condition === undefined ? undefined : textOf(child(condition, 'status'))
+  }
   return {
     name: textOf(child(metadata, 'name')),
     uid: textOf(child(metadata, 'uid')),
     // API servers before 1.16 know one only.
     podCidrs: (several.length > 0 ? several : [textOf(child(spec, 'podCIDR'))]).filter((text) => text !== ''),
     annotations: Object.fromEntries(annotations),
-    networkUnavailable: condition === undefined ? undefined : textOf(child(condition, 'status'))
+    networkUnavailable: statusOf('NetworkUnavailable'),
+    ready: statusOf('Ready') === 'True'
   }
 }
 

@@ -12,6 +12,7 @@ import { KubeHolding, type NodeIdentity } from './kube-holding.ts'
 import { NodeLeases } from './kube-leases.ts'
 import { annotationPrefix, type KubeNode } from './kube-node.ts'
 import { nodeOf } from './kube-node-protobuf.ts'
+import { type PolicySurroundings, warnOfPolicies } from './kube-policies.ts'
 import { follow, PACE, type Pace } from './kube-watch.ts'
 import type { Lease } from './lease.ts'
 import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'
@@ -21,6 +22,8 @@ export type KubernetesOptions = AccessOptions &
     readonly annotationPrefix: string
     readonly netConfigPath: string
     readonly setNodeNetworkUnavailable: boolean
+    /** Another program enforces NetworkPolicies: nobody has to be warned. */
+    readonly networkPolicyEnforced: boolean
   }
 
 /** Milliseconds between two looks for a configuration that is missing, and at one that may have changed: the kubelet writes it anew within a minute or so. */
@@ -38,6 +41,8 @@ export class KubernetesStore implements Store {
   readonly #options: KubernetesOptions
   readonly #prefix: string
   readonly #pace: Pace
+  readonly #policies: Pick<PolicySurroundings, 'api' | 'writer' | 'log'>
+  readonly #leases: NodeLeases
 
   private constructor(access: KubeAccess, options: KubernetesOptions, around: StoreSurroundings, pace: Pace) {
     this.#options = options
@@ -49,6 +54,13 @@ export class KubernetesStore implements Store {
     const identity = { nodeName, podName, podNamespace }
     this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, around)
     const writer = new EventWriter(this.#api, around.log, () => this.#holding.name ?? '')
+    // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
+    const quiet = {
+      raise: (_: string, detail: string) => around.log.warn({ detail }, 'NetworkPolicies can not be read'),
+      clear: () => undefined
+    }
+    this.#policies = { api: new KubeApi(access, quiet), writer, log: around.log }
+    this.#leases = new NodeLeases(this.#prefix)
     this.#events = new ConditionEvents(writer, () => this.#holding.node)
   }
 
@@ -117,11 +129,17 @@ export class KubernetesStore implements Store {
   }
 
   watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
-    return merged<StoreEvent>([this.#leases(signal), this.#configurations(signal)])
+    return merged<StoreEvent>([this.#nodes(signal), this.#configurations(signal), this.#warnings(signal)])
   }
 
-  async *#leases(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
-    const leases = new NodeLeases(this.#prefix)
+  /** Yields nothing, ever. */
+  async *#warnings(signal: AbortSignal): AsyncGenerator<never, void> {
+    const isSpeaker = () => this.#holding.name !== undefined && this.#leases.first === this.#holding.name
+    if (!this.#options.networkPolicyEnforced) await warnOfPolicies({ ...this.#policies, isSpeaker }, signal)
+  }
+
+  async *#nodes(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {
+    const leases = this.#leases
     const project = (object: KubeBody) => nodeOf(object, this.#prefix)
     const nodes = { path: '/api/v1/nodes', protobuf: true, project }
     for await (const event of follow<KubeNode>(this.#api, nodes, this.#around.log, signal, this.#pace)) {
@@ -146,6 +164,7 @@ export class KubernetesStore implements Store {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#events[Symbol.asyncDispose]()
     await this.#holding[Symbol.asyncDispose]()
+    await this.#policies.api[Symbol.asyncDispose]()
     await this.#api[Symbol.asyncDispose]()
   }
 }

@@ -22,6 +22,7 @@ export type StoreOptions = {
   readonly kubeconfigFile?: string | undefined
   readonly kubeAnnotationPrefix: string
   readonly setNodeNetworkUnavailable: boolean
+  readonly networkPolicyEnforced: boolean
   /** Kubernetes tells a pod by variables who and where it is. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
@@ -49,14 +50,15 @@ const STORES: { readonly [name: string]: Loader } = {
   },
   kubernetes: async (options, around) => {
     const { KubernetesStore } = await import('./kubernetes.ts')
-    const { kubeApiUrl, kubeconfigFile, netConfigPath, setNodeNetworkUnavailable, environment } = options
+    const { kubeApiUrl, kubeconfigFile, netConfigPath, environment } = options
+    const { setNodeNetworkUnavailable, networkPolicyEnforced } = options
     const { NODE_NAME, POD_NAME: podName, POD_NAMESPACE: podNamespace } = environment
     const nodeName = options.nodeName ?? NODE_NAME
     const annotationPrefix = options.kubeAnnotationPrefix
     return KubernetesStore.open(
       {
         ...{ kubeApiUrl, kubeconfigFile, environment, nodeName, podName, podNamespace },
-        ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable }
+        ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable, networkPolicyEnforced }
       },
       around
     )

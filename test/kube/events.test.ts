@@ -5,9 +5,10 @@ import { CONDITIONS, type Condition, type ConditionCode, sentence } from '../../
 import { KubeAccess, targetOf } from '../../daemon/lease/kube-access.ts'
 import { KubeApi } from '../../daemon/lease/kube-api.ts'
 import { ConditionEvents, EventWriter, type Regarding } from '../../daemon/lease/kube-events.ts'
+import { warnOfPolicies } from '../../daemon/lease/kube-policies.ts'
 import { Relay } from '../lab/etcd-alone.ts'
 import { until } from '../lab/run.ts'
-import { Conditions } from '../lab/store-watcher.ts'
+import { Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import type { KubeObject } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
@@ -61,7 +62,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
         .filter(({ involvedObject }) => involvedObject.uid === node.metadata.uid)
         .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name))
     const kept = parts.move()
-    return { place, relay, events, there, conditions, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+    return { place, relay, events, there, conditions, client, writer, [Symbol.asyncDispose]: () => kept.disposeAsync() }
   }
   const shown = (events: readonly Event[]) => events.map(({ type, reason, count }) => `${type} ${reason} ${count}`)
 
@@ -147,5 +148,61 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await api.api.patch(role, { rules })
     assert.equal(at.conditions.logged.filter((line) => line === 'events can not be written').length, 1)
     assert.equal(at.conditions.active.size, 0)
+  })
+
+  test('each NetworkPolicy gets a warning from the one node that speaks, and again when it is due', async () => {
+    await using at = await written(50, 0)
+    const policies = '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies'
+    const policy = (name: string) => api.api.call('POST', policies, { metadata: { name }, spec: { podSelector: {} } })
+    await policy('before')
+    let speaks = false
+    const stop = new AbortController()
+    const around = { api: at.client, writer: at.writer, log: at.conditions.around.log, isSpeaker: () => speaks }
+    const warning = warnOfPolicies(around, stop.signal, { lookMs: 100, renewMs: 1_000 })
+    const there = async () =>
+      (await api.api.list<Event>(EVENTS)).filter(({ involvedObject }) => involvedObject.kind === 'NetworkPolicy')
+    const names = async () =>
+      (await there())
+        .map(({ involvedObject }) => involvedObject.name)
+        .sort()
+        .join()
+    try {
+      assert.equal(await names(), '')
+      speaks = true
+      await until(async () => (await names()) === 'before', { what: 'the warning on what was there', ...slow })
+      await policy('later')
+      await until(async () => (await names()) === 'before,later', { what: 'the warning on what came', ...slow })
+      const [event] = await there()
+      assert.deepEqual([event?.type, event?.reason], ['Warning', 'NetworkPolicyNotEnforced'])
+      assert.match(event!.message, /nobody enforces this policy.*Cure: run a policy controller/)
+      await until(async () => (await there()).every(({ count }) => count > 1), { what: 'their renewal', ...slow })
+      await api.api.remove(`${policies}/before`)
+      speaks = false
+    } finally {
+      stop.abort()
+      await warning
+      await api.api.call('DELETE', policies)
+    }
+  })
+
+  test('the store of the first living node warns of policies', async () => {
+    await using place = await StorePlace.make(api)
+    await api.api.call('DELETE', EVENTS)
+    const policies = '/apis/networking.k8s.io/v1/namespaces/default/networkpolicies'
+    await api.api.call('POST', policies, { metadata: { name: 'alone' }, spec: { podSelector: {} } })
+    const conditions = new Conditions()
+    await place.add('n1', { podCidrs: ['10.77.1.0/24'] })
+    const now = '2026-11-21T10:00:00Z'
+    const ready = [
+      { type: 'Ready', status: 'True', reason: 'x', message: '', lastHeartbeatTime: now, lastTransitionTime: now }
+    ]
+    await api.api.patch('/api/v1/nodes/n1/status', { status: { conditions: ready } })
+    await using store = await place.open(conditions, { networkPolicyEnforced: false })
+    await store.acquire(wishOf('192.0.2.1'), new AbortController().signal)
+    await using _ = new Watcher(store)
+    const told = async () =>
+      (await api.api.list<Event>(EVENTS)).some(({ reason }) => reason === 'NetworkPolicyNotEnforced')
+    await until(told, { what: 'the warning', deadlineMs: 90_000 })
+    await api.api.call('DELETE', policies)
   })
 })

@@ -17,7 +17,8 @@ const RULES = [
   { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'list', 'watch'] },
   { apiGroups: [''], resources: ['nodes/status'], verbs: ['patch'] },
   { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
-  { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch', 'list'] }
+  { apiGroups: [''], resources: ['events'], verbs: ['create', 'patch', 'list'] },
+  { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: ['list', 'watch'] }
 ]
 
 /** The role, and the user and the service account of `default` with that name who have it. */
@@ -84,6 +85,7 @@ export type StoreOptions = {
   readonly pace?: Partial<Pace>
   readonly podName?: string
   readonly podNamespace?: string
+  readonly networkPolicyEnforced?: boolean
 }
 
 /** One network of the cluster: its configuration file, and stores on it. */
@@ -116,14 +118,16 @@ export class StorePlace implements AsyncDisposable {
   }
 
   open(conditions: Conditions, options: StoreOptions = {}): Promise<KubernetesStore> {
-    const { url, kubeconfig = this.#kubeconfig, nodeName = 'n1', environment = {}, pace = {}, ...pod } = options
+    const { url, kubeconfig = this.#kubeconfig, nodeName = 'n1', environment = {}, pace = {}, ...more } = options
     return KubernetesStore.open(
       {
-        ...{ kubeApiUrl: url, kubeconfigFile: kubeconfig, environment, ...pod },
+        ...{ kubeApiUrl: url, kubeconfigFile: kubeconfig, environment },
         nodeName: nodeName === '' ? undefined : nodeName,
         annotationPrefix: 'flannel.alpha.coreos.com',
         netConfigPath: this.file('net-conf.json'),
-        setNodeNetworkUnavailable: true
+        setNodeNetworkUnavailable: true,
+        networkPolicyEnforced: true,
+        ...more
       },
       conditions.around,
       { ...PACE, ...pace }

@@ -18,7 +18,8 @@ const node = (name: string, cidr: string, annotations: Record<string, string> = 
     'public-ip': `192.0.2.${name.slice(1)}`,
     ...annotations
   },
-  networkUnavailable: undefined
+  networkUnavailable: undefined,
+  ready: true
 })
 const bare = (name: string): KubeNode => ({ ...node(name, '10.244.9.0/24'), annotations: {} })
 const shown = (event: LeaseEvent): string => {
@@ -85,4 +86,18 @@ test('of two nodes with one podCIDR the other counts when one goes', () => {
   assert.deepEqual(all(leases.put(node('n2', '10.244.1.0/24'))), ['put 10.244.1.0-24 192.0.2.2'])
   assert.deepEqual(all(leases.gone('n2')), ['put 10.244.1.0-24 192.0.2.1'])
   assert.deepEqual(all(leases.gone('n1')), ['gone 10.244.1.0-24'])
+})
+
+test('the first of the living nodes with a lease is the same for everybody', () => {
+  const leases = new NodeLeases(PREFIX)
+  const dead = { ...node('n1', '10.244.1.0/24'), ready: false }
+  all(leases.listed([dead, bare('n2'), node('n4', '10.244.4.0/24'), node('n3', '10.244.3.0/24')]))
+  assert.equal(leases.first, 'n3')
+  all(leases.put({ ...dead, ready: true }))
+  assert.equal(leases.first, 'n1')
+  all(leases.gone('n1'))
+  all(leases.put({ ...node('n3', '10.244.3.0/24'), ready: false }))
+  assert.equal(leases.first, 'n4')
+  all(leases.listed([]))
+  assert.equal(leases.first, undefined)
 })

@@ -31,7 +31,15 @@ const FLANNEL = {
   'public-ip': '192.0.2.1'
 }
 const node = (annotations: Record<string, string>, podCidrs = ['10.244.3.0/24'], more: Partial<KubeNode> = {}) =>
-  ({ name: 'n1', uid: 'u1', podCidrs, annotations, networkUnavailable: 'False', ...more }) satisfies KubeNode
+  ({
+    name: 'n1',
+    uid: 'u1',
+    podCidrs,
+    annotations,
+    networkUnavailable: 'False',
+    ready: true,
+    ...more
+  }) satisfies KubeNode
 const shown = (lease: Lease | undefined) => lease && `${leaseKey(lease)} ${formatLeaseValue(lease)}`
 
 for (const [option, prefix] of [
@@ -65,14 +73,16 @@ test('of a node object only what a lease needs is kept', () => {
     uid: 'u1',
     podCidrs: ['10.244.3.0/24', 'fd00::/64'],
     annotations: { 'public-ip': '192.0.2.1' },
-    networkUnavailable: 'True'
+    networkUnavailable: 'True',
+    ready: true
   })
   assert.deepEqual(projectNode({ metadata: { name: 'n2' }, spec: { podCIDR: '10.1.0.0/24' } }, PREFIX), {
     name: 'n2',
     uid: '',
     podCidrs: ['10.1.0.0/24'],
     annotations: {},
-    networkUnavailable: undefined
+    networkUnavailable: undefined,
+    ready: false
   })
 })
 
