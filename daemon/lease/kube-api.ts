@@ -23,10 +23,12 @@ export type KubeRequest = {
 }
 
 /** What the API server said where that is for the caller to judge: success, or 404, 409, 410, 422 with its Status. */
-export type KubeAnswer = {
+export type KubeReply = {
   readonly status: number
   /** Empty when protobuf came and no Status. */
   readonly body: JsonObject
+}
+export type KubeAnswer = KubeReply & {
   /** The same as it came. */
   readonly object: KubeBody
 }
@@ -113,7 +115,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /** A request that nothing depends on: no condition tells of its failure, which is a value. Errors: the signal's reason. */
-  async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer | KubeError> {
+  async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeReply | KubeError> {
     try {
       const response = await this.#open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
       return this.#judge(request, response, await wholeBody(response))
