@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
-import { Cluster, type ClusterOptions, linesOf, PREFIX, type Resident, reachEachOther } from '../lab/cluster.ts'
-import { cni } from '../lab/cni.ts'
+import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '../lab/cluster.ts'
+import { flannelPod } from '../lab/flannel-pod.ts'
 import { Flanneld } from '../lab/flanneld.ts'
-import type { Host } from '../lab/host.ts'
 import { peersDirectory } from '../lab/peers.ts'
 import { until } from '../lab/run.ts'
 
@@ -18,21 +17,6 @@ function reasonToSkip(): string | false {
   }
 }
 const skip = reasonToSkip()
-
-const conflist = {
-  name: 'cbr0',
-  cniVersion: '0.3.1',
-  plugins: [{ type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } }, { type: 'portmap' }]
-}
-
-/** A pod by flannel's own plugins, on a host whose subnet.env anybody may have written. */
-async function flannelPod(host: Host, id: string): Promise<Resident> {
-  const pod = await host.pod(id)
-  const call = { config: conflist, binDir: `${peersDirectory()}/cni`, containerId: id, netns: pod.netns }
-  const { result } = await cni(host, { verb: 'ADD', ...call })
-  const [first] = (result?.ips ?? []) as readonly { readonly address: string }[]
-  return { host, pod, id, address: String(first?.address.split('/')[0]), result: result ?? {} }
-}
 
 const networks: readonly (readonly [string, NonNullable<ClusterOptions['network']>, readonly number[]])[] = [
   ['vxlan', { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }, [2, 1]],
