@@ -17,6 +17,12 @@ export const WEFTCTL_FLAGS = {
     default: '10',
     help: 'how long to wait for the answer'
   },
+  node: {
+    group: 'flags',
+    reader: text('NODE'),
+    help: 'ask the weftd of this node of a cluster, by kubectl; kubectl weft finds out itself where a pod is'
+  },
+  context: { group: 'flags', reader: text('NAME'), help: 'context of kubectl for that' },
   json: { group: 'flags', reader: toggle, default: 'false', help: 'print the answer as JSON' },
   help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' },
   version: { group: 'flags', reader: toggle, default: 'false', help: 'print the version' }
@@ -69,7 +75,7 @@ export const weftctl = (commands: Readonly<Record<string, Described>>): Program 
   about: 'ask the weftd of this node what it holds, what is wrong, and why',
   description: [
     'weftctl asks the weftd of this node by its socket and changes nothing. Answers are tables for people, or JSON with --json.',
-    'Installed as kubectl-weft in a directory of PATH it is also "kubectl weft".'
+    'Installed as kubectl-weft in a directory of PATH it is also "kubectl weft". With --node it has the weft pod of that node asked, by kubectl exec; "kubectl weft why pod NAMESPACE/NAME" needs no --node.'
   ],
   flags: WEFTCTL_FLAGS,
   groups: { flags: 'Flags' },

@@ -1,6 +1,7 @@
 // weftctl from its words to its exit status, with the streams handed in.
 import { reasonOf, WeftError } from '../error.ts'
-import { nearest, parseFlags, printFlags } from '../flag.ts'
+import { type Values as Flagged, nearest, parseFlags, printFlags } from '../flag.ts'
+import { askAfar, type Kubectl, nodeOfPod } from './afar.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
@@ -19,6 +20,9 @@ export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods
 export type Surroundings = {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly version: string
+  /** Called as kubectl's plugin. */
+  readonly isPlugin?: boolean
+  readonly kubectl?: Kubectl
   out(text: string): void
   complain(text: string): void
 }
@@ -70,8 +74,8 @@ export async function run(words: readonly string[], around: Surroundings): Promi
   }
   if ('print' in command) return print(around, command.print(operands))
   try {
-    const { socket, timeout, json } = parsed.values
-    const answer = await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
+    const { json } = parsed.values
+    const answer = await answerTo(name, operands, parsed.values, around)
     const { text, exit } = json
       ? { text: `${JSON.stringify(answer, null, 2)}\n`, exit: exitOf(command, answer, operands) }
       : command.read(answer, operands)
@@ -79,6 +83,31 @@ export async function run(words: readonly string[], around: Surroundings): Promi
     return exit
   } catch (error) {
     return fail(3, error)
+  }
+}
+
+type Values = Pick<Flagged<typeof FLAGS>, 'socket' | 'timeout' | 'node' | 'context'>
+
+/** From the weftd of this machine, or by kubectl from that of a node. */
+async function answerTo(
+  name: string,
+  operands: readonly string[],
+  { socket, timeout, node, context }: Values,
+  { isPlugin = false, kubectl: runKubectl }: Surroundings
+): Promise<unknown> {
+  const kubectl =
+    runKubectl &&
+    ((words: readonly string[]) =>
+      runKubectl([`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words]))
+  const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
+  if (kubectl !== undefined && (node !== undefined || isAboutPod))
+    return askAfar(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)
+  try {
+    return await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
+  } catch (error) {
+    if (!isPlugin || !(error instanceof WeftError) || error.code !== 'DAEMON_UNREACHABLE') throw error
+    const cure = 'name the node to be asked with --node ("kubectl get nodes" lists them)'
+    throw new WeftError(error.code, error.message, cure, { cause: error.cause })
   }
 }
 

@@ -73,6 +73,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'this kernel can not make something that the configuration needs',
     'load the module that the message names, or choose another backend'
   ],
+  KUBECTL_FAILED: [
+    'weftctl could not ask another node by kubectl',
+    'see that kubectl reaches the cluster and may exec into the weft pods'
+  ],
   LEASE_CONTESTED: [
     'other nodes took each subnet that this one tried to lease',
     'try again; if it stays so, look for two nodes with one public IP'

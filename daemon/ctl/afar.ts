@@ -1,0 +1,71 @@
+// weftctl from afar: with kubectl, the weftctl in the weft pod of another node asks its weftd there, and its answer is laid out here.
+import { WeftError } from '../error.ts'
+
+/** Runs kubectl to its end; `exit` is undefined when it could not be run. */
+export type Kubectl = (
+  words: readonly string[]
+) => Promise<{ readonly exit: number | undefined; readonly stdout: string; readonly stderr: string }>
+
+/** Labels of the pods of deploy/. */
+const WEFT = 'app.kubernetes.io/name=weft'
+
+/** Asks the weftd of a node. Errors: KUBECTL_FAILED with kubectl's words, or those of the weftctl there. */
+export async function askAfar(
+  kubectl: Kubectl,
+  node: string,
+  question: string,
+  args: readonly string[]
+): Promise<unknown> {
+  const [namespace, pod] = await weftPodOn(kubectl, node)
+  const inPod = ['exec', '--namespace', namespace, pod, '--container', 'weftd', '--']
+  const { stdout, stderr } = await kubectl([...inPod, 'weftctl', question, ...args, '--json'])
+  try {
+    // The exit status is the answer's; what failed prints nothing.
+    return JSON.parse(stdout)
+  } catch {
+    throw failed(`asking pod ${namespace}/${pod} on node ${node}`, stderr || stdout)
+  }
+}
+
+async function weftPodOn(kubectl: Kubectl, node: string): Promise<readonly [namespace: string, pod: string]> {
+  const fields = `spec.nodeName=${node},status.phase=Running`
+  const path = '{range .items[*]}{.metadata.namespace} {.metadata.name}{"\\n"}{end}'
+  const words = ['get', 'pods', '--all-namespaces', '--selector', WEFT, '--field-selector', fields]
+  const { exit, stdout, stderr } = await kubectl([...words, '--output', `jsonpath=${path}`])
+  if (exit !== 0) throw failed(`looking for the weft pod of node ${node}`, stderr)
+  const [namespace, pod] = stdout.trim().split(/\s+/)
+  if (namespace && pod) return [namespace, pod]
+  throw new WeftError(
+    'KUBECTL_FAILED',
+    `no running pod with the label ${WEFT} is on a node ${JSON.stringify(node)}`,
+    'see "kubectl get nodes" for the name, and "kubectl get pods -A -o wide -l app.kubernetes.io/name=weft" for the pods'
+  )
+}
+
+/** The node that a pod is on; `name` is `namespace/name`, or a name in the namespace of the kubectl context. Errors: KUBECTL_FAILED. */
+export async function nodeOfPod(kubectl: Kubectl, name: string): Promise<string> {
+  const [pod = '', namespace] = name.split('/').reverse()
+  const where = namespace === undefined ? [] : ['--namespace', namespace]
+  const { exit, stdout, stderr } = await kubectl(['get', 'pod', ...where, pod, '--output', 'jsonpath={.spec.nodeName}'])
+  if (exit !== 0) throw failed(`looking for the node of pod ${name}`, stderr)
+  if (stdout.trim() !== '') return stdout.trim()
+  throw new WeftError(
+    'KUBECTL_FAILED',
+    `pod ${name} is on no node yet, so no network has anything to do with it`,
+    `see "kubectl describe pod ${pod}" for why the scheduler has not placed it`
+  )
+}
+
+const failed = (what: string, said: string): WeftError =>
+  new WeftError(
+    'KUBECTL_FAILED',
+    `${what} failed: ${wordsOf(said)}`,
+    'see that kubectl reaches the cluster and may exec into the weft pods; for a pod that is gone, name its node with --node'
+  )
+
+/** The words of the weftctl there, else the last line: before it kubectl logs how often it tried. */
+function wordsOf(said: string): string {
+  const lines = said.split('\n').filter((line) => line.trim() !== '')
+  const told = lines.filter((line) => /^(weftctl|cure): /.test(line))
+  return (told.length > 0 ? told.join('; ') : lines.at(-1)) ?? 'kubectl said nothing'
+}

@@ -1,0 +1,73 @@
+// kubectl's plugin from a machine that is no node: it finds the weft pod of a node, or of the node that a pod is on, and has its weftd asked.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { KubeCluster } from './cluster.ts'
+import { installWeft, weftArchive } from './install.ts'
+import { noCluster, part } from './parts.ts'
+import { webDeployment } from './workload.ts'
+
+const main = new URL('../../daemon/ctl/main.ts', import.meta.url).pathname
+
+describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
+  const up = new AsyncDisposableStack()
+  let cluster: KubeCluster
+  let folder: string
+
+  before(
+    async () => {
+      folder = up.adopt(mkdtempSync(join(tmpdir(), 'weft-plugin-')), (path) => rmSync(path, { recursive: true }))
+      symlinkSync(part('kubectl'), join(folder, 'kubectl'))
+      cluster = up.use(await KubeCluster.start({ images: [weftArchive()] }))
+      await installWeft(cluster)
+    },
+    { timeout: 600_000 }
+  )
+  after(() => up.disposeAsync(), { timeout: 120_000 })
+
+  /** On the machine of the control plane, as root's kubectl has it there. */
+  async function plugin(...words: readonly string[]) {
+    const kubeconfig = await cluster.plane.kubeconfig('admin', 'kubernetes-admin', ['system:masters'])
+    // The name by which kubectl calls it.
+    const script = `process.argv.splice(1, 0, 'kubectl-weft'); await import(${JSON.stringify(main)})`
+    const env = { KUBECONFIG: kubeconfig, PATH: `${folder}:${process.env.PATH}`, HOME: folder }
+    const { host } = cluster.plane
+    return host.exec(process.execPath, ['--input-type=module', '--eval', script, '--', ...words], {
+      env,
+      check: false,
+      timeoutMs: 120_000
+    })
+  }
+
+  test('--node asks the weftd of any node', async () => {
+    for (const { name } of cluster.nodes) {
+      const { stdout, stderr, code } = await plugin('status', `--node=${name}`)
+      assert.match(stdout, new RegExp(`^${name}: ready \\(weftd `), stderr)
+      assert.equal(code, 0)
+    }
+    const { stdout } = await plugin('nodes', '--node=h1')
+    for (const { name } of cluster.nodes) assert.match(stdout, new RegExp(`^${name} +10\\.244\\.`, 'm'))
+  })
+
+  test('why pod finds the node that the pod is on, by its name alone', async () => {
+    await cluster.plane.apply(webDeployment('web', 2))
+    for (const { metadata, status } of await cluster.pods('app=web', 2)) {
+      const { stdout, stderr, code } = await plugin('why', 'pod', `default/${metadata.name}`)
+      assert.match(
+        stdout,
+        new RegExp(`^default/${metadata.name}: is set up\\n[^]* addresses +${status.podIP}\\n`),
+        stderr
+      )
+      assert.equal(code, 0)
+    }
+  })
+
+  test('a node or a pod that is not there is told with a cure', async () => {
+    const { code, stderr } = await plugin('status', '--node=none')
+    assert.match(stderr, /no running pod .* is on a node "none"\ncure: /)
+    assert.equal(code, 3)
+    assert.match((await plugin('why', 'pod', 'default/none')).stderr, /NotFound.*\ncure: /)
+  })
+})

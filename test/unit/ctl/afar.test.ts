@@ -1,0 +1,117 @@
+// weftctl from afar: what it asks kubectl for, how the answer from another node is laid out here, and what it says when kubectl can't.
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { statusAnswer } from '../../../daemon/ctl/answers.ts'
+import { run } from '../../../daemon/ctl/run.ts'
+
+const facts = { version: '1.2.3', startedAt: 0, name: 'n2', store: 'kubernetes', peers: 1, pods: 3, conditions: [] }
+const answer = JSON.stringify(statusAnswer(facts))
+
+type Reply = { readonly exit?: number | undefined; readonly stdout?: string; readonly stderr?: string }
+
+/** `replies` by the first word that kubectl gets after its flags. */
+async function weftctl(words: readonly string[], replies: Readonly<Record<string, Reply>>, isPlugin = true) {
+  const asked: (readonly string[])[] = []
+  let [out, complaints] = ['', '']
+  const exit = await run([...words, '--socket=/nonexistent/weftd.sock'], {
+    ...{ env: {}, version: '1.2.3', isPlugin },
+    kubectl: async (all) => {
+      asked.push(all)
+      const of = ['exec', 'pods', 'pod'].find((word) => all.includes(word)) ?? ''
+      return { exit: 0, stdout: '', stderr: '', ...replies[of] }
+    },
+    out(text) {
+      out += text
+    },
+    complain(text) {
+      complaints += text
+    }
+  })
+  return { exit, out, complaints, asked }
+}
+
+const there = { pods: { stdout: 'weft weft-x7k2p\n' } }
+
+test('--node has the weft pod of that node asked, and its answer is laid out as if it were asked here', async () => {
+  for (const isPlugin of [true, false]) {
+    const told = await weftctl(
+      ['status', '--node=n2', '--context', 'prod'],
+      { ...there, exec: { stdout: answer } },
+      isPlugin
+    )
+    assert.match(told.out, /^n2: ready \(weftd 1\.2\.3\)\n/)
+    assert.deepEqual([told.exit, told.complaints], [0, ''])
+    const [pods = [], exec = []] = told.asked
+    assert.deepEqual(pods.slice(0, 3), ['--request-timeout=10s', '--context', 'prod'])
+    assert.ok(pods.includes('spec.nodeName=n2,status.phase=Running'), pods.join(' '))
+    assert.equal(exec.slice(3).join(' '), 'exec --namespace weft weft-x7k2p --container weftd -- weftctl status --json')
+  }
+})
+
+test('an answer with exit status 1 is an answer, and --json prints it', async () => {
+  const told = await weftctl(['diff', '--node=n2', '--json'], {
+    ...there,
+    exec: { exit: 1, stdout: '{"changes":[{"do":"put","text":"+ x"}]}' }
+  })
+  assert.deepEqual(JSON.parse(told.out), { changes: [{ do: 'put', text: '+ x' }] })
+  assert.equal(told.exit, 1)
+})
+
+test('kubectl weft why pod finds the node by itself', async () => {
+  const why = {
+    pod: 'shop/web-1',
+    calls: [],
+    attachments: [],
+    blocking: [],
+    near: [],
+    rememberedSince: '2026-01-01T00:00:00Z'
+  }
+  const replies = { ...there, pod: { stdout: 'n3' }, exec: { stdout: JSON.stringify(why) } }
+  const told = await weftctl(['why', 'pod', 'shop/web-1'], replies)
+  assert.match(told.out, /^shop\/web-1: this weftd has had no call/)
+  assert.equal(told.exit, 1)
+  assert.deepEqual(told.asked[0]?.slice(1, 6), ['get', 'pod', '--namespace', 'shop', 'web-1'])
+  assert.ok(told.asked[1]?.includes('spec.nodeName=n3,status.phase=Running'))
+  assert.deepEqual((await weftctl(['why', 'pod', 'web-1'], replies)).asked[0]?.slice(1, 4), ['get', 'pod', 'web-1'])
+})
+
+test("kubectl's refusals, missing pods and the complaints of the weftctl there are told with a cure", async () => {
+  const denied = 'E1121 memcache.go: x\nError from server (Forbidden): pods is forbidden\n'
+  for (const [words, replies, expected] of [
+    [
+      ['status', '--node=n2'],
+      { pods: { exit: 1, stderr: denied } },
+      /weft pod of node n2 failed: Error from server \(Forbidden\): pods is forbidden\ncure: /
+    ],
+    [['status', '--node=n9'], {}, /no running pod .* is on a node "n9"\ncure: see "kubectl get nodes"/],
+    [['status', '--node=n2'], { pods: { exit: undefined, stderr: 'spawn kubectl ENOENT' } }, /spawn kubectl ENOENT/],
+    [
+      ['status', '--node=n2'],
+      {
+        ...there,
+        exec: {
+          exit: 3,
+          stderr: 'weftctl: weftd does not answer\ncure: start weftd\ncommand terminated with exit code 3\n'
+        }
+      },
+      /weftctl: weftd does not answer; cure: start weftd\ncure: /
+    ],
+    [
+      ['why', 'pod', 'a/b'],
+      { pod: { exit: 1, stderr: 'Error from server (NotFound): pods "b" not found' } },
+      /node of pod a\/b failed: .*NotFound/
+    ],
+    [['why', 'pod', 'a/b'], {}, /pod a\/b is on no node yet.*\ncure: see "kubectl describe pod b"/]
+  ] as const) {
+    const told = await weftctl(words, replies)
+    assert.equal(told.exit, 3)
+    assert.match(told.complaints, expected)
+  }
+})
+
+test('kubectl weft without --node asks this machine, and says what is missing where no weftd is', async () => {
+  const told = await weftctl(['status'], {})
+  assert.equal(told.asked.length, 0)
+  assert.match(told.complaints, /does not answer on .*\ncure: name the node to be asked with --node/)
+  assert.match((await weftctl(['status'], {}, false)).complaints, /cure: start weftd/)
+})
