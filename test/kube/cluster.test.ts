@@ -4,22 +4,36 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { linesOf } from '../lab/cluster.ts'
 import type { Host } from '../lab/host.ts'
 import { until } from '../lab/run.ts'
 import { podTraces } from '../lab/traces.ts'
 import { conditionOf, isReady, type Pod } from './api.ts'
 import { KubeCluster } from './cluster.ts'
-import { installWeft, removeWeft, rollWeft, weftArchive, weftLabels } from './install.ts'
+import {
+  configure,
+  deployFolder,
+  installWeft,
+  removeWeft,
+  rolledOut,
+  rollWeft,
+  weftArchive,
+  weftLabels,
+  weftPod
+} from './install.ts'
+import { type KubeNode, manifests } from './kube-node.ts'
 import { hasPart, noCluster } from './parts.ts'
 import { transferDuring } from './rolling.ts'
 import {
   answeredBy,
   coredns,
   corednsArchive,
+  fetchFrom,
   reachEachOther,
   webContainer,
   webDeployment,
+  webPod,
   webPort,
   webService
 } from './workload.ts'
@@ -27,6 +41,7 @@ import {
 const skip = noCluster()
 const noNames = hasPart('coredns') ? false : 'coredns is missing; cure: scripts/kube-parts'
 const hostPort = 8081
+const slow = { deadlineMs: 120_000, everyMs: 200 }
 
 describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () => {
   const up = new AsyncDisposableStack()
@@ -53,6 +68,7 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     await installWeft(cluster)
     for (const node of await cluster.plane.api.nodes())
       assert.equal(conditionOf(node, 'NetworkUnavailable')?.status, 'False')
+    assert.deepEqual(await strictly(cluster), [])
     t.diagnostic(await printed('get', 'nodes', '--output', 'wide'))
   })
 
@@ -124,6 +140,54 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     t.diagnostic(`${ping.sent} pings answered; ${perSecond.length} s of TCP without a silent second`)
   })
 
+  test('without an API server kubelet starts weftd again and runs static pods, and nobody loses a packet', async (t) => {
+    const [first, second] = oneOnEach(web)
+    const [node, other] = [cluster.nodeOf(first), cluster.nodeOf(second)]
+    const near = await node.place(first)
+    const before = await weftPod(cluster, node)
+    await cluster.plane.stopApi()
+    const ping = await near.pingDuring(String(second.status.podIP), async () => {
+      await until(async () => /STORE_UNREACHABLE/.test(await readyz(node)), {
+        what: 'weftd to miss the store',
+        ...slow
+      })
+      // What takes its time in a real outage, the store's back-off above all, needs a long one.
+      if (process.env.WEFT_LONG) await sleep(120_000)
+      await node.host.exec('kill', ['-KILL', await node.pidOf(before)])
+      await until(async () => /STORE_UNREACHABLE/.test(await readyz(node)), {
+        what: 'kubelet to start weftd again',
+        ...slow
+      })
+      await node.staticPod(
+        'offline',
+        webPod('offline', webContainer({ env: [{ name: 'POD_NAME', value: 'offline' }] }))
+      )
+      const address = await until(() => sandboxAddress(node, 'offline'), {
+        what: 'a sandbox of the static pod',
+        ...slow
+      })
+      for (const from of [first, second])
+        await until(async () => (await fetchFrom(cluster, from, `http://${address}:${webPort}/`)) === 'offline', {
+          what: `the static pod on ${node.name} to answer a pod on ${cluster.nodeOf(from).name}`,
+          ...slow
+        })
+    })
+    assert.deepEqual(ping.lost, [], `${ping.received} of ${ping.sent} answered`)
+    await cluster.plane.startApi()
+    const mirror = async () =>
+      (await cluster.plane.api.pod('default', `offline-${node.name}`)).status.phase === 'Running'
+    await until(mirror, { what: 'the API server to know the static pod', ...slow })
+    for (const { name } of [node, other]) await cluster.node(name).ready()
+    await rolledOut(cluster)
+    assert.equal((await weftPod(cluster, node)).metadata.uid, before.metadata.uid)
+    t.diagnostic(`${ping.sent} pings answered without an API server`)
+    await node.host.sh(`rm ${manifests}/offline.json`)
+    await until(async () => (await sandboxAddress(node, 'offline')) === undefined, {
+      what: 'the static pod to go',
+      ...slow
+    })
+  })
+
   test('a node that joins becomes Ready and its pods are reached; its routes go with its node object', async (t) => {
     const node = await cluster.addNode()
     await node.ready()
@@ -145,6 +209,28 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     await reachEachOther(cluster, web)
   })
 
+  test("flannel's own kube-flannel-cfg is a configuration: its conflist with flannel and portmap, its net-conf.json", async () => {
+    const metadata = { name: 'kube-flannel-cfg', namespace: 'kube-flannel', labels: { tier: 'node', app: 'flannel' } }
+    const { api } = cluster.plane
+    await cluster.plane.apply(
+      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: metadata.namespace } },
+      { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: flannelConfiguration }
+    )
+    const { data } = await api.get('/api/v1/namespaces/kube-flannel/configmaps/kube-flannel-cfg')
+    await configure(cluster, data as Readonly<Record<string, string>>)
+    await rollWeft(cluster)
+    for (const { host } of cluster.nodes)
+      assert.match((await host.exec('cat', ['/etc/cni/net.d/10-weft.conflist'])).stdout, /"type": *"flannel"/)
+    const container = webContainer({ ports: [{ containerPort: webPort, hostPort: hostPort + 1 }] })
+    await cluster.plane.apply(webDeployment('like-flannel', 2, container))
+    const pods = await cluster.pods('app=like-flannel', 2)
+    await reachEachOther(cluster, [...web, ...pods])
+    for (const target of pods) {
+      const url = `http://${cluster.nodeOf(target).host.address}:${hostPort + 1}/`
+      for (const from of web) await answeredBy(cluster, from, url, [target])
+    }
+  })
+
   test('`kubectl delete -f deploy/` takes away all but what running pods stand on; after `apply` they are reached again', async () => {
     await removeWeft(cluster)
     for (const { host, name } of cluster.nodes) assert.deepEqual(await traces(host), [`file ${podsFile}`], name)
@@ -154,7 +240,8 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
 
   test('`kubectl delete -f deploy/` on nodes without pods leaves them as they were before', async () => {
     const { api } = cluster.plane
-    for (const name of ['web', 'ported']) await api.remove(`/apis/apps/v1/namespaces/default/deployments/${name}`)
+    for (const name of ['web', 'ported', 'like-flannel'])
+      await api.remove(`/apis/apps/v1/namespaces/default/deployments/${name}`)
     await api.remove('/apis/apps/v1/namespaces/kube-system/deployments/coredns')
     const rest = async () => [...(await api.pods('default')), ...(await api.pods('kube-system'))].length === 0
     await until(rest, { what: 'all pods to be gone', deadlineMs: 120_000, everyMs: 200 })
@@ -175,6 +262,40 @@ function oneOnEach(pods: readonly Pod[]): readonly [Pod, Pod] {
 async function routes(cluster: KubeCluster): Promise<readonly string[]> {
   const all = await Promise.all(cluster.nodes.map(({ host }) => linesOf(host, 'ip', 'route')))
   return all.flat()
+}
+
+/** kube-flannel-cfg as kube-flannel.yml of flannel 0.28 holds it. */
+const flannelConfiguration = {
+  'cni-conf.json': JSON.stringify({
+    name: 'cbr0',
+    cniVersion: '0.3.1',
+    plugins: [
+      { type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } },
+      { type: 'portmap', capabilities: { portMappings: true } }
+    ]
+  }),
+  'net-conf.json': JSON.stringify({ Network: '10.244.0.0/16', EnableNFTables: false, Backend: { Type: 'vxlan' } })
+}
+
+/** What the API server finds wrong with deploy/ when it is strict: unknown fields, deprecated ones. */
+async function strictly({ plane }: KubeCluster): Promise<readonly string[]> {
+  const words = ['apply', '--filename', deployFolder, '--dry-run=server', '--validate=strict']
+  const { stderr } = await plane.kubectl(words)
+  return stderr.split('\n').filter((line) => line !== '')
+}
+
+async function readyz({ host }: KubeNode): Promise<string> {
+  return (await host.http(8471, '/readyz?verbose')).body
+}
+
+/** The address of a node's pod as its runtime knows it, for times without an API server. */
+async function sandboxAddress({ name, containerd: { cri } }: KubeNode, pod: string): Promise<string | undefined> {
+  for (const id of await cri.podSandboxes()) {
+    const { isReady, ip, details } = await cri.podSandboxStatus(id)
+    const { metadata } = details.config as { readonly metadata: { readonly name: string } }
+    if (isReady && ip !== '' && metadata.name === `${pod}-${name}`) return ip
+  }
+  return undefined
 }
 
 /** What weftd must know of pods that it will find again. */

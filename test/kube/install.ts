@@ -7,7 +7,8 @@ import type { KubeCluster } from './cluster.ts'
 import type { KubeNode } from './kube-node.ts'
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
-const folder = `${repository}deploy/`
+/** What `kubectl apply -f` is given. */
+export const deployFolder = `${repository}deploy/`
 export const weftLabels = 'app.kubernetes.io/name=weft'
 
 /** The archive of our own image. */
@@ -19,13 +20,13 @@ export function weftArchive(): string {
 
 /** Waits until every node is Ready and has a ready pod of ours. */
 export async function installWeft(cluster: KubeCluster): Promise<void> {
-  await cluster.plane.kubectl(['apply', '--filename', folder])
+  await cluster.plane.kubectl(['apply', '--filename', deployFolder])
   await rolledOut(cluster)
   await Promise.all(cluster.nodes.map((node) => node.ready()))
 }
 
 export async function removeWeft(cluster: KubeCluster): Promise<void> {
-  await cluster.plane.kubectl(['delete', '--filename', folder, '--wait'], { timeoutMs: 240_000 })
+  await cluster.plane.kubectl(['delete', '--filename', deployFolder, '--wait'], { timeoutMs: 240_000 })
 }
 
 /** Replaces the pods of ours one by one, as an upgrade does, and waits for the end of it. */

@@ -190,10 +190,11 @@ export class KubeNode implements AsyncDisposable {
 
   /** The network of a running pod of this node, for programs of the machine: ping, nc. */
   async place(pod: Pod): Promise<Place> {
-    return new Place(this.host.owner, `${this.name}-${pod.metadata.name}`, ['-t', await this.#pidOf(pod), '-n'])
+    return new Place(this.host.owner, `${this.name}-${pod.metadata.name}`, ['-t', await this.pidOf(pod), '-n'])
   }
 
-  async #pidOf(pod: Pod): Promise<string> {
+  /** Process id of its first container, as this machine counts. */
+  async pidOf(pod: Pod): Promise<string> {
     const id = pod.status.containerStatuses?.[0]?.containerID?.replace('containerd://', '')
     if (!id) throw new Error(`pod ${pod.metadata.name} has no container yet`)
     const words = ['--address', `${this.containerd.directory}/sock`, '--namespace', 'k8s.io', 'tasks', 'list']

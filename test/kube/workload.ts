@@ -24,6 +24,16 @@ export function webContainer(more: object = {}): object {
   }
 }
 
+/** A pod by itself. */
+export function webPod(name: string, container: object = webContainer()): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'default' },
+    spec: { terminationGracePeriodSeconds: 1, containers: [container] }
+  }
+}
+
 /** Spread over the nodes as evenly as their number allows. */
 export function webDeployment(name: string, replicas: number, container: object = webContainer()): object {
   const labels = { app: name }
