@@ -47,8 +47,13 @@ export type NetworkSurroundings = {
 const AGAIN = 1_000
 const SETTLE = 50
 
+/** Conditions that only a store which answers can bring about. */
+const ANSWERS = /^(CONFIG_|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
+
 export class Network {
   readonly #around: NetworkSurroundings
+  /** The configuration as the store gave it. */
+  #given: string | undefined
   #place: Place | undefined
   #looking = false
   #changed = false
@@ -74,21 +79,34 @@ export class Network {
   async join(signal: AbortSignal): Promise<void> {
     const { health, store, remembered } = this.#around
     health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
-    const asking = new AbortController()
-    const asked = this.#configuration(AbortSignal.any([signal, asking.signal]))
-    if (remembered !== undefined && (await this.#isAway(asked, signal)) && (await this.#resume(remembered))) {
-      asking.abort()
-      asked.catch(() => undefined)
-      this.#followHost(signal)
-    } else {
-      const { text, conf } = await asked
-      const backend = configureBackend(conf.backendType, conf.backend)
-      const choice = await this.#untilChosen(conf, signal)
-      this.#followHost(signal)
-      await this.#take({ text, conf, backend }, choice, signal)
-    }
+    if (remembered === undefined || !(await this.#joinOrResume(remembered, signal))) await this.#joinAfresh(signal)
+    this.#followHost(signal)
     // What changed while the store was asked for a subnet; and a resumed place wants the store's word.
     this.#lookSoon(signal)
+  }
+
+  async #joinAfresh(signal: AbortSignal): Promise<void> {
+    const { text, conf } = await this.#configuration(signal)
+    this.#given = text
+    const backend = configureBackend(conf.backendType, conf.backend)
+    await this.#take({ text, conf, backend }, await this.#untilChosen(conf, signal), signal)
+  }
+
+  /** False when neither the store answered in time nor what an earlier weftd held is of use. The Kubernetes store has its configuration at once, from a file. */
+  async #joinOrResume(remembered: Remembered, signal: AbortSignal): Promise<boolean> {
+    const attempt = new AbortController()
+    const joining = this.#joinAfresh(AbortSignal.any([signal, attempt.signal]))
+    const isSilent = await Promise.race([
+      joining.then(() => false),
+      sleep(this.#around.patienceMs, true, { signal, ref: false })
+    ])
+    if (!isSilent || this.#hasAnswered(remembered)) {
+      await joining
+      return true
+    }
+    attempt.abort()
+    joining.catch(() => undefined)
+    return this.#resume(remembered)
   }
 
   #followHost(signal: AbortSignal): void {
@@ -97,10 +115,10 @@ export class Network {
     })
   }
 
-  /** Whether the store is silent for longer than it should be; one that has answered, though with nothing of use, is not away. */
-  async #isAway(asked: Promise<unknown>, signal: AbortSignal): Promise<boolean> {
-    const isSilent = await Promise.race([asked.then(() => false), sleep(this.#around.patienceMs, true, { signal })])
-    return isSilent && !this.#around.health.active().some(({ code }) => code.startsWith('CONFIG_'))
+  /** Whether the store has said something that what we remember must not overrule, though it may be of no use yet. */
+  #hasAnswered({ text }: Remembered): boolean {
+    const isNew = this.#given !== undefined && this.#given !== text
+    return this.#place !== undefined || isNew || this.#around.health.active().some(({ code }) => ANSWERS.test(code))
   }
 
   /** Takes the place of an earlier weftd as it was, so that pods are served; false when this host is no longer what that lease is for. */
@@ -212,6 +230,7 @@ export class Network {
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
     const lease = await this.#acquire(wish, signal)
+    signal.throwIfAborted()
     this.#unsure = false
     const node: Node = { ...facts, subnet: lease.subnet, publishedMac: publishedMac(lease) }
     const mtu = backend.mtu(node)

@@ -146,6 +146,7 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     const near = await node.place(first)
     const before = await weftPod(cluster, node)
     await cluster.plane.stopApi()
+    await using _ = { [Symbol.asyncDispose]: () => cluster.plane.startApi() }
     const ping = await near.pingDuring(String(second.status.podIP), async () => {
       await until(async () => /STORE_UNREACHABLE/.test(await readyz(node)), {
         what: 'weftd to miss the store',

@@ -142,9 +142,11 @@ export class ControlPlane implements AsyncDisposable {
     this.#programs.set('etcd', program)
   }
 
-  /** Starts the API server, again after `stopApi`, and waits until it is ready. */
+  /** Starts the API server, again after `stopApi`, unless it runs, and waits until it is ready. */
   async startApi(): Promise<void> {
     const { authority, host } = this
+    const earlier = this.#programs.get('kube-apiserver')
+    if (earlier !== undefined && earlier.ended === undefined) return
     const program = this.#spawn('kube-apiserver', [
       ...[`--etcd-servers=https://${host.address}:2379`, `--etcd-cafile=${authority.ca}`],
       ...[`--etcd-certfile=${this.#file('apiserver-etcd.crt')}`, `--etcd-keyfile=${this.#file('apiserver-etcd.key')}`],

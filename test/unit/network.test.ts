@@ -31,15 +31,18 @@ const HOST: readonly KernelObject[] = [
 const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
 
-/** A store that does not answer before it is let. */
+/** A store that does not answer before it is let; with `text` it has that configuration all the same, as the Kubernetes store has. */
 class Silent implements Store {
   readonly type: string
   readonly configurationPlace: string
   readonly #store: Store
   readonly #spoken = Promise.withResolvers<void>()
 
-  constructor(store: Store) {
+  readonly #text: string | undefined
+
+  constructor(store: Store, text?: string) {
     this.#store = store
+    this.#text = text
     this.type = store.type
     this.configurationPlace = store.configurationPlace
   }
@@ -49,6 +52,7 @@ class Silent implements Store {
   }
 
   async configuration(signal: AbortSignal): Promise<string> {
+    if (this.#text !== undefined) return this.#text
     await this.#spoken.promise
     return this.#store.configuration(signal)
   }
@@ -141,13 +145,15 @@ async function until<T>(condition: () => T | undefined | false, what: string): P
 }
 
 /** A daemon that held a lease and ended; and the next one, whose store is silent. */
-async function restarted(): Promise<{ readonly scene: Scene; readonly store: Silent; readonly key: string }> {
+async function restarted(
+  text?: string
+): Promise<{ readonly scene: Scene; readonly store: Silent; readonly key: string }> {
   const first = new Scene()
   first.file.configure(CONF)
   const { place } = await first.join()
   await first.stop()
   const scene = new Scene(first.folder)
-  return { scene, store: new Silent(scene.file), key: leaseKey(place?.lease ?? assert.fail('no lease')) }
+  return { scene, store: new Silent(scene.file, text), key: leaseKey(place?.lease ?? assert.fail('no lease')) }
 }
 
 test('a configuration that changes while we run is told with what differs, and no longer once it is as before', async () => {
@@ -178,16 +184,32 @@ test('an interface that goes down is told while it lasts, and nothing else chang
   await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
 })
 
-test('while the store is silent we go on with the lease of an earlier weftd, and the store confirms it later', async () => {
-  const { scene, store, key } = await restarted()
+for (const [which, text] of [
+  ['the store', undefined],
+  ['a store whose configuration is a file', CONF]
+] as const)
+  test(`while ${which} is silent we go on with the lease of an earlier weftd, and the store confirms it later`, async () => {
+    const { scene, store, key } = await restarted(text)
+    await using _ = scene
+    const network = await scene.join({ store })
+    assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+    assert.equal(network.place?.isConfirmed, false)
+    assert.equal(scene.health.blocking('add'), undefined)
+    store.speak()
+    await until(() => network.place?.isConfirmed, 'the store to confirm')
+    assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  })
+
+test('a remembered lease does not count when the configuration is another one by now', async () => {
+  const { scene, store } = await restarted(CONF.replace('10.244', '10.9'))
   await using _ = scene
-  const network = await scene.join({ store })
-  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
-  assert.equal(network.place?.isConfirmed, false)
-  assert.equal(scene.health.blocking('add'), undefined)
+  const joining = scene.join({ store })
+  await until(() => /asking/.test(scene.detail('STARTING') ?? ''), 'the lease to be asked for')
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  assert.notEqual(scene.health.blocking('add'), undefined)
   store.speak()
-  await until(() => network.place?.isConfirmed, 'the store to confirm')
-  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  const network = await joining
+  assert.match(leaseKey(network.place?.lease ?? assert.fail('no place')), /^10\.9\./)
 })
 
 test('when the store then says that another node has the subnet, LEASE_LOST names it', async () => {
