@@ -10,6 +10,7 @@ import type { FirewallChange, FirewallPort } from './firewall-port.ts'
 import type { Message } from './message.ts'
 import { NotificationSocket } from './notifications.ts'
 import { Observed } from './observed.ts'
+import { withoutOvertaken } from './overtaken.ts'
 import type { Rtnetlink } from './rtnetlink.ts'
 import { readSysctl } from './sysctl.ts'
 
@@ -32,6 +33,9 @@ export type ObserverParts = {
   readonly receiveBytes?: number | undefined
 }
 
+/** `message` is absent for news of the firewall. */
+type Heard = { readonly message?: Message; readonly hear: () => void }
+
 export class Observer implements Disposable {
   readonly #parts: ObserverParts
   readonly #interest: (object: KernelObject) => boolean
@@ -40,7 +44,7 @@ export class Observer implements Disposable {
   readonly #queue: Observation[] = []
   #wake: (() => void) | undefined
   /** Notifications that came and are not heard yet; during a dump they wait for its end. */
-  readonly #inbox: (() => void)[] = []
+  readonly #inbox: Heard[] = []
   /** A consumer may leave without its signal. */
   readonly #ended = new AbortController()
   #reading = false
@@ -125,7 +129,7 @@ export class Observer implements Disposable {
     const at = performance.now()
     // A link's notification has port id 0, or one that names nobody.
     const by = this.#parts.culprits.of(message.port, at)
-    this.#inbox.push(() => this.#hear(message, by, at))
+    this.#inbox.push({ message, hear: () => this.#hear(message, by, at) })
     if (!this.#dumping) this.#readSoon()
   }
 
@@ -135,10 +139,13 @@ export class Observer implements Disposable {
     setImmediate(() => {
       this.#reading = false
       if (this.#dumping) return
-      const due = this.#inbox.splice(0, READ_TOGETHER)
-      for (const hear of due) hear()
+      this.#hearTogether(this.#inbox.splice(0, READ_TOGETHER))
       if (this.#inbox.length > 0) this.#readSoon()
     })
+  }
+
+  #hearTogether(due: readonly Heard[]): void {
+    for (const { hear } of withoutOvertaken(due, (index) => this.#observed.nameOf(index) !== undefined)) hear()
   }
 
   #hear(message: Message, by: Culprit | undefined, at: number): void {
@@ -156,7 +163,7 @@ export class Observer implements Disposable {
     const why = this.#dumpWanted ?? ''
     // What came before is part of the dump, but only now can be told who did it. What comes during it is heard after it, whether or not the dump shows it
     // already: the end is the same.
-    for (const hear of this.#inbox.splice(0).slice(0, READ_TOGETHER)) hear()
+    this.#hearTogether(this.#inbox.splice(0).slice(0, READ_TOGETHER))
     this.#dumpWanted = undefined
     this.#dumping = true
     try {
@@ -193,7 +200,7 @@ export class Observer implements Disposable {
       this.#notifications.readNow()
       const due = this.#inbox.splice(0, READ_TOGETHER)
       if (due.length === 0) return
-      for (const hear of due) hear()
+      this.#hearTogether(due)
       await turn()
     }
   }
@@ -201,7 +208,7 @@ export class Observer implements Disposable {
   async #listenToFirewall(signal: AbortSignal): Promise<void> {
     try {
       for await (const change of this.#parts.firewall.changes(signal)) {
-        if (this.#dumping) this.#inbox.push(() => void this.#hearFirewall(change))
+        if (this.#dumping) this.#inbox.push({ hear: () => void this.#hearFirewall(change) })
         else await this.#hearFirewall(change)
       }
     } catch (error) {
