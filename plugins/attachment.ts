@@ -49,6 +49,8 @@ export type Existing = {
   readonly tuning?: Tuning
   /** Addresses whose packets this host lets through. */
   readonly forwards?: readonly Prefix[]
+  /** Whom the container is kept apart from: those behind other bridges of this kind, or also those on its own. */
+  readonly apart?: 'from other bridges' | 'from all'
   /** The plugin keeps the attachment's `hostPorts`. */
   readonly ports?: PortWays
   /** The plugin keeps the attachment's `bandwidth`. */
@@ -67,6 +69,10 @@ export type Tuning = {
   readonly sysctls: readonly { readonly path: string; readonly value: string }[]
   readonly mac?: string
   readonly mtu?: number
+  readonly promiscuous?: boolean
+  readonly allMulticast?: boolean
+  /** Packets that may wait to be sent. */
+  readonly queueLength?: number
   /** Folder in which the interface's old settings are kept until DEL. */
   readonly dataDir: string
 }
@@ -86,7 +92,14 @@ export type Veth = {
   readonly mac?: string
   /** Frames may go back out of the port that they came in by: a pod reaches itself through its own service or host port. */
   readonly isHairpin: boolean
+  /** The bridge takes frames for every hardware address, its own ports' included. */
   readonly isPromiscuous: boolean
+  /** It reaches no other port of the bridge that is isolated too. */
+  readonly isIsolated?: true
+  /** Only frames with the container's own hardware address are taken from it. */
+  readonly checksSource?: true
+  /** The container's end stays down. */
+  readonly staysDown?: true
   /** Default routes of the families in use go to the node. */
   readonly isDefaultGateway: boolean
   /** The reference plugin whose result and routes it must have; absent: Weft's own ways. */

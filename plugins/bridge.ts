@@ -1,7 +1,7 @@
 // The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
 import type { Attachment, Veth } from './attachment.ts'
 import { type Args, parseArgs } from './cni/args.ts'
-import { entries, type Field, FieldError, flag, member, wholeNumber } from './cni/field.ts'
+import { entries, type Field, FieldError, flag, isAbsent, member, wholeNumber } from './cni/field.ts'
 import { readDns } from './cni/result.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
@@ -50,6 +50,12 @@ function vethOf(root: Field, args: Args): Veth {
     throw new FieldError(member(root, 'promiscMode'), 'cannot be combined with hairpinMode')
   const isDefaultGateway = flag(member(root, 'isDefaultGateway')) ?? false
   const isGateway = flag(member(root, 'isGateway')) ?? false
+  const staysDown = flag(member(root, 'disableContainerInterface')) ?? false
+  if (staysDown && !isAbsent(member(member(root, 'ipam'), 'type')))
+    throw new FieldError(
+      member(root, 'disableContainerInterface'),
+      'cannot be combined with ipam: nothing would use the addresses'
+    )
   const [mtu, mac] = [mtuOf(member(root, 'mtu')), macOf(root, args)]
   return {
     kind: 'veth',
@@ -64,19 +70,20 @@ function vethOf(root: Field, args: Args): Veth {
       forcesAddress: flag(member(root, 'forceAddress')) ?? false
     },
     ...(mtu === undefined ? {} : { mtu }),
-    ...(mac === undefined ? {} : { mac })
+    ...(mac === undefined ? {} : { mac }),
+    ...(flag(member(root, 'portIsolation')) ? { isIsolated: true as const } : {}),
+    ...(flag(member(root, 'macspoofchk')) ? { checksSource: true as const } : {}),
+    ...(staysDown ? { staysDown: true as const } : {})
   }
 }
 
 /** Keys that would leave the pod less isolated than its configuration says are never passed over in silence. */
 function refuseUnsupported(root: Field): void {
-  const vlan = member(root, 'vlan')
-  if ((wholeNumber(vlan, 0, 4094) ?? 0) !== 0 || entries(member(root, 'vlanTrunk')).length > 0)
-    throw unsupported(vlan, 'Weft does not filter VLANs on a bridge: give each VLAN a bridge of its own')
-  for (const key of ['macspoofchk', 'disableContainerInterface', 'portIsolation']) {
-    const field = member(root, key)
-    if (flag(field) === true) throw unsupported(field, `take ${key} out of the network configuration`)
-  }
+  const [vlan, trunk] = [member(root, 'vlan'), member(root, 'vlanTrunk')]
+  const cure =
+    'Weft does not filter VLANs on a bridge (for which few kernels have CONFIG_BRIDGE_VLAN_FILTERING): give each VLAN a bridge of its own'
+  if ((wholeNumber(vlan, 0, 4094) ?? 0) !== 0) throw unsupported(vlan, cure)
+  if (entries(trunk).length > 0) throw unsupported(trunk, cure)
 }
 
 export const bridge = {

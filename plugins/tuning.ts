@@ -17,7 +17,7 @@ import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
 import { interfaceArgs, macOf, mtuOf } from './veth-wish.ts'
-import { configured, evenIfUnreadable, identity, mac, podArgs, podOf, unsupported } from './wishes.ts'
+import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from './wishes.ts'
 
 const defaultDataDir = '/run/cni/tuning'
 
@@ -41,27 +41,24 @@ function attachment(call: AttachmentCall): Attachment {
 /** `args.cni` counts most, then the runtime, then CNI_ARGS (MAC only), then what is written. */
 function tuningOf(root: Field, args: Args, ifname: string): Tuning {
   const asked = descend(root, 'args', 'cni')
-  for (const each of [root, asked]) refuseUnsupported(each)
   const mtu = mtuOf(member(asked, 'mtu')) ?? mtuOf(member(root, 'mtu'))
+  const flagOf = (key: string) => flag(member(asked, key)) ?? flag(member(root, key))
+  const queueOf = (keys: Field) => wholeNumber(member(keys, 'txQLen'), 0, 0x7fff_ffff)
   const address = mac(member(asked, 'mac')) ?? macOf(root, args) ?? mac(member(root, 'mac'))
   return {
     sysctls: [...sysctlsOf(member(root, 'sysctl'), ifname), ...sysctlsOf(member(asked, 'sysctl'), ifname)],
     dataDir: dataDirOf(root),
     ...(mtu === undefined ? {} : { mtu }),
-    ...(address === undefined ? {} : { mac: address })
+    ...(address === undefined ? {} : { mac: address }),
+    // As in the reference, `promisc: false` asks for nothing, while the other two may also take away.
+    ...(flagOf('promisc') ? { promiscuous: true } : {}),
+    ...defined('allMulticast', flagOf('allmulti')),
+    ...defined('queueLength', queueOf(asked) ?? queueOf(root))
   }
 }
 
-function refuseUnsupported(keys: Field): void {
-  for (const key of ['promisc', 'allmulti']) {
-    const field = member(keys, key)
-    if (flag(field) === true)
-      throw unsupported(field, `Weft does not set ${key}: take it out, or use the reference's plugin`)
-  }
-  const queue = member(keys, 'txQLen')
-  if ((wholeNumber(queue, 0, 0xffff_ffff) ?? 0) > 0)
-    throw unsupported(queue, "Weft does not set txQLen: take it out, or use the reference's plugin")
-}
+const defined = <K extends string, T>(key: K, value: T | undefined): { readonly [key in K]?: T } =>
+  (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: T }
 
 /** `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots, which an interface's name may have. */
 function sysctlsOf(field: Field, ifname: string): Tuning['sysctls'] {
@@ -98,7 +95,7 @@ function dataDirIfReadable(root: Field): string {
 
 export const tuning = {
   type: 'tuning',
-  about: "sets an interface's MAC address and MTU, and sysctls of the container's network",
+  about: "sets an interface's MAC address, MTU and modes, and sysctls of the container's network",
   versions: supportedVersions,
   attachment
 } satisfies Plugin

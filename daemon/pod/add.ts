@@ -100,13 +100,6 @@ function refuseNoGateway(
 
 function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, wiring: Wiring): void {
   const { interface: wish } = attachment
-  if (wish.isPromiscuous) {
-    throw new WeftError(
-      'UNSUPPORTED',
-      `promiscMode of network ${attachment.network} is not supported`,
-      'use hairpinMode, which serves the same purpose'
-    )
-  }
   const named = linkNamed(around.host.observed, wish.bridge)
   if (wiring.mode === 'bridge' && named !== undefined && named.form?.type !== 'bridge') {
     throw new WeftError(

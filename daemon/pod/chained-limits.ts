@@ -79,7 +79,7 @@ const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObj
   ).map((object) => ({ ...object, because: attachment.because }))
 
 /** The first pair's end on this host that the plugin before has told: ours, or what it is called there. */
-function hostEnd({ host }: PodSurroundings, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
+export function hostEnd({ host }: PodSurroundings, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
   const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
   for (const { name } of told) {
     const link = linkNamed(host.observed, name)
@@ -87,7 +87,7 @@ function hostEnd({ host }: PodSurroundings, { ifname, plugin }: ChainedAttachmen
   }
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no end of a veth pair on this host (${told.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be limited`,
+    `prevResult names no end of a veth pair on this host (${told.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be reached`,
     `write ${plugin} behind a plugin that makes such a pair, as weft, bridge and ptp do`
   )
 }

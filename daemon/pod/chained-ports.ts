@@ -9,7 +9,7 @@ import { type KernelObject, keyOf, type Link } from '../state/object.ts'
 import { differencesIn } from './check.ts'
 import type { Listed } from './gc.ts'
 import { givenBy } from './given.ts'
-import { hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf } from './names.ts'
+import { apartMark, hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf } from './names.ts'
 import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -67,12 +67,13 @@ export async function collectPorts(
   { network }: ChainedAttachment,
   valid: readonly Listed[]
 ): Promise<void> {
-  const kept = new Set(valid.map((listed) => portMark({ network, ...listed })))
+  const kept = new Set(valid.flatMap((listed) => [portMark, apartMark].map((mark) => mark({ network, ...listed }))))
   const marks = elementsByMark(portMarkOf(network), around.host.observed).keys()
   for (const mark of marks) if (!kept.has(mark)) await release(around, mark)
 }
 
-async function release(around: PodSurroundings, mark: string): Promise<void> {
+/** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. */
+export async function release(around: PodSurroundings, mark: string): Promise<void> {
   const owner = portsOwnerBy(mark)
   around.attachments.ports.release(owner)
   const failure = failureIn(await around.host.want(owner, [], elementsOf(mark, around.host.observed).map(keyOf)))

@@ -5,6 +5,7 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import { keyOf } from '../state/object.ts'
+import { bringTogether, checkApart, keepApart } from './apart.ts'
 import { checkLimits, collectLimits, limit, unlimit } from './chained-limits.ts'
 import { checkPorts, collectPorts, mapPorts, unmapPorts } from './chained-ports.ts'
 import type { Listed } from './gc.ts'
@@ -27,7 +28,8 @@ export function addChained(
 ): Promise<Result> {
   return around.attachments.inTurn(attachment, async () => {
     if (previous === undefined) throw mustBeChained(attachment)
-    const { tuning, forwards, ports, limits } = attachment.interface
+    const { tuning, forwards, apart, ports, limits } = attachment.interface
+    if (apart !== undefined) await keepApart(around, attachment, apart, previous)
     if (forwards !== undefined) await letThrough(around, attachment, forwards)
     if (ports !== undefined) await mapPorts(around, attachment, ports, previous)
     const limited = limits ? await limit(around, attachment, previous) : previous
@@ -42,7 +44,8 @@ export async function checkChained(
   previous: Result | undefined
 ): Promise<void> {
   if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning, forwards, ports, limits } = attachment.interface
+  const { tuning, forwards, apart, ports, limits } = attachment.interface
+  if (apart !== undefined) checkApart(around, attachment, apart, previous)
   if (ports !== undefined) await checkPorts(around, attachment, ports, previous)
   if (limits) checkLimits(around, attachment, previous)
   if (tuning !== undefined) await checkTuning(around, attachment, tuning)
@@ -60,6 +63,7 @@ export function delChained(around: PodSurroundings, attachment: ChainedAttachmen
   return around.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
     if (tuning !== undefined) await restore(around, attachment, tuning)
+    if (forwards !== undefined) await bringTogether(around, attachment)
     if (forwards !== undefined) await letThrough(around, attachment, [])
     if (ports !== undefined) await unmapPorts(around, attachment)
     if (limits) await unlimit(around, attachment)
@@ -78,7 +82,7 @@ export async function gcChained(
     valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
   const forwarded = [...around.attachments.forwarded.values()].filter((who) => who.network === network)
   const work: (() => void | Promise<void>)[] = [
-    ...(ports === undefined ? [] : [() => collectPorts(around, pattern, valid)]),
+    ...(ports === undefined && forwards === undefined ? [] : [() => collectPorts(around, pattern, valid)]),
     ...(limits ? [() => collectLimits(around, pattern, valid)] : []),
     ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)]),
     ...(forwards === undefined ? [] : forwarded.filter((who) => !isListed(who))).map(

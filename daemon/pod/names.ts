@@ -25,6 +25,8 @@ export const portsOwnerBy = (mark: string): string => `ports ${mark}`
  * and GC find theirs without memory, and whoever made the interface.
  */
 export const portMark = (who: Identity): string => `${portMarkOf(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
+/** The same for what keeps an attachment apart from others. */
+export const apartMark = (who: Identity): string => `${portMark(who)}-apart`
 export const portMarkOf = (network: string): string => `${PORT_MARK}${digest(network).slice(0, 8)}-`
 
 /** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
@@ -32,6 +34,7 @@ export const ownersOf = (who: Identity): readonly string[] => [
   ownerOf(who),
   bridgeOwnerOf(who),
   portsOwnerOf(who),
+  portsOwnerBy(apartMark(who)),
   limitsOwnerOf(who)
 ]
 

@@ -18,6 +18,7 @@ import {
 } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
+import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
 import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
@@ -32,7 +33,9 @@ import {
 } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { bandwidthObjects } from './bandwidth.ts'
-import { aliasOf, type BridgeInAlias, bridgeMac, hostMac, hostName, podMac } from './names.ts'
+import { bridgeObjects, bridgeOf } from './bridge-objects.ts'
+import { address, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device-objects.ts'
+import { aliasOf, hostMac, hostName, podMac } from './names.ts'
 
 export type Mode = 'bridge' | 'routed'
 
@@ -76,15 +79,24 @@ export function podObjects(
   const bridged = wiring.mode === 'bridge'
   const link = hostLink(attachment, addresses, wiring, node)
   const ports = portObjects(attachment, addresses, link.name)
+  const { name } = link
+  const checked =
+    bridged && attachment.interface.checksSource
+      ? ownSource(name, containerMac(attachment, addresses), name, because)
+      : []
   const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
   return {
-    ground: ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])],
+    ground: [
+      ...(ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])]),
+      ...(checked.length === 0 ? [] : sourceGround())
+    ],
     shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
       link,
       ...(bridged ? [] : [...routedHost(link.name, addresses, node), ...device]),
       ...masquerades(attachment, addresses),
       ...ports,
+      ...checked,
       ...bandwidthObjects(link, attachment.bandwidth)
     ]),
     inside: explained(insideObjects(attachment, addresses, wiring))
@@ -114,47 +126,6 @@ function firstOf(prefix: Prefix): Ip {
   return offset(ip, 1n) ?? ip
 }
 
-/** The bridge and what it bears, for the alias of its port. */
-const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAddress[]): BridgeInAlias => ({
-  name: bridge,
-  addresses: like?.kind === 'bridge' && !like.isGateway ? [] : gatewayPrefixes(addresses)
-})
-
-const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefix[] =>
-  havingGateway(addresses).map(({ prefix, gateway }) => ({ ip: gateway, length: prefix.length }))
-
-/** The bridge with the gateways on it, its MAC pinned. Its MTU is the kernel's choice: the smallest of its ports'. */
-export function bridgeObjects(
-  { bridge: name, like }: Pick<Veth, 'bridge' | 'like'>,
-  addresses: readonly InterfaceAddress[],
-  node: Pick<Node, 'identity' | 'ipv6'>,
-  { bridge }: Pick<Wiring, 'bridge'>
-): readonly KernelObject[] {
-  const hasGateways = like?.kind !== 'bridge' || like.isGateway
-  return [
-    { kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
-    // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
-    ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
-    // A pod in routed mode has an address of the bridge's subnet and is not on the bridge: the host answers for it, and at once (ip-sysctl.rst, arp(7)).
-    ...(like === undefined
-      ? [sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'), sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0')]
-      : []),
-    ...(hasGateways ? gatewayPrefixes(addresses) : []).map((prefix) => address(name, prefix))
-  ]
-}
-
-export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
-const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
-const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
-
-/** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
-export const address = (device: string, prefix: Prefix): KernelObject => ({
-  kind: 'address',
-  device,
-  prefix,
-  ...(prefix.ip.family === 6 ? { nodad: true } : {})
-})
-
 function hostLink(
   attachment: VethWish,
   addresses: readonly InterfaceAddress[],
@@ -182,7 +153,10 @@ function hostLink(
     ),
     // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
     ...(mode === 'bridge'
-      ? { master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined }
+      ? {
+          ...{ master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined },
+          ...(wish.isIsolated ? { isolated: true } : {})
+        }
       : {}),
     // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
     // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
@@ -209,9 +183,6 @@ export const containerMac = (attachment: VethWish, addresses: readonly Interface
     attachment,
     addresses.map(({ prefix }) => prefix.ip)
   )
-
-const havingGateway = (addresses: readonly InterfaceAddress[]) =>
-  addresses.flatMap(({ prefix, gateway }) => (gateway === undefined ? [] : [{ prefix, gateway }]))
 
 /**
  * Routed mode on the host: a route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
@@ -275,7 +246,7 @@ function insideObjects(
   return [
     ...settings,
     ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
-    { kind: 'link', name: device, up: true },
+    ...(attachment.interface.staysDown ? [] : [{ kind: 'link', name: device, up: true } as const]),
     // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
     ...(routed ? neighbours : []),
     ...(isPtp ? subnetByGateway(device, addresses) : []),

@@ -11,6 +11,7 @@ import { elementsOf } from '../state/host-port.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import type { Note } from './attachments.ts'
+import { bridgeObjects } from './bridge-objects.ts'
 import { unlimit } from './chained-limits.ts'
 import {
   type Alias,
@@ -24,7 +25,7 @@ import {
   parseAlias,
   portsOwnerBy
 } from './names.ts'
-import { bridgeObjects, routedHost } from './objects.ts'
+import { routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -175,7 +176,7 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
 
 /** The host's objects of a pod, from what the kernel has and what is reserved: one of the two may have lost something meanwhile. */
 function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
-  const { name, mac, alias, mtu, hairpin, master } = link
+  const { name, mac, alias, mtu, hairpin, isolated, master } = link
   const gateways = gatewaysOn(name, observed)
   const kept: Link = {
     kind: 'link',
@@ -188,7 +189,8 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
   }
   const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
   const bridge = master || (known.bridge?.name ?? guess)
-  if (bridge !== undefined) return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }) }]
+  if (bridge !== undefined)
+    return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
   const routes = [...observed.values()].flatMap((object) =>
     object.kind === 'route' && object.device === name && object.protocol === ROUTE_PROTOCOL
       ? [object.destination.ip]
@@ -224,7 +226,10 @@ function bridgeAsItWas(
   if (link === undefined && alias.bridge?.name === name) {
     const addresses = alias.bridge.addresses.map((prefix) => ({ prefix, gateway: prefix.ip }))
     const like = { kind: 'bridge', isGateway: true, forcesAddress: false } as const
-    return bridgeObjects({ bridge: name, like }, addresses, self, {}).map((object) => ({ ...object, because }))
+    return bridgeObjects({ bridge: name, like, isPromiscuous: false }, addresses, self, {}).map((object) => ({
+      ...object,
+      because
+    }))
   }
   if (link?.form?.type !== 'bridge') return []
   const { mac } = link
@@ -232,7 +237,11 @@ function bridgeAsItWas(
     (object) => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
   )
   return [
-    { kind: 'link', name, form: { type: 'bridge' }, up: true, because, ...(mac === undefined ? {} : { mac }) },
+    {
+      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, because },
+      ...(mac === undefined ? {} : { mac }),
+      ...(link.promiscuous ? { promiscuous: true } : {})
+    } as const,
     ...gateways.map((gateway) => ({ ...gateway, because }))
   ]
 }

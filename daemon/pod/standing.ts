@@ -1,6 +1,7 @@
 // What stands in the kernel of pods' host ports and limits: a restarted weftd asks for it again as it is. Pure.
 import { FAMILIES } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
+import { groundFor } from '../firewall/bridge-ports.ts'
 import { hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
 import {
   elementsByMark,
@@ -67,11 +68,15 @@ function groundOf(guarded: readonly string[], extras: State, observed: State): r
   return [
     ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
     ...(translated ? translationGround() : []),
+    ...groundFor(all.filter(isElement), (device) => linkNamed(observed, device)?.form?.type === 'bridge'),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))
   ]
 }
 
 const TRANSLATED: ReadonlySet<string> = new Set(FAMILIES.map(translatedPodSet))
+
+const isElement = (object: KernelObject): object is NftElement =>
+  object.kind === 'nft-element' && object.table === NFT_TABLE
 
 /** An element for every address is of one family, and so is its wish. */
 const asWish = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({

@@ -24,7 +24,7 @@ export async function tune(
   using sandbox = await openSandbox(around, attachment)
   const link = await linkIn(sandbox, attachment)
   const wanted = settingsOf(tuning, link.name)
-  if (tuning.mac !== undefined || tuning.mtu !== undefined) keep(attachment, tuning, link)
+  if (changesLink(tuning)) keep(attachment, tuning, link)
   await apply(sandbox, wanted)
   return {
     ...previous,
@@ -48,6 +48,11 @@ export async function checkTuning(around: PodSurroundings, attachment: Attachmen
   const wrong = [
     ...(tuning.mac === undefined || link?.mac === tuning.mac ? [] : [`MAC address ${link?.mac}, not ${tuning.mac}`]),
     ...(tuning.mtu === undefined || link?.mtu === tuning.mtu ? [] : [`MTU ${link?.mtu}, not ${tuning.mtu}`]),
+    ...MODES.flatMap((mode) =>
+      tuning[mode] === undefined || link?.[mode] === tuning[mode]
+        ? []
+        : [`${wordOf[mode]} ${link?.[mode]}, not ${tuning[mode]}`]
+    ),
     ...tuning.sysctls.flatMap(({ path, value }) => {
       const found = observed.get(`sysctl ${path}` as Key)
       const now = found?.kind === 'sysctl' ? found.value : 'nothing'
@@ -65,7 +70,8 @@ const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') ==
 export async function restore(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
   try {
-    const { mac, mtu } = JSON.parse(readFileSync(file, 'utf8')) as { readonly mac?: unknown; readonly mtu?: unknown }
+    const kept = JSON.parse(readFileSync(file, 'utf8')) as { readonly [key: string]: unknown }
+    const { mac, mtu, promisc, allmulti, txQLen } = kept
     using sandbox = await openSandbox(around, attachment)
     const link = await linkIn(sandbox, attachment)
     const address = typeof mac === 'string' ? parseMac(mac) : undefined
@@ -73,7 +79,10 @@ export async function restore(around: PodSurroundings, attachment: Attachment, t
       kind: 'link',
       name: link.name,
       ...(address === undefined ? {} : { mac: address }),
-      ...(typeof mtu === 'number' && mtu > 0 ? { mtu } : {})
+      ...(typeof mtu === 'number' && mtu > 0 ? { mtu } : {}),
+      ...(typeof promisc === 'boolean' ? { promiscuous: promisc } : {}),
+      ...(typeof allmulti === 'boolean' ? { allMulticast: allmulti } : {}),
+      ...(typeof txQLen === 'number' && txQLen >= 0 ? { queueLength: txQLen } : {})
     }
     await apply(sandbox, [old])
   } catch (error) {
@@ -117,16 +126,28 @@ async function linkIn(sandbox: Sandbox, { ifname, sandbox: path }: Attachment): 
   )
 }
 
-const settingsOf = ({ sysctls, mac, mtu }: Tuning, name: string): readonly KernelObject[] => {
+const MODES = ['promiscuous', 'allMulticast', 'queueLength'] as const
+/** The keys of the configuration, which are those of the reference's files too. */
+const wordOf = { promiscuous: 'promisc', allMulticast: 'allmulti', queueLength: 'txQLen' } as const
+
+const modesOf = (of: Pick<Link, (typeof MODES)[number]>): Pick<Link, (typeof MODES)[number]> =>
+  Object.fromEntries(MODES.flatMap((mode) => (of[mode] === undefined ? [] : [[mode, of[mode]]])))
+
+const changesLink = (tuning: Tuning): boolean =>
+  tuning.mac !== undefined || tuning.mtu !== undefined || MODES.some((mode) => tuning[mode] !== undefined)
+
+const settingsOf = (tuning: Tuning, name: string): readonly KernelObject[] => {
+  const { sysctls, mac, mtu } = tuning
   const address = parseMac(mac ?? '')
   const link: Link = {
     kind: 'link',
     name,
     ...(address === undefined ? {} : { mac: address }),
-    ...(mtu === undefined ? {} : { mtu })
+    ...(mtu === undefined ? {} : { mtu }),
+    ...modesOf(tuning)
   }
   const settings = sysctls.map(({ path, value }): KernelObject => ({ kind: 'sysctl', path, value }))
-  return mac === undefined && mtu === undefined ? settings : [...settings, link]
+  return changesLink(tuning) ? [...settings, link] : settings
 }
 
 async function apply(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<void> {
@@ -160,12 +181,14 @@ function refuseForbidden({ sysctls }: Tuning): void {
 const fileOf = ({ containerId, ifname }: Attachment, { dataDir }: Tuning): string =>
   join(dataDir, `${containerId}_${ifname}.json`)
 
-function keep(attachment: Attachment, tuning: Tuning, { mac, mtu }: Link): void {
+function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
+  const { mac, mtu } = link
   const file = fileOf(attachment, tuning)
   const old = {
     network: attachment.network,
     ...(tuning.mac === undefined || mac === undefined ? {} : { mac }),
-    ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu })
+    ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
+    ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[wordOf[mode], link[mode]]])))
   }
   try {
     mkdirSync(tuning.dataDir, { recursive: true, mode: 0o700 })

@@ -67,7 +67,7 @@ const VETH: readonly KeyRow[] = [
   ['bridge', 'name of a link', 'the bridge; default `cni0`'],
   ['mtu', '0 or 68 to 65535', 'MTU; 0 or absent: as the network has it'],
   ['hairpinMode', 'true, false', 'the container reaches itself through its own service or host port'],
-  ['promiscMode', 'true, false', 'refused where it is true and the bridge is ours: `hairpinMode` serves the purpose'],
+  ['promiscMode', 'true, false', 'the bridge takes frames for every address; not together with `hairpinMode`'],
   ['isDefaultGateway', 'true, false', 'default routes go to the bridge'],
   ['ipMasq', 'true, false', "what leaves the pod network gets this node's address"]
 ]
@@ -92,11 +92,11 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ...VETH,
     ['isGateway', 'true, false', "the bridge bears the gateway's address"],
     ['forceAddress', 'true, false', 'another IPv4 address of the bridge gives way'],
-    ['vlan', '0 to 4094', 'only 0: others are refused'],
+    ['vlan', '0 to 4094', 'only 0: others are refused, give each VLAN a bridge of its own'],
     ['vlanTrunk', 'list', 'only an empty one: others are refused'],
-    ['macspoofchk', 'true, false', 'only false'],
-    ['disableContainerInterface', 'true, false', 'only false'],
-    ['portIsolation', 'true, false', 'only false'],
+    ['macspoofchk', 'true, false', "only frames with the container's own hardware address are taken from it"],
+    ['disableContainerInterface', 'true, false', 'the interface stays down; not together with `ipam`'],
+    ['portIsolation', 'true, false', 'it reaches no other container of the bridge that has it too'],
     ['ipam.type', 'name of a plugin', "`host-local`, `static`, any other's program, or none (layer 2)"],
     ...DNS,
     ...MAC
@@ -132,16 +132,16 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ['mac', 'MAC address', 'the address of the interface'],
     ['mtu', '0 or 68 to 65535', 'its MTU'],
     ['dataDir', 'absolute path', 'where old settings are kept until DEL; default `/run/cni/tuning`'],
-    ['promisc', 'true, false', 'only false'],
-    ['allmulti', 'true, false', 'only false'],
-    ['txQLen', 'whole number', 'only 0'],
+    ['promisc', 'true, false', 'the interface takes frames for every address; false asks for nothing'],
+    ['allmulti', 'true, false', 'it takes all multicast frames, or not'],
+    ['txQLen', 'whole number', 'packets that may wait to be sent'],
     ['runtimeConfig.mac', 'MAC address', 'capability `mac`'],
     ['args.cni.sysctl', 'object of texts', 'as `sysctl`; those of `args` win'],
     ['args.cni.mac', 'MAC address', 'as `mac`'],
     ['args.cni.mtu', '0 or 68 to 65535', 'as `mtu`'],
-    ['args.cni.promisc', 'true, false', 'only false'],
-    ['args.cni.allmulti', 'true, false', 'only false'],
-    ['args.cni.txQLen', 'whole number', 'only 0']
+    ['args.cni.promisc', 'true, false', 'as `promisc`'],
+    ['args.cni.allmulti', 'true, false', 'as `allmulti`'],
+    ['args.cni.txQLen', 'whole number', 'as `txQLen`']
   ],
   portmap: [
     [
@@ -162,7 +162,13 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ['shapedSubnets', 'list', 'only an empty one: others are refused'],
     ['unshapedSubnets', 'list', 'only an empty one: others are refused']
   ],
-  firewall: [['ingressPolicy', 'open, same-bridge or isolated', 'only open: others are refused']],
+  firewall: [
+    [
+      'ingressPolicy',
+      'open, same-bridge or isolated',
+      'same-bridge: nothing is routed from its bridge to another one of this kind; isolated: nor does anything pass between such containers on one bridge'
+    ]
+  ],
   flannel: [
     ['subnetFile', 'absolute path', 'default `/run/flannel/subnet.env`'],
     ['dataDir', 'absolute path', 'where what was delegated is kept until DEL; default `/var/lib/cni/flannel`'],

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Json } from '../lab/cni.ts'
 import { until } from '../lab/run.ts'
-import { CniHost, skip } from './cni-host.ts'
+import { addressesOf, CniHost, skip } from './cni-host.ts'
 
 const versions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']
 
@@ -85,6 +85,111 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
     assert.deepEqual((await state()).slice(0, 2), [old?.mac, 1500])
     assert.deepEqual(await at.files('/run/cni/tuning'), [])
     await del()
+  })
+
+  test('tuning switches promiscuity and multicast, sets the queue, and DEL puts them back', async () => {
+    const { pod, tuned, del } = await made()
+    const keys = { promisc: true, allmulti: true, txQLen: 500 }
+    const result = await at.ok('ADD', 'tuning', tuned(keys))
+    const state = async () => {
+      const [link] = (await pod.ip('link', 'show', 'eth0')) as readonly (Json & { readonly flags: readonly string[] })[]
+      return [link?.flags.includes('PROMISC'), link?.flags.includes('ALLMULTI'), link?.txqlen]
+    }
+    assert.deepEqual(await state(), [true, true, 500])
+    const checked = { config: { ...keys, prevResult: result }, pod }
+    await at.ok('CHECK', 'tuning', checked)
+    for (const [harm, repair, words] of [
+      ['ip link set eth0 promisc off', 'ip link set eth0 promisc on', /promisc false/],
+      ['ip link set eth0 allmulticast off', 'ip link set eth0 allmulticast on', /allmulti false/],
+      ['ip link set eth0 txqueuelen 10', 'ip link set eth0 txqueuelen 500', /txQLen 10/]
+    ] as const) {
+      await pod.sh(harm)
+      await at.fails('CHECK', 'tuning', checked, words)
+      await pod.sh(repair)
+    }
+    await at.ok('DEL', 'tuning', { config: keys, pod })
+    assert.deepEqual(await state(), [false, false, 1000])
+    assert.deepEqual(await at.files('/run/cni/tuning'), [])
+    await del()
+  })
+
+  test('GC forgets the settings and the way through of containers that are not listed, of its own network', async () => {
+    const [one, two] = [await made(), await made()]
+    for (const { tuned } of [one, two]) {
+      await at.ok('ADD', 'tuning', tuned({ mtu: 1300 }))
+      await at.ok('ADD', 'firewall', tuned({}))
+    }
+    const valid = { 'cni.dev/valid-attachments': [{ containerID: one.pod.name, ifname: 'eth0' }] }
+    for (const type of ['tuning', 'firewall']) await at.ok('GC', type, { config: { ...valid, name: 'another' } })
+    assert.equal((await at.files('/run/cni/tuning')).length, 2)
+    for (const type of ['tuning', 'firewall']) await at.ok('GC', type, { config: valid })
+    assert.deepEqual(await at.files('/run/cni/tuning'), [`${one.pod.name}_eth0.json`])
+    assert.match(await at.ruleset(), /forward_4_/)
+    for (const type of ['tuning', 'firewall']) await at.ok('GC', type, {})
+    assert.deepEqual(await at.files('/run/cni/tuning'), [])
+    assert.doesNotMatch(await at.ruleset(), /forward_4_/)
+    for (const each of [one, two]) await each.del()
+  })
+
+  /** Containers on two bridges, with what the firewall plugin makes of them. */
+  async function behindFirewall(ingressPolicy: string) {
+    const on = async (bridge: string, subnet: string) => {
+      const config = {
+        ...{ name: bridge, bridge, isDefaultGateway: true },
+        ipam: { type: 'host-local', subnet }
+      }
+      const pod = await at.pod()
+      const prevResult = await at.ok('ADD', 'bridge', { config, pod })
+      const call = { config: { name: bridge, ingressPolicy, prevResult }, pod }
+      assert.deepEqual(await at.ok('ADD', 'firewall', call), prevResult)
+      await at.ok('CHECK', 'firewall', call)
+      const address = String(addressesOf(prevResult)[0]).split('/')[0] as string
+      const del = async () => {
+        await at.ok('DEL', 'firewall', { config: { name: bridge }, pod, netns: '' })
+        await at.ok('DEL', 'bridge', { config, pod })
+      }
+      return { pod, address, call, del }
+    }
+    const pods = [
+      await on('fw1', '10.51.0.0/24'),
+      await on('fw1', '10.51.0.0/24'),
+      await on('fw2', '10.52.0.0/24')
+    ] as const
+    const reaches = async (from: 0 | 1 | 2, to: 0 | 1 | 2) =>
+      (await pods[from].pod.ping(pods[to].address)).received === 1
+    return { pods, reaches }
+  }
+
+  for (const [policy, onOwn] of [
+    ['same-bridge', true],
+    ['isolated', false]
+  ] as const) {
+    test(`firewall with ingressPolicy ${policy} keeps containers apart, also after a restart of weftd, but not from the world`, async () => {
+      const { pods, reaches } = await behindFirewall(policy)
+      const beyond = async () => (await pods[0].pod.ping(at.host.address)).received
+      const isApart = async () => {
+        assert.deepEqual([await reaches(0, 1), await reaches(0, 2), await reaches(2, 0)], [onOwn, false, false])
+        assert.equal(await beyond(), 1)
+      }
+      await isApart()
+      await at.cluster.daemon(1).restart('SIGKILL')
+      await isApart()
+      await at.host.sh('nft flush set inet weft isolated_bridges; nft flush set bridge weft isolated_ports || true')
+      await until(async () => !(await reaches(0, 2)) && (await reaches(0, 1)) === onOwn, {
+        what: 'the sets to be put right'
+      })
+      for (const { call } of pods) await at.ok('CHECK', 'firewall', call)
+      for (const { del } of pods) await del()
+      assert.doesNotMatch(await at.ruleset(), /-apart/)
+      await at.host.sh('ip link del fw1; ip link del fw2')
+    })
+  }
+
+  test('firewall with a policy says that it needs a bridge, and leaves nothing', async () => {
+    const pod = await at.pod()
+    const prevResult = { cniVersion: '1.1.0', interfaces: [{ name: 'eth0', sandbox: pod.netns }] }
+    const call = { config: { ingressPolicy: 'isolated', prevResult }, pod }
+    await at.fails('ADD', 'firewall', call, /no bridge/, 107)
   })
 
   test('case 60: DEL of tuning succeeds without prevResult, without namespace, and twice', async () => {

@@ -1,13 +1,9 @@
 // The interface plugin: cases 25 to 39, 67 to 71, 73 to 76, 78 and 79 of the CNI reference, over Weft's own plugin and over bridge.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import type { Json } from '../lab/cni.ts'
 import type { Pod } from '../lab/pod.ts'
-import { until } from '../lab/run.ts'
 import { addressesOf, CniHost, skip } from './cni-host.ts'
-
-const weftctl = fileURLToPath(new URL('../../daemon/ctl/main.ts', import.meta.url))
 
 type Subject = {
   readonly type: string
@@ -113,69 +109,6 @@ for (const { type, network } of subjects) {
       await two.del()
       assert.match((await one.pod.exec('ip', ['-o', 'addr', 'show', 'eth0'])).stdout, new RegExp(one.address))
       await one.del()
-      await isClean()
-    })
-
-    test("a second interface's default route stands behind the first's, and takes over when the first goes", async () => {
-      const one = await added()
-      const other = { ...network('10.11.0.0/24'), name: 'net11', bridge: 'br11' }
-      const two = await added(other, { pod: one.pod, ifname: 'eth1' })
-      const defaults = async () =>
-        (await one.pod.exec('ip', ['route', 'show', 'default'])).stdout.split('\n').map((line) => line.trim())
-      const [first = '', second = ''] = await defaults()
-      assert.match(first, /via 10\.10\.0\.1 dev eth0/)
-      assert.match(second, /via 10\.11\.0\.1 dev eth1 .*metric 1/)
-      for (const { call, result } of [one, two])
-        await at.ok('CHECK', type, { ...call, config: { ...call.config, prevResult: result } })
-      await one.del()
-      assert.match((await defaults())[0] ?? '', /via 10\.11\.0\.1 dev eth1/)
-      assert.equal((await one.pod.ping(at.host.address)).received, 1)
-      await two.del()
-      await isClean()
-    })
-
-    test('a bridge is wished for as long as a pod is on it, and not by an ADD that failed', async () => {
-      const own: Json = { ...network('10.35.0.0/24'), bridge: 'br35', name: 'net35' }
-      const wished = async () => {
-        await at.host.exec('ip', ['link', 'del', 'br35'], { check: false })
-        const { stdout } = await at.host.exec(process.execPath, [weftctl, 'diff', '--json'], { check: false })
-        return stdout.includes('br35')
-      }
-      const unreachable = { ipam: { ...(own.ipam as Json), routes: [{ dst: '10.98.0.0/16', gw: '10.77.0.9' }] } }
-      await at.fails('ADD', type, { config: { ...own, ...unreachable }, pod: await at.pod() }, /10\.77\.0\.9/)
-      assert.equal(await wished(), false)
-      const [one, two] = [await added(own), await added(own)]
-      await one.del()
-      await at.host.exec('ip', ['link', 'del', 'br35'])
-      await until(async () => (await two.pod.ping('10.35.0.1')).received === 1, { what: 'the bridge to come back' })
-      await two.del()
-      assert.equal(await wished(), false)
-      await isClean()
-    })
-
-    test('a bridge that goes while weftd is away is made again for the pods that were on it', async () => {
-      const dual = { ...network('10.36.0.0/24', 'fd00:36::/64'), name: 'net36', bridge: 'br36' }
-      const [one, two] = [await added(dual), await added(dual)]
-      await at.cluster.daemon(1).kill('SIGKILL')
-      await at.host.exec('ip', ['link', 'del', 'br36'])
-      await at.cluster.daemon(1).restart()
-      for (const to of ['10.36.0.1', 'fd00:36::1', two.address])
-        await until(async () => (await one.pod.ping(to)).received === 1, { what: `${to} to answer` })
-      for (const each of [one, two]) await each.del()
-      await at.host.exec('ip', ['link', 'del', 'br36'])
-      await isClean()
-    })
-
-    test('CNI_NETNS_OVERRIDE lets the namespace be the host’s own', async () => {
-      const pod = await at.pod()
-      await at.host.sh('touch /run/netns/own; mount --bind /proc/self/ns/net /run/netns/own')
-      const call = { config, id: pod.name, ifname: 'own0', netns: '/run/netns/own' }
-      await at.fails('ADD', type, call, /own/, 8)
-      const env = { CNI_NETNS_OVERRIDE: 'true' }
-      await at.ok('ADD', type, { ...call, env, config: { ...config, isDefaultGateway: false } })
-      assert.match((await at.host.exec('ip', ['-o', 'addr', 'show', 'own0'])).stdout, /10\.10\.0\.\d+\/24/)
-      await at.ok('DEL', type, { ...call, env })
-      await at.host.sh('umount /run/netns/own; rm /run/netns/own')
       await isClean()
     })
 

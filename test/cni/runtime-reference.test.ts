@@ -50,6 +50,10 @@ const cases: readonly Case[] = [
     about: 'bridge that is no gateway, with MTU and hairpin',
     plugins: [{ ...bridge, isGateway: false, mtu: 1400, hairpinMode: true }]
   },
+  {
+    about: 'bridge in promiscuous mode with isolated ports',
+    plugins: [{ ...bridge, promiscMode: true, portIsolation: true }]
+  },
   { about: 'bridge with two families and explicit gateways', plugins: [{ ...bridge, ipam: pools }], since: '0.3.0' },
   { about: 'bridge with DNS of its own', plugins: [{ ...bridge, dns }] },
   {
@@ -107,6 +111,12 @@ const cases: readonly Case[] = [
       bridge,
       { type: 'tuning', mtu: 1300, mac: '02:11:22:33:44:66', sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } }
     ]
+  },
+  { about: 'tuning of modes', plugins: [bridge, { type: 'tuning', promisc: true, allmulti: true, txQLen: 500 }] },
+  {
+    about: 'firewall with a policy',
+    plugins: [bridge, { type: 'firewall', backend: 'iptables', ingressPolicy: 'same-bridge' }],
+    since: '0.4.0'
   },
   { about: 'firewall', plugins: [bridge, { type: 'firewall', backend: 'iptables' }], since: '0.4.0' }
 ]

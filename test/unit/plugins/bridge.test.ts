@@ -55,6 +55,18 @@ describe('bridge', () => {
     deepEqual([macOf({}), macOf({ args: { cni: { mac: b } } })], [a, b])
     equal(macOf({ args: { cni: { mac: b } }, runtimeConfig: { mac: c } }), c)
   })
+  test('keys that keep a container apart from others on its bridge are read', () => {
+    const wish = of({ macspoofchk: true, portIsolation: true, disableContainerInterface: true }).interface
+    deepEqual(
+      [wish].map((each) => each.kind === 'veth' && [each.checksSource, each.isIsolated, each.staysDown]),
+      [[true, true, true]]
+    )
+    const none = of({ macspoofchk: false, portIsolation: null, vlan: 0, vlanTrunk: [] }).interface
+    deepEqual(
+      Object.keys(none).filter((key) => ['checksSource', 'isIsolated', 'staysDown'].includes(key)),
+      []
+    )
+  })
   test('an empty dns object leaves the word to IPAM', () => {
     deepEqual([of({ dns: {} }).dns, of({ dns: { search: [] } }).dns], [undefined, { search: [] }])
   })
@@ -65,9 +77,9 @@ describe('bridge', () => {
     [{ isGateway: 'yes' }, '', 7, /isGateway: "yes"/],
     [{ vlan: 5000 }, '', 7, /vlan: 5000/],
     [{ vlan: 5 }, '', 2, /vlan: 5/],
-    [{ vlanTrunk: [{ id: 5 }] }, '', 2, /vlan/],
-    [{ macspoofchk: true }, '', 2, /macspoofchk: true/],
-    [{ portIsolation: true }, '', 2, /portIsolation: true/],
+    [{ vlanTrunk: [{ id: 5 }] }, '', 2, /vlanTrunk/],
+    [{ macspoofchk: 'yes' }, '', 7, /macspoofchk: "yes"/],
+    [{ disableContainerInterface: true, ipam }, '', 7, /disableContainerInterface: true/],
     [{ ipam: { type: '../x' } }, '', 7, /ipam\.type/],
     [{ ipam: { type: 'weft' } }, '', 7, /ipam\.type: "weft"/],
     [{ ipam: { type: 'host-local' } }, '', 7, /ipam\.ranges/],

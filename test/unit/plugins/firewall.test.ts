@@ -1,4 +1,4 @@
-// The keys of firewall: whose packets pass, and the policies that it does not have.
+// The keys of firewall: whose packets pass, and from whom a container is kept apart.
 import { deepEqual, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatPrefix } from '../../../ipam/address.ts'
@@ -16,9 +16,17 @@ describe('firewall', () => {
     deepEqual(of({ ...keys, prevResult }), ['10.1.0.5/24', 'fd00::5/64'])
     deepEqual(of({}), [])
   })
+  test('keeps apart as the policy says', () => {
+    const apart = (ingressPolicy: string) =>
+      (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).apart
+    deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [
+      undefined,
+      undefined,
+      'from other bridges',
+      'from all'
+    ])
+  })
   for (const [configuration, code, message] of [
-    [{ ingressPolicy: 'same-bridge' }, 2, /ingressPolicy/],
-    [{ ingressPolicy: 'isolated' }, 2, /ingressPolicy/],
     [{ ingressPolicy: 'x' }, 7, /ingressPolicy: "x"/],
     [{ prevResult: { cniVersion: '0.4.0' } }, 1, /0\.4\.0/]
   ] as const) {

@@ -31,6 +31,14 @@ describe('tuning', () => {
       [a, b, c, 1300]
     )
   })
+  test('modes and the queue are read, from args.cni first', () => {
+    const keys = { promisc: true, allmulti: true, txQLen: 500, args: { cni: { allmulti: false, txQLen: 0 } } }
+    deepEqual(of(keys), {
+      ...{ sysctls: [], dataDir: '/run/cni/tuning' },
+      ...{ promiscuous: true, allMulticast: false, queueLength: 0 }
+    })
+    deepEqual(of({ promisc: false }), of({}))
+  })
   for (const [configuration, code, message] of [
     [{ sysctl: { 'kernel.panic': '1' } }, 7, /kernel\.panic/],
     [{ sysctl: { 'net.x': 1 } }, 7, /net\.x/],
@@ -39,9 +47,9 @@ describe('tuning', () => {
     [{ sysctl: [] }, 7, /sysctl/],
     [{ mtu: 3 }, 7, /mtu: 3/],
     [{ dataDir: 'x' }, 7, /dataDir/],
-    [{ promisc: true }, 2, /promisc: true/],
-    [{ args: { cni: { allmulti: true } } }, 2, /allmulti: true/],
-    [{ txQLen: 5 }, 2, /txQLen: 5/]
+    [{ promisc: 1 }, 7, /promisc: 1/],
+    [{ args: { cni: { allmulti: 'on' } } }, 7, /allmulti: "on"/],
+    [{ txQLen: -1 }, 7, /txQLen: -1/]
   ] as const) {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }

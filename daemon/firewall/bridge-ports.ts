@@ -1,0 +1,79 @@
+// What may pass a port of a bridge: frames with the container's own hardware address only, and none between ports that are isolated; and between which bridges.
+//
+// Table `bridge weft` sees every frame, whether or not br_netfilter hands it to the host's firewall. Elements of sets, as host ports are: a port more costs nothing.
+import { digest } from '../state/digest.ts'
+import { elementComment } from '../state/host-port.ts'
+import type { KernelObject, Mac, NftChain, NftElement, NftSet } from '../state/object.ts'
+import { NFT_TABLE } from '../state/ownership.ts'
+import { nftChain } from './chain.ts'
+
+/** Ports whose frames are looked at, and the addresses that may come from each. */
+const [CHECKED_PORTS, PORT_SOURCES] = ['checked_ports', 'port_sources']
+const ISOLATED_PORTS = 'isolated_ports'
+/** Bridges between which nothing passes; in `inet weft`, where packets are routed. */
+export const ISOLATED_BRIDGES = 'isolated_bridges'
+
+const because = 'what may pass the ports of a bridge'
+
+/** A priority that nft has no name for in any family: the same number has other names for bridges. */
+const PRIORITY = -250
+
+const set = (name: string, declaration: string, family: NftSet['family'] = 'bridge'): NftSet => ({
+  ...{ kind: 'nft-set', family, table: NFT_TABLE, set: name, form: 'set', declaration, because }
+})
+const element = (name: string, key: string, comment: string): NftElement => ({
+  ...{ kind: 'nft-element', family: 'bridge', table: NFT_TABLE, set: name, key, comment }
+})
+const chain = (name: string, hook: string, rule: string): NftChain => ({
+  ...nftChain(name, `type filter hook ${hook} priority ${PRIORITY}`, [rule], because),
+  family: 'bridge'
+})
+
+/** What `ownSource` stands on, once a host. */
+export const sourceGround = (): readonly KernelObject[] => [
+  set(CHECKED_PORTS, 'type ifname'),
+  set(PORT_SOURCES, 'type ifname . ether_addr'),
+  chain('port_sources', 'prerouting', `iifname @${CHECKED_PORTS} iifname . ether saddr != @${PORT_SOURCES} drop`)
+]
+
+/** Nothing comes from this port but frames with this address (`macspoofchk`). `mark` and `whose` as in `hostPortElement`. */
+export function ownSource(port: string, mac: Mac, mark: string, whose: string): readonly KernelObject[] {
+  const comment = elementComment(mark, whose)
+  return [element(CHECKED_PORTS, `"${port}"`, comment), element(PORT_SOURCES, `"${port}" . ${mac}`, comment)]
+}
+
+/** What `isolatedPort` stands on, once a host. */
+export const isolationGround = (): readonly KernelObject[] => [
+  set(ISOLATED_PORTS, 'type ifname'),
+  chain('isolated_ports', 'forward', `iifname @${ISOLATED_PORTS} oifname @${ISOLATED_PORTS} drop`)
+]
+
+/** Containers behind such ports do not reach each other on their bridge (`ingressPolicy` isolated). */
+export const isolatedPort = (port: string, mark: string, whose: string): KernelObject =>
+  element(ISOLATED_PORTS, `"${port}"`, elementComment(mark, whose))
+
+/** Nothing is routed from this bridge to another one that is isolated (`ingressPolicy` same-bridge). It lasts as long as the bridge. */
+export function isolatedBridge(bridge: string): readonly KernelObject[] {
+  const rule = `iifname "${bridge}" oifname != "${bridge}" oifname @${ISOLATED_BRIDGES} drop`
+  return [
+    set(ISOLATED_BRIDGES, 'type ifname', 'inet'),
+    nftChain(`isolate_${digest(bridge)}`, 'type filter hook forward priority filter - 5', [rule], because),
+    {
+      ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: ISOLATED_BRIDGES, key: `"${bridge}"`, because }
+    }
+  ]
+}
+
+/** What the ground must hold for elements that stand already: a restarted weftd asks for it again. */
+export function groundFor(
+  elements: readonly NftElement[],
+  isBridge: (device: string) => boolean
+): readonly KernelObject[] {
+  const has = (name: string) => elements.some((each) => each.set === name)
+  const bridges = elements.flatMap((each) => (each.set === ISOLATED_BRIDGES ? [each.key.replaceAll('"', '')] : []))
+  return [
+    ...(has(CHECKED_PORTS) || has(PORT_SOURCES) ? sourceGround() : []),
+    ...(has(ISOLATED_PORTS) ? isolationGround() : []),
+    ...bridges.filter(isBridge).flatMap(isolatedBridge)
+  ]
+}

@@ -1,0 +1,19 @@
+// Settings and addresses of one device, on the host or in a container, as the objects of attachments are made of them. Pure.
+import type { Prefix } from '../../ipam/address.ts'
+import type { InterfaceAddress } from '../../plugins/attachment.ts'
+import type { KernelObject } from '../state/object.ts'
+
+export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
+export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
+export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
+
+/** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
+export const address = (device: string, prefix: Prefix): KernelObject => ({
+  kind: 'address',
+  device,
+  prefix,
+  ...(prefix.ip.family === 6 ? { nodad: true } : {})
+})
+
+export const havingGateway = (addresses: readonly InterfaceAddress[]) =>
+  addresses.flatMap(({ prefix, gateway }) => (gateway === undefined ? [] : [{ prefix, gateway }]))
