@@ -13,13 +13,13 @@ export const ALIAS_MARK = 'weft'
 /** How the first word of a comment begins in nftables where the portmap plugin made the element; others have the pod's link there. */
 export const PORT_MARK = 'ports-'
 
-/** The device that carries VXLAN network `vni` over this tunnel family. */
-export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft-v6.${vni}`)
+/** The device that carries VXLAN network `vni` over this tunnel family. Linux takes 15 bytes at most (IFNAMSIZ), and a VNI has up to eight digits. */
+export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)
 /** What flanneld calls the same device. */
 export const flannelName = (vni: number, family: 4 | 6): string =>
   family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`
 
-const ourTunnel = /^(weft|weft-v6)\.\d+$/
+const ourTunnel = /^(weft|weft6)\.\d+$/
 const flannelTunnel = /^(flannel|flannel-v6)\.\d+$/
 
 /** The device that holds back what a pod sends: `weft` and the digits of the pod's link on the host. */
@@ -69,7 +69,7 @@ export function staysWhenUnwanted(object: KernelObject): boolean {
   )
 }
 /** Devices whose addresses we may take away again: tunnels and the host ends of pods. */
-const ourDevice = /^(weft|weft-v6|flannel|flannel-v6)\.\d+$|^veth/
+const ourDevice = /^(weft|weft6|flannel|flannel-v6)\.\d+$|^veth/
 
 /** RTPROT_KERNEL: routes that come and go with an address. */
 export const PROTOCOL_KERNEL = 2

@@ -62,7 +62,7 @@ test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods ge
     links.map((link) => [link.name, link.mtu]),
     [
       ['weft.7', 1450],
-      ['weft-v6.7', 1430]
+      ['weft6.7', 1430]
     ]
   )
   assert.match(textOf(links[1] as Link), /vxlan id 7 local 2001:db8::1 dev eth0 dstport 4789 learning gbp/)
@@ -72,9 +72,9 @@ test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods ge
 test('vxlan: both families of a peer are served, and only those that this node has', () => {
   const backend = configureBackend('vxlan', {})
   assert.deepEqual(lines(backend.peer(dual, dualStackNode())).slice(3), [
-    'neigh fd00:0:0:2:: lladdr 02:00:00:00:00:06 dev weft-v6.1 nud permanent',
-    'fdb 02:00:00:00:00:06 dev weft-v6.1 dst 2001:db8:1::2 self permanent',
-    'route fd00:0:0:2::/64 via fd00:0:0:2:: dev weft-v6.1 proto 87 onlink'
+    'neigh fd00:0:0:2:: lladdr 02:00:00:00:00:06 dev weft6.1 nud permanent',
+    'fdb 02:00:00:00:00:06 dev weft6.1 dst 2001:db8:1::2 self permanent',
+    'route fd00:0:0:2::/64 via fd00:0:0:2:: dev weft6.1 proto 87 onlink'
   ])
   assert.equal(backend.peer(dual, testNode()).length, 3)
 })

@@ -15,7 +15,7 @@ import {
   stateOf
 } from '../../../daemon/state/object.ts'
 import { order } from '../../../daemon/state/order.ts'
-import { mayRemove, ROUTE_PROTOCOL, staysWhenUnwanted } from '../../../daemon/state/ownership.ts'
+import { mayRemove, ROUTE_PROTOCOL, staysWhenUnwanted, vxlanName } from '../../../daemon/state/ownership.ts'
 import { changeText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
@@ -270,4 +270,13 @@ test('desired state keeps a shared object until the last owner has gone, in any 
       }
     )
   )
+})
+
+test('the device of the largest VNI has a name that Linux takes, in both families, and is ours', () => {
+  for (const family of [4, 6] as const) {
+    const name = vxlanName(0xff_ffff, family)
+    assert.ok(name.length <= 15, name)
+    const form = { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'e', learning: false, gbp: false }
+    assert.ok(mayRemove({ kind: 'link', name, form } as KernelObject))
+  }
 })
