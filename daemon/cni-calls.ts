@@ -13,7 +13,7 @@ import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../plugins/regi
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './forwarded-calls.ts'
-import { CONDITIONS, type ConditionCode } from './health.ts'
+import { CONDITIONS, type ConditionCode, withCure } from './health.ts'
 import type { Outcomes } from './outcomes.ts'
 import { givenBy } from './pod/given.ts'
 import { type PodSurroundings, timed } from './pod/surroundings.ts'
@@ -67,7 +67,7 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
   const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
   const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
   const details = thrown.message.includes(cause) ? '' : cause
-  return new CniError(`${thrown.message}. Cure: ${thrown.cure}`, { code, details, cause: thrown })
+  return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
 }
 
 /** The answer that makes the executable print this error and fail. */

@@ -207,7 +207,10 @@ export type Condition = ConditionRow & {
 
 /** One sentence with cause, evidence and cure: the same in the CNI error, /readyz, the log, events and doctor. */
 export const sentence = (condition: Pick<Condition, 'title' | 'detail' | 'cure'>): string =>
-  `${condition.title}: ${condition.detail}. Cure: ${condition.cure}`
+  withCure(`${condition.title}: ${condition.detail}`, condition.cure)
+
+/** What others say may end with a full stop of its own. */
+export const withCure = (text: string, cure: string): string => `${text.replace(/[.\s]+$/, '')}. Cure: ${cure}`
 
 const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({
   ...condition,
@@ -251,13 +254,18 @@ export class Health {
     if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
   }
 
-  /** Errors before warnings, and what has held longer first: a warning such as STARTING often only follows from an error. */
+  /** Errors before warnings, and what has held longer first. STARTING is left out where an error says why nothing is served yet. */
   active(): readonly Condition[] {
     const rank = { error: 0, warning: 1 } as const
     const sorted = [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
     const cause = sorted.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
     // At start nothing can be served without the store, so its trouble is what a user must hear of.
-    return sorted.map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))
+    const isExplained = sorted.some(
+      ({ code, severity, blocks }) => code !== 'STARTING' && severity === 'error' && blocks.length > 0
+    )
+    return sorted
+      .filter(({ code }) => code !== 'STARTING' || !isExplained)
+      .map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))
   }
 
   /** The first condition that blocks `what`, in the order of `active()`. */

@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import { parseCommand, printInstallHelp } from './commands.ts'
 import { run } from './ctl/run.ts'
-import { reasonOf, type WeftError } from './error.ts'
+import { reasonOf, WeftError } from './error.ts'
 import { Health } from './health.ts'
 import { installPlugins, toldInstalled } from './install.ts'
 import type { Log } from './log.ts'
@@ -89,7 +89,9 @@ async function start(options: Options, warnings: readonly string[], work: typeof
     })
   }
   const fail = (error: unknown, message: string) => {
-    log.error({ err: error }, `${message}: ${reasonOf(error)}`)
+    // What the user can mend is one line with the cure; a fault of ours needs its stack.
+    const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
+    log.error(fields, `${message}: ${reasonOf(error)}`)
     process.exit(1)
   }
   process.on('unhandledRejection', (error) => fail(error, 'a promise without an owner failed'))

@@ -1,8 +1,8 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
-import { mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contains, FAMILIES, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
-import { Reservations } from '../ipam/reservations.ts'
+import { makeDirectory, Reservations } from '../ipam/reservations.ts'
 import { AfterBurst, releaseStart } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
@@ -157,7 +157,7 @@ const leave = ({ options, log }: DaemonSurroundings, core: Core, pods: PodSurrou
 async function onlyOne(directory: string): Promise<Disposable> {
   const path = join(directory, 'weftd.lock')
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectory(directory, 0o700)
     return await flock(path, TAKE_OVER)
   } catch (cause) {
     if (!(cause instanceof WeftError)) {

@@ -1,8 +1,9 @@
 // The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
-import { mkdirSync, unlinkSync } from 'node:fs'
+import { unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
+import { makeDirectory } from '../ipam/reservations.ts'
 import { CniError, cniCode } from '../plugins/cni/error.ts'
 import {
   type CniRequest,
@@ -50,7 +51,7 @@ type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError)
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
   const calls = new Calls(options)
   const server = createServer({ allowHalfOpen: true }, (socket) => calls.accept(socket))
-  mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 })
+  makeDirectory(dirname(options.path), 0o700)
   await listen(server, options.path)
   server.on('error', (error) => options.log.error({ err: error }, 'the socket failed'))
   return {

@@ -52,22 +52,26 @@ function wishes(): Wishes {
         backend: { type: 'string', default: 'vxlan' },
         store: { type: 'string', default: 'embedded' },
         keep: { type: 'boolean', default: false },
+        check: { type: 'boolean', default: false },
         remove: { type: 'string' }
       }
     })
     if (values.remove !== undefined) {
+      if (values.check) process.exit(0)
       if (labOwner(values.remove) === undefined)
         fail(`there is no lab ${JSON.stringify(values.remove)}`, 'give the name that --keep printed')
       removeLab(values.remove)
       process.exit(0)
     }
-    return {
+    const wish: Wishes = {
       nodes: number('nodes', values.nodes, 50),
       pods: number('pods', values.pods, 100),
       backend: choice('backend', values.backend, 'vxlan', 'host-gw'),
       store: choice('store', values.store, 'embedded', 'etcd'),
       keep: values.keep
     }
+    if (values.check) process.exit(0)
+    return wish
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error), 'scripts/demo --help lists the options')
   }

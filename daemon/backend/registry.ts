@@ -1,5 +1,5 @@
 // Every backend by the name it has in `Backend.Type`.
-import type { JsonObject } from '../config/net-conf.ts'
+import { DEFAULT_BACKEND, type JsonObject } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
 import type { Backend, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
@@ -25,9 +25,16 @@ function entry<Config>(backend: Backend<Config>): readonly [string, (keys: JsonO
 export function configureBackend(type: string, keys: JsonObject): ConfiguredBackend {
   const configured = BACKENDS.get(type.toLowerCase())
   if (configured !== undefined) return configured(keys)
+  const known = `this version knows ${[...BACKENDS.keys()].join(', ')}`
+  if (keys === DEFAULT_BACKEND)
+    throw new WeftError(
+      'CONFIG_INVALID',
+      `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}`,
+      'add "Backend":{"Type":"vxlan"} to the network configuration'
+    )
   throw new WeftError(
     'CONFIG_INVALID',
-    `network configuration: Backend.Type is ${JSON.stringify(type)}; this version knows ${[...BACKENDS.keys()].join(', ')}`,
+    `Backend.Type is ${JSON.stringify(type)}; ${known}`,
     'set Backend.Type to one of these'
   )
 }

@@ -41,6 +41,9 @@ export type NetConf = {
   readonly backend: JsonObject
 }
 
+/** What a configuration without `Backend` means, with flannel and so with us. */
+export const DEFAULT_BACKEND: JsonObject = { Type: 'udp' }
+
 /** What differs between the families: the names of the keys and flannel's limits (prefix lengths). */
 export const KEYS = {
   4: {
@@ -84,7 +87,7 @@ export function parseNetConf(text: string, source = 'the network configuration')
       `true unless ${KEYS[6].enable} is, since a network needs one of the two`
     )
   }
-  const backend = (findKey(written, 'Backend', '')?.value ?? { Type: 'udp' }) as JsonObject
+  const backend = (findKey(written, 'Backend', '')?.value ?? DEFAULT_BACKEND) as JsonObject
   const enableNFTables = booleanKey(written, 'EnableNFTables', false, '')
   return { families, enableNFTables, backendType: textKey(backend, 'Type', { default: 'udp' }).toLowerCase(), backend }
 }

@@ -1,7 +1,8 @@
 // The SQLite file of the embedded store: its tables, the few statements on them, and word of what other processes write.
-import { closeSync, type FSWatcher, mkdirSync, openSync, watch } from 'node:fs'
+import { closeSync, type FSWatcher, openSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { makeDirectory } from '../../ipam/reservations.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { Log } from '../log.ts'
 
@@ -178,7 +179,7 @@ export class EmbeddedFile implements Disposable {
 
 function open(path: string): DatabaseSync {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    makeDirectory(dirname(path), 0o700)
     // SQLite gives its -wal and -shm files the mode of the file, and makes the file itself readable by all.
     closeSync(openSync(path, 'a', 0o600))
     const database = new DatabaseSync(path, { timeout: BUSY })

@@ -142,6 +142,22 @@ test('bad flags end the daemon with all faults named', { skip }, async () => {
   assert.match(daemon.text, /--public-ip.*nonsense/s)
 })
 
+test('a start that can not succeed ends with one line that has the cure, and no stack', { skip }, async () => {
+  await using cluster = await Cluster.start({ hosts: [1], start: false })
+  for (const [args, expected] of [
+    [['--store=embedded', '--embedded-path=/proc/leases.db'], /\/proc\/leases\.db can not be used/],
+    [['--etcd-cafile=/nowhere.pem'], /--etcd-cafile \/nowhere\.pem can not be read/],
+    [['--state-dir=/proc/weft'], /\/proc\/weft.*can not be locked/]
+  ] as const) {
+    const daemon = await cluster.join(cluster.node(1), { wait: false, args })
+    assert.equal((await daemon.exited()).code, 1)
+    const last = daemon.log.at(-1) ?? assert.fail(daemon.text)
+    assert.match(last.msg, expected)
+    assert.ok(typeof last.cure === 'string' && last.cure.length > 10, daemon.text)
+    assert.doesNotMatch(daemon.text, /\bat \S+ \(|stack/)
+  }
+})
+
 test('SubnetMin, SubnetMax and SubnetLen are honoured, and when all are leased the condition says so', {
   skip,
   timeout: 90_000

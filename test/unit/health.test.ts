@@ -60,3 +60,21 @@ test('at start the store’s trouble is the cause that is told, with its cure', 
     /configuration; the lease store does not answer.*192\.0\.2\.1:2379 refused.*Cure: check that the store runs/
   )
 })
+
+test('STARTING is left out where an error says why nothing is served yet, and is back when that is over', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  const codes = () => health.active().map(({ code }) => code)
+  health.raise('CONFIG_INVALID', 'Network is 7')
+  assert.deepEqual(codes(), ['CONFIG_INVALID'])
+  health.raise('LINK_DOWN', 'eth0 has no carrier')
+  health.clear('CONFIG_INVALID')
+  assert.deepEqual(codes(), ['LINK_DOWN', 'STARTING'])
+})
+
+test('words of others that end with a full stop get no second one', () => {
+  const text = sentence({ title: 'it failed', detail: 'no such device. ', cure: 'make one' })
+  assert.equal(text, 'it failed: no such device. Cure: make one')
+})

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
 import { type KernelObject, type Link, type Mac, stateOf } from '../../../daemon/state/object.ts'
@@ -159,4 +160,16 @@ test('an unknown backend and bad keys are errors that name the value', () => {
   ]) {
     assert.throws(() => configureBackend('vxlan', keys), new RegExp(`Backend\\.${Object.keys(keys)[0]} is`))
   }
+})
+
+test('a backend that is not there is named, and one that was left out is told to be left out', () => {
+  const conf = (text: string) => {
+    const { backendType, backend } = parseNetConf(text)
+    return configureBackend(backendType, backend)
+  }
+  assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}'), {
+    message: /^Backend\.Type is "udp"; this version knows vxlan, host-gw/
+  })
+  for (const text of ['{"Network":"10.244.0.0/16"}', '{"Network":"10.244.0.0/16","backend":null}'])
+    assert.throws(() => conf(text), { message: /^Backend is missing, which means "udp" as it does with flannel/ })
 })
