@@ -126,6 +126,7 @@ export class KubernetesStore implements Store {
 
   reconnect(): void {
     this.#api.reconnect()
+    this.#policies.api.reconnect()
   }
 
   watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
