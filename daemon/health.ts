@@ -254,6 +254,11 @@ export class Health {
     if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
   }
 
+  /** Codes of all that holds, explained or not. */
+  get codes(): Iterable<ConditionCode> {
+    return this.#active.keys()
+  }
+
   /** Errors before warnings, and what has held longer first. STARTING is left out where an error says why nothing is served yet. */
   active(): readonly Condition[] {
     const rank = { error: 0, warning: 1 } as const

@@ -133,9 +133,9 @@ function resident(line: 'VmRSS' | 'RssAnon'): number {
 }
 
 /** One series per row of the table of conditions: 1 while it holds. */
-export function observeHealth(metrics: Metrics, health: Pick<Health, 'active'>): void {
+export function observeHealth(metrics: Metrics, health: Pick<Health, 'codes'>): void {
   metrics.gauge('weft_condition', '1 while the condition holds.', ['code', 'severity'], (gauge) => {
-    const holding = new Set<string>(health.active().map((condition) => condition.code))
+    const holding = new Set<string>(health.codes)
     for (const code of Object.keys(CONDITIONS) as ConditionCode[]) {
       gauge.set({ code, severity: CONDITIONS[code].severity }, holding.has(code) ? 1 : 0)
     }
