@@ -29,7 +29,6 @@ const numbers: Readonly<Record<string, number>> = {
   STOPPING: cniCode.tryAgain,
   SANDBOX_GONE: cniCode.namespace,
   SANDBOX_INVALID: cniCode.namespace,
-  UNSUPPORTED: cniCode.unsupportedField,
   RANGE_INVALID: cniCode.configuration,
   PREVIOUS_MISSING: cniCode.configuration,
   SYSCTL_NOT_ALLOWED: cniCode.configuration,

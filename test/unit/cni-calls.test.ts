@@ -32,7 +32,6 @@ describe('an error of weftd', () => {
 
   test('has the number of the specification where there is one, else one of ours from 100 on', () => {
     for (const [code, number] of [
-      ['UNSUPPORTED', 2],
       ['CONTAINER_UNKNOWN', 3],
       ['RANGE_INVALID', 7],
       ['PREVIOUS_MISSING', 7],
