@@ -4,7 +4,6 @@ import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import { parseCommand, printInstallHelp } from './commands.ts'
-import { run } from './ctl/run.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { Health } from './health.ts'
 import { installPlugins, toldInstalled } from './install.ts'
@@ -35,12 +34,7 @@ switch (command.kind) {
 async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<void> {
   switch (parsed.kind) {
     case 'page':
-      process.exitCode = await run([...argv, 'weftd'], {
-        env: {},
-        version: manifest.version,
-        out: (text) => process.stdout.write(text),
-        complain: (text) => process.stderr.write(text)
-      })
+      process.exitCode = await printPage()
       break
     case 'help':
       process.stdout.write(printHelp(width))
@@ -54,6 +48,17 @@ async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<vo
     case 'run':
       await start(parsed.options, parsed.warnings, work)
   }
+}
+
+/** Loaded when it is asked for: a daemon has no use for weftctl. */
+async function printPage(): Promise<number> {
+  const { run } = await import('./ctl/run.ts')
+  return run([...argv, 'weftd'], {
+    env: {},
+    version: manifest.version,
+    out: (text) => process.stdout.write(text),
+    complain: (text) => process.stderr.write(text)
+  })
 }
 
 function refuse(errors: readonly WeftError[]): void {
