@@ -144,11 +144,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     "`tuning` is to set a sysctl that this node's list does not allow",
     'take it out, or add it to the list that the message names'
   ],
-  UNKNOWN_QUESTION: ['weftctl asks something that this weftd does not know', 'use weftctl and weftd of one release'],
-  UNSUPPORTED: [
-    'the configuration asks for something that Weft does not do',
-    'take the key out that the message names, or use the plugin of the reference'
-  ]
+  UNKNOWN_QUESTION: ['weftctl asks something that this weftd does not know', 'use weftctl and weftd of one release']
 }
 
 /** Numbers of the specification, and those of ours that no code above has. */
