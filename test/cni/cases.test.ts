@@ -12,16 +12,14 @@ import { type Asked, addressesOf, CniHost, skip } from './cni-host.ts'
 const script = (name: string) => fileURLToPath(new URL(`../lab/${name}`, import.meta.url))
 const sets = (subnets: readonly string[]) => subnets.map((subnet) => [{ subnet }])
 
+const bridgeWith = (...subnets: readonly string[]): Json => ({
+  ...{ isDefaultGateway: true, ipMasq: true },
+  ipam: { type: 'host-local', ranges: sets(subnets) }
+})
 /** The plugins under test, each as its configuration spells gateway, masquerade and pools. */
 const subjects: readonly { readonly type: string; readonly network: (...subnets: readonly string[]) => Json }[] = [
   { type: 'weft', network: (...subnets) => ({ mode: 'bridge', ipMasq: true, ipam: { ranges: sets(subnets) } }) },
-  {
-    type: 'bridge',
-    network: (...subnets) => ({
-      ...{ isDefaultGateway: true, ipMasq: true },
-      ipam: { type: 'host-local', ranges: sets(subnets) }
-    })
-  }
+  { type: 'bridge', network: bridgeWith }
 ]
 
 /** Waits for a listening server in a place, which says whom it sees. */
@@ -265,7 +263,46 @@ for (const { type, network } of subjects) {
   })
 }
 
-describe('host ports in any letters', { skip, timeout: 300_000 }, () => {
+describe('chained plugins: whole cases', { skip, timeout: 300_000 }, () => {
+  test('case 7: portmap, bandwidth, tuning and firewall with nothing to do hand on whatever stands in prevResult', async () => {
+    await using at = await CniHost.start()
+    const pod = await at.pod()
+    await pod.sh('ip link add eth0 type veth peer name other; ip link set eth0 up')
+    const inside = { name: 'eth0', mac: '02:00:00:00:00:02', mtu: 1400, sandbox: pod.netns }
+    const prevResult = {
+      cniVersion: '1.1.0',
+      interfaces: [
+        { name: 'br1', mac: '02:00:00:00:00:01', mtu: 1500 },
+        { ...inside, socketPath: '/s', pciID: '0000:00:1f.6' }
+      ],
+      ips: [{ interface: 1, address: '10.10.0.2/24', gateway: '10.10.0.1' }],
+      routes: [{ dst: '0.0.0.0/0', gw: '10.10.0.1', priority: 7, table: 99, scope: 0, mtu: 1300, advmss: 1200 }],
+      dns: { nameservers: ['10.0.0.53'] }
+    }
+    for (const type of ['portmap', 'bandwidth', 'tuning', 'firewall']) {
+      assert.deepEqual(await at.ok('ADD', type, { config: { prevResult }, pod }), prevResult, type)
+      await at.ok('DEL', type, { config: { prevResult }, pod })
+    }
+  })
+
+  test('case 9: portmap behind bridge takes RuntimeConfig.PortMappings and PrevResult in any letters', async () => {
+    await using at = await CniHost.start()
+    const pod = await at.pod()
+    const config = { name: 'letters', bridge: 'letters', ...bridgeWith('10.72.0.0/24') }
+    const PREVRESULT = await at.ok('ADD', 'bridge', { config, pod })
+    const asked = {
+      name: 'letters',
+      PREVRESULT,
+      RuntimeConfig: { PortMappings: [{ HostPort: 8091, ContainerPort: 80, Protocol: 'TCP', HostIP: '' }] }
+    }
+    await at.ok('ADD', 'portmap', { config: asked, pod })
+    await serve(pod, 'server', '80')
+    assert.match(await ask(at.cluster.lab.router, 'tcp', at.host.address, 8091), /^server sees/)
+    await at.ok('DEL', 'portmap', { config: asked, pod })
+    assert.doesNotMatch(await ask(at.cluster.lab.router, 'tcp', at.host.address, 8091), /sees/)
+    await at.ok('DEL', 'bridge', { config, pod })
+  })
+
   test('case 9: RuntimeConfig.PortMappings with HostPort, ContainerPort, Protocol and an empty HostIP works', async () => {
     await using at = await CniHost.start()
     const pod = await at.pod()
