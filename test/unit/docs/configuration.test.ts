@@ -8,7 +8,7 @@ import { configureBackend } from '../../../daemon/backend/registry.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
 import { WeftError } from '../../../daemon/error.ts'
-import { CniError } from '../../../plugins/cni/error.ts'
+import { CniError, cniCode } from '../../../plugins/cni/error.ts'
 import type { AttachmentCall } from '../../../plugins/cni/types.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
 import { BACKENDS, NETWORK } from '../../../scripts/docs/configuration.ts'
@@ -39,13 +39,20 @@ describe("a backend's keys", () => {
   })
 
   for (const [type, keys] of Object.entries(BACKENDS)) {
-    for (const key of Object.keys(keys)) {
+    for (const [key, [rule]] of Object.entries(keys)) {
       test(`${key} of ${type} is read: a wrong value is refused by its name`, () => {
-        const wrong: Json = { no: 'such value' }
-        assert.throws(
-          () => configureBackend(type, { Type: type, [key]: wrong }),
-          (error) => error instanceof WeftError && error.code === 'CONFIG_INVALID' && error.message.includes(key)
-        )
+        const refused = (wrong: Json) =>
+          assert.throws(
+            () => configureBackend(type, { Type: type, [key]: wrong }),
+            (error) => error instanceof WeftError && error.code === 'CONFIG_INVALID' && error.message.includes(key),
+            JSON.stringify(wrong)
+          )
+        refused({ no: 'such value' })
+        const [, least, most] = /^(\d+) to (\d+)$/.exec(rule) ?? []
+        if (least === undefined || most === undefined) return
+        refused(Number(least) - 1)
+        refused(Number(most) + 1)
+        for (const right of [least, most]) configureBackend(type, { Type: type, [key]: Number(right) })
       })
     }
   }
@@ -75,6 +82,7 @@ function merged(a: Record<string, unknown>, b: Record<string, unknown>): Record<
 
 /** What stands beside a key, so that it is looked at: other members of its entry, and what its plugin can't do without. */
 const BESIDE: Readonly<Record<string, Record<string, unknown>>> = {
+  macvlan: { master: 'eth1' },
   ptp: { ipam: { type: 'static', addresses: [{ address: '10.9.0.5/24' }] } },
   'host-local': { ipam: { subnet: '10.9.0.0/24' } },
   static: { ipam: {} }
@@ -101,6 +109,20 @@ function asked(type: string, configuration: Record<string, unknown>): void {
   }
 }
 
+/** The error that a plugin's configuration with this key so set meets. */
+function refusal(type: string, key: string, set: unknown): CniError | undefined {
+  const name = key.slice(key.lastIndexOf('.') + 1)
+  const entry = key.slice(0, key.lastIndexOf('.'))
+  const written = ENTRY[entry] === undefined ? nested(key, set) : nested(entry, { ...ENTRY[entry], [name]: set })
+  try {
+    asked(type, { cniVersion: '1.0.0', name: 'n', type, ...merged(BESIDE[type] ?? {}, written) })
+    return undefined
+  } catch (error) {
+    if (error instanceof CniError) return error
+    throw error
+  }
+}
+
 /** A value that is right in no place. */
 const wrongFor = (value: string): unknown =>
   /^(whole number|0 to|list|object|true|bits)/.test(value) ? 'not this' : { not: 'this' }
@@ -110,21 +132,24 @@ describe("a plugin's keys", () => {
     assert.deepEqual(Object.keys(PLUGIN_KEYS).sort(), pluginTypes.toSorted()))
 
   for (const [type, keys] of Object.entries(PLUGIN_KEYS)) {
-    for (const [key, value] of keys) {
+    for (const [key, value, means] of keys) {
+      const path = key.replaceAll('[]', '[0]')
+      const refusedAs = (set: unknown) => refusal(type, key, set)
+
       test(`${key} of ${type} is read: a wrong value is refused by its path`, () => {
-        const name = key.slice(key.lastIndexOf('.') + 1)
-        const entry = key.slice(0, key.lastIndexOf('.'))
         const wrong = wrongFor(value)
-        const written =
-          ENTRY[entry] === undefined ? nested(key, wrong) : nested(entry, { ...ENTRY[entry], [name]: wrong })
-        const configuration = merged(BESIDE[type] ?? {}, written)
-        const path = key.replaceAll('[]', '[0]')
-        assert.throws(
-          () => asked(type, { cniVersion: '1.0.0', name: 'n', type, ...configuration }),
-          (error) => error instanceof CniError && error.message.includes(`${path}`),
-          `${key} = ${JSON.stringify(wrong)}`
-        )
+        assert.ok(refusedAs(wrong)?.message.includes(path), `${JSON.stringify(wrong)}: ${refusedAs(wrong)}`)
+        const [, least, most] = /^(\d+) to (\d+)$/.exec(value) ?? []
+        if (most !== undefined) assert.ok(refusedAs(Number(most) + 1)?.message.includes(path), `${Number(most) + 1}`)
+        if (Number(least) > 0) assert.ok(refusedAs(Number(least) - 1)?.message.includes(path), `${Number(least) - 1}`)
       })
+
+      const asking = value === 'list' ? [{}] : value === 'true, false' ? true : 1
+      if (/^only (0|false|an empty)/.test(means))
+        test(`${key} of ${type} is refused as not supported when it asks for something`, () =>
+          assert.equal(refusedAs(asking)?.code, cniCode.unsupportedField))
+      else if (value === 'true, false')
+        test(`${key} of ${type} may be true`, () => assert.equal(refusedAs(true), undefined))
     }
   }
 
