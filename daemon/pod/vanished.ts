@@ -1,9 +1,10 @@
 // Pods whose namespace went without a DEL: their addresses stay reserved while the DEL that a runtime owes may still come, and are freed after that.
 import { formatIp } from '../../ipam/address.ts'
 import { reasonOf } from '../error.ts'
+import type { State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
 import { letThrough } from './let-through.ts'
-import { hostName, ownerOf } from './names.ts'
+import { hostName, mayBeOf, ownerOf } from './names.ts'
 import { giveBack } from './release.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -31,7 +32,7 @@ async function release(around: PodSurroundings, vanished: Vanished): Promise<num
   const { attachments, host, log, reservations } = around
   const { network, dataDir, because, since } = vanished
   const link = hostName(vanished)
-  if (attachments.vanished.get(ownerOf(vanished)) !== vanished || linkNamed(host.observed, link) !== undefined) return 0
+  if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
     const ips = dataDir === undefined ? [] : await giveBack(around, reservations(dataDir, network), vanished)
     if (attachments.forwarded.has(ownerOf(vanished))) await letThrough(around, vanished, [])
@@ -48,3 +49,8 @@ async function release(around: PodSurroundings, vanished: Vanished): Promise<num
     return 0
   }
 }
+
+/** By its name, or by its alias: somebody may have renamed it. */
+const isThere = (observed: State, vanished: Vanished): boolean =>
+  linkNamed(observed, hostName(vanished)) !== undefined ||
+  [...observed.values()].some((object) => object.kind === 'link' && object.alias && mayBeOf(vanished, object.alias))

@@ -6,12 +6,12 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { flock } from '../../../daemon/kernel/flock.ts'
 import { Attachments, type Known } from '../../../daemon/pod/attachments.ts'
-import { hostName } from '../../../daemon/pod/names.ts'
+import { aliasOf, hostName } from '../../../daemon/pod/names.ts'
 import { rebuild } from '../../../daemon/pod/sandboxes.ts'
 import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
 import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
-import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { Reservations } from '../../../ipam/reservations.ts'
@@ -66,12 +66,16 @@ describe('addresses of a vanished pod', () => {
     assert.deepEqual([given.around.attachments.freed.vanished, given.lines.length], [1, 1])
   })
 
-  test('stay when its link is there again, when it was added again, and while a verb on it is under way', async () => {
+  test('stay when its link is there again, by whatever name, when it was added again, and while a verb on it is under way', async () => {
     const given = surroundings()
     const { attachments } = given.around
-    for (const id of ['back', 'added', 'busy']) await vanishedPod(given, id)
-    const link: KernelObject = { kind: 'link', name: hostName(who('back')), up: true, form: { type: 'veth' } }
-    given.observed.set(`link ${link.name}` as never, link)
+    for (const id of ['back', 'renamed', 'added', 'busy']) await vanishedPod(given, id)
+    const link = { kind: 'link', up: true, form: { type: 'veth' } } as const
+    for (const each of [
+      { ...link, name: hostName(who('back')) },
+      { ...link, name: 'other', alias: aliasOf(who('renamed'), undefined) }
+    ] satisfies KernelObject[])
+      given.observed.set(keyOf(each), each)
     attachments.set({ ...who('added'), link: 'x', addresses: [], because: 'again' } satisfies Known)
     const { promise, resolve } = Promise.withResolvers<void>()
     const busy = attachments.inTurn(who('busy'), () => promise)
@@ -79,7 +83,7 @@ describe('addresses of a vanished pod', () => {
     resolve()
     await busy
     assert.equal(await releaseVanished(given.around, 0), 1)
-    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
+    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
   })
 
   test('are tried again when they can not be freed now', async () => {
