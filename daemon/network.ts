@@ -7,7 +7,7 @@ import { type NetConf, parseNetConf } from './config/net-conf.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { ConditionCode, Health } from './health.ts'
 import { hostFaults } from './host-faults.ts'
-import { fits, publishesUs } from './lease/acquire.ts'
+import { liesWithin, publishesUs } from './lease/acquire.ts'
 import { type Lease, leaseKey } from './lease/lease.ts'
 import type { LeaseEvent, Store, StoreEvent } from './lease/store.ts'
 import type { Remembered } from './lease-file.ts'
@@ -128,7 +128,7 @@ export class Network {
       const conf = parseNetConf(text, 'the remembered configuration')
       const backend = configureBackend(conf.backendType, conf.backend)
       const choice = await this.#choose(conf)
-      if (!fits(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
+      if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
       const node = { ...this.#facts(choice), subnet: lease.subnet, publishedMac: publishedMac(lease) }
       this.#unsure = true
       log.warn(

@@ -1,5 +1,6 @@
 // Which subnet this node takes: a pure choice from the configuration, all leases and what was ours before, with the reason for the log.
 import {
+  contains,
   FAMILIES,
   type Family,
   formatIp,
@@ -123,6 +124,14 @@ export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   return FAMILIES.every((family) => {
     const [range, prefix] = [conf.families[family], subnet[family]]
     return range === undefined || prefix === undefined ? range === prefix : fitsRange(prefix, range)
+  })
+}
+
+/** Whether a lease has the families of the configuration, and in each a subnet of Network. podCIDRs keep to no other limit: the first of a cluster lies before SubnetMin. */
+export function liesWithin(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
+  return FAMILIES.every((family) => {
+    const [range, prefix] = [conf.families[family], subnet[family]]
+    return range === undefined || prefix === undefined ? range === prefix : contains(range.network, prefix)
   })
 }
 

@@ -52,7 +52,9 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     async () => {
       const images = up.adopt(mkdtempSync(join(tmpdir(), 'weft-images-')), (path) => rmSync(path, { recursive: true }))
       const archives = noNames ? [] : [await corednsArchive(images)]
-      cluster = up.use(await KubeCluster.start({ images: [weftArchive(), ...archives] }))
+      // Both of kube-proxy's ways to change where packets go.
+      const nodes = [{ proxy: 'iptables' }, { proxy: 'nftables' }] as const
+      cluster = up.use(await KubeCluster.start({ nodes, images: [weftArchive(), ...archives] }))
     },
     { timeout: 400_000 }
   )
@@ -189,8 +191,9 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     })
   })
 
-  test('a node that joins becomes Ready and its pods are reached; its routes go with its node object', async (t) => {
-    const node = await cluster.addNode()
+  test('a node that joins on another link becomes Ready and its pods are reached; its routes go with its node object', async (t) => {
+    // Behind a router, so that its pods are reached through the tunnel.
+    const node = await cluster.addNode({ segment: 1 })
     await node.ready()
     await cluster.plane.kubectl(['scale', 'deployment/web', '--replicas=6'])
     const pods = await cluster.pods('app=web', 6)

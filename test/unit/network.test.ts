@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Health } from '../../daemon/health.ts'
 import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
-import { leaseKey } from '../../daemon/lease/lease.ts'
+import { leaseKey, parseLease } from '../../daemon/lease/lease.ts'
 import type { Store, Wish } from '../../daemon/lease/store.ts'
 import { LeaseFile } from '../../daemon/lease-file.ts'
 import { Network, type NetworkSurroundings } from '../../daemon/network.ts'
@@ -199,6 +199,14 @@ for (const [which, text] of [
     await until(() => network.place?.isConfirmed, 'the store to confirm')
     assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
   })
+
+test("a cluster's first podCIDR, which lies before SubnetMin, is remembered like any other", async () => {
+  await using scene = new Scene()
+  const lease = parseLease('10.244.0.0-24', peer('192.0.2.1'))
+  scene.leaseFile.write({ text: CONF, lease })
+  const network = await scene.join({ store: new Silent(scene.file, CONF) })
+  assert.deepEqual(network.place?.lease.subnet, lease.subnet)
+})
 
 test('a remembered lease does not count when the configuration is another one by now', async () => {
   const { scene, store } = await restarted(CONF.replace('10.244', '10.9'))
