@@ -2,8 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Json } from '../../daemon/config/json.ts'
+import { leaseOfNode, projectNode } from '../../daemon/lease/kube-node.ts'
 import { PACE, type Pace } from '../../daemon/lease/kube-watch.ts'
 import { KubernetesStore } from '../../daemon/lease/kubernetes.ts'
+import { formatLeaseValue, parseLeaseKey } from '../../daemon/lease/lease.ts'
+import { formatPrefix, perFamily } from '../../ipam/address.ts'
+import type { StoreNetwork } from '../lab/store-contract.ts'
 import { CONFIG, type Conditions } from '../lab/store-watcher.ts'
 import type { Node } from './api.ts'
 import type { ApiAlone } from './api-alone.ts'
@@ -150,6 +155,36 @@ export class StorePlace implements AsyncDisposable {
 
   async remove(name: string): Promise<void> {
     await this.api.api.remove(`/api/v1/nodes/${name}`)
+  }
+
+  /** As the common contract sees it: a key is the podCIDRs of a node, its value that node's annotations. */
+  network(): StoreNetwork {
+    rmSync(this.file('net-conf.json'))
+    const podCidrs = (key: string) => perFamily(parseLeaseKey(key)!).map(([, prefix]) => formatPrefix(prefix))
+    const holder = async (key: string) =>
+      (await this.api.api.nodes()).find(({ spec }) => spec.podCIDRs?.join() === podCidrs(key).join())
+    return {
+      open: (conditions) => this.open(conditions),
+      configure: async (text) => this.configure(text),
+      allot: (key) => this.add('n1', { podCidrs: podCidrs(key) }),
+      put: async (key, value) => {
+        const name = (await holder(key))?.metadata.name ?? `node-${key.replaceAll(/[^\da-f]/g, '-')}`
+        if ((await holder(key)) === undefined) await this.add(name, { podCidrs: podCidrs(key) })
+        const { PublicIP = value } = value.startsWith('{') ? (JSON.parse(value) as { PublicIP?: unknown }) : {}
+        await this.annotate(name, flannel(String(PublicIP)))
+      },
+      remove: async (key) => this.remove((await holder(key))!.metadata.name),
+      valueOf: async (key) => {
+        const node = await holder(key)
+        try {
+          const lease = leaseOfNode(projectNode(node as unknown as Json, PREFIX), PREFIX)
+          return lease && formatLeaseValue(lease)
+        } catch {
+          return undefined
+        }
+      },
+      [Symbol.asyncDispose]: () => this[Symbol.asyncDispose]()
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

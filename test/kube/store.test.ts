@@ -1,6 +1,5 @@
 // The Kubernetes store on a real API server: flannel's annotations to the letter, what a missing podCIDR is told as, and how it goes on after trouble.
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { KubeAccess, targetOf } from '../../daemon/lease/kube-access.ts'
 import { KubeApi } from '../../daemon/lease/kube-api.ts'
@@ -10,6 +9,7 @@ import { nodeOf } from '../../daemon/lease/kube-node-protobuf.ts'
 import { leaseKey } from '../../daemon/lease/lease.ts'
 import { formatIp } from '../../ipam/address.ts'
 import { until } from '../lab/run.ts'
+import { storeContract } from '../lab/store-contract.ts'
 import { CONFIG, Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import { conditionOf } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
@@ -30,17 +30,26 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
   })
   after(() => api?.[Symbol.asyncDispose]())
 
-  test('waits for a configuration, says so, and delivers it without the keys that podCIDRs replace', async () => {
+  storeContract(async () => (await StorePlace.make(api)).network())
+
+  test('leaves away what podCIDRs decide in place of the configuration', async () => {
     await using place = await StorePlace.make(api)
-    const conditions = new Conditions()
-    await using store = await place.open(conditions)
-    rmSync(place.file('net-conf.json'))
-    const waiting = store.configuration(never)
-    await until(() => conditions.active.has('CONFIG_MISSING'), { what: 'the condition CONFIG_MISSING' })
-    assert.match(conditions.active.get('CONFIG_MISSING')!, /net-conf\.json/)
+    await using store = await place.open(new Conditions())
     place.configure('{"Network":"10.77.0.0/16","subnetLen":3,"SubnetMin":"x","Backend":{"Type":"vxlan"}}')
-    assert.equal(await waiting, CONFIG)
-    assert.equal(conditions.active.size, 0)
+    assert.equal(await store.configuration(never), CONFIG)
+  })
+
+  test('a node without our annotations is no lease, before and after', async () => {
+    await using place = await StorePlace.make(api)
+    await place.add('bare', { podCidrs: ['10.77.8.0/24'] })
+    await using store = await place.open(new Conditions())
+    await using watcher = new Watcher(store)
+    await until(() => watcher.lists === 1, { what: 'the first list', ...slow })
+    await place.add('n2', { podCidrs: ['10.77.2.0/24'], annotations: flannel('192.0.2.2') })
+    await until(() => watcher.keys.join() === '10.77.2.0-24', { what: 'the one lease', ...slow })
+    await place.annotate('n2', { 'kube-subnet-manager': null })
+    await until(() => watcher.keys.length === 0, { what: 'the end of the lease', ...slow })
+    assert.equal(watcher.malformed.size, 0)
   })
 
   test('publishes flannel’s annotations, and writes nothing when they are right already', async () => {
@@ -246,42 +255,6 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
     await using lost = await place.open(new Conditions(), { nodeName: '', podName: 'gone', podNamespace: 'default' })
     await assert.rejects(lost.acquire(wishOf('192.0.2.1'), never), { code: 'NODE_UNKNOWN', message: /default\/gone/ })
     await api.api.remove('/api/v1/namespaces/default/pods/weftd-abc?gracePeriodSeconds=0')
-  })
-
-  test('tells of all leases first, then of each that comes, changes and goes', async () => {
-    await using place = await StorePlace.make(api)
-    await place.add('n1', { podCidrs: ['10.77.1.0/24'], annotations: flannel('192.0.2.1') })
-    await place.add('bare', { podCidrs: ['10.77.8.0/24'] })
-    await using store = await place.open(new Conditions())
-    await using watcher = new Watcher(store)
-    await until(() => watcher.lists === 1, { what: 'the first list', ...slow })
-    assert.deepEqual(watcher.keys, ['10.77.1.0-24'])
-    await place.add('n2', { podCidrs: ['10.77.2.0/24'] })
-    await place.annotate('n2', flannel('192.0.2.2'))
-    await until(() => watcher.keys.length === 2, { what: 'the new lease', ...slow })
-    await place.annotate('n2', { 'public-ip': '192.0.2.3' })
-    await until(() => watcher.leases.get('10.77.2.0-24')?.publicIp[4]?.value === 0xc0000203n, {
-      what: 'the changed lease',
-      ...slow
-    })
-    await place.annotate('n2', { 'public-ip': 'x' })
-    await until(() => watcher.malformed.has('10.77.2.0-24'), { what: 'word of the malformed lease', ...slow })
-    assert.match(watcher.malformed.get('10.77.2.0-24')!, /node n2: \S+public-ip is "x"/)
-    assert.equal(watcher.keys.length, 2)
-    await place.annotate('n2', { 'public-ip': '192.0.2.3' })
-    await until(() => watcher.malformed.size === 0, { what: 'the mended lease', ...slow })
-    await place.remove('n1')
-    await until(() => watcher.keys.join() === '10.77.2.0-24', { what: 'the lease that went', ...slow })
-    assert.equal(watcher.lists, 1)
-  })
-
-  test('tells when the configuration changes', async () => {
-    await using place = await StorePlace.make(api)
-    await using store = await place.open(new Conditions())
-    await using watcher = new Watcher(store)
-    await until(() => watcher.configurations.at(-1) === CONFIG, { what: 'the configuration', ...slow })
-    place.configure('{"Network":"10.78.0.0/16"}')
-    await until(() => watcher.configurations.at(-1) === '{"Network":"10.78.0.0/16"}', { what: 'the new one', ...slow })
   })
 
   test('reads of a real node the same in protobuf as in JSON', async () => {

@@ -74,6 +74,7 @@ export class Watcher implements AsyncDisposable {
           break
         case 'gone':
           this.leases.delete(event.key)
+          this.malformed.delete(event.key)
           break
         case 'configuration':
           this.configurations.push(event.text)

@@ -9,20 +9,25 @@ import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
 import { EtcdStore } from '../../daemon/lease/etcd.ts'
-import { leaseKey, parseLeaseKey } from '../../daemon/lease/lease.ts'
+import { leaseKey } from '../../daemon/lease/lease.ts'
 import type { Store } from '../../daemon/lease/store.ts'
 import { EtcdAlone } from './etcd-alone.ts'
 import { until } from './run.ts'
+import { peer, type StoreNetwork, storeContract } from './store-contract.ts'
 import { CONFIG, Conditions, Watcher, wishOf } from './store-watcher.ts'
 
-/** One network of a kind of store, empty at first; `put` writes what no daemon would. */
-interface Network extends AsyncDisposable {
+/** A network whose daemons choose their subnets themselves. */
+interface Network extends StoreNetwork {
   open(conditions: Conditions, ttlSeconds?: number): Store
-  configure(text: string): Promise<void>
-  put(key: string, value: string): Promise<void>
-  remove(key: string): Promise<void>
   /** What stands under a key, and whether it is a reservation. */
   get(key: string): Promise<{ readonly value: string; readonly reservation: boolean } | undefined>
+}
+
+const chosenByDaemons = {
+  allot: async () => undefined,
+  async valueOf(this: Pick<Network, 'get'>, key: string) {
+    return (await this.get(key))?.value
+  }
 }
 
 let etcd: EtcdAlone
@@ -32,6 +37,7 @@ async function etcdNetwork(): Promise<Network> {
   const prefix = `/lab/${++networks}`
   const full = (key: string) => `${prefix}/subnets/${key}`
   return {
+    ...chosenByDaemons,
     open: (conditions, ttl) =>
       new EtcdStore({ endpoints: etcd.endpoints, prefix, renewMarginMinutes: 60 }, conditions.around, ttl),
     configure: async (text) => void (await etcd.ctl(['put', `${prefix}/config`, text])),
@@ -59,6 +65,7 @@ async function embeddedNetwork(): Promise<Network & { readonly writer: string }>
     }
   }
   return {
+    ...chosenByDaemons,
     writer: `
       import { DatabaseSync } from 'node:sqlite'
       const database = new DatabaseSync(${JSON.stringify(path)})
@@ -86,42 +93,14 @@ async function embeddedNetwork(): Promise<Network & { readonly writer: string }>
 
 const kinds = { etcd: etcdNetwork, embedded: embeddedNetwork }
 const never = new AbortController().signal
-const peer = (publicIp: string) =>
-  JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'vxlan', BackendData: { VNI: 1 } })
-
 before(async () => {
   etcd = await EtcdAlone.start()
 })
 after(() => etcd[Symbol.asyncDispose]())
 
 for (const [name, make] of Object.entries(kinds))
-  describe(`the ${name} store`, { timeout: 60_000 }, () => {
-    test('waits for a configuration, says so, and delivers it once it is there', async () => {
-      await using network = await make()
-      const conditions = new Conditions()
-      await using store = network.open(conditions)
-      const waiting = store.configuration(never)
-      await until(() => conditions.active.has('CONFIG_MISSING'), { what: 'the condition CONFIG_MISSING' })
-      await network.configure(CONFIG)
-      assert.equal(await waiting, CONFIG)
-      assert.equal(conditions.active.size, 0)
-    })
-
-    test('gives the same subnet after a restart, in flannel’s key and value', async () => {
-      await using network = await make()
-      const conditions = new Conditions()
-      const take = async () => {
-        await using store = network.open(conditions)
-        return leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
-      }
-      const key = await take()
-      assert.equal(await take(), key)
-      assert.deepEqual(await network.get(key), {
-        value:
-          '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}',
-        reservation: false
-      })
-    })
+  describe(`the ${name} store`, { timeout: 120_000 }, () => {
+    storeContract(make)
 
     test('takes the previous subnet when it is free, and hands the backend data of the held lease over', async () => {
       await using network = await make()
@@ -201,52 +180,13 @@ for (const [name, make] of Object.entries(kinds))
       })
     })
 
-    test('tells of all leases first, then of each that comes, changes and goes', async () => {
-      await using network = await make()
-      await network.put('10.77.1.0-24', peer('192.0.2.1'))
-      await using store = network.open(new Conditions())
-      await using watcher = new Watcher(store)
-      await until(() => watcher.lists === 1, { what: 'the first list' })
-      assert.deepEqual(watcher.keys, ['10.77.1.0-24'])
-      await network.put('10.77.2.0-24', peer('192.0.2.2'))
-      await until(() => watcher.keys.length === 2, { what: 'the new lease' })
-      await network.put('10.77.2.0-24', peer('192.0.2.3'))
-      await until(() => watcher.leases.get('10.77.2.0-24')?.publicIp[4]?.value === 0xc0000203n, {
-        what: 'the changed lease'
-      })
-      await network.remove('10.77.1.0-24')
-      await until(() => watcher.keys.join() === '10.77.2.0-24', { what: 'the lease that went' })
-      assert.equal(watcher.lists, 1)
-    })
-
-    test('tells the configuration at first and whenever it changes', async () => {
-      await using network = await make()
-      await using store = network.open(new Conditions())
-      await using watcher = new Watcher(store)
-      await until(() => watcher.configurations.length === 1, { what: 'word that there is none' })
-      await network.configure(CONFIG)
-      await until(() => watcher.configurations.at(-1) === CONFIG, { what: 'the configuration' })
-      await network.configure('{}')
-      await until(() => watcher.configurations.at(-1) === '{}', { what: 'the change' })
-      assert.deepEqual(watcher.configurations, [undefined, CONFIG, '{}'])
-      assert.equal(watcher.malformed.size, 0)
-    })
-
-    test('skips a lease that can not be understood, keeps what was known of it, and does not give its subnet away', async () => {
+    test('does not give the subnet of a lease away that can not be understood', async () => {
       await using network = await make()
       await network.put('10.77.1.0-24', peer('192.0.2.1'))
       await network.put('10.77.2.0-24', 'garbage')
       await using store = network.open(new Conditions())
-      await using watcher = new Watcher(store)
-      await until(() => watcher.malformed.has('10.77.2.0-24'), { what: 'word of the malformed lease' })
-      assert.match(watcher.malformed.get('10.77.2.0-24')!, /10\.77\.2\.0-24: the value is "garbage"; it must be JSON/)
-      await network.put('10.77.1.0-24', '{"PublicIP":7}')
-      await until(() => watcher.malformed.has('10.77.1.0-24'), { what: 'word of the lease that became malformed' })
-      assert.deepEqual(watcher.keys, ['10.77.1.0-24'])
       const full = wishOf('192.0.2.7', { conf: '{"Network":"10.77.0.0/22","SubnetLen":24,"SubnetMax":"10.77.2.0"}' })
       await assert.rejects(store.acquire(full, never), { code: 'SUBNETS_EXHAUSTED' })
-      await network.put('10.77.2.0-24', peer('192.0.2.2'))
-      await until(() => watcher.leases.has('10.77.2.0-24'), { what: 'the mended lease' })
     })
 
     test('takes the same subnet again when our lease is deleted or garbled', async () => {
@@ -276,15 +216,6 @@ for (const [name, make] of Object.entries(kinds))
       await network.remove(key)
       await until(() => !conditions.active.has('LEASE_LOST'), { what: 'the end of LEASE_LOST' })
       assert.match((await network.get(key))!.value, /192\.0\.2\.1"/)
-    })
-
-    test('leases both families together', async () => {
-      await using network = await make()
-      await using store = network.open(new Conditions())
-      const conf = '{"Network":"10.77.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:77::/48"}'
-      const lease = await store.acquire(wishOf('192.0.2.1', { conf, previous: '10.77.4.0-24&fd00:77:0:4::-64' }), never)
-      assert.equal(leaseKey(lease), '10.77.4.0-24&fd00:77:0:4::-64')
-      assert.deepEqual(parseLeaseKey(leaseKey(lease)), lease.subnet)
     })
   })
 
