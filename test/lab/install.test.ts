@@ -83,7 +83,7 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
     'ip link add docker0 type bridge; ip link set docker0 up; ip route add 198.51.100.0/24 dev docker0; nft add table inet theirs'
   )
   await nodeWithPlugins(host)
-  await host.sh(`echo mine > ${PLUGINS}/macvlan; mkdir -p ${CONF}; echo {} > ${CONF}/99-other.conf`)
+  await host.sh(`echo mine > ${PLUGINS}/cilium-cni; mkdir -p ${CONF}; echo {} > ${CONF}/99-other.conf`)
   const before = await network(host)
   const daemon = await cluster.join(host, { args })
   await cluster.join(other)
@@ -102,7 +102,7 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   assert.match(cleaned.stderr, /this node is clean/)
   assert.equal(await network(host), before)
   assert.deepEqual(filesIn(host.path(CONF)), ['99-other.conf'])
-  assert.deepEqual(filesIn(host.path(PLUGINS)), ['macvlan'])
+  assert.deepEqual(filesIn(host.path(PLUGINS)), ['cilium-cni'])
   assert.equal(existsSync(host.path('/run/flannel/subnet.env')), false)
 
   const twice = await weftd(host, 'clean')

@@ -82,7 +82,7 @@ test("other programs' files are kept and named, until one says otherwise", () =>
   using node = place()
   mkdirSync(node.to, { recursive: true })
   writeFileSync(join(node.to, 'bridge'), '\x7fELF the reference plugin')
-  writeFileSync(join(node.to, 'macvlan'), 'not ours by name')
+  writeFileSync(join(node.to, 'cilium-cni'), 'not ours by name')
   const results = node.install()
   const bridge = results.find(({ path }) => path.endsWith('/bridge'))
   assert.equal(bridge?.kind, 'kept')
@@ -90,7 +90,7 @@ test("other programs' files are kept and named, until one says otherwise", () =>
   assert.equal(readFileSync(join(node.to, 'bridge'), 'latin1'), '\x7fELF the reference plugin')
   assert.equal(node.install(true).find(({ path }) => path.endsWith('/bridge'))?.kind, 'replaced')
   assert.deepEqual(readFileSync(join(node.to, 'bridge')), ours('2'))
-  assert.equal(readFileSync(join(node.to, 'macvlan'), 'latin1'), 'not ours by name')
+  assert.equal(readFileSync(join(node.to, 'cilium-cni'), 'latin1'), 'not ours by name')
 })
 
 test('half a file under our own name is replaced, and so is one that can not be executed', () => {
