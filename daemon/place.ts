@@ -10,11 +10,12 @@ import {
   samePrefix
 } from '../ipam/address.ts'
 import type { ConfiguredBackend } from './backend/backend.ts'
-import type { Json, NetConf } from './config/net-conf.ts'
+import { publishedVtepMac } from './backend/vtep-mac.ts'
+import type { NetConf } from './config/net-conf.ts'
 import type { Lease } from './lease/lease.ts'
 import type { InterfaceChoice } from './node.ts'
 import type { Node } from './state/node.ts'
-import { type Mac, parseMac } from './state/object.ts'
+import type { Mac } from './state/object.ts'
 
 export type Place = {
   readonly node: Node
@@ -67,7 +68,7 @@ export function sameFacts(
 export function publishedMac(lease: Lease | undefined): PerFamily<Mac> {
   const macs: { [F in Family]?: Mac } = {}
   for (const [family, published] of perFamily(lease?.backendData ?? {})) {
-    const mac = parseMac(String((published as { readonly [key: string]: Json } | null)?.VtepMAC ?? ''))
+    const { mac } = publishedVtepMac(published)
     if (mac !== undefined) macs[family] = mac
   }
   return macs

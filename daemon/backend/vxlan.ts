@@ -14,10 +14,11 @@ import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { digest } from '../state/digest.ts'
 import type { Node } from '../state/node.ts'
-import { defaultMetric, type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
+import { defaultMetric, type KernelObject, type Link, type Mac, type Route } from '../state/object.ts'
 import { flannelName, ROUTE_PROTOCOL, vxlanName } from '../state/ownership.ts'
 import type { Backend } from './backend.ts'
 import { directRoute, onLink } from './direct.ts'
+import { publishedVtepMac } from './vtep-mac.ts'
 
 export type VxlanConfig = {
   /** Network identifier, 1 to 2^24 − 1. */
@@ -162,10 +163,9 @@ function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const published = lease.backendData[family]
   const keys =
     typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
-  const text = findKey(keys, 'VtepMAC')?.value ?? null
-  const mac = typeof text === 'string' ? parseMac(text) : undefined
+  const { written, mac } = publishedVtepMac(published)
   if (mac === undefined || !isStation(mac))
-    throw malformed(lease, `has VtepMAC ${JSON.stringify(text)}, which is not the MAC address of a station`)
+    throw malformed(lease, `has VtepMAC ${JSON.stringify(written)}, which is not the MAC address of a station`)
   const vni = findKey(keys, 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)

@@ -79,29 +79,3 @@ export function textKey(
     allowed === undefined ? 'a text in quotes' : `one of ${allowed.map((word) => `"${word}"`).join(', ')}`
   )
 }
-
-type Rule =
-  | { readonly kind: 'number'; readonly min: number; readonly max: number; readonly default: number }
-  | { readonly kind: 'boolean'; readonly default: boolean }
-  | { readonly kind: 'text'; readonly allowed?: readonly string[]; readonly default: string }
-type ValueOf<R extends Rule> = R['kind'] extends 'number' ? number : R['kind'] extends 'boolean' ? boolean : string
-
-/** Reads all the keys of a table at once; keys that the table lacks are ignored, as flannel does. Errors: CONFIG_INVALID for the first that breaks its rule. */
-export function readKeys<const T extends { readonly [name: string]: Rule }>(
-  keys: JsonObject,
-  table: T,
-  path = 'Backend'
-): { readonly [N in keyof T]: ValueOf<T[N]> } {
-  const read = ([name, rule]: readonly [string, Rule]) => {
-    switch (rule.kind) {
-      case 'number':
-        return [name, integerKey(keys, name, rule, path)] as const
-      case 'boolean':
-        return [name, booleanKey(keys, name, rule.default, path)] as const
-      case 'text':
-        return [name, textKey(keys, name, rule, path)] as const
-    }
-  }
-  // The table's own types say what each rule yields; Object.fromEntries forgets them.
-  return Object.fromEntries(Object.entries(table).map(read)) as { readonly [N in keyof T]: ValueOf<T[N]> }
-}

@@ -35,7 +35,6 @@ export type NetworkRange = {
 
 export type NetConf = {
   readonly families: PerFamily<NetworkRange>
-  readonly enableNFTables: boolean
   readonly backendType: string
   /** The object under `Backend` as written; the backend parses its own keys without regard to case. */
   readonly backend: JsonObject
@@ -88,8 +87,7 @@ export function parseNetConf(text: string, source = 'the network configuration')
     )
   }
   const backend = (findKey(written, 'Backend', '')?.value ?? DEFAULT_BACKEND) as JsonObject
-  const enableNFTables = booleanKey(written, 'EnableNFTables', false, '')
-  return { families, enableNFTables, backendType: textKey(backend, 'Type', { default: 'udp' }).toLowerCase(), backend }
+  return { families, backendType: textKey(backend, 'Type', { default: 'udp' }).toLowerCase(), backend }
 }
 
 function parseObject(text: string, source: string): JsonObject {

@@ -36,12 +36,19 @@ export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`
   if (of.value === undefined || of.value === null) return { path, value: undefined }
   if (!isObject(of.value)) throw new FieldError(of, 'must be an object')
-  const wanted = key.toLowerCase()
-  let value: unknown
-  for (const [name, candidate] of Object.entries(of.value)) {
-    if (candidate !== null && name.length === key.length && name.toLowerCase() === wanted) value = candidate
-  }
-  return { path, value }
+  return { path, value: membersOf(of.value).get(key.toLowerCase()) }
+}
+
+/** Members by their keys in lower case; made once for each object, since dozens of keys are looked for in what may hold many thousands. */
+const lowered = new WeakMap<JsonObject, ReadonlyMap<string, unknown>>()
+
+function membersOf(object: JsonObject): ReadonlyMap<string, unknown> {
+  const known = lowered.get(object)
+  if (known !== undefined) return known
+  const members = new Map<string, unknown>()
+  for (const [name, value] of Object.entries(object)) if (value !== null) members.set(name.toLowerCase(), value)
+  lowered.set(object, members)
+  return members
 }
 
 /** `of` followed along several keys. */

@@ -1,7 +1,7 @@
 // The key readers that every backend uses: letter case, defaults, ranges, and errors that name path, value and rule.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { booleanKey, findKey, integerKey, readKeys, textKey } from '../../../daemon/config/keys.ts'
+import { booleanKey, findKey, integerKey, textKey } from '../../../daemon/config/keys.ts'
 
 const vni = { min: 1, max: 16_777_215, default: 1 }
 
@@ -16,18 +16,6 @@ test('an absent key and null give the default', () => {
   assert.equal(integerKey({ VNI: null }, 'VNI', vni), 1)
   assert.equal(booleanKey({ gbp: null }, 'GBP', true), true)
   assert.equal(textKey({}, 'Mode', { default: 'separate' }), 'separate')
-})
-
-test('the whole table is read at once with the types of its rules', () => {
-  const table = {
-    VNI: { kind: 'number', ...vni },
-    DirectRouting: { kind: 'boolean', default: true },
-    Mode: { kind: 'text', allowed: ['separate', 'auto'], default: 'auto' }
-  } as const
-  const read = readKeys({ directrouting: false, mode: 'SEPARATE', other: [] }, table)
-  const port: number = read.VNI
-  assert.equal(port, 1)
-  assert.deepEqual({ ...read }, { VNI: 1, DirectRouting: false, Mode: 'separate' })
 })
 
 for (const { what, run, message } of [

@@ -166,7 +166,7 @@ export class SmallDaemon implements AsyncDisposable {
       subnetMin: ip('10.244.1.0'),
       subnetMax: ip('10.244.255.0')
     }
-    const conf = { families: { 4: family }, enableNFTables: false, backendType: 'vxlan', backend: {} }
+    const conf = { families: { 4: family }, backendType: 'vxlan', backend: {} }
     this.#place = { node, backend, conf, lease: lease(1), text: '', isConfirmed: true, mtu: 1450 }
     await this.reconciler.want('node', backend.own(node))
     await this.peers.settle({ node, backend, networks })

@@ -68,3 +68,16 @@ test('a zero with a sign is zero', () => {
 test('long values are cut in messages', () => {
   equal(shown('x'.repeat(500)).length, 120)
 })
+
+test('many members are looked through once, however many keys are asked for', () => {
+  let walks = 0
+  const document = new Proxy(Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`Key${n}`, n])), {
+    ownKeys: (target) => {
+      walks++
+      return Reflect.ownKeys(target)
+    }
+  })
+  const of = root(document)
+  for (let n = 0; n < 1_000; n += 10) equal(member(of, `kEY${n}`).value, n)
+  equal(walks, 1)
+})
