@@ -98,6 +98,43 @@ test('interfaces: a wish that can not be met lists every candidate, and is met o
   )
 })
 
+test('the interface is chosen by expression, by what it reaches, and the public address is what we are told', {
+  skip,
+  timeout: 180_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [1], start: false })
+  const node = cluster.node(1)
+  await node.sh(`ip link add lan1 type bridge
+    ip addr add 192.168.55.1/24 dev lan1
+    ip link set lan1 up`)
+  for (const [args, device, publicIp] of [
+    [['--iface-regex=^eth[0-9]$'], 'eth0', node.address],
+    [['-iface-regex', '^192[.]168[.]55[.]'], 'lan1', '192.168.55.1'],
+    [['--iface-can-reach=192.168.55.77'], 'lan1', '192.168.55.1'],
+    [['--public-ip=203.0.113.9'], 'eth0', '203.0.113.9']
+  ] as const) {
+    const daemon = await cluster.join(node, { args })
+    const chosen = daemon.log.find(({ msg }) => msg === 'interface chosen')
+    assert.equal(chosen?.device, device, args.join(' '))
+    const leases = [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].map(
+      (text) => JSON.parse(text).PublicIP
+    )
+    assert.ok(leases.includes(publicIp), `${args.join(' ')}: ${leases.join(', ')}`)
+    await daemon.stop()
+  }
+})
+
+test('GBP and Learning are what the kernel then says of the tunnel', { skip, timeout: 60_000 }, async () => {
+  await using cluster = await Cluster.start({
+    hosts: [2],
+    network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', GBP: true, Learning: true, DirectRouting: false } }
+  })
+  const { stdout } = await cluster.node(1).exec('ip', ['-d', 'link', 'show', 'weft.1'])
+  assert.match(stdout, /\bgbp\b/)
+  assert.doesNotMatch(stdout, /nolearning/)
+  await reachEachOther(await Promise.all(cluster.nodes.map((node) => cluster.pod(node))))
+})
+
 test('a network that overlaps the host’s own, and a bridge of an earlier subnet, are told with both sides', {
   skip,
   timeout: 60_000

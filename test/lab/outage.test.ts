@@ -189,3 +189,23 @@ test('a weftd that starts while etcd is away hears afterwards that another node 
     deadlineMs: 60_000
   })
 })
+
+test('a list that stays empty is believed after its time: the routes of nodes that are gone go', {
+  skip,
+  timeout: 240_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2] })
+  const far = async () =>
+    (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes(`via ${cluster.node(2).address} `))
+  await until(async () => (await far()).length === 1, { what: 'the route to the other node', deadlineMs: 30_000 })
+  await cluster.daemon(2).stop()
+  await cluster.etcd.restart({ empty: true })
+  await cluster.etcd.put(`${PREFIX}/config`, JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }))
+  await until(async () => (await conditions(cluster, 1)).includes('LIST_DOUBTED'), {
+    what: 'the doubt',
+    deadlineMs: 60_000
+  })
+  assert.equal((await far()).length, 1)
+  await until(async () => (await far()).length === 0, { what: 'the doubt to end', deadlineMs: 120_000 })
+  assert.equal((await conditions(cluster, 1)).includes('LIST_DOUBTED'), false)
+})
