@@ -36,19 +36,23 @@ export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`
   if (of.value === undefined || of.value === null) return { path, value: undefined }
   if (!isObject(of.value)) throw new FieldError(of, 'must be an object')
-  return { path, value: membersOf(of.value).get(key.toLowerCase()) }
+  return { path, value: valueUnder(of.value, key) }
 }
 
-/** Members by their keys in lower case; made once for each object, since dozens of keys are looked for in what may hold many thousands. */
-const lowered = new WeakMap<JsonObject, ReadonlyMap<string, unknown>>()
+/** Above so many members an object's keys are put into lower case once for all that is looked for in it: it may hold many thousands. */
+const MANY = 64
+/** The last such object. No Map: the executable's engine has none (plugins/host). */
+let lowered: { readonly object: JsonObject; readonly members: JsonObject } | undefined
 
-function membersOf(object: JsonObject): ReadonlyMap<string, unknown> {
-  const known = lowered.get(object)
-  if (known !== undefined) return known
-  const members = new Map<string, unknown>()
-  for (const [name, value] of Object.entries(object)) if (value !== null) members.set(name.toLowerCase(), value)
-  lowered.set(object, members)
-  return members
+function valueUnder(object: JsonObject, key: string): unknown {
+  const wanted = key.toLowerCase()
+  if (lowered?.object === object) return lowered.members[wanted]
+  const written = Object.entries(object).filter(([, value]) => value !== null)
+  if (written.length <= MANY) return written.findLast(([name]) => name.toLowerCase() === wanted)?.[1]
+  const members: { [key: string]: unknown } = Object.create(null)
+  for (const [name, value] of written) members[name.toLowerCase()] = value
+  lowered = { object, members }
+  return members[wanted]
 }
 
 /** `of` followed along several keys. */
