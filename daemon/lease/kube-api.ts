@@ -39,6 +39,8 @@ export class KubeError extends WeftError {
   readonly retryAfterMs: number
   /** The Status object that came with it. */
   readonly said: JsonObject | undefined
+  /** The same for every request that fails like that, for the condition: two that take turns must not look like a change each time. */
+  readonly trouble: string
 
   constructor(
     code: 'STORE_UNREACHABLE' | 'STORE_DENIED',
@@ -48,6 +50,7 @@ export class KubeError extends WeftError {
       readonly status?: number
       readonly retryAfterMs?: number
       readonly said?: JsonObject | undefined
+      readonly trouble?: string
       readonly cause?: unknown
     }
   ) {
@@ -55,6 +58,7 @@ export class KubeError extends WeftError {
     this.status = more.status
     this.retryAfterMs = more.retryAfterMs ?? 0
     this.said = more.said
+    this.trouble = more.trouble ?? message
   }
 }
 
@@ -268,9 +272,10 @@ export class KubeApi implements AsyncDisposable {
     const words = typeof said?.message === 'string' ? said.message : shorten(bytes.toString())
     const what = `${verb} ${path} at ${this.place} was answered with ${status} ${response.statusMessage ?? ''}`.trim()
     const message = words === '' ? what : `${what}: ${words}`
+    const trouble = `${this.place} answers with ${status} ${response.statusMessage ?? ''}: ${words}`
     const code = status === 401 || status === 403 ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
     const retryAfterMs = retryAfter(response.headers['retry-after'], Date.now())
-    throw new KubeError(code, message, this.#cure(status, said), { status, retryAfterMs, said })
+    throw new KubeError(code, message, this.#cure(status, said), { status, retryAfterMs, said, trouble })
   }
 
   #cure(status: number, said: JsonObject | undefined): string {
@@ -302,7 +307,7 @@ export class KubeApi implements AsyncDisposable {
     if (error.code === 'STORE_DENIED') {
       this.#denied.set(named(request), `${error.message}. ${error.cure}`)
       this.#tellDenied()
-    } else this.#report.raise('STORE_UNREACHABLE', error.message)
+    } else this.#report.raise('STORE_UNREACHABLE', error.trouble)
     return error
   }
 
@@ -310,14 +315,15 @@ export class KubeApi implements AsyncDisposable {
     // A new authority may be what the connection lacked.
     this.#access.renew()
     const { server, from } = this.#access.target
-    const message = `${verb} ${path} at ${this.place} failed: ${reasonOf(cause) || String((cause as { code?: unknown }).code)}`
+    const reason = reasonOf(cause) || String((cause as { code?: unknown }).code)
+    const message = `${verb} ${path} at ${this.place} failed: ${reason}`
     const isTls = /certificate|altname|TLS|SSL/i.test(
       `${(cause as { code?: unknown } | null)?.code} ${reasonOf(cause)}`
     )
     const cure = isTls
       ? `compare the authority and the name in the certificate with ${from}`
       : `see that ${server} (${from}) is right and that this node reaches it`
-    return new KubeError('STORE_UNREACHABLE', message, cure, { cause })
+    return new KubeError('STORE_UNREACHABLE', message, cure, { cause, trouble: `${this.place}: ${reason}` })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

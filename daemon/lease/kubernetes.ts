@@ -55,11 +55,12 @@ export class KubernetesStore implements Store {
     this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, around)
     const writer = new EventWriter(this.#api, around.log, () => this.#holding.name ?? '')
     // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
-    const quiet = {
-      raise: (_: string, detail: string) => around.log.warn({ detail }, 'NetworkPolicies can not be read'),
-      clear: () => undefined
+    let told = ''
+    const raise = (_: string, detail: string) => {
+      if (detail !== told) around.log.warn({ detail }, 'NetworkPolicies can not be read')
+      told = detail
     }
-    this.#policies = { api: new KubeApi(access, quiet), writer, log: around.log }
+    this.#policies = { api: new KubeApi(access, { raise, clear: () => undefined }), writer, log: around.log }
     this.#leases = new NodeLeases(this.#prefix)
     this.#events = new ConditionEvents(writer, () => this.#holding.node)
   }

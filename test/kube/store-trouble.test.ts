@@ -65,7 +65,7 @@ current-context: x
     await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'STORE_UNREACHABLE', ...slow })
     assert.match(
       conditions.active.get('STORE_UNREACHABLE')!,
-      /GET \/api\/v1\/nodes at .*127\.0\.0\.1:\d+ failed: .*ECONNREFUSED/
+      /^the Kubernetes API at https:\/\/127\.0\.0\.1:\d+: connect ECONNREFUSED/
     )
     await place.remove('n1')
     await place.add('n2', { podCidrs: ['10.77.2.0/24'], annotations: flannel('192.0.2.2') })
