@@ -1,8 +1,10 @@
 // Leaving a node: when weftd takes its end for a removal, and what it takes away then.
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import test from 'node:test'
 import type { Log } from '../../../daemon/log.ts'
-import { OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
+import { askingApi, OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
 import { emptyBridges, staysFor } from '../../../daemon/removal.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -43,6 +45,42 @@ test('a refusal at the end means nothing where the DaemonSet was never seen', as
   setImmediate(() => stop.abort())
   await assert.rejects(following)
   assert.equal(await own.isDeleted(), false)
+})
+
+/** An API server that answers every question with this. */
+async function answering(status: number, body: object) {
+  const asked: string[] = []
+  const server = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`)
+    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' })
+    response.end(JSON.stringify(body))
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const kubeApiUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return { asked, kubeApiUrl, [Symbol.dispose]: () => void server.close() }
+}
+
+const said = (reason: string) => ({ kind: 'Status', apiVersion: 'v1', status: 'Failure', message: reason })
+const answers: readonly (readonly [status: number, body: object, standing: Standing])[] = [
+  [200, { kind: 'DaemonSet', metadata: { name: 'weft' } }, 'stands'],
+  [200, { kind: 'DaemonSet', metadata: { name: 'weft', deletionTimestamp: '2026-11-21T12:00:00Z' } }, 'deleted'],
+  [404, said('daemonsets.apps "weft" not found'), 'deleted'],
+  [403, said('forbidden'), 'denied'],
+  [401, said('Unauthorized'), 'denied']
+]
+for (const [status, body, standing] of answers) {
+  test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${standing}`, async () => {
+    using api = await answering(status, body)
+    const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
+    assert.equal(await ask(AbortSignal.timeout(10_000)), standing)
+    assert.equal(api.asked[0], 'GET /apis/apps/v1/namespaces/net/daemonsets/weft')
+  })
+}
+
+test('an API that fails says nothing about the DaemonSet', async () => {
+  using api = await answering(500, said('etcd is away'))
+  const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
+  await assert.rejects(ask(AbortSignal.timeout(10_000)), /500/)
 })
 
 const prefix = (text: string): Prefix => {
