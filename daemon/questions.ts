@@ -241,7 +241,10 @@ function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
   return {
     pod: name,
     calls: calls.sort((a, b) => b.at - a.at).map(callAnswer),
-    attachments: found.map((known) => ({ ...podAnswer(facts, known), objects: objects(known) })),
+    attachments: [
+      ...found.map((known) => ({ ...podAnswer(facts, known), objects: objects(known) })),
+      ...gone(facts, calls).map((each) => ({ ...each, objects: [] }))
+    ],
     blocking: health
       .active()
       .filter(({ blocks }) => blocks.includes('add'))
@@ -250,6 +253,15 @@ function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
     rememberedSince: new Date(facts.startedAt).toISOString()
   }
 }
+
+/** Attachments of these calls' containers whose namespace has gone without a DEL. */
+const gone = ({ attachments }: QuestionFacts, calls: readonly Outcome[]): readonly PodAnswer[] =>
+  [...attachments.vanished.values()]
+    .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))
+    .map(({ network, containerId, ifname }) => ({
+      ...{ pod: '', container: containerId, interface: ifname, network, link: '', addresses: [] },
+      ...{ hostPorts: [], bandwidth: {}, netns: 'gone' }
+    }))
 
 /** So few digits would fit too many containers. */
 const isContainerId = (name: string): boolean => /^[\w.-]{6,}$/.test(name)

@@ -45,15 +45,19 @@ function whyPod(answer: unknown): Laid {
     ...found.calls.map((call) => `  ${callLine(call)}`),
     ...blockingLines(found.blocking)
   ]
-  const isThere = found.attachments.length > 0 && found.attachments.every(isWhole)
-  return { text: `${lines.join('\n')}\n`, exit: isThere && failed.length === 0 ? 0 : 1 }
+  // What another plugin, or one like macvlan, has made leaves nothing on the host.
+  const isThere = found.attachments.length > 0 || found.calls[0]?.verb !== 'DEL'
+  const isWell = isThere && found.attachments.every((each) => isWhole(each) && each.netns !== 'gone')
+  return { text: `${lines.join('\n')}\n`, exit: isWell && failed.length === 0 ? 0 : 1 }
 }
 
 function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
   if (failed.some(({ verb }) => verb === 'ADD')) return 'could not be set up'
   if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
   if (failed.length > 0) return 'is not as it was set up'
-  if (attachments.length === 0) return calls[0]?.verb === 'DEL' ? 'was taken away' : 'has no interface of ours'
+  if (attachments.some(({ netns }) => netns === 'gone')) return 'its namespace has gone, and no DEL has come for it'
+  if (attachments.length === 0)
+    return calls[0]?.verb === 'DEL' ? 'was taken away' : 'is set up; nothing of it is on the host itself'
   return attachments.every(isWhole) ? 'is set up' : 'is set up, but not all of it is in the kernel'
 }
 

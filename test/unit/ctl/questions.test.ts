@@ -163,7 +163,10 @@ test('a later ADD that succeeds makes good what failed before', async (t) => {
   assert.equal((await call({ ipam: {} })).exit, 1)
   assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: could not be set up/)
   assert.equal((await call({})).exit, 0)
-  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: has no interface of ours/)
+  assert.match(
+    (await daemon.weftctl('why', 'pod', 'web-1')).out,
+    /^web-1: is set up; nothing of it is on the host itself/
+  )
 })
 
 for (const name of ['shop/web-1', 'web-1', 'c0ffee', '10.244.1.5']) {
@@ -178,6 +181,20 @@ for (const name of ['shop/web-1', 'web-1', 'c0ffee', '10.244.1.5']) {
     assert.equal(exit, 0)
   })
 }
+
+test('why pod tells of a namespace that went without a DEL', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
+  await daemon.cni('ADD', { plugin: 'host-local', conf })
+  daemon.attachments.vanished.set(ownerOf(who), { ...who, because: 'pod shop/web-1', since: 0 })
+  const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-1')
+  assert.match(
+    out,
+    /^shop\/web-1: its namespace has gone, and no DEL has come for it\n\neth0 in network cbr0, .* namespace gone\n/
+  )
+  assert.equal(exit, 1)
+  assert.match((await daemon.weftctl('pods')).out, /10\.9\.0\.2 .* gone$/m)
+})
 
 test('why pod shows what of a pod is missing in the kernel', async (t) => {
   const daemon = await SmallDaemon.start(t)
