@@ -86,7 +86,7 @@ export class KubeHolding implements AsyncDisposable {
     this.#name ??= await this.#ownName(wish, either)
     const backoff = new Backoff()
     for (;;) {
-      const changed = this.#changed(either)
+      const changed = this.#changed()
       const node = await this.#get(this.#name, either)
       const subnet = await this.#subnetOf(node, wish, either)
       if (node !== undefined && subnet !== undefined) {
@@ -99,10 +99,9 @@ export class KubeHolding implements AsyncDisposable {
   }
 
   /** Resolves with the next news of our node. */
-  #changed(signal: AbortSignal): Promise<void> {
+  #changed(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve
-      signal.addEventListener('abort', () => resolve(), { once: true })
     })
   }
 
