@@ -177,7 +177,13 @@ async function openCore(
 ): Promise<Core> {
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const wanted = (): readonly string[] => wantedSysctls(core.reconciler)
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls: wanted }))
+  const runs = metrics.histogram(
+    'weft_kernel_run_seconds',
+    'Changes that reach the kernel of this host together, by channel: netlink, removal, sysctl, firewall (nftables).',
+    ['channel']
+  )
+  const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
+  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls: wanted, took }))
   const reconciler = new Reconciler({
     kernel,
     log,

@@ -24,11 +24,14 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Told how many seconds each run of changes took. */
+  readonly took?: ((channel: Channel, seconds: number) => void) | undefined
   /** Makes conntrack forget connections; absent where no firewall is. */
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall'
+/** By which way a run of changes reaches the kernel: links, routes and so on; links that go; files below /proc/sys; nftables and iptables. */
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -58,7 +61,9 @@ export async function applyChanges(changes: readonly Change[], target: Target): 
     if (first === undefined) break
     const channel = channelOf(first)
     while (to < changes.length && channelOf(changes[to] ?? first) === channel) to++
+    const begun = performance.now()
     outcomes.push(...(await applyRun(channel, changes.slice(from, to), target)))
+    target.took?.(channel, (performance.now() - begun) / 1000)
   }
   return outcomes
 }

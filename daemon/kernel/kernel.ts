@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../log.ts'
 import type { Kernel } from '../state/kernel.ts'
-import { applyChanges, type Target } from './apply.ts'
+import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Conntrack } from './conntrack.ts'
 import { Culprits } from './culprit.ts'
 import { decodeRoute } from './decode.ts'
@@ -24,6 +24,8 @@ export type KernelOptions = {
   readonly nft: FirewallPort
   /** Paths below /proc/sys that a dump reads; the kernel announces no changes of them. */
   readonly sysctls?: () => readonly string[]
+  /** Told how many seconds each run of changes on the host took. */
+  readonly took?: (channel: Channel, seconds: number) => void
   readonly culprits?: Culprits
   /** Receive buffer for notifications in bytes. */
   readonly receiveBytes?: number
@@ -52,7 +54,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     openNamespace: (path) => openNamespace(path, true),
     writeSysctls: (objects) => objects.map(writeSysctl),
     firewall: (changes) => nft.apply(changes),
-    forgetFlows: (flows) => conntrack.forget(flows)
+    forgetFlows: (flows) => conntrack.forget(flows),
+    took: options.took
   }
   const parts: ObserverParts = {
     socket: dumps,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
 import { until } from './run.ts'
+import { sample } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 
@@ -42,6 +43,9 @@ for (const directRouting of [true, false]) {
       directRouting,
       routes.join('\n')
     )
+    const metrics = await cluster.daemon(1).metrics()
+    for (const channel of ['netlink', 'sysctl', 'firewall'])
+      assert.ok((sample(metrics, `weft_kernel_run_seconds_count{channel="${channel}"}`) ?? 0) > 0, channel)
     const fdb = await linesOf(cluster.node(1), 'bridge', 'fdb', 'show', 'dev', 'weft.1')
     assert.ok(
       fdb.some((line) => line === `${value.BackendData.VtepMAC} dst ${cluster.node(3).address} self permanent`),
