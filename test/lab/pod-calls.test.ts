@@ -83,7 +83,7 @@ describe('calls', { skip }, () => {
         /10\.1\.2\.3\/24 has host bits set.*Cure: /
       ],
       [await call('ADD', sandbox, {}, { CNI_ARGS: 'IP=10.244.1.1' }), 104, /10\.244\.1\.1 is subnet's gateway/],
-      [await call('ADD', sandbox, { promiscMode: true }), 2, /promiscMode/],
+      [await call('ADD', sandbox, { ipam: { type: 'dhcp' } }), 2, /ipam\.type: "dhcp"/],
       [
         await call('ADD', sandbox, {
           cniVersion: '0.2.0',
