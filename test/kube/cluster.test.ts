@@ -1,6 +1,6 @@
 // A real cluster made a network by `kubectl apply -f deploy/`: pods, host ports, services and names; nodes that come and go; an upgrade under traffic; the way out.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -150,15 +150,17 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     await cluster.plane.stopApi()
     await using _ = { [Symbol.asyncDispose]: () => cluster.plane.startApi() }
     const ping = await near.pingDuring(String(second.status.podIP), async () => {
-      await until(async () => /STORE_UNREACHABLE/.test(await readyz(node)), {
+      const conditions = async () => (await node.host.http(8471, '/readyz?verbose')).body
+      await until(async () => /STORE_UNREACHABLE/.test(await conditions()), {
         what: 'weftd to miss the store',
         ...slow
       })
       // What takes its time in a real outage, the store's back-off above all, needs a long one.
       if (process.env.WEFT_LONG) await sleep(120_000)
-      await node.host.exec('kill', ['-KILL', await node.pidOf(before)])
-      await until(async () => /STORE_UNREACHABLE/.test(await readyz(node)), {
-        what: 'kubelet to start weftd again',
+      const pid = await node.pidOf(before)
+      await node.host.exec('kill', ['-KILL', pid])
+      await until(async () => !existsSync(`/proc/${pid}`) && (await node.host.http(8471, '/readyz')).status === 200, {
+        what: 'kubelet to start weftd again, and it to serve pods',
         ...slow
       })
       await node.staticPod(
@@ -286,10 +288,6 @@ async function strictly({ plane }: KubeCluster): Promise<readonly string[]> {
   const words = ['apply', '--filename', deployFolder, '--dry-run=server', '--validate=strict']
   const { stderr } = await plane.kubectl(words)
   return stderr.split('\n').filter((line) => line !== '')
-}
-
-async function readyz({ host }: KubeNode): Promise<string> {
-  return (await host.http(8471, '/readyz?verbose')).body
 }
 
 /** The address of a node's pod as its runtime knows it, for times without an API server. */
