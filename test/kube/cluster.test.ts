@@ -142,7 +142,7 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     t.diagnostic(`${ping.sent} pings answered; ${perSecond.length} s of TCP without a silent second`)
   })
 
-  test('without an API server kubelet starts weftd again and runs static pods, and nobody loses a packet', async (t) => {
+  test('without an API server, kubelet starts weftd again and runs static pods, and nobody loses a packet', async (t) => {
     const [first, second] = oneOnEach(web)
     const [node, other] = [cluster.nodeOf(first), cluster.nodeOf(second)]
     const near = await node.place(first)
@@ -167,15 +167,7 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
         'offline',
         webPod('offline', webContainer({ env: [{ name: 'POD_NAME', value: 'offline' }] }))
       )
-      const address = await until(() => sandboxAddress(node, 'offline'), {
-        what: 'a sandbox of the static pod',
-        ...slow
-      })
-      for (const from of [first, second])
-        await until(async () => (await fetchFrom(cluster, from, `http://${address}:${webPort}/`)) === 'offline', {
-          what: `the static pod on ${node.name} to answer a pod on ${cluster.nodeOf(from).name}`,
-          ...slow
-        })
+      for (const from of [first, second]) await offlineAnswers(cluster, node, from)
     })
     assert.deepEqual(ping.lost, [], `${ping.received} of ${ping.sent} answered`)
     await cluster.plane.startApi()
@@ -288,6 +280,23 @@ async function strictly({ plane }: KubeCluster): Promise<readonly string[]> {
   const words = ['apply', '--filename', deployFolder, '--dry-run=server', '--validate=strict']
   const { stderr } = await plane.kubectl(words)
   return stderr.split('\n').filter((line) => line !== '')
+}
+
+/** Waits until the static pod of a node answers a pod. */
+async function offlineAnswers(cluster: KubeCluster, node: KubeNode, from: Pod): Promise<void> {
+  const answers = async () => {
+    const address = await sandboxAddress(node, 'offline')
+    if (address === undefined) throw new Error('it has no sandbox with an address')
+    const body = await fetchFrom(cluster, from, `http://${address}:${webPort}/`)
+    if (body !== 'offline') throw new Error(`${address}: ${body}`)
+    return true
+  }
+  const what = `the static pod on ${node.name} to answer a pod on ${from.spec.nodeName}`
+  await until(answers, { what, ...slow }).catch((cause: unknown) => {
+    const lines = node.log('kubelet').split('\n')
+    const said = lines.filter((line) => line.includes('offline')).slice(-20)
+    throw new Error(`${cause instanceof Error ? cause.message : cause}; kubelet says:\n${said.join('\n')}`, { cause })
+  })
 }
 
 /** The address of a node's pod as its runtime knows it, for times without an API server. */
