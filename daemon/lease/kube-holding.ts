@@ -40,6 +40,8 @@ type Held = { readonly wish: Wish; readonly lease: Lease; readonly name: string 
 
 /** Milliseconds after which what we wrote has been left alone long enough to write at once again. */
 const CALM = 60_000
+/** Others wrote the node again and again while the API server put our patch to it: on a busy node that happens, and means nothing. */
+const CONFLICT = 409
 /** Every condition that says why there is no subnet: at most one holds. */
 const WHY: readonly ConditionCode[] = ['NODE_UNKNOWN', 'POD_CIDR_MISSING', 'POD_CIDR_OUTSIDE', 'POD_CIDRS_EXHAUSTED']
 
@@ -200,13 +202,18 @@ export class KubeHolding implements AsyncDisposable {
       query: { fieldManager: 'weftd' },
       body
     } as const
-    const { status, body: answer } = await this.#api.persist(request, signal)
-    if (status === 200 || status === 404) return status === 200
-    throw new WeftError(
-      'NO_LEASE',
-      `PATCH ${request.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
-      'see the log of the API server'
-    )
+    const backoff = new Backoff()
+    for (;;) {
+      const { status, body: answer } = await this.#api.persist(request, signal)
+      if (status === 200 || status === 404) return status === 200
+      if (status !== CONFLICT)
+        throw new WeftError(
+          'NO_LEASE',
+          `PATCH ${request.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
+          'see the log of the API server'
+        )
+      await backoff.pause(signal)
+    }
   }
 
   /** The network of this node works: NetworkUnavailable becomes False, and is kept so. */

@@ -270,11 +270,11 @@ export const networkAvailable = (now: string): JsonObject => ({
   }
 })
 
-/** Whether the node still has the subnets that a lease says it has. */
-export const hasSubnets = (node: KubeNode, lease: Lease): boolean => {
-  const now = podSubnets(node)
+/** Whether the node still has the subnets that a lease says it has; podCIDRs that are none are others, too. */
+export const hasSubnets = ({ podCidrs }: KubeNode, lease: Lease): boolean => {
+  const now = podCidrs.map(parsePrefix)
   return perFamily(lease.subnet).every(([family, prefix]) => {
-    const there = now[family]
-    return there !== undefined && samePrefix(there, prefix)
+    const there = now.find((one) => one?.ip.family === family)
+    return there !== undefined && samePrefix(network(there), prefix)
   })
 }

@@ -278,6 +278,7 @@ test('a node made anew with other podCIDRs no longer has our subnets', () => {
   assert.equal(hasSubnets(node({}), lease), true)
   assert.equal(hasSubnets(node({}, ['10.244.4.0/24']), lease), false)
   assert.equal(hasSubnets(node({}, []), lease), false)
+  assert.equal(hasSubnets(node({}, ['10.244.3.0/33']), lease), false)
 })
 
 test('NetworkUnavailable is set to False with the moment of the change', () => {
