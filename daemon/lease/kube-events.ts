@@ -34,6 +34,9 @@ export const EVENT_PACE: EventPace = { settleMs: 5_000, apartMs: 60_000 }
 /** Characters of a message: events.k8s.io/v1 takes 1,024 bytes. */
 const LONGEST = 1_000
 
+/** Events that are counted up; policies come and go for years, and an older one of theirs is written anew. */
+const MOST_WRITTEN = 1_000
+
 /** `POD_CIDR_MISSING` → `PodCidrMissing`. */
 export const reasonOfCode = (code: string): string =>
   code.replace(/([A-Z])([A-Z]*)_?/g, (_, first: string, rest: string) => first + rest.toLowerCase())
@@ -43,6 +46,7 @@ export class EventWriter {
   readonly #api: Pick<KubeApi, 'attempt'>
   readonly #log: Log
   readonly #node: () => string
+  /** The latest last. */
   readonly #written = new Map<string, { readonly path: string; readonly count: number }>()
   #told = false
 
@@ -79,8 +83,8 @@ export class EventWriter {
       const body = { count, lastTimestamp, message }
       const answer = await this.#api.attempt({ verb: 'PATCH', path: before.path, body }, signal)
       if (answer instanceof KubeError) return answer
-      if (answer.status === 200) this.#written.set(key, { ...before, count })
-      else this.#written.delete(key)
+      this.#written.delete(key)
+      if (answer.status === 200) this.#remember(key, { ...before, count })
       // Older than the API server keeps events: a new one.
       return answer.status === 200 ? undefined : this.#once(saying, since, signal)
     }
@@ -91,10 +95,16 @@ export class EventWriter {
     const body = eventObject(about, this.#node())
     const answer = await this.#api.attempt({ verb: 'POST', path, body }, signal)
     if (answer instanceof KubeError) return answer
-    if (answer.status === 201) this.#written.set(key, { path: `${path}/${name}`, count: 1 })
+    if (answer.status === 201) this.#remember(key, { path: `${path}/${name}`, count: 1 })
     // 404: the namespace is being removed; 409: the name is taken, which the next event's is not.
     else this.#log.debug({ status: answer.status, event: name }, 'an event was not taken')
     return undefined
+  }
+
+  #remember(key: string, written: { readonly path: string; readonly count: number }): void {
+    this.#written.set(key, written)
+    const [oldest] = this.#written.keys()
+    if (this.#written.size > MOST_WRITTEN && oldest !== undefined) this.#written.delete(oldest)
   }
 }
 
