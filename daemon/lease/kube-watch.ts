@@ -59,12 +59,11 @@ export async function* follow<T>(
   const backoff = new Backoff()
   const watch = new Watch(api, collection, pace)
   while (!signal.aborted) {
-    let begun = performance.now()
+    // A list that fails after minutes was no good watch: an API server that is hard pressed must not see us sooner for it.
+    let begun = Number.POSITIVE_INFINITY
     try {
-      if (watch.version === undefined) {
-        yield { kind: 'list', items: await watch.list(signal) }
-        begun = performance.now()
-      }
+      if (watch.version === undefined) yield { kind: 'list', items: await watch.list(signal) }
+      begun = performance.now()
       yield* watch.events(signal)
       if (performance.now() - begun > STEADY) backoff.reset()
       // Also after a regular end: a proxy that ends every watch at once must not make us hurry.
