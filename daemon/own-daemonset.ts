@@ -1,5 +1,6 @@
 // Whether weftd ends because it is replaced or because it is not wanted any more: its DaemonSet says so, and a pod's signal does not.
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { JsonObject } from './config/json.ts'
 import { reasonOf } from './error.ts'
 import type { AccessOptions } from './lease/kube-access.ts'
 import type { Log } from './log.ts'
@@ -76,12 +77,15 @@ export async function askingApi(
   const { KubeAccess, targetOf } = await import('./lease/kube-access.ts')
   const { KubeApi, KubeError } = await import('./lease/kube-api.ts')
   const api = new KubeApi(new KubeAccess(await targetOf(options), () => performance.now()), { raise() {}, clear() {} })
-  const [namespace, daemonset] = name.split('/')
-  const path = `/apis/apps/v1/namespaces/${namespace}/daemonsets/${daemonset}`
+  const [namespace = '', daemonset = ''] = name.split('/')
+  const path = `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/daemonsets/${encodeURIComponent(daemonset)}`
   return async (signal) => {
     try {
       const { status, body } = await api.call({ verb: 'GET', path }, signal)
-      if (status !== 200) return 'deleted'
+      if (status !== 200) {
+        if (saysGone(body, daemonset)) return 'deleted'
+        throw new Error(`GET ${path} was answered with ${status}: ${String(body.message)}`)
+      }
       const { deletionTimestamp } = body.metadata as { readonly deletionTimestamp?: unknown }
       return deletionTimestamp === undefined ? 'stands' : 'deleted'
     } catch (error) {
@@ -89,4 +93,10 @@ export async function askingApi(
       throw error
     }
   }
+}
+
+/** An API server that does not serve the group yet, or a proxy before it, answers 404 as well: only a Status that names what is missing says that it is gone. */
+function saysGone({ reason, details }: JsonObject, name: string): boolean {
+  const isAbout = typeof details === 'object' && details !== null && 'name' in details && details.name === name
+  return reason === 'NotFound' && isAbout
 }

@@ -61,10 +61,15 @@ async function answering(status: number, body: object) {
 }
 
 const said = (reason: string) => ({ kind: 'Status', apiVersion: 'v1', status: 'Failure', message: reason })
+/** As a kube-apiserver says it. */
+const notFound = {
+  ...said('daemonsets.apps "weft" not found'),
+  ...{ reason: 'NotFound', code: 404, details: { name: 'weft', group: 'apps', kind: 'daemonsets' } }
+}
 const answers: readonly (readonly [status: number, body: object, standing: Standing])[] = [
   [200, { kind: 'DaemonSet', metadata: { name: 'weft' } }, 'stands'],
   [200, { kind: 'DaemonSet', metadata: { name: 'weft', deletionTimestamp: '2026-11-21T12:00:00Z' } }, 'deleted'],
-  [404, said('daemonsets.apps "weft" not found'), 'deleted'],
+  [404, notFound, 'deleted'],
   [403, said('forbidden'), 'denied'],
   [401, said('Unauthorized'), 'denied']
 ]
@@ -77,11 +82,19 @@ for (const [status, body, standing] of answers) {
   })
 }
 
-test('an API that fails says nothing about the DaemonSet', async () => {
-  using api = await answering(500, said('etcd is away'))
-  const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
-  await assert.rejects(ask(AbortSignal.timeout(10_000)), /500/)
-})
+const sayingNothing: readonly (readonly [what: string, status: number, body: object])[] = [
+  ['fails', 500, said('etcd is away')],
+  ['does not serve the group', 404, { ...said('could not find the requested resource'), reason: 'NotFound' }],
+  ['is a proxy that knows no such page', 404, { error: 'not found' }],
+  ['no longer has the version', 410, said('too old')]
+]
+for (const [what, status, body] of sayingNothing) {
+  test(`an API that ${what} says nothing about the DaemonSet`, async () => {
+    using api = await answering(status, body)
+    const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
+    await assert.rejects(ask(AbortSignal.timeout(10_000)), new RegExp(String(status)))
+  })
+}
 
 const prefix = (text: string): Prefix => {
   const parsed = parsePrefix(text)
