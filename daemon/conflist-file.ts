@@ -1,12 +1,12 @@
 // Keeps 10-weft.conflist where the runtime reads it: there once pods can be served, put back when it goes, left alone by a restart.
-import { type FSWatcher, mkdirSync, readdirSync, readFileSync, rmSync, watch } from 'node:fs'
+import { type FSWatcher, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { Health } from './health.ts'
 import type { Log } from './log.ts'
-import { replaceFile } from './replace-file.ts'
+import { removeFile, replaceFile } from './replace-file.ts'
 
 export type ConflistSurroundings = {
   /** Where the runtime looks. */
@@ -39,9 +39,7 @@ export async function keepConflist(around: ConflistSurroundings, signal: AbortSi
 }
 
 /** Takes our list away, half-written ones too. Errors: what unlink(2) says, but that it is gone already. */
-export function removeConflist(directory: string): void {
-  rmSync(join(directory, CONFLIST_NAME), { force: true })
-}
+export const removeConflist = (directory: string): void => removeFile(join(directory, CONFLIST_NAME))
 
 class Conflist implements Disposable {
   readonly #around: ConflistSurroundings

@@ -16,7 +16,7 @@ import { textOf } from './state/text.ts'
 export type Leaving = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
-  readonly firewall: Pick<Firewall, 'removeTable'>
+  readonly firewall: Pick<Firewall, 'removeTables'>
   /** Of this node; a bridge that has an address in it carries our pods. */
   readonly subnet: PerFamily<Prefix>
   /** How many pods are attached. */
@@ -45,8 +45,8 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
   await step('the network', async () => {
     refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
   })
-  await step('the firewall table', async () => {
-    const [complaint] = await firewall.removeTable()
+  await step('the firewall tables', async () => {
+    const [complaint] = await firewall.removeTables()
     if (complaint !== undefined) throw new Error(complaint)
   })
   if (pods === 0)

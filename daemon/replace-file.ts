@@ -5,6 +5,12 @@ import { basename, dirname, join } from 'node:path'
 /** Hidden, and with an ending that no runtime takes for a configuration; what a killed writer leaves is overwritten by the next. */
 const halfOf = (path: string): string => join(dirname(path), `.${basename(path)}.weft-new`)
 
+/** Takes the file away, and what a killed writer left beside it. Errors: what unlink(2) says, but that it is gone already. */
+export function removeFile(path: string): void {
+  rmSync(path, { force: true })
+  rmSync(halfOf(path), { force: true })
+}
+
 /** Writes beside `path`, to the disk, then renames. `mode` as said, whatever the umask. Errors: what the system calls say; `path` is then as it was. */
 export function replaceFile(path: string, content: Uint8Array, mode: number): void {
   const half = halfOf(path)

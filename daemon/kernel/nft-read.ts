@@ -24,6 +24,12 @@ export async function readOwn(
   return objects
 }
 
+/** The families in which there is a table of ours. Errors: KERNEL_REFUSED. */
+export async function familiesOfOwn(run: RunNft): Promise<readonly NftFamily[]> {
+  const tables = (await listed(run, 'list tables')).map((entry) => entry.table).filter(isRecord)
+  return tables.filter(({ name }) => name === NFT_TABLE).map(({ family }) => family as NftFamily)
+}
+
 /** Others' tables that have a chain at hook forward; `names` (as `ip filter`) has those too that are a policy engine's and so are not read. Errors: KERNEL_REFUSED. */
 export async function readForeign(
   run: RunNft

@@ -10,7 +10,7 @@ import { LegacyIptables } from './iptables.ts'
 import { Libnftables, type RunNft } from './libnftables.ts'
 import { commandsFor, type Step, transaction } from './nft-command.ts'
 import { listenToNftables, type Notified } from './nft-notification.ts'
-import { acceptsIn, readForeign, readOwn } from './nft-read.ts'
+import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './nft-read.ts'
 import { applySteps, type Failures } from './nft-transaction.ts'
 import { Stream } from './stream.ts'
 
@@ -99,12 +99,14 @@ export class Firewall implements FirewallPort {
     return stream
   }
 
-  /** Takes our table away, with whatever another version may have left in it. Resolves with the kernel's complaints. */
-  async removeTable(): Promise<readonly string[]> {
-    const result = await this.#nft.exclusive((run) =>
-      run(`add table inet ${NFT_TABLE}; delete table inet ${NFT_TABLE}`)
-    )
-    return result.done ? [] : result.complaints.map(({ words }) => words)
+  /** Takes our tables away, with whatever another version may have left in them. Resolves with the kernel's complaints. Errors: KERNEL_REFUSED. */
+  removeTables(): Promise<readonly string[]> {
+    return this.#nft.exclusive(async (run) => {
+      const families = await familiesOfOwn(run)
+      if (families.length === 0) return []
+      const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
+      return result.done ? [] : result.complaints.map(({ words }) => words)
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
