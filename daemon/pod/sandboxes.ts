@@ -108,12 +108,15 @@ export async function emptyAfterReboot(
   dataDir: string = DEFAULT_DATA_DIR
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
-  for (const network of existsSync(seen) ? readdirSync(seen) : []) {
-    try {
-      await reservations(dataDir, network).list()
-    } catch (error) {
-      log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
-    }
+  const tell = (error: unknown, network?: string) =>
+    log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
+  try {
+    for (const network of existsSync(seen) ? readdirSync(seen) : [])
+      await reservations(dataDir, network)
+        .list()
+        .catch((error) => tell(error, network))
+  } catch (error) {
+    tell(error)
   }
 }
 

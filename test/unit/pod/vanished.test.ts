@@ -7,14 +7,14 @@ import { afterEach, beforeEach, describe, test } from 'node:test'
 import { flock } from '../../../daemon/kernel/flock.ts'
 import { Attachments, type Known } from '../../../daemon/pod/attachments.ts'
 import { aliasOf, hostName } from '../../../daemon/pod/names.ts'
-import { rebuild } from '../../../daemon/pod/sandboxes.ts'
+import { emptyAfterReboot, rebuild } from '../../../daemon/pod/sandboxes.ts'
 import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
 import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
-import { Reservations } from '../../../ipam/reservations.ts'
+import { BOOT_DIRECTORY, Reservations } from '../../../ipam/reservations.ts'
 
 const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
@@ -142,4 +142,11 @@ describe('the notes', () => {
     }
     assert.equal(readFileSync(path(), 'utf8'), '[{"network":"a"}]')
   })
+})
+
+test('a directory of networks that can not be read is told, and weftd goes on', async () => {
+  writeFileSync(join(dataDir, BOOT_DIRECTORY), '')
+  const { around, lines } = surroundings()
+  await emptyAfterReboot(around, dataDir)
+  assert.deepEqual(lines, ['reservations can not be looked at yet'])
 })
