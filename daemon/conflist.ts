@@ -1,4 +1,5 @@
 // The CNI configuration list of a node: what runtimes read in /etc/cni/net.d, and which of the files there they take.
+import { identifierRule, isIdentifier } from '../plugins/call.ts'
 import { entries, FieldError, member, required, text } from '../plugins/cni/field.ts'
 import { reasonOf, WeftError } from './error.ts'
 
@@ -16,16 +17,13 @@ export const DEFAULT_CONFLIST = `${JSON.stringify(
   2
 )}\n`
 
-/** CNI 1.1.0, "Network configuration lists": the name, as host-local's directories bear it. */
-const networkName = /^[a-zA-Z0-9][\w.-]*$/
-
 /** The text as it is to be written, or the error that names the value and the rule. `place` is where the text comes from. Errors: CNI_CONF_INVALID. */
 export function checkedConflist(source: string, place: string): string {
   try {
     const list = { path: '', value: JSON.parse(source) as unknown }
     const name = member(list, 'name')
-    if (!networkName.test(required(text(name), name, 'the name of the network, a string')))
-      throw new FieldError(name, 'must begin with a letter or digit and go on with these, _, . and -')
+    if (!isIdentifier(required(text(name), name, 'the name of the network, a string')))
+      throw new FieldError(name, identifierRule)
     const version = member(list, 'cniVersion')
     required(text(version), version, 'a version of the specification, such as "1.0.0"')
     const plugins = member(list, 'plugins')

@@ -154,10 +154,11 @@ function versionOf(configuration: JsonObject, verb: Verb): Version {
   return asked
 }
 
-const identifierRule = 'must begin with a letter or digit of ASCII, and go on with those, "_", "." and "-"'
+/** The rule of `isIdentifier`, as the end of a sentence. */
+export const identifierRule = 'must begin with a letter or digit of ASCII, and go on with those, "_", "." and "-"'
 
 /** The alphabet of container ids and network names, which become parts of file names. Written without RegExp: the executable's engine has none. */
-function isIdentifier(value: string): boolean {
+export function isIdentifier(value: string): boolean {
   for (let at = 0; at < value.length; at++) {
     const code = value.charCodeAt(at)
     const isLetterOrDigit = (code >= 48 && code <= 57) || (code >= 65 && code <= 90) || (code >= 97 && code <= 122)
