@@ -13,17 +13,24 @@ import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} } as unknown as Log
 
-/** What the API answers, one after the other; the last for ever. */
-function daemonSet(...answers: readonly (Standing | 'silent')[]): OwnDaemonSet {
+/** A DaemonSet of which the API has given these answers while weftd ran, and gives the last at its end. */
+async function ended(answers: readonly (Standing | 'silent')[], lookMs = 1): Promise<boolean> {
+  const stop = new AbortController()
+  const atTheEnd = answers.at(-1) ?? 'silent'
   let at = 0
   const ask = async (): Promise<Standing> => {
-    const answer = answers[Math.min(at++, answers.length - 1)] ?? 'silent'
+    if (at === answers.length - 2) setImmediate(() => stop.abort())
+    const answer = answers[at++] ?? atTheEnd
     if (answer === 'silent') throw new Error('connect ECONNREFUSED')
     return answer
   }
-  return new OwnDaemonSet('weft/weft', ask, quiet)
+  const own = new OwnDaemonSet('weft/weft', ask, quiet, { againMs: 1, lookMs })
+  await assert.rejects(own.follow(stop.signal), { name: 'AbortError' })
+  at = answers.length - 1
+  return own.isDeleted()
 }
 
+const hour = 3_600_000
 const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isDeleted: boolean])[] = [
   ['stands: it is replaced', 'stands', false],
   ['is gone or being deleted: it leaves', 'deleted', true],
@@ -32,19 +39,22 @@ const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isD
 ]
 for (const [what, atTheEnd, isDeleted] of ends) {
   test(`a weftd that ends and whose DaemonSet ${what}`, async () => {
-    const own = daemonSet('stands', atTheEnd)
-    await own.follow(AbortSignal.timeout(10_000))
-    assert.equal(await own.isDeleted(), isDeleted)
+    assert.equal(await ended(['stands', atTheEnd], hour), isDeleted)
   })
 }
 
-test('a refusal at the end means nothing where the DaemonSet was never seen', async () => {
-  const own = daemonSet('denied')
-  const stop = new AbortController()
-  const following = own.follow(stop.signal)
-  setImmediate(() => stop.abort())
-  await assert.rejects(following)
-  assert.equal(await own.isDeleted(), false)
+test('a refusal at the end means nothing where the DaemonSet was never seen, or refused before', async () => {
+  assert.equal(await ended(['denied', 'denied']), false)
+  assert.equal(await ended(['stands', 'denied', 'denied']), false)
+})
+
+test('a refusal at the end means nothing when the last answer was long ago', async () => {
+  // Twice no time at all.
+  assert.equal(await ended(['stands', 'denied'], 0), false)
+})
+
+test('a deletion counts also after a time of refusals and silence', async () => {
+  assert.equal(await ended(['silent', 'stands', 'denied', 'silent', 'deleted']), true)
 })
 
 /** An API server that answers every question with this. */
