@@ -137,6 +137,7 @@ class Watch<T> {
     const alive = new DeadMan(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
     try {
+      if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
       const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
       for await (const { type, object } of this.#api.events({ verb: 'GET', path, query: wanted, protobuf }, either)) {
         const event = this.#event(type, object)
