@@ -136,6 +136,7 @@ class Watch<T> {
     const asked = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
     const alive = new DeadMan(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
+    if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
     try {
       if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
       const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
