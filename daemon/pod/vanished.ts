@@ -37,6 +37,7 @@ async function release(around: PodSurroundings, vanished: Vanished): Promise<num
     const ips = dataDir === undefined ? [] : await giveBack(around, reservations(dataDir, network), vanished)
     if (attachments.forwarded.has(ownerOf(vanished))) await letThrough(around, vanished, [])
     attachments.vanished.delete(ownerOf(vanished))
+    attachments.onChanged()
     attachments.freed.vanished += ips.length
     if (ips.length > 0)
       log.info(

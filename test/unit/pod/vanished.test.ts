@@ -60,7 +60,10 @@ describe('addresses of a vanished pod', () => {
     assert.equal(await releaseVanished(given.around, 60_000), 0)
     assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
     given.clock.now = 60_000
+    let changes = 0
+    given.around.attachments.onChanged = () => void changes++
     assert.equal(await releaseVanished(given.around, 60_000), 1)
+    assert.equal(changes, 1)
     assert.deepEqual(await held(given.reservations), ['10.20.0.3'])
     assert.equal(await releaseVanished(given.around, 0), 0)
     assert.deepEqual([given.around.attachments.freed.vanished, given.lines.length], [1, 1])
