@@ -10,12 +10,10 @@ import {
   type Prefix,
   perFamily
 } from '../ipam/address.ts'
+import { defaultBridge } from '../plugins/veth-wish.ts'
 import type { ConditionCode } from './health.ts'
 import type { Node } from './state/node.ts'
 import type { Address, Key, Link, State } from './state/object.ts'
-
-/** The bridge of pods unless a CNI configuration names another. */
-const BRIDGE = 'cni0'
 
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
@@ -39,7 +37,7 @@ export function hostFaults(
     BRIDGE_FOREIGN: joined(
       foreign.map(({ prefix }) => {
         const subnet = node.subnet[prefix.ip.family]
-        return `${BRIDGE} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
+        return `${defaultBridge} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
       })
     ),
     NETWORK_OVERLAPS: joined(overlapping)
@@ -68,7 +66,9 @@ function linkFault(
 
 function isForeign({ device, prefix, scope = 0 }: Address, { subnet }: Pick<Node, 'subnet'>): boolean {
   const own = subnet[prefix.ip.family]
-  return device === BRIDGE && scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
+  return (
+    device === defaultBridge && scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
+  )
 }
 
 /** Addresses of our subnet are where pods are; on the link to the other nodes they would be somebody else's. */

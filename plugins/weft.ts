@@ -8,12 +8,11 @@ import { readDns, readRoute } from './cni/result.ts'
 import type { AttachmentCall, Dns } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
+import { defaultDataDir } from './pool-wish.ts'
 import { portMappings } from './port-mappings.ts'
 import { bridgeName, defaultBridge } from './veth-wish.ts'
 import { configured, identity, ip, mac, podArgs, podOf, prefix, requestedIp } from './wishes.ts'
 
-/** host-local's: a node that moves from flannel keeps its reservations. */
-const defaultDataDir = '/var/lib/cni/networks'
 const knownArgs = ['IP', 'MAC', ...podArgs]
 
 function attachment(call: AttachmentCall): Attachment {

@@ -5,6 +5,8 @@ import { contains, type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../ipam/reservations.ts'
 import type { Pod } from '../../plugins/attachment.ts'
+import { defaultDataDir } from '../../plugins/pool-wish.ts'
+import { defaultBridge } from '../../plugins/veth-wish.ts'
 import { reasonOf } from '../error.ts'
 import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
 import { elementsOf } from '../state/host-port.ts'
@@ -30,10 +32,6 @@ import { GROUND } from './port-claims.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
-/** host-local's, where reservations are unless a configuration says otherwise. */
-export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
-/** Where a bridge port that lost its bridge belongs, when nothing else is known. */
-const DEFAULT_BRIDGE = 'cni0'
 /** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
 const DOUBT = 1_000
 
@@ -46,7 +44,7 @@ export type Reserved = Identity & { readonly ip: Ip }
  */
 export async function rebuild(
   around: PodSurroundings,
-  dataDir: string = DEFAULT_DATA_DIR,
+  dataDir: string = defaultDataDir,
   notes: readonly Note[] = []
 ): Promise<number> {
   const { host, attachments, reservations } = around
@@ -105,7 +103,7 @@ function noteVanished({ host, attachments, now }: PodSurroundings, notes: readon
 /** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
 export async function emptyAfterReboot(
   { reservations, log }: Pick<PodSurroundings, 'reservations' | 'log'>,
-  dataDir: string = DEFAULT_DATA_DIR
+  dataDir: string = defaultDataDir
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
   const tell = (error: unknown, network?: string) =>
@@ -123,7 +121,7 @@ export async function emptyAfterReboot(
 /** Addresses that are reserved for somebody, in every network of the data directory. */
 export async function reserved(
   { reservations }: Pick<PodSurroundings, 'reservations'>,
-  dataDir: string = DEFAULT_DATA_DIR
+  dataDir: string = defaultDataDir
 ): Promise<readonly Reserved[]> {
   const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
   const networks = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
@@ -190,7 +188,8 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
     ...(alias === undefined ? {} : { alias }),
     ...(mtu === undefined ? {} : { mtu })
   }
-  const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
+  // Where a bridge port that lost its bridge belongs, when nothing else is known.
+  const guess = gateways.length === 0 && held.length > 0 ? defaultBridge : undefined
   const bridge = master || (known.bridge?.name ?? guess)
   if (bridge !== undefined)
     return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
