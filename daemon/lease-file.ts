@@ -1,10 +1,11 @@
 // The lease of this node as the daemon last held it, beside its socket: with it a weftd that starts while the store is away serves pods all the same.
 import { readFileSync, statSync, utimesSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { makeDirectory } from '../ipam/reservations.ts'
 import { reasonOf } from './error.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease } from './lease/lease.ts'
 import type { Log } from './log.ts'
-import { writeWhole } from './whole-file.ts'
+import { replaceFile } from './replace-file.ts'
 
 export type Remembered = {
   /** The network configuration as the store had it. */
@@ -45,7 +46,8 @@ export class LeaseFile {
   write({ text, lease }: Remembered): void {
     const written = { configuration: text, key: leaseKey(lease), value: formatLeaseValue(lease) }
     try {
-      writeWhole(this.path, `${JSON.stringify(written)}\n`, { file: 0o600, directory: 0o700 })
+      makeDirectory(dirname(this.path), 0o700)
+      replaceFile(this.path, Buffer.from(`${JSON.stringify(written)}\n`), 0o600)
     } catch (error) {
       this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the lease can not be noted for the next weftd')
     }

@@ -1,5 +1,4 @@
 // Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
-import { rmSync } from 'node:fs'
 import { contains, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { removeConflist } from './conflist-file.ts'
 import { reasonOf } from './error.ts'
@@ -9,6 +8,7 @@ import { leaseFilePath } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Options } from './options.ts'
 import type { Reconciler } from './reconciler.ts'
+import { removeFile } from './replace-file.ts'
 import { deviceOf, type KernelObject, type Link, type State } from './state/object.ts'
 import { ALIAS_MARK } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
@@ -54,8 +54,8 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
       refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet)))
     })
   if (cniBinDir !== undefined) await step('the plugins', () => void removePlugins(cniBinDir))
-  await step('subnet.env', () => rmSync(subnetFile, { force: true }))
-  await step('the remembered lease', () => rmSync(leaseFilePath(stateDir), { force: true }))
+  await step('subnet.env', () => removeFile(subnetFile))
+  await step('the remembered lease', () => removeFile(leaseFilePath(stateDir)))
   if (pods > 0)
     log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
   if (told.length === 0) log.info({}, 'this node is clean')

@@ -1,11 +1,13 @@
 // subnet.env on disk: what an earlier daemon (ours or flanneld) left, and what Docker and others read of us, replaced atomically.
 import { readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { PerFamily, Prefix } from '../ipam/address.ts'
+import { makeDirectory } from '../ipam/reservations.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
 import type { Log } from './log.ts'
-import { writeWhole } from './whole-file.ts'
+import { replaceFile } from './replace-file.ts'
 
 /** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
@@ -46,7 +48,8 @@ export class SubnetFile {
   #writeOrRetry(text: string, pause: number): void {
     clearTimeout(this.#retry)
     try {
-      writeWhole(this.#path, text, { file: 0o644, directory: 0o755 })
+      makeDirectory(dirname(this.#path), 0o755)
+      replaceFile(this.#path, Buffer.from(text), 0o644)
       this.#health.clear('SUBNET_FILE_UNWRITABLE')
     } catch (error) {
       this.#health.raise('SUBNET_FILE_UNWRITABLE', `${this.#path}: ${reasonOf(error)}`)
