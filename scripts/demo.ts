@@ -154,17 +154,23 @@ async function matrix(pods: readonly DemoPod[]): Promise<boolean> {
   return complete
 }
 
-function howToLookAround(lab: Lab, pods: readonly DemoPod[]): void {
-  const host = pods[0]?.host
-  if (host === undefined) return
+async function howToLookAround(lab: Lab, pods: readonly DemoPod[]): Promise<void> {
+  const [first] = pods
+  const last = pods.at(-1)
+  if (first === undefined || last === undefined) return
+  const { host } = first
+  const hasTunnel = (await host.exec('ip', ['link', 'show', 'dev', 'weft.1'], { check: false })).code === 0
+  const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
   const enter = host.commandLine('').slice(0, -1).join(' ')
   const lines = [
     'Everything is left up. Look around, for example on the first host:',
     `  ${enter} ip route`,
-    `  ${enter} bridge fdb show dev weft.1`,
-    `  ${enter} ip neigh show dev weft.1`,
+    ...(hasTunnel ? [`  ${enter} bridge fdb show dev weft.1`, `  ${enter} ip neigh show dev weft.1`] : []),
     `  ${enter} cat /run/flannel/subnet.env`,
-    `  ${enter} ${fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))} status`,
+    `  ${enter} ${weftctl} status`,
+    `  ${enter} ${weftctl} nodes`,
+    `  ${enter} ${weftctl} why pod demo/${first.pod.name}`,
+    `  ${enter} ip netns exec ${first.pod.name} ping -c 3 ${last.address}`,
     'Take it away:',
     `  scripts/demo --remove ${lab.name}`
   ]
@@ -197,7 +203,7 @@ async function main(): Promise<boolean> {
   say(complete ? 'every pod reaches every pod' : 'NOT every pod reaches every pod')
   if (wish.keep) {
     lab.keep()
-    howToLookAround(lab, pods)
+    await howToLookAround(lab, pods)
   }
   return complete
 }

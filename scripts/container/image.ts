@@ -1,7 +1,16 @@
 // Packs the files of files.ts as an OCI image (image-spec v1.1: image-layout.md, config.md, manifest.md), byte by byte the same from the same files.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
@@ -13,13 +22,38 @@ const dist = fileURLToPath(new URL('../../dist', import.meta.url))
 
 type Blob = { readonly mediaType: string; readonly digest: string; readonly size: number }
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { name: { type: 'string' } } })
-if (positionals[0] === 'root' && positionals[1] !== undefined) layOut(imageFiles(dist), positionals[1])
-else if (positionals.length === 0) console.log(await archive(values.name ?? `localhost/weft:${manifest.version}`))
-else {
-  console.error('image: wrong words\ncure: scripts/image [--name=REF], or scripts/image root FOLDER')
-  process.exitCode = 2
+/** A name with a tag, as a runtime writes it: lower case but for the tag, without the digest that only a registry knows. */
+const REFERENCE = /^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[\w][\w.-]{0,127}$/
+
+const wrong = (message: string, cure: string): never => {
+  console.error(`image: ${message}\ncure: ${cure}`)
+  process.exit(2)
 }
+
+function words(): { readonly folder?: string; readonly name: string } {
+  const cure = 'scripts/image [--name=REF], or scripts/image root FOLDER'
+  try {
+    const { positionals, values } = parseArgs({ allowPositionals: true, options: { name: { type: 'string' } } })
+    const { name = `localhost/weft:${manifest.version}` } = values
+    const [verb, folder, ...more] = positionals
+    if (verb === undefined) return { name }
+    return verb === 'root' && folder && more.length === 0 && values.name === undefined
+      ? { name, folder }
+      : wrong(`wrong words: ${positionals.join(' ')}`, cure)
+  } catch (error) {
+    return wrong(error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error), cure)
+  }
+}
+
+const { folder, name } = words()
+if (!REFERENCE.test(name))
+  wrong(
+    `--name is ${JSON.stringify(name)}`,
+    `give a name with registry and tag, as registry.example/weft:${manifest.version}`
+  )
+if (folder === undefined) console.log(await archive(name))
+else if (existsSync(folder)) wrong(`${folder} exists`, 'name a folder that does not: it is made')
+else layOut(imageFiles(dist), folder)
 
 async function archive(name: string): Promise<string> {
   const work = join(dist, 'image.new')

@@ -1,5 +1,6 @@
 // The image: its list of files, and that the Dockerfile makes the same one.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -27,6 +28,23 @@ test('the Dockerfile takes the list of files from where scripts/image takes it, 
     ['COPY --from=build /image /']
   )
 })
+
+for (const words of [
+  ['--nam=x'],
+  ['--name='],
+  ['--name=Registry.example/Weft:1'],
+  ['--name=weft'],
+  ['root'],
+  ['root', '/tmp']
+]) {
+  test(`scripts/image ${words.join(' ')} is refused in two lines: the word, and the cure`, () => {
+    const { status, stderr } = spawnSync(process.execPath, [`${root}scripts/container/image.ts`, ...words], {
+      encoding: 'utf8'
+    })
+    assert.equal(status, 2)
+    assert.match(stderr, /^image: .*\ncure: .*\n$/)
+  })
+}
 
 const isBuilt = existsSync(`${root}dist/bin/weftd`) && existsSync(`${root}dist/cni/weft`)
 
