@@ -66,7 +66,7 @@ export const toggle: Reader<boolean> = {
   read: one((text) => booleans.get(text))
 }
 
-export const text = (placeholder: string, rule = 'not empty', pattern = /./): Reader<string> => ({
+export const text = (placeholder: string, rule = 'a non-empty text', pattern = /./): Reader<string> => ({
   rule,
   placeholder,
   read: one((value) => (pattern.test(value) ? value : undefined))

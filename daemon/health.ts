@@ -35,7 +35,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'there is no network configuration in the store',
-    cure: `etcd: write one with the v3 API, etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen); Kubernetes: mount the ConfigMap with net-conf.json where --net-config-path says`
+    cure: `etcd: write one with the v3 API, etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen); Kubernetes: mount the ConfigMap with net-conf.json where --net-config-path says; embedded: write that JSON into the file of --net-config-path`
   },
   CONFIG_INVALID: {
     severity: 'error',

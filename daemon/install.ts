@@ -1,6 +1,6 @@
 // `weftd install`: the plugin executables in the directory where the runtime looks for them, each replaced whole, with other programs' files left alone.
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { defaultSocketPath } from '../plugins/protocol.ts'
 import { pluginTypes } from '../plugins/registry.ts'
@@ -36,6 +36,7 @@ const sumOf = (content: Uint8Array): string => createHash('sha256').update(conte
 
 /** Puts every plugin of this version in place, one after the other; one that fails does not stop the others. Never throws. */
 export function installPlugins(wish: InstallWish): readonly Installed[] {
+  if (!existsSync(wish.from)) return [{ kind: 'failed', path: wish.to, error: sourceMissing(wish.from) }]
   return pluginTypes.map((name) => {
     const path = join(wish.to, name)
     try {
@@ -59,6 +60,13 @@ function installed({ from, to, replaceForeign }: InstallWish, name: string, path
   replaceFile(path, content, 0o755)
   return { kind: found ? 'replaced' : 'installed', path, sum }
 }
+
+const sourceMissing = (from: string): WeftError =>
+  new WeftError(
+    'INSTALL_FAILED',
+    `no plugins can be installed: there is no directory ${from}`,
+    'name the one that holds them with --cni-source-dir, an absolute path: dist/cni after scripts/build'
+  )
 
 const refused = (path: string, cause: unknown): WeftError =>
   new WeftError(

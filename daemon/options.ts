@@ -233,12 +233,12 @@ export const FLAGS = {
   'cni-conf-source': {
     group: 'files',
     reader: path,
-    help: 'file with the content of 10-weft.conflist, followed when it changes; default: the network cbr0 with the plugin weft'
+    help: 'file with the content of 10-weft.conflist, followed when it changes; default, and while there is no such file: the network cbr0 with the plugin weft'
   },
   'cni-bin-dir': {
     group: 'files',
     reader: directory,
-    help: 'directory of the plugins, from which a weftd that leaves the node clean takes its own; default: they stay'
+    help: 'directory of the plugins, from which a weftd that leaves the node clean takes its own; default: they stay (weftd clean: /opt/cni/bin)'
   },
 
   'healthz-ip': {

@@ -161,10 +161,13 @@ async function onlyOne(directory: string): Promise<Disposable> {
     return await flock(path, TAKE_OVER)
   } catch (cause) {
     if (!(cause instanceof WeftError)) {
-      const cure = 'make the directory writable for root, or choose another with --state-dir'
+      const cure =
+        process.getuid?.() === 0
+          ? 'make the directory writable, or choose another with --state-dir'
+          : 'run weftd as root'
       throw new WeftError('STATE_UNWRITABLE', `${path} can not be locked: ${reasonOf(cause)}`, cure, { cause })
     }
-    const cure = `stop it first ("fuser ${path}" names it), or give this one a directory of its own (--state-dir)`
+    const cure = `stop it first ("fuser ${path}" names it); a directory of its own (--state-dir) is only for a weftd in another network namespace`
     throw new WeftError('DAEMON_RUNNING', `another weftd runs with ${directory}`, cure, { cause })
   }
 }

@@ -102,7 +102,10 @@ function parseObject(text: string, source: string): JsonObject {
 }
 
 function notJson(text: string, source: string, cause: unknown): WeftError {
-  const reason = text.trim() === '' ? 'is empty' : `is not JSON (${(cause as SyntaxError).message})`
+  const reason =
+    text.trim() === ''
+      ? 'is empty'
+      : `is not JSON, which has no comments, no single quotes and no comma before } or ] (${(cause as SyntaxError).message})`
   return new WeftError(
     'CONFIG_INVALID',
     `${source} ${reason}`,

@@ -108,7 +108,7 @@ function blockingLines(blocking: readonly string[]): readonly string[] {
 function unknownPod({ pod, near, blocking, rememberedSince }: WhyPodAnswer): string {
   const lines = [
     `${pod}: this weftd has had no call for such a pod since ${shortTime(rememberedSince)}`,
-    ...(near.length === 0 ? [] : [`known on this node: ${near.join(', ')}`]),
+    ...(near.length === 0 ? [] : [`near it on this node: ${near.join(', ')}`]),
     'cure: ask on the node that the pod is on (kubectl get pod -o wide), by NAMESPACE/NAME, address or container id; if it is this one, the runtime has not called weft: look at its log and at what stands first in /etc/cni/net.d',
     ...blockingLines(blocking)
   ]
@@ -141,7 +141,7 @@ function whyNode(answer: unknown): Laid {
       ? []
       : ['', 'what holds on this node:', ...found.conditions.map((sentence) => `  ${sentence}`)]
   if (found.leases.length === 0) {
-    const near = found.near.length === 0 ? [] : [`known are: ${found.near.join(', ')}`]
+    const near = found.near.length === 0 ? [] : [`near it are: ${found.near.join(', ')}`]
     const cure =
       'cure: name it by one of its public addresses, its subnet or an address in it (etcd knows no names of nodes; weftctl nodes lists all); if it is not there, see weftctl status on that node'
     return {

@@ -4,6 +4,7 @@
 // and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
 // test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
 import koffi from 'koffi'
+import { KernelError } from './error.ts'
 import {
   CallFailed,
   close,
@@ -46,7 +47,7 @@ export class NotificationSocket implements Disposable {
   readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
   #closed = false
 
-  /** Errors: CallFailed. */
+  /** Errors: CallFailed; KernelError without CAP_NET_ADMIN. */
   constructor(to: Notifications, options: NotificationOptions = {}) {
     const { receiveBytes = RECEIVE_BYTES, protocol = NETLINK_ROUTE, groups = Object.values(GROUPS) } = options
     this.#to = to
@@ -58,7 +59,10 @@ export class NotificationSocket implements Disposable {
       this.#poll = koffi.node.poll(this.#fd, { readable: true }, () => this.#read())
     } catch (error) {
       close(this.#fd)
-      throw error
+      if (!(error instanceof CallFailed) || error.errnoName !== 'EPERM') throw error
+      // The first thing that a weftd without CAP_NET_ADMIN is refused.
+      const { errno } = error
+      throw new KernelError({ operation: 'open', object: 'a socket for notifications', errno }, { cause: error })
     }
   }
 

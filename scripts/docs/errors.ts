@@ -32,7 +32,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   DAEMON_RUNNING: [
     'another weftd runs on this machine with the same directory or socket',
-    'stop it first, or give this one a --state-dir of its own'
+    'stop it first; a --state-dir of its own is only for a weftd in another network namespace'
   ],
   DAEMON_UNREACHABLE: [
     'weftctl gets no answer from weftd: it does not run, or its socket may not be opened',

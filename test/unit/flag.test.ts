@@ -73,7 +73,7 @@ test('a wrong value is named with its flag or variable and the rule', () => {
   ])
   assert.deepEqual(errors(['--ip-masq=yes']), ['--ip-masq is "yes", but must be true or false'])
   assert.deepEqual(errors(['--hosts=a,']), [
-    '--hosts is "a,", but must be a list with commas in which each item is not empty'
+    '--hosts is "a,", but must be a list with commas in which each item is a non-empty text'
   ])
   assert.deepEqual(errors(['--port']), ['--port stands without a value, which must be a whole number from 0 to 65535'])
 })

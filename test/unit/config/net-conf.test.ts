@@ -74,7 +74,7 @@ test('unknown keys are ignored', () => {
 
 for (const [value, message] of [
   ['', `${SOURCE} is empty`],
-  ['{"Network":', /^etcd key \/coreos.com\/network\/config is not JSON \(/],
+  ['{"Network":', /^etcd key \/coreos.com\/network\/config is not JSON, which has no comments.* \(/],
   ['[]', `the whole value is [] in ${SOURCE}; it must be a JSON object as in {"Network":"10.244.0.0/16"}`],
   [{}, `Network is missing in ${SOURCE}; it must be an IPv4 network with prefix length, since EnableIPv4 is true`],
   [{ network: 10 }, `network is 10 in ${SOURCE}; it must be an IPv4 network as in "10.244.0.0/16"`],

@@ -62,7 +62,7 @@ test('why node of a name that nobody has says which are near, how else to ask, a
   daemon.health.raise('STORE_UNREACHABLE', 'etcd is silent')
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'worker-2' })] })
   const { exit, out } = await daemon.weftctl('why', 'node', 'worker2')
-  assert.match(out, /^worker2: no lease is known of such a node\nknown are: worker-2\ncure: /)
+  assert.match(out, /^worker2: no lease is known of such a node\nnear it are: worker-2\ncure: /)
   assert.match(out, /^ {2}the lease store does not answer.*: etcd is silent\. Cure: /m)
   assert.equal(exit, 1)
 })
@@ -217,7 +217,7 @@ test('why pod of a pod that weftd never heard of says so, what is near, and wher
   await attach(daemon)
   const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-2')
   assert.match(out, /^shop\/web-2: this weftd has had no call for such a pod since 2026-01-01T00:00:00Z\n/)
-  assert.match(out, /^known on this node: shop\/web-1\ncure: /m)
+  assert.match(out, /^near it on this node: shop\/web-1\ncure: /m)
   assert.equal(exit, 1)
 })
 

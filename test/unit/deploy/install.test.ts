@@ -121,6 +121,17 @@ test('one file that can not be put in place does not keep the others out, and is
   assert.equal(results.filter(({ kind }) => kind === 'installed').length, pluginTypes.length - 1)
 })
 
+test('a source directory that is not there is told once, with the flag that names another', () => {
+  using node = place()
+  rmSync(node.from, { recursive: true })
+  const [told, ...more] = node.install()
+  assert.equal(more.length, 0)
+  assert.match(
+    toldInstalled(told as Installed),
+    /no plugins can be installed: there is no directory .*\ncure: .*--cni-source-dir/
+  )
+})
+
 test('a source that is no plugin of ours is refused', () => {
   using node = place()
   rmSync(join(node.from, 'ptp'))
