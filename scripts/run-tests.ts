@@ -108,17 +108,17 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
   }
   stream.on('test:stderr', keep)
   stream.on('test:stdout', keep)
-  // What a test wants to be seen even when it passes: tables of the test cluster.
-  stream.on('test:diagnostic', ({ message }) => say(message))
+  // What a test wants to be seen even when it passes: tables of the test cluster. The runner tells its own counts the same way.
+  stream.on('test:diagnostic', ({ message }) => COUNTS.test(message) || say(message))
   const skipped = (name: string, file: string | undefined, reason: string | true) => {
     count('skipped')
     skips.push({ name: `${place(file)}: ${name}`, why: reason === true || reason === '' ? 'no reason given' : reason })
   }
   stream.on('test:pass', ({ name, skip, todo, file, details }) => {
     const reason = skip || todo
-    if (details.type === 'suite') return
+    // The tests of a suite that is skipped are not told of one by one.
     if (reason) skipped(name, file, reason)
-    else count('passed')
+    else if (details.type !== 'suite') count('passed')
   })
   stream.on('test:fail', ({ name, file, details, todo }) => {
     if (details.type === 'suite') return
@@ -138,6 +138,7 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
   for await (const _ of stream);
 }
 
+const COUNTS = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) [\d.]+$/
 const count = (outcome: keyof typeof total) => total[outcome]++
 const place = (file: string | undefined): string => (file === undefined ? '?' : relative(process.cwd(), file))
 const seconds = (started: number): string => `${((performance.now() - started) / 1000).toFixed(1)} s`
