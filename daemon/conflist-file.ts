@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { Health } from './health.ts'
+import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
 
@@ -17,12 +18,16 @@ export type ConflistSurroundings = {
   readonly log: Log
   /** Milliseconds between two looks without a reason, the net behind the notifications. */
   readonly checkMs?: number
+  /** Pauses for when somebody keeps changing the file. */
+  readonly backoff?: Pick<Backoff, 'pause' | 'reset'>
 }
 
 /** Milliseconds between two looks whether pods can be served, for which changes of the directories are collected, and between two looks without a reason. */
 const ASK = 100
 const SETTLE = 20
 const CHECK = 30_000
+/** Milliseconds without a foreign change after which the next is answered at once again. */
+const CALM = 60_000
 
 /**
  * Writes the list once nothing keeps pods from being served, and keeps it there until the signal. It stays when weftd ends: its successor finds it, and a pod
@@ -31,8 +36,15 @@ const CHECK = 30_000
 export async function keepConflist(around: ConflistSurroundings, signal: AbortSignal): Promise<void> {
   while (around.health.blocking('add') !== undefined) await sleep(ASK, undefined, { signal })
   using kept = new Conflist(around)
+  const { backoff = new Backoff() } = around
+  let foughtAt = Number.NEGATIVE_INFINITY
   while (!signal.aborted) {
-    kept.look()
+    if (kept.look()) {
+      // Two that want different things would write and log for ever, as fast as the disk allows.
+      if (performance.now() - foughtAt > CALM) backoff.reset()
+      foughtAt = performance.now()
+      await backoff.pause(signal)
+    }
     await kept.something(signal)
     await sleep(SETTLE, undefined, { signal })
   }
@@ -45,21 +57,24 @@ class Conflist implements Disposable {
   readonly #around: ConflistSurroundings
   readonly #watchers = new Map<string, FSWatcher>()
   #wake = Promise.withResolvers<void>()
-  #written = false
+  /** What we wrote, or found to be so. */
+  #written: string | undefined
 
   constructor(around: ConflistSurroundings) {
     this.#around = around
   }
 
-  look(): void {
+  /** Puts right what is wrong; true when somebody had changed what we wrote. */
+  look(): boolean {
     const { directory, source, health } = this.#around
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
-    if (wanted !== undefined) this.#put(wanted)
+    const wasChanged = wanted !== undefined && this.#put(wanted)
     this.#watch(directory)
     const before = takenBefore(namesIn(directory))
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
     else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
+    return wasChanged
   }
 
   /** Resolves when one of the directories changed, or it is time to look anyway. */
@@ -92,15 +107,16 @@ class Conflist implements Disposable {
     }
   }
 
-  #put(wanted: string): void {
+  #put(wanted: string): boolean {
     const { directory, health, log } = this.#around
     const path = join(directory, CONFLIST_NAME)
     try {
       const found = contentOf(path)
+      const wasChanged = this.#written !== undefined && found !== this.#written
       if (found !== wanted) {
         mkdirSync(directory, { recursive: true, mode: 0o755 })
         replaceFile(path, Buffer.from(wanted), 0o644)
-        if (this.#written && found === undefined)
+        if (wasChanged && found === undefined)
           log.warn({ path }, 'put back the CNI configuration list, which somebody had removed')
         else
           log.info(
@@ -108,10 +124,12 @@ class Conflist implements Disposable {
             'wrote the CNI configuration list: the runtime can hand us pods'
           )
       }
-      this.#written = true
+      this.#written = wanted
       health.clear('CNI_CONF_UNWRITABLE')
+      return wasChanged
     } catch (error) {
       health.raise('CNI_CONF_UNWRITABLE', `${path}: ${reasonOf(error)}`)
+      return false
     }
   }
 

@@ -83,12 +83,12 @@ function keeper(source?: string) {
   const stop = new AbortController()
   const path = join(directory, CONFLIST_NAME)
   if (source !== undefined) writeFileSync(join(root, 'cni-conf.json'), source)
-  const kept = keepConflist(
-    { directory, ...(source !== undefined && { source: join(root, 'cni-conf.json') }), health, log, checkMs: 50 },
-    stop.signal
-  )
+  const fights: string[] = []
+  const backoff = { pause: async () => void fights.push('pause'), reset: () => void fights.push('reset') }
+  const from = source !== undefined && { source: join(root, 'cni-conf.json') }
+  const kept = keepConflist({ directory, ...from, health, log, checkMs: 50, backoff }, stop.signal)
   return {
-    ...{ root, directory, health, told, path },
+    ...{ root, directory, health, told, path, fights },
     text: () => (existsSync(path) ? readFileSync(path, 'utf8') : undefined),
     async [Symbol.asyncDispose]() {
       stop.abort()
@@ -137,6 +137,8 @@ test('a list that somebody removes, changes, or removes with its directory comes
   assert.match(node.told.at(-1)?.text ?? '', /put back/)
   writeFileSync(node.path, '{}')
   await until(() => node.text() === DEFAULT_CONFLIST, { what: 'its content again' })
+  // Pauses grow while somebody keeps at it.
+  assert.deepEqual(node.fights.slice(0, 3), ['reset', 'pause', 'pause'])
   rmSync(node.directory, { recursive: true })
   await until(node.text, { what: 'the list with its directory' })
   rmSync(node.path)
@@ -159,6 +161,7 @@ test('the source is followed when it is replaced, and one that is not valid leav
   replace(DEFAULT_CONFLIST)
   await until(() => node.text() === DEFAULT_CONFLIST, { what: 'the new list' })
   assert.equal(holds(node.health, 'CNI_CONF_INVALID'), undefined)
+  assert.deepEqual(node.fights, [])
 })
 
 test('a configuration that sorts before ours is a condition that names the file, for as long as it is there', async () => {
