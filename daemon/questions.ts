@@ -222,7 +222,7 @@ const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer
     return [{ protocol, hostPort, containerPort: to.port, ...(at && { hostIp: formatIp(at) }) }]
   })
 
-/** `name` is `namespace/name`, a pod's name alone, an address, or the beginning of a container's id (six digits at least). */
+/** `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at least). */
 function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
   const { outcomes, attachments, reconciler, health } = facts
   const ip = parseIp(name)
@@ -230,7 +230,9 @@ function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
     isNamed(known, name) || (ip !== undefined && known.addresses.some((each) => same(each, ip)))
   const found = attachments.list().filter(isIt)
   const full = outcomes.pods().filter((pod) => pod === name || (!name.includes('/') && pod.endsWith(`/${name}`)))
-  const ofFound = found.flatMap(({ containerId }) => outcomes.ofContainer(containerId))
+  const ofFound = found.flatMap(({ containerId }) =>
+    outcomes.ofContainer(containerId).filter((call) => call.containerId === containerId)
+  )
   const ofName = full.flatMap((pod) => outcomes.of(pod))
   const calls = [...new Set([...ofName, ...ofFound, ...(isContainerId(name) ? outcomes.ofContainer(name) : [])])]
   const objects = (known: Known) =>
@@ -267,7 +269,7 @@ const gone = ({ attachments }: QuestionFacts, calls: readonly Outcome[]): readon
 const isContainerId = (name: string): boolean => /^[\w.-]{6,}$/.test(name)
 
 function isNamed({ pod, containerId }: Known, name: string): boolean {
-  if (isContainerId(name) && containerId.startsWith(name)) return true
+  if (containerId === name || (isContainerId(name) && containerId.startsWith(name))) return true
   if (pod === undefined) return false
   return name === pod.name || name === `${pod.namespace}/${pod.name}`
 }

@@ -182,6 +182,25 @@ for (const name of ['shop/web-1', 'web-1', 'c0ffee', '10.244.1.5']) {
   })
 }
 
+test('why pod finds a container that no pod stands for by its whole id, however short, and no other that begins so', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  for (const containerId of ['try', 'try-again']) {
+    const place = { ...who, containerId }
+    const because = `eth0 in network cbr0, container ${containerId}`
+    const link = hostName(place)
+    daemon.attachments.set({ ...place, link, addresses: [ip('10.244.1.6')], because, hostPorts: [], bandwidth: {} })
+    await daemon.reconciler.want(ownerOf(place), [
+      { kind: 'link', name: link, form: { type: 'veth' }, up: true, because }
+    ])
+  }
+  const { exit, out } = await daemon.weftctl('why', 'pod', 'try')
+  assert.match(out, /^try: is set up\n\neth0 in network cbr0, container try, namespace alive\n/)
+  assert.match(out, /^ {4}link veth[0-9a-f]{8} type veth up$/m)
+  assert.doesNotMatch(out, /try-again/)
+  assert.equal(exit, 0)
+})
+
 test('why pod tells of a namespace that went without a DEL', async (t) => {
   const daemon = await SmallDaemon.start(t)
   const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
