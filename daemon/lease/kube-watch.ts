@@ -138,7 +138,6 @@ class Watch<T> {
     const either = AbortSignal.any([signal, alive.signal])
     if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
     try {
-      if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
       const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
       for await (const { type, object } of this.#api.events({ verb: 'GET', path, query: wanted, protobuf }, either)) {
         const event = this.#event(type, object)
