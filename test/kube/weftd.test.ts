@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { EVENT_PACE } from '../../daemon/lease/kube-events.ts'
 import { Lab } from '../lab/hosts.ts'
 import { until } from '../lab/run.ts'
 import { Weftd } from '../lab/weftd.ts'
@@ -56,6 +57,11 @@ test('two nodes join by their podCIDRs, follow each other, and outlive the API s
   await until(async () => /does not answer/.test((await first.readyz()).body), { what: 'STORE_UNREACHABLE', ...slow })
   assert.equal((await first.readyz()).status, 200)
   assert.notEqual(await route(), '')
+  // What is over before it has settled is no event.
+  const since = async () =>
+    Date.parse(String(/STORE_UNREACHABLE .*?since ([^)]+)\)/.exec((await first.readyz()).body)?.[1]))
+  const lasted = async () => Date.now() - (await since()) > EVENT_PACE.settleMs + 1_000
+  await until(lasted, { what: 'an outage that is told', ...slow })
   await plane.startApi()
   await until(async () => (await said()).includes('StoreUnreachable'), { what: 'an event of the outage', ...slow })
 
