@@ -18,7 +18,11 @@ export async function tellMissingFeatures<F extends string>(around: FeaturesSurr
     return error === undefined ? [] : [error]
   })
   if (missing.length === 0) around.health.clear('KERNEL_FEATURE')
-  else around.health.raise('KERNEL_FEATURE', missing.map(({ message, cure }) => `${message} (${cure})`).join('; '))
+  else {
+    // Without the right to look, one sentence stands for every feature.
+    const told = new Set(missing.map(({ message, cure }) => `${message} (${cure})`))
+    around.health.raise('KERNEL_FEATURE', [...told].join('; '))
+  }
   return missing.length === 0
 }
 
