@@ -176,9 +176,11 @@ export class Peers {
    */
   #withdraw(keys: readonly string[], isByList: boolean): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(this.#leases.get(key)))
-    const others = this.others - missing.length
+    // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
+    const isWorthACount = missing.length >= (isByList ? 1 : FEW)
+    const others = isWorthACount ? this.others - missing.length : 0
     const isMost = missing.length >= FEW && missing.length > others
-    const kept = new Set(missing.length > 0 && (isMost || (isByList && others === 0)) ? missing : [])
+    const kept = new Set(isWorthACount && (isMost || (isByList && others === 0)) ? missing : [])
     const gone = keys.filter((key) => !kept.has(key))
     for (const key of gone) this.#gone(key)
     if (kept.size === 0) return gone
