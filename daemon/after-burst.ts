@@ -6,24 +6,26 @@ const BURST = 500
 /** Milliseconds of rest after a burst: the kernel's notifications of it are read by then. */
 const REST = 2_000
 
-/** Gives back at once what only the start needed. */
-export function releaseStart(): void {
+function release(): void {
   releaseHeap()
   releaseFiles()
 }
 
-/** Hears how many leases each batch had. */
+/** Hears of the start, which takes memory that nothing else needs, and how many leases each batch had. */
 export class AfterBurst {
   #timer: NodeJS.Timeout | undefined
   readonly #release: () => void
 
-  constructor(release: () => void = releaseStart) {
-    this.#release = release
+  constructor(whatTo: () => void = release) {
+    this.#release = whatTo
+  }
+
+  started(): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(this.#release, REST).unref()
   }
 
   heard(leases: number): void {
-    if (leases < BURST) return
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(this.#release, REST).unref()
+    if (leases >= BURST) this.started()
   }
 }

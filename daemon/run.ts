@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contains, FAMILIES, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { makeDirectory, Reservations } from '../ipam/reservations.ts'
-import { AfterBurst, releaseStart } from './after-burst.ts'
+import { AfterBurst } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
 import { reasonOf, WeftError } from './error.ts'
@@ -91,7 +91,8 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
 
   const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
   health.listen((condition, active) => store.tell?.(condition, active))
-  const peers = followedPeers(around, core)
+  const bursts = new AfterBurst()
+  const peers = followedPeers(around, core, bursts)
   const network = new Network(networkSurroundings(around, core, store, peers))
   if (options.healthzPort !== 0) {
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
@@ -109,7 +110,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   const joined = network.join(signal)
-  core.running(joined.then(() => store.announce?.()).then(releaseStart))
+  core.running(joined.then(() => store.announce?.()).then(() => bursts.started()))
   const { cniConfDir: directory, cniConfSource: source } = options
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   core.running(peers.follow(network.leases(store.watch(signal))))
@@ -202,14 +203,17 @@ async function openCore(
   return core
 }
 
-function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core): Peers {
+function followedPeers(
+  { log, health, metrics }: DaemonSurroundings,
+  { reconciler }: Core,
+  bursts: AfterBurst
+): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events of the lease store, by kind; malformed ones are skipped.',
     ['kind']
   )
   const counted = (kind: string) => events.inc({ kind })
-  const bursts = new AfterBurst()
   const peers = new Peers({
     ...{ reconciler, health, log, doubtMs: DOUBT, counted, now: Date.now },
     workedOff: (leases) => bursts.heard(leases)

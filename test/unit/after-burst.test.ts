@@ -22,3 +22,16 @@ test('memory is given back once, some time after the last large batch, and never
   t.mock.timers.tick(10_000)
   assert.equal(released, 1)
 })
+
+test('what the start took is given back a while after it', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let released = 0
+  const bursts = new AfterBurst(() => {
+    released++
+  })
+  bursts.started()
+  t.mock.timers.tick(1_000)
+  assert.equal(released, 0)
+  t.mock.timers.tick(1_000)
+  assert.equal(released, 1)
+})
