@@ -203,11 +203,7 @@ async function openCore(
   return core
 }
 
-function followedPeers(
-  { log, health, metrics }: DaemonSurroundings,
-  { reconciler }: Core,
-  bursts: AfterBurst
-): Peers {
+function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core, bursts: AfterBurst): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events of the lease store, by kind; malformed ones are skipped.',
