@@ -1,9 +1,11 @@
 // `scripts/bench cni`: one pod's ADD and DEL, a hundred at once, memory, size and start-up, ours against flannel's chain of plugins.
 import { existsSync, statSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { Etcd } from '../lab/etcd.ts'
 import type { Host } from '../lab/host.ts'
 import { Lab } from '../lab/hosts.ts'
 import { peersDirectory } from '../lab/peers.ts'
+import { Breakdown } from './breakdown.ts'
 import type { CallerAnswer, CallerJob } from './caller.ts'
 import { LineWorker } from './line-worker.ts'
 import { progress, report } from './report.ts'
@@ -50,6 +52,9 @@ async function makePods(host: Host, count: number): Promise<readonly string[]> {
   return names.map((name) => `/run/netns/${name}`)
 }
 
+/** Milliseconds in which the kernel ends what a call leaves behind: link events after an ADD, grace periods after a DEL. No pod ends sooner. */
+const settledMs = 100
+
 let pods = 0
 
 /** ADD and DEL of one pod; its namespace is used again, so that the kernel's clean-up of namespaces stays out of the measurement. */
@@ -58,6 +63,7 @@ async function onePod(contender: Contender, netns: string, ports: PodCall['hostP
   for (const verb of ['ADD', 'DEL'] as const) {
     const { microseconds } = await call(contender, [podJob(contender.side, { verb, ...pod })])
     note(contender, `${verb} ${name}`, (microseconds[0] ?? Number.NaN) / 1000)
+    await pause(settledMs)
   }
 }
 
@@ -172,12 +178,18 @@ async function main(args: readonly string[]): Promise<void> {
       for (const [index, contender] of contenders.entries()) await work(contender, places[index] ?? [])
     }
   }
+  const ours = contenders.find(({ side }) => side.name === 'weft')
+  const breakdown = ours && new Breakdown(ours.host)
   // One round for caches and the bridge, not counted.
   await each('warm-up', 1, (contender, [netns = '']) => onePod(contender, netns, hostPorts, 'warm'))
+  await breakdown?.begin()
   await each('one pod', rounds, (contender, [netns = '']) => onePod(contender, netns, undefined, 'plain'))
+  await breakdown?.end('one pod')
+  await breakdown?.begin()
   await each('one pod with two host ports', rounds, (contender, [netns = '']) =>
     onePod(contender, netns, hostPorts, 'ports')
   )
+  await breakdown?.end('two host ports')
   await each(`${many} pods at once`, Math.max(3, Math.round(rounds / 8)), manyPods)
   await each('memory', 5, (contender, [netns = '']) => memory(contender, netns))
   const hello: number[] = []
@@ -186,6 +198,7 @@ async function main(args: readonly string[]): Promise<void> {
   report('CNI calls: weft against flannel → bridge → host-local, + portmap', rows(contenders, hello, many), [
     'times are from posix_spawn to the end of each executable, added up over the chain, on a host with the daemon running (flanneld or weftd, etcd)'
   ])
+  if (breakdown !== undefined) process.stdout.write(`\n${breakdown.table()}\n`)
 }
 
 await main(process.argv.slice(2))

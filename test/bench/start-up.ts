@@ -121,6 +121,7 @@ export async function deletedRoutes(
 export async function smallMemory(cluster: Cluster, side: Side, nodes: number, measured: Measured): Promise<void> {
   await cluster.withNode(side, { wait: true }, async ({ host, daemon }) => {
     await programmed(host, 'vxlan', nodes, 60_000)
+    await pause(settledMs)
     const { resident, anonymous } = memoryOf(daemon.pid)
     measured('few resident', resident)
     measured('few anonymous', anonymous)
