@@ -138,6 +138,9 @@ function threaded(call: string, start: (done: Callback) => void): Promise<number
 /** send(2) in the thread pool; the bytes must not change until it is done. */
 export const send = (fd: number, bytes: Uint8Array): Promise<number> =>
   threaded('send', (done) => cSend.async(fd, bytes, bytes.length, 0, done))
+const cSleep = libc.func('int usleep(uint32_t microseconds)')
+/** Lets go of the processor for a moment, on the calling thread: some 50 µs more than asked for (prctl(2), PR_SET_TIMERSLACK). */
+export const sleepNow = (microseconds: number): void => void cSleep(microseconds)
 /** send(2) on the calling thread. */
 export const sendNow = (fd: number, bytes: Uint8Array): number => checked('send', cSend(fd, bytes, bytes.length, 0))
 /** recv(2) in the thread pool. */

@@ -11,7 +11,7 @@ import type { Link } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import { deleteGroup, deleteLink, moveToGroup } from './encode.ts'
 import { refused } from './error.ts'
-import { errnoName } from './libc.ts'
+import { errnoName, sleepNow } from './libc.ts'
 import type { Failure, Rtnetlink } from './rtnetlink.ts'
 
 type Doomed = {
@@ -23,6 +23,8 @@ type Doomed = {
 
 /** For the first milliseconds of a lone deletion look in every turn of the event loop: it is over by then. Among many that would cost more than it gains. */
 const EAGER_MS = 3
+/** Microseconds between two looks. To look without a pause would hold the processor that the deleting thread may be waiting for. */
+const MOMENT_US = 20
 /** So long a round waits for company while an earlier one has not returned. */
 const GATHER_MS = 2
 
@@ -122,7 +124,11 @@ export class LinkRemover {
         one.gone = true
         one.done(undefined)
       }
-      await (performance.now() - start < eagerMs ? setImmediate() : setTimeout(1))
+      if (performance.now() - start >= eagerMs) await setTimeout(1)
+      else {
+        await setImmediate()
+        sleepNow(MOMENT_US)
+      }
     }
   }
 
