@@ -80,7 +80,8 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   await using cluster = await Cluster.start({ hosts: [2], start: false })
   const [host, other] = [cluster.node(1), cluster.node(2)]
   await host.sh(
-    'ip link add docker0 type bridge; ip link set docker0 addrgenmode none up; ip route add 198.51.100.0/24 dev docker0; nft add table inet theirs'
+    // In two steps: the kernel brings a link up before it reads how its addresses are made.
+    'ip link add docker0 type bridge; ip link set docker0 addrgenmode none; ip link set docker0 up; ip route add 198.51.100.0/24 dev docker0; nft add table inet theirs'
   )
   await nodeWithPlugins(host)
   await host.sh(`echo mine > ${PLUGINS}/cilium-cni; mkdir -p ${CONF}; echo {} > ${CONF}/99-other.conf`)
