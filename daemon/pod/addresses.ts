@@ -4,6 +4,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
 import type { Listed } from './gc.ts'
+import { mustBeGiven } from './given.ts'
 import { giveBack } from './release.ts'
 import { reserve } from './reserve.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -52,12 +53,7 @@ export async function checkAddresses(
 }
 
 function checkGiven({ given, because }: Attachment, previous: Result | undefined): void {
-  if (previous === undefined)
-    throw new WeftError(
-      'PREVIOUS_MISSING',
-      'Required prevResult missing',
-      'a runtime must hand CHECK the result of the ADD'
-    )
+  mustBeGiven(previous)
   for (const { prefix, gateway } of given?.addresses ?? []) {
     const listed = previous.ips.find(({ address }) => {
       const parsed = parsePrefix(address)

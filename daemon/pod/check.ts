@@ -6,6 +6,7 @@ import { WeftError } from '../error.ts'
 import { difference } from '../state/difference.ts'
 import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
+import { mustBeGiven } from './given.ts'
 import { openSandbox, whereItStands } from './inside.ts'
 import { hostName } from './names.ts'
 import { podObjects, type Wiring, withGateways } from './objects.ts'
@@ -29,12 +30,7 @@ export async function check(
   attachment: VethAttachment,
   previous: Result | undefined
 ): Promise<void> {
-  if (previous === undefined)
-    throw new WeftError(
-      'PREVIOUS_MISSING',
-      'Required prevResult missing',
-      'a runtime must hand CHECK the result of the ADD'
-    )
+  mustBeGiven(previous)
   await around.attachments.inTurn(attachment, async () => {
     const place = placeOf(around, attachment)
     using sandbox = await timed(around, 'CHECK', 'sandbox', () => openSandbox(around, attachment))

@@ -2,6 +2,7 @@
 import { parseIp, parsePrefix } from '../../ipam/address.ts'
 import type { GivenAddresses } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
+import { WeftError } from '../error.ts'
 
 /** `ifname`: only addresses of that interface in a container, when the result has several. */
 export function givenBy({ ips, interfaces, routes, dns }: Result, ifname?: string): GivenAddresses {
@@ -16,4 +17,14 @@ export function givenBy({ ips, interfaces, routes, dns }: Result, ifname?: strin
     return [{ prefix, ...(ip === undefined ? {} : { gateway: ip }) }]
   })
   return { addresses, routes, dns }
+}
+
+/** CHECK compares with what its ADD has answered. Errors: PREVIOUS_MISSING. */
+export function mustBeGiven(previous: Result | undefined): asserts previous is Result {
+  if (previous === undefined)
+    throw new WeftError(
+      'PREVIOUS_MISSING',
+      'Required prevResult missing',
+      'a runtime must hand CHECK the result of the ADD'
+    )
 }

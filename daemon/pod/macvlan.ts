@@ -8,7 +8,7 @@ import type { Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, type Mac, parseMac } from '../state/object.ts'
 import { differencesIn } from './check.ts'
 import { address, sysctl } from './device-objects.ts'
-import { givenBy } from './given.ts'
+import { givenBy, mustBeGiven } from './given.ts'
 import { applyInside, openSandbox, whereItStands } from './inside.ts'
 import { aliasOf, mayBeOf, podMac } from './names.ts'
 import { insideRoute, podRoutes } from './objects.ts'
@@ -174,12 +174,7 @@ export async function checkMacvlan(
   attachment: MacvlanAttachment,
   previous: Result | undefined
 ): Promise<void> {
-  if (previous === undefined)
-    throw new WeftError(
-      'PREVIOUS_MISSING',
-      'Required prevResult missing',
-      'a runtime must hand CHECK the result of the ADD'
-    )
+  mustBeGiven(previous)
   masterOf(around, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
   const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
