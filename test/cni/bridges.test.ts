@@ -6,26 +6,9 @@ import type { Json } from '../lab/cni.ts'
 import type { Pod } from '../lab/pod.ts'
 import { until } from '../lab/run.ts'
 import { addressesOf, CniHost, skip } from './cni-host.ts'
+import { subjects } from './subjects.ts'
 
 const weftctl = fileURLToPath(new URL('../../daemon/ctl/main.ts', import.meta.url))
-
-type Subject = {
-  readonly type: string
-  /** Keys of a network with gateway and these range sets. */
-  readonly network: (...subnets: readonly string[]) => Json
-}
-
-const sets = (subnets: readonly string[]) => subnets.map((subnet) => [{ subnet }])
-const subjects: readonly Subject[] = [
-  { type: 'weft', network: (...subnets) => ({ mode: 'bridge', bridge: 'br1', ipam: { ranges: sets(subnets) } }) },
-  {
-    type: 'bridge',
-    network: (...subnets) => ({
-      ...{ bridge: 'br1', isDefaultGateway: true, ipMasq: true },
-      ipam: { type: 'host-local', ranges: sets(subnets) }
-    })
-  }
-]
 
 const interfacesOf = (result: Json) => result.interfaces as readonly Json[]
 
