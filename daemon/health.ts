@@ -133,6 +133,18 @@ export const CONDITIONS = {
     title: 'a lease in the store can not be understood and is skipped',
     cure: 'correct or delete the key or annotation that the message names'
   },
+  VTEP_MAC_CONFLICT: {
+    severity: 'error',
+    blocks: [],
+    title: 'two nodes publish one VTEP MAC address, so what goes through the tunnel reaches only one of them',
+    cure: 'on one of the two, which are often clones of one machine, see that /etc/machine-id and the name are its own, and let it publish a new address: with Kubernetes delete its Node object and restart its kubelet once its pods are gone; with etcd stop weftd, delete its lease, start weftd'
+  },
+  PUBLIC_IP_CONFLICT: {
+    severity: 'error',
+    blocks: [],
+    title: 'two nodes publish one public address, so only one of them is reached',
+    cure: 'delete the Node object to which no machine belongs (kubectl delete node <name>), or give each machine an address of its own (--public-ip, --iface or the annotation public-ip-overwrite, where weftd publishes the wrong one)'
+  },
   KERNEL_FEATURE: {
     severity: 'error',
     blocks: ['add', 'ready'],

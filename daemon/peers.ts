@@ -13,6 +13,7 @@ import {
   sameIp
 } from '../ipam/address.ts'
 import type { ConfiguredBackend } from './backend/backend.ts'
+import { Conflicts } from './conflicts.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
 import { type Lease, leaseKey } from './lease/lease.ts'
@@ -53,6 +54,7 @@ export class Peers {
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
+  readonly #conflicts = new Conflicts()
   /** Leases that the last list left out and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
@@ -60,6 +62,8 @@ export class Peers {
   /** The doubt about the kernel's stale routes has stood for its time. */
   #confirmed = false
   #place: Standing | undefined
+  /** The key of our own lease, which is compared with each of thousands. */
+  #ownKey: string | undefined
 
   constructor(around: PeersSurroundings) {
     this.#around = around
@@ -82,14 +86,15 @@ export class Peers {
 
   /** Whether the lease is this node's own. */
   isOwn(lease: Lease): boolean {
-    return this.#isOwn(lease)
+    return this.#isOwn(leaseKey(lease), lease)
   }
 
   /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
   async settle(standing: Standing): Promise<void> {
     this.#place = standing
+    this.#ownKey = leaseKey(standing.node)
     await this.#want([...this.#leases.keys()])
-    this.#tellMalformed()
+    this.#tell()
     await this.#judge()
   }
 
@@ -139,7 +144,7 @@ export class Peers {
     }
     for (const key of this.#withdraw([...gone], false)) touched.add(key)
     await this.#want([...touched])
-    this.#tellMalformed()
+    this.#tell()
     await this.#judge()
     this.#around.workedOff?.(touched.size)
   }
@@ -147,6 +152,7 @@ export class Peers {
   #put(lease: Lease): string {
     const key = leaseKey(lease)
     if (!this.#leases.has(key)) this.#since.set(key, this.#around.now())
+    this.#conflicts.replace(this.#leases.get(key), lease)
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
     this.#malformed.delete(key)
@@ -154,6 +160,7 @@ export class Peers {
   }
 
   #gone(key: string): string {
+    this.#conflicts.replace(this.#leases.get(key), undefined)
     this.#leases.delete(key)
     this.#since.delete(key)
     this.#malformed.delete(key)
@@ -164,7 +171,7 @@ export class Peers {
   /** Takes a complete list; returns the keys it touched. What it leaves out goes at once when that is little, and after a time when it is most. */
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
-    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(this.#leases.get(key)))
+    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(key))
     for (const lease of leases) this.#put(lease)
     for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
     return [...listed.keys(), ...this.#withdraw(missing, true)]
@@ -175,7 +182,7 @@ export class Peers {
    * one that a list leaves out; word of a single one is believed. Returns the keys of those that went.
    */
   #withdraw(keys: readonly string[], isByList: boolean): readonly string[] {
-    const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(this.#leases.get(key)))
+    const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(key))
     // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
     const isWorthACount = missing.length >= (isByList ? 1 : FEW)
     const others = isWorthACount ? this.others - missing.length : 0
@@ -198,6 +205,7 @@ export class Peers {
       this.#around.health.clear('LIST_DOUBTED')
       this.#confirmation = undefined
       this.#confirmed = true
+      this.#tell()
       this.#want(keys)
         .then(() => this.#judge())
         .catch((error) => this.#around.log.error({ err: error }, 'removing leases that stayed away failed'))
@@ -240,16 +248,15 @@ export class Peers {
 
   /** How many leases other nodes hold. */
   get others(): number {
-    return [...this.#leases.values()].filter((lease) => !this.#isOwn(lease)).length
+    let count = 0
+    for (const [key, lease] of this.#leases) if (!this.#isOwn(key, lease)) count++
+    return count
   }
 
-  #isOwn(lease: Lease | undefined): boolean {
+  #isOwn(key: string, lease = this.#leases.get(key)): boolean {
     const own = this.#place?.node
     if (lease === undefined || own === undefined) return false
-    return (
-      leaseKey(lease) === leaseKey(own) ||
-      perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
-    )
+    return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
   }
 
   async #want(keys: readonly string[]): Promise<void> {
@@ -261,7 +268,7 @@ export class Peers {
   #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
     const place = this.#place
-    if (place === undefined || lease === undefined || this.#isOwn(lease)) return [[leaseOwnerOf(key), []]]
+    if (place === undefined || lease === undefined || this.#isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
     if (lease.backendType !== place.backend.type) {
       this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
       return [[leaseOwnerOf(key), []]]
@@ -275,7 +282,7 @@ export class Peers {
         key,
         `lease ${key} of ${perFamily(lease.publicIp)
           .map(([, ip]) => formatIp(ip))
-          .join(', ')} overlaps our own ${leaseKey(place.node)}`
+          .join(', ')} overlaps our own ${this.#ownKey}`
       )
       return []
     }
@@ -314,7 +321,8 @@ export class Peers {
     this.#around.log.warn({ lease: key, reason }, 'a lease is skipped')
   }
 
-  #tellMalformed(): void {
+  #tell(): void {
+    this.#conflicts.tell(this.#around.health)
     const [first] = this.#malformed.values()
     if (first === undefined) this.#around.health.clear('LEASE_MALFORMED')
     else

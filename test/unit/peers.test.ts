@@ -235,3 +235,17 @@ test('a lease of another backend and one that overlaps ours are left out', async
   await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
   assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /overlaps/)
 })
+
+test("a peer with our own VTEP MAC, and two peers with one another's, are told until it is over", async () => {
+  const { send, health } = await followed(new MapKernel([eth0]), 60_000)
+  const detail = () => health.active().find(({ code }) => code === 'VTEP_MAC_CONFLICT')?.detail ?? ''
+  const tunnel = (n: number, mac: string) =>
+    lease(n, { backendType: 'vxlan', backendData: { 4: { VNI: 1, VtepMAC: mac } } })
+  const [mac, other] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+  send({ kind: 'list', leases: [tunnel(1, mac), tunnel(2, mac)] })
+  await until(() => /192\.0\.2\.1.*192\.0\.2\.2/.test(detail()), 'ours and the peer’s')
+  send({ kind: 'put', lease: tunnel(2, other) }, { kind: 'put', lease: tunnel(3, other) })
+  await until(() => /192\.0\.2\.2.*192\.0\.2\.3/.test(detail()), 'the two peers')
+  send({ kind: 'gone', key: leaseKey(tunnel(3, other)) })
+  await until(() => detail() === '', 'the end')
+})
