@@ -8,7 +8,7 @@ import type { Log } from './log.ts'
 import { Refusals } from './refusals.ts'
 import { type Change, difference } from './state/difference.ts'
 import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type State } from './state/object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State } from './state/object.ts'
 import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
@@ -200,12 +200,22 @@ export class Reconciler {
     const before = this.#observed.get(key)
     this.#crossings.heard(key, object, this.#inFlight.has(key))
     this.#know(key, object)
+    if (object?.kind === 'link') this.#greet(object, before)
     const subject = object ?? before
     if (subject !== undefined && (subject.kind === 'link' || subject.kind === 'address' || subject.kind === 'route')) {
       if (subject.kind !== 'route') this.#forgive(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])
     }
     this.#answer([key], by)
+  }
+
+  /** Neighbour proxies wait for their bridge, on which they need no repair when it comes. Of other links pods make too many to look at all that is desired. */
+  #greet({ name, form }: Link, before: KernelObject | undefined): void {
+    if (form?.type !== 'bridge' || (before?.kind === 'link' && before.index !== undefined)) return
+    const waiting = [...this.#desired.state].flatMap(([key, object]) =>
+      object.kind === 'proxy' && object.device === name ? [key] : []
+    )
+    this.#settle(waiting).catch((error) => this.#around.log.error({ err: error }, 'neighbour proxies failed'))
   }
 
   /** What was refused and has to do with this device is tried again: something about it has changed. */

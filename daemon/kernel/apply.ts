@@ -40,6 +40,7 @@ function channelOf(change: Change): Channel {
     case 'address':
     case 'route':
     case 'neighbour':
+    case 'proxy':
     case 'fdb':
     case 'qdisc':
       return 'netlink'
@@ -230,6 +231,8 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
       return { messages: [put ? encode.putRoute(object, resolve) : encode.removeRoute(object, resolve)] }
     case 'neighbour':
       return { messages: [put ? encode.putNeighbour(object, resolve) : encode.removeNeighbour(object, resolve)] }
+    case 'proxy':
+      return { messages: [put ? encode.putProxy(object, resolve) : encode.removeProxy(object, resolve)] }
     case 'fdb':
       return { messages: [put ? encode.putFdbEntry(object, resolve) : encode.removeFdbEntry(object, resolve)] }
     case 'qdisc':

@@ -8,6 +8,7 @@ import type {
   Mac,
   MacvlanMode,
   Neighbour,
+  NeighbourProxy,
   Route,
   RouteType
 } from '../state/object.ts'
@@ -189,11 +190,11 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
 
-/** A neighbour or FDB message, with whether it is permanent: entries that the kernel learned are nobody's wish. `undefined`: neither of the two, or its device has gone. */
+/** A neighbour, proxy or FDB message, with whether it is permanent: entries that the kernel learned are nobody's wish. `undefined`: neither of the two, or its device has gone. */
 export function decodeNeighbour(
   message: Message,
   nameOf: NameOf
-): { readonly permanent: boolean; readonly object: Neighbour | FdbEntry } | undefined {
+): { readonly permanent: boolean; readonly object: Neighbour | NeighbourProxy | FdbEntry } | undefined {
   const body = fixedPart(message, FIXED.neighbour)
   const af = body.readUInt8(0)
   const bridge = af === uapi.AF_BRIDGE
@@ -203,10 +204,16 @@ export function decodeNeighbour(
   const device = destination === undefined ? undefined : nameOf(body.readInt32LE(4))
   if (destination === undefined || device === undefined) return undefined
   const permanent = (body.readUInt16LE(8) & uapi.NUD_PERMANENT) !== 0
-  // An unresolved neighbour has no hardware address yet.
-  const hardware = mac(attributes.bytes(NDA.lladdr)) ?? ('00:00:00:00:00:00' as Mac)
   const address = ip(destination)
   if (address === undefined) return undefined
+  // The kernel does not tell the state of proxies; none is ever learned.
+  if (isProxy(message))
+    return {
+      permanent: true,
+      object: { kind: 'proxy', device, ip: address, protocol: attributes.u8(NDA.protocol) ?? 0 }
+    }
+  // An unresolved neighbour has no hardware address yet.
+  const hardware = mac(attributes.bytes(NDA.lladdr)) ?? ('00:00:00:00:00:00' as Mac)
   return {
     permanent,
     object: bridge
@@ -214,3 +221,7 @@ export function decodeNeighbour(
       : { kind: 'neighbour', device, ip: address, mac: hardware }
   }
 }
+
+/** Whether a message of neighbours is of an address for which the host answers. */
+const isProxy = ({ body }: Message): boolean =>
+  body.readUInt8(0) !== uapi.AF_BRIDGE && (body.readUInt8(10) & uapi.NTF_PROXY) !== 0

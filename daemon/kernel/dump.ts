@@ -14,7 +14,7 @@ import {
 import { type Message, MessageWriter, NLM_F } from './message.ts'
 import { dumpQdiscs } from './qdisc.ts'
 import type { Rtnetlink } from './rtnetlink.ts'
-import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
+import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
 
 const getLinks = () =>
   new MessageWriter(RTM.getLink, NLM_F.request)
@@ -25,6 +25,10 @@ const getAddresses = () => new MessageWriter(RTM.getAddress, NLM_F.request).fixe
 const getRoutes = (af: number) => new MessageWriter(RTM.getRoute, NLM_F.request).fixed([4, af], [4, 0], [4, 0]).done()
 const getNeighbours = (af: number) =>
   new MessageWriter(RTM.getNeighbour, NLM_F.request).fixed([4, af], [4, 0], [4, 0]).done()
+const getProxies = () =>
+  new MessageWriter(RTM.getNeighbour, NLM_F.request)
+    .fixed([4, AF_UNSPEC], [4, 0], [2, 0], [1, NTF_PROXY], [1, 0])
+    .done()
 
 /** Every link by its index. Errors: KernelError. */
 export async function dumpLinks(socket: Rtnetlink): Promise<Map<number, Link>> {
@@ -99,6 +103,9 @@ const dumpNeighbours = (socket: Rtnetlink, af: number, what: string, nameOf: Nam
     (message) => permanent(message, nameOf)
   )
 
+const dumpProxies = (socket: Rtnetlink, nameOf: NameOf) =>
+  collect(socket, getProxies, 'the neighbour proxies', (message) => decodeNeighbour(message, nameOf)?.object)
+
 /** What can be in a pod: addresses and routes. */
 export async function dumpSandbox(socket: Rtnetlink): Promise<readonly KernelObject[]> {
   const links = await dumpLinks(socket)
@@ -112,6 +119,7 @@ export async function dumpObjects(socket: Rtnetlink, nameOf: NameOf): Promise<re
     ...(await dumpAddresses(socket, nameOf)),
     ...(await dumpRoutes(socket, nameOf)),
     ...(await dumpNeighbours(socket, AF_UNSPEC, 'the neighbours', nameOf)),
+    ...(await dumpProxies(socket, nameOf)),
     ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf)),
     ...(await dumpQdiscs(socket, nameOf))
   ]

@@ -1,6 +1,6 @@
 // Kernel objects → rtnetlink messages. Pure: names become indexes and namespaces become descriptors through the functions handed in.
 import { type Family, type Ip, ipBytes, width } from '../../ipam/address.ts'
-import type { Address, FdbEntry, Link, Mac, Neighbour, Route } from '../state/object.ts'
+import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../state/object.ts'
 import { MessageWriter, NLM_F } from './message.ts'
 import * as uapi from './uapi.ts'
 
@@ -255,3 +255,14 @@ function neighbourMessage(
     .bytes(NDA.lladdr, macBytes(entry.mac))
     .done()
 }
+
+/** Permanent, or the kernel drops it when the device loses its carrier, as a bridge does with its last port. */
+export const putProxy = (entry: NeighbourProxy, resolve: Resolve): Buffer =>
+  proxyMessage(RTM.newNeighbour, REPLACE, entry, resolve).u8(NDA.protocol, entry.protocol).done()
+export const removeProxy = (entry: NeighbourProxy, resolve: Resolve): Buffer =>
+  proxyMessage(RTM.deleteNeighbour, NLM_F.request, entry, resolve).done()
+
+const proxyMessage = (type: number, flags: number, { ip, device }: NeighbourProxy, resolve: Resolve): MessageWriter =>
+  new MessageWriter(type, flags)
+    .fixed([4, uapi.afOf(ip.family)], [4, resolve.index(device)], [2, uapi.NUD_PERMANENT], [1, uapi.NTF_PROXY], [1, 0])
+    .bytes(NDA.dst, ipBytes(ip))

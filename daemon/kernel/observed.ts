@@ -141,12 +141,16 @@ export class Observed {
   #hearAddressGone(message: Message): News {
     const address = decodeAddress(message, this.nameOf)
     const news = this.#went(address)
-    if (address === undefined || address.prefix.ip.family !== 4 || !this.#carriesRoutes(address.device)) return news
+    if (address === undefined || address.prefix.ip.family !== 4 || !this.#carries(address.device, ['route']))
+      return news
     return { ...news, dumpBecause: `${address.device} lost an address, and with it perhaps routes` }
   }
 
-  #carriesRoutes(device: string): boolean {
-    for (const key of this.#byDevice.get(device) ?? []) if (this.#objects.get(key)?.kind === 'route') return true
+  #carries(device: string, kinds: readonly KernelObject['kind'][]): boolean {
+    for (const key of this.#byDevice.get(device) ?? []) {
+      const kind = this.#objects.get(key)?.kind
+      if (kind !== undefined && kinds.includes(kind)) return true
+    }
     return false
   }
 
@@ -168,8 +172,13 @@ export class Observed {
     const news = before !== undefined && sameLink(before, link) ? NOTHING : this.#appeared(link)
     // A link that we are deleting goes down too; the message that it is gone follows and says all.
     const wentDown =
-      before?.up === true && link.up === false && link.group !== DOOMED_GROUP && this.#carriesRoutes(link.name)
-    return wentDown ? { ...news, dumpBecause: `${link.name} went down, and with it IPv4 routes without a word` } : news
+      before?.up === true &&
+      link.up === false &&
+      link.group !== DOOMED_GROUP &&
+      this.#carries(link.name, ['route', 'proxy'])
+    return wentDown
+      ? { ...news, dumpBecause: `${link.name} went down, and with it IPv4 routes and neighbour proxies without a word` }
+      : news
   }
 
   /** Family AF_BRIDGE tells about a link as a port: its flags change without any other notification. That it left the bridge comes as family AF_UNSPEC too. */

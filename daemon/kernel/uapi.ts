@@ -76,6 +76,8 @@ export const RTM_F_CLONED = 0x200
 export const RT_SCOPE_NOWHERE = 255
 export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const
 
-export const NDA = { dst: 1, lladdr: 2 } as const
+export const NDA = { dst: 1, lladdr: 2, protocol: 12 } as const
 export const NUD_PERMANENT = 0x80
 export const NTF_SELF = 2
+/** A proxy entry; they are listed apart from the others. */
+export const NTF_PROXY = 8

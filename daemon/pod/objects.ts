@@ -93,7 +93,9 @@ export function podObjects(
     shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
       link,
-      ...(bridged ? [] : [...routedHost(link.name, addresses, node), ...device]),
+      ...(bridged
+        ? []
+        : [...routedHost(link.name, addresses, node), ...proxies(attachment.interface, addresses), ...device]),
       ...masquerades(attachment, addresses),
       ...ports,
       ...checked,
@@ -213,6 +215,19 @@ export function routedHost(
     ])
   ]
 }
+
+/** Of the wish for an interface: a plugin that is like another has a subnet of its own, which no bridge of ours shares. */
+const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, addresses: readonly InterfaceAddress[]) =>
+  like === undefined
+    ? neighbourProxies(
+        bridge,
+        addresses.map(({ prefix }) => prefix.ip)
+      )
+    : []
+
+/** Pods on the bridge take a routed pod's address, which is of their subnet, for one of theirs: the host answers there for it. IPv4 needs no entry for that. */
+export const neighbourProxies = (bridge: string, ips: readonly Ip[]): readonly KernelObject[] =>
+  ips.flatMap((ip) => (ip.family === 6 ? [{ kind: 'proxy', device: bridge, ip, protocol: ROUTE_PROTOCOL }] : []))
 
 const route = (destination: Prefix, device: string): Route => ({
   kind: 'route',

@@ -27,7 +27,7 @@ import {
   parseAlias,
   portsOwnerBy
 } from './names.ts'
-import { routedHost } from './objects.ts'
+import { neighbourProxies, routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -203,7 +203,15 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
     const gateway = gateways.find(({ family }) => family === ip.family)
     return gateway === undefined ? [] : [{ prefix: { ip, length: 0 }, gateway }]
   })
-  return [kept, ...routedHost(name, addresses, { ipv6: false })]
+  return [kept, ...routedHost(name, addresses, { ipv6: false }), ...proxiesAsTheyAre(ips, observed)]
+}
+
+/** On the bridge where they are now; else on the one that most pods use, which may come yet. */
+function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelObject[] {
+  const standing = [...observed.values()].filter(
+    (object) => object.kind === 'proxy' && object.protocol === ROUTE_PROTOCOL && ips.some((ip) => sameIp(ip, object.ip))
+  )
+  return standing.length > 0 ? standing : neighbourProxies(defaultBridge, ips)
 }
 
 /**

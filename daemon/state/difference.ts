@@ -1,5 +1,5 @@
 // What must change so that the kernel holds what is desired: the one comparison behind start, repair, ADD, CHECK and `weftctl diff`.
-import { type KernelObject, type Key, type State, sameObject } from './object.ts'
+import { type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'
@@ -10,7 +10,8 @@ export type Change = {
 
 /**
  * The changes that turn `observed` into `desired`, looking only at `keys` (default: every key of either). What the kernel holds and nobody desires is removed:
- * callers filter by ownership. Fields that a desired object leaves out are the kernel's choice.
+ * callers filter by ownership. Fields that a desired object leaves out are the kernel's choice. A neighbour proxy on a device that is not there is no
+ * difference: nobody could ask it.
  */
 export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
   const changes: Change[] = []
@@ -18,8 +19,10 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
     const [want, have] = [desired.get(key), observed.get(key)]
     if (want === undefined) {
       if (have !== undefined) changes.push({ do: 'remove', object: have })
-    } else if (have === undefined) changes.push({ do: 'put', object: want })
-    else if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
+    } else if (have !== undefined) {
+      if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
+    } else if (want.kind !== 'proxy' || observed.has(keyOf({ kind: 'link', name: want.device })))
+      changes.push({ do: 'put', object: want })
   }
   return changes
 }

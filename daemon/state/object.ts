@@ -130,6 +130,18 @@ export type Neighbour = Wanted & {
   readonly mac: Mac
 }
 
+/**
+ * The host answers neighbour solicitations for `ip` on this device, with its own MAC, where net.ipv6.conf.DEVICE.proxy_ndp is on. There is none without the
+ * device: what is wanted on one that is not there waits for it (difference.ts).
+ */
+export type NeighbourProxy = Wanted & {
+  readonly kind: 'proxy'
+  readonly device: string
+  readonly ip: Ip
+  /** NDA_PROTOCOL: who made it, as for routes; 0 when nobody said. */
+  readonly protocol: number
+}
+
 /** A permanent forwarding entry of a VXLAN device: inner MAC → outer destination (`bridge fdb … self permanent`). */
 export type FdbEntry = Wanted & {
   readonly kind: 'fdb'
@@ -226,6 +238,7 @@ export type KernelObject =
   | Address
   | Route
   | Neighbour
+  | NeighbourProxy
   | FdbEntry
   | Sysctl
   | NftChain
@@ -253,6 +266,8 @@ function keyText(object: KernelObject): string {
       return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}`
     case 'neighbour':
       return `neighbour ${formatIp(object.ip)} dev ${object.device}`
+    case 'proxy':
+      return `proxy ${formatIp(object.ip)} dev ${object.device}`
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device}`
     case 'sysctl':

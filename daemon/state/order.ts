@@ -12,6 +12,7 @@ function rank(object: KernelObject): number {
     case 'sysctl':
       return 3
     case 'neighbour':
+    case 'proxy':
       return 4
     case 'fdb':
       return 5

@@ -2,7 +2,7 @@
 import { isLinkLocal } from '../../ipam/address.ts'
 import type { KernelObject } from './object.ts'
 
-/** rtm_protocol of every route we make. Free in rtnetlink.h and in iproute2's rt_protos (November 2026). */
+/** rtm_protocol of every route and of every neighbour proxy we make. Free in rtnetlink.h and in iproute2's rt_protos (November 2026). */
 export const ROUTE_PROTOCOL = 87
 /** The nftables table that holds all our chains, in family inet. */
 export const NFT_TABLE = 'weft'
@@ -47,6 +47,8 @@ export function mayRemove(object: KernelObject, isAdopted: (device: string) => b
         object.protocol === ROUTE_PROTOCOL ||
         (object.device !== undefined && onTunnel(object.device) && object.protocol !== PROTOCOL_KERNEL)
       )
+    case 'proxy':
+      return object.protocol === ROUTE_PROTOCOL
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':

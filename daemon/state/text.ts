@@ -14,6 +14,11 @@ export function textOf(object: KernelObject): string {
       return routeText(object)
     case 'neighbour':
       return `neigh ${formatIp(object.ip)} lladdr ${object.mac} dev ${object.device} nud permanent`
+    case 'proxy':
+      return words(
+        `neigh proxy ${formatIp(object.ip)} dev ${object.device}`,
+        object.protocol !== 0 && `proto ${object.protocol}`
+      )
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device} dst ${formatIp(object.destination)} self permanent`
     case 'sysctl':

@@ -264,6 +264,24 @@ test('a device that vanishes comes back with everything that hung on it', async 
   )
 })
 
+test('a neighbour proxy waits for its bridge without a word, is made once that comes, and goes when nobody wants it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts, refusals } = await started(kernel)
+  const proxy: KernelObject = { kind: 'proxy', device: 'cni0', ip: ip('fd00::2'), protocol: ROUTE_PROTOCOL }
+  assert.deepEqual(await reconciler.want('routed pod', [proxy]), [])
+  const bridge: KernelObject = { kind: 'link', name: 'cni0', form: { type: 'bridge' }, up: true }
+  await reconciler.want('pod on the bridge', [bridge])
+  await until(() => kernel.objects.has(keyOf(proxy)), 'the proxy')
+  kernel.change(undefined, keyOf(bridge))
+  await until(() => kernel.objects.has(keyOf(proxy)), 'the proxy on the bridge that came back')
+  assert.deepEqual(
+    [drifts.filter(({ kind }) => kind === 'proxy'), refusals.flat(), reconciler.differences()],
+    [[], [], []]
+  )
+  await reconciler.want('routed pod', [])
+  assert.equal(kernel.objects.has(keyOf(proxy)), false)
+})
+
 test('an object that two owners want goes with the last of them', async () => {
   const kernel = new MapKernel([uplink, tunnel])
   const { reconciler } = await started(kernel)

@@ -12,7 +12,7 @@ import {
 } from '../../../daemon/kernel/decode.ts'
 import * as encode from '../../../daemon/kernel/encode.ts'
 import { MalformedMessage, type Message, readAcknowledgement, readMessages } from '../../../daemon/kernel/message.ts'
-import type { Address, FdbEntry, Link, Mac, Neighbour, Route } from '../../../daemon/state/object.ts'
+import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../../daemon/state/object.ts'
 import { sameObject } from '../../../daemon/state/object.ts'
 import { formatPrefix, type Ip, network, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
@@ -104,12 +104,20 @@ test('an address keeps its host bits and flags', () => {
   )
 })
 
-test('neighbours and forwarding entries are told apart and decode as permanent', () => {
+test('neighbours, proxies and forwarding entries are told apart and decode as permanent', () => {
   const neighbour: fc.Arbitrary<Neighbour> = fc.record({ kind: fc.constant('neighbour' as const), device, ip, mac })
   const fdb: fc.Arbitrary<FdbEntry> = fc.record({ kind: fc.constant('fdb' as const), device, mac, destination: ip })
   fc.assert(
     fc.property(plain(neighbour), (object) =>
       assert.deepEqual(decodeNeighbour(only(encode.putNeighbour(object, resolve)), nameOf), { permanent: true, object })
+    )
+  )
+  const proxy: fc.Arbitrary<NeighbourProxy> = fc.record({
+    ...{ kind: fc.constant('proxy' as const), device, ip, protocol: fc.integer({ min: 1, max: 255 }) }
+  })
+  fc.assert(
+    fc.property(plain(proxy), (object) =>
+      assert.deepEqual(decodeNeighbour(only(encode.putProxy(object, resolve)), nameOf), { permanent: true, object })
     )
   )
   fc.assert(

@@ -52,6 +52,8 @@ describe('bridge mode', () => {
       'sysctl net/ipv6/conf/cni0/accept_dad=0',
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
+      'sysctl net/ipv6/conf/cni0/proxy_ndp=1',
+      'sysctl net/ipv6/neigh/cni0/proxy_delay=0',
       'address 10.244.1.1/24 dev cni0',
       'address fd00:0:0:1::1/64 dev cni0'
     ])
@@ -105,7 +107,8 @@ describe('routed mode', () => {
       `address 10.244.1.1/32 dev ${link}`,
       `route 10.244.1.2/32 dev ${link} proto 87 scope link src 10.244.1.1`,
       `address fd00:0:0:1::1/128 dev ${link}`,
-      `route fd00:0:0:1::2/128 dev ${link} proto 87 src fd00:0:0:1::1`
+      `route fd00:0:0:1::2/128 dev ${link} proto 87 src fd00:0:0:1::1`,
+      'neigh proxy fd00:0:0:1::2 dev cni0 proto 87'
     ])
     assert.equal((host[0] as Link).master, undefined)
     assert.deepEqual(texts(inside).slice(2), [

@@ -51,6 +51,7 @@ const neighbour: KernelObject = {
   mac: mac('02:00:00:00:00:02')
 }
 const fdb: KernelObject = { kind: 'fdb', device: 'weft.1', mac: mac('02:00:00:00:00:02'), destination: ip('192.0.2.2') }
+const proxy: KernelObject = { kind: 'proxy', device: 'cni0', ip: ip('fd00:0:0:1::2'), protocol: ROUTE_PROTOCOL }
 const address: KernelObject = { kind: 'address', device: 'weft.1', prefix: prefix('10.244.1.0/32') }
 const sysctl: KernelObject = { kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }
 
@@ -83,6 +84,8 @@ const texts: readonly (readonly [KernelObject, string])[] = [
   ],
   [neighbour, 'neigh 10.244.2.0 lladdr 02:00:00:00:00:02 dev weft.1 nud permanent'],
   [fdb, 'fdb 02:00:00:00:00:02 dev weft.1 dst 192.0.2.2 self permanent'],
+  [proxy, 'neigh proxy fd00:0:0:1::2 dev cni0 proto 87'],
+  [{ ...proxy, protocol: 0 }, 'neigh proxy fd00:0:0:1::2 dev cni0'],
   [address, 'address 10.244.1.0/32 dev weft.1'],
   [sysctl, 'sysctl net/ipv4/ip_forward=1'],
   [
@@ -202,6 +205,8 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
   ],
   ['a neighbour on our tunnel', neighbour, true],
   ['a neighbour elsewhere', { ...neighbour, device: 'eth0' } as KernelObject, false],
+  ['a neighbour proxy of ours', proxy, true],
+  ['a neighbour proxy that nobody signed', { ...proxy, protocol: 0 } as KernelObject, false],
   ['an address of the host', { ...address, device: 'eth0' } as KernelObject, false],
   [
     'the link-local address that the kernel gave our tunnel',
@@ -216,6 +221,15 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
 for (const [what, object, removable] of ownership)
   test(`${what} ${removable ? 'may' : 'must not'} be removed by a comparison`, () =>
     assert.equal(mayRemove(object), removable))
+
+test('a neighbour proxy is missing only where its device is', () => {
+  const desired = stateOf([proxy])
+  assert.deepEqual(difference(desired, stateOf([])), [])
+  const missing = difference(desired, stateOf([{ kind: 'link', name: 'cni0' }]), desired.keys())
+  assert.deepEqual(missing, [{ do: 'put', object: proxy }])
+  const unsigned = { ...proxy, protocol: 0 } as KernelObject
+  assert.deepEqual(difference(desired, stateOf([unsigned])), [{ do: 'put', object: proxy, instead: unsigned }])
+})
 
 test('what hangs on a tunnel of flanneld may be removed once we use that tunnel', () => {
   const stale = { ...neighbour, device: 'flannel.1' } as KernelObject
