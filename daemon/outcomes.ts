@@ -71,8 +71,9 @@ export class Outcomes {
 
 /** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as they go: that they are malformed is what somebody will ask about. */
 function podKeyOf(args: string): PodKey | undefined {
-  const given = (key: string) => new RegExp(`(?:^|;)${key}=([^;=]*)`).exec(args)?.[1] ?? ''
-  const [namespace, name] = [given('K8S_POD_NAMESPACE'), given('K8S_POD_NAME')]
+  const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
+    (given) => given.exec(args)?.[1] ?? ''
+  )
   if (name === '') return undefined
   return namespace === '' ? name : `${namespace}/${name}`
 }

@@ -1,5 +1,6 @@
 // Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
 import { closeSync } from 'node:fs'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
@@ -54,8 +55,22 @@ function channelOf(change: Change): Channel {
   }
 }
 
-/** Applies changes in their order; one outcome each, in that order. Never throws for a change. */
+/**
+ * Applies changes in their order; one outcome each, in that order. Never throws for a change. Where all is to go, nftables and the links have nothing to do
+ * with each other, and each makes its caller wait for locks of its own: a pod's host ports go while its link does.
+ */
 export async function applyChanges(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
+  const rules = changes.filter((change) => channelOf(change) === 'firewall')
+  if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
+    return applyInOrder(changes, target)
+  const others = changes.filter((change) => channelOf(change) !== 'firewall')
+  // What nftables does at once on this thread must not hold up the request that goes to another one.
+  const apart = [applyInOrder(others, target), turn().then(() => applyInOrder(rules, target))]
+  const outcomes = new Map((await Promise.all(apart)).flat().map((outcome) => [outcome.change, outcome]))
+  return changes.flatMap((change) => outcomes.get(change) ?? [])
+}
+
+async function applyInOrder(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = []
   for (let from = 0, to = 0; from < changes.length; from = to) {
     const first = changes[from]

@@ -133,6 +133,8 @@ export class LinkRemover {
   }
 
   async #delete(socket: LinkSocket, doomed: readonly Doomed[]): Promise<readonly Failure[]> {
+    const eachAlone = () => socket.send(doomed.map(({ link }) => deleteLink(link.name)))
+    if (doomed.length === 1) return eachAlone()
     const failures = await socket.send([
       ...doomed.map(({ link }) => moveToGroup(link.name, DOOMED_GROUP)),
       deleteGroup(DOOMED_GROUP)
@@ -140,7 +142,7 @@ export class LinkRemover {
     const group = failures.at(-1)
     if (group === undefined || errnoName(group.errno) === 'ENODEV') return failures.slice(0, -1)
     // One link that can't be deleted (a physical device) spoils its group: try each alone, and put back what stays.
-    const alone = await socket.send(doomed.map(({ link }) => deleteLink(link.name)))
+    const alone = await eachAlone()
     const staying = doomed.filter((_, at) => alone[at] !== undefined && errnoName(alone[at].errno) !== 'ENODEV')
     await socket.send(staying.map(({ link }) => moveToGroup(link.name, link.group ?? 0)))
     return alone

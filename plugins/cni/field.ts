@@ -47,10 +47,16 @@ let lowered: { readonly object: JsonObject; readonly members: JsonObject } | und
 function valueUnder(object: JsonObject, key: string): unknown {
   const wanted = key.toLowerCase()
   if (lowered?.object === object) return lowered.members[wanted]
-  const written = Object.entries(object).filter(([, value]) => value !== null)
-  if (written.length <= MANY) return written.findLast(([name]) => name.toLowerCase() === wanted)?.[1]
+  const names = Object.keys(object)
+  if (names.length <= MANY) {
+    // The lengths first: a call looks for some sixty keys among some ten names.
+    const isWanted = (name: string) =>
+      name.length === wanted.length && object[name] !== null && name.toLowerCase() === wanted
+    const name = names.findLast(isWanted)
+    return name === undefined ? undefined : object[name]
+  }
   const members: { [key: string]: unknown } = Object.create(null)
-  for (const [name, value] of written) members[name.toLowerCase()] = value
+  for (const name of names) if (object[name] !== null) members[name.toLowerCase()] = object[name]
   lowered = { object, members }
   return members[wanted]
 }
