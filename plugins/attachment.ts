@@ -1,5 +1,5 @@
 // What any plugin can ask of a node: one readonly value, the same for every verb. daemon/pod/objects.ts turns it into kernel objects.
-import type { Ip, Prefix } from '../ipam/address.ts'
+import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
 import type { Dns, ResultRoute } from './cni/types.ts'
 
 /** One interface of one container in one network: what ADD makes, CHECK compares and DEL takes away. */
@@ -61,7 +61,16 @@ export type Existing = {
  * Whose packets reach the container with this host's address: everybody's, those for which the answer would not come back otherwise (from the host's
  * loopback, from containers behind the same device), or nobody's.
  */
-export type PortWays = { readonly translates: 'all' | 'own' | 'nothing' }
+export type PortWays = {
+  readonly translates: 'all' | 'own' | 'nothing'
+  /** What a packet of that family must be like, all of it, for its port to lead to the container; absent: anything. */
+  readonly conditions?: PerFamily<readonly PortCondition[]>
+}
+
+/** About a packet that comes for a host port: whence (one of the prefixes), where to, or by which device; `name` may end in `*`. */
+export type PortCondition =
+  | { readonly kind: 'source' | 'destination'; readonly prefixes: readonly Prefix[]; readonly not?: true }
+  | { readonly kind: 'device'; readonly name: string; readonly not?: true }
 
 /** Settings of the interface and of the container's network. */
 export type Tuning = {

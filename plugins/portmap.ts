@@ -1,22 +1,12 @@
 // The `portmap` plugin: ports of this host lead to a container whose interface an earlier plugin of the chain has made, whoever's that plugin is.
 import type { Attachment, PortWays } from './attachment.ts'
-import {
-  descend,
-  entries,
-  type Field,
-  FieldError,
-  flag,
-  isAbsent,
-  member,
-  oneOf,
-  text,
-  wholeNumber
-} from './cni/field.ts'
+import { descend, type Field, FieldError, flag, isAbsent, member, oneOf, text, wholeNumber } from './cni/field.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
+import { portConditions } from './port-conditions.ts'
 import { portMappings } from './port-mappings.ts'
-import { configured, evenIfUnreadable, identity, podIfReadable, unsupported } from './wishes.ts'
+import { configured, evenIfUnreadable, identity, podIfReadable } from './wishes.ts'
 
 function attachment(call: AttachmentCall): Attachment {
   const root: Field = { path: '', value: call.configuration }
@@ -41,23 +31,20 @@ function attachment(call: AttachmentCall): Attachment {
 function waysOf(root: Field): PortWays {
   const isWanted = flag(member(root, 'snat')) ?? true
   const ofAll = flag(member(root, 'masqAll')) ?? false
-  return { translates: isWanted ? (ofAll ? 'all' : 'own') : 'nothing' }
+  const [four, six] = [portConditions(member(root, 'conditionsV4'), 4), portConditions(member(root, 'conditionsV6'), 6)]
+  const conditions = { ...(four.length > 0 && { 4: four }), ...(six.length > 0 && { 6: six }) }
+  return {
+    translates: isWanted ? (ofAll ? 'all' : 'own') : 'nothing',
+    ...(Object.keys(conditions).length > 0 && { conditions })
+  }
 }
 
-/** How the reference does it (which firewall, which mark) is no matter here, but what is written must be valid; what narrows the way in must not be passed over. */
+/** How the reference does it (which firewall, which mark) is no matter here, but what is written must be valid. */
 function checkWays(root: Field): void {
   oneOf(member(root, 'backend'), ['', 'iptables', 'nftables'])
   const [bit, chain] = [member(root, 'markMasqBit'), member(root, 'externalSetMarkChain')]
   wholeNumber(bit, 0, 31)
   if (text(chain) && !isAbsent(bit)) throw new FieldError(bit, `cannot be combined with ${chain.path}`)
-  for (const key of ['conditionsV4', 'conditionsV6']) {
-    const field = member(root, key)
-    if (entries(field).length > 0)
-      throw unsupported(
-        field,
-        'Weft looks a host port up by address, protocol and port alone: name the address in hostIP of the mapping, or filter in a chain of your own'
-      )
-  }
 }
 
 export const portmap = {

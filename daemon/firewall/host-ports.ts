@@ -1,5 +1,5 @@
 // Host ports: elements of maps, looked up by two chains that are the same for one port and for a thousand. Nothing here is a rule of a pod.
-import { FAMILIES, type Family, formatIp, type Ip } from '../../ipam/address.ts'
+import { FAMILIES, type Family, formatIp, type Ip, type PerFamily } from '../../ipam/address.ts'
 import {
   elementComment,
   HOST_PORT_DEVICES,
@@ -11,6 +11,7 @@ import {
 import type { KernelObject, NftSet } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
+import { endingOf, matchOf, type PortCondition } from './port-conditions.ts'
 
 /** A port of this host that leads to a pod's. `hostIp` absent: by every address; unspecified: by every one of its family. */
 export type PortMapping = {
@@ -33,14 +34,15 @@ const MARK = 0x2000
 const setMark = `meta mark set meta mark | 0x${MARK.toString(16)}`
 const clearMark = `meta mark set meta mark & 0x${(~MARK >>> 0).toString(16)}`
 
-/** Single addresses first. A rule whose map has no such port lets the packet pass on to the next. */
-const lookUps: readonly string[] = FAMILIES.flatMap((family) => {
+/** Single addresses first. A rule whose map has no such port, or whose conditions a packet does not meet, lets it pass on to the next. */
+function lookUps(family: Family, conditions: readonly PortCondition[] = []): readonly string[] {
   const { protocol } = words[family]
+  const [match, ending] = [matchOf(conditions), endingOf(conditions)]
   return [
-    `dnat ${protocol} to ${protocol} daddr . meta l4proto . th dport map @${hostPortMap(family, 'at')}`,
-    `dnat ${protocol} to meta l4proto . th dport map @${hostPortMap(family, 'any')}`
+    `${match}dnat ${protocol} to ${protocol} daddr . meta l4proto . th dport map @${hostPortMap(family, 'at', ending)}`,
+    `${match}dnat ${protocol} to meta l4proto . th dport map @${hostPortMap(family, 'any', ending)}`
   ]
-})
+}
 
 const onlyToUs = 'fib daddr type != local return'
 /** Behind a device of a pod with host ports: the answer of the one to the other must come back through this host, or it is not translated back. */
@@ -50,23 +52,11 @@ const fromLoopback = 'ip saddr 127.0.0.0/8'
 /** Chains, maps and the set of devices: once a host, from its first pod with host ports on. */
 export function hostPortGround(): readonly KernelObject[] {
   return [
-    ...FAMILIES.flatMap((family) => [
-      map(hostPortMap(family, 'any'), 'inet_proto . inet_service', family),
-      map(hostPortMap(family, 'at'), `${words[family].type} . inet_proto . inet_service`, family)
-    ]),
+    ...FAMILIES.flatMap((family) => maps(family)),
     set({ set: HOST_PORT_DEVICES, form: 'set', declaration: 'type ifname' }),
-    nftChain(
-      'host_port_in',
-      'type nat hook prerouting priority dstnat',
-      [onlyToUs, `${fromPods} ${setMark}`, ...lookUps, `${fromPods} ${clearMark}`],
-      because
-    ),
-    nftChain(
-      'host_port_out',
-      'type nat hook output priority -100',
-      // The kernel lets no packet from ::1 leave by a device (RFC 4291 2.5.3): refused at once, programs go on to 127.0.0.1.
-      [onlyToUs, 'ip6 daddr ::1 return', `${fromLoopback} ${setMark}`, ...lookUps, `${fromLoopback} ${clearMark}`],
-      because
+    ...waysIn(
+      '',
+      FAMILIES.flatMap((family) => lookUps(family))
     ),
     // Before anybody's own source translation: theirs may choose an address whose answers do not come back here.
     nftChain(
@@ -85,8 +75,38 @@ export function hostPortGround(): readonly KernelObject[] {
   ]
 }
 
-function map(name: string, key: string, family: Family): NftSet {
-  return set({ set: name, form: 'map', declaration: `type ${key} : ${words[family].type} . inet_service` })
+/** The same for packets under conditions: once a host for each list of them. The rest of `hostPortGround` is theirs too. */
+export const conditionedGround = (family: Family, conditions: readonly PortCondition[]): readonly KernelObject[] => [
+  ...maps(family, conditions),
+  ...waysIn(`_${family}${endingOf(conditions)}`, lookUps(family, conditions))
+]
+
+/** From other hosts and from this one. */
+const waysIn = (ending: string, rules: readonly string[]): readonly KernelObject[] => [
+  nftChain(
+    `host_port_in${ending}`,
+    'type nat hook prerouting priority dstnat',
+    [onlyToUs, `${fromPods} ${setMark}`, ...rules, `${fromPods} ${clearMark}`],
+    because
+  ),
+  nftChain(
+    `host_port_out${ending}`,
+    'type nat hook output priority -100',
+    // The kernel lets no packet from ::1 leave by a device (RFC 4291 2.5.3): refused at once, programs go on to 127.0.0.1.
+    [onlyToUs, 'ip6 daddr ::1 return', `${fromLoopback} ${setMark}`, ...rules, `${fromLoopback} ${clearMark}`],
+    because
+  )
+]
+
+function maps(family: Family, conditions: readonly PortCondition[] = []): readonly NftSet[] {
+  const [{ type }, ending] = [words[family], endingOf(conditions)]
+  const map = (which: 'any' | 'at', key: string): NftSet =>
+    set({
+      set: hostPortMap(family, which, ending),
+      form: 'map',
+      declaration: `type ${key} : ${type} . inet_service`
+    })
+  return [map('any', 'inet_proto . inet_service'), map('at', `${type} . inet_proto . inet_service`)]
 }
 
 const set = (rest: Pick<NftSet, 'set' | 'form' | 'declaration'>): NftSet => ({
@@ -131,12 +151,16 @@ export const translatedPods = (ips: readonly Ip[], link: string, whose: string):
     comment: elementComment(link, whose)
   }))
 
-/** The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`. */
+/**
+ * The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`; `conditions` are on
+ * `conditionedGround`.
+ */
 export function hostPorts(
   mappings: readonly PortMapping[],
   ips: readonly Ip[],
   link: string,
-  whose: string
+  whose: string,
+  conditions: PerFamily<readonly PortCondition[]> = {}
 ): readonly KernelObject[] {
   const targets = FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? [])
   return mappings.flatMap(({ protocol, hostPort, containerPort, hostIp }) =>
@@ -151,7 +175,8 @@ export function hostPorts(
             ...(hostIp === undefined ? {} : { at: hostIp })
           },
           link,
-          whose
+          whose,
+          endingOf(conditions[ip.family] ?? [])
         )
       )
   )

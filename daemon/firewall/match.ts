@@ -1,5 +1,5 @@
 // nft's words for a family and a prefix, so that rules are written once for both.
-import { type Family, formatPrefix, network, type Prefix } from '../../ipam/address.ts'
+import { type Family, formatPrefix, network, type Prefix, width } from '../../ipam/address.ts'
 
 const protocol = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
 
@@ -17,4 +17,16 @@ export function toPrefix(prefix: Prefix, not = false): string {
 export const MULTICAST: Readonly<Record<Family, Prefix>> = {
   4: { ip: { family: 4, value: 224n << 24n }, length: 4 },
   6: { ip: { family: 6, value: 0xffn << 120n }, length: 8 }
+}
+
+/** A prefix as part of a chain's or map's name, where neither dots nor colons may stand: `a3c0000_24`. */
+export const prefixWord = ({ ip, length }: Prefix): string => `${ip.value.toString(16)}_${length}`
+
+/** Reads such a word; `undefined` when it is none of this family. */
+export function prefixOf(word: string, family: Family): Prefix | undefined {
+  const found = /^([0-9a-f]{1,32})_(\d{1,3})$/.exec(word)
+  if (found === null) return undefined
+  const prefix: Prefix = { ip: { family, value: BigInt(`0x${found[1]}`) }, length: Number(found[2]) }
+  const bits = width(family)
+  return prefix.length > bits || prefix.ip.value >= 1n << BigInt(bits) ? undefined : prefix
 }

@@ -1,9 +1,16 @@
 // Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK, DEL and GC.
-import type { Ip } from '../../ipam/address.ts'
+import { type Ip, perFamily } from '../../ipam/address.ts'
 import type { PortWays } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../error.ts'
-import { hostPortDevice, hostPortGround, hostPorts, translatedPods, translationGround } from '../firewall/host-ports.ts'
+import {
+  conditionedGround,
+  hostPortDevice,
+  hostPortGround,
+  hostPorts,
+  translatedPods,
+  translationGround
+} from '../firewall/host-ports.ts'
 import { elementComment, elementsByMark, elementsOf } from '../state/host-port.ts'
 import { type KernelObject, keyOf, type Link } from '../state/object.ts'
 import { differencesIn } from './check.ts'
@@ -85,7 +92,7 @@ type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly
 async function wantedFor(
   around: PodSurroundings,
   attachment: ChainedAttachment,
-  { translates }: PortWays,
+  { translates, conditions = {} }: PortWays,
   previous: Result
 ): Promise<Wanted> {
   const { because, hostPorts: mappings = [], ifname } = attachment
@@ -97,7 +104,7 @@ async function wantedFor(
       `write ${attachment.plugin} behind a plugin that gives ${ifname} an address`
     )
   const mark = portMark(attachment)
-  const elements = hostPorts(mappings, ips, mark, because)
+  const elements = hostPorts(mappings, ips, mark, because, conditions)
   if (elements.length === 0) return { ground: [], own: [] }
   const device = translates === 'nothing' ? undefined : await deviceTowards(around, ips)
   const isBridge = device !== undefined && linkNamed(around.host.observed, device)?.form?.type === 'bridge'
@@ -109,7 +116,12 @@ async function wantedFor(
     ...hairpin(around, attachment)
   ]
   return {
-    ground: [...hostPortGround(), ...(ofAll ? translationGround() : []), ...(isBridge ? hostPortDevice(device) : [])],
+    ground: [
+      ...hostPortGround(),
+      ...perFamily(conditions).flatMap(([family, list]) => conditionedGround(family, list)),
+      ...(ofAll ? translationGround() : []),
+      ...(isBridge ? hostPortDevice(device) : [])
+    ],
     own: own.map((object) => ({ ...object, because }))
   }
 }

@@ -2,7 +2,8 @@
 import { FAMILIES } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
 import { groundFor } from '../firewall/bridge-ports.ts'
-import { hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
+import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
+import { conditionsOf } from '../firewall/port-conditions.ts'
 import {
   elementsByMark,
   elementsOf,
@@ -64,9 +65,14 @@ function groundOf(guarded: readonly string[], extras: State, observed: State): r
   const bridges = guarded.filter((device) => linkNamed(observed, device)?.form?.type === 'bridge')
   const all = [...extras.values()]
   const hasPorts = all.some((object) => hostPortOf(object) !== undefined)
+  const sets = new Set(all.filter(isElement).map((element) => element.set))
   const translated = all.some((object) => object.kind === 'nft-element' && TRANSLATED.has(object.set))
   return [
     ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
+    ...[...sets].flatMap((map) => {
+      const found = conditionsOf(map)
+      return found === undefined ? [] : conditionedGround(found.family, found.conditions)
+    }),
     ...(translated ? translationGround() : []),
     ...groundFor(all.filter(isElement), (device) => linkNamed(observed, device)?.form?.type === 'bridge'),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))

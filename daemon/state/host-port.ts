@@ -15,9 +15,9 @@ export type HostPortEntry = {
   readonly to: { readonly ip: Ip; readonly port: number }
 }
 
-/** The map for ports of every address, or for ports of single ones. */
-export const hostPortMap = (family: Family, which: 'any' | 'at'): string =>
-  which === 'any' ? `host_ports_${family}` : `host_ports_at_${family}`
+/** The map for ports of every address, or for ports of single ones. `only`: the ending of the maps for packets under conditions. */
+export const hostPortMap = (family: Family, which: 'any' | 'at', only = ''): string =>
+  `host_ports_${which === 'any' ? '' : 'at_'}${family}${only}`
 
 /** Devices behind which pods with host ports are. */
 export const HOST_PORT_DEVICES = 'host_port_devices'
@@ -28,15 +28,18 @@ export const translatedPodSet = (family: Family): string => `host_port_all_${fam
 /** Longest comment that nft takes, in bytes (libnftnl: NFTNL_UDATA_COMMENT_MAXLEN without the final zero). */
 const LONGEST_COMMENT = 127
 
-/** `link`: the pod's link on the host, or a word in its place, by which a restarted weftd knows whose the port is; `whose` is for people. */
-export function hostPortElement(entry: HostPortEntry, link: string, whose: string): NftElement {
+/**
+ * `link`: the pod's link on the host, or a word in its place, by which a restarted weftd knows whose the port is; `whose` is for people; `only` as in
+ * `hostPortMap`.
+ */
+export function hostPortElement(entry: HostPortEntry, link: string, whose: string, only?: string): NftElement {
   const { protocol, port, at, to } = entry
   const single = at !== undefined && !isUnspecified(at)
   return {
     kind: 'nft-element',
     family: 'inet',
     table: NFT_TABLE,
-    set: hostPortMap(to.ip.family, single ? 'at' : 'any'),
+    set: hostPortMap(to.ip.family, single ? 'at' : 'any', only),
     key: `${single ? `${formatIp(at)} . ` : ''}${protocol} . ${port}`,
     value: `${formatIp(to.ip)} . ${to.port}`,
     comment: elementComment(link, whose)

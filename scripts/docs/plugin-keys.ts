@@ -153,8 +153,12 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ['backend', 'iptables or nftables', 'read and ignored'],
     ['markMasqBit', '0 to 31', 'read and ignored; not together with `externalSetMarkChain`'],
     ['externalSetMarkChain', 'text', 'read and ignored'],
-    ['conditionsV4', 'list', 'only an empty one: others are refused'],
-    ['conditionsV6', 'list', 'only an empty one: others are refused'],
+    [
+      'conditionsV4',
+      'list of words',
+      'a port leads to the container only for such IPv4 packets: `-s`, `-d`, `-i` of iptables, `!` before them; or `ip saddr`, `ip daddr`, `iifname` of nft, with `!=`. Others are refused by name, as are more than four addresses and devices'
+    ],
+    ['conditionsV6', 'list of words', 'the same for IPv6 packets, `ip6` in place of `ip`'],
     ...PORTS
   ],
   bandwidth: [

@@ -120,6 +120,49 @@ describe("portmap and bandwidth behind another project's bridge", { skip, timeou
     await del()
   })
 
+  test('under conditions a port leads to the pod for those packets only, also after a restart of weftd', async () => {
+    const [one, two] = [await connected(), await connected()]
+    await serve(one.pod)
+    const { stdout: router } = await outside().sh('ip -4 -o addr show to 192.168.10.0/24')
+    const theirs = /inet ([0-9.]+)/.exec(router)?.[1] ?? assert.fail(router)
+    const ways = [
+      // Everybody but the host outside.
+      { conditionsV4: ['!', '-s', `${theirs}/32`], isForOutside: false, isForHost: true },
+      { conditionsV4: ['ip', 'saddr', `${theirs}`, 'iifname', 'eth*'], isForOutside: true, isForHost: false },
+      { conditionsV4: ['-s', `${theirs},192.0.2.0/24`, '-i', 'eth0'], isForOutside: true, isForHost: false },
+      { conditionsV4: ['!', '-d', '192.0.2.0/24'], isForOutside: true, isForHost: true }
+    ]
+    for (const { isForOutside, isForHost, conditionsV4 } of ways) {
+      const call = one.asked({ ...ports(mapping(8085), mapping(8085, 'udp')), conditionsV4 })
+      await at.ok('ADD', 'portmap', call)
+      const isAsConfigured = async () => {
+        for (const protocol of ['tcp', 'udp']) {
+          assert.equal(/^server sees/.test(await ask(outside(), 8085, protocol)), isForOutside, `${conditionsV4}`)
+          assert.equal(/^server sees/.test(await ask(at.host, 8085, protocol)), isForHost, `${conditionsV4}`)
+        }
+      }
+      await isAsConfigured()
+      await at.ok('CHECK', 'portmap', call)
+      const before = await traces()
+      await at.cluster.daemon(1).restart('SIGKILL')
+      assert.deepEqual(await traces(), before)
+      await isAsConfigured()
+      assert.deepEqual((await unrepaired()).changes, [])
+      await at.fails('ADD', 'portmap', two.asked(ports(mapping(8085))), /8085.tcp is taken/, 108)
+      for (const each of [one, two])
+        await at.ok('DEL', 'portmap', { config: { cniVersion }, id: each.pod.name, netns: '' })
+      assert.deepEqual(await traces(), [])
+    }
+    const most = Array.from({ length: 4 }, (_, n) => ['!', '-s', `fd00:ffff:ffff:ffff:ffff:ffff:ffff:fff${n}`]).flat()
+    const longest = one.asked({ ...ports(mapping(8086)), conditionsV6: most })
+    await at.ok('ADD', 'portmap', longest)
+    await at.ok('CHECK', 'portmap', longest)
+    await at.ok('DEL', 'portmap', longest)
+    await at.fails('ADD', 'portmap', one.asked({ ...ports(mapping(8087)), conditionsV4: ['-p', 'tcp'] }), /"-p"/, 7)
+    assert.deepEqual(await traces(), [])
+    for (const each of [one, two]) await each.del()
+  })
+
   test('cases 55 to 58: forty ports at once; none; wrong ones are named and change nothing; a taken one names its holder', async () => {
     const [one, two] = [await connected(), await connected()]
     await serve(one.pod)

@@ -1,6 +1,7 @@
 // The keys of portmap: which ports are asked for, whose packets are translated, and the error that each wrong value gets.
 import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { parsePrefix } from '../../../ipam/address.ts'
 import type { Existing } from '../../../plugins/attachment.ts'
 import { portmap } from '../../../plugins/portmap.ts'
 import { addCall, delCall } from './calls.ts'
@@ -28,6 +29,14 @@ describe('portmap', () => {
     ])
   })
 
+  test('leads a port to the container only under the conditions of its family', () => {
+    const { ports } = of({ conditionsV4: ['!', '-d', '192.0.2.0/24'] }).interface as Existing
+    deepEqual(ports, {
+      translates: 'own',
+      conditions: { 4: [{ kind: 'destination', prefixes: [parsePrefix('192.0.2.0/24')], not: true }] }
+    })
+  })
+
   test('takes the keys that say by which firewall and mark the reference does it', () => {
     equal(ways({ backend: 'iptables', markMasqBit: 13, conditionsV4: [], conditionsV6: null }), 'own')
     equal(ways({ backend: 'nftables', externalSetMarkChain: 'KUBE-MARK-MASQ' }), 'own')
@@ -38,8 +47,8 @@ describe('portmap', () => {
     [{ markMasqBit: 32 }, 7, /markMasqBit: 32/],
     [{ markMasqBit: 3, externalSetMarkChain: 'X' }, 7, /markMasqBit: 3/],
     [{ snat: 'no' }, 7, /snat: "no"/],
-    [{ conditionsV4: ['!', '-s', '10.0.0.0/8'] }, 2, /conditionsV4/],
-    [{ conditionsV6: ['-d', '::1'] }, 2, /conditionsV6/],
+    [{ conditionsV4: ['-m', 'mac', '--mac-source', '0a:00:00:00:00:01'] }, 7, /conditionsV4\[0\]: "-m"/],
+    [{ conditionsV6: ['-d', '10.0.0.1'] }, 7, /conditionsV6\[1\]: "10\.0\.0\.1"/],
     [{ runtimeConfig: { portMappings: [{ ...web, HostPort: 0 }] } }, 7, /portMappings\[0\]\.hostPort: 0/]
   ] as const) {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
