@@ -2,11 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contains, FAMILIES, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
-import { makeDirectory, Reservations } from '../ipam/reservations.ts'
+import { Reservations } from '../ipam/reservations.ts'
 import { AfterBurst } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
-import { reasonOf, WeftError } from './error.ts'
 import { ownFirewall } from './firewall/own.ts'
 import { ForeignDrops } from './foreign-drops.ts'
 import type { Health } from './health.ts'
@@ -22,6 +21,7 @@ import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { tellMissingFeatures, untilNoneIsMissing } from './missing-features.ts'
 import { Network, type NetworkSurroundings } from './network.ts'
+import { onlyOne } from './only-one.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
 import { askingApi, OwnDaemonSet } from './own-daemonset.ts'
@@ -59,8 +59,6 @@ export type DaemonSurroundings = {
 const DOUBT = 60_000
 /** Milliseconds that the store has for its first answer before we begin with the lease of an earlier weftd. */
 const PATIENCE = 2_000
-/** Milliseconds that a daemon which is being replaced may take to end. */
-const TAKE_OVER = 5_000
 
 /** While one of these holds, it is not known whether the store still has our lease. */
 const LEASE_DOUBTFUL: ReadonlySet<string> = new Set(['STORE_UNREACHABLE', 'STORE_DENIED', 'LEASE_LOST', 'STARTING'])
@@ -83,7 +81,7 @@ type Core = {
 export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
   const { options, log, health, metrics, version, nodeName } = around
   await using parts = new AsyncDisposableStack()
-  parts.use(await onlyOne(options.stateDir))
+  parts.use(await onlyOne(options.stateDir, log))
   const core = await openCore(around, signal, parts)
   const pods = podSurroundings(around, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler }, signal))
@@ -137,7 +135,7 @@ async function leaveWhenDeleted(
 /** `weftd clean`: takes all that is ours off this host, where no weftd runs. Errors: DAEMON_RUNNING, and as `runDaemon`. */
 export async function cleanNode(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
   await using parts = new AsyncDisposableStack()
-  parts.use(await onlyOne(around.options.stateDir))
+  parts.use(await onlyOne(around.options.stateDir, around.log))
   const done = new AbortController()
   const core = await openCore(around, AbortSignal.any([signal, done.signal]), parts)
   // Before the kernel is let go of: its observations end then, and that is no failure.
@@ -153,25 +151,6 @@ const leave = ({ options, log }: DaemonSurroundings, core: Core, pods: PodSurrou
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length
   })
-
-/** Two daemons on one host would undo each other. Held until this process ends in whatever way. Errors: DAEMON_RUNNING, STATE_UNWRITABLE. */
-async function onlyOne(directory: string): Promise<Disposable> {
-  const path = join(directory, 'weftd.lock')
-  try {
-    makeDirectory(directory, 0o700)
-    return await flock(path, TAKE_OVER)
-  } catch (cause) {
-    if (!(cause instanceof WeftError)) {
-      const cure =
-        process.getuid?.() === 0
-          ? 'make the directory writable, or choose another with --state-dir'
-          : 'run weftd as root'
-      throw new WeftError('STATE_UNWRITABLE', `${path} can not be locked: ${reasonOf(cause)}`, cure, { cause })
-    }
-    const cure = `stop it first ("fuser ${path}" names it); a directory of its own (--state-dir) is only for a weftd in another network namespace`
-    throw new WeftError('DAEMON_RUNNING', `another weftd runs with ${directory}`, cure, { cause })
-  }
-}
 
 /** The kernel and the loop that keeps it as desired; resolves when it has been looked at for the first time. */
 async function openCore(

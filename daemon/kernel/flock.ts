@@ -1,8 +1,9 @@
 // flock(2) on a file, which Node lacks: what host-local processes and we take turns by. Never blocks a thread: tries, waits, tries again.
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import koffi from 'koffi'
 import { WeftError } from '../error.ts'
+import { type Process, processOf } from './process.ts'
 
 /** <sys/file.h>; the same on every Linux. */
 const LOCK_EX = 2
@@ -43,3 +44,18 @@ const held = (path: string, deadline: number): WeftError =>
     `the lock ${path} has been held by another process for ${deadline / 1000} s`,
     `see which one with "lslocks" or "fuser ${path}"; a host-local process that hangs may be ended`
   )
+
+/** Who holds the lock on `path`, by proc_locks(5); `undefined` when nobody does, or a process that can't be seen from this pid namespace. */
+export function lockHolder(path: string): Process | undefined {
+  const { dev, ino } = statSync(path, { bigint: true })
+  // Device numbers as glibc's makedev(3) packs them.
+  const [major, minor] = [((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn), (dev & 0xffn) | ((dev >> 12n) & ~0xffn)]
+  const hex = (number: bigint) => number.toString(16).padStart(2, '0')
+  const file = `${hex(major)}:${hex(minor)}:${ino}`
+  for (const line of readFileSync('/proc/locks', 'utf8').split('\n')) {
+    // "1: FLOCK  ADVISORY  WRITE 611 00:04:4026531840 0 EOF"; those that wait have an arrow behind the number.
+    const [, kind, , , pid, where] = line.split(/\s+/)
+    if (kind === 'FLOCK' && where === file) return processOf(Number(pid))
+  }
+  return undefined
+}

@@ -31,8 +31,8 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'restart the pod, if it still runs'
   ],
   DAEMON_RUNNING: [
-    'another weftd runs on this machine with the same directory or socket',
-    'stop it first; a --state-dir of its own is only for a weftd in another network namespace'
+    'another weftd runs in this network namespace, or with the same directory or socket',
+    'stop the one that the message names; in another network namespace a weftd of its own may run, with a --state-dir of its own'
   ],
   DAEMON_UNREACHABLE: [
     'weftctl gets no answer from weftd: it does not run, or its socket may not be opened',

@@ -1,0 +1,29 @@
+// Which process an id stands for, as proc(5) tells it: for naming who changed what is ours, and who holds a lock.
+import { readFileSync } from 'node:fs'
+
+export type Process = {
+  readonly pid: number
+  /** At most 15 bytes, as ps(1) shows it (`comm`). */
+  readonly name: string
+  /** Effective user id. */
+  readonly uid: number
+}
+
+/** The process with this id, or the one that the thread with this id belongs to: threads have names of their own. `undefined` once it has gone. */
+export function processOf(id: number): Process | undefined {
+  const own = statusOf(id)
+  if (own === undefined || own.pid === id) return own
+  return statusOf(own.pid) ?? own
+}
+
+/** What one read tells, so that nothing of it is another process's. */
+function statusOf(id: number): Process | undefined {
+  let text: string
+  try {
+    text = readFileSync(`/proc/${id}/status`, 'utf8')
+  } catch {
+    return undefined
+  }
+  const field = (name: string) => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(text)?.[1] ?? ''
+  return { pid: Number(field('Tgid')), name: field('Name'), uid: Number(field('Uid').split('\t')[1]) }
+}
