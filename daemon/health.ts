@@ -145,6 +145,12 @@ export const CONDITIONS = {
     title: 'two nodes publish one public address, so only one of them is reached',
     cure: 'delete the Node object to which no machine belongs (kubectl delete node <name>), or give each machine an address of its own (--public-ip, --iface or the annotation public-ip-overwrite, where weftd publishes the wrong one)'
   },
+  UNDERLAY_MTU: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the way to another node carries only smaller packets than pods send, so large ones are lost or split',
+    cure: 'mend the MTU on the way, or set MTU in Backend of the network configuration to what it carries and restart weftd on every node; the condition ends within a quarter of an hour'
+  },
   KERNEL_FEATURE: {
     severity: 'error',
     blocks: ['add', 'ready'],
@@ -275,18 +281,26 @@ export class Health {
   active(): readonly Condition[] {
     const rank = { error: 0, warning: 1 } as const
     const sorted = [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
-    const cause = sorted.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
-    // At start nothing can be served without the store, so its trouble is what a user must hear of.
     const isExplained = sorted.some(
       ({ code, severity, blocks }) => code !== 'STARTING' && severity === 'error' && blocks.length > 0
     )
-    return sorted
-      .filter(({ code }) => code !== 'STARTING' || !isExplained)
+    return sorted.filter(({ code }) => code !== 'STARTING' || !isExplained)
+  }
+
+  /**
+   * All that block `what`, in the order of `active()`, each whole by itself: at start nothing can be served without the store, so its trouble, which blocks
+   * nothing later, stands in the sentence of STARTING.
+   */
+  blockers(what: Blocks): readonly Condition[] {
+    const active = this.active()
+    const cause = active.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
+    return active
+      .filter(({ blocks }) => blocks.includes(what))
       .map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))
   }
 
-  /** The first condition that blocks `what`, in the order of `active()`. */
+  /** The first of them. */
   blocking(what: Blocks): Condition | undefined {
-    return this.active().find((condition) => condition.blocks.includes(what))
+    return this.blockers(what)[0]
   }
 }

@@ -43,6 +43,9 @@ export type NetworkSurroundings = {
   readonly placed: (place: Place) => Promise<void>
 }
 
+/** A configuration that has been read. */
+type Given = Pick<Place, 'conf' | 'text' | 'backend'>
+
 /** Milliseconds between two attempts where nothing tells us that it is worth trying, and for which changes of the host are collected. */
 const AGAIN = 1_000
 const SETTLE = 50
@@ -86,10 +89,9 @@ export class Network {
   }
 
   async #joinAfresh(signal: AbortSignal): Promise<void> {
-    const { text, conf } = await this.#configuration(signal)
-    this.#given = text
-    const backend = configureBackend(conf.backendType, conf.backend)
-    await this.#take({ text, conf, backend }, await this.#untilChosen(conf, signal), signal)
+    const { choice, ...given } = await this.#configuration(signal)
+    this.#given = given.text
+    await this.#take(given, choice, signal)
   }
 
   /** False when neither the store answered in time nor what an earlier weftd held is of use. The Kubernetes store has its configuration at once, from a file. */
@@ -172,15 +174,17 @@ export class Network {
     }
   }
 
-  /** The configuration once it is there and valid; an invalid one is read again until somebody corrects it. */
-  async #configuration(signal: AbortSignal): Promise<{ readonly text: string; readonly conf: NetConf }> {
+  /** The configuration once it is there and valid, and the interface that it suits; one that is not is read again until somebody corrects it. */
+  async #configuration(signal: AbortSignal): Promise<Given & { readonly choice: InterfaceChoice }> {
     for (;;) {
       const text = await this.#around.store.configuration(signal)
       try {
         const conf = parseNetConf(text, this.#around.store.configurationPlace)
-        configureBackend(conf.backendType, conf.backend)
+        const given = { text, conf, backend: configureBackend(conf.backendType, conf.backend) }
+        const choice = await this.#untilChosen(conf, signal)
+        this.#mtuFits(given, choice)
         this.#around.health.clear('CONFIG_INVALID')
-        return { text, conf }
+        return { ...given, choice }
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
         this.#around.health.raise('CONFIG_INVALID', reasonOf(error))
@@ -197,6 +201,8 @@ export class Network {
         return choice
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
+        // Whatever was wrong with an earlier configuration: this one can be read, and all else is to be seen.
+        this.#around.health.clear('CONFIG_INVALID')
         this.#around.health.raise('NO_INTERFACE', reasonOf(error))
         await sleep(AGAIN, undefined, { signal })
       }
@@ -211,8 +217,13 @@ export class Network {
     return chooseInterface(this.#around.reconciler.observed, { ...wish, ...reaching, families: familiesOf(conf) })
   }
 
+  /** Errors: CONFIG_INVALID when the interface does not carry the MTU that is configured. */
+  #mtuFits({ conf, backend }: Pick<Given, 'conf' | 'backend'>, choice: InterfaceChoice): void {
+    backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
+  }
+
   /** Takes or renews the lease for this choice, then sets up our end and computes the peers from here. */
-  async #take(given: Pick<Place, 'conf' | 'text' | 'backend'>, choice: InterfaceChoice, signal: AbortSignal) {
+  async #take(given: Given, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#around
     const { conf, backend } = given
     const before = this.#place
@@ -356,6 +367,15 @@ export class Network {
         { reason: reasonOf(error) },
         'no interface to the other nodes at the moment; everything stays as it is'
       )
+      return
+    }
+    try {
+      this.#mtuFits(place, choice)
+      this.#around.health.clear('CONFIG_INVALID')
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error
+      // The link has shrunk under us: what stands stays, and new pods would lose what they send.
+      this.#around.health.raise('CONFIG_INVALID', reasonOf(error))
       return
     }
     if (!this.#unsure && sameFacts(place.node, choice)) return

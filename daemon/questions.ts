@@ -36,7 +36,7 @@ export type QuestionFacts = {
   readonly startedAt: number
   readonly nodeName: string
   readonly store: string
-  readonly health: Pick<Health, 'active'>
+  readonly health: Pick<Health, 'active' | 'blockers'>
   readonly reconciler: Pick<Reconciler, 'observed' | 'wantedBy' | 'differences'>
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished'>
@@ -247,10 +247,7 @@ function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
       ...found.map((known) => ({ ...podAnswer(facts, known), objects: objects(known) })),
       ...gone(facts, calls).map((each) => ({ ...each, objects: [] }))
     ],
-    blocking: health
-      .active()
-      .filter(({ blocks }) => blocks.includes('add'))
-      .map(sentence),
+    blocking: health.blockers('add').map(sentence),
     near: isUnknown ? nearTo(name, podNames(facts)) : [],
     rememberedSince: new Date(facts.startedAt).toISOString()
   }

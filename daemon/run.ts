@@ -25,6 +25,7 @@ import { onlyOne } from './only-one.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
 import { askingApi, OwnDaemonSet } from './own-daemonset.ts'
+import { PathMtu } from './path-mtu.ts'
 import { Peers } from './peers.ts'
 import { networksOf, type Place } from './place.ts'
 import { Attachments } from './pod/attachments.ts'
@@ -111,6 +112,8 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   core.running(joined.then(() => store.announce?.()).then(() => bursts.started()))
   const { cniConfDir: directory, cniConfSource: source } = options
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
+  const path = { kernel: core.kernel, peers, place: () => core.place, health, log, now: () => performance.now() }
+  core.running(joined.then(() => new PathMtu(path).follow(signal)))
   core.running(peers.follow(network.leases(store.watch(signal))))
   await Promise.race([aborted(signal), core.failure])
 }

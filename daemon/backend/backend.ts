@@ -10,8 +10,10 @@ export type Backend<Config> = {
   readonly type: string
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
-  /** MTU in bytes that pods and subnet.env get. */
+  /** MTU in bytes that pods and subnet.env get; of the node's subnets only the families count. Errors: CONFIG_INVALID when the link does not carry what is configured. */
   mtu(node: Node, config: Config): number
+  /** Bytes that a packet of pods has at the most between two nodes, with all that is put around it. Errors as `mtu`. */
+  underlayMtu(node: Node, config: Config): number
   /** What peers must know of us, by tunnel family. */
   publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
   /** Our device and what hangs on it, whoever else is in the network. */
@@ -24,6 +26,7 @@ export type Backend<Config> = {
 export type ConfiguredBackend = {
   readonly type: string
   mtu(node: Node): number
+  underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>
   own(node: Node): readonly KernelObject[]
   peer(lease: Lease, node: Node): readonly KernelObject[]

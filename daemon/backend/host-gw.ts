@@ -8,18 +8,28 @@ import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import type { Backend } from './backend.ts'
 import { directRoute, onLink } from './direct.ts'
+import { underlayMtu } from './underlay-mtu.ts'
 
 export type HostGwConfig = {
   /** MTU in bytes for pods where the interface's own is not the truth. 0: the interface's. */
   readonly mtu: number
 }
 
+const carried = (node: Node, { mtu }: HostGwConfig): number =>
+  underlayMtu(
+    mtu,
+    node,
+    perFamily(node.subnet).map(([family]) => [family, 0])
+  )
+
 export const hostGw = {
   type: 'host-gw',
 
   config: (keys: JsonObject): HostGwConfig => ({ mtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }) }),
 
-  mtu: (node: Node, config: HostGwConfig): number => config.mtu || node.deviceMtu,
+  mtu: (node: Node, config: HostGwConfig): number => carried(node, config),
+
+  underlayMtu: (node: Node, config: HostGwConfig): number => carried(node, config),
 
   publish: (): PerFamily<Json> => ({}),
 

@@ -13,6 +13,7 @@ function entry<Config>(backend: Backend<Config>): readonly [string, (keys: JsonO
     return {
       type: backend.type,
       mtu: (node) => backend.mtu(node, config),
+      underlayMtu: (node) => backend.underlayMtu(node, config),
       publish: (node) => backend.publish(node, config),
       own: (node) => backend.own(node, config),
       peer: (lease, node) => backend.peer(lease, node, config)

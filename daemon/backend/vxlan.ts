@@ -18,6 +18,7 @@ import { defaultMetric, type KernelObject, type Link, type Mac, type Route } fro
 import { flannelName, ROUTE_PROTOCOL, vxlanName } from '../state/ownership.ts'
 import type { Backend } from './backend.ts'
 import { directRoute, onLink } from './direct.ts'
+import { underlayMtu } from './underlay-mtu.ts'
 import { publishedVtepMac } from './vtep-mac.ts'
 
 export type VxlanConfig = {
@@ -49,7 +50,9 @@ export const vxlan = {
   }),
 
   mtu: (node: Node, config: VxlanConfig): number =>
-    Math.min(...perFamily(node.subnet).map(([family]) => deviceMtu(node, config, family))),
+    carried(node, config) - Math.max(...perFamily(node.subnet).map(([family]) => OVERHEAD[family])),
+
+  underlayMtu: (node: Node, config: VxlanConfig): number => carried(node, config),
 
   publish: (node: Omit<Node, 'subnet'>, config: VxlanConfig): PerFamily<Json> =>
     Object.fromEntries(
@@ -64,6 +67,13 @@ export const vxlan = {
       node.subnet[family] === undefined ? [] : remote(lease, node, config, family, subnet)
     )
 } satisfies Backend<VxlanConfig>
+
+const carried = (node: Node, config: VxlanConfig): number =>
+  underlayMtu(
+    config.underlayMtu,
+    node,
+    perFamily(node.subnet).map(([family]) => [family, OVERHEAD[family]])
+  )
 
 const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
   (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]

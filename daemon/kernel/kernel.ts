@@ -101,8 +101,13 @@ async function routeTo(socket: Rtnetlink, ip: Ip): ReturnType<Kernel['routeTo']>
       true
     )
     if (route?.device === undefined) return undefined
-    const { device, source, gateway } = route
-    return { device, ...(source !== undefined && { source }), ...(gateway !== undefined && { gateway }) }
+    const { device, source, gateway, mtu } = route
+    return {
+      device,
+      ...(source !== undefined && { source }),
+      ...(gateway !== undefined && { gateway }),
+      ...(mtu !== undefined && { mtu })
+    }
   } catch (error) {
     // An unreachable, prohibit or blackhole route answers with an error too.
     if (error instanceof KernelError && unreachable.has(error.errnoName)) return undefined

@@ -50,7 +50,7 @@ export type PodSurroundings = {
   readonly attachments: Attachments
   /** The reservations of a network in a data directory; the same object each time. */
   readonly reservations: (dataDir: string, network: string) => Reservations
-  readonly health: Pick<Health, 'active' | 'raise' | 'clear'>
+  readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node holds a subnet. */
   readonly place: () => PodPlace | undefined
   /** What is known before: enough for attachments that are not of the node's subnet. */
@@ -87,9 +87,7 @@ const endedByTrying: readonly ConditionCode[] = ['POOL_EXHAUSTED', 'STATE_UNWRIT
 /** Where we are, unless a condition forbids an ADD; its words are the error's. */
 export function placeForAdd(around: PodSurroundings, attachment: Attachment): PodPlace {
   if (attachment.isStandalone) return placeOf(around, attachment)
-  const blocking = around.health
-    .active()
-    .find(({ code, blocks }) => blocks.includes('add') && !endedByTrying.includes(code))
+  const blocking = around.health.blockers('add').find(({ code }) => !endedByTrying.includes(code))
   if (blocking !== undefined) throw new WeftError(blocking.code, `${blocking.title}: ${blocking.detail}`, blocking.cure)
   return placeOf(around, attachment)
 }

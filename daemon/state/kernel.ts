@@ -55,6 +55,15 @@ export interface Kernel extends AsyncDisposable {
   sandbox(path: string, mayBeOwn?: boolean): Promise<Sandbox>
   /** Asks for one more complete dump, which `observe` then yields: the slow check behind the notifications. `why` ends up in the observation. */
   recheck(why: string): void
-  /** `ip route get`: the device and source address by which the host reaches `ip`; `undefined` when it can't. */
-  routeTo(ip: Ip): Promise<{ readonly device: string; readonly source?: Ip; readonly gateway?: Ip } | undefined>
+  /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
+  routeTo(ip: Ip): Promise<Way | undefined>
+}
+
+/** The device and source address by which the host reaches an address. */
+export type Way = {
+  readonly device: string
+  readonly source?: Ip
+  readonly gateway?: Ip
+  /** Bytes that the way carries, where the kernel was told or has learned that it is less than what the device does. */
+  readonly mtu?: number
 }

@@ -34,7 +34,7 @@ export const BACKENDS: Readonly<
     VNI: ['1 to 16777215', '1', 'network identifier; names the device `weft.VNI`'],
     Port: ['0 to 65535', '8472', "outer UDP port; 0 is the default, IANA's is 4789"],
     MTU: [
-      '0 to 65535',
+      "0, or 118 (with IPv6 1350) to the link's",
       "the link's",
       'MTU of the link between the nodes, before 50 (IPv6: 70) bytes are taken off for the encapsulation'
     ],
@@ -42,7 +42,7 @@ export const BACKENDS: Readonly<
     GBP: ['true or false', 'false', 'group policy extension'],
     Learning: ['true or false', 'false', 'let the device learn addresses; not needed']
   },
-  'host-gw': { MTU: ['0 to 65535', "the link's", 'MTU that pods get'] }
+  'host-gw': { MTU: ["0, or 68 (with IPv6 1280) to the link's", "the link's", 'MTU that pods get'] }
 }
 
 const ruleOf = ({ placeholder, rule }: (typeof FLAGS)[keyof typeof FLAGS]['reader']): string =>

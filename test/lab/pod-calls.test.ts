@@ -115,7 +115,7 @@ describe('calls', { skip }, () => {
         ...place.around,
         health: {
           ...place.around.health,
-          active: () => [{ ...row, code: 'NO_LEASE', detail: 'the store is away', since: 0 }]
+          blockers: () => [{ ...row, code: 'NO_LEASE', detail: 'the store is away', since: 0 }]
         }
       },
       [Symbol.asyncDispose]: async () => undefined

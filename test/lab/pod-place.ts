@@ -113,7 +113,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
       return known
     },
     health: {
-      active: () => [],
+      blockers: () => [],
       raise: (code, detail) => void conditions.set(code, detail),
       clear: (code) => void conditions.delete(code)
     },

@@ -184,6 +184,35 @@ test('an interface that goes down is told while it lasts, and nothing else chang
   await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
 })
 
+test('an MTU that the interface does not carry keeps us from joining, with the range, until somebody corrects it', async () => {
+  await using scene = new Scene()
+  const conf = (mtu: number) => `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":${mtu}}}`
+  scene.file.configure(conf(9000))
+  const joined = scene.join()
+  const said = await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
+  assert.equal(
+    said,
+    'Backend.MTU is 9000; it must be a whole number from 118 to 1500, which is what eth0 carries, or 0 for that'
+  )
+  scene.file.configure(conf(1400))
+  const network = await joined
+  assert.equal(network.place?.mtu, 1350)
+  assert.equal(scene.detail('CONFIG_INVALID'), undefined)
+})
+
+test('a link that shrinks below the configured MTU is told while it lasts, and what stands stays', async () => {
+  await using scene = new Scene()
+  scene.file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
+  const network = await scene.join()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, mtu: 1400 } as KernelObject, keyOf(eth0))
+  await until(() => /from 68 to 1400/.test(scene.detail('CONFIG_INVALID') ?? ''), 'the condition')
+  assert.equal(network.place?.mtu, 1500)
+  scene.kernel.change(eth0, keyOf(eth0))
+  await until(() => scene.detail('CONFIG_INVALID') === undefined, 'the end of the condition')
+})
+
 for (const [which, text] of [
   ['the store', undefined],
   ['a store whose configuration is a file', CONF]

@@ -128,7 +128,31 @@ for (const [what, backendData, expected] of [
 }
 
 test('vxlan: the key MTU stands for the underlay’s, not the tunnel’s', () => {
-  assert.equal(configureBackend('vxlan', { mtu: 9000 }).mtu(testNode()), 8950)
+  const backend = configureBackend('vxlan', { mtu: 9000 })
+  assert.equal(backend.mtu(testNode({ deviceMtu: 9001 })), 8950)
+  assert.equal(backend.underlayMtu(testNode({ deviceMtu: 9001 })), 9000)
+})
+
+for (const [type, mtu, node, range] of [
+  ['vxlan', 9000, testNode(), 'from 118 to 1500'],
+  ['vxlan', 117, testNode(), 'from 118 to 1500'],
+  ['vxlan', 1349, dualStackNode(), 'from 1350 to 1500'],
+  ['host-gw', 1501, testNode(), 'from 68 to 1500'],
+  ['host-gw', 1279, dualStackNode(), 'from 1280 to 1500']
+] as const)
+  test(`${type}: MTU ${mtu} is refused with the range ${range}`, () => {
+    const backend = configureBackend(type, { MTU: mtu })
+    const message = `Backend.MTU is ${mtu}; it must be a whole number ${range}, which is what eth0 carries, or 0 for that`
+    for (const read of ['mtu', 'underlayMtu'] as const)
+      assert.throws(() => backend[read](node), { code: 'CONFIG_INVALID', message })
+  })
+
+test('a link that is too small for a family says which, whatever is configured', () => {
+  assert.throws(() => configureBackend('vxlan', {}).mtu(dualStackNode({ deviceMtu: 1300 })), {
+    code: 'CONFIG_INVALID',
+    message: 'eth0 carries 1300 bytes, and pods with IPv6 need 1350 between nodes'
+  })
+  assert.equal(configureBackend('host-gw', {}).mtu(dualStackNode({ deviceMtu: 1300 })), 1300)
 })
 
 test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else is set up', () => {

@@ -53,14 +53,18 @@ for (const code of codes.filter((each) => !endedByTrying.includes(each))) {
   })
 }
 
-test('the store being away is what a starting node tells everywhere, and not that it is starting', async (t) => {
+test('the store being away is what a starting node tells everywhere, and where all conditions stand it is told once', async (t) => {
   const daemon = await SmallDaemon.start(t)
   daemon.health.raise('STORE_UNREACHABLE', 'connect ECONNREFUSED 192.0.2.9:2379')
   const { msg = '' } = await daemon.cni('ADD')
   assert.match(msg, /^weftd is starting: .*ECONNREFUSED 192\.0\.2\.9:2379\. Cure: check that the store runs/)
   assert.equal((await daemon.cni('STATUS')).msg, msg)
   assert.ok(readiness(daemon.health, false).body.includes(msg))
-  assert.ok((await daemon.weftctl('status')).out.includes(msg))
+  assert.ok((await daemon.weftctl('why', 'pod', 'shop/web-1')).out.includes(msg))
+  for (const all of [(await daemon.weftctl('status')).out, readiness(daemon.health, true).body]) {
+    assert.match(all, /weftd is starting: .*Cure: wait;/)
+    assert.equal(all.split('ECONNREFUSED 192.0.2.9:2379').length, 2, all)
+  }
 })
 
 test('a pool without a free address is the same sentence for ADD, STATUS, /readyz, the log and weftctl', async (t) => {
