@@ -26,12 +26,13 @@ export function parseIp(text: string): Ip | undefined {
 function parse4(text: string): bigint | undefined {
   const parts = text.split('.')
   if (parts.length !== 4) return undefined
-  let value = 0n
+  let value = 0
   for (const part of parts) {
-    if (!/^(0|[1-9]\d{0,2})$/.test(part) || Number(part) > 255) return undefined
-    value = (value << 8n) | BigInt(part)
+    const octet = /^(0|[1-9]\d{0,2})$/.test(part) ? Number(part) : 256
+    if (octet > 255) return undefined
+    value = value * 256 + octet
   }
-  return value
+  return BigInt(value)
 }
 
 function parse6(text: string): bigint | undefined {
@@ -62,7 +63,10 @@ function groups(text: string): bigint[] | undefined {
 
 /** Canonical text: dotted decimal, or RFC 5952 (lower case, longest run of zeros shortened). */
 export function formatIp(ip: Ip): string {
-  if (ip.family === 4) return [24n, 16n, 8n, 0n].map((shift) => String((ip.value >> shift) & 255n)).join('.')
+  if (ip.family === 4) {
+    const bits = Number(ip.value)
+    return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`
+  }
   const parts = Array.from({ length: 8 }, (_, at) => Number((ip.value >> BigInt(112 - 16 * at)) & 0xffffn))
   let best = { at: -1, length: 1 }
   for (let at = 0; at < 8; at++) {
@@ -88,7 +92,9 @@ export const formatPrefix = (prefix: Prefix): string => `${formatIp(prefix.ip)}/
 /** An address as a prefix that holds only itself: /32 or /128. */
 export const hostPrefix = (ip: Ip): Prefix => ({ ip, length: width(ip.family) })
 
-const hostBits = (prefix: Prefix): bigint => (1n << BigInt(width(prefix.ip.family) - prefix.length)) - 1n
+/** As many ones as the index says, at the end. */
+const ONES: readonly bigint[] = Array.from({ length: 129 }, (_, count) => (1n << BigInt(count)) - 1n)
+const hostBits = ({ ip, length }: Prefix): bigint => ONES[width(ip.family) - length] ?? 0n
 
 /** The same prefix with its host bits cleared. */
 export function network(prefix: Prefix): Prefix {
@@ -124,7 +130,7 @@ export const samePrefix = (a: Prefix, b: Prefix): boolean =>
 export function contains(outer: Prefix, inner: Ip | Prefix): boolean {
   const ip = 'ip' in inner ? inner.ip : inner
   if (ip.family !== outer.ip.family || ('ip' in inner && inner.length < outer.length)) return false
-  return sameIp(network({ ip, length: outer.length }).ip, network(outer).ip)
+  return (ip.value ^ outer.ip.value) <= hostBits(outer)
 }
 
 export const overlaps = (a: Prefix, b: Prefix): boolean => contains(a, b) || contains(b, a)
@@ -135,7 +141,11 @@ export const inRange = (range: Range, ip: Ip): boolean =>
 
 /** The address in network byte order: 4 or 16 bytes. */
 export function ipBytes(ip: Ip): Uint8Array {
-  const bytes = new Uint8Array(width(ip.family) / 8)
+  if (ip.family === 4) {
+    const bits = Number(ip.value)
+    return Uint8Array.of(bits >>> 24, bits >>> 16, bits >>> 8, bits)
+  }
+  const bytes = new Uint8Array(16)
   let rest = ip.value
   for (let at = bytes.length - 1; at >= 0; at--, rest >>= 8n) bytes[at] = Number(rest & 255n)
   return bytes
@@ -143,8 +153,9 @@ export function ipBytes(ip: Ip): Uint8Array {
 
 /** The inverse of `ipBytes`; 4 bytes are IPv4, 16 are IPv6, any other number is `undefined`. */
 export function ipFromBytes(bytes: Uint8Array): Ip | undefined {
-  if (bytes.length !== 4 && bytes.length !== 16) return undefined
-  return { family: bytes.length === 4 ? 4 : 6, value: bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n) }
+  if (bytes.length === 4) return { family: 4, value: BigInt(bytes.reduce((value, byte) => value * 256 + byte, 0)) }
+  if (bytes.length !== 16) return undefined
+  return { family: 6, value: bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n) }
 }
 
 const within = (...texts: readonly string[]) => {
@@ -167,8 +178,11 @@ export const isGlobalUnicast = (ip: Ip): boolean =>
 export const everything = (family: Family): Prefix => ({ ip: { family, value: 0n }, length: 0 })
 
 /** The values of a per-family record, IPv4 first. */
-export const perFamily = <T>(record: PerFamily<T>): readonly (readonly [Family, T])[] =>
-  FAMILIES.flatMap((family) => {
+export function perFamily<T>(record: PerFamily<T>): readonly (readonly [Family, T])[] {
+  const found: (readonly [Family, T])[] = []
+  for (const family of FAMILIES) {
     const value = record[family]
-    return value === undefined ? [] : [[family, value] as const]
-  })
+    if (value !== undefined) found.push([family, value])
+  }
+  return found
+}
