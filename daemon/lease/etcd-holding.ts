@@ -4,10 +4,11 @@ import { overlaps, perFamily } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { type Choice, type Granted, grantedSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
-import type { EtcdKeys, Listing } from './etcd-keys.ts'
+import type { EtcdKeys } from './etcd-keys.ts'
 import type { KeyValue } from './etcd-protocol.ts'
+import { type LeaseListing, readRecord, takenBy } from './etcd-record.ts'
 import type { WatchEvent } from './etcd-watch.ts'
-import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
+import { formatLeaseValue, type Lease, leaseKey, parseLeaseKey } from './lease.ts'
 import type { StoreSurroundings, Wish } from './store.ts'
 
 export type HoldingOptions = {
@@ -45,6 +46,7 @@ export class EtcdHolding implements AsyncDisposable {
   #lost = false
   #renewing: AbortController | undefined
   #retaking: Promise<void> | undefined
+  #listing: Promise<LeaseListing> | undefined
 
   constructor(keys: EtcdKeys, options: HoldingOptions, around: StoreSurroundings) {
     this.#keys = keys
@@ -57,10 +59,12 @@ export class EtcdHolding implements AsyncDisposable {
     const backoff = new Backoff()
     for (let conflicts = 0; conflicts <= CONFLICTS; ) {
       try {
-        const listing = await this.#keys.list(this.#options.prefix)
+        const listing = await this.listing()
         const choice = this.#choose(wish, listing)
         const done =
-          choice.kind === 'keep' ? await this.#keep(wish, choice, listing) : await this.#take(wish, choice, signal)
+          choice.kind === 'keep'
+            ? await this.#keep(wish, choice, listing)
+            : await this.#take(wish, choice, listing, signal)
         if (done !== undefined) return done
         conflicts++
         backoff.reset()
@@ -78,13 +82,34 @@ export class EtcdHolding implements AsyncDisposable {
     return this.#keys.grant(this.#options.ttlSeconds)
   }
 
-  #choose(wish: Wish, listing: Listing): Granted {
-    const leases = listing.records.flatMap((record) => leaseOf(record) ?? [])
+  /**
+   * All leases as etcd has them now. Who asks while a listing is under way gets the same one: at start the watch and `acquire` do, and thousands of leases
+   * are fetched and read once.
+   */
+  listing(): Promise<LeaseListing> {
+    this.#listing ??= this.#list().finally(() => {
+      this.#listing = undefined
+    })
+    return this.#listing
+  }
+
+  async #list(): Promise<LeaseListing> {
+    const writes = this.#writes
+    const { revision, records } = await this.#keys.list(this.#options.prefix)
+    return { revision, records: records.map(readRecord), writes }
+  }
+
+  #choose(wish: Wish, { records }: LeaseListing): Granted {
+    const leases = records.flatMap((record) => takenBy(record) ?? [])
     const held = this.#held !== undefined && !this.#lost ? { held: this.#held.lease.subnet } : {}
     return grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#options.prefix)
   }
 
-  async #keep(wish: Wish, choice: Extract<Choice, { kind: 'keep' }>, listing: Listing): Promise<Lease | undefined> {
+  async #keep(
+    wish: Wish,
+    choice: Extract<Choice, { kind: 'keep' }>,
+    listing: LeaseListing
+  ): Promise<Lease | undefined> {
     const record = listing.records.find(({ key }) => sameKey(key, choice.lease))
     if (record === undefined) return undefined
     const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
@@ -110,7 +135,7 @@ export class EtcdHolding implements AsyncDisposable {
     }
   }
 
-  async #removeUnfit(unfit: Lease, listing: Listing): Promise<void> {
+  async #removeUnfit(unfit: Lease, listing: LeaseListing): Promise<void> {
     const record = listing.records.find(({ key }) => sameKey(key, unfit))
     if (record === undefined || (await this.#keys.remove(record)) === undefined) return
     this.#around.log.info(
@@ -119,7 +144,12 @@ export class EtcdHolding implements AsyncDisposable {
     )
   }
 
-  async #take(wish: Wish, choice: Extract<Choice, { kind: 'take' }>, signal: AbortSignal): Promise<Lease | undefined> {
+  async #take(
+    wish: Wish,
+    choice: Extract<Choice, { kind: 'take' }>,
+    { revision }: LeaseListing,
+    signal: AbortSignal
+  ): Promise<Lease | undefined> {
     const lease = leaseFor(wish, choice.subnet, choice.instead)
     const [key, value] = [this.#options.prefix + leaseKey(lease), formatLeaseValue(lease)]
     const etcdLease = await this.#grant()
@@ -129,7 +159,7 @@ export class EtcdHolding implements AsyncDisposable {
       await this.#keys.revoke(etcdLease)
       return undefined
     }
-    if (!(await this.#isAlone({ key, modified }, lease, signal))) return undefined
+    if (!(await this.#isAlone({ key, modified }, lease, revision, signal))) return undefined
     const { ttlSeconds } = this.#options
     this.#hold({ wish, lease, key, value, etcdLease, modified, ttlSeconds }, choice.because)
     return lease
@@ -137,10 +167,17 @@ export class EtcdHolding implements AsyncDisposable {
 
   /**
    * Whether no older lease overlaps the one just created; otherwise it is deleted again. The transaction guards one key only: two nodes could take keys that
-   * differ in one family or in length and still share addresses. The one created first stays.
+   * differ in one family or in length and still share addresses. The one created first stays. `seen`: no key of that revision overlaps.
    */
-  async #isAlone(own: Pick<KeyValue, 'key' | 'modified'>, lease: Lease, signal: AbortSignal): Promise<boolean> {
-    const { records } = await answered(() => this.#keys.list(this.#options.prefix, true), signal)
+  async #isAlone(
+    own: Pick<KeyValue, 'key' | 'modified'>,
+    lease: Lease,
+    seen: number,
+    signal: AbortSignal
+  ): Promise<boolean> {
+    // An etcd that came back from a backup counts from there again.
+    const from = seen < own.modified ? seen + 1 : 0
+    const records = await answered(() => this.#keys.listCreated(this.#options.prefix, from), signal)
     const older = records.find(
       ({ key, created }) => key !== own.key && created < own.modified && overlapping(lease, key)
     )
@@ -184,15 +221,10 @@ export class EtcdHolding implements AsyncDisposable {
     if (!signal.aborted) this.#around.log.error({ lease: this.#held?.key, err: error }, 'keeping our lease failed')
   }
 
-  /** A number to hand to `listed`, taken before the listing is asked for. */
-  get writes(): number {
-    return this.#writes
-  }
-
-  /** A complete listing that was asked for when `writes` was so much. */
-  listed(listing: Listing, writes: number): void {
+  /** What a complete listing says of our own key. */
+  listed(listing: LeaseListing): void {
     const held = this.#held
-    if (held === undefined || (writes !== this.#writes && listing.revision < held.modified)) return
+    if (held === undefined || (listing.writes !== this.#writes && listing.revision < held.modified)) return
     const record = listing.records.find(({ key }) => key === held.key)
     if (record === undefined) this.#goneNow('it is not in a new listing of etcd')
     else if (record.modified !== held.modified) this.#written(held, record)
@@ -210,7 +242,7 @@ export class EtcdHolding implements AsyncDisposable {
   /** Somebody wrote our key. A value that publishes us is as good as ours; any other node's means that the subnet is no longer ours. */
   #written(held: Held, record: KeyValue): void {
     if (record.value === this.#writing) return
-    const lease = leaseOf(record)
+    const lease = takenBy(readRecord(record))
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
     if (lease === undefined || isNobodys(lease)) {
       this.#goneNow('its value was overwritten by one that can not be understood')
@@ -261,7 +293,7 @@ export class EtcdHolding implements AsyncDisposable {
   /** One attempt; false when the key changed under it and is worth another look. */
   async #rewrite(held: Held, because: string): Promise<boolean> {
     const there = await this.#keys.get(held.key)
-    const owner = there && leaseOf(there)
+    const owner = there && takenBy(readRecord(there))
     if (there !== undefined && owner !== undefined && !isNobodys(owner)) {
       if (this.#held === held) this.#written(held, there)
       return true
@@ -273,7 +305,7 @@ export class EtcdHolding implements AsyncDisposable {
       await this.#keys.revoke(etcdLease)
       return false
     }
-    const alone = await this.#isAlone({ key: held.key, modified }, held.lease, this.#ended.signal)
+    const alone = await this.#isAlone({ key: held.key, modified }, held.lease, 0, this.#ended.signal)
     if (this.#held !== held) return true
     if (alone) {
       this.#hold({ ...held, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds }, because)
@@ -323,17 +355,6 @@ async function answered<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<
       if (!isStoreTrouble(error)) throw error
     }
     await backoff.pause(signal)
-  }
-}
-
-/** A key whose value can't be understood takes its subnet all the same: as a lease that nobody publishes. */
-function leaseOf(record: KeyValue): Lease | undefined {
-  const subnet = parseLeaseKey(record.key)
-  if (subnet === undefined) return undefined
-  try {
-    return parseLease(record.key, record.value)
-  } catch {
-    return { subnet, publicIp: {}, backendType: '', backendData: {} }
   }
 }
 

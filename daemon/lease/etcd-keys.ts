@@ -1,6 +1,6 @@
 // The few requests Weft makes of etcd: list, get, create, replace, remove, grant, keep alive. Every write is a transaction on what was read before.
 import type { EtcdConnection } from './etcd-connection.ts'
-import type { Compare, KeyValue, Operation, Response } from './etcd-protocol.ts'
+import type { Compare, KeyValue, Operation, Request, Response } from './etcd-protocol.ts'
 import { rangeEnd } from './etcd-watch.ts'
 
 /** Keys of one answer: 5,000 leases of some 250 bytes come in five. */
@@ -31,8 +31,17 @@ export class EtcdKeys {
   }
 
   /** All keys under a prefix at one revision, page by page. */
-  async list(prefix: string, keysOnly = false): Promise<Listing> {
-    const range = { rangeEnd: rangeEnd(prefix), limit: PAGE, keysOnly }
+  list(prefix: string): Promise<Listing> {
+    return this.#list(prefix, {})
+  }
+
+  /** Those that were created at a revision or since, without their values. */
+  async listCreated(prefix: string, createdFrom: number): Promise<Listing['records']> {
+    return (await this.#list(prefix, { keysOnly: true, createdFrom })).records
+  }
+
+  async #list(prefix: string, which: Pick<Request<'range'>, 'keysOnly' | 'createdFrom'>): Promise<Listing> {
+    const range = { rangeEnd: rangeEnd(prefix), limit: PAGE, ...which }
     const records: KeyValue[] = []
     let [key, revision] = [prefix, 0]
     for (;;) {

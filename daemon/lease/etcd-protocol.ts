@@ -40,7 +40,8 @@ const RANGE = {
   rangeEnd: [2, 'text'],
   limit: [3, 'number'],
   revision: [4, 'number'],
-  keysOnly: [8, 'flag']
+  keysOnly: [8, 'flag'],
+  createdFrom: [12, 'number']
 } as const
 const OPERATION = {
   put: [2, { key: [1, 'text'], value: [2, 'text'], lease: [3, 'id'] }],
@@ -143,15 +144,29 @@ function varint(value: bigint): Uint8Array {
   }
 }
 
+type Field = { readonly name: string; readonly type: Message[string][1] }
+
+/** A message's fields by number, made once: a listing holds thousands of messages of one kind. */
+const fieldsOf = new WeakMap<Message, readonly (Field | undefined)[]>()
+
+function fieldsByNumber(message: Message): readonly (Field | undefined)[] {
+  const known = fieldsOf.get(message)
+  if (known !== undefined) return known
+  const fields: Field[] = []
+  for (const [name, [number, type]] of Object.entries(message)) fields[number] = { name, type }
+  fieldsOf.set(message, fields)
+  return fields
+}
+
 /** The inverse; unknown fields are passed by. Throws a RangeError on bytes that are no message. */
 export function decode<M extends Message>(message: M, bytes: Buffer): Value<M> {
-  const fields = new Map(Object.entries(message).map(([name, [number, type]]) => [number, { name, type }]))
+  const fields = fieldsByNumber(message)
   const out: { [field: string]: unknown } = {}
-  for (const [name, [, type]] of Object.entries(message)) out[name] = startOf(type)
+  for (const name in message) out[name] = startOf(message[name]?.[1])
   const reader = new Reader(bytes)
   while (!reader.done) {
     const tag = reader.number()
-    const field = fields.get(tag >>> 3)
+    const field = fields[tag >>> 3]
     if (field === undefined || (tag & 7) !== wireOf(field.type)) reader.skip(tag & 7)
     else if (Array.isArray(field.type)) (out[field.name] as unknown[]).push(decode(field.type[0], reader.bytes()))
     else out[field.name] = read(field.type as Scalar | Message, reader)
@@ -162,10 +177,11 @@ export function decode<M extends Message>(message: M, bytes: Buffer): Value<M> {
 const wireOf = (type: Message[string][1]): number =>
   type === 'text' || typeof type === 'object' ? WIRE.bytes : WIRE.varint
 
-function startOf(type: Message[string][1]): unknown {
+const START = { number: 0, id: '0', flag: false, text: '' } as const
+
+function startOf(type: Message[string][1] | undefined): unknown {
   if (Array.isArray(type)) return []
-  if (typeof type === 'object') return undefined
-  return { number: 0, id: '0', flag: false, text: '' }[type]
+  return typeof type === 'string' ? START[type] : undefined
 }
 
 function read(type: Scalar | Message, reader: Reader): unknown {
@@ -227,7 +243,7 @@ class Reader {
   }
 
   skip(wire: number): void {
-    if (wire === WIRE.varint) this.integer()
+    if (wire === WIRE.varint) this.number()
     else if (wire === WIRE.bytes) this.bytes()
     else if (wire === WIRE.fixed64) this.#at += 8
     else if (wire === WIRE.fixed32) this.#at += 4

@@ -5,8 +5,9 @@ import { Backoff } from './backoff.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './etcd-connection.ts'
 import { EtcdHolding } from './etcd-holding.ts'
 import { EtcdKeys } from './etcd-keys.ts'
+import { nameOf, type RecordEvent, readRecord } from './etcd-record.ts'
 import { type WatchEvent, watchFrom } from './etcd-watch.ts'
-import { type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
+import { type Lease, leaseKey } from './lease.ts'
 import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'
 
 /** flannel's lifetime of a lease, in seconds. */
@@ -98,11 +99,10 @@ export class EtcdStore implements Store {
 
   /** Yields what a complete listing says; returns its revision. Apart from the watch, which lasts for days and must not keep the records. */
   async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
-    const writes = this.#holding.writes
-    const listing = await this.#keys.list(this.#subnets)
-    this.#holding.listed(listing, writes)
+    const listing = await this.#holding.listing()
+    this.#holding.listed(listing)
     yield* complete(
-      listing.records.map((record) => this.#put(record.key, record.value)),
+      listing.records.map(({ says }) => says),
       known
     )
     return listing.revision
@@ -116,21 +116,10 @@ export class EtcdStore implements Store {
       }
       this.#holding.happened(event)
       const seen: LeaseEvent =
-        event.kind === 'put'
-          ? this.#put(event.record.key, event.record.value)
-          : { kind: 'gone', key: nameOf(event.key) }
+        event.kind === 'put' ? readRecord(event.record).says : { kind: 'gone', key: nameOf(event.key) }
       if (seen.kind === 'put') known.set(leaseKey(seen.lease), seen.lease)
       else if (seen.kind === 'gone') known.delete(seen.key)
       yield seen
-    }
-  }
-
-  #put(key: string, value: string): Extract<LeaseEvent, { kind: 'put' | 'malformed' }> {
-    try {
-      return { kind: 'put', lease: parseLease(key, value) }
-    } catch (error) {
-      if (error instanceof WeftError) return { kind: 'malformed', key: nameOf(key), error }
-      throw error
     }
   }
 
@@ -140,17 +129,8 @@ export class EtcdStore implements Store {
   }
 }
 
-/** A lease's name from its etcd key: as `leaseKey` writes it, or the key's last part where that names no subnet. */
-function nameOf(key: string): string {
-  const subnet = parseLeaseKey(key)
-  return subnet === undefined ? key.slice(key.lastIndexOf('/') + 1) : leaseKey({ subnet })
-}
-
 /** The list event, then what in it can't be understood; such a lease stays in the list as it was known before. */
-function* complete(
-  events: readonly Extract<LeaseEvent, { kind: 'put' | 'malformed' }>[],
-  known: Map<string, Lease>
-): Generator<LeaseEvent, void> {
+function* complete(events: readonly RecordEvent[], known: Map<string, Lease>): Generator<LeaseEvent, void> {
   const leases = events.flatMap((event) => (event.kind === 'put' ? event.lease : (known.get(event.key) ?? [])))
   known.clear()
   for (const lease of leases) known.set(leaseKey(lease), lease)
