@@ -184,7 +184,12 @@ export type HostPort = {
 }
 
 /** Directions as the container sees them; one that is absent is not limited. */
-export type Bandwidth = { readonly ingress?: RateLimit; readonly egress?: RateLimit }
+export type Bandwidth = {
+  readonly ingress?: RateLimit
+  readonly egress?: RateLimit
+  /** Only what is exchanged with these prefixes is limited, or only what is not. Absent: everything is. */
+  readonly only?: { readonly limits: 'these' | 'others'; readonly subnets: readonly Prefix[] }
+}
 
 /** Bits, as in CNI's conventions. */
 export type RateLimit = { readonly rateBitsPerSecond: number; readonly burstBits: number }

@@ -1,6 +1,8 @@
-// Limits to a container's throughput: the capability `bandwidth` (CNI conventions) and the same four keys written into the configuration.
+// Limits to a container's throughput: the capability `bandwidth` (CNI conventions) and the same four keys written into the configuration, where these may
+// be for some networks only.
 import type { Bandwidth, RateLimit } from './attachment.ts'
-import { descend, type Field, FieldError, isAbsent, member, wholeNumber } from './cni/field.ts'
+import { descend, entries, type Field, FieldError, isAbsent, member, wholeNumber } from './cni/field.ts'
+import { prefix } from './wishes.ts'
 
 const KEYS = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'] as const
 
@@ -15,8 +17,33 @@ export function bandwidthOf(root: Field): Bandwidth | undefined {
   const from = isWritten ? root : descend(root, 'runtimeConfig', 'bandwidth')
   const ingress = limit(member(from, 'ingressRate'), member(from, 'ingressBurst'))
   const egress = limit(member(from, 'egressRate'), member(from, 'egressBurst'))
+  const only = onlyFor(from) ?? onlyFor(root)
   if (ingress === undefined && egress === undefined) return undefined
-  return { ...(ingress === undefined ? {} : { ingress }), ...(egress === undefined ? {} : { egress }) }
+  return {
+    ...(ingress === undefined ? {} : { ingress }),
+    ...(egress === undefined ? {} : { egress }),
+    ...(only === undefined ? {} : { only })
+  }
+}
+
+/** A filter for each: the kernel tries one after the other, for every packet. */
+const MOST_SUBNETS = 256
+
+/**
+ * Releases 1.5 of the reference have these keys. Unlike there, subnets in the configuration count for a runtime's limits too: who writes them means whatever
+ * limits the pod has.
+ */
+function onlyFor(from: Field): Bandwidth['only'] {
+  const [these, others] = [member(from, 'shapedSubnets'), member(from, 'unshapedSubnets')]
+  const [shaped, unshaped] = [entries(these).map(prefix), entries(others).map(prefix)]
+  if (shaped.length > 0 && unshaped.length > 0) throw new FieldError(others, `cannot be combined with ${these.path}`)
+  for (const [field, list] of [
+    [these, shaped],
+    [others, unshaped]
+  ] as const)
+    if (list.length > MOST_SUBNETS) throw new FieldError(field, `must have at most ${MOST_SUBNETS} entries`)
+  if (shaped.length > 0) return { limits: 'these', subnets: shaped }
+  return unshaped.length > 0 ? { limits: 'others', subnets: unshaped } : undefined
 }
 
 function limit(rate: Field, burst: Field): RateLimit | undefined {

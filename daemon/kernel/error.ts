@@ -1,7 +1,7 @@
 // What the kernel refused, in words: operation, object, errno, the kernel's own sentence, and what to do about it.
 import { getSystemErrorMessage } from 'node:util'
 import { WeftError } from '../error.ts'
-import type { KernelObject } from '../state/object.ts'
+import type { Discipline, KernelObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 import { errnoName } from './libc.ts'
 
@@ -82,6 +82,14 @@ export function refused(operation: string, object: KernelObject, errno: number, 
   })
 }
 
+/** What a queueing discipline needs. */
+const modules: Readonly<Record<Discipline['type'], string>> = {
+  tbf: 'sch_tbf',
+  htb: '-a sch_htb cls_u32',
+  redirect: '-a sch_ingress cls_u32 act_mirred',
+  other: ''
+}
+
 function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP') return moduleCure(object.form.type)
   if (object.kind === 'link' && name === 'EEXIST') {
@@ -90,7 +98,7 @@ function cureFor(object: KernelObject, name: string): string | undefined {
       : `a link with this name exists already: see \`ip link show ${object.name}\``
   }
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
-    return moduleCure(object.discipline.type === 'tbf' ? 'sch_tbf' : '-a sch_ingress cls_u32 act_mirred')
+    return moduleCure(modules[object.discipline.type])
   if (object.kind === 'sysctl' && name === 'ENOENT')
     return 'this kernel does not have the setting, or its device does not exist'
   if (object.kind === 'sysctl' && name === 'EINVAL')

@@ -3,21 +3,32 @@
 import type { Discipline, KernelObject, Qdisc } from '../state/object.ts'
 import type { NameOf } from './decode.ts'
 import type { Resolve } from './encode.ts'
-import { Attributes, MalformedMessage, type Message, MessageWriter, NLM_F } from './message.ts'
+import { decodeDivision, dumpDivision, putDivision } from './htb.ts'
+import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
 import type { Rtnetlink } from './rtnetlink.ts'
+import {
+  bigRate,
+  bytesIn,
+  fields,
+  MOST,
+  ROOT_HANDLE,
+  rateSpec,
+  TC_H_ROOT,
+  TCA,
+  TCMSG,
+  trafficMessage,
+  zeros
+} from './traffic.ts'
 import { RTM } from './uapi.ts'
 
-const TC_H_ROOT = 0xffff_ffff
 const TC_H_INGRESS = 0xffff_fff1
-/** Handles by which our disciplines are known: `1:` and, the kernel's choice for ingress, `ffff:`. */
-const ROOT_HANDLE = 0x0001_0000
+/** The kernel's choice for ingress, `ffff:`. */
 const INGRESS_HANDLE = 0xffff_0000
 /** The first entry of the first hash table of a u32 filter, `800::1`: a second put changes it instead of adding another. */
 const FILTER_HANDLE = 0x8000_0001
 /** Preference 1, every protocol (ETH_P_ALL in network order). */
 const FILTER_INFO = (1 << 16) | 0x0300
 
-const TCA = { kind: 1, options: 2 } as const
 const TCA_TBF = { parms: 1, rate64: 4, burst: 6 } as const
 const TCA_U32 = { sel: 5, act: 7 } as const
 const TCA_ACT = { kind: 1, options: 2 } as const
@@ -25,14 +36,6 @@ const TCA_MIRRED_PARMS = 2
 const TC_U32_TERMINAL = 1
 const TC_ACT_STOLEN = 4
 const TCA_EGRESS_REDIR = 1
-const TC_LINKLAYER_ETHERNET = 1
-/** struct tcmsg. */
-const TCMSG = 20
-const MOST = 0xffff_ffff
-
-function trafficMessage(type: number, flags: number, index: number, handle: number, parent: number, info = 0) {
-  return new MessageWriter(type, flags).fixed([4, 0], [4, index], [4, handle], [4, parent], [4, info])
-}
 
 /** Makes the discipline, or changes it where it stands already. `instead`: what the kernel has there. */
 export function putQdisc(qdisc: Qdisc, instead: KernelObject | undefined, resolve: Resolve): readonly Buffer[] {
@@ -44,6 +47,9 @@ export function putQdisc(qdisc: Qdisc, instead: KernelObject | undefined, resolv
   switch (discipline.type) {
     case 'tbf':
       return [...first, tokenBucket(discipline, index)]
+    case 'htb':
+      if (discipline.division === undefined) throw new Error('weftd was asked to divide traffic, and not told how')
+      return [...first, ...putDivision(discipline.fingerprint, discipline.division, index)]
     case 'redirect':
       return [...first, ingress(index), redirection(index, resolve.index(discipline.to))]
     case 'other':
@@ -70,31 +76,6 @@ function tokenBucket({ rate, burst, limit }: Extract<Discipline, { type: 'tbf' }
       options.u32(TCA_TBF.burst, burst)
     })
     .done()
-}
-
-type Fields = readonly (readonly [octets: 1 | 2 | 4, value: number])[]
-
-/** struct tc_ratespec: a rate of 32 bits, which RATE64 replaces where it does not fit. */
-const rateSpec = (rate: number): Fields => [
-  [1, 0],
-  [1, rate === 0 ? 0 : TC_LINKLAYER_ETHERNET],
-  [2, 0],
-  [2, 0],
-  [2, 0],
-  [4, Math.min(rate, MOST)]
-]
-
-function fields(list: Fields): Buffer {
-  const bytes = Buffer.alloc(list.reduce((sum, [octets]) => sum + octets, 0))
-  let at = 0
-  for (const [octets, value] of list) at = bytes.writeUIntLE(value, at, octets)
-  return bytes
-}
-
-function bigRate(rate: number): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeBigUInt64LE(BigInt(rate))
-  return bytes
 }
 
 const ingress = (index: number): Buffer =>
@@ -132,8 +113,6 @@ const redirection = (index: number, to: number): Buffer =>
     )
     .done()
 
-const zeros = (octets: number): Fields => Array.from({ length: octets / 4 }, () => [4, 0] as const)
-
 /**
  * A discipline from a message about one, or a redirection from a message about its filter. `undefined`: default queues, inner classes, ingress as such
  * (what it does is in its filter, unless it goes), and whatever hangs on a device that is gone.
@@ -147,7 +126,7 @@ export function decodeTraffic(message: Message, nameOf: NameOf): Qdisc | undefin
   const attributes = new Attributes(body, TCMSG)
   const kind = attributes.text(TCA.kind) ?? ''
   // Others' options need not be attributes: pfifo has a bare structure.
-  const options = kind === 'tbf' || kind === 'u32' ? attributes.nested(TCA.options) : undefined
+  const options = kind === 'tbf' || kind === 'htb' || kind === 'u32' ? attributes.nested(TCA.options) : undefined
   if (type === RTM.newFilter || type === RTM.deleteFilter) {
     const to = parent === INGRESS_HANDLE && kind === 'u32' ? options && redirectedTo(options, nameOf) : undefined
     return to === undefined
@@ -163,12 +142,11 @@ export function decodeTraffic(message: Message, nameOf: NameOf): Qdisc | undefin
 }
 
 function rootDiscipline(kind: string, options: Attributes | undefined): Discipline {
+  if (kind === 'htb' && options !== undefined) return decodeDivision(options)
   const parms = options?.bytes(TCA_TBF.parms)
   if (parms === undefined || parms.length < 32) return { type: 'other', of: kind }
   const rate = Number(options?.bytes(TCA_TBF.rate64)?.readBigUInt64LE(0) ?? parms.readUInt32LE(8))
-  // The bucket's size as the time it takes to fill it, in steps of 64 ns.
-  const burst = Math.round((parms.readUInt32LE(28) * 64 * rate) / 1e9)
-  return { type: 'tbf', rate, burst, limit: parms.readUInt32LE(24) }
+  return { type: 'tbf', rate, burst: bytesIn(parms.readUInt32LE(28), rate), limit: parms.readUInt32LE(24) }
 }
 
 function redirectedTo(options: Attributes, nameOf: NameOf): string | undefined {
@@ -183,26 +161,31 @@ function redirectedTo(options: Attributes, nameOf: NameOf): string | undefined {
 const getQdiscs = () => trafficMessage(RTM.getQdisc, NLM_F.request, 0, 0, 0).done()
 const getFilters = (index: number) => trafficMessage(RTM.getFilter, NLM_F.request, index, 0, INGRESS_HANDLE).done()
 
-/** Every discipline that somebody chose, and for each ingress where its filter sends packets to. Errors: KernelError. */
+/** Every discipline that somebody chose, for each ingress where its filter sends packets to, and how each divides what it holds back. Errors: KernelError. */
 export async function dumpQdiscs(socket: Rtnetlink, nameOf: NameOf): Promise<readonly Qdisc[]> {
-  const found: Qdisc[] = []
+  const found = new Map<number, Qdisc[]>()
   const redirecting: number[] = []
   await socket.dump(
     getQdiscs,
     'the queueing disciplines',
     (message) => {
       const qdisc = decodeTraffic(message, nameOf)
-      if (qdisc !== undefined) found.push(qdisc)
-      else if (message.body.length >= TCMSG && message.body.readUInt32LE(8) === INGRESS_HANDLE)
-        redirecting.push(message.body.readInt32LE(4))
+      if (message.body.length < TCMSG) return
+      const index = message.body.readInt32LE(4)
+      if (qdisc !== undefined) found.set(index, [...(found.get(index) ?? []), qdisc])
+      else if (message.body.readUInt32LE(8) === INGRESS_HANDLE) redirecting.push(index)
     },
     () => {
-      found.splice(0)
+      found.clear()
       redirecting.splice(0)
     }
   )
-  for (const index of redirecting) found.push(...(await dumpRedirection(socket, index, nameOf)))
-  return found
+  const whole: Qdisc[] = []
+  for (const [index, qdiscs] of found)
+    for (const qdisc of qdiscs)
+      whole.push(qdisc.discipline.type === 'htb' ? { ...qdisc, discipline: await dumpDivision(socket, index) } : qdisc)
+  for (const index of redirecting) whole.push(...(await dumpRedirection(socket, index, nameOf)))
+  return whole
 }
 
 async function dumpRedirection(socket: Rtnetlink, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> {

@@ -26,6 +26,8 @@ export const RTM = {
   newQdisc: 36,
   deleteQdisc: 37,
   getQdisc: 38,
+  newClass: 40,
+  getClass: 42,
   newFilter: 44,
   deleteFilter: 45,
   getFilter: 46

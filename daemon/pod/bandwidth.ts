@@ -1,6 +1,7 @@
 // Limits to a pod's throughput as queueing disciplines on the host, where the pod can't take them off. Pure.
 import type { Bandwidth, RateLimit } from '../../plugins/attachment.ts'
-import type { Discipline, KernelObject, Link } from '../state/object.ts'
+import { divided } from '../state/division.ts'
+import type { Discipline, Division, KernelObject, Link } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
 import { ifbMac } from './names.ts'
 
@@ -16,15 +17,15 @@ export function bandwidthObjects(
   bandwidth: Bandwidth | undefined,
   ifb: string = ifbName(link.name)
 ): readonly KernelObject[] {
-  const { ingress, egress } = bandwidth ?? {}
+  const { ingress, egress, only } = bandwidth ?? {}
   const mtu = link.mtu ?? 1500
-  const root = (device: string, limit: RateLimit): KernelObject => ({
-    kind: 'qdisc',
-    device,
-    parent: 'root',
-    discipline: tokenBucket(limit, mtu)
-  })
-  const towards = ingress === undefined ? [] : [root(link.name, ingress)]
+  const root = (device: string, limit: RateLimit, side: Division['side']): KernelObject => {
+    const bucket = tokenBucket(limit, mtu)
+    const discipline: Discipline =
+      only === undefined ? { type: 'tbf', ...bucket } : divided({ ...bucket, ...only, side })
+    return { kind: 'qdisc', device, parent: 'root', discipline }
+  }
+  const towards = ingress === undefined ? [] : [root(link.name, ingress, 'source')]
   if (egress === undefined) return towards
   return [
     ...towards,
@@ -38,13 +39,16 @@ export function bandwidthObjects(
       ...(link.alias === undefined ? {} : { alias: link.alias })
     },
     { kind: 'qdisc', device: link.name, parent: 'ingress', discipline: { type: 'redirect', to: ifb } },
-    root(ifb, egress)
+    root(ifb, egress, 'destination')
   ]
 }
 
 /** CNI counts bits, the kernel bytes. */
-function tokenBucket({ rateBitsPerSecond, burstBits }: RateLimit, mtu: number): Discipline {
+function tokenBucket(
+  { rateBitsPerSecond, burstBits }: RateLimit,
+  mtu: number
+): Pick<Division, 'rate' | 'burst' | 'limit'> {
   const rate = Math.floor(rateBitsPerSecond / 8)
   const burst = Math.max(Math.floor(burstBits / 8), mtu + ETHERNET_HEADER)
-  return { type: 'tbf', rate, burst, limit: Math.min(Math.floor(rate * LATENCY_SECONDS) + burst, MOST) }
+  return { rate, burst, limit: Math.min(Math.floor(rate * LATENCY_SECONDS) + burst, MOST) }
 }

@@ -12,7 +12,7 @@ import {
   hostPortOf,
   translatedPodSet
 } from '../state/host-port.ts'
-import { type KernelObject, type Link, type NftElement, type State, stateOf } from '../state/object.ts'
+import { type Discipline, type KernelObject, type Link, type NftElement, type State, stateOf } from '../state/object.ts'
 import { ifbName, NFT_TABLE, PORT_MARK } from '../state/ownership.ts'
 import { linkNamed } from './surroundings.ts'
 
@@ -97,19 +97,25 @@ function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly 
     (object) =>
       object.kind === 'qdisc' &&
       (object.device === link || object.device === ifb?.name) &&
-      object.discipline.type !== 'other'
+      isReadable(object.discipline)
   )
   if (ifb?.form?.type !== 'ifb') return qdiscs
   const { name, form, mtu, alias } = ifb
   return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
 }
 
+/** Of others', and of one whose parts no dump has told, nobody could make another. */
+const isReadable = (discipline: Discipline): boolean =>
+  discipline.type !== 'other' && (discipline.type !== 'htb' || discipline.division !== undefined)
+
 /** The limits in a pod's words, read back from its queueing disciplines: bits, where the kernel counts bytes. */
 export function limitsAsWished(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
   const limitOn = (device: string): RateLimit | undefined => {
     for (const object of objects) {
-      if (object.kind !== 'qdisc' || object.device !== device || object.discipline.type !== 'tbf') continue
-      return { rateBitsPerSecond: object.discipline.rate * 8, burstBits: object.discipline.burst * 8 }
+      if (object.kind !== 'qdisc' || object.device !== device) continue
+      const bucket = object.discipline.type === 'htb' ? object.discipline.division : object.discipline
+      if (bucket !== undefined && 'rate' in bucket)
+        return { rateBitsPerSecond: bucket.rate * 8, burstBits: bucket.burst * 8 }
     }
     return undefined
   }

@@ -220,10 +220,23 @@ export type Discipline =
       /** Bytes of the queue, the burst included. */
       readonly limit: number
     }
+  /** A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; the rest only a dump tells. */
+  | { readonly type: 'htb'; readonly fingerprint: number; readonly division?: Division }
   /** All that comes in leaves by another device first (tc-mirred(8)). */
   | { readonly type: 'redirect'; readonly to: string }
   /** Anything we never make. */
   | { readonly type: 'other'; readonly of: string }
+
+/** Packets whose address on this side is in one of the prefixes are held back, or all others are; the rest passes at once. */
+export type Division = {
+  /** As of a token bucket. */
+  readonly rate: number
+  readonly burst: number
+  readonly limit: number
+  readonly side: 'source' | 'destination'
+  readonly limits: 'these' | 'others'
+  readonly subnets: readonly Prefix[]
+}
 
 /** A traffic control queueing discipline on a device. It goes with its device. */
 export type Qdisc = Wanted & {
@@ -308,6 +321,7 @@ const notCompared = new Set([
   'peer',
   'linkLocal',
   'burst',
+  'division',
   'yields',
   'madeOn',
   'broadcastQueue'

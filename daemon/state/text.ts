@@ -1,7 +1,15 @@
 // Kernel objects as `ip`, `bridge`, `nft` and `tc` would print them: for logs, errors, `weftctl diff` and the expectations of tests.
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import { type Discipline, differingFields, type KernelObject, type Link, type Route, type State } from './object.ts'
+import {
+  type Discipline,
+  type Division,
+  differingFields,
+  type KernelObject,
+  type Link,
+  type Route,
+  type State
+} from './object.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -105,6 +113,8 @@ function disciplineText(discipline: Discipline): string {
   switch (discipline.type) {
     case 'tbf':
       return `tbf rate ${discipline.rate * 8}bit burst ${discipline.burst}b limit ${discipline.limit}b`
+    case 'htb':
+      return discipline.division === undefined ? 'htb' : divisionText(discipline.division)
     case 'redirect':
       return `redirect dev ${discipline.to}`
     case 'other':
@@ -140,3 +150,8 @@ export function changeText(change: Change): string {
 
 /** A whole state, one sorted line per object: what tests compare. */
 export const stateText = (state: State): string => [...state.values()].map(textOf).sort().join('\n')
+
+function divisionText({ rate, burst, limit, side, limits, subnets }: Division): string {
+  const whom = `${side} ${limits === 'these' ? '' : 'not '}${subnets.map(formatPrefix).join(',')}`
+  return `htb rate ${rate * 8}bit burst ${burst}b limit ${limit}b for ${whom}`
+}

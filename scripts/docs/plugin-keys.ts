@@ -44,7 +44,7 @@ const HOST_LOCAL: readonly KeyRow[] = [
   ['ipam.subnet', 'network', 'a single range, with `rangeStart`, `rangeEnd`, `gateway` beside it'],
   ['ipam.resolvConf', 'path', 'a resolv.conf(5) from which the DNS of the result is read']
 ]
-const BANDWIDTH: readonly KeyRow[] = (['ingress', 'egress'] as const).flatMap((way): readonly KeyRow[] => {
+const LIMITS: readonly KeyRow[] = (['ingress', 'egress'] as const).flatMap((way): readonly KeyRow[] => {
   const direction = way === 'ingress' ? 'to' : 'from'
   return [
     [`${way}Rate`, 'bits a second, 8 or more', `limit of what goes ${direction} the container; 0: none`],
@@ -53,6 +53,15 @@ const BANDWIDTH: readonly KeyRow[] = (['ingress', 'egress'] as const).flatMap((w
     [`runtimeConfig.bandwidth.${way}Burst`, 'bits', 'the same']
   ]
 })
+const BANDWIDTH: readonly KeyRow[] = [
+  ...LIMITS,
+  [
+    'shapedSubnets',
+    'list of prefixes',
+    'only what is exchanged with these is limited; also in `runtimeConfig.bandwidth`'
+  ],
+  ['unshapedSubnets', 'list of prefixes', 'what is exchanged with these is not limited; not together with the former']
+]
 const PORTS: readonly KeyRow[] = [
   ['runtimeConfig.portMappings[].hostPort', '1 to 65535', 'capability `portMappings`: a port of this host'],
   ['runtimeConfig.portMappings[].containerPort', '1 to 65535', 'the port of the container that it leads to'],
@@ -161,11 +170,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ['conditionsV6', 'list of words', 'the same for IPv6 packets, `ip6` in place of `ip`'],
     ...PORTS
   ],
-  bandwidth: [
-    ...BANDWIDTH,
-    ['shapedSubnets', 'list', 'only an empty one: others are refused'],
-    ['unshapedSubnets', 'list', 'only an empty one: others are refused']
-  ],
+  bandwidth: [...BANDWIDTH],
   firewall: [
     [
       'ingressPolicy',

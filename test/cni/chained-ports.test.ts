@@ -229,6 +229,61 @@ describe("portmap and bandwidth behind another project's bridge", { skip, timeou
     await at.fails('ADD', 'bandwidth', nowhere, /veth pair/, 107)
   })
 
+  test('subnets that are shaped, or are not, divide what is limited, and the division outlives weftd', async () => {
+    const { pod, prevResult, asked, del } = await connected()
+    const [host] = (prevResult.interfaces as readonly Json[]).filter(({ name }) => /^veth/.test(String(name)))
+    const held = async (device: unknown) => {
+      const { stdout } = await at.host.exec('tc', ['-s', 'class', 'show', 'dev', String(device)])
+      return Number(/Sent \d+ bytes (\d+) pkt/.exec(stdout)?.[1] ?? assert.fail(stdout))
+    }
+    const parts = async (device: unknown) => {
+      const { stdout } = await at.host.sh(
+        `tc qdisc show dev ${device}; tc class show dev ${device}; tc filter show dev ${device}`
+      )
+      return stdout.replaceAll(/direct_packets_stat \d+/g, '')
+    }
+    const ping = (place: Place, to: string) => place.exec('ping', ['-c', '3', '-i', '0.2', '-W', '10', to])
+    await outside().exec('ip', ['route', 'replace', '10.60.0.0/24', 'via', at.host.address])
+    for (const [keys, isOutsideLimited] of [
+      [{ shapedSubnets: ['192.168.10.0/24', 'fd00::/8'] }, true],
+      [{ unshapedSubnets: ['192.168.10.0/24'] }, false]
+    ] as const) {
+      const call = asked({ ...keys, runtimeConfig: { bandwidth } })
+      const result = await at.ok('ADD', 'bandwidth', call)
+      const ifb = (result.interfaces as readonly Json[]).at(-1)?.name
+      const checked = { ...call, config: { ...call.config, prevResult: result } }
+      await at.ok('CHECK', 'bandwidth', checked)
+      const isDivided = async () => {
+        for (const device of [host?.name, ifb]) {
+          const before = await held(device)
+          await ping(pod, '192.168.10.1')
+          const outside = (await held(device)) - before
+          await ping(pod, '10.60.0.1')
+          const inside = (await held(device)) - before - outside
+          const [limited, free] = isOutsideLimited ? [outside, inside] : [inside, outside]
+          // ARP is of no subnet.
+          assert.ok(limited >= 3 && free < 3, `${device}: ${limited} held back, ${free} should have passed`)
+        }
+      }
+      await isDivided()
+      const shown = await parts(ifb)
+      await at.cluster.daemon(1).restart('SIGKILL')
+      await at.ok('CHECK', 'bandwidth', checked)
+      assert.equal(await parts(ifb), shown)
+      assert.deepEqual((await unrepaired()).changes, [])
+      await at.host.exec('tc', ['qdisc', 'del', 'dev', String(ifb), 'root'])
+      await at.host.exec('tc', ['qdisc', 'replace', 'dev', String(host?.name), 'root', 'bfifo'])
+      await until(async () => /htb/.test(await parts(host?.name)) && (await parts(ifb)) === shown, {
+        what: 'the divisions to come back'
+      })
+      await isDivided()
+      await at.ok('DEL', 'bandwidth', { config: { cniVersion }, id: pod.name, netns: '' })
+      await at.host.exec('tc', ['qdisc', 'del', 'dev', String(host?.name), 'root'])
+    }
+    assert.deepEqual(await traces(), [])
+    await del()
+  })
+
   test('case 71: GC takes away what is not listed, of its own network only', async () => {
     const pods = [await connected(), await connected(), await connected()]
     const [first, second, third] = pods as [(typeof pods)[0], (typeof pods)[0], (typeof pods)[0]]

@@ -2,15 +2,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { deleteFlow, isStale, listFlows } from '../../../daemon/kernel/conntrack.ts'
+import { divisionOf, readClass, readFilter, readQdisc } from '../../../daemon/kernel/htb.ts'
 import { type Message, MessageWriter, readMessages } from '../../../daemon/kernel/message.ts'
 import { decodeTraffic, putQdisc, removeQdisc } from '../../../daemon/kernel/qdisc.ts'
-import type { Discipline, Qdisc } from '../../../daemon/state/object.ts'
-import { parseIp } from '../../../ipam/address.ts'
+import { divided, fingerprintOf } from '../../../daemon/state/division.ts'
+import { type Discipline, type Division, type Qdisc, sameObject } from '../../../daemon/state/object.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const devices = ['lo', 'veth01234567', 'weft01234567']
 const resolve = { index: (device: string) => devices.indexOf(device) + 1, netns: () => -1 }
 const nameOf = (index: number) => devices[index - 1]
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 
 const messagesOf = (buffers: readonly Buffer[]): readonly Message[] => buffers.flatMap((bytes) => readMessages(bytes))
 const decoded = (buffers: readonly Buffer[]) => messagesOf(buffers).map((message) => decodeTraffic(message, nameOf))
@@ -72,6 +75,64 @@ test('others’ disciplines are told from ours, whatever their options look like
     () => decodeTraffic({ type: 36, flags: 0, sequence: 0, port: 0, body: Buffer.alloc(8) }, nameOf),
     /octets/
   )
+})
+
+const division: Division = {
+  ...{ rate: 1_000_000, burst: 100_000, limit: 125_000, side: 'source', limits: 'these' },
+  subnets: ['10.0.0.0/8', '192.0.2.1/32', '0.0.0.0/0', 'fd00:1::/40', '::/0', '2001:db8::5/128'].map(prefix)
+}
+
+/** What a dump would tell of these messages. */
+function readBack(buffers: readonly Buffer[]): Division | undefined {
+  const parts: Parameters<typeof divisionOf>[0] = { filters: [], isForeign: false }
+  for (const message of messagesOf(buffers)) {
+    if (message.type === 36) readQdisc(message, parts)
+    if (message.type === 40) readClass(message, parts)
+    if (message.type === 44) readFilter(message, parts)
+  }
+  return divisionOf(parts)
+}
+
+for (const over of [{}, { side: 'destination' }, { limits: 'others' }, { rate: 10_000_000_000 }] as const)
+  test(`a division with ${JSON.stringify(over)} is read back from its parts, and known by its fingerprint before`, () => {
+    const wanted = { ...division, ...over }
+    const put: Qdisc = { ...bucket(), discipline: divided(wanted) }
+    const messages = putQdisc(put, undefined, resolve)
+    const found = readBack(messages) ?? assert.fail()
+    assert.ok(Math.abs(found.burst - wanted.burst) <= wanted.rate * 64e-9 + 1, `${found.burst}`)
+    assert.deepEqual({ ...found, burst: wanted.burst }, wanted)
+    const [told] = decoded(messages)
+    assert.deepEqual(told?.discipline, { type: 'htb', fingerprint: fingerprintOf(wanted) })
+    assert.ok(told && sameObject(put, told))
+  })
+
+test('a division of which a part is missing or another’s is none', () => {
+  const messages = putQdisc({ ...bucket(), discipline: divided(division) }, undefined, resolve)
+  for (const [at] of messages.entries()) {
+    const rest = readBack(messages.toSpliced(at, 1))
+    assert.ok(rest === undefined || fingerprintOf(rest) !== fingerprintOf(division), `without ${at}`)
+  }
+  const other = putQdisc({ ...bucket(), discipline: divided({ ...division, side: 'destination' }) }, undefined, resolve)
+  assert.equal(readBack([...messages, other[3] ?? assert.fail()]), undefined)
+  const lost: Qdisc = { ...bucket(), discipline: { type: 'htb', fingerprint: 1 } }
+  assert.throws(() => putQdisc(lost, undefined, resolve), /not told how/)
+  const types = messagesOf(putQdisc({ ...bucket(), discipline: divided(division) }, lost, resolve)).map(
+    ({ type }) => type
+  )
+  assert.deepEqual(types.slice(0, 4), [37, 36, 40, 36])
+})
+
+test('the fingerprint does not depend on the order of subnets, and on nothing else less', () => {
+  const same = { ...division, subnets: division.subnets.toReversed(), burst: 5 }
+  assert.equal(fingerprintOf(same), fingerprintOf(division))
+  for (const over of [
+    { rate: 5 },
+    { limit: 5 },
+    { side: 'destination' },
+    { limits: 'others' },
+    { subnets: division.subnets.slice(1) }
+  ] as const)
+    assert.notEqual(fingerprintOf({ ...division, ...over }), fingerprintOf(division), JSON.stringify(Object.keys(over)))
 })
 
 type Tuple = { readonly source: string; readonly destination: string; readonly from: number; readonly to: number }

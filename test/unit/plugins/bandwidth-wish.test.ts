@@ -1,6 +1,7 @@
 // Limits to throughput: static keys and the capability, which of them counts, and the errors of wrong values.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { formatPrefix } from '../../../ipam/address.ts'
 import { bandwidthOf } from '../../../plugins/bandwidth-wish.ts'
 
 const read = (value: object) => bandwidthOf({ path: '', value })
@@ -32,6 +33,27 @@ test('what the configuration says wins as a whole, zeros too', () => {
     ingress: limit(2000, 2000)
   })
   assert.equal(read({ ingressRate: 0, runtimeConfig: { bandwidth } }), undefined)
+})
+
+test('subnets beside the limits count, else those of the configuration, and without a limit none', () => {
+  const [ingressRate, ingressBurst] = [8000, 8000]
+  const only = (value: object) => {
+    const found = read(value)?.only
+    return found && [found.limits, ...found.subnets.map(formatPrefix)]
+  }
+  const limits = { ingressRate, ingressBurst }
+  assert.deepEqual(only({ ...limits, shapedSubnets: ['10.0.0.0/8', 'fd00::/8'] }), ['these', '10.0.0.0/8', 'fd00::/8'])
+  const bandwidth = { ...limits, UnshapedSubnets: ['10.1.0.0/16'] }
+  assert.deepEqual(only({ runtimeConfig: { bandwidth } }), ['others', '10.1.0.0/16'])
+  assert.deepEqual(only({ shapedSubnets: ['10.2.0.0/16'], runtimeConfig: { bandwidth } }), ['others', '10.1.0.0/16'])
+  assert.deepEqual(only({ unshapedSubnets: ['10.2.0.0/16'], runtimeConfig: { bandwidth: limits } }), [
+    'others',
+    '10.2.0.0/16'
+  ])
+  assert.equal(only({ ...limits, shapedSubnets: [], unshapedSubnets: null }), undefined)
+  assert.equal(read({ shapedSubnets: ['10.0.0.0/8'] }), undefined)
+  const many = Array.from({ length: 257 }, () => '10.0.0.0/8')
+  assert.throws(() => read({ ...limits, shapedSubnets: many }), /shapedSubnets: .* at most 256/)
 })
 
 for (const [value, expected] of [

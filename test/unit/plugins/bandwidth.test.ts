@@ -1,4 +1,4 @@
-// The keys of bandwidth beside the limits themselves (bandwidth-wish.test.ts): what it is for, and what it does not do.
+// The keys of bandwidth beside the limits themselves (bandwidth-wish.test.ts): what it is for, and the error that each wrong value gets.
 import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { bandwidth } from '../../../plugins/bandwidth.ts'
@@ -16,8 +16,8 @@ describe('bandwidth', () => {
   })
   for (const [configuration, code, message] of [
     [{ ingressRate: 8000 }, 7, /ingressRate: 8000/],
-    [{ shapedSubnets: ['10.0.0.0/8'] }, 2, /shapedSubnets/],
-    [{ unshapedSubnets: ['10.0.0.0/8'] }, 2, /unshapedSubnets/],
+    [{ shapedSubnets: ['10.0.0.0/8', 'x'] }, 7, /shapedSubnets\[1\]: "x"/],
+    [{ shapedSubnets: ['10.0.0.0/8'], unshapedSubnets: ['::/0'] }, 7, /unshapedSubnets: \["::\/0"\]/],
     [{ unshapedSubnets: '10.0.0.0/8' }, 7, /unshapedSubnets/]
   ] as const) {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
