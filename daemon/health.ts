@@ -43,6 +43,12 @@ export const CONDITIONS = {
     title: 'the network configuration is not valid',
     cure: 'correct the value that the message names'
   },
+  CONFIG_KEY_UNKNOWN: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the network configuration has keys that nobody reads',
+    cure: 'correct the name of the key, or take it out'
+  },
   CONFIG_CHANGED: {
     severity: 'warning',
     blocks: [],

@@ -1,9 +1,8 @@
 // This node's place in the network: configuration, interface, lease and our own end of the backend; followed when the host changes under us.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
-import { configureBackend } from './backend/registry.ts'
-import { configurationChanges } from './config/changes.ts'
-import { type NetConf, parseNetConf } from './config/net-conf.ts'
+import type { NetConf } from './config/net-conf.ts'
+import { Configuration, type Configured, configured } from './configuration.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { ConditionCode, Health } from './health.ts'
 import { hostFaults } from './host-faults.ts'
@@ -43,18 +42,16 @@ export type NetworkSurroundings = {
   readonly placed: (place: Place) => Promise<void>
 }
 
-/** A configuration that has been read. */
-type Given = Pick<Place, 'conf' | 'text' | 'backend'>
-
 /** Milliseconds between two attempts where nothing tells us that it is worth trying, and for which changes of the host are collected. */
 const AGAIN = 1_000
 const SETTLE = 50
 
 /** Conditions that only a store which answers can bring about. */
-const ANSWERS = /^(CONFIG_|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
+const ANSWERS = /^(CONFIG_(MISSING|INVALID)|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
 
 export class Network {
   readonly #around: NetworkSurroundings
+  readonly #configuration: Configuration
   /** The configuration as the store gave it. */
   #given: string | undefined
   #place: Place | undefined
@@ -66,11 +63,10 @@ export class Network {
   #unsure = false
   /** What is being published at the moment. */
   #attempted: InterfaceChoice | undefined
-  /** What the store was last heard to hold. */
-  #stored: { readonly text: string | undefined } | undefined
 
   constructor(around: NetworkSurroundings) {
     this.#around = around
+    this.#configuration = new Configuration(around.store, around.health)
   }
 
   /** Undefined until a subnet is held and our end is set up. */
@@ -89,7 +85,7 @@ export class Network {
   }
 
   async #joinAfresh(signal: AbortSignal): Promise<void> {
-    const { choice, ...given } = await this.#configuration(signal)
+    const [given, choice] = await this.#configuration.read(signal, (read) => this.#suitedTo(read, signal))
     this.#given = given.text
     await this.#take(given, choice, signal)
   }
@@ -127,8 +123,7 @@ export class Network {
   async #resume({ text, lease }: Remembered): Promise<boolean> {
     const { log, store } = this.#around
     try {
-      const conf = parseNetConf(text, 'the remembered configuration')
-      const backend = configureBackend(conf.backendType, conf.backend)
+      const { conf, backend } = configured(text, 'the remembered configuration')
       const choice = await this.#choose(conf)
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
       const node = { ...this.#facts(choice), subnet: lease.subnet, publishedMac: publishedMac(lease) }
@@ -149,48 +144,16 @@ export class Network {
   /** The leases among a store's events; what the store tells of the configuration is compared with the one in use. */
   async *leases(events: AsyncIterable<StoreEvent>): AsyncGenerator<LeaseEvent, void> {
     for await (const event of events) {
-      if (event.kind === 'configuration') {
-        this.#stored = event
-        this.#compareConfiguration()
-      } else yield event
+      if (event.kind === 'configuration') this.#configuration.heard(event.text)
+      else yield event
     }
   }
 
-  /** A change is told, not taken over: other nodes still use the old one, and pods have its addresses. */
-  #compareConfiguration(): void {
-    const { health, store } = this.#around
-    if (this.#place === undefined || this.#stored === undefined) return
-    const { text } = this.#stored
-    const changes = text === undefined ? ['there is none any more'] : this.#changesIn(text, this.#place.conf)
-    if (changes.length === 0) health.clear('CONFIG_CHANGED')
-    else health.raise('CONFIG_CHANGED', `${store.configurationPlace}: ${changes.join('; ')}`)
-  }
-
-  #changesIn(text: string, inUse: NetConf): readonly string[] {
-    try {
-      return configurationChanges(inUse, parseNetConf(text, 'it'))
-    } catch (error) {
-      return [`what it holds now is not valid: ${reasonOf(error)}`]
-    }
-  }
-
-  /** The configuration once it is there and valid, and the interface that it suits; one that is not is read again until somebody corrects it. */
-  async #configuration(signal: AbortSignal): Promise<Given & { readonly choice: InterfaceChoice }> {
-    for (;;) {
-      const text = await this.#around.store.configuration(signal)
-      try {
-        const conf = parseNetConf(text, this.#around.store.configurationPlace)
-        const given = { text, conf, backend: configureBackend(conf.backendType, conf.backend) }
-        const choice = await this.#untilChosen(conf, signal)
-        this.#mtuFits(given, choice)
-        this.#around.health.clear('CONFIG_INVALID')
-        return { ...given, choice }
-      } catch (error) {
-        if (!(error instanceof WeftError)) throw error
-        this.#around.health.raise('CONFIG_INVALID', reasonOf(error))
-        await sleep(AGAIN, undefined, { signal })
-      }
-    }
+  /** Errors: CONFIG_INVALID, as soon as there is an interface. */
+  async #suitedTo(read: Configured, signal: AbortSignal): Promise<InterfaceChoice> {
+    const choice = await this.#untilChosen(read.conf, signal)
+    this.#mtuFits(read, choice)
+    return choice
   }
 
   async #untilChosen(conf: NetConf, signal: AbortSignal): Promise<InterfaceChoice> {
@@ -218,12 +181,12 @@ export class Network {
   }
 
   /** Errors: CONFIG_INVALID when the interface does not carry the MTU that is configured. */
-  #mtuFits({ conf, backend }: Pick<Given, 'conf' | 'backend'>, choice: InterfaceChoice): void {
+  #mtuFits({ conf, backend }: Pick<Configured, 'conf' | 'backend'>, choice: InterfaceChoice): void {
     backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
   }
 
   /** Takes or renews the lease for this choice, then sets up our end and computes the peers from here. */
-  async #take(given: Given, choice: InterfaceChoice, signal: AbortSignal) {
+  async #take(given: Configured, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#around
     const { conf, backend } = given
     const before = this.#place
@@ -255,7 +218,7 @@ export class Network {
     const { health, reconciler, peers } = this.#around
     const { node, backend, conf } = place
     this.#place = place
-    this.#compareConfiguration()
+    this.#configuration.use(place)
     await reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
     try {
       await this.#around.placed(place)

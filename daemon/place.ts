@@ -9,20 +9,16 @@ import {
   perFamily,
   samePrefix
 } from '../ipam/address.ts'
-import type { ConfiguredBackend } from './backend/backend.ts'
 import { publishedVtepMac } from './backend/vtep-mac.ts'
 import type { NetConf } from './config/net-conf.ts'
+import type { Configured } from './configuration.ts'
 import type { Lease } from './lease/lease.ts'
 import type { InterfaceChoice } from './node.ts'
 import type { Node } from './state/node.ts'
 import type { Mac } from './state/object.ts'
 
-export type Place = {
+export type Place = Configured & {
   readonly node: Node
-  readonly backend: ConfiguredBackend
-  readonly conf: NetConf
-  /** The configuration as the store has it. */
-  readonly text: string
   readonly lease: Lease
   /** The store has agreed to the lease since this weftd started. */
   readonly isConfirmed: boolean

@@ -8,6 +8,8 @@ import type { KernelObject } from '../state/object.ts'
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
+  /** The keys that `config` reads, besides Type. */
+  readonly keys: readonly string[]
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
   /** MTU in bytes that pods and subnet.env get; of the node's subnets only the families count. Errors: CONFIG_INVALID when the link does not carry what is configured. */
@@ -25,6 +27,7 @@ export type Backend<Config> = {
 /** A backend whose configuration has been read. */
 export type ConfiguredBackend = {
   readonly type: string
+  readonly keys: readonly string[]
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -24,6 +24,7 @@ const carried = (node: Node, { mtu }: HostGwConfig): number =>
 
 export const hostGw = {
   type: 'host-gw',
+  keys: ['MTU'],
 
   config: (keys: JsonObject): HostGwConfig => ({ mtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }) }),
 

@@ -12,6 +12,7 @@ function entry<Config>(backend: Backend<Config>): readonly [string, (keys: JsonO
     const config = backend.config(keys)
     return {
       type: backend.type,
+      keys: backend.keys,
       mtu: (node) => backend.mtu(node, config),
       underlayMtu: (node) => backend.underlayMtu(node, config),
       publish: (node) => backend.publish(node, config),

@@ -39,6 +39,7 @@ const OVERHEAD = { 4: 50, 6: 70 } as const
 
 export const vxlan = {
   type: 'vxlan',
+  keys: ['VNI', 'Port', 'MTU', 'DirectRouting', 'GBP', 'Learning'],
 
   config: (keys: JsonObject): VxlanConfig => ({
     vni: integerKey(keys, 'VNI', { default: 1, min: 1, max: 0xff_ffff }),

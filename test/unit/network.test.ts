@@ -29,6 +29,7 @@ const HOST: readonly KernelObject[] = [
   everywhere
 ]
 const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
+const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
 
 /** A store that does not answer before it is let; with `text` it has that configuration all the same, as the Kubernetes store has. */
@@ -146,10 +147,11 @@ async function until<T>(condition: () => T | undefined | false, what: string): P
 
 /** A daemon that held a lease and ended; and the next one, whose store is silent. */
 async function restarted(
-  text?: string
+  text?: string,
+  before = CONF
 ): Promise<{ readonly scene: Scene; readonly store: Silent; readonly key: string }> {
   const first = new Scene()
-  first.file.configure(CONF)
+  first.file.configure(before)
   const { place } = await first.join()
   await first.stop()
   const scene = new Scene(first.folder)
@@ -168,6 +170,17 @@ test('a configuration that changes while we run is told with what differs, and n
   await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
   scene.file.configure(`  ${CONF}`)
   await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
+})
+
+test('a misspelled key of the configuration is told and keeps nobody from serving', async () => {
+  await using scene = new Scene()
+  scene.file.configure(ODD)
+  await scene.join()
+  assert.match(
+    scene.detail('CONFIG_KEY_UNKNOWN') ?? '',
+    /leases\.db: SubnetMinn is no key of the network; the nearest is SubnetMin$/
+  )
+  assert.equal(scene.health.blocking('ready'), undefined)
 })
 
 test('an interface that goes down is told while it lasts, and nothing else changes', async () => {
@@ -213,12 +226,13 @@ test('a link that shrinks below the configured MTU is told while it lasts, and w
   await until(() => scene.detail('CONFIG_INVALID') === undefined, 'the end of the condition')
 })
 
-for (const [which, text] of [
-  ['the store', undefined],
-  ['a store whose configuration is a file', CONF]
+for (const [which, text, before] of [
+  ['the store', undefined, CONF],
+  ['a store whose configuration is a file', CONF, CONF],
+  ['such a store with an unknown key in its file', ODD, ODD]
 ] as const)
   test(`while ${which} is silent we go on with the lease of an earlier weftd, and the store confirms it later`, async () => {
-    const { scene, store, key } = await restarted(text)
+    const { scene, store, key } = await restarted(text, before)
     await using _ = scene
     const network = await scene.join({ store })
     assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
