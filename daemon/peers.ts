@@ -142,7 +142,7 @@ export class Peers {
       } else if (event.kind === 'gone') gone.add(event.key)
       else this.#skip(event.key, reasonOf(event.error))
     }
-    for (const key of this.#withdraw([...gone], false)) touched.add(key)
+    for (const key of this.#withdraw([...gone], 'word of each')) touched.add(key)
     await this.#want([...touched])
     this.#tell()
     await this.#judge()
@@ -172,25 +172,29 @@ export class Peers {
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
     const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(key))
+    // Then the store has lost more than a node: whose lease is there already and whose is not says only who was faster.
+    const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
     for (const lease of leases) this.#put(lease)
     for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
-    return [...listed.keys(), ...this.#withdraw(missing, true)]
+    return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list')]
   }
 
   /**
    * Leases that are no longer in the store, by a list that leaves them out or by word of each. Most of them at once are kept for a time, and so is the last
-   * one that a list leaves out; word of a single one is believed. Returns the keys of those that went.
+   * one that a list leaves out, and all when it leaves us out too; word of a single one is believed. Returns the keys of those that went.
    */
-  #withdraw(keys: readonly string[], isByList: boolean): readonly string[] {
+  #withdraw(keys: readonly string[], by: 'word of each' | 'a list' | 'a list without us'): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(key))
     // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
-    const isWorthACount = missing.length >= (isByList ? 1 : FEW)
+    const isByWord = by === 'word of each'
+    const isWorthACount = missing.length >= (isByWord ? FEW : 1)
     const others = isWorthACount ? this.others - missing.length : 0
     const isMost = missing.length >= FEW && missing.length > others
-    const kept = new Set(isWorthACount && (isMost || (isByList && others === 0)) ? missing : [])
+    const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByWord && others === 0))
+    const kept = new Set(missing.filter((key) => isDoubtful || (!isByWord && this.#doubted.has(key))))
     const gone = keys.filter((key) => !kept.has(key))
     for (const key of gone) this.#gone(key)
-    if (kept.size === 0) return gone
+    if ([...kept].every((key) => this.#doubted.has(key))) return gone
     for (const key of kept) this.#doubted.add(key)
     this.#doubt(`${kept.size} leases are kept that the store no longer lists (it lists ${others} others)`)
     return gone

@@ -138,6 +138,21 @@ test('leases that come back end the doubt and nothing was lost', async () => {
   assert.equal(routes().length, 2)
 })
 
+test('a list that leaves us out too is doubted, however many others it has, and so is the next one that still leaves them out', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3), lease(4)] })
+  await until(() => routes().length === 3, 'three routes')
+  send({ kind: 'list', leases: [lease(3), lease(4)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'list', leases: [lease(1), lease(3), lease(4), lease(5)] })
+  await until(() => routes().includes('10.244.5.0/24'), 'a new lease')
+  assert.deepEqual(routes(), ['10.244.2.0/24', '10.244.3.0/24', '10.244.4.0/24', '10.244.5.0/24'])
+  send({ kind: 'put', lease: lease(2) })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  send({ kind: 'list', leases: [lease(1), lease(3), lease(4), lease(5)] })
+  await until(() => !routes().includes('10.244.2.0/24'), 'the lease to be believed gone')
+})
+
 test('most leases deleted one by one, but at once, are kept as if a list had left them out; a few are believed', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   const leases = [2, 3, 4, 5, 6, 7, 8].map((n) => lease(n))
