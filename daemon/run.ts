@@ -24,7 +24,7 @@ import { Network, type NetworkSurroundings } from './network.ts'
 import { onlyOne } from './only-one.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
-import { askingApi, OwnDaemonSet } from './own-daemonset.ts'
+import { newsOfApi, OwnDaemonSet } from './own-daemonset.ts'
 import { PathMtu } from './path-mtu.ts'
 import { Peers } from './peers.ts'
 import { networksOf, type Place } from './place.ts'
@@ -128,7 +128,9 @@ async function leaveWhenDeleted(
   const { options, log, environment } = around
   const { kubeDaemonset } = options
   if (kubeDaemonset === undefined) return
-  const own = new OwnDaemonSet(kubeDaemonset, await askingApi(kubeDaemonset, { ...options, environment }), log)
+  const own = parts.use(
+    new OwnDaemonSet(kubeDaemonset, await newsOfApi(kubeDaemonset, { ...options, environment }, log), log)
+  )
   core.running(own.follow(core.signal))
   parts.defer(async () => {
     if (core.signal.aborted && (await own.isDeleted())) await leave(around, core, pods)

@@ -142,6 +142,24 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
     t.diagnostic(`${ping.sent} pings answered; ${perSecond.length} s of TCP without a silent second`)
   })
 
+  test('a pod of Weft that is deleted by force takes nothing of its node along, though its token is gone at once', async () => {
+    const [from, to] = oneOnEach(web)
+    const node = cluster.nodeOf(from)
+    const before = await weftPod(cluster, node)
+    const place = await node.place(from)
+    const ping = await place.pingDuring(String(to.status.podIP), async () => {
+      const words = ['delete', 'pod', before.metadata.name, '--namespace=weft', '--force', '--grace-period=0']
+      await cluster.plane.kubectl(words)
+      const isReplaced = async () => {
+        const now = await weftPod(cluster, node)
+        return now.metadata.uid !== before.metadata.uid && conditionOf(now, 'Ready')?.status === 'True'
+      }
+      await until(isReplaced, { what: 'the pod to be replaced', ...slow })
+    })
+    assert.deepEqual(ping.lost, [], `${ping.received} of ${ping.sent} answered`)
+    await rolledOut(cluster)
+  })
+
   test('without an API server, kubelet starts weftd again and runs static pods, and nobody loses a packet', async (t) => {
     const [first, second] = oneOnEach(web)
     const [node, other] = [cluster.nodeOf(first), cluster.nodeOf(second)]

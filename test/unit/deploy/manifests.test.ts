@@ -96,7 +96,7 @@ test('weftd may read the DaemonSet that it is told to be of, and no other', () =
     apiGroups: ['apps'],
     resources: ['daemonsets'],
     resourceNames: [daemonSet.metadata?.name],
-    verbs: ['get']
+    verbs: ['get', 'list', 'watch']
   })
 })
 

@@ -1,10 +1,11 @@
 // Leaving a node: when weftd takes its end for a removal, and what it takes away then.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test from 'node:test'
 import type { Log } from '../../../daemon/log.ts'
-import { askingApi, OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
+import { newsOfApi, OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
 import { emptyBridges, staysFor } from '../../../daemon/removal.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -13,35 +14,83 @@ import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} } as unknown as Log
 
+type Ending = {
+  /** What the watch tells while weftd runs, and after it was told to end. */
+  readonly watched?: readonly ('stands' | 'deleted')[]
+  readonly late?: readonly ('stands' | 'deleted')[]
+  readonly lookMs?: number
+}
+
 /** A DaemonSet of which the API has given these answers while weftd ran, and gives the last at its end. */
-async function ended(answers: readonly (Standing | 'silent')[], lookMs = 1): Promise<boolean> {
+async function ended(answers: readonly (Standing | 'silent')[], ending: Ending = {}): Promise<boolean> {
+  const { watched = [], late = [], lookMs = 1 } = ending
   const stop = new AbortController()
   const atTheEnd = answers.at(-1) ?? 'silent'
   let at = 0
+  const over = Promise.withResolvers<void>()
   const ask = async (): Promise<Standing> => {
     if (at === answers.length - 2) setImmediate(() => stop.abort())
     const answer = answers[at++] ?? atTheEnd
     if (answer === 'silent') throw new Error('connect ECONNREFUSED')
     return answer
   }
-  const own = new OwnDaemonSet('weft/weft', ask, quiet, { againMs: 1, lookMs })
+  const asked = Promise.withResolvers<void>()
+  async function* watch(signal: AbortSignal) {
+    yield* watched
+    await asked.promise
+    yield* late
+    if (!signal.aborted) await once(signal, 'abort')
+    over.resolve()
+  }
+  const pace = { againMs: 1, lookMs, lateMs: late.length > 0 ? 10_000 : 1 }
+  const own = new OwnDaemonSet('weft/weft', { ask, watch }, quiet, pace)
   await assert.rejects(own.follow(stop.signal), { name: 'AbortError' })
   at = answers.length - 1
-  return own.isDeleted()
+  const deleted = own.isDeleted()
+  asked.resolve()
+  const isDeleted = await deleted
+  own[Symbol.dispose]()
+  // The watch ends with it.
+  await over.promise
+  return isDeleted
 }
 
 const hour = 3_600_000
 const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isDeleted: boolean])[] = [
   ['stands: it is replaced', 'stands', false],
   ['is gone or being deleted: it leaves', 'deleted', true],
-  ['may not be read any more, account and role went with it: it leaves', 'denied', true],
+  ['may not be read any more, the role went with it: it leaves', 'denied', true],
+  [
+    'is not told of to whose token counts no longer, since its pod was deleted by force: everything stays',
+    'unknown',
+    false
+  ],
   ['is not told of, because nobody answers: everything stays', 'silent', false]
 ]
 for (const [what, atTheEnd, isDeleted] of ends) {
   test(`a weftd that ends and whose DaemonSet ${what}`, async () => {
-    assert.equal(await ended(['stands', atTheEnd], hour), isDeleted)
+    assert.equal(await ended(['stands', atTheEnd], { lookMs: hour }), isDeleted)
+    assert.equal(await ended(['stands', atTheEnd], { lookMs: hour, watched: ['stands'] }), isDeleted)
   })
 }
+
+for (const atTheEnd of ['unknown', 'silent', 'denied'] as const)
+  test(`a deletion that the watch has told of counts where the answer at the end is ${atTheEnd}`, async () => {
+    assert.equal(await ended(['stands', atTheEnd], { watched: ['stands', 'deleted'] }), true)
+    assert.equal(await ended(['stands', atTheEnd], { watched: ['deleted', 'stands'], lookMs: 0 }), false, 'made anew')
+  })
+
+test('whose token counts no longer leaves when the watch tells of the deletion a moment later', async () => {
+  assert.equal(await ended(['stands', 'unknown'], { watched: ['stands'], late: ['deleted'] }), true)
+})
+
+test('a DaemonSet that the API says stands was made anew, whatever the watch has told', async () => {
+  assert.equal(await ended(['stands', 'stands'], { watched: ['stands', 'deleted'] }), false)
+})
+
+test('a watch that never saw it stand tells of a wrong name, not of a deletion', async () => {
+  assert.equal(await ended(['unknown', 'unknown'], { watched: ['deleted'] }), false)
+})
 
 test('a refusal at the end means nothing where the DaemonSet was never seen, or refused before', async () => {
   assert.equal(await ended(['denied', 'denied']), false)
@@ -50,7 +99,7 @@ test('a refusal at the end means nothing where the DaemonSet was never seen, or 
 
 test('a refusal at the end means nothing when the last answer was long ago', async () => {
   // Twice no time at all.
-  assert.equal(await ended(['stands', 'denied'], 0), false)
+  assert.equal(await ended(['stands', 'denied'], { lookMs: 0 }), false)
 })
 
 test('a deletion counts also after a time of refusals and silence', async () => {
@@ -81,12 +130,12 @@ const answers: readonly (readonly [status: number, body: object, standing: Stand
   [200, { kind: 'DaemonSet', metadata: { name: 'weft', deletionTimestamp: '2026-11-21T12:00:00Z' } }, 'deleted'],
   [404, notFound, 'deleted'],
   [403, said('forbidden'), 'denied'],
-  [401, said('Unauthorized'), 'denied']
+  [401, said('Unauthorized'), 'unknown']
 ]
 for (const [status, body, standing] of answers) {
   test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${standing}`, async () => {
     using api = await answering(status, body)
-    const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
+    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, quiet)
     assert.equal(await ask(AbortSignal.timeout(10_000)), standing)
     assert.equal(api.asked[0], 'GET /apis/apps/v1/namespaces/net/daemonsets/weft')
   })
@@ -101,7 +150,7 @@ const sayingNothing: readonly (readonly [what: string, status: number, body: obj
 for (const [what, status, body] of sayingNothing) {
   test(`an API that ${what} says nothing about the DaemonSet`, async () => {
     using api = await answering(status, body)
-    const ask = await askingApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} })
+    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, quiet)
     await assert.rejects(ask(AbortSignal.timeout(10_000)), new RegExp(String(status)))
   })
 }
