@@ -7,16 +7,20 @@ import type { Firewall } from './kernel/nftables.ts'
 import { leaseFilePath } from './lease-file.ts'
 import type { Log } from './log.ts'
 import type { Options } from './options.ts'
+import { bridgeMac } from './pod/names.ts'
 import type { Reconciler } from './reconciler.ts'
 import { removeFile } from './replace-file.ts'
 import { deviceOf, type KernelObject, type Link, type State } from './state/object.ts'
 import { ALIAS_MARK } from './state/ownership.ts'
 import { textOf } from './state/text.ts'
+import { removeSubnetFile } from './subnet-file.ts'
 
 export type Leaving = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
   readonly firewall: Pick<Firewall, 'removeTables'>
+  /** From which the MACs of our bridges are derived. */
+  readonly identity: string
   /** Of this node; a bridge that has an address in it carries our pods. */
   readonly subnet: PerFamily<Prefix>
   /** How many pods are attached. */
@@ -51,10 +55,13 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
   })
   if (pods === 0)
     await step('the bridge', async () => {
-      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet)))
+      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet, leaving.identity)))
     })
   if (cniBinDir !== undefined) await step('the plugins', () => void removePlugins(cniBinDir))
-  await step('subnet.env', () => removeFile(subnetFile))
+  await step('subnet.env', () => {
+    if (!removeSubnetFile(subnetFile, stateDir))
+      log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
+  })
   await step('the remembered lease', () => removeFile(leaseFilePath(stateDir)))
   if (pods > 0)
     log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
@@ -84,8 +91,8 @@ export function staysFor(observed: State): (object: KernelObject) => boolean {
   }
 }
 
-/** Bridges with an address of our subnet on which nothing hangs. */
-export function emptyBridges(observed: State, subnet: PerFamily<Prefix>): readonly KernelObject[] {
+/** Bridges with an address of our subnet on which nothing hangs, and that we made: their MAC says so. */
+export function emptyBridges(observed: State, subnet: PerFamily<Prefix>, identity: string): readonly KernelObject[] {
   const objects = [...observed.values()]
   const subnets = perFamily(subnet).map(([, prefix]) => prefix)
   const inSubnet = (name: string) =>
@@ -93,9 +100,14 @@ export function emptyBridges(observed: State, subnet: PerFamily<Prefix>): readon
       (object) =>
         object.kind === 'address' && object.device === name && subnets.some((prefix) => contains(prefix, object.prefix))
     )
+  const isOurs = ({ name, mac }: Link) => mac === bridgeMac(identity, name)
   const isUsed = (name: string) => objects.some((object) => object.kind === 'link' && object.master === name)
   return objects.filter(
     (object) =>
-      object.kind === 'link' && object.form?.type === 'bridge' && inSubnet(object.name) && !isUsed(object.name)
+      object.kind === 'link' &&
+      object.form?.type === 'bridge' &&
+      isOurs(object) &&
+      inSubnet(object.name) &&
+      !isUsed(object.name)
   )
 }

@@ -150,8 +150,9 @@ export async function cleanNode(around: DaemonSurroundings, signal: AbortSignal)
   await leave(around, core, pods)
 }
 
-const leave = ({ options, log }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<void> =>
+const leave = ({ options, log, identity }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<void> =>
   leaveClean({
+    identity,
     ...{ options, log, reconciler: core.reconciler, firewall: core.firewall },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length
@@ -211,7 +212,7 @@ function networkSurroundings(
   peers: Peers
 ): NetworkSurroundings {
   const { kernel, reconciler } = core
-  const subnetFile = new SubnetFile(options.subnetFile, health)
+  const subnetFile = new SubnetFile(options.subnetFile, options.stateDir, health)
   const leaseFile = new LeaseFile(leaseFilePath(options.stateDir), log)
   leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options

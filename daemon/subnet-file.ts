@@ -1,13 +1,13 @@
 // subnet.env on disk: what an earlier daemon (ours or flanneld) left, and what Docker and others read of us, replaced atomically.
-import { readFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../ipam/address.ts'
 import { makeDirectory } from '../ipam/reservations.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
 import type { Log } from './log.ts'
-import { replaceFile } from './replace-file.ts'
+import { removeFile, replaceFile } from './replace-file.ts'
 
 /** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
@@ -30,13 +30,43 @@ export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
 /** Milliseconds until a file that could not be written is tried again: doubled each time, up to the second value. */
 const RETRY = { first: 500, most: 30_000 } as const
 
+/** Below --state-dir: which file we wrote last, so that one which flanneld has put in its place since is known, though it may say the same. */
+const markPath = (stateDir: string): string => join(stateDir, 'subnet-file.json')
+
+/** `undefined` when there is no file. Errors: what stat(2) says. */
+function identityOf(path: string): string | undefined {
+  const about = statSync(path, { bigint: true, throwIfNoEntry: false })
+  return about && JSON.stringify({ path, inode: String(about.ino), modifiedNs: String(about.mtimeNs) })
+}
+
+/** Takes subnet.env away if it is the one that a weftd with this state directory wrote last. Says false when it is somebody else's, and stays. Errors: what unlink(2) says. */
+export function removeSubnetFile(path: string, stateDir: string): boolean {
+  const mark = textOf(markPath(stateDir))
+  const found = identityOf(path)
+  const isOurs = found === undefined || found === mark
+  if (isOurs) removeFile(path)
+  removeFile(markPath(stateDir))
+  return isOurs
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
 export class SubnetFile {
   readonly #path: string
+  readonly #stateDir: string
   readonly #health: Pick<Health, 'raise' | 'clear'>
   #retry: NodeJS.Timeout | undefined
 
-  constructor(path: string, health: Pick<Health, 'raise' | 'clear'>) {
+  constructor(path: string, stateDir: string, health: Pick<Health, 'raise' | 'clear'>) {
     this.#path = path
+    this.#stateDir = stateDir
     this.#health = health
   }
 
@@ -50,6 +80,8 @@ export class SubnetFile {
     try {
       makeDirectory(dirname(this.#path), 0o755)
       replaceFile(this.#path, Buffer.from(text), 0o644)
+      makeDirectory(this.#stateDir, 0o700)
+      replaceFile(markPath(this.#stateDir), Buffer.from(identityOf(this.#path) ?? ''), 0o600)
       this.#health.clear('SUBNET_FILE_UNWRITABLE')
     } catch (error) {
       this.#health.raise('SUBNET_FILE_UNWRITABLE', `${this.#path}: ${reasonOf(error)}`)

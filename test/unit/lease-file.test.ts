@@ -1,13 +1,24 @@
 // The lease remembered for the next weftd, and subnet.env: whole or not at all, for the right eyes, and no older than a lease can be.
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { Health } from '../../daemon/health.ts'
 import { leaseKey, parseLease } from '../../daemon/lease/lease.ts'
 import { LeaseFile } from '../../daemon/lease-file.ts'
-import { SubnetFile } from '../../daemon/subnet-file.ts'
+import { removeSubnetFile, SubnetFile } from '../../daemon/subnet-file.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 
 const silent = { error() {}, warn() {}, info() {}, debug() {} }
@@ -54,7 +65,7 @@ test('what is no remembered lease is none, with a warning', () => {
 
 test('subnet.env is replaced, never written into: who has the old one open reads it to its end', () => {
   const path = join(folder, 'flannel', 'subnet.env')
-  const file = new SubnetFile(path, new Health(Date.now, () => undefined))
+  const file = new SubnetFile(path, folder, new Health(Date.now, () => undefined))
   file.write(env)
   const before = readFileSync(path, 'utf8')
   const open = openSync(path, 'r')
@@ -73,7 +84,7 @@ test('a subnet.env that can not be written is a condition that blocks nothing, a
   health.clear('STARTING')
   const path = join(folder, 'flannel', 'subnet.env')
   writeFileSync(join(folder, 'flannel'), 'in the way')
-  const file = new SubnetFile(path, health)
+  const file = new SubnetFile(path, join(folder, 'state'), health)
   file.write(env)
   assert.match(health.active()[0]?.detail ?? '', new RegExp(`^${path}: .*(ENOTDIR|EEXIST)`))
   assert.equal(health.blocking('add'), undefined)
@@ -82,4 +93,21 @@ test('a subnet.env that can not be written is a condition that blocks nothing, a
   mkdirSync(join(folder, 'flannel'))
   await until(() => health.active().length === 0, 'the end of the condition')
   assert.match(readFileSync(path, 'utf8'), /FLANNEL_MTU=1399/)
+})
+
+test('subnet.env goes with weftd when it is the one that weftd wrote, and stays where somebody has written it since', () => {
+  const path = join(folder, 'subnet.env')
+  const file = new SubnetFile(path, folder, new Health(Date.now, () => undefined))
+  file.write(env)
+  assert.equal(removeSubnetFile(path, folder), true)
+  assert.deepEqual(readdirSync(folder), [])
+  assert.equal(removeSubnetFile(path, folder), true, 'there is none')
+  file.write(env)
+  // As flanneld does: another file in its place, with the very same text.
+  const other = join(folder, 'other')
+  writeFileSync(other, readFileSync(path, 'utf8'))
+  renameSync(other, path)
+  assert.equal(removeSubnetFile(path, folder), false)
+  assert.deepEqual(readdirSync(folder), ['subnet.env'])
+  assert.equal(removeSubnetFile(path, folder), false, 'nothing is known of who wrote it')
 })

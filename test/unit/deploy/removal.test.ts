@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import test from 'node:test'
 import type { Log } from '../../../daemon/log.ts'
 import { newsOfApi, OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
+import { bridgeMac } from '../../../daemon/pod/names.ts'
 import { emptyBridges, staysFor } from '../../../daemon/removal.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -222,8 +223,11 @@ test('tunnels and the routes to other nodes go; interfaces of pods, their bridge
 test("a bridge of our subnet goes when nothing hangs on it, and no other program's", () => {
   const subnet = { 4: prefix('10.244.1.0/24') }
   const names = (objects: readonly KernelObject[]) =>
-    emptyBridges(stateOf(objects), subnet).map((object) => (object.kind === 'link' ? object.name : object.kind))
-  assert.deepEqual(names([bridge, gateway, docker]), ['cni0'])
-  assert.deepEqual(names([bridge, gateway, docker, port]), [])
-  assert.deepEqual(names([bridge, docker]), [])
+    emptyBridges(stateOf(objects), subnet, 'one').map((object) => (object.kind === 'link' ? object.name : object.kind))
+  const ours: KernelObject = { ...bridge, mac: bridgeMac('one', 'cni0') } as KernelObject
+  assert.deepEqual(names([ours, gateway, docker]), ['cni0'])
+  assert.deepEqual(names([ours, gateway, docker, port]), [])
+  assert.deepEqual(names([ours, docker]), [])
+  for (const mac of [bridgeMac('another', 'cni0'), bridgeMac('one', 'cni1'), undefined])
+    assert.deepEqual(names([{ ...bridge, mac } as KernelObject, gateway]), [], 'a bridge that somebody else made')
 })
