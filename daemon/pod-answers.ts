@@ -6,7 +6,7 @@ import type { HostPortAnswer, PodAnswer, WhyPodAnswer } from './ctl/answers.ts'
 import { sentence } from './health.ts'
 import type { Outcome } from './outcomes.ts'
 import type { Known } from './pod/attachments.ts'
-import { firewallOwnerOf, limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from './pod/names.ts'
+import { limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from './pod/names.ts'
 import { limitsAsWished } from './pod/standing.ts'
 import { hostPortOf } from './state/host-port.ts'
 import type { KernelObject, Key } from './state/object.ts'
@@ -87,7 +87,7 @@ export function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
   const ofName = full.flatMap((pod) => outcomes.of(pod))
   const calls = [...new Set([...ofName, ...ofFound, ...(isContainerId(name) ? outcomes.ofContainer(name) : [])])]
   const objects = (known: Known) =>
-    [...ownersOf(known), firewallOwnerOf(known)].flatMap((owner) =>
+    ownersOf(known).flatMap((owner) =>
       reconciler.wantedBy(owner).map((object) => objectAnswer(reconciler.observed, object))
     )
   const isUnknown = calls.length === 0 && found.length === 0

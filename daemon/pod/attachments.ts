@@ -28,8 +28,6 @@ export class Attachments {
   readonly ports = new PortClaims()
   /** Whom the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
-  /** Whose packets the firewall plugin lets through, by `ownerOf`. */
-  readonly forwarded = new Map<string, Identity>()
   /** By owner. */
   readonly vanished = new Map<string, Vanished>()
   /** Addresses that were freed without a DEL, by the reason, for the metrics. */

@@ -16,7 +16,7 @@ import { type KernelObject, keyOf, type Link } from '../state/object.ts'
 import { differencesIn } from './check.ts'
 import type { Listed } from './gc.ts'
 import { givenBy } from './given.ts'
-import { apartMark, hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf } from './names.ts'
+import { apartMark, hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf, throughMark } from './names.ts'
 import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -68,15 +68,17 @@ export async function unmapPorts(around: PodSurroundings, attachment: ChainedAtt
   await release(around, portMark(attachment))
 }
 
-/** Frees the host ports of a network's containers that the runtime does not list any more. */
+/** Frees what portmap and firewall keep for a network's containers that the runtime does not list any more. */
 export async function collectPorts(
   around: PodSurroundings,
   { network }: ChainedAttachment,
   valid: readonly Listed[]
 ): Promise<void> {
-  const kept = new Set(valid.flatMap((listed) => [portMark, apartMark].map((mark) => mark({ network, ...listed }))))
+  const all = [portMark, apartMark, throughMark]
+  const kept = new Set(valid.flatMap((listed) => all.map((mark) => mark({ network, ...listed }))))
   const marks = elementsByMark(portMarkOf(network), around.host.observed).keys()
   for (const mark of marks) if (!kept.has(mark)) await release(around, mark)
+  await around.answerForeignDrops()
 }
 
 /** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. */

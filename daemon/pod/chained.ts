@@ -1,15 +1,12 @@
 // The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
-import { formatPrefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { subnetChain } from '../firewall/subnet-chain.ts'
-import { keyOf } from '../state/object.ts'
 import { bringTogether, checkApart, keepApart } from './apart.ts'
 import { checkLimits, collectLimits, limit, unlimit } from './chained-limits.ts'
 import { checkPorts, collectPorts, mapPorts, unmapPorts } from './chained-ports.ts'
 import type { Listed } from './gc.ts'
-import { letThrough } from './let-through.ts'
+import { checkThrough, letThrough, stopLettingThrough } from './let-through.ts'
 import type { ChainedAttachment, PodSurroundings } from './surroundings.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
@@ -49,13 +46,7 @@ export async function checkChained(
   if (ports !== undefined) await checkPorts(around, attachment, ports, previous)
   if (limits) checkLimits(around, attachment, previous)
   if (tuning !== undefined) await checkTuning(around, attachment, tuning)
-  const missing = (forwards ?? []).find((prefix) => !around.host.observed.has(keyOf(subnetChain('forward', prefix))))
-  if (missing !== undefined)
-    throw new WeftError(
-      'DIFFERENT',
-      `packets of ${attachment.because} are not let through: the chain for ${formatPrefix(missing)} is missing`,
-      'restart the pod'
-    )
+  if (forwards !== undefined) checkThrough(around, attachment, forwards)
 }
 
 /** An interface that is gone already is no error, nor what never was. */
@@ -64,7 +55,7 @@ export function delChained(around: PodSurroundings, attachment: ChainedAttachmen
     const { tuning, forwards, ports, limits } = attachment.interface
     if (tuning !== undefined) await restore(around, attachment, tuning)
     if (forwards !== undefined) await bringTogether(around, attachment)
-    if (forwards !== undefined) await letThrough(around, attachment, [])
+    if (forwards !== undefined) await stopLettingThrough(around, attachment)
     if (ports !== undefined) await unmapPorts(around, attachment)
     if (limits) await unlimit(around, attachment)
   })
@@ -78,16 +69,10 @@ export async function gcChained(
 ): Promise<void> {
   const { tuning, forwards, ports, limits } = pattern.interface
   const { network } = pattern
-  const isListed = (who: Listed) =>
-    valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
-  const forwarded = [...around.attachments.forwarded.values()].filter((who) => who.network === network)
   const work: (() => void | Promise<void>)[] = [
     ...(ports === undefined && forwards === undefined ? [] : [() => collectPorts(around, pattern, valid)]),
     ...(limits ? [() => collectLimits(around, pattern, valid)] : []),
-    ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)]),
-    ...(forwards === undefined ? [] : forwarded.filter((who) => !isListed(who))).map(
-      (who) => () => letThrough(around, { ...pattern, ...who }, [])
-    )
+    ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
   ]
   const ended = await Promise.allSettled(work.map(async (each) => each()))
   const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))

@@ -5,7 +5,6 @@ import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../error.ts'
 import { openSandbox } from './inside.ts'
-import { letThrough } from './let-through.ts'
 import { hostName } from './names.ts'
 import { giveBack, takeDown } from './release.ts'
 import { linkNamed, type PodSurroundings, timed } from './surroundings.ts'
@@ -31,8 +30,8 @@ async function detach(around: PodSurroundings, attachment: Attachment): Promise<
   }
   const hadLink = linkNamed(around.host.observed, hostName(attachment)) !== undefined
   await collect(() => takeDown(around, attachment, 'DEL'))
-  // A restarted weftd may have taken a firewall plugin's chain for this pod's.
-  if (attachment.isStandalone) await collect(() => letThrough(around, attachment, []))
+  // What the firewall plugin kept behind this interface has gone with it.
+  if (attachment.isStandalone) await collect(around.answerForeignDrops)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
     const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)

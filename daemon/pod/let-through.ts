@@ -1,23 +1,43 @@
 // Packets of an attachment's addresses pass this host: our own chain for their subnet, and answers to what other programs drop.
 import type { Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import { subnetChain } from '../firewall/subnet-chain.ts'
-import { firewallOwnerOf, type Identity, ownerOf } from './names.ts'
+import { WeftError } from '../error.ts'
+import { letThroughObjects } from '../firewall/subnet-chain.ts'
+import type { KernelObject } from '../state/object.ts'
+import { release } from './chained-ports.ts'
+import { differencesIn } from './check.ts'
+import { type Identity, portsOwnerBy, throughMark } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
-/** `forwards` empty: what was let through for this attachment is so no more. Errors: the kernel's. */
-export async function letThrough(
-  around: PodSurroundings,
-  attachment: Identity & Pick<Attachment, 'because'>,
-  forwards: readonly Prefix[]
-): Promise<void> {
-  const { because } = attachment
-  const chains = forwards.map((prefix) => ({ ...subnetChain('forward', prefix), because }))
-  const { forwarded } = around.attachments
-  const { network, containerId, ifname } = attachment
-  if (chains.length === 0) forwarded.delete(ownerOf(attachment))
-  else forwarded.set(ownerOf(attachment), { network, containerId, ifname })
-  const failure = failureIn(await around.host.want(firewallOwnerOf(attachment), chains))
+type Who = Identity & Pick<Attachment, 'because'>
+
+/** Errors: the kernel's. */
+export async function letThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
+  const owner = portsOwnerBy(throughMark(attachment))
+  const failure = failureIn(await around.host.want(owner, throughFor(attachment, forwards)))
   if (failure !== undefined) throw failure.error
   await around.answerForeignDrops()
 }
+
+/** What was let through for this attachment is so no more. Errors: the kernel's. */
+export async function stopLettingThrough(around: PodSurroundings, attachment: Identity): Promise<void> {
+  await release(around, throughMark(attachment))
+  await around.answerForeignDrops()
+}
+
+/** Errors: DIFFERENT with one line per difference. */
+export function checkThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): void {
+  const wrong = differencesIn(throughFor(attachment, forwards), around.host.observed, 'on the host')
+  if (wrong.length > 0)
+    throw new WeftError(
+      'DIFFERENT',
+      `packets of ${attachment.because} are not let through as was set up: ${wrong.join('; ')}`,
+      'restart the pod; weftd puts right what is on the host by itself'
+    )
+}
+
+const throughFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
+  letThroughObjects(forwards, throughMark(attachment), attachment.because).map((object) => ({
+    ...object,
+    because: attachment.because
+  }))

@@ -10,9 +10,6 @@ export type Identity = { readonly network: string; readonly containerId: string;
 /** One key per attachment: owner in the desired state, queue of verbs. */
 export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.containerId} ${who.ifname}`
 
-/** What the firewall plugin has done for an attachment. */
-export const firewallOwnerOf = (who: Identity): string => `firewall ${ownerOf(who)}`
-
 /** The limits that the bandwidth plugin keeps for an attachment. */
 export const limitsOwnerOf = (who: Identity): string => `limits ${ownerOf(who)}`
 
@@ -25,8 +22,9 @@ export const portsOwnerBy = (mark: string): string => `ports ${mark}`
  * and GC find theirs without memory, and whoever made the interface.
  */
 export const portMark = (who: Identity): string => `${portMarkOf(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
-/** The same for what keeps an attachment apart from others. */
+/** The same for what the firewall plugin keeps: an attachment apart from others, and its packets let through. */
 export const apartMark = (who: Identity): string => `${portMark(who)}-apart`
+export const throughMark = (who: Identity): string => `${portMark(who)}-through`
 export const portMarkOf = (network: string): string => `${PORT_MARK}${digest(network).slice(0, 8)}-`
 
 /** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
@@ -35,6 +33,7 @@ export const ownersOf = (who: Identity): readonly string[] => [
   bridgeOwnerOf(who),
   portsOwnerOf(who),
   portsOwnerBy(apartMark(who)),
+  portsOwnerBy(throughMark(who)),
   limitsOwnerOf(who)
 ]
 

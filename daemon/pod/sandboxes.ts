@@ -1,14 +1,14 @@
 // Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { contains, type Ip, sameIp } from '../../ipam/address.ts'
+import { type Ip, sameIp } from '../../ipam/address.ts'
 import type { PoolAddress } from '../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../ipam/reservations.ts'
 import type { Pod } from '../../plugins/attachment.ts'
 import { defaultDataDir } from '../../plugins/pool-wish.ts'
 import { defaultBridge } from '../../plugins/veth-wish.ts'
 import { reasonOf } from '../error.ts'
-import { purposeOf, type SubnetPurpose, subnetChain } from '../firewall/subnet-chain.ts'
+import { chainsAround, purposeOf, subnetChain } from '../firewall/subnet-chain.ts'
 import { elementsOf } from '../state/host-port.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
@@ -18,7 +18,6 @@ import { unlimit } from './chained-limits.ts'
 import {
   type Alias,
   bridgeOwnerOf,
-  firewallOwnerOf,
   hostName,
   type Identity,
   limitsOwnerOf,
@@ -66,14 +65,11 @@ export async function rebuild(
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
     const objects = [
       ...asItIs(link, held, host.observed, alias),
-      ...subnetChainsFor('masquerade', held, host.observed),
+      ...masquerading(held, host.observed),
       ...ports.objects(link.name),
       ...limits(link.name)
     ]
-    wanted.push(
-      [ownerOf(who), objects.map((object) => ({ ...object, because }))],
-      [firewallOwnerOf(who), subnetChainsFor('forward', held, host.observed)]
-    )
+    wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
     const bridge = objects.find((object) => object.kind === 'link')?.master
     if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(around, bridge, alias)])
     pods++
@@ -90,6 +86,7 @@ export async function rebuild(
   if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
   noteVanished(around, notes)
   await host.wantAll(wanted)
+  await around.answerForeignDrops()
   return pods
 }
 
@@ -218,12 +215,13 @@ function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelO
  * The chains of the pod's subnets; when its addresses are not known (another data directory, a third party's IPAM) all of them, which then go with the
  * last such pod.
  */
-const subnetChainsFor = (purpose: SubnetPurpose, held: readonly Ip[], observed: State): readonly KernelObject[] =>
-  [...observed.values()].flatMap((object) => {
+const masquerading = (held: readonly Ip[], observed: State): readonly KernelObject[] => {
+  if (held.length > 0) return chainsAround('masquerade', held, observed)
+  return [...observed.values()].flatMap((object) => {
     const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
-    const isIts = found?.purpose === purpose && (held.length === 0 || held.some((ip) => contains(found.subnet, ip)))
-    return isIts ? [subnetChain(found.purpose, found.subnet)] : []
+    return found?.purpose === 'masquerade' ? [subnetChain('masquerade', found.subnet)] : []
   })
+}
 
 /** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. One that has gone meanwhile is as the alias of its port tells it. */
 function bridgeAsItWas(

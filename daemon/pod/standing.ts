@@ -4,6 +4,7 @@ import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts
 import { groundFor } from '../firewall/bridge-ports.ts'
 import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
 import { conditionsOf } from '../firewall/port-conditions.ts'
+import { letThroughAsItIs } from '../firewall/subnet-chain.ts'
 import {
   elementsByMark,
   elementsOf,
@@ -36,7 +37,7 @@ export function standing(observed: State): Standing {
   return {
     ports: {
       objects: (link) => [
-        ...elementsOf(link, extras).flatMap(withSetting),
+        ...elementsOf(link, extras).flatMap((element) => withSetting(element, observed)),
         ...(guarded.includes(link) ? hostPortDevice(link) : [])
       ],
       marks: () => [...elementsByMark(PORT_MARK, extras).keys()],
@@ -50,9 +51,11 @@ export function standing(observed: State): Standing {
   }
 }
 
-/** A guarded device whose pod's link we do not know has its setting from here. */
-const withSetting = (element: NftElement): readonly KernelObject[] =>
-  element.set === HOST_PORT_DEVICES ? hostPortDevice(element.key.replaceAll('"', ''), element.comment) : [element]
+/** A guarded device whose pod's link we do not know has its setting from here, and an address that is let through its chain. */
+const withSetting = (element: NftElement, observed: State): readonly KernelObject[] =>
+  element.set === HOST_PORT_DEVICES
+    ? hostPortDevice(element.key.replaceAll('"', ''), element.comment)
+    : (letThroughAsItIs(element, observed) ?? [element])
 
 const guardedIn = (extras: State): readonly string[] =>
   [...extras.values()].flatMap((object) =>

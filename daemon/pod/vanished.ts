@@ -3,7 +3,6 @@ import { formatIp } from '../../ipam/address.ts'
 import { reasonOf } from '../error.ts'
 import type { State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
-import { letThrough } from './let-through.ts'
 import { hostName, mayBeOf, ownerOf } from './names.ts'
 import { giveBack } from './release.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -35,7 +34,7 @@ async function release(around: PodSurroundings, vanished: Vanished): Promise<num
   if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
     const ips = dataDir === undefined ? [] : await giveBack(around, reservations(dataDir, network), vanished)
-    if (attachments.forwarded.has(ownerOf(vanished))) await letThrough(around, vanished, [])
+    await around.answerForeignDrops()
     attachments.vanished.delete(ownerOf(vanished))
     attachments.onChanged()
     attachments.freed.vanished += ips.length

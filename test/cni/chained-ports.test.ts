@@ -1,4 +1,4 @@
-// portmap and bandwidth behind another project's bridge, of which weftd knows nothing but prevResult: cases 52 to 65, restarts, GC and crashes.
+// portmap, bandwidth and firewall behind another project's bridge, of which weftd knows nothing but prevResult: cases 52 to 65, restarts, GC and crashes.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
@@ -19,7 +19,7 @@ const RATE = 8_000_000
 const bandwidth = { ingressRate: RATE, ingressBurst: 800_000, egressRate: RATE, egressBurst: 800_000 }
 const mapping = (hostPort: number, protocol = 'tcp') => ({ hostPort, containerPort: 80, protocol })
 
-describe("portmap and bandwidth behind another project's bridge", { skip, timeout: 600_000 }, () => {
+describe("portmap, bandwidth and firewall behind another project's bridge", { skip, timeout: 600_000 }, () => {
   let at: CniHost
   before(async () => {
     at = await CniHost.start()
@@ -282,6 +282,43 @@ describe("portmap and bandwidth behind another project's bridge", { skip, timeou
     }
     assert.deepEqual(await traces(), [])
     await del()
+  })
+
+  test('packets pass the firewalls of others, also after a restart, until DEL or GC', async () => {
+    await outside().exec('ip', ['route', 'replace', '10.60.0.0/24', 'via', at.host.address])
+    await at.host.sh(
+      'nft add table ip strict; nft add chain ip strict f { type filter hook forward priority 10\\; policy drop\\; }'
+    )
+    const passes = async (pod: Pod) =>
+      (await pod.exec('ping', ['-c', '1', '-W', '2', '192.168.10.1'], { check: false })).code === 0
+    const accepts = async () => (await at.ruleset()).split('\n').filter((line) => line.includes('10.60.0.0/24')).length
+    const [one, two] = [await connected(), await connected()]
+    assert.equal(await passes(one.pod), false)
+    for (const { asked } of [one, two]) await at.ok('ADD', 'firewall', asked())
+    await until(() => passes(one.pod), { what: 'the packets to pass' })
+    const before = await accepts()
+    for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+      await at.cluster.daemon(1).restart(signal)
+      assert.ok(await passes(one.pod), signal)
+      for (const { asked } of [one, two]) await at.ok('CHECK', 'firewall', asked())
+      assert.equal(await accepts(), before)
+    }
+    // Somebody who loads rules anew takes our accept along.
+    await at.host.sh('nft flush chain ip strict f')
+    await until(() => passes(two.pod), { what: 'the packets to pass again' })
+    await at.ok('DEL', 'firewall', { config: { cniVersion: '1.0.0' }, id: one.pod.name, netns: '' })
+    assert.ok(await passes(two.pod))
+    await at.fails('CHECK', 'firewall', one.asked(), /not let through/, 106)
+    await at.cluster.daemon(1).restart('SIGKILL')
+    await at.ok('GC', 'firewall', {
+      config: { 'cni.dev/valid-attachments': [{ containerID: two.pod.name, ifname: 'eth0' }] }
+    })
+    assert.ok(await passes(two.pod))
+    await at.ok('GC', 'firewall', {})
+    assert.equal(await accepts(), 0)
+    assert.doesNotMatch(await at.ruleset(), /forward_4_|let_through/)
+    await at.host.sh('nft delete table ip strict')
+    for (const each of [one, two]) await each.del()
   })
 
   test('case 71: GC takes away what is not listed, of its own network only', async () => {

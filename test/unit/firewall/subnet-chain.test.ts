@@ -1,7 +1,9 @@
 // Chains of one subnet: their rules, and that the name tells what they are for.
-import { deepEqual, equal, match } from 'node:assert/strict'
+import { deepEqual, equal, fail, match } from 'node:assert/strict'
 import { test } from 'node:test'
-import { purposeOf, subnetChain } from '../../../daemon/firewall/subnet-chain.ts'
+import { letThroughAsItIs, letThroughObjects, purposeOf, subnetChain } from '../../../daemon/firewall/subnet-chain.ts'
+import { stateOf } from '../../../daemon/state/object.ts'
+import { textOf } from '../../../daemon/state/text.ts'
 import { formatPrefix, parsePrefix } from '../../../ipam/address.ts'
 
 for (const purpose of ['masquerade', 'forward'] as const) {
@@ -31,4 +33,17 @@ test('packets to the subnet itself and to multicast keep their source; packets f
 test('other chains are of no subnet', () => {
   for (const name of ['postrouting', 'forward', 'masquerade_4_fffffffff_24', 'forward_4_a0a0000_40'])
     equal(purposeOf(name), undefined)
+})
+
+test('what lets addresses through is recognised by its element, with the chain that stands for it', () => {
+  const addresses = ['10.60.0.5/24', 'fd00::5/64'].map((text) => parsePrefix(text) ?? fail())
+  const made = letThroughObjects(addresses, 'ports-a-b-through', 'container c, eth0 in network n')
+  const beside = subnetChain('forward', parsePrefix('10.61.0.0/24') ?? fail())
+  const observed = stateOf([...made, beside])
+  const found = made.flatMap((object) =>
+    object.kind === 'nft-element' ? (letThroughAsItIs(object, observed) ?? fail()) : []
+  )
+  deepEqual(new Set(found.map(textOf)), new Set(made.map(textOf)))
+  const other = { kind: 'nft-element', family: 'inet', table: 'weft', set: 'host_ports_4', key: '10.0.0.1' } as const
+  equal(letThroughAsItIs(other, observed), undefined)
 })

@@ -35,6 +35,7 @@ function surroundings() {
   const around = {
     attachments: new Attachments(),
     host: { observed, want: async () => [], wantAll: async () => [] },
+    answerForeignDrops: async () => undefined,
     reservations: () => reservations,
     health: { active: () => [], raise: () => undefined, clear: () => undefined },
     log: { error: say, warn: say, info: say, debug: say },
