@@ -212,7 +212,8 @@ function networkSurroundings(
   peers: Peers
 ): NetworkSurroundings {
   const { kernel, reconciler } = core
-  const subnetFile = new SubnetFile(options.subnetFile, options.stateDir, health)
+  const { subnetFile: path, stateDir } = options
+  const subnetFile = new SubnetFile({ path, stateDir, health, signal: core.signal })
   const leaseFile = new LeaseFile(leaseFilePath(options.stateDir), log)
   leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options

@@ -6,6 +6,7 @@ import { makeDirectory } from '../ipam/reservations.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
+import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
 
@@ -26,9 +27,6 @@ export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
     return {}
   }
 }
-
-/** Milliseconds until a file that could not be written is tried again: doubled each time, up to the second value. */
-const RETRY = { first: 500, most: 30_000 } as const
 
 /** Below --state-dir: which file we wrote last, so that one which flanneld has put in its place since is known, though it may say the same. */
 const markPath = (stateDir: string): string => join(stateDir, 'subnet-file.json')
@@ -58,35 +56,59 @@ function textOf(path: string): string | undefined {
   }
 }
 
+export type SubnetFileSurroundings = {
+  readonly path: string
+  readonly stateDir: string
+  readonly health: Pick<Health, 'raise' | 'clear'>
+  /** Nothing is tried again after it. */
+  readonly signal: AbortSignal
+}
+
 export class SubnetFile {
   readonly #path: string
   readonly #stateDir: string
   readonly #health: Pick<Health, 'raise' | 'clear'>
-  #retry: NodeJS.Timeout | undefined
+  readonly #signal: AbortSignal
+  /** Ends the attempts to write what is out of date by then. */
+  #attempts = new AbortController()
 
-  constructor(path: string, stateDir: string, health: Pick<Health, 'raise' | 'clear'>) {
+  constructor({ path, stateDir, health, signal }: SubnetFileSurroundings) {
     this.#path = path
     this.#stateDir = stateDir
     this.#health = health
+    this.#signal = signal
   }
 
   /** Writes the file whole or not at all. While that fails a condition says so, and it is tried again; nothing else has to wait. */
   write(env: SubnetEnv): void {
-    this.#writeOrRetry(printSubnetEnv(env), RETRY.first)
+    const text = printSubnetEnv(env)
+    this.#attempts.abort()
+    if (this.#wrote(text)) return
+    this.#attempts = new AbortController()
+    void this.#untilWritten(text, AbortSignal.any([this.#signal, this.#attempts.signal]))
   }
 
-  #writeOrRetry(text: string, pause: number): void {
-    clearTimeout(this.#retry)
+  async #untilWritten(text: string, signal: AbortSignal): Promise<void> {
+    const backoff = new Backoff()
+    try {
+      do await backoff.pause(signal)
+      while (!this.#wrote(text))
+    } catch (error) {
+      if (!signal.aborted) throw error
+    }
+  }
+
+  #wrote(text: string): boolean {
     try {
       makeDirectory(dirname(this.#path), 0o755)
       replaceFile(this.#path, Buffer.from(text), 0o644)
       makeDirectory(this.#stateDir, 0o700)
       replaceFile(markPath(this.#stateDir), Buffer.from(identityOf(this.#path) ?? ''), 0o600)
       this.#health.clear('SUBNET_FILE_UNWRITABLE')
+      return true
     } catch (error) {
       this.#health.raise('SUBNET_FILE_UNWRITABLE', `${this.#path}: ${reasonOf(error)}`)
-      const next = Math.min(pause * 2, RETRY.most)
-      this.#retry = setTimeout(() => this.#writeOrRetry(text, next), pause).unref()
+      return false
     }
   }
 }

@@ -21,6 +21,7 @@ import { LeaseFile } from '../../daemon/lease-file.ts'
 import { removeSubnetFile, SubnetFile } from '../../daemon/subnet-file.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 
+const { signal } = new AbortController()
 const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const env = { network: { 4: prefix('10.2.0.0/16') }, subnet: { 4: prefix('10.2.5.0/24') }, mtu: 1450, ipMasq: true }
@@ -65,7 +66,7 @@ test('what is no remembered lease is none, with a warning', () => {
 
 test('subnet.env is replaced, never written into: who has the old one open reads it to its end', () => {
   const path = join(folder, 'flannel', 'subnet.env')
-  const file = new SubnetFile(path, folder, new Health(Date.now, () => undefined))
+  const file = new SubnetFile({ path, stateDir: folder, health: new Health(Date.now, () => undefined), signal })
   file.write(env)
   const before = readFileSync(path, 'utf8')
   const open = openSync(path, 'r')
@@ -84,7 +85,7 @@ test('a subnet.env that can not be written is a condition that blocks nothing, a
   health.clear('STARTING')
   const path = join(folder, 'flannel', 'subnet.env')
   writeFileSync(join(folder, 'flannel'), 'in the way')
-  const file = new SubnetFile(path, join(folder, 'state'), health)
+  const file = new SubnetFile({ path, stateDir: join(folder, 'state'), health, signal })
   file.write(env)
   assert.match(health.active()[0]?.detail ?? '', new RegExp(`^${path}: .*(ENOTDIR|EEXIST)`))
   assert.equal(health.blocking('add'), undefined)
@@ -97,7 +98,7 @@ test('a subnet.env that can not be written is a condition that blocks nothing, a
 
 test('subnet.env goes with weftd when it is the one that weftd wrote, and stays where somebody has written it since', () => {
   const path = join(folder, 'subnet.env')
-  const file = new SubnetFile(path, folder, new Health(Date.now, () => undefined))
+  const file = new SubnetFile({ path, stateDir: folder, health: new Health(Date.now, () => undefined), signal })
   file.write(env)
   assert.equal(removeSubnetFile(path, folder), true)
   assert.deepEqual(readdirSync(folder), [])
