@@ -10,7 +10,7 @@ import { inspect, parseArgs } from 'node:util'
 const SUITES: Readonly<Record<string, { readonly root: boolean; readonly fileSeconds: number }>> = {
   unit: { root: false, fileSeconds: 300 },
   fuzz: { root: false, fileSeconds: 1_800 },
-  lab: { root: true, fileSeconds: 600 },
+  lab: { root: true, fileSeconds: 1_800 },
   cni: { root: true, fileSeconds: 600 },
   docker: { root: true, fileSeconds: 600 },
   interop: { root: true, fileSeconds: 900 },

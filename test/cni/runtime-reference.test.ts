@@ -6,8 +6,8 @@ import { after, before, describe, test } from 'node:test'
 import { pluginTypes } from '../../plugins/registry.ts'
 import { BIN, Cluster } from '../lab/cluster.ts'
 import { type CniAnswer, type CniVerb, cni, type Json } from '../lab/cni.ts'
-import { missingPeer } from '../lab/cnitool.ts'
 import type { Host } from '../lab/host.ts'
+import { missingPeer } from '../lab/peers.ts'
 
 const skip = process.getuid?.() === 0 ? missingPeer('cni/bridge') : 'needs root'
 const reference = join(process.env.WEFT_CACHE ?? join(homedir(), '.cache/weft'), 'peers/cni')

@@ -1,22 +1,13 @@
 // Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and given back.
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '../lab/cluster.ts'
 import { flannelPod } from '../lab/flannel-pod.ts'
 import { Flanneld } from '../lab/flanneld.ts'
-import { peersDirectory } from '../lab/peers.ts'
+import { missingPeer } from '../lab/peers.ts'
 import { until } from '../lab/run.ts'
 
-function reasonToSkip(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    return existsSync(`${peersDirectory()}/bin/flanneld`) ? false : 'flanneld is not built (scripts/peers without Go)'
-  } catch {
-    return 'the Go peers are not built (scripts/peers)'
-  }
-}
-const skip = reasonToSkip()
+const skip = process.getuid?.() === 0 ? missingPeer('bin/flanneld') : 'needs root'
 
 const networks: readonly (readonly [string, NonNullable<ClusterOptions['network']>, readonly number[]])[] = [
   ['vxlan', { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }, [2, 1]],
@@ -26,7 +17,7 @@ const networks: readonly (readonly [string, NonNullable<ClusterOptions['network'
 for (const [name, network, hosts] of networks) {
   test(`${name}: pods of nodes with flanneld and of nodes with weftd reach each other`, {
     skip,
-    timeout: 60_000
+    timeout: 300_000
   }, async () => {
     await using cluster = await Cluster.start({ hosts, start: false, network })
     await using _flanneld = await Flanneld.start(cluster.node(1), { etcd: cluster.etcd })
@@ -41,7 +32,7 @@ for (const [name, network, hosts] of networks) {
 
 test('a node is taken over from flanneld and given back: subnet, VTEP MAC, device and pods stay, and no ping is lost', {
   skip,
-  timeout: 120_000
+  timeout: 300_000
 }, async () => {
   const network = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }
   await using cluster = await Cluster.start({ hosts: [1, 1], start: false, network })

@@ -41,7 +41,7 @@ import {
 const skip = noCluster()
 const noNames = hasPart('coredns') ? false : 'coredns is missing; cure: scripts/kube-parts'
 const hostPort = 8081
-const slow = { deadlineMs: 120_000, everyMs: 200 }
+const slow = { deadlineMs: 300_000, everyMs: 200 }
 
 describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () => {
   const up = new AsyncDisposableStack()

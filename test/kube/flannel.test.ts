@@ -1,31 +1,22 @@
 // flanneld and weftd in one cluster by annotations alone: each reads what the other writes, and a node changes hands with its subnet and its VTEP MAC.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { reachEachOther } from '../lab/cluster.ts'
 import { flannelPod } from '../lab/flannel-pod.ts'
 import type { Host } from '../lab/host.ts'
 import { Lab } from '../lab/hosts.ts'
-import { peersDirectory } from '../lab/peers.ts'
+import { missingPeer, peersDirectory } from '../lab/peers.ts'
 import { until } from '../lab/run.ts'
 import { Weftd } from '../lab/weftd.ts'
 import { ControlPlane } from './control-plane.ts'
 import { noControlPlane } from './parts.ts'
 import { annotationsOn, nodeObject, weftdRole } from './store-place.ts'
 
-function reasonToSkip(): string | false {
-  const reason = noControlPlane()
-  if (reason) return reason
-  try {
-    return existsSync(`${peersDirectory()}/bin/flanneld`) ? false : 'flanneld is not built (scripts/peers without Go)'
-  } catch {
-    return 'the Go peers are not built (scripts/peers)'
-  }
-}
 const slow = { deadlineMs: 90_000 }
 
 test('flanneld and weftd reach each other by annotations alone, and a node changes hands with its subnet and VTEP MAC', {
-  skip: reasonToSkip(),
+  skip: noControlPlane() || missingPeer('bin/flanneld'),
   timeout: 400_000
 }, async () => {
   // A router between them: what reaches the other node is encapsulated.

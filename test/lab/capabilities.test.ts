@@ -50,7 +50,7 @@ describe('the pod of the DaemonSet', { skip, timeout: 900_000 }, () => {
     },
     { timeout: 600_000 }
   )
-  after(() => up.disposeAsync(), { timeout: 120_000 })
+  after(() => up.disposeAsync(), { timeout: 300_000 })
 
   async function daemonPod(spec = daemonPodSpec()): Promise<DaemonPod> {
     const pod = new DaemonPod(runtime, `weft-${pods++}`, { spec, storeArgs })

@@ -94,6 +94,13 @@ export class Cluster implements AsyncDisposable {
     return { host, pod, id, address: String(first.address.split('/')[0]), result: result ?? {} }
   }
 
+  /** A pod on each node; resolves when all reach each other. */
+  async podOnEach(): Promise<Resident[]> {
+    const residents = await Promise.all(this.nodes.map((node) => this.pod(node)))
+    await reachEachOther(residents)
+    return residents
+  }
+
   call(
     host: Host,
     verb: CniVerb,
@@ -133,7 +140,7 @@ export async function reachEachOther(residents: readonly Resident[]): Promise<vo
       if (lost.length > 0) throw new Error(`not reached: ${lost.join(', ')}`)
       return true
     },
-    { what: 'every pod to reach every pod', deadlineMs: 15_000 }
+    { what: 'every pod to reach every pod' }
   )
 }
 
@@ -148,4 +155,4 @@ export async function linesOf(host: Host, command: string, ...args: readonly str
 
 /** Waits for a line of the daemon's log. */
 export const logged = (daemon: Weftd, accept: (line: LogLine) => boolean, what: string): Promise<LogLine> =>
-  until(() => daemon.log.find(accept), { what, deadlineMs: 15_000 })
+  until(() => daemon.log.find(accept), { what })

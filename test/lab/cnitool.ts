@@ -13,15 +13,6 @@ export type CnitoolVerb = 'add' | 'check' | 'del' | 'gc' | 'status'
 /** Debian's package containernetworking-plugins (1.1.1: versions up to 1.0.0). */
 export const debianPlugins = '/usr/lib/cni'
 
-/** Why a test that needs a program of scripts/peers can't run, or false. */
-export function missingPeer(path: string): string | false {
-  try {
-    return existsSync(join(peersDirectory(), path)) ? false : `scripts/peers made no ${path}: Go is missing`
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
-}
-
 let folders = 0
 
 /** A folder for CNI_PATH in which each plugin comes from the folder that is named for it. */

@@ -29,7 +29,7 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
 
 test('every wrong configuration is named with path and value in readyz and in the CNI error; a correction is taken at once', {
   skip,
-  timeout: 120_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   await cluster.etcd.put(`${PREFIX}/config`, wrong[0]?.[1] ?? '')
@@ -56,7 +56,7 @@ test('every wrong configuration is named with path and value in readyz and in th
 
 test('no configuration at all: the condition says which key, and that the v2 API does not count', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   await cluster.etcd.ctl(['del', `${PREFIX}/config`])
@@ -76,7 +76,7 @@ test('no configuration at all: the condition says which key, and that the v2 API
 
 test('interfaces: a wish that can not be met lists every candidate, and is met once it can be', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   const daemon = await cluster.join(cluster.node(1), { wait: false, args: ['--iface=nope0', '-iface', 'late0'] })
@@ -100,7 +100,7 @@ test('interfaces: a wish that can not be met lists every candidate, and is met o
 
 test('the interface is chosen by expression, by what it reaches, and the public address is what we are told', {
   skip,
-  timeout: 180_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   const node = cluster.node(1)
@@ -124,7 +124,7 @@ test('the interface is chosen by expression, by what it reaches, and the public 
   }
 })
 
-test('GBP and Learning are what the kernel then says of the tunnel', { skip, timeout: 60_000 }, async () => {
+test('GBP and Learning are what the kernel then says of the tunnel', { skip, timeout: 300_000 }, async () => {
   await using cluster = await Cluster.start({
     hosts: [2],
     network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', GBP: true, Learning: true, DirectRouting: false } }
@@ -132,12 +132,12 @@ test('GBP and Learning are what the kernel then says of the tunnel', { skip, tim
   const { stdout } = await cluster.node(1).exec('ip', ['-d', 'link', 'show', 'weft.1'])
   assert.match(stdout, /\bgbp\b/)
   assert.doesNotMatch(stdout, /nolearning/)
-  await reachEachOther(await Promise.all(cluster.nodes.map((node) => cluster.pod(node))))
+  await cluster.podOnEach()
 })
 
 test('a network that overlaps the host’s own, and a bridge of an earlier subnet, are told with both sides', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   await cluster.node(1).sh(`ip link add lan0 type bridge
@@ -156,7 +156,7 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
 
 test('a configuration that changes under a running daemon is told with the difference, and a restart takes it over', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1] })
   const daemon = cluster.daemon(1)
@@ -197,7 +197,7 @@ test('a start that can not succeed ends with one line that has the cure, and no 
 
 test('SubnetMin, SubnetMax and SubnetLen are honoured, and when all are leased the condition says so', {
   skip,
-  timeout: 90_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({
     hosts: [3],

@@ -107,7 +107,7 @@ export class Containerd implements AsyncDisposable {
     })
     this.#program = program
     const answers = async () => program.ended ?? (await this.cri.version())
-    await until(answers, { what: 'containerd to answer', deadlineMs: 60_000, everyMs: 50 }).catch((cause: unknown) => {
+    await until(answers, { what: 'containerd to answer', everyMs: 50 }).catch((cause: unknown) => {
       throw new Error(`containerd on ${this.host.name} does not answer:\n${this.log.slice(-3000)}`, { cause })
     })
     if (program.ended) throw new Error(`containerd on ${this.host.name} ended:\n${this.log.slice(-3000)}`)

@@ -60,7 +60,7 @@ export class Dockerd implements AsyncDisposable {
     const program = this.host.spawn('dockerd', this.#args, { name: 'dockerd' })
     this.#program = program
     const answers = async () => program.ended ?? (await this.docker(['version'], { check: false })).code === 0
-    await until(answers, { what: 'dockerd to answer', deadlineMs: 40_000, everyMs: 100 }).catch(() => {})
+    await until(answers, { what: 'dockerd to answer', everyMs: 100 }).catch(() => {})
     if (program.ended || !(await answers()))
       throw new Error(`dockerd on ${this.host.name} did not start:\n${this.log.slice(-3000)}`)
   }

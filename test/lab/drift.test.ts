@@ -2,11 +2,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, reachEachOther } from './cluster.ts'
+import type { Host } from './host.ts'
 import { until } from './run.ts'
 import { sample } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const vxlanOnly = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: false } }
+
+/** The destination of a route through the tunnel, once there is one. */
+const tunnelRoute = (node: Host): Promise<string> =>
+  until(async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0], {
+    what: 'a route'
+  })
 
 const damages: readonly (readonly [string, string, string])[] = [
   ['a deleted route', 'ip route del $(ip route | grep onlink | head -1 | cut -d" " -f1)', 'route'],
@@ -16,7 +23,11 @@ const damages: readonly (readonly [string, string, string])[] = [
     'bridge fdb del $(bridge fdb show dev weft.1 | grep dst | head -1 | cut -d" " -f1) dev weft.1',
     'fdb'
   ],
-  ['a deleted neighbour', 'ip neigh del $(ip neigh show dev weft.1 | head -1 | cut -d" " -f1) dev weft.1', 'neighbour'],
+  [
+    'a deleted neighbour',
+    'ip neigh del $(ip neigh show nud permanent dev weft.1 | head -1 | cut -d" " -f1) dev weft.1',
+    'neighbour'
+  ],
   [
     'a route that points elsewhere',
     'ip route replace $(ip route | grep onlink | head -1 | cut -d" " -f1) via 192.168.10.1',
@@ -36,11 +47,10 @@ const damages: readonly (readonly [string, string, string])[] = [
 
 test('every kind of damage is put right within a second, told in one line and counted', {
   skip,
-  timeout: 180_000
+  timeout: 300_000
 }, async (t) => {
   await using cluster = await Cluster.start({ hosts: [3], network: vxlanOnly })
-  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
-  await reachEachOther(residents)
+  const residents = await cluster.podOnEach()
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]
   const state = async () => ({
     routes: (await linesOf(node, 'ip', 'route')).filter((line) => line.includes('weft.1') || line.includes('10.244')),
@@ -67,12 +77,11 @@ test('every kind of damage is put right within a second, told in one line and co
           return true
         },
         // On a quick machine one route suffers more than five of these within ten seconds: we take that for a fight and slow down.
-        { what: `${what} to be put right`, deadlineMs: 20_000 }
+        { what: `${what} to be put right` }
       )
       const repairs = await until(() => daemon.log.slice(before).filter((line) => line.repaired === kind), {
         what: `a log line about ${what}`
       })
-      assert.ok(repairs.length > 0, daemon.text)
       assert.ok(repairs.every((line) => typeof line.afterMs === 'number'))
       await reachEachOther(residents)
     })
@@ -80,7 +89,7 @@ test('every kind of damage is put right within a second, told in one line and co
   assert.match(await daemon.metrics(), /weft_repairs_total\{[^}]*kind="route"/)
 })
 
-test('the bridge of pods is put right, also by a weftd that did not make it', { skip, timeout: 60_000 }, async (t) => {
+test('the bridge of pods is put right, also by a weftd that did not make it', { skip, timeout: 300_000 }, async (t) => {
   await using cluster = await Cluster.start({ hosts: [2] })
   const residents = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
   await reachEachOther(residents)
@@ -103,10 +112,7 @@ test('the bridge of pods is put right, also by a weftd that did not make it', { 
 test('whoever deletes a route is named by process', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]
-  const route = await until(
-    async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0],
-    { what: 'a route' }
-  )
+  const route = await tunnelRoute(node)
   // A program that stays for a moment after its change, as daemons do: /proc still knows it.
   await node.sh(
     `cp $(command -v ip) /run/netbreaker && printf 'route del ${route}\\nroute get 127.0.0.1\\n' > /run/batch && (cat /run/batch; sleep 1) | /run/netbreaker -batch -`
@@ -161,8 +167,7 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
     ip route add 10.244.250.0/24 via 10.244.250.0 dev weft.1 onlink proto 87
     ip route add 10.244.251.0/24 via 192.168.10.1 proto 87`)
   await Promise.all(cluster.nodes.map((host) => cluster.join(host)))
-  const residents = await Promise.all(cluster.nodes.map((host) => cluster.pod(host)))
-  await reachEachOther(residents)
+  await cluster.podOnEach()
   const all = async () => [
     ...(await linesOf(node, 'ip', 'route')),
     ...(await linesOf(node, 'bridge', 'fdb')),
@@ -177,22 +182,20 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
 
 test('the interface is deleted and made again with another index: the tunnel and all peers come back', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
-  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
-  await reachEachOther(residents)
+  const residents = await cluster.podOnEach()
   await cluster.node(1).replug()
   await reachEachOther(residents)
 })
 
 test('carrier down and up, and an address that goes and returns, leave everything working', {
   skip,
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
-  const residents = await Promise.all(cluster.nodes.map((node) => cluster.pod(node)))
-  await reachEachOther(residents)
+  const residents = await cluster.podOnEach()
   const said = async () => (await cluster.daemon(1).readyz()).body
   await cluster.node(1).cut()
   await until(async () => (await said()).includes('eth0 has no carrier'), { what: 'the condition LINK_DOWN' })
@@ -219,13 +222,13 @@ test('the MTU of the interface is followed, in the tunnel and in subnet.env', { 
   })
 })
 
-test('somebody who keeps undoing us is named in a condition, and we slow down', { skip, timeout: 60_000 }, async () => {
+test('somebody who keeps undoing us is named in a condition, and we slow down', {
+  skip,
+  timeout: 300_000
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const [node, daemon] = [cluster.node(1), cluster.daemon(1)]
-  const route = await until(
-    async () => (await linesOf(node, 'ip', 'route')).find((line) => line.includes('onlink'))?.split(' ')[0],
-    { what: 'a route' }
-  )
+  const route = await tunnelRoute(node)
   await node.sh('cp $(command -v ip) /run/fighter')
   const fighter = node.spawn(
     'sh',
@@ -237,13 +240,12 @@ test('somebody who keeps undoing us is named in a condition, and we slow down', 
       const { body } = await daemon.readyz()
       return body.includes('UNDONE_REPEATEDLY') && body
     },
-    { what: 'the condition', deadlineMs: 20_000 }
+    { what: 'the condition' }
   )
   assert.match(said, /fighter/)
   await fighter.stop()
   await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith(`${route} `)), {
-    what: 'the route to be back',
-    deadlineMs: 15_000
+    what: 'the route to be back'
   })
   assert.ok((sample(await daemon.metrics(), 'weft_process_resident_memory_bytes') ?? 0) > 0)
 })

@@ -103,7 +103,6 @@ export class EtcdAlone implements AsyncDisposable {
   async ready(): Promise<void> {
     await until(async () => (await this.ctl(['put', '/ready', 'yes'], false)).code === 0, {
       what: 'an etcd that takes a write',
-      deadlineMs: 20_000,
       everyMs: 50
     })
   }

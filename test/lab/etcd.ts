@@ -151,7 +151,7 @@ export class Etcd implements AsyncDisposable {
   async ready(): Promise<void> {
     const healthy = async () => (await this.ctl(['endpoint', 'health'], { check: false, timeoutMs: 6_000 })).code === 0
     const logs = () => this.members.map(({ name, log }) => `${name}: ${log.slice(-500)}`).join('\n')
-    await until(healthy, { what: 'a healthy etcd', deadlineMs: 20_000, everyMs: 50 }).catch((cause: unknown) => {
+    await until(healthy, { what: 'a healthy etcd', everyMs: 50 }).catch((cause: unknown) => {
       throw new Error(`etcd did not become healthy\n${logs()}`, { cause })
     })
   }

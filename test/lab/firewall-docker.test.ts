@@ -35,7 +35,7 @@ class Docker implements AsyncDisposable {
       '--shutdown-timeout=2'
     ]
     this.#program = new Background('dockerd', 'dockerd', args, this.#env, join(this.directory, 'log'))
-    await until(() => this.docker('version'), { what: 'dockerd to answer', deadlineMs: 40_000, everyMs: 100 })
+    await until(() => this.docker('version'), { what: 'dockerd to answer', everyMs: 100 })
   }
 
   docker(...args: readonly string[]) {

@@ -1,23 +1,13 @@
 // The peers in the lab: real flanneld on three hosts, one behind the router, with the reference plugins; what they make is what Weft must interoperate with.
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { cni } from './cni.ts'
 import { environmentFile } from './dockerd.ts'
 import { Etcd } from './etcd.ts'
 import { Flanneld } from './flanneld.ts'
 import { Lab } from './hosts.ts'
-import { peersDirectory } from './peers.ts'
+import { missingPeer, peersDirectory } from './peers.ts'
 import { until } from './run.ts'
-
-function reasonToSkip(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    return existsSync(`${peersDirectory()}/bin/flanneld`) ? false : 'flanneld is not built (scripts/peers without Go)'
-  } catch {
-    return 'the Go peers are not built (scripts/peers)'
-  }
-}
 
 const conflist = {
   name: 'cbr0',
@@ -26,7 +16,7 @@ const conflist = {
 }
 
 test('pods of three hosts reach each other over flannel, and DEL takes a pod away', {
-  skip: reasonToSkip()
+  skip: process.getuid?.() === 0 ? missingPeer('bin/flanneld') : 'needs root'
 }, async () => {
   await using lab = await Lab.start({ hosts: [2, 1] })
   const hosts = [...lab.hosts]

@@ -132,8 +132,7 @@ export class Lab implements PlaceOwner, AsyncDisposable {
     // Children of ours must be reaped by the event loop before they are gone: removeLab alone would only see zombies.
     this.removeNow()
     await until(() => processesOf(this.name, this.#namespaces).length === 0, {
-      what: `the end of ${this.name}`,
-      deadlineMs: 60_000
+      what: `the end of ${this.name}`
     })
   }
 }

@@ -78,7 +78,7 @@ export class Watch implements AsyncDisposable {
 
   until(what: string, condition: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      const deadline = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), 10_000)
+      const deadline = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), 60_000)
       this.#look = () => {
         if (!condition()) return
         clearTimeout(deadline)

@@ -80,7 +80,7 @@ const eachKind: readonly (readonly [string, KernelObject, KernelObject])[] = [
   ]
 ]
 
-test('every kind of object is put, observed, changed and removed', { skip, timeout: 60_000 }, async (t) => {
+test('every kind of object is put, observed, changed and removed', { skip, timeout: 300_000 }, async (t) => {
   await using kernel = await open({ sysctls: () => ['net/ipv4/conf/br0/forwarding'] })
   await applied(kernel, put(bridge), put(address4), put(address6))
   await using watch = new Watch(kernel)
@@ -170,7 +170,7 @@ test("a removal of a route leaves another program's route to the same destinatio
   await applied(kernel, remove(bridge))
 })
 
-test('15,000 objects are put, observed and removed', { skip, timeout: 60_000 }, async () => {
+test('15,000 objects are put, observed and removed', { skip, timeout: 300_000 }, async () => {
   await using kernel = await open()
   await applied(kernel, put(bridge), put(address4), put(vxlan))
   const objects = Array.from({ length: 5_000 }, (_, n): readonly KernelObject[] => {

@@ -10,3 +10,12 @@ export function peersDirectory(): string {
     throw new Error(`the Go peers are missing in ${directory}; cure: run scripts/peers`)
   return directory
 }
+
+/** Why a test that needs a program of scripts/peers can't run, or false. */
+export function missingPeer(path: string): string | false {
+  try {
+    return existsSync(join(peersDirectory(), path)) ? false : `scripts/peers made no ${path}: Go is missing`
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}

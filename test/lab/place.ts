@@ -91,7 +91,7 @@ export class Place {
     // --norc: a bash whose input is a socket, as Node's pipes are, takes itself for a remote shell and reads root's .bashrc, which may take any time.
     // HTTP/1.0, so that the answer ends with the connection and is not sent in chunks.
     const script = `exec 3<>/dev/tcp/127.0.0.1/${port}; printf 'GET ${path} HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n' >&3; cat <&3`
-    const { stdout } = await this.exec('bash', ['--norc', '-c', script], { timeoutMs: 5_000 })
+    const { stdout } = await this.exec('bash', ['--norc', '-c', script], { timeoutMs: 15_000 })
     const status = /^HTTP\/1\.[01] (\d{3})/.exec(stdout)?.[1]
     if (!status)
       throw new Error(`no HTTP answer from port ${port} on ${this.name}: ${JSON.stringify(stdout.slice(0, 200))}`)

@@ -60,18 +60,21 @@ export function run(file: string, args: readonly string[], options: RunOptions =
   return promise
 }
 
-/** Waits until `condition` returns something true, and returns that. What it throws counts as "not yet". Rejects at the deadline with what was awaited and what was seen last. */
+/**
+ * Waits until `condition` returns something true and no empty list, and returns that. What it throws counts as "not yet". Rejects at the deadline (a minute
+ * when absent, for a machine that is busy with other things) with what was awaited and what was seen last.
+ */
 export async function until<T>(
   condition: () => T | Promise<T>,
   options: { readonly what: string; readonly deadlineMs?: number; readonly everyMs?: number }
 ): Promise<Exclude<T, false | null | undefined>> {
-  const { what, deadlineMs = 10_000, everyMs = 20 } = options
+  const { what, deadlineMs = 60_000, everyMs = 20 } = options
   const end = Date.now() + deadlineMs
   let last: unknown
   for (;;) {
     try {
       const value = await condition()
-      if (value) return value as Exclude<T, false | null | undefined>
+      if (value && !(Array.isArray(value) && value.length === 0)) return value as Exclude<T, false | null | undefined>
       last = value
     } catch (error) {
       last = error

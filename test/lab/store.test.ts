@@ -99,7 +99,7 @@ before(async () => {
 after(() => etcd[Symbol.asyncDispose]())
 
 for (const [name, make] of Object.entries(kinds))
-  describe(`the ${name} store`, { timeout: 120_000 }, () => {
+  describe(`the ${name} store`, { timeout: 300_000 }, () => {
     storeContract(make)
 
     test('takes the previous subnet when it is free, and hands the backend data of the held lease over', async () => {
@@ -242,7 +242,7 @@ test('a lease file that can not be used is named with the option that chooses it
 })
 
 test('a writer that is killed in mid-transaction leaves the lease file as it was, and nobody waits for it', {
-  timeout: 60_000
+  timeout: 300_000
 }, async () => {
   await using network = await embeddedNetwork()
   await using store = network.open(new Conditions())
@@ -257,7 +257,7 @@ test('a writer that is killed in mid-transaction leaves the lease file as it was
 })
 
 test('a transaction that fails for want of space says so, and not that it can not be rolled back', {
-  timeout: 60_000
+  timeout: 300_000
 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
   const script = `
@@ -280,7 +280,7 @@ test('a transaction that fails for want of space says so, and not that it can no
   }
 })
 
-test('a lease whose daemon is gone ends in the lease file', { timeout: 30_000 }, async () => {
+test('a lease whose daemon is gone ends in the lease file', { timeout: 300_000 }, async () => {
   await using network = await embeddedNetwork()
   await using store = network.open(new Conditions(), 1)
   await using watcher = new Watcher(store)

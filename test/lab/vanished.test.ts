@@ -24,8 +24,7 @@ describe('a namespace that vanishes', { skip }, () => {
     await host.sh(`printf 'foreign\\r\\neth0' > ${RESERVATIONS}/10.244.99.9`)
     await goes.pod[Symbol.asyncDispose]()
     await until(async () => !(await reserved(host)).includes(goes.address), {
-      what: 'the address to be free',
-      deadlineMs: 60_000
+      what: 'the address to be free'
     })
     assert.deepEqual((await reserved(host)).toSorted(), [stays.address, '10.244.99.9'].toSorted())
     await logged(daemon, ({ msg }) => /addresses are free again/.test(msg), 'the line that says so')
@@ -45,16 +44,14 @@ describe('a namespace that vanishes', { skip }, () => {
     const other = () => linesOf(host, 'sh', '-c', 'ls /run/elsewhere/other | grep ^10 || true')
     assert.deepEqual(await other(), [elsewhere.address])
     await until(async () => (await linesOf(host, 'cat', '/run/weft/pods.json')).join().includes(elsewhere.id), {
-      what: 'the note of the last pod',
-      deadlineMs: 60_000
+      what: 'the note of the last pod'
     })
     await daemon.kill('SIGKILL')
     for (const { pod } of [goes, elsewhere]) await pod[Symbol.asyncDispose]()
     daemon.launch()
     await daemon.ready()
     await until(async () => (await reserved(host)).length === 1 && (await other()).length === 0, {
-      what: 'the addresses to be free',
-      deadlineMs: 60_000
+      what: 'the addresses to be free'
     })
     assert.deepEqual(await reserved(host), [stays.address])
     assert.equal((await stays.pod.ping(host.address)).received, 1)
@@ -72,8 +69,7 @@ describe('a namespace that vanishes', { skip }, () => {
     assert.ok(goes)
     await goes.pod[Symbol.asyncDispose]()
     await until(async () => sample(await daemon.metrics(), 'weft_pods_vanished') === 1, {
-      what: 'the pod to be missed',
-      deadlineMs: 60_000
+      what: 'the pod to be missed'
     })
     assert.equal((await reserved(host)).length, 5)
     assert.equal((await status()).error, undefined)
@@ -93,7 +89,7 @@ describe('a reboot', { skip }, () => {
       `rm -rf /run/weft; printf other > /var/lib/cni/networks/.weft-boot/lab; touch -d '2001-01-01' ${RESERVATIONS}/${goes.address}`
     )
     await daemon.restart()
-    await until(async () => (await reserved(host)).length === 0, { what: 'the address to be free', deadlineMs: 60_000 })
+    await until(async () => (await reserved(host)).length === 0, { what: 'the address to be free' })
     assert.equal(freed(await daemon.metrics(), 'reboot'), 1)
     await logged(daemon, ({ msg }) => /before the last reboot are free again/.test(msg), 'the line that says so')
   })

@@ -46,7 +46,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
   test('nodes has a row for each lease, with the way there that the kernel has too', async () => {
     const [here, near, far] = cluster.nodes
     assert.ok(here && near && far)
-    await until(async () => (await weftctl(here, ['nodes'])).code === 0, { what: 'all nodes', deadlineMs: 60_000 })
+    await until(async () => (await weftctl(here, ['nodes'])).code === 0, { what: 'all nodes' })
     const { stdout } = await weftctl(here, ['nodes'])
     const rows = columnsOf(stdout).filter(([, subnet]) => subnet?.startsWith('10.244.'))
     const reached = Object.fromEntries(rows.map(([, , ip = '', , how]) => [ip, how]))
@@ -146,8 +146,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     await cluster.etcd.put(`${PREFIX}/subnets/10.244.231.0-24`, '{"PublicIP":"not an address"}')
     const here = cluster.node(1)
     await until(async () => (await weftctl(here, ['nodes'])).stdout.includes('10.244.231.0-24'), {
-      what: 'the row',
-      deadlineMs: 60_000
+      what: 'the row'
     })
     const { code, stdout } = await weftctl(here, ['why', 'node', '10.244.231.0-24'])
     assert.match(stdout, /skipped: .*PublicIP is "not an address"; it must be an IPv4 address/)
@@ -156,7 +155,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
 
   test('diff is empty while all is well, and each command is JSON with --json', async () => {
     const here = cluster.node(2)
-    await until(async () => (await weftctl(here, ['diff'])).code === 0, { what: 'nothing to do', deadlineMs: 60_000 })
+    await until(async () => (await weftctl(here, ['diff'])).code === 0, { what: 'nothing to do' })
     for (const words of [['status'], ['nodes'], ['pods'], ['diff'], ['why', 'pod', 'x'], ['why', 'node', 'x']])
       assert.equal(typeof JSON.parse((await weftctl(here, [...words, '--json'])).stdout), 'object', words.join(' '))
   })

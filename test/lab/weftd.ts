@@ -76,7 +76,7 @@ export class Weftd implements AsyncDisposable {
   }
 
   /** Waits for /readyz; rejects at once, with the log, when the daemon ends instead. */
-  async ready(deadlineMs = this.#options.deadlineMs ?? 20_000): Promise<void> {
+  async ready(deadlineMs = this.#options.deadlineMs ?? 60_000): Promise<void> {
     let said = 'nothing'
     const ready = async () => {
       if (this.program.ended) return true

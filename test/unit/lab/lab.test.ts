@@ -114,6 +114,11 @@ test("Docker's options follow subnet.env, and a file without a subnet is refused
   assert.throws(() => dockerNetworkOptions('FLANNEL_MTU=1450\n'), /FLANNEL_SUBNET/)
 })
 
+test('until takes an empty list for "not yet"', async () => {
+  let calls = 0
+  assert.deepEqual(await until(() => (++calls > 2 ? ['drop'] : []), { what: 'rain', everyMs: 1 }), ['drop'])
+})
+
 test('until tells what it waited for and what it saw last', async () => {
   await assert.rejects(
     until(() => false, { what: 'rain', deadlineMs: 0 }),
