@@ -1,7 +1,6 @@
 // This node's place in the network: configuration, interface, lease and our own end of the backend; followed when the host changes under us.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
-import type { NetConf } from './config/net-conf.ts'
+import { formatIp, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { Configuration, type Configured, configured } from './configuration.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { ConditionCode, Health } from './health.ts'
@@ -11,16 +10,15 @@ import { type Lease, leaseKey } from './lease/lease.ts'
 import type { LeaseEvent, Store, StoreEvent } from './lease/store.ts'
 import type { Remembered } from './lease-file.ts'
 import type { Log } from './log.ts'
-import { chooseInterface, type InterfaceChoice, type InterfaceWish } from './node.ts'
+import type { InterfaceChoice } from './node.ts'
+import { type InterfaceSurroundings, OwnInterface } from './own-interface.ts'
 import type { Peers } from './peers.ts'
-import { familiesOf, networksOf, type Place, publishedMac, sameChoice, sameFacts } from './place.ts'
+import { networksOf, type Place, publishedMac, sameChoice, sameFacts } from './place.ts'
 import type { Reconciler } from './reconciler.ts'
-import type { Kernel } from './state/kernel.ts'
 import type { Node } from './state/node.ts'
 import type { KernelObject, Link } from './state/object.ts'
 
-export type NetworkSurroundings = {
-  readonly kernel: Kernel
+export type NetworkSurroundings = InterfaceSurroundings & {
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -29,7 +27,6 @@ export type NetworkSurroundings = {
   readonly nodeName: string
   readonly identity: string
   readonly ipv6: boolean
-  readonly wish: Omit<InterfaceWish, 'families' | 'reaching'> & { readonly canReach?: Ip }
   /** The subnets of the subnet.env that an earlier daemon left. */
   readonly previous: PerFamily<Prefix>
   /** The lease that an earlier weftd held shortly before, if any: with it we begin when the store does not answer. */
@@ -52,6 +49,7 @@ const ANSWERS = /^(CONFIG_(MISSING|INVALID)|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUS
 export class Network {
   readonly #around: NetworkSurroundings
   readonly #configuration: Configuration
+  readonly #interface: OwnInterface
   /** The configuration as the store gave it. */
   #given: string | undefined
   #place: Place | undefined
@@ -67,6 +65,7 @@ export class Network {
   constructor(around: NetworkSurroundings) {
     this.#around = around
     this.#configuration = new Configuration(around.store, around.health)
+    this.#interface = new OwnInterface(around)
   }
 
   /** Undefined until a subnet is held and our end is set up. */
@@ -124,7 +123,7 @@ export class Network {
     const { log, store } = this.#around
     try {
       const { conf, backend } = configured(text, 'the remembered configuration')
-      const choice = await this.#choose(conf)
+      const choice = await this.#interface.choose(conf)
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
       const node = { ...this.#facts(choice), subnet: lease.subnet, publishedMac: publishedMac(lease) }
       this.#unsure = true
@@ -151,33 +150,9 @@ export class Network {
 
   /** Errors: CONFIG_INVALID, as soon as there is an interface. */
   async #suitedTo(read: Configured, signal: AbortSignal): Promise<InterfaceChoice> {
-    const choice = await this.#untilChosen(read.conf, signal)
+    const choice = await this.#interface.untilChosen(read.conf, signal)
     this.#mtuFits(read, choice)
     return choice
-  }
-
-  async #untilChosen(conf: NetConf, signal: AbortSignal): Promise<InterfaceChoice> {
-    for (;;) {
-      try {
-        const choice = await this.#choose(conf)
-        this.#around.health.clear('NO_INTERFACE')
-        return choice
-      } catch (error) {
-        if (!(error instanceof WeftError)) throw error
-        // Whatever was wrong with an earlier configuration: this one can be read, and all else is to be seen.
-        this.#around.health.clear('CONFIG_INVALID')
-        this.#around.health.raise('NO_INTERFACE', reasonOf(error))
-        await sleep(AGAIN, undefined, { signal })
-      }
-    }
-  }
-
-  async #choose(conf: NetConf): Promise<InterfaceChoice> {
-    const { canReach, ...wish } = this.#around.wish
-    const reached = canReach === undefined ? undefined : await this.#around.kernel.routeTo(canReach)
-    const reaching =
-      canReach === undefined ? {} : { reaching: { target: canReach, ...(reached && { device: reached.device }) } }
-    return chooseInterface(this.#around.reconciler.observed, { ...wish, ...reaching, families: familiesOf(conf) })
   }
 
   /** Errors: CONFIG_INVALID when the interface does not carry the MTU that is configured. */
@@ -308,7 +283,7 @@ export class Network {
     const attempt = this.#attempt
     if (attempt === undefined || this.#attempted === undefined || this.#place === undefined) return
     const attempted = this.#attempted
-    this.#choose(this.#place.conf).then(
+    this.#interface.choose(this.#place.conf).then(
       (choice) => {
         if (this.#attempt === attempt && this.#attempted === attempted && !sameChoice(attempted, choice))
           attempt.abort()
@@ -323,7 +298,7 @@ export class Network {
     this.#tellHostFaults(place)
     let choice: InterfaceChoice
     try {
-      choice = await this.#choose(place.conf)
+      choice = await this.#interface.choose(place.conf)
     } catch (error) {
       // An interface that is down or lost its address will be back: what stands stays until there is something better.
       this.#around.log.warn(

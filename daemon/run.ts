@@ -1,17 +1,13 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { contains, FAMILIES, type Ip, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
-import { Reservations } from '../ipam/reservations.ts'
+import { contains, type PerFamily, type Prefix } from '../ipam/address.ts'
 import { AfterBurst } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
-import { ownFirewall } from './firewall/own.ts'
 import { ForeignDrops } from './foreign-drops.ts'
 import type { Health } from './health.ts'
 import { serveHttp } from './http.ts'
 import { type Feature, features } from './kernel/features.ts'
-import { flock } from './kernel/flock.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables.ts'
 import { openStore } from './lease/registry.ts'
@@ -21,6 +17,7 @@ import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { tellMissingFeatures, untilNoneIsMissing } from './missing-features.ts'
 import { Network, type NetworkSurroundings } from './network.ts'
+import { nodeObjects } from './node-objects.ts'
 import { onlyOne } from './only-one.ts'
 import type { Options } from './options.ts'
 import { Outcomes } from './outcomes.ts'
@@ -28,18 +25,16 @@ import { newsOfApi, OwnDaemonSet } from './own-daemonset.ts'
 import { PathMtu } from './path-mtu.ts'
 import { Peers } from './peers.ts'
 import { networksOf, type Place } from './place.ts'
-import { Attachments } from './pod/attachments.ts'
-import { forwarding } from './pod/objects.ts'
 import { rebuild, reserved } from './pod/sandboxes.ts'
 import type { PodSurroundings } from './pod/surroundings.ts'
 import { keepPods } from './pod-keeping.ts'
+import { podSurroundings } from './pod-surroundings.ts'
 import { questions } from './questions.ts'
 import { Reconciler } from './reconciler.ts'
 import { leaveClean } from './removal.ts'
 import { serve } from './server.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
-import { ROUTE_PROTOCOL } from './state/ownership.ts'
 import { previousSubnets, SubnetFile } from './subnet-file.ts'
 import { repairTellers } from './telling.ts'
 
@@ -223,7 +218,7 @@ function networkSurroundings(
     previous: previousSubnets(options.subnetFile, log),
     remembered: leaseFile.read(),
     patienceMs: PATIENCE,
-    alsoOwn: (placed) => nodeObjects(placed, options, reconciler),
+    alsoOwn: (placed) => nodeObjects(placed, options, reconciler.observed),
     placed: async (placed) => {
       const isFirst = core.place === undefined
       core.place = placed
@@ -267,72 +262,6 @@ function worthKnowing(object: KernelObject, cluster: PerFamily<Prefix>): boolean
   if (object.kind !== 'route' || object.table !== 254) return false
   const network = cluster[object.destination.ip.family]
   return object.destination.length === 0 || (network !== undefined && contains(network, object.destination))
-}
-
-/** What every node has besides its backend's device: its firewall chains and forwarding. */
-function nodeObjects({ node, conf }: Place, options: Options, reconciler: Reconciler): readonly KernelObject[] {
-  const wishes = {
-    ipMasq: options.ipMasq,
-    randomFully: !options.ipMasqFullyRandomDisable,
-    forwardRules: options.iptablesForwardRules
-  }
-  const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
-  const blackholes = options.ipBlackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
-  const firewall = ownFirewall(node.subnet, networksOf(conf), wishes)
-  return [...firewall, ...forwarding(families, reconciler.observed), ...blackholes]
-}
-
-/** --ip-blackhole-route: what no pod's own route or bridge takes goes nowhere, not to the default route. The metric lets a bridge's route win. */
-const blackhole = (subnet: Prefix): KernelObject => ({
-  ...{ kind: 'route', table: 254, destination: subnet, metric: 1_000_000, type: 'blackhole' },
-  ...{ protocol: ROUTE_PROTOCOL, because: '--ip-blackhole-route' }
-})
-
-function podSurroundings(around: DaemonSurroundings, core: Core): PodSurroundings {
-  const { options, log, health, metrics } = around
-  const steps = metrics.histogram(
-    'weft_pod_step_seconds',
-    'Parts of ADD, CHECK and DEL: queue, sandbox, reserve, host, inside.',
-    ['verb', 'step']
-  )
-  const directories = new Map<string, Reservations>()
-  const boot = bootOf()
-  const attachments = new Attachments()
-  const freed = (network: string) => (ips: readonly Ip[]) => {
-    attachments.freed.reboot += ips.length
-    if (ips.length > 0)
-      log.info({ network, freed: ips.length }, 'reservations from before the last reboot are free again')
-  }
-  return {
-    kernel: core.kernel,
-    host: core.reconciler,
-    attachments,
-    reservations(dataDir, network) {
-      const path = join(dataDir, network)
-      const surroundings = { lock: flock, boot: { ...boot, freed: freed(network) } }
-      const known = directories.get(path) ?? new Reservations(dataDir, network, surroundings)
-      directories.set(path, known)
-      return known
-    },
-    health,
-    place: () => {
-      const { place } = core
-      return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
-    },
-    self: { identity: around.identity, ipv6: around.ipv6 },
-    defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
-    rules: () => [],
-    answerForeignDrops: async () => core.drops?.answer(),
-    log,
-    now: () => performance.now(),
-    timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)
-  }
-}
-
-/** proc(5): the kernel's own id of this boot, and how long ago it began. */
-function bootOf(): { readonly id: string; readonly since: number } {
-  const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
-  return { id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(), since: Date.now() - uptime * 1000 }
 }
 
 const aborted = (signal: AbortSignal): Promise<void> =>
