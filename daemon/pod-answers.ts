@@ -8,6 +8,7 @@ import type { Outcome } from './outcomes.ts'
 import type { Known } from './pod/attachments.ts'
 import { limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from './pod/names.ts'
 import { limitsAsWished } from './pod/standing.ts'
+import { waitsForItsDevice } from './state/difference.ts'
 import { hostPortOf } from './state/host-port.ts'
 import type { KernelObject, Key } from './state/object.ts'
 
@@ -87,9 +88,10 @@ export function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
   const ofName = full.flatMap((pod) => outcomes.of(pod))
   const calls = [...new Set([...ofName, ...ofFound, ...(isContainerId(name) ? outcomes.ofContainer(name) : [])])]
   const objects = (known: Known) =>
-    ownersOf(known).flatMap((owner) =>
-      reconciler.wantedBy(owner).map((object) => objectAnswer(reconciler.observed, object))
-    )
+    ownersOf(known)
+      .flatMap((owner) => reconciler.wantedBy(owner))
+      .filter((object) => !waitsForItsDevice(object, reconciler.observed))
+      .map((object) => objectAnswer(reconciler.observed, object))
   const isUnknown = calls.length === 0 && found.length === 0
   return {
     pod: name,

@@ -10,8 +10,7 @@ export type Change = {
 
 /**
  * The changes that turn `observed` into `desired`, looking only at `keys` (default: every key of either). What the kernel holds and nobody desires is removed:
- * callers filter by ownership. Fields that a desired object leaves out are the kernel's choice. A neighbour proxy on a device that is not there is no
- * difference: nobody could ask it.
+ * callers filter by ownership. Fields that a desired object leaves out are the kernel's choice, and what waits for its device is no difference.
  */
 export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
   const changes: Change[] = []
@@ -21,8 +20,11 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
       if (have !== undefined) changes.push({ do: 'remove', object: have })
     } else if (have !== undefined) {
       if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
-    } else if (want.kind !== 'proxy' || observed.has(keyOf({ kind: 'link', name: want.device })))
-      changes.push({ do: 'put', object: want })
+    } else if (!waitsForItsDevice(want, observed)) changes.push({ do: 'put', object: want })
   }
   return changes
 }
+
+/** A neighbour proxy on a device that is not there is not missed: nobody could ask it. */
+export const waitsForItsDevice = (object: KernelObject, observed: State): boolean =>
+  object.kind === 'proxy' && !observed.has(keyOf({ kind: 'link', name: object.device }))
