@@ -5,8 +5,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const FIRST = 100
 const LONGEST = 15_000
 
+type Wait = (milliseconds: number, signal: AbortSignal) => Promise<void>
+
 export class Backoff {
+  readonly #wait: Wait
   #next = FIRST
+
+  constructor(wait: Wait = (milliseconds, signal) => sleep(milliseconds, undefined, { signal })) {
+    this.#wait = wait
+  }
 
   /** Back to the first pause: the last attempt succeeded. */
   reset(): void {
@@ -17,6 +24,6 @@ export class Backoff {
   async pause(signal: AbortSignal): Promise<void> {
     const pause = this.#next * (0.5 + Math.random() / 2)
     this.#next = Math.min(this.#next * 2, LONGEST)
-    await sleep(pause, undefined, { signal })
+    await this.#wait(pause, signal)
   }
 }

@@ -31,6 +31,31 @@ test('the demo prints who reaches whom, by which path, and takes everything away
   )
 })
 
+test('with host-gw on an etcd, what the demo leaves up works as it says, and goes when told', {
+  skip,
+  timeout: 900_000
+}, async () => {
+  const before = left()
+  const { stdout } = await run('bash', [demo, '--nodes=2', '--pods=1', '--backend=host-gw', '--store=etcd', '--keep'], {
+    env: { WEFT_LAB_BIN: '1' },
+    timeoutMs: 900_000
+  })
+  assert.match(stdout, /^pod-1a\s+·\s+[\d.]+ direct$/m)
+  const commands = stdout.split('\n').flatMap((line) => (line.startsWith('  ') ? [line.trim()] : []))
+  const removal = commands.findIndex((command) => command.startsWith('scripts/demo --remove '))
+  assert.ok(removal > 3, stdout)
+  const folder = fileURLToPath(new URL('../..', import.meta.url))
+  try {
+    for (const command of commands.slice(0, removal)) await run('bash', ['-c', `cd ${folder} && ${command}`])
+  } finally {
+    await run('bash', ['-c', `cd ${folder} && ${commands[removal]}`], { timeoutMs: 300_000 })
+  }
+  assert.deepEqual(
+    [...left()].filter((line) => !before.has(line)),
+    []
+  )
+})
+
 test('the demo names an option that is wrong before it builds anything', { skip, timeout: 300_000 }, async () => {
   const { code, stderr } = await run('bash', [demo, '--nodes=many'], { check: false, timeoutMs: 300_000 })
   assert.equal(code, 2)

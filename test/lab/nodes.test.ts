@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
 import type { PingDuring } from './ping.ts'
 import { until } from './run.ts'
+import type { Weftd } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const vxlanOnly = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: false } }
@@ -12,7 +13,10 @@ test('a node joins and is reached; it leaves and nothing of it stays', { skip, t
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const a = await cluster.pod(cluster.node(1))
   const host = await cluster.lab.addHost({ name: 'late' })
-  const late = await cluster.join(host)
+  const late = await cluster.join(host, { args: ['-v', '1'] })
+  const isDetailed = (daemon: Weftd) =>
+    daemon.log.some(({ level, msg }) => level === 20 && msg === 'lease held in etcd')
+  assert.deepEqual([cluster.daemon(1), late].map(isDetailed), [false, true], 'details are told with -v and not without')
   const b = await cluster.pod(host)
   await reachEachOther([a, b])
   const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)
