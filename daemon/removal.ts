@@ -1,5 +1,5 @@
 // Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
-import { contains, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
+import { contains, formatIp, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { removeConflist } from './conflist-file.ts'
 import { reasonOf } from './error.ts'
 import { removePlugins } from './install.ts'
@@ -84,9 +84,15 @@ export function staysFor(observed: State): (object: KernelObject) => boolean {
   const links = [...observed.values()].filter((object) => object.kind === 'link')
   const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))
   const bridges = new Set(links.filter(({ form }) => form?.type === 'bridge').map(({ name }) => name))
+  const routed = new Set(
+    [...observed.values()].flatMap((object) =>
+      object.kind === 'route' && ends.has(object.device ?? '') ? [formatIp(object.destination.ip)] : []
+    )
+  )
   return (object) => {
     if (object.kind === 'link') return ends.has(object.name) || bridges.has(object.name)
     const device = deviceOf(object) ?? ''
+    if (object.kind === 'proxy') return routed.has(formatIp(object.ip))
     return ends.has(device) || (object.kind === 'address' && bridges.has(device))
   }
 }

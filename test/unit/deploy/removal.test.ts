@@ -172,6 +172,9 @@ const route = (to: string, device: string): KernelObject => ({
     protocol: ROUTE_PROTOCOL
   }
 })
+const proxy = (of: string): KernelObject => ({
+  ...{ kind: 'proxy', device: 'cni0', ip: prefix(`${of}/128`).ip, protocol: ROUTE_PROTOCOL }
+})
 const bridge: KernelObject = { kind: 'link', name: 'cni0', form: { type: 'bridge' } }
 const gateway: KernelObject = { kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }
 const port: KernelObject = {
@@ -205,7 +208,10 @@ test('tunnels and the routes to other nodes go; interfaces of pods, their bridge
     route('10.244.2.0/24', 'weft.1'),
     route('10.244.3.0/24', 'eth0'),
     route('10.244.4.0/24', 'cni0'),
-    route('10.244.1.7/32', 'veth12345678')
+    route('10.244.1.7/32', 'veth12345678'),
+    route('fd00::7/128', 'veth12345678'),
+    proxy('fd00::7'),
+    proxy('fd00::8')
   ]
   const stays = staysFor(stateOf(objects))
   assert.deepEqual(
@@ -215,7 +221,8 @@ test('tunnels and the routes to other nodes go; interfaces of pods, their bridge
       uplink,
       route('10.244.2.0/24', 'weft.1'),
       route('10.244.3.0/24', 'eth0'),
-      route('10.244.4.0/24', 'cni0')
+      route('10.244.4.0/24', 'cni0'),
+      proxy('fd00::8')
     ].map((object) => textOf(object).split(' ').slice(0, 3).join(' '))
   )
 })
