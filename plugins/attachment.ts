@@ -28,7 +28,7 @@ export type Attachment = {
   readonly dns?: Dns
   /** What the runtime says of the pod. */
   readonly pod?: Pod
-  /** Whether what leaves the pod network gets this node's address; absent: as the node has it (--ip-masq). */
+  /** Whether what leaves the pod network gets this node's address; absent: as the node has it (--ip-masq), or not at all for a network that is not the node's. */
   readonly masquerade?: boolean
   /** Ports of this host that lead to the container; absent: none. */
   readonly hostPorts?: readonly HostPort[]

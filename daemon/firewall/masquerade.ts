@@ -1,19 +1,33 @@
 // Masquerading: pods reach the world with the host's address, and each other with their own. Rules and order are flannel's.
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { NftChain } from '../state/object.ts'
+import type { KernelObject, Key, State } from '../state/object.ts'
+import { NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
 import { fromPrefix, MULTICAST, toPrefix } from './match.ts'
+import { MARKED_BY_OTHERS, sparedSet, sparing } from './pod-masquerade.ts'
+
+const NODE_CHAIN = 'postrouting'
+
+/** Whether this node masquerades its pods. */
+export const nodeMasquerades = (observed: State): boolean =>
+  observed.has(`nft chain inet ${NFT_TABLE} ${NODE_CHAIN}` as Key)
 
 /**
- * Chain postrouting for this node's subnets `own` in the networks `cluster`. A family takes part when both know it. `randomFully`: source ports are chosen
+ * Chain postrouting, and the sets of pods that it spares, for this node's subnets `own` in the networks `cluster`. A family takes part when both know it. `randomFully`: source ports are chosen
  * at random, which avoids lost SYNs when two connections race for one port.
  */
-export function masquerade(own: PerFamily<Prefix>, cluster: PerFamily<Prefix>, randomFully: boolean): NftChain {
+export function masquerade(
+  own: PerFamily<Prefix>,
+  cluster: PerFamily<Prefix>,
+  randomFully: boolean
+): readonly KernelObject[] {
   const translate = randomFully ? 'masquerade fully-random' : 'masquerade'
+  const sets = perFamily(cluster).flatMap(([family]) => (own[family] === undefined ? [] : [sparedSet(family)]))
   const rules = perFamily(cluster).flatMap(([family, network]) => {
     const subnet = own[family]
     if (subnet === undefined) return []
     return [
+      sparing(family),
       `${fromPrefix(subnet)} ${toPrefix(network)} return`,
       `${fromPrefix(network)} ${toPrefix(subnet)} return`,
       `${fromPrefix(network, true)} ${toPrefix(subnet)} return`,
@@ -21,7 +35,6 @@ export function masquerade(own: PerFamily<Prefix>, cluster: PerFamily<Prefix>, r
       `${fromPrefix(network, true)} ${toPrefix(network)} ${translate}`
     ]
   })
-  // kube-proxy marks what it masquerades itself with this bit (flannel.md 7).
-  const marked = 'meta mark & 0x4000 == 0x4000 return'
-  return nftChain('postrouting', 'type nat hook postrouting priority srcnat', [marked, ...rules], '--ip-masq')
+  const all = [MARKED_BY_OTHERS, ...rules]
+  return [...sets, nftChain(NODE_CHAIN, 'type nat hook postrouting priority srcnat', all, '--ip-masq')]
 }

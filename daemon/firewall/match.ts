@@ -3,6 +3,9 @@ import { type Family, formatPrefix, network, type Prefix, width } from '../../ip
 
 const protocol = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
 
+/** `ip saddr`, for a set to follow. */
+export const fromAny = (family: Family): string => `${protocol(family)} saddr`
+
 /** `ip saddr 10.244.0.0/16`, or `ip saddr != …`. */
 export function fromPrefix(prefix: Prefix, not = false): string {
   return `${protocol(prefix.ip.family)} saddr ${not ? '!= ' : ''}${formatPrefix(network(prefix))}`

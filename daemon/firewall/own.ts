@@ -1,4 +1,4 @@
-// All firewall objects of ours that depend on the lease and the configuration alone: one table, two chains.
+// All firewall objects of ours that depend on the lease and the configuration alone: one table, two chains, and sets that these ask.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
 import { forward } from './forward.ts'
@@ -20,7 +20,7 @@ export function ownFirewall(
   options: FirewallOptions
 ): readonly KernelObject[] {
   return [
-    ...(options.ipMasq ? [masquerade(own, cluster, options.randomFully)] : []),
+    ...(options.ipMasq ? masquerade(own, cluster, options.randomFully) : []),
     ...(options.forwardRules ? [forward(cluster)] : [])
   ]
 }

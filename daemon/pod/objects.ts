@@ -20,6 +20,7 @@ import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachmen
 import type { ResultRoute } from '../../plugins/cni/types.ts'
 import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
 import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
+import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
 import {
@@ -46,6 +47,8 @@ export type Wiring = {
   readonly mtu: number
   /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
   readonly clusterNetworks: readonly Prefix[]
+  /** Whether this node masquerades for its own subnet. */
+  readonly masquerades?: true
   /** The bridge as it is, if it is: it keeps its MAC. */
   readonly bridge?: Link
 }
@@ -80,6 +83,7 @@ export function podObjects(
   const link = hostLink(attachment, addresses, wiring, node)
   const ports = portObjects(attachment, addresses, link.name)
   const { name } = link
+  const masquerade = masquerades(attachment, addresses, wiring, name)
   const checked =
     bridged && attachment.interface.checksSource
       ? ownSource(name, containerMac(attachment, addresses), name, because)
@@ -88,7 +92,8 @@ export function podObjects(
   return {
     ground: [
       ...(ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])]),
-      ...(checked.length === 0 ? [] : sourceGround())
+      ...(checked.length === 0 ? [] : sourceGround()),
+      ...masquerade.ground
     ],
     shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
@@ -96,7 +101,7 @@ export function podObjects(
       ...(bridged
         ? []
         : [...routedHost(link.name, addresses, node), ...proxies(attachment.interface, addresses), ...device]),
-      ...masquerades(attachment, addresses),
+      ...masquerade.own,
       ...ports,
       ...checked,
       ...bandwidthObjects(link, attachment.bandwidth)
@@ -105,11 +110,20 @@ export function podObjects(
   }
 }
 
-/** The node masquerades for its own subnet (--ip-masq); a network of another kind, or with ranges of its own, says it for itself. */
-function masquerades(attachment: VethWish, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
-  const isOfNode = attachment.interface.like === undefined && attachment.ipam?.ranges.length === 0
-  if (attachment.masquerade !== true || isOfNode) return []
-  return addresses.map(({ prefix }) => subnetChain('masquerade', prefix))
+/** The node masquerades for its own subnet (--ip-masq), unless the pod's network says otherwise; one of another kind, or with ranges of its own, says it for itself. */
+function masquerades(
+  { masquerade, interface: { like }, ipam, because }: VethWish,
+  addresses: readonly InterfaceAddress[],
+  wiring: Wiring,
+  link: string
+): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+  const none = { ground: [], own: [] }
+  const isOfNode = like === undefined && ipam?.ranges.length === 0
+  if (!isOfNode)
+    return masquerade ? { ...none, own: addresses.map(({ prefix }) => subnetChain('masquerade', prefix)) } : none
+  if (masquerade === undefined || (masquerade && wiring.masquerades)) return none
+  const ips = addresses.map(({ prefix }) => prefix.ip)
+  return podMasquerade(masquerade, ips, wiring.clusterNetworks, link, because)
 }
 
 type VethWish = Attachment & { readonly interface: Veth }

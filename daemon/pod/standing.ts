@@ -3,6 +3,7 @@ import { FAMILIES } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
 import { groundFor } from '../firewall/bridge-ports.ts'
 import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../firewall/host-ports.ts'
+import { masqueradeGroundFor } from '../firewall/pod-masquerade.ts'
 import { conditionsOf } from '../firewall/port-conditions.ts'
 import { letThroughAsItIs } from '../firewall/subnet-chain.ts'
 import {
@@ -77,6 +78,7 @@ function groundOf(guarded: readonly string[], extras: State, observed: State): r
       return found === undefined ? [] : conditionedGround(found.family, found.conditions)
     }),
     ...(translated ? translationGround() : []),
+    ...masqueradeGroundFor(all.filter(isElement), observed),
     ...groundFor(all.filter(isElement), (device) => linkNamed(observed, device)?.form?.type === 'bridge'),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))
   ]

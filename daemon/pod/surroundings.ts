@@ -5,6 +5,7 @@ import { RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment, Existing, InterfaceAddress, Macvlan, Veth } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
+import { nodeMasquerades } from '../firewall/masquerade.ts'
 import type { ConditionCode, Health } from '../health.ts'
 import type { Log } from '../log.ts'
 import type { Change } from '../state/difference.ts'
@@ -132,6 +133,7 @@ export function wiringOf(around: PodSurroundings, attachment: VethAttachment, pl
     mode,
     mtu: attachment.interface.mtu ?? place.mtu,
     clusterNetworks: perFamily(place.clusterNetworks).map(([, network]) => network),
+    ...(nodeMasquerades(around.host.observed) ? { masquerades: true as const } : {}),
     ...(mode === 'bridge' && bridge !== undefined ? { bridge } : {})
   }
 }

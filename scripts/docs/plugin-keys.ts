@@ -77,9 +77,9 @@ const VETH: readonly KeyRow[] = [
   ['mtu', '0 or 68 to 65535', 'MTU; 0 or absent: as the network has it'],
   ['hairpinMode', 'true, false', 'the container reaches itself through its own service or host port'],
   ['promiscMode', 'true, false', 'the bridge takes frames for every address; not together with `hairpinMode`'],
-  ['isDefaultGateway', 'true, false', 'default routes go to the bridge'],
-  ['ipMasq', 'true, false', "what leaves the pod network gets this node's address"]
+  ['isDefaultGateway', 'true, false', 'default routes go to the bridge']
 ]
+const MASQUERADE = "what leaves the pod network gets this node's address"
 
 export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   weft: [
@@ -89,6 +89,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
       'how the pod hangs on the node; default: --pod-mode, or bridge where the bridge exists'
     ],
     ...VETH,
+    ['ipMasq', 'true, false', `${MASQUERADE}; default: as weftd's --ip-masq says, with ranges of its own false`],
     ['ipam.type', 'weft or host-local', 'weft gives addresses itself; may be left out'],
     ...POOL,
     ...DNS,
@@ -99,6 +100,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   loopback: [],
   bridge: [
     ...VETH,
+    ['ipMasq', 'true, false', MASQUERADE],
     ['isGateway', 'true, false', "the bridge bears the gateway's address"],
     ['forceAddress', 'true, false', 'another IPv4 address of the bridge gives way'],
     ['vlan', '0 to 4094', 'only 0: others are refused, give each VLAN a bridge of its own'],

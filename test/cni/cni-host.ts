@@ -38,9 +38,9 @@ export class CniHost implements AsyncDisposable {
     this.host = cluster.node(1)
   }
 
-  /** A node that holds a subnet of 10.244.0.0/16. */
-  static async start(): Promise<CniHost> {
-    return new CniHost(await Cluster.start({ hosts: [1] }))
+  /** A node that holds a subnet of 10.244.0.0/16; `args` for its weftd. */
+  static async start(args: readonly string[] = []): Promise<CniHost> {
+    return new CniHost(await Cluster.start({ hosts: [1], args }))
   }
 
   pod(): Promise<Pod> {
