@@ -52,13 +52,32 @@ function whyPod(answer: unknown): Laid {
 }
 
 function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
-  if (failed.some(({ verb }) => verb === 'ADD')) return 'could not be set up'
+  const refused = failed.find(({ verb }) => verb === 'ADD')
+  if (refused !== undefined) return ['could not be set up', ...partsBeside(refused, calls)].join('')
   if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
   if (failed.length > 0) return 'is not as it was set up'
   if (attachments.some(({ netns }) => netns === 'gone')) return 'its namespace has gone, and no DEL has come for it'
   if (attachments.length === 0)
     return calls[0]?.verb === 'DEL' ? 'was taken away' : 'is set up; nothing of it is on the host itself'
   return attachments.every(isWhole) ? 'is set up' : 'is set up, but not all of it is in the kernel'
+}
+
+/** Of a chain one part fails: which, and what has become of those before it. */
+function partsBeside(refused: CallAnswer, calls: readonly CallAnswer[]): readonly string[] {
+  const { interface: name, container, plugin } = refused
+  const ofIt = calls.filter((call) => call.interface === name && call.container === container && !call.failure)
+  const made = ofIt.filter((call) => call.verb === 'ADD' && call.plugin !== plugin)
+  if (made.length === 0) return []
+  const isUndone = (add: CallAnswer) =>
+    ofIt.some((call) => call.verb === 'DEL' && call.plugin === add.plugin && call.at >= add.at)
+  const names = (undone: boolean) => made.filter((add) => isUndone(add) === undone).map((add) => add.plugin)
+  const told = (undone: boolean, words: string) =>
+    names(undone).length === 0 ? [] : [`; what ${names(undone).toReversed().join(', ')} made for it ${words}`]
+  return [
+    `: ${plugin} failed for ${name}`,
+    ...told(true, 'was taken back by the runtime'),
+    ...told(false, 'is there until the runtime takes it back (DEL)')
+  ]
 }
 
 /** What a later success of the same plugin and verb, or of its ADD, has not made good. The answer has the last call of each. */

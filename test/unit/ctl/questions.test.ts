@@ -158,6 +158,19 @@ test('why pod after an ADD that failed and the DEL that followed still tells cau
   assert.equal(exit, 1)
 })
 
+test('of a chain why pod says which part failed, and what became of the others', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
+  assert.equal((await daemon.cni('ADD', { plugin: 'host-local', conf })).exit, 0)
+  assert.equal((await daemon.cni('ADD', { plugin: 'portmap', conf: { backend: 'ipfw' } })).exit, 1)
+  const verdict = async () => (await daemon.weftctl('why', 'pod', 'web-1')).out.split('\n')[0]
+  const failed = 'web-1: could not be set up: portmap failed for eth0; what host-local made for it '
+  assert.equal(await verdict(), `${failed}is there until the runtime takes it back (DEL)`)
+  await daemon.cni('DEL', { plugin: 'portmap', conf: {} })
+  assert.equal((await daemon.cni('DEL', { plugin: 'host-local', conf })).exit, 0)
+  assert.equal(await verdict(), `${failed}was taken back by the runtime`)
+})
+
 test('a later ADD that succeeds makes good what failed before', async (t) => {
   const daemon = await SmallDaemon.start(t)
   const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
