@@ -327,7 +327,8 @@ export class Reconciler {
       if (report === undefined) done.push(change)
       else this.#around.drift(report)
     }
-    this.#tell(done)
+    // Whoever waits for the change need not wait for its lines.
+    if (done.length > 0) setImmediate(() => this.#tell(done))
     this.#refusals.tell()
   }
 

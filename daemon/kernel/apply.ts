@@ -1,6 +1,5 @@
 // Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
 import { closeSync } from 'node:fs'
-import { setImmediate as turn } from 'node:timers/promises'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
@@ -24,7 +23,7 @@ export type Target = {
   /** Writes sysctls, all in one entry into the namespace. */
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** nft-*, accept. */
-  readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  readonly firewall: (changes: readonly Change[], isBeside: boolean) => Promise<readonly Outcome[]>
   /** Told how many seconds each run of changes took. */
   readonly took?: ((channel: Channel, seconds: number) => void) | undefined
   /** Makes conntrack forget connections; absent where no firewall is. */
@@ -64,13 +63,12 @@ export async function applyChanges(changes: readonly Change[], target: Target): 
   if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
     return applyInOrder(changes, target)
   const others = changes.filter((change) => channelOf(change) !== 'firewall')
-  // What nftables does at once on this thread must not hold up the request that goes to another one.
-  const apart = [applyInOrder(others, target), turn().then(() => applyInOrder(rules, target))]
-  const outcomes = new Map((await Promise.all(apart)).flat().map((outcome) => [outcome.change, outcome]))
+  const beside = [applyInOrder(others, target), applyInOrder(rules, target, true)]
+  const outcomes = new Map((await Promise.all(beside)).flat().map((outcome) => [outcome.change, outcome]))
   return changes.flatMap((change) => outcomes.get(change) ?? [])
 }
 
-async function applyInOrder(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
+async function applyInOrder(changes: readonly Change[], target: Target, isBeside = false): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = []
   for (let from = 0, to = 0; from < changes.length; from = to) {
     const first = changes[from]
@@ -78,7 +76,7 @@ async function applyInOrder(changes: readonly Change[], target: Target): Promise
     const channel = channelOf(first)
     while (to < changes.length && channelOf(changes[to] ?? first) === channel) to++
     const begun = performance.now()
-    outcomes.push(...(await applyRun(channel, changes.slice(from, to), target)))
+    outcomes.push(...(await applyRun(channel, changes.slice(from, to), target, isBeside)))
     target.took?.(channel, (performance.now() - begun) / 1000)
   }
   return outcomes
@@ -87,7 +85,12 @@ async function applyInOrder(changes: readonly Change[], target: Target): Promise
 const outcome = (change: Change, error: Error | undefined): Outcome =>
   error === undefined ? { change } : { change, error }
 
-async function applyRun(channel: Channel, changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
+async function applyRun(
+  channel: Channel,
+  changes: readonly Change[],
+  target: Target,
+  isBeside: boolean
+): Promise<readonly Outcome[]> {
   switch (channel) {
     case 'netlink':
       return new NetlinkRun(target).apply(changes)
@@ -100,7 +103,7 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
     }
     case 'firewall': {
-      const outcomes = await target.firewall(changes)
+      const outcomes = await target.firewall(changes, isBeside)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
       return outcomes
     }

@@ -53,7 +53,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     // Whoever asks for a link there has opened the namespace before, and been refused if it must not be ours.
     openNamespace: (path) => openNamespace(path, true),
     writeSysctls: (objects) => objects.map(writeSysctl),
-    firewall: (changes) => nft.apply(changes),
+    firewall: (changes, isBeside) => nft.apply(changes, isBeside),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
   }

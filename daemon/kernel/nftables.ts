@@ -26,7 +26,11 @@ export type ForeignView = {
   readonly trouble?: Error
 }
 
-type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }
+type Waiting = {
+  readonly changes: readonly Change[]
+  readonly isBeside: boolean
+  readonly resolve: (outcomes: readonly Outcome[]) => void
+}
 type Interest = (object: KernelObject) => boolean
 type Dirty = { own: boolean; foreign: boolean; by: Culprit | undefined; at: number }
 
@@ -77,9 +81,9 @@ export class Firewall implements FirewallPort {
   }
 
   /** See FirewallPort. Calls that arrive while a transaction runs share the next one. */
-  apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
+  apply(changes: readonly Change[], isBeside = false): Promise<readonly Outcome[]> {
     const { promise, resolve } = Promise.withResolvers<readonly Outcome[]>()
-    this.#waiting.push({ changes, resolve })
+    this.#waiting.push({ changes, isBeside, resolve })
     if (!this.#applying) {
       this.#applying = true
       queueMicrotask(() => void this.#applyWaiting())
@@ -120,7 +124,10 @@ export class Firewall implements FirewallPort {
     while (this.#waiting.length > 0) {
       const round = this.#waiting
       this.#waiting = []
-      const failures = await this.#applyRound(round.flatMap(({ changes }) => changes))
+      const failures = await this.#applyRound(
+        round.flatMap(({ changes }) => changes),
+        round.some(({ isBeside }) => isBeside)
+      )
       for (const { changes, resolve } of round) {
         resolve(
           changes.map((change) => {
@@ -134,12 +141,12 @@ export class Firewall implements FirewallPort {
     this.#applying = false
   }
 
-  async #applyRound(changes: readonly Change[]): Promise<Failures> {
+  async #applyRound(changes: readonly Change[], isBeside: boolean): Promise<Failures> {
     const failures: Failures = new Map()
     const legacy = changes.filter(isLegacy)
     const native = changes.filter((change) => !isLegacy(change))
     try {
-      const short = native.length <= SHORT && native.every(({ object }) => object.kind === 'nft-element')
+      const short = !isBeside && native.length <= SHORT && native.every(({ object }) => object.kind === 'nft-element')
       if (native.length > 0 && !(short && this.#applyNow(native))) {
         const found = await this.#nft.exclusive((run) => this.#applyLong(run, native))
         for (const [change, error] of found) failures.set(change, error)
