@@ -1,10 +1,10 @@
 // What the kernel port observes and changes, against the real kernel in a namespace of its own.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { test } from 'node:test'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Link, stateOf } from '../../daemon/state/object.ts'
-import type { Ip } from '../../ipam/address.ts'
+import { formatPrefix, type Ip } from '../../ipam/address.ts'
 import {
   address4,
   address6,
@@ -234,7 +234,9 @@ test('after an overrun everything is told anew', { skip }, async () => {
   const routes = Array.from({ length: 1_000 }, (_, n) =>
     route(`10.${128 + (n >> 8)}.${n & 255}.0/24`, { device: 'br0', gateway: ip('10.9.0.9') })
   )
-  await applied(kernel, ...routes.map(put))
+  // By another program that we wait for: nothing is read meanwhile.
+  const lines = routes.map(({ destination }) => `route add ${formatPrefix(destination)} via 10.9.0.9 dev br0 proto 87`)
+  execFileSync('ip', ['-batch', '-'], { input: lines.join('\n') })
   await watch.shows(...routes)
   assert.ok(
     watch.dumps().some((why) => why.includes('more notifications came')),
