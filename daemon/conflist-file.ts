@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { Health } from './health.ts'
+import { ifThere } from './if-there.ts'
 import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
@@ -12,7 +13,7 @@ import { removeFile, replaceFile } from './replace-file.ts'
 export type ConflistSurroundings = {
   /** Where the runtime looks. */
   readonly directory: string
-  /** File with the content; the default list without one, or where it does not exist. */
+  /** File with the content; the default list without one. */
   readonly source?: string | undefined
   readonly health: Pick<Health, 'blocking' | 'raise' | 'clear'>
   readonly log: Log
@@ -66,15 +67,26 @@ class Conflist implements Disposable {
 
   /** Puts right what is wrong; true when somebody had changed what we wrote. */
   look(): boolean {
-    const { directory, source, health } = this.#around
+    const { directory, source } = this.#around
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
     const wasChanged = wanted !== undefined && this.#put(wanted)
     this.#watch(directory)
-    const before = takenBefore(namesIn(directory))
+    this.#tellOthers()
+    return wasChanged
+  }
+
+  #tellOthers(): void {
+    const { directory, health } = this.#around
+    let names: readonly string[] = []
+    try {
+      names = ifThere(() => readdirSync(directory)) ?? []
+    } catch {
+      // What can not be read could not be written either, and that is told.
+    }
+    const before = takenBefore(names)
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
     else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
-    return wasChanged
   }
 
   /** Resolves when one of the directories changed, or it is time to look anyway. */
@@ -97,8 +109,7 @@ class Conflist implements Disposable {
   #wanted(): string | undefined {
     const { source, health } = this.#around
     try {
-      const text = source === undefined ? undefined : contentOf(source)
-      const wanted = text === undefined ? DEFAULT_CONFLIST : checkedConflist(text, source ?? '')
+      const wanted = source === undefined ? DEFAULT_CONFLIST : checkedConflist(sourceAt(source), source)
       health.clear('CNI_CONF_INVALID')
       return wanted
     } catch (error) {
@@ -159,25 +170,27 @@ class Conflist implements Disposable {
   }
 }
 
+/** The text of the source, which somebody has named: without it another list than the one that is meant would be written. */
+function sourceAt(path: string): string {
+  const text = contentOf(path)
+  if (text !== undefined) return text
+  throw new WeftError(
+    'CNI_CONF_INVALID',
+    `--cni-conf-source ${path} does not exist`,
+    'correct the path, or leave the flag out for the list that weftd has built in'
+  )
+}
+
 /** The text of a file; `undefined` when there is none. */
 function contentOf(path: string): string | undefined {
   try {
-    return readFileSync(path, 'utf8')
+    return ifThere(() => readFileSync(path, 'utf8'))
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw new WeftError(
       'FILE_UNREADABLE',
       `${path} can not be read: ${reasonOf(cause)}`,
       'make it readable for weftd',
       { cause }
     )
-  }
-}
-
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory)
-  } catch {
-    return []
   }
 }

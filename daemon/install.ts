@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { defaultSocketPath } from '../plugins/protocol.ts'
 import { pluginTypes } from '../plugins/registry.ts'
 import { reasonOf, WeftError } from './error.ts'
+import { ifThere } from './if-there.ts'
 import { replaceFile } from './replace-file.ts'
 
 export type InstallWish = {
@@ -76,14 +77,8 @@ const refused = (path: string, cause: unknown): WeftError =>
     { cause }
   )
 
-function fileAt(path: string): { readonly content: Buffer; readonly isExecutable: boolean } | undefined {
-  try {
-    return { content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
+const fileAt = (path: string): { readonly content: Buffer; readonly isExecutable: boolean } | undefined =>
+  ifThere(() => ({ content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }))
 
 /** One line for each file. */
 export function toldInstalled(result: Installed): string {
@@ -102,7 +97,7 @@ export function toldInstalled(result: Installed): string {
 /** Takes our executables out of the directory, whatever version put them there and under whatever names; resolves with their paths. Errors: what unlink(2) says. */
 export function removePlugins(directory: string): readonly string[] {
   const removed: string[] = []
-  for (const entry of namesIn(directory)) {
+  for (const entry of ifThere(() => readdirSync(directory)) ?? []) {
     const path = join(directory, entry)
     const about = statSync(path, { throwIfNoEntry: false })
     if (!about?.isFile() || about.size > LARGEST || !isOurs(readFileSync(path))) continue
@@ -110,13 +105,4 @@ export function removePlugins(directory: string): readonly string[] {
     removed.push(path)
   }
   return removed
-}
-
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw error
-  }
 }

@@ -233,7 +233,7 @@ export const FLAGS = {
   'cni-conf-source': {
     group: 'files',
     reader: path,
-    help: 'file with the content of 10-weft.conflist, followed when it changes; default, and while there is no such file: the network cbr0 with the plugin weft'
+    help: 'file with the content of 10-weft.conflist, followed when it changes; default: the network cbr0 with the plugin weft'
   },
   'cni-bin-dir': {
     group: 'files',

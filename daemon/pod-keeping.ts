@@ -15,12 +15,14 @@ export type KeepingSurroundings = {
   readonly log: Log
   readonly metrics: Metrics
   readonly reconciler: Pick<Reconciler, 'onObserved'>
+  /** Work that lasts as long as the daemon: should it fail, the daemon ends. */
+  readonly running: (work: Promise<unknown>) => void
 }
 
 /** Resolves when the pods of an earlier weftd are known and wanted again; goes on until the signal. Disposing writes the notes a last time. */
 export async function keepPods(
   pods: PodSurroundings,
-  { options, log, metrics, reconciler }: KeepingSurroundings,
+  { options, log, metrics, reconciler, running }: KeepingSurroundings,
   signal: AbortSignal
 ): Promise<Disposable> {
   const path = join(options.stateDir, 'pods.json')
@@ -29,19 +31,15 @@ export async function keepPods(
   const notes = keepNotes(path, pods.attachments, log)
   reconciler.onObserved(forgetVanished(pods))
   observePods(metrics, pods)
-  void emptyAfterReboot(pods)
-  void freeVanished(pods, options.vanishedGrace * 1_000, signal)
+  running(emptyAfterReboot(pods))
+  running(freeVanished(pods, options.vanishedGrace * 1_000, signal))
   return notes
 }
 
-/** Looks again and again for pods that have been gone for long enough. */
+/** Looks again and again for pods that have been gone for long enough; rejects with the signal. */
 async function freeVanished(pods: PodSurroundings, graceMs: number, signal: AbortSignal): Promise<void> {
   const every = Math.min(Math.max(1_000, graceMs / 4), 60_000)
-  try {
-    for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
-  } catch (error) {
-    if (!signal.aborted) throw error
-  }
+  for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
 }
 
 function observePods(metrics: Metrics, { attachments }: PodSurroundings): void {

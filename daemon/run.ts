@@ -80,7 +80,7 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
   parts.use(await onlyOne(options.stateDir, log))
   const core = await openCore(around, signal, parts)
   const pods = podSurroundings(around, core)
-  parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler }, signal))
+  parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await leaveWhenDeleted(around, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))

@@ -6,20 +6,20 @@ import { makeDirectory } from '../ipam/reservations.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
+import { ifThere } from './if-there.ts'
 import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
 
 /** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
-  let text: string
+  let text: string | undefined
   try {
-    text = readFileSync(path, 'utf8')
+    text = ifThere(() => readFileSync(path, 'utf8'))
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-      log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env can not be read')
-    return {}
+    log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env can not be read')
   }
+  if (text === undefined) return {}
   try {
     return parseSubnetEnv(text, path).subnet
   } catch (error) {
@@ -39,21 +39,12 @@ function identityOf(path: string): string | undefined {
 
 /** Takes subnet.env away if it is the one that a weftd with this state directory wrote last. Says false when it is somebody else's, and stays. Errors: what unlink(2) says. */
 export function removeSubnetFile(path: string, stateDir: string): boolean {
-  const mark = textOf(markPath(stateDir))
+  const mark = ifThere(() => readFileSync(markPath(stateDir), 'utf8'))
   const found = identityOf(path)
   const isOurs = found === undefined || found === mark
   if (isOurs) removeFile(path)
   removeFile(markPath(stateDir))
   return isOurs
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
 }
 
 export type SubnetFileSurroundings = {

@@ -1,7 +1,7 @@
 // weftctl from afar: with kubectl, the weftctl in the weft pod of another node asks its weftd there, and its answer is laid out here.
 import { WeftError } from '../error.ts'
 
-/** Runs kubectl to its end; `exit` is undefined when it could not be run. */
+/** Runs kubectl to its end, or for so many milliseconds; `exit` is undefined when it could not be run or did not end. */
 export type Kubectl = (
   words: readonly string[]
 ) => Promise<{ readonly exit: number | undefined; readonly stdout: string; readonly stderr: string }>

@@ -1,11 +1,12 @@
 // weftctl from its words to its exit status, with the streams handed in.
 import { reasonOf, WeftError } from '../error.ts'
 import { type Values as Flagged, nearest, parseFlags, printFlags } from '../flag.ts'
-import { askAfar, type Kubectl, nodeOfPod } from './afar.ts'
+import { askAfar, nodeOfPod } from './afar.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
+import type { KubectlProgram } from './kubectl.ts'
 import { manualPage } from './manual.ts'
 import { nodes } from './nodes.ts'
 import { pods } from './pods.ts'
@@ -22,10 +23,13 @@ export type Surroundings = {
   readonly version: string
   /** Called as kubectl's plugin. */
   readonly isPlugin?: boolean
-  readonly kubectl?: Kubectl
+  readonly kubectl?: KubectlProgram
   out(text: string): void
   complain(text: string): void
 }
+
+/** Milliseconds for kubectl to say itself that nobody answered. For exec it never does, nor does a plugin that waits for a password. */
+const GRACE = 5_000
 
 /** 0 and 1 as the command says, 2 wrong words, 3 no answer. */
 export type Exit = 0 | 1 | 2 | 3
@@ -98,7 +102,10 @@ async function answerTo(
   const kubectl =
     runKubectl &&
     ((words: readonly string[]) =>
-      runKubectl([`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words]))
+      runKubectl(
+        [`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words],
+        timeout * 1000 + GRACE
+      ))
   const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
   if (kubectl !== undefined && (node !== undefined || isAboutPod))
     return askAfar(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)

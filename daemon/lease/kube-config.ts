@@ -1,4 +1,5 @@
 // Which API server, and with which credentials: a kubeconfig, the service account of this pod, or a URL alone. Files are named here and read elsewhere.
+import { isLoopback, parseIp } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import { WeftError } from '../error.ts'
 
@@ -72,11 +73,9 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   if (file.text(cluster, 'proxy-url', where) !== undefined) {
     throw file.wrong(`${where} has a proxy-url, which weftd does not have`, 'reach the API server without a proxy')
   }
-  const server = url ?? file.text(cluster, 'server', where)
-  if (server === undefined || !/^https?:\/\/[^\s/]/.test(server) || !URL.canParse(server)) {
-    const what = `${where} has the server ${JSON.stringify(server ?? null)}`
-    throw file.wrong(what, 'write a URL that begins with https:// or http://')
-  }
+  const server = file.url(url ?? file.text(cluster, 'server', where), where)
+  const token = file.token(user, at)
+  if (token !== undefined) file.refuseOpen(server, url === undefined ? `${where}.server` : '--kube-api-url', at)
   const cert = file.secret(user, 'client-certificate', at)
   const key = file.secret(user, 'client-key', at)
   if ((cert === undefined) !== (key === undefined))
@@ -88,10 +87,17 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   return {
     server: trimmed(server),
     from: url === undefined ? path : '--kube-api-url',
-    ...defined({ ca: file.secret(cluster, 'certificate-authority', where), cert, key, token: file.token(user, at) }),
+    ...defined({ ca: file.secret(cluster, 'certificate-authority', where), cert, key, token }),
     ...(serverName !== undefined && { serverName }),
     insecure: cluster['insecure-skip-tls-verify'] === true
   }
+}
+
+/** http:, and not to this host itself. */
+function isOpen(server: string): boolean {
+  const { protocol, hostname } = new URL(server)
+  const ip = parseIp(hostname.replace(/^\[(.*)\]$/, '$1'))
+  return protocol === 'http:' && hostname !== 'localhost' && (ip === undefined || !isLoopback(ip))
 }
 
 const PLAIN = 'give weftd a kubeconfig with a client certificate, a token or a tokenFile (of a service account, say)'
@@ -166,6 +172,22 @@ class Kubeconfig {
     if (file !== undefined) return { file: this.#beside(file) }
     const text = this.text(user, 'token', where)
     return text === undefined ? undefined : { text }
+  }
+
+  /** An https: or http: URL. */
+  url(server: string | undefined, where: string): string {
+    if (server !== undefined && /^https?:\/\/[^\s/]/.test(server) && URL.canParse(server)) return server
+    const what = `${where} has the server ${JSON.stringify(server ?? null)}`
+    throw this.wrong(what, 'write a URL that begins with https:// or http://')
+  }
+
+  /** A token must not go where everybody can read it. */
+  refuseOpen(server: string, place: string, at: string): void {
+    if (!isOpen(server)) return
+    throw this.wrong(
+      `${place} is ${server}, and ${at} has a token, which everybody on the way could read`,
+      'write https:// and the certificate-authority of the API server, or take the token away'
+    )
   }
 
   #decoded(data: string, where: string): string {

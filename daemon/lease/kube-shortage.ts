@@ -4,7 +4,8 @@ import type { JsonObject } from '../config/json.ts'
 import type { NetConf } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
 import { type KubeApi, KubeError } from './kube-api.ts'
-import { listOf } from './kube-body.ts'
+import type { KubeBody } from './kube-body.ts'
+import { listAll } from './kube-list.ts'
 import { type KubeNode, podSubnets, usedUp } from './kube-node.ts'
 import { nodeOf } from './kube-node-protobuf.ts'
 
@@ -59,22 +60,17 @@ export class PodCidrShortage {
 
   async #others(node: KubeNode, signal: AbortSignal): Promise<{ given: Prefix[]; having: number; others: number }> {
     const found = { given: [] as Prefix[], having: 0, others: 0 }
-    for (let next = ''; ; ) {
-      const query = { limit: '100', ...(next !== '' && { continue: next }) }
-      const request = { verb: 'GET', path: '/api/v1/nodes', query, protobuf: true } as const
-      const { status, body, object } = await this.#api.call(request, signal)
-      if (status !== 200) throw new KubeError('STORE_UNREACHABLE', String(body.message), 'try again', { status })
-      const list = listOf(object)
-      for (const item of list.items) {
-        const other = nodeOf(item, this.#prefix)
-        if (other.name === node.name) continue
-        const subnets = perFamily(podSubnets(other)).map(([, prefix]) => prefix)
-        found.others++
-        if (subnets.length > 0) found.having++
-        found.given.push(...subnets)
-      }
-      if (list.next === '') return found
-      next = list.next
+    const count = (object: KubeBody) => {
+      const other = nodeOf(object, this.#prefix)
+      if (other.name === node.name) return
+      const subnets = perFamily(podSubnets(other)).map(([, prefix]) => prefix)
+      found.others++
+      if (subnets.length > 0) found.having++
+      found.given.push(...subnets)
     }
+    const listing = { path: '/api/v1/nodes', protobuf: true, page: 100 }
+    const listed = await listAll(this.#api, listing, count, signal)
+    if ('status' in listed) throw new KubeError('STORE_UNREACHABLE', listed.message, 'try again', listed)
+    return found
   }
 }

@@ -4,6 +4,7 @@ import type { Log } from '../log.ts'
 import { Backoff } from './backoff.ts'
 import { type KubeApi, KubeError, stayAway } from './kube-api.ts'
 import { type KubeBody, listOf, statusOf, versionOf } from './kube-body.ts'
+import { type KubeListing, listAll } from './kube-list.ts'
 
 /** What `project` keeps of each object. */
 export type KubeEvent<T> =
@@ -11,14 +12,9 @@ export type KubeEvent<T> =
   | { readonly kind: 'put'; readonly item: T }
   | { readonly kind: 'gone'; readonly item: T }
 
-export type KubeCollection<T> = {
-  /** As `/api/v1/nodes`. */
-  readonly path: string
-  readonly query?: Readonly<Record<string, string>>
-  /** Called on each object at once, so that a page is never held longer than it is read. */
+export type KubeCollection<T> = Omit<KubeListing, 'page'> & {
+  /** Called on each object at once, so that a page is never held longer than it is read. It reads protobuf where that is asked for. */
   readonly project: (object: KubeBody) => T
-  /** Whether `project` reads protobuf. */
-  readonly protobuf: boolean
 }
 
 export type Pace = {
@@ -110,21 +106,14 @@ class Watch<T> {
 
   /** All objects as of one moment, and that moment as the version to watch from. Errors: Outdated when paging took too long, KubeError. */
   async list(signal: AbortSignal): Promise<readonly T[]> {
-    const { path, query, project, protobuf } = this.#collection
+    const { project, ...kind } = this.#collection
     const items: T[] = []
-    for (let next = ''; ; ) {
-      const page = { ...query, limit: String(this.#pace.page), ...(next !== '' && { continue: next }) }
-      const { status, body, object } = await this.#api.call({ verb: 'GET', path, query: page, protobuf }, signal)
-      if (status !== 200) throw new Outdated(`${status} ${String(body.message ?? '')}`)
-      const list = listOf(object)
-      for (const item of list.items) items.push(project(item))
-      if (list.next !== '') next = list.next
-      else {
-        this.version = list.version
-        this.#resumes = false
-        return items
-      }
-    }
+    const listing = { ...kind, page: this.#pace.page }
+    const listed = await listAll(this.#api, listing, (object) => items.push(project(object)), signal)
+    if ('status' in listed) throw new Outdated(`${listed.status} ${listed.message}`)
+    this.version = listed.version
+    this.#resumes = false
+    return items
   }
 
   /** Changes since `version`, until the API server ends the watch. Errors: Outdated, KubeError, and whatever breaks a connection. */

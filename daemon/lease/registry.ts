@@ -1,6 +1,7 @@
 // The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
 import { readFileSync } from 'node:fs'
 import { WeftError } from '../error.ts'
+import { ifThere } from '../if-there.ts'
 import type { Store, StoreSurroundings } from './store.ts'
 
 /** The options that stores read, under their names in daemon/options.ts. */
@@ -75,9 +76,8 @@ export async function openStore(options: StoreOptions, around: StoreSurroundings
 
 function readIfThere(path: string): string | undefined {
   try {
-    return readFileSync(path, 'utf8')
+    return ifThere(() => readFileSync(path, 'utf8'))
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw unreadable(path, cause)
   }
 }

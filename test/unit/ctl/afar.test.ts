@@ -1,7 +1,11 @@
 // weftctl from afar: what it asks kubectl for, how the answer from another node is laid out here, and what it says when kubectl can't.
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test from 'node:test'
 import { statusAnswer } from '../../../daemon/ctl/answers.ts'
+import { kubectl } from '../../../daemon/ctl/kubectl.ts'
 import { run } from '../../../daemon/ctl/run.ts'
 
 const facts = { version: '1.2.3', startedAt: 0, name: 'n2', store: 'kubernetes', peers: 1, pods: 3, conditions: [] }
@@ -12,11 +16,13 @@ type Reply = { readonly exit?: number | undefined; readonly stdout?: string; rea
 /** `replies` by the first word that kubectl gets after its flags. */
 async function weftctl(words: readonly string[], replies: Readonly<Record<string, Reply>>, isPlugin = true) {
   const asked: (readonly string[])[] = []
+  const deadlines = new Set<number>()
   let [out, complaints] = ['', '']
   const exit = await run([...words, '--socket=/nonexistent/weftd.sock'], {
     ...{ env: {}, version: '1.2.3', isPlugin },
-    kubectl: async (all) => {
+    kubectl: async (all, deadlineMs) => {
       asked.push(all)
+      deadlines.add(deadlineMs)
       const of = ['exec', 'pods', 'pod'].find((word) => all.includes(word)) ?? ''
       return { exit: 0, stdout: '', stderr: '', ...replies[of] }
     },
@@ -27,7 +33,7 @@ async function weftctl(words: readonly string[], replies: Readonly<Record<string
       complaints += text
     }
   })
-  return { exit, out, complaints, asked }
+  return { exit, out, complaints, asked, deadlines }
 }
 
 const there = { pods: { stdout: 'weft weft-x7k2p\n' } }
@@ -41,6 +47,7 @@ test('--node has the weft pod of that node asked, and its answer is laid out as 
     )
     assert.match(told.out, /^n2: ready \(weftd 1\.2\.3\)\n/)
     assert.deepEqual([told.exit, told.complaints], [0, ''])
+    assert.deepEqual([...told.deadlines], [15_000])
     const [pods = [], exec = []] = told.asked
     assert.deepEqual(pods.slice(0, 3), ['--request-timeout=10s', '--context', 'prod'])
     assert.ok(pods.includes('spec.nodeName=n2,status.phase=Running'), pods.join(' '))
@@ -114,4 +121,23 @@ test('kubectl weft without --node asks this machine, and says what is missing wh
   assert.equal(told.asked.length, 0)
   assert.match(told.complaints, /does not answer on .*\ncure: name the node to be asked with --node/)
   assert.match((await weftctl(['status'], {}, false)).complaints, /cure: start weftd/)
+})
+
+test('kubectl itself: what it prints and its exit status, and an end by force when it does not come to one', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-kubectl-'))
+  const { PATH } = process.env
+  t.after(() => {
+    process.env.PATH = PATH
+    rmSync(folder, { recursive: true })
+  })
+  const script = '#!/bin/sh\n[ "$1" = hang ] && { echo asking >&2; exec sleep 600; }\necho out; echo "$*" >&2; exit 3\n'
+  writeFileSync(join(folder, 'kubectl'), script, { mode: 0o755 })
+  process.env.PATH = `${folder}:${PATH}`
+  assert.deepEqual(await kubectl(['get', 'pods'], 60_000), { exit: 3, stdout: 'out\n', stderr: 'get pods\n' })
+  const late = await kubectl(['hang'], 200)
+  assert.equal(late.exit, undefined)
+  assert.match(late.stderr, /kubectl did not end within 0\.2 s$/)
+  process.env.PATH = folder
+  rmSync(join(folder, 'kubectl'))
+  assert.match((await kubectl([], 60_000)).stderr, /ENOENT/)
 })

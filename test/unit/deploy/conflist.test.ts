@@ -164,6 +164,18 @@ test('the source is followed when it is replaced, and one that is not valid leav
   assert.deepEqual(node.fights, [])
 })
 
+test('a source that does not exist is told, and no other list is written in its place', async () => {
+  await using node = keeper(flannels)
+  rmSync(join(node.root, 'cni-conf.json'))
+  node.health.clear('STARTING')
+  const wrong = await until(() => holds(node.health, 'CNI_CONF_INVALID'), { what: 'the condition' })
+  assert.equal(wrong.detail, `--cni-conf-source ${join(node.root, 'cni-conf.json')} does not exist`)
+  assert.equal(node.text(), undefined)
+  writeFileSync(join(node.root, 'cni-conf.json'), flannels)
+  await until(() => node.text() === flannels, { what: 'the list of the source' })
+  assert.equal(holds(node.health, 'CNI_CONF_INVALID'), undefined)
+})
+
 test('a configuration that sorts before ours is a condition that names the file, for as long as it is there', async () => {
   await using node = keeper()
   mkdirSync(node.directory)

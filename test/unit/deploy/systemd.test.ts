@@ -1,6 +1,6 @@
 // The way without Kubernetes: unit file and settings against weftd's options and against the DaemonSet, so that both stay the same.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'
 import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
 import { FLAGS, parseOptions } from '../../../daemon/options.ts'
@@ -41,4 +41,14 @@ test('what weftd writes is writable, although the rest of the system is not', ()
       writable.some((place) => path === place || path.startsWith(`${place}/`)),
       path
     )
+})
+
+test('the documentation that the unit names is put there by the steps of docs/install.md', () => {
+  const steps = readFileSync(`${deployFolder}../docs/install.md`, 'utf8')
+  const files = values('Documentation').map((url) => url.replace(/^file:/, ''))
+  assert.ok(files.length > 0)
+  for (const path of files) {
+    const [, source = ''] = new RegExp(`^install -D -m 644 (\\S+) ${path}$`, 'm').exec(steps) ?? assert.fail(path)
+    assert.ok(existsSync(`${deployFolder}../${source}`), source)
+  }
 })

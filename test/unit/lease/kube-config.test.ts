@@ -72,6 +72,12 @@ for (const [what, wrong, message, cure] of [
   ['half a certificate', config({}, { 'client-key-data': 'SECRET' }), /client-key without client-certificate/, /both/],
   ['no base64', config({ 'certificate-authority-data': 'SECRET!' }, {}), /authority-data is not base64/, /--raw/],
   ['a number', config({}, { token: 7 }), /users\[u\]\.token is no text/, /quotes/],
+  [
+    'a token in the clear',
+    config({ server: 'http://192.0.2.1:8080' }, { token: 'SECRET' }),
+    /kubeconfig: clusters\[c\]\.server is http:\/\/192\.0\.2\.1:8080, and users\[u\] has a token/,
+    /write https:/
+  ],
   ['a proxy', config({ 'proxy-url': 'http://p' }, {}), /proxy-url/, /without a proxy/]
 ] as const)
   test(`a kubeconfig with ${what} is refused with the place and a cure`, () => {
@@ -116,4 +122,16 @@ test('a token goes over no connection that anybody can read, and a URL alone nee
     insecure: false
   })
   assert.throws(() => targetOfPod({}, undefined), { code: 'OPTION_INVALID', message: /names no API server/ })
+})
+
+test('a token goes over http to this host itself and to no other, wherever the URL is from', () => {
+  const server = 'http://192.0.2.1:8080'
+  for (const own of ['http://127.0.0.1:8080', 'http://[::1]:8080', 'http://localhost:8080'])
+    assert.deepEqual(targetOfKubeconfig(config({ server: own }, { token: 't' }), PATH, undefined).token, { text: 't' })
+  for (const url of [server, 'http://api.example.org', 'http://[2001:db8::1]'])
+    assert.throws(() => targetOfKubeconfig(config({}, { tokenFile: 'token' }), PATH, url), {
+      code: 'OPTION_INVALID',
+      message: new RegExp(`--kube-api-url is ${url.replaceAll('[', '\\[')}`)
+    })
+  assert.equal(targetOfKubeconfig(config({ server }, {}), PATH, undefined).server, server)
 })
