@@ -1,47 +1,25 @@
 // The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
 import type { Attachment, Veth } from './attachment.ts'
-import { type Args, parseArgs } from './cni/args.ts'
+import type { Args } from './cni/args.ts'
 import { entries, type Field, FieldError, flag, isAbsent, member, wholeNumber } from './cni/field.ts'
-import { readDns } from './cni/result.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
-import { addressWish, addressWishOfAnyConfiguration, givenDns } from './ipam-wish.ts'
 import type { Plugin } from './plugin.ts'
-import { bridgeName, defaultBridge, interfaceArgs, macOf, mtuOf } from './veth-wish.ts'
-import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from './wishes.ts'
+import { standAlone } from './stand-alone.ts'
+import { bridgeName, defaultBridge, macOf, mtuOf } from './veth-wish.ts'
+import { unsupported } from './wishes.ts'
 
-function attachment(call: AttachmentCall): Attachment {
-  return evenIfUnreadable(
-    call,
-    () => strictly(call),
-    () => ({
-      ...identity(call, undefined),
-      isStandalone: true,
-      interface: {
-        ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
-        isDefaultGateway: false,
-        like: { kind: 'bridge', isGateway: false, forcesAddress: false }
-      },
-      ...addressWishOfAnyConfiguration(call)
-    })
-  )
+const plain: Veth = {
+  ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
+  isDefaultGateway: false,
+  like: { kind: 'bridge', isGateway: false, forcesAddress: false }
 }
 
-function strictly(call: AttachmentCall): Attachment {
-  const root: Field = { path: '', value: call.configuration }
-  const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
-  return configured(() => {
+const attachment = (call: AttachmentCall): Attachment =>
+  standAlone(call, plain, (root, args) => {
     refuseUnsupported(root)
-    return {
-      ...identity(call, podOf(args)),
-      isStandalone: true,
-      interface: vethOf(root, args),
-      ...addressWish(root, args, call.version),
-      ...givenDns(readDns(member(root, 'dns'))),
-      masquerade: flag(member(root, 'ipMasq')) ?? false
-    }
+    return { interface: vethOf(root, args), masquerade: flag(member(root, 'ipMasq')) ?? false }
   })
-}
 
 function vethOf(root: Field, args: Args): Veth {
   const isHairpin = flag(member(root, 'hairpinMode')) ?? false

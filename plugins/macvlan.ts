@@ -1,42 +1,19 @@
 // The `macvlan` plugin: the container straight on the network of a device of this host, with a hardware address of its own.
 import type { Attachment, Macvlan } from './attachment.ts'
-import { type Args, parseArgs } from './cni/args.ts'
+import type { Args } from './cni/args.ts'
 import { type Field, FieldError, flag, member, oneOf, text, wholeNumber } from './cni/field.ts'
 import { brokenNameRule } from './cni/interface-name.ts'
-import { readDns } from './cni/result.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
-import { addressWish, addressWishOfAnyConfiguration, givenDns } from './ipam-wish.ts'
 import type { Plugin } from './plugin.ts'
-import { interfaceArgs, macOf, mtuOf } from './veth-wish.ts'
-import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from './wishes.ts'
+import { standAlone } from './stand-alone.ts'
+import { macOf, mtuOf } from './veth-wish.ts'
+import { mac } from './wishes.ts'
 
 const plain: Macvlan = { kind: 'macvlan', mode: 'bridge', isMasterInside: false }
 
-function attachment(call: AttachmentCall): Attachment {
-  return evenIfUnreadable(
-    call,
-    () => strictly(call),
-    () => ({
-      ...identity(call, undefined),
-      isStandalone: true,
-      interface: plain,
-      ...addressWishOfAnyConfiguration(call)
-    })
-  )
-}
-
-function strictly(call: AttachmentCall): Attachment {
-  const root: Field = { path: '', value: call.configuration }
-  const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
-  return configured(() => ({
-    ...identity(call, podOf(args)),
-    isStandalone: true,
-    interface: macvlanOf(root, args),
-    ...addressWish(root, args, call.version),
-    ...givenDns(readDns(member(root, 'dns')))
-  }))
-}
+const attachment = (call: AttachmentCall): Attachment =>
+  standAlone(call, plain, (root, args) => ({ interface: macvlanOf(root, args) }))
 
 function macvlanOf(root: Field, args: Args): Macvlan {
   const master = masterOf(member(root, 'master'))

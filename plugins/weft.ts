@@ -2,16 +2,16 @@
 import type { AddressRange, Attachment, IpamWish, Veth } from './attachment.ts'
 import { bandwidthOf } from './bandwidth-wish.ts'
 import { type Args, parseArgs } from './cni/args.ts'
-import { CniError, cniCode } from './cni/error.ts'
-import { descend, entries, type Field, FieldError, flag, member, oneOf, shown, text, wholeNumber } from './cni/field.ts'
+import { CniError } from './cni/error.ts'
+import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from './cni/field.ts'
 import { readDns, readRoute } from './cni/result.ts'
 import type { AttachmentCall, Dns } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
 import { defaultDataDir } from './pool-wish.ts'
 import { portMappings } from './port-mappings.ts'
-import { bridgeName, defaultBridge } from './veth-wish.ts'
-import { configured, identity, ip, mac, podArgs, podOf, prefix, requestedIp } from './wishes.ts'
+import { bridgeName, defaultBridge, macOf, mtuOf } from './veth-wish.ts'
+import { configured, identity, inArgs, ip, podArgs, podOf, prefix, requestedIp, unsupported } from './wishes.ts'
 
 const knownArgs = ['IP', 'MAC', ...podArgs]
 
@@ -60,12 +60,6 @@ function refuseUnsupported(root: Field): void {
   }
 }
 
-const unsupported = (field: Field, cure: string): CniError =>
-  new CniError(`not supported in the network configuration: ${field.path}: ${shown(field.value)}`, {
-    code: cniCode.unsupportedField,
-    details: cure
-  })
-
 const plainVeth: Veth = {
   kind: 'veth',
   bridge: defaultBridge,
@@ -77,10 +71,7 @@ const plainIpam: IpamWish = { dataDir: defaultDataDir, requested: [], ranges: []
 
 function vethOf(root: Field, args: Args): Veth {
   const mode = oneOf(member(root, 'mode'), ['bridge', 'routed'])
-  // 68 is the least that IPv4 allows (RFC 791); the kernel refuses less. 0 means "not given" to the reference's bridge.
-  const mtu = wholeNumber(member(root, 'mtu'), 0, 65_535) ?? 0
-  if (mtu > 0 && mtu < 68)
-    throw new FieldError(member(root, 'mtu'), 'must be 0 (the node decides) or a whole number from 68 to 65535')
+  const mtu = mtuOf(member(root, 'mtu'))
   const isHairpin = flag(member(root, 'hairpinMode')) ?? false
   const isPromiscuous = flag(member(root, 'promiscMode')) ?? false
   if (isHairpin && isPromiscuous)
@@ -93,29 +84,8 @@ function vethOf(root: Field, args: Args): Veth {
     isPromiscuous,
     isDefaultGateway: flag(member(root, 'isDefaultGateway')) ?? true,
     ...(mode === undefined ? {} : { mode }),
-    ...(mtu === 0 ? {} : { mtu }),
+    ...(mtu === undefined ? {} : { mtu }),
     ...(address === undefined ? {} : { mac: address })
-  }
-}
-
-/** The runtime's word counts more than the configuration's, and both more than CNI_ARGS (cni.md 1.10). All three are checked. */
-function macOf(root: Field, args: Args): string | undefined {
-  const fromArgs = inArgs('MAC', () => mac({ path: 'CNI_ARGS: MAC', value: args.get('MAC') }))
-  const fromConfiguration = mac(descend(root, 'args', 'cni', 'mac'))
-  return mac(descend(root, 'runtimeConfig', 'mac')) ?? fromConfiguration ?? fromArgs
-}
-
-/** A value of CNI_ARGS is of the environment (code 4), not of the configuration. */
-function inArgs<T>(key: string, read: () => T): T {
-  try {
-    return read()
-  } catch (cause) {
-    if (!(cause instanceof FieldError)) throw cause
-    throw new CniError(`CNI_ARGS: ${key}=${String(cause.value)} is not valid`, {
-      code: cniCode.environment,
-      details: cause.rule,
-      cause
-    })
   }
 }
 

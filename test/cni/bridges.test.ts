@@ -3,39 +3,22 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Json } from '../lab/cni.ts'
-import type { Pod } from '../lab/pod.ts'
 import { until } from '../lab/run.ts'
-import { addressesOf, CniHost, skip } from './cni-host.ts'
-import { subjects } from './subjects.ts'
+import { CniHost, skip } from './cni-host.ts'
+import { callsOf, interfacesOf, subjects } from './subjects.ts'
 
 const weftctl = fileURLToPath(new URL('../../daemon/ctl/main.ts', import.meta.url))
 
-const interfacesOf = (result: Json) => result.interfaces as readonly Json[]
-
-for (const { type, network } of subjects) {
+for (const subject of subjects) {
+  const { type, network } = subject
   describe(`${type}: bridges`, { skip, timeout: 600_000 }, () => {
-    const config = network('10.10.0.0/24')
     let at: CniHost
     before(async () => {
       at = await CniHost.start()
     })
     after(() => at[Symbol.asyncDispose]())
 
-    const veths = async () => (await at.links()).filter((name) => name.startsWith('veth'))
-    async function isClean(): Promise<void> {
-      assert.deepEqual([await veths(), await at.reserved()], [[], []])
-      assert.doesNotMatch(await at.ruleset(), /10\.10\.0\./)
-    }
-    const addressOf = (result: Json) => String(addressesOf(result)[0]).split('/')[0] as string
-    async function added(
-      over: Json = {},
-      more: { readonly ifname?: string; readonly args?: string; readonly pod?: Pod } = {}
-    ) {
-      const pod = more.pod ?? (await at.pod())
-      const call = { config: { ...config, ...over }, pod, ...more }
-      const result = await at.ok('ADD', type, call)
-      return { pod, call, result, address: addressOf(result), del: () => at.ok('DEL', type, call) }
-    }
+    const { config, isClean, added } = callsOf(subject, () => at)
 
     test("a second interface's default route stands behind the first's, and takes over when the first goes", async () => {
       const one = await added()

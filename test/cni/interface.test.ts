@@ -3,35 +3,19 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Json } from '../lab/cni.ts'
 import type { Pod } from '../lab/pod.ts'
-import { addressesOf, CniHost, skip } from './cni-host.ts'
-import { subjects } from './subjects.ts'
+import { CniHost, skip } from './cni-host.ts'
+import { callsOf, interfacesOf, subjects } from './subjects.ts'
 
-const interfacesOf = (result: Json) => result.interfaces as readonly Json[]
-
-for (const { type, network } of subjects) {
+for (const subject of subjects) {
+  const { type, network } = subject
   describe(`${type}: interface`, { skip, timeout: 600_000 }, () => {
-    const config = network('10.10.0.0/24')
     let at: CniHost
     before(async () => {
       at = await CniHost.start()
     })
     after(() => at[Symbol.asyncDispose]())
 
-    const veths = async () => (await at.links()).filter((name) => name.startsWith('veth'))
-    async function isClean(): Promise<void> {
-      assert.deepEqual([await veths(), await at.reserved()], [[], []])
-      assert.doesNotMatch(await at.ruleset(), /10\.10\.0\./)
-    }
-    const addressOf = (result: Json) => String(addressesOf(result)[0]).split('/')[0] as string
-    async function added(
-      over: Json = {},
-      more: { readonly ifname?: string; readonly args?: string; readonly pod?: Pod } = {}
-    ) {
-      const pod = more.pod ?? (await at.pod())
-      const call = { config: { ...config, ...over }, pod, ...more }
-      const result = await at.ok('ADD', type, call)
-      return { pod, call, result, address: addressOf(result), del: () => at.ok('DEL', type, call) }
-    }
+    const { config, veths, isClean, added } = callsOf(subject, () => at)
 
     test('case 25: a pod has its address and default route, the host the bridge with the gateway, and they reach each other', async () => {
       const one = await added()
