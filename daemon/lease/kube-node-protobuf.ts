@@ -16,13 +16,13 @@ export function nodeOf(body: KubeBody, prefix: string): KubeNode {
   const { bytes } = body
   const found = { name: '', uid: '', podCidr: '', networkUnavailable: undefined as string | undefined, ready: false }
   const podCidrs: string[] = []
-  const annotations: { [name: string]: string } = {}
+  const annotations: [name: string, value: string][] = []
   const metadata = (field: number, from: number, to: number): void => {
     if (field === METADATA.name) found.name = textIn(bytes, from, to)
     else if (field === METADATA.uid) found.uid = textIn(bytes, from, to)
     else if (field === METADATA.annotations) {
       const { key, value } = entryIn(bytes, from, to, prefix)
-      if (key !== undefined) annotations[key] = value
+      if (key !== undefined) annotations.push([key, value])
     }
   }
   const spec = (field: number, from: number, to: number): void => {
@@ -45,7 +45,11 @@ export function nodeOf(body: KubeBody, prefix: string): KubeNode {
     else if (field === NODE.status) eachField(bytes, from, to, status)
   })
   const { podCidr, ...rest } = found
-  return { ...rest, podCidrs: podCidrs.length === 0 && podCidr !== '' ? [podCidr] : podCidrs, annotations }
+  return {
+    ...rest,
+    podCidrs: podCidrs.length === 0 && podCidr !== '' ? [podCidr] : podCidrs,
+    annotations: Object.fromEntries(annotations)
+  }
 }
 
 /** One annotation without our prefix; no key when it has another. Values of others can be large and are not read. */

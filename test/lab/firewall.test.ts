@@ -46,7 +46,7 @@ describe('applying and reading back', () => {
     const desired = [...own, ...inetMap, ...[80, 81, 82].map((port) => element(port))]
     {
       await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
-      assert.equal((await bring(firewall, desired)).length, 6)
+      assert.equal((await bring(firewall, desired)).length, desired.length)
       assert.deepEqual(await bring(firewall, desired), [])
     }
     await using again = new Firewall({ iptablesResyncSeconds: 60 })
@@ -66,7 +66,7 @@ describe('applying and reading back', () => {
     const called = [chain('inner', ['counter']), chain('outer', ['jump inner'])]
     await bring(firewall, [...own, ...inetMap, element(80), ...called])
     await bring(firewall, own)
-    assert.deepEqual(stateOf(await firewall.read(mayRemove)).size, 2)
+    assert.equal(stateOf(await firewall.read(mayRemove)).size, own.length)
     await bring(firewall, [])
     assert.deepEqual(await firewall.read(mayRemove), [])
   })
