@@ -75,5 +75,5 @@ function isForeign({ device, prefix, scope = 0 }: Address, { subnet }: Pick<Node
 function isOurs(observed: State, { device, prefix }: Address, node: Pick<Node, 'device' | 'subnet'>): boolean {
   const own = node.subnet[prefix.ip.family]
   if (linkOf(observed, device)?.form?.type === 'vxlan') return true
-  return device !== node.device && own !== undefined && contains(own, prefix.ip)
+  return device !== node.device && own !== undefined && contains(own, prefix)
 }

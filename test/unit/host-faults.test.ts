@@ -45,6 +45,12 @@ test('a bridge with an address of an earlier subnet is told with both', () => {
   ])
 })
 
+test('a network of the host that holds our whole subnet is told, whichever address the host has in it', () => {
+  assert.deepEqual(told(...uplink, address('eth1', '10.244.1.9/20')), [
+    'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1'
+  ])
+})
+
 test('a network of the host that overlaps the pod network is told with both, also when it lies in our own subnet', () => {
   assert.deepEqual(told(...uplink, address('eth1', '10.244.7.9/20'), address('eth0', '10.244.1.4/24')), [
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1; the pod network 10.244.0.0/16 and 10.244.1.0/24 of eth0'
