@@ -138,12 +138,14 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
-/** What the first pod with host ports makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
+/** What the first pod with host ports and masquerading makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
 async function makeGround(): Promise<void> {
   const portMappings = ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, containerPort: 80, protocol }))
-  const { pod, id } = await cluster.pod(node(), { mode: 'bridge', runtimeConfig: { portMappings } })
-  await cluster.call(node(), 'DEL', id, pod.netns)
-  await pod[Symbol.asyncDispose]()
+  for (const ipMasq of [true, false]) {
+    const { pod, id } = await cluster.pod(node(), { mode: 'bridge', ipMasq, runtimeConfig: { portMappings } })
+    await cluster.call(node(), 'DEL', id, pod.netns)
+    await pod[Symbol.asyncDispose]()
+  }
 }
 
 /** The daemon is the one that was started, and serves. */
