@@ -1,7 +1,6 @@
 // Host ports: elements of maps, looked up by two chains that are the same for one port and for a thousand. Nothing here is a rule of a pod.
-import { FAMILIES, type Family, formatIp, type Ip, type PerFamily } from '../../ipam/address.ts'
+import { FAMILIES, type Family, type Ip, type PerFamily } from '../../ipam/address.ts'
 import {
-  elementComment,
   HOST_PORT_DEVICES,
   hostPortElement,
   hostPortMap,
@@ -10,7 +9,9 @@ import {
 } from '../state/host-port.ts'
 import type { KernelObject, NftSet } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
+import { addressElement, addressSet, addressType } from './address-set.ts'
 import { nftChain } from './chain.ts'
+import { protocol } from './match.ts'
 import { endingOf, matchOf, type PortCondition } from './port-conditions.ts'
 
 /** A port of this host that leads to a pod's. `hostIp` absent: by every address; unspecified: by every one of its family. */
@@ -23,9 +24,6 @@ export type PortMapping = {
 
 const because = 'host ports of pods'
 
-/** nft's words of a family, in rules and as the type of an address. */
-const words = { 4: { protocol: 'ip', type: 'ipv4_addr' }, 6: { protocol: 'ip6', type: 'ipv6_addr' } } as const
-
 /**
  * The mark that the reference's portmap puts on what must be masqueraded (bit 13), so that the two on one host mean the same. It is on a connection's
  * first packet only, from the lookup to the end of postrouting.
@@ -36,11 +34,10 @@ const clearMark = `meta mark set meta mark & 0x${(~MARK >>> 0).toString(16)}`
 
 /** Single addresses first. A rule whose map has no such port, or whose conditions a packet does not meet, lets it pass on to the next. */
 function lookUps(family: Family, conditions: readonly PortCondition[] = []): readonly string[] {
-  const { protocol } = words[family]
-  const [match, ending] = [matchOf(conditions), endingOf(conditions)]
+  const [ip, match, ending] = [protocol(family), matchOf(conditions), endingOf(conditions)]
   return [
-    `${match}dnat ${protocol} to ${protocol} daddr . meta l4proto . th dport map @${hostPortMap(family, 'at', ending)}`,
-    `${match}dnat ${protocol} to meta l4proto . th dport map @${hostPortMap(family, 'any', ending)}`
+    `${match}dnat ${ip} to ${ip} daddr . meta l4proto . th dport map @${hostPortMap(family, 'at', ending)}`,
+    `${match}dnat ${ip} to meta l4proto . th dport map @${hostPortMap(family, 'any', ending)}`
   ]
 }
 
@@ -99,7 +96,7 @@ const waysIn = (ending: string, rules: readonly string[]): readonly KernelObject
 ]
 
 function maps(family: Family, conditions: readonly PortCondition[] = []): readonly NftSet[] {
-  const [{ type }, ending] = [words[family], endingOf(conditions)]
+  const [type, ending] = [addressType(family), endingOf(conditions)]
   const map = (which: 'any' | 'at', key: string): NftSet =>
     set({
       set: hostPortMap(family, which, ending),
@@ -131,25 +128,18 @@ export const hostPortDevice = (device: string, comment?: string): readonly Kerne
 
 /** What `translatedPods` stands on: like the ground, once a host. */
 export function translationGround(): readonly KernelObject[] {
-  const sets = FAMILIES.map((family) =>
-    set({ set: translatedPodSet(family), form: 'set', declaration: `type ${words[family].type}` })
-  )
+  const sets = FAMILIES.map((family) => addressSet(translatedPodSet(family), family, because))
   const rules = FAMILIES.map(
-    (family) => `ct status dnat ${words[family].protocol} daddr @${translatedPodSet(family)} masquerade`
+    (family) => `ct status dnat ${protocol(family)} daddr @${translatedPodSet(family)} masquerade`
   )
   return [...sets, nftChain('host_port_all', 'type nat hook postrouting priority srcnat - 5', rules, because)]
 }
 
 /** Pods that see whoever comes by a host port with this host's address. `link` and `whose` as in `hostPortElement`. */
 export const translatedPods = (ips: readonly Ip[], link: string, whose: string): readonly KernelObject[] =>
-  FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? []).map((ip) => ({
-    kind: 'nft-element',
-    family: 'inet',
-    table: NFT_TABLE,
-    set: translatedPodSet(ip.family),
-    key: formatIp(ip),
-    comment: elementComment(link, whose)
-  }))
+  FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? []).map((ip) =>
+    addressElement(translatedPodSet(ip.family), ip, link, whose)
+  )
 
 /**
  * The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`; `conditions` are on

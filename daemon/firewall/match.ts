@@ -1,7 +1,8 @@
 // nft's words for a family and a prefix, so that rules are written once for both.
 import { type Family, formatPrefix, network, type Prefix, width } from '../../ipam/address.ts'
 
-const protocol = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
+/** What nft calls packets of a family. */
+export const protocol = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
 
 /** `ip saddr`, for a set to follow. */
 export const fromAny = (family: Family): string => `${protocol(family)} saddr`
@@ -24,6 +25,15 @@ export const MULTICAST: Readonly<Record<Family, Prefix>> = {
 
 /** A prefix as part of a chain's or map's name, where neither dots nor colons may stand: `a3c0000_24`. */
 export const prefixWord = ({ ip, length }: Prefix): string => `${ip.value.toString(16)}_${length}`
+
+/** A name that tells a prefix: `masquerade_4_a3c0000_24`. */
+export const prefixName = (what: string, prefix: Prefix): string => `${what}_${prefix.ip.family}_${prefixWord(prefix)}`
+
+/** The prefix that such a name tells; `undefined` for any other name. */
+export function prefixNamed(what: string, name: string): Prefix | undefined {
+  const found = name.startsWith(`${what}_`) ? /^([46])_(.*)$/.exec(name.slice(what.length + 1)) : null
+  return found === null ? undefined : prefixOf(found[2] ?? '', Number(found[1]) as Family)
+}
 
 /** Reads such a word; `undefined` when it is none of this family. */
 export function prefixOf(word: string, family: Family): Prefix | undefined {

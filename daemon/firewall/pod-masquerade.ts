@@ -1,21 +1,16 @@
 // Masquerading of single pods of the node's subnet, where their network's `ipMasq` says otherwise than the node's --ip-masq: elements of sets.
-import { FAMILIES, type Family, formatIp, type Ip, type Prefix } from '../../ipam/address.ts'
-import { elementComment } from '../state/host-port.ts'
+import { FAMILIES, type Family, type Ip, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject, NftElement, NftSet, State } from '../state/object.ts'
-import { NFT_TABLE } from '../state/ownership.ts'
+import { addressElement, addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
-import { fromAny, MULTICAST, prefixOf, prefixWord, toPrefix } from './match.ts'
+import { fromAny, MULTICAST, prefixName, prefixNamed, toPrefix } from './match.ts'
 
 /** Pods that keep their address, and pods that get this host's, when their packets leave the network. */
 type Which = 'unmasqueraded' | 'masqueraded'
 
 const setName = (which: Which, family: Family): string => `${which}_${family}`
 
-const setOf = (which: Which, family: Family): NftSet => ({
-  ...{ kind: 'nft-set', family: 'inet', table: NFT_TABLE, set: setName(which, family), form: 'set' },
-  declaration: `type ${family === 4 ? 'ipv4_addr' : 'ipv6_addr'}`,
-  because: 'ipMasq'
-})
+const setOf = (which: Which, family: Family): NftSet => addressSet(setName(which, family), family, 'ipMasq')
 
 /** What the node's own masquerading asks, and `sparing`. */
 export const sparedSet = (family: Family): NftSet => setOf('unmasqueraded', family)
@@ -26,15 +21,14 @@ export const sparing = (family: Family): string => `${fromAny(family)} @${setNam
 /** kube-proxy marks what it masquerades itself with this bit (flannel.md 7). */
 export const MARKED_BY_OTHERS = 'meta mark & 0x4000 == 0x4000 return'
 
-const CHAIN = 'masqueraded_pods_'
+const CHAIN = 'masqueraded_pods'
 
 /** What leaves `network` from such pods gets this host's address; the name tells the network, by which a restarted weftd knows the rules. */
 function masqueradeChain(network: Prefix): KernelObject {
   const { family } = network.ip
   const outside = `${toPrefix(network, true)} ${toPrefix(MULTICAST[family], true)}`
   const rules = [MARKED_BY_OTHERS, `${fromAny(family)} @${setName('masqueraded', family)} ${outside} masquerade`]
-  const name = `${CHAIN}${family}_${prefixWord(network)}`
-  return nftChain(name, 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
+  return nftChain(prefixName(CHAIN, network), 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
 }
 
 export type PodMasquerade = { readonly ground: readonly KernelObject[]; readonly own: readonly NftElement[] }
@@ -52,10 +46,7 @@ export function podMasquerade(
   const chains = isWanted ? networks.filter(({ ip }) => families.includes(ip.family)).map(masqueradeChain) : []
   return {
     ground: [...families.map((family) => setOf(which, family)), ...chains],
-    own: ips.map((ip) => ({
-      ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: setName(which, ip.family), key: formatIp(ip) },
-      comment: elementComment(link, whose)
-    }))
+    own: ips.map((ip) => addressElement(setName(which, ip.family), ip, link, whose))
   }
 }
 
@@ -68,10 +59,8 @@ export function masqueradeGroundFor(elements: readonly NftElement[], observed: S
       .map((which) => setOf(which, family))
   )
   const chains = [...observed.values()].flatMap((object) => {
-    const found = object.kind === 'nft-chain' ? /^masqueraded_pods_([46])_(.*)$/.exec(object.chain) : null
-    const family = Number(found?.[1]) as Family
-    const network = found === null ? undefined : prefixOf(found[2] ?? '', family)
-    return network !== undefined && has('masqueraded', family) ? [masqueradeChain(network)] : []
+    const network = object.kind === 'nft-chain' ? prefixNamed(CHAIN, object.chain) : undefined
+    return network !== undefined && has('masqueraded', network.ip.family) ? [masqueradeChain(network)] : []
   })
   return [...sets, ...chains]
 }

@@ -3,7 +3,7 @@
 // Containers of one network have one list, so that a port costs no more than one without conditions. The names of maps and chains tell the list, by which
 // a restarted weftd knows what the rules are.
 import { contains, type Family, formatPrefix, network, type Prefix } from '../../ipam/address.ts'
-import { prefixOf, prefixWord } from './match.ts'
+import { prefixOf, prefixWord, protocol } from './match.ts'
 
 /** As the plugin reads them: whence, where to, by which device; `name` may end in `*`. */
 export type PortCondition =
@@ -62,7 +62,7 @@ function matchOne(condition: PortCondition): string {
   const apart = prefixes.filter(
     (each, at) => !prefixes.some((other, n) => n !== at && contains(other, each) && !(contains(each, other) && n > at))
   )
-  const [protocol, side] = [prefixes[0]?.ip.family === 6 ? 'ip6' : 'ip', kind === 'source' ? 'saddr' : 'daddr']
+  const side = kind === 'source' ? 'saddr' : 'daddr'
   const texts = apart.map((prefix) => formatPrefix(network(prefix)))
-  return `${protocol} ${side} ${operator}${texts.length === 1 ? texts[0] : `{ ${texts.join(', ')} }`} `
+  return `${protocol(prefixes[0]?.ip.family ?? 4)} ${side} ${operator}${texts.length === 1 ? texts[0] : `{ ${texts.join(', ')} }`} `
 }

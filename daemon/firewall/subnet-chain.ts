@@ -2,35 +2,39 @@
 //
 // The rules follow from the subnet and the name tells it. So all containers of a subnet share a chain, only the first ADD and the last DEL touch
 // nftables, and a restarted weftd knows what each chain is for.
-import { contains, type Family, formatIp, type Ip, network, type Prefix, parseIp } from '../../ipam/address.ts'
-import { elementComment } from '../state/host-port.ts'
+import { contains, type Family, type Ip, network, type Prefix, parseIp } from '../../ipam/address.ts'
 import type { KernelObject, NftChain, NftElement, State } from '../state/object.ts'
-import { NFT_TABLE } from '../state/ownership.ts'
+import { addressElement, addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
-import { fromPrefix, MULTICAST, prefixOf, prefixWord, toPrefix } from './match.ts'
+import { fromPrefix, MULTICAST, prefixName, prefixNamed, toPrefix } from './match.ts'
 
-export type SubnetPurpose = 'masquerade' | 'forward'
-
-const nameOf = (purpose: SubnetPurpose, prefix: Prefix): string =>
-  `${purpose}_${prefix.ip.family}_${prefixWord(prefix)}`
+const PURPOSES = ['masquerade', 'forward'] as const
+export type SubnetPurpose = (typeof PURPOSES)[number]
 
 /** What leaves the subnet gets this host's address, multicast excepted; or packets from and to it are accepted on their way through this host. */
 export function subnetChain(purpose: SubnetPurpose, prefix: Prefix): NftChain {
   const subnet = network(prefix)
   if (purpose === 'forward') {
     const rules = [`${fromPrefix(subnet)} accept`, `${toPrefix(subnet)} accept`]
-    return nftChain(nameOf(purpose, subnet), 'type filter hook forward priority filter', rules, 'the firewall plugin')
+    return nftChain(
+      prefixName(purpose, subnet),
+      'type filter hook forward priority filter',
+      rules,
+      'the firewall plugin'
+    )
   }
   const outside = `${toPrefix(subnet, true)} ${toPrefix(MULTICAST[subnet.ip.family], true)}`
   const rules = [`${fromPrefix(subnet)} ${outside} masquerade`]
-  return nftChain(nameOf(purpose, subnet), 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
+  return nftChain(prefixName(purpose, subnet), 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
 }
 
 /** What a chain of this kind is for; `undefined` for any other chain. */
 export function purposeOf(chain: string): { readonly purpose: SubnetPurpose; readonly subnet: Prefix } | undefined {
-  const found = /^(masquerade|forward)_([46])_(.*)$/.exec(chain)
-  const subnet = found === null ? undefined : prefixOf(found[3] ?? '', Number(found[2]) as Family)
-  return subnet === undefined ? undefined : { purpose: found?.[1] as SubnetPurpose, subnet }
+  for (const purpose of PURPOSES) {
+    const subnet = prefixNamed(purpose, chain)
+    if (subnet !== undefined) return { purpose, subnet }
+  }
+  return undefined
 }
 
 /** The chains that stand for these addresses. */
@@ -54,14 +58,10 @@ export const letThroughObjects = (
   ...addresses.flatMap(({ ip }) => throughElement(ip, mark, whose))
 ]
 
-function throughElement(ip: Ip, mark: string, whose: string): readonly KernelObject[] {
-  const place = { family: 'inet', table: NFT_TABLE, set: throughSet(ip.family) } as const
-  const type = ip.family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-  return [
-    { kind: 'nft-set', ...place, form: 'set', declaration: `type ${type}` },
-    { kind: 'nft-element', ...place, key: formatIp(ip), comment: elementComment(mark, whose) }
-  ]
-}
+const throughElement = (ip: Ip, mark: string, whose: string): readonly KernelObject[] => [
+  addressSet(throughSet(ip.family), ip.family),
+  addressElement(throughSet(ip.family), ip, mark, whose)
+]
 
 /** The same as it stands, from one of its elements; `undefined` for any other element. */
 export function letThroughAsItIs(element: NftElement, observed: State): readonly KernelObject[] | undefined {

@@ -1,0 +1,21 @@
+// Sets of pods' addresses, by which a rule is for some pods and a restarted weftd knows for which.
+import { type Family, formatIp, type Ip } from '../../ipam/address.ts'
+import { elementComment } from '../state/host-port.ts'
+import type { NftElement, NftSet } from '../state/object.ts'
+import { NFT_TABLE } from '../state/ownership.ts'
+
+/** nft's type for addresses of a family. */
+export const addressType = (family: Family): 'ipv4_addr' | 'ipv6_addr' => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
+
+/** A set of the table `inet weft` for addresses of one family. */
+export const addressSet = (set: string, family: Family, because?: string): NftSet => ({
+  ...{ kind: 'nft-set', family: 'inet', table: NFT_TABLE, set, form: 'set' },
+  declaration: `type ${addressType(family)}`,
+  ...(because !== undefined && { because })
+})
+
+/** `mark` and `whose` as in `hostPortElement`. */
+export const addressElement = (set: string, ip: Ip, mark: string, whose: string): NftElement => ({
+  ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set, key: formatIp(ip) },
+  comment: elementComment(mark, whose)
+})
