@@ -6,7 +6,7 @@ import { isolatedBridge, isolatedPort, isolationGround } from '../firewall/bridg
 import type { KernelObject } from '../state/object.ts'
 import { hostEnd } from './chained-limits.ts'
 import { release } from './chained-ports.ts'
-import { differencesIn } from './check.ts'
+import { differencesIn, refuseDifferences } from './check.ts'
 import { apartMark, portsOwnerBy } from './names.ts'
 import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -41,12 +41,7 @@ export function checkApart(
 ): void {
   const { ground, own } = wantedFor(around, attachment, policy, previous)
   const wrong = differencesIn([...ground, ...own], around.host.observed, 'on the host')
-  if (wrong.length > 0)
-    throw new WeftError(
-      'DIFFERENT',
-      `${attachment.because} is not kept apart as it was set up: ${wrong.join('; ')}`,
-      'restart the pod; weftd puts right what is on the host by itself'
-    )
+  refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
 }
 
 /** The bridge stays isolated from others for as long as it is there, as in the reference. */

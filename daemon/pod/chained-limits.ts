@@ -4,7 +4,7 @@ import { WeftError } from '../error.ts'
 import { type KernelObject, type Key, keyOf, type Link } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
 import { bandwidthObjects } from './bandwidth.ts'
-import { differencesIn } from './check.ts'
+import { differencesIn, refuseDifferences } from './check.ts'
 import type { Listed } from './gc.ts'
 import { aliasOf, hostName, type Identity, ifbMac, limitsOwnerOf, mayBeOf, parseAlias } from './names.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -34,12 +34,7 @@ export function checkLimits(around: PodSurroundings, attachment: ChainedAttachme
   if (attachment.bandwidth === undefined) return
   const link = hostEnd(around, attachment, previous)
   const wrong = differencesIn(wantedOn(link, attachment), around.host.observed, 'on the host')
-  if (wrong.length > 0)
-    throw new WeftError(
-      'DIFFERENT',
-      `the limits of ${attachment.because} are not as they were set up: ${wrong.join('; ')}`,
-      'restart the pod; weftd puts right what is on the host by itself'
-    )
+  refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
 }
 
 /** The token bucket towards the container goes with its device: taken off by itself, it would make the kernel wait. */

@@ -13,7 +13,7 @@ import {
 } from '../firewall/host-ports.ts'
 import { elementComment, elementsByMark, elementsOf } from '../state/host-port.ts'
 import { type KernelObject, keyOf, type Link } from '../state/object.ts'
-import { differencesIn } from './check.ts'
+import { differencesIn, refuseDifferences } from './check.ts'
 import type { Listed } from './gc.ts'
 import { givenBy } from './given.ts'
 import { apartMark, hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf, throughMark } from './names.ts'
@@ -55,12 +55,7 @@ export async function checkPorts(
   const { ground, own } = await wantedFor(around, attachment, ways, previous)
   const isCompared = ({ kind }: KernelObject) => kind === 'nft-element' || kind === 'nft-chain' || kind === 'nft-set'
   const wrong = differencesIn([...ground, ...own].filter(isCompared), around.host.observed, 'on the host')
-  if (wrong.length > 0)
-    throw new WeftError(
-      'DIFFERENT',
-      `the host ports of ${attachment.because} are not as they were set up: ${wrong.join('; ')}`,
-      'restart the pod; weftd puts right what is on the host by itself'
-    )
+  refuseDifferences(`the host ports of ${attachment.because} are not as they were set up`, wrong)
 }
 
 /** What was never mapped is no error. */

@@ -41,13 +41,7 @@ export async function check(
       ...differencesIn(wanted.host, around.host.observed, 'on the host'),
       ...differencesIn(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
     ]
-    if (wrong.length > 0) {
-      throw new WeftError(
-        'DIFFERENT',
-        `${attachment.because} is not as it was set up: ${wrong.join('; ')}`,
-        'restart the pod; weftd puts right what is on the host by itself'
-      )
-    }
+    refuseDifferences(`${attachment.because} is not as it was set up`, wrong)
   })
 }
 
@@ -164,6 +158,13 @@ function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boole
   const others = isDefault(object) ? ['protocol', 'device', 'gateway', 'onlink'] : ['protocol']
   const left = isDefault(object) || foreign ? others : []
   return Object.fromEntries(Object.entries(object).filter(([field]) => !left.includes(field))) as Route
+}
+
+/** `sentence` says what is not as it was, `lines` in what. Errors: DIFFERENT, where there are any. */
+export function refuseDifferences(sentence: string, lines: readonly string[]): void {
+  if (lines.length === 0) return
+  const cure = 'restart the pod; weftd puts right what is on the host by itself'
+  throw new WeftError('DIFFERENT', `${sentence}: ${lines.join('; ')}`, cure)
 }
 
 /** One line for each difference, in the syntax of `ip`, `nft` and `tc`. `told`: what is named where something is missing. */

@@ -1,11 +1,10 @@
 // Packets of an attachment's addresses pass this host: our own chain for their subnet, and answers to what other programs drop.
 import type { Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import { WeftError } from '../error.ts'
 import { letThroughObjects } from '../firewall/subnet-chain.ts'
 import type { KernelObject } from '../state/object.ts'
 import { release } from './chained-ports.ts'
-import { differencesIn } from './check.ts'
+import { differencesIn, refuseDifferences } from './check.ts'
 import { type Identity, portsOwnerBy, throughMark } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
@@ -28,12 +27,7 @@ export async function stopLettingThrough(around: PodSurroundings, attachment: Id
 /** Errors: DIFFERENT with one line per difference. */
 export function checkThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): void {
   const wrong = differencesIn(throughFor(attachment, forwards), around.host.observed, 'on the host')
-  if (wrong.length > 0)
-    throw new WeftError(
-      'DIFFERENT',
-      `packets of ${attachment.because} are not let through as was set up: ${wrong.join('; ')}`,
-      'restart the pod; weftd puts right what is on the host by itself'
-    )
+  refuseDifferences(`packets of ${attachment.because} are not let through as was set up`, wrong)
 }
 
 const throughFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
