@@ -24,6 +24,7 @@ import { validAttachments } from './valid-attachments.ts'
 const numbers: Readonly<Record<string, number>> = {
   ...Object.fromEntries(Object.keys(CONDITIONS).map((code) => [code, cniCode.tryAgain])),
   CONTAINER_UNKNOWN: cniCode.unknownContainer,
+  INTERFACE_DOWN: cniCode.tryAgain,
   LOCK_HELD: cniCode.tryAgain,
   OVERLOADED: cniCode.tryAgain,
   STOPPING: cniCode.tryAgain,

@@ -4,6 +4,7 @@ import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../log.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
+import { Carriers } from './carriers.ts'
 import { Conntrack } from './conntrack.ts'
 import { Culprits } from './culprit.ts'
 import { decodeRoute } from './decode.ts'
@@ -43,6 +44,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log))
   const remover = new LinkRemover(removals, log)
+  const carriers = new Carriers(requests)
   await remover.finishOldWork()
 
   const target: Target = {
@@ -82,6 +84,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     },
     apply: (changes) => applyChanges(changes, target),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, requests, mayBeOwn),
+    runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     routeTo: (ip) => routeTo(requests, ip),
     async [Symbol.asyncDispose]() {
       await remover.idle()

@@ -14,7 +14,10 @@ const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
 const SIOCGIFNAME = 0x8910
+const SIOCGIFFLAGS = 0x8913
 const SIOCGIFINDEX = 0x8933
+/** <linux/if.h>: operationally up, or not known to be down (RFC 2863). */
+const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
 export const MSG_DONTWAIT = 0x40
@@ -172,6 +175,13 @@ export function deviceIndex(fd: number, name: string): number | undefined {
   ifreq.fill(0)
   ifreq.write(name)
   return cIoctl(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
+}
+
+/** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is none of that name. */
+export function deviceRuns(fd: number, name: string): boolean {
+  ifreq.fill(0)
+  ifreq.write(name)
+  return cIoctl(fd, SIOCGIFFLAGS, ifreq) === 0 && (ifreq.readUInt16LE(16) & IFF_RUNNING) !== 0
 }
 
 /** The name of the device with this index, read under RCU; `undefined` once the device has left the kernel's lists. Loads no module, unlike `deviceIndex`. */

@@ -5,13 +5,14 @@
 // while the caller waits for RCU's callbacks (rcu_barrier in netdev_run_todo). So callers here wait only until their link has left the kernel's lists, and the
 // next round begins then too, on another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and sends and
 // receives nothing (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
-import { setImmediate, setTimeout } from 'node:timers/promises'
+import { setTimeout } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 import type { Link } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import { deleteGroup, deleteLink, moveToGroup } from './encode.ts'
 import { refused } from './error.ts'
-import { errnoName, sleepNow } from './libc.ts'
+import { errnoName } from './libc.ts'
+import { lookUntil } from './look.ts'
 import type { Failure, Rtnetlink } from './rtnetlink.ts'
 
 type Doomed = {
@@ -23,8 +24,6 @@ type Doomed = {
 
 /** For the first milliseconds of a lone deletion look in every turn of the event loop: it is over by then. Among many that would cost more than it gains. */
 const EAGER_MS = 3
-/** Microseconds between two looks. To look without a pause would hold the processor that the deleting thread may be waiting for. */
-const MOMENT_US = 20
 /** So long a round waits for company while an earlier one has not returned. */
 const GATHER_MS = 2
 
@@ -115,21 +114,16 @@ export class LinkRemover {
 
   /** Answers those whose link has left the lists, until the request has ended. All links of a group leave together. */
   async #watch(doomed: readonly Doomed[], eagerMs: number, ended: () => boolean): Promise<void> {
-    const start = performance.now()
-    while (!ended()) {
-      const left = doomed.filter((one) => !one.gone)
-      if (left.length === 0) return
-      for (const one of left) {
-        if (this.#socket.nameOf(one.index) !== undefined) break
+    await lookUntil(() => {
+      if (ended()) return true
+      for (const one of doomed) {
+        if (one.gone) continue
+        if (this.#socket.nameOf(one.index) !== undefined) return false
         one.gone = true
         one.done(undefined)
       }
-      if (performance.now() - start >= eagerMs) await setTimeout(1)
-      else {
-        await setImmediate()
-        sleepNow(MOMENT_US)
-      }
-    }
+      return true
+    }, eagerMs)
   }
 
   async #delete(socket: LinkSocket, doomed: readonly Doomed[]): Promise<readonly Failure[]> {

@@ -70,6 +70,11 @@ export class Rtnetlink implements Disposable {
     return this.#closed ? undefined : libc.deviceIndex(this.fd, device)
   }
 
+  /** Whether a device in this socket's namespace passes packets on: IFF_RUNNING. */
+  runs(device: string): boolean {
+    return !this.#closed && libc.deviceRuns(this.fd, device)
+  }
+
   /** The name of a device in this socket's namespace; `undefined` as soon as it left the kernel's lists. */
   nameOf(index: number): string | undefined {
     return this.#closed ? undefined : libc.deviceName(this.fd, index)

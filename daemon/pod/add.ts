@@ -25,6 +25,9 @@ import {
   wiringOf
 } from './surroundings.ts'
 
+/** Milliseconds for a pair to work once both its ends are up. */
+const PATIENCE = 2_500
+
 /** Errors: WeftError, whatever blocks ADD among them. Nothing is left behind by one that fails. */
 export async function add(around: PodSurroundings, attachment: VethAttachment): Promise<Result> {
   const asked = around.now()
@@ -170,9 +173,22 @@ async function connect(
     const all = ground.length === 0 ? [pods] : [[GROUND, around.attachments.ports.ground(ground)] as const, pods]
     throwFailure(attachment, await around.host.wantAll(all))
   })
-  await timed(around, 'ADD', 'inside', async () => throwFailure(attachment, await applyInside(sandbox, inside)))
+  await timed(around, 'ADD', 'inside', async () => {
+    throwFailure(attachment, await applyInside(sandbox, inside))
+    if (addresses.length > 0 && !attachment.interface.staysDown) await carried(around, attachment)
+  })
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
   around.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
+}
+
+/** So that the pod's first packet is not lost: the reference's bridge waits for this, too, and as long. */
+async function carried({ kernel }: PodSurroundings, attachment: VethAttachment): Promise<void> {
+  if (await kernel.runs(hostName(attachment), PATIENCE)) return
+  throw new WeftError(
+    'INTERFACE_DOWN',
+    `the host's link ${hostName(attachment)} for ${attachment.because} has no carrier after ${PATIENCE / 1000} s`,
+    `look for who sets ${attachment.ifname} down inside the container, or that link on the host; the runtime tries again`
+  )
 }
 
 /** The node forwards for the families of its own subnet anyway. */

@@ -46,7 +46,7 @@ export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
 
 export type PodSurroundings = {
-  readonly kernel: Pick<Kernel, 'sandbox' | 'routeTo'>
+  readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'routeTo'>
   readonly host: HostState
   readonly attachments: Attachments
   /** The reservations of a network in a data directory; the same object each time. */

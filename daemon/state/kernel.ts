@@ -55,6 +55,11 @@ export interface Kernel extends AsyncDisposable {
   sandbox(path: string, mayBeOwn?: boolean): Promise<Sandbox>
   /** Asks for one more complete dump, which `observe` then yields: the slow check behind the notifications. `why` ends up in the observation. */
   recheck(why: string): void
+  /**
+   * Resolves when a device of the host is operationally up or its state not known yet (RFC 2863), which is when a bridge passes packets through it: a pair that
+   * had no carrier gets it a moment after its other end was set up. `false`: not within `milliseconds`.
+   */
+  runs(device: string, milliseconds: number): Promise<boolean>
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<Way | undefined>
 }

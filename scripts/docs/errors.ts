@@ -52,6 +52,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'a plugin executable can not be put in place',
     "make the directory writable and give it room; where the system's is read-only, choose another with --cni-bin-dir and tell the runtime"
   ],
+  INTERFACE_DOWN: [
+    'the pair of interfaces of a new pod does not begin to work',
+    "look for who sets the container's end down, or the host's; the runtime tries again"
+  ],
   INTERFACE_EXISTS: [
     'the interface is there already, in the container or on the host',
     'the runtime must send DEL before it sends ADD again; otherwise delete that interface'

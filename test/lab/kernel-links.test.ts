@@ -27,6 +27,7 @@ import {
   veth,
   Watch
 } from './kernel-namespace.ts'
+import { until } from './run.ts'
 
 inOwnNamespace()
 
@@ -167,6 +168,18 @@ test('a link is removed while the call for an earlier one has not returned yet',
   assert.equal(remover.rounds, 2)
   letReturn()
   await remover.idle()
+})
+
+test('a link runs once the other end of its pair is up, and not before', { skip }, async () => {
+  await using kernel = await open()
+  const pair: Link = { kind: 'link', name: 'near0', up: true, form: { type: 'veth', peer: { name: 'far0' } } }
+  await applied(kernel, put(pair))
+  // Until the kernel has looked for the first time its state is unknown, which counts as up.
+  await until(async () => !(await kernel.runs('near0', 0)), { what: 'a pair without carrier' })
+  assert.equal(await kernel.runs('nowhere0', 0), false)
+  const waiting = [kernel.runs('near0', 60_000), kernel.runs('near0', 60_000)]
+  await applied(kernel, { do: 'put', object: { kind: 'link', name: 'far0', up: true } })
+  assert.deepEqual(await Promise.all(waiting), [true, true])
 })
 
 test('a link that can not be deleted says so and spoils nothing', { skip }, async () => {

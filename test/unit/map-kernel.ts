@@ -75,6 +75,10 @@ export class MapKernel implements Kernel {
     return Promise.reject(new Error('this kernel has no namespaces'))
   }
 
+  runs(): Promise<boolean> {
+    return Promise.resolve(true)
+  }
+
   routeTo(): Promise<undefined> {
     return Promise.resolve(undefined)
   }

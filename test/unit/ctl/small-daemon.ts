@@ -101,6 +101,7 @@ export class SmallDaemon implements AsyncDisposable {
           read: async () => stateOf([]),
           [Symbol.dispose]() {}
         }),
+        runs: async () => true,
         routeTo: async () => undefined
       },
       ...{ host: reconciler, attachments, health, log, now: () => performance.now(), timings() {} },
