@@ -5,8 +5,8 @@ import { WeftError } from '../error.ts'
 import { isolatedBridge, isolatedPort, isolationGround } from '../firewall/bridge-ports.ts'
 import type { KernelObject } from '../state/object.ts'
 import { hostEnd } from './chained-limits.ts'
-import { release } from './chained-ports.ts'
 import { differencesIn, refuseDifferences } from './check.ts'
+import { releaseMarked } from './marked.ts'
 import { apartMark, portsOwnerBy } from './names.ts'
 import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -46,7 +46,7 @@ export function checkApart(
 
 /** The bridge stays isolated from others for as long as it is there, as in the reference. */
 export const bringTogether = (around: PodSurroundings, attachment: ChainedAttachment): Promise<void> =>
-  release(around, apartMark(attachment))
+  releaseMarked(around, apartMark(attachment))
 
 function wantedFor(
   around: PodSurroundings,

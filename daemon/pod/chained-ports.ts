@@ -1,4 +1,4 @@
-// Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK, DEL and GC.
+// Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK and DEL.
 import { type Ip, perFamily } from '../../ipam/address.ts'
 import type { PortWays } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
@@ -11,12 +11,12 @@ import {
   translatedPods,
   translationGround
 } from '../firewall/host-ports.ts'
-import { elementComment, elementsByMark, elementsOf } from '../state/host-port.ts'
-import { type KernelObject, keyOf, type Link } from '../state/object.ts'
+import { elementComment } from '../state/host-port.ts'
+import type { KernelObject, Link } from '../state/object.ts'
 import { differencesIn, refuseDifferences } from './check.ts'
-import type { Listed } from './gc.ts'
 import { givenBy } from './given.ts'
-import { apartMark, hostName, mayBeOf, portMark, portMarkOf, portsOwnerBy, portsOwnerOf, throughMark } from './names.ts'
+import { releaseMarked } from './marked.ts'
+import { hostName, mayBeOf, portMark, portsOwnerOf } from './names.ts'
 import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
@@ -60,28 +60,7 @@ export async function checkPorts(
 
 /** What was never mapped is no error. */
 export async function unmapPorts(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
-  await release(around, portMark(attachment))
-}
-
-/** Frees what portmap and firewall keep for a network's containers that the runtime does not list any more. */
-export async function collectPorts(
-  around: PodSurroundings,
-  { network }: ChainedAttachment,
-  valid: readonly Listed[]
-): Promise<void> {
-  const all = [portMark, apartMark, throughMark]
-  const kept = new Set(valid.flatMap((listed) => all.map((mark) => mark({ network, ...listed }))))
-  const marks = elementsByMark(portMarkOf(network), around.host.observed).keys()
-  for (const mark of marks) if (!kept.has(mark)) await release(around, mark)
-  await around.answerForeignDrops()
-}
-
-/** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. */
-export async function release(around: PodSurroundings, mark: string): Promise<void> {
-  const owner = portsOwnerBy(mark)
-  around.attachments.ports.release(owner)
-  const failure = failureIn(await around.host.want(owner, [], elementsOf(mark, around.host.observed).map(keyOf)))
-  if (failure !== undefined) throw failure.error
+  await releaseMarked(around, portMark(attachment))
 }
 
 type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }

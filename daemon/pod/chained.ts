@@ -4,9 +4,10 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { bringTogether, checkApart, keepApart } from './apart.ts'
 import { checkLimits, collectLimits, limit, unlimit } from './chained-limits.ts'
-import { checkPorts, collectPorts, mapPorts, unmapPorts } from './chained-ports.ts'
+import { checkPorts, mapPorts, unmapPorts } from './chained-ports.ts'
 import type { Listed } from './gc.ts'
 import { checkThrough, letThrough, stopLettingThrough } from './let-through.ts'
+import { collectMarked } from './marked.ts'
 import type { ChainedAttachment, PodSurroundings } from './surroundings.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
@@ -70,7 +71,7 @@ export async function gcChained(
   const { tuning, forwards, ports, limits } = pattern.interface
   const { network } = pattern
   const work: (() => void | Promise<void>)[] = [
-    ...(ports === undefined && forwards === undefined ? [] : [() => collectPorts(around, pattern, valid)]),
+    ...(ports === undefined && forwards === undefined ? [] : [() => collectMarked(around, pattern, valid)]),
     ...(limits ? [() => collectLimits(around, pattern, valid)] : []),
     ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
   ]

@@ -3,8 +3,8 @@ import type { Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { letThroughObjects } from '../firewall/subnet-chain.ts'
 import type { KernelObject } from '../state/object.ts'
-import { release } from './chained-ports.ts'
 import { differencesIn, refuseDifferences } from './check.ts'
+import { releaseMarked } from './marked.ts'
 import { type Identity, portsOwnerBy, throughMark } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
@@ -20,7 +20,7 @@ export async function letThrough(around: PodSurroundings, attachment: Who, forwa
 
 /** What was let through for this attachment is so no more. Errors: the kernel's. */
 export async function stopLettingThrough(around: PodSurroundings, attachment: Identity): Promise<void> {
-  await release(around, throughMark(attachment))
+  await releaseMarked(around, throughMark(attachment))
   await around.answerForeignDrops()
 }
 
