@@ -1,7 +1,12 @@
-// Settings and addresses of one device, on the host or in a container, as the objects of attachments are made of them. Pure.
+// Settings, addresses and routes of one device, on the host or in a container, as the objects of attachments are made of them. Pure.
 import type { Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
-import type { KernelObject } from '../state/object.ts'
+import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
+
+/** RTPROT_BOOT: what `ip route add` gives; inside a pod nobody needs to tell our routes from others. */
+const PROTOCOL_BOOT = 3
+export const SCOPE_LINK = 253
+const MAIN_TABLE = 254
 
 export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
@@ -17,3 +22,13 @@ export const address = (device: string, prefix: Prefix): KernelObject => ({
 
 export const havingGateway = (addresses: readonly InterfaceAddress[]) =>
   addresses.flatMap(({ prefix, gateway }) => (gateway === undefined ? [] : [{ prefix, gateway }]))
+
+export const route = (destination: Prefix, device: string): Route => ({
+  kind: 'route',
+  table: MAIN_TABLE,
+  destination,
+  metric: defaultMetric(destination.ip.family),
+  type: 'unicast',
+  device,
+  protocol: PROTOCOL_BOOT
+})

@@ -23,20 +23,12 @@ import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-port
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
-import {
-  defaultMetric,
-  type KernelObject,
-  type Link,
-  type Mac,
-  parseMac,
-  type Route,
-  type State
-} from '../state/object.ts'
-import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { type KernelObject, type Link, type Mac, parseMac, type Route, type State } from '../state/object.ts'
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge-objects.ts'
-import { address, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device-objects.ts'
+import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device-objects.ts'
 import { aliasOf, hostMac, hostName, podMac } from './names.ts'
+import { proxies, routedHost } from './routed-objects.ts'
 
 export type Mode = 'bridge' | 'routed'
 
@@ -63,12 +55,8 @@ export type PodObjects = {
   readonly inside: readonly KernelObject[]
 }
 
-/** RTPROT_BOOT: what `ip route add` gives; inside a pod nobody needs to tell our routes from others. */
-const PROTOCOL_BOOT = 3
 /** RTPROT_RA: learned from a router advertisement. */
 const PROTOCOL_RA = 9
-const SCOPE_LINK = 253
-const MAIN_TABLE = 254
 
 /** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
@@ -199,59 +187,6 @@ export const containerMac = (attachment: VethWish, addresses: readonly Interface
     attachment,
     addresses.map(({ prefix }) => prefix.ip)
   )
-
-/**
- * Routed mode on the host: a route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
- * sees the host by the same address as in bridge mode.
- */
-export function routedHost(
-  device: string,
-  addresses: readonly InterfaceAddress[],
-  node: Pick<Node, 'ipv6'>
-): readonly KernelObject[] {
-  return [
-    // Neighbour discovery towards the pod needs a link-local address that is not tentative.
-    ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
-    ...havingGateway(addresses).flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
-      {
-        kind: 'address',
-        device,
-        prefix: hostPrefix(gateway),
-        noPrefixRoute: true,
-        ...(ip.family === 6 ? { nodad: true } : {})
-      },
-      {
-        ...route(hostPrefix(ip), device),
-        protocol: ROUTE_PROTOCOL,
-        source: gateway,
-        ...(ip.family === 4 ? { scope: SCOPE_LINK } : {})
-      }
-    ])
-  ]
-}
-
-/** Of the wish for an interface: a plugin that is like another has a subnet of its own, which no bridge of ours shares. */
-const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, addresses: readonly InterfaceAddress[]) =>
-  like === undefined
-    ? neighbourProxies(
-        bridge,
-        addresses.map(({ prefix }) => prefix.ip)
-      )
-    : []
-
-/** Pods on the bridge take a routed pod's address, which is of their subnet, for one of theirs: the host answers there for it. IPv4 needs no entry for that. */
-export const neighbourProxies = (bridge: string, ips: readonly Ip[]): readonly KernelObject[] =>
-  ips.flatMap((ip) => (ip.family === 6 ? [{ kind: 'proxy', device: bridge, ip, protocol: ROUTE_PROTOCOL }] : []))
-
-const route = (destination: Prefix, device: string): Route => ({
-  kind: 'route',
-  table: MAIN_TABLE,
-  destination,
-  metric: defaultMetric(destination.ip.family),
-  type: 'unicast',
-  device,
-  protocol: PROTOCOL_BOOT
-})
 
 /** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
 function insideObjects(

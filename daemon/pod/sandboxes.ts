@@ -26,8 +26,8 @@ import {
   parseAlias,
   portsOwnerBy
 } from './names.ts'
-import { neighbourProxies, routedHost } from './objects.ts'
 import { GROUND } from './port-claims.ts'
+import { neighbourProxies, routedHost } from './routed-objects.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
 
