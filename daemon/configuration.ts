@@ -49,7 +49,7 @@ export class Configuration {
         return [read, found]
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
-        this.#health.raise('CONFIG_INVALID', reasonOf(error))
+        this.#health.raise('CONFIG_INVALID', placed(reasonOf(error), this.#store.configurationPlace))
         await sleep(AGAIN, undefined, { signal })
       }
     }
@@ -84,6 +84,9 @@ export class Configuration {
     else this.#health.raise('CONFIG_CHANGED', `${this.#store.configurationPlace}: ${changes.join('; ')}`)
   }
 }
+
+/** What is wrong for this node only, as an MTU that its link does not carry, is found by those who know no place. */
+const placed = (reason: string, place: string): string => (reason.includes(place) ? reason : `${reason} (in ${place})`)
 
 function changesIn(text: string, inUse: NetConf): readonly string[] {
   try {

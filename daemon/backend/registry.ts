@@ -31,7 +31,7 @@ export function configureBackend(type: string, keys: JsonObject): ConfiguredBack
   if (keys === DEFAULT_BACKEND)
     throw new WeftError(
       'CONFIG_INVALID',
-      `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}`,
+      `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}: add "Backend":{"Type":"vxlan"}`,
       'add "Backend":{"Type":"vxlan"} to the network configuration'
     )
   throw new WeftError(

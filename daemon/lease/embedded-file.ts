@@ -81,13 +81,14 @@ export class EmbeddedFile implements Disposable {
     return row === undefined ? undefined : String(row.text)
   }
 
-  /** Writes the configuration; with `once` only when there is none. True when it was written. */
-  configure(text: string, once = false): boolean {
-    const conflict = once ? 'DO NOTHING' : 'DO UPDATE SET text = excluded.text'
-    const sql = `INSERT INTO config (one, text) VALUES (1, ?) ON CONFLICT (one) ${conflict}`
+  /** Writes the configuration; false when it was the same already. */
+  configure(text: string): boolean {
+    const sql = `INSERT INTO config (one, text) VALUES (1, ?)
+      ON CONFLICT (one) DO UPDATE SET text = excluded.text WHERE text IS NOT excluded.text`
     const { changes } = this.#ask(() => this.#database.prepare(sql).run(text))
+    if (changes === 0) return false
     queueMicrotask(this.#changed)
-    return changes > 0
+    return true
   }
 
   rows(): readonly Row[] {

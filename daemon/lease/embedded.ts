@@ -1,6 +1,8 @@
 // Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
+import { readFileSync } from 'node:fs'
 import { overlaps, perFamily } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../error.ts'
+import { ifThere } from '../if-there.ts'
 import { grantedSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
@@ -22,6 +24,7 @@ type Held = { readonly wish: Wish; readonly lease: Lease }
 export class EmbeddedStore implements Store {
   readonly type = 'embedded'
   readonly #file: EmbeddedFile
+  readonly #netConfigPath: string | undefined
   readonly #around: StoreSurroundings
   readonly #ttl: number
   readonly #tick: NodeJS.Timeout
@@ -32,8 +35,13 @@ export class EmbeddedStore implements Store {
   #held: Held | undefined
 
   /** `ttlSeconds` is a day unless a test is in a hurry. Errors: STATE_UNWRITABLE when the file can't be opened. */
-  constructor(options: { readonly path: string }, around: StoreSurroundings, ttlSeconds = TTL) {
+  constructor(
+    options: { readonly path: string; readonly netConfigPath?: string },
+    around: StoreSurroundings,
+    ttlSeconds = TTL
+  ) {
     this.#around = around
+    this.#netConfigPath = options.netConfigPath
     this.#ttl = 1_000 * ttlSeconds
     this.#file = new EmbeddedFile(options.path, () => this.#changed(), around.log)
     this.#tick = setInterval(() => this.#guarded(() => this.#look()), Math.min(TICK, this.#ttl / 4))
@@ -44,18 +52,17 @@ export class EmbeddedStore implements Store {
     this.#file.configure(text)
   }
 
-  /** Writes the network configuration unless there is one already; true when it was written. Errors: STORE_UNREACHABLE. */
-  configureOnce(text: string): boolean {
-    return this.#file.configure(text, true)
-  }
-
   get configurationPlace(): string {
-    return `the lease file ${this.#file.path}`
+    const from = this.#netConfigPath
+    const inFile = `the lease file ${this.#file.path}`
+    return from !== undefined && readIfThere(from) !== undefined ? `${from}, kept in ${inFile}` : inFile
   }
 
+  /** Errors: OPTION_INVALID for a file of --net-config-path that can't be read. */
   async configuration(signal: AbortSignal): Promise<string> {
     for (;;) {
       signal.throwIfAborted()
+      this.#guarded(() => this.#takeOver())
       const seen = this.#changes
       const text = this.#guarded(() => this.#file.config())
       if (text !== undefined) {
@@ -68,6 +75,14 @@ export class EmbeddedStore implements Store {
       )
       await this.#changeAfter(seen, signal)
     }
+  }
+
+  /** The file that people edit becomes what all daemons of the lease file have; where it is missing, theirs stays. */
+  #takeOver(): void {
+    const path = this.#netConfigPath
+    const text = path === undefined ? undefined : readIfThere(path)
+    if (text !== undefined && this.#file.configure(text))
+      this.#around.log.info({ path }, 'network configuration written to the lease file')
   }
 
   async acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
@@ -283,3 +298,19 @@ function* differences(
     yield { kind: 'gone', key }
   }
 }
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return ifThere(() => readFileSync(path, 'utf8'))
+  } catch (cause) {
+    throw unreadable(path, cause)
+  }
+}
+
+const unreadable = (path: string, cause: unknown): WeftError =>
+  new WeftError(
+    'OPTION_INVALID',
+    `--net-config-path ${path} can not be read: ${(cause as Error).message}`,
+    'correct the path or the mode of the file',
+    { cause }
+  )

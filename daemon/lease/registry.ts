@@ -1,7 +1,5 @@
 // The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
-import { readFileSync } from 'node:fs'
 import { WeftError } from '../error.ts'
-import { ifThere } from '../if-there.ts'
 import type { Store, StoreSurroundings } from './store.ts'
 
 /** The options that stores read, under their names in daemon/options.ts. */
@@ -43,11 +41,7 @@ const STORES: { readonly [name: string]: Loader } = {
   },
   embedded: async (options, around) => {
     const { EmbeddedStore } = await import('./embedded.ts')
-    const store = new EmbeddedStore({ path: options.embeddedPath }, around)
-    const text = readIfThere(options.netConfigPath)
-    if (text !== undefined && store.configureOnce(text))
-      around.log.info({ path: options.netConfigPath }, 'network configuration written to the lease file')
-    return store
+    return new EmbeddedStore({ path: options.embeddedPath, netConfigPath: options.netConfigPath }, around)
   },
   kubernetes: async (options, around) => {
     const { KubernetesStore } = await import('./kubernetes.ts')
@@ -73,19 +67,3 @@ export async function openStore(options: StoreOptions, around: StoreSurroundings
   const names = Object.keys(STORES).join(' or ')
   throw new WeftError('OPTION_INVALID', `--store is ${options.store}; this weftd has ${names}`, `choose ${names}`)
 }
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return ifThere(() => readFileSync(path, 'utf8'))
-  } catch (cause) {
-    throw unreadable(path, cause)
-  }
-}
-
-const unreadable = (path: string, cause: unknown): WeftError =>
-  new WeftError(
-    'OPTION_INVALID',
-    `--net-config-path ${path} can not be read: ${(cause as Error).message}`,
-    'correct the path or the mode of the file',
-    { cause }
-  )
