@@ -197,7 +197,7 @@ export const FLAGS = {
     group: 'network',
     reader: whole('SECONDS', 1, 86_400),
     default: '5',
-    help: 'seconds between full comparisons with the kernel; what the kernel reports is put right at once in any case'
+    help: 'seconds between two looks at legacy iptables tables, which tell nobody of a change; what the kernel tells is put right at once, and all is compared every minute'
   },
   'ip-blackhole-route': {
     group: 'network',

@@ -13,9 +13,9 @@ import {
   type NameOf,
   portFlags
 } from './decode.ts'
-import type { Message } from './message.ts'
+import { Attributes, type Message } from './message.ts'
 import { decodeTraffic } from './qdisc.ts'
-import { AF_BRIDGE, RTM } from './uapi.ts'
+import { AF_BRIDGE, ALL_DEVICES, NETCONFA, RTM } from './uapi.ts'
 
 /** What a notification comes to. */
 export type News = {
@@ -118,6 +118,8 @@ export class Observed {
       case RTM.deleteQdisc:
       case RTM.deleteFilter:
         return this.#went(decodeTraffic(message, this.nameOf))
+      case RTM.newNetconf:
+        return endsForwarding(message) ? { changed: [], dumpBecause: 'this host no longer forwards packets' } : NOTHING
       default:
         return NOTHING
     }
@@ -236,3 +238,9 @@ const sameLink = (a: Link, b: Link): boolean =>
 
 const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))
+
+/** Of sysctls the kernel tells few, and those of each new device too; the one whose loss cuts pods off is worth a dump. */
+function endsForwarding({ body }: Message): boolean {
+  const told = new Attributes(body, 4)
+  return told.u32(NETCONFA.ifindex) === ALL_DEVICES && told.u32(NETCONFA.forwarding) === 0
+}

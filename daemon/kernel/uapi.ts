@@ -30,11 +30,22 @@ export const RTM = {
   getClass: 42,
   newFilter: 44,
   deleteFilter: 45,
-  getFilter: 46
+  getFilter: 46,
+  newNetconf: 80
 } as const
 
 /** Multicast groups (RTNLGRP_…); FDB entries travel in the neighbours' group with family AF_BRIDGE. */
-export const GROUPS = { link: 1, neighbour: 3, traffic: 4, address4: 5, route4: 7, address6: 9, route6: 11 } as const
+export const GROUPS = {
+  link: 1,
+  neighbour: 3,
+  traffic: 4,
+  address4: 5,
+  route4: 7,
+  address6: 9,
+  route6: 11,
+  netconf4: 24,
+  netconf6: 25
+} as const
 
 export const IFF_UP = 1
 export const IFF_PROMISC = 0x100
@@ -55,6 +66,10 @@ export const IFLA = {
   extMask: 29,
   carrier: 33
 } as const
+/** <linux/netconf.h>: settings of a device, or of all of them, which stand behind struct netconfmsg (one octet, padded to four). */
+export const NETCONFA = { ifindex: 1, forwarding: 2 } as const
+/** NETCONFA_IFINDEX_ALL, -1: what `net.ipv4.ip_forward` and `net.ipv6.conf.all` set. */
+export const ALL_DEVICES = 0xffff_ffff
 export const IFLA_INFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const
 /** RTEXT_FILTER_SKIP_STATS: a dump of links without their counters is a third of the size. */
 export const SKIP_STATS = 8

@@ -90,6 +90,19 @@ test('a lost IPv4 address asks for a dump when routes hang on its device', () =>
   assert.equal(observed().hear(gone).dumpBecause, undefined)
 })
 
+test('that this host no longer forwards asks for a dump; that it does, or one device does not, asks for none', () => {
+  // struct netconfmsg, then NETCONFA_IFINDEX and NETCONFA_FORWARDING.
+  const netconf = (index: number, forwarding: number): Message => {
+    const body = Buffer.from([2, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 0])
+    body.writeInt32LE(index, 8)
+    body.writeInt32LE(forwarding, 16)
+    return { type: 80, flags: 0, sequence: 0, port: 0, body }
+  }
+  assert.match(observed().hear(netconf(-1, 0)).dumpBecause ?? '', /no longer forwards/)
+  assert.equal(observed().hear(netconf(-1, 1)).dumpBecause, undefined)
+  assert.equal(observed().hear(netconf(7, 0)).dumpBecause, undefined)
+})
+
 test('a renamed link goes under its old name and comes under its new one', () => {
   const news = observed([route]).hear(message(encode.changeLink('eth9', { up: true }, resolve), {}, 2))
   assert.deepEqual(
