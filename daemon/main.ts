@@ -1,5 +1,5 @@
 // weftd: the world put together, read from top to bottom. One AbortController ends everything; pods' traffic does not need any of it to run.
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
@@ -79,9 +79,19 @@ function install(flags: {
   }
 }
 
+/** For ps(1), pgrep(1), and a second weftd that names the first: Node calls its main thread otherwise. Not process.title, which would overwrite the flags. */
+function nameProcess(): void {
+  try {
+    writeFileSync('/proc/self/comm', 'weftd')
+  } catch {
+    // A name is not worth a failure.
+  }
+}
+
 async function start(options: Options, warnings: readonly string[], work: typeof runDaemon): Promise<void> {
   // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
+  nameProcess()
   const log: Log = pino(
     { level: options.v > 0 ? 'debug' : 'info', base: null },
     pino.destination({ fd: 2, sync: true })
