@@ -65,7 +65,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the interface to the other nodes does not work; pods of this node still reach each other',
-    cure: 'see to the cable, the switch or the program that set it down (ip link set <interface> up); routes and pods stay as they are'
+    cure: 'see to the cable, the switch or the program that set it down (ip link set <interface> up), or give back the address that the message names; routes and pods stay as they are'
   },
   NETWORK_OVERLAPS: {
     severity: 'warning',
