@@ -97,7 +97,8 @@ async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonl
 /** As a container runtime does: a namespace, then ADD by the executable. */
 async function addPod(host: Host, name: string): Promise<DemoPod> {
   const pod = await host.pod(name)
-  const config = { cniVersion: '1.1.0', name: 'demo', type: 'weft' }
+  // The usual name: reservations are kept by it, and a pod made by hand as docs/troubleshooting.md shows must get an address of its own.
+  const config = { cniVersion: '1.1.0', name: 'cbr0', type: 'weft' }
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=${name}`
   const { result, microseconds } = await cni(host, {
     verb: 'ADD',
@@ -111,6 +112,10 @@ async function addPod(host: Host, name: string): Promise<DemoPod> {
   if (first === undefined) throw new Error(`ADD of ${name} on ${host.name} gave no address: ${JSON.stringify(result)}`)
   return { host, pod, address: first.address.split('/')[0] ?? '', microseconds }
 }
+
+/** 1 is a, 26 is z, 27 is aa. */
+const letters = (n: number): string =>
+  n < 1 ? '' : letters(Math.floor((n - 1) / 26)) + String.fromCharCode(97 + ((n - 1) % 26))
 
 const table = (rows: readonly (readonly string[])[]): string => {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
@@ -183,14 +188,14 @@ async function main(): Promise<boolean> {
   await using lab = await Lab.start({ hosts: segments(wish) })
   const hosts = lab.hosts.slice()
   say(
-    `${hosts.length} hosts are up${wish.backend === 'vxlan' && wish.nodes > 1 ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
+    `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${wish.backend === 'vxlan' && wish.nodes > 1 ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
   )
   await startDaemons(lab, wish, hosts)
   say(`weftd is ready on each, with leases in ${wish.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
   const pods: DemoPod[] = []
   for (const [at, host] of hosts.entries())
-    for (let n = 1; n <= wish.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${String.fromCharCode(96 + n)}`))
-  say(`${pods.length} pods have addresses`)
+    for (let n = 1; n <= wish.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${letters(n)}`))
+  say(pods.length === 1 ? '1 pod has an address' : `${pods.length} pods have addresses`)
   const rows = pods.map(({ host, pod, address, microseconds }) => [
     pod.name,
     host.name,
