@@ -96,6 +96,12 @@ export const hostPrefix = (ip: Ip): Prefix => ({ ip, length: width(ip.family) })
 const ONES: readonly bigint[] = Array.from({ length: 129 }, (_, count) => (1n << BigInt(count)) - 1n)
 const hostBits = ({ ip, length }: Prefix): bigint => ONES[width(ip.family) - length] ?? 0n
 
+/** An address of ones as many as the prefix is long: 255.255.255.0. */
+export const netmask = ({ ip: { family }, length }: Prefix): Ip => ({
+  family,
+  value: (ONES[width(family)] ?? 0n) ^ (ONES[width(family) - length] ?? 0n)
+})
+
 /** The same prefix with its host bits cleared. */
 export function network(prefix: Prefix): Prefix {
   return { ip: { family: prefix.ip.family, value: prefix.ip.value & ~hostBits(prefix) }, length: prefix.length }

@@ -3,7 +3,7 @@
 //
 // The kernel tells of the discipline, its class and its filters one by one. So the discipline bears the fingerprint of the whole where htb keeps a number
 // that it needs only for classes without a quantum of their own, and a dump reads the parts again: one that somebody has changed has another fingerprint.
-import { type Family, type Ip, ipBytes, ipFromBytes, network, type Prefix, width } from '../../ipam/address.ts'
+import { type Family, ipBytes, ipFromBytes, netmask, network, type Prefix, width } from '../../ipam/address.ts'
 import { divided } from '../state/division.ts'
 import type { Discipline, Division } from '../state/object.ts'
 import { Attributes, type Message, NLM_F } from './message.ts'
@@ -17,7 +17,9 @@ import {
   ROOT_HANDLE,
   rateSpec,
   TC_H_ROOT,
+  TC_U32_TERMINAL,
   TCA,
+  TCA_U32,
   TCMSG,
   ticksFor,
   trafficMessage,
@@ -32,8 +34,6 @@ const TCA_HTB = { parms: 1, init: 2, rate64: 6, ceil64: 7 } as const
 const HTB_VERSION = 3
 /** Bytes of the class's turn. There are no others to take turns with. */
 const QUANTUM = 60_000
-const TCA_U32 = { classid: 1, sel: 5 } as const
-const TC_U32_TERMINAL = 1
 /** ETH_P_IP and ETH_P_IPV6 in network order. A preference has filters of one protocol only. */
 const FILTER_INFO: Readonly<Record<Family, number>> = { 4: (1 << 16) | 0x0008, 6: (2 << 16) | 0xdd86 }
 /** Octets from the beginning of the header (RFC 791 3.1, RFC 8200 3). */
@@ -91,20 +91,15 @@ function filter({ side, limits }: Division, prefix: Prefix, index: number): Buff
 }
 
 /** struct tc_u32_key for each word of the address: mask and value in network order, the word's place, no mask for the place. */
-function keysOf({ ip, length }: Prefix, offset: number): Fields {
-  const [address, mask] = [Buffer.from(ipBytes(ip)), Buffer.from(ipBytes(maskOf(ip.family, length)))]
-  const words = Array.from({ length: Math.max(1, Math.ceil(length / 32)) }, (_, word) => word * 4)
+function keysOf(prefix: Prefix, offset: number): Fields {
+  const [address, mask] = [Buffer.from(ipBytes(prefix.ip)), Buffer.from(ipBytes(netmask(prefix)))]
+  const words = Array.from({ length: Math.max(1, Math.ceil(prefix.length / 32)) }, (_, word) => word * 4)
   return words.flatMap((at) => [
     [4, mask.readUInt32LE(at)] as const,
     [4, address.readUInt32LE(at)] as const,
     [4, offset + at] as const,
     [4, 0] as const
   ])
-}
-
-const maskOf = (family: Family, length: number): Ip => {
-  const bits = BigInt(width(family))
-  return { family, value: ((1n << bits) - 1n) ^ ((1n << (bits - BigInt(length))) - 1n) }
 }
 
 /** What a notification tells: the whole is known by its fingerprint. */

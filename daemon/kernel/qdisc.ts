@@ -14,7 +14,9 @@ import {
   ROOT_HANDLE,
   rateSpec,
   TC_H_ROOT,
+  TC_U32_TERMINAL,
   TCA,
+  TCA_U32,
   TCMSG,
   trafficMessage,
   zeros
@@ -30,10 +32,8 @@ const FILTER_HANDLE = 0x8000_0001
 const FILTER_INFO = (1 << 16) | 0x0300
 
 const TCA_TBF = { parms: 1, rate64: 4, burst: 6 } as const
-const TCA_U32 = { sel: 5, act: 7 } as const
 const TCA_ACT = { kind: 1, options: 2 } as const
 const TCA_MIRRED_PARMS = 2
-const TC_U32_TERMINAL = 1
 const TC_ACT_STOLEN = 4
 const TCA_EGRESS_REDIR = 1
 

@@ -5,6 +5,9 @@ export const TC_H_ROOT = 0xffff_ffff
 /** Handle by which our discipline at a device's root is known: `1:`. */
 export const ROOT_HANDLE = 0x0001_0000
 export const TCA = { kind: 1, options: 2 } as const
+export const TCA_U32 = { classid: 1, sel: 5, act: 7 } as const
+/** A match is the end of the search (struct tc_u32_sel). */
+export const TC_U32_TERMINAL = 1
 /** struct tcmsg. */
 export const TCMSG = 20
 export const MOST = 0xffff_ffff
