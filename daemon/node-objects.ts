@@ -3,7 +3,7 @@ import { FAMILIES, type Prefix, perFamily } from '../ipam/address.ts'
 import { ownFirewall } from './firewall/own.ts'
 import type { Options } from './options.ts'
 import { networksOf, type Place } from './place.ts'
-import { forwarding } from './pod/objects.ts'
+import { forwarding } from './pod/forwarding.ts'
 import type { KernelObject, State } from './state/object.ts'
 import { ROUTE_PROTOCOL } from './state/ownership.ts'
 

@@ -4,7 +4,6 @@ import {
   contains,
   everything,
   FAMILIES,
-  type Family,
   formatPrefix,
   hostPrefix,
   type Ip,
@@ -23,7 +22,7 @@ import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-port
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import type { Node } from '../state/node.ts'
-import { type KernelObject, type Link, type Mac, parseMac, type Route, type State } from '../state/object.ts'
+import { type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge-objects.ts'
 import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device-objects.ts'
@@ -54,9 +53,6 @@ export type PodObjects = {
   /** In the order in which they are to be applied. */
   readonly inside: readonly KernelObject[]
 }
-
-/** RTPROT_RA: learned from a router advertisement. */
-const PROTOCOL_RA = 9
 
 /** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
@@ -293,30 +289,4 @@ export function insideRoute(
     ...(scope === undefined ? {} : { scope }),
     ...(mtu === undefined || mtu === 0 ? {} : { mtu })
   }
-}
-
-/**
- * Forwarding for these families. Where a default route came from a router advertisement, accept_ra becomes 2 first: with 1, forwarding would make
- * the kernel forget that route (Documentation/networking/ip-sysctl.rst, accept_ra).
- */
-export function forwarding(families: readonly Family[], observed: State): readonly KernelObject[] {
-  const because = 'pods are reached through this host'
-  return families.flatMap((family) => {
-    if (family === 4) return [{ ...sysctl('net/ipv4/ip_forward', '1'), because }]
-    const learned = [...observed.values()].filter(
-      (object): object is Route =>
-        object.kind === 'route' &&
-        object.protocol === PROTOCOL_RA &&
-        object.destination.ip.family === 6 &&
-        object.destination.length === 0
-    )
-    const devices = [...new Set(learned.flatMap(({ device }) => device ?? []))]
-    return [
-      ...devices.map((device) => ({
-        ...sysctl(`net/ipv6/conf/${device}/accept_ra`, '2'),
-        because: `${device} has its default route from a router`
-      })),
-      { ...sysctl('net/ipv6/conf/all/forwarding', '1'), because }
-    ]
-  })
 }

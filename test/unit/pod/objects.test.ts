@@ -1,8 +1,9 @@
 // What an attachment asks of the kernel, as `ip` would print it: bridge and routed mode, each family, and what a configuration can change.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { forwarding } from '../../../daemon/pod/forwarding.ts'
 import { aliasOf, bridgeMac, hostMac, hostName, mayBeOf, parseAlias, podMac } from '../../../daemon/pod/names.ts'
-import { forwarding, podObjects, type Wiring } from '../../../daemon/pod/objects.ts'
+import { podObjects, type Wiring } from '../../../daemon/pod/objects.ts'
 import { resultOf } from '../../../daemon/pod/result.ts'
 import { type KernelObject, type Link, parseMac, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
