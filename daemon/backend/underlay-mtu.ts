@@ -2,10 +2,7 @@
 import type { Family } from '../../ipam/address.ts'
 import { invalid } from '../config/keys.ts'
 import { WeftError } from '../error.ts'
-import type { Node } from '../state/node.ts'
-
-/** Bytes. Linux takes no less for a device (ETH_MIN_MTU), and turns IPv6 off below its own least (RFC 8200, section 5). */
-const LEAST = { 4: 68, 6: 1_280 } as const
+import { LEAST_MTU, type Node } from '../state/node.ts'
 
 /**
  * `configured` is `MTU` in Backend, 0 for the link's; `families` are the pods', each with the bytes that encapsulation adds to it. Errors: CONFIG_INVALID with
@@ -17,7 +14,7 @@ export function underlayMtu(
   families: readonly (readonly [family: Family, overhead: number])[]
 ): number {
   const [least, family] = families
-    .map(([each, overhead]) => [LEAST[each] + overhead, each] as const)
+    .map(([each, overhead]) => [LEAST_MTU[each] + overhead, each] as const)
     .reduce((a, b) => (b[0] > a[0] ? b : a), [0, 4])
   if (deviceMtu < least)
     throw new WeftError(

@@ -13,7 +13,7 @@ import type { Json, JsonObject } from '../config/net-conf.ts'
 import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { digest } from '../state/digest.ts'
-import type { Node } from '../state/node.ts'
+import { LEAST_MTU, type Node } from '../state/node.ts'
 import { defaultMetric, type KernelObject, type Link, type Mac, type Route } from '../state/object.ts'
 import { flannelName, ROUTE_PROTOCOL, vxlanName } from '../state/ownership.ts'
 import type { Backend } from './backend.ts'
@@ -104,6 +104,7 @@ function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix)
   if (local === undefined) return []
   const name = deviceName(node, config, family)
   const because = `our end of VXLAN ${config.vni}`
+  const mtu = deviceMtu(node, config, family)
   const device: Link = {
     kind: 'link',
     name,
@@ -117,14 +118,14 @@ function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix)
       gbp: config.gbp
     },
     mac: vtepMac(node, config, family),
-    mtu: deviceMtu(node, config, family),
+    mtu,
     up: true,
     because
   }
   return [
     device,
     { kind: 'address', device: name, prefix: hostPrefix(subnet.ip), scope: 0, nodad: true, because },
-    ...settings(node, name, because)
+    ...settings(node.ipv6 && mtu >= LEAST_MTU[6], name, because)
   ]
 }
 
@@ -132,9 +133,9 @@ function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix)
  * Router advertisements must not configure the tunnel; and a peer without direct routing sends through the tunnel what we answer outside of it,
  * which a strict reverse path filter (RFC 3704, rp_filter 1) on all interfaces would drop: ours is loose.
  */
-const settings = (node: Node, name: string, because: string): readonly KernelObject[] => [
+const settings = (has6: boolean, name: string, because: string): readonly KernelObject[] => [
   { kind: 'sysctl', path: `net/ipv4/conf/${name}/rp_filter`, value: '2', because },
-  ...(node.ipv6 ? [{ kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_ra`, value: '0', because } as const] : [])
+  ...(has6 ? [{ kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_ra`, value: '0', because } as const] : [])
 ]
 
 function remote(

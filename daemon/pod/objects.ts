@@ -21,7 +21,7 @@ import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
 import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
-import type { Node } from '../state/node.ts'
+import { LEAST_MTU, type Node } from '../state/node.ts'
 import { type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge-objects.ts'
@@ -58,10 +58,11 @@ export type PodObjects = {
 export function podObjects(
   attachment: VethWish,
   addresses: readonly InterfaceAddress[],
-  node: Pick<Node, 'identity' | 'ipv6'>,
+  { identity, ipv6 }: Pick<Node, 'identity' | 'ipv6'>,
   wiring: Wiring
 ): PodObjects {
   const { because } = attachment
+  const node = { identity, ipv6: ipv6 && wiring.mtu >= LEAST_MTU[6] }
   const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
   const bridged = wiring.mode === 'bridge'
   const link = hostLink(attachment, addresses, wiring, node)

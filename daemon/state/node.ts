@@ -2,6 +2,9 @@
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Link, Mac } from './object.ts'
 
+/** Bytes. Linux takes no less for a device (ETH_MIN_MTU), and takes IPv6 off one below its own least (RFC 8200, section 5), with all its settings. */
+export const LEAST_MTU = { 4: 68, 6: 1_280 } as const
+
 export type Node = {
   /** Kubernetes node name, or the host name. */
   readonly name: string

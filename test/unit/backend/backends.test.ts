@@ -41,6 +41,13 @@ test('vxlan: our end is one device with our subnet’s address, bound to the int
   )
 })
 
+test('vxlan: a device too small for IPv6 has none of its settings', () => {
+  const own = (mtu: number) => stateText(stateOf(configureBackend('vxlan', { MTU: mtu }).own(testNode())))
+  assert.match(own(1330), /mtu 1280 .*net\/ipv4.*net\/ipv6/s)
+  assert.match(own(1329), /mtu 1279 .*net\/ipv4/s)
+  assert.doesNotMatch(own(1329), /ipv6/)
+})
+
 test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order', () => {
   assert.deepEqual(lines(configureBackend('vxlan', {}).peer(far, testNode())), [
     'neigh 10.244.2.0 lladdr 02:00:00:00:00:02 dev weft.1 nud permanent',

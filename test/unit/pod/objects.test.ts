@@ -46,6 +46,16 @@ describe('bridge mode', () => {
     for (const object of [...shared, ...host, ...inside]) assert.equal(object.because, 'pod default/web-1')
   })
 
+  it('asks nothing of IPv6 where the MTU is too small for it', () => {
+    const small = podObjects(pod, v4, testNode(), wiring({ mtu: 1279 }))
+    assert.deepEqual(
+      small.shared.filter((object) => textOf(object).includes('ipv6')),
+      []
+    )
+    assert.equal((small.host[0] as Link).linkLocal, undefined)
+    assert.equal((podObjects(pod, v4, testNode(), wiring({ mtu: 1280 })).host[0] as Link).linkLocal, false)
+  })
+
   it('is the same for both families, with IPv6 switched on and no address ever tentative', () => {
     const { shared, inside } = podObjects(pod, both, dualStackNode(), wiring())
     assert.deepEqual(texts(shared).slice(1), [
