@@ -5,6 +5,7 @@ import { configureBackend } from '../../../daemon/backend/registry.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
+import { LEAST_MTU } from '../../../daemon/state/node.ts'
 import { type KernelObject, type Link, type Mac, stateOf } from '../../../daemon/state/object.ts'
 import { stateText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -43,9 +44,9 @@ test('vxlan: our end is one device with our subnet’s address, bound to the int
 
 test('vxlan: a device too small for IPv6 has none of its settings', () => {
   const own = (mtu: number) => stateText(stateOf(configureBackend('vxlan', { MTU: mtu }).own(testNode())))
-  assert.match(own(1330), /mtu 1280 .*net\/ipv4.*net\/ipv6/s)
-  assert.match(own(1329), /mtu 1279 .*net\/ipv4/s)
-  assert.doesNotMatch(own(1329), /ipv6/)
+  assert.match(own(LEAST_MTU[6] + 50), /mtu 1280 .*net\/ipv4.*net\/ipv6/s)
+  assert.match(own(LEAST_MTU[6] + 49), /mtu 1279 .*net\/ipv4/s)
+  assert.doesNotMatch(own(LEAST_MTU[6] + 49), /ipv6/)
 })
 
 test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order', () => {
