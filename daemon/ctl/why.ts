@@ -53,7 +53,7 @@ function whyPod(answer: unknown): Laid {
 
 function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
   const refused = failed.find(({ verb }) => verb === 'ADD')
-  if (refused !== undefined) return ['could not be set up', ...partsBeside(refused, calls)].join('')
+  if (refused !== undefined) return `could not be set up${partsBeside(refused, calls)}`
   if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
   if (failed.length > 0) return 'is not as it was set up'
   if (attachments.some(({ netns }) => netns === 'gone')) return 'its namespace has gone, and no DEL has come for it'
@@ -62,22 +62,24 @@ function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnsw
   return attachments.every(isWhole) ? 'is set up' : 'is set up, but not all of it is in the kernel'
 }
 
-/** Of a chain one part fails: which, and what has become of those before it. */
-function partsBeside(refused: CallAnswer, calls: readonly CallAnswer[]): readonly string[] {
+/** Of a chain one part fails: which, and what has become of those before it. Empty where there was nothing before it. */
+function partsBeside(refused: CallAnswer, calls: readonly CallAnswer[]): string {
   const { interface: name, container, plugin } = refused
   const ofIt = calls.filter((call) => call.interface === name && call.container === container && !call.failure)
   const made = ofIt.filter((call) => call.verb === 'ADD' && call.plugin !== plugin)
-  if (made.length === 0) return []
+  if (made.length === 0) return ''
   const isUndone = (add: CallAnswer) =>
     ofIt.some((call) => call.verb === 'DEL' && call.plugin === add.plugin && call.at >= add.at)
-  const names = (undone: boolean) => made.filter((add) => isUndone(add) === undone).map((add) => add.plugin)
-  const told = (undone: boolean, words: string) =>
-    names(undone).length === 0 ? [] : [`; what ${names(undone).toReversed().join(', ')} made for it ${words}`]
-  return [
-    `: ${plugin} failed for ${name}`,
-    ...told(true, 'was taken back by the runtime'),
-    ...told(false, 'is there until the runtime takes it back (DEL)')
-  ]
+  const told = (adds: readonly CallAnswer[], words: string) => {
+    const names = adds.map((add) => add.plugin).toReversed()
+    return names.length === 0 ? '' : `; what ${names.join(', ')} made for it ${words}`
+  }
+  const undone = told(made.filter(isUndone), 'was taken back by the runtime')
+  const left = told(
+    made.filter((add) => !isUndone(add)),
+    'is there until the runtime takes it back (DEL)'
+  )
+  return `: ${plugin} failed for ${name}${undone}${left}`
 }
 
 /** What a later success of the same plugin and verb, or of its ADD, has not made good. The answer has the last call of each. */

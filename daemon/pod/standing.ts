@@ -66,20 +66,19 @@ const guardedIn = (extras: State): readonly string[] =>
   )
 
 function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
-  const bridges = guarded.filter((device) => linkNamed(observed, device)?.form?.type === 'bridge')
-  const all = [...extras.values()]
-  const hasPorts = all.some((object) => hostPortOf(object) !== undefined)
-  const sets = new Set(all.filter(isElement).map((element) => element.set))
-  const translated = all.some((object) => object.kind === 'nft-element' && TRANSLATED.has(object.set))
+  const isBridge = (device: string) => linkNamed(observed, device)?.form?.type === 'bridge'
+  const bridges = guarded.filter(isBridge)
+  const elements = [...extras.values()].filter(isElement)
+  const sets = [...new Set(elements.map((element) => element.set))]
+  const hasPorts = elements.some((element) => hostPortOf(element) !== undefined)
   return [
     ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
-    ...[...sets].flatMap((map) => {
-      const found = conditionsOf(map)
-      return found === undefined ? [] : conditionedGround(found.family, found.conditions)
-    }),
-    ...(translated ? translationGround() : []),
-    ...masqueradeGroundFor(all.filter(isElement), observed),
-    ...groundFor(all.filter(isElement), (device) => linkNamed(observed, device)?.form?.type === 'bridge'),
+    ...sets
+      .flatMap((set) => conditionsOf(set) ?? [])
+      .flatMap((each) => conditionedGround(each.family, each.conditions)),
+    ...(sets.some((set) => TRANSLATED.has(set)) ? translationGround() : []),
+    ...masqueradeGroundFor(elements, observed),
+    ...groundFor(elements, isBridge),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))
   ]
 }
