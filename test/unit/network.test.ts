@@ -16,6 +16,7 @@ import { Reconciler } from '../../daemon/reconciler.ts'
 import { type KernelObject, keyOf } from '../../daemon/state/object.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 import { MapKernel } from './map-kernel.ts'
+import { until } from './until.ts'
 
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const silent = { error() {}, warn() {}, info() {}, debug() {} }
@@ -134,15 +135,6 @@ function sqlOf(scene: Scene, statement: string): void {
   const database = new DatabaseSync(join(scene.folder, 'leases.db'), { timeout: 5_000 })
   database.exec(statement)
   database.close()
-}
-
-async function until<T>(condition: () => T | undefined | false, what: string): Promise<T> {
-  for (const deadline = performance.now() + 10_000; ; ) {
-    const answer = condition()
-    if (answer !== undefined && answer !== false) return answer
-    if (performance.now() > deadline) assert.fail(`waited 10 s for: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
 }
 
 /** A daemon that held a lease and ended; and the next one, whose store is silent. */

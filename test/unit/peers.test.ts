@@ -13,6 +13,7 @@ import { ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
 import { formatPrefix, parseIp, parsePrefix } from '../../ipam/address.ts'
 import { MapKernel } from './map-kernel.ts'
 import { testNode } from './test-node.ts'
+import { until } from './until.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
@@ -91,13 +92,6 @@ async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
   return { health, peers, send, routes, following }
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 5_000
-  while (!condition()) {
-    if (performance.now() > deadline) assert.fail(`waited 5 s for: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
-}
 const active = (health: Health) => health.active().map((condition) => condition.code)
 
 test('each peer of a list gets its route, our own lease none; a later put and gone are followed', async () => {

@@ -10,6 +10,7 @@ import { mayRemove, ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
 import { stateText, textOf } from '../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../ipam/address.ts'
 import { MapKernel } from './map-kernel.ts'
+import { until } from './until.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
@@ -62,14 +63,6 @@ async function started(kernel: MapKernel, now = () => performance.now()) {
   void reconciler.run(stop.signal)
   await reconciler.observing
   return { reconciler, drifts, refusals }
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 30_000
-  while (!condition()) {
-    if (performance.now() > deadline) assert.fail(`waited 30 s for: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
 }
 
 test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {

@@ -7,6 +7,7 @@ import { flock } from '../../../daemon/kernel/flock.ts'
 import type { Key } from '../../../daemon/state/object.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { Reservations } from '../../../ipam/reservations.ts'
+import { until } from '../until.ts'
 import { prefix, SmallDaemon } from './small-daemon.ts'
 
 /** Only an attempt can end these, so that they let one through: their own test is below. */
@@ -14,14 +15,6 @@ const endedByTrying: readonly string[] = ['POOL_EXHAUSTED', 'STATE_UNWRITABLE']
 const codes = (Object.keys(CONDITIONS) as ConditionCode[]).filter((code) =>
   (CONDITIONS[code].blocks as readonly string[]).includes('add')
 )
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 5_000
-  while (!condition()) {
-    if (performance.now() > deadline) assert.fail(`waited 5 s for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
-}
 
 test('there are conditions that keep pods from being set up', () => assert.ok(codes.length > 8, codes.join()))
 
