@@ -2,6 +2,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { entries, type Field, FieldError, member, required, text } from '../plugins/cni/field.ts'
 import { reasonOf } from './error.ts'
+import { ifThere } from './if-there.ts'
 import type { Log } from './log.ts'
 import type { Attachments, Note } from './pod/attachments.ts'
 import { replaceFile } from './replace-file.ts'
@@ -12,9 +13,9 @@ const COLLECTED = 2_000
 /** What the last weftd noted; nothing (and a warning) when that can't be understood. */
 export function readNotes(path: string, log: Log): readonly Note[] {
   try {
-    return entries({ path, value: JSON.parse(readFileSync(path, 'utf8')) as unknown }).map(note)
+    const written = ifThere(() => readFileSync(path, 'utf8'))
+    return written === undefined ? [] : entries({ path, value: JSON.parse(written) as unknown }).map(note)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
     if (!(error instanceof FieldError || error instanceof SyntaxError || (error instanceof Error && 'code' in error)))
       throw error
     log.warn({ path, reason: reasonOf(error) }, 'the notes of the last weftd on its pods are of no use')
