@@ -15,6 +15,8 @@ export type Outcome = {
   readonly seconds: number
   /** What the runtime was told: code, `msg` and `details` of the CNI error. */
   readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
+  /** An ADD that failed where an earlier one had succeeded, which no DEL had taken back. */
+  readonly isFurther?: true
 }
 
 /** A pod as `namespace/name`; a name alone where the runtime knows no namespaces; else the container's id. */
@@ -39,13 +41,15 @@ export class Outcomes {
     if ((verb !== 'ADD' && verb !== 'CHECK' && verb !== 'DEL') || containerId === '') return
     const { plugin } = request
     const network = call !== undefined && 'network' in call ? call.network : ''
-    const outcome: Outcome = {
-      ...{ verb, plugin, network, containerId, ifname, at: this.#now(), seconds },
-      ...(failure && { failure: { code: failure.code, sentence: failure.message, details: failure.details } })
-    }
     const pod = podKeyOf(CNI_ARGS ?? '') ?? containerId
     const before = this.#ofPod.get(pod) ?? new Map<string, Outcome>()
     const slot = `${verb} ${plugin} ${ifname}`
+    const isFurther = verb === 'ADD' && isMade(before.get(slot), before.get(`DEL ${plugin} ${ifname}`), containerId)
+    const outcome: Outcome = {
+      ...{ verb, plugin, network, containerId, ifname, at: this.#now(), seconds },
+      ...(failure && { failure: { code: failure.code, sentence: failure.message, details: failure.details } }),
+      ...(failure && isFurther && { isFurther })
+    }
     before.delete(slot)
     this.#ofPod.delete(pod)
     this.#ofPod.set(pod, before.set(slot, outcome))
@@ -67,6 +71,12 @@ export class Outcomes {
   pods(): readonly PodKey[] {
     return [...this.#ofPod.keys()]
   }
+}
+
+/** Whether what this container's last ADD made, or found made, has not been taken back. */
+function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId: string): boolean {
+  if (add?.containerId !== containerId || (add.failure !== undefined && add.isFurther !== true)) return false
+  return del?.containerId !== containerId || del.at < add.at
 }
 
 /** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as they go: that they are malformed is what somebody will ask about. */

@@ -129,7 +129,8 @@ const podNames = (facts: QuestionFacts): readonly string[] =>
     ...new Set([...facts.attachments.list().map((known) => podAnswer(facts, known).pod), ...facts.outcomes.pods()])
   ].filter((name) => name !== '')
 
-const callAnswer = ({ verb, plugin, network, containerId, ifname, at, seconds, failure }: Outcome) => ({
+const callAnswer = ({ verb, plugin, network, containerId, ifname, at, seconds, failure, isFurther }: Outcome) => ({
   ...{ verb, plugin, network, container: containerId, interface: ifname, at: new Date(at).toISOString(), seconds },
-  ...(failure && { failure })
+  ...(failure && { failure }),
+  ...(isFurther && { isFurther })
 })

@@ -173,6 +173,8 @@ export type CallAnswer = {
   readonly seconds: number
   /** The CNI error as the runtime got it. */
   readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
+  /** An ADD that failed where an earlier one had succeeded, which no DEL had taken back. */
+  readonly isFurther?: true
 }
 
 /** The answer to `why pod NAME`. */

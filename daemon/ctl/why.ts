@@ -52,15 +52,38 @@ function whyPod(answer: unknown): Laid {
 }
 
 function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
-  const refused = failed.find(({ verb }) => verb === 'ADD')
+  const refused = failed.find((call) => call.verb === 'ADD' && !isOfStanding(call, attachments, calls))
   if (refused !== undefined) return `could not be set up${partsBeside(refused, calls)}`
   if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
-  if (failed.length > 0) return 'is not as it was set up'
   if (attachments.some(({ netns }) => netns === 'gone')) return 'its namespace has gone, and no DEL has come for it'
-  if (attachments.length === 0)
-    return calls[0]?.verb === 'DEL' ? 'was taken away' : 'is set up; nothing of it is on the host itself'
-  return attachments.every(isWhole) ? 'is set up' : 'is set up, but not all of it is in the kernel'
+  const isOtherwise = failed.some(foundOtherwise)
+  if (attachments.length === 0) {
+    if (calls[0]?.verb === 'DEL') return 'was taken away'
+    return isOtherwise ? 'is not as it was set up' : 'is set up; nothing of it is on the host itself'
+  }
+  if (!attachments.every(isWhole)) return 'is set up, but not all of it is in the kernel'
+  return isOtherwise ? 'is set up, but not as the last CHECK wants it' : 'is set up'
 }
+
+/** A further ADD that is refused leaves what an earlier one made as it is. Of an earlier weftd's pods no call is remembered, but their links stand. */
+function isOfStanding(
+  refused: CallAnswer,
+  attachments: WhyPodAnswer['attachments'],
+  calls: readonly CallAnswer[]
+): boolean {
+  const isBeside = (other: { readonly container: string; readonly interface: string }) =>
+    other.container === refused.container && other.interface === refused.interface
+  if (refused.isFurther === true)
+    return !calls.some(
+      (call) => isBeside(call) && call.verb === 'DEL' && call.plugin === refused.plugin && call.at >= refused.at
+    )
+  const isPartOfChain = calls.some((call) => isBeside(call) && call.verb === 'ADD' && call !== refused)
+  return !isPartOfChain && attachments.some((each) => isBeside(each) && each.link !== '' && each.netns === 'alive')
+}
+
+/** Codes from 100 on are what weftd found in the kernel; a CHECK that could not be understood or served has found nothing. */
+const foundOtherwise = ({ verb, failure }: CallAnswer): boolean =>
+  verb === 'CHECK' && failure !== undefined && failure.code >= 100
 
 /** Of a chain one part fails: which, and what has become of those before it. Empty where there was nothing before it. */
 function partsBeside(refused: CallAnswer, calls: readonly CallAnswer[]): string {

@@ -184,6 +184,32 @@ test('a later ADD that succeeds makes good what failed before', async (t) => {
   )
 })
 
+test('a further ADD that is refused does not hide that the pod stands, until a DEL takes it away', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const conf = { ipam: { type: 'host-local', dataDir: daemon.dataDir, subnet: '10.9.0.0/24' } }
+  const call = (verb: string, over: object = {}) =>
+    daemon.cni(verb, { plugin: 'host-local', conf: { ...conf, ...over } })
+  await call('ADD')
+  for (let n = 0; n < 2; n++) assert.equal((await call('ADD', { ipam: {} })).exit, 1)
+  const { out, exit } = await daemon.weftctl('why', 'pod', 'web-1')
+  assert.match(out, /^web-1: is set up; nothing of it is on the host itself\n\nADD of eth0 by host-local failed at /)
+  assert.equal(exit, 1)
+  assert.equal((await call('DEL')).exit, 0)
+  assert.equal((await call('ADD', { ipam: {} })).exit, 1)
+  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: could not be set up\n/)
+})
+
+test("calls that fail leave the heading to a pod of an earlier weftd's that stands, and are told below it", async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  await attach(daemon)
+  assert.equal((await daemon.cni('ADD', { conf: { mtu: 'large' } })).exit, 1)
+  assert.equal((await daemon.cni('CHECK')).exit, 1)
+  const { out, exit } = await daemon.weftctl('why', 'pod', 'web-1')
+  assert.match(out, /^web-1: is set up\n\nCHECK of eth0 by weft failed at .*\nADD of eth0 by weft failed at /s)
+  assert.equal(exit, 1)
+})
+
 for (const name of ['shop/web-1', 'web-1', 'c0ffee', '10.244.1.5']) {
   test(`why pod finds a pod that is set up by ${name}, with what exists because of it`, async (t) => {
     const daemon = await SmallDaemon.start(t)
