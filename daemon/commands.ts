@@ -1,6 +1,6 @@
 // weftd's commands besides running: `weftd install` and `weftd clean`, each with its table of flags, from which its help is printed too.
 import type { WeftError } from './error.ts'
-import { type Flags, parseFlags, printFlags, text, toggle, type Values } from './flag.ts'
+import { type Flags, parseFlags, printFlags, text, toggle, unknownCommand, type Values } from './flag.ts'
 import { FLAGS, type ParsedOptions, PREFIXES, parseOptions } from './options.ts'
 
 export const INSTALL_FLAGS = {
@@ -28,6 +28,9 @@ export const INSTALL_FLAGS = {
 /** What `weftd clean` takes away, unless other places are named. */
 const CLEAN_DEFAULTS = { cniConfDir: '/etc/cni/net.d', cniBinDir: '/opt/cni/bin' } as const
 
+/** Pages too, which options.ts knows. */
+const WORDS = ['install', 'clean', 'man', 'completion']
+
 export type Command =
   | { readonly kind: 'install'; readonly flags: Values<typeof INSTALL_FLAGS> }
   | { readonly kind: 'install help' }
@@ -42,7 +45,11 @@ export function parseCommand(argv: readonly string[], env: Environment): Command
   const [word, ...rest] = argv
   if (word === 'install') return parseInstall(rest, env)
   if (word === 'clean') return { kind: 'clean', parsed: withPlaces(parseOptions(rest, env)) }
-  return { kind: 'daemon', parsed: parseOptions(argv, env) }
+  const parsed = parseOptions(argv, env)
+  // A first word that is no flag was meant for a command.
+  if (parsed.kind === 'wrong' && word?.startsWith('-') === false)
+    return { kind: 'wrong', errors: [unknownCommand('weftd', word, WORDS)] }
+  return { kind: 'daemon', parsed }
 }
 
 function parseInstall(argv: readonly string[], env: Environment): Command {

@@ -259,6 +259,18 @@ export function nearest(word: string, words: readonly string[]): string | undefi
   return best !== undefined && best.edits <= Math.max(1, Math.ceil(word.length / 3)) ? best.candidate : undefined
 }
 
+/** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined where none is given. */
+export function unknownCommand(program: string, word: string | undefined, commands: readonly string[]): WeftError {
+  const near = word === undefined ? undefined : nearest(word, commands)
+  return new WeftError(
+    'COMMAND_UNKNOWN',
+    word === undefined
+      ? 'no command is given'
+      : `there is no command ${JSON.stringify(word)}${near === undefined ? '' : `; the nearest is ${near}`}`,
+    `use one of ${commands.join(', ')}; ${program} --help tells more`
+  )
+}
+
 /** Levenshtein's distance, one row at a time. */
 function edits(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at)

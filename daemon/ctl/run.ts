@@ -1,6 +1,6 @@
 // weftctl from its words to its exit status, with the streams handed in.
 import { reasonOf, WeftError } from '../error.ts'
-import { type Values as Flagged, nearest, parseFlags, printFlags } from '../flag.ts'
+import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../flag.ts'
 import { askAfar, nodeOfPod } from './afar.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
@@ -70,7 +70,7 @@ export async function run(words: readonly string[], around: Surroundings): Promi
   if (version) return print(around, `weftctl ${around.version}\n`)
   const table: Readonly<Record<string, Command | Page>> = { ...COMMANDS, ...pages(around.version) }
   const command = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined
-  if (name === undefined || command === undefined) return fail(2, unknown(name, Object.keys(table)))
+  if (name === undefined || command === undefined) return fail(2, unknownCommand('weftctl', name, Object.keys(table)))
   try {
     checkOperands(name, command, operands)
   } catch (error) {
@@ -130,17 +130,6 @@ function exitOf(command: Command, answer: unknown, operands: readonly string[]):
 function print(around: Surroundings, text: string): Exit {
   around.out(text)
   return 0
-}
-
-function unknown(name: string | undefined, names: readonly string[]): WeftError {
-  const near = name === undefined ? undefined : nearest(name, names)
-  return new WeftError(
-    'COMMAND_UNKNOWN',
-    name === undefined
-      ? 'no command is given'
-      : `there is no command ${JSON.stringify(name)}${near === undefined ? '' : `; the nearest is ${near}`}`,
-    `use one of ${names.join(', ')}; weftctl --help tells more`
-  )
 }
 
 export function printHelp(width: number): string {

@@ -25,7 +25,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     "a link of the bridge's name is no bridge, or has an address of another subnet",
     'rename that link, delete the old address, or name another bridge'
   ],
-  COMMAND_UNKNOWN: ['weftctl knows no such command or word', 'the message names the nearest; `weftctl --help`'],
+  COMMAND_UNKNOWN: [
+    'weftd or weftctl knows no such command or word',
+    'the message names the nearest; `weftd --help`, `weftctl --help`'
+  ],
   CONTAINER_UNKNOWN: [
     'CHECK asks for a container of which nothing is left on this host',
     'restart the pod, if it still runs'

@@ -175,6 +175,20 @@ test('the words of the command line: install with its defaults, clean with the u
   assert.equal(daemon.parsed.options.cniConfDir, undefined)
 })
 
+test('a misspelled command is answered with the nearest, as weftctl does, and not read as a flag', () => {
+  for (const [word, message] of [
+    ['instal', 'there is no command "instal"; the nearest is install'],
+    ['manual', 'there is no command "manual"'],
+    ['', 'there is no command ""']
+  ] as const) {
+    const { kind, ...rest } = parseCommand([word, '--cni-bin-dir=/x'], {})
+    assert.equal(kind, 'wrong')
+    const [error, ...others] = 'errors' in rest ? rest.errors : []
+    assert.deepEqual([error?.code, error?.message, others], ['COMMAND_UNKNOWN', message, []])
+    assert.match(error?.cure ?? '', /install, clean, man, completion; weftd --help/)
+  }
+})
+
 test('the help of install has each of its flags, within the width', () => {
   const help = printInstallHelp(100)
   for (const flag of ['--cni-bin-dir', '--cni-source-dir', '--replace-foreign']) assert.ok(help.includes(flag), flag)
