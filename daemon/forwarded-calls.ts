@@ -1,7 +1,7 @@
 // Calls of a plugin that makes nothing itself: what the node's subnet.env says is made into another plugin's call, whose configuration is kept for its DEL.
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../ipam/reservations.ts'
+import { makeDirectory } from '../ipam/files.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../plugins/cni/field.ts'
 import type { Call, NetworkCall } from '../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../plugins/plugin.ts'

@@ -1,7 +1,7 @@
 // The lease of this node as the daemon last held it, beside its socket: with it a weftd that starts while the store is away serves pods all the same.
 import { readFileSync, statSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { makeDirectory } from '../ipam/reservations.ts'
+import { makeDirectory } from '../ipam/files.ts'
 import { reasonOf } from './error.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease } from './lease/lease.ts'
 import type { Log } from './log.ts'

@@ -1,6 +1,6 @@
 // One weftd for a network namespace and one for a state directory: two would undo each other. Locks of the kernel's, so that no end of a process leaves one.
 import { join } from 'node:path'
-import { makeDirectory } from '../ipam/reservations.ts'
+import { makeDirectory } from '../ipam/files.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { flock, lockHolder } from './kernel/flock.ts'
 import type { Log } from './log.ts'

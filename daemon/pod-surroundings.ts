@@ -1,8 +1,7 @@
 // What the verbs of pods stand on in the daemon: the node's place as it is at the moment, reservations by their directory, and the clock.
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Ip } from '../ipam/address.ts'
-import { Reservations } from '../ipam/reservations.ts'
+import { Networks } from '../ipam/networks.ts'
 import type { ForeignDrops } from './foreign-drops.ts'
 import { flock } from './kernel/flock.ts'
 import type { Metrics } from './metrics.ts'
@@ -32,7 +31,6 @@ export function podSurroundings(around: Daemon, core: Live): PodSurroundings {
     'Parts of ADD, CHECK and DEL: queue, sandbox, reserve, host, inside.',
     ['verb', 'step']
   )
-  const directories = new Map<string, Reservations>()
   const boot = bootOf()
   const attachments = new Attachments()
   const freed = (network: string) => (ips: readonly Ip[]) => {
@@ -44,13 +42,7 @@ export function podSurroundings(around: Daemon, core: Live): PodSurroundings {
     kernel: core.kernel,
     host: core.reconciler,
     attachments,
-    reservations(dataDir, network) {
-      const path = join(dataDir, network)
-      const surroundings = { lock: flock, boot: { ...boot, freed: freed(network) } }
-      const known = directories.get(path) ?? new Reservations(dataDir, network, surroundings)
-      directories.set(path, known)
-      return known
-    },
+    networks: new Networks((network) => ({ lock: flock, boot: { ...boot, freed: freed(network) } })),
     health,
     place: () => {
       const { place } = core

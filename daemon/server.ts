@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
-import { makeDirectory } from '../ipam/reservations.ts'
+import { makeDirectory } from '../ipam/files.ts'
 import { CniError, cniCode } from '../plugins/cni/error.ts'
 import {
   type CniRequest,

@@ -2,7 +2,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../ipam/address.ts'
-import { makeDirectory } from '../ipam/reservations.ts'
+import { makeDirectory } from '../ipam/files.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'

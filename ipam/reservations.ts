@@ -2,22 +2,10 @@
 // A reservation is a file named after its address; its existence is the reservation, the index kept here only saves reading the directory again.
 // All work happens under host-local's lock and synchronously: some ten system calls on the page cache. Nothing is synced to disk, because a reboot
 // ends every reservation anyway.
-import {
-  closeSync,
-  constants,
-  ftruncateSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync
-} from 'node:fs'
+import { linkSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
+import { codeOf, contentOf, makeDirectory, rewrite, write } from './files.ts'
 import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
@@ -75,8 +63,15 @@ export class Reservations {
     this.#around = around
   }
 
-  /** Reserves one address from each set, `requested` ones where they belong; all or nothing. Errors: ReservationsUnusable. */
-  async reserve(owner: Owner, sets: readonly RangeSet[], requested: readonly Ip[] = []): Promise<Reserving> {
+  /**
+   * Reserves one address from each set, `requested` ones where they belong, and none that is taken `elsewhere`; all or nothing. Errors: ReservationsUnusable.
+   */
+  async reserve(
+    owner: Owner,
+    sets: readonly RangeSet[],
+    requested: readonly Ip[] = [],
+    elsewhere: (ip: Ip) => boolean = () => false
+  ): Promise<Reserving> {
     this.#make()
     return this.#locked(() => {
       const wishes = assign(sets, requested)
@@ -87,7 +82,7 @@ export class Reservations {
           why: `failed to allocate all requested IPs: ${odd}: in no range set of this network, or in one that gives another`
         }
       const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
-      return held === undefined ? this.#reserveAll(owner, sets, wishes.bySet) : { kind: 'held', ip: held.ip }
+      return held === undefined ? this.#reserveAll(owner, sets, wishes.bySet, elsewhere) : { kind: 'held', ip: held.ip }
     })
   }
 
@@ -103,6 +98,17 @@ export class Reservations {
   /** What the owner holds; empty when nothing. */
   of(owner: Owner): Promise<readonly Ip[]> {
     return this.#lockedIfThere(() => this.#ofSurely(owner).map((entry) => entry.ip))
+  }
+
+  /** Whether an address was reserved when we last looked; our own are known at once. */
+  has(ip: Ip): boolean {
+    return this.#index.has(formatIp(ip))
+  }
+
+  /** By whom. */
+  holderOf(ip: Ip): Reservation['owner'] {
+    const entry = this.#index.get(formatIp(ip))
+    return entry && reservationOf(entry).owner
   }
 
   /** Every reservation, in no order. */
@@ -213,12 +219,17 @@ export class Reservations {
     return this.#of(owner)
   }
 
-  #reserveAll(owner: Owner, sets: readonly RangeSet[], wishes: readonly (Ip | undefined)[]): Reserving {
+  #reserveAll(
+    owner: Owner,
+    sets: readonly RangeSet[],
+    wishes: readonly (Ip | undefined)[],
+    elsewhere: (ip: Ip) => boolean
+  ): Reserving {
     const addresses: PoolAddress[] = []
     const undo = () => this.#remove(addresses.flatMap(({ prefix }) => this.#index.get(formatIp(prefix.ip)) ?? []))
     try {
       for (const [at, set] of sets.entries()) {
-        const answer = this.#reserveOne(owner, set, at, wishes[at])
+        const answer = this.#reserveOne(owner, set, at, wishes[at], elsewhere)
         if (answer.kind === 'reserved') addresses.push(...answer.addresses)
         else {
           undo()
@@ -232,13 +243,20 @@ export class Reservations {
     }
   }
 
-  #reserveOne(owner: Owner, set: RangeSet, at: number, requested: Ip | undefined): Reserving {
+  #reserveOne(
+    owner: Owner,
+    set: RangeSet,
+    at: number,
+    requested: Ip | undefined,
+    elsewhere: (ip: Ip) => boolean
+  ): Reserving {
     if (requested !== undefined) {
       const wish = requestedFrom(set, requested)
       if (wish?.kind === 'never') return { kind: 'refused', why: wish.why }
       if (
         wish !== undefined &&
-        !this.#index.has(formatIp(requested)) &&
+        !this.has(requested) &&
+        !elsewhere(requested) &&
         this.#create(wish.address.prefix.ip, owner, at)
       ) {
         return { kind: 'reserved', addresses: [wish.address] }
@@ -246,11 +264,11 @@ export class Reservations {
       const holder = this.#index.get(formatIp(requested))
       return {
         kind: 'refused',
-        why: `requested IP address ${formatIp(requested)} is not available in range set ${describe(set)}${holder ? `: ${heldBy(holder)}` : ''}`
+        why: `requested IP address ${formatIp(requested)} is not available in range set ${describe(set)}${holder ? `: ${heldBy(holder)}` : elsewhere(requested) ? ': a container of another network has it' : ''}`
       }
     }
     for (;;) {
-      const next = nextFree(set, this.#last(at), (ip) => this.#index.has(formatIp(ip)))
+      const next = nextFree(set, this.#last(at), (ip) => this.has(ip) || elsewhere(ip))
       if (next === undefined) {
         return { kind: 'exhausted', set }
       }
@@ -353,47 +371,3 @@ function heldBy(entry: Entry): string {
   const { owner } = reservationOf(entry)
   return owner === undefined ? 'it is reserved without an owner' : `container ${owner.containerId} has it`
 }
-
-function contentOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').trim()
-  } catch {
-    return undefined
-  }
-}
-
-/** With those above it. Not by mkdir's own `recursive`: in /proc, where ENOENT is the answer although all above is there, Node tries for ever (26.10). */
-export function makeDirectory(path: string, mode: number, isSecond = false): void {
-  try {
-    mkdirSync(path, { mode })
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return
-    if (isSecond || codeOf(error) !== 'ENOENT') throw error
-    makeDirectory(dirname(path), mode)
-    makeDirectory(path, mode, true)
-  }
-}
-
-function write(path: string, text: string): void {
-  const fd = openSync(path, 'wx', 0o600)
-  try {
-    writeSync(fd, text)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-/**
- * Not by truncating to nothing first: ext4 takes that for a replacement that must survive a crash and sends it to the disk at close (auto_da_alloc),
- * which takes longer than all the rest of a reservation. A crash in between leaves at worst another address to start the walk from.
- */
-function rewrite(path: string, text: string): void {
-  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
-  try {
-    ftruncateSync(fd, writeSync(fd, text))
-  } finally {
-    closeSync(fd)
-  }
-}
-
-const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)

@@ -2,7 +2,7 @@
 import { closeSync, type FSWatcher, openSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { makeDirectory } from '../../ipam/reservations.ts'
+import { makeDirectory } from '../../ipam/files.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { Log } from '../log.ts'
 

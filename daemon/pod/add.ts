@@ -59,7 +59,7 @@ async function make(
   wiring: Wiring
 ): Promise<Result> {
   using sandbox = await timed(around, 'ADD', 'sandbox', () => openSandbox(around, attachment))
-  const reservations = attachment.ipam && around.reservations(attachment.ipam.dataDir, attachment.network)
+  const reservations = attachment.ipam && around.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const reserved =
     reservations === undefined
       ? (attachment.given?.addresses ?? [])

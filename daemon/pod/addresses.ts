@@ -15,7 +15,7 @@ export async function addAddresses(around: PodSurroundings, attachment: Attachme
   const { ipam, given } = attachment
   if (ipam === undefined) return resultOf(given?.addresses ?? [], given?.routes ?? [], given?.dns ?? {})
   const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
-  const reservations = around.reservations(ipam.dataDir, attachment.network)
+  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
   const place = placeForAdd(around, attachment)
   const addresses = await around.attachments.inTurn(attachment, () => reserve(around, reservations, attachment, place))
   return resultOf(addresses, ipam.routes, dns)
@@ -43,7 +43,7 @@ export async function checkAddresses(
 ): Promise<void> {
   const { ipam, because } = attachment
   if (ipam === undefined) return checkGiven(attachment, previous)
-  const reservations = around.reservations(ipam.dataDir, attachment.network)
+  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
   if ((await reservations.of(attachment)).length > 0) return
   throw new WeftError(
     'DIFFERENT',
@@ -73,7 +73,7 @@ function checkGiven({ given, because }: Attachment, previous: Result | undefined
 export async function delAddresses(around: PodSurroundings, attachment: Attachment): Promise<void> {
   const { ipam } = attachment
   if (ipam === undefined) return
-  const reservations = around.reservations(ipam.dataDir, attachment.network)
+  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
   await around.attachments.inTurn(attachment, () => giveBack(around, reservations, attachment))
 }
 
@@ -84,7 +84,7 @@ export async function gcAddresses(
   valid: readonly Listed[]
 ): Promise<void> {
   if (ipam === undefined) return
-  const freed = await around
+  const freed = await around.networks
     .reservations(ipam.dataDir, network)
     .collect(
       ({ owner }) =>

@@ -53,7 +53,7 @@ async function reserved(
   previous: Result
 ): Promise<readonly InterfaceAddress[]> {
   if (attachment.ipam === undefined) return withGateways(attachment, attachment.given?.addresses ?? [])
-  const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
+  const reservations = around.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const held = await reservations.of(attachment)
   if (held.length === 0) {
     // Neither link nor address: there is nothing that a DEL would have to take away, which only this error says.

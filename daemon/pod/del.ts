@@ -34,7 +34,7 @@ async function detach(around: PodSurroundings, attachment: Attachment): Promise<
   if (attachment.isStandalone) await collect(around.answerForeignDrops)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
-    const reservations = around.reservations(attachment.ipam.dataDir, attachment.network)
+    const reservations = around.networks.reservations(attachment.ipam.dataDir, attachment.network)
     if (!hadLink) await collect(() => removeForeign(around, attachment, reservations))
     await collect(() => timed(around, 'DEL', 'reserve', () => giveBack(around, reservations, attachment)))
   }

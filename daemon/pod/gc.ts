@@ -8,7 +8,7 @@ export type Listed = { readonly containerId: string; readonly ifname: string }
 
 /** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error; all of them are the error in the end. */
 export async function gc(around: PodSurroundings, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
-  const reservations = pattern.ipam && around.reservations(pattern.ipam.dataDir, pattern.network)
+  const reservations = pattern.ipam && around.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
     valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
   const unowned = await reservations?.collect(

@@ -33,7 +33,7 @@ export function addMacvlan(around: PodSurroundings, attachment: MacvlanAttachmen
     const { ipam } = attachment
     const place = placeForAdd(around, attachment)
     using sandbox = await openSandbox(around, attachment)
-    const reservations = ipam && around.reservations(ipam.dataDir, attachment.network)
+    const reservations = ipam && around.networks.reservations(ipam.dataDir, attachment.network)
     const dns =
       attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.given?.dns : readResolvConf(ipam.resolvConf))
     // One that the IPAM plugin needed is there already.
@@ -179,7 +179,7 @@ export async function checkMacvlan(
   const { ifname: name, ipam, because } = attachment
   const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
   const mac = parseMac(told?.mac ?? '')
-  const held = ipam && (await around.reservations(ipam.dataDir, attachment.network).of(attachment))
+  const held = ipam && (await around.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
   const addresses = givenBy(previous, name).addresses
   using sandbox = await openSandbox(around, attachment)
   const observed = await sandbox.read()
@@ -203,7 +203,7 @@ export async function checkMacvlan(
 export function delMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<void> {
   return around.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
-    const reservations = ipam && around.reservations(ipam.dataDir, attachment.network)
+    const reservations = ipam && around.networks.reservations(ipam.dataDir, attachment.network)
     const held = (await reservations?.of(attachment)) ?? []
     if (attachment.sandbox !== undefined) {
       let open: Sandbox | undefined

@@ -1,5 +1,6 @@
 // Reserving an attachment's addresses, and what to say when that can't be done.
-import { formatIp, inRange } from '../../ipam/address.ts'
+import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
+import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
 import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
@@ -18,8 +19,9 @@ export async function reserve(
 ): Promise<readonly PoolAddress[]> {
   const sets = poolsOf(attachment, place)
   const requested = attachment.ipam?.requested ?? []
+  const take = () => reservations.reserve(attachment, sets, requested, livesBeside(around, reservations, attachment))
   try {
-    let answer = await reservations.reserve(attachment, sets, requested)
+    let answer = await take()
     if (answer.kind === 'exhausted') {
       await releaseVanished(
         around,
@@ -32,7 +34,7 @@ export async function reserve(
           { network: attachment.network, freed: holdersText(freed) },
           'the pool was full; addresses are free again whose pods went while no weftd ran'
         )
-      answer = await reservations.reserve(attachment, sets, requested)
+      answer = await take()
     }
     around.health.clear('STATE_UNWRITABLE')
     switch (answer.kind) {
@@ -63,6 +65,20 @@ export async function reserve(
     around.health.raise('STATE_UNWRITABLE', error.message)
     throw unwritable(error)
   }
+}
+
+/**
+ * Two networks may both take their addresses from the node's subnet, and one gets another name while its pods run: what a living pod has is not given again. What a
+ * dead one left in another network's directory is nothing to this one.
+ */
+function livesBeside(
+  { networks, attachments }: PodSurroundings,
+  own: Reservations,
+  { ipam }: Attachment
+): (ip: Ip) => boolean {
+  if (ipam?.ranges.length !== 0) return () => false
+  const lives = (who: Holder) => attachments.get(who) !== undefined || attachments.isBusy(who)
+  return (ip) => networks.holdersBeside(own, ip).some(lives)
 }
 
 /** The same for ADD, STATUS and the condition. */

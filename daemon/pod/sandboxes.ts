@@ -46,7 +46,7 @@ export async function rebuild(
   dataDir: string = defaultDataDir,
   notes: readonly Note[] = []
 ): Promise<number> {
-  const { host, attachments, reservations } = around
+  const { host, attachments, networks } = around
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
   const { ports, limits, ground } = standing(host.observed)
@@ -56,7 +56,7 @@ export async function rebuild(
     const alias = parseAlias(link.alias)
     if (alias === undefined) continue
     const noted = byLink.get(link.name)
-    const store = reservations(noted?.dataDir ?? dataDir, alias.network)
+    const store = networks.reservations(noted?.dataDir ?? dataDir, alias.network)
     const who =
       named(link, noted ?? {}, alias) ??
       named(link, ...(await store.list()).map(({ owner }) => ({ network: alias.network, ...owner })))
@@ -99,7 +99,7 @@ function noteVanished({ host, attachments, now }: PodSurroundings, notes: readon
 
 /** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
 export async function emptyAfterReboot(
-  { reservations, log }: Pick<PodSurroundings, 'reservations' | 'log'>,
+  { networks, log }: Pick<PodSurroundings, 'networks' | 'log'>,
   dataDir: string = defaultDataDir
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
@@ -107,7 +107,8 @@ export async function emptyAfterReboot(
     log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
   try {
     for (const network of existsSync(seen) ? readdirSync(seen) : [])
-      await reservations(dataDir, network)
+      await networks
+        .reservations(dataDir, network)
         .list()
         .catch((error) => tell(error, network))
   } catch (error) {
@@ -117,14 +118,14 @@ export async function emptyAfterReboot(
 
 /** Addresses that are reserved for somebody, in every network of the data directory. */
 export async function reserved(
-  { reservations }: Pick<PodSurroundings, 'reservations'>,
+  { networks }: Pick<PodSurroundings, 'networks'>,
   dataDir: string = defaultDataDir
 ): Promise<readonly Reserved[]> {
   const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
-  const networks = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
+  const names = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
   const lists = await Promise.all(
-    networks.map(async (network) =>
-      (await reservations(dataDir, network).list()).flatMap(({ ip, owner }) =>
+    names.map(async (network) =>
+      (await networks.reservations(dataDir, network).list()).flatMap(({ ip, owner }) =>
         owner === undefined ? [] : [{ network, ifname: '', ...owner, ip }]
       )
     )

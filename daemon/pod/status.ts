@@ -13,7 +13,7 @@ import { type PodSurroundings, placeForAdd, poolsOf } from './surroundings.ts'
 export async function status(around: PodSurroundings, pattern: Attachment): Promise<void> {
   const sets = poolsOf(pattern, placeForAdd(around, pattern))
   if (pattern.ipam === undefined) return
-  const reservations = around.reservations(pattern.ipam.dataDir, pattern.network)
+  const reservations = around.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const vanished = [...around.attachments.vanished.values()].filter(
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
   )

@@ -1,8 +1,8 @@
 // What the verbs stand on, handed in by main.ts: the kernel, the host's desired state, reservations, health, this node. And the errors they share.
 
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import type { Networks } from '../../ipam/networks.ts'
 import { RangeRuleError, type RangeSet, rangeSets } from '../../ipam/pool.ts'
-import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment, Existing, InterfaceAddress, Macvlan, Veth } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
 import { nodeMasquerades } from '../firewall/masquerade.ts'
@@ -49,8 +49,7 @@ export type PodSurroundings = {
   readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'routeTo'>
   readonly host: HostState
   readonly attachments: Attachments
-  /** The reservations of a network in a data directory; the same object each time. */
-  readonly reservations: (dataDir: string, network: string) => Reservations
+  readonly networks: Networks
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node holds a subnet. */
   readonly place: () => PodPlace | undefined

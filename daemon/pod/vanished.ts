@@ -28,12 +28,12 @@ export async function releaseVanished(
 }
 
 async function release(around: PodSurroundings, vanished: Vanished): Promise<number> {
-  const { attachments, host, log, reservations } = around
+  const { attachments, host, log, networks } = around
   const { network, dataDir, because, since } = vanished
   const link = hostName(vanished)
   if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
-    const ips = dataDir === undefined ? [] : await giveBack(around, reservations(dataDir, network), vanished)
+    const ips = dataDir === undefined ? [] : await giveBack(around, networks.reservations(dataDir, network), vanished)
     await around.answerForeignDrops()
     attachments.vanished.delete(ownerOf(vanished))
     attachments.onChanged()

@@ -12,7 +12,7 @@ import { forgetVanished } from '../../daemon/pod/sandboxes.ts'
 import type { PodSurroundings, VethAttachment } from '../../daemon/pod/surroundings.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
 import { stateText } from '../../daemon/state/text.ts'
-import { Reservations } from '../../ipam/reservations.ts'
+import { Networks } from '../../ipam/networks.ts'
 import { attachmentOf } from '../unit/pod/attachment.ts'
 import { dualStackNode } from '../unit/test-node.ts'
 import { open, prefix, quiet, run } from './kernel-namespace.ts'
@@ -100,18 +100,12 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
   const ended = reconciler.run(stop.signal)
   await reconciler.observing
   const conditions = new Map<string, string>()
-  const directories = new Map<string, Reservations>()
   const subnet = options.subnet ?? { 4: '10.244.1.0/24', 6: 'fd00:0:0:1::/64' }
   const around: PodSurroundings = {
     kernel,
     host: reconciler,
     attachments: new Attachments(),
-    reservations(base, network) {
-      const known =
-        directories.get(network) ?? new Reservations(base, network, { lock: flock, boot: { id: 'this', since: 0 } })
-      directories.set(network, known)
-      return known
-    },
+    networks: new Networks(() => ({ lock: flock, boot: { id: 'this', since: 0 } })),
     health: {
       blockers: () => [],
       raise: (code, detail) => void conditions.set(code, detail),

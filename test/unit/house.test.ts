@@ -166,6 +166,7 @@ const rooms: readonly (readonly [path: string, from: string, allowed: boolean])[
   ['plugins/x.ts', '../daemon/error.ts', false],
   ['ipam/x.ts', 'node:fs', false],
   ['ipam/reservations.ts', 'node:fs', true],
+  ['ipam/networks.ts', 'node:fs', false],
   ['daemon/x.ts', './main.ts', false],
   ['test/unit/x.ts', '../../daemon/main.ts', false]
 ]

@@ -26,7 +26,7 @@ import { serve } from '../../../daemon/server.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { tellCondition } from '../../../daemon/telling.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
-import { Reservations } from '../../../ipam/reservations.ts'
+import { Networks } from '../../../ipam/networks.ts'
 import type { CniRequest, Finished } from '../../../plugins/protocol.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { testNode } from '../test-node.ts'
@@ -92,7 +92,6 @@ export class SmallDaemon implements AsyncDisposable {
     const peers = new Peers({ reconciler, health, log, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new Outcomes(now)
-    const directories = new Map<string, Reservations>()
     const around: PodSurroundings = {
       kernel: {
         sandbox: async () => ({
@@ -108,13 +107,7 @@ export class SmallDaemon implements AsyncDisposable {
       ...{ self: testNode(), defaultMode: 'bridge', rules: () => [], answerForeignDrops: async () => undefined },
       place: () =>
         this.#place && { node: this.#place.node, mtu: 1450, clusterNetworks: { 4: prefix('10.244.0.0/16') } },
-      reservations(dataDir, network) {
-        const path = join(dataDir, network)
-        const known =
-          directories.get(path) ?? new Reservations(dataDir, network, { lock: flock, boot: { id: 'x', since: 0 } })
-        directories.set(path, known)
-        return known
-      }
+      networks: new Networks(() => ({ lock: flock, boot: { id: 'x', since: 0 } }))
     }
     const cni = cniCalls(around, outcomes)
     this.#cni = cni

@@ -1,0 +1,33 @@
+// The reservations of all networks, one object for each directory, and what one has to know of the others.
+import type { Ip } from './address.ts'
+import { type Owner, Reservations, type Surroundings } from './reservations.ts'
+
+export type Holder = Owner & { readonly network: string }
+
+export class Networks {
+  readonly #opened = new Map<string, { readonly network: string; readonly reservations: Reservations }>()
+  readonly #around: (network: string) => Surroundings
+
+  constructor(around: (network: string) => Surroundings) {
+    this.#around = around
+  }
+
+  /** The reservations of a network in a data directory; the same object each time. */
+  reservations(dataDir: string, network: string): Reservations {
+    const path = `${dataDir}/${network}`
+    const known = this.#opened.get(path) ?? {
+      network,
+      reservations: new Reservations(dataDir, network, this.#around(network))
+    }
+    this.#opened.set(path, known)
+    return known.reservations
+  }
+
+  /** Who has an address in other networks than `own`, as far as these were asked for. */
+  holdersBeside(own: Reservations, ip: Ip): readonly Holder[] {
+    return [...this.#opened.values()].flatMap(({ network, reservations }) => {
+      const owner = reservations === own ? undefined : reservations.holderOf(ip)
+      return owner?.ifname === undefined ? [] : [{ network, containerId: owner.containerId, ifname: owner.ifname }]
+    })
+  }
+}
