@@ -4,6 +4,7 @@ import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import { parseCommand, printInstallHelp } from './commands.ts'
+import { forgiveClosedReader } from './ctl/closed-reader.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { Health } from './health.ts'
 import { installPlugins, toldInstalled } from './install.ts'
@@ -13,6 +14,7 @@ import { type Options, type ParsedOptions, printHelp, printVersion } from './opt
 import { cleanNode, runDaemon } from './run.ts'
 import { tellCondition } from './telling.ts'
 
+forgiveClosedReader(process.stdout, process.stderr)
 const argv = process.argv.slice(2)
 const width = Math.min(process.stdout.columns ?? 100, 120)
 const command = parseCommand(argv, process.env)
