@@ -49,7 +49,7 @@ export class Configuration {
         return [read, found]
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
-        this.#health.raise('CONFIG_INVALID', placed(reasonOf(error), this.#store.configurationPlace))
+        this.#health.raise('CONFIG_INVALID', placed(reasonOf(error), this.#store.configurationPlace), error.cure)
         await sleep(AGAIN, undefined, { signal })
       }
     }

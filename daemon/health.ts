@@ -264,11 +264,11 @@ export class Health {
     for (const condition of this.#active.values()) listener(condition, true)
   }
 
-  /** Raises a condition or renews its detail; told on only when something changed. */
-  raise(code: ConditionCode, detail: string): void {
+  /** Raises a condition or renews its detail; told on only when something changed. `cure`: where the cause has one of its own, which says more than the table's. */
+  raise(code: ConditionCode, detail: string, cure: string = CONDITIONS[code].cure): void {
     const before = this.#active.get(code)
-    if (before?.detail === detail) return
-    const condition: Condition = { ...CONDITIONS[code], code, detail, since: before?.since ?? this.#now() }
+    if (before?.detail === detail && before.cure === cure) return
+    const condition: Condition = { ...CONDITIONS[code], code, detail, cure, since: before?.since ?? this.#now() }
     this.#active.set(code, condition)
     this.#changed(condition, true)
   }

@@ -313,7 +313,7 @@ export class Network {
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
       // The link has shrunk under us: what stands stays, and new pods would lose what they send.
-      this.#around.health.raise('CONFIG_INVALID', reasonOf(error))
+      this.#around.health.raise('CONFIG_INVALID', reasonOf(error), error.cure)
       return
     }
     if (!this.#unsure && sameFacts(place.node, choice)) return

@@ -199,6 +199,7 @@ test('an MTU that the interface does not carry keeps us from joining, with the r
     said,
     /^Backend.MTU is 9000; it must be a whole number from 118 to 1500, which is what eth0 carries, or 0 for that \(in the lease file .*leases\.db\)$/
   )
+  assert.equal(scene.health.blocking('add')?.cure, 'correct Backend.MTU')
   scene.file.configure(conf(1400))
   const network = await joined
   assert.equal(network.place?.mtu, 1350)
