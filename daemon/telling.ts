@@ -11,6 +11,8 @@ export function tellCondition(log: Log): (condition: Condition, active: boolean)
     const fields = { condition: condition.code, detail: condition.detail, cure: condition.cure }
     if (!active) log.info({ condition: condition.code }, 'condition is over')
     else if (condition.severity === 'error') log.error(fields, sentence(condition))
+    // Every start has it. One that lasts is told by what it waits for.
+    else if (condition.code === 'STARTING') log.info(fields, sentence(condition))
     else log.warn(fields, sentence(condition))
   }
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CONDITIONS, Health, sentence } from '../../daemon/health.ts'
+import { tellCondition } from '../../daemon/telling.ts'
 
 test('every condition has a title, a cure, and words for codes', () => {
   for (const [code, row] of Object.entries(CONDITIONS)) {
@@ -30,6 +31,31 @@ test('an error blocks before a warning that holds longer', () => {
   health.raise('CONFIG_INVALID', 'Network is 7')
   assert.equal(health.blocking('ready')?.code, 'CONFIG_INVALID')
   assert.match(sentence(health.blocking('ready') ?? assert.fail()), /not valid: Network is 7\. Cure: correct/)
+})
+
+test('a cause that brings its own cure has that one told, and a change of it too', () => {
+  const told: string[] = []
+  const health = new Health(
+    () => 0,
+    (condition, active) => active && told.push(condition.cure)
+  )
+  health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
+  health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
+  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /Backend is missing\. Cure: add one$/)
+  health.raise('CONFIG_INVALID', 'Backend is missing')
+  assert.deepEqual(told.slice(1), ['add one', CONDITIONS.CONFIG_INVALID.cure])
+})
+
+test('a start is told as information; what holds besides by how bad it is', () => {
+  const lines: string[] = []
+  const line = (level: string) => (fields: object) => lines.push(`${level} ${(fields as Fields).condition}`)
+  type Fields = { readonly condition: string }
+  const log = { info: line('info'), warn: line('warn'), error: line('error'), debug: line('debug') }
+  const health = new Health(() => 0, tellCondition(log))
+  health.raise('STORE_UNREACHABLE', 'silent')
+  health.raise('NO_LEASE', 'silent')
+  health.clear('STARTING')
+  assert.deepEqual(lines, ['info STARTING', 'warn STORE_UNREACHABLE', 'error NO_LEASE', 'info STARTING'])
 })
 
 test('listeners hear of what begins, what changes its words and what ends, once each', () => {
