@@ -78,8 +78,9 @@ function wishes(): Wishes {
 }
 
 /** With vxlan the last host stands behind a router, so that both kinds of path are shown; host-gw needs one link. */
-const segments = ({ nodes, backend }: Wishes): readonly number[] =>
-  backend === 'vxlan' && nodes > 1 ? [nodes - 1, 1] : [nodes]
+const hasRouter = ({ nodes, backend }: Wishes): boolean => backend === 'vxlan' && nodes > 1
+
+const segments = (wish: Wishes): readonly number[] => (hasRouter(wish) ? [wish.nodes - 1, 1] : [wish.nodes])
 
 async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonly Host[]): Promise<void> {
   const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
@@ -159,7 +160,7 @@ async function matrix(pods: readonly DemoPod[]): Promise<boolean> {
   return complete
 }
 
-async function howToLookAround(lab: Lab, pods: readonly DemoPod[]): Promise<void> {
+async function howToLookAround(lab: Lab, pods: readonly DemoPod[], isBehindRouter: boolean): Promise<void> {
   const [first] = pods
   const last = pods.at(-1)
   if (first === undefined || last === undefined) return
@@ -167,6 +168,7 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[]): Promise<void
   const hasTunnel = (await host.exec('ip', ['link', 'show', 'dev', 'weft.1'], { check: false })).code === 0
   const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
   const enter = host.commandLine('').slice(0, -1).join(' ')
+  const where = isBehindRouter ? 'behind the router' : 'the last one'
   const lines = [
     'Everything is left up. Look around, for example on the first host:',
     `  ${enter} ip route`,
@@ -176,6 +178,9 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[]): Promise<void
     `  ${enter} ${weftctl} nodes`,
     `  ${enter} ${weftctl} why pod demo/${first.pod.name}`,
     `  ${enter} ip netns exec ${first.pod.name} ping -c 3 ${last.address}`,
+    ...(last.host === host
+      ? []
+      : [`  ${last.host.commandLine('').slice(0, -1).join(' ')} ip route   # ${last.host.name}, ${where}`]),
     'Take it away:',
     `  scripts/demo --remove ${lab.name}`
   ]
@@ -188,7 +193,7 @@ async function main(): Promise<boolean> {
   await using lab = await Lab.start({ hosts: segments(wish) })
   const hosts = lab.hosts.slice()
   say(
-    `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${wish.backend === 'vxlan' && wish.nodes > 1 ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
+    `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${hasRouter(wish) ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
   )
   await startDaemons(lab, wish, hosts)
   say(`weftd is ready on each, with leases in ${wish.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
@@ -208,7 +213,7 @@ async function main(): Promise<boolean> {
   say(complete ? 'every pod reaches every pod' : 'NOT every pod reaches every pod')
   if (wish.keep) {
     lab.keep()
-    await howToLookAround(lab, pods)
+    await howToLookAround(lab, pods, hasRouter(wish))
   }
   return complete
 }
