@@ -74,7 +74,11 @@ const MAC: readonly KeyRow[] = [
 ]
 const VETH: readonly KeyRow[] = [
   ['bridge', 'name of a link', 'the bridge; default `cni0`'],
-  ['mtu', '0 or 68 to 65535', 'MTU; 0 or absent: as the network has it'],
+  [
+    'mtu',
+    '0 or 68 to 65535',
+    "MTU; 0 or absent: as the network has it. One above the network's is taken as it is given, and packets between nodes may then be lost"
+  ],
   ['hairpinMode', 'true, false', 'the container reaches itself through its own service or host port'],
   ['promiscMode', 'true, false', 'the bridge takes frames for every address; not together with `hairpinMode`'],
   ['isDefaultGateway', 'true, false', 'default routes go to the bridge']
