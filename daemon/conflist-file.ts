@@ -125,7 +125,9 @@ class Conflist implements Disposable {
       const found = contentOf(path)
       const wasChanged = this.#written !== undefined && found !== this.#written
       if (found !== wanted) {
-        mkdirSync(directory, { recursive: true, mode: 0o755 })
+        // A runtime that is not installed yet may lack it; where the flag is misspelled, the line tells.
+        if (mkdirSync(directory, { recursive: true, mode: 0o755 }) !== undefined)
+          log.info({ directory }, 'made the directory of --cni-conf-dir, which did not exist')
         replaceFile(path, Buffer.from(wanted), 0o644)
         if (wasChanged && found === undefined)
           log.warn({ path }, 'put back the CNI configuration list, which somebody had removed')

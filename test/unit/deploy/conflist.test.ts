@@ -112,6 +112,19 @@ test('the list appears when pods can be served, not before', async () => {
   assert.deepEqual(readdirSync(node.directory), [CONFLIST_NAME, '99-other.conf'])
 })
 
+for (const isThere of [false, true])
+  test(`a directory that is ${isThere ? 'there is not told' : 'missing is made, and told by one line'}`, async () => {
+    await using node = keeper()
+    if (isThere) mkdirSync(node.directory)
+    node.health.clear('STARTING')
+    await until(node.text, { what: 'the list' })
+    const made = node.told.filter(({ text }) => text.startsWith('made the directory of --cni-conf-dir'))
+    assert.deepEqual(
+      made.map(({ level }) => level),
+      isThere ? [] : ['info']
+    )
+  })
+
 test('the list outlives the keeper, so that a restart leaves no gap', async () => {
   const node = keeper()
   node.health.clear('STARTING')
