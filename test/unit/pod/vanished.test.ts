@@ -13,8 +13,9 @@ import { releaseVanished } from '../../../daemon/pod/vanished.ts'
 import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { Networks } from '../../../ipam/networks.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
-import { BOOT_DIRECTORY, Reservations } from '../../../ipam/reservations.ts'
+import { BOOT_DIRECTORY, type Reservations } from '../../../ipam/reservations.ts'
 
 const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
@@ -27,7 +28,8 @@ afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
 
 /** What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand. */
 function surroundings() {
-  const reservations = new Reservations(dataDir, 'net1', { lock: flock, boot: { id: 'b', since: 0 } })
+  const networks = new Networks(() => ({ lock: flock, boot: { id: 'b', since: 0 } }))
+  const reservations = networks.reservations(dataDir, 'net1')
   const lines: string[] = []
   const say = (_: object, message: string) => void lines.push(message)
   const clock = { now: 0 }
@@ -36,7 +38,7 @@ function surroundings() {
     attachments: new Attachments(),
     host: { observed, want: async () => [], wantAll: async () => [] },
     answerForeignDrops: async () => undefined,
-    reservations: () => reservations,
+    networks,
     health: { active: () => [], raise: () => undefined, clear: () => undefined },
     log: { error: say, warn: say, info: say, debug: say },
     now: () => clock.now
@@ -93,7 +95,8 @@ describe('addresses of a vanished pod', () => {
   test('are tried again when they can not be freed now', async () => {
     const given = surroundings()
     await vanishedPod(given, 'a')
-    const broken = { ...given.around, reservations: () => ({ release: () => Promise.reject(new Error('EROFS')) }) }
+    const networks = { reservations: () => ({ release: () => Promise.reject(new Error('EROFS')) }) }
+    const broken = { ...given.around, networks }
     assert.equal(await releaseVanished(broken as unknown as PodSurroundings, 0), 0)
     assert.match(given.lines.join(), /can not be freed yet/)
     assert.equal(await releaseVanished(given.around, 0), 1)
