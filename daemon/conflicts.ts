@@ -85,7 +85,12 @@ export class Conflicts {
     const found = this.#claimants.get(what)
     const more = (found instanceof Set ? found.size : 1) - nodes.length
     const named = nodes.map(({ lease }) => nameOf(lease)).join(' and by ')
-    return `${nodes[0]?.text} is published by ${named}${more > 0 ? `, and in ${more} more lease${more === 1 ? '' : 's'}` : ''}`
+    const [name, ...names] = nodes.map(({ lease }) => lease.node)
+    const isOne = name !== undefined && names.every((other) => other === name)
+    const hint = isOne
+      ? ' (one name: a node whose address has changed and whose earlier lease is still there, or two of one name)'
+      : ''
+    return `${nodes[0]?.text} is published by ${named}${more > 0 ? `, and in ${more} more lease${more === 1 ? '' : 's'}` : ''}${hint}`
   }
 }
 

@@ -22,8 +22,8 @@ export type Target = {
   readonly openNamespace: (path: string) => number
   /** Writes sysctls, all in one entry into the namespace. */
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
-  /** nft-*, accept. */
-  readonly firewall: (changes: readonly Change[], isBeside: boolean) => Promise<readonly Outcome[]>
+  /** nft-*, accept. `isBeside` as FirewallPort.apply has it. */
+  readonly firewall: (changes: readonly Change[], isBeside?: boolean) => Promise<readonly Outcome[]>
   /** Told how many seconds each run of changes took. */
   readonly took?: ((channel: Channel, seconds: number) => void) | undefined
   /** Makes conntrack forget connections; absent where no firewall is. */
@@ -63,12 +63,13 @@ export async function applyChanges(changes: readonly Change[], target: Target): 
   if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
     return applyInOrder(changes, target)
   const others = changes.filter((change) => channelOf(change) !== 'firewall')
-  const beside = [applyInOrder(others, target), applyInOrder(rules, target, true)]
+  const elsewhere: Target = { ...target, firewall: (all) => target.firewall(all, true) }
+  const beside = [applyInOrder(others, target), applyInOrder(rules, elsewhere)]
   const outcomes = new Map((await Promise.all(beside)).flat().map((outcome) => [outcome.change, outcome]))
   return changes.flatMap((change) => outcomes.get(change) ?? [])
 }
 
-async function applyInOrder(changes: readonly Change[], target: Target, isBeside = false): Promise<readonly Outcome[]> {
+async function applyInOrder(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = []
   for (let from = 0, to = 0; from < changes.length; from = to) {
     const first = changes[from]
@@ -76,7 +77,7 @@ async function applyInOrder(changes: readonly Change[], target: Target, isBeside
     const channel = channelOf(first)
     while (to < changes.length && channelOf(changes[to] ?? first) === channel) to++
     const begun = performance.now()
-    outcomes.push(...(await applyRun(channel, changes.slice(from, to), target, isBeside)))
+    outcomes.push(...(await applyRun(channel, changes.slice(from, to), target)))
     target.took?.(channel, (performance.now() - begun) / 1000)
   }
   return outcomes
@@ -85,12 +86,7 @@ async function applyInOrder(changes: readonly Change[], target: Target, isBeside
 const outcome = (change: Change, error: Error | undefined): Outcome =>
   error === undefined ? { change } : { change, error }
 
-async function applyRun(
-  channel: Channel,
-  changes: readonly Change[],
-  target: Target,
-  isBeside: boolean
-): Promise<readonly Outcome[]> {
+async function applyRun(channel: Channel, changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   switch (channel) {
     case 'netlink':
       return new NetlinkRun(target).apply(changes)
@@ -103,7 +99,7 @@ async function applyRun(
       return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
     }
     case 'firewall': {
-      const outcomes = await target.firewall(changes, isBeside)
+      const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
       return outcomes
     }

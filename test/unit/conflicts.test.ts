@@ -56,6 +56,12 @@ test('it ends when the lease of one of them goes, and where there is no name the
   assert.deepEqual(told(), {})
 })
 
+test('a node whose address has changed, and whose earlier lease is still there, is told apart from two machines', () => {
+  const { replace, told } = scene()
+  for (const each of [lease(1, { node: 'a' }), lease(2, { node: 'a' }, macOf(1))]) replace(undefined, each)
+  assert.match(told().VTEP_MAC_CONFLICT ?? '', /one name: a node whose address has changed and whose earlier lease is/)
+})
+
 test('of more than two nodes two are named, and of more than one MAC the first', () => {
   const { replace, told } = scene()
   for (const n of [1, 2, 3]) replace(undefined, lease(n, { node: `n${n}` }, macOf(9)))
