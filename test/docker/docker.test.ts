@@ -12,9 +12,10 @@ test('containers of two Docker hosts reach each other, with FORWARD at DROP, aga
   timeout: 180_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1, 1], start: false })
-  // dockerd sets the policy to DROP only where it switches forwarding on itself: so it starts first on the second host.
-  await cluster.join(cluster.node(1))
-  await cluster.join(cluster.node(2))
+  // dockerd sets the policy to DROP only where it switches forwarding on itself, and where weftd runs it is on: it starts while weftd is away.
+  const daemons = []
+  for (const node of cluster.nodes) daemons.push(await cluster.join(node))
+  for (const daemon of daemons) await daemon.stop()
   for (const node of cluster.nodes) await node.sh('echo 0 > /proc/sys/net/ipv4/ip_forward')
   const [first, second] = await Promise.all(cluster.nodes.map((node) => Dockerd.start(node)))
   assert.ok(first && second)
@@ -22,6 +23,7 @@ test('containers of two Docker hosts reach each other, with FORWARD at DROP, aga
   await using _second = second
   for (const node of cluster.nodes)
     assert.match((await node.exec('iptables', ['-S', 'FORWARD'])).stdout, /-P FORWARD DROP/)
+  await Promise.all(daemons.map((daemon) => daemon.restart()))
   await Promise.all([first.importBusybox(), second.importBusybox()])
   const [, address] = [await first.run('one'), await second.run('two')]
   const reaches = async () =>
