@@ -1,5 +1,5 @@
 // Whether the way to the other nodes carries packets as large as pods may send: the kernel knows what routers on it have complained of, so it is asked now and then.
-import { setInterval, setTimeout as sleep } from 'node:timers/promises'
+import { setInterval, setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, perFamily } from '../ipam/address.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
@@ -62,6 +62,8 @@ export class PathMtu {
     for (const key of this.#left.splice(0, this.#share)) {
       const lease = peers.leases.get(key)
       if (lease === undefined || peers.isOwn(lease)) continue
+      // Hundreds in one go would hold up a pod or a lease for ten milliseconds.
+      await turn()
       for (const [family, ip] of perFamily(lease.publicIp))
         if (node.localIp[family] !== undefined) await this.#ask(ip, lease.node ?? key)
     }
@@ -97,7 +99,7 @@ export class PathMtu {
       return
     }
     const [address, { mtu, name }] = first
-    const more = others.length === 0 ? '' : ` (and ${others.length} more nodes)`
+    const more = others.length === 0 ? '' : ` (and ${others.length} more node${others.length === 1 ? '' : 's'})`
     health.raise(
       'UNDERLAY_MTU',
       `the way to ${name} at ${address} carries ${mtu} bytes, and packets of pods have up to ${most} between nodes${more}`
