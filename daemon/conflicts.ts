@@ -51,18 +51,18 @@ export class Conflicts {
   }
 
   #weigh(code: Conflict, what: string): void {
-    if (this.#nodes(what, 2).length > 1) this.#contested[code].add(what)
+    if (this.#nodes(what).length > 1) this.#contested[code].add(what)
     else this.#contested[code].delete(what)
   }
 
-  /** One claim of each node, `most` at the most. */
-  #nodes(what: string, most: number): readonly (Claim & { readonly lease: Lease })[] {
+  /** A claim of each node, of two at the most: more are counted, not named. */
+  #nodes(what: string): readonly (Claim & { readonly lease: Lease })[] {
     const found = this.#claimants.get(what)
     const claims = new Map<string, Claim & { readonly lease: Lease }>()
     for (const lease of found instanceof Set ? found : found === undefined ? [] : [found]) {
       const claim = claimsOf(lease).find((each) => each.what === what)
       if (claim !== undefined && !claims.has(claim.by)) claims.set(claim.by, { ...claim, lease })
-      if (claims.size === most) break
+      if (claims.size === 2) break
     }
     return [...claims.values()]
   }
@@ -81,7 +81,7 @@ export class Conflicts {
 
   /** Two of the nodes, since thousands made from one image would fill a book. */
   #told(what: string): string {
-    const nodes = this.#nodes(what, 2)
+    const nodes = this.#nodes(what)
     const found = this.#claimants.get(what)
     const more = (found instanceof Set ? found.size : 1) - nodes.length
     const named = nodes.map(({ lease }) => nameOf(lease)).join(' and by ')

@@ -100,12 +100,7 @@ export class Reservations {
     return this.#lockedIfThere(() => this.#ofSurely(owner).map((entry) => entry.ip))
   }
 
-  /** Whether an address was reserved when we last looked; our own are known at once. */
-  has(ip: Ip): boolean {
-    return this.#index.has(formatIp(ip))
-  }
-
-  /** By whom. */
+  /** By whom an address was reserved when we last looked; our own are known at once. */
   holderOf(ip: Ip): Reservation['owner'] {
     const entry = this.#index.get(formatIp(ip))
     return entry && reservationOf(entry).owner
@@ -255,7 +250,7 @@ export class Reservations {
       if (wish?.kind === 'never') return { kind: 'refused', why: wish.why }
       if (
         wish !== undefined &&
-        !this.has(requested) &&
+        !this.#index.has(formatIp(requested)) &&
         !elsewhere(requested) &&
         this.#create(wish.address.prefix.ip, owner, at)
       ) {
@@ -268,7 +263,7 @@ export class Reservations {
       }
     }
     for (;;) {
-      const next = nextFree(set, this.#last(at), (ip) => this.has(ip) || elsewhere(ip))
+      const next = nextFree(set, this.#last(at), (ip) => this.#index.has(formatIp(ip)) || elsewhere(ip))
       if (next === undefined) {
         return { kind: 'exhausted', set }
       }
