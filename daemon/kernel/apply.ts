@@ -9,11 +9,11 @@ import * as encode from './encode.ts'
 import { KernelError, refused } from './error.ts'
 import { errnoName, errnoNumber } from './libc.ts'
 import { putQdisc, removeQdisc } from './qdisc.ts'
-import type { Failure, Rtnetlink } from './rtnetlink.ts'
+import type { Failure, RequestSocket } from './requests.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {
-  readonly socket: Rtnetlink
+  readonly socket: RequestSocket
   /** Removes a link; says why it could not. */
   readonly remove: (link: Link) => Promise<Error | undefined>
   /** Whether a device of this name is there; absent where that can't be seen cheaply. */
@@ -22,8 +22,8 @@ export type Target = {
   readonly openNamespace: (path: string) => number
   /** Writes sysctls, all in one entry into the namespace. */
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
-  /** nft-*, accept. `isBeside` as FirewallPort.apply has it. */
-  readonly firewall: (changes: readonly Change[], isBeside?: boolean) => Promise<readonly Outcome[]>
+  /** nft-*, accept. */
+  readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Told how many seconds each run of changes took. */
   readonly took?: ((channel: Channel, seconds: number) => void) | undefined
   /** Makes conntrack forget connections; absent where no firewall is. */
@@ -63,8 +63,7 @@ export async function applyChanges(changes: readonly Change[], target: Target): 
   if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
     return applyInOrder(changes, target)
   const others = changes.filter((change) => channelOf(change) !== 'firewall')
-  const elsewhere: Target = { ...target, firewall: (all) => target.firewall(all, true) }
-  const beside = [applyInOrder(others, target), applyInOrder(rules, elsewhere)]
+  const beside = [applyInOrder(others, target), applyInOrder(rules, target)]
   const outcomes = new Map((await Promise.all(beside)).flat().map((outcome) => [outcome.change, outcome]))
   return changes.flatMap((change) => outcomes.get(change) ?? [])
 }

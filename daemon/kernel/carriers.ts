@@ -1,15 +1,15 @@
 // Waiting for links to work: the kernel hands a carrier on in a worker of its own, after the request that set the other end up was answered.
 import { lookUntil } from './look.ts'
-import type { Rtnetlink } from './rtnetlink.ts'
+import type { RequestSocket } from './requests.ts'
 
 /** Milliseconds for which one who waits alone looks in every turn of the event loop. The worker needs some 0.1 when it gets a processor at once. */
 const EAGER_MS = 2
 
 export class Carriers {
-  readonly #socket: Pick<Rtnetlink, 'runs'>
+  readonly #socket: Pick<RequestSocket, 'runs'>
   #waiting = 0
 
-  constructor(socket: Pick<Rtnetlink, 'runs'>) {
+  constructor(socket: Pick<RequestSocket, 'runs'>) {
     this.#socket = socket
   }
 

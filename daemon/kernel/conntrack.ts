@@ -2,16 +2,13 @@
 import { ipBytes, ipFromBytes, sameIp } from '../../ipam/address.ts'
 import type { Log } from '../log.ts'
 import type { StaleFlows } from '../state/host-port.ts'
-import { Attributes, type Message, MessageWriter, NLM_F } from './message.ts'
-import { Rtnetlink } from './rtnetlink.ts'
+import { Attributes, type Message } from './message.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest } from './nfnetlink.ts'
+import { RequestSocket } from './requests.ts'
 import { ordinaryLane } from './turns.ts'
 import { afOf } from './uapi.ts'
 
-const NETLINK_NETFILTER = 12
-const NFNL_SUBSYS_CTNETLINK = 1
-const MSG = { get: (NFNL_SUBSYS_CTNETLINK << 8) | 1, delete: (NFNL_SUBSYS_CTNETLINK << 8) | 2 } as const
-/** struct nfgenmsg. */
-const NFGENMSG = 4
+const IPCTNL_MSG_CT = { get: 1, delete: 2 } as const
 const CTA = { original: 1, reply: 2, status: 3, id: 12, zone: 18, filter: 25 } as const
 const CTA_TUPLE = { ip: 1, proto: 2 } as const
 const CTA_IP = { source: { 4: 1, 6: 3 }, destination: { 4: 2, 6: 4 } } as const
@@ -25,7 +22,7 @@ const STATUS = { answered: 2, sourceTranslated: 16, destinationTranslated: 32 } 
 
 export class Conntrack implements Disposable {
   readonly #log: Log
-  #socket: Rtnetlink | undefined
+  #socket: RequestSocket | undefined
 
   constructor(log: Log) {
     this.#log = log
@@ -44,7 +41,7 @@ export class Conntrack implements Disposable {
 
   async #forget(flow: StaleFlows): Promise<void> {
     // Opened here, in the daemon's own namespace: most nodes never need it.
-    this.#socket ??= new Rtnetlink(ordinaryLane, NETLINK_NETFILTER)
+    this.#socket ??= new RequestSocket(ordinaryLane, NETLINK_NETFILTER)
     const stale: Buffer[] = []
     await this.#socket.dump(
       () => listFlows(flow),
@@ -65,8 +62,7 @@ export class Conntrack implements Disposable {
 
 /** Asks for the UDP flows of this family to this port. */
 export const listFlows = ({ family, port }: Pick<StaleFlows, 'family' | 'port'>): Buffer =>
-  new MessageWriter(MSG.get, NLM_F.request)
-    .fixed([1, afOf(family)], [1, 0], [2, 0])
+  netfilterRequest(NFNL_SUBSYS.conntrack, IPCTNL_MSG_CT.get, afOf(family))
     .nest(CTA.original, (tuple) =>
       tuple.nest(CTA_TUPLE.proto, (proto) => proto.u8(CTA_PROTO.number, UDP).port(CTA_PROTO.destinationPort, port))
     )
@@ -95,7 +91,7 @@ export function isStale(message: Message, flow: StaleFlows): boolean {
 /** Deletes exactly the entry that a message tells of: same tuple, same id. */
 export function deleteFlow(message: Message): Buffer {
   const attributes = new Attributes(message.body, NFGENMSG)
-  const writer = new MessageWriter(MSG.delete, NLM_F.request).fixed([1, message.body.readUInt8(0)], [1, 0], [2, 0])
+  const writer = netfilterRequest(NFNL_SUBSYS.conntrack, IPCTNL_MSG_CT.delete, message.body.readUInt8(0))
   for (const type of [CTA.original, CTA.zone, CTA.id]) {
     const value = attributes.bytes(type)
     if (value !== undefined) writer.bytes(type, value)

@@ -13,7 +13,7 @@ import {
 } from './decode.ts'
 import { type Message, MessageWriter, NLM_F } from './message.ts'
 import { dumpQdiscs } from './qdisc.ts'
-import type { Rtnetlink } from './rtnetlink.ts'
+import type { RequestSocket } from './requests.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
 
 const getLinks = () =>
@@ -31,7 +31,7 @@ const getProxies = () =>
     .done()
 
 /** Every link by its index. Errors: KernelError. */
-export async function dumpLinks(socket: Rtnetlink): Promise<Map<number, Link>> {
+export async function dumpLinks(socket: RequestSocket): Promise<Map<number, Link>> {
   const messages: Message[] = []
   await socket.dump(
     getLinks,
@@ -52,7 +52,7 @@ export async function dumpLinks(socket: Rtnetlink): Promise<Map<number, Link>> {
 }
 
 async function collect(
-  socket: Rtnetlink,
+  socket: RequestSocket,
   request: () => Buffer,
   what: string,
   decode: (message: Message) => KernelObject | undefined
@@ -70,11 +70,11 @@ async function collect(
   return objects
 }
 
-const dumpAddresses = (socket: Rtnetlink, nameOf: NameOf) =>
+const dumpAddresses = (socket: RequestSocket, nameOf: NameOf) =>
   collect(socket, getAddresses, 'the addresses', (message) => decodeAddress(message, nameOf))
 
 /** Routes of every table, one family after the other. */
-async function dumpRoutes(socket: Rtnetlink, nameOf: NameOf): Promise<readonly KernelObject[]> {
+async function dumpRoutes(socket: RequestSocket, nameOf: NameOf): Promise<readonly KernelObject[]> {
   const routes: KernelObject[] = []
   for (const family of FAMILIES) {
     routes.push(
@@ -95,7 +95,7 @@ function permanent(message: Message, nameOf: NameOf): KernelObject | undefined {
   return decodeNeighbour(message, nameOf)?.object
 }
 
-const dumpNeighbours = (socket: Rtnetlink, af: number, what: string, nameOf: NameOf) =>
+const dumpNeighbours = (socket: RequestSocket, af: number, what: string, nameOf: NameOf) =>
   collect(
     socket,
     () => getNeighbours(af),
@@ -103,18 +103,18 @@ const dumpNeighbours = (socket: Rtnetlink, af: number, what: string, nameOf: Nam
     (message) => permanent(message, nameOf)
   )
 
-const dumpProxies = (socket: Rtnetlink, nameOf: NameOf) =>
+const dumpProxies = (socket: RequestSocket, nameOf: NameOf) =>
   collect(socket, getProxies, 'the neighbour proxies', (message) => decodeNeighbour(message, nameOf)?.object)
 
 /** What can be in a pod: addresses and routes. */
-export async function dumpSandbox(socket: Rtnetlink): Promise<readonly KernelObject[]> {
+export async function dumpSandbox(socket: RequestSocket): Promise<readonly KernelObject[]> {
   const links = await dumpLinks(socket)
   const nameOf: NameOf = (index) => links.get(index)?.name
   return [...links.values(), ...(await dumpAddresses(socket, nameOf)), ...(await dumpRoutes(socket, nameOf))]
 }
 
 /** Everything but the links, which the caller has dumped already. */
-export async function dumpObjects(socket: Rtnetlink, nameOf: NameOf): Promise<readonly KernelObject[]> {
+export async function dumpObjects(socket: RequestSocket, nameOf: NameOf): Promise<readonly KernelObject[]> {
   return [
     ...(await dumpAddresses(socket, nameOf)),
     ...(await dumpRoutes(socket, nameOf)),

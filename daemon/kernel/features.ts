@@ -6,7 +6,7 @@ import { createLink, type Resolve } from './encode.ts'
 import { moduleCure } from './error.ts'
 import { CallFailed, close, errnoName, netlinkSocket } from './libc.ts'
 import { insideNew } from './namespace.ts'
-import { Rtnetlink } from './rtnetlink.ts'
+import { RequestSocket } from './requests.ts'
 
 export type Feature = 'vxlan' | 'bridge' | 'veth' | 'nf_tables'
 /** Absent: it works. */
@@ -17,9 +17,9 @@ const NETLINK_NETFILTER = 12
 /** The drivers are loaded by asking, where the kernel can load modules. Errors: none, what can't be tried counts as missing. */
 export async function features(): Promise<Features> {
   const found: { [F in Feature]?: WeftError } = {}
-  let socket: Rtnetlink
+  let socket: RequestSocket
   try {
-    socket = insideNew(() => new Rtnetlink())
+    socket = insideNew(() => new RequestSocket())
   } catch (error) {
     const why = new WeftError(
       'KERNEL_FEATURE_MISSING',

@@ -24,9 +24,9 @@ export interface FirewallPort extends AsyncDisposable {
   read(interest: (object: KernelObject) => boolean): Promise<readonly KernelObject[]>
   /**
    * Applies changes of nft-* and accept objects, in order, as one transaction where possible; one outcome per change, in that order. Never throws for a change.
-   * `remove` of what is gone already succeeds. `isBeside`: in another thread however short it is, since this one has something else to look at.
+   * `remove` of what is gone already succeeds.
    */
-  apply(changes: readonly Change[], isBeside?: boolean): Promise<readonly Outcome[]>
+  apply(changes: readonly Change[]): Promise<readonly Outcome[]>
   /** What changes from the call of `changes` on (subscribed at once, not at the first `next`), until the signal. Ends quietly when the signal fires. */
   changes(signal: AbortSignal): AsyncIterable<FirewallChange>
 }

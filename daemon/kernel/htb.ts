@@ -7,7 +7,7 @@ import { type Family, ipBytes, ipFromBytes, netmask, network, type Prefix, width
 import { divided } from '../state/division.ts'
 import type { Discipline, Division } from '../state/object.ts'
 import { Attributes, type Message, NLM_F } from './message.ts'
-import type { Rtnetlink } from './rtnetlink.ts'
+import type { RequestSocket } from './requests.ts'
 import {
   bigRate,
   bytesIn,
@@ -117,7 +117,7 @@ type Parts = {
 }
 
 /** What is there, with the fingerprint that it has by its parts: 0 when these are not as we make them. Errors: KernelError. */
-export async function dumpDivision(socket: Rtnetlink, index: number): Promise<Discipline> {
+export async function dumpDivision(socket: RequestSocket, index: number): Promise<Discipline> {
   const parts: Parts = { filters: [], isForeign: false }
   const read = async (what: string, type: number, parent: number, reader: (message: Message) => void) => {
     const ask = () => trafficMessage(type, NLM_F.request, index, 0, parent).done()

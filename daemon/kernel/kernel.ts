@@ -14,7 +14,7 @@ import type { FirewallPort } from './firewall-port.ts'
 import { openNamespace } from './namespace.ts'
 import { Observer, type ObserverParts } from './observe.ts'
 import { LinkRemover } from './remove-links.ts'
-import { Rtnetlink } from './rtnetlink.ts'
+import { RequestSocket } from './requests.ts'
 import { openSandbox } from './sandbox.ts'
 import { writeSysctl } from './sysctl.ts'
 import { ordinaryLane, removalLanes } from './turns.ts'
@@ -36,11 +36,14 @@ export type KernelOptions = {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const { log, nft, culprits = new Culprits() } = options
   using opened = new DisposableStack()
-  const requests = opened.use(new Rtnetlink())
+  const requests = opened.use(new RequestSocket())
   // A dump of a large host must not stand before a pod's requests.
-  const dumps = opened.use(new Rtnetlink())
+  const dumps = opened.use(new RequestSocket())
   const [first = ordinaryLane, ...others] = removalLanes
-  const removals = [opened.use(new Rtnetlink(first)), ...others.map((lane) => opened.use(new Rtnetlink(lane)))] as const
+  const removals = [
+    opened.use(new RequestSocket(first)),
+    ...others.map((lane) => opened.use(new RequestSocket(lane)))
+  ] as const
   for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log))
   const remover = new LinkRemover(removals, log)
@@ -55,7 +58,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     // Whoever asks for a link there has opened the namespace before, and been refused if it must not be ours.
     openNamespace: (path) => openNamespace(path, true),
     writeSysctls: (objects) => objects.map(writeSysctl),
-    firewall: (changes, isBeside) => nft.apply(changes, isBeside),
+    firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
   }
@@ -96,7 +99,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 
 const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
 
-async function routeTo(socket: Rtnetlink, ip: Ip): ReturnType<Kernel['routeTo']> {
+async function routeTo(socket: RequestSocket, ip: Ip): ReturnType<Kernel['routeTo']> {
   try {
     const route = decodeRoute(
       await socket.ask(lookUpRoute(ip), `the route to ${formatIp(ip)}`),

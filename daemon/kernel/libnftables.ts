@@ -110,18 +110,6 @@ export class Libnftables implements Disposable {
     return port === 0 ? undefined : port
   }
 
-  /** Whether `runNow` may be called. */
-  get idle(): boolean {
-    return !this.#busy
-  }
-
-  /** Runs commands on the calling thread: for a few that add (0.2 ms). Commands are separated by `; ` in one line, so that complaints have a place. */
-  runNow(commands: string): NftResult {
-    if (this.#busy || this.#freed) throw new Error('libnftables was called while busy or after its end')
-    this.#functions.setFlags(this.#context, flags.json)
-    return this.#result(this.#functions.run(this.#context, commands))
-  }
-
   /** Runs commands in the thread pool when all earlier ones are done. */
   run(commands: string, form: OutputForm = 'json'): Promise<NftResult> {
     return this.exclusive(() => this.#start(commands, form))

@@ -1,22 +1,18 @@
 // nftables' notifications: which tables a transaction touched and who made it. The kernel tells pid and name at the end of each transaction.
 import type { Culprit } from '../state/kernel.ts'
 import { Attributes, type Message } from './message.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from './nfnetlink.ts'
 import { NotificationSocket } from './notifications.ts'
 
-/** <linux/netlink.h>, <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
-const NETLINK_NETFILTER = 12
+/** <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
 const NFNLGRP_NFTABLES = 7
-const NFNL_SUBSYS_NFTABLES = 10
 const NFT_MSG_NEWCHAIN = 3
 const NFT_MSG_NEWGEN = 15
 const NFTA_CHAIN_HOOK = 4
 const NFTA_GEN_PROC_PID = 2
 const NFTA_GEN_PROC_NAME = 3
-/** struct nfgenmsg: family, version, resource id. */
-const NFGENMSG = 4
 
-/** NFPROTO_* by name, as nft writes families. */
-const familyNames: Readonly<Record<number, string>> = { 1: 'inet', 2: 'ip', 7: 'bridge', 10: 'ip6' }
+const familyNames = new Map<number, string>(Object.entries(NFPROTO).map(([name, number]) => [number, name]))
 
 /** One finished transaction of another process: what it touched, as `inet weft`. */
 export type Touched = {
@@ -37,7 +33,7 @@ export class Transactions {
 
   /** The transaction that this message ends, if it does. `own`: port ids that are ours. */
   take(message: Message, own: (port: number) => boolean): Touched | undefined {
-    if (message.type >> 8 !== NFNL_SUBSYS_NFTABLES) return undefined
+    if (message.type >> 8 !== NFNL_SUBSYS.nftables) return undefined
     if (own(message.port)) return undefined
     const type = message.type & 255
     const attributes = new Attributes(message.body, NFGENMSG)
@@ -48,7 +44,7 @@ export class Transactions {
       return { ...open, by: { self: false, pid, name: attributes.text(NFTA_GEN_PROC_NAME) ?? '' } }
     }
     this.#open.set(message.port, open)
-    const family = familyNames[message.body.readUInt8(0)]
+    const family = familyNames.get(message.body.readUInt8(0))
     // Attribute 1 is the table's name in every message of nf_tables (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE …).
     const table = attributes.text(1)
     if (family !== undefined && table !== undefined) open.tables.add(`${family} ${table}`)

@@ -8,11 +8,15 @@ import { NFT_TABLE } from '../state/ownership.ts'
 import type { FirewallChange, FirewallPort } from './firewall-port.ts'
 import { LegacyIptables } from './iptables.ts'
 import { Libnftables, type RunNft } from './libnftables.ts'
-import { commandsFor, type Step, transaction } from './nft-command.ts'
+import { NETLINK_NETFILTER } from './nfnetlink.ts'
+import { commandsFor, type Step } from './nft-command.ts'
+import { elementBatch } from './nft-elements.ts'
 import { listenToNftables, type Notified } from './nft-notification.ts'
 import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './nft-read.ts'
 import { applySteps, type Failures } from './nft-transaction.ts'
+import { RequestSocket } from './requests.ts'
 import { Stream } from './stream.ts'
+import { Lane } from './turns.ts'
 
 export type FirewallSettings = {
   /** Seconds between two looks at iptables-legacy, which has no notifications (--iptables-resync). */
@@ -26,21 +30,17 @@ export type ForeignView = {
   readonly trouble?: Error
 }
 
-type Waiting = {
-  readonly changes: readonly Change[]
-  readonly isBeside: boolean
-  readonly resolve: (outcomes: readonly Outcome[]) => void
-}
+type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }
 type Interest = (object: KernelObject) => boolean
 type Dirty = { own: boolean; foreign: boolean; by: Culprit | undefined; at: number }
 
-/** So many elements of one round are put or deleted on the main thread (0.2–0.4 ms together); anything else goes to the thread pool. */
-const SHORT = 16
 /** Notifications that follow each other within this time are answered by one look: iptables commands come in bursts. */
 const BURST_MS = 2
 
 export class Firewall implements FirewallPort {
   readonly #nft: Libnftables
+  /** For what needs no library. Transactions wait for each other, but not for whoever holds the rtnl lock. */
+  readonly #socket: RequestSocket
   readonly #legacy = new LegacyIptables()
   readonly #notifications: Disposable
   readonly #poll: NodeJS.Timeout
@@ -58,8 +58,9 @@ export class Firewall implements FirewallPort {
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
   constructor(settings: FirewallSettings) {
     this.#nft = new Libnftables()
+    this.#socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
     this.#notifications = listenToNftables(
-      (port) => port === this.#nft.port,
+      (port) => port === this.#socket.port || port === this.#nft.port,
       (notified) => this.#noted(notified)
     )
     this.#poll = setInterval(() => this.#mark({ foreign: true }), settings.iptablesResyncSeconds * 1000)
@@ -81,9 +82,9 @@ export class Firewall implements FirewallPort {
   }
 
   /** See FirewallPort. Calls that arrive while a transaction runs share the next one. */
-  apply(changes: readonly Change[], isBeside = false): Promise<readonly Outcome[]> {
+  apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
     const { promise, resolve } = Promise.withResolvers<readonly Outcome[]>()
-    this.#waiting.push({ changes, isBeside, resolve })
+    this.#waiting.push({ changes, resolve })
     if (!this.#applying) {
       this.#applying = true
       queueMicrotask(() => void this.#applyWaiting())
@@ -118,16 +119,14 @@ export class Firewall implements FirewallPort {
     this.#notifications[Symbol.dispose]()
     for (const stream of [...this.#changes, ...this.#views]) stream.end()
     this.#nft[Symbol.dispose]()
+    this.#socket[Symbol.dispose]()
   }
 
   async #applyWaiting(): Promise<void> {
     while (this.#waiting.length > 0) {
       const round = this.#waiting
       this.#waiting = []
-      const failures = await this.#applyRound(
-        round.flatMap(({ changes }) => changes),
-        round.some(({ isBeside }) => isBeside)
-      )
+      const failures = await this.#applyRound(round.flatMap(({ changes }) => changes))
       for (const { changes, resolve } of round) {
         resolve(
           changes.map((change) => {
@@ -141,14 +140,13 @@ export class Firewall implements FirewallPort {
     this.#applying = false
   }
 
-  async #applyRound(changes: readonly Change[], isBeside: boolean): Promise<Failures> {
+  async #applyRound(changes: readonly Change[]): Promise<Failures> {
     const failures: Failures = new Map()
     const legacy = changes.filter(isLegacy)
     const native = changes.filter((change) => !isLegacy(change))
     try {
-      const short = !isBeside && native.length <= SHORT && native.every(({ object }) => object.kind === 'nft-element')
-      if (native.length > 0 && !(short && this.#applyNow(native))) {
-        const found = await this.#nft.exclusive((run) => this.#applyLong(run, native))
+      if (native.length > 0) {
+        const found = await this.#nft.exclusive((run) => this.#applyNative(run, native))
         for (const [change, error] of found) failures.set(change, error)
       }
     } catch (error) {
@@ -164,14 +162,8 @@ export class Firewall implements FirewallPort {
     return failures
   }
 
-  /** A few elements, on this thread. `false`: the library is busy or the kernel refused; the long way finds out why. */
-  #applyNow(changes: readonly Change[]): boolean {
-    if (!this.#nft.idle) return false
-    return this.#nft.runNow(transaction(changes.map((change) => ({ change, commands: commandsFor(change, []) }))).text)
-      .done
-  }
-
-  async #applyLong(run: RunNft, changes: readonly Change[]): Promise<Failures> {
+  async #applyNative(run: RunNft, changes: readonly Change[]): Promise<Failures> {
+    if (await this.#applyElements(changes)) return new Map()
     const foreign = changes.some(({ object }) => object.kind === 'accept') ? await this.#readForeign(run) : []
     const failures: Failures = new Map()
     const steps = changes.flatMap((change): readonly Step[] => {
@@ -183,6 +175,12 @@ export class Firewall implements FirewallPort {
       }
     })
     return new Map([...failures, ...(await applySteps(run, steps))])
+  }
+
+  /** `false`: not all are elements, or the kernel refused one; nothing was done then, and the library finds out what can be. */
+  async #applyElements(changes: readonly Change[]): Promise<boolean> {
+    const batch = elementBatch(changes)
+    return batch !== undefined && (await this.#socket.transact(batch)).every((failure) => failure === undefined)
   }
 
   #remember({ do: verb, object }: Change): void {

@@ -11,7 +11,7 @@ import type { Message } from './message.ts'
 import { NotificationSocket } from './notifications.ts'
 import { Observed } from './observed.ts'
 import { withoutOvertaken } from './overtaken.ts'
-import type { Rtnetlink } from './rtnetlink.ts'
+import type { RequestSocket } from './requests.ts'
 import { readSysctl } from './sysctl.ts'
 
 /** Notifications that nobody has fetched; beyond this a dump is cheaper than the rest. */
@@ -25,7 +25,7 @@ const REST_FACTOR = 4
 const RETRY_MS = 1_000
 
 export type ObserverParts = {
-  readonly socket: Rtnetlink
+  readonly socket: RequestSocket
   readonly firewall: FirewallPort
   readonly culprits: Culprits
   readonly log: Log

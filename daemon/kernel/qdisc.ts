@@ -5,7 +5,7 @@ import type { NameOf } from './decode.ts'
 import type { Resolve } from './encode.ts'
 import { decodeDivision, dumpDivision, putDivision } from './htb.ts'
 import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
-import type { Rtnetlink } from './rtnetlink.ts'
+import type { RequestSocket } from './requests.ts'
 import {
   bigRate,
   bytesIn,
@@ -162,7 +162,7 @@ const getQdiscs = () => trafficMessage(RTM.getQdisc, NLM_F.request, 0, 0, 0).don
 const getFilters = (index: number) => trafficMessage(RTM.getFilter, NLM_F.request, index, 0, INGRESS_HANDLE).done()
 
 /** Every discipline that somebody chose, for each ingress where its filter sends packets to, and how each divides what it holds back. Errors: KernelError. */
-export async function dumpQdiscs(socket: Rtnetlink, nameOf: NameOf): Promise<readonly Qdisc[]> {
+export async function dumpQdiscs(socket: RequestSocket, nameOf: NameOf): Promise<readonly Qdisc[]> {
   const found = new Map<number, Qdisc[]>()
   const redirecting: number[] = []
   await socket.dump(
@@ -188,7 +188,7 @@ export async function dumpQdiscs(socket: Rtnetlink, nameOf: NameOf): Promise<rea
   return whole
 }
 
-async function dumpRedirection(socket: Rtnetlink, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> {
+async function dumpRedirection(socket: RequestSocket, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> {
   const found: Qdisc[] = []
   // A device that went meanwhile answers with nothing.
   await socket.dump(

@@ -13,7 +13,7 @@ import { deleteGroup, deleteLink, moveToGroup } from './encode.ts'
 import { refused } from './error.ts'
 import { errnoName } from './libc.ts'
 import { lookUntil } from './look.ts'
-import type { Failure, Rtnetlink } from './rtnetlink.ts'
+import type { Failure, RequestSocket } from './requests.ts'
 
 type Doomed = {
   readonly link: Link
@@ -27,7 +27,7 @@ const EAGER_MS = 3
 /** So long a round waits for company while an earlier one has not returned. */
 const GATHER_MS = 2
 
-type LinkSocket = Pick<Rtnetlink, 'send' | 'indexOf' | 'nameOf'>
+type LinkSocket = Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'>
 
 /** Removes links of one network namespace, in rounds. */
 export class LinkRemover {

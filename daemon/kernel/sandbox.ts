@@ -11,17 +11,17 @@ import { refused } from './error.ts'
 import { errnoNumber } from './libc.ts'
 import { inside, openNamespace } from './namespace.ts'
 import { LinkRemover } from './remove-links.ts'
-import { Rtnetlink } from './rtnetlink.ts'
+import { RequestSocket } from './requests.ts'
 import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
 import { removalLanes } from './turns.ts'
 
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
-export function openSandbox(path: string, log: Log, host: Rtnetlink, mayBeOwn = false): Sandbox {
+export function openSandbox(path: string, log: Log, host: RequestSocket, mayBeOwn = false): Sandbox {
   const namespace = openNamespace(path, mayBeOwn)
   try {
     return new OpenSandbox(
       namespace,
-      inside(namespace, () => new Rtnetlink()),
+      inside(namespace, () => new RequestSocket()),
       host,
       log
     )
@@ -33,13 +33,13 @@ export function openSandbox(path: string, log: Log, host: Rtnetlink, mayBeOwn = 
 
 class OpenSandbox implements Sandbox {
   readonly #namespace: number
-  readonly #socket: Rtnetlink
-  readonly #host: Rtnetlink
+  readonly #socket: RequestSocket
+  readonly #host: RequestSocket
   readonly #log: Log
-  #removals: { readonly socket: Rtnetlink; readonly remover: LinkRemover } | undefined
+  #removals: { readonly socket: RequestSocket; readonly remover: LinkRemover } | undefined
   #closed = false
 
-  constructor(namespace: number, socket: Rtnetlink, host: Rtnetlink, log: Log) {
+  constructor(namespace: number, socket: RequestSocket, host: RequestSocket, log: Log) {
     this.#namespace = namespace
     this.#socket = socket
     this.#host = host
@@ -81,7 +81,7 @@ class OpenSandbox implements Sandbox {
 
   #remover(): LinkRemover {
     if (this.#removals === undefined) {
-      const socket = inside(this.#namespace, () => new Rtnetlink(removalLanes[0]))
+      const socket = inside(this.#namespace, () => new RequestSocket(removalLanes[0]))
       this.#removals = { socket, remover: new LinkRemover([socket], this.#log) }
     }
     return this.#removals.remover

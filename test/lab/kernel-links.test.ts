@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { features } from '../../daemon/kernel/features.ts'
 import { LinkRemover } from '../../daemon/kernel/remove-links.ts'
-import { Rtnetlink } from '../../daemon/kernel/rtnetlink.ts'
+import { RequestSocket } from '../../daemon/kernel/requests.ts'
 import { removalLanes } from '../../daemon/kernel/turns.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Link, stateOf } from '../../daemon/state/object.ts'
@@ -127,7 +127,7 @@ test('50 links removed together are one deletion; those that come meanwhile are 
     (_, n): Link => ({ kind: 'link', name: `many${n}`, form: { type: 'veth', peer: { name: `peer${n}` } } })
   )
   await applied(kernel, ...links.map(put))
-  using socket = new Rtnetlink(removalLanes[0])
+  using socket = new RequestSocket(removalLanes[0])
   const remover = new LinkRemover([socket], quiet)
   const [early, late] = [links.slice(0, 40), links.slice(40)]
   const first = Promise.all(early.map((link) => remover.remove(link)))
@@ -147,10 +147,10 @@ test('a link is removed while the call for an earlier one has not returned yet',
     (name): Link => ({ kind: 'link', name, form: { type: 'veth', peer: { name: `${name}p` } } })
   )
   await applied(kernel, ...links.map(put))
-  using first = new Rtnetlink(removalLanes[0])
-  using second = new Rtnetlink(removalLanes[1])
+  using first = new RequestSocket(removalLanes[0])
+  using second = new RequestSocket(removalLanes[1])
   const { promise: gate, resolve: letReturn } = Promise.withResolvers<void>()
-  const slow: Pick<Rtnetlink, 'send' | 'indexOf' | 'nameOf'> = {
+  const slow: Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'> = {
     indexOf: (device) => first.indexOf(device),
     nameOf: (index) => first.nameOf(index),
     async send(messages) {

@@ -152,7 +152,7 @@ function forbidden(path: string, line: string): boolean {
 
 const rooms: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
   ['daemon/state/x.ts', '../../ipam/address.ts', true],
-  ['daemon/state/x.ts', '../kernel/rtnetlink.ts', false],
+  ['daemon/state/x.ts', '../kernel/requests.ts', false],
   ['daemon/state/x.ts', 'node:fs', false],
   ['daemon/backend/x.ts', '../lease/lease.ts', true],
   ['daemon/backend/x.ts', '../lease/etcd.ts', false],

@@ -1,4 +1,4 @@
-// A NETLINK_ROUTE socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are whole.
+// A netlink socket for requests, of NETLINK_ROUTE if not said otherwise: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are whole.
 //
 // Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
 // for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
@@ -38,7 +38,7 @@ const scratch = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
 /** What became of each message: `undefined` when it was done as asked. */
 export type Failure = Acknowledgement | undefined
 
-export class Rtnetlink implements Disposable {
+export class RequestSocket implements Disposable {
   readonly fd: number
   /** The port id that notifications caused by this socket carry. */
   readonly port: number
@@ -90,9 +90,15 @@ export class Rtnetlink implements Disposable {
     })
   }
 
-  async #sendChunk(messages: readonly Buffer[]): Promise<readonly Failure[]> {
+  /** Sends what batch() of nfnetlink.ts has made: all of it is done when nothing failed, and nothing otherwise. Never throws for what the kernel answers. */
+  transact(batch: readonly Buffer[]): Promise<readonly Failure[]> {
+    // Kernels before 6.10 do not acknowledge the mark at its end.
+    return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2))
+  }
+
+  async #sendChunk(messages: readonly Buffer[], asked = messages.length - 1): Promise<readonly Failure[]> {
     const first = this.#number(messages)
-    const last = messages.at(-1)
+    const last = messages[asked]
     // The kernel answers what failed unasked; the acknowledgement of the last says that it read that far.
     last?.writeUInt16LE(last.readUInt16LE(6) | NLM_F.ack, 6)
     try {
@@ -104,7 +110,7 @@ export class Rtnetlink implements Disposable {
     }
     // The kernel works inside send(2), so every answer is there now.
     const answers = this.#answers()
-    const complete = answers.has(first + messages.length - 1)
+    const complete = answers.has(first + asked)
     return messages.map((_, at) => {
       const answer = answers.get(first + at)
       if (answer !== undefined) return answer.errno === 0 ? undefined : answer
