@@ -174,6 +174,8 @@ export class Network {
       previous: before === undefined ? this.#around.previous : before.node.subnet,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
+      isOfOurTunnel: (lease: Lease) =>
+        perFamily(publishedMac(lease)).some(([, mac]) => facts.tunnels.some((tunnel) => tunnel.mac === mac)),
       backendData: (held: Lease | undefined) => backend.publish({ ...facts, publishedMac: publishedMac(held) })
     }
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)

@@ -35,7 +35,7 @@ export type Choice =
 
 export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
-export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous'> & {
+export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous' | 'isOfOurTunnel'> & {
   readonly leases: readonly Lease[]
   /** The subnets that this running daemon holds, if any: ours whatever address they publish, for our address may just have changed. */
   readonly held?: PerFamily<Prefix>
@@ -47,13 +47,15 @@ export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous'> & {
 const CANDIDATES = 100
 
 /**
- * In flannel's order: (1) the lease that is ours, (2) the subnets of the previous subnet.env, where free, (3) one of the first 100 free subnets.
+ * In flannel's order: (1) the lease that is ours, by its public address or as `wasOurs` has it, (2) the subnets of the previous subnet.env, where free, (3) one of the first 100 free subnets.
  * A family for which 1 or 2 gives nothing gets 3; the other family keeps what it had.
  */
 export function chooseSubnet(question: Question): Choice {
   const { network: conf, leases, previous, held } = question
   const heldKey = held === undefined ? undefined : leaseKey({ subnet: held })
-  const mine = leases.filter((lease) => leaseKey(lease) === heldKey || publishesUs(lease, question.publicIp))
+  const mine = leases.filter(
+    (lease) => leaseKey(lease) === heldKey || publishesUs(lease, question.publicIp) || wasOurs(lease, question)
+  )
   const unfit = mine.filter((lease) => !fits(lease.subnet, conf))
   const kept = preferred(
     mine.filter((lease) => fits(lease.subnet, conf)),
@@ -61,8 +63,7 @@ export function chooseSubnet(question: Question): Choice {
     previous
   )
   if (kept !== undefined) {
-    const because = heldKey === leaseKey(kept) ? 'held by this daemon' : 'its public address is ours'
-    return { kind: 'keep', lease: kept, because, unfit }
+    return { kind: 'keep', lease: kept, because: whyOurs(kept, heldKey, question), unfit }
   }
 
   const others = leases.filter((lease) => !unfit.includes(lease))
@@ -149,6 +150,19 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
 export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: Wish['publicIp']): boolean {
   const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
   return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
+}
+
+/**
+ * Whether it is the lease of this host from before its public address changed, while no weftd ran: subnet.env has its subnets, and a tunnel that stands here has its
+ * MAC. Either alone proves nothing: a subnet may be another node's by now, and machines that were cloned derive the same MAC.
+ */
+const wasOurs = (lease: Lease, { previous, isOfOurTunnel }: Question): boolean =>
+  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) &&
+  isOfOurTunnel?.(lease) === true
+
+function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: Question): string {
+  if (heldKey === leaseKey(lease)) return 'held by this daemon'
+  return publishesUs(lease, publicIp) ? 'its public address is ours' : 'its subnet and its VTEP MAC are ours'
 }
 
 /** Of several leases that are ours: the one we hold, else that of the previous subnet.env, else the first. */

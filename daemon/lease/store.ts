@@ -30,6 +30,8 @@ export type Wish = {
   /** Pods of this node have addresses of these subnets already: no others will do. */
   readonly only?: PerFamily<Prefix>
   readonly backendType: string
+  /** Whether a tunnel of this host has a MAC that the lease publishes. */
+  readonly isOfOurTunnel?: (lease: Lease) => boolean
   /** Backend data to publish, given the lease that was ours before (so that its VTEP MAC can be kept). */
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
 }

@@ -58,6 +58,25 @@ test('a node changes its public address: it keeps its subnet and the others foll
   await reachEachOther(residents)
 })
 
+test('a node gets another public address while its weftd is away: it keeps its subnet and the others follow', {
+  skip,
+  timeout: 300_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2, 1] })
+  const residents = await cluster.podOnEach()
+  const [daemon, node] = [cluster.daemon(2), cluster.node(2)]
+  const before = [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort()
+  await daemon.kill('SIGKILL')
+  await node.sh(`ip addr add 192.168.10.200/24 dev eth0
+    ip addr del ${node.address}/24 dev eth0
+    ip addr show dev eth0 | grep -q 192.168.10.200 || ip addr add 192.168.10.200/24 dev eth0
+    ip route replace default via 192.168.10.1`)
+  daemon.launch()
+  await daemon.ready()
+  assert.deepEqual([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort(), before)
+  await reachEachOther(residents)
+})
+
 test('the daemon is killed and restarted under ping without a lost packet, and keeps subnet and VTEP MAC', {
   skip,
   timeout: 300_000

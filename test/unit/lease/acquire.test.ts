@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { type NetConf, parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { chooseSubnet, fits, freeSubnets, grantedSubnet, type Question } from '../../../daemon/lease/acquire.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
-import { overlaps, perFamily } from '../../../ipam/address.ts'
+import { formatIp, overlaps, perFamily } from '../../../ipam/address.ts'
 
 const conf = (value: object): NetConf => parseNetConf(JSON.stringify({ Network: '10.2.0.0/16', ...value }))
 const DUAL = { EnableIPv6: true, IPv6Network: 'fd00:2::/48' }
@@ -22,6 +22,8 @@ type Case = {
   readonly leases?: readonly (readonly [string, string])[]
   readonly previous?: string
   readonly held?: string
+  /** The public address under which a lease publishes the MAC of this host's tunnel. */
+  readonly tunnelOf?: string
   readonly random?: number
   readonly expected: string
 }
@@ -77,6 +79,30 @@ const cases: readonly Case[] = [
     expected: 'keep 10.2.4.0-24'
   },
   {
+    what: 'the previous subnet is kept under a new address where its lease has the MAC of our tunnel',
+    previous: '10.2.1.0-24',
+    leases: [['10.2.1.0-24', '192.0.2.2']],
+    tunnelOf: '192.0.2.2',
+    expected: 'keep 10.2.1.0-24'
+  },
+  {
+    what: 'it comes before what somebody left under our new address',
+    previous: '10.2.1.0-24',
+    leases: [
+      ['10.2.9.0-24', '192.0.2.1'],
+      ['10.2.1.0-24', '192.0.2.2']
+    ],
+    tunnelOf: '192.0.2.2',
+    expected: 'keep 10.2.1.0-24'
+  },
+  {
+    what: 'a lease with the MAC of our tunnel is not ours when its subnet never was: a clone derives the same',
+    previous: '10.2.7.0-24',
+    leases: [['10.2.1.0-24', '192.0.2.2']],
+    tunnelOf: '192.0.2.2',
+    expected: 'take 10.2.7.0-24'
+  },
+  {
     what: 'a lease of another length blocks what it overlaps',
     leases: [['10.2.0.0-22', '192.0.2.2']],
     expected: 'take 10.2.4.0-24'
@@ -113,6 +139,7 @@ for (const one of cases)
       previous: subnets(one.previous),
       leases: (one.leases ?? []).map(([key, ip]) => lease(key, ip)),
       random: () => one.random ?? 0,
+      isOfOurTunnel: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.tunnelOf,
       ...(one.held !== undefined && { held: subnets(one.held) })
     })
     const said =
