@@ -1,11 +1,11 @@
 // Keeps 10-weft.conflist where the runtime reads it: there once pods can be served, put back when it goes, left alone by a restart.
-import { type FSWatcher, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
+import { type FSWatcher, mkdirSync, readdirSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { contentOf, ifThere } from '../ipam/files.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 import { reasonOf, WeftError } from './error.ts'
 import type { Health } from './health.ts'
-import { ifThere } from './if-there.ts'
 import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
@@ -80,7 +80,7 @@ class Conflist implements Disposable {
     const { directory, health } = this.#around
     let names: readonly string[] = []
     try {
-      names = ifThere(() => readdirSync(directory)) ?? []
+      names = ifThere(directory, (path) => readdirSync(path)) ?? []
     } catch {
       // What can not be read could not be written either, and that is told.
     }
@@ -122,7 +122,7 @@ class Conflist implements Disposable {
     const { directory, health, log } = this.#around
     const path = join(directory, CONFLIST_NAME)
     try {
-      const found = contentOf(path)
+      const found = readable(path)
       const wasChanged = this.#written !== undefined && found !== this.#written
       if (found !== wanted) {
         // A runtime that is not installed yet may lack it; where the flag is misspelled, the line tells.
@@ -174,7 +174,7 @@ class Conflist implements Disposable {
 
 /** The text of the source, which somebody has named: without it another list than the one that is meant would be written. */
 function sourceAt(path: string): string {
-  const text = contentOf(path)
+  const text = readable(path)
   if (text !== undefined) return text
   throw new WeftError(
     'CNI_CONF_INVALID',
@@ -184,9 +184,9 @@ function sourceAt(path: string): string {
 }
 
 /** The text of a file; `undefined` when there is none. */
-function contentOf(path: string): string | undefined {
+function readable(path: string): string | undefined {
   try {
-    return ifThere(() => readFileSync(path, 'utf8'))
+    return contentOf(path)
   } catch (cause) {
     throw new WeftError(
       'FILE_UNREADABLE',

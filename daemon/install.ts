@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { ifThere } from '../ipam/files.ts'
 import { defaultSocketPath } from '../plugins/protocol.ts'
 import { pluginTypes } from '../plugins/registry.ts'
 import { reasonOf, WeftError } from './error.ts'
-import { ifThere } from './if-there.ts'
 import { replaceFile } from './replace-file.ts'
 
 export type InstallWish = {
@@ -78,7 +78,7 @@ const refused = (path: string, cause: unknown): WeftError =>
   )
 
 const fileAt = (path: string): { readonly content: Buffer; readonly isExecutable: boolean } | undefined =>
-  ifThere(() => ({ content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }))
+  ifThere(path, () => ({ content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }))
 
 /** One line for each file. */
 export function toldInstalled(result: Installed): string {
@@ -97,7 +97,7 @@ export function toldInstalled(result: Installed): string {
 /** Takes our executables out of the directory, whatever version put them there and under whatever names; resolves with their paths. Errors: what unlink(2) says. */
 export function removePlugins(directory: string): readonly string[] {
   const removed: string[] = []
-  for (const entry of ifThere(() => readdirSync(directory)) ?? []) {
+  for (const entry of ifThere(directory, (path) => readdirSync(path)) ?? []) {
     const path = join(directory, entry)
     const about = statSync(path, { throwIfNoEntry: false })
     if (!about?.isFile() || about.size > LARGEST || !isOurs(readFileSync(path))) continue

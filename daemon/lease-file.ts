@@ -1,7 +1,7 @@
 // The lease of this node as the daemon last held it, beside its socket: with it a weftd that starts while the store is away serves pods all the same.
-import { readFileSync, statSync, utimesSync } from 'node:fs'
+import { statSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { makeDirectory } from '../ipam/files.ts'
+import { contentOf, makeDirectory } from '../ipam/files.ts'
 import { reasonOf } from './error.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease } from './lease/lease.ts'
 import type { Log } from './log.ts'
@@ -32,12 +32,12 @@ export class LeaseFile {
   /** What was held less than a day ago; nothing when there is no such file, or (with a warning) when it can't be understood. `now`: milliseconds since 1970. */
   read(now = Date.now()): Remembered | undefined {
     try {
-      if (now - statSync(this.path).mtimeMs > LIFE) return undefined
-      const { configuration, key, value } = JSON.parse(readFileSync(this.path, 'utf8')) as Record<string, unknown>
+      const written = contentOf(this.path)
+      if (written === undefined || now - statSync(this.path).mtimeMs > LIFE) return undefined
+      const { configuration, key, value } = JSON.parse(written) as Record<string, unknown>
       return { text: String(configuration), lease: parseLease(String(key), String(value)) }
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-        this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is of no use')
+      this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is of no use')
       return undefined
     }
   }

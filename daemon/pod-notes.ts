@@ -1,8 +1,8 @@
 // The pods of this node on a file beside the socket: what a restarted weftd can't read off the kernel any more, when a namespace went while none ran.
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
+import { contentOf } from '../ipam/files.ts'
 import { entries, type Field, FieldError, member, required, text } from '../plugins/cni/field.ts'
 import { reasonOf } from './error.ts'
-import { ifThere } from './if-there.ts'
 import type { Log } from './log.ts'
 import type { Attachments, Note } from './pod/attachments.ts'
 import { replaceFile } from './replace-file.ts'
@@ -13,7 +13,7 @@ const COLLECTED = 2_000
 /** What the last weftd noted; nothing (and a warning) when that can't be understood. */
 export function readNotes(path: string, log: Log): readonly Note[] {
   try {
-    const written = ifThere(() => readFileSync(path, 'utf8'))
+    const written = contentOf(path)
     return written === undefined ? [] : entries({ path, value: JSON.parse(written) as unknown }).map(note)
   } catch (error) {
     if (!(error instanceof FieldError || error instanceof SyntaxError || (error instanceof Error && 'code' in error)))

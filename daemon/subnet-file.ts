@@ -1,12 +1,11 @@
 // subnet.env on disk: what an earlier daemon (ours or flanneld) left, and what Docker and others read of us, replaced atomically.
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../ipam/address.ts'
-import { makeDirectory } from '../ipam/files.ts'
+import { contentOf, makeDirectory } from '../ipam/files.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from './config/subnet-env.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
-import { ifThere } from './if-there.ts'
 import { Backoff } from './lease/backoff.ts'
 import type { Log } from './log.ts'
 import { removeFile, replaceFile } from './replace-file.ts'
@@ -15,7 +14,7 @@ import { removeFile, replaceFile } from './replace-file.ts'
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
   let text: string | undefined
   try {
-    text = ifThere(() => readFileSync(path, 'utf8'))
+    text = contentOf(path)
   } catch (error) {
     log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env can not be read')
   }
@@ -39,7 +38,7 @@ function identityOf(path: string): string | undefined {
 
 /** Takes subnet.env away if it is the one that a weftd with this state directory wrote last. Says false when it is somebody else's, and stays. Errors: what unlink(2) says. */
 export function removeSubnetFile(path: string, stateDir: string): boolean {
-  const mark = ifThere(() => readFileSync(markPath(stateDir), 'utf8'))
+  const mark = contentOf(markPath(stateDir))
   const found = identityOf(path)
   const isOurs = found === undefined || found === mark
   if (isOurs) removeFile(path)

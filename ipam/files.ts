@@ -1,14 +1,22 @@
-// Small files and their directories, written so that a crash leaves none half made.
+// Small files and their directories: read though they may be missing, which is no fault, and written so that a crash leaves none half made.
 import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
-export function contentOf(path: string): string | undefined {
+/** What `read` makes of what is at `path`, or `undefined` where nothing is. Errors: all others of `read`, and each names the path. */
+export function ifThere<T>(path: string, read: (path: string) => T): T | undefined {
   try {
-    return readFileSync(path, 'utf8').trim()
-  } catch {
-    return undefined
+    return read(path)
+  } catch (cause) {
+    const code = codeOf(cause)
+    if (code === 'ENOENT') return undefined
+    // Node says the path after a failed open(2), and not after a failed read(2).
+    if (!(cause instanceof Error) || cause.message.includes(path)) throw cause
+    throw Object.assign(new Error(`${cause.message} '${path}'`, { cause }), { code })
   }
 }
+
+/** The text of a file, or `undefined` where there is none. Errors: as ifThere. */
+export const contentOf = (path: string): string | undefined => ifThere(path, (at) => readFileSync(at, 'utf8'))
 
 /** With those above it. Not by mkdir's own `recursive`: in /proc, where ENOENT is the answer although all above is there, Node tries for ever (26.10). */
 export function makeDirectory(path: string, mode: number, isSecond = false): void {

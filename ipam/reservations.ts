@@ -36,8 +36,15 @@ export class ReservationsUnusable extends Error {
   override readonly name = 'ReservationsUnusable'
 }
 
-/** `text` is the content without surrounding white space; `undefined` for what is no readable file, which only blocks its address. */
+/** `text` is the content without surrounding white space; `undefined` for what is no file, which only blocks its address. */
 type Entry = { readonly ip: Ip; readonly name: string; readonly text: string | undefined }
+/** One call of `reserve`: for whom, from which sets, the address wished for from each of them, and what others of this host have. */
+type Asked = {
+  readonly owner: Owner
+  readonly sets: readonly RangeSet[]
+  readonly wishes: readonly (Ip | undefined)[]
+  readonly elsewhere: (ip: Ip) => boolean
+}
 type Waiting = { readonly work: () => void; readonly fail: (error: unknown) => void }
 
 /** Where a reboot is noted, beside the networks' directories: host-local reads all that lies inside them, and no network's name begins with a dot. */
@@ -74,15 +81,15 @@ export class Reservations {
   ): Promise<Reserving> {
     this.#make()
     return this.#locked(() => {
-      const wishes = assign(sets, requested)
-      const odd = wishes.unserved.map((ip) => formatIp(ip)).join(', ')
+      const { bySet: wishes, unserved } = assign(sets, requested)
+      const odd = unserved.map((ip) => formatIp(ip)).join(', ')
       if (odd !== '')
         return {
           kind: 'refused',
           why: `failed to allocate all requested IPs: ${odd}: in no range set of this network, or in one that gives another`
         }
       const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
-      return held === undefined ? this.#reserveAll(owner, sets, wishes.bySet, elsewhere) : { kind: 'held', ip: held.ip }
+      return held === undefined ? this.#reserveAll({ owner, sets, wishes, elsewhere }) : { kind: 'held', ip: held.ip }
     })
   }
 
@@ -195,11 +202,17 @@ export class Reservations {
   #look(): void {
     this.#index.clear()
     this.#lasts.clear()
-    for (const name of readdirSync(this.directory)) {
+    for (const entry of readdirSync(this.directory, { withFileTypes: true })) {
+      const { name } = entry
       const ip = parseIp(name)
-      if (ip !== undefined) this.#index.set(formatIp(ip), { ip, name, text: contentOf(join(this.directory, name)) })
+      if (ip !== undefined)
+        this.#index.set(formatIp(ip), { ip, name, text: entry.isFile() ? this.#textOf(name) : undefined })
       else if (name === UNFINISHED) this.#unlink(name)
     }
+  }
+
+  #textOf(name: string): string | undefined {
+    return contentOf(join(this.directory, name))?.trim()
   }
 
   #of({ containerId, ifname }: Owner): readonly Entry[] {
@@ -214,17 +227,12 @@ export class Reservations {
     return this.#of(owner)
   }
 
-  #reserveAll(
-    owner: Owner,
-    sets: readonly RangeSet[],
-    wishes: readonly (Ip | undefined)[],
-    elsewhere: (ip: Ip) => boolean
-  ): Reserving {
+  #reserveAll(asked: Asked): Reserving {
     const addresses: PoolAddress[] = []
     const undo = () => this.#remove(addresses.flatMap(({ prefix }) => this.#index.get(formatIp(prefix.ip)) ?? []))
     try {
-      for (const [at, set] of sets.entries()) {
-        const answer = this.#reserveOne(owner, set, at, wishes[at], elsewhere)
+      for (const [at, set] of asked.sets.entries()) {
+        const answer = this.#reserveOne(asked, set, at)
         if (answer.kind === 'reserved') addresses.push(...answer.addresses)
         else {
           undo()
@@ -238,13 +246,8 @@ export class Reservations {
     }
   }
 
-  #reserveOne(
-    owner: Owner,
-    set: RangeSet,
-    at: number,
-    requested: Ip | undefined,
-    elsewhere: (ip: Ip) => boolean
-  ): Reserving {
+  #reserveOne({ owner, wishes, elsewhere }: Asked, set: RangeSet, at: number): Reserving {
+    const requested = wishes[at]
     if (requested !== undefined) {
       const wish = requestedFrom(set, requested)
       if (wish?.kind === 'never') return { kind: 'refused', why: wish.why }
@@ -273,8 +276,7 @@ export class Reservations {
   }
 
   #last(at: number): Ip | undefined {
-    if (!this.#lasts.has(at))
-      this.#lasts.set(at, parseIp(contentOf(join(this.directory, `last_reserved_ip.${at}`)) ?? ''))
+    if (!this.#lasts.has(at)) this.#lasts.set(at, parseIp(this.#textOf(`last_reserved_ip.${at}`) ?? ''))
     return this.#lasts.get(at)
   }
 
@@ -336,7 +338,7 @@ export class Reservations {
    */
   #emptyAfterReboot(): void {
     const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))
-    const before = contentOf(note)
+    const before = contentOf(note)?.trim()
     if (before !== this.#around.boot.id) {
       if (before !== undefined) {
         this.#look()

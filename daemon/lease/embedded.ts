@@ -1,8 +1,7 @@
 // Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
-import { readFileSync } from 'node:fs'
 import { overlaps, perFamily } from '../../ipam/address.ts'
+import { contentOf } from '../../ipam/files.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { ifThere } from '../if-there.ts'
 import { grantedSubnet, publishesUs } from './acquire.ts'
 import { Backoff } from './backoff.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
@@ -301,7 +300,7 @@ function* differences(
 
 function readIfThere(path: string): string | undefined {
   try {
-    return ifThere(() => readFileSync(path, 'utf8'))
+    return contentOf(path)
   } catch (cause) {
     throw unreadable(path, cause)
   }
