@@ -3,7 +3,7 @@ import { contains, formatIp, formatPrefix, type Ip, type PerFamily, parseIp, per
 import { nearTo, objectAnswer, type QuestionFacts, stateIn } from './answering.ts'
 import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './ctl/answers.ts'
 import { sentence } from './health.ts'
-import { type Lease, leaseKey } from './lease/lease.ts'
+import type { Lease } from './lease/lease.ts'
 import { leaseOwnerOf } from './peers.ts'
 import type { Place } from './place.ts'
 import type { KernelObject, Key, State } from './state/object.ts'
@@ -11,12 +11,12 @@ import type { KernelObject, Key, State } from './state/object.ts'
 /** Our own lease first, then in the order of subnets; last what can't be read. */
 export function leases(facts: QuestionFacts): readonly LeaseAnswer[] {
   const { peers } = facts
-  const understood = [...peers.leases.values()].map((lease) => leaseAnswer(facts, lease))
+  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(facts, key, lease))
   const unreadable = [...peers.skipped]
     .filter(([key]) => !peers.leases.has(key))
     .map(([key, reason]) => unreadableAnswer(key, reason))
   const rank = (lease: Lease) => perFamily(lease.subnet)[0]?.[1].ip.value ?? 0n
-  const ranks = new Map([...peers.leases].map(([key, lease]) => [key, peers.isOwn(lease) ? -1n : rank(lease)]))
+  const ranks = new Map([...peers.leases].map(([key, lease]) => [key, peers.isOwn(key) ? -1n : rank(lease)]))
   const order = ({ key: a }: LeaseAnswer, { key: b }: LeaseAnswer) => {
     const [left = 0n, right = 0n] = [ranks.get(a), ranks.get(b)]
     return left < right ? -1 : left > right ? 1 : 0
@@ -27,11 +27,10 @@ export function leases(facts: QuestionFacts): readonly LeaseAnswer[] {
 const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
   perFamily(values).map(([, value]) => format(value))
 
-function leaseAnswer(facts: QuestionFacts, lease: Lease): LeaseAnswer {
+function leaseAnswer(facts: QuestionFacts, key: string, lease: Lease): LeaseAnswer {
   const { peers, nodeName, reconciler } = facts
-  const key = leaseKey(lease)
-  const [isOwn, since, skipped] = [peers.isOwn(lease), peers.since(key), peers.skipped.get(key)]
-  const wanted = wantedFor(facts, lease)
+  const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
+  const wanted = wantedFor(facts, key)
   return {
     key,
     node: lease.node ?? (isOwn ? nodeName : ''),
@@ -43,15 +42,15 @@ function leaseAnswer(facts: QuestionFacts, lease: Lease): LeaseAnswer {
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
     ...(since !== undefined && { since: new Date(since).toISOString() }),
-    ...(skipped === undefined ? leftOut(facts, lease) : { skipped })
+    ...(skipped === undefined ? leftOut(facts, lease, isOwn) : { skipped })
   }
 }
 
 /** What is neither wrong nor used. */
-function leftOut({ place, peers }: QuestionFacts, lease: Lease): { readonly skipped?: string } {
+function leftOut({ place }: QuestionFacts, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
   const ours = place()?.backend.type
   if (ours === undefined) return { skipped: 'this node holds no subnet yet' }
-  if (lease.backendType === ours || peers.isOwn(lease)) return {}
+  if (lease.backendType === ours || isOwn) return {}
   return {
     skipped:
       lease.backendType === ''
@@ -64,8 +63,8 @@ const unreadableAnswer = (key: string, skipped: string): LeaseAnswer => ({
   ...{ key, node: '', isOwn: false, subnet: [], publicIp: [], backend: '', reach: [], inKernel: false, skipped }
 })
 
-const wantedFor = ({ reconciler, peers }: QuestionFacts, lease: Lease): readonly KernelObject[] =>
-  reconciler.wantedBy(peers.isOwn(lease) ? 'node' : leaseOwnerOf(leaseKey(lease)))
+const wantedFor = ({ reconciler, peers }: QuestionFacts, key: string): readonly KernelObject[] =>
+  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key))
 
 function reachBy(object: KernelObject, observed: State, place: Place | undefined): readonly ReachAnswer[] {
   if (object.kind !== 'route' || object.device === undefined) return []
@@ -83,10 +82,7 @@ export function whyNode(facts: QuestionFacts, name: string): WhyNodeAnswer {
   const ip = parseIp(name)
   const all = leases(facts)
   const found = all.filter((each) => namesOf(each).includes(name) || holds(peers.leases.get(each.key), ip))
-  const objects = (key: string) => {
-    const lease = peers.leases.get(key)
-    return lease === undefined ? [] : wantedFor(facts, lease).map((object) => objectAnswer(reconciler.observed, object))
-  }
+  const objects = (key: string) => wantedFor(facts, key).map((object) => objectAnswer(reconciler.observed, object))
   return {
     name,
     leases: found.map((each) => ({ ...each, objects: objects(each.key) })),

@@ -61,7 +61,7 @@ export class PathMtu {
     }
     for (const key of this.#left.splice(0, this.#share)) {
       const lease = peers.leases.get(key)
-      if (lease === undefined || peers.isOwn(lease)) continue
+      if (lease === undefined || peers.isOwn(key)) continue
       // Hundreds in one go would hold up a pod or a lease for ten milliseconds.
       await turn()
       for (const [family, ip] of perFamily(lease.publicIp))

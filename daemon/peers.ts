@@ -1,18 +1,7 @@
-// All other nodes' leases: what each asks of the kernel, and the doubt about a list from which most have vanished.
+// All other nodes' leases as the store tells of them: what they ask for is wanted of the kernel, and a list from which most have vanished is doubted for a time.
 import { setImmediate as turn } from 'node:timers/promises'
-import {
-  contains,
-  formatIp,
-  formatPrefix,
-  isGlobalUnicast,
-  isLinkLocal,
-  overlaps,
-  type PerFamily,
-  type Prefix,
-  perFamily,
-  sameIp
-} from '../ipam/address.ts'
-import type { ConfiguredBackend } from './backend/backend.ts'
+import { perFamily, sameIp } from '../ipam/address.ts'
+import { askedBy, type Vantage } from './asked.ts'
 import { Conflicts } from './conflicts.ts'
 import { reasonOf } from './error.ts'
 import type { Health } from './health.ts'
@@ -20,7 +9,6 @@ import { type Lease, leaseKey } from './lease/lease.ts'
 import type { LeaseEvent } from './lease/store.ts'
 import type { Log } from './log.ts'
 import type { Reconciler } from './reconciler.ts'
-import type { Node } from './state/node.ts'
 import type { KernelObject } from './state/object.ts'
 
 export type PeersSurroundings = {
@@ -34,13 +22,6 @@ export type PeersSurroundings = {
   readonly workedOff?: (leases: number) => void
   /** Milliseconds since 1970. */
   readonly now: () => number
-}
-
-export type Standing = {
-  readonly node: Node
-  readonly backend: ConfiguredBackend
-  /** The whole network of each family: no lease may lie outside. */
-  readonly networks: PerFamily<Prefix>
 }
 
 /** Fewer vanished leases than this are believed at once, unless no other node is left. */
@@ -61,7 +42,7 @@ export class Peers {
   #listed = false
   /** The doubt about the kernel's stale routes has stood for its time. */
   #confirmed = false
-  #place: Standing | undefined
+  #vantage: Vantage | undefined
   /** The key of our own lease, which is compared with each of thousands. */
   #ownKey: string | undefined
 
@@ -69,7 +50,7 @@ export class Peers {
     this.#around = around
   }
 
-  /** The leases of the other nodes, as far as they are understood. */
+  /** The leases of all nodes, ours too, as far as they are understood. */
   get leases(): ReadonlyMap<string, Lease> {
     return this.#leases
   }
@@ -84,15 +65,17 @@ export class Peers {
     return this.#since.get(key)
   }
 
-  /** Whether the lease is this node's own. */
-  isOwn(lease: Lease): boolean {
-    return this.#isOwn(leaseKey(lease), lease)
+  /** Whether the lease of this key is this node's own. */
+  isOwn(key: string, lease = this.#leases.get(key)): boolean {
+    const own = this.#vantage?.node
+    if (lease === undefined || own === undefined) return false
+    return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
   }
 
   /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
-  async settle(standing: Standing): Promise<void> {
-    this.#place = standing
-    this.#ownKey = leaseKey(standing.node)
+  async settle(vantage: Vantage): Promise<void> {
+    this.#vantage = vantage
+    this.#ownKey = leaseKey(vantage.node)
     await this.#want([...this.#leases.keys()])
     this.#tell()
     await this.#judge()
@@ -171,7 +154,7 @@ export class Peers {
   /** Takes a complete list; returns the keys it touched. What it leaves out goes at once when that is little, and after a time when it is most. */
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
-    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.#isOwn(key))
+    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.isOwn(key))
     // Then the store has lost more than a node: whose lease is there already and whose is not says only who was faster.
     const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
     for (const lease of leases) this.#put(lease)
@@ -184,7 +167,7 @@ export class Peers {
    * one that a list leaves out, and all when it leaves us out too; word of a single one is believed. Returns the keys of those that went.
    */
   #withdraw(keys: readonly string[], by: 'word of each' | 'a list' | 'a list without us'): readonly string[] {
-    const missing = keys.filter((key) => this.#leases.has(key) && !this.#isOwn(key))
+    const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
     // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
     const isByWord = by === 'word of each'
     const isWorthACount = missing.length >= (isByWord ? FEW : 1)
@@ -222,7 +205,7 @@ export class Peers {
     if (this.#doubted.size > 0) return
     const { reconciler } = this.#around
     // Until we know what we are and what there is, nothing in the kernel can be called stale.
-    if (!this.#listed || this.#place === undefined) {
+    if (!this.#listed || this.#vantage === undefined) {
       clearTimeout(this.#confirmation)
       this.#confirmation = undefined
       this.#around.health.clear('LIST_DOUBTED')
@@ -253,68 +236,31 @@ export class Peers {
   /** How many leases other nodes hold. */
   get others(): number {
     let count = 0
-    for (const [key, lease] of this.#leases) if (!this.#isOwn(key, lease)) count++
+    for (const [key, lease] of this.#leases) if (!this.isOwn(key, lease)) count++
     return count
   }
 
-  #isOwn(key: string, lease = this.#leases.get(key)): boolean {
-    const own = this.#place?.node
-    if (lease === undefined || own === undefined) return false
-    return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
-  }
-
   async #want(keys: readonly string[]): Promise<void> {
-    if (this.#place === undefined || keys.length === 0) return
+    if (this.#vantage === undefined || keys.length === 0) return
     await this.#around.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
   }
 
   /** What one lease asks for; nothing at all (not even a removal) when it is not understood. */
   #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
-    const place = this.#place
-    if (place === undefined || lease === undefined || this.#isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
-    if (lease.backendType !== place.backend.type) {
-      this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
-      return [[leaseOwnerOf(key), []]]
-    }
-    const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
-      const own = place.node.subnet[family]
-      return own !== undefined && overlaps(own, subnet)
-    })
-    if (overlap) {
-      this.#skip(
-        key,
-        `lease ${key} of ${perFamily(lease.publicIp)
-          .map(([, ip]) => formatIp(ip))
-          .join(', ')} overlaps our own ${this.#ownKey}`
-      )
-      return []
-    }
-    const outside = perFamily(lease.subnet).find(([family, subnet]) => {
-      const network = place.networks[family]
-      return network === undefined ? place.node.subnet[family] !== undefined : !contains(network, subnet)
-    })
-    if (outside !== undefined) {
-      this.#skip(
-        key,
-        `lease ${key} lies outside the network ${perFamily(place.networks)
-          .map(([, one]) => formatPrefix(one))
-          .join(', ')}`
-      )
-      return []
-    }
-    const odd = perFamily(lease.publicIp).find(([, ip]) => !isGlobalUnicast(ip) && !isLinkLocal(ip))
-    if (odd !== undefined) {
-      this.#skip(key, `lease ${key} has the public address ${formatIp(odd[1])}, which no packet can be sent to`)
-      return []
-    }
-    try {
-      const objects = place.backend.peer(lease, place.node)
-      this.#malformed.delete(key)
-      return [[leaseOwnerOf(key), objects]]
-    } catch (error) {
-      this.#skip(key, reasonOf(error))
-      return []
+    const vantage = this.#vantage
+    if (vantage === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
+    const asked = askedBy(lease, vantage)
+    switch (asked.kind) {
+      case 'objects':
+        this.#malformed.delete(key)
+        return [[leaseOwnerOf(key), asked.objects]]
+      case 'foreign':
+        this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
+        return [[leaseOwnerOf(key), []]]
+      case 'skipped':
+        this.#skip(key, asked.reason)
+        return []
     }
   }
 

@@ -38,7 +38,7 @@ function scene(leases: readonly Lease[], mtu = 0) {
   const path = new PathMtu({
     ...{ kernel: { routeTo }, health, log: silent, now: () => clock.now },
     place: () => ({ node: testNode(), backend }),
-    peers: { leases: known, isOwn: ({ node }) => node === 'n513' }
+    peers: { leases: known, isOwn: (key) => known.get(key)?.node === 'n513' }
   })
   const detail = () => health.active().find(({ code }) => code === 'UNDERLAY_MTU')?.detail
   return { path, known, ways, asked, clock, detail }
