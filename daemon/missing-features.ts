@@ -1,7 +1,8 @@
 // What the configuration needs and this kernel lacks: told while it lasts, and asked again, since an administrator may load a module at any time.
+
+import { Backoff } from './backoff.ts'
 import type { WeftError } from './error.ts'
 import type { Health } from './health.ts'
-import { Backoff } from './lease/backoff.ts'
 
 export type FeaturesSurroundings<F extends string> = {
   readonly needed: readonly F[]

@@ -1,9 +1,9 @@
 // Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
 import { overlaps, perFamily } from '../../ipam/address.ts'
 import { contentOf } from '../../ipam/files.ts'
+import { Backoff } from '../backoff.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { grantedSubnet, publishesUs } from './acquire.ts'
-import { Backoff } from './backoff.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from './lease.ts'
 import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from './store.ts'

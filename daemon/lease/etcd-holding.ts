@@ -1,9 +1,9 @@
 // Our own lease in etcd: taken, renewed by our own clock, and taken again with the same subnet when somebody deleted it or etcd forgot it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { overlaps, perFamily } from '../../ipam/address.ts'
+import { Backoff } from '../backoff.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { type Choice, type Granted, grantedSubnet, publishesUs } from './acquire.ts'
-import { Backoff } from './backoff.ts'
 import type { EtcdKeys } from './etcd-keys.ts'
 import type { KeyValue } from './etcd-protocol.ts'
 import { type LeaseListing, readRecord, takenBy } from './etcd-record.ts'

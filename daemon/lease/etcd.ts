@@ -1,7 +1,7 @@
 // Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Backoff } from '../backoff.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { Backoff } from './backoff.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './etcd-connection.ts'
 import { EtcdHolding } from './etcd-holding.ts'
 import { EtcdKeys } from './etcd-keys.ts'

@@ -1,9 +1,9 @@
 // Events in the Kubernetes API: what `kubectl describe node` shows of our conditions. One object for each kind of trouble, renewed, never a flood.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Backoff } from '../backoff.ts'
 import type { JsonObject } from '../config/json.ts'
 import { type Condition, type ConditionCode, sentence } from '../health.ts'
 import type { Log } from '../log.ts'
-import { Backoff } from './backoff.ts'
 import { type KubeApi, KubeError, stayAway } from './kube-api.ts'
 
 /** The object that an event is about. */

@@ -1,9 +1,9 @@
 // Our own node in the Kubernetes API: its podCIDRs are our subnets, its annotations our lease, written again whenever somebody changes them.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
+import { Backoff } from '../backoff.ts'
 import type { JsonObject } from '../config/json.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import type { ConditionCode } from '../health.ts'
-import { Backoff } from './backoff.ts'
 import type { KubeApi } from './kube-api.ts'
 import type { Regarding } from './kube-events.ts'
 import {

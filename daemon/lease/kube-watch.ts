@@ -1,7 +1,8 @@
 // All objects of a kind, for ever: listed page by page, then watched from there. Breaks resume where they happened; only a version that is too old lists again.
+
+import { Backoff } from '../backoff.ts'
 import { reasonOf } from '../error.ts'
 import type { Log } from '../log.ts'
-import { Backoff } from './backoff.ts'
 import { type KubeApi, KubeError, stayAway } from './kube-api.ts'
 import { type KubeBody, listOf, statusOf, versionOf } from './kube-body.ts'
 import { type KubeListing, listAll } from './kube-list.ts'

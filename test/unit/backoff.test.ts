@@ -1,7 +1,7 @@
 // How long attempts wait for each other: pauses that grow to a limit, differ between nodes and end with the signal.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Backoff } from '../../../daemon/lease/backoff.ts'
+import { Backoff } from '../../daemon/backoff.ts'
 
 const { signal } = new AbortController()
 
