@@ -39,16 +39,21 @@ export class Configuration {
 
   /** The configuration once it is there and valid, with what `suited` finds for it; one that is not is read again until somebody corrects it. */
   async read<T>(signal: AbortSignal, suited: (read: Configured) => Promise<T>): Promise<readonly [Configured, T]> {
+    /** What CONFIG_INVALID is about. */
+    let refused: string | undefined
     for (;;) {
       const text = await this.#store.configuration(signal)
       try {
         const read = configured(text, this.#store.configurationPlace)
+        // This one can be read; whether it suits may take long to be known, while there is no interface.
+        if (text !== refused) this.#health.clear('CONFIG_INVALID')
         this.#tellUnknownKeys(read)
         const found = await suited(read)
         this.#health.clear('CONFIG_INVALID')
         return [read, found]
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
+        refused = text
         this.#health.raise('CONFIG_INVALID', placed(reasonOf(error), this.#store.configurationPlace), error.cure)
         await sleep(AGAIN, undefined, { signal })
       }

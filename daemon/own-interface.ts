@@ -36,8 +36,6 @@ export class OwnInterface {
         return choice
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
-        // Whatever was wrong with an earlier configuration: this one can be read, and all else is to be seen.
-        health.clear('CONFIG_INVALID')
         health.raise('NO_INTERFACE', reasonOf(error))
         await sleep(AGAIN, undefined, { signal })
       }

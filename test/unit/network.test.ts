@@ -206,6 +206,21 @@ test('an MTU that the interface does not carry keeps us from joining, with the r
   assert.equal(scene.detail('CONFIG_INVALID'), undefined)
 })
 
+test('a configuration that is corrected is no longer told as invalid while an interface is waited for', async () => {
+  await using scene = new Scene()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, up: false } as KernelObject, keyOf(eth0))
+  scene.file.configure('{"Network":7}')
+  const joined = scene.join()
+  await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
+  scene.file.configure(CONF)
+  await until(() => scene.detail('NO_INTERFACE'), 'the wait for an interface')
+  assert.equal(scene.detail('CONFIG_INVALID'), undefined)
+  scene.kernel.change(eth0, keyOf(eth0))
+  await joined
+})
+
 test('a link that shrinks below the configured MTU is told while it lasts, and what stands stays', async () => {
   await using scene = new Scene()
   scene.file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
