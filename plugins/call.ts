@@ -38,7 +38,11 @@ export function readEnvironment(variables: Variables): Invocation {
     else check.verify?.(value(check.variable))
   }
   if (missing.length > 0) {
-    throw new CniError(`required env variables [${missing.join(',')}] missing`, { code: cniCode.environment })
+    const empty = missing.filter((name) => variables[name] !== undefined)
+    throw new CniError(`required env variables [${missing.join(',')}] missing`, {
+      code: cniCode.environment,
+      ...(empty.length === 0 ? {} : { details: `set, but empty: ${empty.join(', ')}` })
+    })
   }
   return {
     verb: verb ?? { unknown: value('CNI_COMMAND') },
@@ -99,9 +103,9 @@ function parseConfiguration(input: string): JsonObject {
 }
 
 /** A member that must be a string, decoded as the first thing: another type is a decoding error, not one of configuration. */
-function decoded(configuration: JsonObject, key: string): string {
+function decoded(configuration: JsonObject, key: string): string | undefined {
   try {
-    return text(member({ path: '', value: configuration }, key)) ?? ''
+    return text(member({ path: '', value: configuration }, key))
   } catch (cause) {
     if (!(cause instanceof FieldError)) throw cause
     throw new CniError(`cannot decode ${cause.path} of the network configuration`, {
@@ -114,10 +118,11 @@ function decoded(configuration: JsonObject, key: string): string {
 
 function networkName(configuration: JsonObject): string {
   const name = decoded(configuration, 'name')
-  if (name === '') {
+  if (name === undefined || name === '') {
+    const is = name === undefined ? 'has no member "name", which' : 'has an empty "name": it'
     throw new CniError('missing network name', {
       code: cniCode.configuration,
-      details: 'the network configuration needs a member "name"'
+      details: `the network configuration ${is} ${identifierRule}`
     })
   }
   if (!isIdentifier(name)) {
@@ -131,7 +136,7 @@ function networkName(configuration: JsonObject): string {
 
 function versionOf(configuration: JsonObject, verb: Verb): Version {
   const written = decoded(configuration, 'cniVersion')
-  const asked = written === '' ? versionWhenAbsent : written
+  const asked = written === undefined || written === '' ? versionWhenAbsent : written
   const isAllowed = allowsVerb(asked, verb)
   if (isAllowed === undefined) {
     throw new CniError(`cannot decode cniVersion ${shown(asked)}`, {

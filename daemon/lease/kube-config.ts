@@ -56,9 +56,7 @@ export function targetOfPod(
  */
 export function targetOfKubeconfig(config: Json, path: string, url: string | undefined): KubeTarget {
   const file = new Kubeconfig(config, path)
-  const contextName = file.text(file.root, 'current-context', '')
-  if (contextName === undefined)
-    throw file.wrong('current-context is missing', 'choose one with "kubectl config use-context NAME"')
+  const contextName = file.chosenContext()
   const context = file.named('contexts', contextName, 'context')
   const clusterName = file.text(context, 'cluster', `contexts[${contextName}]`) ?? ''
   const cluster = file.named('clusters', clusterName, 'cluster')
@@ -73,7 +71,7 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   if (file.text(cluster, 'proxy-url', where) !== undefined) {
     throw file.wrong(`${where} has a proxy-url, which weftd does not have`, 'reach the API server without a proxy')
   }
-  const server = file.url(url ?? file.text(cluster, 'server', where), where)
+  const server = file.url(url ?? cluster.server, where)
   const token = file.token(user, at)
   if (token !== undefined) file.refuseOpen(server, url === undefined ? `${where}.server` : '--kube-api-url', at)
   const cert = file.secret(user, 'client-certificate', at)
@@ -144,6 +142,13 @@ class Kubeconfig {
     throw this.wrong(`${where === '' ? '' : `${where}.`}${name} is no text`, 'put it in quotes')
   }
 
+  chosenContext(): string {
+    const name = this.text(this.root, 'current-context', '')
+    if (name !== undefined) return name
+    const what = `current-context is ${this.root['current-context'] === '' ? 'empty' : 'missing'}`
+    throw this.wrong(what, 'choose one with "kubectl config use-context NAME"')
+  }
+
   /** What stands under `inner` in the entry of a list that has this name. */
   named(list: string, name: string, inner: string): JsonObject {
     const entries = this.root[list]
@@ -175,8 +180,8 @@ class Kubeconfig {
   }
 
   /** An https: or http: URL. */
-  url(server: string | undefined, where: string): string {
-    if (server !== undefined && /^https?:\/\/[^\s/]/.test(server) && URL.canParse(server)) return server
+  url(server: Json | undefined, where: string): string {
+    if (typeof server === 'string' && /^https?:\/\/[^\s/]/.test(server) && URL.canParse(server)) return server
     const what = `${where} has the server ${JSON.stringify(server ?? null)}`
     throw this.wrong(what, 'write a URL that begins with https:// or http://')
   }

@@ -61,9 +61,11 @@ test('data wins over a file, --kube-api-url over the server, and a context needs
 for (const [what, wrong, message, cure] of [
   ['a list', [], /the whole file is no mapping/, /kubectl config view/],
   ['no context', {}, /current-context is missing/, /use-context/],
+  ['an empty context', { 'current-context': '' }, /current-context is empty/, /use-context/],
   ['a strange context', config({}, {}, { 'current-context': 'z' }), /contexts has no entry "z"/, /correct the name/],
   ['no such cluster', config({}, {}, { clusters: [] }), /clusters has no entry "c"/, /correct the name/],
   ['no such user', config({}, {}, { users: null }), /users has no entry "u"/, /correct the name/],
+  ['an empty server', config({ server: '' }, {}), /clusters\[c\] has the server ""/, /https:/],
   ['a server that is none', config({ server: 'x' }, {}), /clusters\[c\] has the server "x"/, /https:/],
   ['exec', config({}, { exec: { command: 'aws' } }), /users\[u\] uses exec/, /token or a tokenFile/],
   ['a provider', config({}, { 'auth-provider': { name: 'gcp' } }), /uses auth-provider/, /has removed/],

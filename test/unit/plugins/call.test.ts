@@ -36,11 +36,13 @@ describe('required variables', () => {
       const error = errorOf(() => readEnvironment({ CNI_COMMAND: verb }))
       equal(error.code, 4)
       equal(error.message, `required env variables [${missing}] missing`)
+      equal(error.details, '')
     })
   }
-  test('an empty variable is missing', () => {
+  test('an empty variable is missing, and told to be set and empty', () => {
     const error = errorOf(() => readEnvironment(variablesFor('ADD', { CNI_NETNS: '' })))
     equal(error.message, 'required env variables [CNI_NETNS] missing')
+    equal(error.details, 'set, but empty: CNI_NETNS')
   })
   test('without CNI_COMMAND that is what is missing', () => {
     equal(errorOf(() => readEnvironment({})).message, 'required env variables [CNI_COMMAND] missing')
@@ -100,8 +102,8 @@ describe('standard input', () => {
     ['7', 6, /object/],
     ['{"name":5}', 6, /name/],
     ['null', 7, /missing network name/],
-    ['{}', 7, /missing network name/],
-    ['{"name":""}', 7, /missing network name/],
+    ['{}', 7, /missing network name; .* has no member "name", which must begin with a letter or digit/],
+    ['{"name":""}', 7, /missing network name; .* has an empty "name": it must begin with a letter or digit/],
     ['{"name":null}', 7, /missing network name/],
     ['{"name":"a/b"}', 7, /"a\/b"/],
     ['{"name":"../x"}', 7, /"\.\.\/x"/],
