@@ -10,7 +10,6 @@ import { forwarding } from './forwarding.ts'
 import { applyInside, openSandbox } from './inside.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from './names.ts'
 import { podObjects, type Wiring, withGateways } from './objects.ts'
-import { GROUND } from './port-claims.ts'
 import { giveBack, takeDown } from './release.ts'
 import { reserve } from './reserve.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -171,7 +170,7 @@ async function connect(
     // By itself, since others may be making the same bridge: what they have under way is waited for.
     if (shared.length > 0) throwFailure(attachment, await around.host.want(bridgeOwnerOf(attachment), shared))
     const pods = [ownerOf(attachment), [...host, ...around.rules(attachment, addresses)]] as const
-    const all = ground.length === 0 ? [pods] : [[GROUND, around.attachments.ports.ground(ground)] as const, pods]
+    const all = ground.length === 0 ? [pods] : [around.attachments.ground.with(ground), pods]
     throwFailure(attachment, await around.host.wantAll(all))
   })
   await timed(around, 'ADD', 'inside', async () => {

@@ -7,8 +7,7 @@ import type { KernelObject } from '../state/object.ts'
 import { hostEnd } from './chained-limits.ts'
 import { differencesIn, refuseDifferences } from './check.ts'
 import { releaseMarked } from './marked.ts'
-import { apartMark, portsOwnerBy } from './names.ts'
-import { GROUND } from './port-claims.ts'
+import { apartMark, markedOwnerOf } from './names.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
 type Policy = NonNullable<Existing['apart']>
@@ -21,11 +20,8 @@ export async function keepApart(
   previous: Result
 ): Promise<void> {
   const { ground, own } = wantedFor(around, attachment, policy, previous)
-  const owner = portsOwnerBy(apartMark(attachment))
-  const outcomes = await around.host.wantAll([
-    [GROUND, around.attachments.ports.ground(ground)],
-    [owner, own]
-  ])
+  const owner = markedOwnerOf(apartMark(attachment))
+  const outcomes = await around.host.wantAll([around.attachments.ground.with(ground), [owner, own]])
   const failure = failureIn(outcomes)
   if (failure === undefined) return
   await around.host.want(owner, [])

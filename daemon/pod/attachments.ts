@@ -1,6 +1,7 @@
 // The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
+import { Ground } from './ground.ts'
 import { type Identity, ownerOf, portsOwnerOf } from './names.ts'
 import { PortClaims } from './port-claims.ts'
 
@@ -26,6 +27,7 @@ export type Vanished = Note & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
+  readonly ground = new Ground()
   /** Whom the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
   /** By owner. */

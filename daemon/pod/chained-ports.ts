@@ -17,7 +17,6 @@ import { differencesIn, refuseDifferences } from './check.ts'
 import { givenBy } from './given.ts'
 import { releaseMarked } from './marked.ts'
 import { hostName, mayBeOf, portMark, portsOwnerOf } from './names.ts'
-import { GROUND } from './port-claims.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
@@ -29,15 +28,10 @@ export async function mapPorts(
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const owner = portsOwnerOf(attachment)
-  const { ports } = around.attachments
+  const { ports, ground } = around.attachments
   const wanted = await wantedFor(around, attachment, ways, previous)
   const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
-  const failure = failureIn(
-    await around.host.wantAll([
-      [GROUND, ports.ground(wanted.ground)],
-      [owner, wanted.own]
-    ])
-  )
+  const failure = failureIn(await around.host.wantAll([ground.with(wanted.ground), [owner, wanted.own]]))
   if (failure === undefined) return
   giveBack()
   await around.host.want(owner, [])

@@ -5,14 +5,14 @@ import { letThroughObjects } from '../firewall/subnet-chain.ts'
 import type { KernelObject } from '../state/object.ts'
 import { differencesIn, refuseDifferences } from './check.ts'
 import { releaseMarked } from './marked.ts'
-import { type Identity, portsOwnerBy, throughMark } from './names.ts'
+import { type Identity, markedOwnerOf, throughMark } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
 type Who = Identity & Pick<Attachment, 'because'>
 
 /** Errors: the kernel's. */
 export async function letThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
-  const owner = portsOwnerBy(throughMark(attachment))
+  const owner = markedOwnerOf(throughMark(attachment))
   const failure = failureIn(await around.host.want(owner, throughFor(attachment, forwards)))
   if (failure !== undefined) throw failure.error
   await around.answerForeignDrops()

@@ -2,12 +2,12 @@
 import { elementsByMark, elementsOf } from '../state/host-port.ts'
 import { keyOf } from '../state/object.ts'
 import type { Listed } from './gc.ts'
-import { apartMark, type Identity, portMark, portMarkOf, portsOwnerBy, throughMark } from './names.ts'
+import { apartMark, type Identity, markedOwnerOf, networkMark, portMark, throughMark } from './names.ts'
 import { failureIn, type PodSurroundings } from './surroundings.ts'
 
 /** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. Errors: the kernel's. */
 export async function releaseMarked(around: PodSurroundings, mark: string): Promise<void> {
-  const owner = portsOwnerBy(mark)
+  const owner = markedOwnerOf(mark)
   around.attachments.ports.release(owner)
   const failure = failureIn(await around.host.want(owner, [], elementsOf(mark, around.host.observed).map(keyOf)))
   if (failure !== undefined) throw failure.error
@@ -21,7 +21,7 @@ export async function collectMarked(
 ): Promise<void> {
   const all = [portMark, apartMark, throughMark]
   const kept = new Set(valid.flatMap((listed) => all.map((mark) => mark({ network, ...listed }))))
-  const marks = elementsByMark(portMarkOf(network), around.host.observed).keys()
+  const marks = elementsByMark(networkMark(network), around.host.observed).keys()
   for (const mark of marks) if (!kept.has(mark)) await releaseMarked(around, mark)
   await around.answerForeignDrops()
 }

@@ -2,7 +2,7 @@
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
-import { ALIAS_MARK, PORT_MARK } from '../state/ownership.ts'
+import { ALIAS_MARK, CHAINED_MARK } from '../state/ownership.ts'
 
 /** What identifies an attachment on this host. */
 export type Identity = { readonly network: string; readonly containerId: string; readonly ifname: string }
@@ -14,26 +14,31 @@ export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.cont
 export const limitsOwnerOf = (who: Identity): string => `limits ${ownerOf(who)}`
 
 /** The host ports that the portmap plugin keeps for an attachment. */
-export const portsOwnerOf = (who: Identity): string => portsOwnerBy(portMark(who))
-export const portsOwnerBy = (mark: string): string => `ports ${mark}`
+export const portsOwnerOf = (who: Identity): string => markedOwnerOf(portMark(who))
+
+/** Who wants what a plugin behind the interface's own keeps in nftables under this mark. */
+export const markedOwnerOf = (mark: string): string => `marked ${mark}`
 
 /**
- * First word of the comment of what the portmap plugin keeps in nftables: it tells the network and the attachment to those who know their names, so that DEL
- * and GC find theirs without memory, and whoever made the interface.
+ * First word of the comment of what a plugin behind the interface's own keeps in nftables: it tells the network and the attachment to those who know their
+ * names, so that DEL and GC find theirs without memory, and whoever made the interface.
  */
-export const portMark = (who: Identity): string => `${portMarkOf(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
-/** The same for what the firewall plugin keeps: an attachment apart from others, and its packets let through. */
-export const apartMark = (who: Identity): string => `${portMark(who)}-apart`
-export const throughMark = (who: Identity): string => `${portMark(who)}-through`
-export const portMarkOf = (network: string): string => `${PORT_MARK}${digest(network).slice(0, 8)}-`
+const markOf = (who: Identity): string => `${networkMark(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
+/** Of portmap's. */
+export const portMark = markOf
+/** Of what the firewall plugin keeps: an attachment apart from others, and its packets let through. */
+export const apartMark = (who: Identity): string => `${markOf(who)}-apart`
+export const throughMark = (who: Identity): string => `${markOf(who)}-through`
+/** How the marks of all attachments of a network begin. */
+export const networkMark = (network: string): string => `${CHAINED_MARK}${digest(network).slice(0, 8)}-`
 
 /** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
 export const ownersOf = (who: Identity): readonly string[] => [
   ownerOf(who),
   bridgeOwnerOf(who),
   portsOwnerOf(who),
-  portsOwnerBy(apartMark(who)),
-  portsOwnerBy(throughMark(who)),
+  markedOwnerOf(apartMark(who)),
+  markedOwnerOf(throughMark(who)),
   limitsOwnerOf(who)
 ]
 

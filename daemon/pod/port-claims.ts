@@ -2,17 +2,12 @@
 import { formatIp, isUnspecified, sameIp } from '../../ipam/address.ts'
 import type { HostPort } from '../../plugins/attachment.ts'
 import { WeftError } from '../error.ts'
-import { type KernelObject, type Key, keyOf } from '../state/object.ts'
-
-/** Who wants the ground of all host ports. */
-export const GROUND = 'host ports'
 
 type Wish = Pick<HostPort, 'protocol' | 'hostPort' | 'hostIp'>
 type Claim = { readonly owner: string; readonly because: string; readonly wish: Wish }
 
 export class PortClaims {
   readonly #claims = new Map<string, Claim[]>()
-  readonly #ground = new Map<Key, KernelObject>()
 
   /** Takes the ports, all or none; the answer gives back what this call took. Errors: PORT_TAKEN. */
   claim(owner: string, because: string, wishes: readonly Wish[]): () => void {
@@ -43,15 +38,6 @@ export class PortClaims {
       if (left.length === 0) this.#claims.delete(each)
       else this.#claims.set(each, left)
     }
-  }
-
-  /**
-   * What all pods with host ports stand on, with what this one adds. It only grows: a bridge keeps its route_localnet, and so must keep its guard; and
-   * chains at hooks make the kernel wait when they go.
-   */
-  ground(more: readonly KernelObject[]): readonly KernelObject[] {
-    for (const object of more) this.#ground.set(keyOf(object), object)
-    return [...this.#ground.values()]
   }
 }
 

@@ -21,12 +21,11 @@ import {
   hostName,
   type Identity,
   limitsOwnerOf,
+  markedOwnerOf,
   ownerOf,
   ownersOf,
-  parseAlias,
-  portsOwnerBy
+  parseAlias
 } from './names.ts'
-import { GROUND } from './port-claims.ts'
 import { neighbourProxies, routedHost } from './routed-objects.ts'
 import { limitsAsWished, type Standing, standing } from './standing.ts'
 import { linkNamed, type PodSurroundings } from './surroundings.ts'
@@ -49,7 +48,7 @@ export async function rebuild(
   const { host, attachments, networks } = around
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
-  const { ports, limits, ground } = standing(host.observed)
+  const { nft, limits, ground } = standing(host.observed)
   const byLink = new Map(notes.map((note) => [hostName(note), note]))
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
@@ -66,14 +65,14 @@ export async function rebuild(
     const objects = [
       ...asItIs(link, held, host.observed, alias),
       ...masquerading(held, host.observed),
-      ...ports.objects(link.name),
+      ...nft.objects(link.name),
       ...limits(link.name)
     ]
     wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
     const bridge = objects.find((object) => object.kind === 'link')?.master
     if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(around, bridge, alias)])
     pods++
-    const hostPorts = ports.wishes(link.name)
+    const hostPorts = nft.hostPorts(link.name)
     attachments.set({
       ...{ ...who, link: link.name, addresses: held, because, dataDir: noted?.dataDir ?? dataDir },
       ...(hostPorts.length > 0 && { hostPorts }),
@@ -82,8 +81,8 @@ export async function rebuild(
     })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
-  wanted.push(...chainedAsItIs(around, ports, limits))
-  if (ground.length > 0) wanted.push([GROUND, attachments.ports.ground(ground)])
+  wanted.push(...chainedAsItIs(around, nft, limits))
+  if (ground.length > 0) wanted.push(attachments.ground.with(ground))
   noteVanished(around, notes)
   await host.wantAll(wanted)
   await around.answerForeignDrops()
@@ -139,19 +138,19 @@ function podNamed(text: string): Pod {
   return { namespace: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
 }
 
-/** What portmap and bandwidth keep, for interfaces of ours as for others'. */
+/** What portmap, firewall and bandwidth keep, for interfaces of ours as for others'. */
 function chainedAsItIs(
   { host: { observed }, attachments }: PodSurroundings,
-  ports: Standing['ports'],
+  nft: Standing['nft'],
   limits: Standing['limits']
 ): readonly (readonly [string, readonly KernelObject[]])[] {
-  const kept = ports.marks().map((mark) => {
-    const owner = portsOwnerBy(mark)
+  const kept = nft.marks().map((mark) => {
+    const owner = markedOwnerOf(mark)
     const [first] = elementsOf(mark, observed)
     // "ports-… pod default/web-1, eth0 in network lab": cut where a comment is full.
     const because = first?.comment?.slice(mark.length + 1) ?? ''
-    attachments.ports.claim(owner, because, ports.wishes(mark))
-    return [owner, ports.objects(mark).map((object) => ({ ...object, because }))] as const
+    attachments.ports.claim(owner, because, nft.hostPorts(mark))
+    return [owner, nft.objects(mark).map((object) => ({ ...object, because }))] as const
   })
   const redirected = [...observed.values()].flatMap((object) => {
     if (object.kind !== 'qdisc' || object.discipline.type !== 'redirect') return []

@@ -1,4 +1,4 @@
-// What stands in the kernel of pods' host ports and limits: a restarted weftd asks for it again as it is. Pure.
+// What stands in the kernel of pods' nftables elements and limits: a restarted weftd asks for it again as it is. Pure.
 import { FAMILIES } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../plugins/attachment.ts'
 import { groundFor } from '../firewall/bridge-ports.ts'
@@ -15,15 +15,16 @@ import {
   translatedPodSet
 } from '../state/host-port.ts'
 import { type Discipline, type KernelObject, type Link, type NftElement, type State, stateOf } from '../state/object.ts'
-import { ifbName, NFT_TABLE, PORT_MARK } from '../state/ownership.ts'
+import { CHAINED_MARK, ifbName, NFT_TABLE } from '../state/ownership.ts'
 import { linkNamed } from './surroundings.ts'
 
 export type Standing = {
-  readonly ports: {
-    /** The host ports of the pod behind this link of the host, and the guard of that link; or, by its mark, what portmap keeps for an attachment. */
+  readonly nft: {
+    /** What there is for the pod behind this link of the host, and the guard of that link; or, by its mark, what a plugin behind another keeps for an attachment. */
     objects(linkOrMark: string): readonly KernelObject[]
-    wishes(linkOrMark: string): readonly HostPort[]
-    /** Of everybody for whom portmap keeps ports. */
+    /** The host ports among it. */
+    hostPorts(linkOrMark: string): readonly HostPort[]
+    /** Of all that such plugins keep. */
     marks(): readonly string[]
   }
   /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
@@ -36,13 +37,13 @@ export function standing(observed: State): Standing {
   const extras = stateOf([...observed.values()].filter(({ kind }) => kind === 'nft-element' || kind === 'qdisc'))
   const guarded = guardedIn(extras)
   return {
-    ports: {
+    nft: {
       objects: (link) => [
         ...elementsOf(link, extras).flatMap((element) => withSetting(element, observed)),
         ...(guarded.includes(link) ? hostPortDevice(link) : [])
       ],
-      marks: () => [...elementsByMark(PORT_MARK, extras).keys()],
-      wishes: (link) =>
+      marks: () => [...elementsByMark(CHAINED_MARK, extras).keys()],
+      hostPorts: (link) =>
         elementsOf(link, extras)
           .flatMap((element) => hostPortOf(element) ?? [])
           .map(asWish)

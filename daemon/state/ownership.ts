@@ -10,8 +10,11 @@ export const NFT_TABLE = 'weft'
 export const DOOMED_GROUP = 0x57ef
 /** First word of the alias of every veth we make, followed by network, container id, interface name and pod. */
 export const ALIAS_MARK = 'weft'
-/** How the first word of a comment begins in nftables where the portmap plugin made the element; others have the pod's link there. */
-export const PORT_MARK = 'ports-'
+/**
+ * How the first word of a comment begins in nftables where a plugin behind the interface's own made the element, portmap or firewall; others have the pod's
+ * link there. The firewall plugin came later: the word is portmap's, by which a weftd knows what an earlier one made.
+ */
+export const CHAINED_MARK = 'ports-'
 
 /** The device that carries VXLAN network `vni` over this tunnel family. Linux takes 15 bytes at most (IFNAMSIZ), and a VNI has up to eight digits. */
 export const vxlanName = (vni: number, family: 4 | 6): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)

@@ -48,11 +48,3 @@ test('all of a call are taken or none, and the call that took them can give back
   claims.release('a')
   claims.claim('d', 'pod d', [wish(undefined, { hostPort: 3 })])
 })
-
-test('the ground only grows', () => {
-  const claims = new PortClaims()
-  const sysctl = (value: string) => ({ kind: 'sysctl', path: 'a', value }) as const
-  claims.ground([sysctl('1')])
-  assert.deepEqual(claims.ground([{ ...sysctl('2'), path: 'b' }]).length, 2)
-  assert.deepEqual(claims.ground([]).length, 2)
-})
