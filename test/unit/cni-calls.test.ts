@@ -5,9 +5,10 @@ import { cniCalls, cniError, failed } from '../../daemon/cni-calls.ts'
 import { WeftError } from '../../daemon/error.ts'
 import { CONDITIONS } from '../../daemon/health.ts'
 import { Outcomes } from '../../daemon/outcomes.ts'
-import type { PodSurroundings } from '../../daemon/pod/surroundings.ts'
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
+import { heard } from './logs.ts'
+import { podSurroundings } from './pod/pod-surroundings.ts'
 
 const numberOf = (code: string, verb?: Parameters<typeof cniError>[1]) =>
   cniError(new WeftError(code, 'what', 'do this'), verb).code
@@ -62,9 +63,8 @@ type Line = readonly [level: string, fields: Readonly<Record<string, unknown>>, 
 /** What verbs that touch nothing need. */
 function surroundings() {
   const lines: Line[] = []
-  const say = (level: string) => (fields: object, message: string) => void lines.push([level, { ...fields }, message])
-  const log = { error: say('error'), warn: say('warn'), info: say('info'), debug: say('debug') }
-  const around = { log, now: () => 0, timings: () => undefined } as unknown as PodSurroundings
+  const log = heard((level, fields, message) => lines.push([level, { ...fields }, message]))
+  const around = podSurroundings({ log, now: () => 0 })
   return { lines, serve: cniCalls(around, new Outcomes(Date.now)) }
 }
 

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { leaseKey, parseLease } from '../../daemon/lease/lease.ts'
 import { LeaseFile } from '../../daemon/lease-file.ts'
+import { silent } from './logs.ts'
 
-const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const remembered = {
   text: '{"Network":"10.2.0.0/16"}',
   lease: parseLease('10.2.5.0-24', '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1}}')

@@ -15,11 +15,11 @@ import { Peers } from '../../daemon/peers.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
 import { type KernelObject, keyOf } from '../../daemon/state/object.ts'
 import { parsePrefix } from '../../ipam/address.ts'
+import { silent } from './logs.ts'
 import { MapKernel } from './map-kernel.ts'
 import { until } from './until.ts'
 
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const everywhere: KernelObject = {
   ...({ kind: 'route', table: 254, destination: prefix('0.0.0.0/0'), metric: 0, type: 'unicast' } as const),
   ...{ device: 'eth0', protocol: 3 }

@@ -6,10 +6,10 @@ import { Health } from '../../daemon/health.ts'
 import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
 import { PathMtu } from '../../daemon/path-mtu.ts'
 import { formatIp, type Ip, parseIp, parsePrefix } from '../../ipam/address.ts'
+import { silent } from './logs.ts'
 import { testNode } from './test-node.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
-const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const lease = (n: number): Lease => ({
   subnet: { 4: parsePrefix(`10.${n >> 8}.${n & 255}.0/24`) ?? assert.fail() },
   publicIp: { 4: ip(`192.0.${n >> 8}.${n & 255}`) },

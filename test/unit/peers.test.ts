@@ -11,13 +11,13 @@ import { Reconciler } from '../../daemon/reconciler.ts'
 import type { KernelObject } from '../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
 import { formatPrefix, parseIp, parsePrefix } from '../../ipam/address.ts'
+import { silent } from './logs.ts'
 import { MapKernel } from './map-kernel.ts'
 import { testNode } from './test-node.ts'
 import { until } from './until.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-const silent = { error() {}, warn() {}, info() {}, debug() {} }
 const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
 const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
   subnet: { 4: prefix(`10.244.${n}.0/24`) },

@@ -9,12 +9,12 @@ import { type KernelObject, keyOf, type Mac } from '../../daemon/state/object.ts
 import { mayRemove, ROUTE_PROTOCOL } from '../../daemon/state/ownership.ts'
 import { stateText, textOf } from '../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../ipam/address.ts'
+import { silent } from './logs.ts'
 import { MapKernel } from './map-kernel.ts'
 import { until } from './until.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-const silent = { error() {}, warn() {}, info() {}, debug() {} }
 
 const uplink: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
 const tunnel: KernelObject = {

@@ -10,8 +10,8 @@ import { afterEach, beforeEach, describe, it } from 'node:test'
 import { WeftError } from '../../daemon/error.ts'
 import { type ServerOptions, serve } from '../../daemon/server.ts'
 import { type CniRequest, parseControlReply, parseReply, type Reply } from '../../plugins/protocol.ts'
+import { silent } from './logs.ts'
 
-const quiet = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined }
 let directory = ''
 const path = () => join(directory, 'run', 'weftd.sock')
 beforeEach(() => {
@@ -21,7 +21,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
 const finished = (stdout: string): Reply => ({ v: 1, exit: 0, stdout, stderr: '' })
 const start = (over: Partial<ServerOptions> = {}) =>
-  serve({ path: path(), cni: async ({ stdin }) => finished(stdin), control: new Map(), log: quiet, ...over })
+  serve({ path: path(), cni: async ({ stdin }) => finished(stdin), control: new Map(), log: silent, ...over })
 
 const request = (over: Partial<CniRequest> = {}): string =>
   JSON.stringify({

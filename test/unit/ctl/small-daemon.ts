@@ -8,7 +8,6 @@ import { configureBackend } from '../../../daemon/backend/registry.ts'
 import { cniCalls } from '../../../daemon/cni-calls.ts'
 import { run } from '../../../daemon/ctl/run.ts'
 import { Health } from '../../../daemon/health.ts'
-import { flock } from '../../../daemon/kernel/flock.ts'
 import type { KubeRequest } from '../../../daemon/lease/kube-api.ts'
 import { ConditionEvents, EventWriter } from '../../../daemon/lease/kube-events.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
@@ -19,16 +18,16 @@ import { Peers } from '../../../daemon/peers.ts'
 import type { Place } from '../../../daemon/place.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
 import { reserved } from '../../../daemon/pod/sandboxes.ts'
-import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
 import { questions } from '../../../daemon/questions.ts'
 import { Reconciler } from '../../../daemon/reconciler.ts'
 import { serve } from '../../../daemon/server.ts'
-import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import type { KernelObject } from '../../../daemon/state/object.ts'
 import { tellCondition } from '../../../daemon/telling.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
-import { Networks } from '../../../ipam/networks.ts'
 import type { CniRequest, Finished } from '../../../plugins/protocol.ts'
+import { heard } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
+import { podSurroundings } from '../pod/pod-surroundings.ts'
 import { testNode } from '../test-node.ts'
 
 export const ip = (text: string) => parseIp(text) ?? assert.fail(text)
@@ -73,8 +72,7 @@ export class SmallDaemon implements AsyncDisposable {
   #place: Place | undefined
 
   private constructor() {
-    const say = (_fields: object, message: string) => void this.said.push(message)
-    const log = { error: say, warn: say, info: say, debug() {} }
+    const log = heard((level, _fields, message) => level === 'debug' || this.said.push(message))
     const now = () => (this.#clock += 1_000)
     const events = new ConditionEvents(this.#eventWriter(log), () => REGARDING, { settleMs: 0, apartMs: 0 })
     this.#parts.use(events)
@@ -92,23 +90,10 @@ export class SmallDaemon implements AsyncDisposable {
     const peers = new Peers({ reconciler, health, log, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new Outcomes(now)
-    const around: PodSurroundings = {
-      kernel: {
-        sandbox: async () => ({
-          bring: async () => undefined,
-          apply: async () => [],
-          read: async () => stateOf([]),
-          [Symbol.dispose]() {}
-        }),
-        runs: async () => true,
-        routeTo: async () => undefined
-      },
-      ...{ host: reconciler, attachments, health, log, now: () => performance.now(), timings() {} },
-      ...{ self: testNode(), defaultMode: 'bridge', rules: () => [], answerForeignDrops: async () => undefined },
-      place: () =>
-        this.#place && { node: this.#place.node, mtu: 1450, clusterNetworks: { 4: prefix('10.244.0.0/16') } },
-      networks: new Networks(() => ({ lock: flock, boot: { id: 'x', since: 0 } }))
-    }
+    const around = podSurroundings({
+      ...{ host: reconciler, attachments, health, log },
+      place: () => this.#place && { node: this.#place.node, mtu: 1450, clusterNetworks: { 4: prefix('10.244.0.0/16') } }
+    })
     const cni = cniCalls(around, outcomes)
     this.#cni = cni
     const control = questions({

@@ -17,8 +17,8 @@ import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from '.
 import { keepConflist, removeConflist } from '../../../daemon/conflist-file.ts'
 import { WeftError } from '../../../daemon/error.ts'
 import { Health } from '../../../daemon/health.ts'
-import type { Log } from '../../../daemon/log.ts'
 import { until } from '../../lab/run.ts'
+import { heard } from '../logs.ts'
 
 const flannels = `{
   "name": "cbr0",
@@ -78,8 +78,7 @@ function keeper(source?: string) {
   const directory = join(root, 'net.d')
   const health = new Health(Date.now, () => {})
   const told: Told[] = []
-  const say = (level: Told['level']) => (_: object, text: string) => void told.push({ level, text })
-  const log = { debug() {}, info: say('info'), warn: say('warn'), error() {} } as unknown as Log
+  const log = heard((level, _fields, text) => (level === 'info' || level === 'warn') && told.push({ level, text }))
   const stop = new AbortController()
   const path = join(directory, CONFLIST_NAME)
   if (source !== undefined) writeFileSync(join(root, 'cni-conf.json'), source)

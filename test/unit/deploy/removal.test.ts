@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test from 'node:test'
-import type { Log } from '../../../daemon/log.ts'
 import { newsOfApi, OwnDaemonSet, type Standing } from '../../../daemon/own-daemonset.ts'
 import { bridgeMac } from '../../../daemon/pod/names.ts'
 import { emptyBridges, staysFor } from '../../../daemon/removal.ts'
@@ -12,8 +11,7 @@ import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
-
-const quiet = { debug() {}, info() {}, warn() {}, error() {} } as unknown as Log
+import { silent } from '../logs.ts'
 
 type Ending = {
   /** What the watch tells while weftd runs, and after it was told to end. */
@@ -44,7 +42,7 @@ async function ended(answers: readonly (Standing | 'silent')[], ending: Ending =
     over.resolve()
   }
   const pace = { againMs: 1, lookMs, lateMs: late.length > 0 ? 10_000 : 1 }
-  const own = new OwnDaemonSet('weft/weft', { ask, watch }, quiet, pace)
+  const own = new OwnDaemonSet('weft/weft', { ask, watch }, silent, pace)
   await assert.rejects(own.follow(stop.signal), { name: 'AbortError' })
   at = answers.length - 1
   const deleted = own.isDeleted()
@@ -136,7 +134,7 @@ const answers: readonly (readonly [status: number, body: object, standing: Stand
 for (const [status, body, standing] of answers) {
   test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${standing}`, async () => {
     using api = await answering(status, body)
-    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, quiet)
+    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
     assert.equal(await ask(AbortSignal.timeout(10_000)), standing)
     assert.equal(api.asked[0], 'GET /apis/apps/v1/namespaces/net/daemonsets/weft')
   })
@@ -151,7 +149,7 @@ const sayingNothing: readonly (readonly [what: string, status: number, body: obj
 for (const [what, status, body] of sayingNothing) {
   test(`an API that ${what} says nothing about the DaemonSet`, async () => {
     using api = await answering(status, body)
-    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, quiet)
+    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
     await assert.rejects(ask(AbortSignal.timeout(10_000)), new RegExp(String(status)))
   })
 }

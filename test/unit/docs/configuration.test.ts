@@ -9,10 +9,10 @@ import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
 import { WeftError } from '../../../daemon/error.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
-import type { AttachmentCall } from '../../../plugins/cni/types.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
 import { BACKENDS, NETWORK } from '../../../scripts/docs/configuration.ts'
 import { PLUGIN_KEYS } from '../../../scripts/docs/plugin-keys.ts'
+import { addCall } from '../plugins/calls.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const read = (pattern: string) => globSync(pattern, { cwd: root }).map((path) => readFileSync(join(root, path), 'utf8'))
@@ -97,10 +97,7 @@ const ENTRY: Readonly<Record<string, Record<string, unknown>>> = {
 
 /** Makes what the plugin makes of an ADD with this configuration. */
 function asked(type: string, configuration: Record<string, unknown>): void {
-  const call = {
-    ...{ verb: 'ADD', plugin: type, network: 'n', version: '1.0.0', args: '', path: [], mayBeOwnNamespace: false },
-    ...{ containerId: 'c', ifname: 'eth0', netns: '/run/netns/c', configuration }
-  } as unknown as AttachmentCall
+  const call = addCall(type, configuration)
   const forwarding = forwardingPluginNamed(type)
   if (forwarding === undefined) pluginNamed(type)?.attachment(call)
   else {

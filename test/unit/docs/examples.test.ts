@@ -10,8 +10,8 @@ import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { WEFTCTL_FLAGS } from '../../../daemon/ctl/programs.ts'
 import { COMMANDS } from '../../../daemon/ctl/run.ts'
 import { FLAGS } from '../../../daemon/options.ts'
-import type { AttachmentCall } from '../../../plugins/cni/types.ts'
 import { forwardingPluginNamed, pluginNamed } from '../../../plugins/registry.ts'
+import { addCall } from '../plugins/calls.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const pages = globSync(['*.md', 'docs/*.md'], { cwd: root }).map((path) => ({
@@ -44,10 +44,7 @@ for (const { path, text } of pages) {
 
 /** Our plugin takes the keys; another's is none of our business. */
 function accepted(type: string, keys: object): void {
-  const call = {
-    ...{ verb: 'ADD', plugin: type, network: 'n', version: '1.0.0', args: '', path: [], mayBeOwnNamespace: false },
-    ...{ containerId: 'c', ifname: 'eth0', netns: '/run/netns/c', configuration: { name: 'n', type, ...keys } }
-  } as unknown as AttachmentCall
+  const call = addCall(type, keys)
   pluginNamed(type)?.attachment(call)
   forwardingPluginNamed(type)?.forward(call, { network: {}, subnet: {} })
 }

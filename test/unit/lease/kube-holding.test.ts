@@ -8,8 +8,8 @@ import { KubeAccess } from '../../../daemon/lease/kube-access.ts'
 import { KubeApi } from '../../../daemon/lease/kube-api.ts'
 import { KubeHolding } from '../../../daemon/lease/kube-holding.ts'
 import type { StoreSurroundings, Wish } from '../../../daemon/lease/store.ts'
-import type { Log } from '../../../daemon/log.ts'
 import { parseIp } from '../../../ipam/address.ts'
+import { silent } from '../logs.ts'
 
 const node = { kind: 'Node', metadata: { name: 'n1', uid: 'u1' }, spec: { podCIDRs: ['10.244.3.0/24'] } }
 const conflict = { kind: 'Status', status: 'Failure', reason: 'Conflict', message: 'the object has been modified' }
@@ -34,7 +34,7 @@ test('a patch that meets a conflict is sent again', async () => {
   const access = new KubeAccess({ server: server.address, from: 'this test', insecure: false }, () => 0)
   await using api = new KubeApi(access, report)
   const options = { nodeName: 'n1', prefix: 'flannel.alpha.coreos.com/', setNetworkUnavailable: false }
-  await using holding = new KubeHolding(api, options, { log: {} as Log, report })
+  await using holding = new KubeHolding(api, options, { log: silent, report })
   const wish: Wish = {
     node: 'n1',
     network: parseNetConf('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'),

@@ -6,9 +6,8 @@ import { test } from 'node:test'
 import { KubeAccess } from '../../../daemon/lease/kube-access.ts'
 import { KubeApi } from '../../../daemon/lease/kube-api.ts'
 import { follow } from '../../../daemon/lease/kube-watch.ts'
-import type { Log } from '../../../daemon/log.ts'
+import { silent } from '../logs.ts'
 
-const quiet = { debug() {}, info() {}, warn() {}, error() {} } as unknown as Log
 const listAt = (resourceVersion: string) => ({ metadata: { resourceVersion }, items: [] })
 const bookmark = { type: 'BOOKMARK', object: { metadata: { resourceVersion: '6' } } }
 const put = { type: 'ADDED', object: { metadata: { name: 'late', resourceVersion: '7' } } }
@@ -40,7 +39,7 @@ test('a watch on which nothing comes from its beginning is given up where bookma
   await using api = new KubeApi(access, { raise: () => undefined, clear: () => undefined })
   const collection = { path: '/api/v1/nodes', protobuf: false, project: () => 'a node' }
   const pace = { page: 100, lifeSeconds: 300, lifeJitterSeconds: 0, silenceMs: 50, overtimeMs: 30_000 }
-  for await (const event of follow(api, collection, quiet, AbortSignal.timeout(30_000), pace))
+  for await (const event of follow(api, collection, silent, AbortSignal.timeout(30_000), pace))
     if (event.kind === 'put') break
   // A busy machine may give up a third one before its news is read.
   assert.deepEqual(server.watches.slice(0, 3), ['5', '6', '6'])

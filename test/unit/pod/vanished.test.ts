@@ -4,11 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { flock } from '../../../daemon/kernel/flock.ts'
-import { Attachments, type Known } from '../../../daemon/pod/attachments.ts'
+import type { Known } from '../../../daemon/pod/attachments.ts'
 import { aliasOf, hostName } from '../../../daemon/pod/names.ts'
 import { emptyAfterReboot, rebuild } from '../../../daemon/pod/sandboxes.ts'
-import type { PodSurroundings } from '../../../daemon/pod/surroundings.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
 import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
@@ -16,6 +14,8 @@ import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { Networks } from '../../../ipam/networks.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY, type Reservations } from '../../../ipam/reservations.ts'
+import { heard, silent } from '../logs.ts'
+import { podSurroundings, stillHost } from './pod-surroundings.ts'
 
 const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
@@ -28,22 +28,15 @@ afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
 
 /** What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand. */
 function surroundings() {
-  const networks = new Networks(() => ({ lock: flock, boot: { id: 'b', since: 0 } }))
-  const reservations = networks.reservations(dataDir, 'net1')
   const lines: string[] = []
-  const say = (_: object, message: string) => void lines.push(message)
   const clock = { now: 0 }
   const observed = new Map(stateOf([]))
-  const around = {
-    attachments: new Attachments(),
-    host: { observed, want: async () => [], wantAll: async () => [] },
-    answerForeignDrops: async () => undefined,
-    networks,
-    health: { active: () => [], raise: () => undefined, clear: () => undefined },
-    log: { error: say, warn: say, info: say, debug: say },
+  const around = podSurroundings({
+    host: stillHost(observed),
+    log: heard((_level, _fields, message) => lines.push(message)),
     now: () => clock.now
-  } as unknown as PodSurroundings
-  return { around, reservations, lines, clock, observed }
+  })
+  return { around, reservations: around.networks.reservations(dataDir, 'net1'), lines, clock, observed }
 }
 
 async function vanishedPod(given: ReturnType<typeof surroundings>, containerId: string) {
@@ -95,9 +88,9 @@ describe('addresses of a vanished pod', () => {
   test('are tried again when they can not be freed now', async () => {
     const given = surroundings()
     await vanishedPod(given, 'a')
-    const networks = { reservations: () => ({ release: () => Promise.reject(new Error('EROFS')) }) }
-    const broken = { ...given.around, networks }
-    assert.equal(await releaseVanished(broken as unknown as PodSurroundings, 0), 0)
+    const lock = () => Promise.reject(new Error('EROFS'))
+    const networks = new Networks(() => ({ lock, boot: { id: 'boot', since: 0 } }))
+    assert.equal(await releaseVanished({ ...given.around, networks }, 0), 0)
     assert.match(given.lines.join(), /can not be freed yet/)
     assert.equal(await releaseVanished(given.around, 0), 1)
   })
@@ -112,19 +105,18 @@ describe('addresses of a vanished pod', () => {
 
 describe('the notes', () => {
   const path = () => join(dataDir, 'pods.json')
-  const quiet = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined }
 
   test('tell the next weftd what there was: pods, and those that have vanished', async () => {
     const given = surroundings()
     const { attachments } = given.around
     {
-      using _notes = keepNotes(path(), attachments, quiet)
+      using _notes = keepNotes(path(), attachments, silent)
       const address = parseIp('10.20.0.9') ?? assert.fail()
       attachments.set({ ...who('pod'), link: 'veth1', addresses: [address], because: 'pod a/b', dataDir })
       await vanishedPod(given, 'gone')
     }
     assert.equal(statSync(path()).mode & 0o777, 0o600)
-    assert.deepEqual(readNotes(path(), quiet), [
+    assert.deepEqual(readNotes(path(), silent), [
       { ...who('pod'), because: 'pod a/b', dataDir },
       { ...who('gone'), because: 'pod gone', dataDir }
     ])
@@ -140,11 +132,11 @@ describe('the notes', () => {
   })
 
   test('are not missed when there are none, and of no use, with a warning, when they are spoiled', () => {
-    assert.deepEqual(readNotes(path(), quiet), [])
+    assert.deepEqual(readNotes(path(), silent), [])
     for (const spoiled of ['', '{', '{}', '[1]', '[{"network":5}]', '[{"network":"a"}]']) {
       writeFileSync(path(), spoiled)
       const warnings: string[] = []
-      const notes = readNotes(path(), { ...quiet, warn: (_, message) => void warnings.push(message) })
+      const notes = readNotes(path(), { ...silent, warn: (_, message) => void warnings.push(message) })
       assert.deepEqual([notes, warnings.length], [[], 1], spoiled)
     }
     assert.equal(readFileSync(path(), 'utf8'), '[{"network":"a"}]')
