@@ -72,8 +72,8 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
 
 /** The answer that makes the executable print this error and fail. */
 export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {
-  const verb = request?.env.CNI_COMMAND === 'DEL' ? 'DEL' : undefined
-  return { v: 1, exit: 1, stdout: printError(error, versionForError(request?.stdin ?? ''), verb), stderr: '' }
+  const stdout = printError(error, versionForError(request?.stdin ?? ''), request?.env.CNI_COMMAND)
+  return { v: 1, exit: 1, stdout, stderr: '' }
 }
 
 /** Serves calls, and remembers what became of them. Never rejects: what goes wrong is the answer, and one line of the log. */

@@ -38,11 +38,9 @@ export async function main(host: Host): Promise<number> {
     return 0
   }
   let input = ''
-  let verb: Verb | undefined
   try {
     const invocation = readEnvironment(variables)
-    verb = typeof invocation.verb === 'string' ? invocation.verb : undefined
-    if (verb === 'VERSION') {
+    if (invocation.verb === 'VERSION') {
       await host.write('output', `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n`)
       return 0
     }
@@ -52,7 +50,7 @@ export async function main(host: Host): Promise<number> {
     if (finished.stdout !== '') await host.write('output', finished.stdout)
     return finished.exit
   } catch (thrown) {
-    await host.write('output', printError(asCniError(thrown), versionForError(input), verb))
+    await host.write('output', printError(asCniError(thrown), versionForError(input), variables.CNI_COMMAND))
     return 1
   }
 }

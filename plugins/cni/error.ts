@@ -1,5 +1,5 @@
 // The error object of the CNI specification: what the runtime shows to whoever waits for the pod.
-import { newestVersion, type Verb, type Version } from './version.ts'
+import { newestVersion, type Version } from './version.ts'
 
 /** Codes of the specification 1.1.0 ("Error"), from 100 on our own. */
 export const cniCode = {
@@ -37,9 +37,9 @@ export function asCniError(thrown: unknown): CniError {
   return new CniError(String(thrown), { code: cniCode.internal })
 }
 
-/** The error as one JSON line for standard output. */
-export function printError(error: CniError, version: Version = newestVersion, verb?: Verb): string {
-  const say = verb === 'DEL' ? sayForDel : (text: string) => text
+/** The error as one JSON line for standard output. Every error of every plugin passes here. A verb that is not known may be a DEL. */
+export function printError(error: CniError, version: Version = newestVersion, verb?: string): string {
+  const say = verb === undefined || verb === 'DEL' ? sayForDel : (text: string) => text
   const details = error.details === '' ? {} : { details: say(error.details) }
   return `${JSON.stringify({ cniVersion: version, code: error.code, msg: say(error.message), ...details })}\n`
 }
@@ -50,13 +50,19 @@ const swallowed = [
   ['no such file or directory', 'it does not exist (ENOENT)']
 ] as const
 
-/** The same text in words that containerd does not swallow. */
+/** The same text in words that containerd does not swallow, in whatever letter case. One pass will do: no phrase begins or ends with part of a replacement. */
 export function sayForDel(text: string): string {
-  let said = text
-  for (const [phrase, instead] of swallowed) {
-    for (let at = said.toLowerCase().indexOf(phrase); at >= 0; at = said.toLowerCase().indexOf(phrase)) {
-      said = said.slice(0, at) + instead + said.slice(at + phrase.length)
-    }
+  let said = ''
+  for (let at = 0; at < text.length; ) {
+    const found = swallowed.find(([phrase]) => standsAt(text, at, phrase))
+    said += found === undefined ? text.charAt(at) : found[1]
+    at += found === undefined ? 1 : found[0].length
   }
   return said
+}
+
+/** Letter by letter: the lower case of a whole text may be longer than the text ("\u0130"), and an index in the one is none in the other. */
+function standsAt(text: string, at: number, phrase: string): boolean {
+  for (let n = 0; n < phrase.length; n++) if (text.charAt(at + n).toLowerCase() !== phrase.charAt(n)) return false
+  return true
 }

@@ -121,7 +121,7 @@ function checkEnd(
     // Without a command it tells its version on standard error; VERSION needs nothing else.
     if (env.CNI_COMMAND) assert.equal(JSON.parse(stdout).supportedVersions.length, 7)
     else assert.equal(stdout, '')
-  } else checkError(stdout, undefined)
+  } else checkError(stdout, env.CNI_COMMAND)
 }
 
 function finishedIn(line: string) {

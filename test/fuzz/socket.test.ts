@@ -138,7 +138,7 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
-/** What the first pod with host ports and masquerading makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
+/** What the first pod of its kind makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
 async function makeGround(): Promise<void> {
   const portMappings = ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, containerPort: 80, protocol }))
   for (const ipMasq of [true, false]) {
@@ -146,6 +146,25 @@ async function makeGround(): Promise<void> {
     await cluster.call(node(), 'DEL', id, pod.netns)
     await pod[Symbol.asyncDispose]()
   }
+  const ipam = { type: 'host-local', ranges: [[{ subnet: '10.76.0.0/24' }]] }
+  const first = { type: 'bridge', bridge: 'ground0', isGateway: true, ipMasq: true, macspoofchk: true, ipam }
+  const { pod, id, result } = await cluster.pod(node(), first)
+  const behind = [
+    { type: 'portmap', masqAll: true, runtimeConfig: { portMappings } },
+    ...['same-bridge', 'isolated'].map((ingressPolicy) => ({ type: 'firewall', ingressPolicy }))
+  ]
+  for (const config of behind) await cluster.call(node(), 'ADD', id, pod.netns, config, { prevResult: result })
+  for (const config of [...behind, first]) await cluster.call(node(), 'DEL', id, pod.netns, config)
+  await pod[Symbol.asyncDispose]()
+}
+
+/** The same for maps and chains of host ports under conditions, of which there is no end: empty ones and what looks things up there. */
+const CONDITIONED = /\t(map|chain) host_ports?_\w*__\w+ \{\n((?!\t\}|\t\telements).*\n)*\t\}\n+/g
+
+/** What calls may not have changed, bridges of theirs apart. */
+async function traces(options: { readonly bridges: boolean }): Promise<string> {
+  const record = await recordOf(node(), { ...options, networks: false })
+  return record.replaceAll(CONDITIONED, '').replaceAll(/\n\n+/g, '\n')
 }
 
 /** The daemon is the one that was started, and serves. */
@@ -170,7 +189,7 @@ describe('the socket', { skip }, () => {
 
   test('answers every line and outlives every byte, and an invalid call changes nothing', async () => {
     await campaignOf('socket: warm', 50, TOGETHER, async (random) => void (await send(nonsense(random))))
-    const [record, open] = [await recordOf(node(), { networks: false }), await descriptors(pid)]
+    const [record, open] = [await traces({ bridges: true }), await descriptors(pid)]
     await campaignOf('socket', casesOf(0.09), TOGETHER, async (random) => {
       if (random.chance(0.45)) return refusedCall(random)
       const { answered, ...sending } = nonsense(random)
@@ -178,7 +197,7 @@ describe('the socket', { skip }, () => {
       if (answered) checkReply(line, 'any')
     })
     await checkAlive()
-    assert.equal(await recordOf(node(), { networks: false }), record)
+    assert.equal(await traces({ bridges: true }), record)
     await atMostOpen(pid, open)
   })
 
@@ -208,7 +227,7 @@ describe('the socket', { skip }, () => {
 
   test('makes of calls with a real namespace a pod that DEL takes away, or nothing', async () => {
     const pods = await Promise.all(Array.from({ length: 4 }, (_, at) => node().pod(`fuzz-pod${at}`)))
-    const before = await recordOf(node(), { bridges: false, networks: false })
+    const before = await traces({ bridges: false })
     let added = 0
     await campaignOf('real namespaces', casesOf(0.004), pods.length, async (random, index) => {
       const pod = pods[index % pods.length] ?? assert.fail()
@@ -224,9 +243,9 @@ describe('the socket', { skip }, () => {
     })
     assert.ok(added > 0, 'no ADD succeeded: the cases are too wild')
     await checkAlive()
-    await until(async () => (await recordOf(node(), { bridges: false, networks: false })) === before, {
+    await until(async () => (await traces({ bridges: false })) === before, {
       what: 'the host to be as it was before',
       deadlineMs: 20_000
-    }).catch(async () => assert.equal(await recordOf(node(), { bridges: false, networks: false }), before))
+    }).catch(async () => assert.equal(await traces({ bridges: false }), before))
   })
 })

@@ -65,6 +65,9 @@ export const ODD_TEXTS: readonly string[] = [
   '0a:58:00:00:00:00',
   '127.0.0.1',
   '1.1.0',
+  // What containerd takes for success when a DEL says it, and a letter whose lower case is longer.
+  'not found',
+  'İ No such file or directory',
   'x'.repeat(16),
   'x'.repeat(300)
 ]

@@ -46,6 +46,31 @@ async function elements(host: Host): Promise<readonly string[]> {
   )
 }
 
+/** Tables, chains, rules and maps, without what is in the maps. */
+async function outline(host: Host): Promise<readonly string[]> {
+  const { nftables } = JSON.parse((await host.exec('nft', ['-j', 'list', 'ruleset'])).stdout) as {
+    readonly nftables: readonly Readonly<Record<string, object>>[]
+  }
+  return nftables.map((object) => JSON.stringify(object, (key, value) => (key === 'elem' ? undefined : value)))
+}
+
+/** What the kernel notifies of nftables while `work` runs, a line a change. */
+async function changesDuring(host: Host, work: () => Promise<void>): Promise<readonly string[]> {
+  await using monitor = host.spawn('nft', ['monitor'])
+  const isTold = async (table: string) => {
+    await host.exec('nft', ['add', 'table', 'inet', table])
+    await host.exec('nft', ['delete', 'table', 'inet', table])
+    return monitor.text().includes(`delete table inet ${table}\n`)
+  }
+  await until(() => isTold('beginning'), { what: 'nft to listen' })
+  await work()
+  await until(() => isTold('ending'), { what: 'nft to tell all' })
+  return monitor
+    .text()
+    .split('\n')
+    .filter((line) => line !== '' && !/^# new generation|table inet (beginning|ending)$/.test(line))
+}
+
 const dual = {
   EnableIPv4: true,
   EnableIPv6: true,
@@ -189,6 +214,31 @@ describe('a host port', { skip }, () => {
     const { stdout } = await here.exec('nft', ['list', 'ruleset'])
     for (const trace of [server.id, server.address]) assert.equal(stdout.includes(trace), false, trace)
     assert.deepEqual(await elements(here), [])
+  })
+
+  test('costs the kernel the same however many there are: no chain, rule or map more for a thousand, and a pod brings and takes its own elements', async () => {
+    await using cluster = await Cluster.start({ hosts: [1] })
+    const here = cluster.node(1)
+    await cluster.pod(here, withPorts(tcp(8080)))
+    const ofOnePod = () =>
+      changesDuring(here, async () => {
+        const { id, pod } = await cluster.pod(here, withPorts(tcp(30_000), udp(30_001)))
+        await cluster.call(here, 'DEL', id, pod.netns)
+      })
+    const [outlineOfOne, changesAtOne] = [await outline(here), await ofOnePod()]
+    const many = Array.from({ length: 999 }, (_, at) => (at % 2 === 0 ? tcp(20_000 + at) : udp(20_000 + at)))
+    await cluster.pod(here, withPorts(...many))
+    assert.equal((await elements(here)).length, 1_000)
+    assert.deepEqual(await outline(here), outlineOfOne)
+    const changesAtAThousand = await ofOnePod()
+    for (const changes of [changesAtOne, changesAtAThousand]) {
+      assert.deepEqual(
+        changes.map((line) => line.replace(/^(\w+ element inet weft \w+ \{ (?:tcp \. 30000|udp \. 30001)).*/, '$1')),
+        ['tcp . 30000', 'udp . 30001', 'tcp . 30000', 'udp . 30001'].map(
+          (key, at) => `${at < 2 ? 'add' : 'delete'} element inet weft host_ports_4 { ${key}`
+        )
+      )
+    }
   })
 
   test('case 56: without any the ruleset stays as it is', async () => {

@@ -67,6 +67,22 @@ describe('without a daemon', () => {
     equal((await run({ environment, input: '{' })).printed.code, 6)
     equal((await run({ environment: { ...environment, CNI_COMMAND: 'FOO' }, input: configuration })).printed.code, 4)
   })
+  test('no error of DEL has the words that make containerd forget it, not even where they come from the caller', async () => {
+    const del = { ...environment, CNI_COMMAND: 'DEL' }
+    for (const [given, code] of [
+      [{ environment: { ...del, CNI_CONTAINERID: 'not found' }, input: configuration }, 4],
+      [{ environment: { ...del, CNI_IFNAME: 'a/not found' }, input: configuration }, 4],
+      [{ environment: del, input: '"Not Found"' }, 6],
+      [{ environment: del, input: 'no such file or directory' }, 6],
+      [{ environment: del, input: '{"name":"not found"}' }, 7],
+      [{ environment: del, input: '{"name":"n","cniVersion":"not found"}' }, 1],
+      [{ environment: { ...del, WEFTD_SOCKET: '/run/not found/s' }, input: configuration }, 11]
+    ] as const) {
+      const { exit, printed } = await run(given)
+      deepEqual([exit, printed.code], [1, code], JSON.stringify(printed))
+      equal(/not found|no such file or directory/i.test(`${printed.msg} ${printed.details}`), false, printed.msg)
+    }
+  })
   test('standard input that cannot be read is error 5 with the reason', async () => {
     const { exit, printed } = await run({ environment })
     deepEqual([exit, printed.code], [1, 5])

@@ -26,11 +26,28 @@ test('an error of DEL has none of the words that make containerd forget it', () 
     'link not found',
     'open /x: No such file or directory',
     'NOT FOUND not found',
-    'nono such file or directory'
+    'nono such file or directory',
+    'not founDNot Foundnot not found',
+    // The lower case of these is longer than they are.
+    'İİİİİİİİİİnot found',
+    'İ: No Such File or Directory: İİ not found'
   ]) {
     const printed = printError(new CniError(words, { code: 999, details: words }), '1.0.0', 'DEL')
     equal(/not found|no such file or directory/i.test(printed), false, printed)
     match(printError(new CniError(words, { code: 999 }), '1.0.0', 'ADD'), /not found|no such file or directory/i)
   }
   equal(sayForDel('route deleted'), 'route deleted')
+  equal(
+    sayForDel('İ, Not Found; ENOENT: no such file or directory, open'),
+    'İ, missing; ENOENT: it does not exist (ENOENT), open'
+  )
+})
+
+test('an error of which nobody knows whose it is may be one of DEL', () => {
+  const printed = printError(new CniError('link not found', { code: 999, details: 'not found' }))
+  deepEqual(JSON.parse(printed), { cniVersion: '1.1.0', code: 999, msg: 'link missing', details: 'missing' })
+})
+
+test('an error of DEL may be long and full of such words', () => {
+  equal(sayForDel('not found '.repeat(100_000)), 'missing '.repeat(100_000))
 })
