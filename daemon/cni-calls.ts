@@ -2,7 +2,7 @@
 
 import type { Attachment } from '../plugins/attachment.ts'
 import { readCall, readEnvironment, versionForError } from '../plugins/call.ts'
-import { asCniError, CniError, cniCode, printError } from '../plugins/cni/error.ts'
+import { CniError, cniCode, printError } from '../plugins/cni/error.ts'
 import { shown } from '../plugins/cni/field.ts'
 import { parseDelegateResult, previousResult, printResult } from '../plugins/cni/result.ts'
 import type { AttachmentCall, Call, NetworkCall, Result } from '../plugins/cni/types.ts'
@@ -62,13 +62,38 @@ function statusNumber(code: string, number: number): number {
 
 /** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */
 export function cniError(thrown: unknown, verb?: Verb): CniError {
-  if (!(thrown instanceof WeftError)) return asCniError(thrown)
+  if (thrown instanceof CniError) return thrown
+  if (thrown instanceof AggregateError && thrown.errors.length > 0)
+    return together(
+      thrown.errors.map((each) => cniError(each, verb)),
+      thrown
+    )
+  if (!(thrown instanceof WeftError)) return unexpected(thrown)
   const number = numbers[thrown.code] ?? cniCode.internal
   const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
   const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
   const details = thrown.message.includes(cause) ? '' : cause
   return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
 }
+
+/** Several failures of one DEL or GC, each with its cure; under their number where they have the same. */
+function together(errors: readonly CniError[], cause: AggregateError): CniError {
+  const codes = new Set(errors.map(({ code }) => code))
+  const joined = (texts: readonly string[]) => [...new Set(texts)].filter((text) => text !== '').join('; ')
+  return new CniError(joined(errors.map(({ message }) => message)), {
+    code: codes.size === 1 ? (errors[0]?.code ?? cniCode.internal) : cniCode.internal,
+    details: joined(errors.map(({ details }) => details)),
+    cause
+  })
+}
+
+const unexpected = (thrown: unknown): CniError =>
+  new CniError(reasonOf(thrown), {
+    code: cniCode.internal,
+    details:
+      'weftd did not expect that. If nothing of this host explains it, it is a fault of weftd: report it with its log.',
+    cause: thrown
+  })
 
 /** The answer that makes the executable print this error and fail. */
 export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {

@@ -76,7 +76,10 @@ function printed(done: Done, type: string): string {
       code: cniCode.configuration,
       details: 'install it in one of these directories, or correct the type in the network configuration'
     })
-  throw new CniError(`plugin "${type}" failed: ${done.reason}`, { code: cniCode.internal })
+  throw new CniError(`plugin "${type}" failed: ${done.reason}`, {
+    code: cniCode.internal,
+    details: 'it is a program of somebody else, which the network configuration names: see to it, or name another'
+  })
 }
 
 const silent = (type: string, { exit, stdout, stderr }: Done & { readonly kind: 'ended' }): CniError =>
@@ -99,4 +102,5 @@ function errorPrinted(stdout: string): CniError | undefined {
 
 /** The error travels in the delegate's id, so that not even a restart of weftd in between loses it. */
 const rememberedError = (json: string): CniError =>
-  errorPrinted(json) ?? new CniError('an ADD failed and was undone', { code: cniCode.internal })
+  errorPrinted(json) ??
+  new CniError('an ADD failed and was undone', { code: cniCode.internal, details: "weftd's log says why" })

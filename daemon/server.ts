@@ -27,6 +27,7 @@ const BACKLOG = 4_096
 const LINE_DEADLINE = 30_000
 /** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
 const PATIENCE = 0.95
+const ONE_RELEASE = 'use executables, weftctl and weftd of one release'
 /** What setTimeout can count to, in milliseconds; longer ones end at once. */
 const LONGEST_TIMER = 2 ** 31 - 1
 
@@ -170,8 +171,8 @@ class Calls {
       this.#options.log.warn({ reason: error.message }, 'a request was not understood')
       // Both kinds of caller find what they look for: we can't know which it is.
       answer = {
-        ...failed(new CniError(error.message, { code: cniCode.decoding })),
-        error: { code: 'PROTOCOL', message: error.message, cure: 'use executables, weftctl and weftd of one release' }
+        ...failed(new CniError(error.message, { code: cniCode.decoding, details: ONE_RELEASE })),
+        error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
       }
     }
     if (socket.destroyed) return

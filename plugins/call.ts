@@ -26,6 +26,8 @@ const checks: readonly Check[] = [
   { variable: 'CNI_IFNAME', verbs: ['ADD', 'CHECK', 'DEL'], verify: verifyInterfaceName }
 ]
 
+const byHand = 'container runtimes set them for each call; to try a plugin by hand, use cnitool'
+
 /** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. Unknown verbs pass: standard input is judged first. */
 export function readEnvironment(variables: Variables): Invocation {
   const value = (name: string) => variables[name] ?? ''
@@ -41,7 +43,7 @@ export function readEnvironment(variables: Variables): Invocation {
     const empty = missing.filter((name) => variables[name] !== undefined)
     throw new CniError(`required env variables [${missing.join(',')}] missing`, {
       code: cniCode.environment,
-      ...(empty.length === 0 ? {} : { details: `set, but empty: ${empty.join(', ')}` })
+      details: `${empty.length === 0 ? '' : `set, but empty: ${empty.join(', ')}; `}${byHand}`
     })
   }
   return {
@@ -64,7 +66,10 @@ export function readCall(plugin: string, invocation: Invocation, input: string):
   const configuration = parseConfiguration(input)
   const network = networkName(configuration)
   if (typeof verb !== 'string')
-    throw new CniError(`unknown CNI_COMMAND: ${verb.unknown}`, { code: cniCode.environment })
+    throw new CniError(`unknown CNI_COMMAND: ${verb.unknown}`, {
+      code: cniCode.environment,
+      details: `it must be one of ${verbs.join(', ')}`
+    })
   const version = versionOf(configuration, verb)
   const { containerId, ifname, netns, args, path, mayBeOwnNamespace } = invocation
   const common = { plugin, network, version, configuration, args, path, mayBeOwnNamespace }

@@ -152,7 +152,7 @@ describe('the pure layer', () => {
   test('answers for itself when nothing of a call can be read', () => {
     campaign('errors without a call', casesOf(0.02), (random) => {
       const { env, stdin } = hostileCall(random, 'weft')
-      const answer = failed(new CniError('msg not found', { code: 999 }), { env, stdin })
+      const answer = failed(new CniError('msg not found', { code: 999, details: 'look' }), { env, stdin })
       checkAnswer(answer, env.CNI_COMMAND)
     })
   })

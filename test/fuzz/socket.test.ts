@@ -41,7 +41,11 @@ async function callToEnd(random: Random, call: Spoken, plugin: string): Promise<
       did.push({ id: run.id, exit: 0, stdout: '', stderr: '' })
       continue
     }
-    const stdout = random.pick(['', '{"code":11,"msg":"busy"}', spoiledJson(random, treeOf(delegated))])
+    const stdout = random.pick([
+      '',
+      '{"code":11,"msg":"busy","details":"soon"}',
+      spoiledJson(random, treeOf(delegated))
+    ])
     const ended = { id: run.id, exit: random.pick([0, 1]), stdout, stderr: '' }
     did.push(random.chance(0.5) ? { id: run.id, reason: 'failed to find plugin' } : ended)
   }

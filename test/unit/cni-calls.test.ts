@@ -52,6 +52,25 @@ describe('an error of weftd', () => {
     assert.equal(cniError(new WeftError('X', 'tried y: EROFS', 'do z', { cause: new Error('EROFS') })).details, '')
   })
 
+  test('that is several names each with its cure, under their number where they have the same', () => {
+    const full = new WeftError('STATE_UNWRITABLE', 'a can not be written', 'free space', { cause: new Error('ENOSPC') })
+    const lock = new WeftError('LOCK_HELD', 'b is locked', 'end its holder')
+    const refused = new WeftError('KERNEL_REFUSED', 'c was refused', 'look at it')
+    const { code, message, details } = cniError(new AggregateError([full, lock, full]), 'DEL')
+    assert.deepEqual(
+      [code, message, details],
+      [11, 'a can not be written. Cure: free space; b is locked. Cure: end its holder', 'ENOSPC']
+    )
+    assert.equal(cniError(new AggregateError([full, new AggregateError([refused])]), 'GC').code, cniCode.internal)
+    assert.equal(cniError(new AggregateError([new AggregateError([refused])]), 'GC').code, 100)
+  })
+
+  test('that nobody expected is told with what to do about it', () => {
+    const { code, message, details } = cniError(new RangeError('too far', { cause: new Error('away') }))
+    assert.deepEqual([code, message], [999, 'too far: away'])
+    assert.match(details, /its log/)
+  })
+
   test('of DEL has no words that containerd would take for success', () => {
     const { stdout } = failed(new CniError('x not found', { code: 7 }), { env: { CNI_COMMAND: 'DEL' }, stdin: '{}' })
     assert.doesNotMatch(stdout, /not found/)
