@@ -1,45 +1,28 @@
-// Our own lease in etcd: taken, renewed by our own clock, and taken again with the same subnet when somebody deleted it or etcd forgot it.
+// Our own lease in etcd for as long as we hold it: renewed by our own clock, lost to another node, and taken again with the same subnet when somebody deleted it or etcd forgot it.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { overlaps, perFamily } from '../../ipam/address.ts'
+import { perFamily } from '../../ipam/address.ts'
 import { Backoff } from '../backoff.ts'
 import { reasonOf, WeftError } from '../error.ts'
-import { type Choice, type Granted, grantedSubnet, publishesUs } from './acquire.ts'
+import { type Granted, grantedSubnet, publishesUs } from './acquire.ts'
+import { answered, type ClaimOptions, EtcdClaim, type Held, isStoreTrouble } from './etcd-claim.ts'
 import type { EtcdKeys } from './etcd-keys.ts'
 import type { KeyValue } from './etcd-protocol.ts'
 import { type LeaseListing, readRecord, takenBy } from './etcd-record.ts'
 import type { WatchEvent } from './etcd-watch.ts'
-import { formatLeaseValue, type Lease, leaseKey, parseLeaseKey } from './lease.ts'
+import type { Lease } from './lease.ts'
 import type { StoreSurroundings, Wish } from './store.ts'
 
-export type HoldingOptions = {
-  /** Ends in `/subnets/`. */
-  readonly prefix: string
-  readonly ttlSeconds: number
-  readonly renewMarginSeconds: number
-}
-
-type Held = {
-  readonly wish: Wish
-  readonly lease: Lease
-  readonly key: string
-  readonly value: string
-  /** `0`: a reservation, which stays without an etcd lease. */
-  readonly etcdLease: string
-  readonly modified: number
-  /** What the etcd lease lives for when it is renewed. */
-  readonly ttlSeconds: number
-}
+export type HoldingOptions = ClaimOptions & { readonly renewMarginSeconds: number }
 
 /** flannel gives up after as many conflicts. */
 const CONFLICTS = 10
 
 export class EtcdHolding implements AsyncDisposable {
   readonly #keys: EtcdKeys
+  readonly #claim: EtcdClaim
   readonly #options: HoldingOptions
   readonly #around: StoreSurroundings
   readonly #ended = new AbortController()
-  /** The value of our own write that etcd has not answered yet. */
-  #writing: string | undefined
   #held: Held | undefined
   /** Counts our own writes, so that a listing from before one is not taken for news about our key. */
   #writes = 0
@@ -50,6 +33,7 @@ export class EtcdHolding implements AsyncDisposable {
 
   constructor(keys: EtcdKeys, options: HoldingOptions, around: StoreSurroundings) {
     this.#keys = keys
+    this.#claim = new EtcdClaim(keys, options, around.log)
     this.#options = options
     this.#around = around
   }
@@ -61,11 +45,14 @@ export class EtcdHolding implements AsyncDisposable {
       try {
         const listing = await this.listing()
         const choice = this.#choose(wish, listing)
-        const done =
+        const held =
           choice.kind === 'keep'
-            ? await this.#keep(wish, choice, listing)
-            : await this.#take(wish, choice, listing, signal)
-        if (done !== undefined) return done
+            ? await this.#claim.keep(wish, choice, listing)
+            : await this.#claim.take(wish, choice, listing, signal)
+        if (held !== undefined) {
+          this.#hold(held, choice.because)
+          return held.lease
+        }
         conflicts++
         backoff.reset()
       } catch (error) {
@@ -76,10 +63,6 @@ export class EtcdHolding implements AsyncDisposable {
     }
     const message = `a subnet could not be leased under ${this.#options.prefix}: ${CONFLICTS + 1} times another node took the chosen one first`
     throw new WeftError('LEASE_CONTESTED', message, 'try again; if it stays so, look for two nodes with one public IP')
-  }
-
-  #grant(): Promise<string> {
-    return this.#keys.grant(this.#options.ttlSeconds)
   }
 
   /**
@@ -103,88 +86,6 @@ export class EtcdHolding implements AsyncDisposable {
     const leases = records.flatMap((record) => takenBy(record) ?? [])
     const held = this.#held !== undefined && !this.#lost ? { held: this.#held.lease.subnet } : {}
     return grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#options.prefix)
-  }
-
-  async #keep(
-    wish: Wish,
-    choice: Extract<Choice, { kind: 'keep' }>,
-    listing: LeaseListing
-  ): Promise<Lease | undefined> {
-    const record = listing.records.find(({ key }) => sameKey(key, choice.lease))
-    if (record === undefined) return undefined
-    const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
-    const value = formatLeaseValue(lease)
-    const left = record.lease === '0' ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
-    const etcdLease = left > 0 ? record.lease : await this.#grant()
-    const modified =
-      left > 0 && value === record.value ? record.modified : await this.#overwrite(record, value, etcdLease)
-    if (modified === undefined) return undefined
-    for (const unfit of choice.unfit) await this.#removeUnfit(unfit, listing)
-    const ttlSeconds = left > 0 ? left : this.#options.ttlSeconds
-    this.#hold({ wish, lease, key: record.key, value, etcdLease, modified, ttlSeconds }, choice.because)
-    return lease
-  }
-
-  /** The watch may tell of our own write before etcd has answered it: it must not be taken for another node's. */
-  async #overwrite(record: KeyValue, value: string, etcdLease: string): Promise<number | undefined> {
-    this.#writing = value
-    try {
-      return await this.#keys.replace(record, { value, lease: etcdLease })
-    } finally {
-      this.#writing = undefined
-    }
-  }
-
-  async #removeUnfit(unfit: Lease, listing: LeaseListing): Promise<void> {
-    const record = listing.records.find(({ key }) => sameKey(key, unfit))
-    if (record === undefined || (await this.#keys.remove(record)) === undefined) return
-    this.#around.log.info(
-      { lease: record.key, because: 'ours, but it no longer fits the configuration' },
-      'lease deleted'
-    )
-  }
-
-  async #take(
-    wish: Wish,
-    choice: Extract<Choice, { kind: 'take' }>,
-    { revision }: LeaseListing,
-    signal: AbortSignal
-  ): Promise<Lease | undefined> {
-    const lease = leaseFor(wish, choice.subnet, choice.instead)
-    const [key, value] = [this.#options.prefix + leaseKey(lease), formatLeaseValue(lease)]
-    const etcdLease = await this.#grant()
-    const unfit = choice.unfit.map((one) => this.#options.prefix + leaseKey(one))
-    const modified = await this.#keys.create({ key, value, lease: etcdLease }, unfit)
-    if (modified === undefined) {
-      await this.#keys.revoke(etcdLease)
-      return undefined
-    }
-    if (!(await this.#isAlone({ key, modified }, lease, revision, signal))) return undefined
-    const { ttlSeconds } = this.#options
-    this.#hold({ wish, lease, key, value, etcdLease, modified, ttlSeconds }, choice.because)
-    return lease
-  }
-
-  /**
-   * Whether no older lease overlaps the one just created; otherwise it is deleted again. The transaction guards one key only: two nodes could take keys that
-   * differ in one family or in length and still share addresses. The one created first stays. `seen`: no key of that revision overlaps.
-   */
-  async #isAlone(
-    own: Pick<KeyValue, 'key' | 'modified'>,
-    lease: Lease,
-    seen: number,
-    signal: AbortSignal
-  ): Promise<boolean> {
-    // An etcd that came back from a backup counts from there again.
-    const from = seen < own.modified ? seen + 1 : 0
-    const records = await answered(() => this.#keys.listCreated(this.#options.prefix, from), signal)
-    const older = records.find(
-      ({ key, created }) => key !== own.key && created < own.modified && overlapping(lease, key)
-    )
-    if (older === undefined) return true
-    this.#around.log.info({ lease: own.key, because: `${older.key} was there first` }, 'lease given back')
-    await answered(() => this.#keys.remove(own), signal)
-    return false
   }
 
   #hold(held: Held, because: string): void {
@@ -241,7 +142,7 @@ export class EtcdHolding implements AsyncDisposable {
 
   /** Somebody wrote our key. A value that publishes us is as good as ours; any other node's means that the subnet is no longer ours. */
   #written(held: Held, record: KeyValue): void {
-    if (record.value === this.#writing) return
+    if (record.value === this.#claim.writing) return
     const lease = takenBy(readRecord(record))
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
     if (lease === undefined || isNobodys(lease)) {
@@ -298,24 +199,18 @@ export class EtcdHolding implements AsyncDisposable {
       if (this.#held === held) this.#written(held, there)
       return true
     }
-    const etcdLease = await this.#grant()
-    const write = { key: held.key, value: held.value, lease: etcdLease }
-    const modified = await (there === undefined ? this.#keys.create(write) : this.#keys.replace(there, write))
-    if (modified === undefined) {
-      await this.#keys.revoke(etcdLease)
-      return false
-    }
-    const alone = await this.#isAlone({ key: held.key, modified }, held.lease, 0, this.#ended.signal)
+    const again = await this.#claim.writeAgain(held, there, this.#ended.signal)
+    if (again === undefined) return false
     if (this.#held !== held) return true
-    if (alone) {
-      this.#hold({ ...held, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds }, because)
-      this.#around.log.warn({ lease: held.key, because }, 'our lease was gone and is written again')
-    } else {
+    if (again === 'overlapped') {
       this.#lost = true
       this.#around.report.raise(
         'LEASE_LOST',
         `${held.key} was gone, and meanwhile another node has leased a part of it`
       )
+    } else {
+      this.#hold(again, because)
+      this.#around.log.warn({ lease: held.key, because }, 'our lease was gone and is written again')
     }
     return true
   }
@@ -326,43 +221,8 @@ export class EtcdHolding implements AsyncDisposable {
   }
 }
 
-const leaseFor = (wish: Wish, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
-  subnet,
-  publicIp: wish.publicIp,
-  backendType: wish.backendType,
-  backendData: wish.backendData(before),
-  node: wish.node
-})
-
-const sameKey = (key: string, lease: Lease): boolean => {
-  const subnet = parseLeaseKey(key)
-  return subnet !== undefined && leaseKey({ subnet }) === leaseKey(lease)
-}
-
 /** Seconds until the next renewal: the margin before the end, or a third of the life where that is shorter than the margin. */
 const renewAfter = (ttlSeconds: number, { renewMarginSeconds }: HoldingOptions): number =>
   Math.max(ttlSeconds - renewMarginSeconds, ttlSeconds / 3)
 
-const isStoreTrouble = (error: unknown): boolean => error instanceof WeftError && error.code.startsWith('STORE_')
-
-/** Asks until etcd answers. The conditions are raised by the connection. */
-async function answered<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const backoff = new Backoff()
-  for (;;) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (!isStoreTrouble(error)) throw error
-    }
-    await backoff.pause(signal)
-  }
-}
-
 const isNobodys = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0
-
-function overlapping(lease: Lease, key: string): boolean {
-  const other = parseLeaseKey(key)
-  return perFamily(lease.subnet).some(
-    ([family, prefix]) => other?.[family] !== undefined && overlaps(prefix, other[family])
-  )
-}
