@@ -1,6 +1,5 @@
-// Requests to the Kubernetes API over node:https: one pool of kept connections, deadlines, credentials that change, Retry-After, and errors that say what to do.
-import { type IncomingMessage, Agent as PlainAgent, type RequestOptions, request as requestPlain } from 'node:http'
-import { Agent, request as requestSecure } from 'node:https'
+// Requests to the Kubernetes API: deadlines, conditions while it does not answer or refuses, pauses, and errors that say what to do.
+import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Backoff } from '../backoff.ts'
 import type { JsonObject } from '../config/json.ts'
@@ -8,19 +7,8 @@ import { reasonOf, WeftError } from '../error.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { frames, jsonLines, parseObject, retryAfter, shorten, wholeBody } from './kube-answer.ts'
 import { bodyOfProtobuf, eventOfJson, eventOfProtobuf, type KubeBody, type StreamEvent, statusOf } from './kube-body.ts'
+import { KubeConnections, type KubeRequest, PROTOBUF } from './kube-connections.ts'
 import type { StoreSurroundings } from './store.ts'
-
-export type Verb = 'GET' | 'POST' | 'PATCH'
-
-export type KubeRequest = {
-  readonly verb: Verb
-  /** As `/api/v1/nodes/n1`. */
-  readonly path: string
-  readonly query?: Readonly<Record<string, string>>
-  readonly body?: JsonObject
-  /** Ask for protobuf, where the answer is long and little of it is needed. */
-  readonly protobuf?: boolean
-}
 
 /** What the API server said where that is for the caller to judge: success, or 404, 409, 410, 422 with its Status. */
 export type KubeReply = {
@@ -62,29 +50,23 @@ export class KubeError extends WeftError {
   }
 }
 
-/** Milliseconds: for a whole call; before the kernel asks whether the other end of a silent connection still lives. */
+/** Milliseconds for a whole call. */
 const DEADLINE = 30_000
-const PROBE = 10_000
-const PROTOBUF = 'application/vnd.kubernetes.protobuf'
 /** Statuses that tell the caller something about the object. */
 const TELLING: readonly number[] = [404, 409, 410, 422]
 
 export class KubeApi implements AsyncDisposable {
   readonly #access: KubeAccess
   readonly #report: StoreSurroundings['report']
-  readonly #url: URL
+  readonly #connections: KubeConnections
   /** What is refused at present, by verb and path: one refusal does not end because something else is allowed. */
   readonly #denied = new Map<string, string>()
-  #agent: Agent | PlainAgent
-  /** The credentials that the agent's connections were made with. */
-  #used: string | undefined
 
   /** Opens nothing yet. */
   constructor(access: KubeAccess, report: StoreSurroundings['report']) {
     this.#access = access
     this.#report = report
-    this.#url = new URL(access.target.server)
-    this.#agent = this.#newAgent()
+    this.#connections = new KubeConnections(access)
   }
 
   /** Where, for messages. */
@@ -94,9 +76,7 @@ export class KubeApi implements AsyncDisposable {
 
   /** Lets go of every connection: what is under way fails and is tried again. */
   reconnect(): void {
-    const old = this.#agent
-    this.#agent = this.#newAgent()
-    old.destroy()
+    this.#connections.renew()
   }
 
   /**
@@ -107,7 +87,7 @@ export class KubeApi implements AsyncDisposable {
     const timeout = AbortSignal.timeout(DEADLINE)
     const either = AbortSignal.any([signal, timeout])
     try {
-      const response = await this.#open(request, either)
+      const response = await this.#connections.open(request, either)
       const body = await wholeBody(response)
       const answer = this.#judge(request, response, body)
       this.#succeeded(request)
@@ -121,7 +101,7 @@ export class KubeApi implements AsyncDisposable {
   /** A request that nothing depends on: no condition tells of its failure, which is a value. Errors: the signal's reason. */
   async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeReply | KubeError> {
     try {
-      const response = await this.#open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
+      const response = await this.#connections.open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
       return this.#judge(request, response, await wholeBody(response))
     } catch (error) {
       signal.throwIfAborted()
@@ -159,7 +139,7 @@ export class KubeApi implements AsyncDisposable {
     opening.addEventListener('abort', stopOpening)
     let response: IncomingMessage
     try {
-      response = await this.#open(request, AbortSignal.any([signal, opened.signal]))
+      response = await this.#connections.open(request, AbortSignal.any([signal, opened.signal]))
       if (response.statusCode !== 200) {
         const { status, body } = this.#judge(request, response, await wholeBody(response))
         yield { type: 'ERROR', object: { format: 'json', json: { ...body, code: status } } }
@@ -178,86 +158,6 @@ export class KubeApi implements AsyncDisposable {
     } finally {
       response.destroy()
     }
-  }
-
-  /** The answer's head; a token that is refused may have been renewed on the disk. */
-  async #open(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    const { token } = this.#access.credentials
-    const response = await this.#once(request, signal)
-    if (response.statusCode !== 401) return response
-    this.#access.renew()
-    if (this.#access.credentials.token === token) return response
-    response.resume()
-    return this.#once(request, signal)
-  }
-
-  /** A connection that the API server closed while it was idle is not the request's fault. */
-  async #once(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    for (let again = false; ; again = true) {
-      const sent = this.#send(request, signal)
-      try {
-        return await sent.response
-      } catch (error) {
-        if (again || signal.aborted || !sent.reused() || request.verb === 'POST') throw error
-      }
-    }
-  }
-
-  #send(
-    { verb, path, query = {}, body, protobuf = false }: KubeRequest,
-    signal: AbortSignal
-  ): { readonly response: Promise<IncomingMessage>; readonly reused: () => boolean } {
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const search = new URLSearchParams(query).toString()
-    const text = body === undefined ? undefined : JSON.stringify(body)
-    const { token } = this.#access.credentials
-    const options: RequestOptions = {
-      method: verb,
-      agent: this.#agentNow(),
-      host: this.#url.hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: this.#url.port || (this.#url.protocol === 'https:' ? 443 : 80),
-      path: `${this.#url.pathname.replace(/\/$/, '')}${path}${search === '' ? '' : `?${search}`}`,
-      signal,
-      headers: {
-        accept: protobuf ? `${PROTOBUF},application/json` : 'application/json',
-        'user-agent': 'weftd',
-        ...(token !== undefined && { authorization: `Bearer ${token}` }),
-        ...(text !== undefined && {
-          'content-type': verb === 'PATCH' ? 'application/strategic-merge-patch+json' : 'application/json',
-          'content-length': Buffer.byteLength(text)
-        })
-      }
-    }
-    const sent = this.#url.protocol === 'https:' ? requestSecure(options) : requestPlain(options)
-    sent.on('socket', (socket) => socket.setKeepAlive(true, PROBE))
-    sent.on('response', resolve)
-    sent.on('error', reject)
-    sent.end(text)
-    return { response: promise, reused: () => sent.reusedSocket }
-  }
-
-  /** A new pool when certificates or authorities have changed; what runs over the old one goes on. */
-  #agentNow(): Agent | PlainAgent {
-    const { ca, cert, key } = this.#access.credentials
-    const now = [ca, cert, key].join('\0')
-    if (this.#used !== undefined && this.#used !== now) this.#agent = this.#newAgent()
-    this.#used = now
-    return this.#agent
-  }
-
-  #newAgent(): Agent | PlainAgent {
-    const pool = { keepAlive: true, keepAliveMsecs: PROBE, maxSockets: 16, maxFreeSockets: 2 }
-    if (this.#url.protocol !== 'https:') return new PlainAgent(pool)
-    const { ca, cert, key } = this.#access.credentials
-    const { serverName, insecure } = this.#access.target
-    return new Agent({
-      ...pool,
-      ...(ca !== undefined && { ca }),
-      ...(cert !== undefined && { cert }),
-      ...(key !== undefined && { key }),
-      ...(serverName !== undefined && { servername: serverName }),
-      rejectUnauthorized: !insecure
-    })
   }
 
   #judge({ verb, path }: KubeRequest, response: IncomingMessage, bytes: Buffer): KubeAnswer {
@@ -327,7 +227,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#agent.destroy()
+    this.#connections[Symbol.dispose]()
   }
 }
 

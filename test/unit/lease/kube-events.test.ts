@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CONDITIONS } from '../../../daemon/health.ts'
-import type { KubeRequest } from '../../../daemon/lease/kube-api.ts'
+import type { KubeRequest } from '../../../daemon/lease/kube-connections.ts'
 import { EventWriter, reasonOfCode, type Saying } from '../../../daemon/lease/kube-events.ts'
 import type { Log } from '../../../daemon/log.ts'
 
