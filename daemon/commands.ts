@@ -1,7 +1,9 @@
 // weftd's commands besides running: `weftd install` and `weftd clean`, each with its table of flags, from which its help is printed too.
+
+import { type ParsedOptions, parseOptions } from './command-line.ts'
 import type { WeftError } from './error.ts'
 import { type Flags, parseFlags, printFlags, text, toggle, unknownCommand, type Values } from './flag.ts'
-import { FLAGS, type ParsedOptions, PREFIXES, parseOptions } from './options.ts'
+import { FLAGS, PREFIXES } from './options.ts'
 
 export const INSTALL_FLAGS = {
   'cni-bin-dir': {

@@ -1,21 +1,7 @@
-// The table of weftd's flags: from it the command line and the environment are read, --help and the documents printed, and the type Options made.
+// The table of weftd's flags: from it the command line and the environment are read, --help and the documents printed, and the type Options made. Pure.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../ipam/address.ts'
-import { WeftError } from './error.ts'
 import type { Flag, Flags } from './flag.ts'
-import {
-  byFamily,
-  commaList,
-  ip,
-  oneOf,
-  type Parsed,
-  parseFlags,
-  printFlags,
-  repeated,
-  text,
-  toggle,
-  type Values,
-  whole
-} from './flag.ts'
+import { commaList, ip, oneOf, repeated, text, toggle, type Values, whole } from './flag.ts'
 
 /** The headings of --help, in order. */
 export const GROUPS = {
@@ -270,75 +256,3 @@ export type Options = Omit<Values<typeof FLAGS>, 'publicIp' | 'publicIpv6' | 'ku
   /** The addresses that --public-ip and --public-ipv6 name. */
   readonly publicIp: PerFamily<Ip>
 }
-
-export type ParsedOptions =
-  | {
-      readonly kind: 'run'
-      readonly options: Options /** Sentences for the log. */
-      readonly warnings: readonly string[]
-    }
-  /** `weftd man`, `weftd completion SHELL`: printed by ctl/run.ts. */
-  | { readonly kind: 'page' }
-  | { readonly kind: 'help' }
-  | { readonly kind: 'version' }
-  | { readonly kind: 'wrong'; readonly errors: readonly WeftError[] }
-
-/** Reads weftd's command line (without program and script) and environment. All faults are reported together. */
-export function parseOptions(
-  argv: readonly string[],
-  env: Readonly<Record<string, string | undefined>>
-): ParsedOptions {
-  // Whoever asks for help may have the rest wrong.
-  if (argv.some((word) => /^--?(h|help)$/.test(word))) return { kind: 'help' }
-  if (argv[0] === 'man' || argv[0] === 'completion') return { kind: 'page' }
-  const parsed = parseFlags(FLAGS, PREFIXES, argv, env)
-  if ('errors' in parsed) return { kind: 'wrong', errors: parsed.errors }
-  const { publicIp, publicIpv6, kubeSubnetMgr, help, version, ...rest } = parsed.values
-  if (help) return { kind: 'help' }
-  if (version) return { kind: 'version' }
-  const errors = contradictions(parsed)
-  if (errors.length > 0) return { kind: 'wrong', errors }
-  const options = {
-    ...rest,
-    store: kubeSubnetMgr ? 'kubernetes' : rest.store,
-    etcdPrefix: rest.etcdPrefix.replace(/\/+$/, ''),
-    publicIp: byFamily(publicIp, publicIpv6)
-  } as const
-  return { kind: 'run', options, warnings: parsed.strangers }
-}
-
-function contradictions({ values, given }: Parsed<typeof FLAGS>): readonly WeftError[] {
-  const errors: WeftError[] = []
-  const wrong = (message: string, cure: string) => errors.push(new WeftError('OPTION_INVALID', message, cure))
-  if (values.kubeSubnetMgr && given.has('store') && values.store !== 'kubernetes') {
-    wrong(`--kube-subnet-mgr asks for the Kubernetes API, --store for ${values.store}`, 'give one of them')
-  }
-  if ((values.etcdCertfile === undefined) !== (values.etcdKeyfile === undefined)) {
-    const [there, missing] = values.etcdKeyfile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile']
-    wrong(`--etcd-${there} is given without --etcd-${missing}`, 'a client certificate needs both')
-  }
-  if (values.etcdPassword !== undefined && values.etcdUsername === undefined) {
-    wrong('--etcd-password is given without --etcd-username', 'give both')
-  }
-  if (new Set(values.etcdEndpoints.map((endpoint) => endpoint.split(':')[0])).size > 1) {
-    wrong(`--etcd-endpoints mixes http and https: ${values.etcdEndpoints.join(',')}`, 'write one scheme for all')
-  }
-  return errors
-}
-
-const INTRODUCTION = `weftd leases this node a subnet, joins it with those of the other nodes and gives pods their addresses.
-
-Usage: weftd [--flag=value …]
-       weftd install [--flag=value …]   puts the plugins where the runtime looks for them; weftd install --help
-       weftd clean [--flag=value …]     takes all that is Weft's off this node, where no weftd runs any more
-       weftd man
-       weftd completion bash|zsh|fish
-
-Flags have one dash or two, and \`=\` or a space before the value. Each is also read from the environment, as WEFTD_ or FLANNELD_ with
-the name in upper case and _ for -: WEFTD_ETCD_ENDPOINTS. The command line wins over WEFTD_, WEFTD_ over FLANNELD_.`
-
-/** The text of --help; `width` in columns. */
-export const printHelp = (width: number): string => `${INTRODUCTION}\n\n${printFlags(FLAGS, GROUPS, width)}\n`
-
-/** The line of --version. */
-export const printVersion = (program: string, version: string): string => `${program} ${version}\n`

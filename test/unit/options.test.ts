@@ -1,8 +1,9 @@
 // The table of weftd's flags: flanneld's names and defaults, and what contradicts itself.
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { parseOptions, printHelp, printVersion } from '../../daemon/command-line.ts'
 import type { Flags } from '../../daemon/flag.ts'
-import { FLAGS, GROUPS, type Options, parseOptions, printHelp, printVersion } from '../../daemon/options.ts'
+import { FLAGS, GROUPS, type Options } from '../../daemon/options.ts'
 import { formatIp } from '../../ipam/address.ts'
 
 function options(argv: readonly string[], env: Record<string, string> = {}): Options {

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'
 import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
-import { FLAGS, parseOptions } from '../../../daemon/options.ts'
+import { parseOptions } from '../../../daemon/command-line.ts'
+import { FLAGS } from '../../../daemon/options.ts'
 import { deployFolder, only } from './manifests.ts'
 
 const unit = readFileSync(`${deployFolder}systemd/weftd.service`, 'utf8')
