@@ -1,5 +1,6 @@
 // Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
 import { closeSync } from 'node:fs'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
@@ -63,7 +64,8 @@ export async function applyChanges(changes: readonly Change[], target: Target): 
   if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
     return applyInOrder(changes, target)
   const others = changes.filter((change) => channelOf(change) !== 'firewall')
-  const beside = [applyInOrder(others, target), applyInOrder(rules, target)]
+  // nftables' part is done on this thread: a turn later the links are on their way in others.
+  const beside = [applyInOrder(others, target), turn().then(() => applyInOrder(rules, target))]
   const outcomes = new Map((await Promise.all(beside)).flat().map((outcome) => [outcome.change, outcome]))
   return changes.flatMap((change) => outcomes.get(change) ?? [])
 }
