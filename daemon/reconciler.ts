@@ -1,9 +1,10 @@
 // The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
-
 import { setImmediate as turn } from 'node:timers/promises'
+import { tellChanges } from './change-lines.ts'
 import { Crossings, ECHO } from './crossings.ts'
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
+import { Later } from './later.ts'
 import type { Log } from './log.ts'
 import { Refusals } from './refusals.ts'
 import { type Change, difference } from './state/difference.ts'
@@ -11,14 +12,11 @@ import type { Culprit, Kernel, Observation, Outcome } from './state/kernel.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State } from './state/object.ts'
 import { order } from './state/order.ts'
 import { mayRemove, staysWhenUnwanted } from './state/ownership.ts'
-import { textOf } from './state/text.ts'
 
 /** Milliseconds between two complete checks, the net behind the notifications. */
 const CHECK_EVERY = 60_000
 /** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not hold up a pod or a lease. */
 const COMPARED_TOGETHER = 1_000
-/** More changes than this in one batch are told in one line with counts. */
-const TOLD_SINGLY = 50
 
 export type ReconcilerSurroundings = {
   readonly kernel: Kernel
@@ -48,17 +46,15 @@ export class Reconciler {
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
-  #stopped = false
-  #retry: { timer: NodeJS.Timeout; at: number } | undefined
   #dirty = new Map<Key, Culprit | undefined>()
   #answering = false
-  /** Objects that are refused, held back in a fight, or still echo. */
-  readonly #waiting = new Set<Key>()
+  readonly #later: Later
 
   constructor(around: ReconcilerSurroundings) {
     this.#around = around
     this.#drift = new Drift(around.now)
     this.#refusals = new Refusals(around)
+    this.#later = new Later(around.now, (keys) => this.#lookAgain(keys))
     this.#crossings = new Crossings(around.now, (key, object) =>
       this.#observe({ kind: 'changed', key, object, at: around.now() })
     )
@@ -105,8 +101,7 @@ export class Reconciler {
       for await (const observation of observations) this.#observe(observation)
     } finally {
       clearInterval(check)
-      clearTimeout(this.#retry?.timer)
-      this.#stopped = true
+      this.#later.end()
     }
   }
 
@@ -252,12 +247,12 @@ export class Reconciler {
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      if (this.#inFlight.has(key) || (!foreign && this.#around.now() - touched < ECHO)) this.#later(key, ECHO)
+      if (this.#inFlight.has(key) || (!foreign && this.#around.now() - touched < ECHO)) this.#later.add(key, ECHO)
       else if (this.#refusals.has(key)) now.push(key)
       else {
         const pause = this.#drift.seen(key, change, by)
         if (pause === 0) now.push(key)
-        else this.#later(key, pause)
+        else this.#later.add(key, pause)
       }
     }
     this.#settled([...right])
@@ -306,7 +301,7 @@ export class Reconciler {
   /** A refused object is tried again after its pause; until then it waits. */
   #due(key: Key): boolean {
     const left = this.#refusals.left(key)
-    if (left > 0) this.#later(key, left)
+    if (left > 0) this.#later.add(key, left)
     return left <= 0
   }
 
@@ -318,7 +313,7 @@ export class Reconciler {
       if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
-          this.#later(key, this.#refusals.add(key, change, error))
+          this.#later.add(key, this.#refusals.add(key, change, error))
         continue
       }
       this.#refusals.drop([key])
@@ -328,7 +323,7 @@ export class Reconciler {
       else this.#around.drift(report)
     }
     // Whoever waits for the change need not wait for its lines.
-    if (done.length > 0) setImmediate(() => this.#tell(done))
+    if (done.length > 0) setImmediate(() => tellChanges(this.#around.log, done))
     this.#refusals.tell()
   }
 
@@ -337,33 +332,8 @@ export class Reconciler {
     else this.#observed.set(key, object)
   }
 
-  #tell(changes: readonly Change[]): void {
-    const word = ({ do: what, instead }: Change) =>
-      what === 'remove' ? 'removed' : instead === undefined ? 'added' : 'changed'
-    if (changes.length > TOLD_SINGLY) {
-      const counts: Record<string, number> = {}
-      for (const change of changes)
-        counts[`${word(change)} ${change.object.kind}`] = (counts[`${word(change)} ${change.object.kind}`] ?? 0) + 1
-      this.#around.log.info({ counts }, 'many changes')
-    } else
-      for (const change of changes)
-        this.#around.log.info({ object: textOf(change.object), because: change.object.because }, word(change))
-  }
-
-  /** Looks at this object again after `pause` milliseconds at the latest, and then at all others that wait. */
-  #later(key: Key, pause: number): void {
-    if (this.#stopped) return
-    this.#waiting.add(key)
-    const at = this.#around.now() + pause
-    if (this.#retry !== undefined && this.#retry.at <= at) return
-    clearTimeout(this.#retry?.timer)
-    const timer = setTimeout(() => {
-      this.#retry = undefined
-      const waiting = [...this.#waiting]
-      this.#waiting.clear()
-      for (const [link, at] of this.#linkTouched) if (this.#around.now() - at >= ECHO) this.#linkTouched.delete(link)
-      this.#answer(waiting, undefined)
-    }, pause)
-    this.#retry = { timer, at }
+  #lookAgain(keys: readonly Key[]): void {
+    for (const [link, at] of this.#linkTouched) if (this.#around.now() - at >= ECHO) this.#linkTouched.delete(link)
+    this.#answer(keys, undefined)
   }
 }
