@@ -58,7 +58,7 @@ export function dataDirOf(ipam: Field): string {
   return folder
 }
 
-export function dataDirIfReadable(call: AttachmentCall): string {
+function dataDirIfReadable(call: AttachmentCall): string {
   try {
     return dataDirOf(member({ path: '', value: call.configuration }, 'ipam'))
   } catch {
