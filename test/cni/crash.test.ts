@@ -111,7 +111,7 @@ chmod +x /run/third/slow`)
 
   test(`of plugins and of weftd at random moments of ${OPERATIONS} operations: after DEL and GC nothing is left`, {
     timeout: Math.max(580_000, OPERATIONS * 2_000)
-  }, async () => {
+  }, async (t) => {
     await using cni = await CniHost.start()
     const { host, cluster } = cni
     const { record } = await warm(cni)
@@ -120,6 +120,7 @@ chmod +x /run/third/slow`)
     await makePods(host, ids)
     const storm = new Storm(cni, ids)
     await storm.run(daemon)
+    t.diagnostic(`killed: ${storm.killedPlugins} plugins, weftd ${storm.killedDaemons} times`)
     assert.ok(storm.killedPlugins > 0 && storm.killedDaemons > 0, 'nothing was killed: the test shows nothing')
     await inParallel(ids.slice(0, 8), 4, (id) => ok(host, { verb: 'DEL', id }))
     // The rest is GC's: nothing is valid any more.

@@ -127,7 +127,7 @@ describe('load', { skip }, () => {
 })
 
 describe('an exhausted pool', { skip }, () => {
-  test('of a configuration fails with its range and directory, and gives again what was freed', async () => {
+  test('of a configuration fails with its range, directory and holders, and gives again what was freed', async () => {
     await using cni = await CniHost.start()
     const { host } = cni
     const config = { ipam: { ranges: [[{ subnet: '10.20.0.0/29' }]] } }
@@ -136,9 +136,15 @@ describe('an exhausted pool', { skip }, () => {
     const answers = await Promise.all(ids.map((id) => start(host, { verb: 'ADD', id, config }).ended))
     const failed = answers.filter(({ exit }) => exit !== 0)
     assert.equal(failed.length, 2)
+    const holders = answers.flatMap(({ exit, json }, n) => (exit === 0 ? [`${addressIn(json)} ${ids[n]} eth0`] : []))
     for (const { json } of failed) {
       assert.equal(json.code, 11)
       assert.match(String(json.msg), /10\.20\.0\.1-10\.20\.0\.6.*\/var\/lib\/cni\/networks\/net1/)
+      assert.deepEqual(
+        holders.filter((holder) => json.msg?.includes(holder) !== true),
+        [],
+        `holders that are not named: ${json.msg}`
+      )
     }
     assert.equal((await cni.links()).filter((name) => name.startsWith('veth')).length, 5)
     const status = await start(host, { verb: 'STATUS', id: '', config }).ended
