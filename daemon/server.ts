@@ -1,7 +1,7 @@
 // The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
 import { unlinkSync } from 'node:fs'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../ipam/files.ts'
 import { CniError, cniCode } from '../plugins/cni/error.ts'
@@ -17,6 +17,8 @@ import {
 } from '../plugins/protocol.ts'
 import { cniError, failed } from './cni-calls.ts'
 import { reasonOf, WeftError } from './error.ts'
+import { CallFailed } from './kernel/libc.ts'
+import { type Connection, type ListenerEvents, UnixListener } from './kernel/unix-listener.ts'
 import type { Log } from './log.ts'
 
 /** Verbs at work at one time; each needs a few descriptors. A deletion of many links takes as long as one of a few: with 128, a hundred DELs take four fifths of the time with 32. */
@@ -51,27 +53,25 @@ type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError)
 /** Listens until it is disposed of, which waits for the verbs at work. Errors: DAEMON_RUNNING, SOCKET_UNUSABLE. */
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
   const calls = new Calls(options)
-  const server = createServer({ allowHalfOpen: true }, (socket) => calls.accept(socket))
   makeDirectory(dirname(options.path), 0o700)
-  await listen(server, options.path)
-  server.on('error', (error) => options.log.error({ err: error }, 'the socket failed'))
+  const listener = await listen(options.path, {
+    connection: (connection) => calls.accept(connection),
+    failed: (error) => options.log.error({ err: error }, 'the socket failed')
+  })
   return {
     async [Symbol.asyncDispose]() {
-      const closed = once(server, 'close')
-      // Takes the socket file away too, so that executables say at once that nobody is there.
-      server.close()
+      listener[Symbol.dispose]()
       await calls.finish()
-      await closed
     }
   }
 }
 
 /** A socket file that a dead daemon left is replaced; a living one is an error. */
-async function listen(server: Server, path: string): Promise<void> {
+async function listen(path: string, events: ListenerEvents): Promise<UnixListener> {
   try {
-    await bind(server, path)
+    return bind(path, events)
   } catch (error) {
-    if (!(error instanceof Error) || !('code' in error) || error.code !== 'EADDRINUSE') throw unusable(path, error)
+    if (!(error instanceof CallFailed) || error.errnoName !== 'EADDRINUSE') throw unusable(path, error)
     if (await answers(path))
       throw new WeftError(
         'DAEMON_RUNNING',
@@ -80,7 +80,7 @@ async function listen(server: Server, path: string): Promise<void> {
       )
     try {
       unlinkSync(path)
-      await bind(server, path)
+      return bind(path, events)
     } catch (second) {
       throw unusable(path, second)
     }
@@ -95,15 +95,14 @@ const unusable = (path: string, cause: unknown): WeftError =>
     { cause }
   )
 
-async function bind(server: Server, path: string): Promise<void> {
-  // bind(2) happens inside listen(), so no moment remains in which others could open the socket.
+function bind(path: string, events: ListenerEvents): UnixListener {
+  // No moment remains in which others could open the socket.
   const umask = process.umask(0o177)
   try {
-    server.listen({ path, backlog: BACKLOG })
+    return new UnixListener(path, BACKLOG, events)
   } finally {
     process.umask(umask)
   }
-  await once(server, 'listening')
 }
 
 async function answers(path: string): Promise<boolean> {
@@ -123,7 +122,7 @@ class Calls {
   readonly #mostRunning: number
   readonly #longest: number
   readonly #waiting: Waiting[] = []
-  readonly #sockets = new Set<Socket>()
+  readonly #connections = new Set<Connection>()
   #running = 0
   #stopping = false
   readonly #idle: (() => void)[] = []
@@ -134,14 +133,15 @@ class Calls {
     this.#longest = options.longestLineBytes ?? longestLineBytes
   }
 
-  accept(socket: Socket): void {
-    this.#sockets.add(socket)
-    socket.on('close', () => this.#sockets.delete(socket))
-    // A caller that went away: what it asked for goes on, and DEL follows.
-    socket.on('error', () => socket.destroy())
-    this.#talk(socket).catch((error) => {
+  accept(connection: Connection): void {
+    this.#connections.add(connection)
+    connection.onclose = () => {
+      this.#connections.delete(connection)
+      this.#wakeIfIdle()
+    }
+    this.#talk(connection).catch((error) => {
       this.#options.log.error({ err: error }, 'serving a connection failed')
-      socket.destroy()
+      connection.close()
     })
   }
 
@@ -156,16 +156,25 @@ class Calls {
           'the runtime tries again; if weftd stays away, look at why it was stopped'
         )
       )
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
-    for (const socket of this.#sockets) socket.destroySoon()
+    await this.#until(() => this.#running === 0)
+    for (const connection of this.#connections) connection.closeSoon()
+    await this.#until(() => this.#connections.size === 0)
   }
 
-  async #talk(socket: Socket): Promise<void> {
+  async #until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  /** A caller that went away changes nothing: what it asked for goes on, and DEL follows. */
+  async #talk(connection: Connection): Promise<void> {
+    const deadline = this.#options.lineDeadline ?? LINE_DEADLINE
     let answer: Reply | ControlReply
     try {
-      const line = await this.#line(socket)
-      if (line === undefined) return void socket.destroy()
-      answer = await this.#answer(parseRequest(line))
+      const line = await connection.line(this.#longest, deadline)
+      if (line.kind === 'none') return connection.close()
+      if (line.kind === 'too long')
+        throw new ProtocolError(`the request is not understood: it is longer than ${this.#longest} bytes`)
+      answer = await this.#answer(parseRequest(line.text))
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
       this.#options.log.warn({ reason: error.message }, 'a request was not understood')
@@ -175,37 +184,7 @@ class Calls {
         error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
       }
     }
-    if (socket.destroyed) return
-    socket.end(`${JSON.stringify(answer)}\n`)
-    // One that takes nothing of it, or does not hang up, has had its time.
-    const late = setTimeout(() => socket.destroy(), this.#options.lineDeadline ?? LINE_DEADLINE)
-    socket.once('close', () => clearTimeout(late))
-  }
-
-  /** The first line; `undefined` when the caller left or was too slow. */
-  #line(socket: Socket): Promise<string | undefined> {
-    const { promise, resolve, reject } = Promise.withResolvers<string | undefined>()
-    const chunks: Buffer[] = []
-    let length = 0
-    // From the first moment, not from the last byte: a byte now and then must not keep a descriptor for ever.
-    const late = setTimeout(() => resolve(undefined), this.#options.lineDeadline ?? LINE_DEADLINE)
-    const settled = promise.finally(() => clearTimeout(late))
-    const read = (chunk: Buffer) => {
-      const end = chunk.indexOf(10)
-      chunks.push(end < 0 ? chunk : chunk.subarray(0, end))
-      length += chunk.length
-      if (end >= 0) resolve(Buffer.concat(chunks).toString())
-      else if (length > this.#longest)
-        reject(new ProtocolError(`the request is not understood: it is longer than ${this.#longest} bytes`))
-      else return
-      socket.off('data', read)
-      // What follows the line is nobody's.
-      socket.resume()
-    }
-    socket.on('data', read)
-    socket.once('end', () => resolve(undefined))
-    socket.once('close', () => resolve(undefined))
-    return settled
+    connection.end(`${JSON.stringify(answer)}\n`, deadline)
   }
 
   #answer(request: CniRequest | ControlRequest): Promise<Reply | ControlReply> {
@@ -285,7 +264,11 @@ class Calls {
       if (next === undefined) break
       next.begin()
     }
-    if (this.#running === 0 && this.#stopping) for (const resolve of this.#idle.splice(0)) resolve()
+    this.#wakeIfIdle()
+  }
+
+  #wakeIfIdle(): void {
+    if (this.#stopping) for (const resolve of this.#idle.splice(0)) resolve()
   }
 }
 

@@ -118,6 +118,53 @@ describe('the socket', () => {
     })
   }
 
+  it('sends an answer that is larger than any queue whole, and lets go of who does not take it', async () => {
+    const cni = async () => finished('x'.repeat(3 << 20))
+    {
+      await using _server = await start({ cni })
+      assert.deepEqual(parseReply(await ask(`${request()}\n`)), await cni())
+    }
+    await using _server = await start({ cni, lineDeadline: 100 })
+    const socket = connect({ path: path(), allowHalfOpen: true })
+    await once(socket, 'connect')
+    socket.pause()
+    socket.write(`${request()}\n`)
+    // The writer learns by EPIPE that nobody listens any more.
+    const closed = new Promise((resolve) => socket.on('error', resolve))
+    const dribble = setInterval(() => socket.write('x'), 10)
+    try {
+      await closed
+    } finally {
+      clearInterval(dribble)
+      socket.destroy()
+    }
+  })
+
+  it('serves again once descriptors are free that were all in use', () => {
+    const file = (name: string) => JSON.stringify(new URL(`../../daemon/${name}`, import.meta.url).href)
+    const script = `
+      import { connect } from 'node:net'
+      const { serve } = await import(${file('server.ts')})
+      const log = { info() {}, warn() {}, debug() {}, error: (fields, message) => console.log(message) }
+      const control = new Map([['echo', async () => 'here']])
+      await using server = await serve({ path: ${JSON.stringify(path())}, cni: async () => undefined, control, log })
+      const idle = []
+      const more = () => new Promise((resolve) => {
+        const socket = connect(${JSON.stringify(path())})
+        idle.push(socket)
+        socket.on('error', () => resolve(false)).on('connect', () => setTimeout(resolve, 1, true))
+      })
+      while (await more());
+      for (const socket of idle) socket.destroy()
+      const socket = connect(${JSON.stringify(path())})
+      socket.write('{"v":1,"ctl":"echo","args":[]}\\n')
+      for await (const chunk of socket) process.stdout.write(chunk)
+      process.exit(0)`
+    const shell = 'ulimit -n 64; exec "$0" --input-type=module -e "$1"'
+    const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, script], { encoding: 'utf8' })
+    assert.match(stdout, /the socket failed.*"answer":"here"/s, stderr)
+  })
+
   it("answers weftctl by the table, with the error's code and cure, or by saying what it knows", async () => {
     const control = new Map([
       ['echo', async (args: readonly string[]) => ({ args })],
