@@ -1,8 +1,8 @@
 // Keeps 10-weft.conflist where the runtime reads it: there once pods can be served, put back when it goes, left alone by a restart.
-import { type FSWatcher, mkdirSync, readdirSync, watch } from 'node:fs'
+import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { contentOf, ifThere } from '../ipam/files.ts'
+import { contentOf, ifThere, makeDirectory } from '../ipam/files.ts'
 import { Backoff } from './backoff.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 import { reasonOf, WeftError } from './error.ts'
@@ -126,8 +126,10 @@ class Conflist implements Disposable {
       const wasChanged = this.#written !== undefined && found !== this.#written
       if (found !== wanted) {
         // A runtime that is not installed yet may lack it; where the flag is misspelled, the line tells.
-        if (mkdirSync(directory, { recursive: true, mode: 0o755 }) !== undefined)
+        if (!existsSync(directory)) {
+          makeDirectory(directory, 0o755)
           log.info({ directory }, 'made the directory of --cni-conf-dir, which did not exist')
+        }
         replaceFile(path, Buffer.from(wanted), 0o644)
         if (wasChanged && found === undefined)
           log.warn({ path }, 'put back the CNI configuration list, which somebody had removed')

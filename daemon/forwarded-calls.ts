@@ -1,7 +1,7 @@
 // Calls of a plugin that makes nothing itself: what the node's subnet.env says is made into another plugin's call, whose configuration is kept for its DEL.
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../ipam/files.ts'
+import { ifThere, makeDirectory } from '../ipam/files.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../plugins/cni/field.ts'
 import type { Call, NetworkCall } from '../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../plugins/plugin.ts'
@@ -130,13 +130,7 @@ function kept(path: string, network: string): JsonObject | undefined {
 /** The state of containers that the runtime lists no more. */
 function forgetOthers(directory: string, call: NetworkCall): void {
   const valid = validAttachments(call)
-  let names: readonly string[]
-  try {
-    names = readdirSync(directory)
-  } catch {
-    return
-  }
-  for (const name of names) {
+  for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
     const path = join(directory, name)
     if (valid.some(({ containerId }) => containerId === name) || kept(path, call.network) === undefined) continue
     rmSync(path, { force: true })

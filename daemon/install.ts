@@ -1,8 +1,8 @@
 // `weftd install`: the plugin executables in the directory where the runtime looks for them, each replaced whole, with other programs' files left alone.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { ifThere } from '../ipam/files.ts'
+import { ifThere, makeDirectory } from '../ipam/files.ts'
 import { defaultSocketPath } from '../plugins/protocol.ts'
 import { pluginTypes } from '../plugins/registry.ts'
 import { reasonOf, WeftError } from './error.ts'
@@ -51,7 +51,7 @@ export function installPlugins(wish: InstallWish): readonly Installed[] {
 function installed({ from, to, replaceForeign }: InstallWish, name: string, path: string): Installed {
   const content = readFileSync(join(from, name))
   if (!isOurs(content)) throw new Error(`${join(from, name)} is no plugin of Weft`)
-  mkdirSync(to, { recursive: true, mode: 0o755 })
+  makeDirectory(to, 0o755)
   const found = fileAt(path)
   const sum = sumOf(content)
   if (found?.content.equals(content) && found.isExecutable) return { kind: 'same', path, sum }

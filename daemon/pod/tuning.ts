@@ -1,6 +1,7 @@
 // Settings of a container's interface and network, with the interface's old ones kept on disk in the reference's form until DEL puts them back.
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { contentOf, ifThere, makeDirectory } from '../../ipam/files.ts'
 import type { Attachment, Tuning } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../error.ts'
@@ -95,13 +96,7 @@ export async function restore(around: PodSurroundings, attachment: Attachment, t
 /** Forgets the kept settings of a network's containers that are not in `valid`; their interfaces are gone by then. */
 export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): void {
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
-  let names: readonly string[]
-  try {
-    names = readdirSync(dataDir)
-  } catch {
-    return
-  }
-  for (const name of names) {
+  for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
     const file = join(dataDir, name)
     if (name.endsWith('.json') && !kept.has(name) && networkIn(file) === network) rmSync(file, { force: true })
   }
@@ -156,24 +151,33 @@ async function apply(sandbox: Sandbox, objects: readonly KernelObject[]): Promis
 }
 
 function refuseForbidden({ sysctls }: Tuning): void {
-  if (sysctls.length === 0) return
-  let written: string
-  try {
-    written = readFileSync(ALLOWED, 'utf8')
-  } catch {
-    return
-  }
-  const allowed = written
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '')
+  const allowed = sysctls.length === 0 ? undefined : allowedKeys()
+  if (allowed === undefined) return
   for (const { path } of sysctls) {
     const key = path.replaceAll('/', '.')
-    if (allowed.some((pattern) => new RegExp(pattern).test(key))) continue
+    if (allowed.some((pattern) => pattern.test(key))) continue
     throw new WeftError(
       'SYSCTL_NOT_ALLOWED',
       `sysctl ${key} is not allowed on this node`,
       `take it out of the network configuration, or add a line that matches it to ${ALLOWED}`
+    )
+  }
+}
+
+/** `undefined`: this node has no such list, and all are allowed. One that can't be read allows nothing. */
+function allowedKeys(): readonly RegExp[] | undefined {
+  try {
+    return contentOf(ALLOWED)
+      ?.split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '')
+      .map((line) => new RegExp(line))
+  } catch (cause) {
+    throw new WeftError(
+      'SYSCTL_NOT_ALLOWED',
+      `the sysctls that this node allows are not known, from ${ALLOWED}: ${reasonOf(cause)}`,
+      'make it a readable file of regular expressions, one a line, or remove it where all sysctls are allowed',
+      { cause }
     )
   }
 }
@@ -191,7 +195,7 @@ function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
     ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[wordOf[mode], link[mode]]])))
   }
   try {
-    mkdirSync(tuning.dataDir, { recursive: true, mode: 0o700 })
+    makeDirectory(tuning.dataDir, 0o700)
     writeFileSync(file, JSON.stringify(old), { mode: 0o600 })
   } catch (cause) {
     throw new WeftError(

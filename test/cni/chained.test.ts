@@ -212,7 +212,12 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
       /net\.ipv4\.ip_forward is not allowed/,
       7
     )
-    await at.host.sh('rm /etc/cni/tuning/allowlist.conf')
+    const allowed = tuned({ sysctl: { 'net.core.somaxconn': '5' } })
+    await at.host.sh("printf '(\\n' > /etc/cni/tuning/allowlist.conf")
+    await at.fails('ADD', 'tuning', allowed, /allowlist\.conf: Invalid regular expression/, 7)
+    await at.host.sh('rm /etc/cni/tuning/allowlist.conf; mkdir /etc/cni/tuning/allowlist.conf')
+    await at.fails('ADD', 'tuning', allowed, /are not known, from .*allowlist\.conf.*EISDIR/, 7)
+    await at.host.sh('rmdir /etc/cni/tuning/allowlist.conf')
     await at.fails('ADD', 'tuning', { config: { mtu: 1300, prevResult }, pod, ifname: 'eth7' }, /no interface eth7/)
     await at.fails('ADD', 'tuning', tuned({ sysctl: { 'net.no.such': '5' } }), /net\/no\/such/)
     await del()
