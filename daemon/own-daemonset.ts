@@ -29,7 +29,7 @@ export type StandingPace = {
 }
 
 /** One small request in five minutes for each node. A successor waits five seconds for us to go. */
-export const STANDING_PACE: StandingPace = { againMs: 10_000, lookMs: 300_000, lateMs: 3_000 }
+const STANDING_PACE: StandingPace = { againMs: 10_000, lookMs: 300_000, lateMs: 3_000 }
 /** Milliseconds for the question at the end. */
 const LAST_QUESTION = 5_000
 

@@ -25,7 +25,7 @@ export const status: Command = {
 }
 
 /** The answer for people, one fact a line. */
-export function statusText(status: StatusAnswer): string {
+function statusText(status: StatusAnswer): string {
   const { link } = status
   const facts: readonly (readonly [string, string])[] = [
     ['subnet', status.subnet.join(', ')],

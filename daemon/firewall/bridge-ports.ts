@@ -11,7 +11,7 @@ import { nftChain } from './chain.ts'
 const [CHECKED_PORTS, PORT_SOURCES] = ['checked_ports', 'port_sources']
 const ISOLATED_PORTS = 'isolated_ports'
 /** Bridges between which nothing passes; in `inet weft`, where packets are routed. */
-export const ISOLATED_BRIDGES = 'isolated_bridges'
+const ISOLATED_BRIDGES = 'isolated_bridges'
 
 const because = 'what may pass the ports of a bridge'
 

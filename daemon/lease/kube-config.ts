@@ -21,7 +21,7 @@ export type KubeTarget = {
 }
 
 /** Where a pod finds its service account (Kubernetes, "Accessing the API from a Pod"). */
-export const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 /** The service account's files, and the address that the environment of every pod names. Errors: OPTION_INVALID when this is no pod and no URL is given. */
 export function targetOfPod(

@@ -24,7 +24,7 @@ export type PolicyPace = {
   readonly renewMs: number
 }
 
-export const POLICY_PACE: PolicyPace = { lookMs: 30_000, renewMs: 50 * 60_000 }
+const POLICY_PACE: PolicyPace = { lookMs: 30_000, renewMs: 50 * 60_000 }
 
 /** Field numbers of ObjectMeta (apimachinery's meta/v1), which is field 1 of every object. */
 const METADATA = { name: 1, namespace: 3, uid: 5 } as const

@@ -18,7 +18,7 @@ export function readResolvConf(path: string): Dns {
 }
 
 /** Several nameserver lines add up, as do those of search and options; of domain the last counts. Comments begin with # or ;. */
-export function parseResolvConf(text: string): Dns {
+function parseResolvConf(text: string): Dns {
   const found = { nameservers: [] as string[], search: [] as string[], options: [] as string[], domain: '' }
   for (const line of text.split('\n')) {
     const [word, ...values] = line.trim().split(/\s+/)

@@ -77,4 +77,4 @@ export function staysWhenUnwanted(object: KernelObject): boolean {
 const ourDevice = /^(weft|weft6|flannel|flannel-v6)\.\d+$|^veth/
 
 /** RTPROT_KERNEL: routes that come and go with an address. */
-export const PROTOCOL_KERNEL = 2
+const PROTOCOL_KERNEL = 2

@@ -46,7 +46,7 @@ export const metricNames = (): readonly string[] => [
 ]
 
 /** By the rules of names that daemon/metrics.ts checks. */
-export function unitOf({ name }: Described): string {
+function unitOf({ name }: Described): string {
   const base = name.replace(/_total$/, '')
   return /_seconds$/.test(base) ? 'seconds' : /_bytes$/.test(base) ? 'bytes' : ''
 }

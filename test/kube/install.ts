@@ -44,7 +44,7 @@ export async function rolledOut(cluster: KubeCluster): Promise<void> {
   })
 }
 
-export async function weftLogs(cluster: KubeCluster): Promise<string> {
+async function weftLogs(cluster: KubeCluster): Promise<string> {
   const words = ['--namespace', 'weft', 'logs', '--selector', weftLabels, '--all-containers', '--prefix', '--tail=60']
   return (await cluster.plane.kubectl(words, { check: false })).stdout
 }

@@ -13,7 +13,7 @@ export type Part =
   | 'coredns'
 
 /** The folder of the parts: WEFT_KUBE_BIN, or what scripts/kube-parts filled. */
-export function partsFolder(): string {
+function partsFolder(): string {
   const { WEFT_KUBE_BIN, WEFT_CACHE } = process.env
   return WEFT_KUBE_BIN || join(WEFT_CACHE || join(homedir(), '.cache/weft'), 'kube/bin')
 }

@@ -130,7 +130,7 @@ function hostOf(ip = ''): string {
   return ip.includes(':') ? `[${ip}]` : ip
 }
 
-export const corednsImage = 'localhost/weft/coredns:1'
+const corednsImage = 'localhost/weft/coredns:1'
 
 /** The archive of an image with the CoreDNS of scripts/kube-parts. */
 export function corednsArchive(directory: string): Promise<string> {

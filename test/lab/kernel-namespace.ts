@@ -29,7 +29,7 @@ export const quiet: Log = {
   debug: () => undefined
 }
 /** Firewall objects have their own tests; here nothing asks for any. */
-export const noFirewall: FirewallPort = {
+const noFirewall: FirewallPort = {
   read: async () => [],
   apply: async (changes) => changes.map((change) => ({ change, error: new Error('not here') })),
   changes: async function* () {},

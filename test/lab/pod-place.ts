@@ -11,7 +11,6 @@ import type { Mode } from '../../daemon/pod/objects.ts'
 import { forgetVanished } from '../../daemon/pod/sandboxes.ts'
 import type { PodSurroundings, VethAttachment } from '../../daemon/pod/surroundings.ts'
 import { Reconciler } from '../../daemon/reconciler.ts'
-import { stateText } from '../../daemon/state/text.ts'
 import { Networks } from '../../ipam/networks.ts'
 import { attachmentOf } from '../unit/pod/attachment.ts'
 import { dualStackNode } from '../unit/test-node.ts'
@@ -162,8 +161,6 @@ export const hostLinks = (): readonly string[] =>
     .filter((name) => name !== 'lo')
 
 export const veths = (): readonly string[] => hostLinks().filter((name) => name.startsWith('veth'))
-
-export const observedText = (place: PodPlace): string => stateText(place.reconciler.observed)
 
 export const rejectsWith = (work: Promise<unknown>, code: string, message: RegExp): Promise<void> =>
   assert.rejects(work, (error: Error & { code?: string }) => {
