@@ -53,8 +53,29 @@ export class MessageWriter {
   #length = HEADER
 
   constructor(type: number, flags: number) {
-    this.#bytes.writeUInt16LE(type, 4)
-    this.#bytes.writeUInt16LE(flags, 6)
+    this.#u16(4, type)
+    this.#u16(6, flags)
+  }
+
+  // Octet by octet: Buffer's own writers check what is known here, and cost as much as the rest of a message.
+  #u16(at: number, value: number): void {
+    this.#bytes[at] = value
+    this.#bytes[at + 1] = value >> 8
+  }
+
+  #u32(at: number, value: number): void {
+    this.#bytes[at] = value
+    this.#bytes[at + 1] = value >> 8
+    this.#bytes[at + 2] = value >> 16
+    this.#bytes[at + 3] = value >> 24
+  }
+
+  /** The header of an attribute whose value is to have this many octets; returns where that begins. */
+  #attribute(type: number, length: number): number {
+    const at = this.#room(ATTRIBUTE + length)
+    this.#u16(at, ATTRIBUTE + length)
+    this.#u16(at + 2, type)
+    return at + ATTRIBUTE
   }
 
   #room(length: number): number {
@@ -67,44 +88,48 @@ export class MessageWriter {
 
   /** The fixed part, such as struct rtmsg: fields of 1, 2 or 4 octets, in order. */
   fixed(...fields: readonly (readonly [octets: 1 | 2 | 4, value: number])[]): this {
-    let at = this.#room(fields.reduce((length, [octets]) => length + octets, 0))
+    let length = 0
+    for (const [octets] of fields) length += octets
+    let at = this.#room(length)
     for (const [octets, value] of fields) {
-      if (octets === 1) this.#bytes.writeUInt8(value & 0xff, at)
-      else if (octets === 2) this.#bytes.writeUInt16LE(value & 0xffff, at)
-      else this.#bytes.writeUInt32LE(value >>> 0, at)
+      if (octets === 1) this.#bytes[at] = value
+      else if (octets === 2) this.#u16(at, value)
+      else this.#u32(at, value)
       at += octets
     }
     return this
   }
 
-  bytes(type: number, value: Uint8Array): this {
-    const at = this.#room(ATTRIBUTE + value.length)
-    this.#bytes.writeUInt16LE(ATTRIBUTE + value.length, at)
-    this.#bytes.writeUInt16LE(type, at + 2)
-    this.#bytes.set(value, at + ATTRIBUTE)
+  bytes(type: number, value: ArrayLike<number>): this {
+    const at = this.#attribute(type, value.length)
+    this.#bytes.set(value, at)
     return this
   }
 
   u8(type: number, value: number): this {
-    return this.bytes(type, Uint8Array.of(value))
+    const at = this.#attribute(type, 1)
+    this.#bytes[at] = value
+    return this
   }
 
   u32(type: number, value: number): this {
-    const at = this.#room(ATTRIBUTE + 4)
-    this.#bytes.writeUInt16LE(ATTRIBUTE + 4, at)
-    this.#bytes.writeUInt16LE(type, at + 2)
-    this.#bytes.writeUInt32LE(value >>> 0, at + ATTRIBUTE)
+    this.#u32(this.#attribute(type, 4), value)
     return this
   }
 
   /** 16 bits in network order, as ports are. */
   port(type: number, value: number): this {
-    return this.bytes(type, Uint8Array.of((value >> 8) & 0xff, value & 0xff))
+    const at = this.#attribute(type, 2)
+    this.#bytes[at] = value >> 8
+    this.#bytes[at + 1] = value
+    return this
   }
 
   /** Text with the NUL at its end that the kernel's policies want. */
   text(type: number, value: string): this {
-    return this.bytes(type, Buffer.from(`${value}\0`))
+    const at = this.#attribute(type, Buffer.byteLength(value) + 1)
+    this.#bytes.write(value, at)
+    return this
   }
 
   flag(type: number): this {
@@ -114,14 +139,14 @@ export class MessageWriter {
   nest(type: number, fill: (writer: this) => void): this {
     const at = this.#room(ATTRIBUTE)
     fill(this)
-    this.#bytes.writeUInt16LE(this.#length - at, at)
-    this.#bytes.writeUInt16LE(type | NESTED, at + 2)
+    this.#u16(at, this.#length - at)
+    this.#u16(at + 2, type | NESTED)
     return this
   }
 
   /** The finished message; the sequence number is set when it is sent. */
   done(): Buffer {
-    this.#bytes.writeUInt32LE(this.#length, 0)
+    this.#u32(0, this.#length)
     return this.#bytes.subarray(0, this.#length)
   }
 }
