@@ -1,18 +1,11 @@
 // How kernel.ts reaches the firewall: nft-* and accept objects are read and written by nftables.ts and iptables.ts behind this port.
 import type { Change } from '../state/difference.ts'
-import type { Culprit, Outcome } from '../state/kernel.ts'
-import type { KernelObject, Key } from '../state/object.ts'
+import type { Culprit, Observation, Outcome } from '../state/kernel.ts'
+import type { KernelObject } from '../state/object.ts'
 
 /** What a firewall notification says: one object changed, or so much may have changed that the port wants to be read again. */
 export type FirewallChange =
-  /** `at`: milliseconds of the monotonic clock (performance.now()). */
-  | {
-      readonly kind: 'changed'
-      readonly key: Key
-      readonly object: KernelObject | undefined
-      readonly by?: Culprit
-      readonly at: number
-    }
+  | Extract<Observation, { readonly kind: 'changed' }>
   /** Notifications were lost, or a foreign chain changed and only a new `read` can tell the outcome. `why` goes into the log. */
   | { readonly kind: 'reread'; readonly why: string; readonly by?: Culprit; readonly at: number }
 

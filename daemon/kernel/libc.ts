@@ -2,10 +2,10 @@
 import koffi from 'koffi'
 
 /** <linux/netlink.h>, <linux/sched.h>, <linux/sockios.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
-export const AF_NETLINK = 16
+const AF_NETLINK = 16
 const AF_UNIX = 1
 export const NETLINK_ROUTE = 0
-export const CLONE_NEWNET = 0x40000000
+const CLONE_NEWNET = 0x40000000
 const SOCK_STREAM = 1
 const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0o4000
@@ -25,7 +25,7 @@ const SIOCGIFINDEX = 0x8933
 const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
-export const MSG_DONTWAIT = 0x40
+const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const SHUT_WR = 1
 /** struct sockaddr_un: the family, then a path with a zero byte behind it. */

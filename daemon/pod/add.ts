@@ -206,7 +206,7 @@ function forwardingFor(
 }
 
 /** A veth that is to be kept as it is; should it go, nothing makes a new one. */
-export const withoutPeer = (object: KernelObject): KernelObject =>
+const withoutPeer = (object: KernelObject): KernelObject =>
   object.kind === 'link' && object.form?.type === 'veth' ? { ...object, form: { type: 'veth' } } : object
 
 function throwFailure(attachment: VethAttachment, outcomes: readonly Outcome[]): void {
