@@ -6,13 +6,12 @@ import { createLink, type Resolve } from './encode.ts'
 import { moduleCure } from './error.ts'
 import { CallFailed, close, errnoName, netlinkSocket } from './libc.ts'
 import { insideNew } from './namespace.ts'
+import { NETLINK_NETFILTER } from './nfnetlink.ts'
 import { RequestSocket } from './requests.ts'
 
 export type Feature = 'vxlan' | 'bridge' | 'veth' | 'nf_tables'
 /** Absent: it works. */
 export type Features = { readonly [F in Feature]?: WeftError }
-
-const NETLINK_NETFILTER = 12
 
 /** The drivers are loaded by asking, where the kernel can load modules. Errors: none, what can't be tried counts as missing. */
 export async function features(): Promise<Features> {

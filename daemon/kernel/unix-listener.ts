@@ -16,7 +16,7 @@ const scratch = Buffer.allocUnsafeSlow(64 << 10)
 
 export type ListenerEvents = {
   readonly connection: (connection: Connection) => void
-  /** accept(2) failed; it is tried again. */
+  /** accept(2) failed; it is tried again. Told once until it succeeds. */
   readonly failed: (error: Error) => void
 }
 
@@ -26,6 +26,8 @@ export class UnixListener implements Disposable {
   readonly #events: ListenerEvents
   #ready: Readiness | undefined
   #pause: NodeJS.Timeout | undefined
+  #isFailing = false
+  #closed = false
 
   /** Errors: CallFailed. */
   constructor(path: string, backlog: number, events: ListenerEvents) {
@@ -44,25 +46,30 @@ export class UnixListener implements Disposable {
       for (let count = 0; count < TOGETHER; count++) {
         const fd = libc.acceptNow(this.#fd)
         if (fd === undefined) return
+        this.#isFailing = false
         this.#events.connection(new Connection(fd))
       }
     } catch (error) {
       this.#ready?.[Symbol.dispose]()
       this.#pause = setTimeout(() => this.#listen(), PAUSE)
-      this.#events.failed(error instanceof Error ? error : new Error(String(error)))
+      if (!this.#isFailing) this.#events.failed(error instanceof Error ? error : new Error(String(error)))
+      this.#isFailing = true
     }
   }
 
   /** Takes the file away too, so that callers learn at once that nobody is there. Connections go on. */
   [Symbol.dispose](): void {
+    if (this.#closed) return
+    this.#closed = true
     clearTimeout(this.#pause)
     this.#ready?.[Symbol.dispose]()
-    libc.close(this.#fd)
     try {
+      // While nobody can take the file for a dead daemon's and put his own there.
       unlinkSync(this.#path)
     } catch {
       // Somebody has been faster.
     }
+    libc.close(this.#fd)
   }
 }
 
@@ -141,18 +148,18 @@ export class Connection {
     const length = this.#receive()
     if (length === undefined) return undefined
     if (length === 0) return { kind: 'none' }
-    const end = scratch.subarray(0, length).indexOf(10)
-    this.#length += length
-    if (end >= 0) {
-      const last = scratch.subarray(0, end)
-      return {
-        kind: 'line',
-        text: (this.#chunks.length === 0 ? last : Buffer.concat([...this.#chunks, last])).toString()
-      }
-    }
+    const received = scratch.subarray(0, length)
+    const end = received.indexOf(10)
+    const part = end < 0 ? received : received.subarray(0, end)
+    this.#length += part.length
     this.#isFlooded = this.#length > longest
     if (this.#isFlooded) return { kind: 'too long' }
-    this.#chunks.push(Buffer.from(scratch.subarray(0, length)))
+    if (end >= 0)
+      return {
+        kind: 'line',
+        text: (this.#chunks.length === 0 ? part : Buffer.concat([...this.#chunks, part])).toString()
+      }
+    this.#chunks.push(Buffer.from(part))
     return undefined
   }
 
@@ -173,12 +180,15 @@ export class Connection {
       return
     }
     libc.endSending(this.#fd)
-    this.#wait(
-      'readable',
-      () => this.#receive() === 0 && this.close(),
-      milliseconds,
-      () => this.close()
-    )
+    const drain = () => {
+      // All of it, since libuv tells only once of a caller that left with the answer unread (POLLERR). No queue holds more.
+      for (let count = 0; count < TOGETHER; count++) {
+        const length = this.#receive()
+        if (length === undefined) return
+        if (length === 0) return this.close()
+      }
+    }
+    this.#wait('readable', drain, milliseconds, () => this.close())
   }
 
   #wait(what: 'readable' | 'writable', step: () => void, milliseconds: number, late: () => void): void {

@@ -90,11 +90,32 @@ describe('the socket', () => {
 
   it('refuses a line that is too long without reading all of it', async () => {
     await using _server = await start({ longestLineBytes: 1000 })
-    const socket = connect(path())
+    for (const end of ['', '\n']) {
+      const socket = connect(path())
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+      socket.write(`${'x'.repeat(5000)}${end}`)
+      assert.match(errorIn(parseReply(await read(socket))).msg, /longer than 1000 bytes/)
+    }
+  })
+
+  it('lets go at once of a caller that leaves with the answer unread and much to say', {
+    timeout: 60_000
+  }, async () => {
+    const { promise: refused, resolve } = Promise.withResolvers<void>()
+    const log = { ...silent, warn: () => resolve() }
+    const server = await start({ longestLineBytes: 1000, lineDeadline: 600_000, log })
+    const socket = connect({ path: path(), allowHalfOpen: true })
+    socket.pause()
     socket.on('error', () => undefined)
     await once(socket, 'connect')
     socket.write('x'.repeat(5000))
-    assert.match(errorIn(parseReply(await read(socket))).msg, /longer than 1000 bytes/)
+    await refused
+    await new Promise((resolve) => setImmediate(resolve))
+    // More than the server takes in one turn, and not read before the end is there too.
+    socket.write('x'.repeat(150_000))
+    socket.destroy()
+    await server[Symbol.asyncDispose]()
   })
 
   for (const [what, first] of [
