@@ -110,8 +110,9 @@ async function answers(path: string): Promise<boolean> {
   try {
     await once(socket, 'connect')
     return true
-  } catch {
-    return false
+  } catch (error) {
+    // More callers wait than its queue holds: it is busy, not dead.
+    return (error as NodeJS.ErrnoException).code === 'EAGAIN'
   } finally {
     socket.destroy()
   }

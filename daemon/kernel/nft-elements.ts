@@ -18,7 +18,11 @@ const NFTNL_UDATA_SET_ELEM_COMMENT = 0
 const IFNAMSIZ = 16
 
 /** IANA protocol numbers. */
-const protocols: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 }
+const protocols = new Map([
+  ['tcp', 6],
+  ['udp', 17],
+  ['sctp', 132]
+])
 
 /** The messages that carry the changes out, as one transaction. `undefined`: one of them is not about an element, or about one whose words are not of the kinds here. */
 export function elementBatch(changes: readonly Change[]): readonly Buffer[] | undefined {
@@ -82,7 +86,7 @@ function partOctets(word: string): Octets | undefined {
     const octets = [...Buffer.from(name)]
     return octets.length < IFNAMSIZ ? [...octets, ...new Array<number>(IFNAMSIZ - octets.length).fill(0)] : undefined
   }
-  const protocol = protocols[word]
+  const protocol = protocols.get(word)
   if (protocol !== undefined) return [protocol]
   if (/^\d{1,5}$/.test(word)) return Number(word) <= 0xffff ? [Number(word) >> 8, Number(word) & 0xff] : undefined
   const mac = parseMac(word)

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { WeftError } from '../../daemon/error.ts'
+import { close, unixListener } from '../../daemon/kernel/libc.ts'
 import { type ServerOptions, serve } from '../../daemon/server.ts'
 import { type CniRequest, parseControlReply, parseReply, type Reply } from '../../plugins/protocol.ts'
 import { silent } from './logs.ts'
@@ -322,6 +323,27 @@ describe('a socket file that is there already', () => {
       (error: WeftError) => error.code === 'DAEMON_RUNNING' && error.message.includes(path())
     )
     assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
+  })
+
+  it('of a living daemon for which too many callers wait is its own all the same', async () => {
+    mkdirSync(join(directory, 'run'))
+    const fd = unixListener(path(), 0)
+    const callers: Socket[] = []
+    const isQueued = async () => {
+      const socket = connect(path())
+      callers.push(socket)
+      return once(socket, 'connect').then(
+        () => true,
+        () => false
+      )
+    }
+    try {
+      while (await isQueued());
+      await assert.rejects(start(), { code: 'DAEMON_RUNNING' })
+    } finally {
+      for (const caller of callers) caller.destroy()
+      close(fd)
+    }
   })
 
   it('that can not be is an error with the path', async () => {

@@ -39,7 +39,17 @@ test('what takes the place of another is deleted first, in the same transaction'
 })
 
 test('a word of no known kind, or an object that is no element, is left to the library', () => {
-  const words = ['"eth*"', '65536', 'icmp', '10.0.0.0/8', '10.0.0.1-10.0.0.9', '"a-name-of-16-oct"', '', 'tcp . ']
+  const words = [
+    '"eth*"',
+    '65536',
+    'icmp',
+    'constructor',
+    '10.0.0.0/8',
+    '10.0.0.1-10.0.0.9',
+    '"a-name-of-16-oct"',
+    '',
+    'tcp . '
+  ]
   for (const word of words) assert.equal(contents([put(element(word))]), undefined, word)
   assert.equal(contents([put(element('tcp . 80', 'jump other'))]), undefined)
   const chain: Change = {
