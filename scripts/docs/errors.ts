@@ -148,8 +148,8 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'weftd writes it once this node has a subnet: `weftctl status`; or correct `subnetFile`'
   ],
   SYSCTL_NOT_ALLOWED: [
-    "`tuning` is to set a sysctl that this node's list does not allow",
-    'take it out, or add it to the list that the message names'
+    "`tuning` is to set a sysctl that this node's list does not allow, or the list can not be read",
+    'take it out, or add it to the list that the message names; make the list readable'
   ],
   UNKNOWN_QUESTION: ['weftctl asks something that this weftd does not know', 'use weftctl and weftd of one release']
 }
