@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { ownSource, sourceGround } from '../../daemon/firewall/bridge-ports.ts'
+import {
+  isolatedBridge,
+  isolatedPort,
+  isolationGround,
+  ownSource,
+  sourceGround
+} from '../../daemon/firewall/bridge-ports.ts'
 import {
   hostPortDevice,
   hostPortGround,
@@ -32,7 +38,15 @@ beforeEach(() => run('nft', ['flush', 'ruleset']))
 const parsed = (text: string) => parseIp(text) ?? assert.fail(text)
 const mac = (text: string) => parseMac(text) ?? assert.fail(text)
 const ips = [parsed('10.244.1.2'), parsed('fd00:10:0:1::2')]
-const ground = [...hostPortGround(), ...translationGround(), ...sourceGround()]
+const isElement = ({ kind }: KernelObject) => kind === 'nft-element'
+const isolated = isolatedBridge('cni0')
+const ground = [
+  ...hostPortGround(),
+  ...translationGround(),
+  ...sourceGround(),
+  ...isolationGround(),
+  ...isolated.filter((object) => !isElement(object))
+]
 const elements = [
   ...hostPorts(
     [
@@ -46,8 +60,11 @@ const elements = [
     'default/web'
   ),
   ...translatedPods(ips, 'vetha', 'default/web'),
-  ...hostPortDevice('a-device-of-15.', 'vetha default/web').filter(({ kind }) => kind === 'nft-element'),
-  ...ownSource('vetha', mac('02:0a:f4:01:02:ff'), 'vetha', 'default/web')
+  ...hostPortDevice('a-device-of-15.', 'vetha default/web').filter(isElement),
+  ...ownSource('vetha', mac('02:0a:f4:01:02:ff'), 'vetha', 'default/web'),
+  // With the longest comment that there is.
+  isolatedPort('vetha', 'vetha', 'x'.repeat(200)),
+  ...isolated.filter(isElement)
 ]
 const changes = (verb: 'put' | 'remove') => elements.map((object) => ({ do: verb, object }))
 const transact = async (socket: RequestSocket, what: readonly Change[]) =>
