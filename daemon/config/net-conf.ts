@@ -8,6 +8,7 @@ import {
   type Ip,
   network,
   offset,
+  overlaps,
   type PerFamily,
   type Prefix,
   parseIp,
@@ -65,6 +66,32 @@ export const KEYS = {
   }
 } as const satisfies Record<Family, object>
 
+const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
+
+/** Addresses that the kernel routes to no pod. `anywhere`: also a network that only touches them is refused, since its subnets come to lie there. */
+const IMPOSSIBLE = [
+  { range: '127.0.0.0/8', what: 'loopback addresses', anywhere: true },
+  { range: '::1/128', what: 'the loopback address', anywhere: true },
+  { range: '224.0.0.0/4', what: 'multicast addresses', anywhere: true },
+  { range: 'ff00::/8', what: 'multicast addresses', anywhere: true },
+  { range: '169.254.0.0/16', what: 'link-local addresses', anywhere: false },
+  { range: 'fe80::/10', what: 'link-local addresses', anywhere: false },
+  { range: '0.0.0.0/8', what: 'addresses of "this network" (RFC 791)', anywhere: false },
+  { range: '240.0.0.0/4', what: 'reserved addresses (RFC 1112)', anywhere: false }
+] as const
+
+/** Why no pod can have an address of this network, as a rule for the message. */
+function impossible(within: Prefix): string | undefined {
+  const found = IMPOSSIBLE.find(({ range, anywhere }) => {
+    const prefix = parsePrefix(range)
+    return prefix !== undefined && (anywhere ? overlaps(prefix, within) : contains(prefix, within))
+  })
+  return (
+    found &&
+    `a network whose addresses pods can have as in "${within.ip.family === 4 ? '10.244.0.0/16' : 'fd00:10:244::/48'}": ${found.range} are ${found.what}`
+  )
+}
+
 /**
  * Reads the configuration as flannel does (its keys, rules and defaults). `source` names where the text came from, for the errors.
  * Errors: CONFIG_INVALID with the JSON path as the user spelled it, the value and the rule.
@@ -98,7 +125,7 @@ function parseObject(text: string, source: string): JsonObject {
     throw notJson(text, source, cause)
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject
-  throw invalid({ path: 'the whole value', source }, value, 'a JSON object as in {"Network":"10.244.0.0/16"}')
+  throw invalid({ path: 'the whole value', source }, value, `a JSON object as in ${EXAMPLE}`)
 }
 
 function notJson(text: string, source: string, cause: unknown): WeftError {
@@ -106,12 +133,7 @@ function notJson(text: string, source: string, cause: unknown): WeftError {
     text.trim() === ''
       ? 'is empty'
       : `is not JSON, which has no comments, no single quotes and no comma before } or ] (${(cause as SyntaxError).message})`
-  return new WeftError(
-    'CONFIG_INVALID',
-    `${source} ${reason}`,
-    'write a JSON object as in {"Network":"10.244.0.0/16"}',
-    { cause }
-  )
+  return new WeftError('CONFIG_INVALID', `${source} ${reason}`, `write a JSON object as in ${EXAMPLE}`, { cause })
 }
 
 /** A path of the schema's names in the spelling of the user. */
@@ -143,6 +165,8 @@ function rangeIn(written: JsonObject, family: Family, source: string): NetworkRa
       `an IPv${family} network with prefix length${whole.text === undefined ? `, since ${keys.enable} is true` : ''}`
     )
   const within = network(parsed)
+  const reason = impossible(within)
+  if (reason !== undefined) throw invalid(whole.place, whole.text, reason)
 
   const subnetLength = lengthIn(written, family, within, source)
   const size = 1n << BigInt(width(family) - subnetLength)

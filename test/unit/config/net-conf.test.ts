@@ -4,6 +4,8 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type NetConf, type NetworkRange, parseNetConf } from '../../../daemon/config/net-conf.ts'
+import { configured } from '../../../daemon/configuration.ts'
+import { WeftError } from '../../../daemon/error.ts'
 import { contains, FAMILIES, formatIp, formatPrefix, network, perFamily } from '../../../ipam/address.ts'
 import { compiledSchemas, GENERATED } from '../../../scripts/schemas.ts'
 
@@ -75,7 +77,10 @@ test('unknown keys are ignored', () => {
 for (const [value, message] of [
   ['', `${SOURCE} is empty`],
   ['{"Network":', /^etcd key \/coreos.com\/network\/config is not JSON, which has no comments.* \(/],
-  ['[]', `the whole value is [] in ${SOURCE}; it must be a JSON object as in {"Network":"10.244.0.0/16"}`],
+  [
+    '[]',
+    `the whole value is [] in ${SOURCE}; it must be a JSON object as in {"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}`
+  ],
   [{}, `Network is missing in ${SOURCE}; it must be an IPv4 network with prefix length, since EnableIPv4 is true`],
   [{ network: 10 }, `network is 10 in ${SOURCE}; it must be an IPv4 network as in "10.244.0.0/16"`],
   [{ Network: '10.244.0.0' }, /^Network is "10.244.0.0" .* IPv4 network with prefix length/],
@@ -115,6 +120,58 @@ for (const [value, message] of [
     const run = () => (typeof value === 'string' ? parseNetConf(value, SOURCE) : parse(value))
     assert.throws(run, { name: 'WeftError', code: 'CONFIG_INVALID', message })
   })
+
+for (const text of [
+  ...['127.0.0.0/8', '127.5.0.0/16', '126.0.0.0/7', '224.0.0.0/16', '239.0.0.0/8', '128.0.0.0/1', '0.0.0.0/0'],
+  ...['169.254.0.0/16', '169.254.4.0/22', '240.0.0.0/4', '250.0.0.0/8', '0.0.0.0/8', '0.1.0.0/16'],
+  ...['::/0', '::/48', 'ff00::/8', 'ff02::/64', 'fe80::/10', 'fe80:1::/48']
+])
+  test(`${text} is no network for pods`, () => {
+    const [value, path] = text.includes(':')
+      ? [{ EnableIPv4: false, EnableIPv6: true, IPv6Network: text }, 'IPv6Network']
+      : [{ Network: text }, 'Network']
+    const started = `${path} is "${text}" in ${SOURCE}; it must be a network whose addresses pods can have`
+    assert.throws(
+      () => parse(value),
+      (error) => error instanceof WeftError && error.code === 'CONFIG_INVALID' && error.message.startsWith(started)
+    )
+  })
+
+for (const text of [
+  ...[
+    '10.0.0.0/8',
+    '172.16.0.0/12',
+    '192.168.0.0/16',
+    '100.64.0.0/10',
+    '192.0.2.0/24',
+    '198.18.0.0/15',
+    '203.0.113.0/24'
+  ],
+  ...['8.0.0.0/8', '126.0.0.0/8', '128.0.0.0/8', '223.0.0.0/8', '168.0.0.0/7', '1.0.0.0/8'],
+  ...['fd00::/48', 'fc00::/7', '2001:db8::/32', '2600::/32', '64:ff9b:1::/48', 'fec0::/10']
+])
+  test(`${text} is a network for pods`, () => {
+    const family = text.includes(':') ? 6 : 4
+    const value = family === 6 ? { EnableIPv4: false, EnableIPv6: true, IPv6Network: text } : { Network: text }
+    assert.equal(formatPrefix(parse(value).families[family]?.network ?? assert.fail()), text)
+  })
+
+for (const text of ['', 'Network: 10.244.0.0/16'])
+  test(`what the cure of ${JSON.stringify(text)} writes is a whole configuration`, () => {
+    const error = assertThrown(() => parseNetConf(text, SOURCE))
+    const written = /{.*}/.exec(error.cure)?.[0] ?? assert.fail(error.cure)
+    assert.equal(configured(written, SOURCE).conf.backendType, 'vxlan')
+  })
+
+function assertThrown(run: () => unknown): WeftError {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof WeftError) return error
+    throw error
+  }
+  assert.fail('nothing was refused')
+}
 
 test('whatever the JSON is, the answer is a configuration that keeps its rules, or CONFIG_INVALID', () => {
   const key = fc.constantFrom(
