@@ -27,7 +27,7 @@ export type NetworkSurroundings = InterfaceSurroundings & {
   readonly nodeName: string
   readonly identity: string
   readonly ipv6: boolean
-  /** The subnets of the subnet.env that an earlier daemon left. */
+  /** The subnets of the subnet.env that an earlier daemon left; those of the remembered lease where there is none. */
   readonly previous: PerFamily<Prefix>
   /** The lease that an earlier weftd held shortly before, if any: with it we begin when the store does not answer. */
   readonly remembered: Remembered | undefined

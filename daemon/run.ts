@@ -1,6 +1,6 @@
 // The daemon's parts in the order in which they need each other: kernel, reconciler, store, network, pods, servers; and their end.
 import { join } from 'node:path'
-import { contains, type PerFamily, type Prefix } from '../ipam/address.ts'
+import { contains, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { AfterBurst } from './after-burst.ts'
 import { cniCalls } from './cni-calls.ts'
 import { keepConflist } from './conflist-file.ts'
@@ -211,12 +211,13 @@ function networkSurroundings(
   const subnetFile = new SubnetFile({ path, stateDir, health, signal: core.signal })
   const leaseFile = new LeaseFile(leaseFilePath(options.stateDir), log)
   leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
+  const [written, remembered] = [previousSubnets(options.subnetFile, log), leaseFile.read()]
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options
   return {
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6 },
     wish: { ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
-    previous: previousSubnets(options.subnetFile, log),
-    remembered: leaseFile.read(),
+    previous: perFamily(written).length > 0 ? written : (remembered?.lease.subnet ?? {}),
+    remembered,
     patienceMs: PATIENCE,
     alsoOwn: (placed) => nodeObjects(placed, options, reconciler.observed),
     placed: async (placed) => {

@@ -1,6 +1,6 @@
 // The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
-import { unlinkSync } from 'node:fs'
+import { lstatSync, unlinkSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../ipam/files.ts'
@@ -79,6 +79,7 @@ async function listen(path: string, events: ListenerEvents): Promise<UnixListene
         'stop it first, or give this one a socket of its own (WEFTD_SOCKET)'
       )
     try {
+      if (!lstatSync(path).isSocket()) throw new Error('what is there is no socket')
       unlinkSync(path)
       return bind(path, events)
     } catch (second) {
@@ -125,6 +126,8 @@ class Calls {
   readonly #waiting: Waiting[] = []
   readonly #connections = new Set<Connection>()
   #running = 0
+  /** weftctl's questions at work. */
+  #asked = 0
   #stopping = false
   readonly #idle: (() => void)[] = []
 
@@ -149,15 +152,8 @@ class Calls {
   /** Waits for what is at work; what has not begun is told to come again. */
   async finish(): Promise<void> {
     this.#stopping = true
-    for (const { refuse } of this.#waiting.splice(0))
-      refuse(
-        new WeftError(
-          'STOPPING',
-          'weftd is stopping',
-          'the runtime tries again; if weftd stays away, look at why it was stopped'
-        )
-      )
-    await this.#until(() => this.#running === 0)
+    for (const { refuse } of this.#waiting.splice(0)) refuse(stopping())
+    await this.#until(() => this.#running === 0 && this.#asked === 0)
     for (const connection of this.#connections) connection.closeSoon()
     await this.#until(() => this.#connections.size === 0)
   }
@@ -193,6 +189,7 @@ class Calls {
   }
 
   async #control({ ctl, args }: ControlRequest): Promise<ControlReply> {
+    this.#asked++
     try {
       const control = this.#options.control.get(ctl)
       if (control === undefined) {
@@ -211,6 +208,9 @@ class Calls {
         v: protocolVersion,
         error: { code: 'INTERNAL', message: reasonOf(error), cure: 'this is a fault of weftd: report it with its log' }
       }
+    } finally {
+      this.#asked--
+      this.#wakeIfIdle()
     }
   }
 
@@ -254,8 +254,11 @@ class Calls {
       clearTimeout(timer)
       refuse(error)
     }
-    this.#waiting.push({ begin: run, refuse: refuseNow })
-    this.#next()
+    if (this.#stopping) refuseNow(stopping())
+    else {
+      this.#waiting.push({ begin: run, refuse: refuseNow })
+      this.#next()
+    }
     return promise
   }
 
@@ -272,6 +275,13 @@ class Calls {
     if (this.#stopping) for (const resolve of this.#idle.splice(0)) resolve()
   }
 }
+
+const stopping = (): WeftError =>
+  new WeftError(
+    'STOPPING',
+    'weftd is stopping',
+    'the runtime tries again; if weftd stays away, look at why it was stopped'
+  )
 
 const overloaded = (request: CniRequest, running: number, waiting: number): WeftError =>
   new WeftError(

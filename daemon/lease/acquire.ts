@@ -157,8 +157,7 @@ export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: Wish['publ
  * MAC. Either alone proves nothing: a subnet may be another node's by now, and machines that were cloned derive the same MAC.
  */
 const wasOurs = (lease: Lease, { previous, isOfOurTunnel }: Question): boolean =>
-  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) &&
-  isOfOurTunnel?.(lease) === true
+  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && isOfOurTunnel(lease)
 
 function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: Question): string {
   if (heldKey === leaseKey(lease)) return 'held by this daemon'

@@ -31,7 +31,7 @@ export type Wish = {
   readonly only?: PerFamily<Prefix>
   readonly backendType: string
   /** Whether a tunnel of this host has a MAC that the lease publishes. */
-  readonly isOfOurTunnel?: (lease: Lease) => boolean
+  readonly isOfOurTunnel: (lease: Lease) => boolean
   /** Backend data to publish, given the lease that was ours before (so that its VTEP MAC can be kept). */
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
 }

@@ -14,7 +14,10 @@ type Who = Identity & Pick<Attachment, 'because'>
 export async function letThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
   const owner = markedOwnerOf(throughMark(attachment))
   const failure = failureIn(await around.host.want(owner, throughFor(attachment, forwards)))
-  if (failure !== undefined) throw failure.error
+  if (failure !== undefined) {
+    await around.host.want(owner, [])
+    throw failure.error
+  }
   await around.answerForeignDrops()
 }
 

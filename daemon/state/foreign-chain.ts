@@ -56,6 +56,9 @@ export type Fate = {
 const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
 const policyTable = /^(kube-|kindnet|calico|cilium|antrea)/
 
+/** Docker's, which only keep its own bridges apart: what comes by one and leaves by another of them. Nothing of a pod's passes there. */
+const dockerIsolation = /^DOCKER-ISOLATION-STAGE-[12]$/
+
 /** Whether all a table does is the business of a policy engine or of kube-proxy's own nftables mode. */
 export const isPolicyTable = (table: Pick<ForeignTable, 'table'>): boolean => policyTable.test(table.table)
 
@@ -127,6 +130,7 @@ class Walk {
 
   #called(verdict: { readonly kind: string; readonly chain: string }, always: boolean, onPurpose: boolean): Effect {
     if (policyChain.test(verdict.chain)) return 'deliberate'
+    if (dockerIsolation.test(verdict.chain)) return 'none'
     const { end, after } = this.chain(verdict.chain)
     if (end === 'drops') return onPurpose ? 'deliberate' : 'drops'
     if (after > 0) return 'deliberate'

@@ -54,41 +54,37 @@ interface Running {
   readonly files: string
 }
 
-/** An executable about to be called: the files and lists that posix_spawn takes. */
-interface Prepared {
-  readonly job: number
-  readonly step: number
-  readonly path: string
-  readonly environment: readonly (string | null)[]
-  readonly files: string
-}
-
-function prepare(job: CallerJob, index: number, step: number, previous: unknown): Prepared {
+function start(
+  job: CallerJob,
+  index: number,
+  step: number,
+  previous: unknown
+): { readonly pid: number; readonly running: Running } {
   const { path, config } = job.steps[step] as CallerStep
   const files = `${directory}/${index}-${step}`
   writeFileSync(
     `${files}.in`,
     JSON.stringify(job.chain && previous !== undefined ? { ...config, prevResult: previous } : config)
   )
-  const variables = Object.entries({ PATH: process.env.PATH ?? '', WEFT_LAB: process.env.WEFT_LAB ?? '', ...job.env })
-  return {
-    ...{ job: index, step, path, files },
-    environment: [...variables.map(([name, value]) => `${name}=${value}`), null]
-  }
-}
-
-function start({ job, step, path, environment, files }: Prepared): { readonly pid: number; readonly running: Running } {
   const actions = Buffer.alloc(actionsSize)
   actionsInit(actions)
   addOpen(actions, 0, `${files}.in`, O_RDONLY, 0)
   addOpen(actions, 1, `${files}.out`, O_WRONLY_CREAT_TRUNC, 0o600)
   addOpen(actions, 2, `${files}.err`, O_WRONLY_CREAT_TRUNC, 0o600)
+  const environment = Object.entries({ PATH: process.env.PATH ?? '', WEFT_LAB: process.env.WEFT_LAB ?? '', ...job.env })
   const pid: [number] = [0]
   const begun = process.hrtime.bigint()
-  const error = spawn(pid, path, actions, null, [path, null], environment)
+  const error = spawn(
+    pid,
+    path,
+    actions,
+    null,
+    [path, null],
+    [...environment.map(([name, value]) => `${name}=${value}`), null]
+  )
   actionsDestroy(actions)
   if (error !== 0) throw new Error(`posix_spawn of ${path} failed with errno ${error}`)
-  return { pid: pid[0], running: { job, step, begun, files } }
+  return { pid: pid[0], running: { job: index, step, begun, files } }
 }
 
 /** All jobs at once; the steps of each one after the other. */
@@ -96,15 +92,15 @@ function callAll(jobs: readonly CallerJob[]): CallerAnswer {
   const microseconds: number[] = jobs.map(() => 0)
   const failures: string[] = []
   const running = new Map<number, Running>()
-  // A runtime's own work before it calls is not the plugins' time.
-  const first = jobs.map((job, index) => prepare(job, index, 0, undefined))
   const wall = process.hrtime.bigint()
   let last = wall
-  const launch = (prepared: Prepared) => {
-    const { pid, running: entry } = start(prepared)
+  const launch = (job: CallerJob, index: number, step: number, previous: unknown) => {
+    const { pid, running: entry } = start(job, index, step, previous)
     running.set(pid, entry)
   }
-  for (const prepared of first) launch(prepared)
+  jobs.forEach((job, index) => {
+    launch(job, index, 0, undefined)
+  })
   while (running.size > 0) {
     const status: [number] = [0]
     // Any child: this process starts no others.
@@ -120,7 +116,7 @@ function callAll(jobs: readonly CallerJob[]): CallerAnswer {
     if (status[0] !== 0)
       failures.push(`${job.steps[ended.step]?.path} ${JSON.stringify(job.env)}: status ${status[0]}: ${said}`)
     else if (ended.step + 1 < job.steps.length)
-      launch(prepare(job, ended.job, ended.step + 1, job.chain ? resultIn(ended.files) : undefined))
+      launch(job, ended.job, ended.step + 1, job.chain ? resultIn(ended.files) : undefined)
   }
   return { microseconds, wallMicroseconds: Number((last - wall) / 1000n), failures }
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -344,6 +344,16 @@ describe('a socket file that is there already', () => {
       for (const caller of callers) caller.destroy()
       close(fd)
     }
+  })
+
+  it('that is no socket is an error, and stays', async () => {
+    mkdirSync(join(directory, 'run'))
+    writeFileSync(path(), 'mine')
+    await assert.rejects(
+      start(),
+      (error: WeftError) => error.code === 'SOCKET_UNUSABLE' && error.message.includes(path())
+    )
+    assert.equal(readFileSync(path(), 'utf8'), 'mine')
   })
 
   it('that can not be is an error with the path', async () => {

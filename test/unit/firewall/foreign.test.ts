@@ -299,9 +299,20 @@ test('where Docker calls DOCKER-USER first the accept goes there, and the reason
   assert.deepEqual(foreignAccepts(drops).map(keyOf), both('accept iptables-nft ip filter DOCKER-USER', '10.244.0.0/16'))
   assert.match(
     dropReasons(drops).join(),
-    /^Docker: chain ip filter FORWARD \(iptables-nft\) drops forwarded packets by "/
+    /^Docker: chain ip filter FORWARD \(iptables-nft\) drops forwarded packets by its policy/
   )
 })
+
+test('that Docker keeps its own bridges apart drops no pod', () =>
+  assert.deepEqual(
+    answers(
+      docker('accept', [
+        [counter, jump('DOCKER-USER')],
+        [counter, jump('DOCKER-ISOLATION-STAGE-1')]
+      ])
+    ),
+    []
+  ))
 
 test('it stays in FORWARD when something drops before DOCKER-USER is called, or a policy engine comes after it', () => {
   const expected = both('iptables-nft ip filter FORWARD', '10.244.0.0/16')

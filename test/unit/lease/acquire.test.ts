@@ -192,6 +192,7 @@ test('whatever is leased, the choice fits the configuration and is free', () => 
           publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
           previous: subnets(previous),
           leases: keys.map(([name, node]) => lease(name, `192.0.2.${node}`)),
+          isOfOurTunnel: () => random % 2 === 0,
           random: () => random / 1000
         }
         const choice = chooseSubnet(question)
@@ -219,6 +220,7 @@ test('where one subnet alone will do, it is kept, taken or lost, and the holder 
         leases,
         previous: {},
         only: subnets('10.2.7.0-24'),
+        isOfOurTunnel: () => false,
         random: () => 0
       },
       'etcd'
