@@ -28,7 +28,7 @@ export function podSurroundings(around: Daemon, core: Live): PodSurroundings {
   const { options, log, health, metrics, identity, ipv6 } = around
   const steps = metrics.histogram(
     'weft_pod_step_seconds',
-    'Parts of ADD, CHECK and DEL: queue, sandbox, reserve, host, inside.',
+    'ADD, CHECK and DEL: total for the whole call, and its parts queue, sandbox, reserve, host, inside.',
     ['verb', 'step']
   )
   const boot = bootOf()

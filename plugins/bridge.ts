@@ -1,13 +1,12 @@
 // The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
 import type { Attachment, Veth } from './attachment.ts'
 import type { Args } from './cni/args.ts'
-import { entries, type Field, FieldError, flag, isAbsent, member, wholeNumber } from './cni/field.ts'
+import { type Field, FieldError, flag, isAbsent, member } from './cni/field.ts'
 import type { AttachmentCall } from './cni/types.ts'
 import { supportedVersions } from './cni/version.ts'
 import type { Plugin } from './plugin.ts'
 import { standAlone } from './stand-alone.ts'
-import { bridgeName, defaultBridge, macOf, mtuOf } from './veth-wish.ts'
-import { unsupported } from './wishes.ts'
+import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from './veth-wish.ts'
 
 const plain: Veth = {
   ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
@@ -17,7 +16,7 @@ const plain: Veth = {
 
 const attachment = (call: AttachmentCall): Attachment =>
   standAlone(call, plain, (root, args) => {
-    refuseUnsupported(root)
+    refuseVlans(root)
     return { interface: vethOf(root, args), masquerade: flag(member(root, 'ipMasq')) ?? false }
   })
 
@@ -53,15 +52,6 @@ function vethOf(root: Field, args: Args): Veth {
     ...(flag(member(root, 'macspoofchk')) ? { checksSource: true as const } : {}),
     ...(staysDown ? { staysDown: true as const } : {})
   }
-}
-
-/** Keys that would leave the pod less isolated than its configuration says are never passed over in silence. */
-function refuseUnsupported(root: Field): void {
-  const [vlan, trunk] = [member(root, 'vlan'), member(root, 'vlanTrunk')]
-  const cure =
-    'Weft does not filter VLANs on a bridge (for which few kernels have CONFIG_BRIDGE_VLAN_FILTERING): give each VLAN a bridge of its own'
-  if ((wholeNumber(vlan, 0, 4094) ?? 0) !== 0) throw unsupported(vlan, cure)
-  if (entries(trunk).length > 0) throw unsupported(trunk, cure)
 }
 
 export const bridge = {

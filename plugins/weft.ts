@@ -10,7 +10,7 @@ import { givenDns } from './ipam-wish.ts'
 import type { Plugin } from './plugin.ts'
 import { dataDirOf, poolOfAnyConfiguration, rangeSet, requestedOf } from './pool-wish.ts'
 import { portMappings } from './port-mappings.ts'
-import { bridgeName, defaultBridge, macOf, mtuOf } from './veth-wish.ts'
+import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from './veth-wish.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from './wishes.ts'
 
 const knownArgs = ['IP', 'MAC', ...podArgs]
@@ -48,6 +48,14 @@ function refuseUnsupported(root: Field): void {
   if (!['', 'weft', 'host-local'].includes(text(type) ?? '')) {
     throw unsupported(type, 'the weft plugin gives addresses itself: leave ipam.type out')
   }
+  refuseVlans(root)
+  const bridgeAlone = 'the weft plugin does not do this: leave it out, or use the plugin bridge with host-local'
+  for (const key of ['portIsolation', 'macspoofchk', 'disableContainerInterface', 'forceAddress']) {
+    const asked = member(root, key)
+    if (flag(asked)) throw unsupported(asked, bridgeAlone)
+  }
+  const gateway = member(root, 'isGateway')
+  if (flag(gateway) === false) throw unsupported(gateway, 'the bridge of pods is their gateway: leave it out')
 }
 
 const plainVeth: Veth = {

@@ -43,3 +43,13 @@ test('every metric that any page names exists', () => {
   )
   for (const name of names) assert.ok(named.includes(name), name)
 })
+
+test('the help of the steps names each of them', () => {
+  const source = readFileSync(new URL('../../../daemon/pod/surroundings.ts', import.meta.url), 'utf8')
+  const steps = [...(/^export type Step = (.*)$/m.exec(source)?.[1]?.matchAll(/'(\w+)'/g) ?? [])].map(
+    ([, step]) => step
+  )
+  assert.ok(steps.length > 4)
+  const help = described.find(({ name }) => name === 'weft_pod_step_seconds')?.help ?? ''
+  for (const step of steps) assert.match(help, new RegExp(`\\b${step}\\b`))
+})

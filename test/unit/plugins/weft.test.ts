@@ -178,11 +178,32 @@ describe('values that are wrong', () => {
 })
 
 describe('what cannot be had yet', () => {
-  for (const [configuration, key] of [[{ ipam: { type: 'dhcp' } }, /ipam\.type: "dhcp"/]] as const) {
+  for (const [configuration, key] of [
+    [{ ipam: { type: 'dhcp' } }, /ipam\.type: "dhcp"/],
+    [{ vlan: 5 }, /vlan: 5/],
+    [{ vlanTrunk: [{ id: 5 }] }, /vlanTrunk: /],
+    [{ portIsolation: true }, /portIsolation: true/],
+    [{ macspoofchk: true }, /macspoofchk: true/],
+    [{ disableContainerInterface: true }, /disableContainerInterface: true/],
+    [{ forceAddress: true }, /forceAddress: true/],
+    [{ isGateway: false }, /isGateway: false/]
+  ] as const) {
     test(`${JSON.stringify(configuration)} is error 2 that names the key`, () => {
       throws(() => weft.attachment(call(configuration)), { code: 2, message: key })
     })
   }
+  test('keys of bridge that ask for what weft does anyway, or for nothing, are no fault', () => {
+    const off = { portIsolation: false, macspoofchk: false, disableContainerInterface: false, forceAddress: false }
+    const configuration = { ...off, vlan: 0, vlanTrunk: [], isGateway: true, preserveDefaultVlan: true }
+    deepEqual(weft.attachment(call(configuration)), { ...plain, sandbox: '/run/netns/c1' })
+  })
+  for (const mtu of [1, 67, -1, 65_536, 1400.5, '1400'])
+    test(`mtu ${JSON.stringify(mtu)} is refused by the one rule`, () => {
+      throws(() => weft.attachment(call({ mtu })), {
+        code: 7,
+        details: /must be 0 \(not given\) or a whole number from 68 to 65535/
+      })
+    })
   test('empty lists and rates of zero ask for nothing', () => {
     const nothing = { runtimeConfig: { portMappings: [], bandwidth: { ingressRate: 0, egressBurst: 0 } } }
     deepEqual(weft.attachment(call(nothing)), { ...plain, sandbox: '/run/netns/c1' })
