@@ -61,6 +61,7 @@ function wishes(): Wishes {
       if (labOwner(values.remove) === undefined)
         fail(`there is no lab ${JSON.stringify(values.remove)}`, 'give the name that --keep printed')
       removeLab(values.remove)
+      process.stdout.write(`${values.remove} is taken away: its hosts, their processes and its files\n`)
       process.exit(0)
     }
     const wish: Wishes = {
@@ -82,7 +83,7 @@ const hasRouter = ({ nodes, backend }: Wishes): boolean => backend === 'vxlan' &
 
 const segments = (wish: Wishes): readonly number[] => (hasRouter(wish) ? [wish.nodes - 1, 1] : [wish.nodes])
 
-async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonly Host[]): Promise<void> {
+async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonly Host[]): Promise<readonly Weftd[]> {
   const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
   const file = join(lab.directory, 'net-conf.json')
   writeFileSync(file, configuration)
@@ -92,7 +93,7 @@ async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonl
     await etcd.put(`${PREFIX}/config`, configuration)
     args = [`--etcd-endpoints=${etcd.endpointList}`]
   }
-  await Promise.all(hosts.map((host) => Weftd.start(host, { args: [...args, '--ip-masq'] })))
+  return Promise.all(hosts.map((host) => Weftd.start(host, { args: [...args, '--ip-masq'] })))
 }
 
 /** As a container runtime does: a namespace, then ADD by the executable. */
@@ -160,7 +161,7 @@ async function matrix(pods: readonly DemoPod[]): Promise<boolean> {
   return complete
 }
 
-async function howToLookAround(lab: Lab, pods: readonly DemoPod[], isBehindRouter: boolean): Promise<void> {
+async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: readonly Weftd[]): Promise<void> {
   const [first] = pods
   const last = pods.at(-1)
   if (first === undefined || last === undefined) return
@@ -168,7 +169,6 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], isBehindRoute
   const hasTunnel = (await host.exec('ip', ['link', 'show', 'dev', 'weft.1'], { check: false })).code === 0
   const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
   const enter = host.commandLine('').slice(0, -1).join(' ')
-  const where = isBehindRouter ? 'behind the router' : 'the last one'
   const lines = [
     'Everything is left up. Look around, for example on the first host:',
     `  ${enter} ip route`,
@@ -178,9 +178,11 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], isBehindRoute
     `  ${enter} ${weftctl} nodes`,
     `  ${enter} ${weftctl} why pod demo/${first.pod.name}`,
     `  ${enter} ip netns exec ${first.pod.name} ping -c 3 ${last.address}`,
-    ...(last.host === host
-      ? []
-      : [`  ${last.host.commandLine('').slice(0, -1).join(' ')} ip route   # ${last.host.name}, ${where}`]),
+    'The way into each host (with a shell: bash in place of hostname), and the log of its weftd:',
+    ...daemons.flatMap(({ host, program }) => [
+      `  ${host.commandLine('').slice(0, -1).join(' ')} hostname`,
+      `  tail -n 3 ${program.logPath}`
+    ]),
     'Take it away:',
     `  scripts/demo --remove ${lab.name}`
   ]
@@ -195,7 +197,7 @@ async function main(): Promise<boolean> {
   say(
     `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${hasRouter(wish) ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
   )
-  await startDaemons(lab, wish, hosts)
+  const daemons = await startDaemons(lab, wish, hosts)
   say(`weftd is ready on each, with leases in ${wish.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
   const pods: DemoPod[] = []
   for (const [at, host] of hosts.entries())
@@ -213,7 +215,7 @@ async function main(): Promise<boolean> {
   say(complete ? 'every pod reaches every pod' : 'NOT every pod reaches every pod')
   if (wish.keep) {
     lab.keep()
-    await howToLookAround(lab, pods, hasRouter(wish))
+    await howToLookAround(lab, pods, daemons)
   }
   return complete
 }

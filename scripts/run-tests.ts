@@ -44,6 +44,16 @@ async function checks(): Promise<void> {
   }
 }
 
+/** A name that nobody bears is a slip of the pen, and nothing was tested. */
+function somethingMatched(): void {
+  if (values.name === undefined || end.signal.aborted || total.passed + total.failed + total.skipped > 0) return
+  count('failed')
+  failures.push({
+    name: `--name=${values.name}`,
+    why: `no test of ${[...suites, ...files].join(', ')} has a name that matches`
+  })
+}
+
 /** Labs take everything away with them; what one left behind is a failure of its own. */
 async function nothingLeft(): Promise<void> {
   const started = performance.now()
@@ -115,6 +125,8 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
     skips.push({ name: `${place(file)}: ${name}`, why: reason === true || reason === '' ? 'no reason given' : reason })
   }
   stream.on('test:pass', ({ name, skip, todo, file, details }) => {
+    // A file in which no name matched passes as a test named like itself.
+    if (values.name !== undefined && file !== undefined && resolve(name) === resolve(file)) return
     const reason = skip || todo
     // The tests of a suite that is skipped are not told of one by one.
     if (reason) skipped(name, file, reason)
@@ -131,7 +143,8 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
       why: `${causeOf(details.error)}\n${printed.get(resolve(file ?? name)) ?? ''}`
     })
   })
-  stream.on('test:summary', ({ file, success, duration_ms: took }) => {
+  stream.on('test:summary', ({ file, success, duration_ms: took, counts }) => {
+    if (success && values.name !== undefined && counts.tests === 0) return
     if (file !== undefined) say(`${success ? 'ok    ' : 'FAILED'} ${place(file)} ${(took / 1000).toFixed(1)} s`)
   })
   // The stream flows only when somebody reads it.
@@ -168,8 +181,9 @@ if (suites.length > 1) {
   process.env.WEFT_FUZZ_SEED ??= '20261121'
 }
 for (const suite of suites) {
-  if (suite === 'unit' && files.length === 0) await checks()
+  if (suite === 'unit' && files.length === 0 && values.name === undefined) await checks()
   await tests(suite, files.length > 0 ? files : globSync(`test/${suite}/**/*.test.ts`).sort())
 }
+somethingMatched()
 if (suites.some((suite) => SUITES[suite]?.root) && process.geteuid?.() === 0) await nothingLeft()
 report()

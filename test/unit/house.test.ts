@@ -10,10 +10,12 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const read = (path: string): string => readFileSync(join(root, path), 'utf8')
 /** What git holds or would take, without what was deleted and not yet committed. */
-const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-  cwd: root,
-  encoding: 'utf8'
-})
+const files = execFileSync(
+  'git',
+  // Whoever runs the tests need not own the clone.
+  ['-c', `safe.directory=${resolve(root)}`, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+  { cwd: root, encoding: 'utf8' }
+)
   .split('\0')
   .filter((path) => path !== '' && existsSync(join(root, path)))
 const isScript = (path: string): boolean => extname(path) === '' && read(path).startsWith('#!')
