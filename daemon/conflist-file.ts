@@ -113,7 +113,7 @@ class Conflist implements Disposable {
       health.clear('CNI_CONF_INVALID')
       return wanted
     } catch (error) {
-      health.raise('CNI_CONF_INVALID', reasonOf(error))
+      health.raise('CNI_CONF_INVALID', reasonOf(error), error instanceof WeftError ? error.cure : undefined)
       return undefined
     }
   }

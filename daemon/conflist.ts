@@ -36,7 +36,12 @@ export function checkedConflist(source: string, place: string): string {
     }
     return source.endsWith('\n') ? source : `${source}\n`
   } catch (cause) {
-    throw new WeftError('CNI_CONF_INVALID', `${place}: ${reasonOf(cause)}`, 'correct it as the message says', { cause })
+    throw new WeftError(
+      'CNI_CONF_INVALID',
+      `${place}: ${reasonOf(cause)}`,
+      `correct ${place} (in a cluster: in its ConfigMap) as the message says`,
+      { cause }
+    )
   }
 }
 

@@ -35,7 +35,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'there is no network configuration in the store',
-    cure: `etcd: write one with the v3 API, etcdctl put <prefix>/config '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}' (keys set with the v2 API are not seen); Kubernetes: mount the ConfigMap with net-conf.json where --net-config-path says; embedded: write that JSON into the file of --net-config-path`
+    cure: 'write one where the message says that there is none'
   },
   CONFIG_INVALID: {
     severity: 'error',
@@ -65,7 +65,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the interface to the other nodes does not work; pods of this node still reach each other',
-    cure: 'see to the cable, the switch or the program that set it down (ip link set <interface> up), or give back the address that the message names; routes and pods stay as they are'
+    cure: 'see to what the message names: the cable, the switch, or the program that took the link or its address away; routes and pods stay as they are'
   },
   NETWORK_OVERLAPS: {
     severity: 'warning',
@@ -167,7 +167,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the kernel refused a change',
-    cure: 'the message has the object as `ip` writes it and the words of the kernel; weftd tries again with growing pauses'
+    cure: 'see what the kernel says in the message, and its log (dmesg); weftd tries again with growing pauses'
   },
   UNDONE_REPEATEDLY: {
     severity: 'warning',
@@ -197,7 +197,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['ready'],
     title: 'the CNI configuration list for this node is not valid, and an earlier one stays',
-    cure: 'correct cni-conf.json (in a cluster: in the ConfigMap) as the message says'
+    cure: 'correct the file that the message names (in a cluster: in the ConfigMap)'
   },
   CNI_CONF_UNWRITABLE: {
     severity: 'error',

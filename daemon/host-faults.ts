@@ -17,12 +17,15 @@ import type { Address, Key, Link, State } from './state/object.ts'
 
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
-/** Each fault with its detail, or `undefined` where there is none. `networks`: the whole pod network of each family. */
+/** What is wrong, and what to do where the table of conditions can not say it as exactly. */
+export type Told = { readonly detail: string; readonly cure?: string }
+
+/** Each fault, or `undefined` where there is none. `networks`: the whole pod network of each family. */
 export function hostFaults(
   observed: State,
   node: Pick<Node, 'device' | 'localIp' | 'subnet'>,
   networks: PerFamily<Prefix>
-): Readonly<Record<Fault, string | undefined>> {
+): Readonly<Record<Fault, Told | undefined>> {
   const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
   const foreign = addresses.filter((address) => isForeign(address, node))
   const overlapping = addresses.flatMap((address) => {
@@ -44,7 +47,8 @@ export function hostFaults(
   }
 }
 
-const joined = (parts: readonly string[]): string | undefined => (parts.length === 0 ? undefined : parts.join('; '))
+const joined = (parts: readonly string[]): Told | undefined =>
+  parts.length === 0 ? undefined : { detail: parts.join('; ') }
 
 const linkOf = (observed: State, name: string): Link | undefined => {
   const object = observed.get(`link ${name}` as Key)
@@ -55,13 +59,19 @@ function linkFault(
   link: Link | undefined,
   { device, localIp }: Pick<Node, 'device' | 'localIp'>,
   addresses: readonly Address[]
-): string | undefined {
-  if (link === undefined) return `${device} is gone`
-  if (link.up === false) return `${device} is set down`
-  if (link.carrier === false) return `${device} has no carrier`
+): Told | undefined {
+  const told = (fault: string, cure: string): Told => ({
+    detail: `${device} ${fault}`,
+    cure: `${cure}; routes and pods stay as they are`
+  })
+  if (link === undefined) return told('is gone', `bring ${device} back (driver, virtual machine, or who renamed it)`)
+  if (link.up === false) return told('is set down', `ip link set ${device} up, and see which program set it down`)
+  if (link.carrier === false) return told('has no carrier', `see to the cable of ${device} and the switch behind it`)
   const has = (value: bigint) => addresses.some(({ prefix, device: on }) => on === device && prefix.ip.value === value)
   const [lost] = perFamily(localIp).filter(([, ip]) => !has(ip.value))
-  return lost === undefined ? undefined : `${device} has lost its address ${formatIp(lost[1])}`
+  if (lost === undefined) return undefined
+  const ip = formatIp(lost[1])
+  return told(`has lost its address ${ip}`, `give ${device} the address ${ip} back, or restart weftd to use another`)
 }
 
 function isForeign({ device, prefix, scope = 0 }: Address, { subnet }: Pick<Node, 'subnet'>): boolean {

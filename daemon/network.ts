@@ -210,9 +210,9 @@ export class Network {
 
   #tellHostFaults({ node, conf }: Place): void {
     const { health, reconciler } = this.#around
-    for (const [code, detail] of Object.entries(hostFaults(reconciler.observed, node, networksOf(conf)))) {
-      if (detail === undefined) health.clear(code as ConditionCode)
-      else health.raise(code as ConditionCode, detail)
+    for (const [code, fault] of Object.entries(hostFaults(reconciler.observed, node, networksOf(conf)))) {
+      if (fault === undefined) health.clear(code as ConditionCode)
+      else health.raise(code as ConditionCode, fault.detail, fault.cure)
     }
   }
 

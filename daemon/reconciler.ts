@@ -23,8 +23,8 @@ export type ReconcilerSurroundings = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Told of every object the kernel keeps refusing and, with an empty list, of none. */
-  readonly refused: (errors: readonly string[]) => void
+  /** Told of every object the kernel keeps refusing, with the cure of the first, and, with an empty list, of none. */
+  readonly refused: (errors: readonly string[], cure?: string) => void
   readonly drift: (report: DriftReport) => void
   /** What else of the host is worth observing, besides what is ours or desired: links and addresses for the choice of interface, routes into the network. */
   readonly interest: (object: KernelObject) => boolean

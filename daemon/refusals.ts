@@ -1,5 +1,5 @@
 // What the kernel has refused: when each object is tried again, and which refusals are worth telling.
-import { reasonOf } from './error.ts'
+import { reasonOf, WeftError } from './error.ts'
 import type { Log } from './log.ts'
 import type { Change } from './state/difference.ts'
 import type { Key } from './state/object.ts'
@@ -12,6 +12,7 @@ const TOLD_AFTER = 200
 
 type Refusal = {
   readonly error: string
+  readonly cure: string | undefined
   readonly since: number
   readonly isTold: boolean
   readonly pause: number
@@ -22,8 +23,8 @@ export type RefusalsSurroundings = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Told of every object the kernel keeps refusing and, with an empty list, of none. */
-  readonly refused: (errors: readonly string[]) => void
+  /** Told of every object the kernel keeps refusing, with the cure of the first, and, with an empty list, of none. */
+  readonly refused: (errors: readonly string[], cure?: string) => void
 }
 
 export class Refusals {
@@ -55,7 +56,8 @@ export class Refusals {
     const since = before?.since ?? now
     const isTold = now - since >= TOLD_AFTER
     const text = `${change.do} ${textOf(change.object)}: ${reasonOf(error)}`
-    this.#refusals.set(key, { error: text, since, isTold, pause, until: now + pause })
+    const cure = error instanceof WeftError ? error.cure : undefined
+    this.#refusals.set(key, { error: text, cure, since, isTold, pause, until: now + pause })
     const fields = { object: textOf(change.object), because: change.object.because, err: error }
     if (!isTold) this.#around.log.debug(fields, 'the kernel refused a change; it is tried again')
     else if (before?.isTold !== true || before.error !== text)
@@ -75,6 +77,10 @@ export class Refusals {
   }
 
   tell(): void {
-    this.#around.refused([...this.#refusals.values()].flatMap(({ isTold, error }) => (isTold ? [error] : [])))
+    const told = [...this.#refusals.values()].filter(({ isTold }) => isTold)
+    this.#around.refused(
+      told.map(({ error }) => error),
+      told[0]?.cure
+    )
   }
 }

@@ -52,10 +52,15 @@ export function repairTellers(
       fight = setTimeout(() => health.clear('UNDONE_REPEATEDLY'), 60_000)
       fight.unref()
     },
-    refused(errors) {
+    refused(errors, cure) {
       const [first] = errors
       if (first === undefined) health.clear('KERNEL_REFUSED')
-      else health.raise('KERNEL_REFUSED', errors.length === 1 ? first : `${first} (and ${errors.length - 1} more)`)
+      else
+        health.raise(
+          'KERNEL_REFUSED',
+          errors.length === 1 ? first : `${first} (and ${errors.length - 1} more)`,
+          cure && `${cure}; weftd tries again with growing pauses`
+        )
     }
   }
 }

@@ -66,7 +66,8 @@ export const KEYS = {
   }
 } as const satisfies Record<Family, object>
 
-const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
+/** The least that is a whole configuration, for cures. */
+export const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 
 /** Addresses that the kernel routes to no pod. `anywhere`: also a network that only touches them is refused, since its subnets come to lie there. */
 const IMPOSSIBLE = [

@@ -1,5 +1,6 @@
 // What the kernel refused, in words: operation, object, errno, the kernel's own sentence, and what to do about it.
 import { getSystemErrorMessage } from 'node:util'
+import { formatIp } from '../../ipam/address.ts'
 import { WeftError } from '../error.ts'
 import type { Discipline, KernelObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
@@ -51,6 +52,11 @@ function meaning(errno: number): string {
   }
 }
 
+/** The kernel says the same where the link is down as where nobody there has an address of the gateway's network. */
+function noWay(gateway: string, link: string): string {
+  return `${gateway} is in the network of no link that is up: see whether ${link} is down (\`ip link\`) or has lost its address (\`ip address\`)`
+}
+
 const cures: { readonly [name: string]: string } = {
   EPERM:
     "run weftd as root with CAP_NET_ADMIN and CAP_SYS_ADMIN in the host's network namespace (in a pod: hostNetwork and privileged)",
@@ -60,8 +66,9 @@ const cures: { readonly [name: string]: string } = {
   ENODEV: 'look which devices exist with `ip link`; weftd tries again when the device appears',
   EOPNOTSUPP:
     'this kernel lacks the feature: load its module with modprobe or install the package with the extra kernel modules',
-  ENETUNREACH: 'the gateway is on no link of this host: compare `ip address` with the gateway',
-  EHOSTUNREACH: 'the gateway is on no link of this host: compare `ip address` with the gateway',
+  ENETDOWN: 'the link is down: see `ip link`, and set it up with `ip link set NAME up`',
+  ENETUNREACH: noWay('the gateway', 'its link'),
+  EHOSTUNREACH: noWay('the gateway', 'its link'),
   ENOBUFS: 'the kernel is short of memory for network buffers: look at `free` and at the limits of the control group',
   ENOMEM: 'the kernel is short of memory: look at `free` and at the limits of the control group'
 }
@@ -97,6 +104,10 @@ function cureFor(object: KernelObject, name: string): string | undefined {
       ? `a link with this name, or another VXLAN device with VNI ${object.form.vni} on this port, exists: see \`ip -d link show type vxlan\``
       : `a link with this name exists already: see \`ip link show ${object.name}\``
   }
+  if ('device' in object && object.device !== undefined && name === 'ENETDOWN')
+    return `${object.device} is down: set it up with \`ip link set ${object.device} up\``
+  if (object.kind === 'route' && object.gateway !== undefined && (name === 'ENETUNREACH' || name === 'EHOSTUNREACH'))
+    return noWay(`the gateway ${formatIp(object.gateway)}`, object.device ?? 'its link')
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
   if (object.kind === 'sysctl' && name === 'ENOENT')

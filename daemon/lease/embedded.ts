@@ -2,6 +2,7 @@
 import { overlaps, perFamily } from '../../ipam/address.ts'
 import { contentOf } from '../../ipam/files.ts'
 import { Backoff } from '../backoff.ts'
+import { EXAMPLE } from '../config/net-conf.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { grantedSubnet, publishesUs } from './acquire.ts'
 import { EmbeddedFile, type Row } from './embedded-file.ts'
@@ -68,9 +69,13 @@ export class EmbeddedStore implements Store {
         this.#around.report.clear('CONFIG_MISSING')
         return text
       }
+      const from = this.#netConfigPath
       this.#around.report.raise(
         'CONFIG_MISSING',
-        `the lease file ${this.#file.path} holds none; for this store weftd takes the file that --net-config-path names`
+        `the lease file ${this.#file.path} holds none, and ${from === undefined ? 'no --net-config-path is given' : `${from} does not exist`}`,
+        from === undefined
+          ? `write ${EXAMPLE} into a file, name it with --net-config-path and restart weftd`
+          : `write ${EXAMPLE} into ${from}`
       )
       await this.#changeAfter(seen, signal)
     }

@@ -1,6 +1,7 @@
 // Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Backoff } from '../backoff.ts'
+import { EXAMPLE } from '../config/net-conf.ts'
 import { reasonOf, WeftError } from '../error.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './etcd-connection.ts'
 import { EtcdHolding } from './etcd-holding.ts'
@@ -57,8 +58,11 @@ export class EtcdStore implements Store {
         await backoff.pause(signal)
         continue
       }
-      const hint = 'a key that was written with the v2 API (etcdctl set, etcdctl mk) is not seen through the v3 API'
-      this.#around.report.raise('CONFIG_MISSING', `${this.#connection.place} has no key ${this.#config}; ${hint}`)
+      this.#around.report.raise(
+        'CONFIG_MISSING',
+        `${this.#connection.place} has no key ${this.#config}`,
+        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} '${EXAMPLE}' (one that was written with the v2 API, etcdctl set or mk, is not seen)`
+      )
       await sleep(CONFIG_AGAIN, undefined, { signal })
     }
   }

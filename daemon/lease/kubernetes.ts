@@ -1,7 +1,9 @@
 // Leases from the Kubernetes API, as flannel keeps them: a node's podCIDRs are its subnets, its annotations say how it is reached.
 import { readFileSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Json, JsonObject } from '../config/json.ts'
+import { EXAMPLE } from '../config/net-conf.ts'
 import { reasonOf } from '../error.ts'
 import type { Condition } from '../health.ts'
 import { type AccessOptions, KubeAccess, targetOf } from './kube-access.ts'
@@ -84,10 +86,11 @@ export class KubernetesStore implements Store {
         this.#around.report.clear('CONFIG_MISSING')
         return text
       } catch (error) {
-        const what = `--net-config-path ${this.#options.netConfigPath} can not be read: ${reasonOf(error)}`
+        const path = this.#options.netConfigPath
         this.#around.report.raise(
           'CONFIG_MISSING',
-          `${what}; a mounted ConfigMap needs a key with the name of the file`
+          `--net-config-path ${path} can not be read: ${reasonOf(error)}`,
+          `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
         )
         await sleep(CONFIG_AGAIN, undefined, { signal })
       }

@@ -40,7 +40,7 @@ export type Wish = {
 export type StoreSurroundings = {
   readonly log: Log
   /** Raises or clears a condition of health.ts by its code. */
-  readonly report: { raise(code: ConditionCode, detail: string): void; clear(code: ConditionCode): void }
+  readonly report: { raise(code: ConditionCode, detail: string, cure?: string): void; clear(code: ConditionCode): void }
 }
 
 export interface Store extends AsyncDisposable {

@@ -70,6 +70,8 @@ test('no configuration at all: the condition says which key, and that the v2 API
   )
   assert.match(body, /\/coreos\.com\/network\/config/)
   assert.match(body, /v2/)
+  assert.match(body, /etcdctl put \/coreos\.com\/network\/config '/)
+  assert.doesNotMatch(body, /<prefix>|ConfigMap|net-config-path/)
   await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.244.0.0/16"  , "Backend":{"Type":"host-gw"}}')
   await daemon.ready()
 })

@@ -18,8 +18,8 @@ const address = (device: string, text: string): KernelObject => ({ kind: 'addres
 const networks = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00::/48') }
 const uplink = [link('eth0'), address('eth0', '192.0.2.1/24'), address('eth0', '2001:db8::1/64')]
 const told = (...objects: readonly KernelObject[]) =>
-  Object.entries(hostFaults(stateOf(objects), dualStackNode(), networks)).flatMap(([code, detail]) =>
-    detail === undefined ? [] : [`${code}: ${detail}`]
+  Object.entries(hostFaults(stateOf(objects), dualStackNode(), networks)).flatMap(([code, fault]) =>
+    fault === undefined ? [] : [`${code}: ${fault.detail}`]
   )
 
 test('a node in order is told nothing of: its tunnel, its bridge and its pods’ gateways are where they belong', () => {
@@ -56,3 +56,15 @@ test('a network of the host that overlaps the pod network is told with both, als
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1; the pod network 10.244.0.0/16 and 10.244.1.0/24 of eth0'
   ])
 })
+
+for (const [what, objects, expected] of [
+  ['gone', [], /^bring eth0 back/],
+  ['set down', [link('eth0', { up: false }), ...uplink.slice(1)], /^ip link set eth0 up/],
+  ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], /^see to the cable of eth0/],
+  ['without its address', uplink.slice(0, 2), /^give eth0 the address 2001:db8::1 back/]
+] as const)
+  test(`the cure of an interface that is ${what} has its name and is about nothing else`, () => {
+    const { cure = '' } = hostFaults(stateOf(objects), dualStackNode(), networks).LINK_DOWN ?? assert.fail()
+    assert.match(cure, expected)
+    assert.doesNotMatch(cure, /<|the message/)
+  })

@@ -6,10 +6,26 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { pino } from 'pino'
 import { EmbeddedStore } from '../../../daemon/lease/embedded.ts'
+import type { Store, StoreSurroundings } from '../../../daemon/lease/store.ts'
 
 const ONE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 const OTHER = ONE.replace('10.244', '10.9')
 const never = new AbortController().signal
+/** What a store says while there is no configuration. */
+async function missing(open: (around: StoreSurroundings) => Store | Promise<Store>): Promise<readonly string[]> {
+  const said = Promise.withResolvers<readonly string[]>()
+  const over = new AbortController()
+  const report = { raise: (...all: readonly string[]) => said.resolve(all), clear: () => undefined }
+  await using store = await open({ log: pino({ enabled: false }), report })
+  const waiting = store.configuration(over.signal)
+  try {
+    return await said.promise
+  } finally {
+    over.abort()
+    await waiting.catch(() => undefined)
+  }
+}
+
 const around = { log: pino({ enabled: false }), report: { raise: () => {}, clear: () => {} } }
 
 async function inFolder(work: (leases: string, netConf: string) => Promise<void>): Promise<void> {
@@ -50,4 +66,18 @@ test('a --net-config-path that is no readable file is refused by its name', () =
       code: 'OPTION_INVALID',
       message: /net-conf\.json can not be read/
     })
+  }))
+
+test('where there is no configuration, message and cure have the real names of the store in use and of no other', () =>
+  inFolder(async (path, netConfigPath) => {
+    assert.deepEqual(await missing((near) => new EmbeddedStore({ path, netConfigPath }, near)), [
+      'CONFIG_MISSING',
+      `the lease file ${path} holds none, and ${netConfigPath} does not exist`,
+      `write ${ONE} into ${netConfigPath}`
+    ])
+    assert.deepEqual(await missing((near) => new EmbeddedStore({ path }, near)), [
+      'CONFIG_MISSING',
+      `the lease file ${path} holds none, and no --net-config-path is given`,
+      `write ${ONE} into a file, name it with --net-config-path and restart weftd`
+    ])
   }))
