@@ -1,14 +1,14 @@
 // weftd's command line and environment as Options, or what is wrong with them, all of it at once; and what --help and --version print.
 import { WeftError } from './error.ts'
-import { byFamily, type Parsed, parseFlags, printFlags } from './flag.ts'
+import { byFamily, type Parsed, parseFlags, printFlags, writtenAs } from './flag.ts'
 import { FLAGS, GROUPS, type Options, PREFIXES } from './options.ts'
 
 export type ParsedOptions =
   | {
       readonly kind: 'run'
       readonly options: Options
-      /** Sentences for the log. */
-      readonly warnings: readonly string[]
+      /** What is wrong with the environment's variables, for the condition VARIABLE_UNKNOWN. */
+      readonly strangers: readonly string[]
     }
   /** `weftd man`, `weftd completion SHELL`: printed by ctl/run.ts. */
   | { readonly kind: 'page' }
@@ -34,27 +34,32 @@ export function parseOptions(
   const options = {
     ...rest,
     store: kubeSubnetMgr ? 'kubernetes' : rest.store,
+    given: parsed.given,
     etcdPrefix: rest.etcdPrefix.replace(/\/+$/, ''),
     publicIp: byFamily(publicIp, publicIpv6)
   } as const
-  return { kind: 'run', options, warnings: parsed.strangers }
+  return { kind: 'run', options, strangers: parsed.strangers }
 }
 
 function contradictions({ values, given }: Parsed<typeof FLAGS>): readonly WeftError[] {
   const errors: WeftError[] = []
+  const as = (name: string) => writtenAs(given, name)
   const wrong = (message: string, cure: string) => errors.push(new WeftError('OPTION_INVALID', message, cure))
   if (values.kubeSubnetMgr && given.has('store') && values.store !== 'kubernetes') {
-    wrong(`--kube-subnet-mgr asks for the Kubernetes API, --store for ${values.store}`, 'give one of them')
+    wrong(
+      `${as('kube-subnet-mgr')} asks for the Kubernetes API, ${as('store')} for ${values.store}`,
+      'give one of them'
+    )
   }
   if ((values.etcdCertfile === undefined) !== (values.etcdKeyfile === undefined)) {
     const [there, missing] = values.etcdKeyfile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile']
-    wrong(`--etcd-${there} is given without --etcd-${missing}`, 'a client certificate needs both')
+    wrong(`${as(`etcd-${there}`)} is given without --etcd-${missing}`, 'a client certificate needs both')
   }
   if (values.etcdPassword !== undefined && values.etcdUsername === undefined) {
-    wrong('--etcd-password is given without --etcd-username', 'give both')
+    wrong(`${as('etcd-password')} is given without --etcd-username`, 'give both')
   }
   if (new Set(values.etcdEndpoints.map((endpoint) => endpoint.split(':')[0])).size > 1) {
-    wrong(`--etcd-endpoints mixes http and https: ${values.etcdEndpoints.join(',')}`, 'write one scheme for all')
+    wrong(`${as('etcd-endpoints')} mixes http and https: ${values.etcdEndpoints.join(',')}`, 'write one scheme for all')
   }
   return errors
 }

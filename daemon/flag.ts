@@ -38,10 +38,15 @@ type ValueOf<F> = F extends { readonly reader: Reader<infer T>; readonly default
 /** The values of a table of flags, under their names in camel case. */
 export type Values<F extends Flags> = { readonly [Name in keyof F & string as Camel<Name>]: ValueOf<F[Name]> }
 
+export type Given = ReadonlyMap<string, string>
+
+/** What the user wrote for this flag, for messages: the variable where it was one. */
+export const writtenAs = (given: Given | undefined, name: string): string => given?.get(name) ?? `--${name}`
+
 export type Parsed<F extends Flags> = {
   readonly values: Values<F>
-  /** Names that the command line or the environment set. */
-  readonly given: ReadonlySet<string>
+  /** What the command line or the environment set, and by which flag or variable: `iface` → `FLANNELD_IFACE`. */
+  readonly given: Given
   /** Variables with our prefix that name no flag, each as a sentence. */
   readonly strangers: readonly string[]
 }
@@ -147,7 +152,11 @@ export function parseFlags<F extends Flags>(
     values[camel(name)] = value
   }
   if (errors.length > 0) return { errors }
-  return { values: values as Values<F>, given: new Set(sources.keys()), strangers: strangers(flags, prefixes, env) }
+  return {
+    values: values as Values<F>,
+    given: new Map([...sources].map(([name, { from }]) => [name, from])),
+    strangers: strangers(flags, prefixes, env)
+  }
 }
 
 type Word = { readonly name: string; readonly inline?: string }

@@ -49,6 +49,12 @@ export const CONDITIONS = {
     title: 'the network configuration has keys that nobody reads',
     cure: 'correct the name of the key, or take it out'
   },
+  VARIABLE_UNKNOWN: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the environment has variables of weftd that nobody reads',
+    cure: 'correct the name of the variable, or take it out, and restart weftd (weftd --help lists the flags)'
+  },
   CONFIG_CHANGED: {
     severity: 'warning',
     blocks: [],

@@ -13,7 +13,7 @@ import type { Log } from './log.ts'
 import { createMetrics, observeHealth, observeProcess } from './metrics.ts'
 import type { Options } from './options.ts'
 import { cleanNode, runDaemon } from './run.ts'
-import { tellCondition } from './telling.ts'
+import { tellCondition, tellStrangers } from './telling.ts'
 
 forgiveClosedReader(process.stdout, process.stderr)
 const argv = process.argv.slice(2)
@@ -49,7 +49,7 @@ async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<vo
       refuse(parsed.errors)
       break
     case 'run':
-      await start(parsed.options, parsed.warnings, work)
+      await start(parsed.options, parsed.strangers, work)
   }
 }
 
@@ -91,7 +91,7 @@ function nameProcess(): void {
   }
 }
 
-async function start(options: Options, warnings: readonly string[], work: typeof runDaemon): Promise<void> {
+async function start(options: Options, strangers: readonly string[], work: typeof runDaemon): Promise<void> {
   // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
@@ -116,8 +116,8 @@ async function start(options: Options, warnings: readonly string[], work: typeof
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
 
   log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, 'weftd starts')
-  for (const warning of warnings) log.warn({}, warning)
   const health = new Health(Date.now, tellCondition(log))
+  tellStrangers(health, strangers)
   const metrics = createMetrics()
   observeProcess(metrics, manifest.version)
   observeHealth(metrics, health)

@@ -11,6 +11,7 @@ import {
   sameIp
 } from '../ipam/address.ts'
 import { WeftError } from './error.ts'
+import { type Given, writtenAs } from './flag.ts'
 import type { Address, Link, Route, State } from './state/object.ts'
 
 export type InterfaceWish = {
@@ -22,6 +23,8 @@ export type InterfaceWish = {
   readonly reaching?: { readonly target: Ip; readonly device?: string }
   /** `--public-ip`, `--public-ipv6`. */
   readonly publicIp: PerFamily<Ip>
+  /** By which flag or variable each wish was given. */
+  readonly given?: Given
   /** Families of the network configuration. */
   readonly families: readonly Family[]
 }
@@ -72,22 +75,26 @@ function* candidates(
   reasons: string[]
 ): Generator<readonly [string, string]> {
   const asked = wish.ifaces.length > 0 || wish.ifaceRegexes.length > 0 || wish.reaching !== undefined
+  const as = (flag: string) => writtenAs(wish.given, flag)
   for (const text of wish.ifaces) {
     const ip = parseIp(text)
     const name = ip === undefined ? text : holderOf(host, ip)
-    if (name === undefined) reasons.push(`${text} (--iface): no interface has this address`)
-    else yield [name, `--iface ${text}`]
+    if (name === undefined) reasons.push(`${text} (${as('iface')}): no interface has this address`)
+    else yield [name, `${as('iface')} ${text}`]
   }
   for (const source of wish.ifaceRegexes) {
-    const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name)))
+    const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name), as('iface-regex')))
     if (names.length === 0)
-      reasons.push(`/${source}/ (--iface-regex): matches no name and no address of ${[...links.keys()].join(', ')}`)
-    for (const name of names) yield [name, `--iface-regex ${source}`]
+      reasons.push(
+        `/${source}/ (${as('iface-regex')}): matches no name and no address of ${[...links.keys()].join(', ')}`
+      )
+    for (const name of names) yield [name, `${as('iface-regex')} ${source}`]
   }
   if (wish.reaching !== undefined) {
     const target = formatIp(wish.reaching.target)
-    if (wish.reaching.device === undefined) reasons.push(`${target} (--iface-can-reach): this host has no route to it`)
-    else yield [wish.reaching.device, `--iface-can-reach ${target}`]
+    if (wish.reaching.device === undefined)
+      reasons.push(`${target} (${as('iface-can-reach')}): this host has no route to it`)
+    else yield [wish.reaching.device, `${as('iface-can-reach')} ${target}`]
   }
   if (!asked) yield* unasked(host, links, reasons)
 }
@@ -131,17 +138,14 @@ const holderOf = (host: State, ip: Ip): string | undefined =>
     ?.device
 
 /** Compiled here and not at the options' border, so that a bad expression is an error like any other; `iface-regex` is the administrator's own. */
-function matches(source: string, name: string, addresses: readonly Prefix[]): boolean {
+function matches(source: string, name: string, addresses: readonly Prefix[], as: string): boolean {
   let regex: RegExp
   try {
     regex = new RegExp(source)
   } catch (cause) {
-    throw new WeftError(
-      'NO_INTERFACE',
-      `--iface-regex ${source} is not a regular expression`,
-      'correct the expression',
-      { cause }
-    )
+    throw new WeftError('NO_INTERFACE', `${as} ${source} is not a regular expression`, 'correct the expression', {
+      cause
+    })
   }
   return regex.test(name) || addresses.some((prefix) => regex.test(formatIp(prefix.ip)))
 }

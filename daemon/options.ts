@@ -1,7 +1,7 @@
 // The table of weftd's flags: from it the command line and the environment are read, --help and the documents printed, and the type Options made. Pure.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../ipam/address.ts'
 import type { Flag, Flags } from './flag.ts'
-import { commaList, ip, oneOf, repeated, text, toggle, type Values, whole } from './flag.ts'
+import { commaList, type Given, ip, oneOf, repeated, text, toggle, type Values, whole } from './flag.ts'
 
 /** The headings of --help, in order. */
 export const GROUPS = {
@@ -255,4 +255,6 @@ export const PREFIXES = ['WEFTD_', 'FLANNELD_'] as const
 export type Options = Omit<Values<typeof FLAGS>, 'publicIp' | 'publicIpv6' | 'kubeSubnetMgr' | 'help' | 'version'> & {
   /** The addresses that --public-ip and --public-ipv6 name. */
   readonly publicIp: PerFamily<Ip>
+  /** By which flag or variable each was given. */
+  readonly given: Given
 }

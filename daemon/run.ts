@@ -212,10 +212,10 @@ function networkSurroundings(
   const leaseFile = new LeaseFile(leaseFilePath(options.stateDir), log)
   leaseFile.keepFresh(() => health.active().every(({ code }) => !LEASE_DOUBTFUL.has(code)), core.signal)
   const [written, remembered] = [previousSubnets(options.subnetFile, log), leaseFile.read()]
-  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach } = options
+  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, given } = options
   return {
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6 },
-    wish: { ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
+    wish: { ifaces, ifaceRegexes, publicIp, given, ...(canReach && { canReach }) },
     previous: perFamily(written).length > 0 ? written : (remembered?.lease.subnet ?? {}),
     remembered,
     patienceMs: PATIENCE,

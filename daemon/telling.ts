@@ -17,6 +17,11 @@ export function tellCondition(log: Log): (condition: Condition, active: boolean)
   }
 }
 
+/** Variables that name no flag, most often misspelled ones: they hold until weftd is started with others. */
+export function tellStrangers(health: Pick<Health, 'raise'>, strangers: readonly string[]): void {
+  if (strangers.length > 0) health.raise('VARIABLE_UNKNOWN', strangers.join('; '))
+}
+
 /** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
 export function repairTellers(
   log: Log,

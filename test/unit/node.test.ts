@@ -98,6 +98,17 @@ test('without a default route the only interface with a global address is taken'
   assert.equal(chooseInterface(lonely, wish()).device, 'eth0')
 })
 
+test('a wish that was given as a variable is told as that variable', () => {
+  const given = new Map([
+    ['iface', 'FLANNELD_IFACE'],
+    ['iface-regex', 'WEFTD_IFACE_REGEX']
+  ])
+  assert.throws(
+    () => chooseInterface(host, wish({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], given })),
+    /eth7 \(FLANNELD_IFACE eth7\): no such interface; \/\^wlan\/ \(WEFTD_IFACE_REGEX\): matches no name/
+  )
+})
+
 test('when nothing fits, the error lists every candidate with its reason', () => {
   assert.throws(
     () => chooseInterface(host, wish({ ifaces: ['nope', 'down0', 'lo', '203.0.113.77'], ifaceRegexes: ['^wlan'] })),

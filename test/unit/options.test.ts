@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { parseOptions, printHelp, printVersion } from '../../daemon/command-line.ts'
-import type { Flags } from '../../daemon/flag.ts'
+import { type Flags, writtenAs } from '../../daemon/flag.ts'
+import { Health } from '../../daemon/health.ts'
 import { FLAGS, GROUPS, type Options } from '../../daemon/options.ts'
+import { tellStrangers } from '../../daemon/telling.ts'
 import { formatIp } from '../../ipam/address.ts'
 
 function options(argv: readonly string[], env: Record<string, string> = {}): Options {
@@ -82,6 +84,31 @@ test('a flanneld command line means the same here', () => {
   assert.equal(old.v, 4)
   assert.equal(old.publicIp[4] && formatIp(old.publicIp[4]), '192.0.2.7')
   assert.deepEqual(old.etcdEndpoints, ['https://10.0.0.1:2379'])
+})
+
+test('what was given as a variable is called so, what was given as a flag by its name', () => {
+  const mixed = options(['-iface-can-reach=192.0.2.1'], { FLANNELD_IFACE: 'eth7', WEFTD_IFACE_REGEX: '^ens' })
+  assert.deepEqual(
+    ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'].map((name) => writtenAs(mixed.given, name)),
+    ['FLANNELD_IFACE', 'WEFTD_IFACE_REGEX', '--iface-can-reach', '--public-ip']
+  )
+  const parsed = parseOptions([], { WEFTD_ETCD_CERTFILE: 'c.pem' })
+  assert.ok(parsed.kind === 'wrong')
+  assert.match(parsed.errors[0]?.message ?? '', /^WEFTD_ETCD_CERTFILE is given without --etcd-keyfile/)
+})
+
+test('a misspelled variable is a condition with the nearest name, and none is where all are known', () => {
+  const told = (env: Record<string, string>) => {
+    const parsed = parseOptions([], env)
+    assert.ok(parsed.kind === 'run')
+    const health = new Health(Date.now, () => undefined)
+    tellStrangers(health, parsed.strangers)
+    return health.active().find(({ code }) => code === 'VARIABLE_UNKNOWN')
+  }
+  const condition = told({ WEFTD_IP_MSAQ: 'true' })
+  assert.equal(condition?.detail, 'the environment variable WEFTD_IP_MSAQ names no flag; the nearest is WEFTD_IP_MASQ')
+  assert.deepEqual(condition?.blocks, [])
+  assert.equal(told({ WEFTD_IP_MASQ: 'true' }), undefined)
 })
 
 test('the public address has a place for each family', () => {
