@@ -68,7 +68,7 @@ const INTRODUCTION = `weftd leases this node a subnet, joins it with those of th
 
 Usage: weftd [--flag=value …]
        weftd install [--flag=value …]   puts the plugins where the runtime looks for them; weftd install --help
-       weftd clean [--flag=value …]     takes all that is Weft's off this node, where no weftd runs any more
+       weftd clean [--flag=value …]     takes what is Weft's off this node, where no weftd runs; weftd clean --help
        weftd man
        weftd completion bash|zsh|fish
 

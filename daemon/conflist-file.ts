@@ -51,8 +51,11 @@ export async function keepConflist(around: ConflistSurroundings, signal: AbortSi
   }
 }
 
-/** Takes our list away, half-written ones too. Errors: what unlink(2) says, but that it is gone already. */
-export const removeConflist = (directory: string): void => removeFile(join(directory, CONFLIST_NAME))
+/** Takes our list away, half-written ones too; its path, if it was there. Errors: what unlink(2) says, but that it is gone already. */
+export function removeConflist(directory: string): string | undefined {
+  const path = join(directory, CONFLIST_NAME)
+  return removeFile(path) ? path : undefined
+}
 
 class Conflist implements Disposable {
   readonly #around: ConflistSurroundings

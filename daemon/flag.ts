@@ -271,6 +271,8 @@ export function nearest(word: string, words: readonly string[]): string | undefi
 /** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined where none is given. */
 export function unknownCommand(program: string, word: string | undefined, commands: readonly string[]): WeftError {
   const near = word === undefined ? undefined : nearest(word, commands)
+  if (word === 'version')
+    return new WeftError('COMMAND_UNKNOWN', 'there is no command "version"', `write ${program} --version`)
   return new WeftError(
     'COMMAND_UNKNOWN',
     word === undefined

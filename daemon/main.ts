@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import { type ParsedOptions, printHelp, printVersion } from './command-line.ts'
-import { parseCommand, printInstallHelp } from './commands.ts'
+import { parseCommand, printCleanHelp, printInstallHelp } from './commands.ts'
 import { forgiveClosedReader } from './ctl/closed-reader.ts'
 import { reasonOf, WeftError } from './error.ts'
 import { Health } from './health.ts'
@@ -15,6 +15,31 @@ import type { Options } from './options.ts'
 import { cleanNode, runDaemon } from './run.ts'
 import { tellCondition, tellStrangers } from './telling.ts'
 
+type Work = {
+  readonly run: typeof runDaemon
+  /** What the log begins with, and what it says when a signal ends it. */
+  readonly begins: string
+  readonly stops: string
+  readonly told: typeof tellCondition
+}
+
+const RUN: Work = {
+  run: runDaemon,
+  begins: 'weftd starts',
+  stops: 'stopping; routes and pods stay as they are',
+  told: tellCondition
+}
+const CLEAN: Work = {
+  run: cleanNode,
+  begins: 'weftd clean: taking what is of Weft off this node',
+  stops: 'stopping; what is not taken away yet stays, and weftd clean goes on where it stopped',
+  // That nothing is set up is what it wants.
+  told: (log) => {
+    const tell = tellCondition(log)
+    return (condition, active) => condition.code === 'STARTING' || tell(condition, active)
+  }
+}
+
 forgiveClosedReader(process.stdout, process.stderr)
 const argv = process.argv.slice(2)
 const width = Math.min(process.stdout.columns ?? 100, 120)
@@ -22,6 +47,9 @@ const command = parseCommand(argv, process.env)
 switch (command.kind) {
   case 'install help':
     process.stdout.write(printInstallHelp(width))
+    break
+  case 'clean help':
+    process.stdout.write(printCleanHelp(width))
     break
   case 'install':
     install(command.flags)
@@ -31,10 +59,10 @@ switch (command.kind) {
     break
   case 'daemon':
   case 'clean':
-    await follow(command.parsed, command.kind === 'clean' ? cleanNode : runDaemon)
+    await follow(command.parsed, command.kind === 'clean' ? CLEAN : RUN)
 }
 
-async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<void> {
+async function follow(parsed: ParsedOptions, work: Work): Promise<void> {
   switch (parsed.kind) {
     case 'page':
       process.exitCode = await printPage()
@@ -56,8 +84,9 @@ async function follow(parsed: ParsedOptions, work: typeof runDaemon): Promise<vo
 /** Loaded when it is asked for: a daemon has no use for weftctl. */
 async function printPage(): Promise<number> {
   const { run } = await import('./ctl/run.ts')
-  return run([...argv, 'weftd'], {
+  return run(argv, {
     env: {},
+    isDaemon: true,
     version: manifest.version,
     out: (text) => process.stdout.write(text),
     complain: (text) => process.stderr.write(text)
@@ -91,7 +120,7 @@ function nameProcess(): void {
   }
 }
 
-async function start(options: Options, strangers: readonly string[], work: typeof runDaemon): Promise<void> {
+async function start(options: Options, strangers: readonly string[], work: Work): Promise<void> {
   // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
@@ -102,7 +131,7 @@ async function start(options: Options, strangers: readonly string[], work: typeo
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
-      log.info({ signal }, 'stopping; routes and pods stay as they are')
+      log.info({ signal }, work.stops)
       stop.abort()
     })
   }
@@ -115,15 +144,15 @@ async function start(options: Options, strangers: readonly string[], work: typeo
   process.on('unhandledRejection', (error) => fail(error, 'a promise without an owner failed'))
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
 
-  log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, 'weftd starts')
-  const health = new Health(Date.now, tellCondition(log))
+  log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, work.begins)
+  const health = new Health(Date.now, work.told(log))
   tellStrangers(health, strangers)
   const metrics = createMetrics()
   observeProcess(metrics, manifest.version)
   observeHealth(metrics, health)
   const nodeName = options.nodeName ?? process.env.NODE_NAME ?? hostname()
   try {
-    await work(
+    await work.run(
       {
         options,
         log,

@@ -17,7 +17,7 @@ export async function onlyOne(directory: string, log: Log): Promise<Disposable> 
   parts.use(await lockNetwork(log))
   try {
     makeDirectory(directory, 0o700)
-    parts.use(await flock(path, TAKE_OVER))
+    parts.use(await flock(path, TAKE_OVER, 0o600))
   } catch (cause) {
     if (cause instanceof WeftError)
       throw running(

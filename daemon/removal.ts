@@ -1,4 +1,5 @@
 // Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
+import { existsSync } from 'node:fs'
 import { contains, formatIp, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { removeConflist } from './conflist-file.ts'
 import { reasonOf } from './error.ts'
@@ -30,10 +31,10 @@ export type Leaving = {
 
 /**
  * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease. Pods that
- * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is, and
- * the log says what is left.
+ * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is,
+ * the log says what is left, and so does the answer, false then.
  */
-export async function leaveClean(leaving: Leaving): Promise<void> {
+export async function leaveClean(leaving: Leaving): Promise<boolean> {
   const { options, reconciler, firewall, pods, log } = leaving
   const told: string[] = []
   const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
@@ -44,8 +45,11 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
       log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
     }
   }
+  const goes = (paths: readonly (string | undefined)[]): void => {
+    for (const path of paths) if (path !== undefined) log.info({ path }, 'taken away')
+  }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
-  if (cniConfDir !== undefined) await step('the CNI configuration list', () => removeConflist(cniConfDir))
+  if (cniConfDir !== undefined) await step('the CNI configuration list', () => goes([removeConflist(cniConfDir)]))
   await step('the network', async () => {
     refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
   })
@@ -57,15 +61,21 @@ export async function leaveClean(leaving: Leaving): Promise<void> {
     await step('the bridge', async () => {
       refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet, leaving.identity)))
     })
-  if (cniBinDir !== undefined) await step('the plugins', () => void removePlugins(cniBinDir))
+  if (cniBinDir !== undefined) await step('the plugins', () => goes(removePlugins(cniBinDir)))
   await step('subnet.env', () => {
-    if (!removeSubnetFile(subnetFile, stateDir))
-      log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
+    const isThere = existsSync(subnetFile)
+    if (removeSubnetFile(subnetFile, stateDir)) goes(isThere ? [subnetFile] : [])
+    else log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
   })
-  await step('the remembered lease', () => removeFile(leaseFilePath(stateDir)))
+  await step('the remembered lease', () => {
+    const path = leaseFilePath(stateDir)
+    goes(removeFile(path) ? [path] : [])
+  })
   if (pods > 0)
     log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
-  if (told.length === 0) log.info({}, 'this node is clean')
+  if (told.length > 0) return false
+  log.info({}, 'this node is clean')
+  return true
 }
 
 function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void {

@@ -1,14 +1,16 @@
 // A file replaced whole: whoever reads or executes it meets the old one or the new one, also after a power cut.
-import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fchmodSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 /** Hidden, and with an ending that no runtime takes for a configuration; what a killed writer leaves is overwritten by the next. */
 const halfOf = (path: string): string => join(dirname(path), `.${basename(path)}.weft-new`)
 
-/** Takes the file away, and what a killed writer left beside it. Errors: what unlink(2) says, but that it is gone already. */
-export function removeFile(path: string): void {
+/** Takes the file away, and what a killed writer left beside it; true when it was there. Errors: what unlink(2) says, but that it is gone already. */
+export function removeFile(path: string): boolean {
+  const isThere = lstatSync(path, { throwIfNoEntry: false }) !== undefined
   rmSync(path, { force: true })
   rmSync(halfOf(path), { force: true })
+  return isThere
 }
 
 /** Writes beside `path`, to the disk, then renames. `mode` as said, whatever the umask. Errors: what the system calls say; `path` is then as it was. */

@@ -142,10 +142,10 @@ export async function cleanNode(around: DaemonSurroundings, signal: AbortSignal)
   parts.defer(() => done.abort())
   const pods = podSurroundings(around, core)
   await rebuild(pods)
-  await leave(around, core, pods)
+  if (!(await leave(around, core, pods))) process.exitCode = 1
 }
 
-const leave = ({ options, log, identity }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<void> =>
+const leave = ({ options, log, identity }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<boolean> =>
   leaveClean({
     identity,
     ...{ options, log, reconciler: core.reconciler, firewall: core.firewall },

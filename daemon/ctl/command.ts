@@ -61,9 +61,9 @@ function shownAs({ name, oneOf, isOptional }: Operand): string {
 }
 
 /** Errors: COMMAND_UNKNOWN for an operand that is missing, one too many, or none of the words it may be. */
-export function checkOperands(name: string, command: Described, given: readonly string[]): void {
+export function checkOperands(program: string, name: string, command: Described, given: readonly string[]): void {
   const { operands = [] } = command
-  const usage = `write weftctl ${usageOf(name, command)}`
+  const usage = `write ${program} ${usageOf(name, command)}`
   for (const [at, operand] of operands.entries()) {
     const word = given[at]
     if (word === undefined) {

@@ -34,7 +34,10 @@ const WEFTD_COMMANDS: Program['commands'] = {
   install: {
     about: 'put the plugin executables where the runtime looks for them; weftd install --help lists its flags'
   },
-  clean: { about: 'take away all that Weft has put on this machine, with the flags that weftd was run with' },
+  clean: {
+    about:
+      'take away what Weft has put on this machine, with the flags that weftd was run with; weftd clean --help says what stays'
+  },
   completion: {
     about: 'print completion for a shell',
     operands: [{ name: 'SHELL', oneOf: ['bash', 'zsh', 'fish'] }]

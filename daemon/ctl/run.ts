@@ -23,6 +23,8 @@ export type Surroundings = {
   readonly version: string
   /** Called as kubectl's plugin. */
   readonly isPlugin?: boolean
+  /** weftd has its pages printed here: they are its own then, and so is the name in complaints. */
+  readonly isDaemon?: boolean
   readonly kubectl?: KubectlProgram
   out(text: string): void
   complain(text: string): void
@@ -35,7 +37,7 @@ const GRACE = 5_000
 export type Exit = 0 | 1 | 2 | 3
 
 /** What is printed without asking anybody; the tables hold weftctl itself, hence a function. */
-function pages(version: string): Readonly<Record<string, Page>> {
+function pages(version: string): Readonly<Record<'completion' | 'man', Page>> {
   const whose = { name: 'PROGRAM', oneOf: ['weftctl', 'weftd'], isOptional: true } as const
   const program = (name: string | undefined): Program =>
     name === 'weftd' ? WEFTD : weftctl({ ...COMMANDS, ...pages(version) })
@@ -53,11 +55,27 @@ function pages(version: string): Readonly<Record<string, Page>> {
   }
 }
 
+/** The same of weftd alone. */
+function pagesOfDaemon(version: string): Readonly<Record<string, Page>> {
+  const { completion, man } = pages(version)
+  const ofDaemon = ({ about, operands = [], print }: Page): Page => ({
+    about,
+    operands: operands.slice(0, -1),
+    print: (given) => print([...given, WEFTD.name])
+  })
+  return { completion: ofDaemon(completion), man: ofDaemon(man) }
+}
+
+/** As the user has written it. */
+const calledAs = ({ isDaemon, isPlugin }: Surroundings): string =>
+  isDaemon ? 'weftd' : isPlugin ? 'kubectl weft' : 'weftctl'
+
 /** Runs `weftctl WORDS…` to its end. Never throws. */
 export async function run(words: readonly string[], around: Surroundings): Promise<Exit> {
+  const program = calledAs(around)
   const fail = (exit: Exit, ...errors: readonly unknown[]): Exit => {
     for (const error of errors) {
-      around.complain(`weftctl: ${reasonOf(error)}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`)
+      around.complain(`${program}: ${reasonOf(error)}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`)
     }
     return exit
   }
@@ -68,11 +86,13 @@ export async function run(words: readonly string[], around: Surroundings): Promi
   const { help, version } = parsed.values
   if (help || name === 'help') return print(around, printHelp(80))
   if (version) return print(around, `weftctl ${around.version}\n`)
-  const table: Readonly<Record<string, Command | Page>> = { ...COMMANDS, ...pages(around.version) }
+  const table: Readonly<Record<string, Command | Page>> = around.isDaemon
+    ? pagesOfDaemon(around.version)
+    : { ...COMMANDS, ...pages(around.version) }
   const command = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined
-  if (name === undefined || command === undefined) return fail(2, unknownCommand('weftctl', name, Object.keys(table)))
+  if (name === undefined || command === undefined) return fail(2, unknownCommand(program, name, Object.keys(table)))
   try {
-    checkOperands(name, command, operands)
+    checkOperands(program, name, command, operands)
   } catch (error) {
     return fail(2, error)
   }

@@ -15,11 +15,11 @@ const { EINTR, EAGAIN } = koffi.os.errno
 const cFlock = koffi.load(null).func('int flock(int fd, int operation)')
 
 /**
- * Takes the exclusive lock on `path`, which is made (0750, as host-local's) when it is missing; disposing of the answer gives it back. The kernel gives
+ * Takes the exclusive lock on `path`, which is made with `mode` (0750, as host-local's) when it is missing; disposing of the answer gives it back. The kernel gives
  * it back too when the process ends in any way. Errors: what open(2) says; LOCK_HELD after half a minute.
  */
-export async function flock(path: string, deadline: number = WAIT.deadline): Promise<Disposable> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT, 0o750)
+export async function flock(path: string, deadline: number = WAIT.deadline, mode = 0o750): Promise<Disposable> {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT, mode)
   try {
     let [waited, wait] = [0, WAIT.first as number]
     while (cFlock(fd, LOCK_EX | LOCK_NB) < 0) {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { diffAnswer, statusAnswer } from '../../../daemon/ctl/answers.ts'
-import { run } from '../../../daemon/ctl/run.ts'
+import { run, type Surroundings } from '../../../daemon/ctl/run.ts'
 import { CONDITIONS } from '../../../daemon/health.ts'
 import type { Node } from '../../../daemon/state/node.ts'
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -67,9 +67,10 @@ async function daemon(t: test.TestContext, reply: (line: string) => string | und
   return { socket, questions }
 }
 
-async function weftctl(words: readonly string[], env: Record<string, string> = {}) {
+async function weftctl(words: readonly string[], env: Record<string, string> = {}, as: Partial<Surroundings> = {}) {
   const said = { out: '', complaints: '' }
   const exit = await run(words, {
+    ...as,
     env,
     version: '1.2.3',
     out: (text) => {
@@ -192,6 +193,30 @@ test('wrong words are exit status 2 and named with the nearest', async () => {
   assert.equal((await weftctl([])).exit, 2)
   assert.match((await weftctl(['status', '--jsno'])).complaints, /nearest is --json/)
   assert.match((await weftctl(['constructor'])).complaints, /no command "constructor"/)
+})
+
+test('complaints and cures bear the name that was called', async () => {
+  const daemon = { isDaemon: true }
+  for (const [words, as, complaints] of [
+    [
+      ['completion'],
+      daemon,
+      'weftd: completion needs bash|zsh|fish, and nothing is given\ncure: write weftd completion bash|zsh|fish\n'
+    ],
+    [['completion', 'foo'], daemon, 'weftd: completion knows no "foo"\ncure: write weftd completion bash|zsh|fish\n'],
+    [['man', 'weftctl'], daemon, 'weftd: man takes no word "weftctl"\ncure: write weftd man\n'],
+    [
+      ['why'],
+      { isPlugin: true },
+      'kubectl weft: why needs pod|node, and nothing is given\ncure: write kubectl weft why pod|node NAME\n'
+    ],
+    [['version'], {}, 'weftctl: there is no command "version"\ncure: write weftctl --version\n']
+  ] as const) {
+    const said = await weftctl(words, {}, as)
+    assert.deepEqual([said.exit, said.complaints], [2, complaints])
+  }
+  const page = await weftctl(['man'], {}, daemon)
+  assert.match(page.out, /^\.TH WEFTD 8/)
 })
 
 test('help lists commands and flags', async () => {

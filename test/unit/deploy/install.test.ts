@@ -19,7 +19,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { parseCommand, printInstallHelp } from '../../../daemon/commands.ts'
+import { parseCommand, printCleanHelp, printInstallHelp } from '../../../daemon/commands.ts'
 import { type Installed, installPlugins, removePlugins, toldInstalled } from '../../../daemon/install.ts'
 import { pluginTypes } from '../../../plugins/registry.ts'
 
@@ -170,6 +170,7 @@ test('the words of the command line: install with its defaults, clean with the u
   const clean = parseCommand(['clean', '--cni-conf-dir=/c'], {})
   assert.ok(clean.kind === 'clean' && clean.parsed.kind === 'run')
   assert.deepEqual([clean.parsed.options.cniConfDir, clean.parsed.options.cniBinDir], ['/c', '/opt/cni/bin'])
+  assert.equal(parseCommand(['clean', '--help'], {}).kind, 'clean help')
   const daemon = parseCommand(['--ip-masq'], {})
   assert.ok(daemon.kind === 'daemon' && daemon.parsed.kind === 'run')
   assert.equal(daemon.parsed.options.cniConfDir, undefined)
@@ -192,6 +193,17 @@ test('a misspelled command is answered with the nearest, as weftctl does, and no
 test('the help of install has each of its flags, within the width', () => {
   const help = printInstallHelp(100)
   for (const flag of ['--cni-bin-dir', '--cni-source-dir', '--replace-foreign']) assert.ok(help.includes(flag), flag)
+  assert.ok(
+    help.split('\n').every((line) => line.length <= 100),
+    help
+  )
+})
+
+test('the help of clean says what goes, what stays, which flags matter, and its exit status', () => {
+  const help = printCleanHelp(100)
+  for (const part of ['It goes', 'It stays', '--cni-conf-dir', '--cni-bin-dir', '/opt/cni/bin', '--state-dir', 'Exit'])
+    assert.ok(help.includes(part), part)
+  assert.equal(help.includes('--etcd-endpoints'), false)
   assert.ok(
     help.split('\n').every((line) => line.length <= 100),
     help
