@@ -169,7 +169,8 @@ test('a weftd that starts while etcd is away hears afterwards that another node 
   await daemon.kill('SIGKILL')
   const [[key, value] = assert.fail('no lease')] = await cluster.etcd.list(`${PREFIX}/subnets/`)
   const publicIp = cluster.node(1).address.replace(/\d+$/, '99')
-  await cluster.etcd.put(key, value.replace(cluster.node(1).address, publicIp))
+  const theirs = { ...(JSON.parse(value) as object), PublicIP: publicIp }
+  await cluster.etcd.put(key, JSON.stringify({ ...theirs, BackendData: { VNI: 1, VtepMAC: '02:00:00:00:00:99' } }))
   await cluster.node(1).sh('iptables -A OUTPUT -p tcp --dport 2379 -j DROP')
   daemon.launch()
   await daemon.ready()
