@@ -110,12 +110,7 @@ export class Libnftables implements Disposable {
     return port === 0 ? undefined : port
   }
 
-  /** Runs commands in the thread pool when all earlier ones are done. */
-  run(commands: string, form: OutputForm = 'json'): Promise<NftResult> {
-    return this.exclusive(() => this.#start(commands, form))
-  }
-
-  /** Lets `work` use the context through the function it gets, with nobody in between. */
+  /** Lets `work` use the context, in the thread pool, through the function it gets, when all earlier work is done and with nobody in between. */
   exclusive<T>(work: (run: RunNft) => Promise<T>): Promise<T> {
     const mine = this.#turn.then(async () => {
       if (this.#freed) throw new Error('libnftables was called after its end')

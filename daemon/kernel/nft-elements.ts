@@ -50,7 +50,7 @@ const newElement = (element: NftElement, key: Octets, value: Octets | undefined)
     if (value !== undefined) datum(writer, NFTA_SET_ELEM.data, value)
     if (element.comment === undefined) return
     const text = Buffer.from(`${element.comment}\0`)
-    writer.bytes(NFTA_SET_ELEM.userdata, Buffer.from([NFTNL_UDATA_SET_ELEM_COMMENT, text.length, ...text]))
+    writer.bytes(NFTA_SET_ELEM.userdata, [NFTNL_UDATA_SET_ELEM_COMMENT, text.length, ...text])
   })
 
 const request = (type: number, flags: number, place: NftElement, fill: (writer: MessageWriter) => void): Buffer =>

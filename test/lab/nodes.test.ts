@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import type { Host } from './host.ts'
 import type { PingDuring } from './ping.ts'
 import { until } from './run.ts'
 import type { Weftd } from './weftd.ts'
@@ -39,19 +40,24 @@ test('a node joins and is reached; it leaves and nothing of it stays', { skip, t
   )
 })
 
+const OTHER_ADDRESS = '192.168.10.200'
+/** Gives a node that address in place of its own. */
+const readdress = (node: Host) =>
+  node.sh(`ip addr add ${OTHER_ADDRESS}/24 dev eth0
+    ip addr del ${node.address}/24 dev eth0
+    ip addr show dev eth0 | grep -q ${OTHER_ADDRESS} || ip addr add ${OTHER_ADDRESS}/24 dev eth0
+    ip route replace default via 192.168.10.1`)
+
 test('a node changes its public address: it keeps its subnet and the others follow', {
   skip,
   timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await cluster.podOnEach()
-  await cluster.node(2).sh(`ip addr add 192.168.10.200/24 dev eth0
-    ip addr del ${cluster.node(2).address}/24 dev eth0
-    ip addr show dev eth0 | grep -q 192.168.10.200 || ip addr add 192.168.10.200/24 dev eth0
-    ip route replace default via 192.168.10.1`)
+  await readdress(cluster.node(2))
   await until(
     async () =>
-      [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].some((value) => value.includes('192.168.10.200')),
+      [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].some((value) => value.includes(OTHER_ADDRESS)),
     { what: 'the lease to tell the new address' }
   )
   assert.equal((await cluster.etcd.list(`${PREFIX}/subnets/`)).size, 3)
@@ -64,13 +70,10 @@ test('a node gets another public address while its weftd is away: it keeps its s
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await cluster.podOnEach()
-  const [daemon, node] = [cluster.daemon(2), cluster.node(2)]
+  const daemon = cluster.daemon(2)
   const before = [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort()
   await daemon.kill('SIGKILL')
-  await node.sh(`ip addr add 192.168.10.200/24 dev eth0
-    ip addr del ${node.address}/24 dev eth0
-    ip addr show dev eth0 | grep -q 192.168.10.200 || ip addr add 192.168.10.200/24 dev eth0
-    ip route replace default via 192.168.10.1`)
+  await readdress(cluster.node(2))
   daemon.launch()
   await daemon.ready()
   assert.deepEqual([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].sort(), before)

@@ -49,6 +49,18 @@ async function read(socket: Socket): Promise<string> {
   return text
 }
 
+/** Says a byte now and then until one of the events tells that nobody listens any more: a writer learns it by EPIPE. */
+async function letGo(socket: Socket, ...events: readonly ('error' | 'close')[]): Promise<void> {
+  const told = Promise.race(events.map((event) => new Promise((resolve) => socket.on(event, resolve))))
+  const dribble = setInterval(() => socket.write('x'), 10)
+  try {
+    await told
+  } finally {
+    clearInterval(dribble)
+    socket.destroy()
+  }
+}
+
 const errorIn = (reply: Reply) =>
   'exit' in reply ? (JSON.parse(reply.stdout) as { readonly code: number; readonly msg: string }) : assert.fail()
 
@@ -126,16 +138,8 @@ describe('the socket', () => {
     it(`lets go of a caller ${what}`, async () => {
       await using _server = await start({ lineDeadline: 100 })
       const socket = connect({ path: path(), allowHalfOpen: true })
-      // The writer learns of it by EPIPE.
-      const closed = new Promise((resolve) => socket.on('error', resolve).on('close', resolve))
       socket.write(first)
-      const dribble = setInterval(() => socket.write('x'), 10)
-      try {
-        await closed
-      } finally {
-        clearInterval(dribble)
-        socket.destroy()
-      }
+      await letGo(socket, 'error', 'close')
       assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
     })
   }
@@ -151,15 +155,7 @@ describe('the socket', () => {
     await once(socket, 'connect')
     socket.pause()
     socket.write(`${request()}\n`)
-    // The writer learns by EPIPE that nobody listens any more.
-    const closed = new Promise((resolve) => socket.on('error', resolve))
-    const dribble = setInterval(() => socket.write('x'), 10)
-    try {
-      await closed
-    } finally {
-      clearInterval(dribble)
-      socket.destroy()
-    }
+    await letGo(socket, 'error')
   })
 
   it('serves again once descriptors are free that were all in use', () => {
