@@ -3,17 +3,17 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
-import { type ParsedOptions, printHelp, printVersion } from './command-line.ts'
-import { parseCommand, printCleanHelp, printInstallHelp } from './commands.ts'
+import { reasonOf, WeftError } from './base/error.ts'
+import type { Log } from './base/log.ts'
+import type { Options } from './cli/flag-table.ts'
+import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
+import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
 import { forgiveClosedReader } from './ctl/closed-reader.ts'
-import { reasonOf, WeftError } from './error.ts'
-import { Health } from './health.ts'
-import { installPlugins, toldInstalled } from './install.ts'
-import type { Log } from './log.ts'
-import { createMetrics, observeHealth, observeProcess } from './metrics.ts'
-import type { Options } from './options.ts'
-import { cleanNode, runDaemon } from './run.ts'
-import { tellCondition, tellStrangers } from './telling.ts'
+import { cleanNode, runDaemon } from './daemon.ts'
+import { tellCondition, tellStrangers } from './health/condition-log.ts'
+import { Health } from './health/conditions.ts'
+import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
+import { installPlugins, toldInstalled } from './lifecycle/install.ts'
 
 type Work = {
   readonly run: typeof runDaemon
@@ -121,7 +121,7 @@ function nameProcess(): void {
 }
 
 async function start(options: Options, strangers: readonly string[], work: Work): Promise<void> {
-  // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (kernel/turns.ts); files and name look-ups need some too.
+  // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (base/serial-queue.ts); files and name look-ups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
   const log: Log = pino(

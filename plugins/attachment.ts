@@ -1,4 +1,4 @@
-// What any plugin can ask of a node: one readonly value, the same for every verb. daemon/pod/objects.ts turns it into kernel objects.
+// What any plugin can ask of a node: one readonly value, the same for every verb. daemon/attachment/objects.ts turns it into kernel objects.
 import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
 import type { Dns, ResultRoute } from './cni/types.ts'
 

@@ -1,8 +1,8 @@
 // host-gw: plain routes via the other nodes' addresses, never encapsulated. Needs all nodes on one link.
 import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
 import { integerKey } from '../config/keys.ts'
 import type { Json, JsonObject } from '../config/net-conf.ts'
-import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'

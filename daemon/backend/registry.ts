@@ -1,6 +1,7 @@
 // Every backend by the name it has in `Backend.Type`.
+
+import { WeftError } from '../base/error.ts'
 import { DEFAULT_BACKEND, type JsonObject } from '../config/net-conf.ts'
-import { WeftError } from '../error.ts'
 import type { Backend, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'

@@ -1,7 +1,7 @@
 // How large packets between nodes may be: what the configuration says, within what the link carries and what the pods' families need.
 import type { Family } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
 import { invalid } from '../config/keys.ts'
-import { WeftError } from '../error.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 
 /**

@@ -8,9 +8,9 @@ import {
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
 import { booleanKey, findKey, integerKey } from '../config/keys.ts'
 import type { Json, JsonObject } from '../config/net-conf.ts'
-import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { digest } from '../state/digest.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'

@@ -1,5 +1,5 @@
 // Reads single keys of a configuration object as Go's JSON decoder would: without regard to letter case, null as absent; every error has path, value and rule.
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from './json.ts'
 
 /** Where a value stands: `Backend.VNI` in `etcd key /coreos.com/network/config`. The source may be left out where the caller adds it. */

@@ -17,7 +17,7 @@ import {
   sameIp,
   width
 } from '../../ipam/address.ts'
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 import { check, spelled } from './check.ts'
 import type { Json, JsonObject } from './json.ts'
 import { booleanKey, findKey, integerKey, invalid, joinPath, textKey } from './keys.ts'

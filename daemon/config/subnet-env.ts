@@ -9,7 +9,7 @@ import {
   type Prefix,
   parsePrefix
 } from '../../ipam/address.ts'
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 
 export type SubnetEnv = {
   /** The whole network of each family. */

@@ -1,5 +1,5 @@
 // weftctl from afar: with kubectl, the weftctl in the weft pod of another node asks its weftd there, and its answer is laid out here.
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 
 /** Runs kubectl to its end, or for so many milliseconds; `exit` is undefined when it could not be run or did not end. */
 export type Kubectl = (

@@ -7,7 +7,7 @@ import {
   parseControlReply,
   protocolVersion
 } from '../../plugins/protocol.ts'
-import { reasonOf, WeftError } from '../error.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
 
 /**
  * Asks `question` on the socket at `path`. Errors: what the daemon says, DAEMON_UNREACHABLE with the cause, ANSWER_UNKNOWN when it speaks

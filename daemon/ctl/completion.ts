@@ -1,5 +1,5 @@
 // Completion for bash, zsh and fish, printed from the tables of flags and commands. No shell package is needed (bash-completion, …).
-import type { Flag } from '../flag.ts'
+import type { Flag } from '../cli/flag-parser.ts'
 import type { Operand, Program } from './command.ts'
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const

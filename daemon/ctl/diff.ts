@@ -1,5 +1,5 @@
 // `weftctl diff`: what weftd would change in the kernel now, in the words of ip, bridge and nft, and who asks for it.
-import { type DiffAnswer, readAnswer } from './answers.ts'
+import { type DiffAnswer, readAnswer } from '../api/answers.ts'
 import type { Command } from './command.ts'
 
 export const diff: Command = {

@@ -1,5 +1,5 @@
 // Manual pages in the macros of man(7), printed from the tables of flags and commands.
-import { variableOf } from '../flag.ts'
+import { variableOf } from '../cli/flag-parser.ts'
 import { type Program, usageOf } from './command.ts'
 
 /** The page of section 8. */

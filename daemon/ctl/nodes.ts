@@ -1,5 +1,5 @@
 // `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel holds what that needs.
-import { type LeaseAnswer, type NodesAnswer, readAnswer } from './answers.ts'
+import { type LeaseAnswer, type NodesAnswer, readAnswer } from '../api/answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 

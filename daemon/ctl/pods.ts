@@ -1,5 +1,5 @@
 // `weftctl pods`: the attachments on this node.
-import { type HostPortAnswer, type PodAnswer, type PodsAnswer, readAnswer } from './answers.ts'
+import { type HostPortAnswer, type PodAnswer, type PodsAnswer, readAnswer } from '../api/answers.ts'
 import { columns } from './columns.ts'
 import type { Command } from './command.ts'
 

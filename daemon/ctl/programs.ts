@@ -1,7 +1,7 @@
 // What weftd and weftctl are, in the words from which help, manual pages and completions are printed.
 import { defaultSocketPath } from '../../plugins/protocol.ts'
-import { type Flags, text, toggle, whole } from '../flag.ts'
-import { GROUPS, PREFIXES, FLAGS as WEFTD_FLAGS } from '../options.ts'
+import { type Flags, text, toggle, whole } from '../cli/flag-parser.ts'
+import { GROUPS, PREFIXES, FLAGS as WEFTD_FLAGS } from '../cli/flag-table.ts'
 import type { Described, Program } from './command.ts'
 
 export const WEFTCTL_FLAGS = {

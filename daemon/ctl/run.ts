@@ -1,6 +1,6 @@
 // weftctl from its words to its exit status, with the streams handed in.
-import { reasonOf, WeftError } from '../error.ts'
-import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../flag.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { askAfar, nodeOfPod } from './afar.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'

@@ -1,5 +1,5 @@
 // `weftctl status`: whether this node is ready, what it holds, and each condition with its cure.
-import { readAnswer, type StatusAnswer } from './answers.ts'
+import { readAnswer, type StatusAnswer } from '../api/answers.ts'
 import type { Command } from './command.ts'
 
 export const status: Command = {

@@ -7,7 +7,7 @@ import {
   readAnswer,
   type WhyNodeAnswer,
   type WhyPodAnswer
-} from './answers.ts'
+} from '../api/answers.ts'
 import { shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 import { reachText } from './nodes.ts'

@@ -1,5 +1,5 @@
 // A command line taken apart into flags and the other words, so that they may stand in any order.
-import type { Flags } from '../flag.ts'
+import type { Flags } from '../cli/flag-parser.ts'
 
 export type Words = { readonly flags: readonly string[]; readonly others: readonly string[] }
 

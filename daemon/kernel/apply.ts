@@ -1,16 +1,16 @@
 // Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
+import { errnoName, errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
 import type { Address, KernelObject, Link, Sysctl } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
-import * as encode from './encode.ts'
-import { KernelError, refused } from './error.ts'
-import { errnoName, errnoNumber } from './libc.ts'
-import { putQdisc, removeQdisc } from './qdisc.ts'
-import type { Failure, RequestSocket } from './requests.ts'
+import * as encode from './netlink/encode.ts'
+import { KernelError, refused } from './netlink/error.ts'
+import { putQdisc, removeQdisc } from './netlink/qdisc.ts'
+import type { Failure, RequestSocket } from './netlink/requests.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {

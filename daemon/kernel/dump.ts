@@ -10,11 +10,11 @@ import {
   linkIdentity,
   linkName,
   type NameOf
-} from './decode.ts'
-import { type Message, MessageWriter, NLM_F } from './message.ts'
-import { dumpQdiscs } from './qdisc.ts'
-import type { RequestSocket } from './requests.ts'
-import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './uapi.ts'
+} from './netlink/decode.ts'
+import { type Message, MessageWriter, NLM_F } from './netlink/message.ts'
+import { dumpQdiscs } from './netlink/qdisc.ts'
+import type { RequestSocket } from './netlink/requests.ts'
+import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './netlink/uapi.ts'
 
 const getLinks = () =>
   new MessageWriter(RTM.getLink, NLM_F.request)

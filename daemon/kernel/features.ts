@@ -1,13 +1,13 @@
 // What this kernel can do, found by trying in an empty throw-away network namespace: kernels of small boards lack drivers, and say so only when asked.
 import { parseIp } from '../../ipam/address.ts'
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
+import { CallFailed, close, errnoName, netlinkSocket } from '../os/libc.ts'
 import type { Link } from '../state/object.ts'
-import { createLink, type Resolve } from './encode.ts'
-import { moduleCure } from './error.ts'
-import { CallFailed, close, errnoName, netlinkSocket } from './libc.ts'
 import { insideNew } from './namespace.ts'
-import { NETLINK_NETFILTER } from './nfnetlink.ts'
-import { RequestSocket } from './requests.ts'
+import { createLink, type Resolve } from './netlink/encode.ts'
+import { moduleCure } from './netlink/error.ts'
+import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
+import { RequestSocket } from './netlink/requests.ts'
 
 export type Feature = 'vxlan' | 'bridge' | 'veth' | 'nf_tables'
 /** Absent: it works. */

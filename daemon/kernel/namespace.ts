@@ -1,8 +1,8 @@
 // Entering another network namespace for the length of one synchronous function. Nothing asynchronous may stand between the two setns calls: the main thread
 // would run the rest of the daemon in a pod.
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs'
-import { reasonOf, WeftError } from '../error.ts'
-import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from './libc.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from '../os/libc.ts'
 
 const OWN = '/proc/thread-self/ns/net'
 

@@ -1,19 +1,19 @@
 // Another network namespace for one verb: sockets that were opened inside it, and short synchronous visits for its sysctl files.
 import { closeSync } from 'node:fs'
-import type { Log } from '../log.ts'
+import type { Log } from '../base/log.ts'
+import { removalLanes } from '../base/serial-queue.ts'
+import { errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import { type Link, type State, type Sysctl, stateOf } from '../state/object.ts'
 import { applyChanges } from './apply.ts'
+import { LinkRemover } from './delete-links.ts'
 import { dumpSandbox } from './dump.ts'
-import { createLink } from './encode.ts'
-import { refused } from './error.ts'
-import { errnoNumber } from './libc.ts'
 import { inside, openNamespace } from './namespace.ts'
-import { LinkRemover } from './remove-links.ts'
-import { RequestSocket } from './requests.ts'
+import { createLink } from './netlink/encode.ts'
+import { refused } from './netlink/error.ts'
+import { RequestSocket } from './netlink/requests.ts'
 import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
-import { removalLanes } from './turns.ts'
 
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
 export function openSandbox(path: string, log: Log, host: RequestSocket, mayBeOwn = false): Sandbox {

@@ -1,8 +1,8 @@
 // Files under /proc/sys, read and written synchronously: one takes some 20 µs, and those of a sandbox must be touched while the thread is inside it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { errnoNumber } from '../os/libc.ts'
 import type { Sysctl } from '../state/object.ts'
-import { KernelError, refused } from './error.ts'
-import { errnoNumber } from './libc.ts'
+import { KernelError, refused } from './netlink/error.ts'
 
 /** Letters of the kernel's own files and of device names, which hold anything but a slash and white space. No way out of /proc/sys. */
 const isPath = (path: string): boolean =>

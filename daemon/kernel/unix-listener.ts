@@ -4,7 +4,7 @@
 // takes 0.49 without; a busy one 0.29 ms of processor a call and 0.11 (medians, a server that only parses the line; Node 26, two processors).
 import { unlinkSync } from 'node:fs'
 import koffi from 'koffi'
-import * as libc from './libc.ts'
+import * as libc from '../os/libc.ts'
 
 /** Connections taken in one turn of the event loop, so that a flood leaves room for what else is to be done. */
 const TOGETHER = 64

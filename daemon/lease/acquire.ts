@@ -15,8 +15,8 @@ import {
   samePrefix,
   width
 } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
 import type { NetConf, NetworkRange } from '../config/net-conf.ts'
-import { WeftError } from '../error.ts'
 import { type Lease, leaseKey } from './lease.ts'
 import type { Wish } from './store.ts'
 

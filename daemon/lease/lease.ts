@@ -12,9 +12,9 @@ import {
   perFamily,
   width
 } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import { findKey } from '../config/keys.ts'
-import { WeftError } from '../error.ts'
 
 export type Lease = {
   /** Network addresses (no host bits); at least one family. */

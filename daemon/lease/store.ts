@@ -1,9 +1,9 @@
 // What a lease store does for the daemon, whichever it is: read the configuration, hold our lease, tell of all others.
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
+import type { WeftError } from '../base/error.ts'
+import type { Log } from '../base/log.ts'
 import type { Json, NetConf } from '../config/net-conf.ts'
-import type { WeftError } from '../error.ts'
-import type { Condition, ConditionCode } from '../health.ts'
-import type { Log } from '../log.ts'
+import type { Condition, ConditionCode } from '../health/conditions.ts'
 import type { Lease } from './lease.ts'
 
 export type LeaseEvent =
@@ -39,7 +39,7 @@ export type Wish = {
 /** The parts of the world a store needs, handed in. */
 export type StoreSurroundings = {
   readonly log: Log
-  /** Raises or clears a condition of health.ts by its code. */
+  /** Raises or clears a condition of health/conditions.ts by its code. */
   readonly report: { raise(code: ConditionCode, detail: string, cure?: string): void; clear(code: ConditionCode): void }
 }
 

@@ -3,17 +3,13 @@ import { FAMILIES, formatIp, formatPrefix, overlaps, type Prefix, sameIp } from 
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
-import { reasonOf, WeftError } from '../error.ts'
+import { forwarding } from '../attachment/forwarding.ts'
+import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
+import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject } from '../state/object.ts'
-import { forwarding } from './forwarding.ts'
-import { applyInside, openSandbox } from './inside.ts'
-import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from './names.ts'
-import { podObjects, type Wiring, withGateways } from './objects.ts'
-import { giveBack, takeDown } from './release.ts'
-import { reserve } from './reserve.ts'
-import { readResolvConf } from './resolv-conf.ts'
-import { resultOf } from './result.ts'
+import { reserve } from './allocate.ts'
 import {
   failureIn,
   linkNamed,
@@ -23,7 +19,11 @@ import {
   timed,
   type VethAttachment,
   wiringOf
-} from './surroundings.ts'
+} from './context.ts'
+import { applyInside, openSandbox } from './netns.ts'
+import { readResolvConf } from './resolv-conf.ts'
+import { resultOf } from './result.ts'
+import { giveBack, takeDown } from './teardown.ts'
 
 /** Milliseconds for a pair to work once both its ends are up. */
 const PATIENCE = 2_500

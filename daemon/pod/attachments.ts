@@ -1,9 +1,9 @@
 // The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
-import { Ground } from './ground.ts'
-import { type Identity, ownerOf, portsOwnerOf } from './names.ts'
+import { type Identity, ownerOf, portsOwnerOf } from '../attachment/identity.ts'
 import { PortClaims } from './port-claims.ts'
+import { Ground } from './shared-objects.ts'
 
 export type Known = Identity & {
   /** The link on the host. */

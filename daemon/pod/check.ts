@@ -2,14 +2,12 @@
 import { formatIp, type Prefix, parsePrefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
-import { WeftError } from '../error.ts'
+import { hostName } from '../attachment/identity.ts'
+import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
+import { WeftError } from '../base/error.ts'
 import { difference } from '../state/difference.ts'
 import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
-import { mustBeGiven } from './given.ts'
-import { openSandbox, whereItStands } from './inside.ts'
-import { hostName } from './names.ts'
-import { podObjects, type Wiring, withGateways } from './objects.ts'
 import {
   linkNamed,
   type PodPlace,
@@ -19,7 +17,9 @@ import {
   timed,
   type VethAttachment,
   wiringOf
-} from './surroundings.ts'
+} from './context.ts'
+import { mustBeGiven } from './ipam-result.ts'
+import { openSandbox, whereItStands } from './netns.ts'
 
 /**
  * `previous` is the result of the ADD, as the runtime kept it. What later plugins of a chain may change is not compared: MTU, further routes and

@@ -3,11 +3,11 @@
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import { reasonOf } from '../error.ts'
-import { openSandbox } from './inside.ts'
-import { hostName } from './names.ts'
-import { giveBack, takeDown } from './release.ts'
-import { linkNamed, type PodSurroundings, timed } from './surroundings.ts'
+import { hostName } from '../attachment/identity.ts'
+import { reasonOf } from '../base/error.ts'
+import { linkNamed, type PodSurroundings, timed } from './context.ts'
+import { openSandbox } from './netns.ts'
+import { giveBack, takeDown } from './teardown.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
 export async function del(around: PodSurroundings, attachment: Attachment): Promise<void> {

@@ -1,8 +1,8 @@
 // GC: DEL for every attachment of a network that the runtime does not list any more, by its reservation or by its link.
 import type { Attachment } from '../../plugins/attachment.ts'
-import { reasonOf } from '../error.ts'
+import { reasonOf } from '../base/error.ts'
+import type { PodSurroundings } from './context.ts'
 import { del } from './del.ts'
-import type { PodSurroundings } from './surroundings.ts'
 
 export type Listed = { readonly containerId: string; readonly ifname: string }
 

@@ -2,11 +2,11 @@
 import { formatIp, formatPrefix, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject, State } from '../state/object.ts'
-import { openSandbox } from './inside.ts'
-import { failureIn, linkNamed, type PodSurroundings } from './surroundings.ts'
+import { failureIn, linkNamed, type PodSurroundings } from './context.ts'
+import { openSandbox } from './netns.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
 

@@ -1,7 +1,7 @@
 // Which attachment has which port of this host, so that a port that is taken is refused by its holder's name before anything is done.
 import { formatIp, isUnspecified, sameIp } from '../../ipam/address.ts'
 import type { HostPort } from '../../plugins/attachment.ts'
-import { WeftError } from '../error.ts'
+import { WeftError } from '../base/error.ts'
 
 type Wish = Pick<HostPort, 'protocol' | 'hostPort' | 'hostIp'>
 type Claim = { readonly owner: string; readonly because: string; readonly wish: Wish }

@@ -1,7 +1,7 @@
 // DNS of a result from a file of resolv.conf(5), as host-local's key `resolvConf` asks.
 import { readFileSync } from 'node:fs'
 import type { Dns } from '../../plugins/cni/types.ts'
-import { reasonOf, WeftError } from '../error.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
 
 /** Errors: RESOLV_CONF_UNREADABLE with the path. */
 export function readResolvConf(path: string): Dns {

@@ -3,11 +3,11 @@ import { inRange } from '../../ipam/address.ts'
 import { capacity } from '../../ipam/pool.ts'
 import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import { WeftError } from '../error.ts'
-import { CONDITIONS } from '../health.ts'
-import { isHeldByNobody } from './holders.ts'
-import { exhaustedDetail } from './reserve.ts'
-import { type PodSurroundings, placeForAdd, poolsOf } from './surroundings.ts'
+import { WeftError } from '../base/error.ts'
+import { CONDITIONS } from '../health/conditions.ts'
+import { exhaustedDetail } from './allocate.ts'
+import { type PodSurroundings, placeForAdd, poolsOf } from './context.ts'
+import { isHeldByNobody } from './stale-reservations.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(around: PodSurroundings, pattern: Attachment): Promise<void> {

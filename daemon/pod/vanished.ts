@@ -1,11 +1,11 @@
 // Pods whose namespace went without a DEL: their addresses stay reserved while the DEL that a runtime owes may still come, and are freed after that.
 import { formatIp } from '../../ipam/address.ts'
-import { reasonOf } from '../error.ts'
+import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
+import { reasonOf } from '../base/error.ts'
 import type { State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
-import { hostName, mayBeOf, ownerOf } from './names.ts'
-import { giveBack } from './release.ts'
-import { linkNamed, type PodSurroundings } from './surroundings.ts'
+import { linkNamed, type PodSurroundings } from './context.ts'
+import { giveBack } from './teardown.ts'
 
 /**
  * Frees what has been without its link for `graceMs` milliseconds or more. Only what a weftd has seen itself is freed: a reservation alone may be of

@@ -12,7 +12,7 @@ import {
   writeFileSync
 } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 
 /**
  * Debian's packages that the files of `hostFiles` come from, for the Dockerfile: Node's libatomic and libstdc++; libnftables, through which the firewall is

@@ -1,9 +1,10 @@
 // What docs/configuration.md prints: weftd's flags and variables, the network configuration, the backends' keys, weftctl's commands.
+
+import { variableOf } from '../../daemon/cli/flag-parser.ts'
+import { FLAGS, GROUPS, PREFIXES } from '../../daemon/cli/flag-table.ts'
 import { netConfSchema } from '../../daemon/config/net-conf.schema.ts'
 import { usageOf } from '../../daemon/ctl/command.ts'
 import { COMMANDS } from '../../daemon/ctl/run.ts'
-import { variableOf } from '../../daemon/flag.ts'
-import { FLAGS, GROUPS, PREFIXES } from '../../daemon/options.ts'
 import { code, table } from './markdown.ts'
 
 /** flannel's keys: default and meaning. What they must be is in the schema. */

@@ -14,7 +14,7 @@ export type Described = {
 }
 
 const TEXT = /'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"/.source
-/** `metrics.counter('name', 'help', ['label'])`, and the two short forms in daemon/metrics.ts. */
+/** `metrics.counter('name', 'help', ['label'])`, and the two short forms in daemon/health/metrics.ts. */
 const CALL = new RegExp(
   `\\b(counter|gauge|histogram|rising)(?:<[^(]*>)?\\(\\s*(?:metrics,\\s*)?'(weft_[a-z0-9_]+)',\\s*(${TEXT})(?:,\\s*\\[([^\\]]*)\\])?`,
   'g'
@@ -45,7 +45,7 @@ export const metricNames = (): readonly string[] => [
   )
 ]
 
-/** By the rules of names that daemon/metrics.ts checks. */
+/** By the rules of names that daemon/health/metrics.ts checks. */
 function unitOf({ name }: Described): string {
   const base = name.replace(/_total$/, '')
   return /_seconds$/.test(base) ? 'seconds' : /_bytes$/.test(base) ? 'bytes' : ''

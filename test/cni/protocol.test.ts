@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 import { BIN } from '../lab/cluster.ts'
 import type { Json } from '../lab/cni.ts'
 import { addressesOf, CniHost, skip } from './cni-host.ts'

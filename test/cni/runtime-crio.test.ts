@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { supportedVersions } from '../../plugins/cni/version.ts'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 import { BIN, Cluster } from '../lab/cluster.ts'
 import { cni } from '../lab/cni.ts'
 import { addressesOf } from '../lab/cnitool.ts'

@@ -1,7 +1,7 @@
 // Host ports and rates that containerd and podman ask for, of our one plugin and of Debian's chained after it, each in its own spelling of the keys (HostPort, IngressRate; hostPort).
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 import { BIN, Cluster } from '../lab/cluster.ts'
 import { debianPlugins, pluginFolder } from '../lab/cnitool.ts'
 import { Containerd } from '../lab/containerd.ts'

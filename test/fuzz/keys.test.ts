@@ -4,7 +4,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isObject } from '../../plugins/cni/field.ts'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 import { configuration } from './call.ts'
 import { Random } from './random.ts'
 
@@ -20,8 +20,8 @@ const NO_KEYS = ['allMulticast', 'given']
 function wordsLookedUp(): ReadonlyMap<string, string> {
   const words = new Map<string, string>()
   const files = [
-    ...globSync('plugins/*.ts', { cwd: root }).filter((path) => !OF_OTHERS.includes(path)),
-    ...['plugins/cni/result.ts', 'daemon/valid-attachments.ts']
+    ...globSync(['plugins/*.ts', 'plugins/{types,keys}/*.ts'], { cwd: root }).filter((path) => !OF_OTHERS.includes(path)),
+    ...['plugins/cni/result.ts', 'daemon/cni/valid-attachments.ts']
   ]
   for (const path of files) {
     for (const line of readFileSync(join(root, path), 'utf8').split('\n')) {

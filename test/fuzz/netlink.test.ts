@@ -1,12 +1,18 @@
 // Netlink messages of the kernel with bytes changed, lost and doubled: objects, or MalformedMessage; what is read stays within what was sent.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { WeftError } from '../../daemon/error.ts'
-import { decodeAddress, decodeLink, decodeNeighbour, decodeRoute, portFlags } from '../../daemon/kernel/decode.ts'
-import { type Message, MessageWriter, readAcknowledgement, readMessages } from '../../daemon/kernel/message.ts'
-import { Transactions } from '../../daemon/kernel/nft-notification.ts'
-import { Observed } from '../../daemon/kernel/observed.ts'
-import { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } from '../../daemon/kernel/uapi.ts'
+import { WeftError } from '../../daemon/base/error.ts'
+import { Observed } from '../../daemon/kernel/cache.ts'
+import {
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeRoute,
+  portFlags
+} from '../../daemon/kernel/netlink/decode.ts'
+import { type Message, MessageWriter, readAcknowledgement, readMessages } from '../../daemon/kernel/netlink/message.ts'
+import { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } from '../../daemon/kernel/netlink/uapi.ts'
+import { Transactions } from '../../daemon/kernel/nftables/notification.ts'
 import { keyOf } from '../../daemon/state/object.ts'
 import { campaign, casesOf } from './campaign.ts'
 import type { Random } from './random.ts'

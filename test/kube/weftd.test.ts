@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { EVENT_PACE } from '../../daemon/lease/kube-events.ts'
+import { EVENT_PACE } from '../../daemon/kube/events.ts'
 import { Lab } from '../lab/hosts.ts'
 import { until } from '../lab/run.ts'
 import { Weftd } from '../lab/weftd.ts'

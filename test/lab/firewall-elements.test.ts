@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { Lane } from '../../daemon/base/serial-queue.ts'
 import {
   isolatedBridge,
   isolatedPort,
@@ -16,12 +17,11 @@ import {
   translatedPods,
   translationGround
 } from '../../daemon/firewall/host-ports.ts'
-import { errnoName } from '../../daemon/kernel/libc.ts'
-import { NETLINK_NETFILTER } from '../../daemon/kernel/nfnetlink.ts'
-import { elementBatch } from '../../daemon/kernel/nft-elements.ts'
-import { Firewall } from '../../daemon/kernel/nftables.ts'
-import { RequestSocket } from '../../daemon/kernel/requests.ts'
-import { Lane } from '../../daemon/kernel/turns.ts'
+import { NETLINK_NETFILTER } from '../../daemon/kernel/netlink/nfnetlink.ts'
+import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
+import { elementBatch } from '../../daemon/kernel/nftables/elements.ts'
+import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
+import { errnoName } from '../../daemon/os/libc.ts'
 import { type Change, difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, parseMac, stateOf } from '../../daemon/state/object.ts'
 import { mayRemove } from '../../daemon/state/ownership.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 import { BIN, Cluster } from './cluster.ts'
 import { filesIn } from './daemon-pod.ts'
 import type { Host } from './host.ts'

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { after, afterEach, before } from 'node:test'
-import type { FirewallPort } from '../../daemon/kernel/firewall-port.ts'
+import type { Log } from '../../daemon/base/log.ts'
 import { openKernel } from '../../daemon/kernel/kernel.ts'
-import { newNetworkNamespace } from '../../daemon/kernel/libc.ts'
-import type { Log } from '../../daemon/log.ts'
+import type { FirewallPort } from '../../daemon/kernel/nftables/port.ts'
+import { newNetworkNamespace } from '../../daemon/os/libc.ts'
 import { type Change, difference } from '../../daemon/state/difference.ts'
 import type { Kernel, Observation } from '../../daemon/state/kernel.ts'
 import {

@@ -17,7 +17,7 @@ async function configured(host: Host): Promise<void> {
   for (const n of [1, 2])
     await host.exec(process.execPath, [
       ...['--input-type=module', '-e'],
-      `import { EmbeddedFile } from '${new URL('../../daemon/lease/embedded-file.ts', import.meta.url)}'
+      `import { EmbeddedFile } from '${new URL('../../daemon/stores/embedded/file.ts', import.meta.url)}'
        const file = new EmbeddedFile('/run/store${n}.db', () => undefined, console)
        file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}')
        file[Symbol.dispose]()`

@@ -1,9 +1,9 @@
 // CNI calls as the executable forwards them: versions, error numbers and words, GC and STATUS, on the real kernel.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { cniCalls } from '../../daemon/cni-calls.ts'
-import { CONDITIONS } from '../../daemon/health.ts'
-import { Outcomes } from '../../daemon/outcomes.ts'
+import { Outcomes } from '../../daemon/cni/call-history.ts'
+import { cniCalls } from '../../daemon/cni/calls.ts'
+import { CONDITIONS } from '../../daemon/health/conditions.ts'
 import type { CniRequest, Finished } from '../../plugins/protocol.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
 import { type PodPlace, podPlace, Sandbox, veths } from './pod-place.ts'

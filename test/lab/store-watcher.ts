@@ -1,9 +1,10 @@
 // What a store's test needs around it: the conditions it raises, the leases its watch has told of, and a wish to make of it.
+
+import type { Log } from '../../daemon/base/log.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
-import type { ConditionCode } from '../../daemon/health.ts'
+import type { ConditionCode } from '../../daemon/health/conditions.ts'
 import { type Lease, leaseKey, parseLeaseKey } from '../../daemon/lease/lease.ts'
 import type { Store, StoreSurroundings, Wish } from '../../daemon/lease/store.ts'
-import type { Log } from '../../daemon/log.ts'
 import { parseIp } from '../../ipam/address.ts'
 
 export const CONFIG = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}'

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
-import { EmbeddedStore } from '../../daemon/lease/embedded.ts'
-import { EtcdStore } from '../../daemon/lease/etcd.ts'
 import { leaseKey } from '../../daemon/lease/lease.ts'
 import type { Store } from '../../daemon/lease/store.ts'
+import { EmbeddedStore } from '../../daemon/stores/embedded/store.ts'
+import { EtcdStore } from '../../daemon/stores/etcd/store.ts'
 import { EtcdAlone } from './etcd-alone.ts'
 import { until } from './run.ts'
 import { peer, type StoreNetwork, storeContract } from './store-contract.ts'
@@ -260,7 +260,7 @@ test('a transaction that fails for want of space says so, and not that it can no
 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
   const script = `
-    import { EmbeddedFile } from ${JSON.stringify(new URL('../../daemon/lease/embedded-file.ts', import.meta.url).href)}
+    import { EmbeddedFile } from ${JSON.stringify(new URL('../../daemon/stores/embedded/file.ts', import.meta.url).href)}
     const log = { error() {}, warn() {}, info() {}, debug() {} }
     const file = new EmbeddedFile(${JSON.stringify(join(folder, 'leases.db'))}, () => {}, log)
     const row = (n) => ({ key: String(n), value: 'x'.repeat(10_000), node: null, expires: null })

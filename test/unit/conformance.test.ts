@@ -5,7 +5,7 @@ import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { supportedVersions } from '../../plugins/cni/version.ts'
-import { pluginTypes } from '../../plugins/registry.ts'
+import { pluginTypes } from '../../plugins/types/registry.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const page = readFileSync(join(root, 'docs/conformance.md'), 'utf8')

@@ -1,5 +1,5 @@
 // Logs of the unit tests: one that says nothing, and one that hands every line on.
-import type { Log } from '../../daemon/log.ts'
+import type { Log } from '../../daemon/base/log.ts'
 
 export const silent: Log = { error() {}, warn() {}, info() {}, debug() {} }
 

@@ -16,10 +16,14 @@ function runTests(...words: readonly string[]): { readonly status: number | null
 }
 
 test('with a name, only tests that bear it are counted, and files without one are not told', () => {
-  const { status, lines } = runTests('test/unit/backoff.test.ts', 'test/unit/no-such.test.ts', '--name=begins anew')
+  const { status, lines } = runTests(
+    'test/unit/base/backoff.test.ts',
+    'test/unit/no-such.test.ts',
+    '--name=begins anew'
+  )
   assert.equal(lines.at(-1), '1 passed, 1 failed, 0 skipped', 'a file that is missing is still a failure')
   assert.equal(status, 1)
-  const other = runTests('test/unit/backoff.test.ts', 'test/unit/unknown-keys.test.ts', '--name=begins anew')
+  const other = runTests('test/unit/base/backoff.test.ts', 'test/unit/node/unknown-keys.test.ts', '--name=begins anew')
   assert.deepEqual([other.status, other.lines.at(-1)], [0, '1 passed, 0 failed, 0 skipped'])
   assert.equal(
     other.lines.some((line) => line.includes('unknown-keys')),
@@ -28,7 +32,7 @@ test('with a name, only tests that bear it are counted, and files without one ar
 })
 
 test('a name that no test bears is a failure that says so', () => {
-  const { status, lines } = runTests('test/unit/backoff.test.ts', '--name=nobody is called so')
+  const { status, lines } = runTests('test/unit/base/backoff.test.ts', '--name=nobody is called so')
   assert.deepEqual([status, lines.at(-1)], [1, '0 passed, 1 failed, 0 skipped'])
   assert.match(lines.join('\n'), /FAILED --name=nobody is called so\n +no test of unit/)
 })

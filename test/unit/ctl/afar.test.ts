@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { statusAnswer } from '../../../daemon/ctl/answers.ts'
+import { statusAnswer } from '../../../daemon/api/answers.ts'
 import { kubectl } from '../../../daemon/ctl/kubectl.ts'
 import { run } from '../../../daemon/ctl/run.ts'
 

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import test from 'node:test'
+import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { run } from '../../../daemon/ctl/run.ts'
 import { splitWords } from '../../../daemon/ctl/words.ts'
-import { FLAGS } from '../../../daemon/options.ts'
 
 async function printed(...words: readonly string[]): Promise<string> {
   let [out, complaints] = ['', '']

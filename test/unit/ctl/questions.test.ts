@@ -1,9 +1,9 @@
 // nodes, pods and why, from weftd's own values over the socket to the text: what a person reads who wants to know why something does not work.
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { hostName, ownerOf } from '../../../daemon/attachment/identity.ts'
+import { WeftError } from '../../../daemon/base/error.ts'
 import { ask } from '../../../daemon/ctl/ask.ts'
-import { WeftError } from '../../../daemon/error.ts'
-import { hostName, ownerOf } from '../../../daemon/pod/names.ts'
 import { type Key, keyOf } from '../../../daemon/state/object.ts'
 import { ip, lease, prefix, SmallDaemon } from './small-daemon.ts'
 

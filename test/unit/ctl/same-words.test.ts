@@ -1,9 +1,9 @@
 // The reason reaches the user: whoever asks why a pod can't be set up meets one sentence with cause, evidence and cure, wherever it is asked.
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { CONDITIONS, type ConditionCode, sentence } from '../../../daemon/health.ts'
-import { readiness } from '../../../daemon/http.ts'
-import { flock } from '../../../daemon/kernel/flock.ts'
+import { CONDITIONS, type ConditionCode, sentence } from '../../../daemon/health/conditions.ts'
+import { readiness } from '../../../daemon/health/http.ts'
+import { flock } from '../../../daemon/os/flock.ts'
 import type { Key } from '../../../daemon/state/object.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { Reservations } from '../../../ipam/reservations.ts'

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { pluginTypes } from '../../../plugins/registry.ts'
+import { pluginTypes } from '../../../plugins/types/registry.ts'
 import { imageFiles, PACKAGES } from '../../../scripts/container/files.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
 import { parse } from 'yaml'
-import { CONDITIONS } from '../../../daemon/health.ts'
+import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { describedMetrics } from '../../../scripts/docs/metrics.ts'
 import { deployFolder } from './manifests.ts'
 

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'
 import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
-import { parseOptions } from '../../../daemon/command-line.ts'
-import { FLAGS } from '../../../daemon/options.ts'
+import { FLAGS } from '../../../daemon/cli/flag-table.ts'
+import { parseOptions } from '../../../daemon/cli/parse-options.ts'
 import { deployFolder, only } from './manifests.ts'
 
 const unit = readFileSync(`${deployFolder}systemd/weftd.service`, 'utf8')

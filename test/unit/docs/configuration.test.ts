@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { WeftError } from '../../../daemon/base/error.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
-import { WeftError } from '../../../daemon/error.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
-import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/registry.ts'
+import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/types/registry.ts'
 import { BACKENDS, NETWORK } from '../../../scripts/docs/configuration.ts'
 import { PLUGIN_KEYS } from '../../../scripts/docs/plugin-keys.ts'
 import { addCall } from '../plugins/calls.ts'
@@ -156,7 +156,7 @@ describe("a plugin's keys", () => {
         keys.flatMap(([key]) => key.split('.').map((part) => part.replaceAll('[]', '')))
       )
     )
-    const lookedUp = read('plugins/*.ts').flatMap((source) =>
+    const lookedUp = read('plugins/{types,keys}/*.ts').flatMap((source) =>
       [...source.matchAll(/\b(?:member|descend)\(\s*(?:\w+|\w+\([^()]*\)),\s*((?:'[^']+'(?:,\s*)?)+)\)/g)].flatMap(
         ([, names = '']) => [...names.matchAll(/'([^']+)'/g)].map(([, name = '']) => name)
       )

@@ -4,9 +4,9 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { cniError } from '../../../daemon/cni-calls.ts'
-import { WeftError } from '../../../daemon/error.ts'
-import { CONDITIONS } from '../../../daemon/health.ts'
+import { WeftError } from '../../../daemon/base/error.ts'
+import { cniError } from '../../../daemon/cni/calls.ts'
+import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { cniCode } from '../../../plugins/cni/error.ts'
 import { ERRORS } from '../../../scripts/docs/errors.ts'
 
@@ -27,7 +27,7 @@ function codesIn(source: string): readonly string[] {
 }
 
 const sources = globSync('{daemon,ipam,plugins}/**/*.ts', { cwd: root })
-  .filter((path) => path !== 'daemon/health.ts')
+  .filter((path) => path !== 'daemon/health/conditions.ts')
   .map((path) => readFileSync(join(root, path), 'utf8'))
 /** `EACCES` and its like are the kernel's. */
 const inSource = new Set(sources.flatMap(codesIn).filter((code) => !/^E[A-Z0-9]+$/.test(code)))
@@ -60,7 +60,7 @@ test('every row is of a code that the source has', () => {
     []
   )
   const both = Object.keys(ERRORS).filter((code) => code in CONDITIONS)
-  assert.deepEqual(both, [], 'a condition has its words in daemon/health.ts')
+  assert.deepEqual(both, [], 'a condition has its words in daemon/health/conditions.ts')
 })
 
 test('the page names every code, and every code that it names is one', () => {

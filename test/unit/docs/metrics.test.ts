@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
-import { Health } from '../../../daemon/health.ts'
-import { createMetrics, observeHealth, observeProcess } from '../../../daemon/metrics.ts'
-import { repairTellers } from '../../../daemon/telling.ts'
+import { repairTellers } from '../../../daemon/health/condition-log.ts'
+import { Health } from '../../../daemon/health/conditions.ts'
+import { createMetrics, observeHealth, observeProcess } from '../../../daemon/health/metrics.ts'
 import { describedMetrics, metricNames } from '../../../scripts/docs/metrics.ts'
 
 const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')
@@ -45,7 +45,7 @@ test('every metric that any page names exists', () => {
 })
 
 test('the help of the steps names each of them', () => {
-  const source = readFileSync(new URL('../../../daemon/pod/surroundings.ts', import.meta.url), 'utf8')
+  const source = readFileSync(new URL('../../../daemon/pod/context.ts', import.meta.url), 'utf8')
   const steps = [...(/^export type Step = (.*)$/m.exec(source)?.[1]?.matchAll(/'(\w+)'/g) ?? [])].map(
     ([, step]) => step
   )

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { conditionedGround, hostPorts } from '../../../daemon/firewall/host-ports.ts'
 import { conditionsOf, endingOf, matchOf } from '../../../daemon/firewall/port-conditions.ts'
 import { parseIp } from '../../../ipam/address.ts'
-import { portConditions } from '../../../plugins/port-conditions.ts'
+import { portConditions } from '../../../plugins/keys/port-conditions.ts'
 
 const read = (family: 4 | 6, ...words: readonly string[]) => portConditions({ path: '', value: words }, family)
 const lists = [

@@ -6,7 +6,7 @@ import { chmod, link, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { CniRequest } from '../../../plugins/protocol.ts'
-import { pluginTypes } from '../../../plugins/registry.ts'
+import { pluginTypes } from '../../../plugins/types/registry.ts'
 import { listen } from './daemon-on-socket.ts'
 
 const weft = join(import.meta.dirname, '../../../dist/cni/weft')

@@ -4,18 +4,18 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { aliasOf, hostName } from '../../../daemon/attachment/identity.ts'
 import type { Known } from '../../../daemon/pod/attachments.ts'
-import { aliasOf, hostName } from '../../../daemon/pod/names.ts'
-import { emptyAfterReboot, rebuild } from '../../../daemon/pod/sandboxes.ts'
+import { keepNotes, readNotes } from '../../../daemon/pod/recovery/pods-file.ts'
+import { emptyAfterReboot, rebuild } from '../../../daemon/pod/recovery/rebuild.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
-import { keepNotes, readNotes } from '../../../daemon/pod-notes.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { Networks } from '../../../ipam/networks.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY, type Reservations } from '../../../ipam/reservations.ts'
 import { heard, silent } from '../logs.ts'
-import { podSurroundings, stillHost } from './pod-surroundings.ts'
+import { podSurroundings, stillHost } from './context.ts'
 
 const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })

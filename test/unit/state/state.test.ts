@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Desired } from '../../../daemon/desired.ts'
+import { Desired } from '../../../daemon/reconcile/desired.ts'
 import { difference } from '../../../daemon/state/difference.ts'
 import { digest } from '../../../daemon/state/digest.ts'
 import {

@@ -1,0 +1,102 @@
+// What weftd says of nodes: their leases, how each is reached, and why.
+import { contains, formatIp, formatPrefix, type Ip, type PerFamily, parseIp, perFamily } from '../../ipam/address.ts'
+import { sentence } from '../health/conditions.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { Place } from '../node/place.ts'
+import { leaseOwnerOf } from '../peers/peers.ts'
+import type { KernelObject, Key, State } from '../state/object.ts'
+import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './answers.ts'
+import { nearTo, objectAnswer, type QuestionFacts, stateIn } from './query-context.ts'
+
+/** Our own lease first, then in the order of subnets; last what can't be read. */
+export function leases(facts: QuestionFacts): readonly LeaseAnswer[] {
+  const { peers } = facts
+  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(facts, key, lease))
+  const unreadable = [...peers.skipped]
+    .filter(([key]) => !peers.leases.has(key))
+    .map(([key, reason]) => unreadableAnswer(key, reason))
+  const rank = (lease: Lease) => perFamily(lease.subnet)[0]?.[1].ip.value ?? 0n
+  const ranks = new Map([...peers.leases].map(([key, lease]) => [key, peers.isOwn(key) ? -1n : rank(lease)]))
+  const order = ({ key: a }: LeaseAnswer, { key: b }: LeaseAnswer) => {
+    const [left = 0n, right = 0n] = [ranks.get(a), ranks.get(b)]
+    return left < right ? -1 : left > right ? 1 : 0
+  }
+  return [...understood.sort(order), ...unreadable]
+}
+
+const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
+  perFamily(values).map(([, value]) => format(value))
+
+function leaseAnswer(facts: QuestionFacts, key: string, lease: Lease): LeaseAnswer {
+  const { peers, nodeName, reconciler } = facts
+  const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
+  const wanted = wantedFor(facts, key)
+  return {
+    key,
+    node: lease.node ?? (isOwn ? nodeName : ''),
+    isOwn,
+    subnet: texts(lease.subnet, formatPrefix),
+    publicIp: texts(lease.publicIp, formatIp),
+    backend: lease.backendType,
+    reach: isOwn ? [] : wanted.flatMap((object) => reachBy(object, reconciler.observed, facts.place())),
+    inKernel:
+      (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
+    ...(since !== undefined && { since: new Date(since).toISOString() }),
+    ...(skipped === undefined ? leftOut(facts, lease, isOwn) : { skipped })
+  }
+}
+
+/** What is neither wrong nor used. */
+function leftOut({ place }: QuestionFacts, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
+  const ours = place()?.backend.type
+  if (ours === undefined) return { skipped: 'this node holds no subnet yet' }
+  if (lease.backendType === ours || isOwn) return {}
+  return {
+    skipped:
+      lease.backendType === ''
+        ? 'it is reserved for a node that has not come yet'
+        : `its backend is ${lease.backendType}, and this network's is ${ours}`
+  }
+}
+
+const unreadableAnswer = (key: string, skipped: string): LeaseAnswer => ({
+  ...{ key, node: '', isOwn: false, subnet: [], publicIp: [], backend: '', reach: [], inKernel: false, skipped }
+})
+
+const wantedFor = ({ reconciler, peers }: QuestionFacts, key: string): readonly KernelObject[] =>
+  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key))
+
+function reachBy(object: KernelObject, observed: State, place: Place | undefined): readonly ReachAnswer[] {
+  if (object.kind !== 'route' || object.device === undefined) return []
+  const { device } = object
+  if (device === place?.node.device) return [{ how: 'direct', device }]
+  const link = observed.get(`link ${device}` as Key)
+  const form = link?.kind === 'link' ? link.form?.type : undefined
+  const isKnown = form !== undefined && form !== 'other'
+  return [{ how: isKnown ? form : (place?.backend.type ?? 'tunnel'), device }]
+}
+
+/** `name` is a node's name, one of its public addresses, its subnet, the lease's key, or an address in the subnet. */
+export function whyNode(facts: QuestionFacts, name: string): WhyNodeAnswer {
+  const { reconciler, peers, health } = facts
+  const ip = parseIp(name)
+  const all = leases(facts)
+  const found = all.filter((each) => namesOf(each).includes(name) || holds(peers.leases.get(each.key), ip))
+  const objects = (key: string) => wantedFor(facts, key).map((object) => objectAnswer(reconciler.observed, object))
+  return {
+    name,
+    leases: found.map((each) => ({ ...each, objects: objects(each.key) })),
+    conditions: health.active().map(sentence),
+    near: found.length > 0 ? [] : nearTo(name, all.flatMap(namesOf))
+  }
+}
+
+const namesOf = ({ key, node, subnet, publicIp }: LeaseAnswer): readonly string[] => [
+  ...(node === '' ? [] : [node]),
+  ...publicIp,
+  ...subnet,
+  key
+]
+
+const holds = (lease: Lease | undefined, ip: Ip | undefined): boolean =>
+  lease !== undefined && ip !== undefined && perFamily(lease.subnet).some(([, subnet]) => contains(subnet, ip))

@@ -1,0 +1,136 @@
+// What weftd says of pods: those it knows, what else holds an address, what calls there were, and why.
+import { formatIp, parseIp, sameIp } from '../../ipam/address.ts'
+import type { HostPort } from '../../plugins/attachment.ts'
+import { limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from '../attachment/identity.ts'
+import type { Outcome } from '../cni/call-history.ts'
+import { sentence } from '../health/conditions.ts'
+import type { Known } from '../pod/attachments.ts'
+import { limitsAsWished } from '../pod/recovery/readback.ts'
+import { waitsForItsDevice } from '../state/difference.ts'
+import { hostPortOf } from '../state/host-port.ts'
+import type { KernelObject, Key } from '../state/object.ts'
+import type { HostPortAnswer, PodAnswer, WhyPodAnswer } from './answers.ts'
+import { nearTo, objectAnswer, type QuestionFacts } from './query-context.ts'
+
+/** Attachments, and reservations that are of none of them: of plugins that made the interface themselves, or of a namespace that went without a DEL. */
+export async function pods(facts: QuestionFacts): Promise<readonly PodAnswer[]> {
+  const { vanished } = facts.attachments
+  const known = facts.attachments.list()
+  const others = new Map<string, PodAnswer>()
+  for (const { network, containerId, ifname, ip } of await facts.reserved()) {
+    if (known.some((each) => isOf(each, network, containerId, ifname))) continue
+    const key = `${network} ${containerId} ${ifname}`
+    const before = others.get(key)?.addresses ?? []
+    others.set(key, {
+      ...{ pod: podOfContainer(facts, containerId), container: containerId, interface: ifname, network, link: '' },
+      ...{ addresses: [...before, formatIp(ip)], hostPorts: [], bandwidth: {} },
+      netns: vanished.has(ownerOf({ network, containerId, ifname })) ? 'gone' : 'unknown'
+    })
+  }
+  return [...known.map((each) => podAnswer(facts, each)), ...others.values()]
+}
+
+const isOf = (known: Known, network: string, containerId: string, ifname: string): boolean =>
+  known.network === network && known.containerId === containerId && (ifname === '' || known.ifname === ifname)
+
+/** The pod of which we remember a call for this container. */
+function podOfContainer({ outcomes }: QuestionFacts, containerId: string): string {
+  const found = outcomes.pods().find((pod) => outcomes.of(pod).some((call) => call.containerId === containerId))
+  return found === undefined || found === containerId ? '' : found
+}
+
+function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
+  const chained = limitsAsWished(known.link, reconciler.wantedBy(limitsOwnerOf(known))).bandwidth
+  const { ingress, egress } = known.bandwidth ?? chained ?? {}
+  const { namespace, name } = known.pod ?? { namespace: '', name: '' }
+  return {
+    pod: namespace === '' ? name : `${namespace}/${name}`,
+    container: known.containerId,
+    interface: known.ifname,
+    network: known.network,
+    link: known.link,
+    addresses: known.addresses.map(formatIp),
+    hostPorts: known.hostPorts?.map(hostPortAnswer) ?? chainedPorts(reconciler.wantedBy(portsOwnerOf(known))),
+    bandwidth: {
+      ...(ingress && { ingress: ingress.rateBitsPerSecond }),
+      ...(egress && { egress: egress.rateBitsPerSecond })
+    },
+    // A namespace that ends takes its end of the pair along, and that the other.
+    netns: reconciler.observed.has(`link ${known.link}` as Key) ? 'alive' : 'gone'
+  }
+}
+
+const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort): HostPortAnswer => ({
+  ...{ protocol, hostPort, containerPort },
+  ...(hostIp && { hostIp: formatIp(hostIp) })
+})
+
+/** Those of a portmap behind our interface, read off what it wants; one that is of every address stands once for each family. */
+const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer[] =>
+  objects.flatMap((object) => {
+    const entry = hostPortOf(object)
+    if (entry === undefined) return []
+    const { protocol, port: hostPort, at, to } = entry
+    return [{ protocol, hostPort, containerPort: to.port, ...(at && { hostIp: formatIp(at) }) }]
+  })
+
+/** `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at least). */
+export function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
+  const { outcomes, attachments, reconciler, health } = facts
+  const ip = parseIp(name)
+  const isIt = (known: Known) =>
+    isNamed(known, name) || (ip !== undefined && known.addresses.some((each) => sameIp(each, ip)))
+  const found = attachments.list().filter(isIt)
+  const full = outcomes.pods().filter((pod) => pod === name || (!name.includes('/') && pod.endsWith(`/${name}`)))
+  const ofFound = found.flatMap(({ containerId }) =>
+    outcomes.ofContainer(containerId).filter((call) => call.containerId === containerId)
+  )
+  const ofName = full.flatMap((pod) => outcomes.of(pod))
+  const calls = [...new Set([...ofName, ...ofFound, ...(isContainerId(name) ? outcomes.ofContainer(name) : [])])]
+  const objects = (known: Known) =>
+    ownersOf(known)
+      .flatMap((owner) => reconciler.wantedBy(owner))
+      .filter((object) => !waitsForItsDevice(object, reconciler.observed))
+      .map((object) => objectAnswer(reconciler.observed, object))
+  const isUnknown = calls.length === 0 && found.length === 0
+  return {
+    pod: name,
+    calls: calls.sort((a, b) => b.at - a.at).map(callAnswer),
+    attachments: [
+      ...found.map((known) => ({ ...podAnswer(facts, known), objects: objects(known) })),
+      ...gone(facts, calls).map((each) => ({ ...each, objects: [] }))
+    ],
+    blocking: health.blockers('add').map(sentence),
+    near: isUnknown ? nearTo(name, podNames(facts)) : [],
+    rememberedSince: new Date(facts.startedAt).toISOString()
+  }
+}
+
+/** Attachments of these calls' containers whose namespace has gone without a DEL. */
+const gone = ({ attachments }: QuestionFacts, calls: readonly Outcome[]): readonly PodAnswer[] =>
+  [...attachments.vanished.values()]
+    .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))
+    .map(({ network, containerId, ifname }) => ({
+      ...{ pod: '', container: containerId, interface: ifname, network, link: '', addresses: [] },
+      ...{ hostPorts: [], bandwidth: {}, netns: 'gone' }
+    }))
+
+/** So few digits would fit too many containers. */
+const isContainerId = (name: string): boolean => /^[\w.-]{6,}$/.test(name)
+
+function isNamed({ pod, containerId }: Known, name: string): boolean {
+  if (containerId === name || (isContainerId(name) && containerId.startsWith(name))) return true
+  if (pod === undefined) return false
+  return name === pod.name || name === `${pod.namespace}/${pod.name}`
+}
+
+const podNames = (facts: QuestionFacts): readonly string[] =>
+  [
+    ...new Set([...facts.attachments.list().map((known) => podAnswer(facts, known).pod), ...facts.outcomes.pods()])
+  ].filter((name) => name !== '')
+
+const callAnswer = ({ verb, plugin, network, containerId, ifname, at, seconds, failure, isFurther }: Outcome) => ({
+  ...{ verb, plugin, network, container: containerId, interface: ifname, at: new Date(at).toISOString(), seconds },
+  ...(failure && { failure }),
+  ...(isFurther && { isFurther })
+})

@@ -1,0 +1,51 @@
+// What answers to weftctl are made from, and what those about pods and those about nodes have in common.
+
+import { nearest } from '../cli/flag-parser.ts'
+import type { Outcomes } from '../cni/call-history.ts'
+import type { Health } from '../health/conditions.ts'
+import type { Place } from '../node/place.ts'
+import type { Peers } from '../peers/peers.ts'
+import type { Attachments } from '../pod/attachments.ts'
+import type { Reserved } from '../pod/recovery/rebuild.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import { type KernelObject, keyOf, type State, sameObject } from '../state/object.ts'
+import { textOf } from '../state/text.ts'
+import type { ObjectAnswer } from './answers.ts'
+
+export type QuestionFacts = {
+  readonly version: string
+  /** Milliseconds since 1970. */
+  readonly startedAt: number
+  readonly nodeName: string
+  readonly store: string
+  readonly health: Pick<Health, 'active' | 'blockers'>
+  readonly reconciler: Pick<Reconciler, 'observed' | 'wantedBy' | 'differences'>
+  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
+  readonly attachments: Pick<Attachments, 'list' | 'vanished'>
+  readonly outcomes: Pick<Outcomes, 'of' | 'ofContainer' | 'pods'>
+  readonly reserved: () => Promise<readonly Reserved[]>
+  /** `undefined` until this node holds a subnet. */
+  readonly place: () => Place | undefined
+}
+
+/** How the kernel's object compares with a wanted one. */
+export function stateIn(observed: State, object: KernelObject): ObjectAnswer['state'] {
+  const have = observed.get(keyOf(object))
+  if (have === undefined) return 'missing'
+  return sameObject(object, have) ? 'there' : 'different'
+}
+
+/** A wanted object in the words of `ip`, with how it stands in the kernel. */
+export function objectAnswer(observed: State, object: KernelObject): ObjectAnswer {
+  const have = observed.get(keyOf(object))
+  const state = stateIn(observed, object)
+  return { text: textOf(object), state, ...(state === 'different' && have && { instead: textOf(have) }) }
+}
+
+/** The closest, and those that contain the word. */
+export function nearTo(name: string, names: readonly string[]): readonly string[] {
+  const word = name.slice(name.lastIndexOf('/') + 1).toLowerCase()
+  const close = nearest(name, names)
+  const containing = names.filter((each) => word !== '' && each.toLowerCase().includes(word))
+  return [...new Set([...(close === undefined ? [] : [close]), ...containing])].slice(0, 5)
+}

@@ -1,0 +1,291 @@
+// The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
+import { once } from 'node:events'
+import { lstatSync, unlinkSync } from 'node:fs'
+import { connect } from 'node:net'
+import { dirname } from 'node:path'
+import { makeDirectory } from '../../ipam/files.ts'
+import { CniError, cniCode } from '../../plugins/cni/error.ts'
+import {
+  type CniRequest,
+  type ControlReply,
+  type ControlRequest,
+  longestLineBytes,
+  ProtocolError,
+  parseRequest,
+  protocolVersion,
+  type Reply
+} from '../../plugins/protocol.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import type { Log } from '../base/log.ts'
+import { cniError, failed } from '../cni/calls.ts'
+import { type Connection, type ListenerEvents, UnixListener } from '../kernel/unix-listener.ts'
+import { CallFailed } from '../os/libc.ts'
+
+/** Verbs at work at one time; each needs a few descriptors. A deletion of many links takes as long as one of a few: with 128, a hundred DELs take four fifths of the time with 32. */
+const MOST_RUNNING = 128
+/** Connections that may wait to be accepted: a burst of a few hundred executables must not meet a full queue. */
+const BACKLOG = 4_096
+/** Milliseconds in which a caller must have sent its line, and then have taken the answer. */
+const LINE_DEADLINE = 30_000
+/** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
+const PATIENCE = 0.95
+const ONE_RELEASE = 'use executables, weftctl and weftd of one release'
+/** What setTimeout can count to, in milliseconds; longer ones end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1
+
+export type Control = (args: readonly string[]) => Promise<unknown>
+
+export type ServerOptions = {
+  readonly path: string
+  /** Never rejects. */
+  readonly cni: (request: CniRequest) => Promise<Reply>
+  /** weftctl's questions by name. A rejection with a WeftError is the answer. */
+  readonly control: ReadonlyMap<string, Control>
+  readonly log: Log
+  readonly mostRunning?: number
+  readonly longestLineBytes?: number
+  /** Milliseconds for a whole line; half a minute when absent. */
+  readonly lineDeadline?: number
+}
+
+type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError) => void }
+
+/** Listens until it is disposed of, which waits for the verbs at work. Errors: DAEMON_RUNNING, SOCKET_UNUSABLE. */
+export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
+  const calls = new Calls(options)
+  makeDirectory(dirname(options.path), 0o700)
+  const listener = await listen(options.path, {
+    connection: (connection) => calls.accept(connection),
+    failed: (error) => options.log.error({ err: error }, 'the socket failed')
+  })
+  return {
+    async [Symbol.asyncDispose]() {
+      listener[Symbol.dispose]()
+      await calls.finish()
+    }
+  }
+}
+
+/** A socket file that a dead daemon left is replaced; a living one is an error. */
+async function listen(path: string, events: ListenerEvents): Promise<UnixListener> {
+  try {
+    return bind(path, events)
+  } catch (error) {
+    if (!(error instanceof CallFailed) || error.errnoName !== 'EADDRINUSE') throw unusable(path, error)
+    if (await answers(path))
+      throw new WeftError(
+        'DAEMON_RUNNING',
+        `another weftd listens on ${path}`,
+        'stop it first, or give this one a socket of its own (WEFTD_SOCKET)'
+      )
+    try {
+      if (!lstatSync(path).isSocket()) throw new Error('what is there is no socket')
+      unlinkSync(path)
+      return bind(path, events)
+    } catch (second) {
+      throw unusable(path, second)
+    }
+  }
+}
+
+const unusable = (path: string, cause: unknown): WeftError =>
+  new WeftError(
+    'SOCKET_UNUSABLE',
+    `can not listen on ${path}: ${reasonOf(cause)}`,
+    'see that the directory exists, is writable for root and holds nothing else of this name',
+    { cause }
+  )
+
+function bind(path: string, events: ListenerEvents): UnixListener {
+  // No moment remains in which others could open the socket.
+  const umask = process.umask(0o177)
+  try {
+    return new UnixListener(path, BACKLOG, events)
+  } finally {
+    process.umask(umask)
+  }
+}
+
+async function answers(path: string): Promise<boolean> {
+  const socket = connect(path)
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch (error) {
+    // More callers wait than its queue holds: it is busy, not dead.
+    return (error as NodeJS.ErrnoException).code === 'EAGAIN'
+  } finally {
+    socket.destroy()
+  }
+}
+
+class Calls {
+  readonly #options: ServerOptions
+  readonly #mostRunning: number
+  readonly #longest: number
+  readonly #waiting: Waiting[] = []
+  readonly #connections = new Set<Connection>()
+  #running = 0
+  /** weftctl's questions at work. */
+  #asked = 0
+  #stopping = false
+  readonly #idle: (() => void)[] = []
+
+  constructor(options: ServerOptions) {
+    this.#options = options
+    this.#mostRunning = options.mostRunning ?? MOST_RUNNING
+    this.#longest = options.longestLineBytes ?? longestLineBytes
+  }
+
+  accept(connection: Connection): void {
+    this.#connections.add(connection)
+    connection.onclose = () => {
+      this.#connections.delete(connection)
+      this.#wakeIfIdle()
+    }
+    this.#talk(connection).catch((error) => {
+      this.#options.log.error({ err: error }, 'serving a connection failed')
+      connection.close()
+    })
+  }
+
+  /** Waits for what is at work; what has not begun is told to come again. */
+  async finish(): Promise<void> {
+    this.#stopping = true
+    for (const { refuse } of this.#waiting.splice(0)) refuse(stopping())
+    await this.#until(() => this.#running === 0 && this.#asked === 0)
+    for (const connection of this.#connections) connection.closeSoon()
+    await this.#until(() => this.#connections.size === 0)
+  }
+
+  async #until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  /** A caller that went away changes nothing: what it asked for goes on, and DEL follows. */
+  async #talk(connection: Connection): Promise<void> {
+    const deadline = this.#options.lineDeadline ?? LINE_DEADLINE
+    let answer: Reply | ControlReply
+    try {
+      const line = await connection.line(this.#longest, deadline)
+      if (line.kind === 'none') return connection.close()
+      if (line.kind === 'too long')
+        throw new ProtocolError(`the request is not understood: it is longer than ${this.#longest} bytes`)
+      answer = await this.#answer(parseRequest(line.text))
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error
+      this.#options.log.warn({ reason: error.message }, 'a request was not understood')
+      // Both kinds of caller find what they look for: we can't know which it is.
+      answer = {
+        ...failed(new CniError(error.message, { code: cniCode.decoding, details: ONE_RELEASE })),
+        error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
+      }
+    }
+    connection.end(`${JSON.stringify(answer)}\n`, deadline)
+  }
+
+  #answer(request: CniRequest | ControlRequest): Promise<Reply | ControlReply> {
+    return 'ctl' in request ? this.#control(request) : this.#cni(request)
+  }
+
+  async #control({ ctl, args }: ControlRequest): Promise<ControlReply> {
+    this.#asked++
+    try {
+      const control = this.#options.control.get(ctl)
+      if (control === undefined) {
+        throw new WeftError(
+          'UNKNOWN_QUESTION',
+          `weftd does not know "${ctl}"`,
+          `it knows ${[...this.#options.control.keys()].join(', ')}; use weftctl and weftd of one release`
+        )
+      }
+      return { v: protocolVersion, answer: (await control(args)) ?? null }
+    } catch (error) {
+      if (error instanceof WeftError)
+        return { v: protocolVersion, error: { code: error.code, message: reasonOf(error), cure: error.cure } }
+      this.#options.log.error({ err: error, ctl }, 'answering weftctl failed')
+      return {
+        v: protocolVersion,
+        error: { code: 'INTERNAL', message: reasonOf(error), cure: 'this is a fault of weftd: report it with its log' }
+      }
+    } finally {
+      this.#asked--
+      this.#wakeIfIdle()
+    }
+  }
+
+  /** Runs the call when its turn has come, and answers in time whatever happens. */
+  #cni(request: CniRequest): Promise<Reply> {
+    const { promise, resolve } = Promise.withResolvers<Reply>()
+    const refuse = (error: WeftError) => resolve(failed(cniError(error), request))
+    let isOver = false
+    const timer = setTimeout(
+      () => {
+        isOver = true
+        refuse(overloaded(request, this.#running, this.#waiting.length))
+      },
+      Math.min(request.deadlineMs * PATIENCE, LONGEST_TIMER)
+    )
+    const begin = async () => {
+      // Its caller has been told to come again: to do it now would be work for nobody.
+      if (isOver) return
+      resolve(await this.#options.cni(request))
+    }
+    const run = () => {
+      this.#running++
+      begin()
+        .catch((error) =>
+          refuse(
+            new WeftError(
+              'INTERNAL',
+              `weftd failed: ${reasonOf(error)}`,
+              'this is a fault of weftd: report it with its log',
+              { cause: error }
+            )
+          )
+        )
+        .finally(() => {
+          clearTimeout(timer)
+          this.#running--
+          this.#next()
+        })
+    }
+    const refuseNow = (error: WeftError) => {
+      clearTimeout(timer)
+      refuse(error)
+    }
+    if (this.#stopping) refuseNow(stopping())
+    else {
+      this.#waiting.push({ begin: run, refuse: refuseNow })
+      this.#next()
+    }
+    return promise
+  }
+
+  #next(): void {
+    while (this.#running < this.#mostRunning) {
+      const next = this.#waiting.shift()
+      if (next === undefined) break
+      next.begin()
+    }
+    this.#wakeIfIdle()
+  }
+
+  #wakeIfIdle(): void {
+    if (this.#stopping) for (const resolve of this.#idle.splice(0)) resolve()
+  }
+}
+
+const stopping = (): WeftError =>
+  new WeftError(
+    'STOPPING',
+    'weftd is stopping',
+    'the runtime tries again; if weftd stays away, look at why it was stopped'
+  )
+
+const overloaded = (request: CniRequest, running: number, waiting: number): WeftError =>
+  new WeftError(
+    'OVERLOADED',
+    `weftd could not finish ${request.env.CNI_COMMAND} for container ${request.env.CNI_CONTAINERID} within ${request.deadlineMs} ms: ${running} calls are at work and ${waiting} wait`,
+    'the runtime tries again; if it stays so, look at the log of weftd and at what else keeps the kernel busy'
+  )

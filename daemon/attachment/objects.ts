@@ -1,0 +1,293 @@
+// What one attachment asks of the kernel: on the host and inside the container. Pure; bridge and routed mode, both families by the same lines.
+
+import {
+  contains,
+  everything,
+  FAMILIES,
+  formatPrefix,
+  hostPrefix,
+  type Ip,
+  network,
+  offset,
+  type Prefix,
+  parseIp,
+  parsePrefix,
+  sameIp,
+  samePrefix
+} from '../../ipam/address.ts'
+import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
+import type { ResultRoute } from '../../plugins/cni/types.ts'
+import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
+import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
+import { podMasquerade } from '../firewall/pod-masquerade.ts'
+import { subnetChain } from '../firewall/subnet-chain.ts'
+import { LEAST_MTU, type Node } from '../state/node.ts'
+import { type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
+import { bandwidthObjects } from './bandwidth.ts'
+import { bridgeObjects, bridgeOf } from './bridge.ts'
+import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device.ts'
+import { aliasOf, hostMac, hostName, podMac } from './identity.ts'
+import { proxies, routedHost } from './routed.ts'
+
+export type Mode = 'bridge' | 'routed'
+
+/** How pods are connected on this node at this moment. */
+export type Wiring = {
+  readonly mode: Mode
+  /** Bytes, for both ends. */
+  readonly mtu: number
+  /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
+  readonly clusterNetworks: readonly Prefix[]
+  /** Whether this node masquerades for its own subnet. */
+  readonly masquerades?: true
+  /** The bridge as it is, if it is: it keeps its MAC. */
+  readonly bridge?: Link
+}
+
+export type PodObjects = {
+  /** What all pods with host ports on this node stand on; empty for a pod without. */
+  readonly ground: readonly KernelObject[]
+  /** Shared with the other pods of a bridge; stays when they go. */
+  readonly shared: readonly KernelObject[]
+  readonly host: readonly KernelObject[]
+  /** In the order in which they are to be applied. */
+  readonly inside: readonly KernelObject[]
+}
+
+/** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
+export function podObjects(
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
+  { identity, ipv6 }: Pick<Node, 'identity' | 'ipv6'>,
+  wiring: Wiring
+): PodObjects {
+  const { because } = attachment
+  const node = { identity, ipv6: ipv6 && wiring.mtu >= LEAST_MTU[6] }
+  const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
+  const bridged = wiring.mode === 'bridge'
+  const link = hostLink(attachment, addresses, wiring, node)
+  const ports = portObjects(attachment, addresses, link.name)
+  const { name } = link
+  const masquerade = masquerades(attachment, addresses, wiring, name)
+  const checked =
+    bridged && attachment.interface.checksSource
+      ? ownSource(name, containerMac(attachment, addresses), name, because)
+      : []
+  const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
+  return {
+    ground: [
+      ...(ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])]),
+      ...(checked.length === 0 ? [] : sourceGround()),
+      ...masquerade.ground
+    ],
+    shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
+    host: explained([
+      link,
+      ...(bridged
+        ? []
+        : [...routedHost(link.name, addresses, node), ...proxies(attachment.interface, addresses), ...device]),
+      ...masquerade.own,
+      ...ports,
+      ...checked,
+      ...bandwidthObjects(link, attachment.bandwidth)
+    ]),
+    inside: explained(insideObjects(attachment, addresses, wiring))
+  }
+}
+
+/** The node masquerades for its own subnet (--ip-masq), unless the pod's network says otherwise; one of another kind, or with ranges of its own, says it for itself. */
+function masquerades(
+  { masquerade, interface: { like }, ipam, because }: VethWish,
+  addresses: readonly InterfaceAddress[],
+  wiring: Wiring,
+  link: string
+): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+  const none = { ground: [], own: [] }
+  const isOfNode = like === undefined && ipam?.ranges.length === 0
+  if (!isOfNode)
+    return masquerade ? { ...none, own: addresses.map(({ prefix }) => subnetChain('masquerade', prefix)) } : none
+  if (masquerade === undefined || (masquerade && wiring.masquerades)) return none
+  const ips = addresses.map(({ prefix }) => prefix.ip)
+  return podMasquerade(masquerade, ips, wiring.clusterNetworks, link, because)
+}
+
+type VethWish = Attachment & { readonly interface: Veth }
+
+/** A bridge that is to be a gateway needs an address: the subnet's first, unless another is named. */
+export const withGateways = (
+  { interface: { like } }: VethWish,
+  addresses: readonly InterfaceAddress[]
+): readonly InterfaceAddress[] =>
+  like?.kind === 'bridge' && like.isGateway
+    ? addresses.map(({ prefix, gateway }) => ({ prefix, gateway: gateway ?? firstOf(prefix) }))
+    : addresses
+
+function firstOf(prefix: Prefix): Ip {
+  const { ip } = network(prefix)
+  return offset(ip, 1n) ?? ip
+}
+
+function hostLink(
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
+  { mode, mtu }: Wiring,
+  { ipv6 }: Pick<Node, 'ipv6'>
+): Link {
+  const { interface: wish, ifname, sandbox } = attachment
+  const peer = {
+    name: ifname,
+    mac: containerMac(attachment, addresses),
+    mtu,
+    ...(sandbox === undefined ? {} : { sandbox })
+  }
+  return {
+    kind: 'link',
+    name: hostName(attachment),
+    form: { type: 'veth', peer },
+    up: true,
+    mtu,
+    mac: hostMac(attachment),
+    alias: aliasOf(
+      attachment,
+      attachment.pod,
+      mode === 'bridge' ? bridgeOf(attachment.interface, addresses) : undefined
+    ),
+    // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
+    ...(mode === 'bridge'
+      ? {
+          ...{ master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined },
+          ...(wish.isIsolated ? { isolated: true } : {})
+        }
+      : {}),
+    // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
+    // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
+    ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
+  }
+}
+
+const portObjects = (
+  attachment: Attachment,
+  addresses: readonly InterfaceAddress[],
+  link: string
+): readonly KernelObject[] =>
+  hostPorts(
+    attachment.hostPorts ?? [],
+    addresses.map(({ prefix }) => prefix.ip),
+    link,
+    attachment.because
+  )
+
+/** The MAC that the container's end gets: the one asked for, else derived. */
+export const containerMac = (attachment: VethWish, addresses: readonly InterfaceAddress[]): Mac =>
+  parseMac(attachment.interface.mac ?? '') ??
+  podMac(
+    attachment,
+    addresses.map(({ prefix }) => prefix.ip)
+  )
+
+/** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
+function insideObjects(
+  attachment: VethWish,
+  addresses: readonly InterfaceAddress[],
+  wiring: Wiring
+): readonly KernelObject[] {
+  const device = attachment.ifname
+  const routed = wiring.mode === 'routed'
+  const isPtp = attachment.interface.like?.kind === 'ptp'
+  const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
+  const settings = [
+    // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
+    ...(has6 ? [noDuplicateDetection(device), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
+    // A MAC that was asked for does not follow from the address: tell those who still have another one.
+    ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
+  ]
+  const neighbours = havingGateway(addresses).map(
+    ({ gateway }): KernelObject => ({ kind: 'neighbour', device, ip: gateway, mac: hostMac(attachment) })
+  )
+  return [
+    ...settings,
+    ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
+    ...(attachment.interface.staysDown ? [] : [{ kind: 'link', name: device, up: true } as const]),
+    // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
+    ...(routed ? neighbours : []),
+    ...(isPtp ? subnetByGateway(device, addresses) : []),
+    ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
+      insideRoute(each, device, addresses, routed, isPtp)
+    )
+  ]
+}
+
+/** Alone on its link a pod needs no subnet; like ptp it has one, and no route of the kernel's to it. */
+function podAddress({ ifname, interface: { like } }: VethWish, prefix: Prefix, routed: boolean): KernelObject {
+  if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
+  return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
+}
+
+const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[]): readonly KernelObject[] =>
+  havingGateway(addresses).flatMap(({ prefix, gateway }): readonly Route[] => [
+    {
+      ...route(hostPrefix(gateway), device),
+      yields: true,
+      source: prefix.ip,
+      ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
+    },
+    { ...route(network(prefix), device), yields: true, gateway, source: prefix.ip }
+  ])
+
+/** A route inside the pod, with the gateway filled in. */
+export type PodRoute = {
+  readonly wish: ResultRoute
+  readonly destination: Prefix
+  readonly gateway?: Ip
+  /** Not configured: it follows from the kind of interface. */
+  readonly isImplied: boolean
+}
+
+/** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
+export function podRoutes(
+  attachment: Pick<Attachment, 'ipam' | 'given'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
+  addresses: readonly InterfaceAddress[],
+  clusterNetworks: readonly Prefix[]
+): readonly PodRoute[] {
+  const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
+  const configured = (attachment.ipam?.routes ?? attachment.given?.routes ?? []).flatMap((wish) => {
+    const destination = parsePrefix(wish.dst)
+    return destination === undefined ? [] : [{ wish, destination, isImplied: false }]
+  })
+  const implied = attachment.interface.isDefaultGateway
+    ? families.map(everything)
+    : attachment.interface.like !== undefined
+      ? []
+      : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
+  const own = implied
+    .filter((destination) => !configured.some((route) => samePrefix(route.destination, destination)))
+    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination, isImplied: true }))
+  return [...configured, ...own].map((route: Omit<PodRoute, 'gateway'>) => {
+    const { family } = route.destination.ip
+    const gateway = parseIp(route.wish.gw ?? '') ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
+    return { ...route, ...(gateway === undefined ? {} : { gateway }) }
+  })
+}
+
+export function insideRoute(
+  { wish, destination, gateway }: PodRoute,
+  device: string,
+  addresses: readonly InterfaceAddress[],
+  routed: boolean,
+  isPtp: boolean
+): Route {
+  const { priority, table, scope, mtu } = wish
+  const toNode =
+    gateway !== undefined &&
+    addresses.some((each) => sameIp(each.gateway, gateway) || (isPtp && contains(each.prefix, gateway)))
+  return {
+    ...route(destination, device),
+    yields: true,
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(routed && toNode ? { onlink: true } : {}),
+    ...(priority === undefined ? {} : { metric: priority }),
+    ...(table === undefined || table === 0 ? {} : { table }),
+    ...(scope === undefined ? {} : { scope }),
+    ...(mtu === undefined || mtu === 0 ? {} : { mtu })
+  }
+}

@@ -1,0 +1,50 @@
+// Routed mode on the host: how a pod that is on no bridge is reached, by this host and by pods that are on one. Pure.
+import { hostPrefix, type Ip } from '../../ipam/address.ts'
+import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
+import type { Node } from '../state/node.ts'
+import type { KernelObject } from '../state/object.ts'
+import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { havingGateway, noDuplicateDetection, noRouterAdvertisements, route, SCOPE_LINK } from './device.ts'
+
+/**
+ * A route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
+ * sees the host by the same address as in bridge mode.
+ */
+export function routedHost(
+  device: string,
+  addresses: readonly InterfaceAddress[],
+  node: Pick<Node, 'ipv6'>
+): readonly KernelObject[] {
+  return [
+    // Neighbour discovery towards the pod needs a link-local address that is not tentative.
+    ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
+    ...havingGateway(addresses).flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
+      {
+        kind: 'address',
+        device,
+        prefix: hostPrefix(gateway),
+        noPrefixRoute: true,
+        ...(ip.family === 6 ? { nodad: true } : {})
+      },
+      {
+        ...route(hostPrefix(ip), device),
+        protocol: ROUTE_PROTOCOL,
+        source: gateway,
+        ...(ip.family === 4 ? { scope: SCOPE_LINK } : {})
+      }
+    ])
+  ]
+}
+
+/** Of the wish for an interface: a plugin that is like another has a subnet of its own, which no bridge of ours shares. */
+export const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, addresses: readonly InterfaceAddress[]) =>
+  like === undefined
+    ? neighbourProxies(
+        bridge,
+        addresses.map(({ prefix }) => prefix.ip)
+      )
+    : []
+
+/** Pods on the bridge take a routed pod's address, which is of their subnet, for one of theirs: the host answers there for it. IPv4 needs no entry for that. */
+export const neighbourProxies = (bridge: string, ips: readonly Ip[]): readonly KernelObject[] =>
+  ips.flatMap((ip) => (ip.family === 6 ? [{ kind: 'proxy', device: bridge, ip, protocol: ROUTE_PROTOCOL }] : []))

@@ -1,0 +1,330 @@
+// Flags by Go's rules, as flanneld's users write them: one dash or two, `=value` or the next word, booleans alone; the same names from the environment.
+// Written here because node:util's parseArgs is a Node built-in (this file is pure) and, like commander, knows no long flags with one dash.
+import { type Ip, type PerFamily, parseIp } from '../../ipam/address.ts'
+import { WeftError } from '../base/error.ts'
+
+/** Turns the texts given for one flag into a value; `undefined` when they break the rule. Only repeatable ones see more than one text. */
+export type Reader<T> = {
+  /** What a value must be, as the end of a sentence: "must be …". */
+  readonly rule: string
+  /** What stands for the value in --help; empty for booleans, whose value may be left out. */
+  readonly placeholder: string
+  readonly repeatable?: boolean
+  read(texts: readonly string[]): T | undefined
+}
+
+export type Flag<T> = {
+  readonly group: string
+  readonly reader: Reader<T>
+  /** As a user would write it; must obey the reader's rule. */
+  readonly default?: string
+  readonly help: string
+  /** Never printed: passwords. */
+  readonly secret?: boolean
+}
+
+export type Flags = Readonly<Record<string, Flag<unknown>>>
+
+type Camel<Name extends string> = Name extends `${infer Head}-${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : Name
+type ValueOf<F> = F extends { readonly reader: Reader<infer T>; readonly default: string }
+  ? T
+  : F extends { readonly reader: Reader<infer T> & { readonly repeatable: true } }
+    ? T
+    : F extends { readonly reader: Reader<infer T> }
+      ? T | undefined
+      : never
+/** The values of a table of flags, under their names in camel case. */
+export type Values<F extends Flags> = { readonly [Name in keyof F & string as Camel<Name>]: ValueOf<F[Name]> }
+
+export type Given = ReadonlyMap<string, string>
+
+/** What the user wrote for this flag, for messages: the variable where it was one. */
+export const writtenAs = (given: Given | undefined, name: string): string => given?.get(name) ?? `--${name}`
+
+export type Parsed<F extends Flags> = {
+  readonly values: Values<F>
+  /** What the command line or the environment set, and by which flag or variable: `iface` → `FLANNELD_IFACE`. */
+  readonly given: Given
+  /** Variables with our prefix that name no flag, each as a sentence. */
+  readonly strangers: readonly string[]
+}
+
+type Texts = readonly string[]
+const one =
+  <T>(read: (text: string) => T | undefined) =>
+  (texts: Texts): T | undefined => {
+    const last = texts.at(-1)
+    return last === undefined ? undefined : read(last)
+  }
+
+/** strconv.ParseBool's words. */
+const booleans = new Map([
+  ...['1', 't', 'T', 'true', 'TRUE', 'True'].map((word) => [word, true] as const),
+  ...['0', 'f', 'F', 'false', 'FALSE', 'False'].map((word) => [word, false] as const)
+])
+
+export const toggle: Reader<boolean> = {
+  rule: 'true or false',
+  placeholder: '',
+  read: one((text) => booleans.get(text))
+}
+
+export const text = (placeholder: string, rule = 'a non-empty text', pattern = /./): Reader<string> => ({
+  rule,
+  placeholder,
+  read: one((value) => (pattern.test(value) ? value : undefined))
+})
+
+export const whole = (placeholder: string, least: number, most: number): Reader<number> => ({
+  rule: `a whole number from ${least} to ${most}`,
+  placeholder,
+  read: one((value) => {
+    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
+    return number >= least && number <= most ? number : undefined
+  })
+})
+
+export const ip = (placeholder: string, rule: string, accept: (ip: Ip) => boolean): Reader<Ip> => ({
+  rule,
+  placeholder,
+  read: one((value) => {
+    const address = parseIp(value)
+    return address !== undefined && accept(address) ? address : undefined
+  })
+})
+
+export const oneOf = <const W extends readonly string[]>(...words: W): Reader<W[number]> => ({
+  rule: `one of ${words.join(', ')}`,
+  placeholder: words.join('|'),
+  read: one((value) => words.find((word) => word === value))
+})
+
+/** Several values, separated by commas; the last list given counts. */
+export const commaList = (item: Reader<string>): Reader<readonly string[]> => ({
+  rule: `a list with commas in which each item is ${item.rule}`,
+  placeholder: `${item.placeholder}[,…]`,
+  read: one((value) => every(value.split(','), item))
+})
+
+/** A flag that may be given several times; every occurrence counts, in order. */
+export const repeated = (item: Reader<string>): Reader<readonly string[]> & { readonly repeatable: true } => ({
+  rule: item.rule,
+  placeholder: item.placeholder,
+  repeatable: true,
+  read: (texts) => every(texts, item)
+})
+
+function every(texts: Texts, item: Reader<string>): readonly string[] | undefined {
+  const values = texts.map((value) => item.read([value.trim()]))
+  return values.every((value) => value !== undefined) ? values : undefined
+}
+
+/** `etcd-endpoints` → `WEFTD_ETCD_ENDPOINTS`. */
+export const variableOf = (prefix: string, name: string): string =>
+  `${prefix}${name.toUpperCase().replaceAll('-', '_')}`
+
+type Source = { readonly texts: readonly string[]; readonly from: string }
+
+/**
+ * Reads a command line (without program) and an environment. The command line wins over the first prefix, that over the next, all over the default;
+ * variables that are empty count as unset, as with flanneld. Errors: every fault found, with flag or variable, value and rule.
+ */
+export function parseFlags<F extends Flags>(
+  flags: F,
+  prefixes: readonly string[],
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>
+): Parsed<F> | { readonly errors: readonly WeftError[] } {
+  const { sources, errors } = fromArguments(flags, argv)
+  for (const name of Object.keys(flags)) {
+    const variable = prefixes.map((prefix) => variableOf(prefix, name)).find((candidate) => env[candidate])
+    if (variable !== undefined && !sources.has(name))
+      sources.set(name, { texts: [env[variable] ?? ''], from: variable })
+  }
+  const values: Record<string, unknown> = {}
+  for (const [name, flag] of Object.entries(flags)) {
+    const source = sources.get(name)
+    const texts = source?.texts ?? (flag.default === undefined ? [] : [flag.default])
+    const value = flag.reader.read(texts)
+    if (value === undefined && texts.length > 0) errors.push(wrongValue(name, flag, source))
+    values[camel(name)] = value
+  }
+  if (errors.length > 0) return { errors }
+  return {
+    values: values as Values<F>,
+    given: new Map([...sources].map(([name, { from }]) => [name, from])),
+    strangers: strangers(flags, prefixes, env)
+  }
+}
+
+type Word = { readonly name: string; readonly inline?: string }
+
+/** `--name`, `-name`, `--name=value`; `undefined` for anything else. */
+function splitWord(word: string): Word | undefined {
+  const [, name, inline] = /^--?([^-=][^=]*)(?:=([\s\S]*))?$/.exec(word) ?? []
+  return name === undefined ? undefined : { name, ...(inline !== undefined && { inline }) }
+}
+
+function fromArguments(flags: Flags, argv: readonly string[]): { sources: Map<string, Source>; errors: WeftError[] } {
+  const sources = new Map<string, Source>()
+  const errors: WeftError[] = []
+  for (let at = 0; at < argv.length; ) {
+    const taken = take(flags, argv[at] ?? '', argv[at + 1])
+    at += taken.words
+    if (taken.kind === 'wrong') errors.push(taken.error)
+    else {
+      const before = taken.flag.reader.repeatable ? (sources.get(taken.name)?.texts ?? []) : []
+      sources.set(taken.name, { texts: [...before, taken.text], from: `--${taken.name}` })
+    }
+  }
+  return { sources, errors }
+}
+
+type Taken =
+  | {
+      readonly kind: 'flag'
+      readonly words: 1 | 2
+      readonly name: string
+      readonly flag: Flag<unknown>
+      readonly text: string
+    }
+  | { readonly kind: 'wrong'; readonly words: 1 | 2; readonly error: WeftError }
+
+/** One flag with its value, which may be the next word. */
+function take(flags: Flags, word: string, next: string | undefined): Taken {
+  const split = splitWord(word)
+  const flag = split !== undefined && Object.hasOwn(flags, split.name) ? flags[split.name] : undefined
+  if (split === undefined || flag === undefined) {
+    // The value of an unknown flag would only be reported a second time.
+    const valued = split !== undefined && split.inline === undefined && next?.startsWith('-') === false
+    return { kind: 'wrong', words: valued ? 2 : 1, error: unknown(flags, word, split?.name) }
+  }
+  const { name, inline } = split
+  if (inline !== undefined) return { kind: 'flag', words: 1, name, flag, text: inline }
+  if (flag.reader.placeholder === '') return { kind: 'flag', words: 1, name, flag, text: 'true' }
+  if (next === undefined) return { kind: 'wrong', words: 1, error: valueMissing(name, flag) }
+  return { kind: 'flag', words: 2, name, flag, text: next }
+}
+
+const valueMissing = (name: string, { reader }: Flag<unknown>): WeftError =>
+  new WeftError(
+    'OPTION_INVALID',
+    `--${name} stands without a value, which must be ${reader.rule}`,
+    `write --${name}=${reader.placeholder}`
+  )
+
+function unknown(flags: Flags, word: string, name: string | undefined): WeftError {
+  if (name === undefined) {
+    return new WeftError(
+      'OPTION_UNKNOWN',
+      `the argument ${JSON.stringify(word)} is not a flag`,
+      'write --flag=value; --help lists the flags'
+    )
+  }
+  const near = nearest(name, Object.keys(flags))
+  return new WeftError(
+    'OPTION_UNKNOWN',
+    `there is no flag --${name}${near === undefined ? '' : `; the nearest is --${near}`}`,
+    '--help lists the flags'
+  )
+}
+
+function wrongValue(name: string, flag: Flag<unknown>, source: Source | undefined): WeftError {
+  const value = flag.secret ? '(not shown)' : JSON.stringify(source?.texts.join(' ') ?? flag.default)
+  return new WeftError(
+    'OPTION_INVALID',
+    `${source?.from ?? `--${name}`} is ${value}, but must be ${flag.reader.rule}`,
+    flag.default ? `correct it or leave it out (default ${flag.default})` : 'correct it or leave it out'
+  )
+}
+
+/** Kubernetes itself sets such variables in every pod for a service called `weftd`. */
+const ofService = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)$/
+
+function strangers(
+  flags: Flags,
+  prefixes: readonly string[],
+  env: Readonly<Record<string, string | undefined>>
+): readonly string[] {
+  const prefix = prefixes[0] ?? ''
+  const known = Object.keys(flags).map((name) => variableOf(prefix, name))
+  return Object.keys(env).flatMap((variable) => {
+    if (!variable.startsWith(prefix) || known.includes(variable) || ofService.test(variable)) return []
+    const near = nearest(variable, known)
+    return [`the environment variable ${variable} names no flag${near === undefined ? '' : `; the nearest is ${near}`}`]
+  })
+}
+
+const camel = (name: string): string => name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
+
+/** The word with the fewest edits; `undefined` when more than a third of it would have to change. */
+export function nearest(word: string, words: readonly string[]): string | undefined {
+  const ranked = words
+    .map((candidate) => ({ candidate, edits: edits(word, candidate) }))
+    .sort((a, b) => a.edits - b.edits)
+  const best = ranked[0]
+  return best !== undefined && best.edits <= Math.max(1, Math.ceil(word.length / 3)) ? best.candidate : undefined
+}
+
+/** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined where none is given. */
+export function unknownCommand(program: string, word: string | undefined, commands: readonly string[]): WeftError {
+  const near = word === undefined ? undefined : nearest(word, commands)
+  if (word === 'version')
+    return new WeftError('COMMAND_UNKNOWN', 'there is no command "version"', `write ${program} --version`)
+  return new WeftError(
+    'COMMAND_UNKNOWN',
+    word === undefined
+      ? 'no command is given'
+      : `there is no command ${JSON.stringify(word)}${near === undefined ? '' : `; the nearest is ${near}`}`,
+    `use one of ${commands.join(', ')}; ${program} --help tells more`
+  )
+}
+
+/** Levenshtein's distance, one row at a time. */
+function edits(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}
+
+/** The flags under their groups' headings, lines of at most `width` characters. */
+export function printFlags(flags: Flags, groups: Readonly<Record<string, string>>, width: number): string {
+  return Object.entries(groups)
+    .map(([group, heading]) => {
+      const members = Object.entries(flags).filter(([, flag]) => flag.group === group)
+      return [`${heading}:`, ...members.flatMap(([name, flag]) => printFlag(name, flag, width))].join('\n')
+    })
+    .join('\n\n')
+}
+
+function printFlag(name: string, flag: Flag<unknown>, width: number): readonly string[] {
+  const { placeholder, repeatable } = flag.reader
+  const usage = `  --${name}${placeholder && ` ${placeholder}`}${repeatable ? '  (repeatable)' : ''}`
+  const shown =
+    flag.default === undefined || (placeholder === '' && flag.default === 'false') ? '' : ` (default ${flag.default})`
+  return [usage, ...wrap(`${flag.help}${shown}`, width - 6).map((line) => `      ${line}`)]
+}
+
+/** Breaks at spaces; a word longer than a line stays whole. */
+function wrap(paragraph: string, width: number): readonly string[] {
+  const lines: string[] = []
+  for (const word of paragraph.split(' ')) {
+    const last = lines.at(-1)
+    if (last === undefined || last.length + word.length + 1 > width) lines.push(word)
+    else lines[lines.length - 1] = `${last} ${word}`
+  }
+  return lines
+}
+
+/** The given addresses by family, for flags that come once per family. */
+export const byFamily = (...ips: readonly (Ip | undefined)[]): PerFamily<Ip> =>
+  Object.fromEntries(ips.flatMap((address) => (address === undefined ? [] : [[address.family, address]])))

@@ -1,0 +1,89 @@
+// What became of the latest CNI calls, by pod: so that `weftctl why pod` can answer after the fact, when the runtime has long sent its DEL.
+import type { CniError } from '../../plugins/cni/error.ts'
+import type { Call } from '../../plugins/cni/types.ts'
+import type { CniRequest } from '../../plugins/protocol.ts'
+
+export type Outcome = {
+  readonly verb: 'ADD' | 'CHECK' | 'DEL'
+  readonly plugin: string
+  /** Empty when the configuration could not be read. */
+  readonly network: string
+  readonly containerId: string
+  readonly ifname: string
+  /** When it ended, milliseconds since 1970. */
+  readonly at: number
+  readonly seconds: number
+  /** What the runtime was told: code, `msg` and `details` of the CNI error. */
+  readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
+  /** An ADD that failed where an earlier one had succeeded, which no DEL had taken back. */
+  readonly isFurther?: true
+}
+
+/** A pod as `namespace/name`; a name alone where the runtime knows no namespaces; else the container's id. */
+export type PodKey = string
+
+/** Pods that are remembered, the latest of them: some 200 bytes for each call of a pod that is set up by two plugins. */
+const MOST_PODS = 512
+
+export class Outcomes {
+  readonly #now: () => number
+  /** In the order of their last call. For each pod the last outcome of each verb of each plugin, so that neither the DEL after a failed ADD nor `lo` hides it. */
+  readonly #ofPod = new Map<PodKey, Map<string, Outcome>>()
+
+  /** `now` in milliseconds since 1970. */
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /** `call` is what could be read of the request. Calls that are of no container are not remembered. */
+  record(request: CniRequest, call: Call | undefined, seconds: number, failure: CniError | undefined): void {
+    const { CNI_COMMAND: verb, CNI_CONTAINERID: containerId = '', CNI_IFNAME: ifname = '', CNI_ARGS } = request.env
+    if ((verb !== 'ADD' && verb !== 'CHECK' && verb !== 'DEL') || containerId === '') return
+    const { plugin } = request
+    const network = call !== undefined && 'network' in call ? call.network : ''
+    const pod = podKeyOf(CNI_ARGS ?? '') ?? containerId
+    const before = this.#ofPod.get(pod) ?? new Map<string, Outcome>()
+    const slot = `${verb} ${plugin} ${ifname}`
+    const isFurther = verb === 'ADD' && isMade(before.get(slot), before.get(`DEL ${plugin} ${ifname}`), containerId)
+    const outcome: Outcome = {
+      ...{ verb, plugin, network, containerId, ifname, at: this.#now(), seconds },
+      ...(failure && { failure: { code: failure.code, sentence: failure.message, details: failure.details } }),
+      ...(failure && isFurther && { isFurther })
+    }
+    before.delete(slot)
+    this.#ofPod.delete(pod)
+    this.#ofPod.set(pod, before.set(slot, outcome))
+    const oldest = this.#ofPod.keys().next().value
+    if (this.#ofPod.size > MOST_PODS && oldest !== undefined) this.#ofPod.delete(oldest)
+  }
+
+  /** The latest first. */
+  of(pod: PodKey): readonly Outcome[] {
+    return [...(this.#ofPod.get(pod)?.values() ?? [])].reverse()
+  }
+
+  /** Of this container, whatever pod it is in; the beginning of its id is enough. The latest first. */
+  ofContainer(beginning: string): readonly Outcome[] {
+    const all = [...this.#ofPod.values()].flatMap((calls) => [...calls.values()])
+    return all.filter(({ containerId }) => containerId.startsWith(beginning)).sort((a, b) => b.at - a.at)
+  }
+
+  pods(): readonly PodKey[] {
+    return [...this.#ofPod.keys()]
+  }
+}
+
+/** Whether what this container's last ADD made, or found made, has not been taken back. */
+function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId: string): boolean {
+  if (add?.containerId !== containerId || (add.failure !== undefined && add.isFurther !== true)) return false
+  return del?.containerId !== containerId || del.at < add.at
+}
+
+/** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as they go: that they are malformed is what somebody will ask about. */
+function podKeyOf(args: string): PodKey | undefined {
+  const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
+    (given) => given.exec(args)?.[1] ?? ''
+  )
+  if (name === '') return undefined
+  return namespace === '' ? name : `${namespace}/${name}`
+}

@@ -1,0 +1,106 @@
+// Plugins of third parties: weftd says what is to be run, the executable runs it in the host and comes again with what came of it (plugins/protocol.ts).
+import { CniError, cniCode } from '../../plugins/cni/error.ts'
+import { member, shown, text, wholeNumber } from '../../plugins/cni/field.ts'
+import type { Call } from '../../plugins/cni/types.ts'
+import type { CniRequest, Done, Run } from '../../plugins/protocol.ts'
+
+export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
+
+/** Part of the deadline that a delegate gets: what is left is for us to say that it took too long. */
+const SHARE = 0.8
+
+/** Thrown to end this request: its answer is that a program be run. It is no error, and nothing must catch it but the answer's maker. */
+export class RunWanted extends Error {
+  readonly run: Run
+
+  constructor(run: Run) {
+    super(`${run.type} is to be run`)
+    this.run = run
+  }
+}
+
+/** The file is in none of the directories. */
+export class DelegateMissing extends CniError {}
+
+export type Delegates = {
+  /**
+   * What the plugin `type` printed for `verb`. Ends the request when it has not been run yet, so whatever came before is done once more then: it must
+   * be idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
+   */
+  run(type: string, verb: DelegateVerb): string
+  /** Whether `run` has an answer, be it an error. */
+  has(type: string, verb: DelegateVerb): boolean
+  /** Lets the plugin free what its ADD took, then throws `error`. */
+  undo(type: string, error: CniError): never
+  /** The same, with another configuration on the delegates' standard input. */
+  given(stdin: string): Delegates
+}
+
+const UNDO = 'undo '
+
+/** The delegates of one call. Throws the error that made an ADD be undone, once that is done. */
+export function delegatesOf(request: CniRequest, call: Call, input = request.stdin): Delegates {
+  const undone = request.did.find(({ id }) => id.startsWith(UNDO))
+  if (undone !== undefined) throw rememberedError(undone.id.slice(UNDO.length))
+  const path = 'path' in call ? call.path : []
+  const wish = (id: string, type: string, verb: DelegateVerb): Run => ({
+    id,
+    type,
+    path,
+    env: { CNI_COMMAND: verb },
+    stdin: input,
+    deadlineMs: Math.ceil(request.deadlineMs * SHARE)
+  })
+  return {
+    has: (type, verb) => request.did.some(({ id }) => id === `${verb} ${type}`),
+    run(type, verb) {
+      const id = `${verb} ${type}`
+      const done = request.did.find((each) => each.id === id)
+      if (done === undefined) throw new RunWanted(wish(id, type, verb))
+      return printed(done, type)
+    },
+    undo(type, { code, message, details }) {
+      throw new RunWanted(wish(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
+    },
+    given: (stdin) => delegatesOf(request, call, stdin)
+  }
+}
+
+function printed(done: Done, type: string): string {
+  if (done.kind === 'ended') {
+    if (done.exit === 0) return done.stdout
+    throw errorPrinted(done.stdout) ?? silent(type, done)
+  }
+  if (done.reason.startsWith('failed to find plugin'))
+    throw new DelegateMissing(done.reason, {
+      code: cniCode.configuration,
+      details: 'install it in one of these directories, or correct the type in the network configuration'
+    })
+  throw new CniError(`plugin "${type}" failed: ${done.reason}`, {
+    code: cniCode.internal,
+    details: 'it is a program of somebody else, which the network configuration names: see to it, or name another'
+  })
+}
+
+const silent = (type: string, { exit, stdout, stderr }: Done & { readonly kind: 'ended' }): CniError =>
+  new CniError(`plugin "${type}" ended with exit status ${exit} and printed no error`, {
+    code: cniCode.internal,
+    details: `standard output ${shown(stdout)}, standard error ${shown(stderr)}`
+  })
+
+/** The error object that a plugin printed; `undefined` for anything else. */
+function errorPrinted(stdout: string): CniError | undefined {
+  try {
+    const root = { path: '', value: JSON.parse(stdout) as unknown }
+    const code = wholeNumber(member(root, 'code'), 0, Number.MAX_SAFE_INTEGER)
+    if (code === undefined) return undefined
+    return new CniError(text(member(root, 'msg')) ?? '', { code, details: text(member(root, 'details')) ?? '' })
+  } catch {
+    return undefined
+  }
+}
+
+/** The error travels in the delegate's id, so that not even a restart of weftd in between loses it. */
+const rememberedError = (json: string): CniError =>
+  errorPrinted(json) ??
+  new CniError('an ADD failed and was undone', { code: cniCode.internal, details: "weftd's log says why" })

@@ -1,0 +1,138 @@
+// Calls of a plugin that makes nothing itself: what the node's subnet.env says is made into another plugin's call, whose configuration is kept for its DEL.
+import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { ifThere, makeDirectory } from '../../ipam/files.ts'
+import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
+import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
+import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import { parseSubnetEnv } from '../config/subnet-env.ts'
+import { type Delegates, RunWanted } from './delegates.ts'
+import { validAttachments } from './valid-attachments.ts'
+
+export type Printed = { readonly stdout?: string; readonly stderr?: string }
+export type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>
+
+/** Serves a call by a plugin of ours; `undefined`: there is none of this type. */
+type Serve = (call: ConfiguredCall, delegates: Delegates) => Promise<Printed> | undefined
+
+/** The state that flannel's own plugin keeps, in its place and form, so that either can take down what the other has set up. Errors: WeftError; the other plugin's. */
+export async function forwarded(
+  plugin: ForwardingPlugin,
+  call: ConfiguredCall,
+  delegates: Delegates,
+  serve: Serve
+): Promise<Printed> {
+  const { subnetFile, stateDirectory } = plugin.files(call)
+  const fromNode = () => plugin.forward(call, subnetFacts(subnetFile))
+  if (!('containerId' in call)) {
+    const printed = await pass(call, call.verb === 'GC' ? anyway(fromNode, plugin, call) : fromNode(), delegates, serve)
+    if (call.verb === 'GC') forgetOthers(stateDirectory, call)
+    return printed
+  }
+  const state = join(stateDirectory, call.containerId)
+  if (call.verb === 'ADD') {
+    const configuration = fromNode()
+    keep(stateDirectory, state, JSON.stringify(configuration))
+    try {
+      return await pass(call, configuration, delegates, serve)
+    } catch (error) {
+      if (!(error instanceof RunWanted)) rmSync(state, { force: true })
+      throw error
+    }
+  }
+  const configuration = kept(state, call.network) ?? anyway(fromNode, plugin, call)
+  const printed = await pass(call, configuration, delegates, serve)
+  if (call.verb === 'DEL') rmSync(state, { force: true })
+  return printed
+}
+
+/** A DEL or GC needs no more than the network's name, and must not depend on a file that has gone since. */
+function anyway(fromNode: () => JsonObject, plugin: ForwardingPlugin, call: ConfiguredCall): JsonObject {
+  try {
+    return fromNode()
+  } catch (error) {
+    if (!(error instanceof WeftError) || (call.verb !== 'DEL' && call.verb !== 'GC')) throw error
+    return plugin.forward(call, { network: {}, subnet: {} })
+  }
+}
+
+async function pass(
+  call: ConfiguredCall,
+  configuration: JsonObject,
+  delegates: Delegates,
+  serve: Serve
+): Promise<Printed> {
+  const root = { path: '', value: configuration }
+  const type = text(member(root, 'type')) || 'bridge'
+  const asked = { path: '', value: call.configuration }
+  const extra = ['prevResult', 'cni.dev/valid-attachments', 'cni.dev/attachments'].flatMap((key) => {
+    const { value } = member(asked, key)
+    return value === undefined ? [] : [[key, value] as const]
+  })
+  const whole = { ...configuration, ...Object.fromEntries(extra) }
+  const next = delegates.given(JSON.stringify(whole))
+  const served = serve({ ...call, plugin: type, configuration: whole }, next)
+  if (served !== undefined) return served
+  const stdout = next.run(type, call.verb)
+  return call.verb === 'ADD' ? { stdout } : {}
+}
+
+function subnetFacts(path: string): SubnetFacts {
+  let written: string
+  try {
+    written = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new WeftError(
+      'SUBNET_FILE_UNREADABLE',
+      `open ${path}: ${reasonOf(cause)}`,
+      'weftd writes that file once this node has a subnet: look at "weftctl status"; or correct subnetFile in the CNI configuration',
+      { cause }
+    )
+  }
+  return parseSubnetEnv(written, path)
+}
+
+/** Synced, as flannel's plugin does: after a crash the address could not be freed without it. */
+function keep(directory: string, path: string, json: string): void {
+  try {
+    makeDirectory(directory, 0o700)
+    const fd = openSync(path, 'w', 0o600)
+    try {
+      writeSync(fd, json)
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+  } catch (cause) {
+    throw new WeftError(
+      'STATE_UNWRITABLE',
+      `${path} can't be written: ${reasonOf(cause)}`,
+      'free space, or make its directory writable',
+      { cause }
+    )
+  }
+}
+
+/** The configuration kept for a container, when it is of this network; a container may be in several. */
+function kept(path: string, network: string): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    return isObject(value) && text(member({ path, value }, 'name')) === network ? value : undefined
+  } catch (error) {
+    // Missing, cut by a crash, or somebody else's: then the node's own facts must do.
+    if (error instanceof SyntaxError || error instanceof FieldError || (error instanceof Error && 'code' in error))
+      return undefined
+    throw error
+  }
+}
+
+/** The state of containers that the runtime lists no more. */
+function forgetOthers(directory: string, call: NetworkCall): void {
+  const valid = validAttachments(call)
+  for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
+    const path = join(directory, name)
+    if (valid.some(({ containerId }) => containerId === name) || kept(path, call.network) === undefined) continue
+    rmSync(path, { force: true })
+  }
+}

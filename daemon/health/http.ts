@@ -1,0 +1,100 @@
+// The pages for probes and Prometheus: /healthz (the process lives), /readyz (nothing blocks it; what does, with the cure) and /metrics.
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { formatIp, type Ip } from '../../ipam/address.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import { type Health, sentence } from './conditions.ts'
+import type { Metrics } from './metrics.ts'
+
+// Not an import: as an ES module node:http hands out WebSocket too, and to have it loads undici: 16 MB resident, 7 of them private, and
+// 60 ms of the start (Node 26, November 2026).
+const { createServer } = process.getBuiltinModule('node:http')
+
+type Wanted = {
+  readonly health: Pick<Health, 'active' | 'blocking'>
+  readonly metrics: Pick<Metrics, 'registry'>
+  readonly ip: Ip
+  /** 0 lets the kernel choose one (tests). */
+  readonly port: number
+  /** Ends the server and its connections. */
+  readonly signal: AbortSignal
+}
+
+type Page = { readonly status: number; readonly type: string; readonly body: string }
+const plain = (status: number, body: string): Page => ({ status, type: 'text/plain; charset=utf-8', body })
+
+/** Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had. */
+export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
+  const server = createServer((request, response) => void answer(wanted, request, response))
+  // A scraper that keeps a connection open must not keep the daemon from ending, and one that stalls must not stay.
+  server.keepAliveTimeout = 5_000
+  server.requestTimeout = 10_000
+  server.headersTimeout = 10_000
+  server.maxConnections = 64
+  await listen(server, wanted)
+  const stop = () => {
+    server.close()
+    server.closeAllConnections()
+  }
+  if (wanted.signal.aborted) stop()
+  else wanted.signal.addEventListener('abort', stop, { once: true })
+  return { port: (server.address() as AddressInfo).port }
+}
+
+function listen(server: Server, { ip, port }: Wanted): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', (cause: NodeJS.ErrnoException) => {
+    const cures: Record<string, string> = {
+      EADDRINUSE: 'another program has this port: choose another --healthz-port, or stop it (`ss -ltnp` names it)',
+      EADDRNOTAVAIL: 'no link of this machine has this address: correct --healthz-ip, or take 0.0.0.0',
+      EACCES: 'ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another --healthz-port'
+    }
+    const place = `${ip.family === 6 ? `[${formatIp(ip)}]` : formatIp(ip)}:${port}`
+    const cure = cures[cause.code ?? ''] ?? 'correct --healthz-ip and --healthz-port'
+    reject(
+      new WeftError(
+        'HTTP_LISTEN',
+        `can not listen on ${place} (--healthz-ip, --healthz-port): ${cause.message}`,
+        cure,
+        { cause }
+      )
+    )
+  })
+  server.listen({ host: formatIp(ip), port }, resolve)
+  return promise
+}
+
+async function answer(wanted: Wanted, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { status, type, body } = await page(wanted, request).catch((error) => plain(500, `${reasonOf(error)}\n`))
+  const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store' }
+  response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers)
+  // Node itself leaves the body of an answer to HEAD away.
+  response.end(body)
+}
+
+async function page({ health, metrics }: Wanted, request: IncomingMessage): Promise<Page> {
+  if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET or HEAD only\n')
+  const [path, query] = (request.url ?? '/').split('?')
+  switch (path) {
+    case '/healthz':
+      return plain(200, 'ok\n')
+    case '/readyz':
+      return readiness(health, new URLSearchParams(query).has('verbose'))
+    case '/metrics':
+      return { status: 200, type: metrics.registry.contentType, body: await metrics.registry.metrics() }
+    default:
+      return plain(404, 'there are /healthz, /readyz, /readyz?verbose and /metrics\n')
+  }
+}
+
+/** 503 while a condition blocks readiness. The short form names the first that does, the verbose one a line for everything that holds. */
+export function readiness(health: Pick<Health, 'active' | 'blocking'>, verbose: boolean): Page {
+  const blocking = health.blocking('ready')
+  const status = blocking === undefined ? 200 : 503
+  if (!verbose) return plain(status, blocking === undefined ? 'ok\n' : `${blocking.code}: ${sentence(blocking)}\n`)
+  const lines = health.active().map((condition) => {
+    const blocks = condition.blocks.length === 0 ? 'blocks nothing' : `blocks ${condition.blocks.join(', ')}`
+    return `[${condition.severity}] ${condition.code} (${blocks}, since ${new Date(condition.since).toISOString()}): ${sentence(condition)}`
+  })
+  return plain(status, `${[status === 200 ? 'ready' : 'not ready', ...lines].join('\n')}\n`)
+}

@@ -1,0 +1,227 @@
+// rtnetlink messages → kernel objects, every length checked. Pure: indexes become names through the function handed in.
+import { type Ip, ipFromBytes, type Prefix } from '../../../ipam/address.ts'
+import type {
+  Address,
+  FdbEntry,
+  Link,
+  LinkForm,
+  Mac,
+  MacvlanMode,
+  Neighbour,
+  NeighbourProxy,
+  Route,
+  RouteType
+} from '../../state/object.ts'
+import { Attributes, MalformedMessage, type Message } from './message.ts'
+import * as uapi from './uapi.ts'
+
+const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA } = uapi
+
+/** The name of a device in the namespace the message came from; `undefined` for one that is not (or no longer) there. */
+export type NameOf = (index: number) => string | undefined
+
+/** Octets of the fixed parts: ifinfomsg, ifaddrmsg, rtmsg, ndmsg. */
+const FIXED = { link: 16, address: 8, route: 12, neighbour: 12 } as const
+
+function fixedPart(message: Message, octets: number): Buffer {
+  if (message.body.length < octets)
+    throw new MalformedMessage(`type ${message.type} with ${message.body.length} octets instead of ${octets}`)
+  return message.body
+}
+
+function ip(bytes: Buffer | undefined): Ip | undefined {
+  if (bytes === undefined) return undefined
+  const value = ipFromBytes(bytes)
+  if (value === undefined) throw new MalformedMessage(`an address of ${bytes.length} octets`)
+  return value
+}
+
+/** Tunnels have hardware addresses of other lengths (sit: 4 octets); those are no MAC. */
+const mac = (bytes: Buffer | undefined): Mac | undefined =>
+  bytes?.length === 6 ? (Array.from(bytes, (octet) => HEX[octet]).join(':') as Mac) : undefined
+
+const HEX: readonly string[] = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'))
+
+/** Index and address family of a link message: AF_BRIDGE ones speak of a bridge port only. */
+export function linkIdentity(message: Message): { readonly index: number; readonly af: number } {
+  const body = fixedPart(message, FIXED.link)
+  return { index: body.readInt32LE(4), af: body.readUInt8(0) }
+}
+
+export const linkName = (message: Message): string | undefined =>
+  new Attributes(fixedPart(message, FIXED.link), FIXED.link).text(IFLA.ifname)
+
+/** The flags of a bridge port in an AF_BRIDGE link message; empty when it says nothing about them. */
+export const portFlags = (message: Message): PortFlags =>
+  flagsIn(new Attributes(fixedPart(message, FIXED.link), FIXED.link).nested(IFLA.protinfo))
+
+export type PortFlags = Pick<Link, 'hairpin' | 'isolated'>
+
+function flagsIn(port: Attributes | undefined): PortFlags {
+  const [hairpin, isolated] = [port?.u8(uapi.IFLA_BRPORT_MODE), port?.u8(uapi.IFLA_BRPORT_ISOLATED)]
+  return {
+    ...(hairpin === undefined ? {} : { hairpin: hairpin !== 0 }),
+    ...(isolated === undefined ? {} : { isolated: isolated !== 0 })
+  }
+}
+
+/** A link from RTM_NEWLINK of family AF_UNSPEC. What is not there is said as such: no master is `''`, no alias is `''`. */
+export function decodeLink(message: Message, nameOf: NameOf): Link {
+  const body = fixedPart(message, FIXED.link)
+  const attributes = new Attributes(body, FIXED.link)
+  const name = attributes.text(IFLA.ifname)
+  if (name === undefined) throw new MalformedMessage('a link without a name')
+  const linkinfo = attributes.nested(IFLA.linkinfo)
+  const [mtu, hardware, carrier, group, queueLength] = [
+    attributes.u32(IFLA.mtu),
+    mac(attributes.bytes(IFLA.address)),
+    attributes.u8(IFLA.carrier),
+    attributes.u32(IFLA.group),
+    attributes.u32(IFLA.txQueueLength)
+  ]
+  const flags = body.readUInt32LE(8)
+  const master = attributes.u32(IFLA.master) ?? 0
+  const isPort = linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
+  return {
+    kind: 'link',
+    name,
+    index: body.readInt32LE(4),
+    form: linkForm(linkinfo, nameOf),
+    up: (flags & uapi.IFF_UP) !== 0,
+    promiscuous: (flags & uapi.IFF_PROMISC) !== 0,
+    allMulticast: (flags & uapi.IFF_ALLMULTI) !== 0,
+    master: master === 0 ? '' : (nameOf(master) ?? `if${master}`),
+    alias: attributes.text(IFLA.ifalias) ?? '',
+    ...(carrier !== undefined && { carrier: carrier !== 0 }),
+    ...(mtu !== undefined && { mtu }),
+    ...(hardware !== undefined && { mac: hardware }),
+    ...(group !== undefined && { group }),
+    ...(queueLength !== undefined && { queueLength }),
+    ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
+  }
+}
+
+const macvlanModes = Object.entries(uapi.MACVLAN_MODE) as readonly (readonly [MacvlanMode, number])[]
+
+function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
+  const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
+  if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
+  const mode = of === 'macvlan' ? linkinfo?.nested(IFLA_INFO.data)?.u32(uapi.IFLA_MACVLAN.mode) : undefined
+  const named = macvlanModes.find(([, number]) => number === mode)
+  if (named !== undefined) return { type: 'macvlan', mode: named[0] }
+  const data = of === 'vxlan' ? linkinfo?.nested(IFLA_INFO.data) : undefined
+  if (data === undefined) return { type: 'other', of }
+  const local = ip(data.bytes(IFLA_VXLAN.local)) ?? ip(data.bytes(IFLA_VXLAN.local6))
+  const parent = nameOf(data.u32(IFLA_VXLAN.link) ?? 0)
+  // Without a source address or parent, or with metadata from elsewhere (VNI 0 of "external"), it is none that we would make.
+  if (local === undefined || parent === undefined) return { type: 'other', of }
+  return {
+    type: 'vxlan',
+    vni: data.u32(IFLA_VXLAN.id) ?? 0,
+    port: data.port(IFLA_VXLAN.port) ?? 0,
+    local,
+    parent,
+    learning: data.u8(IFLA_VXLAN.learning) === 1,
+    gbp: data.has(IFLA_VXLAN.gbp)
+  }
+}
+
+/** An address; `undefined` when its device has gone. */
+export function decodeAddress(message: Message, nameOf: NameOf): Address | undefined {
+  const body = fixedPart(message, FIXED.address)
+  const attributes = new Attributes(body, FIXED.address)
+  // With a point-to-point peer IFA_ADDRESS is the peer's; ours is IFA_LOCAL.
+  const own = ip(attributes.bytes(IFA.local) ?? attributes.bytes(IFA.address))
+  const device = nameOf(body.readInt32LE(4))
+  if (own === undefined || device === undefined) return undefined
+  const flags = attributes.u32(IFA.flags) ?? body.readUInt8(2)
+  return {
+    kind: 'address',
+    device,
+    prefix: checked(own, body.readUInt8(1)),
+    scope: body.readUInt8(3),
+    nodad: (flags & uapi.IFA_F.noDad) !== 0,
+    noPrefixRoute: (flags & uapi.IFA_F.noPrefixRoute) !== 0
+  }
+}
+
+function checked(address: Ip, length: number): Prefix {
+  if (length > (address.family === 4 ? 32 : 128))
+    throw new MalformedMessage(`a prefix length of ${length} for IPv${address.family}`)
+  return { ip: address, length }
+}
+
+const typeOfNumber = new Map<number, RouteType>(
+  Object.entries(uapi.RTN).map(([name, number]) => [number, name as RouteType])
+)
+
+/** A route of IPv4 or IPv6; `undefined` for other families and for cached copies, as which answers to a lookup come too (`looked`). */
+export function decodeRoute(message: Message, nameOf: NameOf, looked = false): Route | undefined {
+  const body = fixedPart(message, FIXED.route)
+  const family = uapi.familyOf(body.readUInt8(0))
+  const flags = body.readUInt32LE(8)
+  if (family === undefined || (!looked && (flags & uapi.RTM_F_CLONED) !== 0)) return undefined
+  const attributes = new Attributes(body, FIXED.route)
+  const type = typeOfNumber.get(body.readUInt8(7)) ?? 'other'
+  // IPv6 hangs its blackholes on lo, which nobody asked for.
+  const index = type === 'unicast' || type === 'local' ? attributes.u32(RTA.oif) : undefined
+  const device = index === undefined ? undefined : nameOf(index)
+  const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
+  const source = ip(attributes.bytes(RTA.prefsrc))
+  const mtu = attributes.nested(RTA.metrics)?.u32(uapi.RTAX_MTU)
+  const destination = checked(ip(attributes.bytes(RTA.dst)) ?? { family, value: 0n }, body.readUInt8(1))
+  if (destination.ip.family !== family)
+    throw new MalformedMessage(`an IPv${destination.ip.family} destination in an IPv${family} route`)
+  return {
+    kind: 'route',
+    table: attributes.u32(RTA.table) ?? body.readUInt8(4),
+    destination,
+    metric: attributes.u32(RTA.priority) ?? 0,
+    type,
+    scope: body.readUInt8(6),
+    protocol: body.readUInt8(5),
+    onlink: (flags & uapi.RTNH_F_ONLINK) !== 0,
+    ...(device !== undefined && { device }),
+    ...(gateway !== undefined && { gateway }),
+    ...(source !== undefined && { source }),
+    ...(mtu !== undefined && { mtu })
+  }
+}
+
+const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
+
+/** A neighbour, proxy or FDB message, with whether it is permanent: entries that the kernel learned are nobody's wish. `undefined`: neither of the two, or its device has gone. */
+export function decodeNeighbour(
+  message: Message,
+  nameOf: NameOf
+): { readonly permanent: boolean; readonly object: Neighbour | NeighbourProxy | FdbEntry } | undefined {
+  const body = fixedPart(message, FIXED.neighbour)
+  const af = body.readUInt8(0)
+  const bridge = af === uapi.AF_BRIDGE
+  if (!bridge && uapi.familyOf(af) === undefined) return undefined
+  const attributes = new Attributes(body, FIXED.neighbour)
+  const destination = attributes.bytes(NDA.dst)
+  const device = destination === undefined ? undefined : nameOf(body.readInt32LE(4))
+  if (destination === undefined || device === undefined) return undefined
+  const permanent = (body.readUInt16LE(8) & uapi.NUD_PERMANENT) !== 0
+  const address = ip(destination)
+  if (address === undefined) return undefined
+  // The kernel does not tell the state of proxies; none is ever learned.
+  if (isProxy(message))
+    return {
+      permanent: true,
+      object: { kind: 'proxy', device, ip: address, protocol: attributes.u8(NDA.protocol) ?? 0 }
+    }
+  // An unresolved neighbour has no hardware address yet.
+  const hardware = mac(attributes.bytes(NDA.lladdr)) ?? ('00:00:00:00:00:00' as Mac)
+  return {
+    permanent,
+    object: bridge
+      ? { kind: 'fdb', device, mac: hardware, destination: address }
+      : { kind: 'neighbour', device, ip: address, mac: hardware }
+  }
+}
+
+/** Whether a message of neighbours is of an address for which the host answers. */
+const isProxy = ({ body }: Message): boolean =>
+  body.readUInt8(0) !== uapi.AF_BRIDGE && (body.readUInt8(10) & uapi.NTF_PROXY) !== 0

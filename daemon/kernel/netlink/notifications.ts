@@ -1,0 +1,95 @@
+// Notifications of rtnetlink: a raw socket that libuv polls through koffi.
+//
+// Not the `netlink` package, which was meant for this: when the receive buffer overruns, its native part turns ENOBUFS into an exception that nobody can catch
+// and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
+// test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
+import koffi from 'koffi'
+import {
+  CallFailed,
+  close,
+  forceBuffers,
+  joinGroup,
+  NETLINK_ROUTE,
+  netlinkPort,
+  netlinkSocket,
+  receiveNow
+} from '../../os/libc.ts'
+import { KernelError } from './error.ts'
+import { type Message, readMessages } from './message.ts'
+import { GROUPS } from './uapi.ts'
+
+/** Room for some 30,000 notifications of 1 KiB kernel memory each: a first sync of 5,000 nodes without an overrun. */
+const RECEIVE_BYTES = 32 << 20
+/** The kernel makes no notification larger than that; links with many virtual functions come close to 16 KiB. */
+const DATAGRAM_BYTES = 64 << 10
+/** Datagrams read in one turn of the event loop; poll(2) is level-triggered and calls again for the rest. */
+const TOGETHER = 64
+
+export type Notifications = {
+  readonly message: (message: Message) => void
+  /** Notifications were lost or can't be read: only a new dump tells what is true. */
+  readonly lost: (why: string) => void
+}
+
+export type NotificationOptions = {
+  readonly receiveBytes?: number | undefined
+  /** The netlink family and its multicast groups; by default links, addresses, routes and neighbours (FDB among them). */
+  readonly protocol?: number
+  readonly groups?: readonly number[]
+}
+
+/** Joins multicast groups in the network namespace of the calling thread; listens until disposed. */
+export class NotificationSocket implements Disposable {
+  readonly port: number
+  readonly #fd: number
+  readonly #to: Notifications
+  readonly #poll: ReturnType<typeof koffi.node.poll>
+  readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
+  #closed = false
+
+  /** Errors: CallFailed; KernelError without CAP_NET_ADMIN. */
+  constructor(to: Notifications, options: NotificationOptions = {}) {
+    const { receiveBytes = RECEIVE_BYTES, protocol = NETLINK_ROUTE, groups = Object.values(GROUPS) } = options
+    this.#to = to
+    this.#fd = netlinkSocket(protocol)
+    this.port = netlinkPort(this.#fd) ?? 0
+    try {
+      forceBuffers(this.#fd, { receive: receiveBytes })
+      for (const group of groups) joinGroup(this.#fd, group)
+      this.#poll = koffi.node.poll(this.#fd, { readable: true }, () => this.#read())
+    } catch (error) {
+      close(this.#fd)
+      if (!(error instanceof CallFailed) || error.errnoName !== 'EPERM') throw error
+      // The first thing that a weftd without CAP_NET_ADMIN is refused.
+      const { errno } = error
+      throw new KernelError({ operation: 'open', object: 'a socket for notifications', errno }, { cause: error })
+    }
+  }
+
+  /** Reads all that has come by now, and does not wait for the event loop to say so. */
+  readNow(): void {
+    this.#read(Number.POSITIVE_INFINITY)
+  }
+
+  #read(most = TOGETHER): void {
+    for (let count = 0; count < most && !this.#closed; count++) {
+      try {
+        const length = receiveNow(this.#fd, this.#buffer)
+        if (length === undefined) return
+        for (const message of readMessages(Buffer.from(this.#buffer.subarray(0, length)))) this.#to.message(message)
+      } catch (error) {
+        const overrun = error instanceof CallFailed && error.errnoName === 'ENOBUFS'
+        this.#to.lost(overrun ? 'more notifications came than the socket could hold' : String(error))
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#closed) return
+    this.#closed = true
+    // In this order: libuv must have let go of the descriptor before its number can be given to another file.
+    this.#poll.stop()
+    this.#poll.close()
+    close(this.#fd)
+  }
+}

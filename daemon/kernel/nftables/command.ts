@@ -1,0 +1,125 @@
+// Changes of firewall objects as nft commands, and libnftables' complaints back to the changes they are about. Pure.
+import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
+import type { Change } from '../../state/difference.ts'
+import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
+import { type ForeignAccept, keyOf, type NftChain, type NftElement, type NftSet } from '../../state/object.ts'
+import type { NftComplaint } from './libnftables.ts'
+import { COMMENT } from './own-tables.ts'
+
+/** A change with the commands that carry it out; without any it is done already. */
+export type Step = { readonly change: Change; readonly commands: readonly string[] }
+
+/** The commands of one change. `foreign`: the tables of others as they are now, for accepts. Errors: an Error for a kind that is no firewall object. */
+export function commandsFor(change: Change, foreign: readonly ForeignTable[]): readonly string[] {
+  const { object } = change
+  switch (object.kind) {
+    case 'nft-chain':
+      return change.do === 'put' ? putChain(object, change.instead) : removeChain(object)
+    case 'nft-set':
+      return change.do === 'put'
+        ? [addTable(object), `add ${object.form} ${named(object, object.set)} ${braces(object.declaration)}`]
+        : removeSet(object)
+    case 'nft-element':
+      return change.do === 'put' ? putElement(object, change.instead !== undefined) : [removeElement(object)]
+    case 'accept':
+      return acceptCommands(change.do, object, foreign)
+    default:
+      throw new Error(`nftables was asked for an object of kind ${object.kind}`)
+  }
+}
+
+const named = (object: { readonly family: string; readonly table: string }, name: string): string =>
+  `${object.family} ${object.table} ${name}`
+const addTable = (object: { readonly family: string; readonly table: string }): string =>
+  `add table ${object.family} ${object.table}`
+const braces = (text: string | undefined): string => (text === undefined ? '' : `{ ${text}; }`)
+
+function putChain(chain: NftChain, instead: Change['instead']): readonly string[] {
+  const name = named(chain, chain.chain)
+  const rehooked = instead?.kind === 'nft-chain' && instead.hook !== chain.hook
+  // A base chain's hook can't be changed, only its policy; nothing jumps to base chains, so they can go.
+  const reborn = rehooked ? [`flush chain ${name}`, `delete chain ${name}`] : []
+  const hook =
+    chain.hook === undefined ? undefined : `${chain.hook}${chain.hook.includes('policy') ? '' : '; policy accept'}`
+  return [
+    addTable(chain),
+    ...reborn,
+    `add chain ${name} ${braces(hook)}`,
+    `flush chain ${name}`,
+    ...(chain.rules ?? []).map((rule, at) => `add rule ${name} ${rule} comment "${COMMENT} ${chain.digests[at]}"`)
+  ]
+}
+
+// Rules go first, so that chains which call each other can go in one transaction (see `transaction`).
+const removeChain = (chain: NftChain): readonly string[] => [
+  `flush chain ${named(chain, chain.chain)}`,
+  `delete chain ${named(chain, chain.chain)}`
+]
+
+const removeSet = (set: NftSet): readonly string[] => [`delete ${set.form} ${named(set, set.set)}`]
+
+const removeElement = (element: NftElement): string =>
+  `delete element ${named(element, element.set)} { ${element.key} }`
+
+/** `instead`: the key is there with another value or comment, which the kernel does not overwrite. */
+export function putElement(element: NftElement, instead: boolean): readonly string[] {
+  const value = element.value === undefined ? '' : ` : ${element.value}`
+  const comment = element.comment === undefined ? '' : ` comment "${element.comment}"`
+  const add = `add element ${named(element, element.set)} { ${element.key}${comment}${value} }`
+  return instead ? [removeElement(element), add] : [add]
+}
+
+const protocol: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' }
+
+/** Deletes what stands of this accept, and inserts it before the rule that drops; at the end when only the policy or the chain's end does. */
+function acceptCommands(
+  verb: Change['do'],
+  accept: ForeignAccept,
+  foreign: readonly ForeignTable[]
+): readonly string[] {
+  const table = foreign.find((one) => one.family === accept.family && one.table === accept.table)
+  const chain = table?.chains.get(accept.chain)
+  const name = named(accept, accept.chain)
+  const key = keyOf(accept)
+  const old = (chain?.rules ?? []).filter((rule) => rule.ours && keyOf({ ...accept, ...rule.ours }) === key)
+  const deletions = old.map((rule) => `delete rule ${name} handle ${rule.handle}`)
+  if (verb === 'remove') return deletions
+  const before = table && chain?.rules[fateIn(table, accept.chain, accept.prefix).at]?.handle
+  const side = accept.match === 'source' ? 'saddr' : 'daddr'
+  // The counter makes it a rule as iptables-nft writes them; `iptables -S` and `iptables -D` know it (tried with 1.8.9).
+  const rule = `${protocol[accept.prefix.ip.family]} ${side} ${formatPrefix(network(accept.prefix))} counter accept comment "${COMMENT}"`
+  return [
+    ...deletions,
+    before === undefined ? `add rule ${name} ${rule}` : `insert rule ${name} handle ${before} ${rule}`
+  ]
+}
+
+/** Steps as one line of commands, for a single transaction, and the way back from a column to the step. */
+export function transaction(steps: readonly Step[]): {
+  readonly text: string
+  stepAt(column: number): Step | undefined
+} {
+  const all = steps.flatMap((step) => step.commands.map((command) => ({ step, command })))
+  const flushes = all.filter(({ command, step }) => step.change.do === 'remove' && command.startsWith('flush '))
+  const ordered = [...flushes, ...all.filter((one) => !flushes.includes(one))]
+  const starts: { readonly from: number; readonly step: Step }[] = []
+  let text = ''
+  for (const { step, command } of ordered) {
+    starts.push({ from: text.length, step })
+    text += `${command}; `
+  }
+  return { text, stepAt: (column) => starts.findLast(({ from }) => from <= column)?.step }
+}
+
+/** The steps that complaints are about with the words, each once. Empty when no complaint has a place. */
+export function blamed(
+  complaints: readonly NftComplaint[],
+  stepAt: (column: number) => Step | undefined
+): ReadonlyMap<Step, string> {
+  const found = new Map<Step, string>()
+  for (const { words, at } of complaints) {
+    const step = at < 0 ? undefined : stepAt(at)
+    if (step && !found.has(step)) found.set(step, words)
+  }
+  return found
+}

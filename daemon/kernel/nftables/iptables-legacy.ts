@@ -1,0 +1,128 @@
+// iptables-legacy: the older packet filter that nftables neither shows nor reports. Read and changed by its own programs, without a shell and never per pod.
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
+import { reasonOf, WeftError } from '../../base/error.ts'
+import type { Change } from '../../state/difference.ts'
+import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
+import { type ForeignAccept, keyOf } from '../../state/object.ts'
+import { textOf } from '../../state/text.ts'
+import { savedTables } from './iptables-save.ts'
+import { COMMENT } from './own-tables.ts'
+
+/** Which legacy tables exist in this network namespace. The kernel makes them at first use, so merely listing one would create it: this file is asked first. */
+const namesFile: Readonly<Record<Family, string>> = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' }
+const program: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' }
+/** Tables with a chain at hook forward. */
+const forwarding = new Set(['filter', 'mangle', 'security'])
+
+/** Seconds that iptables waits for its lock, and the whole call in milliseconds. */
+const LOCK_SECONDS = '5'
+const CALL_MS = 10_000
+
+type Ran = {
+  readonly stdout: string
+  readonly stderr: string
+  readonly failed: Error | undefined
+  readonly missing: boolean
+}
+
+function run(file: string, args: readonly string[]): Promise<Ran> {
+  return new Promise((resolve) => {
+    const options = {
+      timeout: CALL_MS,
+      maxBuffer: 64 << 20,
+      env: { LC_ALL: 'C', PATH: '/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin' }
+    }
+    execFile(file, args, options, (failed, stdout, stderr) => {
+      resolve({ stdout, stderr, failed: failed ?? undefined, missing: failed?.code === 'ENOENT' })
+    })
+  })
+}
+
+const missingTool = (family: Family): WeftError =>
+  new WeftError(
+    'IPTABLES_MISSING',
+    `${namesFile[family]} says that another program uses legacy iptables tables, but neither ${program[family]}-legacy nor a legacy ${program[family]} is installed, so weftd can't see whether they drop pods' packets`,
+    'install the package iptables (Debian, Ubuntu), iptables-legacy (Alpine, Fedora), or move that program to nftables'
+  )
+
+export class LegacyIptables {
+  readonly #tools = new Map<Family, string>()
+
+  /** The legacy tables of both families that can drop forwarded packets; empty, without running anything, where nobody uses them. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  async read(): Promise<readonly ForeignTable[]> {
+    const each = await Promise.all(FAMILIES.map((family) => this.#read(family)))
+    return each.flat()
+  }
+
+  async #read(family: Family): Promise<readonly ForeignTable[]> {
+    const names = await readFile(namesFile[family], 'utf8').catch(() => '')
+    if (!names.split('\n').some((name) => forwarding.has(name))) return []
+    const tool = await this.#tool(family)
+    const saved = await run(`${tool}-save`, [])
+    if (saved.failed) throw this.#failed(`${tool}-save`, saved)
+    return savedTables(saved.stdout, family).filter(({ table }) => forwarding.has(table))
+  }
+
+  /** `iptables-legacy`, or `iptables` where that is the legacy one. */
+  async #tool(family: Family): Promise<string> {
+    const known = this.#tools.get(family)
+    if (known) return known
+    for (const name of [`${program[family]}-legacy`, program[family]]) {
+      const { stdout, failed } = await run(name, ['--version'])
+      // Before 1.8 there was only one kind, and it did not say so.
+      if (failed === undefined && !stdout.includes('nf_tables')) {
+        this.#tools.set(family, name)
+        return name
+      }
+    }
+    throw missingTool(family)
+  }
+
+  /** Puts or removes one accept. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  async apply(change: Change & { readonly object: ForeignAccept }): Promise<void> {
+    const accept = change.object
+    const family = accept.prefix.ip.family
+    const tables = await this.#read(family)
+    const table = tables.find((one) => one.table === accept.table)
+    const chain = table?.chains.get(accept.chain)
+    if (!table || !chain) {
+      if (change.do === 'remove') return
+      throw new WeftError(
+        'IPTABLES_FAILED',
+        `to set up ${textOf(accept)}: there is no such chain any more`,
+        'nothing; weftd looks again by itself'
+      )
+    }
+    const isOld = (rule: (typeof chain.rules)[number]): boolean =>
+      rule.ours !== undefined && keyOf({ ...accept, ...rule.ours }) === keyOf(accept)
+    for (const _ of chain.rules.filter(isOld)) await this.#call(family, accept, ['-D', accept.chain])
+    if (change.do === 'remove') return
+    const { at } = fateIn(table, accept.chain, accept.prefix)
+    const gone = chain.rules.slice(0, at).filter(isOld).length
+    const place = at >= chain.rules.length ? ['-A', accept.chain] : ['-I', accept.chain, String(at + 1 - gone)]
+    await this.#call(family, accept, place)
+  }
+
+  async #call(family: Family, accept: ForeignAccept, verb: readonly string[]): Promise<void> {
+    const tool = await this.#tool(family)
+    const side = accept.match === 'source' ? '-s' : '-d'
+    const rule = [side, formatPrefix(network(accept.prefix)), '-m', 'comment', '--comment', COMMENT, '-j', 'ACCEPT']
+    const args = ['-w', LOCK_SECONDS, '-t', accept.table, ...verb, ...rule]
+    const ran = await run(tool, args)
+    if (ran.failed) throw this.#failed([tool, ...args].join(' '), ran)
+  }
+
+  #failed(command: string, ran: Ran): WeftError {
+    const said = ran.stderr.trim() || reasonOf(ran.failed)
+    return new WeftError(
+      'IPTABLES_FAILED',
+      `${command} failed: ${said}`,
+      'run the quoted command as root to see the fault; if it names a kernel module, load it',
+      {
+        cause: ran.failed
+      }
+    )
+  }
+}

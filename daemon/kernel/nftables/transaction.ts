@@ -1,0 +1,82 @@
+// Applies many firewall changes as one transaction; when the kernel refuses some, finds out which and applies the others.
+import { reasonOf, WeftError } from '../../base/error.ts'
+import type { Change } from '../../state/difference.ts'
+import { textOf } from '../../state/text.ts'
+import { blamed, putElement, type Step, transaction } from './command.ts'
+import type { NftResult, RunNft } from './libnftables.ts'
+
+/** A refused transaction is searched by its complaints when it has at most this many steps; each complaint repeats the whole text. Longer ones are halved. */
+const SEARCHED = 64
+
+/** Why a change failed; changes without an entry are done. Each failing transaction costs the kernel some 10 ms (it waits out readers before it undoes). */
+export type Failures = Map<Change, Error>
+
+export async function applySteps(run: RunNft, steps: readonly Step[]): Promise<Failures> {
+  const failures: Failures = new Map()
+  await attempt(run, steps, failures)
+  return failures
+}
+
+async function attempt(run: RunNft, steps: readonly Step[], failures: Failures): Promise<void> {
+  let rest = steps.filter((step) => step.commands.length > 0)
+  while (rest.length > 0) {
+    const { text, stepAt } = transaction(rest)
+    const result = await tried(run, text)
+    if (result.done) return
+    if (rest.length > SEARCHED) {
+      const half = Math.ceil(rest.length / 2)
+      await attempt(run, rest.slice(0, half), failures)
+      await attempt(run, rest.slice(half), failures)
+      return
+    }
+    const refused = blamed(result.complaints, stepAt)
+    const words = result.complaints.map((one) => one.words).join('; ')
+    if (refused.size === 0) {
+      if (rest.length > 1) for (const step of rest) await attempt(run, [step], failures)
+      else for (const step of rest) failures.set(step.change, refusal(step, words))
+      return
+    }
+    rest = rest.flatMap((step) => afterRefusal(step, refused.get(step), failures))
+  }
+}
+
+async function tried(run: RunNft, text: string): Promise<NftResult> {
+  try {
+    return await run(text)
+  } catch (error) {
+    return { done: false, complaints: [{ words: reasonOf(error), at: -1 }] }
+  }
+}
+
+/** What to try next for a step: itself when nobody complained, another way when there is one, otherwise nothing. */
+function afterRefusal(step: Step, words: string | undefined, failures: Failures): readonly Step[] {
+  if (words === undefined) return [step]
+  const { change } = step
+  const missing = words.includes('No such file or directory')
+  if (change.do === 'remove' && missing) return removedInPart(step)
+  if (change.object.kind === 'nft-element' && change.do === 'put') {
+    const replaces = step.commands.length > 1
+    // There with another value: replaced. Meant to be replaced, but gone: added.
+    if (words.includes('File exists') && !replaces) return [{ change, commands: putElement(change.object, true) }]
+    if (missing && replaces) return [{ change, commands: putElement(change.object, false) }]
+  }
+  failures.set(change, refusal(step, words))
+  return []
+}
+
+/** Of several accepts to be deleted one may be gone; for anything else, gone is done. */
+function removedInPart(step: Step): readonly Step[] {
+  if (step.change.object.kind !== 'accept' || step.commands.length < 2) return []
+  return [{ ...step, commands: step.commands.slice(1) }]
+}
+
+function refusal(step: Step, words: string): WeftError {
+  const verb = step.change.do === 'put' ? 'set up' : 'remove'
+  return new WeftError(
+    'KERNEL_REFUSED',
+    `the kernel refused to ${verb} ${textOf(step.change.object)}: ${words} (nft ${step.commands.join('; ')})`,
+    words.includes('Operation not permitted')
+      ? 'run weftd as root or with CAP_NET_ADMIN'
+      : 'run the quoted commands with nft as root to see the fault; if they need a module (nf_tables, nft_masq, nft_nat), load it'
+  )
+}

@@ -1,0 +1,103 @@
+// The credentials for the API server, read again while weftd runs: kubelets renew tokens every hour or so, administrators their authorities.
+import { readFileSync } from 'node:fs'
+import { reasonOf, WeftError } from '../base/error.ts'
+import type { Json } from '../config/json.ts'
+import { type KubeTarget, type Secret, targetOfKubeconfig, targetOfPod } from './config.ts'
+
+export type AccessOptions = {
+  readonly kubeApiUrl?: string | undefined
+  readonly kubeconfigFile?: string | undefined
+  /** KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT name the API server inside a pod. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+/** As node:tls wants them. */
+export type Credentials = {
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  readonly token?: string
+}
+
+/** Milliseconds after which files are read again. */
+const FRESH = 60_000
+
+/** Where the API server is. `yaml` is loaded only for a kubeconfig. Errors: OPTION_INVALID. */
+export async function targetOf({ kubeApiUrl, kubeconfigFile, environment }: AccessOptions): Promise<KubeTarget> {
+  if (kubeconfigFile === undefined) return targetOfPod(environment, kubeApiUrl)
+  const text = readText(kubeconfigFile, '--kubeconfig-file')
+  const { parse } = await import('yaml')
+  let config: unknown
+  try {
+    config = parse(text)
+  } catch (cause) {
+    // The message of the parser quotes lines of the file, which may hold secrets.
+    const at = (cause as { readonly linePos?: readonly { readonly line: number }[] }).linePos?.[0]?.line
+    const where = at === undefined ? '' : ` (line ${at})`
+    throw new WeftError(
+      'OPTION_INVALID',
+      `--kubeconfig-file ${kubeconfigFile} is not YAML${where}`,
+      'compare it with the output of "kubectl config view --raw"'
+    )
+  }
+  return targetOfKubeconfig(config as Json, kubeconfigFile, kubeApiUrl)
+}
+
+export class KubeAccess {
+  readonly target: KubeTarget
+  readonly #now: () => number
+  #credentials: Credentials
+  #readAt: number
+
+  /** `now` in milliseconds, never going back. Errors: OPTION_INVALID when a file can't be read. */
+  constructor(target: KubeTarget, now: () => number) {
+    this.target = target
+    this.#now = now
+    this.#credentials = readAll(target)
+    this.#readAt = now()
+  }
+
+  /** At most a minute old. The same object as before while nothing has changed. */
+  get credentials(): Credentials {
+    if (this.#now() - this.#readAt >= FRESH) this.renew()
+    return this.#credentials
+  }
+
+  /** Reads the files now, since the API server refused what they said; true when something has changed. While they can't be read what was read last counts. */
+  renew(): boolean {
+    this.#readAt = this.#now()
+    let read: Credentials
+    try {
+      read = readAll(this.target)
+    } catch {
+      // A volume that is being replaced; the next attempt reads again.
+      return false
+    }
+    const names = ['ca', 'cert', 'key', 'token'] as const
+    if (names.every((name) => read[name] === this.#credentials[name])) return false
+    this.#credentials = read
+    return true
+  }
+}
+
+function readAll({ ca, cert, key, token, from }: KubeTarget): Credentials {
+  const read = (secret: Secret | undefined): string | undefined => {
+    if (secret === undefined) return undefined
+    return 'text' in secret ? secret.text : readText(secret.file, from)
+  }
+  const values = { ca: read(ca), cert: read(cert), key: read(key), token: read(token)?.trim() }
+  return Object.fromEntries(Object.entries(values).filter(([, text]) => text !== undefined && text !== ''))
+}
+
+function readText(path: string, from: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new WeftError(
+      'OPTION_INVALID',
+      `${path} (${from}) can not be read: ${reasonOf(cause)}`,
+      "correct the path or the file's mode; in a pod, see that the service account's token is mounted",
+      { cause }
+    )
+  }
+}

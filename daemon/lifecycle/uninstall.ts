@@ -1,0 +1,129 @@
+// Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
+import { existsSync } from 'node:fs'
+import { contains, formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import { bridgeMac } from '../attachment/identity.ts'
+import { reasonOf } from '../base/error.ts'
+import type { Log } from '../base/log.ts'
+import { removeFile } from '../base/replace-file.ts'
+import type { Options } from '../cli/flag-table.ts'
+import type { Firewall } from '../kernel/nftables/firewall.ts'
+import { leaseFilePath } from '../node/lease-file.ts'
+import { removeSubnetFile } from '../node/subnet-file.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
+import { ALIAS_MARK } from '../state/ownership.ts'
+import { textOf } from '../state/text.ts'
+import { removeConflist } from './conflist-file.ts'
+import { removePlugins } from './install.ts'
+
+export type Leaving = {
+  readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
+  readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
+  readonly firewall: Pick<Firewall, 'removeTables'>
+  /** From which the MACs of our bridges are derived. */
+  readonly identity: string
+  /** Of this node; a bridge that has an address in it carries our pods. */
+  readonly subnet: PerFamily<Prefix>
+  /** How many pods are attached. */
+  readonly pods: number
+  readonly log: Log
+}
+
+/**
+ * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease. Pods that
+ * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is,
+ * the log says what is left, and so does the answer, false then.
+ */
+export async function leaveClean(leaving: Leaving): Promise<boolean> {
+  const { options, reconciler, firewall, pods, log } = leaving
+  const told: string[] = []
+  const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
+    try {
+      await work()
+    } catch (error) {
+      told.push(what)
+      log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
+    }
+  }
+  const goes = (paths: readonly (string | undefined)[]): void => {
+    for (const path of paths) if (path !== undefined) log.info({ path }, 'taken away')
+  }
+  const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
+  if (cniConfDir !== undefined) await step('the CNI configuration list', () => goes([removeConflist(cniConfDir)]))
+  await step('the network', async () => {
+    refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
+  })
+  await step('the firewall tables', async () => {
+    const [complaint] = await firewall.removeTables()
+    if (complaint !== undefined) throw new Error(complaint)
+  })
+  if (pods === 0)
+    await step('the bridge', async () => {
+      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet, leaving.identity)))
+    })
+  if (cniBinDir !== undefined) await step('the plugins', () => goes(removePlugins(cniBinDir)))
+  await step('subnet.env', () => {
+    const isThere = existsSync(subnetFile)
+    if (removeSubnetFile(subnetFile, stateDir)) goes(isThere ? [subnetFile] : [])
+    else log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
+  })
+  await step('the remembered lease', () => {
+    const path = leaseFilePath(stateDir)
+    goes(removeFile(path) ? [path] : [])
+  })
+  if (pods > 0)
+    log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
+  if (told.length > 0) return false
+  log.info({}, 'this node is clean')
+  return true
+}
+
+function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void {
+  const failed = outcomes.flatMap(({ change, error }) =>
+    error === undefined ? [] : [`${textOf(change.object)}: ${reasonOf(error)}`]
+  )
+  if (failed.length > 0) throw new Error(failed.join('; '))
+}
+
+/** The host's end of a pod, by its alias; a node's own link may be a veth as well. */
+const isPodLink = (link: Link): boolean =>
+  link.form?.type === 'veth' && link.alias?.startsWith(`${ALIAS_MARK} `) === true
+
+/** Pods' ends on the host with what hangs on them and leads to them, and the bridges between them. Routes to other nodes may lead over a bridge, and go. */
+export function staysFor(observed: State): (object: KernelObject) => boolean {
+  const links = [...observed.values()].filter((object) => object.kind === 'link')
+  const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))
+  const bridges = new Set(links.filter(({ form }) => form?.type === 'bridge').map(({ name }) => name))
+  const routed = new Set(
+    [...observed.values()].flatMap((object) =>
+      object.kind === 'route' && ends.has(object.device ?? '') ? [formatIp(object.destination.ip)] : []
+    )
+  )
+  return (object) => {
+    if (object.kind === 'link') return ends.has(object.name) || bridges.has(object.name)
+    const device = deviceOf(object) ?? ''
+    if (object.kind === 'proxy') return routed.has(formatIp(object.ip))
+    return ends.has(device) || (object.kind === 'address' && bridges.has(device))
+  }
+}
+
+/** Bridges with an address of our subnet on which nothing hangs, and that we made: their MAC says so. */
+export function emptyBridges(observed: State, subnet: PerFamily<Prefix>, identity: string): readonly KernelObject[] {
+  const objects = [...observed.values()]
+  const subnets = perFamily(subnet).map(([, prefix]) => prefix)
+  const inSubnet = (name: string) =>
+    objects.some(
+      (object) =>
+        object.kind === 'address' && object.device === name && subnets.some((prefix) => contains(prefix, object.prefix))
+    )
+  const isOurs = ({ name, mac }: Link) => mac === bridgeMac(identity, name)
+  const isUsed = (name: string) => objects.some((object) => object.kind === 'link' && object.master === name)
+  return objects.filter(
+    (object) =>
+      object.kind === 'link' &&
+      object.form?.type === 'bridge' &&
+      isOurs(object) &&
+      inSubnet(object.name) &&
+      !isUsed(object.name)
+  )
+}

@@ -1,0 +1,70 @@
+// Follows the chains of other programs and keeps an accept for pods in each that would drop them; says who it is.
+import type { PerFamily, Prefix } from '../../ipam/address.ts'
+import type { Log } from '../base/log.ts'
+import { dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
+import { purposeOf } from '../firewall/subnet-chain.ts'
+import type { Health } from '../health/conditions.ts'
+import type { ForeignView } from '../kernel/nftables/firewall.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+
+export type ForeignSurroundings = {
+  readonly reconciler: Pick<Reconciler, 'want' | 'desired'>
+  readonly health: Health
+  readonly log: Log
+}
+
+export class ForeignDrops {
+  readonly #cluster: PerFamily<Prefix>
+  readonly #around: ForeignSurroundings
+  #view: ForeignView | undefined
+  /** For which networks the view has been answered. */
+  #answeredFor = ''
+  #trouble = ''
+
+  constructor(cluster: PerFamily<Prefix>, around: ForeignSurroundings) {
+    this.#cluster = cluster
+    this.#around = around
+  }
+
+  /** Until the iterable ends; `answered` is called after each look. */
+  async follow(views: AsyncIterable<ForeignView>, answered: () => void): Promise<void> {
+    for await (const view of views) {
+      this.#view = view
+      this.#answeredFor = ''
+      await this.answer()
+      this.#tellTrouble(view)
+      answered()
+    }
+  }
+
+  /** Answers for the cluster's networks, and for those that the firewall plugin lets through by now. */
+  async answer(): Promise<void> {
+    const view = this.#view
+    if (view === undefined) return
+    const networks = [this.#cluster, ...this.#others()]
+    const text = networks
+      .map((each) => JSON.stringify(each, (_, value) => (typeof value === 'bigint' ? `${value}` : value)))
+      .join()
+    if (text === this.#answeredFor) return
+    this.#answeredFor = text
+    const drops = networks.flatMap((each) => foreignDrops(view.tables, each))
+    await this.#around.reconciler.want('foreign drops', foreignAccepts(drops))
+    const [first, ...others] = [...new Set(dropReasons(drops))]
+    if (first === undefined) this.#around.health.clear('FORWARD_DROPPED')
+    else this.#around.health.raise('FORWARD_DROPPED', [first, ...others].join('; '))
+  }
+
+  #others(): readonly PerFamily<Prefix>[] {
+    return [...this.#around.reconciler.desired.values()].flatMap((object) => {
+      const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
+      return found?.purpose === 'forward' ? [{ [found.subnet.ip.family]: found.subnet }] : []
+    })
+  }
+
+  #tellTrouble({ trouble }: ForeignView): void {
+    const now = trouble?.message ?? ''
+    if (now !== '' && now !== this.#trouble)
+      this.#around.log.warn({ err: trouble }, 'some firewall rules of other programs can not be read')
+    this.#trouble = now
+  }
+}

@@ -1,0 +1,63 @@
+// What the lease of another node asks of this one's kernel, or why nothing is made of it. Pure.
+import {
+  contains,
+  formatIp,
+  formatPrefix,
+  isGlobalUnicast,
+  isLinkLocal,
+  overlaps,
+  type PerFamily,
+  type Prefix,
+  perFamily
+} from '../../ipam/address.ts'
+import type { ConfiguredBackend } from '../backend/backend.ts'
+import { reasonOf } from '../base/error.ts'
+import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { Node } from '../state/node.ts'
+import type { KernelObject } from '../state/object.ts'
+
+/** Where this node stands: what it takes to reach others from it. */
+export type Vantage = {
+  readonly node: Node
+  readonly backend: ConfiguredBackend
+  /** The whole network of each family: no lease may lie outside. */
+  readonly networks: PerFamily<Prefix>
+}
+
+export type Asked =
+  | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
+  /** Of another backend than this network's: none of our business. */
+  | { readonly kind: 'foreign' }
+  /** Not understood, or not to be true; `reason` names the lease and the fault. */
+  | { readonly kind: 'skipped'; readonly reason: string }
+
+export function askedBy(lease: Lease, { node, backend, networks }: Vantage): Asked {
+  if (lease.backendType !== backend.type) return { kind: 'foreign' }
+  const reason = unfit(lease, node, networks)
+  if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
+  try {
+    return { kind: 'objects', objects: backend.peer(lease, node) }
+  } catch (error) {
+    return { kind: 'skipped', reason: reasonOf(error) }
+  }
+}
+
+function unfit(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
+  const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>
+    perFamily(values)
+      .map(([, value]) => format(value))
+      .join(', ')
+  const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
+    const own = node.subnet[family]
+    return own !== undefined && overlaps(own, subnet)
+  })
+  if (overlap) return `of ${listed(lease.publicIp, formatIp)} overlaps our own ${leaseKey(node)}`
+  const outside = perFamily(lease.subnet).some(([family, subnet]) => {
+    const network = networks[family]
+    return network === undefined ? node.subnet[family] !== undefined : !contains(network, subnet)
+  })
+  if (outside) return `lies outside the network ${listed(networks, formatPrefix)}`
+  const odd = perFamily(lease.publicIp).find(([, ip]) => !isGlobalUnicast(ip) && !isLinkLocal(ip))
+  if (odd !== undefined) return `has the public address ${formatIp(odd[1])}, which no packet can be sent to`
+  return undefined
+}

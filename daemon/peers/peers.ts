@@ -1,0 +1,284 @@
+// All other nodes' leases as the store tells of them: what they ask for is wanted of the kernel, and a list from which most have vanished is doubted for a time.
+import { setImmediate as turn } from 'node:timers/promises'
+import { perFamily, sameIp } from '../../ipam/address.ts'
+import { reasonOf } from '../base/error.ts'
+import type { Log } from '../base/log.ts'
+import type { Health } from '../health/conditions.ts'
+import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { LeaseEvent } from '../lease/store.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { KernelObject } from '../state/object.ts'
+import { Conflicts } from './conflicts.ts'
+import { askedBy, type Vantage } from './peer-objects.ts'
+
+export type PeersSurroundings = {
+  readonly reconciler: Reconciler
+  readonly health: Health
+  readonly log: Log
+  /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
+  readonly doubtMs: number
+  readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+  /** Told, after each batch of events, how many leases it touched. */
+  readonly workedOff?: (leases: number) => void
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+}
+
+/** Fewer vanished leases than this are believed at once, unless no other node is left. */
+const FEW = 4
+
+/** Who wants what the lease of this key asks for. */
+export const leaseOwnerOf = (key: string): string => `lease ${key}`
+
+export class Peers {
+  readonly #around: PeersSurroundings
+  readonly #leases = new Map<string, Lease>()
+  readonly #since = new Map<string, number>()
+  readonly #malformed = new Map<string, string>()
+  readonly #conflicts = new Conflicts()
+  /** Leases that the last list left out and that are kept for now. */
+  readonly #doubted = new Set<string>()
+  #confirmation: NodeJS.Timeout | undefined
+  #listed = false
+  /** The doubt about the kernel's stale routes has stood for its time. */
+  #confirmed = false
+  #vantage: Vantage | undefined
+  /** The key of our own lease, which is compared with each of thousands. */
+  #ownKey: string | undefined
+
+  constructor(around: PeersSurroundings) {
+    this.#around = around
+  }
+
+  /** The leases of all nodes, ours too, as far as they are understood. */
+  get leases(): ReadonlyMap<string, Lease> {
+    return this.#leases
+  }
+
+  /** Why nothing is made of a lease, by its key; of records that can't be read at all, too. */
+  get skipped(): ReadonlyMap<string, string> {
+    return this.#malformed
+  }
+
+  /** Since when this daemon has known the lease, milliseconds since 1970. */
+  since(key: string): number | undefined {
+    return this.#since.get(key)
+  }
+
+  /** Whether the lease of this key is this node's own. */
+  isOwn(key: string, lease = this.#leases.get(key)): boolean {
+    const own = this.#vantage?.node
+    if (lease === undefined || own === undefined) return false
+    return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
+  }
+
+  /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
+  async settle(vantage: Vantage): Promise<void> {
+    this.#vantage = vantage
+    this.#ownKey = leaseKey(vantage.node)
+    await this.#want([...this.#leases.keys()])
+    this.#tell()
+    await this.#judge()
+  }
+
+  /** Follows the store until its events end. Events that came together are answered with one batch. */
+  async follow(events: AsyncIterable<LeaseEvent>): Promise<void> {
+    const pending: LeaseEvent[] = []
+    let working = Promise.resolve()
+    let scheduled = false
+    // A failure here is a fault in weftd itself: it ends the process loudly through whoever awaits us.
+    const failed = Promise.withResolvers<never>()
+    const gather = async () => {
+      for await (const event of events) {
+        pending.push(event)
+        if (scheduled) continue
+        scheduled = true
+        working = working.then(async () => {
+          // Not at once: events of one message or one look at a file come one microtask after the other, and how many went together says whether to doubt.
+          await turn()
+          scheduled = false
+          await this.#take(pending.splice(0))
+        })
+        working.catch(failed.reject)
+      }
+      await working
+    }
+    try {
+      await Promise.race([gather(), failed.promise])
+    } finally {
+      clearTimeout(this.#confirmation)
+    }
+  }
+
+  async #take(events: readonly LeaseEvent[]): Promise<void> {
+    const touched = new Set<string>()
+    const gone = new Set<string>()
+    for (const event of events) {
+      if (event.kind !== 'malformed') this.#around.counted(event.kind)
+      if (event.kind === 'list') {
+        for (const key of this.#list(event.leases)) touched.add(key)
+        this.#listed = true
+        gone.clear()
+      } else if (event.kind === 'put') {
+        touched.add(this.#put(event.lease))
+        gone.delete(leaseKey(event.lease))
+      } else if (event.kind === 'gone') gone.add(event.key)
+      else this.#skip(event.key, reasonOf(event.error))
+    }
+    for (const key of this.#withdraw([...gone], 'word of each')) touched.add(key)
+    await this.#want([...touched])
+    this.#tell()
+    await this.#judge()
+    this.#around.workedOff?.(touched.size)
+  }
+
+  #put(lease: Lease): string {
+    const key = leaseKey(lease)
+    if (!this.#leases.has(key)) this.#since.set(key, this.#around.now())
+    this.#conflicts.replace(this.#leases.get(key), lease)
+    this.#leases.set(key, lease)
+    this.#doubted.delete(key)
+    this.#malformed.delete(key)
+    return key
+  }
+
+  #gone(key: string): string {
+    this.#conflicts.replace(this.#leases.get(key), undefined)
+    this.#leases.delete(key)
+    this.#since.delete(key)
+    this.#malformed.delete(key)
+    this.#doubted.delete(key)
+    return key
+  }
+
+  /** Takes a complete list; returns the keys it touched. What it leaves out goes at once when that is little, and after a time when it is most. */
+  #list(leases: readonly Lease[]): Iterable<string> {
+    const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
+    const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.isOwn(key))
+    // Then the store has lost more than a node: whose lease is there already and whose is not says only who was faster.
+    const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
+    for (const lease of leases) this.#put(lease)
+    for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
+    return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list')]
+  }
+
+  /**
+   * Leases that are no longer in the store, by a list that leaves them out or by word of each. Most of them at once are kept for a time, and so is the last
+   * one that a list leaves out, and all when it leaves us out too; word of a single one is believed. Returns the keys of those that went.
+   */
+  #withdraw(keys: readonly string[], by: 'word of each' | 'a list' | 'a list without us'): readonly string[] {
+    const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
+    // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
+    const isByWord = by === 'word of each'
+    const isWorthACount = missing.length >= (isByWord ? FEW : 1)
+    const others = isWorthACount ? this.others - missing.length : 0
+    const isMost = missing.length >= FEW && missing.length > others
+    const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByWord && others === 0))
+    const kept = new Set(missing.filter((key) => isDoubtful || (!isByWord && this.#doubted.has(key))))
+    const gone = keys.filter((key) => !kept.has(key))
+    for (const key of gone) this.#gone(key)
+    if ([...kept].every((key) => this.#doubted.has(key))) return gone
+    for (const key of kept) this.#doubted.add(key)
+    this.#doubt(`${kept.size} leases are kept that the store no longer lists (it lists ${others} others)`)
+    return gone
+  }
+
+  #doubt(detail: string): void {
+    this.#around.health.raise('LIST_DOUBTED', `${detail}, for ${this.#around.doubtMs / 1000} s`)
+    clearTimeout(this.#confirmation)
+    this.#confirmation = setTimeout(() => {
+      const keys = [...this.#doubted]
+      for (const key of keys) this.#gone(key)
+      this.#around.health.clear('LIST_DOUBTED')
+      this.#confirmation = undefined
+      this.#confirmed = true
+      this.#tell()
+      this.#want(keys)
+        .then(() => this.#judge())
+        .catch((error) => this.#around.log.error({ err: error }, 'removing leases that stayed away failed'))
+    }, this.#around.doubtMs)
+    this.#confirmation.unref()
+  }
+
+  /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
+  async #judge(): Promise<void> {
+    if (this.#doubted.size > 0) return
+    const { reconciler } = this.#around
+    // Until we know what we are and what there is, nothing in the kernel can be called stale.
+    if (!this.#listed || this.#vantage === undefined) {
+      clearTimeout(this.#confirmation)
+      this.#confirmation = undefined
+      this.#around.health.clear('LIST_DOUBTED')
+      return
+    }
+    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees()) {
+      if (this.#confirmation === undefined) {
+        this.#doubt(
+          `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
+        )
+      }
+      return
+    }
+    clearTimeout(this.#confirmation)
+    this.#confirmation = undefined
+    this.#around.health.clear('LIST_DOUBTED')
+    await reconciler.trust()
+  }
+
+  #kernelAgrees(): boolean {
+    const stale = this.#around.reconciler
+      .differences()
+      .filter((change) => change.do === 'remove' && change.object.kind === 'route').length
+    const others = this.others
+    return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
+  }
+
+  /** How many leases other nodes hold. */
+  get others(): number {
+    let count = 0
+    for (const [key, lease] of this.#leases) if (!this.isOwn(key, lease)) count++
+    return count
+  }
+
+  async #want(keys: readonly string[]): Promise<void> {
+    if (this.#vantage === undefined || keys.length === 0) return
+    await this.#around.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
+  }
+
+  /** What one lease asks for; nothing at all (not even a removal) when it is not understood. */
+  #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
+    const lease = this.#leases.get(key)
+    const vantage = this.#vantage
+    if (vantage === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
+    const asked = askedBy(lease, vantage)
+    switch (asked.kind) {
+      case 'objects':
+        this.#malformed.delete(key)
+        return [[leaseOwnerOf(key), asked.objects]]
+      case 'foreign':
+        this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
+        return [[leaseOwnerOf(key), []]]
+      case 'skipped':
+        this.#skip(key, asked.reason)
+        return []
+    }
+  }
+
+  #skip(key: string, reason: string): void {
+    if (this.#malformed.get(key) === reason) return
+    this.#malformed.set(key, reason)
+    this.#around.counted('malformed')
+    this.#around.log.warn({ lease: key, reason }, 'a lease is skipped')
+  }
+
+  #tell(): void {
+    this.#conflicts.tell(this.#around.health)
+    const [first] = this.#malformed.values()
+    if (first === undefined) this.#around.health.clear('LEASE_MALFORMED')
+    else
+      this.#around.health.raise(
+        'LEASE_MALFORMED',
+        this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`
+      )
+  }
+}

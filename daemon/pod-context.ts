@@ -1,0 +1,65 @@
+// What the verbs of pods stand on in the daemon: the node's place as it is at the moment, reservations by their directory, and the clock.
+import { readFileSync } from 'node:fs'
+import type { Ip } from '../ipam/address.ts'
+import { Networks } from '../ipam/networks.ts'
+import type { Options } from './cli/flag-table.ts'
+import type { Metrics } from './health/metrics.ts'
+import type { ForeignDrops } from './node/foreign-firewall.ts'
+import { networksOf, type Place } from './node/place.ts'
+import { flock } from './os/flock.ts'
+import { Attachments } from './pod/attachments.ts'
+import type { PodSurroundings } from './pod/context.ts'
+
+type Daemon = Pick<PodSurroundings, 'health' | 'log'> &
+  PodSurroundings['self'] & {
+    readonly options: Pick<Options, 'podMode'>
+    readonly metrics: Metrics
+  }
+
+/** What may yet come is looked up each time. */
+type Live = {
+  readonly kernel: PodSurroundings['kernel']
+  readonly reconciler: PodSurroundings['host']
+  readonly place?: Place
+  readonly drops?: Pick<ForeignDrops, 'answer'>
+}
+
+export function podSurroundings(around: Daemon, core: Live): PodSurroundings {
+  const { options, log, health, metrics, identity, ipv6 } = around
+  const steps = metrics.histogram(
+    'weft_pod_step_seconds',
+    'ADD, CHECK and DEL: total for the whole call, and its parts queue, sandbox, reserve, host, inside.',
+    ['verb', 'step']
+  )
+  const boot = bootOf()
+  const attachments = new Attachments()
+  const freed = (network: string) => (ips: readonly Ip[]) => {
+    attachments.freed.reboot += ips.length
+    if (ips.length > 0)
+      log.info({ network, freed: ips.length }, 'reservations from before the last reboot are free again')
+  }
+  return {
+    kernel: core.kernel,
+    host: core.reconciler,
+    attachments,
+    networks: new Networks((network) => ({ lock: flock, boot: { ...boot, freed: freed(network) } })),
+    health,
+    place: () => {
+      const { place } = core
+      return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
+    },
+    self: { identity, ipv6 },
+    defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
+    rules: () => [],
+    answerForeignDrops: async () => core.drops?.answer(),
+    log,
+    now: () => performance.now(),
+    timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)
+  }
+}
+
+/** proc(5): the kernel's own id of this boot, and how long ago it began. */
+function bootOf(): { readonly id: string; readonly since: number } {
+  const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
+  return { id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(), since: Date.now() - uptime * 1000 }
+}

@@ -1,0 +1,40 @@
+// Packets of an attachment's addresses pass this host: our own chain for their subnet, and answers to what other programs drop.
+import type { Prefix } from '../../../ipam/address.ts'
+import type { Attachment } from '../../../plugins/attachment.ts'
+import { type Identity, markedOwnerOf, throughMark } from '../../attachment/identity.ts'
+import { letThroughObjects } from '../../firewall/subnet-chain.ts'
+import type { KernelObject } from '../../state/object.ts'
+import { differencesIn, refuseDifferences } from '../check.ts'
+import { failureIn, type PodSurroundings } from '../context.ts'
+import { releaseMarked } from './ownership.ts'
+
+type Who = Identity & Pick<Attachment, 'because'>
+
+/** Errors: the kernel's. */
+export async function letThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
+  const owner = markedOwnerOf(throughMark(attachment))
+  const failure = failureIn(await around.host.want(owner, throughFor(attachment, forwards)))
+  if (failure !== undefined) {
+    await around.host.want(owner, [])
+    throw failure.error
+  }
+  await around.answerForeignDrops()
+}
+
+/** What was let through for this attachment is so no more. Errors: the kernel's. */
+export async function stopLettingThrough(around: PodSurroundings, attachment: Identity): Promise<void> {
+  await releaseMarked(around, throughMark(attachment))
+  await around.answerForeignDrops()
+}
+
+/** Errors: DIFFERENT with one line per difference. */
+export function checkThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): void {
+  const wrong = differencesIn(throughFor(attachment, forwards), around.host.observed, 'on the host')
+  refuseDifferences(`packets of ${attachment.because} are not let through as was set up`, wrong)
+}
+
+const throughFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
+  letThroughObjects(forwards, throughMark(attachment), attachment.because).map((object) => ({
+    ...object,
+    because: attachment.because
+  }))

@@ -1,0 +1,96 @@
+// Limits to the throughput of an interface that another plugin has made, ours or not: what bandwidth does at ADD, CHECK, DEL and GC.
+import type { Result } from '../../../plugins/cni/types.ts'
+import { bandwidthObjects } from '../../attachment/bandwidth.ts'
+import {
+  aliasOf,
+  hostName,
+  type Identity,
+  ifbMac,
+  limitsOwnerOf,
+  mayBeOf,
+  parseAlias
+} from '../../attachment/identity.ts'
+import { WeftError } from '../../base/error.ts'
+import { type KernelObject, type Key, keyOf, type Link } from '../../state/object.ts'
+import { ifbName } from '../../state/ownership.ts'
+import { differencesIn, refuseDifferences } from '../check.ts'
+import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from '../context.ts'
+import type { Listed } from '../gc.ts'
+
+/** The device that holds back what an attachment sends. */
+const ifbOf = (who: Identity): string => ifbName(hostName(who))
+
+/** `previous`, with the device that holds back what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
+export async function limit(around: PodSurroundings, attachment: ChainedAttachment, previous: Result): Promise<Result> {
+  if (attachment.bandwidth === undefined) return previous
+  const link = hostEnd(around, attachment, previous)
+  const owner = limitsOwnerOf(attachment)
+  const failure = failureIn(await around.host.want(owner, wantedOn(link, attachment)))
+  if (failure !== undefined) {
+    await around.host.want(owner, [])
+    throw failure.error
+  }
+  around.attachments.limited.set(link.name, attachment)
+  if (attachment.bandwidth.egress === undefined) return previous
+  const name = ifbOf(attachment)
+  const ifb = { name, mac: ifbMac(name), ...(link.mtu && { mtu: link.mtu }) }
+  return { ...previous, interfaces: [...previous.interfaces, ifb] }
+}
+
+/** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
+export function checkLimits(around: PodSurroundings, attachment: ChainedAttachment, previous: Result): void {
+  if (attachment.bandwidth === undefined) return
+  const link = hostEnd(around, attachment, previous)
+  const wrong = differencesIn(wantedOn(link, attachment), around.host.observed, 'on the host')
+  refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
+}
+
+/** The token bucket towards the container goes with its device: taken off by itself, it would make the kernel wait. */
+export async function unlimit(around: PodSurroundings, who: Identity): Promise<void> {
+  const ifb = linkNamed(around.host.observed, ifbOf(who))
+  const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(who, ifb.alias)
+  const keys: readonly Key[] = isOurs ? [keyOf(ifb)] : []
+  const owner = limitsOwnerOf(who)
+  around.attachments.forgetLimits(who)
+  around.host.keep(owner, [])
+  const failure = failureIn(await around.host.want(owner, [], keys))
+  if (failure !== undefined) throw failure.error
+}
+
+/** Takes off the limits of a network's containers that the runtime does not list any more. */
+export async function collectLimits(
+  around: PodSurroundings,
+  { network }: ChainedAttachment,
+  valid: readonly Listed[]
+): Promise<void> {
+  const standing = [...around.host.observed.values()].flatMap((object) => {
+    const who = object.kind === 'link' && object.form?.type === 'ifb' ? parseAlias(object.alias) : undefined
+    return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
+  })
+  const limited = [...around.attachments.limited.values()].filter((who) => who.network === network)
+  for (const who of [...standing, ...limited]) {
+    const isListed = valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
+    if (!isListed) await unlimit(around, who)
+  }
+}
+
+const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObject[] =>
+  bandwidthObjects(
+    { ...link, alias: aliasOf(attachment, attachment.pod) },
+    attachment.bandwidth,
+    ifbOf(attachment)
+  ).map((object) => ({ ...object, because: attachment.because }))
+
+/** The first pair's end on this host that the plugin before has told: ours, or what it is called there. */
+export function hostEnd({ host }: PodSurroundings, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
+  const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
+  for (const { name } of told) {
+    const link = linkNamed(host.observed, name)
+    if (link?.form?.type === 'veth') return link
+  }
+  throw new WeftError(
+    'INTERFACE_MISSING',
+    `prevResult names no end of a veth pair on this host (${told.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be reached`,
+    `write ${plugin} behind a plugin that makes such a pair, as weft, bridge and ptp do`
+  )
+}

@@ -1,0 +1,208 @@
+// Settings of a container's interface and network, with the interface's old ones kept on disk in the reference's form until DEL puts them back.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { contentOf, ifThere, makeDirectory } from '../../../ipam/files.ts'
+import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
+import type { Result } from '../../../plugins/cni/types.ts'
+import { reasonOf, WeftError } from '../../base/error.ts'
+import type { Sandbox } from '../../state/kernel.ts'
+import { type KernelObject, type Key, type Link, parseMac } from '../../state/object.ts'
+import { failureIn, linkNamed, type PodSurroundings, put } from '../context.ts'
+import type { Listed } from '../gc.ts'
+import { openSandbox } from '../netns.ts'
+
+/** The reference's: regular expressions, one a line, of which each key must match one. */
+const ALLOWED = '/etc/cni/tuning/allowlist.conf'
+
+/** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container goes. */
+export async function tune(
+  around: PodSurroundings,
+  attachment: Attachment,
+  tuning: Tuning,
+  previous: Result
+): Promise<Result> {
+  refuseForbidden(tuning)
+  using sandbox = await openSandbox(around, attachment)
+  const link = await linkIn(sandbox, attachment)
+  const wanted = settingsOf(tuning, link.name)
+  if (changesLink(tuning)) keep(attachment, tuning, link)
+  await apply(sandbox, wanted)
+  return {
+    ...previous,
+    interfaces: previous.interfaces.map((each) =>
+      each.name === attachment.ifname && each.sandbox !== undefined
+        ? {
+            ...each,
+            ...(tuning.mac === undefined ? {} : { mac: tuning.mac }),
+            ...(tuning.mtu === undefined || each.mtu === undefined ? {} : { mtu: tuning.mtu })
+          }
+        : each
+    )
+  }
+}
+
+/** Errors: DIFFERENT with every setting that is another one now. */
+export async function checkTuning(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
+  using sandbox = await openSandbox(around, attachment)
+  const observed = await sandbox.read(tuning.sysctls.map(({ path }) => path))
+  const link = linkNamed(observed, attachment.ifname)
+  const wrong = [
+    ...(tuning.mac === undefined || link?.mac === tuning.mac ? [] : [`MAC address ${link?.mac}, not ${tuning.mac}`]),
+    ...(tuning.mtu === undefined || link?.mtu === tuning.mtu ? [] : [`MTU ${link?.mtu}, not ${tuning.mtu}`]),
+    ...MODES.flatMap((mode) =>
+      tuning[mode] === undefined || link?.[mode] === tuning[mode]
+        ? []
+        : [`${wordOf[mode]} ${link?.[mode]}, not ${tuning[mode]}`]
+    ),
+    ...tuning.sysctls.flatMap(({ path, value }) => {
+      const found = observed.get(`sysctl ${path}` as Key)
+      const now = found?.kind === 'sysctl' ? found.value : 'nothing'
+      return sameValue(now, value) ? [] : [`${path} ${now}, not ${value}`]
+    })
+  ]
+  if (wrong.length > 0)
+    throw new WeftError('DIFFERENT', `${attachment.because} has ${wrong.join('; ')}`, 'restart the pod')
+}
+
+/** The kernel separates several numbers by tabs, people by spaces. */
+const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') === b.trim().split(/\s+/).join(' ')
+
+/** Puts the old settings back where that can be done, and forgets them. */
+export async function restore(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
+  const file = fileOf(attachment, tuning)
+  try {
+    const kept = JSON.parse(readFileSync(file, 'utf8')) as { readonly [key: string]: unknown }
+    const { mac, mtu, promisc, allmulti, txQLen } = kept
+    using sandbox = await openSandbox(around, attachment)
+    const link = await linkIn(sandbox, attachment)
+    const address = typeof mac === 'string' ? parseMac(mac) : undefined
+    const old: Link = {
+      kind: 'link',
+      name: link.name,
+      ...(address === undefined ? {} : { mac: address }),
+      ...(typeof mtu === 'number' && mtu > 0 ? { mtu } : {}),
+      ...(typeof promisc === 'boolean' ? { promiscuous: promisc } : {}),
+      ...(typeof allmulti === 'boolean' ? { allMulticast: allmulti } : {}),
+      ...(typeof txQLen === 'number' && txQLen >= 0 ? { queueLength: txQLen } : {})
+    }
+    await apply(sandbox, [old])
+  } catch (error) {
+    // Nothing kept, no namespace, no interface: the usual ways in which there is nothing to put back.
+    around.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not put back')
+  }
+  rmSync(file, { force: true })
+}
+
+/** Forgets the kept settings of a network's containers that are not in `valid`; their interfaces are gone by then. */
+export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): void {
+  const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
+  for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
+    const file = join(dataDir, name)
+    if (name.endsWith('.json') && !kept.has(name) && networkIn(file) === network) rmSync(file, { force: true })
+  }
+}
+
+/** Whose network the settings in a file are of; the reference does not write it. */
+function networkIn(file: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(file, 'utf8')) as { readonly network?: unknown }).network
+  } catch {
+    return undefined
+  }
+}
+
+async function linkIn(sandbox: Sandbox, { ifname, sandbox: path }: Attachment): Promise<Link> {
+  const link = linkNamed(await sandbox.read(), ifname)
+  if (link !== undefined) return link
+  throw new WeftError(
+    'INTERFACE_MISSING',
+    `there is no interface ${ifname} in ${path}`,
+    'write this plugin behind the one that makes the interface'
+  )
+}
+
+const MODES = ['promiscuous', 'allMulticast', 'queueLength'] as const
+/** The keys of the configuration, which are those of the reference's files too. */
+const wordOf = { promiscuous: 'promisc', allMulticast: 'allmulti', queueLength: 'txQLen' } as const
+
+const modesOf = (of: Pick<Link, (typeof MODES)[number]>): Pick<Link, (typeof MODES)[number]> =>
+  Object.fromEntries(MODES.flatMap((mode) => (of[mode] === undefined ? [] : [[mode, of[mode]]])))
+
+const changesLink = (tuning: Tuning): boolean =>
+  tuning.mac !== undefined || tuning.mtu !== undefined || MODES.some((mode) => tuning[mode] !== undefined)
+
+const settingsOf = (tuning: Tuning, name: string): readonly KernelObject[] => {
+  const { sysctls, mac, mtu } = tuning
+  const address = parseMac(mac ?? '')
+  const link: Link = {
+    kind: 'link',
+    name,
+    ...(address === undefined ? {} : { mac: address }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...modesOf(tuning)
+  }
+  const settings = sysctls.map(({ path, value }): KernelObject => ({ kind: 'sysctl', path, value }))
+  return changesLink(tuning) ? [...settings, link] : settings
+}
+
+async function apply(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<void> {
+  const failure = failureIn(await sandbox.apply(objects.map(put)))
+  if (failure !== undefined) throw failure.error
+}
+
+function refuseForbidden({ sysctls }: Tuning): void {
+  const allowed = sysctls.length === 0 ? undefined : allowedKeys()
+  if (allowed === undefined) return
+  for (const { path } of sysctls) {
+    const key = path.replaceAll('/', '.')
+    if (allowed.some((pattern) => pattern.test(key))) continue
+    throw new WeftError(
+      'SYSCTL_NOT_ALLOWED',
+      `sysctl ${key} is not allowed on this node`,
+      `take it out of the network configuration, or add a line that matches it to ${ALLOWED}`
+    )
+  }
+}
+
+/** `undefined`: this node has no such list, and all are allowed. One that can't be read allows nothing. */
+function allowedKeys(): readonly RegExp[] | undefined {
+  try {
+    return contentOf(ALLOWED)
+      ?.split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '')
+      .map((line) => new RegExp(line))
+  } catch (cause) {
+    throw new WeftError(
+      'SYSCTL_NOT_ALLOWED',
+      `the sysctls that this node allows are not known, from ${ALLOWED}: ${reasonOf(cause)}`,
+      'make it a readable file of regular expressions, one a line, or remove it where all sysctls are allowed',
+      { cause }
+    )
+  }
+}
+
+const fileOf = ({ containerId, ifname }: Attachment, { dataDir }: Tuning): string =>
+  join(dataDir, `${containerId}_${ifname}.json`)
+
+function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
+  const { mac, mtu } = link
+  const file = fileOf(attachment, tuning)
+  const old = {
+    network: attachment.network,
+    ...(tuning.mac === undefined || mac === undefined ? {} : { mac }),
+    ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
+    ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[wordOf[mode], link[mode]]])))
+  }
+  try {
+    makeDirectory(tuning.dataDir, 0o700)
+    writeFileSync(file, JSON.stringify(old), { mode: 0o600 })
+  } catch (cause) {
+    throw new WeftError(
+      'STATE_UNWRITABLE',
+      `${file} can't be written: ${reasonOf(cause)}`,
+      'free space, or make its directory writable',
+      { cause }
+    )
+  }
+}

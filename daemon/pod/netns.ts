@@ -1,0 +1,58 @@
+// What a verb does and finds inside a container's namespace, where other interfaces may have routes to the same destinations.
+import type { Attachment } from '../../plugins/attachment.ts'
+import type { Outcome, Sandbox } from '../state/kernel.ts'
+import { type KernelObject, keyOf, type Route, type State } from '../state/object.ts'
+import { type PodSurroundings, put } from './context.ts'
+
+/** Errors: SANDBOX_GONE, SANDBOX_INVALID. */
+export const openSandbox = (
+  { kernel }: Pick<PodSurroundings, 'kernel'>,
+  { sandbox = '', mayBeOwnNamespace }: Pick<Attachment, 'sandbox' | 'mayBeOwnNamespace'>
+): Promise<Sandbox> => kernel.sandbox(sandbox, mayBeOwnNamespace === true)
+
+/**
+ * Makes these objects in their order. A route whose place another interface's has gets the next metric that is free: the first interface's default route stays
+ * in force, and when it goes with its interface the next one is there.
+ */
+export async function applyInside(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
+  const outcomes = await sandbox.apply(objects.map(put))
+  if (!outcomes.some(isTaken)) return outcomes
+  const observed = new Map(await sandbox.read())
+  const settled: Outcome[] = []
+  for (const outcome of outcomes) {
+    const { object } = outcome.change
+    if (!isTaken(outcome) || object.kind !== 'route') {
+      settled.push(outcome)
+      continue
+    }
+    const behind = after(object, (key) => !observed.has(key))
+    observed.set(keyOf(behind), behind)
+    settled.push(...(await sandbox.apply([put(behind)])))
+  }
+  return settled
+}
+
+const isTaken = ({ change: { object }, error }: Outcome): boolean =>
+  object.kind === 'route' &&
+  object.yields === true &&
+  error !== undefined &&
+  'errnoName' in error &&
+  error.errnoName === 'EEXIST'
+
+/** The route where it stands, should it have yielded to others'; as it was wished when it is nowhere. */
+export function whereItStands(route: Route, observed: State): Route {
+  const isOther = (each: Route) => {
+    const found = observed.get(keyOf(each))
+    return found?.kind === 'route' && found.device !== route.device
+  }
+  if (!route.yields || !isOther(route)) return route
+  let behind = route
+  while (isOther(behind)) behind = { ...behind, metric: behind.metric + 1 }
+  return observed.has(keyOf(behind)) ? behind : route
+}
+
+function after(route: Route, isFree: (key: ReturnType<typeof keyOf>) => boolean): Route {
+  let behind = { ...route, metric: route.metric + 1 }
+  while (!isFree(keyOf(behind))) behind = { ...behind, metric: behind.metric + 1 }
+  return behind
+}

@@ -1,0 +1,61 @@
+// Pods over the daemon's own life: known again at start, noted for the next weftd, and freed when they vanished; with what the metrics tell of it.
+import { join } from 'node:path'
+import { setInterval } from 'node:timers/promises'
+import type { Log } from '../../base/log.ts'
+import type { Options } from '../../cli/flag-table.ts'
+import type { Metrics } from '../../health/metrics.ts'
+import type { Reconciler } from '../../reconcile/reconciler.ts'
+import type { PodSurroundings } from '../context.ts'
+import { releaseVanished } from '../vanished.ts'
+import { keepNotes, readNotes } from './pods-file.ts'
+import { emptyAfterReboot, forgetVanished, rebuild } from './rebuild.ts'
+
+export type KeepingSurroundings = {
+  readonly options: Pick<Options, 'stateDir' | 'vanishedGrace'>
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly reconciler: Pick<Reconciler, 'onObserved'>
+  /** Work that lasts as long as the daemon: should it fail, the daemon ends. */
+  readonly running: (work: Promise<unknown>) => void
+}
+
+/** Resolves when the pods of an earlier weftd are known and wanted again; goes on until the signal. Disposing writes the notes a last time. */
+export async function keepPods(
+  pods: PodSurroundings,
+  { options, log, metrics, reconciler, running }: KeepingSurroundings,
+  signal: AbortSignal
+): Promise<Disposable> {
+  const path = join(options.stateDir, 'pods.json')
+  const attached = await rebuild(pods, undefined, readNotes(path, log))
+  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
+  const notes = keepNotes(path, pods.attachments, log)
+  reconciler.onObserved(forgetVanished(pods))
+  observePods(metrics, pods)
+  running(emptyAfterReboot(pods))
+  running(freeVanished(pods, options.vanishedGrace * 1_000, signal))
+  return notes
+}
+
+/** Looks again and again for pods that have been gone for long enough; rejects with the signal. */
+async function freeVanished(pods: PodSurroundings, graceMs: number, signal: AbortSignal): Promise<void> {
+  const every = Math.min(Math.max(1_000, graceMs / 4), 60_000)
+  for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
+}
+
+function observePods(metrics: Metrics, { attachments }: PodSurroundings): void {
+  metrics.gauge('weft_pods', 'Pods that this weftd knows.', [], (gauge) => gauge.set(attachments.list().length))
+  metrics.gauge(
+    'weft_pods_vanished',
+    'Pods whose namespace went and whose addresses are still reserved.',
+    [],
+    (gauge) => gauge.set(attachments.vanished.size)
+  )
+  const told = { reboot: 0, vanished: 0, gc: 0 }
+  metrics.counter('weft_reservations_freed_total', 'Addresses freed without a DEL, by why.', ['reason'], (counter) => {
+    for (const reason of ['reboot', 'vanished', 'gc'] as const) {
+      const now = attachments.freed[reason]
+      counter.inc({ reason }, now - told[reason])
+      told[reason] = now
+    }
+  })
+}

@@ -1,0 +1,137 @@
+// What stands in the kernel of pods' nftables elements and limits: a restarted weftd asks for it again as it is. Pure.
+import { FAMILIES } from '../../../ipam/address.ts'
+import type { Bandwidth, HostPort, RateLimit } from '../../../plugins/attachment.ts'
+import { groundFor } from '../../firewall/bridge-ports.ts'
+import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../../firewall/host-ports.ts'
+import { masqueradeGroundFor } from '../../firewall/pod-masquerade.ts'
+import { conditionsOf } from '../../firewall/port-conditions.ts'
+import { letThroughAsItIs } from '../../firewall/subnet-chain.ts'
+import {
+  elementsByMark,
+  elementsOf,
+  HOST_PORT_DEVICES,
+  type HostPortEntry,
+  hostPortOf,
+  translatedPodSet
+} from '../../state/host-port.ts'
+import {
+  type Discipline,
+  type KernelObject,
+  type Link,
+  type NftElement,
+  type State,
+  stateOf
+} from '../../state/object.ts'
+import { CHAINED_MARK, ifbName, NFT_TABLE } from '../../state/ownership.ts'
+import { linkNamed } from '../context.ts'
+
+export type Standing = {
+  readonly nft: {
+    /** What there is for the pod behind this link of the host, and the guard of that link; or, by its mark, what a plugin behind another keeps for an attachment. */
+    objects(linkOrMark: string): readonly KernelObject[]
+    /** The host ports among it. */
+    hostPorts(linkOrMark: string): readonly HostPort[]
+    /** Of all that such plugins keep. */
+    marks(): readonly string[]
+  }
+  /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
+  limits(link: string, ifb?: string): readonly KernelObject[]
+  /** The ground of host ports when there are any, or bridges that are guarded: these stay guarded for as long as they are there. */
+  readonly ground: readonly KernelObject[]
+}
+
+export function standing(observed: State): Standing {
+  const extras = stateOf([...observed.values()].filter(({ kind }) => kind === 'nft-element' || kind === 'qdisc'))
+  const guarded = guardedIn(extras)
+  return {
+    nft: {
+      objects: (link) => [
+        ...elementsOf(link, extras).flatMap((element) => withSetting(element, observed)),
+        ...(guarded.includes(link) ? hostPortDevice(link) : [])
+      ],
+      marks: () => [...elementsByMark(CHAINED_MARK, extras).keys()],
+      hostPorts: (link) =>
+        elementsOf(link, extras)
+          .flatMap((element) => hostPortOf(element) ?? [])
+          .map(asWish)
+    },
+    limits: (link, ifb = ifbName(link)) => limitsOf(link, extras, linkNamed(observed, ifb)),
+    ground: groundOf(guarded, extras, observed)
+  }
+}
+
+/** A guarded device whose pod's link we do not know has its setting from here, and an address that is let through its chain. */
+const withSetting = (element: NftElement, observed: State): readonly KernelObject[] =>
+  element.set === HOST_PORT_DEVICES
+    ? hostPortDevice(element.key.replaceAll('"', ''), element.comment)
+    : (letThroughAsItIs(element, observed) ?? [element])
+
+const guardedIn = (extras: State): readonly string[] =>
+  [...extras.values()].flatMap((object) =>
+    object.kind === 'nft-element' && object.table === NFT_TABLE && object.set === HOST_PORT_DEVICES
+      ? [object.key.replaceAll('"', '')]
+      : []
+  )
+
+function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
+  const isBridge = (device: string) => linkNamed(observed, device)?.form?.type === 'bridge'
+  const bridges = guarded.filter(isBridge)
+  const elements = [...extras.values()].filter(isElement)
+  const sets = [...new Set(elements.map((element) => element.set))]
+  const hasPorts = elements.some((element) => hostPortOf(element) !== undefined)
+  return [
+    ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
+    ...sets
+      .flatMap((set) => conditionsOf(set) ?? [])
+      .flatMap((each) => conditionedGround(each.family, each.conditions)),
+    ...(sets.some((set) => TRANSLATED.has(set)) ? translationGround() : []),
+    ...masqueradeGroundFor(elements, observed),
+    ...groundFor(elements, isBridge),
+    ...bridges.flatMap((bridge) => hostPortDevice(bridge))
+  ]
+}
+
+const TRANSLATED: ReadonlySet<string> = new Set(FAMILIES.map(translatedPodSet))
+
+const isElement = (object: KernelObject): object is NftElement =>
+  object.kind === 'nft-element' && object.table === NFT_TABLE
+
+/** An element for every address is of one family, and so is its wish. */
+const asWish = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({
+  protocol,
+  hostPort: port,
+  containerPort: to.port,
+  hostIp: at ?? { family: to.ip.family, value: 0n }
+})
+
+function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly KernelObject[] {
+  const qdiscs = [...extras.values()].filter(
+    (object) =>
+      object.kind === 'qdisc' &&
+      (object.device === link || object.device === ifb?.name) &&
+      isReadable(object.discipline)
+  )
+  if (ifb?.form?.type !== 'ifb') return qdiscs
+  const { name, form, mtu, alias } = ifb
+  return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
+}
+
+/** Of others', and of one whose parts no dump has told, nobody could make another. */
+const isReadable = (discipline: Discipline): boolean =>
+  discipline.type !== 'other' && (discipline.type !== 'htb' || discipline.division !== undefined)
+
+/** The limits in a pod's words, read back from its queueing disciplines: bits, where the kernel counts bytes. */
+export function limitsAsWished(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
+  const limitOn = (device: string): RateLimit | undefined => {
+    for (const object of objects) {
+      if (object.kind !== 'qdisc' || object.device !== device) continue
+      const bucket = object.discipline.type === 'htb' ? object.discipline.division : object.discipline
+      if (bucket !== undefined && 'rate' in bucket)
+        return { rateBitsPerSecond: bucket.rate * 8, burstBits: bucket.burst * 8 }
+    }
+    return undefined
+  }
+  const [ingress, egress] = [limitOn(link), limitOn(ifbName(link))]
+  if (ingress === undefined && egress === undefined) return {}
+  return { bandwidth: { ...(ingress && { ingress }), ...(egress && { egress }) } }
+}

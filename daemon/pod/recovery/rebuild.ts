@@ -1,0 +1,294 @@
+// Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Ip, sameIp } from '../../../ipam/address.ts'
+import type { PoolAddress } from '../../../ipam/pool.ts'
+import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
+import type { Pod } from '../../../plugins/attachment.ts'
+import { defaultDataDir } from '../../../plugins/keys/host-local-ipam.ts'
+import { defaultBridge } from '../../../plugins/keys/veth.ts'
+import { bridgeObjects } from '../../attachment/bridge.ts'
+import {
+  type Alias,
+  bridgeOwnerOf,
+  hostName,
+  type Identity,
+  limitsOwnerOf,
+  markedOwnerOf,
+  ownerOf,
+  ownersOf,
+  parseAlias
+} from '../../attachment/identity.ts'
+import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
+import { reasonOf } from '../../base/error.ts'
+import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
+import { elementsOf } from '../../state/host-port.ts'
+import { deviceOf, type KernelObject, type Link, type State } from '../../state/object.ts'
+import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
+import type { Note } from '../attachments.ts'
+import { unlimit } from '../chained/limits.ts'
+import { linkNamed, type PodSurroundings } from '../context.ts'
+import { limitsAsWished, type Standing, standing } from './readback.ts'
+
+/** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
+const DOUBT = 1_000
+
+/** `ifname` is empty where an old plugin has not written it down. */
+export type Reserved = Identity & { readonly ip: Ip }
+
+/**
+ * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. What that weftd noted and the
+ * kernel has no more has vanished meanwhile. Resolves with the number of pods.
+ */
+export async function rebuild(
+  around: PodSurroundings,
+  dataDir: string = defaultDataDir,
+  notes: readonly Note[] = []
+): Promise<number> {
+  const { host, attachments, networks } = around
+  const wanted: (readonly [string, readonly KernelObject[]])[] = []
+  let pods = 0
+  const { nft, limits, ground } = standing(host.observed)
+  const byLink = new Map(notes.map((note) => [hostName(note), note]))
+  for (const link of host.observed.values()) {
+    if (link.kind !== 'link' || link.form?.type !== 'veth') continue
+    const alias = parseAlias(link.alias)
+    if (alias === undefined) continue
+    const noted = byLink.get(link.name)
+    const store = networks.reservations(noted?.dataDir ?? dataDir, alias.network)
+    const who =
+      named(link, noted ?? {}, alias) ??
+      named(link, ...(await store.list()).map(({ owner }) => ({ network: alias.network, ...owner })))
+    if (who === undefined || attachments.get(who) !== undefined) continue
+    const held = await store.of(who)
+    const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
+    const objects = [
+      ...asItIs(link, held, host.observed, alias),
+      ...masquerading(held, host.observed),
+      ...nft.objects(link.name),
+      ...limits(link.name)
+    ]
+    wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
+    const bridge = objects.find((object) => object.kind === 'link')?.master
+    if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(around, bridge, alias)])
+    pods++
+    const hostPorts = nft.hostPorts(link.name)
+    attachments.set({
+      ...{ ...who, link: link.name, addresses: held, because, dataDir: noted?.dataDir ?? dataDir },
+      ...(hostPorts.length > 0 && { hostPorts }),
+      ...limitsAsWished(link.name, limits(link.name)),
+      ...(alias.pod !== undefined && { pod: podNamed(alias.pod) })
+    })
+    attachments.ports.claim(ownerOf(who), because, hostPorts)
+  }
+  wanted.push(...chainedAsItIs(around, nft, limits))
+  if (ground.length > 0) wanted.push(attachments.ground.with(ground))
+  noteVanished(around, notes)
+  await host.wantAll(wanted)
+  await around.answerForeignDrops()
+  return pods
+}
+
+/** Pods that an earlier weftd knew and that have no link any more. */
+function noteVanished({ host, attachments, now }: PodSurroundings, notes: readonly Note[]): void {
+  for (const note of notes)
+    if (linkNamed(host.observed, hostName(note)) === undefined)
+      attachments.vanished.set(ownerOf(note), { ...note, since: now() })
+}
+
+/** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
+export async function emptyAfterReboot(
+  { networks, log }: Pick<PodSurroundings, 'networks' | 'log'>,
+  dataDir: string = defaultDataDir
+): Promise<void> {
+  const seen = join(dataDir, BOOT_DIRECTORY)
+  const tell = (error: unknown, network?: string) =>
+    log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
+  try {
+    for (const network of existsSync(seen) ? readdirSync(seen) : [])
+      await networks
+        .reservations(dataDir, network)
+        .list()
+        .catch((error) => tell(error, network))
+  } catch (error) {
+    tell(error)
+  }
+}
+
+/** Addresses that are reserved for somebody, in every network of the data directory. */
+export async function reserved(
+  { networks }: Pick<PodSurroundings, 'networks'>,
+  dataDir: string = defaultDataDir
+): Promise<readonly Reserved[]> {
+  const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
+  const names = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
+  const lists = await Promise.all(
+    names.map(async (network) =>
+      (await networks.reservations(dataDir, network).list()).flatMap(({ ip, owner }) =>
+        owner === undefined ? [] : [{ network, ifname: '', ...owner, ip }]
+      )
+    )
+  )
+  return lists.flat()
+}
+
+/** An alias has `namespace/name`, or the name alone where a runtime knows no namespaces. */
+function podNamed(text: string): Pod {
+  const at = text.indexOf('/')
+  return { namespace: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
+}
+
+/** What portmap, firewall and bandwidth keep, for interfaces of ours as for others'. */
+function chainedAsItIs(
+  { host: { observed }, attachments }: PodSurroundings,
+  nft: Standing['nft'],
+  limits: Standing['limits']
+): readonly (readonly [string, readonly KernelObject[]])[] {
+  const kept = nft.marks().map((mark) => {
+    const owner = markedOwnerOf(mark)
+    const [first] = elementsOf(mark, observed)
+    // "ports-… pod default/web-1, eth0 in network lab": cut where a comment is full.
+    const because = first?.comment?.slice(mark.length + 1) ?? ''
+    attachments.ports.claim(owner, because, nft.hostPorts(mark))
+    return [owner, nft.objects(mark).map((object) => ({ ...object, because }))] as const
+  })
+  const redirected = [...observed.values()].flatMap((object) => {
+    if (object.kind !== 'qdisc' || object.discipline.type !== 'redirect') return []
+    const alias = parseAlias(linkNamed(observed, object.discipline.to)?.alias)
+    const who = alias?.ifname === undefined ? undefined : { ...alias, ifname: alias.ifname }
+    if (who === undefined || attachments.get(who) !== undefined) return []
+    attachments.limited.set(object.device, who)
+    return [[limitsOwnerOf(who), limits(object.device, object.discipline.to)] as const]
+  })
+  return [...kept, ...redirected]
+}
+
+/** The candidate whose link this is. */
+function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identity | undefined {
+  for (const { network, containerId, ifname } of candidates) {
+    if (network === undefined || containerId === undefined || ifname === undefined) continue
+    if (hostName({ network, containerId, ifname }) === link.name) return { network, containerId, ifname }
+  }
+  return undefined
+}
+
+/** The host's objects of a pod, from what the kernel has and what is reserved: one of the two may have lost something meanwhile. */
+function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
+  const { name, mac, alias, mtu, hairpin, isolated, master } = link
+  const gateways = gatewaysOn(name, observed)
+  const kept: Link = {
+    kind: 'link',
+    name,
+    form: { type: 'veth' },
+    up: true,
+    ...(mac === undefined ? {} : { mac }),
+    ...(alias === undefined ? {} : { alias }),
+    ...(mtu === undefined ? {} : { mtu })
+  }
+  // Where a bridge port that lost its bridge belongs, when nothing else is known.
+  const guess = gateways.length === 0 && held.length > 0 ? defaultBridge : undefined
+  const bridge = master || (known.bridge?.name ?? guess)
+  if (bridge !== undefined)
+    return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
+  const routes = [...observed.values()].flatMap((object) =>
+    object.kind === 'route' && object.device === name && object.protocol === ROUTE_PROTOCOL
+      ? [object.destination.ip]
+      : []
+  )
+  const ips = [...held, ...routes.filter((ip) => !held.some((other) => sameIp(ip, other)))]
+  const addresses = ips.flatMap((ip): readonly PoolAddress[] => {
+    const gateway = gateways.find(({ family }) => family === ip.family)
+    return gateway === undefined ? [] : [{ prefix: { ip, length: 0 }, gateway }]
+  })
+  return [kept, ...routedHost(name, addresses, { ipv6: false }), ...proxiesAsTheyAre(ips, observed)]
+}
+
+/** On the bridge where they are now; else on the one that most pods use, which may come yet. */
+function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelObject[] {
+  const standing = [...observed.values()].filter(
+    (object) => object.kind === 'proxy' && object.protocol === ROUTE_PROTOCOL && ips.some((ip) => sameIp(ip, object.ip))
+  )
+  return standing.length > 0 ? standing : neighbourProxies(defaultBridge, ips)
+}
+
+/**
+ * The chains of the pod's subnets; when its addresses are not known (another data directory, a third party's IPAM) all of them, which then go with the
+ * last such pod.
+ */
+const masquerading = (held: readonly Ip[], observed: State): readonly KernelObject[] => {
+  if (held.length > 0) return chainsAround('masquerade', held, observed)
+  return [...observed.values()].flatMap((object) => {
+    const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
+    return found?.purpose === 'masquerade' ? [subnetChain('masquerade', found.subnet)] : []
+  })
+}
+
+/** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. One that has gone meanwhile is as the alias of its port tells it. */
+function bridgeAsItWas(
+  { host: { observed }, self }: PodSurroundings,
+  name: string,
+  alias: Alias
+): readonly KernelObject[] {
+  const link = linkNamed(observed, name)
+  const because = 'pods of an earlier weftd'
+  if (link === undefined && alias.bridge?.name === name) {
+    const addresses = alias.bridge.addresses.map((prefix) => ({ prefix, gateway: prefix.ip }))
+    const like = { kind: 'bridge', isGateway: true, forcesAddress: false } as const
+    return bridgeObjects({ bridge: name, like, isPromiscuous: false }, addresses, self, {}).map((object) => ({
+      ...object,
+      because
+    }))
+  }
+  if (link?.form?.type !== 'bridge') return []
+  const { mac } = link
+  const gateways = [...observed.values()].filter(
+    (object) => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
+  )
+  return [
+    {
+      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, because },
+      ...(mac === undefined ? {} : { mac }),
+      ...(link.promiscuous ? { promiscuous: true } : {})
+    } as const,
+    ...gateways.map((gateway) => ({ ...gateway, because }))
+  ]
+}
+
+/** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */
+const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
+  [...observed.values()].flatMap((object) =>
+    object.kind === 'address' && deviceOf(object) === device && (object.scope ?? 0) === 0 ? [object.prefix.ip] : []
+  )
+
+/**
+ * For the reconciler's listener: a pod's link that has gone with its namespace is not wanted any more, so that nobody tries to put it right. The
+ * reservation stays until the DEL (or GC) that a runtime owes, or until releaseVanished() has waited for that long enough.
+ */
+export function forgetVanished(around: PodSurroundings): (changed: readonly KernelObject[] | 'everything') => void {
+  const { host, attachments, log } = around
+  const forget = (link: string) => {
+    if (linkNamed(host.observed, link) !== undefined) return
+    const limited = attachments.limited.get(link)
+    if (limited !== undefined)
+      unlimit(around, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
+    const known = attachments.withLink(link)
+    if (known === undefined) return
+    attachments.delete(known)
+    const { network, containerId, ifname, because, dataDir } = known
+    const vanished = { network, containerId, ifname, because, ...(dataDir !== undefined && { dataDir }) }
+    attachments.vanished.set(ownerOf(known), { ...vanished, since: around.now() })
+    log.info({ link, because }, "a pod's link went with its namespace; its addresses stay reserved for a while")
+    host
+      .wantAll(ownersOf(known).map((owner) => [owner, []]))
+      .catch((error) => log.error({ err: error, because: known.because }, 'forgetting a pod failed'))
+  }
+  return (changed) => {
+    if (changed !== 'everything') {
+      for (const object of changed) if (object.kind === 'link') forget(object.name)
+      return
+    }
+    const links = [...attachments.list().map(({ link }) => link), ...attachments.limited.keys()]
+    const missing = links.filter((link) => linkNamed(host.observed, link) === undefined)
+    if (missing.length > 0) setTimeout(() => missing.forEach(forget), DOUBT).unref()
+  }
+}

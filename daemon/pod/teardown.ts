@@ -1,0 +1,50 @@
+// Taking an attachment away again: for DEL, for an ADD that failed half-way, and for what GC finds. Everything may be gone already.
+
+import type { Ip } from '../../ipam/address.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import type { Attachment } from '../../plugins/attachment.ts'
+import { hostName, type Identity, mayBeOf, ownersOf } from '../attachment/identity.ts'
+import { elementsOf } from '../state/host-port.ts'
+import { type Key, keyOf } from '../state/object.ts'
+import { ifbName } from '../state/ownership.ts'
+import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './context.ts'
+
+/** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
+export async function takeDown(around: PodSurroundings, attachment: Attachment, verb: Verb): Promise<void> {
+  const name = hostName(attachment)
+  const link = linkNamed(around.host.observed, name)
+  // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
+  const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
+  const isKnown = around.attachments.get(attachment) !== undefined
+  around.attachments.delete(attachment)
+  const outcomes = await timed(around, verb, 'host', () =>
+    around.host.wantAll(
+      ownersOf(attachment).map((owner) => [owner, []] as const),
+      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(around, attachment))]
+    )
+  )
+  const failure = failureIn(outcomes)
+  if (failure !== undefined) throw failure.error
+}
+
+/**
+ * What a restarted weftd does not know to be the attachment's, when its link has gone meanwhile: its host ports by their comments, and its ifb. Nobody
+ * wants them any more, but until the store has answered nothing is removed for that reason.
+ */
+function strays(around: PodSurroundings, attachment: Attachment): readonly Key[] {
+  const name = hostName(attachment)
+  const ifb = linkNamed(around.host.observed, ifbName(name))
+  const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(attachment, ifb.alias)
+  return [...(isOurs ? [keyOf(ifb)] : []), ...elementsOf(name, around.host.observed).map(keyOf)]
+}
+
+/** Frees the attachment's addresses and ends the conditions that such an end can end. */
+export async function giveBack(
+  around: PodSurroundings,
+  reservations: Reservations,
+  attachment: Identity
+): Promise<readonly Ip[]> {
+  const freed = await reservations.release(attachment)
+  if (freed.length > 0) around.health.clear('POOL_EXHAUSTED')
+  return freed
+}

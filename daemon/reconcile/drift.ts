@@ -1,0 +1,82 @@
+// Who changed what is ours, how often, and after how long it was back: for the log line of a repair, and to slow down in a fight.
+import type { Change } from '../state/difference.ts'
+import type { Culprit } from '../state/kernel.ts'
+import { differingFields, type Key } from '../state/object.ts'
+import { textOf } from '../state/text.ts'
+
+/** More repairs of one object than this within the window are a fight: from then on each waits longer, up to the last value (milliseconds). */
+const FIGHT = { repairs: 5, window: 10_000, firstPause: 500, mostPause: 10_000 } as const
+
+export type DriftReport = {
+  readonly object: string
+  /** The kind of object, for the counter. */
+  readonly kind: string
+  /** What had happened to it: `removed`, `changed (mac)`, `added`. */
+  readonly what: string
+  readonly by: Culprit | undefined
+  /** Milliseconds from the notification to the kernel's acknowledgement. */
+  readonly afterMs: number
+  readonly because: string | undefined
+  /** How often this object was repaired within the window; more than a few mean that somebody keeps undoing us. */
+  readonly times: number
+  readonly fighting: boolean
+}
+
+type Trace = { at: number; by: Culprit | undefined; what: string; repairs: number[]; heldUntil: number }
+
+export class Drift {
+  readonly #traces = new Map<Key, Trace>()
+  #forgotten = 0
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /** An observation disagrees with what is desired. Returns for how many milliseconds the repair has to wait: 0 unless somebody keeps undoing it. */
+  seen(key: Key, change: Change, by: Culprit | undefined): number {
+    const now = this.#now()
+    const trace = this.#traces.get(key) ?? { at: now, by, what: '', repairs: [], heldUntil: 0 }
+    if (trace.what === '') Object.assign(trace, { at: now, by, what: happened(change) })
+    else if (by !== undefined) trace.by = by
+    this.#traces.set(key, trace)
+    return Math.max(0, trace.heldUntil - now)
+  }
+
+  /** The object is as desired again; a report when that was a repair. */
+  repaired(key: Key, change: Change): DriftReport | undefined {
+    const trace = this.#traces.get(key)
+    if (trace === undefined || trace.what === '') return undefined
+    const now = this.#now()
+    trace.repairs = [...trace.repairs.filter((at) => now - at < FIGHT.window), now]
+    const over = trace.repairs.length - FIGHT.repairs
+    if (over >= 0) trace.heldUntil = now + Math.min(FIGHT.firstPause * 2 ** over, FIGHT.mostPause)
+    const report: DriftReport = {
+      object: textOf(change.object),
+      kind: change.object.kind,
+      what: trace.what,
+      by: trace.by,
+      afterMs: now - trace.at,
+      because: change.object.because,
+      times: trace.repairs.length,
+      fighting: over >= 0
+    }
+    trace.what = ''
+    this.#forgetOld(now)
+    return report
+  }
+
+  #forgetOld(now: number): void {
+    // All of them are looked at, so not at each of the thousands of repairs that a device's return brings.
+    if (this.#traces.size < 1000 || now - this.#forgotten < FIGHT.window) return
+    this.#forgotten = now
+    for (const [key, trace] of this.#traces)
+      if (trace.what === '' && trace.repairs.every((at) => now - at > FIGHT.window)) this.#traces.delete(key)
+  }
+}
+
+function happened(change: Change): string {
+  if (change.do === 'remove') return 'added'
+  if (change.instead === undefined) return 'removed'
+  return `changed (${differingFields(change.object, change.instead).join(', ')})`
+}

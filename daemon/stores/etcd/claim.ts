@@ -1,0 +1,180 @@
+// How a subnet is made ours in etcd, by transactions on what was read before: kept, taken, or written again. Nothing is remembered here but a write under way.
+import { overlaps, perFamily } from '../../../ipam/address.ts'
+import { Backoff } from '../../base/backoff.ts'
+import { WeftError } from '../../base/error.ts'
+import type { Log } from '../../base/log.ts'
+import type { Choice } from '../../lease/acquire.ts'
+import { formatLeaseValue, type Lease, leaseKey, parseLeaseKey } from '../../lease/lease.ts'
+import type { Wish } from '../../lease/store.ts'
+import type { EtcdKeys } from './keys.ts'
+import type { KeyValue } from './protobuf.ts'
+import type { LeaseListing } from './record.ts'
+
+export type ClaimOptions = {
+  /** Ends in `/subnets/`. */
+  readonly prefix: string
+  readonly ttlSeconds: number
+}
+
+/** What etcd has of us under one key. */
+export type Held = {
+  readonly wish: Wish
+  readonly lease: Lease
+  readonly key: string
+  readonly value: string
+  /** `0`: a reservation, which stays without an etcd lease. */
+  readonly etcdLease: string
+  readonly modified: number
+  /** What the etcd lease lives for when it is renewed. */
+  readonly ttlSeconds: number
+}
+
+export class EtcdClaim {
+  readonly #keys: EtcdKeys
+  readonly #options: ClaimOptions
+  readonly #log: Log
+  #writing: string | undefined
+
+  constructor(keys: EtcdKeys, options: ClaimOptions, log: Log) {
+    this.#keys = keys
+    this.#options = options
+    this.#log = log
+  }
+
+  /** The value of a write that etcd has not answered yet: the watch may tell of it before, and it must not be taken for another node's. */
+  get writing(): string | undefined {
+    return this.#writing
+  }
+
+  /** Takes over a record that is there for us. `undefined`: it has changed since the listing. */
+  async keep(wish: Wish, choice: Extract<Choice, { kind: 'keep' }>, listing: LeaseListing): Promise<Held | undefined> {
+    const record = listing.records.find(({ key }) => sameKey(key, choice.lease))
+    if (record === undefined) return undefined
+    const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
+    const value = formatLeaseValue(lease)
+    const left = record.lease === '0' ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
+    const etcdLease = left > 0 ? record.lease : await this.#grant()
+    const modified =
+      left > 0 && value === record.value ? record.modified : await this.#overwrite(record, value, etcdLease)
+    if (modified === undefined) return undefined
+    for (const unfit of choice.unfit) await this.#removeUnfit(unfit, listing)
+    const ttlSeconds = left > 0 ? left : this.#options.ttlSeconds
+    return { wish, lease, key: record.key, value, etcdLease, modified, ttlSeconds }
+  }
+
+  #grant(): Promise<string> {
+    return this.#keys.grant(this.#options.ttlSeconds)
+  }
+
+  async #overwrite(record: KeyValue, value: string, etcdLease: string): Promise<number | undefined> {
+    this.#writing = value
+    try {
+      return await this.#keys.replace(record, { value, lease: etcdLease })
+    } finally {
+      this.#writing = undefined
+    }
+  }
+
+  async #removeUnfit(unfit: Lease, listing: LeaseListing): Promise<void> {
+    const record = listing.records.find(({ key }) => sameKey(key, unfit))
+    if (record === undefined || (await this.#keys.remove(record)) === undefined) return
+    this.#log.info({ lease: record.key, because: 'ours, but it no longer fits the configuration' }, 'lease deleted')
+  }
+
+  /** Takes a free subnet. `undefined`: another node was faster. */
+  async take(
+    wish: Wish,
+    choice: Extract<Choice, { kind: 'take' }>,
+    { revision }: LeaseListing,
+    signal: AbortSignal
+  ): Promise<Held | undefined> {
+    const lease = leaseFor(wish, choice.subnet, choice.instead)
+    const [key, value] = [this.#options.prefix + leaseKey(lease), formatLeaseValue(lease)]
+    const etcdLease = await this.#grant()
+    const unfit = choice.unfit.map((one) => this.#options.prefix + leaseKey(one))
+    const modified = await this.#keys.create({ key, value, lease: etcdLease }, unfit)
+    if (modified === undefined) {
+      await this.#keys.revoke(etcdLease)
+      return undefined
+    }
+    if (!(await this.#isAlone({ key, modified }, lease, revision, signal))) return undefined
+    return { wish, lease, key, value, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds }
+  }
+
+  /**
+   * Writes what was held again, in the place of `there`: nothing, or what is nobody's. `undefined`: the key changed under it and is worth another look.
+   * `overlapped`: another node has leased a part of it.
+   */
+  async writeAgain(
+    held: Held,
+    there: KeyValue | undefined,
+    signal: AbortSignal
+  ): Promise<Held | 'overlapped' | undefined> {
+    const etcdLease = await this.#grant()
+    const write = { key: held.key, value: held.value, lease: etcdLease }
+    const modified = await (there === undefined ? this.#keys.create(write) : this.#keys.replace(there, write))
+    if (modified === undefined) {
+      await this.#keys.revoke(etcdLease)
+      return undefined
+    }
+    const isAlone = await this.#isAlone({ key: held.key, modified }, held.lease, 0, signal)
+    return isAlone ? { ...held, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds } : 'overlapped'
+  }
+
+  /**
+   * Whether no older lease overlaps the one just created; otherwise it is deleted again. The transaction guards one key only: two nodes could take keys that
+   * differ in one family or in length and still share addresses. The one created first stays. `seen`: no key of that revision overlaps.
+   */
+  async #isAlone(
+    own: Pick<KeyValue, 'key' | 'modified'>,
+    lease: Lease,
+    seen: number,
+    signal: AbortSignal
+  ): Promise<boolean> {
+    // An etcd that came back from a backup counts from there again.
+    const from = seen < own.modified ? seen + 1 : 0
+    const records = await answered(() => this.#keys.listCreated(this.#options.prefix, from), signal)
+    const older = records.find(
+      ({ key, created }) => key !== own.key && created < own.modified && overlapping(lease, key)
+    )
+    if (older === undefined) return true
+    this.#log.info({ lease: own.key, because: `${older.key} was there first` }, 'lease given back')
+    await answered(() => this.#keys.remove(own), signal)
+    return false
+  }
+}
+
+const leaseFor = (wish: Wish, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
+  subnet,
+  publicIp: wish.publicIp,
+  backendType: wish.backendType,
+  backendData: wish.backendData(before),
+  node: wish.node
+})
+
+const sameKey = (key: string, lease: Lease): boolean => {
+  const subnet = parseLeaseKey(key)
+  return subnet !== undefined && leaseKey({ subnet }) === leaseKey(lease)
+}
+
+function overlapping(lease: Lease, key: string): boolean {
+  const other = parseLeaseKey(key)
+  return perFamily(lease.subnet).some(
+    ([family, prefix]) => other?.[family] !== undefined && overlaps(prefix, other[family])
+  )
+}
+
+export const isStoreTrouble = (error: unknown): boolean => error instanceof WeftError && error.code.startsWith('STORE_')
+
+/** Asks until etcd answers. The conditions are raised by the connection. */
+export async function answered<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const backoff = new Backoff()
+  for (;;) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!isStoreTrouble(error)) throw error
+    }
+    await backoff.pause(signal)
+  }
+}

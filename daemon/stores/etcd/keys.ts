@@ -1,0 +1,124 @@
+// The few requests Weft makes of etcd: list, get, create, replace, remove, grant, keep alive. Every write is a transaction on what was read before.
+import type { EtcdConnection } from './connection.ts'
+import type { Compare, KeyValue, Operation, Request, Response } from './protobuf.ts'
+import { rangeEnd } from './watch.ts'
+
+/** Keys of one answer: 5,000 leases of some 250 bytes come in five. */
+const PAGE = 1_000
+/** Milliseconds for one keep-alive. */
+const KEEP_ALIVE_DEADLINE = 5_000
+
+export type Listing = { readonly revision: number; readonly records: readonly KeyValue[] }
+/** A write and what must hold for it; `lease` 0 writes without an etcd lease. */
+type Write = { readonly key: string; readonly value: string; readonly lease: string }
+
+/** What a comparison looks at, by etcd's numbers. */
+const VERSION = 0
+const MODIFIED = 2
+
+const unchanged = ({ key, modified }: Pick<KeyValue, 'key' | 'modified'>): Compare => ({
+  key,
+  target: MODIFIED,
+  modified
+})
+const absent = (key: string): Compare => ({ key, target: VERSION, version: 0 })
+
+export class EtcdKeys {
+  readonly #connection: EtcdConnection
+
+  constructor(connection: EtcdConnection) {
+    this.#connection = connection
+  }
+
+  /** All keys under a prefix at one revision, page by page. */
+  list(prefix: string): Promise<Listing> {
+    return this.#list(prefix, {})
+  }
+
+  /** Those that were created at a revision or since, without their values. */
+  async listCreated(prefix: string, createdFrom: number): Promise<Listing['records']> {
+    return (await this.#list(prefix, { keysOnly: true, createdFrom })).records
+  }
+
+  async #list(prefix: string, which: Pick<Request<'range'>, 'keysOnly' | 'createdFrom'>): Promise<Listing> {
+    const range = { rangeEnd: rangeEnd(prefix), limit: PAGE, ...which }
+    const records: KeyValue[] = []
+    let [key, revision] = [prefix, 0]
+    for (;;) {
+      const page = await this.#connection.call(`listing ${prefix}`, 'range', { ...range, key, revision })
+      records.push(...page.records)
+      if (revision === 0) revision = page.header?.revision ?? 0
+      const last = page.records.at(-1)
+      if (!page.more || last === undefined) return { revision, records }
+      key = `${last.key}\0`
+    }
+  }
+
+  async get(key: string): Promise<KeyValue | undefined> {
+    return (await this.#connection.call(`reading ${key}`, 'range', { key })).records[0]
+  }
+
+  /** Writes a key that must not exist and deletes others with it; the revision, or `undefined` when it exists. */
+  create(write: Write, remove: readonly string[] = []): Promise<number | undefined> {
+    return this.#transaction(
+      `creating ${write.key}`,
+      [absent(write.key)],
+      [...remove.map((key) => ({ deleteRange: { key } })), { put: write }]
+    )
+  }
+
+  /** Overwrites a key that must still be as it was read; the revision, or `undefined` when it has changed. */
+  replace(before: Pick<KeyValue, 'key' | 'modified'>, write: Omit<Write, 'key'>): Promise<number | undefined> {
+    return this.#transaction(`writing ${before.key}`, [unchanged(before)], [{ put: { key: before.key, ...write } }])
+  }
+
+  /** Deletes a key that must still be as it was read; `undefined` when it has changed. */
+  remove(before: Pick<KeyValue, 'key' | 'modified'>): Promise<number | undefined> {
+    return this.#transaction(`deleting ${before.key}`, [unchanged(before)], [{ deleteRange: { key: before.key } }])
+  }
+
+  async #transaction(
+    what: string,
+    compare: readonly Compare[],
+    success: readonly Operation[]
+  ): Promise<number | undefined> {
+    const { succeeded, header } = await this.#connection.call(what, 'transaction', { compare, success })
+    return succeeded ? (header?.revision ?? 0) : undefined
+  }
+
+  /** A new etcd lease of so many seconds. */
+  async grant(ttlSeconds: number): Promise<string> {
+    return (await this.#connection.call('getting an etcd lease', 'grant', { ttlSeconds })).id
+  }
+
+  /** Gives an etcd lease back, with whatever key is still attached to it. */
+  async revoke(id: string): Promise<void> {
+    await this.#connection.call('giving an etcd lease back', 'revoke', { id })
+  }
+
+  /** Renews an etcd lease; the seconds it now has, 0 when there is no such lease any more. */
+  keepAlive(id: string): Promise<number> {
+    return this.#connection.reported('renewing an etcd lease', async () => {
+      const stream = await this.#connection.stream('keepAlive')
+      const { promise, resolve, reject } = Promise.withResolvers<number>()
+      // The listener for errors stays: without one the error that cancelling makes would end the process.
+      stream.on('error', reject)
+      stream.on('end', () => reject(new Error('etcd closed the stream')))
+      stream.on('data', ({ ttlSeconds }: Response<'keepAlive'>) => resolve(ttlSeconds))
+      const deadline = setTimeout(
+        () => reject(new Error(`no answer within ${KEEP_ALIVE_DEADLINE / 1000} s`)),
+        KEEP_ALIVE_DEADLINE
+      )
+      stream.write({ id })
+      try {
+        return await promise
+      } catch (error) {
+        this.#connection.elsewhere()
+        throw error
+      } finally {
+        clearTimeout(deadline)
+        stream.cancel()
+      }
+    })
+  }
+}

@@ -1,0 +1,143 @@
+// Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Backoff } from '../../base/backoff.ts'
+import { reasonOf, WeftError } from '../../base/error.ts'
+import { EXAMPLE } from '../../config/net-conf.ts'
+import { type Lease, leaseKey } from '../../lease/lease.ts'
+import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from '../../lease/store.ts'
+import { EtcdConnection, type EtcdOptions, isDenied } from './connection.ts'
+import { EtcdHolding } from './keeper.ts'
+import { EtcdKeys } from './keys.ts'
+import { nameOf, type RecordEvent, readRecord } from './record.ts'
+import { type WatchEvent, watchFrom } from './watch.ts'
+
+/** flannel's lifetime of a lease, in seconds. */
+const TTL = 24 * 3_600
+/** Milliseconds after which a watch that breaks has been a good one: the first pause is short again. */
+const STEADY = 5_000
+/** Milliseconds between two looks for a configuration that is missing. */
+const CONFIG_AGAIN = 1_000
+
+export class EtcdStore implements Store {
+  readonly type = 'etcd'
+  readonly #connection: EtcdConnection
+  readonly #keys: EtcdKeys
+  readonly #holding: EtcdHolding
+  readonly #around: StoreSurroundings
+  readonly #config: string
+  readonly #subnets: string
+
+  /** `ttlSeconds` is flannel's day unless a test is in a hurry. Errors: OPTION_INVALID when a certificate can't be read. */
+  constructor(options: EtcdOptions, around: StoreSurroundings, ttlSeconds = TTL) {
+    const prefix = options.prefix.replace(/\/+$/, '')
+    this.#around = around
+    this.#config = `${prefix}/config`
+    this.#subnets = `${prefix}/subnets/`
+    this.#connection = new EtcdConnection(options, around.report)
+    this.#keys = new EtcdKeys(this.#connection)
+    const renewMarginSeconds = 60 * options.renewMarginMinutes
+    this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, around)
+  }
+
+  get configurationPlace(): string {
+    return `the key ${this.#config} in ${this.#connection.place}`
+  }
+
+  async configuration(signal: AbortSignal): Promise<string> {
+    const backoff = new Backoff()
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        const found = await this.#keys.get(this.#config)
+        if (found !== undefined) {
+          this.#around.report.clear('CONFIG_MISSING')
+          return found.value
+        }
+      } catch (error) {
+        if (!(error instanceof WeftError)) throw error
+        await backoff.pause(signal)
+        continue
+      }
+      this.#around.report.raise(
+        'CONFIG_MISSING',
+        `${this.#connection.place} has no key ${this.#config}`,
+        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} '${EXAMPLE}' (one that was written with the v2 API, etcdctl set or mk, is not seen)`
+      )
+      await sleep(CONFIG_AGAIN, undefined, { signal })
+    }
+  }
+
+  reconnect(): void {
+    this.#connection.reconnect()
+  }
+
+  acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+    return this.#holding.acquire(wish, signal)
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
+    const backoff = new Backoff()
+    /** What stands in for a lease whose value can't be understood for now: its last good one. */
+    const known = new Map<string, Lease>()
+    while (!signal.aborted) {
+      let listed = Number.POSITIVE_INFINITY
+      try {
+        const revision = yield* this.#list(known)
+        yield { kind: 'configuration', text: (await this.#keys.get(this.#config))?.value }
+        listed = performance.now()
+        const watched = [{ prefix: this.#subnets }, { key: this.#config }]
+        for await (const batch of watchFrom(this.#connection, watched, revision + 1, signal))
+          yield* this.#follow(batch, known)
+        this.#around.log.info({ revision }, 'etcd has compacted what the watch had not seen; listing again')
+      } catch (error) {
+        if (signal.aborted) return
+        if (isDenied(error)) this.#connection.failed(`watching ${this.#subnets}`, error)
+        else if (!(error instanceof WeftError)) {
+          this.#around.log.warn({ reason: reasonOf(error) }, 'the watch on etcd broke; listing again')
+        }
+        if (performance.now() - listed > STEADY) backoff.reset()
+        await backoff.pause(signal).catch(() => undefined)
+      }
+    }
+  }
+
+  /** Yields what a complete listing says; returns its revision. Apart from the watch, which lasts for days and must not keep the records. */
+  async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
+    const listing = await this.#holding.listing()
+    this.#holding.listed(listing)
+    yield* complete(
+      listing.records.map(({ says }) => says),
+      known
+    )
+    return listing.revision
+  }
+
+  *#follow(batch: readonly WatchEvent[], known: Map<string, Lease>): Generator<StoreEvent, void> {
+    for (const event of batch) {
+      if ((event.kind === 'put' ? event.record.key : event.key) === this.#config) {
+        yield { kind: 'configuration', text: event.kind === 'put' ? event.record.value : undefined }
+        continue
+      }
+      this.#holding.happened(event)
+      const seen: LeaseEvent =
+        event.kind === 'put' ? readRecord(event.record).says : { kind: 'gone', key: nameOf(event.key) }
+      if (seen.kind === 'put') known.set(leaseKey(seen.lease), seen.lease)
+      else if (seen.kind === 'gone') known.delete(seen.key)
+      yield seen
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#holding[Symbol.asyncDispose]()
+    await this.#connection[Symbol.asyncDispose]()
+  }
+}
+
+/** The list event, then what in it can't be understood; such a lease stays in the list as it was known before. */
+function* complete(events: readonly RecordEvent[], known: Map<string, Lease>): Generator<LeaseEvent, void> {
+  const leases = events.flatMap((event) => (event.kind === 'put' ? event.lease : (known.get(event.key) ?? [])))
+  known.clear()
+  for (const lease of leases) known.set(leaseKey(lease), lease)
+  yield { kind: 'list', leases }
+  yield* events.filter((event) => event.kind === 'malformed')
+}

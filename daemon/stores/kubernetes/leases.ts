@@ -1,0 +1,129 @@
+// The leases that nodes publish, by node and by subnet: what one change of a node means for the listener. Heartbeats mean nothing. Pure.
+import { WeftError } from '../../base/error.ts'
+import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
+import type { LeaseEvent } from '../../lease/store.ts'
+import { type KubeNode, leaseOfNode } from './node.ts'
+
+type Known = {
+  /** The last lease that could be understood. */
+  readonly lease?: Lease
+  /** Why the node's annotations can't be understood now. */
+  readonly fault?: string
+}
+
+export class NodeLeases {
+  readonly #prefix: string
+  readonly #nodes = new Map<string, Known>()
+  /** Names of nodes that publish the same subnets: one in a healthy cluster. */
+  readonly #holders = new Map<string, readonly string[]>()
+  /** Names of nodes whose kubelet lives. */
+  readonly #ready = new Set<string>()
+
+  /** `prefix` as `annotationPrefix` returns it. */
+  constructor(prefix: string) {
+    this.#prefix = prefix
+  }
+
+  /** Of the living nodes that publish a lease the first by name: all nodes agree on it, sooner or later. */
+  get first(): string | undefined {
+    let first: string | undefined
+    for (const name of this.#ready)
+      if ((first === undefined || name < first) && this.#nodes.get(name)?.lease !== undefined) first = name
+    return first
+  }
+
+  #living({ name, ready }: KubeNode): void {
+    if (ready) this.#ready.add(name)
+    else this.#ready.delete(name)
+  }
+
+  /** A complete list. A node that can't be understood keeps the lease it was known by. */
+  *listed(nodes: readonly KubeNode[]): Generator<LeaseEvent, void> {
+    const malformed: LeaseEvent[] = []
+    const names = new Set(nodes.map((node) => node.name))
+    for (const name of this.#nodes.keys()) if (!names.has(name)) this.#know(name, {})
+    this.#ready.clear()
+    for (const node of nodes) {
+      this.#living(node)
+      const now = this.#read(node)
+      if (now.kind === 'malformed') malformed.push(this.#fault(node.name, now.error))
+      else this.#know(node.name, now.lease === undefined ? {} : { lease: now.lease })
+    }
+    yield { kind: 'list', leases: [...this.#nodes.values()].flatMap(({ lease }) => lease ?? []) }
+    yield* malformed
+  }
+
+  /** A node that is new or has changed in whatever way. */
+  *put(node: KubeNode): Generator<LeaseEvent, void> {
+    this.#living(node)
+    const before = this.#nodes.get(node.name)
+    const now = this.#read(node)
+    if (now.kind === 'malformed') {
+      if (before?.fault !== now.error.message) yield this.#fault(node.name, now.error)
+      return
+    }
+    if (now.lease === undefined) {
+      yield* this.#drop(node.name)
+      return
+    }
+    const moved = before?.lease !== undefined && leaseKey(before.lease) !== leaseKey(now.lease)
+    // What was named by the node, since its subnets were not known, is named by them from now on.
+    if (moved || (before !== undefined && before.lease === undefined)) yield* this.#drop(node.name)
+    this.#know(node.name, { lease: now.lease })
+    if (moved || before?.fault !== undefined || !same(before?.lease, now.lease)) yield { kind: 'put', lease: now.lease }
+  }
+
+  /** A node that no longer exists or no longer publishes anything. Where another one publishes the same subnets, that one counts from now on. */
+  *gone(name: string): Generator<LeaseEvent, void> {
+    this.#ready.delete(name)
+    yield* this.#drop(name)
+  }
+
+  *#drop(name: string): Generator<LeaseEvent, void> {
+    const before = this.#nodes.get(name)
+    if (before === undefined) return
+    this.#know(name, {})
+    const key = before.lease === undefined ? name : leaseKey(before.lease)
+    const [other] = this.#holders.get(key) ?? []
+    const lease = other === undefined ? undefined : this.#nodes.get(other)?.lease
+    yield lease === undefined ? { kind: 'gone', key } : { kind: 'put', lease }
+  }
+
+  #read(
+    node: KubeNode
+  ):
+    | { readonly kind: 'read'; readonly lease: Lease | undefined }
+    | { readonly kind: 'malformed'; readonly error: WeftError } {
+    try {
+      return { kind: 'read', lease: leaseOfNode(node, this.#prefix) }
+    } catch (error) {
+      if (error instanceof WeftError) return { kind: 'malformed', error }
+      throw error
+    }
+  }
+
+  /** The event is named by the subnets where they are known, so that the listener finds what it has. */
+  #fault(name: string, error: WeftError): LeaseEvent {
+    const lease = this.#nodes.get(name)?.lease
+    this.#know(name, { ...(lease !== undefined && { lease }), fault: error.message })
+    return { kind: 'malformed', key: lease === undefined ? name : leaseKey(lease), error }
+  }
+
+  #know(name: string, known: Known): void {
+    const before = this.#nodes.get(name)?.lease
+    if (before !== undefined) {
+      const key = leaseKey(before)
+      const left = (this.#holders.get(key) ?? []).filter((other) => other !== name)
+      if (left.length === 0) this.#holders.delete(key)
+      else this.#holders.set(key, left)
+    }
+    if (known.lease === undefined && known.fault === undefined) this.#nodes.delete(name)
+    else this.#nodes.set(name, known)
+    if (known.lease === undefined) return
+    const key = leaseKey(known.lease)
+    this.#holders.set(key, [...(this.#holders.get(key) ?? []), name])
+  }
+}
+
+const same = (a: Lease | undefined, b: Lease): boolean =>
+  a !== undefined && leaseKey(a) === leaseKey(b) && formatLeaseValue(a) === formatLeaseValue(b)

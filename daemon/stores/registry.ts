@@ -1,0 +1,69 @@
+// The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
+import { WeftError } from '../base/error.ts'
+import type { Store, StoreSurroundings } from '../lease/store.ts'
+
+/** The options that stores read, under their names in daemon/cli/flag-table.ts. */
+export type StoreOptions = {
+  readonly store: string
+  readonly etcdEndpoints: readonly string[]
+  readonly etcdPrefix: string
+  readonly etcdKeyfile?: string | undefined
+  readonly etcdCertfile?: string | undefined
+  readonly etcdCafile?: string | undefined
+  readonly etcdUsername?: string | undefined
+  readonly etcdPassword?: string | undefined
+  /** Minutes. */
+  readonly subnetLeaseRenewMargin: number
+  readonly embeddedPath: string
+  readonly netConfigPath: string
+  readonly nodeName?: string | undefined
+  readonly kubeApiUrl?: string | undefined
+  readonly kubeconfigFile?: string | undefined
+  readonly kubeAnnotationPrefix: string
+  readonly setNodeNetworkUnavailable: boolean
+  readonly networkPolicyEnforced: boolean
+  /** Kubernetes tells a pod by variables who and where it is. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+type Loader = (options: StoreOptions, around: StoreSurroundings) => Promise<Store>
+
+const STORES: { readonly [name: string]: Loader } = {
+  etcd: async (options, around) => {
+    const { EtcdStore } = await import('./etcd/store.ts')
+    const { etcdEndpoints: endpoints, etcdPrefix: prefix, subnetLeaseRenewMargin: renewMarginMinutes } = options
+    const { etcdKeyfile: keyFile, etcdCertfile: certFile, etcdCafile: caFile } = options
+    const { etcdUsername: username, etcdPassword: password } = options
+    return new EtcdStore(
+      { endpoints, prefix, renewMarginMinutes, keyFile, certFile, caFile, username, password },
+      around
+    )
+  },
+  embedded: async (options, around) => {
+    const { EmbeddedStore } = await import('./embedded/store.ts')
+    return new EmbeddedStore({ path: options.embeddedPath, netConfigPath: options.netConfigPath }, around)
+  },
+  kubernetes: async (options, around) => {
+    const { KubernetesStore } = await import('./kubernetes/store.ts')
+    const { kubeApiUrl, kubeconfigFile, netConfigPath, environment } = options
+    const { setNodeNetworkUnavailable, networkPolicyEnforced } = options
+    const { NODE_NAME, POD_NAME: podName, POD_NAMESPACE: podNamespace } = environment
+    const nodeName = options.nodeName ?? NODE_NAME
+    const annotationPrefix = options.kubeAnnotationPrefix
+    return KubernetesStore.open(
+      {
+        ...{ kubeApiUrl, kubeconfigFile, environment, nodeName, podName, podNamespace },
+        ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable, networkPolicyEnforced }
+      },
+      around
+    )
+  }
+}
+
+/** Opens the store that the options name. Errors: OPTION_INVALID, and what the store's constructor throws. */
+export async function openStore(options: StoreOptions, around: StoreSurroundings): Promise<Store> {
+  const load = Object.hasOwn(STORES, options.store) ? STORES[options.store] : undefined
+  if (load !== undefined) return load(options, around)
+  const names = Object.keys(STORES).join(' or ')
+  throw new WeftError('OPTION_INVALID', `--store is ${options.store}; this weftd has ${names}`, `choose ${names}`)
+}

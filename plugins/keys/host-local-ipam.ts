@@ -1,0 +1,84 @@
+// The keys of host-local's `ipam` object: which addresses, from which ranges, kept in which folder. Every plugin that gives addresses from a pool has them.
+import type { AddressRange, IpamWish } from '../attachment.ts'
+import type { Args } from '../cni/args.ts'
+import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
+import { readRoute } from '../cni/result.ts'
+import type { AttachmentCall } from '../cni/types.ts'
+import { inArgs, ip, prefix, requestedIp } from './common.ts'
+
+/** host-local's: a node that moves from flannel keeps its reservations. */
+export const defaultDataDir = '/var/lib/cni/networks'
+
+/** The wish of a configuration of host-local's kind, which must name a range. Errors: FieldError; CniError for CNI_ARGS. */
+export function poolWish(root: Field, args: Args): IpamWish {
+  const ipam = member(root, 'ipam')
+  if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
+  const ranges = rangesOf(root)
+  if (ranges.length === 0)
+    throw new FieldError(member(ipam, 'ranges'), 'must name at least one range set (or give ipam.subnet)')
+  const resolvConf = text(member(ipam, 'resolvConf')) || undefined
+  return {
+    dataDir: dataDirOf(ipam),
+    requested: requestedOf(root, args),
+    ranges,
+    routes: entries(member(ipam, 'routes')).map(readRoute),
+    ...(resolvConf === undefined ? {} : { resolvConf })
+  }
+}
+
+/** For a DEL whose configuration is not understood: what releases the reservations all the same. */
+export const poolOfAnyConfiguration = (call: AttachmentCall): IpamWish => ({
+  dataDir: dataDirIfReadable(call),
+  requested: [],
+  ranges: [],
+  routes: []
+})
+
+/** What CNI_ARGS, `args.cni` and the runtime ask for, added up as host-local does. */
+export function requestedOf(root: Field, args: Args): IpamWish['requested'] {
+  const fromArgs = (args.get('IP') ?? '').split(',').filter((each) => each !== '')
+  return [
+    ...inArgs('IP', () => fromArgs.map((value) => requestedIp({ path: 'CNI_ARGS: IP', value }))),
+    ...entries(descend(root, 'args', 'cni', 'ips')).map(requestedIp),
+    ...entries(descend(root, 'runtimeConfig', 'ips')).map(requestedIp)
+  ]
+}
+
+/** In host-local's order: the runtime's, the one written into `ipam` itself, the listed ones. */
+function rangesOf(root: Field): IpamWish['ranges'] {
+  const ipam = member(root, 'ipam')
+  const single = isAbsent(member(ipam, 'subnet')) ? [] : [[range(ipam)]]
+  const sets = (field: Field) => entries(field).map(rangeSet)
+  return [...sets(descend(root, 'runtimeConfig', 'ipRanges')), ...single, ...sets(member(ipam, 'ranges'))]
+}
+
+export function dataDirOf(ipam: Field): string {
+  const folder = text(member(ipam, 'dataDir')) || defaultDataDir
+  if (!folder.startsWith('/')) throw new FieldError(member(ipam, 'dataDir'), 'must be an absolute path')
+  return folder
+}
+
+function dataDirIfReadable(call: AttachmentCall): string {
+  try {
+    return dataDirOf(member({ path: '', value: call.configuration }, 'ipam'))
+  } catch {
+    return defaultDataDir
+  }
+}
+
+export function rangeSet(field: Field): readonly AddressRange[] {
+  const ranges = entries(field).map(range)
+  if (ranges.length === 0) throw new FieldError(field, 'must have at least one range')
+  return ranges
+}
+
+function range(field: Field): AddressRange {
+  const subnet = prefix(member(field, 'subnet'))
+  const [rangeStart, rangeEnd, gateway] = ['rangeStart', 'rangeEnd', 'gateway'].map((key) => ip(member(field, key)))
+  return {
+    subnet,
+    ...(rangeStart === undefined ? {} : { rangeStart }),
+    ...(rangeEnd === undefined ? {} : { rangeEnd }),
+    ...(gateway === undefined ? {} : { gateway })
+  }
+}

@@ -1,0 +1,57 @@
+// Where an interface's addresses come from: `ipam.type` names one of ours, a third party's plugin, or nobody.
+import type { Attachment } from '../attachment.ts'
+import type { Args } from '../cni/args.ts'
+import { type Field, FieldError, member, text } from '../cni/field.ts'
+import type { AttachmentCall, Dns } from '../cni/types.ts'
+import type { Version } from '../cni/version.ts'
+import { poolOfAnyConfiguration, poolWish } from './host-local-ipam.ts'
+import { staticWish } from './static-ipam.ts'
+
+export type AddressWish = Pick<Attachment, 'ipam' | 'given' | 'delegate'>
+
+/** Nothing of it: the interface gets no address (layer 2). Errors: FieldError; CniError for CNI_ARGS. */
+export function addressWish(root: Field, args: Args, version: Version): AddressWish {
+  const type = ipamType(root)
+  switch (type) {
+    case '':
+      return {}
+    case 'host-local':
+      return { ipam: poolWish(root, args) }
+    case 'static':
+      return { given: staticWish(root, args, version) }
+    default:
+      return { delegate: type }
+  }
+}
+
+/** For a DEL whose configuration is not understood. */
+export function addressWishOfAnyConfiguration(call: AttachmentCall): AddressWish {
+  try {
+    const type = ipamType({ path: '', value: call.configuration })
+    if (type !== 'host-local') return type === '' || type === 'static' ? {} : { delegate: type }
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error
+  }
+  return { ipam: poolOfAnyConfiguration(call) }
+}
+
+/** Plugins of ours that give no addresses: asked for some, they would make an interface of their own. */
+const OTHERS: readonly string[] = [
+  ...['weft', 'bridge', 'ptp', 'macvlan', 'loopback', 'flannel'],
+  ...['portmap', 'bandwidth', 'tuning', 'firewall']
+]
+
+function ipamType(root: Field): string {
+  const field = member(member(root, 'ipam'), 'type')
+  const type = text(field) ?? ''
+  if (OTHERS.includes(type))
+    throw new FieldError(
+      field,
+      `must be an IPAM plugin, as host-local, static or another project's: ${type} makes interfaces`
+    )
+  if (type.includes('/')) throw new FieldError(field, 'must be the file name of a plugin, without "/"')
+  return type
+}
+
+/** `undefined` when not one of its members is there: then the IPAM plugin's word counts. */
+export const givenDns = (dns: Dns): { readonly dns?: Dns } => (Object.keys(dns).length === 0 ? {} : { dns })

@@ -1,0 +1,42 @@
+// What the plugins share that make an interface under the reference's name and with its keys: bridge, ptp, macvlan.
+import type { Attachment, Interface } from '../attachment.ts'
+import { type Args, parseArgs } from '../cni/args.ts'
+import { type Field, member } from '../cni/field.ts'
+import { readDns } from '../cni/result.ts'
+import type { AttachmentCall } from '../cni/types.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf } from './common.ts'
+import { type AddressWish, addressWish, addressWishOfAnyConfiguration, givenDns } from './ipam.ts'
+import { interfaceArgs } from './veth.ts'
+
+/** What is the plugin's own of an attachment. */
+export type Own = Pick<Attachment, 'interface' | 'masquerade'>
+
+/** `plain` is taken away by a DEL whose configuration can't be read any more. Errors: CniError, those of `read` as FieldError. */
+export const standAlone = (
+  call: AttachmentCall,
+  plain: Interface,
+  read: (root: Field, args: Args, addresses: AddressWish) => Own
+): Attachment =>
+  evenIfUnreadable(
+    call,
+    () => {
+      const root: Field = { path: '', value: call.configuration }
+      const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
+      return configured(() => {
+        const addresses = addressWish(root, args, call.version)
+        return {
+          ...identity(call, podOf(args)),
+          isStandalone: true,
+          ...read(root, args, addresses),
+          ...addresses,
+          ...givenDns(readDns(member(root, 'dns')))
+        }
+      })
+    },
+    () => ({
+      ...identity(call, undefined),
+      isStandalone: true,
+      interface: plain,
+      ...addressWishOfAnyConfiguration(call)
+    })
+  )

@@ -1,0 +1,41 @@
+// Keys that the plugins which make a pair of interfaces share: bridge, MAC address, MTU.
+import type { Args } from '../cni/args.ts'
+import { descend, entries, type Field, FieldError, member, text, wholeNumber } from '../cni/field.ts'
+import { brokenNameRule } from '../cni/interface-name.ts'
+import { inArgs, mac, unsupported } from './common.ts'
+
+export const defaultBridge = 'cni0'
+
+/** CNI_ARGS that these plugins and the IPAM plugins behind them know. */
+export const interfaceArgs = ['IP', 'MAC', 'GATEWAY'] as const
+
+export function bridgeName(field: Field): string {
+  const name = text(field) || defaultBridge
+  const rule = brokenNameRule(name)
+  if (rule !== undefined) throw new FieldError(field, `must be an interface name: ${rule}`)
+  return name
+}
+
+/** `undefined`: not given, which to the reference is 0 too. 68 is the least that IPv4 allows (RFC 791); the kernel refuses less. */
+export function mtuOf(field: Field): number | undefined {
+  const { value } = field
+  if (value === undefined || value === 0) return undefined
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 68 && value <= 65_535) return value
+  throw new FieldError(field, 'must be 0 (not given) or a whole number from 68 to 65535')
+}
+
+/** Keys that would leave the pod less isolated than its configuration says are never passed over in silence. */
+export function refuseVlans(root: Field): void {
+  const [vlan, trunk] = [member(root, 'vlan'), member(root, 'vlanTrunk')]
+  const cure =
+    'Weft does not filter VLANs on a bridge (for which few kernels have CONFIG_BRIDGE_VLAN_FILTERING): give each VLAN a bridge of its own'
+  if ((wholeNumber(vlan, 0, 4094) ?? 0) !== 0) throw unsupported(vlan, cure)
+  if (entries(trunk).length > 0) throw unsupported(trunk, cure)
+}
+
+/** The runtime's word counts more than the configuration's, and both more than CNI_ARGS (cni.md 1.10). All three are checked. */
+export function macOf(root: Field, args: Args): string | undefined {
+  const fromArgs = inArgs('MAC', () => mac({ path: 'CNI_ARGS: MAC', value: args.get('MAC') }))
+  const fromConfiguration = mac(descend(root, 'args', 'cni', 'mac'))
+  return mac(descend(root, 'runtimeConfig', 'mac')) ?? fromConfiguration ?? fromArgs
+}

@@ -1,0 +1,62 @@
+// The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
+import type { Attachment, Veth } from '../attachment.ts'
+import type { Args } from '../cni/args.ts'
+import { type Field, FieldError, flag, isAbsent, member } from '../cni/field.ts'
+import type { AttachmentCall } from '../cni/types.ts'
+import { supportedVersions } from '../cni/version.ts'
+import { standAlone } from '../keys/stand-alone.ts'
+import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import type { Plugin } from './plugin.ts'
+
+const plain: Veth = {
+  ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
+  isDefaultGateway: false,
+  like: { kind: 'bridge', isGateway: false, forcesAddress: false }
+}
+
+const attachment = (call: AttachmentCall): Attachment =>
+  standAlone(call, plain, (root, args) => {
+    refuseVlans(root)
+    return { interface: vethOf(root, args), masquerade: flag(member(root, 'ipMasq')) ?? false }
+  })
+
+function vethOf(root: Field, args: Args): Veth {
+  const isHairpin = flag(member(root, 'hairpinMode')) ?? false
+  const isPromiscuous = flag(member(root, 'promiscMode')) ?? false
+  if (isHairpin && isPromiscuous)
+    throw new FieldError(member(root, 'promiscMode'), 'cannot be combined with hairpinMode')
+  const isDefaultGateway = flag(member(root, 'isDefaultGateway')) ?? false
+  const isGateway = flag(member(root, 'isGateway')) ?? false
+  const staysDown = flag(member(root, 'disableContainerInterface')) ?? false
+  if (staysDown && !isAbsent(member(member(root, 'ipam'), 'type')))
+    throw new FieldError(
+      member(root, 'disableContainerInterface'),
+      'cannot be combined with ipam: nothing would use the addresses'
+    )
+  const [mtu, mac] = [mtuOf(member(root, 'mtu')), macOf(root, args)]
+  return {
+    kind: 'veth',
+    mode: 'bridge',
+    bridge: bridgeName(member(root, 'bridge')),
+    isHairpin,
+    isPromiscuous,
+    isDefaultGateway,
+    like: {
+      kind: 'bridge',
+      isGateway: isGateway || isDefaultGateway,
+      forcesAddress: flag(member(root, 'forceAddress')) ?? false
+    },
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(mac === undefined ? {} : { mac }),
+    ...(flag(member(root, 'portIsolation')) ? { isIsolated: true as const } : {}),
+    ...(flag(member(root, 'macspoofchk')) ? { checksSource: true as const } : {}),
+    ...(staysDown ? { staysDown: true as const } : {})
+  }
+}
+
+export const bridge = {
+  type: 'bridge',
+  about: 'connects a container to a bridge of this host',
+  versions: supportedVersions,
+  attachment
+} satisfies Plugin

@@ -1,0 +1,31 @@
+// The `static` plugin: the addresses that its configuration names. Nothing is kept, so nothing can be lost.
+import type { Attachment } from '../attachment.ts'
+import { parseArgs } from '../cni/args.ts'
+import type { AttachmentCall } from '../cni/types.ts'
+import { supportedVersions } from '../cni/version.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/common.ts'
+import { staticWish } from '../keys/static-ipam.ts'
+import type { Plugin } from './plugin.ts'
+
+/** MAC is for the plugin that asks us. */
+const knownArgs = ['IP', 'GATEWAY', 'MAC', ...podArgs]
+
+function attachment(call: AttachmentCall): Attachment {
+  const common = { interface: { kind: 'none' }, isStandalone: true } as const
+  return evenIfUnreadable(
+    call,
+    () => {
+      const args = parseArgs(call.args, knownArgs)
+      const given = configured(() => staticWish({ path: '', value: call.configuration }, args, call.version))
+      return { ...identity(call, podOf(args)), ...common, given }
+    },
+    () => ({ ...identity(call, undefined), ...common, given: { addresses: [], routes: [], dns: {} } })
+  )
+}
+
+export const staticAddresses = {
+  type: 'static',
+  about: 'gives the addresses that are written in its configuration',
+  versions: supportedVersions,
+  attachment
+} satisfies Plugin

@@ -1,0 +1,101 @@
+// The `tuning` plugin: settings of an interface that an earlier plugin of the chain has made, and of the container's network.
+import type { Attachment, Tuning } from '../attachment.ts'
+import { type Args, parseArgs } from '../cni/args.ts'
+import {
+  descend,
+  type Field,
+  FieldError,
+  flag,
+  isAbsent,
+  isObject,
+  member,
+  required,
+  text,
+  wholeNumber
+} from '../cni/field.ts'
+import type { AttachmentCall } from '../cni/types.ts'
+import { supportedVersions } from '../cni/version.ts'
+import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from '../keys/common.ts'
+import { interfaceArgs, macOf, mtuOf } from '../keys/veth.ts'
+import type { Plugin } from './plugin.ts'
+
+const defaultDataDir = '/run/cni/tuning'
+
+function attachment(call: AttachmentCall): Attachment {
+  const root: Field = { path: '', value: call.configuration }
+  return evenIfUnreadable(
+    call,
+    () => {
+      const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
+      const tuning = configured(() => tuningOf(root, args, call.ifname))
+      return { ...identity(call, podOf(args)), isStandalone: true, interface: { kind: 'existing', tuning } }
+    },
+    () => ({
+      ...identity(call, undefined),
+      isStandalone: true,
+      interface: { kind: 'existing', tuning: { sysctls: [], dataDir: dataDirIfReadable(root) } }
+    })
+  )
+}
+
+/** `args.cni` counts most, then the runtime, then CNI_ARGS (MAC only), then what is written. */
+function tuningOf(root: Field, args: Args, ifname: string): Tuning {
+  const asked = descend(root, 'args', 'cni')
+  const mtu = mtuOf(member(asked, 'mtu')) ?? mtuOf(member(root, 'mtu'))
+  const flagOf = (key: string) => flag(member(asked, key)) ?? flag(member(root, key))
+  const queueOf = (keys: Field) => wholeNumber(member(keys, 'txQLen'), 0, 0x7fff_ffff)
+  const address = mac(member(asked, 'mac')) ?? macOf(root, args) ?? mac(member(root, 'mac'))
+  return {
+    sysctls: [...sysctlsOf(member(root, 'sysctl'), ifname), ...sysctlsOf(member(asked, 'sysctl'), ifname)],
+    dataDir: dataDirOf(root),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(address === undefined ? {} : { mac: address }),
+    // As in the reference, `promisc: false` asks for nothing, while the other two may also take away.
+    ...(flagOf('promisc') ? { promiscuous: true } : {}),
+    ...defined('allMulticast', flagOf('allmulti')),
+    ...defined('queueLength', queueOf(asked) ?? queueOf(root))
+  }
+}
+
+const defined = <K extends string, T>(key: K, value: T | undefined): { readonly [key in K]?: T } =>
+  (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: T }
+
+/** `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots, which an interface's name may have. */
+function sysctlsOf(field: Field, ifname: string): Tuning['sysctls'] {
+  if (isAbsent(field)) return []
+  if (!isObject(field.value)) throw new FieldError(field, 'must be an object')
+  const seen = new Set<string>()
+  return Object.entries(field.value).map(([key, value]) => {
+    const entry = { path: `${field.path}.${key}`, value }
+    const parts = key.split(key.includes('/') ? '/' : '.')
+    const at = parts.indexOf('IFNAME')
+    const path = parts.map((part, index) => (index === at ? ifname : part)).join('/')
+    if (parts[0] !== 'net' || parts.length < 2 || parts.some((part) => ['', '.', '..'].includes(part)))
+      throw new FieldError({ ...entry, value: key }, 'invalid net sysctl key: it must begin with "net."')
+    if (seen.has(path)) throw new FieldError({ ...entry, value: key }, `must not set ${path} a second time`)
+    seen.add(path)
+    return { path, value: required(text(entry), entry, 'a string') }
+  })
+}
+
+function dataDirOf(root: Field): string {
+  const field = member(root, 'dataDir')
+  const folder = text(field) || defaultDataDir
+  if (!folder.startsWith('/')) throw new FieldError(field, 'must be an absolute path')
+  return folder
+}
+
+function dataDirIfReadable(root: Field): string {
+  try {
+    return dataDirOf(root)
+  } catch {
+    return defaultDataDir
+  }
+}
+
+export const tuning = {
+  type: 'tuning',
+  about: "sets an interface's MAC address, MTU and modes, and sysctls of the container's network",
+  versions: supportedVersions,
+  attachment
+} satisfies Plugin

@@ -1,0 +1,106 @@
+// The table of conditions: every row says what to do, and what blocks is told with the error before what only follows from it.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { tellCondition } from '../../../daemon/health/condition-log.ts'
+import { CONDITIONS, Health, sentence } from '../../../daemon/health/conditions.ts'
+
+test('every condition has a title, a cure, and words for codes', () => {
+  for (const [code, row] of Object.entries(CONDITIONS)) {
+    assert.match(code, /^[A-Z]+(_[A-Z]+)*$/)
+    assert.ok(row.title.length > 10 && row.cure.length > 10, code)
+    assert.equal(/[.:]$/.test(row.title), false, `${code}: the detail follows the title`)
+  }
+})
+
+test('nothing can be served before somebody says so', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  assert.equal(health.blocking('add')?.code, 'STARTING')
+  health.clear('STARTING')
+  assert.equal(health.blocking('add'), undefined)
+})
+
+test('an error blocks before a warning that holds longer', () => {
+  let now = 0
+  const health = new Health(
+    () => now++,
+    () => undefined
+  )
+  health.raise('CONFIG_INVALID', 'Network is 7')
+  assert.equal(health.blocking('ready')?.code, 'CONFIG_INVALID')
+  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /not valid: Network is 7\. Cure: correct/)
+})
+
+test('a cause that brings its own cure has that one told, and a change of it too', () => {
+  const told: string[] = []
+  const health = new Health(
+    () => 0,
+    (condition, active) => active && told.push(condition.cure)
+  )
+  health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
+  health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
+  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /Backend is missing\. Cure: add one$/)
+  health.raise('CONFIG_INVALID', 'Backend is missing')
+  assert.deepEqual(told.slice(1), ['add one', CONDITIONS.CONFIG_INVALID.cure])
+})
+
+test('a start is told as information; what holds besides by how bad it is', () => {
+  const lines: string[] = []
+  const line = (level: string) => (fields: object) => lines.push(`${level} ${(fields as Fields).condition}`)
+  type Fields = { readonly condition: string }
+  const log = { info: line('info'), warn: line('warn'), error: line('error'), debug: line('debug') }
+  const health = new Health(() => 0, tellCondition(log))
+  health.raise('STORE_UNREACHABLE', 'silent')
+  health.raise('NO_LEASE', 'silent')
+  health.clear('STARTING')
+  assert.deepEqual(lines, ['info STARTING', 'warn STORE_UNREACHABLE', 'error NO_LEASE', 'info STARTING'])
+})
+
+test('listeners hear of what begins, what changes its words and what ends, once each', () => {
+  const told: string[] = []
+  const health = new Health(
+    () => 0,
+    (condition, active) => told.push(`${condition.code} ${active} ${condition.detail}`)
+  )
+  health.raise('STORE_UNREACHABLE', 'a')
+  health.raise('STORE_UNREACHABLE', 'a')
+  health.raise('STORE_UNREACHABLE', 'b')
+  health.clear('STORE_UNREACHABLE')
+  health.clear('STORE_UNREACHABLE')
+  assert.deepEqual(told.slice(1), ['STORE_UNREACHABLE true a', 'STORE_UNREACHABLE true b', 'STORE_UNREACHABLE false b'])
+})
+
+test('at start the store’s trouble is the cause that is told, with its cure', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  health.raise('STARTING', 'reading the network configuration')
+  health.raise('STORE_UNREACHABLE', 'http://192.0.2.1:2379 refused the connection')
+  const blocking = health.blocking('add') ?? assert.fail()
+  assert.equal(blocking.code, 'STARTING')
+  assert.match(
+    sentence(blocking),
+    /configuration; the lease store does not answer.*192\.0\.2\.1:2379 refused.*Cure: check that the store runs/
+  )
+})
+
+test('STARTING is left out where an error says why nothing is served yet, and is back when that is over', () => {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  const codes = () => health.active().map(({ code }) => code)
+  health.raise('CONFIG_INVALID', 'Network is 7')
+  assert.deepEqual(codes(), ['CONFIG_INVALID'])
+  health.raise('LINK_DOWN', 'eth0 has no carrier')
+  health.clear('CONFIG_INVALID')
+  assert.deepEqual(codes(), ['LINK_DOWN', 'STARTING'])
+})
+
+test('words of others that end with a full stop get no second one', () => {
+  const text = sentence({ title: 'it failed', detail: 'no such device. ', cure: 'make one' })
+  assert.equal(text, 'it failed: no such device. Cure: make one')
+})

@@ -1,0 +1,62 @@
+// Which of a burst of link notifications are read.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { withoutOvertaken } from '../../../daemon/kernel/coalesce.ts'
+import type { Message } from '../../../daemon/kernel/netlink/message.ts'
+import { AF_BRIDGE, IFF_UP, RTM } from '../../../daemon/kernel/netlink/uapi.ts'
+
+type Told = { readonly message?: Message; readonly name: string }
+
+function told(name: string, type: number, index: number, { up = true, af = 0 } = {}): Told {
+  const body = Buffer.alloc(16)
+  body.writeUInt8(af, 0)
+  body.writeInt32LE(index, 4)
+  body.writeUInt32LE(up ? IFF_UP : 0, 8)
+  return { name, message: { type, flags: 0, sequence: 0, port: 0, body } }
+}
+
+const names = (batch: readonly Told[], known: readonly number[] = [5]) =>
+  withoutOvertaken(batch, (index) => known.includes(index)).map(({ name }) => name)
+
+const { newLink, deleteLink, newAddress } = RTM
+
+test('of several words about one link the last is read', () => {
+  assert.deepEqual(names([told('a', newLink, 5), told('b', newLink, 5), told('c', newLink, 5)]), ['c'])
+})
+
+test('the first word about an unknown link is read, since what follows names it by index', () => {
+  const batch = [told('a', newLink, 9), told('address', newAddress, 9), told('b', newLink, 9), told('c', newLink, 9)]
+  assert.deepEqual(names(batch), ['a', 'address', 'c'])
+})
+
+test('a link that went down and came up again is read as that', () => {
+  const batch = [told('up', newLink, 5), told('down', newLink, 5, { up: false }), told('again', newLink, 5)]
+  assert.deepEqual(names(batch), ['up', 'down', 'again'])
+})
+
+test('of a known link that is gone only that is read, and what came after it', () => {
+  const batch = [
+    told('down', newLink, 5, { up: false }),
+    told('gone', deleteLink, 5, { up: false }),
+    told('new', newLink, 5)
+  ]
+  assert.deepEqual(names(batch), ['gone', 'new'])
+})
+
+test('what is told of it as a port and as a link are two stories, and two links too', () => {
+  const batch = [
+    told('port', newLink, 5, { af: AF_BRIDGE }),
+    told('link', newLink, 5),
+    told('other', newLink, 6),
+    told('left the bridge', deleteLink, 5, { af: AF_BRIDGE })
+  ]
+  assert.deepEqual(names(batch, [5, 6]), ['link', 'other', 'left the bridge'])
+})
+
+test('what is no link message or too short for one is read', () => {
+  const short: Told = {
+    name: 'short',
+    message: { type: newLink, flags: 0, sequence: 0, port: 0, body: Buffer.alloc(4) }
+  }
+  assert.deepEqual(names([short, { name: 'firewall' }, short]), ['short', 'firewall', 'short'])
+})

@@ -1,0 +1,122 @@
+// The choice of the interface: flannel's order, and the reasons that are printed.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { chooseInterface, type InterfaceWish } from '../../../daemon/node/choose-interface.ts'
+import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const link = (name: string, over: object = {}): KernelObject => ({
+  kind: 'link',
+  name,
+  up: true,
+  mtu: 1500,
+  form: { type: 'other', of: '' },
+  ...over
+})
+const address = (device: string, text: string): KernelObject => ({ kind: 'address', device, prefix: prefix(text) })
+const defaultRoute = (device: string, metric: number, destination = '0.0.0.0/0'): KernelObject => ({
+  kind: 'route',
+  table: 254,
+  destination: prefix(destination),
+  metric,
+  type: 'unicast',
+  device,
+  protocol: 3
+})
+
+const host = stateOf([
+  link('lo'),
+  address('lo', '127.0.0.1/8'),
+  link('eth0'),
+  address('eth0', '192.0.2.10/24'),
+  address('eth0', 'fe80::1/64'),
+  address('eth0', '2001:db8::10/64'),
+  link('eth1', { mtu: 9000 }),
+  address('eth1', '198.51.100.10/24'),
+  link('down0', { up: false }),
+  address('down0', '203.0.113.1/24'),
+  link('cni0', { form: { type: 'bridge' } }),
+  address('cni0', '10.244.1.1/24'),
+  defaultRoute('eth1', 100),
+  defaultRoute('eth0', 50)
+])
+const wish = (over: Partial<InterfaceWish> = {}): InterfaceWish => ({
+  ifaces: [],
+  ifaceRegexes: [],
+  publicIp: {},
+  families: [4],
+  ...over
+})
+
+const choices: readonly (readonly [string, Partial<InterfaceWish>, string, string])[] = [
+  ['without a wish, the default route with the smallest metric wins', {}, 'eth0', '192.0.2.10'],
+  ['a name wins over the default route', { ifaces: ['eth1'] }, 'eth1', '198.51.100.10'],
+  ['an address names its interface', { ifaces: ['198.51.100.10'] }, 'eth1', '198.51.100.10'],
+  ['a listed interface that is missing is passed over', { ifaces: ['nope', 'eth1'] }, 'eth1', '198.51.100.10'],
+  ['a listed interface that is down is passed over', { ifaces: ['down0', 'eth1'] }, 'eth1', '198.51.100.10'],
+  ['a regular expression is tried on names', { ifaceRegexes: ['^eth1$'] }, 'eth1', '198.51.100.10'],
+  ['a regular expression is tried on addresses', { ifaceRegexes: ['^198\\.51\\.'] }, 'eth1', '198.51.100.10'],
+  ['names come before regular expressions', { ifaces: ['eth0'], ifaceRegexes: ['eth1'] }, 'eth0', '192.0.2.10'],
+  [
+    'what reaches an address comes last',
+    { reaching: { target: ip('198.51.100.1'), device: 'eth1' } },
+    'eth1',
+    '198.51.100.10'
+  ],
+  ['an interface needs an address of each family', { ifaces: ['eth1', 'eth0'], families: [4, 6] }, 'eth0', '192.0.2.10']
+]
+for (const [what, over, device, local] of choices) {
+  test(what, () => {
+    const choice = chooseInterface(host, wish(over))
+    assert.equal(choice.device, device)
+    assert.equal(choice.localIp[4] && formatIp(choice.localIp[4]), local)
+    assert.match(choice.reasons.at(-1) ?? '', new RegExp(`^${device} .*chosen$`))
+  })
+}
+
+test('IPv6 takes the global address, not the link-local one', () => {
+  const choice = chooseInterface(host, wish({ families: [6], ifaces: ['eth0'] }))
+  assert.equal(choice.localIp[6] && formatIp(choice.localIp[6]), '2001:db8::10')
+})
+
+test('a public address that is given wins over the interface’s, which stays the local one', () => {
+  const choice = chooseInterface(host, wish({ publicIp: { 4: ip('203.0.113.99') } }))
+  assert.equal(choice.publicIp[4] && formatIp(choice.publicIp[4]), '203.0.113.99')
+  assert.equal(choice.localIp[4] && formatIp(choice.localIp[4]), '192.0.2.10')
+})
+
+test('without a default route the only interface with a global address is taken', () => {
+  const lonely = stateOf([
+    link('lo'),
+    link('eth0'),
+    address('eth0', '192.0.2.10/24'),
+    link('cni0', { form: { type: 'bridge' } }),
+    address('cni0', '10.244.1.1/24')
+  ])
+  assert.equal(chooseInterface(lonely, wish()).device, 'eth0')
+})
+
+test('a wish that was given as a variable is told as that variable', () => {
+  const given = new Map([
+    ['iface', 'FLANNELD_IFACE'],
+    ['iface-regex', 'WEFTD_IFACE_REGEX']
+  ])
+  assert.throws(
+    () => chooseInterface(host, wish({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], given })),
+    /eth7 \(FLANNELD_IFACE eth7\): no such interface; \/\^wlan\/ \(WEFTD_IFACE_REGEX\): matches no name/
+  )
+})
+
+test('when nothing fits, the error lists every candidate with its reason', () => {
+  assert.throws(
+    () => chooseInterface(host, wish({ ifaces: ['nope', 'down0', 'lo', '203.0.113.77'], ifaceRegexes: ['^wlan'] })),
+    /nope .*no such interface; down0 .*is down; lo .*loopback.*; 203\.0\.113\.77 .*no interface has this address; \/\^wlan\/ .*matches no name/
+  )
+  assert.throws(
+    () => chooseInterface(host, wish({ ifaceRegexes: ['('] })),
+    /--iface-regex \( is not a regular expression/
+  )
+  assert.throws(() => chooseInterface(stateOf([link('lo')]), wish()), /no default route/)
+})

@@ -1,0 +1,70 @@
+// What on the host is in the way of pods: each fault told with its values, and nothing told of what belongs there.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { hostFaults } from '../../../daemon/node/host-checks.ts'
+import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { parsePrefix } from '../../../ipam/address.ts'
+import { dualStackNode } from '../test-node.ts'
+
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const link = (name: string, over: object = {}): KernelObject => ({
+  kind: 'link',
+  name,
+  up: true,
+  carrier: true,
+  ...over
+})
+const address = (device: string, text: string): KernelObject => ({ kind: 'address', device, prefix: prefix(text) })
+const networks = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00::/48') }
+const uplink = [link('eth0'), address('eth0', '192.0.2.1/24'), address('eth0', '2001:db8::1/64')]
+const told = (...objects: readonly KernelObject[]) =>
+  Object.entries(hostFaults(stateOf(objects), dualStackNode(), networks)).flatMap(([code, fault]) =>
+    fault === undefined ? [] : [`${code}: ${fault.detail}`]
+  )
+
+test('a node in order is told nothing of: its tunnel, its bridge and its pods’ gateways are where they belong', () => {
+  const tunnel = link('weft.1', { form: { type: 'vxlan' } })
+  const bridge = [link('cni0', { form: { type: 'bridge' } }), address('cni0', '10.244.1.1/24')]
+  const docker = [link('docker0', { form: { type: 'bridge' } }), address('docker0', '172.17.0.1/16')]
+  const routed = [address('veth1', '10.244.1.1/32'), address('cni0', 'fe80::1/64'), address('cni0', 'fd00:0:0:1::1/64')]
+  const all = [...uplink, tunnel, address('weft.1', '10.244.1.0/32'), ...bridge, ...docker, ...routed]
+  assert.deepEqual(told(...all), [])
+})
+
+for (const [what, objects, expected] of [
+  ['gone', [], 'eth0 is gone'],
+  ['set down', [link('eth0', { up: false, carrier: false }), ...uplink.slice(1)], 'eth0 is set down'],
+  ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], 'eth0 has no carrier'],
+  ['without its address', uplink.slice(0, 2), 'eth0 has lost its address 2001:db8::1']
+] as const)
+  test(`an interface that is ${what} is told`, () => assert.deepEqual(told(...objects), [`LINK_DOWN: ${expected}`]))
+
+test('a bridge with an address of an earlier subnet is told with both', () => {
+  assert.deepEqual(told(...uplink, address('cni0', '10.244.9.1/24'), address('cni0', '10.244.1.1/24')), [
+    "BRIDGE_FOREIGN: cni0 has 10.244.9.1/24, and this node's subnet is 10.244.1.0/24"
+  ])
+})
+
+test('a network of the host that holds our whole subnet is told, whichever address the host has in it', () => {
+  assert.deepEqual(told(...uplink, address('eth1', '10.244.1.9/20')), [
+    'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1'
+  ])
+})
+
+test('a network of the host that overlaps the pod network is told with both, also when it lies in our own subnet', () => {
+  assert.deepEqual(told(...uplink, address('eth1', '10.244.7.9/20'), address('eth0', '10.244.1.4/24')), [
+    'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1; the pod network 10.244.0.0/16 and 10.244.1.0/24 of eth0'
+  ])
+})
+
+for (const [what, objects, expected] of [
+  ['gone', [], /^bring eth0 back/],
+  ['set down', [link('eth0', { up: false }), ...uplink.slice(1)], /^ip link set eth0 up/],
+  ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], /^see to the cable of eth0/],
+  ['without its address', uplink.slice(0, 2), /^give eth0 the address 2001:db8::1 back/]
+] as const)
+  test(`the cure of an interface that is ${what} has its name and is about nothing else`, () => {
+    const { cure = '' } = hostFaults(stateOf(objects), dualStackNode(), networks).LINK_DOWN ?? assert.fail()
+    assert.match(cure, expected)
+    assert.doesNotMatch(cure, /<|the message/)
+  })

@@ -1,0 +1,324 @@
+// This node's place in the network over a real lease file and a kernel that is a Map: what it takes over, keeps and tells when store and host change.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { Health } from '../../../daemon/health/conditions.ts'
+import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
+import type { Store, Wish } from '../../../daemon/lease/store.ts'
+import { LeaseFile } from '../../../daemon/node/lease-file.ts'
+import { Network, type NetworkSurroundings } from '../../../daemon/node/membership.ts'
+import { Peers } from '../../../daemon/peers/peers.ts'
+import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
+import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
+import { EmbeddedStore } from '../../../daemon/stores/embedded/store.ts'
+import { parsePrefix } from '../../../ipam/address.ts'
+import { silent } from '../logs.ts'
+import { MapKernel } from '../map-kernel.ts'
+import { until } from '../until.ts'
+
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const everywhere: KernelObject = {
+  ...({ kind: 'route', table: 254, destination: prefix('0.0.0.0/0'), metric: 0, type: 'unicast' } as const),
+  ...{ device: 'eth0', protocol: 3 }
+}
+const HOST: readonly KernelObject[] = [
+  { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } },
+  { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.1/24') },
+  everywhere
+]
+const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
+const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
+const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
+
+/** A store that does not answer before it is let; with `text` it has that configuration all the same, as the Kubernetes store has. */
+class Silent implements Store {
+  readonly type: string
+  readonly configurationPlace: string
+  readonly #store: Store
+  readonly #spoken = Promise.withResolvers<void>()
+
+  readonly #text: string | undefined
+
+  constructor(store: Store, text?: string) {
+    this.#store = store
+    this.#text = text
+    this.type = store.type
+    this.configurationPlace = store.configurationPlace
+  }
+
+  speak(): void {
+    this.#spoken.resolve()
+  }
+
+  async configuration(signal: AbortSignal): Promise<string> {
+    if (this.#text !== undefined) return this.#text
+    await this.#spoken.promise
+    return this.#store.configuration(signal)
+  }
+
+  async acquire(wish: Wish, signal: AbortSignal) {
+    await this.#spoken.promise
+    return this.#store.acquire(wish, signal)
+  }
+
+  reconnect(): void {}
+
+  async *watch(signal: AbortSignal) {
+    await this.#spoken.promise
+    yield* this.#store.watch(signal)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+class Scene implements AsyncDisposable {
+  readonly folder: string
+  readonly health = new Health(Date.now, () => undefined)
+  readonly kernel = new MapKernel(HOST)
+  readonly file: EmbeddedStore
+  readonly leaseFile: LeaseFile
+  readonly reconciler = new Reconciler({
+    ...{ kernel: this.kernel, log: silent, now: () => performance.now(), interest: () => true },
+    ...{ refused() {}, drift() {} }
+  })
+  readonly peers = new Peers({
+    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now }
+  })
+  readonly #stop = new AbortController()
+
+  constructor(folder = mkdtempSync(join(tmpdir(), 'weft-network-'))) {
+    this.folder = folder
+    this.file = new EmbeddedStore({ path: join(folder, 'leases.db') }, { log: silent, report: this.health })
+    this.leaseFile = new LeaseFile(join(folder, 'lease.json'), silent)
+  }
+
+  async join(over: Partial<NetworkSurroundings> = {}): Promise<Network> {
+    const { kernel, reconciler, peers, health } = this
+    const signal = this.#stop.signal
+    void reconciler.run(signal)
+    await reconciler.observing
+    const network = new Network({
+      ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
+      ...{ nodeName: 'node-1', identity: 'one', ipv6: true, wish: { ifaces: [], ifaceRegexes: [], publicIp: {} } },
+      ...{ previous: {}, remembered: this.leaseFile.read(), patienceMs: 20, alsoOwn: () => [] },
+      placed: async (place) => {
+        if (place.isConfirmed) this.leaseFile.write(place)
+      },
+      ...over
+    })
+    void peers.follow(network.leases((over.store ?? this.file).watch(signal)))
+    await network.join(signal)
+    return network
+  }
+
+  detail(code: string): string | undefined {
+    return this.health.active().find((condition) => condition.code === code)?.detail
+  }
+
+  /** The daemon ends; what it wrote stays. */
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    await this.file[Symbol.asyncDispose]()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop().catch(() => undefined)
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** What somebody writes around the daemon. */
+function sqlOf(scene: Scene, statement: string): void {
+  const database = new DatabaseSync(join(scene.folder, 'leases.db'), { timeout: 5_000 })
+  database.exec(statement)
+  database.close()
+}
+
+/** A daemon that held a lease and ended; and the next one, whose store is silent. */
+async function restarted(
+  text?: string,
+  before = CONF
+): Promise<{ readonly scene: Scene; readonly store: Silent; readonly key: string }> {
+  const first = new Scene()
+  first.file.configure(before)
+  const { place } = await first.join()
+  await first.stop()
+  const scene = new Scene(first.folder)
+  return { scene, store: new Silent(scene.file, text), key: leaseKey(place?.lease ?? assert.fail('no lease')) }
+}
+
+test('a configuration that changes while we run is told with what differs, and no longer once it is as before', async () => {
+  await using scene = new Scene()
+  scene.file.configure(CONF)
+  await scene.join()
+  scene.file.configure(CONF.replace('10.244', '10.9'))
+  const said = await until(() => scene.detail('CONFIG_CHANGED'), 'the condition')
+  assert.match(said, /leases\.db: Network is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
+  assert.equal(scene.health.blocking('ready'), undefined)
+  scene.file.configure('{"Network":7}')
+  await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
+  scene.file.configure(`  ${CONF}`)
+  await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
+})
+
+test('a misspelled key of the configuration is told and keeps nobody from serving', async () => {
+  await using scene = new Scene()
+  scene.file.configure(ODD)
+  await scene.join()
+  assert.match(
+    scene.detail('CONFIG_KEY_UNKNOWN') ?? '',
+    /leases\.db: SubnetMinn is no key of the network; the nearest is SubnetMin$/
+  )
+  assert.equal(scene.health.blocking('ready'), undefined)
+})
+
+test('an interface that goes down is told while it lasts, and nothing else changes', async () => {
+  await using scene = new Scene()
+  scene.file.configure(CONF)
+  const network = await scene.join()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, carrier: false } as KernelObject, keyOf(eth0))
+  await until(() => scene.detail('LINK_DOWN') === 'eth0 has no carrier', 'the condition')
+  assert.equal(scene.health.blocking('add'), undefined)
+  assert.equal(network.place?.node.device, 'eth0')
+  scene.kernel.change({ ...eth0, carrier: true } as KernelObject, keyOf(eth0))
+  await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
+})
+
+test('an MTU that the interface does not carry keeps us from joining, with the range, until somebody corrects it', async () => {
+  await using scene = new Scene()
+  const conf = (mtu: number) => `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":${mtu}}}`
+  scene.file.configure(conf(9000))
+  const joined = scene.join()
+  const said = await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
+  assert.match(
+    said,
+    /^Backend.MTU is 9000; it must be a whole number from 118 to 1500, which is what eth0 carries, or 0 for that \(in the lease file .*leases\.db\)$/
+  )
+  assert.equal(scene.health.blocking('add')?.cure, 'correct Backend.MTU')
+  scene.file.configure(conf(1400))
+  const network = await joined
+  assert.equal(network.place?.mtu, 1350)
+  assert.equal(scene.detail('CONFIG_INVALID'), undefined)
+})
+
+test('a configuration that is corrected is no longer told as invalid while an interface is waited for', async () => {
+  await using scene = new Scene()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, up: false } as KernelObject, keyOf(eth0))
+  scene.file.configure('{"Network":7}')
+  const joined = scene.join()
+  await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
+  scene.file.configure(CONF)
+  await until(() => scene.detail('NO_INTERFACE'), 'the wait for an interface')
+  assert.equal(scene.detail('CONFIG_INVALID'), undefined)
+  scene.kernel.change(eth0, keyOf(eth0))
+  await joined
+})
+
+test('a link that shrinks below the configured MTU is told while it lasts, and what stands stays', async () => {
+  await using scene = new Scene()
+  scene.file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
+  const network = await scene.join()
+  const [eth0] = HOST
+  assert.ok(eth0)
+  scene.kernel.change({ ...eth0, mtu: 1400 } as KernelObject, keyOf(eth0))
+  await until(() => /from 68 to 1400/.test(scene.detail('CONFIG_INVALID') ?? ''), 'the condition')
+  assert.equal(network.place?.mtu, 1500)
+  scene.kernel.change(eth0, keyOf(eth0))
+  await until(() => scene.detail('CONFIG_INVALID') === undefined, 'the end of the condition')
+})
+
+for (const [which, text, before] of [
+  ['the store', undefined, CONF],
+  ['a store whose configuration is a file', CONF, CONF],
+  ['such a store with an unknown key in its file', ODD, ODD]
+] as const)
+  test(`while ${which} is silent we go on with the lease of an earlier weftd, and the store confirms it later`, async () => {
+    const { scene, store, key } = await restarted(text, before)
+    await using _ = scene
+    const network = await scene.join({ store })
+    assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+    assert.equal(network.place?.isConfirmed, false)
+    assert.equal(scene.health.blocking('add'), undefined)
+    store.speak()
+    await until(() => network.place?.isConfirmed, 'the store to confirm')
+    assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  })
+
+test("a cluster's first podCIDR, which lies before SubnetMin, is remembered like any other", async () => {
+  await using scene = new Scene()
+  const lease = parseLease('10.244.0.0-24', peer('192.0.2.1'))
+  scene.leaseFile.write({ text: CONF, lease })
+  const network = await scene.join({ store: new Silent(scene.file, CONF) })
+  assert.deepEqual(network.place?.lease.subnet, lease.subnet)
+})
+
+test('a remembered lease does not count when the configuration is another one by now', async () => {
+  const { scene, store } = await restarted(CONF.replace('10.244', '10.9'))
+  await using _ = scene
+  const joining = scene.join({ store })
+  await until(() => /asking/.test(scene.detail('STARTING') ?? ''), 'the lease to be asked for')
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  assert.notEqual(scene.health.blocking('add'), undefined)
+  store.speak()
+  const network = await joining
+  assert.match(leaseKey(network.place?.lease ?? assert.fail('no place')), /^10\.9\./)
+})
+
+test('when the store then says that another node has the subnet, LEASE_LOST names it', async () => {
+  const { scene, store, key } = await restarted()
+  await using _ = scene
+  const network = await scene.join({ store })
+  sqlOf(scene, `UPDATE lease SET value = '${peer('192.0.2.9')}'`)
+  store.speak()
+  const said = await until(() => scene.detail('LEASE_LOST'), 'the condition')
+  assert.match(said, new RegExp(`${key} was ours, but in .* is leased to 192\\.0\\.2\\.9`))
+  assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
+  sqlOf(scene, 'DELETE FROM lease')
+  await until(
+    () => network.place?.isConfirmed && scene.detail('LEASE_LOST') === undefined,
+    'the subnet to be ours again'
+  )
+})
+
+for (const [what, spoil] of [
+  ['for another address', { wish: { ifaces: ['eth1'], ifaceRegexes: [], publicIp: {} } }],
+  ['when a store answers that holds no configuration', {}]
+] as const)
+  test(`a remembered lease does not count ${what}`, async () => {
+    const { scene, store } = await restarted()
+    await using _ = scene
+    const isEmpty = !('wish' in spoil)
+    if (isEmpty) {
+      sqlOf(scene, 'DELETE FROM config')
+      store.speak()
+    } else {
+      const eth1: KernelObject = { kind: 'link', name: 'eth1', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+      for (const object of [eth1, { ...HOST[1], device: 'eth1', prefix: prefix('198.51.100.1/24') } as KernelObject])
+        scene.kernel.objects.set(keyOf(object), object)
+    }
+    const joining = scene.join({ store, patienceMs: 200, ...spoil })
+    joining.catch(() => undefined)
+    if (isEmpty) await until(() => scene.detail('CONFIG_MISSING'), 'the condition')
+    await new Promise((resolve) => setTimeout(resolve, 400))
+    assert.equal(scene.health.blocking('add') === undefined, false)
+    if (isEmpty) scene.file.configure(CONF)
+    store.speak()
+    await joining
+    assert.equal(scene.health.blocking('add'), undefined)
+  })
+
+test('the other nodes are reached although what follows a new place fails', async () => {
+  await using scene = new Scene()
+  scene.file.configure(CONF)
+  sqlOf(scene, `INSERT INTO lease (key, value, revision) VALUES ('10.244.99.0-24', '${peer('192.0.2.9')}', 1)`)
+  const joining = scene.join({ placed: () => Promise.reject(new Error('no space left')) })
+  await assert.rejects(joining, /no space left/)
+  await until(() => [...scene.kernel.objects.keys()].some((key) => key.includes('10.244.99.0/24')), 'its route')
+})

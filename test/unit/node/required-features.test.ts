@@ -1,0 +1,31 @@
+// A kernel that learns what it lacked is heard of without a restart.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { WeftError } from '../../../daemon/base/error.ts'
+import { Health } from '../../../daemon/health/conditions.ts'
+import { tellMissingFeatures, untilNoneIsMissing } from '../../../daemon/node/required-features.ts'
+
+const lacking = (feature: string) =>
+  new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature}`, `modprobe ${feature}`)
+
+test('what is missing is told, each thing with its cure, and no longer once it is there', async () => {
+  const health = new Health(Date.now, () => undefined)
+  const missing = { vxlan: lacking('vxlan'), bridge: lacking('bridge'), udp: lacking('udp') }
+  let questions = 0
+  const around = {
+    ...{ needed: ['vxlan', 'bridge'] as const, health },
+    ask: async () => (++questions <= 2 ? missing : questions === 3 ? { vxlan: missing.vxlan } : {})
+  }
+  assert.equal(await tellMissingFeatures(around), false)
+  const told = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
+  assert.equal(
+    told?.detail,
+    "this kernel can't make a vxlan (modprobe vxlan); this kernel can't make a bridge (modprobe bridge)"
+  )
+  await untilNoneIsMissing(around, new AbortController().signal)
+  assert.equal(questions, 4)
+  assert.deepEqual(
+    health.active().map(({ code }) => code),
+    ['STARTING']
+  )
+})

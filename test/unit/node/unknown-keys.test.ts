@@ -1,0 +1,41 @@
+// Keys of the network configuration that nobody reads, and that every key said to be read is.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
+import type { JsonObject } from '../../../daemon/config/net-conf.ts'
+import { unknownKeys } from '../../../daemon/node/unknown-keys.ts'
+
+const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), configureBackend(type, {}))
+const Network = '10.244.0.0/16'
+
+test('a misspelled key is told by its path, with the nearest that is known', () => {
+  assert.deepEqual(
+    unknown({ Network, SubnetLenght: 25, backend: { Type: 'vxlan', DirectRoutng: true, 'note to self': 7 } }),
+    [
+      'SubnetLenght is no key of the network; the nearest is SubnetLen',
+      'backend.DirectRoutng is no key of vxlan; the nearest is DirectRouting',
+      'backend["note to self"] is no key of vxlan'
+    ]
+  )
+})
+
+test('a key of another backend is unknown to this one', () => {
+  assert.deepEqual(unknown({ Network, Backend: { Type: 'host-gw', VNI: 7 } }, 'host-gw'), [
+    'Backend.VNI is no key of host-gw'
+  ])
+})
+
+test('every known key in any letter case is passed over, and no Backend has none', () => {
+  const all = Object.fromEntries(Object.keys(netConfSchema.properties).map((key) => [key.toUpperCase(), null]))
+  assert.deepEqual(unknown({ ...all, Backend: { type: 'vxlan', vni: 1, Gbp: true } }), [])
+  assert.deepEqual(unknown({ Network }), [])
+})
+
+for (const type of ['vxlan', 'host-gw'])
+  for (const key of configureBackend(type, {}).keys)
+    test(`${type} reads ${key}`, () =>
+      assert.throws(() => configureBackend(type, { [key]: 'of no type it has' }), {
+        code: 'CONFIG_INVALID',
+        message: new RegExp(`^Backend\\.${key} `)
+      }))

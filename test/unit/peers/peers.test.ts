@@ -1,0 +1,260 @@
+// Other nodes' leases as the daemon follows them: what each asks for, and the doubt about a list from which most have vanished.
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { WeftError } from '../../../daemon/base/error.ts'
+import { Health } from '../../../daemon/health/conditions.ts'
+import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
+import type { LeaseEvent } from '../../../daemon/lease/store.ts'
+import { Peers } from '../../../daemon/peers/peers.ts'
+import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
+import type { KernelObject } from '../../../daemon/state/object.ts'
+import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
+import { formatPrefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { silent } from '../logs.ts'
+import { MapKernel } from '../map-kernel.ts'
+import { testNode } from '../test-node.ts'
+import { until } from '../until.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
+  subnet: { 4: prefix(`10.244.${n}.0/24`) },
+  publicIp: { 4: ip(`192.0.2.${n}`) },
+  backendType: 'host-gw',
+  backendData: {},
+  ...over
+})
+const staleRoute = (n: number): KernelObject => ({
+  kind: 'route',
+  table: 254,
+  destination: prefix(`10.244.${n}.0/24`),
+  metric: 0,
+  type: 'unicast',
+  device: 'eth0',
+  gateway: ip(`192.0.2.${n}`),
+  protocol: ROUTE_PROTOCOL
+})
+
+const stops: AbortController[] = []
+after(() => {
+  for (const stop of stops) stop.abort()
+})
+
+async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
+  const stop = new AbortController()
+  stops.push(stop)
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  const reconciler = new Reconciler({
+    kernel,
+    log: silent,
+    now: () => performance.now(),
+    refused() {},
+    drift() {},
+    interest: () => true
+  })
+  void reconciler.run(stop.signal)
+  const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {}, now: Date.now })
+  if (isPlaced)
+    await peers.settle({
+      node: testNode(),
+      backend: configureBackend('host-gw', {}),
+      networks: { 4: prefix('10.244.0.0/16') }
+    })
+  const queue: LeaseEvent[] = []
+  let wake = () => {}
+  async function* events(): AsyncIterable<LeaseEvent> {
+    for (;;) {
+      const next = queue.shift()
+      if (next !== undefined) yield next
+      else if (stop.signal.aborted) return
+      else
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+    }
+  }
+  stop.signal.addEventListener('abort', () => wake())
+  const following = peers.follow(events())
+  following.catch(() => undefined)
+  const send = (...some: readonly LeaseEvent[]) => {
+    queue.push(...some)
+    wake()
+  }
+  const routes = () =>
+    [...kernel.objects.values()]
+      .flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : []))
+      .sort()
+  return { health, peers, send, routes, following }
+}
+
+const active = (health: Health) => health.active().map((condition) => condition.code)
+
+test('each peer of a list gets its route, our own lease none; a later put and gone are followed', async () => {
+  const { send, routes } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  assert.deepEqual(routes(), ['10.244.2.0/24', '10.244.3.0/24'])
+  send({ kind: 'put', lease: lease(4) }, { kind: 'gone', key: leaseKey(lease(2)) })
+  await until(() => routes().join() === '10.244.3.0/24,10.244.4.0/24', 'the change')
+})
+
+test('a stale route goes after the first complete list', async () => {
+  const { send, routes } = await followed(new MapKernel([eth0, staleRoute(9)]), 60_000)
+  assert.deepEqual(routes(), ['10.244.9.0/24'])
+  send({ kind: 'list', leases: [lease(2)] })
+  await until(() => routes().join() === '10.244.2.0/24', 'the stale route to go')
+})
+
+test('a list without other nodes removes nothing until it has stood for the time', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 150)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 2)
+  await until(() => routes().length === 0, 'confirmation')
+  assert.equal(active(health).includes('LIST_DOUBTED'), false)
+})
+
+test('leases that come back end the doubt and nothing was lost', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(2), lease(3)] })
+  await until(() => routes().length === 2, 'two routes')
+  send({ kind: 'list', leases: [] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'put', lease: lease(2) }, { kind: 'put', lease: lease(3) })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  assert.equal(routes().length, 2)
+})
+
+test('a list that leaves us out too is doubted, however many others it has, and so is the next one that still leaves them out', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(1), lease(2), lease(3), lease(4)] })
+  await until(() => routes().length === 3, 'three routes')
+  send({ kind: 'list', leases: [lease(3), lease(4)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'list', leases: [lease(1), lease(3), lease(4), lease(5)] })
+  await until(() => routes().includes('10.244.5.0/24'), 'a new lease')
+  assert.deepEqual(routes(), ['10.244.2.0/24', '10.244.3.0/24', '10.244.4.0/24', '10.244.5.0/24'])
+  send({ kind: 'put', lease: lease(2) })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  send({ kind: 'list', leases: [lease(1), lease(3), lease(4), lease(5)] })
+  await until(() => !routes().includes('10.244.2.0/24'), 'the lease to be believed gone')
+})
+
+test('most leases deleted one by one, but at once, are kept as if a list had left them out; a few are believed', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  const leases = [2, 3, 4, 5, 6, 7, 8].map((n) => lease(n))
+  send({ kind: 'list', leases })
+  await until(() => routes().length === 7, 'seven routes')
+  send(...leases.slice(0, 2).map((one) => ({ kind: 'gone', key: leaseKey(one) }) as const))
+  await until(() => routes().length === 5, 'two to go')
+  send(...leases.slice(2, 6).map((one) => ({ kind: 'gone', key: leaseKey(one) }) as const))
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 5)
+  send(...leases.slice(2, 6).map((one) => ({ kind: 'put', lease: one }) as const))
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  assert.equal(routes().length, 5)
+})
+
+test('at start an empty list does not remove what the kernel still has', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0, staleRoute(2), staleRoute(3)]), 150)
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  assert.equal(routes().length, 2)
+  await until(() => routes().length === 0, 'confirmation')
+})
+
+test('one lease that makes no sense is told and skipped, and the others are served', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
+  send(
+    { kind: 'malformed', key: '10.244.8.0-24', error },
+    { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('203.0.113.5') } }), lease(3)] }
+  )
+  await until(() => routes().length === 2, 'the two good ones')
+  assert.match(
+    health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '',
+    /10\.244\.(8|5)\.0/
+  )
+})
+
+test('a lease outside the network, and one with an address that nothing can be sent to, divert no traffic', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({
+    kind: 'list',
+    leases: [
+      lease(2, { subnet: { 4: prefix('172.16.0.0/12') } }),
+      lease(4, { publicIp: { 4: ip('224.0.0.1') } }),
+      lease(3)
+    ]
+  })
+  await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
+  assert.match(
+    health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '',
+    /outside the network 10\.244\.0\.0\/16/
+  )
+})
+
+test('a lease that could not be served is forgiven once it can be', async () => {
+  const { send, routes, health, peers } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'list', leases: [lease(5, { publicIp: { 4: ip('203.0.113.5') } })] })
+  await until(() => active(health).includes('LEASE_MALFORMED'), 'the condition')
+  await peers.settle({
+    node: testNode({ addresses: [prefix('203.0.113.1/24')] }),
+    backend: configureBackend('host-gw', {}),
+    networks: { 4: prefix('10.244.0.0/16') }
+  })
+  await until(() => routes().join() === '10.244.5.0/24', 'the route')
+  assert.equal(active(health).includes('LEASE_MALFORMED'), false)
+})
+
+test('before our place is known nothing is called stale, however lists flap', async () => {
+  const kernel = new MapKernel([eth0, staleRoute(2), staleRoute(3)])
+  const { send, routes, health } = await followed(kernel, 30, false)
+  send({ kind: 'list', leases: [lease(2), lease(3)] }, { kind: 'list', leases: [] })
+  await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
+  send({ kind: 'list', leases: [lease(2), lease(3)] })
+  await until(() => !active(health).includes('LIST_DOUBTED'), 'the end of the doubt')
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  assert.equal(routes().length, 2)
+})
+
+test('a fault while following ends the following loudly', async () => {
+  const { send, following } = await followed(new MapKernel([eth0]), 60_000)
+  send({ kind: 'put', lease: { ...lease(2), subnet: undefined as never } })
+  await assert.rejects(following)
+})
+
+test('a lease of another backend and one that overlaps ours are left out', async () => {
+  const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
+  send({
+    kind: 'list',
+    leases: [
+      lease(2, { backendType: 'vxlan' }),
+      lease(1, { publicIp: { 4: ip('192.0.2.77') }, subnet: { 4: prefix('10.244.0.0/16') } }),
+      lease(3)
+    ]
+  })
+  await until(() => routes().join() === '10.244.3.0/24', 'the one that fits')
+  assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /overlaps/)
+})
+
+test("a peer with our own VTEP MAC, and two peers with one another's, are told until it is over", async () => {
+  const { send, health } = await followed(new MapKernel([eth0]), 60_000)
+  const detail = () => health.active().find(({ code }) => code === 'VTEP_MAC_CONFLICT')?.detail ?? ''
+  const tunnel = (n: number, mac: string) =>
+    lease(n, { backendType: 'vxlan', backendData: { 4: { VNI: 1, VtepMAC: mac } } })
+  const [mac, other] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+  send({ kind: 'list', leases: [tunnel(1, mac), tunnel(2, mac)] })
+  await until(() => /192\.0\.2\.1.*192\.0\.2\.2/.test(detail()), 'ours and the peer’s')
+  send({ kind: 'put', lease: tunnel(2, other) }, { kind: 'put', lease: tunnel(3, other) })
+  await until(() => /192\.0\.2\.2.*192\.0\.2\.3/.test(detail()), 'the two peers')
+  send({ kind: 'gone', key: leaseKey(tunnel(3, other)) })
+  await until(() => detail() === '', 'the end')
+})

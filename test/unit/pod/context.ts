@@ -1,0 +1,44 @@
+// What the verbs of pods stand on in unit tests: reservations are real, the host does at once what it is asked, and namespaces are empty.
+import { flock } from '../../../daemon/os/flock.ts'
+import { Attachments } from '../../../daemon/pod/attachments.ts'
+import type { HostState, PodSurroundings } from '../../../daemon/pod/context.ts'
+import { type State, stateOf } from '../../../daemon/state/object.ts'
+import { Networks } from '../../../ipam/networks.ts'
+import { silent } from '../logs.ts'
+import { testNode } from '../test-node.ts'
+
+/** A host that holds these objects, whatever it is asked for. */
+export const stillHost = (observed: State = stateOf([])): HostState => ({
+  observed,
+  want: async () => [],
+  wantAll: async () => [],
+  keep() {},
+  discard: async () => []
+})
+
+/** A node without a subnet, before any pod. */
+export const podSurroundings = (over: Partial<PodSurroundings> = {}): PodSurroundings => ({
+  kernel: {
+    sandbox: async () => ({
+      bring: async () => undefined,
+      apply: async () => [],
+      read: async () => stateOf([]),
+      [Symbol.dispose]() {}
+    }),
+    runs: async () => true,
+    routeTo: async () => undefined
+  },
+  host: stillHost(),
+  attachments: new Attachments(),
+  networks: new Networks(() => ({ lock: flock, boot: { id: 'boot', since: 0 } })),
+  health: { blockers: () => [], raise() {}, clear() {} },
+  place: () => undefined,
+  self: testNode(),
+  defaultMode: 'bridge',
+  rules: () => [],
+  answerForeignDrops: async () => undefined,
+  log: silent,
+  now: () => performance.now(),
+  timings() {},
+  ...over
+})

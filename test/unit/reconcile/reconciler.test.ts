@@ -1,0 +1,345 @@
+// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, nothing foreign is removed.
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import fc from 'fast-check'
+import type { DriftReport } from '../../../daemon/reconcile/drift.ts'
+import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
+import { type Change, difference } from '../../../daemon/state/difference.ts'
+import { type KernelObject, keyOf, type Mac } from '../../../daemon/state/object.ts'
+import { mayRemove, ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
+import { stateText, textOf } from '../../../daemon/state/text.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { silent } from '../logs.ts'
+import { MapKernel } from '../map-kernel.ts'
+import { until } from '../until.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+
+const uplink: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
+const tunnel: KernelObject = {
+  kind: 'link',
+  name: 'weft.1',
+  up: true,
+  mtu: 1450,
+  form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false }
+}
+const route = (n: number, protocol = ROUTE_PROTOCOL): KernelObject => ({
+  kind: 'route',
+  table: 254,
+  destination: prefix(`10.244.${n}.0/24`),
+  metric: 0,
+  type: 'unicast',
+  device: 'weft.1',
+  gateway: ip(`10.244.${n}.0`),
+  onlink: true,
+  protocol
+})
+const fdb = (n: number): KernelObject => ({
+  kind: 'fdb',
+  device: 'weft.1',
+  mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}` as Mac,
+  destination: ip(`192.0.2.${n}`)
+})
+
+const stops: AbortController[] = []
+after(() => {
+  for (const stop of stops) stop.abort()
+})
+
+async function started(kernel: MapKernel, now = () => performance.now()) {
+  const stop = new AbortController()
+  stops.push(stop)
+  const drifts: DriftReport[] = []
+  const refusals: (readonly string[])[] = []
+  const reconciler = new Reconciler({
+    kernel,
+    log: silent,
+    now,
+    refused: (errors) => refusals.push(errors),
+    drift: (report) => drifts.push(report),
+    interest: () => true
+  })
+  void reconciler.run(stop.signal)
+  await reconciler.observing
+  return { reconciler, drifts, refusals }
+}
+
+test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  assert.equal(kernel.batches.length, 1)
+  assert.deepEqual(
+    [...difference(reconciler.desired, kernel.objects)].filter((change) => change.do === 'put'),
+    []
+  )
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  assert.equal(kernel.batches.length, 1)
+})
+
+test('what many want at once is made once', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await Promise.all(Array.from({ length: 20 }, (_, n) => reconciler.want(`pod ${n}`, [tunnel, fdb(n)])))
+  const made = kernel.batches.flat().filter(({ object }) => keyOf(object) === keyOf(tunnel))
+  assert.equal(made.length, 1)
+})
+
+test('links are made before what stands on them, whatever the order of the wish', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [route(2), fdb(2), tunnel])
+  assert.deepEqual(refusals.at(-1), [])
+})
+
+test('what is ours and unwanted stays until the list is trusted, then goes; what is foreign stays', async () => {
+  const foreign = { ...route(9, 3), device: 'eth0' } as KernelObject
+  const kernel = new MapKernel([uplink, tunnel, route(7), foreign])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  assert.ok(kernel.objects.has(keyOf(route(7))))
+  await reconciler.trust()
+  assert.equal(kernel.objects.has(keyOf(route(7))), false)
+  assert.ok(kernel.objects.has(keyOf(foreign)))
+})
+
+test('a route that somebody deletes is put back, and the report names who did it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  kernel.change(undefined, keyOf(route(2)), { self: false, pid: 611, name: 'NetworkManager' })
+  await until(() => drifts.length === 1, 'one repair')
+  assert.ok(kernel.objects.has(keyOf(route(2))))
+  assert.equal(drifts[0]?.by?.name, 'NetworkManager')
+  assert.equal(drifts[0]?.what, 'removed')
+  assert.equal(drifts[0]?.fighting, false)
+})
+
+test('somebody who keeps undoing us is called a fight', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  for (let round = 1; round <= 5; round++) {
+    kernel.change(undefined, keyOf(route(2)), { self: false, pid: 611, name: 'bad' })
+    await until(() => drifts.length === round, `repair ${round}`)
+  }
+  assert.equal(drifts.at(-1)?.fighting, true)
+  assert.ok(drifts.slice(0, 3).every((report) => !report.fighting))
+})
+
+test('one refused object does not stop the others and is tried again', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  const outcomes = await reconciler.want('node', [tunnel, route(2), route(3)])
+  assert.equal(outcomes.filter((outcome) => outcome.error !== undefined).length, 1)
+  assert.ok(kernel.objects.has(keyOf(route(3))))
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal to be told, once it is more than a race')
+  assert.match(refusals.at(-1)?.[0] ?? '', /route 10\.244\.2\.0\/24.*no memory/)
+  kernel.refuses.clear()
+  await until(() => kernel.objects.has(keyOf(route(2))), 'the second try')
+  await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
+})
+
+test('what was refused and is wished for no more is no refusal, also when its device changed in between', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  await reconciler.want('peer', [route(2)])
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal')
+  // Whatever a device tells forgives what hangs on it; before that is tried again, nobody wants it any more.
+  reconciler.onObserved(() => void reconciler.want('peer', []))
+  kernel.recheck('the device changed')
+  await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
+})
+
+test('a refusal ends without a try when somebody else has put the object right, by a notification or a dump', async () => {
+  for (const how of ['notification', 'dump'] as const) {
+    const kernel = new MapKernel([uplink])
+    kernel.refuses.set(keyOf(route(2)), 'no memory')
+    const { reconciler, refusals } = await started(kernel)
+    await reconciler.want('node', [tunnel, route(2)])
+    await until(() => refusals.at(-1)?.length === 1, 'the refusal')
+    if (how === 'notification') kernel.change(route(2), keyOf(route(2)), { self: false, pid: 2, name: 'ip' })
+    else {
+      kernel.objects.set(keyOf(route(2)), route(2))
+      kernel.recheck('asked')
+    }
+    await until(() => refusals.at(-1)?.length === 0, `the end of the refusal by a ${how}`)
+  }
+})
+
+test('dumps do not end a refusal that lasts: the condition does not flap', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  await until(() => refusals.at(-1)?.length === 1, 'the refusal')
+  const before = refusals.length
+  for (let round = 1; round <= 3; round++) {
+    const tries = kernel.batches.length
+    kernel.recheck('asked')
+    await until(() => kernel.batches.length > tries, 'another try')
+  }
+  assert.ok(refusals.slice(before).every((errors) => errors.length === 1))
+})
+
+test('a device that went before the news of it is our own race, and no refusal', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2)])
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  for (const object of [tunnel, route(2), fdb(2)]) kernel.objects.delete(keyOf(object))
+  const tries = kernel.batches.length
+  kernel.change(undefined, keyOf(route(2)))
+  await until(() => kernel.batches.length > tries, 'the try that must fail')
+  kernel.change(undefined, keyOf(tunnel))
+  await until(
+    () => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'),
+    'the device and what hung on it'
+  )
+  assert.deepEqual(
+    refusals.filter((errors) => errors.length > 0),
+    []
+  )
+})
+
+test('what somebody adds again while we discard it is seen', async () => {
+  const stray: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('10.244.9.1/24') }
+  class Contested extends MapKernel {
+    override async apply(changes: readonly Change[]) {
+      const outcomes = await super.apply(changes)
+      if (changes.some(({ object }) => keyOf(object) === keyOf(stray))) {
+        this.change(stray, keyOf(stray), { self: false, pid: 2, name: 'ip' })
+        for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+      }
+      return outcomes
+    }
+  }
+  const kernel = new Contested([uplink, stray])
+  const { reconciler } = await started(kernel)
+  await reconciler.discard([stray])
+  await until(() => reconciler.observed.has(keyOf(stray)), 'the address to be seen')
+})
+
+test('a link that looks unfinished while we make it is nobody’s doing, whatever else waits to be tried again', async () => {
+  const kernel = new MapKernel([uplink])
+  kernel.refuses.set(keyOf(route(2)), 'no memory')
+  // However long this machine takes between two steps, to the reconciler it is 5 ms.
+  let now = 0
+  const { reconciler, drifts } = await started(kernel, () => now)
+  await reconciler.want('node', [tunnel, route(2)])
+  for (let n = 0, until = performance.now() + 400; performance.now() < until; n++) {
+    const link: KernelObject = { kind: 'link', name: `pod${n}`, up: true, form: { type: 'bridge' } }
+    await reconciler.want(`pod ${n}`, [link])
+    now += 5
+    kernel.change({ ...link, up: false }, keyOf(link))
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
+    kernel.change(link, keyOf(link))
+  }
+  assert.deepEqual(
+    drifts.map(({ object, what }) => `${object} ${what}`),
+    []
+  )
+})
+
+test('a device that vanishes comes back with everything that hung on it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2), fdb(2), route(3), fdb(3)])
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  kernel.change(undefined, keyOf(tunnel))
+  await until(
+    () => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'),
+    'the device and its peers'
+  )
+})
+
+test('a neighbour proxy waits for its bridge without a word, is made once that comes, and goes when nobody wants it', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts, refusals } = await started(kernel)
+  const proxy: KernelObject = { kind: 'proxy', device: 'cni0', ip: ip('fd00::2'), protocol: ROUTE_PROTOCOL }
+  assert.deepEqual(await reconciler.want('routed pod', [proxy]), [])
+  const bridge: KernelObject = { kind: 'link', name: 'cni0', form: { type: 'bridge' }, up: true }
+  await reconciler.want('pod on the bridge', [bridge])
+  await until(() => kernel.objects.has(keyOf(proxy)), 'the proxy')
+  kernel.change(undefined, keyOf(bridge))
+  await until(() => kernel.objects.has(keyOf(proxy)), 'the proxy on the bridge that came back')
+  assert.deepEqual(
+    [drifts.filter(({ kind }) => kind === 'proxy'), refusals.flat(), reconciler.differences()],
+    [[], [], []]
+  )
+  await reconciler.want('routed pod', [])
+  assert.equal(kernel.objects.has(keyOf(proxy)), false)
+})
+
+test('an object that two owners want goes with the last of them', async () => {
+  const kernel = new MapKernel([uplink, tunnel])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('a', [route(2)])
+  await reconciler.want('b', [route(2)])
+  await reconciler.want('a', [])
+  assert.ok(kernel.objects.has(keyOf(route(2))))
+  await reconciler.want('b', [])
+  assert.equal(kernel.objects.has(keyOf(route(2))), false)
+})
+
+test('any sequence of wishes and foreign changes ends with the kernel as desired and nothing foreign touched', async () => {
+  const step = fc.oneof(
+    fc.record({
+      kind: fc.constant('want' as const),
+      owner: fc.integer({ min: 0, max: 4 }),
+      routes: fc.subarray([1, 2, 3, 4, 5])
+    }),
+    fc.record({ kind: fc.constant('delete' as const), n: fc.integer({ min: 1, max: 5 }) }),
+    fc.record({ kind: fc.constant('foreign' as const), n: fc.integer({ min: 20, max: 22 }) }),
+    fc.record({ kind: fc.constant('recheck' as const) })
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) => {
+      const kernel = new MapKernel([uplink])
+      const { reconciler } = await started(kernel)
+      await reconciler.want('node', [tunnel])
+      await reconciler.trust()
+      const foreign = new Set<string>()
+      const wishes: Promise<unknown>[] = []
+      for (const move of steps) {
+        if (move.kind === 'want')
+          wishes.push(
+            reconciler.want(
+              `owner ${move.owner}`,
+              move.routes.map((n) => route(n))
+            )
+          )
+        else if (move.kind === 'delete')
+          kernel.change(undefined, keyOf(route(move.n)), { self: false, pid: 2, name: 'ip' })
+        else if (move.kind === 'recheck') kernel.recheck('asked')
+        else {
+          const object = { ...route(move.n, 3), device: 'eth0' } as KernelObject
+          foreign.add(keyOf(object))
+          kernel.change(object, keyOf(object), { self: false, pid: 2, name: 'ip' })
+        }
+      }
+      await Promise.all(wishes)
+      const wrong = () =>
+        difference(reconciler.desired, kernel.objects).filter(
+          (change) => change.do === 'put' || mayRemove(change.object)
+        )
+      const deadline = performance.now() + 3_000
+      while (wrong().length > 0 && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2))
+      assert.deepEqual(
+        wrong().map((change) => `${change.do} ${textOf(change.object)}`),
+        [],
+        stateText(kernel.objects)
+      )
+      for (const key of foreign)
+        assert.ok(
+          [...kernel.objects.keys()].some((present) => present === key),
+          `${key} is gone`
+        )
+    }),
+    { numRuns: 30 }
+  )
+})

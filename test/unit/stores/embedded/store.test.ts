@@ -1,0 +1,83 @@
+// The lease file and the file that people edit: whose network configuration counts.
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { pino } from 'pino'
+import type { Store, StoreSurroundings } from '../../../../daemon/lease/store.ts'
+import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
+
+const ONE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
+const OTHER = ONE.replace('10.244', '10.9')
+const never = new AbortController().signal
+/** What a store says while there is no configuration. */
+async function missing(open: (around: StoreSurroundings) => Store | Promise<Store>): Promise<readonly string[]> {
+  const said = Promise.withResolvers<readonly string[]>()
+  const over = new AbortController()
+  const report = { raise: (...all: readonly string[]) => said.resolve(all), clear: () => undefined }
+  await using store = await open({ log: pino({ enabled: false }), report })
+  const waiting = store.configuration(over.signal)
+  try {
+    return await said.promise
+  } finally {
+    over.abort()
+    await waiting.catch(() => undefined)
+  }
+}
+
+const around = { log: pino({ enabled: false }), report: { raise: () => {}, clear: () => {} } }
+
+async function inFolder(work: (leases: string, netConf: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-embedded-'))
+  try {
+    await work(join(folder, 'leases.db'), join(folder, 'net-conf.json'))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test('what --net-config-path holds when it is asked for counts, however often it was another', () =>
+  inFolder(async (path, netConfigPath) => {
+    for (const text of ['', '{', ONE, OTHER]) {
+      writeFileSync(netConfigPath, text)
+      await using store = new EmbeddedStore({ path, netConfigPath }, around)
+      assert.equal(await store.configuration(never), text)
+      writeFileSync(netConfigPath, `${text} `)
+      assert.equal(await store.configuration(never), `${text} `, 'edited while the first was refused')
+    }
+  }))
+
+test('without that file the configuration of the lease file stays', () =>
+  inFolder(async (path, netConfigPath) => {
+    await using store = new EmbeddedStore({ path, netConfigPath }, around)
+    store.configure(ONE)
+    assert.equal(await store.configuration(never), ONE)
+    assert.equal(store.configurationPlace, `the lease file ${path}`)
+    writeFileSync(netConfigPath, ONE)
+    assert.equal(store.configurationPlace, `${netConfigPath}, kept in the lease file ${path}`)
+  }))
+
+test('a --net-config-path that is no readable file is refused by its name', () =>
+  inFolder(async (path, netConfigPath) => {
+    mkdirSync(netConfigPath)
+    await using store = new EmbeddedStore({ path, netConfigPath }, around)
+    await assert.rejects(store.configuration(never), {
+      code: 'OPTION_INVALID',
+      message: /net-conf\.json can not be read/
+    })
+  }))
+
+test('where there is no configuration, message and cure have the real names of the store in use and of no other', () =>
+  inFolder(async (path, netConfigPath) => {
+    assert.deepEqual(await missing((near) => new EmbeddedStore({ path, netConfigPath }, near)), [
+      'CONFIG_MISSING',
+      `the lease file ${path} holds none, and ${netConfigPath} does not exist`,
+      `write ${ONE} into ${netConfigPath}`
+    ])
+    assert.deepEqual(await missing((near) => new EmbeddedStore({ path }, near)), [
+      'CONFIG_MISSING',
+      `the lease file ${path} holds none, and no --net-config-path is given`,
+      `write ${ONE} into a file, name it with --net-config-path and restart weftd`
+    ])
+  }))

@@ -1,0 +1,91 @@
+// The way to other nodes that carries less than pods send: which node is named, for how long it counts, and how many are asked about at a time.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { Health } from '../../../daemon/health/conditions.ts'
+import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
+import { PathMtu } from '../../../daemon/underlay/path-mtu.ts'
+import { formatIp, type Ip, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { silent } from '../logs.ts'
+import { testNode } from '../test-node.ts'
+
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
+const lease = (n: number): Lease => ({
+  subnet: { 4: parsePrefix(`10.${n >> 8}.${n & 255}.0/24`) ?? assert.fail() },
+  publicIp: { 4: ip(`192.0.${n >> 8}.${n & 255}`) },
+  backendType: 'vxlan',
+  backendData: {},
+  node: `n${n}`
+})
+
+function scene(leases: readonly Lease[], mtu = 0) {
+  const health = new Health(
+    () => 0,
+    () => undefined
+  )
+  const known = new Map(leases.map((each) => [leaseKey(each), each]))
+  const ways = new Map<string, number>()
+  const asked: string[] = []
+  const clock = { now: 0 }
+  const routeTo = async (to: Ip) => {
+    const address = formatIp(to)
+    asked.push(address)
+    if (address === '192.0.2.66') throw new Error('the socket is closed')
+    const carries = ways.get(address)
+    return { device: 'eth0', ...(carries !== undefined && { mtu: carries }) }
+  }
+  const backend = configureBackend('vxlan', { MTU: mtu })
+  const path = new PathMtu({
+    ...{ kernel: { routeTo }, health, log: silent, now: () => clock.now },
+    place: () => ({ node: testNode(), backend }),
+    peers: { leases: known, isOwn: (key) => known.get(key)?.node === 'n513' }
+  })
+  const detail = () => health.active().find(({ code }) => code === 'UNDERLAY_MTU')?.detail
+  return { path, known, ways, asked, clock, detail }
+}
+/** 192.0.2.n */
+const far = (n: number) => lease(512 + n)
+
+test('the node with the smallest way is named with it, and what pods send', async () => {
+  const { path, ways, asked, detail } = scene([far(1), far(2), far(3), far(66)])
+  await path.look()
+  assert.equal(detail(), undefined)
+  assert.deepEqual(asked, ['192.0.2.2', '192.0.2.3', '192.0.2.66'], 'all but ourselves, and a failure stops nothing')
+  ways.set('192.0.2.2', 1480).set('192.0.2.3', 1400)
+  await path.look()
+  assert.equal(
+    detail(),
+    'the way to n515 at 192.0.2.3 carries 1400 bytes, and packets of pods have up to 1500 between nodes (and 1 more node)'
+  )
+})
+
+test('a way that carries what the configuration makes of packets is no trouble', async () => {
+  const { path, ways, detail } = scene([far(2)], 1400)
+  ways.set('192.0.2.2', 1400)
+  await path.look()
+  assert.equal(detail(), undefined)
+})
+
+test('what the kernel has forgotten counts for a while, and a node that went no longer', async () => {
+  const { path, known, ways, clock, detail } = scene([far(2), far(3)])
+  ways.set('192.0.2.2', 1400).set('192.0.2.3', 1450)
+  await path.look()
+  ways.clear()
+  clock.now = 600_000
+  await path.look()
+  assert.match(detail() ?? '', /n514 .* 1400/)
+  known.delete(leaseKey(far(2)))
+  await path.look()
+  assert.match(detail() ?? '', /n515 .* 1450/)
+  clock.now = 900_001
+  await path.look()
+  assert.equal(detail(), undefined)
+})
+
+test('of many nodes a tenth is asked about at a time, and all after ten rounds', async () => {
+  const { path, asked } = scene(Array.from({ length: 2_000 }, (_, n) => lease(n)))
+  await path.look()
+  assert.equal(asked.length, 200)
+  for (let round = 1; round < 10; round++) await path.look()
+  assert.equal(new Set(asked).size, 1_999)
+})
