@@ -22,23 +22,23 @@ import { onlyOne } from './lifecycle/single-instance.ts'
 import { leaveClean } from './lifecycle/uninstall.ts'
 import { ForeignDrops } from './node/foreign-firewall.ts'
 import { LeaseFile, leaseFilePath } from './node/lease-file.ts'
-import { Network, type NetworkSurroundings } from './node/membership.ts'
+import { type MembershipDeps, Network } from './node/membership.ts'
 import { nodeObjects } from './node/node-objects.ts'
 import { networksOf, type Place } from './node/place.ts'
 import { tellMissingFeatures, untilNoneIsMissing } from './node/required-features.ts'
 import { previousSubnets, SubnetFile } from './node/subnet-file.ts'
 import { Peers } from './peers/peers.ts'
-import type { PodSurroundings } from './pod/context.ts'
+import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
-import { podSurroundings } from './pod-context.ts'
+import { podContext } from './pod-context.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import type { Kernel } from './state/kernel.ts'
 import type { KernelObject } from './state/object.ts'
 import { openStore } from './stores/registry.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
 
-export type DaemonSurroundings = {
+export type DaemonDeps = {
   readonly options: Options
   readonly log: Log
   readonly health: Health
@@ -74,20 +74,20 @@ type Core = {
 }
 
 /** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
-export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
-  const { options, log, health, metrics, version, nodeName } = around
+export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<void> {
+  const { options, log, health, metrics, version, nodeName } = deps
   await using parts = new AsyncDisposableStack()
   parts.use(await onlyOne(options.stateDir, log))
-  const core = await openCore(around, signal, parts)
-  const pods = podSurroundings(around, core)
+  const core = await openCore(deps, signal, parts)
+  const pods = podContext(deps, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
-  await leaveWhenDeleted(around, core, pods, parts)
+  await leaveWhenDeleted(deps, core, pods, parts)
 
-  const store = parts.use(await openStore({ ...options, environment: around.environment }, { log, report: health }))
+  const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.tell?.(condition, active))
   const bursts = new AfterBurst()
-  const peers = followedPeers(around, core, bursts)
-  const network = new Network(networkSurroundings(around, core, store, peers))
+  const peers = followedPeers(deps, core, bursts)
+  const network = new Network(membershipDeps(deps, core, store, peers))
   if (options.healthzPort !== 0) {
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
   }
@@ -115,12 +115,12 @@ export async function runDaemon(around: DaemonSurroundings, signal: AbortSignal)
 
 /** At the very end, when pods are served no more and the kernel still answers: a DaemonSet that was deleted leaves a clean node. */
 async function leaveWhenDeleted(
-  around: DaemonSurroundings,
+  deps: DaemonDeps,
   core: Core,
-  pods: PodSurroundings,
+  pods: PodContext,
   parts: AsyncDisposableStack
 ): Promise<void> {
-  const { options, log, environment } = around
+  const { options, log, environment } = deps
   const { kubeDaemonset } = options
   if (kubeDaemonset === undefined) return
   const own = parts.use(
@@ -128,24 +128,24 @@ async function leaveWhenDeleted(
   )
   core.running(own.follow(core.signal))
   parts.defer(async () => {
-    if (core.signal.aborted && (await own.isDeleted())) await leave(around, core, pods)
+    if (core.signal.aborted && (await own.isDeleted())) await leave(deps, core, pods)
   })
 }
 
 /** `weftd clean`: takes all that is ours off this host, where no weftd runs. Errors: DAEMON_RUNNING, and as `runDaemon`. */
-export async function cleanNode(around: DaemonSurroundings, signal: AbortSignal): Promise<void> {
+export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<void> {
   await using parts = new AsyncDisposableStack()
-  parts.use(await onlyOne(around.options.stateDir, around.log))
+  parts.use(await onlyOne(deps.options.stateDir, deps.log))
   const done = new AbortController()
-  const core = await openCore(around, AbortSignal.any([signal, done.signal]), parts)
+  const core = await openCore(deps, AbortSignal.any([signal, done.signal]), parts)
   // Before the kernel is let go of: its observations end then, and that is no failure.
   parts.defer(() => done.abort())
-  const pods = podSurroundings(around, core)
+  const pods = podContext(deps, core)
   await rebuild(pods)
-  if (!(await leave(around, core, pods))) process.exitCode = 1
+  if (!(await leave(deps, core, pods))) process.exitCode = 1
 }
 
-const leave = ({ options, log, identity }: DaemonSurroundings, core: Core, pods: PodSurroundings): Promise<boolean> =>
+const leave = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   leaveClean({
     identity,
     ...{ options, log, reconciler: core.reconciler, firewall: core.firewall },
@@ -155,7 +155,7 @@ const leave = ({ options, log, identity }: DaemonSurroundings, core: Core, pods:
 
 /** The kernel and the loop that keeps it as desired; resolves when it has been looked at for the first time. */
 async function openCore(
-  { options, log, health, metrics }: DaemonSurroundings,
+  { options, log, health, metrics }: DaemonDeps,
   signal: AbortSignal,
   parts: AsyncDisposableStack
 ): Promise<Core> {
@@ -183,7 +183,7 @@ async function openCore(
   return core
 }
 
-function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconciler }: Core, bursts: AfterBurst): Peers {
+function followedPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, bursts: AfterBurst): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events of the lease store, by kind; malformed ones are skipped.',
@@ -200,12 +200,12 @@ function followedPeers({ log, health, metrics }: DaemonSurroundings, { reconcile
   return peers
 }
 
-function networkSurroundings(
-  { options, log, health, nodeName, identity, ipv6 }: DaemonSurroundings,
+function membershipDeps(
+  { options, log, health, nodeName, identity, ipv6 }: DaemonDeps,
   core: Core,
   store: Store,
   peers: Peers
-): NetworkSurroundings {
+): MembershipDeps {
   const { kernel, reconciler } = core
   const { subnetFile: path, stateDir } = options
   const subnetFile = new SubnetFile({ path, stateDir, health, signal: core.signal })

@@ -8,24 +8,24 @@ import type { ForeignDrops } from './node/foreign-firewall.ts'
 import { networksOf, type Place } from './node/place.ts'
 import { flock } from './os/flock.ts'
 import { Attachments } from './pod/attachments.ts'
-import type { PodSurroundings } from './pod/context.ts'
+import type { PodContext } from './pod/context.ts'
 
-type Daemon = Pick<PodSurroundings, 'health' | 'log'> &
-  PodSurroundings['self'] & {
+type Daemon = Pick<PodContext, 'health' | 'log'> &
+  PodContext['self'] & {
     readonly options: Pick<Options, 'podMode'>
     readonly metrics: Metrics
   }
 
 /** What may yet come is looked up each time. */
 type Live = {
-  readonly kernel: PodSurroundings['kernel']
-  readonly reconciler: PodSurroundings['host']
+  readonly kernel: PodContext['kernel']
+  readonly reconciler: PodContext['host']
   readonly place?: Place
   readonly drops?: Pick<ForeignDrops, 'answer'>
 }
 
-export function podSurroundings(around: Daemon, core: Live): PodSurroundings {
-  const { options, log, health, metrics, identity, ipv6 } = around
+export function podContext(context: Daemon, core: Live): PodContext {
+  const { options, log, health, metrics, identity, ipv6 } = context
   const steps = metrics.histogram(
     'weft_pod_step_seconds',
     'ADD, CHECK and DEL: total for the whole call, and its parts queue, sandbox, reserve, host, inside.',

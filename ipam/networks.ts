@@ -1,15 +1,15 @@
 // The reservations of all networks, one object for each directory, and what one has to know of the others.
 import type { Ip } from './address.ts'
-import { type Owner, Reservations, type Surroundings } from './reservations.ts'
+import { type Owner, Reservations, type Deps } from './reservations.ts'
 
 export type Holder = Owner & { readonly network: string }
 
 export class Networks {
   readonly #opened = new Map<string, { readonly network: string; readonly reservations: Reservations }>()
-  readonly #around: (network: string) => Surroundings
+  readonly #deps: (network: string) => Deps
 
-  constructor(around: (network: string) => Surroundings) {
-    this.#around = around
+  constructor(deps: (network: string) => Deps) {
+    this.#deps = deps
   }
 
   /** The reservations of a network in a data directory; the same object each time. */
@@ -17,7 +17,7 @@ export class Networks {
     const path = `${dataDir}/${network}`
     const known = this.#opened.get(path) ?? {
       network,
-      reservations: new Reservations(dataDir, network, this.#around(network))
+      reservations: new Reservations(dataDir, network, this.#deps(network))
     }
     this.#opened.set(path, known)
     return known.reservations

@@ -24,7 +24,7 @@ export type Reserving =
   /** An address was asked for that can't be given; `why` names it. */
   | { readonly kind: 'refused'; readonly why: string }
 
-export type Surroundings = {
+export type Deps = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
   /** This boot: the kernel's id of it, its begin in milliseconds since 1970, and who is told what it has freed. */
@@ -54,7 +54,7 @@ const UNFINISHED = '.new'
 
 export class Reservations {
   readonly directory: string
-  readonly #around: Surroundings
+  readonly #deps: Deps
   readonly #waiting: Waiting[] = []
   #draining = false
   readonly #index = new Map<string, Entry>()
@@ -65,9 +65,9 @@ export class Reservations {
   #bootChecked = false
 
   /** `dataDir` is host-local's (usually /var/lib/cni/networks), `network` the name of the CNI network. */
-  constructor(dataDir: string, network: string, around: Surroundings) {
+  constructor(dataDir: string, network: string, deps: Deps) {
     this.directory = join(dataDir, network)
-    this.#around = around
+    this.#deps = deps
   }
 
   /**
@@ -164,7 +164,7 @@ export class Reservations {
   async #drain(): Promise<void> {
     this.#draining = true
     try {
-      using _lock = await this.#around.lock(join(this.directory, 'lock'))
+      using _lock = await this.#deps.lock(join(this.directory, 'lock'))
       for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
         try {
           next.work()
@@ -339,15 +339,15 @@ export class Reservations {
   #emptyAfterReboot(): void {
     const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))
     const before = contentOf(note)?.trim()
-    if (before !== this.#around.boot.id) {
+    if (before !== this.#deps.boot.id) {
       if (before !== undefined) {
         this.#look()
         const old = [...this.#index.values()].filter((entry) => this.#isOlderThanBoot(entry))
         this.#remove(old)
-        this.#around.boot.freed?.(old.map(({ ip }) => ip))
+        this.#deps.boot.freed?.(old.map(({ ip }) => ip))
       }
       makeDirectory(dirname(note), 0o755)
-      writeFileSync(note, this.#around.boot.id, { mode: 0o600 })
+      writeFileSync(note, this.#deps.boot.id, { mode: 0o600 })
       this.#indexed = undefined
     }
     this.#bootChecked = true
@@ -355,7 +355,7 @@ export class Reservations {
 
   #isOlderThanBoot(entry: Entry): boolean {
     const stat = statSync(join(this.directory, entry.name), { throwIfNoEntry: false })
-    return entry.text !== undefined && stat !== undefined && stat.mtimeMs < this.#around.boot.since
+    return entry.text !== undefined && stat !== undefined && stat.mtimeMs < this.#deps.boot.since
   }
 }
 

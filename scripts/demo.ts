@@ -170,7 +170,7 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: read
   const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
   const enter = host.commandLine('').slice(0, -1).join(' ')
   const lines = [
-    'Everything is left up. Look around, for example on the first host:',
+    'Everything is left up. Look deps, for example on the first host:',
     `  ${enter} ip route`,
     ...(hasTunnel ? [`  ${enter} bridge fdb show dev weft.1`, `  ${enter} ip neigh show dev weft.1`] : []),
     `  ${enter} cat /run/flannel/subnet.env`,

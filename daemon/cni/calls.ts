@@ -12,7 +12,7 @@ import type { Plugin } from '../../plugins/types/plugin.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/types/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
-import { type PodSurroundings, timed } from '../pod/context.ts'
+import { type PodContext, timed } from '../pod/context.ts'
 import { givenBy } from '../pod/ipam-result.ts'
 import type { Outcomes } from './call-history.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
@@ -103,26 +103,26 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
 
 /** Serves calls, and remembers what became of them. Never rejects: what goes wrong is the answer, and one line of the log. */
 export function cniCalls(
-  around: PodSurroundings,
+  context: PodContext,
   outcomes: Pick<Outcomes, 'record'>
 ): (request: CniRequest) => Promise<Reply> {
   return async (request) => {
-    const begun = around.now()
+    const begun = context.now()
     let call: Call | undefined
     const remember = (failure: CniError | undefined) =>
-      outcomes.record(request, call, (around.now() - begun) / 1000, failure)
+      outcomes.record(request, call, (context.now() - begun) / 1000, failure)
     try {
       call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
       const known = call
-      const printed = await timed(around, call.verb, 'total', () => serve(around, known, request))
-      tellTraced(around, request)
+      const printed = await timed(context, call.verb, 'total', () => serve(context, known, request))
+      tellTraced(context, request)
       remember(undefined)
       return { v: 1, exit: 0, stdout: '', stderr: '', ...printed }
     } catch (thrown) {
       if (thrown instanceof RunWanted) return { v: 1, run: thrown.run }
       const error = cniError(thrown, call?.verb)
       const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
-      around.log.warn(
+      context.log.warn(
         { verb, plugin: request.plugin, container, ifname, ...traceOf(request), code: error.code, err: thrown },
         'a CNI call failed'
       )
@@ -144,7 +144,7 @@ function traceOf({ env }: CniRequest): Readonly<Record<string, string>> {
 const LONGEST_TRACE = 512
 
 /** A call that succeeds leaves lines of what it changed only; one that is traced is told itself. */
-function tellTraced({ log }: PodSurroundings, request: CniRequest): void {
+function tellTraced({ log }: PodContext, request: CniRequest): void {
   const trace = traceOf(request)
   if (Object.keys(trace).length === 0) return
   const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
@@ -152,15 +152,15 @@ function tellTraced({ log }: PodSurroundings, request: CniRequest): void {
 }
 
 /** What goes to standard output, and to standard error. */
-async function serve(around: PodSurroundings, call: Call, request: CniRequest): Promise<Printed> {
+async function serve(context: PodContext, call: Call, request: CniRequest): Promise<Printed> {
   if (call.verb === 'VERSION')
     return { stdout: `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n` }
   const delegates = delegatesOf(request, call)
-  const served = serveByPlugin(around, call, delegates)
+  const served = serveByPlugin(context, call, delegates)
   if (served !== undefined) return served
   const plugin = forwardingPluginNamed(call.plugin)
   if (plugin !== undefined)
-    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(around, next, others))
+    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(context, next, others))
   throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
     code: cniCode.configuration,
     details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
@@ -168,20 +168,16 @@ async function serve(around: PodSurroundings, call: Call, request: CniRequest): 
 }
 
 /** `undefined`: no plugin of that name makes anything itself. */
-function serveByPlugin(
-  around: PodSurroundings,
-  call: ConfiguredCall,
-  delegates: Delegates
-): Promise<Printed> | undefined {
+function serveByPlugin(context: PodContext, call: ConfiguredCall, delegates: Delegates): Promise<Printed> | undefined {
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) return undefined
   return 'containerId' in call
-    ? serveAttachment(around, plugin.attachment(call), call, delegates)
-    : serveNetwork(around, patternOf(plugin, call), call, delegates)
+    ? serveAttachment(context, plugin.attachment(call), call, delegates)
+    : serveNetwork(context, patternOf(plugin, call), call, delegates)
 }
 
 async function serveAttachment(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: Attachment,
   call: AttachmentCall,
   delegates: Delegates
@@ -193,32 +189,32 @@ async function serveAttachment(
       refuseSecondOfFamily(attachment, call)
       const result =
         delegate === undefined
-          ? await verbsOf(around, attachment).add(previous)
-          : await addWithDelegate(around, attachment, delegate, call, delegates)
+          ? await verbsOf(context, attachment).add(previous)
+          : await addWithDelegate(context, attachment, delegate, call, delegates)
       return { stdout: printResult(call.version, result) }
     }
     case 'CHECK': {
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
       const given = delegate === undefined || previous === undefined ? {} : { given: givenBy(previous, call.ifname) }
-      await verbsOf(around, { ...attachment, ...given }).check(previous)
+      await verbsOf(context, { ...attachment, ...given }).check(previous)
       return {}
     }
     case 'DEL': {
-      await verbsOf(around, attachment).del()
-      return delegate === undefined ? {} : runUnlessMissing(around, delegates, delegate, 'DEL')
+      await verbsOf(context, attachment).del()
+      return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'DEL')
     }
   }
 }
 
 /** A third party's plugin gives the addresses; should anything fail after it, it gets them back before the error is told. */
 async function addWithDelegate(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: Attachment,
   delegate: string,
   call: AttachmentCall,
   delegates: Delegates
 ): Promise<Result> {
-  const { prepare, del } = verbsOf(around, attachment)
+  const { prepare, del } = verbsOf(context, attachment)
   if (!delegates.has(delegate, 'ADD')) await prepare?.()
   let output: string
   try {
@@ -235,7 +231,7 @@ async function addWithDelegate(
         details: `it printed ${shown(output)}`
       })
     }
-    return await verbsOf(around, { ...attachment, given: givenBy(answer) }).add(undefined)
+    return await verbsOf(context, { ...attachment, given: givenBy(answer) }).add(undefined)
   } catch (thrown) {
     if (prepare !== undefined) await del()
     return delegates.undo(delegate, cniError(thrown))
@@ -243,13 +239,13 @@ async function addWithDelegate(
 }
 
 /** A program that is no longer installed can free nothing, and a DEL that always fails would keep the container for ever. */
-function runUnlessMissing(around: PodSurroundings, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
+function runUnlessMissing(context: PodContext, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
   try {
     delegates.run(type, verb)
     return {}
   } catch (thrown) {
     if (!(thrown instanceof DelegateMissing)) throw thrown
-    around.log.warn(
+    context.log.warn(
       { verb, delegate: type, err: thrown },
       'what an IPAM plugin keeps was not freed: it is not installed'
     )
@@ -269,19 +265,19 @@ function refuseSecondOfFamily(attachment: Attachment, call: AttachmentCall): voi
 }
 
 async function serveNetwork(
-  around: PodSurroundings,
+  context: PodContext,
   pattern: Attachment,
   call: NetworkCall,
   delegates: Delegates
 ): Promise<Printed> {
   const { delegate } = pattern
   if (call.verb === 'STATUS') {
-    await verbsOf(around, pattern).status()
+    await verbsOf(context, pattern).status()
     if (delegate !== undefined) delegates.run(delegate, 'STATUS')
     return {}
   }
-  await verbsOf(around, pattern).gc(validAttachments(call))
-  return delegate === undefined ? {} : runUnlessMissing(around, delegates, delegate, 'GC')
+  await verbsOf(context, pattern).gc(validAttachments(call))
+  return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC')
 }
 
 /** What these verbs need of the configuration (data directory, ranges) is what any attachment of the network has. */

@@ -4,7 +4,7 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { add } from '../pod/add.ts'
 import { addChained, checkChained, delChained, gcChained } from '../pod/chained/verbs.ts'
 import { check } from '../pod/check.ts'
-import type { PodSurroundings } from '../pod/context.ts'
+import type { PodContext } from '../pod/context.ts'
 import { del } from '../pod/del.ts'
 import { gc, type Listed } from '../pod/gc.ts'
 import { addAddresses, checkAddresses, delAddresses, gcAddresses } from '../pod/ipam-only.ts'
@@ -23,56 +23,56 @@ export type Verbs = {
   readonly status: () => Promise<void>
 }
 
-export function verbsOf(around: PodSurroundings, attachment: Attachment): Verbs {
+export function verbsOf(context: PodContext, attachment: Attachment): Verbs {
   const wish = attachment.interface
   switch (wish.kind) {
     case 'veth': {
       const veth = { ...attachment, interface: wish }
       return {
-        add: () => add(around, veth),
-        check: (previous) => check(around, veth, previous),
-        del: () => del(around, veth),
-        gc: (valid) => gc(around, veth, valid),
-        status: () => status(around, veth)
+        add: () => add(context, veth),
+        check: (previous) => check(context, veth, previous),
+        del: () => del(context, veth),
+        gc: (valid) => gc(context, veth, valid),
+        status: () => status(context, veth)
       }
     }
     case 'macvlan': {
       const macvlan = { ...attachment, interface: wish }
       return {
-        prepare: () => prepareMacvlan(around, macvlan),
-        add: () => addMacvlan(around, macvlan),
-        check: (previous) => checkMacvlan(around, macvlan, previous),
-        del: () => delMacvlan(around, macvlan),
-        gc: (valid) => gc(around, macvlan, valid),
+        prepare: () => prepareMacvlan(context, macvlan),
+        add: () => addMacvlan(context, macvlan),
+        check: (previous) => checkMacvlan(context, macvlan, previous),
+        del: () => delMacvlan(context, macvlan),
+        gc: (valid) => gc(context, macvlan, valid),
         status: async () => {
-          statusMacvlan(around, macvlan)
-          await status(around, macvlan)
+          statusMacvlan(context, macvlan)
+          await status(context, macvlan)
         }
       }
     }
     case 'none':
       return {
-        add: () => addAddresses(around, attachment),
-        check: (previous) => checkAddresses(around, attachment, previous),
-        del: () => delAddresses(around, attachment),
-        gc: (valid) => gcAddresses(around, attachment, valid),
-        status: () => status(around, attachment)
+        add: () => addAddresses(context, attachment),
+        check: (previous) => checkAddresses(context, attachment, previous),
+        del: () => delAddresses(context, attachment),
+        gc: (valid) => gcAddresses(context, attachment, valid),
+        status: () => status(context, attachment)
       }
     case 'existing': {
       const chained = { ...attachment, interface: wish }
       return {
-        add: (previous) => addChained(around, chained, previous),
-        check: (previous) => checkChained(around, chained, previous),
-        del: () => delChained(around, chained),
-        gc: (valid) => gcChained(around, chained, valid),
+        add: (previous) => addChained(context, chained, previous),
+        check: (previous) => checkChained(context, chained, previous),
+        del: () => delChained(context, chained),
+        gc: (valid) => gcChained(context, chained, valid),
         status: nothing
       }
     }
     case 'loopback':
       return {
-        add: (previous) => addLoopback(around, attachment, previous),
-        check: () => checkLoopback(around, attachment),
-        del: () => delLoopback(around, attachment),
+        add: (previous) => addLoopback(context, attachment, previous),
+        check: () => checkLoopback(context, attachment),
+        del: () => delLoopback(context, attachment),
         gc: nothing,
         status: nothing
       }

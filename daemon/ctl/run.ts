@@ -18,7 +18,7 @@ import { splitWords } from './words.ts'
 /** A new question is a file with a Command, and a word here. */
 export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods, diff, why }
 
-export type Surroundings = {
+export type Deps = {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly version: string
   /** Called as kubectl's plugin. */
@@ -67,28 +67,27 @@ function pagesOfDaemon(version: string): Readonly<Record<string, Page>> {
 }
 
 /** As the user has written it. */
-const calledAs = ({ isDaemon, isPlugin }: Surroundings): string =>
-  isDaemon ? 'weftd' : isPlugin ? 'kubectl weft' : 'weftctl'
+const calledAs = ({ isDaemon, isPlugin }: Deps): string => (isDaemon ? 'weftd' : isPlugin ? 'kubectl weft' : 'weftctl')
 
 /** Runs `weftctl WORDS…` to its end. Never throws. */
-export async function run(words: readonly string[], around: Surroundings): Promise<Exit> {
-  const program = calledAs(around)
+export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
+  const program = calledAs(deps)
   const fail = (exit: Exit, ...errors: readonly unknown[]): Exit => {
     for (const error of errors) {
-      around.complain(`${program}: ${reasonOf(error)}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`)
+      deps.complain(`${program}: ${reasonOf(error)}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`)
     }
     return exit
   }
   const { flags, others } = splitWords(FLAGS, words)
   const [name, ...operands] = others
-  const parsed = parseFlags(FLAGS, WEFTCTL_PREFIXES, flags, around.env)
+  const parsed = parseFlags(FLAGS, WEFTCTL_PREFIXES, flags, deps.env)
   if ('errors' in parsed) return fail(2, ...parsed.errors)
   const { help, version } = parsed.values
-  if (help || name === 'help') return print(around, printHelp(80))
-  if (version) return print(around, `weftctl ${around.version}\n`)
-  const table: Readonly<Record<string, Command | Page>> = around.isDaemon
-    ? pagesOfDaemon(around.version)
-    : { ...COMMANDS, ...pages(around.version) }
+  if (help || name === 'help') return print(deps, printHelp(80))
+  if (version) return print(deps, `weftctl ${deps.version}\n`)
+  const table: Readonly<Record<string, Command | Page>> = deps.isDaemon
+    ? pagesOfDaemon(deps.version)
+    : { ...COMMANDS, ...pages(deps.version) }
   const command = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined
   if (name === undefined || command === undefined) return fail(2, unknownCommand(program, name, Object.keys(table)))
   try {
@@ -96,14 +95,14 @@ export async function run(words: readonly string[], around: Surroundings): Promi
   } catch (error) {
     return fail(2, error)
   }
-  if ('print' in command) return print(around, command.print(operands))
+  if ('print' in command) return print(deps, command.print(operands))
   try {
     const { json } = parsed.values
-    const answer = await answerTo(name, operands, parsed.values, around)
+    const answer = await answerTo(name, operands, parsed.values, deps)
     const { text, exit } = json
       ? { text: `${JSON.stringify(answer, null, 2)}\n`, exit: exitOf(command, answer, operands) }
       : command.read(answer, operands)
-    around.out(text)
+    deps.out(text)
     return exit
   } catch (error) {
     return fail(3, error)
@@ -117,7 +116,7 @@ async function answerTo(
   name: string,
   operands: readonly string[],
   { socket, timeout, node, context }: Values,
-  { isPlugin = false, kubectl: runKubectl }: Surroundings
+  { isPlugin = false, kubectl: runKubectl }: Deps
 ): Promise<unknown> {
   const kubectl =
     runKubectl &&
@@ -147,8 +146,8 @@ function exitOf(command: Command, answer: unknown, operands: readonly string[]):
   }
 }
 
-function print(around: Surroundings, text: string): Exit {
-  around.out(text)
+function print(deps: Deps, text: string): Exit {
+  deps.out(text)
   return 0
 }
 

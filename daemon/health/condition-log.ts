@@ -2,7 +2,7 @@
 
 import type { Log } from '../base/log.ts'
 import type { DriftReport } from '../reconcile/drift.ts'
-import type { ReconcilerSurroundings } from '../reconcile/reconciler.ts'
+import type { ReconcilerDeps } from '../reconcile/reconciler.ts'
 import { type Condition, type Health, sentence } from './conditions.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -24,11 +24,7 @@ export function tellStrangers(health: Pick<Health, 'raise'>, strangers: readonly
 }
 
 /** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
-export function repairTellers(
-  log: Log,
-  metrics: Metrics,
-  health: Health
-): Pick<ReconcilerSurroundings, 'drift' | 'refused'> {
+export function repairTellers(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
   const repairs = metrics.counter('weft_repairs_total', 'Objects put right after somebody else changed them.', [
     'kind',
     'by'

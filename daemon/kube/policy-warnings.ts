@@ -9,7 +9,7 @@ import { follow } from './watch.ts'
 
 export type Policy = { readonly namespace: string; readonly name: string; readonly uid: string }
 
-export type PolicySurroundings = {
+export type PolicyDeps = {
   readonly api: KubeApi
   readonly writer: Pick<EventWriter, 'write'>
   readonly log: Log
@@ -57,19 +57,15 @@ const sayingOf = ({ namespace, name, uid }: Policy): Saying => ({
 })
 
 /** Follows policies for as long as this node speaks for the cluster. Ends with the signal; trouble with the API server only delays it. */
-export async function warnOfPolicies(
-  around: PolicySurroundings,
-  signal: AbortSignal,
-  pace = POLICY_PACE
-): Promise<void> {
+export async function warnOfPolicies(deps: PolicyDeps, signal: AbortSignal, pace = POLICY_PACE): Promise<void> {
   while (!signal.aborted) {
-    if (around.isSpeaker()) await speak(around, signal, pace)
+    if (deps.isSpeaker()) await speak(deps, signal, pace)
     await sleep(pace.lookMs, undefined, { signal, ref: false }).catch(() => undefined)
   }
 }
 
 async function speak(
-  { api, writer, log, isSpeaker }: PolicySurroundings,
+  { api, writer, log, isSpeaker }: PolicyDeps,
   signal: AbortSignal,
   pace: PolicyPace
 ): Promise<void> {

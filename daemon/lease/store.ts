@@ -37,7 +37,7 @@ export type Wish = {
 }
 
 /** The parts of the world a store needs, handed in. */
-export type StoreSurroundings = {
+export type StoreDeps = {
   readonly log: Log
   /** Raises or clears a condition of health/conditions.ts by its code. */
   readonly report: { raise(code: ConditionCode, detail: string, cure?: string): void; clear(code: ConditionCode): void }

@@ -10,7 +10,7 @@ import { removeFile, replaceFile } from '../base/replace-file.ts'
 import type { Health } from '../health/conditions.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 
-export type ConflistSurroundings = {
+export type ConflistDeps = {
   /** Where the runtime looks. */
   readonly directory: string
   /** File with the content; the default list without one. */
@@ -34,10 +34,10 @@ const CALM = 60_000
  * Writes the list once nothing keeps pods from being served, and keeps it there until the signal. It stays when weftd ends: its successor finds it, and a pod
  * that comes meanwhile is told to try again. Never rejects but by the signal: what goes wrong is a condition.
  */
-export async function keepConflist(around: ConflistSurroundings, signal: AbortSignal): Promise<void> {
-  while (around.health.blocking('add') !== undefined) await sleep(ASK, undefined, { signal })
-  using kept = new Conflist(around)
-  const { backoff = new Backoff() } = around
+export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Promise<void> {
+  while (deps.health.blocking('add') !== undefined) await sleep(ASK, undefined, { signal })
+  using kept = new Conflist(deps)
+  const { backoff = new Backoff() } = deps
   let foughtAt = Number.NEGATIVE_INFINITY
   while (!signal.aborted) {
     if (kept.look()) {
@@ -58,19 +58,19 @@ export function removeConflist(directory: string): string | undefined {
 }
 
 class Conflist implements Disposable {
-  readonly #around: ConflistSurroundings
+  readonly #deps: ConflistDeps
   readonly #watchers = new Map<string, FSWatcher>()
   #wake = Promise.withResolvers<void>()
   /** What we wrote, or found to be so. */
   #written: string | undefined
 
-  constructor(around: ConflistSurroundings) {
-    this.#around = around
+  constructor(deps: ConflistDeps) {
+    this.#deps = deps
   }
 
   /** Puts right what is wrong; true when somebody had changed what we wrote. */
   look(): boolean {
-    const { directory, source } = this.#around
+    const { directory, source } = this.#deps
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
     const wasChanged = wanted !== undefined && this.#put(wanted)
@@ -80,7 +80,7 @@ class Conflist implements Disposable {
   }
 
   #tellOthers(): void {
-    const { directory, health } = this.#around
+    const { directory, health } = this.#deps
     let names: readonly string[] = []
     try {
       names = ifThere(directory, (path) => readdirSync(path)) ?? []
@@ -96,7 +96,7 @@ class Conflist implements Disposable {
   async something(signal: AbortSignal): Promise<void> {
     const { promise } = this.#wake
     const over = new AbortController()
-    const every = sleep(this.#around.checkMs ?? CHECK, undefined, {
+    const every = sleep(this.#deps.checkMs ?? CHECK, undefined, {
       signal: AbortSignal.any([signal, over.signal]),
       ref: false
     })
@@ -110,7 +110,7 @@ class Conflist implements Disposable {
 
   /** `undefined`: the source is not valid, and what was written before stays. */
   #wanted(): string | undefined {
-    const { source, health } = this.#around
+    const { source, health } = this.#deps
     try {
       const wanted = source === undefined ? DEFAULT_CONFLIST : checkedConflist(sourceAt(source), source)
       health.clear('CNI_CONF_INVALID')
@@ -122,7 +122,7 @@ class Conflist implements Disposable {
   }
 
   #put(wanted: string): boolean {
-    const { directory, health, log } = this.#around
+    const { directory, health, log } = this.#deps
     const path = join(directory, CONFLIST_NAME)
     try {
       const found = readable(path)
@@ -168,7 +168,7 @@ class Conflist implements Disposable {
       })
       this.#watchers.set(directory, watcher)
     } catch (error) {
-      this.#around.log.debug({ directory, reason: reasonOf(error) }, 'a directory can not be watched')
+      this.#deps.log.debug({ directory, reason: reasonOf(error) }, 'a directory can not be watched')
     }
   }
 

@@ -7,7 +7,7 @@ import type { Health } from '../health/conditions.ts'
 import type { ForeignView } from '../kernel/nftables/firewall.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 
-export type ForeignSurroundings = {
+export type ForeignDeps = {
   readonly reconciler: Pick<Reconciler, 'want' | 'desired'>
   readonly health: Health
   readonly log: Log
@@ -15,15 +15,15 @@ export type ForeignSurroundings = {
 
 export class ForeignDrops {
   readonly #cluster: PerFamily<Prefix>
-  readonly #around: ForeignSurroundings
+  readonly #deps: ForeignDeps
   #view: ForeignView | undefined
   /** For which networks the view has been answered. */
   #answeredFor = ''
   #trouble = ''
 
-  constructor(cluster: PerFamily<Prefix>, around: ForeignSurroundings) {
+  constructor(cluster: PerFamily<Prefix>, deps: ForeignDeps) {
     this.#cluster = cluster
-    this.#around = around
+    this.#deps = deps
   }
 
   /** Until the iterable ends; `answered` is called after each look. */
@@ -48,14 +48,14 @@ export class ForeignDrops {
     if (text === this.#answeredFor) return
     this.#answeredFor = text
     const drops = networks.flatMap((each) => foreignDrops(view.tables, each))
-    await this.#around.reconciler.want('foreign drops', foreignAccepts(drops))
+    await this.#deps.reconciler.want('foreign drops', foreignAccepts(drops))
     const [first, ...others] = [...new Set(dropReasons(drops))]
-    if (first === undefined) this.#around.health.clear('FORWARD_DROPPED')
-    else this.#around.health.raise('FORWARD_DROPPED', [first, ...others].join('; '))
+    if (first === undefined) this.#deps.health.clear('FORWARD_DROPPED')
+    else this.#deps.health.raise('FORWARD_DROPPED', [first, ...others].join('; '))
   }
 
   #others(): readonly PerFamily<Prefix>[] {
-    return [...this.#around.reconciler.desired.values()].flatMap((object) => {
+    return [...this.#deps.reconciler.desired.values()].flatMap((object) => {
       const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
       return found?.purpose === 'forward' ? [{ [found.subnet.ip.family]: found.subnet }] : []
     })
@@ -64,7 +64,7 @@ export class ForeignDrops {
   #tellTrouble({ trouble }: ForeignView): void {
     const now = trouble?.message ?? ''
     if (now !== '' && now !== this.#trouble)
-      this.#around.log.warn({ err: trouble }, 'some firewall rules of other programs can not be read')
+      this.#deps.log.warn({ err: trouble }, 'some firewall rules of other programs can not be read')
     this.#trouble = now
   }
 }

@@ -9,7 +9,7 @@ import type { Kernel } from '../state/kernel.ts'
 import { chooseInterface, type InterfaceChoice, type InterfaceWish } from './choose-interface.ts'
 import { familiesOf } from './place.ts'
 
-export type InterfaceSurroundings = {
+export type InterfaceDeps = {
   readonly kernel: Pick<Kernel, 'routeTo'>
   readonly reconciler: Pick<Reconciler, 'observed'>
   readonly health: Pick<Health, 'raise' | 'clear'>
@@ -20,15 +20,15 @@ export type InterfaceSurroundings = {
 const AGAIN = 1_000
 
 export class OwnInterface {
-  readonly #around: InterfaceSurroundings
+  readonly #deps: InterfaceDeps
 
-  constructor(around: InterfaceSurroundings) {
-    this.#around = around
+  constructor(deps: InterfaceDeps) {
+    this.#deps = deps
   }
 
   /** Resolves once there is one; until then the condition NO_INTERFACE lists the candidates. */
   async untilChosen(conf: NetConf, signal: AbortSignal): Promise<InterfaceChoice> {
-    const { health } = this.#around
+    const { health } = this.#deps
     for (;;) {
       try {
         const choice = await this.choose(conf)
@@ -44,7 +44,7 @@ export class OwnInterface {
 
   /** Errors: NO_INTERFACE with the candidates and why each lost. */
   async choose(conf: NetConf): Promise<InterfaceChoice> {
-    const { wish: all, kernel, reconciler } = this.#around
+    const { wish: all, kernel, reconciler } = this.#deps
     const { canReach, ...wish } = all
     const reached = canReach === undefined ? undefined : await kernel.routeTo(canReach)
     const reaching =

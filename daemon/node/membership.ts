@@ -14,11 +14,11 @@ import type { KernelObject, Link } from '../state/object.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
 import { Configuration, type Configured, configured } from './configuration.ts'
 import { hostFaults } from './host-checks.ts'
-import { type InterfaceSurroundings, OwnInterface } from './interface.ts'
+import { type InterfaceDeps, OwnInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, publishedMac, sameChoice, sameFacts } from './place.ts'
 
-export type NetworkSurroundings = InterfaceSurroundings & {
+export type MembershipDeps = InterfaceDeps & {
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -47,7 +47,7 @@ const SETTLE = 50
 const ANSWERS = /^(CONFIG_(MISSING|INVALID)|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
 
 export class Network {
-  readonly #around: NetworkSurroundings
+  readonly #deps: MembershipDeps
   readonly #configuration: Configuration
   readonly #interface: OwnInterface
   /** The configuration as the store gave it. */
@@ -62,10 +62,10 @@ export class Network {
   /** What is being published at the moment. */
   #attempted: InterfaceChoice | undefined
 
-  constructor(around: NetworkSurroundings) {
-    this.#around = around
-    this.#configuration = new Configuration(around.store, around.health)
-    this.#interface = new OwnInterface(around)
+  constructor(deps: MembershipDeps) {
+    this.#deps = deps
+    this.#configuration = new Configuration(deps.store, deps.health)
+    this.#interface = new OwnInterface(deps)
   }
 
   /** Undefined until a subnet is held and our end is set up. */
@@ -75,7 +75,7 @@ export class Network {
 
   /** Joins the network and follows the host's interfaces; resolves when pods can be served. Until then conditions say what it waits for. */
   async join(signal: AbortSignal): Promise<void> {
-    const { health, store, remembered } = this.#around
+    const { health, store, remembered } = this.#deps
     health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
     if (remembered === undefined || !(await this.#joinOrResume(remembered, signal))) await this.#joinAfresh(signal)
     this.#followHost(signal)
@@ -95,7 +95,7 @@ export class Network {
     const joining = this.#joinAfresh(AbortSignal.any([signal, attempt.signal]))
     const isSilent = await Promise.race([
       joining.then(() => false),
-      sleep(this.#around.patienceMs, true, { signal, ref: false })
+      sleep(this.#deps.patienceMs, true, { signal, ref: false })
     ])
     if (!isSilent || this.#hasAnswered(remembered)) {
       await joining
@@ -107,7 +107,7 @@ export class Network {
   }
 
   #followHost(signal: AbortSignal): void {
-    this.#around.reconciler.onObserved((changed) => {
+    this.#deps.reconciler.onObserved((changed) => {
       if (changed === 'everything' || changed.some((object) => object.kind !== 'route')) this.#lookSoon(signal)
     })
   }
@@ -115,12 +115,12 @@ export class Network {
   /** Whether the store has said something that what we remember must not overrule, though it may be of no use yet. */
   #hasAnswered({ text }: Remembered): boolean {
     const isNew = this.#given !== undefined && this.#given !== text
-    return this.#place !== undefined || isNew || this.#around.health.active().some(({ code }) => ANSWERS.test(code))
+    return this.#place !== undefined || isNew || this.#deps.health.active().some(({ code }) => ANSWERS.test(code))
   }
 
   /** Takes the place of an earlier weftd as it was, so that pods are served; false when this host is no longer what that lease is for. */
   async #resume({ text, lease }: Remembered): Promise<boolean> {
-    const { log, store } = this.#around
+    const { log, store } = this.#deps
     try {
       const { conf, backend } = configured(text, 'the remembered configuration')
       const choice = await this.#interface.choose(conf)
@@ -162,16 +162,16 @@ export class Network {
 
   /** Takes or renews the lease for this choice, then sets up our end and computes the peers from here. */
   async #take(given: Configured, choice: InterfaceChoice, signal: AbortSignal) {
-    const { store, health, log } = this.#around
+    const { store, health, log } = this.#deps
     const { conf, backend } = given
     const before = this.#place
     const facts = this.#facts(choice)
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     const wish = {
-      node: this.#around.nodeName,
+      node: this.#deps.nodeName,
       network: conf,
       publicIp: choice.publicIp,
-      previous: before === undefined ? this.#around.previous : before.node.subnet,
+      previous: before === undefined ? this.#deps.previous : before.node.subnet,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
       isOfOurTunnel: (lease: Lease) =>
@@ -192,13 +192,13 @@ export class Network {
   }
 
   async #settle(place: Place): Promise<void> {
-    const { health, reconciler, peers } = this.#around
+    const { health, reconciler, peers } = this.#deps
     const { node, backend, conf } = place
     this.#place = place
     this.#configuration.use(place)
-    await reconciler.want('node', [...backend.own(node), ...this.#around.alsoOwn(place)])
+    await reconciler.want('node', [...backend.own(node), ...this.#deps.alsoOwn(place)])
     try {
-      await this.#around.placed(place)
+      await this.#deps.placed(place)
     } finally {
       // Whatever could not be written or read there: the other nodes are reached from here.
       await peers.settle({ node, backend, networks: networksOf(conf) })
@@ -209,7 +209,7 @@ export class Network {
   }
 
   #tellHostFaults({ node, conf }: Place): void {
-    const { health, reconciler } = this.#around
+    const { health, reconciler } = this.#deps
     for (const [code, fault] of Object.entries(hostFaults(reconciler.observed, node, networksOf(conf)))) {
       if (fault === undefined) health.clear(code as ConditionCode)
       else health.raise(code as ConditionCode, fault.detail, fault.cure)
@@ -219,32 +219,32 @@ export class Network {
   async #acquire(wish: Parameters<Store['acquire']>[0], signal: AbortSignal): Promise<Lease> {
     for (;;) {
       try {
-        const lease = await this.#around.store.acquire(wish, signal)
-        this.#around.health.clear('SUBNETS_EXHAUSTED')
+        const lease = await this.#deps.store.acquire(wish, signal)
+        this.#deps.health.clear('SUBNETS_EXHAUSTED')
         return lease
       } catch (error) {
         if (!(error instanceof WeftError) || signal.aborted) throw error
         if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
-          this.#around.health.raise(error.code, error.message)
-        else this.#around.health.raise('NO_LEASE', reasonOf(error))
+          this.#deps.health.raise(error.code, error.message)
+        else this.#deps.health.raise('NO_LEASE', reasonOf(error))
         await sleep(AGAIN, undefined, { signal })
       }
     }
   }
 
   #facts(choice: InterfaceChoice): Omit<Node, 'subnet'> {
-    const links = [...this.#around.reconciler.observed.values()].filter(
+    const links = [...this.#deps.reconciler.observed.values()].filter(
       (object): object is Link => object.kind === 'link'
     )
     return {
-      name: this.#around.nodeName,
-      identity: this.#around.identity,
+      name: this.#deps.nodeName,
+      identity: this.#deps.identity,
       device: choice.device,
       deviceMtu: choice.mtu,
       addresses: choice.addresses,
       localIp: choice.localIp,
       publicIp: choice.publicIp,
-      ipv6: this.#around.ipv6,
+      ipv6: this.#deps.ipv6,
       tunnels: this.#place?.node.tunnels ?? links.filter((link) => link.form?.type === 'vxlan'),
       publishedMac: this.#place?.node.publishedMac ?? {}
     }
@@ -259,7 +259,7 @@ export class Network {
     this.#looking = true
     this.#lookUntilQuiet(signal)
       .catch((error) => {
-        if (!signal.aborted) this.#around.log.error({ err: error }, 'following a change of the host failed')
+        if (!signal.aborted) this.#deps.log.error({ err: error }, 'following a change of the host failed')
       })
       .finally(() => {
         this.#looking = false
@@ -303,7 +303,7 @@ export class Network {
       choice = await this.#interface.choose(place.conf)
     } catch (error) {
       // An interface that is down or lost its address will be back: what stands stays until there is something better.
-      this.#around.log.warn(
+      this.#deps.log.warn(
         { reason: reasonOf(error) },
         'no interface to the other nodes at the moment; everything stays as it is'
       )
@@ -311,15 +311,15 @@ export class Network {
     }
     try {
       this.#mtuFits(place, choice)
-      this.#around.health.clear('CONFIG_INVALID')
+      this.#deps.health.clear('CONFIG_INVALID')
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
       // The link has shrunk under us: what stands stays, and new pods would lose what they send.
-      this.#around.health.raise('CONFIG_INVALID', reasonOf(error), error.cure)
+      this.#deps.health.raise('CONFIG_INVALID', reasonOf(error), error.cure)
       return
     }
     if (!this.#unsure && sameFacts(place.node, choice)) return
-    this.#around.store.reconnect()
+    this.#deps.store.reconnect()
     this.#attempted = choice
     try {
       await this.#take(place, choice, signal)

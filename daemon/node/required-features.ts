@@ -4,7 +4,7 @@ import { Backoff } from '../base/backoff.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Health } from '../health/conditions.ts'
 
-export type FeaturesSurroundings<F extends string> = {
+export type FeaturesDeps<F extends string> = {
   readonly needed: readonly F[]
   /** What does not work, each with its reason. Small kernels lack drivers and say so only when asked. */
   readonly ask: () => Promise<{ readonly [Name in F]?: WeftError }>
@@ -12,27 +12,24 @@ export type FeaturesSurroundings<F extends string> = {
 }
 
 /** Asks once and raises or clears KERNEL_FEATURE; true when nothing is missing. */
-export async function tellMissingFeatures<F extends string>(around: FeaturesSurroundings<F>): Promise<boolean> {
-  const found = await around.ask()
-  const missing = around.needed.flatMap((feature): readonly WeftError[] => {
+export async function tellMissingFeatures<F extends string>(deps: FeaturesDeps<F>): Promise<boolean> {
+  const found = await deps.ask()
+  const missing = deps.needed.flatMap((feature): readonly WeftError[] => {
     const error = found[feature]
     return error === undefined ? [] : [error]
   })
-  if (missing.length === 0) around.health.clear('KERNEL_FEATURE')
+  if (missing.length === 0) deps.health.clear('KERNEL_FEATURE')
   else {
     // Without the right to look, one sentence stands for every feature.
     const told = new Set(missing.map(({ message, cure }) => `${message} (${cure})`))
-    around.health.raise('KERNEL_FEATURE', [...told].join('; '))
+    deps.health.raise('KERNEL_FEATURE', [...told].join('; '))
   }
   return missing.length === 0
 }
 
 /** Resolves once nothing is missing any more; asks with growing pauses. Rejects when the signal aborts. */
-export async function untilNoneIsMissing<F extends string>(
-  around: FeaturesSurroundings<F>,
-  signal: AbortSignal
-): Promise<void> {
+export async function untilNoneIsMissing<F extends string>(deps: FeaturesDeps<F>, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff()
   do await backoff.pause(signal)
-  while (!(await tellMissingFeatures(around)))
+  while (!(await tellMissingFeatures(deps)))
 }

@@ -46,7 +46,7 @@ export function removeSubnetFile(path: string, stateDir: string): boolean {
   return isOurs
 }
 
-export type SubnetFileSurroundings = {
+export type SubnetFileDeps = {
   readonly path: string
   readonly stateDir: string
   readonly health: Pick<Health, 'raise' | 'clear'>
@@ -62,7 +62,7 @@ export class SubnetFile {
   /** Ends the attempts to write what is out of date by then. */
   #attempts = new AbortController()
 
-  constructor({ path, stateDir, health, signal }: SubnetFileSurroundings) {
+  constructor({ path, stateDir, health, signal }: SubnetFileDeps) {
     this.#path = path
     this.#stateDir = stateDir
     this.#health = health

@@ -11,7 +11,7 @@ import type { KernelObject } from '../state/object.ts'
 import { Conflicts } from './conflicts.ts'
 import { askedBy, type Vantage } from './peer-objects.ts'
 
-export type PeersSurroundings = {
+export type PeersDeps = {
   readonly reconciler: Reconciler
   readonly health: Health
   readonly log: Log
@@ -31,7 +31,7 @@ const FEW = 4
 export const leaseOwnerOf = (key: string): string => `lease ${key}`
 
 export class Peers {
-  readonly #around: PeersSurroundings
+  readonly #deps: PeersDeps
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
@@ -46,8 +46,8 @@ export class Peers {
   /** The key of our own lease, which is compared with each of thousands. */
   #ownKey: string | undefined
 
-  constructor(around: PeersSurroundings) {
-    this.#around = around
+  constructor(deps: PeersDeps) {
+    this.#deps = deps
   }
 
   /** The leases of all nodes, ours too, as far as they are understood. */
@@ -114,7 +114,7 @@ export class Peers {
     const touched = new Set<string>()
     const gone = new Set<string>()
     for (const event of events) {
-      if (event.kind !== 'malformed') this.#around.counted(event.kind)
+      if (event.kind !== 'malformed') this.#deps.counted(event.kind)
       if (event.kind === 'list') {
         for (const key of this.#list(event.leases)) touched.add(key)
         this.#listed = true
@@ -129,12 +129,12 @@ export class Peers {
     await this.#want([...touched])
     this.#tell()
     await this.#judge()
-    this.#around.workedOff?.(touched.size)
+    this.#deps.workedOff?.(touched.size)
   }
 
   #put(lease: Lease): string {
     const key = leaseKey(lease)
-    if (!this.#leases.has(key)) this.#since.set(key, this.#around.now())
+    if (!this.#leases.has(key)) this.#since.set(key, this.#deps.now())
     this.#conflicts.replace(this.#leases.get(key), lease)
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
@@ -184,31 +184,31 @@ export class Peers {
   }
 
   #doubt(detail: string): void {
-    this.#around.health.raise('LIST_DOUBTED', `${detail}, for ${this.#around.doubtMs / 1000} s`)
+    this.#deps.health.raise('LIST_DOUBTED', `${detail}, for ${this.#deps.doubtMs / 1000} s`)
     clearTimeout(this.#confirmation)
     this.#confirmation = setTimeout(() => {
       const keys = [...this.#doubted]
       for (const key of keys) this.#gone(key)
-      this.#around.health.clear('LIST_DOUBTED')
+      this.#deps.health.clear('LIST_DOUBTED')
       this.#confirmation = undefined
       this.#confirmed = true
       this.#tell()
       this.#want(keys)
         .then(() => this.#judge())
-        .catch((error) => this.#around.log.error({ err: error }, 'removing leases that stayed away failed'))
-    }, this.#around.doubtMs)
+        .catch((error) => this.#deps.log.error({ err: error }, 'removing leases that stayed away failed'))
+    }, this.#deps.doubtMs)
     this.#confirmation.unref()
   }
 
   /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
   async #judge(): Promise<void> {
     if (this.#doubted.size > 0) return
-    const { reconciler } = this.#around
+    const { reconciler } = this.#deps
     // Until we know what we are and what there is, nothing in the kernel can be called stale.
     if (!this.#listed || this.#vantage === undefined) {
       clearTimeout(this.#confirmation)
       this.#confirmation = undefined
-      this.#around.health.clear('LIST_DOUBTED')
+      this.#deps.health.clear('LIST_DOUBTED')
       return
     }
     if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees()) {
@@ -221,12 +221,12 @@ export class Peers {
     }
     clearTimeout(this.#confirmation)
     this.#confirmation = undefined
-    this.#around.health.clear('LIST_DOUBTED')
+    this.#deps.health.clear('LIST_DOUBTED')
     await reconciler.trust()
   }
 
   #kernelAgrees(): boolean {
-    const stale = this.#around.reconciler
+    const stale = this.#deps.reconciler
       .differences()
       .filter((change) => change.do === 'remove' && change.object.kind === 'route').length
     const others = this.others
@@ -242,7 +242,7 @@ export class Peers {
 
   async #want(keys: readonly string[]): Promise<void> {
     if (this.#vantage === undefined || keys.length === 0) return
-    await this.#around.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
+    await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
   }
 
   /** What one lease asks for; nothing at all (not even a removal) when it is not understood. */
@@ -256,7 +256,7 @@ export class Peers {
         this.#malformed.delete(key)
         return [[leaseOwnerOf(key), asked.objects]]
       case 'foreign':
-        this.#around.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
+        this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
         return [[leaseOwnerOf(key), []]]
       case 'skipped':
         this.#skip(key, asked.reason)
@@ -267,16 +267,16 @@ export class Peers {
   #skip(key: string, reason: string): void {
     if (this.#malformed.get(key) === reason) return
     this.#malformed.set(key, reason)
-    this.#around.counted('malformed')
-    this.#around.log.warn({ lease: key, reason }, 'a lease is skipped')
+    this.#deps.counted('malformed')
+    this.#deps.log.warn({ lease: key, reason }, 'a lease is skipped')
   }
 
   #tell(): void {
-    this.#conflicts.tell(this.#around.health)
+    this.#conflicts.tell(this.#deps.health)
     const [first] = this.#malformed.values()
-    if (first === undefined) this.#around.health.clear('LEASE_MALFORMED')
+    if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')
     else
-      this.#around.health.raise(
+      this.#deps.health.raise(
         'LEASE_MALFORMED',
         this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`
       )

@@ -13,8 +13,8 @@ import { reserve } from './allocate.ts'
 import {
   failureIn,
   linkNamed,
+  type PodContext,
   type PodPlace,
-  type PodSurroundings,
   placeForAdd,
   timed,
   type VethAttachment,
@@ -29,50 +29,45 @@ import { giveBack, takeDown } from './teardown.ts'
 const PATIENCE = 2_500
 
 /** Errors: WeftError, whatever blocks ADD among them. Nothing is left behind by one that fails. */
-export async function add(around: PodSurroundings, attachment: VethAttachment): Promise<Result> {
-  const asked = around.now()
-  return around.attachments.inTurn(attachment, () => {
-    around.timings('ADD', 'queue', (around.now() - asked) / 1000)
-    return attach(around, attachment)
+export async function add(context: PodContext, attachment: VethAttachment): Promise<Result> {
+  const asked = context.now()
+  return context.attachments.inTurn(attachment, () => {
+    context.timings('ADD', 'queue', (context.now() - asked) / 1000)
+    return attach(context, attachment)
   })
 }
 
-async function attach(around: PodSurroundings, wish: VethAttachment): Promise<Result> {
-  const place = placeForAdd(around, wish)
-  const wiring = wiringOf(around, wish, place)
-  refuseImpossible(around, wish, wiring)
-  const { ports } = around.attachments
+async function attach(context: PodContext, wish: VethAttachment): Promise<Result> {
+  const place = placeForAdd(context, wish)
+  const wiring = wiringOf(context, wish, place)
+  refuseImpossible(context, wish, wiring)
+  const { ports } = context.attachments
   const giveBackPorts = ports.claim(ownerOf(wish), wish.because, wish.hostPorts ?? [])
   try {
-    return await make(around, withDns(wish), place, wiring)
+    return await make(context, withDns(wish), place, wiring)
   } catch (error) {
     giveBackPorts()
     throw error
   }
 }
 
-async function make(
-  around: PodSurroundings,
-  attachment: VethAttachment,
-  place: PodPlace,
-  wiring: Wiring
-): Promise<Result> {
-  using sandbox = await timed(around, 'ADD', 'sandbox', () => openSandbox(around, attachment))
-  const reservations = attachment.ipam && around.networks.reservations(attachment.ipam.dataDir, attachment.network)
+async function make(context: PodContext, attachment: VethAttachment, place: PodPlace, wiring: Wiring): Promise<Result> {
+  using sandbox = await timed(context, 'ADD', 'sandbox', () => openSandbox(context, attachment))
+  const reservations = attachment.ipam && context.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const reserved =
     reservations === undefined
       ? (attachment.given?.addresses ?? [])
-      : await timed(around, 'ADD', 'reserve', () => reserve(around, reservations, attachment, place))
+      : await timed(context, 'ADD', 'reserve', () => reserve(context, reservations, attachment, place))
   const addresses = withGateways(attachment, reserved)
   try {
     refuseNoGateway(attachment, addresses)
-    await giveWay(around, attachment, addresses, wiring)
-    await connect(around, attachment, addresses, place, wiring, sandbox)
+    await giveWay(context, attachment, addresses, wiring)
+    await connect(context, attachment, addresses, place, wiring, sandbox)
   } catch (error) {
-    await undo(around, attachment, reservations)
+    await undo(context, attachment, reservations)
     throw error
   }
-  around.attachments.set({
+  context.attachments.set({
     ...attachment,
     link: hostName(attachment),
     addresses: addresses.map(({ prefix }) => prefix.ip),
@@ -101,9 +96,9 @@ function refuseNoGateway(
   )
 }
 
-function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, wiring: Wiring): void {
+function refuseImpossible(context: PodContext, attachment: VethAttachment, wiring: Wiring): void {
   const { interface: wish } = attachment
-  const named = linkNamed(around.host.observed, wish.bridge)
+  const named = linkNamed(context.host.observed, wish.bridge)
   if (wiring.mode === 'bridge' && named !== undefined && named.form?.type !== 'bridge') {
     throw new WeftError(
       'BRIDGE_INVALID',
@@ -111,7 +106,7 @@ function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, w
       `rename that link, or name another bridge in network ${attachment.network}`
     )
   }
-  const own = linkNamed(around.host.observed, hostName(attachment))
+  const own = linkNamed(context.host.observed, hostName(attachment))
   if (own === undefined) return
   const whose = mayBeOf(attachment, own.alias) ? 'this attachment exists already' : `it belongs to "${own.alias}"`
   throw new WeftError(
@@ -123,7 +118,7 @@ function refuseImpossible(around: PodSurroundings, attachment: VethAttachment, w
 
 /** As the reference's bridge: IPv4 bears one network on a bridge, IPv6 several that do not overlap; forceAddress lets the new one win. */
 async function giveWay(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring
@@ -134,11 +129,11 @@ async function giveWay(
   for (const { prefix, gateway } of addresses) {
     if (gateway === undefined) continue
     const wanted: Prefix = { ip: gateway, length: prefix.length }
-    for (const object of around.host.observed.values()) {
+    for (const object of context.host.observed.values()) {
       if (object.kind !== 'address' || object.device !== name || !disagree(object, wanted)) continue
       const other = formatPrefix(object.prefix)
       if (like?.kind === 'bridge' && like.forcesAddress) {
-        throwFailure(attachment, await around.host.discard([object]))
+        throwFailure(attachment, await context.host.discard([object]))
         continue
       }
       throw new WeftError(
@@ -157,7 +152,7 @@ function disagree({ prefix, scope = 0 }: Address, wanted: Prefix): boolean {
 }
 
 async function connect(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   place: PodPlace,
@@ -165,24 +160,24 @@ async function connect(
   sandbox: Sandbox
 ): Promise<void> {
   const { ground, shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
-  const host = [...own, ...forwardingFor(around, attachment, addresses, place)]
-  await timed(around, 'ADD', 'host', async () => {
+  const host = [...own, ...forwardingFor(context, attachment, addresses, place)]
+  await timed(context, 'ADD', 'host', async () => {
     // By itself, since others may be making the same bridge: what they have under way is waited for.
-    if (shared.length > 0) throwFailure(attachment, await around.host.want(bridgeOwnerOf(attachment), shared))
-    const pods = [ownerOf(attachment), [...host, ...around.rules(attachment, addresses)]] as const
-    const all = ground.length === 0 ? [pods] : [around.attachments.ground.with(ground), pods]
-    throwFailure(attachment, await around.host.wantAll(all))
+    if (shared.length > 0) throwFailure(attachment, await context.host.want(bridgeOwnerOf(attachment), shared))
+    const pods = [ownerOf(attachment), [...host, ...context.rules(attachment, addresses)]] as const
+    const all = ground.length === 0 ? [pods] : [context.attachments.ground.with(ground), pods]
+    throwFailure(attachment, await context.host.wantAll(all))
   })
-  await timed(around, 'ADD', 'inside', async () => {
+  await timed(context, 'ADD', 'inside', async () => {
     throwFailure(attachment, await applyInside(sandbox, inside))
-    if (addresses.length > 0 && !attachment.interface.staysDown) await carried(around, attachment)
+    if (addresses.length > 0 && !attachment.interface.staysDown) await carried(context, attachment)
   })
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
-  around.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...around.rules(attachment, addresses)])
+  context.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...context.rules(attachment, addresses)])
 }
 
 /** So that the pod's first packet is not lost: the reference's bridge waits for this, too, and as long. */
-async function carried({ kernel }: PodSurroundings, attachment: VethAttachment): Promise<void> {
+async function carried({ kernel }: PodContext, attachment: VethAttachment): Promise<void> {
   if (await kernel.runs(hostName(attachment), PATIENCE)) return
   throw new WeftError(
     'INTERFACE_DOWN',
@@ -193,7 +188,7 @@ async function carried({ kernel }: PodSurroundings, attachment: VethAttachment):
 
 /** The node forwards for the families of its own subnet anyway. */
 function forwardingFor(
-  around: PodSurroundings,
+  context: PodContext,
   { interface: { like } }: VethAttachment,
   addresses: readonly InterfaceAddress[],
   { node: { subnet } }: PodPlace
@@ -202,7 +197,7 @@ function forwardingFor(
   const families = FAMILIES.filter(
     (family) => subnet[family] === undefined && addresses.some(({ prefix }) => prefix.ip.family === family)
   )
-  return forwarding(families, around.host.observed)
+  return forwarding(families, context.host.observed)
 }
 
 /** A veth that is to be kept as it is; should it go, nothing makes a new one. */
@@ -228,15 +223,15 @@ function throwFailure(attachment: VethAttachment, outcomes: readonly Outcome[]):
  * stays reserved.
  */
 async function undo(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   reservations: Reservations | undefined
 ): Promise<void> {
   try {
-    await takeDown(around, attachment, 'ADD')
-    if (reservations !== undefined) await giveBack(around, reservations, attachment)
+    await takeDown(context, attachment, 'ADD')
+    if (reservations !== undefined) await giveBack(context, reservations, attachment)
   } catch (error) {
-    around.log.warn(
+    context.log.warn(
       { err: error, because: attachment.because },
       'undoing a failed ADD is incomplete; the DEL that follows tries again'
     )

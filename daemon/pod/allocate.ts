@@ -6,40 +6,40 @@ import { type Reservation, type Reservations, ReservationsUnusable } from '../..
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
-import { type PodPlace, type PodSurroundings, poolsOf } from './context.ts'
+import { type PodContext, type PodPlace, poolsOf } from './context.ts'
 import { holdersText, isHeldByNobody } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
 /** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
 export async function reserve(
-  around: PodSurroundings,
+  context: PodContext,
   reservations: Reservations,
   attachment: Attachment,
   place: PodPlace
 ): Promise<readonly PoolAddress[]> {
   const sets = poolsOf(attachment, place)
   const requested = attachment.ipam?.requested ?? []
-  const take = () => reservations.reserve(attachment, sets, requested, livesBeside(around, reservations, attachment))
+  const take = () => reservations.reserve(attachment, sets, requested, livesBeside(context, reservations, attachment))
   try {
     let answer = await take()
     if (answer.kind === 'exhausted') {
       await releaseVanished(
-        around,
+        context,
         0,
         ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
       )
-      const freed = await reservations.collect(isHeldByNobody(around, attachment))
+      const freed = await reservations.collect(isHeldByNobody(context, attachment))
       if (freed.length > 0)
-        around.log.warn(
+        context.log.warn(
           { network: attachment.network, freed: holdersText(freed) },
           'the pool was full; addresses are free again whose pods went while no weftd ran'
         )
       answer = await take()
     }
-    around.health.clear('STATE_UNWRITABLE')
+    context.health.clear('STATE_UNWRITABLE')
     switch (answer.kind) {
       case 'reserved':
-        around.health.clear('POOL_EXHAUSTED')
+        context.health.clear('POOL_EXHAUSTED')
         return answer.addresses
       case 'held':
         throw new WeftError(
@@ -52,7 +52,7 @@ export async function reserve(
       case 'exhausted': {
         const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
         // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
-        if (attachment.ipam?.ranges.length === 0) around.health.raise('POOL_EXHAUSTED', detail)
+        if (attachment.ipam?.ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
           'POOL_EXHAUSTED',
           `${CONDITIONS.POOL_EXHAUSTED.title}: ${detail}`,
@@ -62,7 +62,7 @@ export async function reserve(
     }
   } catch (error) {
     if (!(error instanceof ReservationsUnusable)) throw error
-    around.health.raise('STATE_UNWRITABLE', error.message)
+    context.health.raise('STATE_UNWRITABLE', error.message)
     throw unwritable(error)
   }
 }
@@ -72,7 +72,7 @@ export async function reserve(
  * dead one left in another network's directory is nothing to this one.
  */
 function livesBeside(
-  { networks, attachments }: PodSurroundings,
+  { networks, attachments }: PodContext,
   own: Reservations,
   { ipam }: Attachment
 ): (ip: Ip) => boolean {

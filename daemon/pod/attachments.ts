@@ -22,7 +22,7 @@ export type Known = Identity & {
 /** What the next weftd must know to free a pod's addresses when nothing else of the pod is left. */
 export type Note = Identity & Pick<Known, 'dataDir' | 'because'>
 
-/** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodSurroundings.now`. */
+/** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodContext.now`. */
 export type Vanished = Note & { readonly since: number }
 
 export class Attachments {

@@ -10,8 +10,8 @@ import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, s
 import { changeText } from '../state/text.ts'
 import {
   linkNamed,
+  type PodContext,
   type PodPlace,
-  type PodSurroundings,
   placeOf,
   poolsOf,
   timed,
@@ -26,19 +26,19 @@ import { openSandbox, whereItStands } from './netns.ts'
  * addresses, a MAC that `previous` tells. Errors: DIFFERENT with one line per difference, in the syntax of `ip`.
  */
 export async function check(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   previous: Result | undefined
 ): Promise<void> {
   mustBeGiven(previous)
-  await around.attachments.inTurn(attachment, async () => {
-    const place = placeOf(around, attachment)
-    using sandbox = await timed(around, 'CHECK', 'sandbox', () => openSandbox(around, attachment))
-    const addresses = await timed(around, 'CHECK', 'reserve', () => reserved(around, attachment, place, previous))
-    const inside = await timed(around, 'CHECK', 'inside', () => sandbox.read())
-    const wanted = wantedOf(around, attachment, addresses, place, previous, inside)
+  await context.attachments.inTurn(attachment, async () => {
+    const place = placeOf(context, attachment)
+    using sandbox = await timed(context, 'CHECK', 'sandbox', () => openSandbox(context, attachment))
+    const addresses = await timed(context, 'CHECK', 'reserve', () => reserved(context, attachment, place, previous))
+    const inside = await timed(context, 'CHECK', 'inside', () => sandbox.read())
+    const wanted = wantedOf(context, attachment, addresses, place, previous, inside)
     const wrong = [
-      ...differencesIn(wanted.host, around.host.observed, 'on the host'),
+      ...differencesIn(wanted.host, context.host.observed, 'on the host'),
       ...differencesIn(wanted.inside, inside, `in ${attachment.sandbox}`, wanted.told)
     ]
     refuseDifferences(`${attachment.because} is not as it was set up`, wrong)
@@ -47,17 +47,17 @@ export async function check(
 
 /** The reservations, with gateways from their ranges; what `previous` tells of this interface must be the same addresses. */
 async function reserved(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   place: PodPlace,
   previous: Result
 ): Promise<readonly InterfaceAddress[]> {
   if (attachment.ipam === undefined) return withGateways(attachment, attachment.given?.addresses ?? [])
-  const reservations = around.networks.reservations(attachment.ipam.dataDir, attachment.network)
+  const reservations = context.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const held = await reservations.of(attachment)
   if (held.length === 0) {
     // Neither link nor address: there is nothing that a DEL would have to take away, which only this error says.
-    if (linkNamed(around.host.observed, hostName(attachment)) === undefined)
+    if (linkNamed(context.host.observed, hostName(attachment)) === undefined)
       throw new WeftError(
         'CONTAINER_UNKNOWN',
         `${attachment.because} is not known here: it has neither a link on this host nor a reservation in ${reservations.directory}`,
@@ -100,7 +100,7 @@ type Wanted = {
 }
 
 function wantedOf(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   place: PodPlace,
@@ -109,7 +109,7 @@ function wantedOf(
 ): Wanted {
   const container = previous.interfaces.find(({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined)
   const ends = previous.interfaces.filter(
-    ({ sandbox, name }) => sandbox === undefined && linkNamed(around.host.observed, name)?.form?.type !== 'bridge'
+    ({ sandbox, name }) => sandbox === undefined && linkNamed(context.host.observed, name)?.form?.type !== 'bridge'
   )
   // A pod that flannel's plugins set up has a link of another name, whose MAC and mode we did not choose.
   const foreign = ends.length > 0 && !ends.some(({ name }) => name === hostName(attachment)) ? ends[0]?.name : undefined
@@ -117,8 +117,8 @@ function wantedOf(
   const bridged =
     foreign !== undefined ||
     previous.interfaces.some(({ name, sandbox }) => sandbox === undefined && name === attachment.interface.bridge)
-  const wiring: Wiring = { ...wiringOf(around, attachment, place), mode: bridged ? 'bridge' : 'routed' }
-  const { ground, host, inside } = podObjects(withPorts(around, attachment), addresses, place.node, wiring)
+  const wiring: Wiring = { ...wiringOf(context, attachment, place), mode: bridged ? 'bridge' : 'routed' }
+  const { ground, host, inside } = podObjects(withPorts(context, attachment), addresses, place.node, wiring)
   const mac = parseMac(container?.mac ?? '')
   return {
     host:
@@ -134,8 +134,8 @@ function wantedOf(
 }
 
 /** A runtime hands CHECK the capabilities of the ADD; who does not is not told that the pod has too much. */
-function withPorts(around: PodSurroundings, attachment: VethAttachment): VethAttachment {
-  const { hostPorts = around.attachments.get(attachment)?.hostPorts } = attachment
+function withPorts(context: PodContext, attachment: VethAttachment): VethAttachment {
+  const { hostPorts = context.attachments.get(attachment)?.hostPorts } = attachment
   return hostPorts === undefined ? attachment : { ...attachment, hostPorts }
 }
 

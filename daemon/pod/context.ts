@@ -45,7 +45,7 @@ export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
 
-export type PodSurroundings = {
+export type PodContext = {
   readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'routeTo'>
   readonly host: HostState
   readonly attachments: Attachments
@@ -72,12 +72,12 @@ export type MacvlanAttachment = Attachment & { readonly interface: Macvlan }
 export type ChainedAttachment = Attachment & { readonly interface: Existing }
 
 /** Runs one step of a verb and tells how long it took. */
-export async function timed<T>(around: PodSurroundings, verb: Verb, step: Step, work: () => Promise<T>): Promise<T> {
-  const begun = around.now()
+export async function timed<T>(context: PodContext, verb: Verb, step: Step, work: () => Promise<T>): Promise<T> {
+  const begun = context.now()
   try {
     return await work()
   } finally {
-    around.timings(verb, step, (around.now() - begun) / 1000)
+    context.timings(verb, step, (context.now() - begun) / 1000)
   }
 }
 
@@ -85,19 +85,19 @@ export async function timed<T>(around: PodSurroundings, verb: Verb, step: Step, 
 const endedByTrying: readonly ConditionCode[] = ['POOL_EXHAUSTED', 'STATE_UNWRITABLE']
 
 /** Where we are, unless a condition forbids an ADD; its words are the error's. */
-export function placeForAdd(around: PodSurroundings, attachment: Attachment): PodPlace {
-  if (attachment.isStandalone) return placeOf(around, attachment)
-  const blocking = around.health.blockers('add').find(({ code }) => !endedByTrying.includes(code))
+export function placeForAdd(context: PodContext, attachment: Attachment): PodPlace {
+  if (attachment.isStandalone) return placeOf(context, attachment)
+  const blocking = context.health.blockers('add').find(({ code }) => !endedByTrying.includes(code))
   if (blocking !== undefined) throw new WeftError(blocking.code, `${blocking.title}: ${blocking.detail}`, blocking.cure)
-  return placeOf(around, attachment)
+  return placeOf(context, attachment)
 }
 
 /** Bytes of a link for which nobody says a size: the kernel's own choice for Ethernet. */
 const DEFAULT_MTU = 1500
 
-export function placeOf(around: PodSurroundings, attachment: Attachment): PodPlace {
-  if (attachment.isStandalone) return { node: { ...around.self, subnet: {} }, mtu: DEFAULT_MTU, clusterNetworks: {} }
-  const place = around.place()
+export function placeOf(context: PodContext, attachment: Attachment): PodPlace {
+  if (attachment.isStandalone) return { node: { ...context.self, subnet: {} }, mtu: DEFAULT_MTU, clusterNetworks: {} }
+  const place = context.place()
   if (place === undefined)
     throw new WeftError('STARTING', 'weftd is starting: this node holds no subnet yet', 'wait; the runtime tries again')
   return place
@@ -124,15 +124,15 @@ const invalidRange = (network: string, cause: RangeRuleError): WeftError =>
   )
 
 /** Mode and MTU for this attachment. An existing bridge of that name keeps bridge mode, so that a node taken over from flannel goes on as it was. */
-export function wiringOf(around: PodSurroundings, attachment: VethAttachment, place: PodPlace): Wiring {
-  const link = around.host.observed.get(`link ${attachment.interface.bridge}` as Key)
+export function wiringOf(context: PodContext, attachment: VethAttachment, place: PodPlace): Wiring {
+  const link = context.host.observed.get(`link ${attachment.interface.bridge}` as Key)
   const bridge = link?.kind === 'link' && link.form?.type === 'bridge' ? link : undefined
-  const mode = attachment.interface.mode ?? (bridge === undefined ? around.defaultMode : 'bridge')
+  const mode = attachment.interface.mode ?? (bridge === undefined ? context.defaultMode : 'bridge')
   return {
     mode,
     mtu: attachment.interface.mtu ?? place.mtu,
     clusterNetworks: perFamily(place.clusterNetworks).map(([, network]) => network),
-    ...(nodeMasquerades(around.host.observed) ? { masquerades: true as const } : {}),
+    ...(nodeMasquerades(context.host.observed) ? { masquerades: true as const } : {}),
     ...(mode === 'bridge' && bridge !== undefined ? { bridge } : {})
   }
 }

@@ -5,20 +5,20 @@ import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
-import { linkNamed, type PodSurroundings, timed } from './context.ts'
+import { linkNamed, type PodContext, timed } from './context.ts'
 import { openSandbox } from './netns.ts'
 import { giveBack, takeDown } from './teardown.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
-export async function del(around: PodSurroundings, attachment: Attachment): Promise<void> {
-  const asked = around.now()
-  return around.attachments.inTurn(attachment, () => {
-    around.timings('DEL', 'queue', (around.now() - asked) / 1000)
-    return detach(around, attachment)
+export async function del(context: PodContext, attachment: Attachment): Promise<void> {
+  const asked = context.now()
+  return context.attachments.inTurn(attachment, () => {
+    context.timings('DEL', 'queue', (context.now() - asked) / 1000)
+    return detach(context, attachment)
   })
 }
 
-async function detach(around: PodSurroundings, attachment: Attachment): Promise<void> {
+async function detach(context: PodContext, attachment: Attachment): Promise<void> {
   const errors: unknown[] = []
   const collect = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
     try {
@@ -28,15 +28,15 @@ async function detach(around: PodSurroundings, attachment: Attachment): Promise<
       return undefined
     }
   }
-  const hadLink = linkNamed(around.host.observed, hostName(attachment)) !== undefined
-  await collect(() => takeDown(around, attachment, 'DEL'))
+  const hadLink = linkNamed(context.host.observed, hostName(attachment)) !== undefined
+  await collect(() => takeDown(context, attachment, 'DEL'))
   // What the firewall plugin kept behind this interface has gone with it.
-  if (attachment.isStandalone) await collect(around.answerForeignDrops)
+  if (attachment.isStandalone) await collect(context.answerForeignDrops)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
-    const reservations = around.networks.reservations(attachment.ipam.dataDir, attachment.network)
-    if (!hadLink) await collect(() => removeForeign(around, attachment, reservations))
-    await collect(() => timed(around, 'DEL', 'reserve', () => giveBack(around, reservations, attachment)))
+    const reservations = context.networks.reservations(attachment.ipam.dataDir, attachment.network)
+    if (!hadLink) await collect(() => removeForeign(context, attachment, reservations))
+    await collect(() => timed(context, 'DEL', 'reserve', () => giveBack(context, reservations, attachment)))
   }
   if (errors.length === 1) throw errors[0]
   if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
@@ -46,16 +46,12 @@ async function detach(around: PodSurroundings, attachment: Attachment): Promise<
  * A pod that flannel's plugins have set up before us: its reservation is in the directory, its link has another name and no alias. The end inside the
  * container has the name that the runtime says, and takes the other end along.
  */
-async function removeForeign(
-  around: PodSurroundings,
-  attachment: Attachment,
-  reservations: Reservations
-): Promise<void> {
+async function removeForeign(context: PodContext, attachment: Attachment, reservations: Reservations): Promise<void> {
   const held: readonly Ip[] = await reservations.of(attachment)
   if (held.length === 0 || attachment.sandbox === undefined) return
-  let sandbox: Awaited<ReturnType<PodSurroundings['kernel']['sandbox']>>
+  let sandbox: Awaited<ReturnType<PodContext['kernel']['sandbox']>>
   try {
-    sandbox = await openSandbox(around, attachment)
+    sandbox = await openSandbox(context, attachment)
   } catch {
     // No namespace, no link.
     return

@@ -1,14 +1,14 @@
 // GC: DEL for every attachment of a network that the runtime does not list any more, by its reservation or by its link.
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../base/error.ts'
-import type { PodSurroundings } from './context.ts'
+import type { PodContext } from './context.ts'
 import { del } from './del.ts'
 
 export type Listed = { readonly containerId: string; readonly ifname: string }
 
 /** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error; all of them are the error in the end. */
-export async function gc(around: PodSurroundings, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
-  const reservations = pattern.ipam && around.networks.reservations(pattern.ipam.dataDir, pattern.network)
+export async function gc(context: PodContext, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
+  const reservations = pattern.ipam && context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
     valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
   const unowned = await reservations?.collect(
@@ -17,7 +17,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
   const owners = ((await reservations?.list()) ?? []).flatMap(({ owner }) =>
     owner?.ifname === undefined ? [] : [{ containerId: owner.containerId, ifname: owner.ifname }]
   )
-  const linked = around.attachments.list().filter(({ network }) => network === pattern.network)
+  const linked = context.attachments.list().filter(({ network }) => network === pattern.network)
   const gone = new Map(
     [...owners, ...linked]
       .filter((each) => !isListed(each.containerId, each.ifname))
@@ -27,7 +27,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
   const { sandbox: _, pod: __, ...rest } = pattern
   const ended = await Promise.allSettled(
     [...gone.values()].map((who) =>
-      del(around, {
+      del(context, {
         ...rest,
         ...who,
         because: `container ${who.containerId.slice(0, 12)}, ${who.ifname} in network ${pattern.network}, which the runtime lists no more`
@@ -36,7 +36,7 @@ export async function gc(around: PodSurroundings, pattern: Attachment, valid: re
   )
   const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
   if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
-  around.attachments.freed.gc += freed
+  context.attachments.freed.gc += freed
   if (freed > 0)
-    around.log.info({ network: pattern.network, freed }, 'reservations freed that the runtime lists no more')
+    context.log.info({ network: pattern.network, freed }, 'reservations freed that the runtime lists no more')
 }

@@ -4,20 +4,22 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../base/error.ts'
 import { reserve } from './allocate.ts'
-import { type PodSurroundings, placeForAdd } from './context.ts'
+import { type PodContext, placeForAdd } from './context.ts'
 import type { Listed } from './gc.ts'
 import { mustBeGiven } from './ipam-result.ts'
 import { readResolvConf } from './resolv-conf.ts'
 import { giveBack } from './teardown.ts'
 
 /** Errors: those of reserve(); RESOLV_CONF_UNREADABLE. */
-export async function addAddresses(around: PodSurroundings, attachment: Attachment): Promise<Result> {
+export async function addAddresses(context: PodContext, attachment: Attachment): Promise<Result> {
   const { ipam, given } = attachment
   if (ipam === undefined) return resultOf(given?.addresses ?? [], given?.routes ?? [], given?.dns ?? {})
   const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
-  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
-  const place = placeForAdd(around, attachment)
-  const addresses = await around.attachments.inTurn(attachment, () => reserve(around, reservations, attachment, place))
+  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
+  const place = placeForAdd(context, attachment)
+  const addresses = await context.attachments.inTurn(attachment, () =>
+    reserve(context, reservations, attachment, place)
+  )
   return resultOf(addresses, ipam.routes, dns)
 }
 
@@ -37,13 +39,13 @@ const resultOf = (
 
 /** A pool's addresses must be reserved; given ones must be in `previous` with the same gateway. Errors: DIFFERENT, PREVIOUS_MISSING. */
 export async function checkAddresses(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: Attachment,
   previous: Result | undefined
 ): Promise<void> {
   const { ipam, because } = attachment
   if (ipam === undefined) return checkGiven(attachment, previous)
-  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
+  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
   if ((await reservations.of(attachment)).length > 0) return
   throw new WeftError(
     'DIFFERENT',
@@ -70,21 +72,21 @@ function checkGiven({ given, because }: Attachment, previous: Result | undefined
 }
 
 /** Frees the reservations; nothing to free is no error. */
-export async function delAddresses(around: PodSurroundings, attachment: Attachment): Promise<void> {
+export async function delAddresses(context: PodContext, attachment: Attachment): Promise<void> {
   const { ipam } = attachment
   if (ipam === undefined) return
-  const reservations = around.networks.reservations(ipam.dataDir, attachment.network)
-  await around.attachments.inTurn(attachment, () => giveBack(around, reservations, attachment))
+  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
+  await context.attachments.inTurn(attachment, () => giveBack(context, reservations, attachment))
 }
 
 /** Frees what belongs to none of the attachments that the runtime lists. */
 export async function gcAddresses(
-  around: PodSurroundings,
+  context: PodContext,
   { ipam, network }: Attachment,
   valid: readonly Listed[]
 ): Promise<void> {
   if (ipam === undefined) return
-  const freed = await around.networks
+  const freed = await context.networks
     .reservations(ipam.dataDir, network)
     .collect(
       ({ owner }) =>
@@ -95,5 +97,5 @@ export async function gcAddresses(
         )
     )
   if (freed.length > 0)
-    around.log.info({ network, freed: freed.length }, 'reservations freed that nobody uses any more')
+    context.log.info({ network, freed: freed.length }, 'reservations freed that nobody uses any more')
 }

@@ -5,18 +5,18 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../base/error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject, State } from '../state/object.ts'
-import { failureIn, linkNamed, type PodSurroundings } from './context.ts'
+import { failureIn, linkNamed, type PodContext } from './context.ts'
 import { openSandbox } from './netns.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
 
 /** `previous` is handed on unchanged when there is one. Errors: LOOPBACK_FOREIGN when `lo` has an address of another kind. */
 export async function addLoopback(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: Attachment,
   previous: Result | undefined
 ): Promise<Result> {
-  using sandbox = await openSandbox(around, attachment)
+  using sandbox = await openSandbox(context, attachment)
   await apply(sandbox, { ...lo, because: attachment.because })
   const addresses = addressesOf(await sandbox.read())
   const odd = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
@@ -53,8 +53,8 @@ async function apply(sandbox: Sandbox, object: KernelObject): Promise<void> {
   if (failure !== undefined) throw failure.error
 }
 
-export async function checkLoopback(around: PodSurroundings, attachment: Attachment): Promise<void> {
-  using sandbox = await openSandbox(around, attachment)
+export async function checkLoopback(context: PodContext, attachment: Attachment): Promise<void> {
+  using sandbox = await openSandbox(context, attachment)
   if (linkNamed(await sandbox.read(), 'lo')?.up !== true) {
     throw new WeftError(
       'DIFFERENT',
@@ -65,11 +65,11 @@ export async function checkLoopback(around: PodSurroundings, attachment: Attachm
 }
 
 /** As the reference's: `lo` goes down; a namespace that is missing is fine. */
-export async function delLoopback(around: PodSurroundings, attachment: Attachment): Promise<void> {
+export async function delLoopback(context: PodContext, attachment: Attachment): Promise<void> {
   if (attachment.sandbox === undefined) return
   let open: Sandbox
   try {
-    open = await openSandbox(around, attachment)
+    open = await openSandbox(context, attachment)
   } catch {
     return
   }

@@ -11,7 +11,7 @@ import type { Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, type Mac, parseMac } from '../state/object.ts'
 import { reserve } from './allocate.ts'
 import { differencesIn } from './check.ts'
-import { failureIn, linkNamed, type MacvlanAttachment, type PodSurroundings, placeForAdd, put } from './context.ts'
+import { failureIn, linkNamed, type MacvlanAttachment, type PodContext, placeForAdd, put } from './context.ts'
 import { givenBy, mustBeGiven } from './ipam-result.ts'
 import { applyInside, openSandbox, whereItStands } from './netns.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -20,33 +20,33 @@ import { giveBack } from './teardown.ts'
 /**
  * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID, INTERFACE_EXISTS, the kernel's.
  */
-export function prepareMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<void> {
-  return around.attachments.inTurn(attachment, async () => {
-    using sandbox = await openSandbox(around, attachment)
-    await makeLink(around, attachment, sandbox)
+export function prepareMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<void> {
+  return context.attachments.inTurn(attachment, async () => {
+    using sandbox = await openSandbox(context, attachment)
+    await makeLink(context, attachment, sandbox)
   })
 }
 
 /** Errors: those of prepareMacvlan and reserve(). Nothing is left behind by one that fails. */
-export function addMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<Result> {
-  return around.attachments.inTurn(attachment, async () => {
+export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<Result> {
+  return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
-    const place = placeForAdd(around, attachment)
-    using sandbox = await openSandbox(around, attachment)
-    const reservations = ipam && around.networks.reservations(ipam.dataDir, attachment.network)
+    const place = placeForAdd(context, attachment)
+    using sandbox = await openSandbox(context, attachment)
+    const reservations = ipam && context.networks.reservations(ipam.dataDir, attachment.network)
     const dns =
       attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.given?.dns : readResolvConf(ipam.resolvConf))
     // One that the IPAM plugin needed is there already.
     if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
-      await makeLink(around, attachment, sandbox)
+      await makeLink(context, attachment, sandbox)
     let addresses = attachment.given?.addresses ?? []
     try {
-      if (reservations !== undefined) addresses = await reserve(around, reservations, attachment, place)
+      if (reservations !== undefined) addresses = await reserve(context, reservations, attachment, place)
       const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
       if (failure !== undefined) throw failure.error
       return resultOf(attachment, addresses, linkNamed(await sandbox.read(), attachment.ifname), dns ?? {})
     } catch (error) {
-      await undo(around, attachment, sandbox, reservations, error)
+      await undo(context, attachment, sandbox, reservations, error)
       throw error
     }
   })
@@ -54,7 +54,7 @@ export function addMacvlan(around: PodSurroundings, attachment: MacvlanAttachmen
 
 /** What went wrong first is the error; what goes wrong now is logged, and the runtime's DEL tries again. */
 async function undo(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: MacvlanAttachment,
   sandbox: Sandbox,
   reservations: Reservations | undefined,
@@ -64,9 +64,9 @@ async function undo(
     await removeLink(attachment, sandbox)
     // A reservation that an earlier ADD holds is not ours to give back.
     const isHeld = cause instanceof WeftError && cause.code === 'ADDRESS_HELD'
-    if (reservations !== undefined && !isHeld) await giveBack(around, reservations, attachment)
+    if (reservations !== undefined && !isHeld) await giveBack(context, reservations, attachment)
   } catch (error) {
-    around.log.warn(
+    context.log.warn(
       { err: error, because: attachment.because },
       'undoing a failed ADD is incomplete; the DEL that follows tries again'
     )
@@ -78,9 +78,9 @@ async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Prom
   return link?.form?.type === 'macvlan' && !!link.alias && mayBeOf(attachment, link.alias)
 }
 
-async function makeLink(around: PodSurroundings, attachment: MacvlanAttachment, sandbox: Sandbox): Promise<void> {
+async function makeLink(context: PodContext, attachment: MacvlanAttachment, sandbox: Sandbox): Promise<void> {
   const { interface: wish, ifname: name, because } = attachment
-  const link: Link = { ...linkOf(attachment, masterOf(around, wish)), because }
+  const link: Link = { ...linkOf(attachment, masterOf(context, wish)), because }
   const failure = wish.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
   if (failure !== undefined) {
     if (!('errnoName' in failure) || failure.errnoName !== 'EEXIST') throw failure
@@ -115,7 +115,7 @@ const ownMac = (attachment: MacvlanAttachment): Mac | undefined =>
   attachment.interface.mode === 'passthru' ? undefined : podMac(attachment, [])
 
 /** The device to stand on; one inside the container is the kernel's to judge. Errors: MASTER_INVALID, MTU_INVALID. */
-function masterOf({ host: { observed } }: PodSurroundings, { master, isMasterInside, mtu = 0 }: Macvlan): string {
+function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, mtu = 0 }: Macvlan): string {
   const name = master ?? deviceOfDefaultRoute(observed)
   if (name === undefined)
     throw new WeftError(
@@ -140,7 +140,7 @@ function masterOf({ host: { observed } }: PodSurroundings, { master, isMasterIns
   return name
 }
 
-function deviceOfDefaultRoute(observed: PodSurroundings['host']['observed']): string | undefined {
+function deviceOfDefaultRoute(observed: PodContext['host']['observed']): string | undefined {
   const defaults = [...observed.values()].flatMap((object) =>
     object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.device !== undefined
       ? [{ device: object.device, metric: object.metric, family: object.destination.ip.family }]
@@ -170,18 +170,18 @@ const routesOf = (attachment: MacvlanAttachment, addresses: readonly InterfaceAd
 
 /** Errors: PREVIOUS_MISSING; DIFFERENT with one line per difference; MASTER_INVALID. */
 export async function checkMacvlan(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: MacvlanAttachment,
   previous: Result | undefined
 ): Promise<void> {
   mustBeGiven(previous)
-  masterOf(around, { ...attachment.interface, mtu: 0 })
+  masterOf(context, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
   const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
   const mac = parseMac(told?.mac ?? '')
-  const held = ipam && (await around.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
+  const held = ipam && (await context.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
   const addresses = givenBy(previous, name).addresses
-  using sandbox = await openSandbox(around, attachment)
+  using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read()
   const wanted = insideObjects(attachment, addresses)
     .filter(({ kind }) => kind === 'address' || kind === 'route')
@@ -200,24 +200,24 @@ export async function checkMacvlan(
 }
 
 /** Without a namespace the link has gone with it. */
-export function delMacvlan(around: PodSurroundings, attachment: MacvlanAttachment): Promise<void> {
-  return around.attachments.inTurn(attachment, async () => {
+export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<void> {
+  return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
-    const reservations = ipam && around.networks.reservations(ipam.dataDir, attachment.network)
+    const reservations = ipam && context.networks.reservations(ipam.dataDir, attachment.network)
     const held = (await reservations?.of(attachment)) ?? []
     if (attachment.sandbox !== undefined) {
       let open: Sandbox | undefined
       try {
-        open = await openSandbox(around, attachment)
+        open = await openSandbox(context, attachment)
       } catch (error) {
-        around.log.debug({ err: error, because: attachment.because }, 'no namespace, no link')
+        context.log.debug({ err: error, because: attachment.because }, 'no namespace, no link')
       }
       if (open !== undefined) {
         using sandbox = open
         await removeLink(attachment, sandbox, held.length > 0)
       }
     }
-    if (reservations !== undefined) await giveBack(around, reservations, attachment)
+    if (reservations !== undefined) await giveBack(context, reservations, attachment)
   })
 }
 
@@ -230,8 +230,8 @@ async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHel
 }
 
 /** Errors: MASTER_INVALID, MTU_INVALID. */
-export function statusMacvlan(around: PodSurroundings, { interface: wish }: MacvlanAttachment): void {
-  masterOf(around, wish)
+export function statusMacvlan(context: PodContext, { interface: wish }: MacvlanAttachment): void {
+  masterOf(context, wish)
 }
 
 function resultOf(

@@ -2,11 +2,11 @@
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import { type KernelObject, keyOf, type Route, type State } from '../state/object.ts'
-import { type PodSurroundings, put } from './context.ts'
+import { type PodContext, put } from './context.ts'
 
 /** Errors: SANDBOX_GONE, SANDBOX_INVALID. */
 export const openSandbox = (
-  { kernel }: Pick<PodSurroundings, 'kernel'>,
+  { kernel }: Pick<PodContext, 'kernel'>,
   { sandbox = '', mayBeOwnNamespace }: Pick<Attachment, 'sandbox' | 'mayBeOwnNamespace'>
 ): Promise<Sandbox> => kernel.sandbox(sandbox, mayBeOwnNamespace === true)
 

@@ -4,15 +4,15 @@ import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName, parseAlias } from '../attachment/identity.ts'
 import type { KernelObject, Link, State } from '../state/object.ts'
-import { linkNamed, type PodSurroundings } from './context.ts'
+import { linkNamed, type PodContext } from './context.ts'
 
 /**
  * Accepts what surely belongs to no pod that lives: its link on the host is not there, and no verb on it is under way. Nothing where other programs' pods
  * may hold addresses of the same network, as on a node taken over from flannel.
  */
-export function isHeldByNobody(around: PodSurroundings, attachment: Attachment): (reservation: Reservation) => boolean {
-  const { attachments, host } = around
-  if (attachment.interface.kind !== 'veth' || hasStrangers(host.observed, attachment, around)) return () => false
+export function isHeldByNobody(context: PodContext, attachment: Attachment): (reservation: Reservation) => boolean {
+  const { attachments, host } = context
+  if (attachment.interface.kind !== 'veth' || hasStrangers(host.observed, attachment, context)) return () => false
   return ({ owner }) => {
     if (owner?.ifname === undefined) return false
     const who = { network: attachment.network, containerId: owner.containerId, ifname: owner.ifname }
@@ -22,7 +22,7 @@ export function isHeldByNobody(around: PodSurroundings, attachment: Attachment):
 }
 
 /** Pods' links that are not ours, on the bridge of this network or with an address or a route of this node's subnet. */
-function hasStrangers(observed: State, attachment: Attachment, around: PodSurroundings): boolean {
+function hasStrangers(observed: State, attachment: Attachment, context: PodContext): boolean {
   const strangers = new Set(
     [...observed.values()]
       .filter((object): object is Link => object.kind === 'link' && object.form?.type === 'veth')
@@ -31,7 +31,7 @@ function hasStrangers(observed: State, attachment: Attachment, around: PodSurrou
   )
   if (strangers.size === 0) return false
   if (attachment.interface.kind === 'veth' && strangers.has(attachment.interface.bridge)) return true
-  const subnet = around.place()?.node.subnet ?? {}
+  const subnet = context.place()?.node.subnet ?? {}
   const isOfSubnet = (object: KernelObject): boolean => {
     const prefix = object.kind === 'address' ? object.prefix : object.kind === 'route' ? object.destination : undefined
     const own = prefix && subnet[prefix.ip.family]

@@ -6,19 +6,19 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
-import { type PodSurroundings, placeForAdd, poolsOf } from './context.ts'
+import { type PodContext, placeForAdd, poolsOf } from './context.ts'
 import { isHeldByNobody } from './stale-reservations.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
-export async function status(around: PodSurroundings, pattern: Attachment): Promise<void> {
-  const sets = poolsOf(pattern, placeForAdd(around, pattern))
+export async function status(context: PodContext, pattern: Attachment): Promise<void> {
+  const sets = poolsOf(pattern, placeForAdd(context, pattern))
   if (pattern.ipam === undefined) return
-  const reservations = around.networks.reservations(pattern.ipam.dataDir, pattern.network)
-  const vanished = [...around.attachments.vanished.values()].filter(
+  const reservations = context.networks.reservations(pattern.ipam.dataDir, pattern.network)
+  const vanished = [...context.attachments.vanished.values()].filter(
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
   )
   // What an ADD would free before it says that all is taken.
-  const isNobodys = isHeldByNobody(around, pattern)
+  const isNobodys = isHeldByNobody(context, pattern)
   const isFree = (reservation: Reservation) => {
     const { owner } = reservation
     const isIts = (each: { containerId: string; ifname: string }) =>

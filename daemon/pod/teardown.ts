@@ -7,20 +7,20 @@ import { hostName, type Identity, mayBeOf, ownersOf } from '../attachment/identi
 import { elementsOf } from '../state/host-port.ts'
 import { type Key, keyOf } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
-import { failureIn, linkNamed, type PodSurroundings, timed, type Verb } from './context.ts'
+import { failureIn, linkNamed, type PodContext, timed, type Verb } from './context.ts'
 
 /** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
-export async function takeDown(around: PodSurroundings, attachment: Attachment, verb: Verb): Promise<void> {
+export async function takeDown(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {
   const name = hostName(attachment)
-  const link = linkNamed(around.host.observed, name)
+  const link = linkNamed(context.host.observed, name)
   // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
   const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
-  const isKnown = around.attachments.get(attachment) !== undefined
-  around.attachments.delete(attachment)
-  const outcomes = await timed(around, verb, 'host', () =>
-    around.host.wantAll(
+  const isKnown = context.attachments.get(attachment) !== undefined
+  context.attachments.delete(attachment)
+  const outcomes = await timed(context, verb, 'host', () =>
+    context.host.wantAll(
       ownersOf(attachment).map((owner) => [owner, []] as const),
-      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(around, attachment))]
+      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(context, attachment))]
     )
   )
   const failure = failureIn(outcomes)
@@ -31,20 +31,20 @@ export async function takeDown(around: PodSurroundings, attachment: Attachment, 
  * What a restarted weftd does not know to be the attachment's, when its link has gone meanwhile: its host ports by their comments, and its ifb. Nobody
  * wants them any more, but until the store has answered nothing is removed for that reason.
  */
-function strays(around: PodSurroundings, attachment: Attachment): readonly Key[] {
+function strays(context: PodContext, attachment: Attachment): readonly Key[] {
   const name = hostName(attachment)
-  const ifb = linkNamed(around.host.observed, ifbName(name))
+  const ifb = linkNamed(context.host.observed, ifbName(name))
   const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(attachment, ifb.alias)
-  return [...(isOurs ? [keyOf(ifb)] : []), ...elementsOf(name, around.host.observed).map(keyOf)]
+  return [...(isOurs ? [keyOf(ifb)] : []), ...elementsOf(name, context.host.observed).map(keyOf)]
 }
 
 /** Frees the attachment's addresses and ends the conditions that such an end can end. */
 export async function giveBack(
-  around: PodSurroundings,
+  context: PodContext,
   reservations: Reservations,
   attachment: Identity
 ): Promise<readonly Ip[]> {
   const freed = await reservations.release(attachment)
-  if (freed.length > 0) around.health.clear('POOL_EXHAUSTED')
+  if (freed.length > 0) context.health.clear('POOL_EXHAUSTED')
   return freed
 }

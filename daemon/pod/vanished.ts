@@ -4,7 +4,7 @@ import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
 import type { State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
-import { linkNamed, type PodSurroundings } from './context.ts'
+import { linkNamed, type PodContext } from './context.ts'
 import { giveBack } from './teardown.ts'
 
 /**
@@ -12,35 +12,35 @@ import { giveBack } from './teardown.ts'
  * another program's pod. Never rejects; what can't be freed is tried again next time. Resolves with the number of addresses.
  */
 export async function releaseVanished(
-  around: PodSurroundings,
+  context: PodContext,
   graceMs: number,
   isMeant: (vanished: Vanished) => boolean = () => true
 ): Promise<number> {
-  const { attachments } = around
+  const { attachments } = context
   let freed = 0
   for (const vanished of [...attachments.vanished.values()]) {
-    if (around.now() - vanished.since < graceMs || !isMeant(vanished)) continue
+    if (context.now() - vanished.since < graceMs || !isMeant(vanished)) continue
     // An ADD or DEL of it is under way; whoever runs short of addresses inside of its own turn must not wait for itself.
     if (attachments.isBusy(vanished)) continue
-    freed += await attachments.inTurn(vanished, () => release(around, vanished))
+    freed += await attachments.inTurn(vanished, () => release(context, vanished))
   }
   return freed
 }
 
-async function release(around: PodSurroundings, vanished: Vanished): Promise<number> {
-  const { attachments, host, log, networks } = around
+async function release(context: PodContext, vanished: Vanished): Promise<number> {
+  const { attachments, host, log, networks } = context
   const { network, dataDir, because, since } = vanished
   const link = hostName(vanished)
   if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
-    const ips = dataDir === undefined ? [] : await giveBack(around, networks.reservations(dataDir, network), vanished)
-    await around.answerForeignDrops()
+    const ips = dataDir === undefined ? [] : await giveBack(context, networks.reservations(dataDir, network), vanished)
+    await context.answerForeignDrops()
     attachments.vanished.delete(ownerOf(vanished))
     attachments.onChanged()
     attachments.freed.vanished += ips.length
     if (ips.length > 0)
       log.info(
-        { freed: ips.map(formatIp), because, link, seconds: Math.round((around.now() - since) / 1000) },
+        { freed: ips.map(formatIp), because, link, seconds: Math.round((context.now() - since) / 1000) },
         "a vanished pod's addresses are free again: no DEL came for it"
       )
     return ips.length

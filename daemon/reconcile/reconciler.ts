@@ -18,7 +18,7 @@ const CHECK_EVERY = 60_000
 /** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not hold up a pod or a lease. */
 const COMPARED_TOGETHER = 1_000
 
-export type ReconcilerSurroundings = {
+export type ReconcilerDeps = {
   readonly kernel: Kernel
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
@@ -31,7 +31,7 @@ export type ReconcilerSurroundings = {
 }
 
 export class Reconciler {
-  readonly #around: ReconcilerSurroundings
+  readonly #deps: ReconcilerDeps
   readonly #desired = new Desired()
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
@@ -50,13 +50,13 @@ export class Reconciler {
   #answering = false
   readonly #later: Later
 
-  constructor(around: ReconcilerSurroundings) {
-    this.#around = around
-    this.#drift = new Drift(around.now)
-    this.#refusals = new Refusals(around)
-    this.#later = new Later(around.now, (keys) => this.#lookAgain(keys))
-    this.#crossings = new Crossings(around.now, (key, object) =>
-      this.#observe({ kind: 'changed', key, object, at: around.now() })
+  constructor(deps: ReconcilerDeps) {
+    this.#deps = deps
+    this.#drift = new Drift(deps.now)
+    this.#refusals = new Refusals(deps)
+    this.#later = new Later(deps.now, (keys) => this.#lookAgain(keys))
+    this.#crossings = new Crossings(deps.now, (key, object) =>
+      this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }
 
@@ -91,9 +91,9 @@ export class Reconciler {
 
   /** Observes until the signal; every observation that disagrees with what is desired is answered. */
   async run(signal: AbortSignal): Promise<void> {
-    const check = setInterval(() => this.#around.kernel.recheck('slow check'), CHECK_EVERY)
+    const check = setInterval(() => this.#deps.kernel.recheck('slow check'), CHECK_EVERY)
     try {
-      const observations = this.#around.kernel.observe(
+      const observations = this.#deps.kernel.observe(
         (object) => this.#interest(object),
         signal,
         (key) => this.#desired.state.get(key)
@@ -177,7 +177,7 @@ export class Reconciler {
   }
 
   #interest(object: KernelObject): boolean {
-    return this.#mayRemove(object) || this.#desired.state.has(keyOf(object)) || this.#around.interest(object)
+    return this.#mayRemove(object) || this.#desired.state.has(keyOf(object)) || this.#deps.interest(object)
   }
 
   #observe(observation: Observation): void {
@@ -210,7 +210,7 @@ export class Reconciler {
     const waiting = [...this.#desired.state].flatMap(([key, object]) =>
       object.kind === 'proxy' && object.device === name ? [key] : []
     )
-    this.#settle(waiting).catch((error) => this.#around.log.error({ err: error }, 'neighbour proxies failed'))
+    this.#settle(waiting).catch((error) => this.#deps.log.error({ err: error }, 'neighbour proxies failed'))
   }
 
   /** What was refused and has to do with this device is tried again: something about it has changed. */
@@ -234,7 +234,7 @@ export class Reconciler {
       this.#answering = false
       const dirty = this.#dirty
       this.#dirty = new Map()
-      this.#repair(dirty).catch((error) => this.#around.log.error({ err: error }, 'a repair failed'))
+      this.#repair(dirty).catch((error) => this.#deps.log.error({ err: error }, 'a repair failed'))
     })
   }
 
@@ -247,7 +247,7 @@ export class Reconciler {
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      if (this.#inFlight.has(key) || (!foreign && this.#around.now() - touched < ECHO)) this.#later.add(key, ECHO)
+      if (this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)) this.#later.add(key, ECHO)
       else if (this.#refusals.has(key)) now.push(key)
       else {
         const pause = this.#drift.seen(key, change, by)
@@ -287,7 +287,7 @@ export class Reconciler {
 
   async #apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
     if (changes.length === 0) return []
-    const applied = this.#around.kernel.apply(changes)
+    const applied = this.#deps.kernel.apply(changes)
     for (const { object } of changes) this.#inFlight.set(keyOf(object), applied)
     try {
       const outcomes = await applied
@@ -310,7 +310,7 @@ export class Reconciler {
     const done: Change[] = []
     for (const { change, error } of outcomes) {
       const key = keyOf(change.object)
-      if (change.object.kind === 'link') this.#linkTouched.set(key, this.#around.now())
+      if (change.object.kind === 'link') this.#linkTouched.set(key, this.#deps.now())
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
           this.#later.add(key, this.#refusals.add(key, change, error))
@@ -320,10 +320,10 @@ export class Reconciler {
       this.#know(key, this.#crossings.acknowledged(change))
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
-      else this.#around.drift(report)
+      else this.#deps.drift(report)
     }
     // Whoever waits for the change need not wait for its lines.
-    if (done.length > 0) setImmediate(() => tellChanges(this.#around.log, done))
+    if (done.length > 0) setImmediate(() => tellChanges(this.#deps.log, done))
     this.#refusals.tell()
   }
 
@@ -333,7 +333,7 @@ export class Reconciler {
   }
 
   #lookAgain(keys: readonly Key[]): void {
-    for (const [link, at] of this.#linkTouched) if (this.#around.now() - at >= ECHO) this.#linkTouched.delete(link)
+    for (const [link, at] of this.#linkTouched) if (this.#deps.now() - at >= ECHO) this.#linkTouched.delete(link)
     this.#answer(keys, undefined)
   }
 }

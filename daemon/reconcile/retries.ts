@@ -19,7 +19,7 @@ type Refusal = {
   readonly until: number
 }
 
-export type RefusalsSurroundings = {
+export type RefusalsDeps = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
@@ -28,11 +28,11 @@ export type RefusalsSurroundings = {
 }
 
 export class Refusals {
-  readonly #around: RefusalsSurroundings
+  readonly #deps: RefusalsDeps
   readonly #refusals = new Map<Key, Refusal>()
 
-  constructor(around: RefusalsSurroundings) {
-    this.#around = around
+  constructor(deps: RefusalsDeps) {
+    this.#deps = deps
   }
 
   keys(): Iterable<Key> {
@@ -45,23 +45,23 @@ export class Refusals {
 
   /** Milliseconds for which the object has to wait; not above 0 when it may be tried. */
   left(key: Key): number {
-    return (this.#refusals.get(key)?.until ?? 0) - this.#around.now()
+    return (this.#refusals.get(key)?.until ?? 0) - this.#deps.now()
   }
 
   /** Notes a refusal; returns the milliseconds until the next try. */
   add(key: Key, change: Change, error: Error): number {
     const before = this.#refusals.get(key)
     const pause = before === undefined ? RETRY.first : Math.min(before.pause * 2, RETRY.most)
-    const now = this.#around.now()
+    const now = this.#deps.now()
     const since = before?.since ?? now
     const isTold = now - since >= TOLD_AFTER
     const text = `${change.do} ${textOf(change.object)}: ${reasonOf(error)}`
     const cure = error instanceof WeftError ? error.cure : undefined
     this.#refusals.set(key, { error: text, cure, since, isTold, pause, until: now + pause })
     const fields = { object: textOf(change.object), because: change.object.because, err: error }
-    if (!isTold) this.#around.log.debug(fields, 'the kernel refused a change; it is tried again')
+    if (!isTold) this.#deps.log.debug(fields, 'the kernel refused a change; it is tried again')
     else if (before?.isTold !== true || before.error !== text)
-      this.#around.log.warn(fields, 'the kernel refused a change')
+      this.#deps.log.warn(fields, 'the kernel refused a change')
     return pause
   }
 
@@ -78,7 +78,7 @@ export class Refusals {
 
   tell(): void {
     const told = [...this.#refusals.values()].filter(({ isTold }) => isTold)
-    this.#around.refused(
+    this.#deps.refused(
       told.map(({ error }) => error),
       told[0]?.cure
     )

@@ -1,6 +1,6 @@
 // The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
 import { WeftError } from '../base/error.ts'
-import type { Store, StoreSurroundings } from '../lease/store.ts'
+import type { Store, StoreDeps } from '../lease/store.ts'
 
 /** The options that stores read, under their names in daemon/cli/flag-table.ts. */
 export type StoreOptions = {
@@ -26,24 +26,21 @@ export type StoreOptions = {
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
-type Loader = (options: StoreOptions, around: StoreSurroundings) => Promise<Store>
+type Loader = (options: StoreOptions, deps: StoreDeps) => Promise<Store>
 
 const STORES: { readonly [name: string]: Loader } = {
-  etcd: async (options, around) => {
+  etcd: async (options, deps) => {
     const { EtcdStore } = await import('./etcd/store.ts')
     const { etcdEndpoints: endpoints, etcdPrefix: prefix, subnetLeaseRenewMargin: renewMarginMinutes } = options
     const { etcdKeyfile: keyFile, etcdCertfile: certFile, etcdCafile: caFile } = options
     const { etcdUsername: username, etcdPassword: password } = options
-    return new EtcdStore(
-      { endpoints, prefix, renewMarginMinutes, keyFile, certFile, caFile, username, password },
-      around
-    )
+    return new EtcdStore({ endpoints, prefix, renewMarginMinutes, keyFile, certFile, caFile, username, password }, deps)
   },
-  embedded: async (options, around) => {
+  embedded: async (options, deps) => {
     const { EmbeddedStore } = await import('./embedded/store.ts')
-    return new EmbeddedStore({ path: options.embeddedPath, netConfigPath: options.netConfigPath }, around)
+    return new EmbeddedStore({ path: options.embeddedPath, netConfigPath: options.netConfigPath }, deps)
   },
-  kubernetes: async (options, around) => {
+  kubernetes: async (options, deps) => {
     const { KubernetesStore } = await import('./kubernetes/store.ts')
     const { kubeApiUrl, kubeconfigFile, netConfigPath, environment } = options
     const { setNodeNetworkUnavailable, networkPolicyEnforced } = options
@@ -55,15 +52,15 @@ const STORES: { readonly [name: string]: Loader } = {
         ...{ kubeApiUrl, kubeconfigFile, environment, nodeName, podName, podNamespace },
         ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable, networkPolicyEnforced }
       },
-      around
+      deps
     )
   }
 }
 
 /** Opens the store that the options name. Errors: OPTION_INVALID, and what the store's constructor throws. */
-export async function openStore(options: StoreOptions, around: StoreSurroundings): Promise<Store> {
+export async function openStore(options: StoreOptions, deps: StoreDeps): Promise<Store> {
   const load = Object.hasOwn(STORES, options.store) ? STORES[options.store] : undefined
-  if (load !== undefined) return load(options, around)
+  if (load !== undefined) return load(options, deps)
   const names = Object.keys(STORES).join(' or ')
   throw new WeftError('OPTION_INVALID', `--store is ${options.store}; this weftd has ${names}`, `choose ${names}`)
 }

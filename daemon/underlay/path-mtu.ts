@@ -8,7 +8,7 @@ import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Kernel } from '../state/kernel.ts'
 
-export type PathSurroundings = {
+export type PathDeps = {
   readonly kernel: Pick<Kernel, 'routeTo'>
   readonly peers: Pick<Peers, 'leases' | 'isOwn'>
   readonly place: () => Pick<Place, 'node' | 'backend'> | undefined
@@ -29,14 +29,14 @@ const COUNTS = 900_000
 type Seen = { readonly mtu: number; readonly name: string; readonly at: number }
 
 export class PathMtu {
-  readonly #around: PathSurroundings
+  readonly #deps: PathDeps
   /** Leases that this pass has not come to yet. */
   #left: string[] = []
   #share = 0
   readonly #seen = new Map<string, Seen>()
 
-  constructor(around: PathSurroundings) {
-    this.#around = around
+  constructor(deps: PathDeps) {
+    this.#deps = deps
   }
 
   /** Until the signal, and rejects with it. */
@@ -52,7 +52,7 @@ export class PathMtu {
    * host's own connections bring it to light.
    */
   async look(): Promise<void> {
-    const { peers, place } = this.#around
+    const { peers, place } = this.#deps
     const { node, backend } = place() ?? {}
     if (node === undefined || backend === undefined) return
     if (this.#left.length === 0) {
@@ -72,7 +72,7 @@ export class PathMtu {
   }
 
   async #ask(ip: Ip, name: string): Promise<void> {
-    const { kernel, log, now } = this.#around
+    const { kernel, log, now } = this.#deps
     try {
       const mtu = (await kernel.routeTo(ip))?.mtu
       if (mtu !== undefined) this.#seen.set(formatIp(ip), { mtu, name, at: now() })
@@ -82,16 +82,16 @@ export class PathMtu {
   }
 
   /** What is too old to count, and nodes that have gone. */
-  #forget({ leases }: PathSurroundings['peers']): void {
+  #forget({ leases }: PathDeps['peers']): void {
     const addresses = new Set<string>()
     for (const { publicIp } of leases.values()) for (const [, ip] of perFamily(publicIp)) addresses.add(formatIp(ip))
-    const now = this.#around.now()
+    const now = this.#deps.now()
     for (const [address, { at }] of this.#seen)
       if (now - at > COUNTS || !addresses.has(address)) this.#seen.delete(address)
   }
 
   #tell(most: number): void {
-    const { health } = this.#around
+    const { health } = this.#deps
     const narrow = [...this.#seen].filter(([, { mtu }]) => mtu < most)
     const [first, ...others] = narrow.sort(([, a], [, b]) => a.mtu - b.mtu)
     if (first === undefined) {

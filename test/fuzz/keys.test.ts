@@ -20,7 +20,9 @@ const NO_KEYS = ['allMulticast', 'given']
 function wordsLookedUp(): ReadonlyMap<string, string> {
   const words = new Map<string, string>()
   const files = [
-    ...globSync(['plugins/*.ts', 'plugins/{types,keys}/*.ts'], { cwd: root }).filter((path) => !OF_OTHERS.includes(path)),
+    ...globSync(['plugins/*.ts', 'plugins/{types,keys}/*.ts'], { cwd: root }).filter(
+      (path) => !OF_OTHERS.includes(path)
+    ),
     ...['plugins/cni/result.ts', 'daemon/cni/valid-attachments.ts']
   ]
   for (const path of files) {

@@ -53,8 +53,8 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     const url = `https://127.0.0.1:${relay.port}`
     const target = await targetOf({ kubeconfigFile: await api.kubeconfig('weftd', { url }), environment: {} })
     const conditions = new Conditions()
-    const client = parts.use(new KubeApi(new KubeAccess(target, () => performance.now()), conditions.around.report))
-    const writer = new EventWriter(client, conditions.around.log, () => 'n1')
+    const client = parts.use(new KubeApi(new KubeAccess(target, () => performance.now()), conditions.deps.report))
+    const writer = new EventWriter(client, conditions.deps.log, () => 'n1')
     const regarding = { apiVersion: 'v1', kind: 'Node', name: 'n1', uid: node.metadata.uid! }
     const events = parts.use(new ConditionEvents(writer, () => regarding, { settleMs, apartMs }))
     const there = async () =>
@@ -157,8 +157,8 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await policy('before')
     let speaks = false
     const stop = new AbortController()
-    const around = { api: at.client, writer: at.writer, log: at.conditions.around.log, isSpeaker: () => speaks }
-    const warning = warnOfPolicies(around, stop.signal, { lookMs: 100, renewMs: 1_000 })
+    const deps = { api: at.client, writer: at.writer, log: at.conditions.deps.log, isSpeaker: () => speaks }
+    const warning = warnOfPolicies(deps, stop.signal, { lookMs: 100, renewMs: 1_000 })
     const there = async () =>
       (await api.api.list<Event>(EVENTS)).filter(({ involvedObject }) => involvedObject.kind === 'NetworkPolicy')
     const names = async () =>

@@ -134,7 +134,7 @@ export class StorePlace implements AsyncDisposable {
         networkPolicyEnforced: true,
         ...more
       },
-      conditions.around,
+      conditions.deps,
       { ...PACE, ...pace }
     )
   }

@@ -26,7 +26,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
   test('goes on after a restart of etcd, and the condition says that it was away', async () => {
     await using etcd = await EtcdAlone.start()
     const conditions = new Conditions()
-    await using store = new EtcdStore(options(etcd.endpoints), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     await using watcher = new Watcher(store)
     await until(() => watcher.lists === 1, { what: 'the first list' })
     await etcd.stop()
@@ -46,7 +46,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await using etcd = await EtcdAlone.start()
     await etcd.stop()
     const conditions = new Conditions()
-    await using store = new EtcdStore(options(etcd.endpoints), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     const taking = store.acquire(wishOf('192.0.2.1'), never)
     await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'the condition STORE_UNREACHABLE' })
     etcd.run()
@@ -58,7 +58,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await using relay = new Relay(etcd.port())
     await relay.open()
     await etcd.ctl(['put', full('10.77.1.0-24'), peer('192.0.2.1')])
-    await using store = new EtcdStore(options(at(relay.port)), new Conditions().around)
+    await using store = new EtcdStore(options(at(relay.port)), new Conditions().deps)
     await using watcher = new Watcher(store)
     await until(() => watcher.leases.has('10.77.1.0-24'), { what: 'the first lease' })
     await relay.cut()
@@ -74,7 +74,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     const { modified } = (await etcd.get('/ready'))!
     for (const ip of ['192.0.2.1', '192.0.2.2']) await etcd.ctl(['put', full('10.77.1.0-24'), peer(ip)])
     await etcd.compact()
-    await using connection = new EtcdConnection(options(etcd.endpoints), new Conditions().around.report)
+    await using connection = new EtcdConnection(options(etcd.endpoints), new Conditions().deps.report)
     for await (const _ of watchFrom(connection, [{ prefix: `${PREFIX}/subnets/` }], modified, never))
       assert.fail('events from before the compaction')
   })
@@ -83,7 +83,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await using etcd = await EtcdAlone.start()
     await using relay = new Relay(etcd.port())
     await relay.open()
-    await using store = new EtcdStore(options(at(relay.port)), new Conditions().around)
+    await using store = new EtcdStore(options(at(relay.port)), new Conditions().deps)
     await using watcher = new Watcher(store)
     await until(() => watcher.lists === 1, { what: 'the first list' })
     relay.freeze()
@@ -96,7 +96,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
   test('an etcd that came back empty lists nothing and gets our lease again, under the same subnet', async () => {
     await using etcd = await EtcdAlone.start()
     const conditions = new Conditions()
-    await using store = new EtcdStore(options(etcd.endpoints), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
     await using watcher = new Watcher(store)
     await etcd.ctl(['put', full('10.77.200.0-24'), peer('192.0.2.2')])
@@ -114,7 +114,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
 
   test('takes the same subnet again when its etcd lease is revoked', async () => {
     await using etcd = await EtcdAlone.start()
-    await using store = new EtcdStore(options(etcd.endpoints), new Conditions().around)
+    await using store = new EtcdStore(options(etcd.endpoints), new Conditions().deps)
     await using _ = new Watcher(store)
     const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
     const { lease } = (await etcd.get(full(key)))!
@@ -126,7 +126,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
 
   test('of two nodes whose subnets overlap under different keys the younger gives way', async () => {
     await using etcd = await EtcdAlone.start()
-    await using store = new EtcdStore(options(etcd.endpoints), new Conditions().around)
+    await using store = new EtcdStore(options(etcd.endpoints), new Conditions().deps)
     await using watcher = new Watcher(store)
     const conf = '{"Network":"10.77.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:77::/48"}'
     const key = leaseKey(await store.acquire(wishOf('192.0.2.1', { conf }), never))
@@ -143,7 +143,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await etcd.requireUsers(PREFIX)
     const [conditions, stranger, nobody] = [new Conditions(), new Conditions(), new Conditions()]
     const user = { username: 'weft', password: 'secret' }
-    await using store = new EtcdStore(options(etcd.endpoints, user), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints, user), conditions.deps)
     await using watcher = new Watcher(store)
     assert.equal(await store.configuration(never), CONFIG)
     const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
@@ -159,8 +159,8 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     assert.equal(leaseKey(await store.acquire(wishOf('192.0.2.1'), never)), key)
     await until(() => conditions.active.size === 0, { what: 'the end of all conditions' })
 
-    await using wrong = new EtcdStore(options(etcd.endpoints, { ...user, password: 'wrong' }), stranger.around)
-    await using none = new EtcdStore(options(etcd.endpoints), nobody.around)
+    await using wrong = new EtcdStore(options(etcd.endpoints, { ...user, password: 'wrong' }), stranger.deps)
+    await using none = new EtcdStore(options(etcd.endpoints), nobody.deps)
     const leave = new AbortController()
     const refused = Promise.allSettled([wrong.configuration(leave.signal), none.configuration(leave.signal)])
     await until(() => stranger.active.has('STORE_DENIED') && nobody.active.has('STORE_DENIED'), {
@@ -178,7 +178,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await etcd.ctl(['put', `${PREFIX}/config`, CONFIG])
     await using store = new EtcdStore(
       options(etcd.endpoints, { username: 'weft', password: 'x' }),
-      new Conditions().around
+      new Conditions().deps
     )
     assert.equal(await store.configuration(never), CONFIG)
   })
@@ -187,14 +187,14 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await using etcd = await EtcdAlone.start({ tls: true })
     await etcd.ctl(['put', `${PREFIX}/config`, CONFIG])
     const { ca: caFile, cert: certFile, key: keyFile } = etcd.certificates!
-    await using store = new EtcdStore(options(etcd.endpoints, { caFile, certFile, keyFile }), new Conditions().around)
+    await using store = new EtcdStore(options(etcd.endpoints, { caFile, certFile, keyFile }), new Conditions().deps)
     assert.equal(await store.configuration(never), CONFIG)
     const lease = await store.acquire(wishOf('192.0.2.1'), never)
     await using watcher = new Watcher(store)
     await until(() => watcher.leases.has(leaseKey(lease)), { what: 'our lease in the watch' })
 
     const conditions = new Conditions()
-    await using bare = new EtcdStore(options(etcd.endpoints, { caFile }), conditions.around)
+    await using bare = new EtcdStore(options(etcd.endpoints, { caFile }), conditions.deps)
     const leave = new AbortController()
     const waiting = bare.configuration(leave.signal).catch(() => 'stopped')
     await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'the condition STORE_UNREACHABLE' })
@@ -204,7 +204,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
 
   test('names a certificate that can not be read', () => {
     const missing = options(['https://127.0.0.1:1'], { caFile: '/nowhere/ca.crt' })
-    assert.throws(() => new EtcdStore(missing, new Conditions().around), {
+    assert.throws(() => new EtcdStore(missing, new Conditions().deps), {
       code: 'OPTION_INVALID',
       message: /--etcd-cafile \/nowhere\/ca\.crt can not be read/
     })
@@ -213,7 +213,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
   test('goes on when one of three members is killed', async () => {
     await using etcd = await EtcdAlone.start({ members: 3 })
     const conditions = new Conditions()
-    await using store = new EtcdStore(options(etcd.endpoints), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     await using watcher = new Watcher(store)
     const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
     await until(() => watcher.leases.has(key), { what: 'our lease in the watch' })
@@ -224,7 +224,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     ] as const) {
       await etcd.stop(member)
       await etcd.ready()
-      await using other = new EtcdStore(options(etcd.endpoints), conditions.around)
+      await using other = new EtcdStore(options(etcd.endpoints), conditions.deps)
       const theirs = leaseKey(await other.acquire(wishOf(ip), never))
       await until(() => watcher.leases.has(theirs), {
         what: `a lease taken with member ${member} dead`
@@ -240,7 +240,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
   test('asks for no lease’s time to live, however many there are, and lists 5,000 in pages', async (t) => {
     await using etcd = await EtcdAlone.start()
     const conditions = new Conditions()
-    await using connection = new EtcdConnection(options(etcd.endpoints), conditions.around.report)
+    await using connection = new EtcdConnection(options(etcd.endpoints), conditions.deps.report)
     const keys = new EtcdKeys(connection)
     const value = (n: number) =>
       `{"PublicIP":"172.16.${n >> 8}.${n & 255}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:${(n >> 8).toString(16)}:${(n & 255).toString(16)}"}}`
@@ -266,7 +266,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     }
     t.diagnostic(`5,000 leases listed and parsed in ${times.sort((a, b) => a - b)[2]!.toFixed(0)} ms (median of 5)`)
 
-    await using store = new EtcdStore(options(etcd.endpoints), conditions.around)
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     await using watcher = new Watcher(store)
     const conf = '{"Network":"10.0.0.0/8","SubnetMin":"10.64.0.0"}'
     const lease = await store.acquire(wishOf('192.0.2.1', { conf }), never)

@@ -14,7 +14,7 @@ type Answer = Finished & { readonly json: { readonly [key: string]: unknown } }
 
 /** A call of the weft plugin; `configuration` is laid over an ordinary one. */
 function caller(place: PodPlace, plugin = 'weft') {
-  const serve = cniCalls(place.around, new Outcomes(Date.now))
+  const serve = cniCalls(place.context, new Outcomes(Date.now))
   return async (
     verb: string,
     sandbox: Sandbox | undefined,
@@ -111,10 +111,10 @@ describe('calls', { skip }, () => {
     const row = CONDITIONS.NO_LEASE
     const blocked: PodPlace = {
       ...place,
-      around: {
-        ...place.around,
+      context: {
+        ...place.context,
         health: {
-          ...place.around.health,
+          ...place.context.health,
           blockers: () => [{ ...row, code: 'NO_LEASE', detail: 'the store is away', since: 0 }]
         }
       },

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import type { Mode } from '../../daemon/attachment/objects.ts'
 import { flock } from '../../daemon/os/flock.ts'
 import { Attachments } from '../../daemon/pod/attachments.ts'
-import type { PodSurroundings, VethAttachment } from '../../daemon/pod/context.ts'
+import type { PodContext, VethAttachment } from '../../daemon/pod/context.ts'
 import { forgetVanished } from '../../daemon/pod/recovery/rebuild.ts'
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts'
 import { Networks } from '../../ipam/networks.ts'
@@ -62,7 +62,7 @@ export class Sandbox implements Disposable {
 }
 
 export type PodPlace = AsyncDisposable & {
-  readonly around: PodSurroundings
+  readonly context: PodContext
   readonly reconciler: Reconciler
   readonly dataDir: string
   /** Files that are reservations. */
@@ -100,7 +100,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
   await reconciler.observing
   const conditions = new Map<string, string>()
   const subnet = options.subnet ?? { 4: '10.244.1.0/24', 6: 'fd00:0:0:1::/64' }
-  const around: PodSurroundings = {
+  const context: PodContext = {
     kernel,
     host: reconciler,
     attachments: new Attachments(),
@@ -128,9 +128,9 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     now: () => performance.now(),
     timings: () => undefined
   }
-  reconciler.onObserved(forgetVanished(around))
+  reconciler.onObserved(forgetVanished(context))
   return {
-    around,
+    context,
     reconciler,
     dataDir,
     conditions,

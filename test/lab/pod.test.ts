@@ -25,11 +25,11 @@ for (const mode of ['bridge', 'routed'] as const) {
   describe(`${mode} mode`, { skip }, () => {
     test('two pods reach the gateway and each other by both families at once, and CHECK agrees; DEL leaves nothing', async () => {
       await using place = await podPlace({ mode })
-      const { around, dataDir } = place
+      const { context, dataDir } = place
       using first = new Sandbox()
       using second = new Sandbox()
       const results = []
-      for (const sandbox of [first, second]) results.push(await add(around, sandbox.attachment({ dataDir })))
+      for (const sandbox of [first, second]) results.push(await add(context, sandbox.attachment({ dataDir })))
       const [one, two] = results
       assert.ok(one && two)
       // Sysctls of the host are main's; pods on one bridge need none, routed ones do.
@@ -42,13 +42,13 @@ for (const mode of ['bridge', 'routed'] as const) {
       if (mode === 'bridge') assert.equal(run('ip', '-6', 'addr', 'show', 'dev', 'cni0', 'tentative'), '')
       for (const each of one.interfaces) assertAsTold(each, first)
       for (const [at, sandbox] of [first, second].entries())
-        await check(around, sandbox.attachment({ dataDir }), results[at])
-      for (const sandbox of [first, second]) await del(around, sandbox.attachment({ dataDir }))
+        await check(context, sandbox.attachment({ dataDir }), results[at])
+      for (const sandbox of [first, second]) await del(context, sandbox.attachment({ dataDir }))
       assert.deepEqual(veths(), [])
       assert.deepEqual(place.reservations(), [])
       for (const sandbox of [first, second]) assert.doesNotMatch(sandbox.exec('ip', '-o', 'link'), /eth0/)
       assert.deepEqual(run('ip', 'route', 'show', 'proto', '87'), '')
-      await del(around, first.attachment({ dataDir }))
+      await del(context, first.attachment({ dataDir }))
       assert.deepEqual(place.refused(), [])
     })
 
@@ -56,18 +56,18 @@ for (const mode of ['bridge', 'routed'] as const) {
       await using place = await podPlace({ mode })
       using sandbox = new Sandbox()
       const attachment = sandbox.attachment({ dataDir: place.dataDir })
-      const result = await add(place.around, attachment)
+      const result = await add(place.context, attachment)
       await using restarted = await podPlace({ mode, dataDir: place.dataDir })
-      assert.equal(await rebuild(restarted.around, place.dataDir), 1)
+      assert.equal(await rebuild(restarted.context, place.dataDir), 1)
       await restarted.reconciler.trust()
-      await check(restarted.around, attachment, result)
+      await check(restarted.context, attachment, result)
       assert.ok(await sandbox.reaches('10.244.1.1'))
       assert.deepEqual(
-        restarted.around.attachments.list().map(({ containerId, link }) => [containerId, link]),
+        restarted.context.attachments.list().map(({ containerId, link }) => [containerId, link]),
         [[sandbox.containerId, hostName(attachment)]]
       )
       const { sandbox: _, ...withoutSandbox } = attachment
-      await del(restarted.around, withoutSandbox)
+      await del(restarted.context, withoutSandbox)
       assert.deepEqual([veths(), place.reservations()], [[], []])
     })
 
@@ -75,12 +75,12 @@ for (const mode of ['bridge', 'routed'] as const) {
       await using place = await podPlace({ mode })
       const sandbox = new Sandbox()
       const attachment = sandbox.attachment({ dataDir: place.dataDir })
-      await add(place.around, attachment)
+      await add(place.context, attachment)
       sandbox[Symbol.dispose]()
-      await until(() => place.around.attachments.list().length === 0, { what: 'the pod to be forgotten' })
+      await until(() => place.context.attachments.list().length === 0, { what: 'the pod to be forgotten' })
       assert.deepEqual(place.reconciler.differences(), [])
       assert.equal(place.reservations().length, 2)
-      await del(place.around, attachment)
+      await del(place.context, attachment)
       assert.deepEqual([place.reservations(), place.refused(), veths()], [[], [], []])
     })
   })
@@ -91,7 +91,7 @@ for (const first of ['bridge', 'routed'] as const) {
     skip
   }, async () => {
     await using place = await podPlace()
-    const { around, dataDir } = place
+    const { context, dataDir } = place
     for (const path of ['ipv4.ip_forward', 'ipv6.conf.all.forwarding']) run('sysctl', '-qw', `net.${path}=1`)
     const modes = [first, first === 'bridge' ? 'routed' : 'bridge'] as const
     using one = new Sandbox()
@@ -101,7 +101,7 @@ for (const first of ['bridge', 'routed'] as const) {
       return sandbox.attachment({ dataDir, interface: mode === undefined ? {} : { mode } })
     })
     const results = []
-    for (const attachment of attachments) results.push(await add(around, attachment))
+    for (const attachment of attachments) results.push(await add(context, attachment))
     // Solicitations are tried again each second, so one that came too early costs no more than that.
     for (const [from, to] of [
       [one, '10.244.1.3'],
@@ -110,15 +110,15 @@ for (const first of ['bridge', 'routed'] as const) {
       [two, 'fd00:0:0:1::2']
     ] as const)
       await until(() => from.reaches(to), { what: `${to} to answer` })
-    for (const [at, attachment] of attachments.entries()) await check(around, attachment, results[at])
+    for (const [at, attachment] of attachments.entries()) await check(context, attachment, results[at])
     const routed = attachments[modes.indexOf('routed')] ?? assert.fail()
     assert.match(run('ip', '-6', 'neigh', 'show', 'proxy'), /^fd00:0:0:1::[23] dev cni0 proxy *proto 87 *\n$/)
 
     await using restarted = await podPlace({ dataDir })
-    assert.equal(await rebuild(restarted.around, dataDir), 2)
+    assert.equal(await rebuild(restarted.context, dataDir), 2)
     await restarted.reconciler.trust()
     assert.match(run('ip', '-6', 'neigh', 'show', 'proxy'), /cni0/)
-    await del(restarted.around, routed)
+    await del(restarted.context, routed)
     assert.equal(run('ip', '-6', 'neigh', 'show', 'proxy'), '')
     assert.deepEqual([place.refused(), restarted.refused()], [[], []])
   })
@@ -151,7 +151,7 @@ describe('an ADD that cannot be', { skip }, () => {
     sandbox.exec('ip', 'link', 'add', 'eth0', 'type', 'bridge')
     const before = sandbox.exec('ip', 'addr')
     await rejectsWith(
-      add(place.around, sandbox.attachment({ dataDir: place.dataDir })),
+      add(place.context, sandbox.attachment({ dataDir: place.dataDir })),
       'INTERFACE_EXISTS',
       /eth0 exists already in \/run\/netns/
     )
@@ -163,9 +163,9 @@ describe('an ADD that cannot be', { skip }, () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
-    const result = await add(place.around, attachment)
-    await rejectsWith(add(place.around, attachment), 'INTERFACE_EXISTS', new RegExp(hostName(attachment)))
-    await check(place.around, attachment, result)
+    const result = await add(place.context, attachment)
+    await rejectsWith(add(place.context, attachment), 'INTERFACE_EXISTS', new RegExp(hostName(attachment)))
+    await check(place.context, attachment, result)
     assert.ok(await sandbox.reaches('10.244.1.1'))
   })
 
@@ -180,7 +180,7 @@ describe('an ADD that cannot be', { skip }, () => {
       ['/proc/thread-self/ns/net', 'SANDBOX_INVALID']
     ] as const) {
       await rejectsWith(
-        add(place.around, { ...sandbox.attachment({ dataDir: place.dataDir }), sandbox: path }),
+        add(place.context, { ...sandbox.attachment({ dataDir: place.dataDir }), sandbox: path }),
         code,
         new RegExp(path)
       )
@@ -198,7 +198,7 @@ describe('an ADD that cannot be', { skip }, () => {
       routes: [{ dst: '192.0.2.0/24', gw: '198.51.100.1' }]
     }
     await rejectsWith(
-      add(place.around, { ...sandbox.attachment({ dataDir: place.dataDir }), ipam }),
+      add(place.context, { ...sandbox.attachment({ dataDir: place.dataDir }), ipam }),
       'KERNEL_REFUSED',
       /198\.51\.100\.1/
     )
@@ -211,7 +211,7 @@ describe('an ADD that cannot be', { skip }, () => {
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
     run('ip', 'link', 'add', 'cni0', 'type', 'veth')
     await until(() => place.reconciler.observed.has('link cni0' as Key), { what: 'the link to be seen' })
-    await rejectsWith(add(place.around, attachment), 'BRIDGE_INVALID', /"cni0" already exists but is not a bridge/)
+    await rejectsWith(add(place.context, attachment), 'BRIDGE_INVALID', /"cni0" already exists but is not a bridge/)
     run('ip', 'link', 'del', 'cni0')
     run('ip', 'link', 'add', 'cni0', 'type', 'bridge')
     run('ip', 'addr', 'add', '10.99.0.1/24', 'dev', 'cni0')
@@ -219,7 +219,7 @@ describe('an ADD that cannot be', { skip }, () => {
       what: 'the address to be seen'
     })
     await rejectsWith(
-      add(place.around, attachment),
+      add(place.context, attachment),
       'BRIDGE_INVALID',
       /"cni0" already has an address different from 10\.244\.1\.1\/24: 10\.99\.0\.1\/24/
     )
@@ -232,20 +232,20 @@ describe('an ADD that cannot be', { skip }, () => {
     using second = new Sandbox()
     const [one, two] = [first, second].map((each) => each.attachment({ dataDir: place.dataDir }))
     assert.ok(one && two)
-    await add(place.around, one)
+    await add(place.context, one)
     await rejectsWith(
-      add(place.around, two),
+      add(place.context, two),
       'POOL_EXHAUSTED',
       /no IP addresses available in range set: 10\.244\.1\.1-10\.244\.1\.2: all 1 are taken/
     )
-    await rejectsWith(status(place.around, two), 'POOL_EXHAUSTED', /10\.244\.1\.1-10\.244\.1\.2/)
+    await rejectsWith(status(place.context, two), 'POOL_EXHAUSTED', /10\.244\.1\.1-10\.244\.1\.2/)
     assert.deepEqual([...place.conditions.keys()], ['POOL_EXHAUSTED'])
     const held = `10\\.244\\.1\\.2 ${first.containerId.slice(0, 12)} eth0`
     assert.match(place.conditions.get('POOL_EXHAUSTED') ?? '', new RegExp(held))
-    await del(place.around, one)
+    await del(place.context, one)
     assert.deepEqual([...place.conditions.keys()], [])
-    await status(place.around, two)
-    await add(place.around, two)
+    await status(place.context, two)
+    await add(place.context, two)
   })
 })
 
@@ -275,9 +275,9 @@ describe('CHECK', { skip }, () => {
       await using place = await podPlace()
       using sandbox = new Sandbox()
       const attachment = sandbox.attachment({ dataDir: place.dataDir })
-      const result = await add(place.around, attachment)
+      const result = await add(place.context, attachment)
       damage(sandbox, hostName(attachment), place.dataDir)
-      await rejectsWith(check(place.around, attachment, result), 'DIFFERENT', message)
+      await rejectsWith(check(place.context, attachment, result), 'DIFFERENT', message)
     })
   }
 
@@ -285,27 +285,27 @@ describe('CHECK', { skip }, () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
-    const result = await add(place.around, attachment)
+    const result = await add(place.context, attachment)
     sandbox.exec('ip', 'link', 'set', 'eth0', 'mtu', '1300')
     sandbox.exec('ip', 'route', 'add', '192.0.2.0/24', 'via', '10.244.1.1')
     sandbox.exec('ip', 'link', 'set', 'eth0', 'address', '02:00:00:00:00:77')
     const interfaces = result.interfaces.map((each) =>
       each.sandbox === undefined ? each : { ...each, mac: '02:00:00:00:00:77' }
     )
-    await check(place.around, attachment, { ...result, interfaces })
+    await check(place.context, attachment, { ...result, interfaces })
   })
 
   test("finds the host's end put right by itself: in the bridge and up", async () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
-    const result = await add(place.around, attachment)
+    const result = await add(place.context, attachment)
     run('ip', 'link', 'set', hostName(attachment), 'nomaster')
     run('ip', 'link', 'set', hostName(attachment), 'down')
     await until(() => /master cni0 .*state UP/.test(run('ip', '-o', 'link', 'show', hostName(attachment))), {
       what: 'the repair'
     })
-    await until(() => check(place.around, attachment, result).then(() => true), { what: 'CHECK to agree' })
+    await until(() => check(place.context, attachment, result).then(() => true), { what: 'CHECK to agree' })
     assert.ok(await sandbox.reaches('10.244.1.1'))
   })
 })
@@ -318,20 +318,20 @@ describe('many', { skip }, () => {
     for (let at = 0; at < 50; at++) firsts.add(new Sandbox())
     for (let at = 0; at < 20; at++) seconds.add(new Sandbox())
     const attachments = (pair: Pair) => [...pair].map((each) => each.attachment({ dataDir: place.dataDir }))
-    const results = await Promise.all(attachments(firsts).map((each) => add(place.around, each)))
+    const results = await Promise.all(attachments(firsts).map((each) => add(place.context, each)))
     assert.equal(new Set(results.map(({ ips }) => ips[0]?.address)).size, 50)
     assert.equal(hostLinks().filter((name) => name === 'cni0').length, 1)
     assert.equal(veths().length, 50)
     assert.equal(run('ip', '-4', '-o', 'addr', 'show', 'dev', 'cni0').trim().split('\n').length, 1)
     await Promise.all([
-      ...attachments(firsts).map((each) => del(place.around, each)),
-      ...attachments(seconds).map((each) => add(place.around, each))
+      ...attachments(firsts).map((each) => del(place.context, each)),
+      ...attachments(seconds).map((each) => add(place.context, each))
     ])
     assert.deepEqual([...veths()].sort(), attachments(seconds).map(hostName).sort())
     assert.equal(place.reservations().length, 20)
     const [kept] = attachments(seconds)
     assert.ok(kept)
-    await gc(place.around, kept, [kept])
+    await gc(place.context, kept, [kept])
     assert.deepEqual([veths(), place.reservations().length], [[hostName(kept)], 1])
   })
 
@@ -340,7 +340,7 @@ describe('many', { skip }, () => {
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
     await Promise.all(
-      Array.from({ length: 10 }, () => [add(place.around, attachment), del(place.around, attachment)]).flat()
+      Array.from({ length: 10 }, () => [add(place.context, attachment), del(place.context, attachment)]).flat()
     )
     assert.deepEqual([veths(), place.reservations()], [[], []])
   })
@@ -354,7 +354,7 @@ describe('what others made', { skip }, () => {
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
     run('mkdir', join(place.dataDir, 'net1'))
     writeFileSync(join(place.dataDir, 'net1', '10.244.1.9'), `${sandbox.containerId}\r\neth0`)
-    await del(place.around, attachment)
+    await del(place.context, attachment)
     await until(() => veths().length === 0, { what: 'the pair to be gone' })
     assert.deepEqual(place.reservations(), [])
   })
@@ -363,7 +363,7 @@ describe('what others made', { skip }, () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     sandbox.exec('ip', 'link', 'add', 'eth0', 'type', 'bridge')
-    await del(place.around, sandbox.attachment({ dataDir: place.dataDir }))
+    await del(place.context, sandbox.attachment({ dataDir: place.dataDir }))
     assert.match(sandbox.exec('ip', '-o', 'link'), /eth0/)
   })
 })
@@ -373,8 +373,8 @@ test("loopback goes up beside the pod's network, is told, compared and set down"
   using sandbox = new Sandbox()
   const lo = { ...sandbox.attachment({ dataDir: place.dataDir }), interface: { kind: 'loopback' } as const }
   const [result] = await Promise.all([
-    addLoopback(place.around, lo, undefined),
-    add(place.around, sandbox.attachment({ dataDir: place.dataDir }))
+    addLoopback(place.context, lo, undefined),
+    add(place.context, sandbox.attachment({ dataDir: place.dataDir }))
   ])
   assert.deepEqual(result, {
     interfaces: [{ name: 'lo', mac: '00:00:00:00:00:00', sandbox: sandbox.path }],
@@ -385,9 +385,9 @@ test("loopback goes up beside the pod's network, is told, compared and set down"
     routes: [],
     dns: {}
   })
-  await checkLoopback(place.around, lo)
-  await delLoopback(place.around, lo)
-  await rejectsWith(checkLoopback(place.around, lo), 'DIFFERENT', /lo is down/)
+  await checkLoopback(place.context, lo)
+  await delLoopback(place.context, lo)
+  await rejectsWith(checkLoopback(place.context, lo), 'DIFFERENT', /lo is down/)
   sandbox[Symbol.dispose]()
-  await delLoopback(place.around, lo)
+  await delLoopback(place.context, lo)
 })

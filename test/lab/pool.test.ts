@@ -29,20 +29,20 @@ describe('a full pool', { skip }, () => {
       using second = new Sandbox()
       using third = new Sandbox()
       const attachment = (each: Sandbox) => each.attachment({ dataDir: place.dataDir })
-      await add(place.around, attachment(gone))
+      await add(place.context, attachment(gone))
       await lose(gone)
       await using later = isRestarted
         ? await podPlace({ subnet: { 4: '10.244.1.0/30' }, dataDir: place.dataDir })
         : undefined
-      const { around } = later ?? place
-      await until(() => linkNamed(around.host.observed, hostName(attachment(gone))) === undefined, {
+      const { context } = later ?? place
+      await until(() => linkNamed(context.host.observed, hostName(attachment(gone))) === undefined, {
         what: 'the daemon to see it'
       })
-      await status(around, attachment(second))
-      const result = await add(around, attachment(second))
+      await status(context, attachment(second))
+      const result = await add(context, attachment(second))
       assert.equal(result.ips[0]?.address, '10.244.1.2/30')
-      await rejectsWith(add(around, attachment(third)), 'POOL_EXHAUSTED', new RegExp(second.containerId.slice(0, 12)))
-      await del(around, attachment(second))
+      await rejectsWith(add(context, attachment(third)), 'POOL_EXHAUSTED', new RegExp(second.containerId.slice(0, 12)))
+      await del(context, attachment(second))
     }
   })
 
@@ -50,7 +50,7 @@ describe('a full pool', { skip }, () => {
     await using place = await podPlace({ subnet: { 4: '10.244.1.0/30' } })
     using pod = new Sandbox()
     const attachment = pod.attachment({ dataDir: place.dataDir })
-    const { directory } = place.around.networks.reservations(place.dataDir, attachment.network)
+    const { directory } = place.context.networks.reservations(place.dataDir, attachment.network)
     mkdirSync(directory, { recursive: true })
     writeFileSync(`${directory}/10.244.1.2`, 'flannels-pod\r\neth0')
     for (const command of [
@@ -61,12 +61,12 @@ describe('a full pool', { skip }, () => {
     ])
       run('ip', ...command.split(' '))
     await until(() => linkNamed(place.reconciler.observed, 'veth7777')?.master === 'cni0', { what: 'the stranger' })
-    await rejectsWith(add(place.around, attachment), 'POOL_EXHAUSTED', /10\.244\.1\.2 flannels-pod eth0/)
+    await rejectsWith(add(place.context, attachment), 'POOL_EXHAUSTED', /10\.244\.1\.2 flannels-pod eth0/)
     run('ip', 'link', 'del', 'veth7777')
     run('ip', 'link', 'del', 'cni0')
     await until(() => linkNamed(place.reconciler.observed, 'veth7777') === undefined, { what: 'the stranger to go' })
-    await add(place.around, attachment)
-    await del(place.around, attachment)
+    await add(place.context, attachment)
+    await del(place.context, attachment)
   })
 })
 
@@ -74,25 +74,25 @@ test('two networks on the subnet of the node give no address twice: asked at onc
   skip
 }, async () => {
   await using place = await podPlace()
-  const { around, dataDir } = place
+  const { context, dataDir } = place
   using first = new Sandbox()
   using second = new Sandbox()
   using third = new Sandbox()
   const [one, two] = [first.attachment({ dataDir }), second.attachment({ dataDir, network: 'renamed' })]
-  const { directory } = around.networks.reservations(dataDir, 'forgotten')
+  const { directory } = context.networks.reservations(dataDir, 'forgotten')
   mkdirSync(directory, { recursive: true })
   writeFileSync(`${directory}/10.244.1.2`, 'nobody\r\neth0')
-  await around.networks.reservations(dataDir, 'forgotten').list()
-  const results = await Promise.all([add(around, one), add(around, two)])
+  await context.networks.reservations(dataDir, 'forgotten').list()
+  const results = await Promise.all([add(context, one), add(context, two)])
   const given = results.map(({ ips }) => ips[0]?.address)
   assert.deepEqual(given.toSorted(), ['10.244.1.2/24', '10.244.1.3/24'])
 
   await using restarted = await podPlace({ dataDir })
-  assert.equal(await rebuild(restarted.around, dataDir), 2)
+  assert.equal(await rebuild(restarted.context, dataDir), 2)
   const ipam = { dataDir, ranges: [], routes: [] }
   const late = (requested: readonly string[]) =>
     third.attachment({ dataDir, network: 'third', ipam: { ...ipam, requested: requested.map(address) } })
-  await rejectsWith(add(restarted.around, late(['10.244.1.2'])), 'ADDRESS_REFUSED', /another network has it/)
-  assert.equal((await add(restarted.around, late([]))).ips[0]?.address, '10.244.1.4/24')
-  for (const attachment of [one, two, late([])]) await del(restarted.around, attachment)
+  await rejectsWith(add(restarted.context, late(['10.244.1.2'])), 'ADDRESS_REFUSED', /another network has it/)
+  assert.equal((await add(restarted.context, late([]))).ips[0]?.address, '10.244.1.4/24')
+  for (const attachment of [one, two, late([])]) await del(restarted.context, attachment)
 })

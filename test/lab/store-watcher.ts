@@ -4,7 +4,7 @@ import type { Log } from '../../daemon/base/log.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
 import type { ConditionCode } from '../../daemon/health/conditions.ts'
 import { type Lease, leaseKey, parseLeaseKey } from '../../daemon/lease/lease.ts'
-import type { Store, StoreSurroundings, Wish } from '../../daemon/lease/store.ts'
+import type { Store, StoreDeps, Wish } from '../../daemon/lease/store.ts'
 import { parseIp } from '../../ipam/address.ts'
 
 export const CONFIG = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}'
@@ -29,7 +29,7 @@ export class Conditions {
   readonly raised = new Set<ConditionCode>()
   readonly logged: string[] = []
 
-  get around(): StoreSurroundings {
+  get deps(): StoreDeps {
     const log = (_: object, message: string) => void this.logged.push(message)
     return {
       log: { error: log, warn: log, info: log, debug: () => undefined } satisfies Log,

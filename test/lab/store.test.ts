@@ -39,7 +39,7 @@ async function etcdNetwork(): Promise<Network> {
   return {
     ...chosenByDaemons,
     open: (conditions, ttl) =>
-      new EtcdStore({ endpoints: etcd.endpoints, prefix, renewMarginMinutes: 60 }, conditions.around, ttl),
+      new EtcdStore({ endpoints: etcd.endpoints, prefix, renewMarginMinutes: 60 }, conditions.deps, ttl),
     configure: async (text) => void (await etcd.ctl(['put', `${prefix}/config`, text])),
     put: async (key, value) => void (await etcd.ctl(['put', full(key), value])),
     remove: async (key) => void (await etcd.ctl(['del', full(key)])),
@@ -55,7 +55,7 @@ async function embeddedNetwork(): Promise<Network & { readonly writer: string }>
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
   const path = join(folder, 'state', 'leases.db')
   // The file with its tables, for what is written around the store.
-  await new EmbeddedStore({ path }, new Conditions().around)[Symbol.asyncDispose]()
+  await new EmbeddedStore({ path }, new Conditions().deps)[Symbol.asyncDispose]()
   const sql = <T>(run: (database: DatabaseSync) => T): T => {
     const database = new DatabaseSync(path, { timeout: 5_000 })
     try {
@@ -72,9 +72,9 @@ async function embeddedNetwork(): Promise<Network & { readonly writer: string }>
       database.exec('BEGIN IMMEDIATE; DELETE FROM lease')
       process.stdout.write('deleted')
       setInterval(() => {}, 1000)`,
-    open: (conditions, ttl) => new EmbeddedStore({ path }, conditions.around, ttl),
+    open: (conditions, ttl) => new EmbeddedStore({ path }, conditions.deps, ttl),
     configure: async (text) => {
-      await using store = new EmbeddedStore({ path }, new Conditions().around)
+      await using store = new EmbeddedStore({ path }, new Conditions().deps)
       store.configure(text)
     },
     put: async (key, value) => {
@@ -223,7 +223,7 @@ test('the lease file is readable by root only, and so is what SQLite puts beside
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))
   const path = join(folder, 'new', 'leases.db')
   try {
-    await using store = new EmbeddedStore({ path }, new Conditions().around)
+    await using store = new EmbeddedStore({ path }, new Conditions().deps)
     store.configure(CONFIG)
     assert.equal(await store.configuration(never), CONFIG)
     for (const suffix of ['', '-wal', '-shm']) assert.equal(statSync(path + suffix).mode & 0o777, 0o600)
@@ -234,7 +234,7 @@ test('the lease file is readable by root only, and so is what SQLite puts beside
 })
 
 test('a lease file that can not be used is named with the option that chooses it', () => {
-  assert.throws(() => new EmbeddedStore({ path: '/etc/hostname/leases.db' }, new Conditions().around), {
+  assert.throws(() => new EmbeddedStore({ path: '/etc/hostname/leases.db' }, new Conditions().deps), {
     code: 'STATE_UNWRITABLE',
     message: /\/etc\/hostname\/leases\.db can not be used/
   })

@@ -160,13 +160,13 @@ function prefixesOf(right: unknown): readonly Prefix[] | undefined {
     return parsed === undefined ? undefined : [parsed]
   }
   // A range is taken for the smallest prefix around it: when in doubt it overlaps.
-  if (Array.isArray(range)) return around(prefixesOf(range[0])?.[0], prefixesOf(range[1])?.[0])
+  if (Array.isArray(range)) return coveringPrefix(prefixesOf(range[0])?.[0], prefixesOf(range[1])?.[0])
   if (!Array.isArray(set)) return undefined
   const each = set.map(prefixesOf)
   return each.includes(undefined) ? undefined : each.flatMap((prefixes) => prefixes ?? [])
 }
 
-function around(first: Prefix | undefined, last: Prefix | undefined): readonly Prefix[] | undefined {
+function coveringPrefix(first: Prefix | undefined, last: Prefix | undefined): readonly Prefix[] | undefined {
   if (first === undefined || last === undefined) return undefined
   const differing = (first.ip.value ^ last.ip.value).toString(2)
   return [{ ip: first.ip, length: first.length - (differing === '0' ? 0 : differing.length) }]

@@ -5,31 +5,31 @@ import { type Identity, markedOwnerOf, throughMark } from '../../attachment/iden
 import { letThroughObjects } from '../../firewall/subnet-chain.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { failureIn, type PodSurroundings } from '../context.ts'
+import { failureIn, type PodContext } from '../context.ts'
 import { releaseMarked } from './ownership.ts'
 
 type Who = Identity & Pick<Attachment, 'because'>
 
 /** Errors: the kernel's. */
-export async function letThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
+export async function letThrough(context: PodContext, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
   const owner = markedOwnerOf(throughMark(attachment))
-  const failure = failureIn(await around.host.want(owner, throughFor(attachment, forwards)))
+  const failure = failureIn(await context.host.want(owner, throughFor(attachment, forwards)))
   if (failure !== undefined) {
-    await around.host.want(owner, [])
+    await context.host.want(owner, [])
     throw failure.error
   }
-  await around.answerForeignDrops()
+  await context.answerForeignDrops()
 }
 
 /** What was let through for this attachment is so no more. Errors: the kernel's. */
-export async function stopLettingThrough(around: PodSurroundings, attachment: Identity): Promise<void> {
-  await releaseMarked(around, throughMark(attachment))
-  await around.answerForeignDrops()
+export async function stopLettingThrough(context: PodContext, attachment: Identity): Promise<void> {
+  await releaseMarked(context, throughMark(attachment))
+  await context.answerForeignDrops()
 }
 
 /** Errors: DIFFERENT with one line per difference. */
-export function checkThrough(around: PodSurroundings, attachment: Who, forwards: readonly Prefix[]): void {
-  const wrong = differencesIn(throughFor(attachment, forwards), around.host.observed, 'on the host')
+export function checkThrough(context: PodContext, attachment: Who, forwards: readonly Prefix[]): void {
+  const wrong = differencesIn(throughFor(attachment, forwards), context.host.observed, 'on the host')
   refuseDifferences(`packets of ${attachment.because} are not let through as was set up`, wrong)
 }
 

@@ -15,52 +15,52 @@ import {
 import { elementComment } from '../../state/host-port.ts'
 import type { KernelObject, Link } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from '../context.ts'
+import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
 import { givenBy } from '../ipam-result.ts'
 import { releaseMarked } from './ownership.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
 export async function mapPorts(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   ways: PortWays,
   previous: Result
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const owner = portsOwnerOf(attachment)
-  const { ports, ground } = around.attachments
-  const wanted = await wantedFor(around, attachment, ways, previous)
+  const { ports, ground } = context.attachments
+  const wanted = await wantedFor(context, attachment, ways, previous)
   const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
-  const failure = failureIn(await around.host.wantAll([ground.with(wanted.ground), [owner, wanted.own]]))
+  const failure = failureIn(await context.host.wantAll([ground.with(wanted.ground), [owner, wanted.own]]))
   if (failure === undefined) return
   giveBack()
-  await around.host.want(owner, [])
+  await context.host.want(owner, [])
   throw failure.error
 }
 
 /** Errors: DIFFERENT with one line per difference. */
 export async function checkPorts(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   ways: PortWays,
   previous: Result
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
-  const { ground, own } = await wantedFor(around, attachment, ways, previous)
+  const { ground, own } = await wantedFor(context, attachment, ways, previous)
   const isCompared = ({ kind }: KernelObject) => kind === 'nft-element' || kind === 'nft-chain' || kind === 'nft-set'
-  const wrong = differencesIn([...ground, ...own].filter(isCompared), around.host.observed, 'on the host')
+  const wrong = differencesIn([...ground, ...own].filter(isCompared), context.host.observed, 'on the host')
   refuseDifferences(`the host ports of ${attachment.because} are not as they were set up`, wrong)
 }
 
 /** What was never mapped is no error. */
-export async function unmapPorts(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
-  await releaseMarked(around, portMark(attachment))
+export async function unmapPorts(context: PodContext, attachment: ChainedAttachment): Promise<void> {
+  await releaseMarked(context, portMark(attachment))
 }
 
 type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }
 
 async function wantedFor(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   { translates, conditions = {} }: PortWays,
   previous: Result
@@ -76,14 +76,14 @@ async function wantedFor(
   const mark = portMark(attachment)
   const elements = hostPorts(mappings, ips, mark, because, conditions)
   if (elements.length === 0) return { ground: [], own: [] }
-  const device = translates === 'nothing' ? undefined : await deviceTowards(around, ips)
-  const isBridge = device !== undefined && linkNamed(around.host.observed, device)?.form?.type === 'bridge'
+  const device = translates === 'nothing' ? undefined : await deviceTowards(context, ips)
+  const isBridge = device !== undefined && linkNamed(context.host.observed, device)?.form?.type === 'bridge'
   const ofAll = translates === 'all'
   const own = [
     ...elements,
     ...(ofAll ? translatedPods(ips, mark, because) : []),
     ...(device === undefined || isBridge ? [] : hostPortDevice(device, elementComment(mark, because))),
-    ...hairpin(around, attachment)
+    ...hairpin(context, attachment)
   ]
   return {
     ground: [
@@ -97,9 +97,9 @@ async function wantedFor(
 }
 
 /** The device by which this host reaches the container, as the reference looks for it. */
-async function deviceTowards(around: PodSurroundings, ips: readonly Ip[]): Promise<string | undefined> {
+async function deviceTowards(context: PodContext, ips: readonly Ip[]): Promise<string | undefined> {
   for (const ip of [...ips].sort((a, b) => a.family - b.family)) {
-    const route = await around.kernel.routeTo(ip)
+    const route = await context.kernel.routeTo(ip)
     if (route !== undefined) return route.device
   }
   return undefined
@@ -109,7 +109,7 @@ async function deviceTowards(around: PodSurroundings, ips: readonly Ip[]): Promi
  * With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by. A port of somebody else's bridge is as
  * that plugin has made it.
  */
-function hairpin({ host: { observed } }: PodSurroundings, attachment: ChainedAttachment): readonly Link[] {
+function hairpin({ host: { observed } }: PodContext, attachment: ChainedAttachment): readonly Link[] {
   const link = linkNamed(observed, hostName(attachment))
   if (link?.form?.type !== 'veth' || !link.master || !mayBeOf(attachment, link.alias)) return []
   return [{ kind: 'link', name: link.name, form: { type: 'veth' }, up: true, hairpin: true }]

@@ -6,7 +6,7 @@ import { WeftError } from '../../base/error.ts'
 import { isolatedBridge, isolatedPort, isolationGround } from '../../firewall/bridge-ports.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from '../context.ts'
+import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
 import { releaseMarked } from './ownership.ts'
 
@@ -14,53 +14,48 @@ type Policy = NonNullable<Existing['apart']>
 
 /** Errors: INTERFACE_MISSING, the kernel's; the container is not kept apart then, and the ADD must fail. */
 export async function keepApart(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
   previous: Result
 ): Promise<void> {
-  const { ground, own } = wantedFor(around, attachment, policy, previous)
+  const { ground, own } = wantedFor(context, attachment, policy, previous)
   const owner = markedOwnerOf(apartMark(attachment))
-  const outcomes = await around.host.wantAll([around.attachments.ground.with(ground), [owner, own]])
+  const outcomes = await context.host.wantAll([context.attachments.ground.with(ground), [owner, own]])
   const failure = failureIn(outcomes)
   if (failure === undefined) return
-  await around.host.want(owner, [])
+  await context.host.want(owner, [])
   throw failure.error
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkApart(
-  around: PodSurroundings,
-  attachment: ChainedAttachment,
-  policy: Policy,
-  previous: Result
-): void {
-  const { ground, own } = wantedFor(around, attachment, policy, previous)
-  const wrong = differencesIn([...ground, ...own], around.host.observed, 'on the host')
+export function checkApart(context: PodContext, attachment: ChainedAttachment, policy: Policy, previous: Result): void {
+  const { ground, own } = wantedFor(context, attachment, policy, previous)
+  const wrong = differencesIn([...ground, ...own], context.host.observed, 'on the host')
   refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
 }
 
 /** The bridge stays isolated from others for as long as it is there, as in the reference. */
-export const bringTogether = (around: PodSurroundings, attachment: ChainedAttachment): Promise<void> =>
-  releaseMarked(around, apartMark(attachment))
+export const bringTogether = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
+  releaseMarked(context, apartMark(attachment))
 
 function wantedFor(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
   previous: Result
 ): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
   const { because } = attachment
-  const bridge = isolatedBridge(bridgeIn(around, attachment, previous))
+  const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
   if (policy === 'from other bridges') return { ground: bridge, own: [] }
-  const port = hostEnd(around, attachment, previous)
+  const port = hostEnd(context, attachment, previous)
   return {
     ground: [...bridge, ...isolationGround()],
     own: [{ ...isolatedPort(port.name, apartMark(attachment), because), because }]
   }
 }
 
-function bridgeIn({ host }: PodSurroundings, { because }: ChainedAttachment, previous: Result): string {
+function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Result): string {
   const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
   const found = told.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
   if (found !== undefined) return found.name

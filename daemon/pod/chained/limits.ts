@@ -14,23 +14,23 @@ import { WeftError } from '../../base/error.ts'
 import { type KernelObject, type Key, keyOf, type Link } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodSurroundings } from '../context.ts'
+import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
 /** The device that holds back what an attachment sends. */
 const ifbOf = (who: Identity): string => ifbName(hostName(who))
 
 /** `previous`, with the device that holds back what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
-export async function limit(around: PodSurroundings, attachment: ChainedAttachment, previous: Result): Promise<Result> {
+export async function limit(context: PodContext, attachment: ChainedAttachment, previous: Result): Promise<Result> {
   if (attachment.bandwidth === undefined) return previous
-  const link = hostEnd(around, attachment, previous)
+  const link = hostEnd(context, attachment, previous)
   const owner = limitsOwnerOf(attachment)
-  const failure = failureIn(await around.host.want(owner, wantedOn(link, attachment)))
+  const failure = failureIn(await context.host.want(owner, wantedOn(link, attachment)))
   if (failure !== undefined) {
-    await around.host.want(owner, [])
+    await context.host.want(owner, [])
     throw failure.error
   }
-  around.attachments.limited.set(link.name, attachment)
+  context.attachments.limited.set(link.name, attachment)
   if (attachment.bandwidth.egress === undefined) return previous
   const name = ifbOf(attachment)
   const ifb = { name, mac: ifbMac(name), ...(link.mtu && { mtu: link.mtu }) }
@@ -38,39 +38,39 @@ export async function limit(around: PodSurroundings, attachment: ChainedAttachme
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkLimits(around: PodSurroundings, attachment: ChainedAttachment, previous: Result): void {
+export function checkLimits(context: PodContext, attachment: ChainedAttachment, previous: Result): void {
   if (attachment.bandwidth === undefined) return
-  const link = hostEnd(around, attachment, previous)
-  const wrong = differencesIn(wantedOn(link, attachment), around.host.observed, 'on the host')
+  const link = hostEnd(context, attachment, previous)
+  const wrong = differencesIn(wantedOn(link, attachment), context.host.observed, 'on the host')
   refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
 }
 
 /** The token bucket towards the container goes with its device: taken off by itself, it would make the kernel wait. */
-export async function unlimit(around: PodSurroundings, who: Identity): Promise<void> {
-  const ifb = linkNamed(around.host.observed, ifbOf(who))
+export async function unlimit(context: PodContext, who: Identity): Promise<void> {
+  const ifb = linkNamed(context.host.observed, ifbOf(who))
   const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(who, ifb.alias)
   const keys: readonly Key[] = isOurs ? [keyOf(ifb)] : []
   const owner = limitsOwnerOf(who)
-  around.attachments.forgetLimits(who)
-  around.host.keep(owner, [])
-  const failure = failureIn(await around.host.want(owner, [], keys))
+  context.attachments.forgetLimits(who)
+  context.host.keep(owner, [])
+  const failure = failureIn(await context.host.want(owner, [], keys))
   if (failure !== undefined) throw failure.error
 }
 
 /** Takes off the limits of a network's containers that the runtime does not list any more. */
 export async function collectLimits(
-  around: PodSurroundings,
+  context: PodContext,
   { network }: ChainedAttachment,
   valid: readonly Listed[]
 ): Promise<void> {
-  const standing = [...around.host.observed.values()].flatMap((object) => {
+  const standing = [...context.host.observed.values()].flatMap((object) => {
     const who = object.kind === 'link' && object.form?.type === 'ifb' ? parseAlias(object.alias) : undefined
     return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
   })
-  const limited = [...around.attachments.limited.values()].filter((who) => who.network === network)
+  const limited = [...context.attachments.limited.values()].filter((who) => who.network === network)
   for (const who of [...standing, ...limited]) {
     const isListed = valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
-    if (!isListed) await unlimit(around, who)
+    if (!isListed) await unlimit(context, who)
   }
 }
 
@@ -82,7 +82,7 @@ const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObj
   ).map((object) => ({ ...object, because: attachment.because }))
 
 /** The first pair's end on this host that the plugin before has told: ours, or what it is called there. */
-export function hostEnd({ host }: PodSurroundings, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
+export function hostEnd({ host }: PodContext, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
   const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
   for (const { name } of told) {
     const link = linkNamed(host.observed, name)

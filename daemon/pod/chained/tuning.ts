@@ -7,7 +7,7 @@ import type { Result } from '../../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, parseMac } from '../../state/object.ts'
-import { failureIn, linkNamed, type PodSurroundings, put } from '../context.ts'
+import { failureIn, linkNamed, type PodContext, put } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
 
@@ -16,13 +16,13 @@ const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 
 /** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container goes. */
 export async function tune(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: Attachment,
   tuning: Tuning,
   previous: Result
 ): Promise<Result> {
   refuseForbidden(tuning)
-  using sandbox = await openSandbox(around, attachment)
+  using sandbox = await openSandbox(context, attachment)
   const link = await linkIn(sandbox, attachment)
   const wanted = settingsOf(tuning, link.name)
   if (changesLink(tuning)) keep(attachment, tuning, link)
@@ -42,8 +42,8 @@ export async function tune(
 }
 
 /** Errors: DIFFERENT with every setting that is another one now. */
-export async function checkTuning(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
-  using sandbox = await openSandbox(around, attachment)
+export async function checkTuning(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
+  using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read(tuning.sysctls.map(({ path }) => path))
   const link = linkNamed(observed, attachment.ifname)
   const wrong = [
@@ -68,12 +68,12 @@ export async function checkTuning(around: PodSurroundings, attachment: Attachmen
 const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') === b.trim().split(/\s+/).join(' ')
 
 /** Puts the old settings back where that can be done, and forgets them. */
-export async function restore(around: PodSurroundings, attachment: Attachment, tuning: Tuning): Promise<void> {
+export async function restore(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
   try {
     const kept = JSON.parse(readFileSync(file, 'utf8')) as { readonly [key: string]: unknown }
     const { mac, mtu, promisc, allmulti, txQLen } = kept
-    using sandbox = await openSandbox(around, attachment)
+    using sandbox = await openSandbox(context, attachment)
     const link = await linkIn(sandbox, attachment)
     const address = typeof mac === 'string' ? parseMac(mac) : undefined
     const old: Link = {
@@ -88,7 +88,7 @@ export async function restore(around: PodSurroundings, attachment: Attachment, t
     await apply(sandbox, [old])
   } catch (error) {
     // Nothing kept, no namespace, no interface: the usual ways in which there is nothing to put back.
-    around.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not put back')
+    context.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not put back')
   }
   rmSync(file, { force: true })
 }

@@ -2,7 +2,7 @@
 import type { Attachment } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import type { ChainedAttachment, PodSurroundings } from '../context.ts'
+import type { ChainedAttachment, PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { checkThrough, letThrough, stopLettingThrough } from './forward-accept.ts'
 import { checkPorts, mapPorts, unmapPorts } from './host-ports.ts'
@@ -20,59 +20,59 @@ const mustBeChained = ({ plugin }: Attachment): WeftError =>
 
 /** `previous` with what was changed. Errors: PREVIOUS_MISSING; those of the plugin's own work, after which nothing of it is left. */
 export function addChained(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   previous: Result | undefined
 ): Promise<Result> {
-  return around.attachments.inTurn(attachment, async () => {
+  return context.attachments.inTurn(attachment, async () => {
     if (previous === undefined) throw mustBeChained(attachment)
     const { tuning, forwards, apart, ports, limits } = attachment.interface
-    if (apart !== undefined) await keepApart(around, attachment, apart, previous)
-    if (forwards !== undefined) await letThrough(around, attachment, forwards)
-    if (ports !== undefined) await mapPorts(around, attachment, ports, previous)
-    const limited = limits ? await limit(around, attachment, previous) : previous
-    return tuning === undefined ? limited : await tune(around, attachment, tuning, limited)
+    if (apart !== undefined) await keepApart(context, attachment, apart, previous)
+    if (forwards !== undefined) await letThrough(context, attachment, forwards)
+    if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
+    const limited = limits ? await limit(context, attachment, previous) : previous
+    return tuning === undefined ? limited : await tune(context, attachment, tuning, limited)
   })
 }
 
 /** Errors: PREVIOUS_MISSING; DIFFERENT with what is wrong. */
 export async function checkChained(
-  around: PodSurroundings,
+  context: PodContext,
   attachment: ChainedAttachment,
   previous: Result | undefined
 ): Promise<void> {
   if (previous === undefined) throw mustBeChained(attachment)
   const { tuning, forwards, apart, ports, limits } = attachment.interface
-  if (apart !== undefined) checkApart(around, attachment, apart, previous)
-  if (ports !== undefined) await checkPorts(around, attachment, ports, previous)
-  if (limits) checkLimits(around, attachment, previous)
-  if (tuning !== undefined) await checkTuning(around, attachment, tuning)
-  if (forwards !== undefined) checkThrough(around, attachment, forwards)
+  if (apart !== undefined) checkApart(context, attachment, apart, previous)
+  if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
+  if (limits) checkLimits(context, attachment, previous)
+  if (tuning !== undefined) await checkTuning(context, attachment, tuning)
+  if (forwards !== undefined) checkThrough(context, attachment, forwards)
 }
 
 /** An interface that is gone already is no error, nor what never was. */
-export function delChained(around: PodSurroundings, attachment: ChainedAttachment): Promise<void> {
-  return around.attachments.inTurn(attachment, async () => {
+export function delChained(context: PodContext, attachment: ChainedAttachment): Promise<void> {
+  return context.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
-    if (tuning !== undefined) await restore(around, attachment, tuning)
-    if (forwards !== undefined) await bringTogether(around, attachment)
-    if (forwards !== undefined) await stopLettingThrough(around, attachment)
-    if (ports !== undefined) await unmapPorts(around, attachment)
-    if (limits) await unlimit(around, attachment)
+    if (tuning !== undefined) await restore(context, attachment, tuning)
+    if (forwards !== undefined) await bringTogether(context, attachment)
+    if (forwards !== undefined) await stopLettingThrough(context, attachment)
+    if (ports !== undefined) await unmapPorts(context, attachment)
+    if (limits) await unlimit(context, attachment)
   })
 }
 
 /** What is left of containers that the runtime does not list any more. `pattern` is any attachment of the network. Goes on after an error. */
 export async function gcChained(
-  around: PodSurroundings,
+  context: PodContext,
   pattern: ChainedAttachment,
   valid: readonly Listed[]
 ): Promise<void> {
   const { tuning, forwards, ports, limits } = pattern.interface
   const { network } = pattern
   const work: (() => void | Promise<void>)[] = [
-    ...(ports === undefined && forwards === undefined ? [] : [() => collectMarked(around, pattern, valid)]),
-    ...(limits ? [() => collectLimits(around, pattern, valid)] : []),
+    ...(ports === undefined && forwards === undefined ? [] : [() => collectMarked(context, pattern, valid)]),
+    ...(limits ? [() => collectLimits(context, pattern, valid)] : []),
     ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
   ]
   const ended = await Promise.allSettled(work.map(async (each) => each()))

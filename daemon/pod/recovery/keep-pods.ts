@@ -5,12 +5,12 @@ import type { Log } from '../../base/log.ts'
 import type { Options } from '../../cli/flag-table.ts'
 import type { Metrics } from '../../health/metrics.ts'
 import type { Reconciler } from '../../reconcile/reconciler.ts'
-import type { PodSurroundings } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { releaseVanished } from '../vanished.ts'
 import { keepNotes, readNotes } from './pods-file.ts'
 import { emptyAfterReboot, forgetVanished, rebuild } from './rebuild.ts'
 
-export type KeepingSurroundings = {
+export type KeepingDeps = {
   readonly options: Pick<Options, 'stateDir' | 'vanishedGrace'>
   readonly log: Log
   readonly metrics: Metrics
@@ -21,8 +21,8 @@ export type KeepingSurroundings = {
 
 /** Resolves when the pods of an earlier weftd are known and wanted again; goes on until the signal. Disposing writes the notes a last time. */
 export async function keepPods(
-  pods: PodSurroundings,
-  { options, log, metrics, reconciler, running }: KeepingSurroundings,
+  pods: PodContext,
+  { options, log, metrics, reconciler, running }: KeepingDeps,
   signal: AbortSignal
 ): Promise<Disposable> {
   const path = join(options.stateDir, 'pods.json')
@@ -37,12 +37,12 @@ export async function keepPods(
 }
 
 /** Looks again and again for pods that have been gone for long enough; rejects with the signal. */
-async function freeVanished(pods: PodSurroundings, graceMs: number, signal: AbortSignal): Promise<void> {
+async function freeVanished(pods: PodContext, graceMs: number, signal: AbortSignal): Promise<void> {
   const every = Math.min(Math.max(1_000, graceMs / 4), 60_000)
   for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
 }
 
-function observePods(metrics: Metrics, { attachments }: PodSurroundings): void {
+function observePods(metrics: Metrics, { attachments }: PodContext): void {
   metrics.gauge('weft_pods', 'Pods that this weftd knows.', [], (gauge) => gauge.set(attachments.list().length))
   metrics.gauge(
     'weft_pods_vanished',

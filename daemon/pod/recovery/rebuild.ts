@@ -27,7 +27,7 @@ import { deviceOf, type KernelObject, type Link, type State } from '../../state/
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { Note } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
-import { linkNamed, type PodSurroundings } from '../context.ts'
+import { linkNamed, type PodContext } from '../context.ts'
 import { limitsAsWished, type Standing, standing } from './readback.ts'
 
 /** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
@@ -41,11 +41,11 @@ export type Reserved = Identity & { readonly ip: Ip }
  * kernel has no more has vanished meanwhile. Resolves with the number of pods.
  */
 export async function rebuild(
-  around: PodSurroundings,
+  context: PodContext,
   dataDir: string = defaultDataDir,
   notes: readonly Note[] = []
 ): Promise<number> {
-  const { host, attachments, networks } = around
+  const { host, attachments, networks } = context
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
   const { nft, limits, ground } = standing(host.observed)
@@ -70,7 +70,7 @@ export async function rebuild(
     ]
     wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
     const bridge = objects.find((object) => object.kind === 'link')?.master
-    if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(around, bridge, alias)])
+    if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(context, bridge, alias)])
     pods++
     const hostPorts = nft.hostPorts(link.name)
     attachments.set({
@@ -81,16 +81,16 @@ export async function rebuild(
     })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
-  wanted.push(...chainedAsItIs(around, nft, limits))
+  wanted.push(...chainedAsItIs(context, nft, limits))
   if (ground.length > 0) wanted.push(attachments.ground.with(ground))
-  noteVanished(around, notes)
+  noteVanished(context, notes)
   await host.wantAll(wanted)
-  await around.answerForeignDrops()
+  await context.answerForeignDrops()
   return pods
 }
 
 /** Pods that an earlier weftd knew and that have no link any more. */
-function noteVanished({ host, attachments, now }: PodSurroundings, notes: readonly Note[]): void {
+function noteVanished({ host, attachments, now }: PodContext, notes: readonly Note[]): void {
   for (const note of notes)
     if (linkNamed(host.observed, hostName(note)) === undefined)
       attachments.vanished.set(ownerOf(note), { ...note, since: now() })
@@ -98,7 +98,7 @@ function noteVanished({ host, attachments, now }: PodSurroundings, notes: readon
 
 /** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
 export async function emptyAfterReboot(
-  { networks, log }: Pick<PodSurroundings, 'networks' | 'log'>,
+  { networks, log }: Pick<PodContext, 'networks' | 'log'>,
   dataDir: string = defaultDataDir
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
@@ -117,7 +117,7 @@ export async function emptyAfterReboot(
 
 /** Addresses that are reserved for somebody, in every network of the data directory. */
 export async function reserved(
-  { networks }: Pick<PodSurroundings, 'networks'>,
+  { networks }: Pick<PodContext, 'networks'>,
   dataDir: string = defaultDataDir
 ): Promise<readonly Reserved[]> {
   const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
@@ -140,7 +140,7 @@ function podNamed(text: string): Pod {
 
 /** What portmap, firewall and bandwidth keep, for interfaces of ours as for others'. */
 function chainedAsItIs(
-  { host: { observed }, attachments }: PodSurroundings,
+  { host: { observed }, attachments }: PodContext,
   nft: Standing['nft'],
   limits: Standing['limits']
 ): readonly (readonly [string, readonly KernelObject[]])[] {
@@ -224,11 +224,7 @@ const masquerading = (held: readonly Ip[], observed: State): readonly KernelObje
 }
 
 /** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. One that has gone meanwhile is as the alias of its port tells it. */
-function bridgeAsItWas(
-  { host: { observed }, self }: PodSurroundings,
-  name: string,
-  alias: Alias
-): readonly KernelObject[] {
+function bridgeAsItWas({ host: { observed }, self }: PodContext, name: string, alias: Alias): readonly KernelObject[] {
   const link = linkNamed(observed, name)
   const because = 'pods of an earlier weftd'
   if (link === undefined && alias.bridge?.name === name) {
@@ -264,19 +260,19 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
  * For the reconciler's listener: a pod's link that has gone with its namespace is not wanted any more, so that nobody tries to put it right. The
  * reservation stays until the DEL (or GC) that a runtime owes, or until releaseVanished() has waited for that long enough.
  */
-export function forgetVanished(around: PodSurroundings): (changed: readonly KernelObject[] | 'everything') => void {
-  const { host, attachments, log } = around
+export function forgetVanished(context: PodContext): (changed: readonly KernelObject[] | 'everything') => void {
+  const { host, attachments, log } = context
   const forget = (link: string) => {
     if (linkNamed(host.observed, link) !== undefined) return
     const limited = attachments.limited.get(link)
     if (limited !== undefined)
-      unlimit(around, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
+      unlimit(context, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
     const known = attachments.withLink(link)
     if (known === undefined) return
     attachments.delete(known)
     const { network, containerId, ifname, because, dataDir } = known
     const vanished = { network, containerId, ifname, because, ...(dataDir !== undefined && { dataDir }) }
-    attachments.vanished.set(ownerOf(known), { ...vanished, since: around.now() })
+    attachments.vanished.set(ownerOf(known), { ...vanished, since: context.now() })
     log.info({ link, because }, "a pod's link went with its namespace; its addresses stay reserved for a while")
     host
       .wantAll(ownersOf(known).map((owner) => [owner, []]))

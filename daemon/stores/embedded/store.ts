@@ -6,7 +6,7 @@ import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from '../../lease/store.ts'
+import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
 
 /** The same day as in etcd, in seconds. */
@@ -25,7 +25,7 @@ export class EmbeddedStore implements Store {
   readonly type = 'embedded'
   readonly #file: EmbeddedFile
   readonly #netConfigPath: string | undefined
-  readonly #around: StoreSurroundings
+  readonly #deps: StoreDeps
   readonly #ttl: number
   readonly #tick: NodeJS.Timeout
   readonly #waiting = new Set<() => void>()
@@ -35,15 +35,11 @@ export class EmbeddedStore implements Store {
   #held: Held | undefined
 
   /** `ttlSeconds` is a day unless a test is in a hurry. Errors: STATE_UNWRITABLE when the file can't be opened. */
-  constructor(
-    options: { readonly path: string; readonly netConfigPath?: string },
-    around: StoreSurroundings,
-    ttlSeconds = TTL
-  ) {
-    this.#around = around
+  constructor(options: { readonly path: string; readonly netConfigPath?: string }, deps: StoreDeps, ttlSeconds = TTL) {
+    this.#deps = deps
     this.#netConfigPath = options.netConfigPath
     this.#ttl = 1_000 * ttlSeconds
-    this.#file = new EmbeddedFile(options.path, () => this.#changed(), around.log)
+    this.#file = new EmbeddedFile(options.path, () => this.#changed(), deps.log)
     this.#tick = setInterval(() => this.#guarded(() => this.#look()), Math.min(TICK, this.#ttl / 4))
   }
 
@@ -66,11 +62,11 @@ export class EmbeddedStore implements Store {
       const seen = this.#changes
       const text = this.#guarded(() => this.#file.config())
       if (text !== undefined) {
-        this.#around.report.clear('CONFIG_MISSING')
+        this.#deps.report.clear('CONFIG_MISSING')
         return text
       }
       const from = this.#netConfigPath
-      this.#around.report.raise(
+      this.#deps.report.raise(
         'CONFIG_MISSING',
         `the lease file ${this.#file.path} holds none, and ${from === undefined ? 'no --net-config-path is given' : `${from} does not exist`}`,
         from === undefined
@@ -86,7 +82,7 @@ export class EmbeddedStore implements Store {
     const path = this.#netConfigPath
     const text = path === undefined ? undefined : readIfThere(path)
     if (text !== undefined && this.#file.configure(text))
-      this.#around.log.info({ path }, 'network configuration written to the lease file')
+      this.#deps.log.info({ path }, 'network configuration written to the lease file')
   }
 
   async acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
@@ -96,8 +92,8 @@ export class EmbeddedStore implements Store {
       const taken = this.#guarded(() => this.#file.transaction(() => this.#take(wish)))
       if (taken !== undefined) {
         this.#held = { wish, lease: taken.lease }
-        this.#around.report.clear('LEASE_LOST')
-        this.#around.log.debug({ lease: leaseKey(taken.lease), because: taken.because }, 'lease held in the lease file')
+        this.#deps.report.clear('LEASE_LOST')
+        this.#deps.log.debug({ lease: leaseKey(taken.lease), because: taken.because }, 'lease held in the lease file')
         return taken.lease
       }
       await backoff.pause(signal)
@@ -199,7 +195,7 @@ export class EmbeddedStore implements Store {
     const now = this.#file.rows().find((row) => row.key === seen.key)
     if (now?.revision !== seen.revision) return
     this.#file.remove(seen.key)
-    this.#around.log.info({ lease: seen.key, node: seen.node, because: 'it has not been renewed' }, 'lease deleted')
+    this.#deps.log.info({ lease: seen.key, node: seen.node, because: 'it has not been renewed' }, 'lease deleted')
   }
 
   /** Our lease must be in the file: written again when it is gone or garbled, unless another node has taken its place. */
@@ -208,7 +204,7 @@ export class EmbeddedStore implements Store {
     if (held === undefined) return
     const key = leaseKey(held.lease)
     const own = this.#file.rows().find((row) => row.key === key)
-    if (own !== undefined && isFor(own, held.wish)) this.#around.report.clear('LEASE_LOST')
+    if (own !== undefined && isFor(own, held.wish)) this.#deps.report.clear('LEASE_LOST')
     else this.#file.transaction(() => this.#writeAgain(held))
   }
 
@@ -225,15 +221,15 @@ export class EmbeddedStore implements Store {
       })
     })
     if (inTheWay !== undefined) {
-      this.#around.report.raise(
+      this.#deps.report.raise(
         'LEASE_LOST',
         `${inTheWay.key} in ${this.#file.path} now has the value ${inTheWay.value.slice(0, 200)}`
       )
       return
     }
     this.#write(held.lease, there !== undefined && there.expires === null)
-    this.#around.report.clear('LEASE_LOST')
-    this.#around.log.warn(
+    this.#deps.report.clear('LEASE_LOST')
+    this.#deps.log.warn(
       { lease: key, because: there === undefined ? 'it was deleted' : 'its value could not be understood' },
       'our lease was gone and is written again'
     )
@@ -243,11 +239,11 @@ export class EmbeddedStore implements Store {
   #guarded<T>(run: () => T): T | undefined {
     try {
       const result = run()
-      this.#around.report.clear('STORE_UNREACHABLE')
+      this.#deps.report.clear('STORE_UNREACHABLE')
       return result
     } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'STORE_UNREACHABLE') throw error
-      this.#around.report.raise('STORE_UNREACHABLE', reasonOf(error))
+      this.#deps.report.raise('STORE_UNREACHABLE', reasonOf(error))
       return undefined
     }
   }

@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import { type ChannelCredentials, Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js'
 import { WeftError } from '../../base/error.ts'
-import type { StoreSurroundings } from '../../lease/store.ts'
+import type { StoreDeps } from '../../lease/store.ts'
 import {
   CALLS,
   type CallName,
@@ -79,14 +79,14 @@ export class EtcdConnection implements AsyncDisposable {
   #members: readonly Client[]
   readonly #files: Files
   readonly #options: EtcdOptions
-  readonly #report: StoreSurroundings['report']
+  readonly #report: StoreDeps['report']
   /** The member that answered last; any at first, so that the nodes spread over the members. */
   #preferred: number
   #token: string | undefined
   #authenticating: Promise<void> | undefined
 
   /** Opens nothing yet. Errors: OPTION_INVALID when a certificate or key can't be read. */
-  constructor(options: EtcdOptions, report: StoreSurroundings['report']) {
+  constructor(options: EtcdOptions, report: StoreDeps['report']) {
     this.#options = options
     this.#report = report
     this.#files = readFiles(options)

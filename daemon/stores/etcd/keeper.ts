@@ -5,7 +5,7 @@ import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type Granted, grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { StoreSurroundings, Wish } from '../../lease/store.ts'
+import type { StoreDeps, Wish } from '../../lease/store.ts'
 import { answered, type ClaimOptions, EtcdClaim, type Held, isStoreTrouble } from './claim.ts'
 import type { EtcdKeys } from './keys.ts'
 import type { KeyValue } from './protobuf.ts'
@@ -21,7 +21,7 @@ export class EtcdHolding implements AsyncDisposable {
   readonly #keys: EtcdKeys
   readonly #claim: EtcdClaim
   readonly #options: HoldingOptions
-  readonly #around: StoreSurroundings
+  readonly #deps: StoreDeps
   readonly #ended = new AbortController()
   #held: Held | undefined
   /** Counts our own writes, so that a listing from before one is not taken for news about our key. */
@@ -31,11 +31,11 @@ export class EtcdHolding implements AsyncDisposable {
   #retaking: Promise<void> | undefined
   #listing: Promise<LeaseListing> | undefined
 
-  constructor(keys: EtcdKeys, options: HoldingOptions, around: StoreSurroundings) {
+  constructor(keys: EtcdKeys, options: HoldingOptions, deps: StoreDeps) {
     this.#keys = keys
-    this.#claim = new EtcdClaim(keys, options, around.log)
+    this.#claim = new EtcdClaim(keys, options, deps.log)
     this.#options = options
-    this.#around = around
+    this.#deps = deps
   }
 
   /** See Store.acquire. Waits for etcd as long as the signal allows. Errors: SUBNETS_EXHAUSTED, LEASE_CONTESTED. */
@@ -92,8 +92,8 @@ export class EtcdHolding implements AsyncDisposable {
     this.#held = held
     this.#writes++
     this.#lost = false
-    this.#around.report.clear('LEASE_LOST')
-    this.#around.log.debug({ lease: held.key, because, reservation: held.etcdLease === '0' }, 'lease held in etcd')
+    this.#deps.report.clear('LEASE_LOST')
+    this.#deps.log.debug({ lease: held.key, because, reservation: held.etcdLease === '0' }, 'lease held in etcd')
     this.#renew(held, renewAfter(held.ttlSeconds, this.#options))
   }
 
@@ -113,13 +113,13 @@ export class EtcdHolding implements AsyncDisposable {
       const left = await answered(() => this.#keys.keepAlive(etcdLease), signal)
       signal.throwIfAborted()
       if (left === 0) return this.#takeAgain('its etcd lease has ended')
-      this.#around.log.debug({ lease: this.#held?.key, seconds: left }, 'lease renewed in etcd')
+      this.#deps.log.debug({ lease: this.#held?.key, seconds: left }, 'lease renewed in etcd')
       pause = renewAfter(left, this.#options)
     }
   }
 
   #unlessStopped(signal: AbortSignal, error: unknown): void {
-    if (!signal.aborted) this.#around.log.error({ lease: this.#held?.key, err: error }, 'keeping our lease failed')
+    if (!signal.aborted) this.#deps.log.error({ lease: this.#held?.key, err: error }, 'keeping our lease failed')
   }
 
   /** What a complete listing says of our own key. */
@@ -162,7 +162,7 @@ export class EtcdHolding implements AsyncDisposable {
   #loseTo(record: KeyValue): void {
     this.#lost = true
     this.#renewing?.abort()
-    this.#around.report.raise('LEASE_LOST', `${record.key} now has the value ${record.value.slice(0, 200)}`)
+    this.#deps.report.raise('LEASE_LOST', `${record.key} now has the value ${record.value.slice(0, 200)}`)
   }
 
   #goneNow(because: string): void {
@@ -185,7 +185,7 @@ export class EtcdHolding implements AsyncDisposable {
         if (await this.#rewrite(held, because)) return
       } catch (error) {
         if (!isStoreTrouble(error)) throw error
-        this.#around.log.warn({ lease: held.key, reason: reasonOf(error) }, 'our lease can not be written again yet')
+        this.#deps.log.warn({ lease: held.key, reason: reasonOf(error) }, 'our lease can not be written again yet')
       }
       await backoff.pause(this.#ended.signal)
     }
@@ -204,13 +204,10 @@ export class EtcdHolding implements AsyncDisposable {
     if (this.#held !== held) return true
     if (again === 'overlapped') {
       this.#lost = true
-      this.#around.report.raise(
-        'LEASE_LOST',
-        `${held.key} was gone, and meanwhile another node has leased a part of it`
-      )
+      this.#deps.report.raise('LEASE_LOST', `${held.key} was gone, and meanwhile another node has leased a part of it`)
     } else {
       this.#hold(again, because)
-      this.#around.log.warn({ lease: held.key, because }, 'our lease was gone and is written again')
+      this.#deps.log.warn({ lease: held.key, because }, 'our lease was gone and is written again')
     }
     return true
   }

@@ -4,7 +4,7 @@ import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from '../../lease/store.ts'
+import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './connection.ts'
 import { EtcdHolding } from './keeper.ts'
 import { EtcdKeys } from './keys.ts'
@@ -23,20 +23,20 @@ export class EtcdStore implements Store {
   readonly #connection: EtcdConnection
   readonly #keys: EtcdKeys
   readonly #holding: EtcdHolding
-  readonly #around: StoreSurroundings
+  readonly #deps: StoreDeps
   readonly #config: string
   readonly #subnets: string
 
   /** `ttlSeconds` is flannel's day unless a test is in a hurry. Errors: OPTION_INVALID when a certificate can't be read. */
-  constructor(options: EtcdOptions, around: StoreSurroundings, ttlSeconds = TTL) {
+  constructor(options: EtcdOptions, deps: StoreDeps, ttlSeconds = TTL) {
     const prefix = options.prefix.replace(/\/+$/, '')
-    this.#around = around
+    this.#deps = deps
     this.#config = `${prefix}/config`
     this.#subnets = `${prefix}/subnets/`
-    this.#connection = new EtcdConnection(options, around.report)
+    this.#connection = new EtcdConnection(options, deps.report)
     this.#keys = new EtcdKeys(this.#connection)
     const renewMarginSeconds = 60 * options.renewMarginMinutes
-    this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, around)
+    this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
   }
 
   get configurationPlace(): string {
@@ -50,7 +50,7 @@ export class EtcdStore implements Store {
       try {
         const found = await this.#keys.get(this.#config)
         if (found !== undefined) {
-          this.#around.report.clear('CONFIG_MISSING')
+          this.#deps.report.clear('CONFIG_MISSING')
           return found.value
         }
       } catch (error) {
@@ -58,7 +58,7 @@ export class EtcdStore implements Store {
         await backoff.pause(signal)
         continue
       }
-      this.#around.report.raise(
+      this.#deps.report.raise(
         'CONFIG_MISSING',
         `${this.#connection.place} has no key ${this.#config}`,
         `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} '${EXAMPLE}' (one that was written with the v2 API, etcdctl set or mk, is not seen)`
@@ -88,12 +88,12 @@ export class EtcdStore implements Store {
         const watched = [{ prefix: this.#subnets }, { key: this.#config }]
         for await (const batch of watchFrom(this.#connection, watched, revision + 1, signal))
           yield* this.#follow(batch, known)
-        this.#around.log.info({ revision }, 'etcd has compacted what the watch had not seen; listing again')
+        this.#deps.log.info({ revision }, 'etcd has compacted what the watch had not seen; listing again')
       } catch (error) {
         if (signal.aborted) return
         if (isDenied(error)) this.#connection.failed(`watching ${this.#subnets}`, error)
         else if (!(error instanceof WeftError)) {
-          this.#around.log.warn({ reason: reasonOf(error) }, 'the watch on etcd broke; listing again')
+          this.#deps.log.warn({ reason: reasonOf(error) }, 'the watch on etcd broke; listing again')
         }
         if (performance.now() - listed > STEADY) backoff.reset()
         await backoff.pause(signal).catch(() => undefined)

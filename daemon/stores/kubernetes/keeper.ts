@@ -7,7 +7,7 @@ import type { ConditionCode } from '../../health/conditions.ts'
 import type { KubeApi } from '../../kube/api.ts'
 import type { Regarding } from '../../kube/events.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { StoreSurroundings, Wish } from '../../lease/store.ts'
+import type { StoreDeps, Wish } from '../../lease/store.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -48,7 +48,7 @@ const WHY: readonly ConditionCode[] = ['NODE_UNKNOWN', 'POD_CIDR_MISSING', 'POD_
 export class KubeHolding implements AsyncDisposable {
   readonly #api: KubeApi
   readonly #options: KubeHoldingOptions
-  readonly #around: StoreSurroundings
+  readonly #deps: StoreDeps
   readonly #shortage: PodCidrShortage
   readonly #ended = new AbortController()
   #name: string | undefined
@@ -61,10 +61,10 @@ export class KubeHolding implements AsyncDisposable {
   readonly #mendBackoff = new Backoff()
   #mendedAt = Number.NEGATIVE_INFINITY
 
-  constructor(api: KubeApi, options: KubeHoldingOptions, around: StoreSurroundings) {
+  constructor(api: KubeApi, options: KubeHoldingOptions, deps: StoreDeps) {
     this.#api = api
     this.#options = options
-    this.#around = around
+    this.#deps = deps
     this.#shortage = new PodCidrShortage(api, options.prefix)
   }
 
@@ -153,8 +153,8 @@ export class KubeHolding implements AsyncDisposable {
   }
 
   #why(code: ConditionCode | undefined, detail: string): void {
-    for (const other of WHY) if (other !== code) this.#around.report.clear(other)
-    if (code !== undefined) this.#around.report.raise(code, detail)
+    for (const other of WHY) if (other !== code) this.#deps.report.clear(other)
+    if (code !== undefined) this.#deps.report.raise(code, detail)
   }
 
   /** Writes the annotations where they differ; `undefined` when the node went away meanwhile. */
@@ -169,14 +169,14 @@ export class KubeHolding implements AsyncDisposable {
     const lease = { subnet, publicIp: this.#publicIp(node, wish), backendType, backendData, node: node.name }
     if (!(await this.#patch(node, annotationPatch(node, lease, this.#options.prefix), signal))) return undefined
     this.#held = { wish, lease, name: node.name }
-    this.#around.report.clear('LEASE_LOST')
+    this.#deps.report.clear('LEASE_LOST')
     return lease
   }
 
   #publicIp(node: KubeNode, wish: Wish): Lease['publicIp'] {
     const { publicIp, faults } = publicAddresses(node, this.#options.prefix, wish.publicIp)
-    if (faults.length === 0) this.#around.report.clear('NODE_ANNOTATION_INVALID')
-    else this.#around.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))
+    if (faults.length === 0) this.#deps.report.clear('NODE_ANNOTATION_INVALID')
+    else this.#deps.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))
     return publicIp
   }
 
@@ -185,10 +185,7 @@ export class KubeHolding implements AsyncDisposable {
     try {
       return leaseOfNode(node, this.#options.prefix)
     } catch (error) {
-      this.#around.log.warn(
-        { reason: reasonOf(error) },
-        'what our node publishes can not be understood and is replaced'
-      )
+      this.#deps.log.warn({ reason: reasonOf(error) }, 'what our node publishes can not be understood and is replaced')
       return undefined
     }
   }
@@ -245,7 +242,7 @@ export class KubeHolding implements AsyncDisposable {
     this.#mendAgain = true
     this.#mending ??= this.#mendAll()
       .catch((error) => {
-        if (!this.#ended.signal.aborted) this.#around.log.error({ err: error }, 'keeping our node’s annotations failed')
+        if (!this.#ended.signal.aborted) this.#deps.log.error({ err: error }, 'keeping our node’s annotations failed')
       })
       .finally(() => {
         this.#mending = undefined
@@ -268,16 +265,16 @@ export class KubeHolding implements AsyncDisposable {
   async #mendOnce(node: KubeNode | undefined, held: Held): Promise<boolean> {
     const { signal } = this.#ended
     if (node === undefined) {
-      this.#around.report.raise('NODE_UNKNOWN', `node ${held.name} was deleted`)
+      this.#deps.report.raise('NODE_UNKNOWN', `node ${held.name} was deleted`)
       return false
     }
-    this.#around.report.clear('NODE_UNKNOWN')
+    this.#deps.report.clear('NODE_UNKNOWN')
     if (!hasSubnets(node, held.lease)) {
       const now = node.podCidrs.join(' and ') || 'no podCIDR'
-      this.#around.report.raise('LEASE_LOST', `node ${held.name} was made anew and now has ${now}`)
+      this.#deps.report.raise('LEASE_LOST', `node ${held.name} was made anew and now has ${now}`)
       return false
     }
-    this.#around.report.clear('LEASE_LOST')
+    this.#deps.report.clear('LEASE_LOST')
     // An administrator may overwrite the address at any time; all else stays what our devices are.
     const lease = { ...held.lease, publicIp: this.#publicIp(node, held.wish) }
     const differences = annotationDifferences(node, lease)
@@ -285,11 +282,11 @@ export class KubeHolding implements AsyncDisposable {
     if (!written) return false
     if (this.#held === held) this.#held = { ...held, lease }
     if (differences.length > 0)
-      this.#around.log.warn({ node: node.name, differences }, 'our annotations were changed and are written again')
+      this.#deps.log.warn({ node: node.name, differences }, 'our annotations were changed and are written again')
     if (!this.#isUnavailable(node)) return differences.length > 0
     const now = new Date().toISOString().replace(/\.\d+/, '')
     await this.#patch(node, networkAvailable(now), signal)
-    this.#around.log.info({ node: node.name, was: node.networkUnavailable }, 'NetworkUnavailable set to False')
+    this.#deps.log.info({ node: node.name, was: node.networkUnavailable }, 'NetworkUnavailable set to False')
     return true
   }
 

@@ -9,11 +9,11 @@ import type { Condition } from '../../health/conditions.ts'
 import { KubeApi } from '../../kube/api.ts'
 import { type AccessOptions, KubeAccess, targetOf } from '../../kube/credentials.ts'
 import { ConditionEvents, EventWriter } from '../../kube/events.ts'
-import { type PolicySurroundings, warnOfPolicies } from '../../kube/policy-warnings.ts'
+import { type PolicyDeps, warnOfPolicies } from '../../kube/policy-warnings.ts'
 import type { KubeBody } from '../../kube/protobuf.ts'
 import { follow, PACE, type Pace } from '../../kube/watch.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreEvent, StoreSurroundings, Wish } from '../../lease/store.ts'
+import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
 import { KubeHolding, type NodeIdentity } from './keeper.ts'
 import { NodeLeases } from './leases.ts'
 import { annotationPrefix, type KubeNode } from './node.ts'
@@ -39,38 +39,38 @@ export class KubernetesStore implements Store {
   readonly #api: KubeApi
   readonly #holding: KubeHolding
   readonly #events: ConditionEvents
-  readonly #around: StoreSurroundings
+  readonly #deps: StoreDeps
   readonly #options: KubernetesOptions
   readonly #prefix: string
   readonly #pace: Pace
-  readonly #policies: Pick<PolicySurroundings, 'api' | 'writer' | 'log'>
+  readonly #policies: Pick<PolicyDeps, 'api' | 'writer' | 'log'>
   readonly #leases: NodeLeases
 
-  private constructor(access: KubeAccess, options: KubernetesOptions, around: StoreSurroundings, pace: Pace) {
+  private constructor(access: KubeAccess, options: KubernetesOptions, deps: StoreDeps, pace: Pace) {
     this.#options = options
-    this.#around = around
+    this.#deps = deps
     this.#pace = pace
     this.#prefix = annotationPrefix(options.annotationPrefix)
-    this.#api = new KubeApi(access, around.report)
+    this.#api = new KubeApi(access, deps.report)
     const { nodeName, podName, podNamespace, setNodeNetworkUnavailable: setNetworkUnavailable } = options
     const identity = { nodeName, podName, podNamespace }
-    this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, around)
-    const writer = new EventWriter(this.#api, around.log, () => this.#holding.name ?? '')
+    this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
+    const writer = new EventWriter(this.#api, deps.log, () => this.#holding.name ?? '')
     // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
     let told = ''
     const raise = (_: string, detail: string) => {
-      if (detail !== told) around.log.warn({ detail }, 'NetworkPolicies can not be read')
+      if (detail !== told) deps.log.warn({ detail }, 'NetworkPolicies can not be read')
       told = detail
     }
-    this.#policies = { api: new KubeApi(access, { raise, clear: () => undefined }), writer, log: around.log }
+    this.#policies = { api: new KubeApi(access, { raise, clear: () => undefined }), writer, log: deps.log }
     this.#leases = new NodeLeases(this.#prefix)
     this.#events = new ConditionEvents(writer, () => this.#holding.node)
   }
 
   /** Opens no connection yet. `pace` is for tests that are in a hurry. Errors: OPTION_INVALID when no API server is named or a credential can't be read. */
-  static async open(options: KubernetesOptions, around: StoreSurroundings, pace = PACE): Promise<KubernetesStore> {
+  static async open(options: KubernetesOptions, deps: StoreDeps, pace = PACE): Promise<KubernetesStore> {
     const access = new KubeAccess(await targetOf(options), () => performance.now())
-    return new KubernetesStore(access, options, around, pace)
+    return new KubernetesStore(access, options, deps, pace)
   }
 
   get configurationPlace(): string {
@@ -83,11 +83,11 @@ export class KubernetesStore implements Store {
       signal.throwIfAborted()
       try {
         const text = this.#configured()
-        this.#around.report.clear('CONFIG_MISSING')
+        this.#deps.report.clear('CONFIG_MISSING')
         return text
       } catch (error) {
         const path = this.#options.netConfigPath
-        this.#around.report.raise(
+        this.#deps.report.raise(
           'CONFIG_MISSING',
           `--net-config-path ${path} can not be read: ${reasonOf(error)}`,
           `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
@@ -147,7 +147,7 @@ export class KubernetesStore implements Store {
     const leases = this.#leases
     const project = (object: KubeBody) => nodeOf(object, this.#prefix)
     const nodes = { path: '/api/v1/nodes', protobuf: true, project }
-    for await (const event of follow<KubeNode>(this.#api, nodes, this.#around.log, signal, this.#pace)) {
+    for await (const event of follow<KubeNode>(this.#api, nodes, this.#deps.log, signal, this.#pace)) {
       const { name } = this.#holding
       switch (event.kind) {
         case 'list':

@@ -8,7 +8,7 @@ import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
 import type { CniRequest } from '../../../plugins/protocol.ts'
 import { heard } from '../logs.ts'
-import { podSurroundings } from '../pod/context.ts'
+import { podContext } from '../pod/context.ts'
 
 const numberOf = (code: string, verb?: Parameters<typeof cniError>[1]) =>
   cniError(new WeftError(code, 'what', 'do this'), verb).code
@@ -83,8 +83,8 @@ type Line = readonly [level: string, fields: Readonly<Record<string, unknown>>, 
 function surroundings() {
   const lines: Line[] = []
   const log = heard((level, fields, message) => lines.push([level, { ...fields }, message]))
-  const around = podSurroundings({ log, now: () => 0 })
-  return { lines, serve: cniCalls(around, new Outcomes(Date.now)) }
+  const context = podContext({ log, now: () => 0 })
+  return { lines, serve: cniCalls(context, new Outcomes(Date.now)) }
 }
 
 const request = (env: Readonly<Record<string, string>>, stdin = '{"cniVersion":"1.1.0","name":"n"}'): CniRequest => ({

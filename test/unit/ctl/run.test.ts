@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { diffAnswer, statusAnswer } from '../../../daemon/api/answers.ts'
-import { run, type Surroundings } from '../../../daemon/ctl/run.ts'
+import { run, type Deps } from '../../../daemon/ctl/run.ts'
 import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import type { Node } from '../../../daemon/state/node.ts'
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -67,7 +67,7 @@ async function daemon(t: test.TestContext, reply: (line: string) => string | und
   return { socket, questions }
 }
 
-async function weftctl(words: readonly string[], env: Record<string, string> = {}, as: Partial<Surroundings> = {}) {
+async function weftctl(words: readonly string[], env: Record<string, string> = {}, as: Partial<Deps> = {}) {
   const said = { out: '', complaints: '' }
   const exit = await run(words, {
     ...as,

@@ -27,7 +27,7 @@ import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type { CniRequest, Finished } from '../../../plugins/protocol.ts'
 import { heard } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
-import { podSurroundings } from '../pod/context.ts'
+import { podContext } from '../pod/context.ts'
 import { testNode } from '../test-node.ts'
 
 export const ip = (text: string) => parseIp(text) ?? assert.fail(text)
@@ -90,15 +90,15 @@ export class SmallDaemon implements AsyncDisposable {
     const peers = new Peers({ reconciler, health, log, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new Outcomes(now)
-    const around = podSurroundings({
+    const context = podContext({
       ...{ host: reconciler, attachments, health, log },
       place: () => this.#place && { node: this.#place.node, mtu: 1450, clusterNetworks: { 4: prefix('10.244.0.0/16') } }
     })
-    const cni = cniCalls(around, outcomes)
+    const cni = cniCalls(context, outcomes)
     this.#cni = cni
     const control = questions({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
-      ...{ reconciler, attachments, reserved: () => reserved(around, this.dataDir), place: () => this.#place }
+      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place }
     })
     this.listen = async () => {
       this.#parts.use(await serve({ path: this.socket, cni, control, log }))

@@ -141,7 +141,7 @@ describe('the directory', () => {
       import { Reservations } from '${import.meta.dirname}/../../../ipam/reservations.ts'
       import { rangeSets } from '${import.meta.dirname}/../../../ipam/pool.ts'
       import { parsePrefix } from '${import.meta.dirname}/../../../ipam/address.ts'
-      import { flock } from '${import.meta.dirname}/../../../daemon/kernel/flock.ts'
+      import { flock } from '${import.meta.dirname}/../../../daemon/os/flock.ts'
       const reservations = new Reservations(process.argv[1], 'net1', { lock: flock, boot: { id: 'boot-1', since: 0 } })
       const sets = rangeSets([[{ subnet: parsePrefix('10.30.0.0/24') }]])
       for (let at = 0; at < 40; at++) {

@@ -9,7 +9,7 @@ import { Health } from '../../../daemon/health/conditions.ts'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
 import type { Store, Wish } from '../../../daemon/lease/store.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
-import { Network, type NetworkSurroundings } from '../../../daemon/node/membership.ts'
+import { Network, type MembershipDeps } from '../../../daemon/node/membership.ts'
 import { Peers } from '../../../daemon/peers/peers.ts'
 import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
@@ -95,7 +95,7 @@ class Scene implements AsyncDisposable {
     this.leaseFile = new LeaseFile(join(folder, 'lease.json'), silent)
   }
 
-  async join(over: Partial<NetworkSurroundings> = {}): Promise<Network> {
+  async join(over: Partial<MembershipDeps> = {}): Promise<Network> {
     const { kernel, reconciler, peers, health } = this
     const signal = this.#stop.signal
     void reconciler.run(signal)

@@ -12,17 +12,17 @@ test('what is missing is told, each thing with its cure, and no longer once it i
   const health = new Health(Date.now, () => undefined)
   const missing = { vxlan: lacking('vxlan'), bridge: lacking('bridge'), udp: lacking('udp') }
   let questions = 0
-  const around = {
+  const deps = {
     ...{ needed: ['vxlan', 'bridge'] as const, health },
     ask: async () => (++questions <= 2 ? missing : questions === 3 ? { vxlan: missing.vxlan } : {})
   }
-  assert.equal(await tellMissingFeatures(around), false)
+  assert.equal(await tellMissingFeatures(deps), false)
   const told = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
   assert.equal(
     told?.detail,
     "this kernel can't make a vxlan (modprobe vxlan); this kernel can't make a bridge (modprobe bridge)"
   )
-  await untilNoneIsMissing(around, new AbortController().signal)
+  await untilNoneIsMissing(deps, new AbortController().signal)
   assert.equal(questions, 4)
   assert.deepEqual(
     health.active().map(({ code }) => code),

@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import type { Answer, Ended, Host, Input } from '../../../plugins/host.d.ts'
 
-export type Surroundings = {
+export type Deps = {
   readonly program?: string
   readonly environment?: Readonly<Record<string, string>>
   /** Absent: reading standard input fails. */
@@ -20,7 +20,7 @@ export class HostOnNode implements Host {
   hasReadInput = false
   readonly #input: string | undefined
 
-  constructor(surroundings: Surroundings) {
+  constructor(surroundings: Deps) {
     this.program = surroundings.program ?? '/opt/cni/bin/weft'
     this.environment = Object.entries(surroundings.environment ?? {}).map(([name, value]) => `${name}=${value}`)
     this.#input = surroundings.input

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test'
 import { main } from '../../../plugins/main.ts'
 import type { CniRequest } from '../../../plugins/protocol.ts'
 import { listen } from './daemon-on-socket.ts'
-import { HostOnNode, type Surroundings } from './host-on-node.ts'
+import { HostOnNode, type Deps } from './host-on-node.ts'
 
 const configuration = '{"name":"net1","cniVersion":"1.1.0","type":"weft"}'
 const environment = {
@@ -20,7 +20,7 @@ const environment = {
   WEFTD_SOCKET: '/nonexistent/weftd.sock'
 }
 
-async function run(surroundings: Surroundings) {
+async function run(surroundings: Deps) {
   const host = new HostOnNode(surroundings)
   const exit = await main(host)
   return { exit, host, printed: host.output === '' ? undefined : JSON.parse(host.output) }

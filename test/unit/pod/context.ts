@@ -1,7 +1,7 @@
 // What the verbs of pods stand on in unit tests: reservations are real, the host does at once what it is asked, and namespaces are empty.
 import { flock } from '../../../daemon/os/flock.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
-import type { HostState, PodSurroundings } from '../../../daemon/pod/context.ts'
+import type { HostState, PodContext } from '../../../daemon/pod/context.ts'
 import { type State, stateOf } from '../../../daemon/state/object.ts'
 import { Networks } from '../../../ipam/networks.ts'
 import { silent } from '../logs.ts'
@@ -17,7 +17,7 @@ export const stillHost = (observed: State = stateOf([])): HostState => ({
 })
 
 /** A node without a subnet, before any pod. */
-export const podSurroundings = (over: Partial<PodSurroundings> = {}): PodSurroundings => ({
+export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   kernel: {
     sandbox: async () => ({
       bring: async () => undefined,

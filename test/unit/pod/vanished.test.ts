@@ -15,7 +15,7 @@ import { Networks } from '../../../ipam/networks.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY, type Reservations } from '../../../ipam/reservations.ts'
 import { heard, silent } from '../logs.ts'
-import { podSurroundings, stillHost } from './context.ts'
+import { podContext, stillHost } from './context.ts'
 
 const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
@@ -31,18 +31,18 @@ function surroundings() {
   const lines: string[] = []
   const clock = { now: 0 }
   const observed = new Map(stateOf([]))
-  const around = podSurroundings({
+  const context = podContext({
     host: stillHost(observed),
     log: heard((_level, _fields, message) => lines.push(message)),
     now: () => clock.now
   })
-  return { around, reservations: around.networks.reservations(dataDir, 'net1'), lines, clock, observed }
+  return { context, reservations: context.networks.reservations(dataDir, 'net1'), lines, clock, observed }
 }
 
 async function vanishedPod(given: ReturnType<typeof surroundings>, containerId: string) {
   await given.reservations.reserve(who(containerId), sets)
   const vanished = { ...who(containerId), because: `pod ${containerId}`, dataDir, since: given.clock.now }
-  given.around.attachments.vanished.set(`pod net1 ${containerId} eth0`, vanished)
+  given.context.attachments.vanished.set(`pod net1 ${containerId} eth0`, vanished)
 }
 
 const held = async (reservations: Reservations) => (await reservations.list()).map(({ ip }) => formatIp(ip)).sort()
@@ -53,21 +53,21 @@ describe('addresses of a vanished pod', () => {
     await vanishedPod(given, 'a')
     await given.reservations.reserve(who('foreign'), sets)
     given.clock.now = 59_000
-    assert.equal(await releaseVanished(given.around, 60_000), 0)
+    assert.equal(await releaseVanished(given.context, 60_000), 0)
     assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
     given.clock.now = 60_000
     let changes = 0
-    given.around.attachments.onChanged = () => void changes++
-    assert.equal(await releaseVanished(given.around, 60_000), 1)
+    given.context.attachments.onChanged = () => void changes++
+    assert.equal(await releaseVanished(given.context, 60_000), 1)
     assert.equal(changes, 1)
     assert.deepEqual(await held(given.reservations), ['10.20.0.3'])
-    assert.equal(await releaseVanished(given.around, 0), 0)
-    assert.deepEqual([given.around.attachments.freed.vanished, given.lines.length], [1, 1])
+    assert.equal(await releaseVanished(given.context, 0), 0)
+    assert.deepEqual([given.context.attachments.freed.vanished, given.lines.length], [1, 1])
   })
 
   test('stay when its link is there again, by whatever name, when it was added again, and while a verb on it is under way', async () => {
     const given = surroundings()
-    const { attachments } = given.around
+    const { attachments } = given.context
     for (const id of ['back', 'renamed', 'added', 'busy']) await vanishedPod(given, id)
     const link = { kind: 'link', up: true, form: { type: 'veth' } } as const
     for (const each of [
@@ -78,10 +78,10 @@ describe('addresses of a vanished pod', () => {
     attachments.set({ ...who('added'), link: 'x', addresses: [], because: 'again' } satisfies Known)
     const { promise, resolve } = Promise.withResolvers<void>()
     const busy = attachments.inTurn(who('busy'), () => promise)
-    assert.equal(await releaseVanished(given.around, 0), 0)
+    assert.equal(await releaseVanished(given.context, 0), 0)
     resolve()
     await busy
-    assert.equal(await releaseVanished(given.around, 0), 1)
+    assert.equal(await releaseVanished(given.context, 0), 1)
     assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
   })
 
@@ -90,16 +90,16 @@ describe('addresses of a vanished pod', () => {
     await vanishedPod(given, 'a')
     const lock = () => Promise.reject(new Error('EROFS'))
     const networks = new Networks(() => ({ lock, boot: { id: 'boot', since: 0 } }))
-    assert.equal(await releaseVanished({ ...given.around, networks }, 0), 0)
+    assert.equal(await releaseVanished({ ...given.context, networks }, 0), 0)
     assert.match(given.lines.join(), /can not be freed yet/)
-    assert.equal(await releaseVanished(given.around, 0), 1)
+    assert.equal(await releaseVanished(given.context, 0), 1)
   })
 
   test('of another network are not touched when only one is meant', async () => {
     const given = surroundings()
     await vanishedPod(given, 'a')
-    assert.equal(await releaseVanished(given.around, 0, ({ network }) => network === 'net2'), 0)
-    assert.equal(given.around.attachments.vanished.size, 1)
+    assert.equal(await releaseVanished(given.context, 0, ({ network }) => network === 'net2'), 0)
+    assert.equal(given.context.attachments.vanished.size, 1)
   })
 })
 
@@ -108,7 +108,7 @@ describe('the notes', () => {
 
   test('tell the next weftd what there was: pods, and those that have vanished', async () => {
     const given = surroundings()
-    const { attachments } = given.around
+    const { attachments } = given.context
     {
       using _notes = keepNotes(path(), attachments, silent)
       const address = parseIp('10.20.0.9') ?? assert.fail()
@@ -125,10 +125,10 @@ describe('the notes', () => {
   test('make a pod without a link a vanished one, whose address is freed after the grace', async () => {
     const given = surroundings()
     await given.reservations.reserve(who('gone'), sets)
-    await rebuild(given.around, dataDir, [{ ...who('gone'), because: 'pod gone', dataDir }])
+    await rebuild(given.context, dataDir, [{ ...who('gone'), because: 'pod gone', dataDir }])
     given.clock.now = 1_000
-    assert.equal(await releaseVanished(given.around, 1_001), 0)
-    assert.equal(await releaseVanished(given.around, 1_000), 1)
+    assert.equal(await releaseVanished(given.context, 1_001), 0)
+    assert.equal(await releaseVanished(given.context, 1_000), 1)
   })
 
   test('are not missed when there are none, and of no use, with a warning, when they are spoiled', () => {
@@ -145,7 +145,7 @@ describe('the notes', () => {
 
 test('a directory of networks that can not be read is told, and weftd goes on', async () => {
   writeFileSync(join(dataDir, BOOT_DIRECTORY), '')
-  const { around, lines } = surroundings()
-  await emptyAfterReboot(around, dataDir)
+  const { context, lines } = surroundings()
+  await emptyAfterReboot(context, dataDir)
   assert.deepEqual(lines, ['reservations can not be looked at yet'])
 })

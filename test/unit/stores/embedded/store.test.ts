@@ -5,14 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import type { Store, StoreSurroundings } from '../../../../daemon/lease/store.ts'
+import type { Store, StoreDeps } from '../../../../daemon/lease/store.ts'
 import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
 
 const ONE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 const OTHER = ONE.replace('10.244', '10.9')
 const never = new AbortController().signal
 /** What a store says while there is no configuration. */
-async function missing(open: (around: StoreSurroundings) => Store | Promise<Store>): Promise<readonly string[]> {
+async function missing(open: (deps: StoreDeps) => Store | Promise<Store>): Promise<readonly string[]> {
   const said = Promise.withResolvers<readonly string[]>()
   const over = new AbortController()
   const report = { raise: (...all: readonly string[]) => said.resolve(all), clear: () => undefined }
@@ -26,7 +26,7 @@ async function missing(open: (around: StoreSurroundings) => Store | Promise<Stor
   }
 }
 
-const around = { log: pino({ enabled: false }), report: { raise: () => {}, clear: () => {} } }
+const deps = { log: pino({ enabled: false }), report: { raise: () => {}, clear: () => {} } }
 
 async function inFolder(work: (leases: string, netConf: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'weft-embedded-'))
@@ -41,7 +41,7 @@ test('what --net-config-path holds when it is asked for counts, however often it
   inFolder(async (path, netConfigPath) => {
     for (const text of ['', '{', ONE, OTHER]) {
       writeFileSync(netConfigPath, text)
-      await using store = new EmbeddedStore({ path, netConfigPath }, around)
+      await using store = new EmbeddedStore({ path, netConfigPath }, deps)
       assert.equal(await store.configuration(never), text)
       writeFileSync(netConfigPath, `${text} `)
       assert.equal(await store.configuration(never), `${text} `, 'edited while the first was refused')
@@ -50,7 +50,7 @@ test('what --net-config-path holds when it is asked for counts, however often it
 
 test('without that file the configuration of the lease file stays', () =>
   inFolder(async (path, netConfigPath) => {
-    await using store = new EmbeddedStore({ path, netConfigPath }, around)
+    await using store = new EmbeddedStore({ path, netConfigPath }, deps)
     store.configure(ONE)
     assert.equal(await store.configuration(never), ONE)
     assert.equal(store.configurationPlace, `the lease file ${path}`)
@@ -61,7 +61,7 @@ test('without that file the configuration of the lease file stays', () =>
 test('a --net-config-path that is no readable file is refused by its name', () =>
   inFolder(async (path, netConfigPath) => {
     mkdirSync(netConfigPath)
-    await using store = new EmbeddedStore({ path, netConfigPath }, around)
+    await using store = new EmbeddedStore({ path, netConfigPath }, deps)
     await assert.rejects(store.configuration(never), {
       code: 'OPTION_INVALID',
       message: /net-conf\.json can not be read/

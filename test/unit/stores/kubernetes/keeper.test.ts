@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import { KubeApi } from '../../../../daemon/kube/api.ts'
 import { KubeAccess } from '../../../../daemon/kube/credentials.ts'
-import type { StoreSurroundings, Wish } from '../../../../daemon/lease/store.ts'
+import type { StoreDeps, Wish } from '../../../../daemon/lease/store.ts'
 import { KubeHolding } from '../../../../daemon/stores/kubernetes/keeper.ts'
 import { parseIp } from '../../../../ipam/address.ts'
 import { silent } from '../../logs.ts'
@@ -30,7 +30,7 @@ async function busyServer(refusals: number) {
 
 test('a patch that meets a conflict is sent again', async () => {
   using server = await busyServer(2)
-  const report: StoreSurroundings['report'] = { raise: () => undefined, clear: () => undefined }
+  const report: StoreDeps['report'] = { raise: () => undefined, clear: () => undefined }
   const access = new KubeAccess({ server: server.address, from: 'this test', insecure: false }, () => 0)
   await using api = new KubeApi(access, report)
   const options = { nodeName: 'n1', prefix: 'flannel.alpha.coreos.com/', setNetworkUnavailable: false }
