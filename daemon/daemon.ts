@@ -2,30 +2,30 @@
 import { join } from 'node:path'
 import { contains, type PerFamily, type Prefix, perFamily } from '../ipam/address.ts'
 import { AfterBurst } from './after-burst.ts'
-import { questions } from './api/control.ts'
+import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
 import type { Log } from './base/log.ts'
 import type { Options } from './cli/flag-table.ts'
-import { Outcomes } from './cni/call-history.ts'
+import { CallHistory } from './cni/call-history.ts'
 import { cniCalls } from './cni/calls.ts'
-import { repairTellers } from './health/condition-log.ts'
+import { repairReport } from './health/condition-log.ts'
 import type { Health } from './health/conditions.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
 import { type Feature, features } from './kernel/features.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
-import { newsOfApi, OwnDaemonSet } from './kube/daemonset.ts'
+import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
 import type { Store } from './lease/store.ts'
 import { keepConflist } from './lifecycle/conflist-file.ts'
-import { onlyOne } from './lifecycle/single-instance.ts'
-import { leaveClean } from './lifecycle/uninstall.ts'
-import { ForeignDrops } from './node/foreign-firewall.ts'
+import { lockSingleInstance } from './lifecycle/single-instance.ts'
+import { uninstall } from './lifecycle/uninstall.ts'
+import { ForeignFirewall } from './node/foreign-firewall.ts'
 import { LeaseFile, leaseFilePath } from './node/lease-file.ts'
-import { type MembershipDeps, Network } from './node/membership.ts'
+import { Membership, type MembershipDeps } from './node/membership.ts'
 import { nodeObjects } from './node/node-objects.ts'
 import { networksOf, type Place } from './node/place.ts'
-import { tellMissingFeatures, untilNoneIsMissing } from './node/required-features.ts'
+import { reportMissingFeatures, untilNoneMissing } from './node/required-features.ts'
 import { previousSubnets, SubnetFile } from './node/subnet-file.ts'
 import { Peers } from './peers/peers.ts'
 import type { PodContext } from './pod/context.ts'
@@ -70,14 +70,14 @@ type Core = {
   readonly failure: Promise<never>
   place?: Place
   /** Set where forwarded packets are to pass other programs' firewalls. */
-  drops?: ForeignDrops
+  drops?: ForeignFirewall
 }
 
 /** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
 export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<void> {
   const { options, log, health, metrics, version, nodeName } = deps
   await using parts = new AsyncDisposableStack()
-  parts.use(await onlyOne(options.stateDir, log))
+  parts.use(await lockSingleInstance(options.stateDir, log))
   const core = await openCore(deps, signal, parts)
   const pods = podContext(deps, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
@@ -87,12 +87,12 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   health.listen((condition, active) => store.tell?.(condition, active))
   const bursts = new AfterBurst()
   const peers = followedPeers(deps, core, bursts)
-  const network = new Network(membershipDeps(deps, core, store, peers))
+  const network = new Membership(membershipDeps(deps, core, store, peers))
   if (options.healthzPort !== 0) {
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
   }
-  const outcomes = new Outcomes(Date.now)
-  const control = questions({
+  const outcomes = new CallHistory(Date.now)
+  const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes },
     ...{
       reconciler: core.reconciler,
@@ -124,7 +124,7 @@ async function leaveWhenDeleted(
   const { kubeDaemonset } = options
   if (kubeDaemonset === undefined) return
   const own = parts.use(
-    new OwnDaemonSet(kubeDaemonset, await newsOfApi(kubeDaemonset, { ...options, environment }, log), log)
+    new DaemonSetWatch(kubeDaemonset, await daemonSetEvents(kubeDaemonset, { ...options, environment }, log), log)
   )
   core.running(own.follow(core.signal))
   parts.defer(async () => {
@@ -135,7 +135,7 @@ async function leaveWhenDeleted(
 /** `weftd clean`: takes all that is ours off this host, where no weftd runs. Errors: DAEMON_RUNNING, and as `runDaemon`. */
 export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<void> {
   await using parts = new AsyncDisposableStack()
-  parts.use(await onlyOne(deps.options.stateDir, deps.log))
+  parts.use(await lockSingleInstance(deps.options.stateDir, deps.log))
   const done = new AbortController()
   const core = await openCore(deps, AbortSignal.any([signal, done.signal]), parts)
   // Before the kernel is let go of: its observations end then, and that is no failure.
@@ -146,7 +146,7 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
 }
 
 const leave = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
-  leaveClean({
+  uninstall({
     identity,
     ...{ options, log, reconciler: core.reconciler, firewall: core.firewall },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
@@ -173,7 +173,7 @@ async function openCore(
     log,
     now: () => performance.now(),
     interest: (object) => worthKnowing(object, networksOf(core.place?.conf)),
-    ...repairTellers(log, metrics, health)
+    ...repairReport(log, metrics, health)
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
@@ -238,15 +238,15 @@ function membershipDeps(
 async function followFeatures({ kernel, running, signal }: Core, backend: string, health: Health): Promise<void> {
   const always: readonly Feature[] = ['veth', 'bridge', 'nf_tables']
   const wanted = { needed: backend === 'vxlan' ? [...always, 'vxlan' as const] : always, ask: features, health }
-  if (await tellMissingFeatures(wanted)) return
-  running(untilNoneIsMissing(wanted, signal).then(() => kernel.recheck('the kernel has what it lacked')))
+  if (await reportMissingFeatures(wanted)) return
+  running(untilNoneMissing(wanted, signal).then(() => kernel.recheck('the kernel has what it lacked')))
 }
 
 /** Resolves when other programs' chains have been answered for the first time. */
 async function forwardThroughOthers(core: Core, networks: PerFamily<Prefix>, health: Health, log: Log): Promise<void> {
   const { promise, resolve: answered } = Promise.withResolvers<void>()
   const views = core.firewall.foreign(core.signal)
-  const drops = new ForeignDrops(networks, { reconciler: core.reconciler, health, log })
+  const drops = new ForeignFirewall(networks, { reconciler: core.reconciler, health, log })
   core.drops = drops
   core.running(drops.follow(views, answered))
   await promise

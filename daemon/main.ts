@@ -8,26 +8,26 @@ import type { Log } from './base/log.ts'
 import type { Options } from './cli/flag-table.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
 import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
-import { forgiveClosedReader } from './ctl/closed-reader.ts'
+import { exitOnClosedPipe } from './ctl/closed-reader.ts'
 import { cleanNode, runDaemon } from './daemon.ts'
-import { tellCondition, tellStrangers } from './health/condition-log.ts'
+import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/conditions.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
-import { installPlugins, toldInstalled } from './lifecycle/install.ts'
+import { installedText, installPlugins } from './lifecycle/install.ts'
 
 type Work = {
   readonly run: typeof runDaemon
   /** What the log begins with, and what it says when a signal ends it. */
   readonly begins: string
   readonly stops: string
-  readonly told: typeof tellCondition
+  readonly told: typeof logCondition
 }
 
 const RUN: Work = {
   run: runDaemon,
   begins: 'weftd starts',
   stops: 'stopping; routes and pods stay as they are',
-  told: tellCondition
+  told: logCondition
 }
 const CLEAN: Work = {
   run: cleanNode,
@@ -35,12 +35,12 @@ const CLEAN: Work = {
   stops: 'stopping; what is not taken away yet stays, and weftd clean goes on where it stopped',
   // That nothing is set up is what it wants.
   told: (log) => {
-    const tell = tellCondition(log)
+    const tell = logCondition(log)
     return (condition, active) => condition.code === 'STARTING' || tell(condition, active)
   }
 }
 
-forgiveClosedReader(process.stdout, process.stderr)
+exitOnClosedPipe(process.stdout, process.stderr)
 const argv = process.argv.slice(2)
 const width = Math.min(process.stdout.columns ?? 100, 120)
 const command = parseCommand(argv, process.env)
@@ -107,7 +107,7 @@ function install(flags: {
   for (const result of installPlugins({ from, to, replaceForeign })) {
     if (result.kind === 'failed') process.exitCode = 1
     const stream = result.kind === 'failed' ? process.stderr : process.stdout
-    stream.write(`weftd: ${toldInstalled(result)}\n`)
+    stream.write(`weftd: ${installedText(result)}\n`)
   }
 }
 
@@ -146,7 +146,7 @@ async function start(options: Options, strangers: readonly string[], work: Work)
 
   log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, work.begins)
   const health = new Health(Date.now, work.told(log))
-  tellStrangers(health, strangers)
+  reportUnknownVariables(health, strangers)
   const metrics = createMetrics()
   observeProcess(metrics, manifest.version)
   observeHealth(metrics, health)

@@ -4,7 +4,7 @@ import type { Ip } from '../ipam/address.ts'
 import { Networks } from '../ipam/networks.ts'
 import type { Options } from './cli/flag-table.ts'
 import type { Metrics } from './health/metrics.ts'
-import type { ForeignDrops } from './node/foreign-firewall.ts'
+import type { ForeignFirewall } from './node/foreign-firewall.ts'
 import { networksOf, type Place } from './node/place.ts'
 import { flock } from './os/flock.ts'
 import { Attachments } from './pod/attachments.ts'
@@ -21,7 +21,7 @@ type Live = {
   readonly kernel: PodContext['kernel']
   readonly reconciler: PodContext['host']
   readonly place?: Place
-  readonly drops?: Pick<ForeignDrops, 'answer'>
+  readonly drops?: Pick<ForeignFirewall, 'answer'>
 }
 
 export function podContext(context: Daemon, core: Live): PodContext {

@@ -1,6 +1,6 @@
 // The reservations of all networks, one object for each directory, and what one has to know of the others.
 import type { Ip } from './address.ts'
-import { type Owner, Reservations, type Deps } from './reservations.ts'
+import { type Deps, type Owner, Reservations } from './reservations.ts'
 
 export type Holder = Owner & { readonly network: string }
 

@@ -17,7 +17,7 @@ export type Attachment = {
   readonly plugin: string
   readonly interface: Interface
   /** Addresses of a pool that we keep. Absent, like `given` and `delegate`: the interface gets no address (layer 2). */
-  readonly ipam?: IpamWish
+  readonly ipam?: IpamConfig
   /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
   readonly given?: GivenAddresses
   /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `given`. */
@@ -143,7 +143,7 @@ export type LikeBridge = {
 /** The pod's address has its subnet's length, and the subnet is reached by the gateway. */
 export type LikePtp = { readonly kind: 'ptp' }
 
-export type IpamWish = {
+export type IpamConfig = {
   /** Folder of reservations, in the layout of host-local; the network's name is a folder in it. */
   readonly dataDir: string
   /** Addresses asked for, from every source together; each must come from another range set. */

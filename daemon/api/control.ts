@@ -4,11 +4,11 @@ import { WeftError } from '../base/error.ts'
 import { diffAnswer, type StatusFacts, statusAnswer, type WhyNodeAnswer, type WhyPodAnswer } from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
-import type { QuestionFacts } from './query-context.ts'
+import type { QueryContext } from './query-context.ts'
 import type { Control } from './server.ts'
 
 /** Every question by its name. */
-export function questions(facts: QuestionFacts): ReadonlyMap<string, Control> {
+export function controlVerbs(facts: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
     ['diff', async () => diffAnswer(facts.reconciler.differences())],
     ['nodes', async () => ({ leases: leases(facts) })],
@@ -18,7 +18,7 @@ export function questions(facts: QuestionFacts): ReadonlyMap<string, Control> {
   ])
 }
 
-function statusFacts(facts: QuestionFacts): StatusFacts {
+function statusFacts(facts: QueryContext): StatusFacts {
   const { version, startedAt, nodeName: name, store, health, peers, attachments } = facts
   const place = facts.place()
   return {
@@ -30,7 +30,7 @@ function statusFacts(facts: QuestionFacts): StatusFacts {
   }
 }
 
-function why(facts: QuestionFacts, kind: string, name: string): WhyPodAnswer | WhyNodeAnswer {
+function why(facts: QueryContext, kind: string, name: string): WhyPodAnswer | WhyNodeAnswer {
   if (kind === 'pod' && name !== '') return whyPod(facts, name)
   if (kind === 'node' && name !== '') return whyNode(facts, name)
   throw new WeftError(

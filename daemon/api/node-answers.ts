@@ -6,10 +6,10 @@ import type { Place } from '../node/place.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
 import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './answers.ts'
-import { nearTo, objectAnswer, type QuestionFacts, stateIn } from './query-context.ts'
+import { nearTo, objectAnswer, type QueryContext, stateIn } from './query-context.ts'
 
 /** Our own lease first, then in the order of subnets; last what can't be read. */
-export function leases(facts: QuestionFacts): readonly LeaseAnswer[] {
+export function leases(facts: QueryContext): readonly LeaseAnswer[] {
   const { peers } = facts
   const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(facts, key, lease))
   const unreadable = [...peers.skipped]
@@ -27,7 +27,7 @@ export function leases(facts: QuestionFacts): readonly LeaseAnswer[] {
 const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
   perFamily(values).map(([, value]) => format(value))
 
-function leaseAnswer(facts: QuestionFacts, key: string, lease: Lease): LeaseAnswer {
+function leaseAnswer(facts: QueryContext, key: string, lease: Lease): LeaseAnswer {
   const { peers, nodeName, reconciler } = facts
   const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
   const wanted = wantedFor(facts, key)
@@ -47,7 +47,7 @@ function leaseAnswer(facts: QuestionFacts, key: string, lease: Lease): LeaseAnsw
 }
 
 /** What is neither wrong nor used. */
-function leftOut({ place }: QuestionFacts, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
+function leftOut({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
   const ours = place()?.backend.type
   if (ours === undefined) return { skipped: 'this node holds no subnet yet' }
   if (lease.backendType === ours || isOwn) return {}
@@ -63,7 +63,7 @@ const unreadableAnswer = (key: string, skipped: string): LeaseAnswer => ({
   ...{ key, node: '', isOwn: false, subnet: [], publicIp: [], backend: '', reach: [], inKernel: false, skipped }
 })
 
-const wantedFor = ({ reconciler, peers }: QuestionFacts, key: string): readonly KernelObject[] =>
+const wantedFor = ({ reconciler, peers }: QueryContext, key: string): readonly KernelObject[] =>
   reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key))
 
 function reachBy(object: KernelObject, observed: State, place: Place | undefined): readonly ReachAnswer[] {
@@ -77,7 +77,7 @@ function reachBy(object: KernelObject, observed: State, place: Place | undefined
 }
 
 /** `name` is a node's name, one of its public addresses, its subnet, the lease's key, or an address in the subnet. */
-export function whyNode(facts: QuestionFacts, name: string): WhyNodeAnswer {
+export function whyNode(facts: QueryContext, name: string): WhyNodeAnswer {
   const { reconciler, peers, health } = facts
   const ip = parseIp(name)
   const all = leases(facts)

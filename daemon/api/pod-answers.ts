@@ -5,15 +5,15 @@ import { limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from '../attachment/id
 import type { Outcome } from '../cni/call-history.ts'
 import { sentence } from '../health/conditions.ts'
 import type { Known } from '../pod/attachments.ts'
-import { limitsAsWished } from '../pod/recovery/readback.ts'
+import { limitsAsConfigured } from '../pod/recovery/readback.ts'
 import { waitsForItsDevice } from '../state/difference.ts'
 import { hostPortOf } from '../state/host-port.ts'
 import type { KernelObject, Key } from '../state/object.ts'
 import type { HostPortAnswer, PodAnswer, WhyPodAnswer } from './answers.ts'
-import { nearTo, objectAnswer, type QuestionFacts } from './query-context.ts'
+import { nearTo, objectAnswer, type QueryContext } from './query-context.ts'
 
 /** Attachments, and reservations that are of none of them: of plugins that made the interface themselves, or of a namespace that went without a DEL. */
-export async function pods(facts: QuestionFacts): Promise<readonly PodAnswer[]> {
+export async function pods(facts: QueryContext): Promise<readonly PodAnswer[]> {
   const { vanished } = facts.attachments
   const known = facts.attachments.list()
   const others = new Map<string, PodAnswer>()
@@ -34,13 +34,13 @@ const isOf = (known: Known, network: string, containerId: string, ifname: string
   known.network === network && known.containerId === containerId && (ifname === '' || known.ifname === ifname)
 
 /** The pod of which we remember a call for this container. */
-function podOfContainer({ outcomes }: QuestionFacts, containerId: string): string {
+function podOfContainer({ outcomes }: QueryContext, containerId: string): string {
   const found = outcomes.pods().find((pod) => outcomes.of(pod).some((call) => call.containerId === containerId))
   return found === undefined || found === containerId ? '' : found
 }
 
-function podAnswer({ reconciler }: QuestionFacts, known: Known): PodAnswer {
-  const chained = limitsAsWished(known.link, reconciler.wantedBy(limitsOwnerOf(known))).bandwidth
+function podAnswer({ reconciler }: QueryContext, known: Known): PodAnswer {
+  const chained = limitsAsConfigured(known.link, reconciler.wantedBy(limitsOwnerOf(known))).bandwidth
   const { ingress, egress } = known.bandwidth ?? chained ?? {}
   const { namespace, name } = known.pod ?? { namespace: '', name: '' }
   return {
@@ -75,7 +75,7 @@ const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer
   })
 
 /** `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at least). */
-export function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
+export function whyPod(facts: QueryContext, name: string): WhyPodAnswer {
   const { outcomes, attachments, reconciler, health } = facts
   const ip = parseIp(name)
   const isIt = (known: Known) =>
@@ -107,7 +107,7 @@ export function whyPod(facts: QuestionFacts, name: string): WhyPodAnswer {
 }
 
 /** Attachments of these calls' containers whose namespace has gone without a DEL. */
-const gone = ({ attachments }: QuestionFacts, calls: readonly Outcome[]): readonly PodAnswer[] =>
+const gone = ({ attachments }: QueryContext, calls: readonly Outcome[]): readonly PodAnswer[] =>
   [...attachments.vanished.values()]
     .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))
     .map(({ network, containerId, ifname }) => ({
@@ -124,7 +124,7 @@ function isNamed({ pod, containerId }: Known, name: string): boolean {
   return name === pod.name || name === `${pod.namespace}/${pod.name}`
 }
 
-const podNames = (facts: QuestionFacts): readonly string[] =>
+const podNames = (facts: QueryContext): readonly string[] =>
   [
     ...new Set([...facts.attachments.list().map((known) => podAnswer(facts, known).pod), ...facts.outcomes.pods()])
   ].filter((name) => name !== '')

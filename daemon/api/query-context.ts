@@ -1,7 +1,7 @@
 // What answers to weftctl are made from, and what those about pods and those about nodes have in common.
 
 import { nearest } from '../cli/flag-parser.ts'
-import type { Outcomes } from '../cni/call-history.ts'
+import type { CallHistory } from '../cni/call-history.ts'
 import type { Health } from '../health/conditions.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
@@ -12,7 +12,7 @@ import { type KernelObject, keyOf, type State, sameObject } from '../state/objec
 import { textOf } from '../state/text.ts'
 import type { ObjectAnswer } from './answers.ts'
 
-export type QuestionFacts = {
+export type QueryContext = {
   readonly version: string
   /** Milliseconds since 1970. */
   readonly startedAt: number
@@ -22,7 +22,7 @@ export type QuestionFacts = {
   readonly reconciler: Pick<Reconciler, 'observed' | 'wantedBy' | 'differences'>
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished'>
-  readonly outcomes: Pick<Outcomes, 'of' | 'ofContainer' | 'pods'>
+  readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node holds a subnet. */
   readonly place: () => Place | undefined

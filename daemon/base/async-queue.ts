@@ -1,7 +1,7 @@
 // A queue that somebody fills and somebody else reads as an AsyncIterable, from the moment it is made until a signal.
 
 /** Values pushed before they are awaited wait. Ends quietly when the signal fires or `end` is called. */
-export class Stream<T> implements AsyncIterable<T> {
+export class AsyncQueue<T> implements AsyncIterable<T> {
   readonly #values: T[] = []
   readonly #onEnd: () => void
   #ended = false

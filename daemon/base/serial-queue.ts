@@ -1,7 +1,7 @@
 // One thing after another: a queue of asynchronous work, for sockets and for the thread pool's sake.
 
 /** Runs work in the order in which it was given, one at a time. */
-export class Turns {
+export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve()
   #waiting = 0
 
@@ -30,7 +30,7 @@ const WARY = { after: 50, for: 5_000 } as const
  * over a busy machine's scheduler another one (pod ADD 8.9 ms with the pool, 7.4 without; load 30, two processors). What makes them long is somebody
  * else who holds the rtnl lock: that is noticed, and for a while nothing waits on the event loop.
  */
-export class Lane extends Turns {
+export class Lane extends SerialQueue {
   readonly #now: () => number
   #waryUntil = Number.NEGATIVE_INFINITY
 
@@ -59,4 +59,4 @@ export class Lane extends Turns {
  * side by side. main.ts makes the pool large enough for all of them and what else needs a thread.
  */
 export const ordinaryLane = new Lane()
-export const removalLanes: readonly Turns[] = Array.from({ length: 4 }, () => new Turns())
+export const removalLanes: readonly SerialQueue[] = Array.from({ length: 4 }, () => new SerialQueue())

@@ -25,7 +25,7 @@ export type PodKey = string
 /** Pods that are remembered, the latest of them: some 200 bytes for each call of a pod that is set up by two plugins. */
 const MOST_PODS = 512
 
-export class Outcomes {
+export class CallHistory {
   readonly #now: () => number
   /** In the order of their last call. For each pod the last outcome of each verb of each plugin, so that neither the DEL after a failed ADD nor `lo` hides it. */
   readonly #ofPod = new Map<PodKey, Map<string, Outcome>>()

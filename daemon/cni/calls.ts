@@ -13,8 +13,8 @@ import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/t
 import { reasonOf, WeftError } from '../base/error.ts'
 import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
 import { type PodContext, timed } from '../pod/context.ts'
-import { givenBy } from '../pod/ipam-result.ts'
-import type { Outcomes } from './call-history.ts'
+import { ipamResultOf } from '../pod/ipam-result.ts'
+import type { CallHistory } from './call-history.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
 import { validAttachments } from './valid-attachments.ts'
@@ -104,7 +104,7 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
 /** Serves calls, and remembers what became of them. Never rejects: what goes wrong is the answer, and one line of the log. */
 export function cniCalls(
   context: PodContext,
-  outcomes: Pick<Outcomes, 'record'>
+  outcomes: Pick<CallHistory, 'record'>
 ): (request: CniRequest) => Promise<Reply> {
   return async (request) => {
     const begun = context.now()
@@ -195,7 +195,8 @@ async function serveAttachment(
     }
     case 'CHECK': {
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
-      const given = delegate === undefined || previous === undefined ? {} : { given: givenBy(previous, call.ifname) }
+      const given =
+        delegate === undefined || previous === undefined ? {} : { given: ipamResultOf(previous, call.ifname) }
       await verbsOf(context, { ...attachment, ...given }).check(previous)
       return {}
     }
@@ -231,7 +232,7 @@ async function addWithDelegate(
         details: `it printed ${shown(output)}`
       })
     }
-    return await verbsOf(context, { ...attachment, given: givenBy(answer) }).add(undefined)
+    return await verbsOf(context, { ...attachment, given: ipamResultOf(answer) }).add(undefined)
   } catch (thrown) {
     if (prepare !== undefined) await del()
     return delegates.undo(delegate, cniError(thrown))

@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream'
 
 /** To be called before anything is written. The work goes on, and so the exit status is what it would have been; any other error is thrown as without it. */
-export function forgiveClosedReader(...streams: readonly Pick<Writable, 'on'>[]): void {
+export function exitOnClosedPipe(...streams: readonly Pick<Writable, 'on'>[]): void {
   for (const stream of streams)
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error

@@ -1,6 +1,6 @@
 // kubectl as a program: its words, what it printed, and an end by force where it does not come to one.
 import { execFile } from 'node:child_process'
-import type { Kubectl } from './afar.ts'
+import type { Kubectl } from './remote.ts'
 
 /** `Kubectl` with the milliseconds that it has. */
 export type KubectlProgram = (words: readonly string[], deadlineMs: number) => ReturnType<Kubectl>

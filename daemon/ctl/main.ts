@@ -1,11 +1,11 @@
 // weftctl: hands the process's words, environment, streams and kubectl to run.ts.
 import { basename } from 'node:path'
 import manifest from '../../package.json' with { type: 'json' }
-import { forgiveClosedReader } from './closed-reader.ts'
+import { exitOnClosedPipe } from './closed-reader.ts'
 import { kubectl } from './kubectl.ts'
 import { run } from './run.ts'
 
-forgiveClosedReader(process.stdout, process.stderr)
+exitOnClosedPipe(process.stdout, process.stderr)
 process.exitCode = await run(process.argv.slice(2), {
   env: process.env,
   version: manifest.version,

@@ -1,7 +1,6 @@
 // weftctl from its words to its exit status, with the streams handed in.
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
-import { askAfar, nodeOfPod } from './afar.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
@@ -11,6 +10,7 @@ import { manualPage } from './manual.ts'
 import { nodes } from './nodes.ts'
 import { pods } from './pods.ts'
 import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
+import { askRemote, nodeOfPod } from './remote.ts'
 import { status } from './status.ts'
 import { why } from './why.ts'
 import { splitWords } from './words.ts'
@@ -127,7 +127,7 @@ async function answerTo(
       ))
   const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
   if (kubectl !== undefined && (node !== undefined || isAboutPod))
-    return askAfar(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)
+    return askRemote(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)
   try {
     return await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
   } catch (error) {

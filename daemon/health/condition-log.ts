@@ -7,7 +7,7 @@ import { type Condition, type Health, sentence } from './conditions.ts'
 import type { Metrics } from './metrics.ts'
 
 /** A line for every condition that begins, changes or ends. */
-export function tellCondition(log: Log): (condition: Condition, active: boolean) => void {
+export function logCondition(log: Log): (condition: Condition, active: boolean) => void {
   return (condition, active) => {
     const fields = { condition: condition.code, detail: condition.detail, cure: condition.cure }
     if (!active) log.info({ condition: condition.code }, 'condition is over')
@@ -19,12 +19,12 @@ export function tellCondition(log: Log): (condition: Condition, active: boolean)
 }
 
 /** Variables that name no flag, most often misspelled ones: they hold until weftd is started with others. */
-export function tellStrangers(health: Pick<Health, 'raise'>, strangers: readonly string[]): void {
+export function reportUnknownVariables(health: Pick<Health, 'raise'>, strangers: readonly string[]): void {
   if (strangers.length > 0) health.raise('VARIABLE_UNKNOWN', strangers.join('; '))
 }
 
 /** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
-export function repairTellers(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
+export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
   const repairs = metrics.counter('weft_repairs_total', 'Objects put right after somebody else changed them.', [
     'kind',
     'by'

@@ -26,7 +26,7 @@ export type News = {
 
 const NOTHING: News = { changed: [] }
 
-export class Observed {
+export class Cache {
   readonly #interest: (object: KernelObject) => boolean
   readonly #held: (key: Key) => KernelObject | undefined
   readonly #links = new Map<number, Link>()

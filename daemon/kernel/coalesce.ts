@@ -11,7 +11,7 @@ const FLAGS_AT = 8
  * about a link that `isKnown` does not know, since what follows names it by its index only, and every change between up and down: IPv4 routes go with
  * that, without a word. Messages that can't be read are kept, so that whoever reads them says so.
  */
-export function withoutOvertaken<T extends { readonly message?: Message }>(
+export function coalesce<T extends { readonly message?: Message }>(
   batch: readonly T[],
   isKnown: (index: number) => boolean
 ): readonly T[] {

@@ -13,7 +13,7 @@ import { DOOMED_GROUP } from '../state/ownership.ts'
 import { deleteGroup, deleteLink, moveToGroup } from './netlink/encode.ts'
 import { refused } from './netlink/error.ts'
 import type { Failure, RequestSocket } from './netlink/requests.ts'
-import { lookUntil } from './poll.ts'
+import { pollUntil } from './poll.ts'
 
 type Doomed = {
   readonly link: Link
@@ -30,7 +30,7 @@ const GATHER_MS = 2
 type LinkSocket = Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'>
 
 /** Removes links of one network namespace, in rounds. */
-export class LinkRemover {
+export class LinkDeleter {
   /** Asks what is there; deletes while a round is under way on no other. */
   readonly #socket: LinkSocket
   /** Those on which nothing is being deleted. */
@@ -114,7 +114,7 @@ export class LinkRemover {
 
   /** Answers those whose link has left the lists, until the request has ended. All links of a group leave together. */
   async #watch(doomed: readonly Doomed[], eagerMs: number, ended: () => boolean): Promise<void> {
-    await lookUntil(() => {
+    await pollUntil(() => {
       if (ended()) return true
       for (const one of doomed) {
         if (one.gone) continue

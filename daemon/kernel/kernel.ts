@@ -6,7 +6,7 @@ import { ordinaryLane, removalLanes } from '../base/serial-queue.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
-import { LinkRemover } from './delete-links.ts'
+import { LinkDeleter } from './delete-links.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
 import { decodeRoute } from './netlink/decode.ts'
@@ -16,7 +16,7 @@ import { RequestSocket } from './netlink/requests.ts'
 import type { FirewallPort } from './nftables/port.ts'
 import { Observer, type ObserverParts } from './observer.ts'
 import { openSandbox } from './sandbox.ts'
-import { Culprits } from './sender.ts'
+import { Senders } from './sender.ts'
 import { writeSysctl } from './sysctl.ts'
 
 export type KernelOptions = {
@@ -27,14 +27,14 @@ export type KernelOptions = {
   readonly sysctls?: () => readonly string[]
   /** Told how many seconds each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
-  readonly culprits?: Culprits
+  readonly culprits?: Senders
   /** Receive buffer for notifications in bytes. */
   readonly receiveBytes?: number
 }
 
 /** Opens the network namespace of this process. Links that an earlier run had begun to delete are gone when it resolves. Errors: CallFailed, for want of privilege. */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
-  const { log, nft, culprits = new Culprits() } = options
+  const { log, nft, culprits = new Senders() } = options
   using opened = new DisposableStack()
   const requests = opened.use(new RequestSocket())
   // A dump of a large host must not stand before a pod's requests.
@@ -46,7 +46,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   ] as const
   for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log))
-  const remover = new LinkRemover(removals, log)
+  const remover = new LinkDeleter(removals, log)
   const carriers = new Carriers(requests)
   await remover.finishOldWork()
 

@@ -2,16 +2,16 @@
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import type { Culprit, Observation } from '../state/kernel.ts'
+import type { Observation, Sender } from '../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
-import { Observed } from './cache.ts'
-import { withoutOvertaken } from './coalesce.ts'
+import { Cache } from './cache.ts'
+import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
 import type { Message } from './netlink/message.ts'
 import { NotificationSocket } from './netlink/notifications.ts'
 import type { RequestSocket } from './netlink/requests.ts'
 import type { FirewallChange, FirewallPort } from './nftables/port.ts'
-import type { Culprits } from './sender.ts'
+import type { Senders } from './sender.ts'
 import { readSysctl } from './sysctl.ts'
 
 /** Notifications that nobody has fetched; beyond this a dump is cheaper than the rest. */
@@ -27,7 +27,7 @@ const RETRY_MS = 1_000
 export type ObserverParts = {
   readonly socket: RequestSocket
   readonly firewall: FirewallPort
-  readonly culprits: Culprits
+  readonly culprits: Senders
   readonly log: Log
   readonly sysctls: () => readonly string[]
   readonly receiveBytes?: number | undefined
@@ -39,7 +39,7 @@ type Heard = { readonly message?: Message; readonly hear: () => void }
 export class Observer implements Disposable {
   readonly #parts: ObserverParts
   readonly #interest: (object: KernelObject) => boolean
-  readonly #observed: Observed
+  readonly #observed: Cache
   readonly #notifications: NotificationSocket
   readonly #queue: Observation[] = []
   #wake: (() => void) | undefined
@@ -59,7 +59,7 @@ export class Observer implements Disposable {
   ) {
     this.#parts = parts
     this.#interest = interest
-    this.#observed = new Observed(interest, held)
+    this.#observed = new Cache(interest, held)
     this.#notifications = new NotificationSocket(
       { message: (message) => this.#arrived(message), lost: (why) => this.wantDump(why) },
       { receiveBytes: parts.receiveBytes }
@@ -145,10 +145,10 @@ export class Observer implements Disposable {
   }
 
   #hearTogether(due: readonly Heard[]): void {
-    for (const { hear } of withoutOvertaken(due, (index) => this.#observed.nameOf(index) !== undefined)) hear()
+    for (const { hear } of coalesce(due, (index) => this.#observed.nameOf(index) !== undefined)) hear()
   }
 
-  #hear(message: Message, by: Culprit | undefined, at: number): void {
+  #hear(message: Message, by: Sender | undefined, at: number): void {
     try {
       const news = this.#observed.hear(message)
       for (const change of news.changed) this.#push({ kind: 'changed', ...change, ...(by !== undefined && { by }), at })

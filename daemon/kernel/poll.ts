@@ -9,7 +9,7 @@ const MOMENT_US = 20
  * Looks until it is so, or for `patienceMs`; resolves with which. For the first `eagerMs` in every turn of the event loop: for one who waits alone; among many
  * that would cost more than it gains. Then every millisecond.
  */
-export async function lookUntil(
+export async function pollUntil(
   isSo: () => boolean,
   eagerMs: number,
   patienceMs = Number.POSITIVE_INFINITY

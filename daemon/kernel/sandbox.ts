@@ -7,7 +7,7 @@ import type { Change } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import { type Link, type State, type Sysctl, stateOf } from '../state/object.ts'
 import { applyChanges } from './apply.ts'
-import { LinkRemover } from './delete-links.ts'
+import { LinkDeleter } from './delete-links.ts'
 import { dumpSandbox } from './dump.ts'
 import { inside, openNamespace } from './namespace.ts'
 import { createLink } from './netlink/encode.ts'
@@ -36,7 +36,7 @@ class OpenSandbox implements Sandbox {
   readonly #socket: RequestSocket
   readonly #host: RequestSocket
   readonly #log: Log
-  #removals: { readonly socket: RequestSocket; readonly remover: LinkRemover } | undefined
+  #removals: { readonly socket: RequestSocket; readonly remover: LinkDeleter } | undefined
   #closed = false
 
   constructor(namespace: number, socket: RequestSocket, host: RequestSocket, log: Log) {
@@ -79,10 +79,10 @@ class OpenSandbox implements Sandbox {
     })
   }
 
-  #remover(): LinkRemover {
+  #remover(): LinkDeleter {
     if (this.#removals === undefined) {
       const socket = inside(this.#namespace, () => new RequestSocket(removalLanes[0]))
-      this.#removals = { socket, remover: new LinkRemover([socket], this.#log) }
+      this.#removals = { socket, remover: new LinkDeleter([socket], this.#log) }
     }
     return this.#removals.remover
   }

@@ -1,13 +1,13 @@
 // Who changed the kernel's tables: the port id in a notification is, for ordinary programs, the process id of the sender.
 
 import { type Process, processOf } from '../os/process.ts'
-import type { Culprit } from '../state/kernel.ts'
+import type { Sender } from '../state/kernel.ts'
 
 /** A pid can be given to another process; in this time it is not. */
 const TRUSTED_MS = 1_000
 const REMEMBERED = 256
 
-export class Culprits {
+export class Senders {
   /** Port ids of our own sockets, whichever file opened them. */
   readonly own = new Set<number>()
   readonly #known = new Map<number, { readonly sender: Process | undefined; readonly at: number }>()
@@ -17,7 +17,7 @@ export class Culprits {
    * (a program's second socket gets a made-up port id, and one in another pid namespace shows ids that mean nothing here: a thread of ours, say, though
    * all our sockets are in `own`).
    */
-  of(port: number, at: number): Culprit | undefined {
+  of(port: number, at: number): Sender | undefined {
     if (port === 0) return undefined
     if (port === process.pid || this.own.has(port)) return { self: true, pid: process.pid, name: 'weftd' }
     const sender = this.#sender(port, at)

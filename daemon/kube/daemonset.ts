@@ -13,7 +13,7 @@ import type { KubeBody } from './protobuf.ts'
  */
 export type Standing = 'stands' | 'deleted' | 'denied' | 'unknown'
 
-export type DaemonSetNews = {
+export type DaemonSetEvents = {
   /** Rejects when there is no answer. */
   readonly ask: (signal: AbortSignal) => Promise<Standing>
   /** What has become of it, as it happens, until the signal. A watch goes on when token, role and account are gone: the API server asks for them when it begins. */
@@ -33,9 +33,9 @@ const STANDING_PACE: StandingPace = { againMs: 10_000, lookMs: 300_000, lateMs: 
 /** Milliseconds for the question at the end. */
 const LAST_QUESTION = 5_000
 
-export class OwnDaemonSet implements Disposable {
+export class DaemonSetWatch implements Disposable {
   readonly #name: string
-  readonly #news: DaemonSetNews
+  readonly #news: DaemonSetEvents
   readonly #log: Log
   readonly #pace: StandingPace
   #hasStood = false
@@ -48,7 +48,7 @@ export class OwnDaemonSet implements Disposable {
   readonly #ended = new AbortController()
 
   /** `name`: NAMESPACE/NAME. */
-  constructor(name: string, news: DaemonSetNews, log: Log, pace = STANDING_PACE) {
+  constructor(name: string, news: DaemonSetEvents, log: Log, pace = STANDING_PACE) {
     this.#name = name
     this.#news = news
     this.#log = log
@@ -140,7 +140,7 @@ const GONE = 'the DaemonSet is gone: leaving this node'
 const UNKNOWN = 'nothing says that the DaemonSet was deleted; everything stays as it is'
 
 /** The question to the API and the watch, over connections of their own: what they meet is no condition of the lease store. Errors: OPTION_INVALID, as the store's. */
-export async function newsOfApi(name: string, options: AccessOptions, log: Log): Promise<DaemonSetNews> {
+export async function daemonSetEvents(name: string, options: AccessOptions, log: Log): Promise<DaemonSetEvents> {
   const { KubeAccess, targetOf } = await import('./credentials.ts')
   const { KubeApi } = await import('./api.ts')
   const { follow } = await import('./watch.ts')

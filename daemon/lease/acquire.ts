@@ -18,7 +18,7 @@ import {
 import { WeftError } from '../base/error.ts'
 import type { NetConf, NetworkRange } from '../config/net-conf.ts'
 import { type Lease, leaseKey } from './lease.ts'
-import type { Wish } from './store.ts'
+import type { LeaseRequest } from './store.ts'
 
 export type Choice =
   /** The lease is ours already and fits. `unfit`: leases of ours that fit no longer and have to go. */
@@ -35,7 +35,7 @@ export type Choice =
 
 export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
-export type Question = Pick<Wish, 'network' | 'publicIp' | 'previous' | 'isOfOurTunnel'> & {
+export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'isOfOurTunnel'> & {
   readonly leases: readonly Lease[]
   /** The subnets that this running daemon holds, if any: ours whatever address they publish, for our address may just have changed. */
   readonly held?: PerFamily<Prefix>
@@ -50,7 +50,7 @@ const CANDIDATES = 100
  * In flannel's order: (1) the lease that is ours, by its public address or as `wasOurs` has it, (2) the subnets of the previous subnet.env, where free, (3) one of the first 100 free subnets.
  * A family for which 1 or 2 gives nothing gets 3; the other family keeps what it had.
  */
-export function chooseSubnet(question: Question): Choice {
+export function chooseSubnet(question: SubnetRequest): Choice {
   const { network: conf, leases, previous, held } = question
   const heldKey = held === undefined ? undefined : leaseKey({ subnet: held })
   const mine = leases.filter(
@@ -99,7 +99,7 @@ export function chooseSubnet(question: Question): Choice {
 /**
  * `chooseSubnet` that throws where there is none, or not the `only` one that will do; `place` says where the leases are. Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
  */
-export function grantedSubnet(question: Question & Pick<Wish, 'only'>, place: string): Granted {
+export function grantedSubnet(question: SubnetRequest & Pick<LeaseRequest, 'only'>, place: string): Granted {
   const { only, leases } = question
   const choice = chooseSubnet(only === undefined ? question : { ...question, previous: only })
   if (choice.kind === 'exhausted') {
@@ -147,7 +147,7 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
 }
 
 /** Whether a lease publishes our address: in each family that both have the same one, and in one at least. */
-export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: Wish['publicIp']): boolean {
+export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseRequest['publicIp']): boolean {
   const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
   return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
 }
@@ -156,10 +156,10 @@ export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: Wish['publ
  * Whether it is the lease of this host from before its public address changed, while no weftd ran: subnet.env has its subnets, and a tunnel that stands here has its
  * MAC. Either alone proves nothing: a subnet may be another node's by now, and machines that were cloned derive the same MAC.
  */
-const wasOurs = (lease: Lease, { previous, isOfOurTunnel }: Question): boolean =>
+const wasOurs = (lease: Lease, { previous, isOfOurTunnel }: SubnetRequest): boolean =>
   perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && isOfOurTunnel(lease)
 
-function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: Question): string {
+function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: SubnetRequest): string {
   if (heldKey === leaseKey(lease)) return 'held by this daemon'
   return publishesUs(lease, publicIp) ? 'its public address is ours' : 'its subnet and its VTEP MAC are ours'
 }

@@ -21,7 +21,7 @@ export type StoreEvent =
   | { readonly kind: 'configuration'; readonly text: string | undefined }
 
 /** What we ask for when taking a lease. */
-export type Wish = {
+export type LeaseRequest = {
   readonly node: string
   readonly network: NetConf
   readonly publicIp: PerFamily<Ip>
@@ -53,7 +53,7 @@ export interface Store extends AsyncDisposable {
    * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with the same subnet; when that is
    * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST when the wish names the only subnet that will do; what the configuration makes impossible.
    */
-  acquire(wish: Wish, signal: AbortSignal): Promise<Lease>
+  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease>
   /** This node's network works, told once: a store in which others wait for that says it there. */
   announce?(): void
   /** A condition has begun, changed or ended: a store in which administrators look says so there. */

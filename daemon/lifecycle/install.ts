@@ -8,7 +8,7 @@ import { pluginTypes } from '../../plugins/types/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { replaceFile } from '../base/replace-file.ts'
 
-export type InstallWish = {
+export type InstallOptions = {
   /** Folder that holds each plugin under its name. */
   readonly from: string
   /** Usually /opt/cni/bin; made when it is missing. */
@@ -36,7 +36,7 @@ const isOurs = (content: Buffer): boolean => content.subarray(0, ELF.length).equ
 const sumOf = (content: Uint8Array): string => createHash('sha256').update(content).digest('hex')
 
 /** Puts every plugin of this version in place, one after the other; one that fails does not stop the others. Never throws. */
-export function installPlugins(wish: InstallWish): readonly Installed[] {
+export function installPlugins(wish: InstallOptions): readonly Installed[] {
   if (!existsSync(wish.from)) return [{ kind: 'failed', path: wish.to, error: sourceMissing(wish.from) }]
   return pluginTypes.map((name) => {
     const path = join(wish.to, name)
@@ -48,7 +48,7 @@ export function installPlugins(wish: InstallWish): readonly Installed[] {
   })
 }
 
-function installed({ from, to, replaceForeign }: InstallWish, name: string, path: string): Installed {
+function installed({ from, to, replaceForeign }: InstallOptions, name: string, path: string): Installed {
   const content = readFileSync(join(from, name))
   if (!isOurs(content)) throw new Error(`${join(from, name)} is no plugin of Weft`)
   makeDirectory(to, 0o755)
@@ -81,7 +81,7 @@ const fileAt = (path: string): { readonly content: Buffer; readonly isExecutable
   ifThere(path, () => ({ content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }))
 
 /** One line for each file. */
-export function toldInstalled(result: Installed): string {
+export function installedText(result: Installed): string {
   switch (result.kind) {
     case 'installed':
     case 'replaced':

@@ -11,7 +11,7 @@ const TAKE_OVER = 5_000
 const NETWORK = '/proc/self/ns/net'
 
 /** Held until it is disposed of, or this process ends in whatever way. Errors: DAEMON_RUNNING with the other's pid, STATE_UNWRITABLE. */
-export async function onlyOne(directory: string, log: Log): Promise<Disposable> {
+export async function lockSingleInstance(directory: string, log: Log): Promise<Disposable> {
   const path = join(directory, 'weftd.lock')
   using parts = new DisposableStack()
   parts.use(await lockNetwork(log))

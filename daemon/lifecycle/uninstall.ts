@@ -16,7 +16,7 @@ import { textOf } from '../state/text.ts'
 import { removeConflist } from './conflist-file.ts'
 import { removePlugins } from './install.ts'
 
-export type Leaving = {
+export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
   readonly firewall: Pick<Firewall, 'removeTables'>
@@ -34,7 +34,7 @@ export type Leaving = {
  * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is,
  * the log says what is left, and so does the answer, false then.
  */
-export async function leaveClean(leaving: Leaving): Promise<boolean> {
+export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
   const { options, reconciler, firewall, pods, log } = leaving
   const told: string[] = []
   const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {

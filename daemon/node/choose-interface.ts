@@ -14,7 +14,7 @@ import { WeftError } from '../base/error.ts'
 import { type Given, writtenAs } from '../cli/flag-parser.ts'
 import type { Address, Link, Route, State } from '../state/object.ts'
 
-export type InterfaceWish = {
+export type InterfaceOptions = {
   /** `--iface`: names or addresses, in order of preference. */
   readonly ifaces: readonly string[]
   /** `--iface-regex`: tried on names and addresses after `ifaces`. */
@@ -43,7 +43,7 @@ export type InterfaceChoice = {
  * Chooses in flannel's order: the listed interfaces, the regular expressions, what reaches `--iface-can-reach`, else the interface of the default
  * route with the smallest metric, else the only interface that could do. Errors: NO_INTERFACE with all candidates and why each lost.
  */
-export function chooseInterface(host: State, wish: InterfaceWish): InterfaceChoice {
+export function chooseInterface(host: State, wish: InterfaceOptions): InterfaceChoice {
   const links = linksOf(host)
   const reasons: string[] = []
   for (const [name, why] of candidates(host, links, wish, reasons)) {
@@ -71,7 +71,7 @@ const addressesOn = (host: State, device: string): readonly Prefix[] =>
 function* candidates(
   host: State,
   links: ReadonlyMap<string, Link>,
-  wish: InterfaceWish,
+  wish: InterfaceOptions,
   reasons: string[]
 ): Generator<readonly [string, string]> {
   const asked = wish.ifaces.length > 0 || wish.ifaceRegexes.length > 0 || wish.reaching !== undefined
@@ -154,7 +154,7 @@ function fitness(
   host: State,
   link: Link | undefined,
   name: string,
-  wish: InterfaceWish
+  wish: InterfaceOptions
 ): Omit<InterfaceChoice, 'reasons'> | string {
   if (link === undefined) return 'no such interface'
   if (link.name === 'lo') return 'the loopback interface reaches no other node'

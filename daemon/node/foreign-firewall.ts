@@ -13,7 +13,7 @@ export type ForeignDeps = {
   readonly log: Log
 }
 
-export class ForeignDrops {
+export class ForeignFirewall {
   readonly #cluster: PerFamily<Prefix>
   readonly #deps: ForeignDeps
   #view: ForeignView | undefined

@@ -18,14 +18,14 @@ import type { Address, Key, Link, State } from '../state/object.ts'
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
 /** What is wrong, and what to do where the table of conditions can not say it as exactly. */
-export type Told = { readonly detail: string; readonly cure?: string }
+export type HostFault = { readonly detail: string; readonly cure?: string }
 
 /** Each fault, or `undefined` where there is none. `networks`: the whole pod network of each family. */
-export function hostFaults(
+export function checkHost(
   observed: State,
   node: Pick<Node, 'device' | 'localIp' | 'subnet'>,
   networks: PerFamily<Prefix>
-): Readonly<Record<Fault, Told | undefined>> {
+): Readonly<Record<Fault, HostFault | undefined>> {
   const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
   const foreign = addresses.filter((address) => isForeign(address, node))
   const overlapping = addresses.flatMap((address) => {
@@ -47,7 +47,7 @@ export function hostFaults(
   }
 }
 
-const joined = (parts: readonly string[]): Told | undefined =>
+const joined = (parts: readonly string[]): HostFault | undefined =>
   parts.length === 0 ? undefined : { detail: parts.join('; ') }
 
 const linkOf = (observed: State, name: string): Link | undefined => {
@@ -59,8 +59,8 @@ function linkFault(
   link: Link | undefined,
   { device, localIp }: Pick<Node, 'device' | 'localIp'>,
   addresses: readonly Address[]
-): Told | undefined {
-  const told = (fault: string, cure: string): Told => ({
+): HostFault | undefined {
+  const told = (fault: string, cure: string): HostFault => ({
     detail: `${device} ${fault}`,
     cure: `${cure}; routes and pods stay as they are`
   })

@@ -6,20 +6,20 @@ import type { NetConf } from '../config/net-conf.ts'
 import type { Health } from '../health/conditions.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
-import { chooseInterface, type InterfaceChoice, type InterfaceWish } from './choose-interface.ts'
+import { chooseInterface, type InterfaceChoice, type InterfaceOptions } from './choose-interface.ts'
 import { familiesOf } from './place.ts'
 
 export type InterfaceDeps = {
   readonly kernel: Pick<Kernel, 'routeTo'>
   readonly reconciler: Pick<Reconciler, 'observed'>
   readonly health: Pick<Health, 'raise' | 'clear'>
-  readonly wish: Omit<InterfaceWish, 'families' | 'reaching'> & { readonly canReach?: Ip }
+  readonly wish: Omit<InterfaceOptions, 'families' | 'reaching'> & { readonly canReach?: Ip }
 }
 
 /** Milliseconds until the host is looked at again. */
 const AGAIN = 1_000
 
-export class OwnInterface {
+export class NodeInterface {
   readonly #deps: InterfaceDeps
 
   constructor(deps: InterfaceDeps) {

@@ -13,8 +13,8 @@ import type { Node } from '../state/node.ts'
 import type { KernelObject, Link } from '../state/object.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
 import { Configuration, type Configured, configured } from './configuration.ts'
-import { hostFaults } from './host-checks.ts'
-import { type InterfaceDeps, OwnInterface } from './interface.ts'
+import { checkHost } from './host-checks.ts'
+import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, publishedMac, sameChoice, sameFacts } from './place.ts'
 
@@ -46,10 +46,10 @@ const SETTLE = 50
 /** Conditions that only a store which answers can bring about. */
 const ANSWERS = /^(CONFIG_(MISSING|INVALID)|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
 
-export class Network {
+export class Membership {
   readonly #deps: MembershipDeps
   readonly #configuration: Configuration
-  readonly #interface: OwnInterface
+  readonly #interface: NodeInterface
   /** The configuration as the store gave it. */
   #given: string | undefined
   #place: Place | undefined
@@ -65,7 +65,7 @@ export class Network {
   constructor(deps: MembershipDeps) {
     this.#deps = deps
     this.#configuration = new Configuration(deps.store, deps.health)
-    this.#interface = new OwnInterface(deps)
+    this.#interface = new NodeInterface(deps)
   }
 
   /** Undefined until a subnet is held and our end is set up. */
@@ -210,7 +210,7 @@ export class Network {
 
   #tellHostFaults({ node, conf }: Place): void {
     const { health, reconciler } = this.#deps
-    for (const [code, fault] of Object.entries(hostFaults(reconciler.observed, node, networksOf(conf)))) {
+    for (const [code, fault] of Object.entries(checkHost(reconciler.observed, node, networksOf(conf)))) {
       if (fault === undefined) health.clear(code as ConditionCode)
       else health.raise(code as ConditionCode, fault.detail, fault.cure)
     }

@@ -12,7 +12,7 @@ export type FeaturesDeps<F extends string> = {
 }
 
 /** Asks once and raises or clears KERNEL_FEATURE; true when nothing is missing. */
-export async function tellMissingFeatures<F extends string>(deps: FeaturesDeps<F>): Promise<boolean> {
+export async function reportMissingFeatures<F extends string>(deps: FeaturesDeps<F>): Promise<boolean> {
   const found = await deps.ask()
   const missing = deps.needed.flatMap((feature): readonly WeftError[] => {
     const error = found[feature]
@@ -28,8 +28,8 @@ export async function tellMissingFeatures<F extends string>(deps: FeaturesDeps<F
 }
 
 /** Resolves once nothing is missing any more; asks with growing pauses. Rejects when the signal aborts. */
-export async function untilNoneIsMissing<F extends string>(deps: FeaturesDeps<F>, signal: AbortSignal): Promise<void> {
+export async function untilNoneMissing<F extends string>(deps: FeaturesDeps<F>, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff()
   do await backoff.pause(signal)
-  while (!(await tellMissingFeatures(deps)))
+  while (!(await reportMissingFeatures(deps)))
 }

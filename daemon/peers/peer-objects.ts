@@ -17,21 +17,21 @@ import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 
 /** Where this node stands: what it takes to reach others from it. */
-export type Vantage = {
+export type LocalView = {
   readonly node: Node
   readonly backend: ConfiguredBackend
   /** The whole network of each family: no lease may lie outside. */
   readonly networks: PerFamily<Prefix>
 }
 
-export type Asked =
+export type PeerRequest =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
   /** Of another backend than this network's: none of our business. */
   | { readonly kind: 'foreign' }
   /** Not understood, or not to be true; `reason` names the lease and the fault. */
   | { readonly kind: 'skipped'; readonly reason: string }
 
-export function askedBy(lease: Lease, { node, backend, networks }: Vantage): Asked {
+export function peerObjects(lease: Lease, { node, backend, networks }: LocalView): PeerRequest {
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
   const reason = unfit(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }

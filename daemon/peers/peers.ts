@@ -9,7 +9,7 @@ import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { KernelObject } from '../state/object.ts'
 import { Conflicts } from './conflicts.ts'
-import { askedBy, type Vantage } from './peer-objects.ts'
+import { type LocalView, peerObjects } from './peer-objects.ts'
 
 export type PeersDeps = {
   readonly reconciler: Reconciler
@@ -42,7 +42,7 @@ export class Peers {
   #listed = false
   /** The doubt about the kernel's stale routes has stood for its time. */
   #confirmed = false
-  #vantage: Vantage | undefined
+  #vantage: LocalView | undefined
   /** The key of our own lease, which is compared with each of thousands. */
   #ownKey: string | undefined
 
@@ -73,7 +73,7 @@ export class Peers {
   }
 
   /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
-  async settle(vantage: Vantage): Promise<void> {
+  async settle(vantage: LocalView): Promise<void> {
     this.#vantage = vantage
     this.#ownKey = leaseKey(vantage.node)
     await this.#want([...this.#leases.keys()])
@@ -250,7 +250,7 @@ export class Peers {
     const lease = this.#leases.get(key)
     const vantage = this.#vantage
     if (vantage === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
-    const asked = askedBy(lease, vantage)
+    const asked = peerObjects(lease, vantage)
     switch (asked.kind) {
       case 'objects':
         this.#malformed.delete(key)

@@ -9,7 +9,7 @@ import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import type { Address, KernelObject } from '../state/object.ts'
-import { reserve } from './allocate.ts'
+import { allocate } from './allocate.ts'
 import {
   failureIn,
   linkNamed,
@@ -57,7 +57,7 @@ async function make(context: PodContext, attachment: VethAttachment, place: PodP
   const reserved =
     reservations === undefined
       ? (attachment.given?.addresses ?? [])
-      : await timed(context, 'ADD', 'reserve', () => reserve(context, reservations, attachment, place))
+      : await timed(context, 'ADD', 'reserve', () => allocate(context, reservations, attachment, place))
   const addresses = withGateways(attachment, reserved)
   try {
     refuseNoGateway(attachment, addresses)

@@ -7,11 +7,11 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { type PodContext, type PodPlace, poolsOf } from './context.ts'
-import { holdersText, isHeldByNobody } from './stale-reservations.ts'
+import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
 /** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
-export async function reserve(
+export async function allocate(
   context: PodContext,
   reservations: Reservations,
   attachment: Attachment,
@@ -28,7 +28,7 @@ export async function reserve(
         0,
         ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
       )
-      const freed = await reservations.collect(isHeldByNobody(context, attachment))
+      const freed = await reservations.collect(isStale(context, attachment))
       if (freed.length > 0)
         context.log.warn(
           { network: attachment.network, freed: holdersText(freed) },

@@ -3,7 +3,7 @@ import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf, portsOwnerOf } from '../attachment/identity.ts'
 import { PortClaims } from './port-claims.ts'
-import { Ground } from './shared-objects.ts'
+import { SharedObjects } from './shared-objects.ts'
 
 export type Known = Identity & {
   /** The link on the host. */
@@ -20,14 +20,14 @@ export type Known = Identity & {
 }
 
 /** What the next weftd must know to free a pod's addresses when nothing else of the pod is left. */
-export type Note = Identity & Pick<Known, 'dataDir' | 'because'>
+export type PodNote = Identity & Pick<Known, 'dataDir' | 'because'>
 
 /** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodContext.now`. */
-export type Vanished = Note & { readonly since: number }
+export type Vanished = PodNote & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
-  readonly ground = new Ground()
+  readonly ground = new SharedObjects()
   /** Whom the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
   /** By owner. */

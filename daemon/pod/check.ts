@@ -18,7 +18,7 @@ import {
   type VethAttachment,
   wiringOf
 } from './context.ts'
-import { mustBeGiven } from './ipam-result.ts'
+import { requireAddress } from './ipam-result.ts'
 import { openSandbox, whereItStands } from './netns.ts'
 
 /**
@@ -30,7 +30,7 @@ export async function check(
   attachment: VethAttachment,
   previous: Result | undefined
 ): Promise<void> {
-  mustBeGiven(previous)
+  requireAddress(previous)
   await context.attachments.inTurn(attachment, async () => {
     const place = placeOf(context, attachment)
     using sandbox = await timed(context, 'CHECK', 'sandbox', () => openSandbox(context, attachment))

@@ -3,10 +3,10 @@ import { formatIp, formatPrefix, parsePrefix, sameIp, samePrefix } from '../../i
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../base/error.ts'
-import { reserve } from './allocate.ts'
+import { allocate } from './allocate.ts'
 import { type PodContext, placeForAdd } from './context.ts'
 import type { Listed } from './gc.ts'
-import { mustBeGiven } from './ipam-result.ts'
+import { requireAddress } from './ipam-result.ts'
 import { readResolvConf } from './resolv-conf.ts'
 import { giveBack } from './teardown.ts'
 
@@ -18,7 +18,7 @@ export async function addAddresses(context: PodContext, attachment: Attachment):
   const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
   const place = placeForAdd(context, attachment)
   const addresses = await context.attachments.inTurn(attachment, () =>
-    reserve(context, reservations, attachment, place)
+    allocate(context, reservations, attachment, place)
   )
   return resultOf(addresses, ipam.routes, dns)
 }
@@ -55,7 +55,7 @@ export async function checkAddresses(
 }
 
 function checkGiven({ given, because }: Attachment, previous: Result | undefined): void {
-  mustBeGiven(previous)
+  requireAddress(previous)
   for (const { prefix, gateway } of given?.addresses ?? []) {
     const listed = previous.ips.find(({ address }) => {
       const parsed = parsePrefix(address)

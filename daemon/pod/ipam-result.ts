@@ -5,7 +5,7 @@ import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../base/error.ts'
 
 /** `ifname`: only addresses of that interface in a container, when the result has several. */
-export function givenBy({ ips, interfaces, routes, dns }: Result, ifname?: string): GivenAddresses {
+export function ipamResultOf({ ips, interfaces, routes, dns }: Result, ifname?: string): GivenAddresses {
   const isOf = (at: number | undefined) => {
     const named = at === undefined ? undefined : interfaces[at]
     return ifname === undefined || named === undefined || (named.name === ifname && named.sandbox !== undefined)
@@ -20,7 +20,7 @@ export function givenBy({ ips, interfaces, routes, dns }: Result, ifname?: strin
 }
 
 /** CHECK compares with what its ADD has answered. Errors: PREVIOUS_MISSING. */
-export function mustBeGiven(previous: Result | undefined): asserts previous is Result {
+export function requireAddress(previous: Result | undefined): asserts previous is Result {
   if (previous === undefined)
     throw new WeftError(
       'PREVIOUS_MISSING',

@@ -9,10 +9,10 @@ import { insideRoute, podRoutes } from '../attachment/objects.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, type Mac, parseMac } from '../state/object.ts'
-import { reserve } from './allocate.ts'
+import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import { failureIn, linkNamed, type MacvlanAttachment, type PodContext, placeForAdd, put } from './context.ts'
-import { givenBy, mustBeGiven } from './ipam-result.ts'
+import { ipamResultOf, requireAddress } from './ipam-result.ts'
 import { applyInside, openSandbox, whereItStands } from './netns.ts'
 import { readResolvConf } from './resolv-conf.ts'
 import { giveBack } from './teardown.ts'
@@ -41,7 +41,7 @@ export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): 
       await makeLink(context, attachment, sandbox)
     let addresses = attachment.given?.addresses ?? []
     try {
-      if (reservations !== undefined) addresses = await reserve(context, reservations, attachment, place)
+      if (reservations !== undefined) addresses = await allocate(context, reservations, attachment, place)
       const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
       if (failure !== undefined) throw failure.error
       return resultOf(attachment, addresses, linkNamed(await sandbox.read(), attachment.ifname), dns ?? {})
@@ -174,13 +174,13 @@ export async function checkMacvlan(
   attachment: MacvlanAttachment,
   previous: Result | undefined
 ): Promise<void> {
-  mustBeGiven(previous)
+  requireAddress(previous)
   masterOf(context, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
   const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
   const mac = parseMac(told?.mac ?? '')
   const held = ipam && (await context.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
-  const addresses = givenBy(previous, name).addresses
+  const addresses = ipamResultOf(previous, name).addresses
   using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read()
   const wanted = insideObjects(attachment, addresses)

@@ -3,7 +3,7 @@ import { type KernelObject, type Key, keyOf } from '../state/object.ts'
 
 const OWNER = 'ground'
 
-export class Ground {
+export class SharedObjects {
   readonly #objects = new Map<Key, KernelObject>()
 
   /**

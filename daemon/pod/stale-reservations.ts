@@ -10,7 +10,7 @@ import { linkNamed, type PodContext } from './context.ts'
  * Accepts what surely belongs to no pod that lives: its link on the host is not there, and no verb on it is under way. Nothing where other programs' pods
  * may hold addresses of the same network, as on a node taken over from flannel.
  */
-export function isHeldByNobody(context: PodContext, attachment: Attachment): (reservation: Reservation) => boolean {
+export function isStale(context: PodContext, attachment: Attachment): (reservation: Reservation) => boolean {
   const { attachments, host } = context
   if (attachment.interface.kind !== 'veth' || hasStrangers(host.observed, attachment, context)) return () => false
   return ({ owner }) => {

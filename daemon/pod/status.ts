@@ -7,7 +7,7 @@ import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
 import { type PodContext, placeForAdd, poolsOf } from './context.ts'
-import { isHeldByNobody } from './stale-reservations.ts'
+import { isStale } from './stale-reservations.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(context: PodContext, pattern: Attachment): Promise<void> {
@@ -18,7 +18,7 @@ export async function status(context: PodContext, pattern: Attachment): Promise<
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
   )
   // What an ADD would free before it says that all is taken.
-  const isNobodys = isHeldByNobody(context, pattern)
+  const isNobodys = isStale(context, pattern)
   const isFree = (reservation: Reservation) => {
     const { owner } = reservation
     const isIts = (each: { containerId: string; ifname: string }) =>

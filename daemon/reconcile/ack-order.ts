@@ -12,7 +12,7 @@ const REMEMBERED = 5_000
 type Seen = { readonly object: KernelObject | undefined }
 type Acknowledged = Seen & { readonly at: number }
 
-export class Crossings {
+export class AckOrder {
   readonly #now: () => number
   readonly #again: (key: Key, object: KernelObject | undefined) => void
   readonly #during = new Map<Key, Seen>()

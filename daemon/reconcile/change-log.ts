@@ -6,7 +6,7 @@ import { textOf } from '../state/text.ts'
 /** More changes than this in one batch are told in one line. */
 const TOLD_SINGLY = 50
 
-export function tellChanges(log: Log, changes: readonly Change[]): void {
+export function logChanges(log: Log, changes: readonly Change[]): void {
   if (changes.length <= TOLD_SINGLY) {
     for (const change of changes)
       log.info({ object: textOf(change.object), because: change.object.because }, word(change))

@@ -1,6 +1,6 @@
 // Who changed what is ours, how often, and after how long it was back: for the log line of a repair, and to slow down in a fight.
 import type { Change } from '../state/difference.ts'
-import type { Culprit } from '../state/kernel.ts'
+import type { Sender } from '../state/kernel.ts'
 import { differingFields, type Key } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
@@ -13,7 +13,7 @@ export type DriftReport = {
   readonly kind: string
   /** What had happened to it: `removed`, `changed (mac)`, `added`. */
   readonly what: string
-  readonly by: Culprit | undefined
+  readonly by: Sender | undefined
   /** Milliseconds from the notification to the kernel's acknowledgement. */
   readonly afterMs: number
   readonly because: string | undefined
@@ -22,7 +22,7 @@ export type DriftReport = {
   readonly fighting: boolean
 }
 
-type Trace = { at: number; by: Culprit | undefined; what: string; repairs: number[]; heldUntil: number }
+type Trace = { at: number; by: Sender | undefined; what: string; repairs: number[]; heldUntil: number }
 
 export class Drift {
   readonly #traces = new Map<Key, Trace>()
@@ -34,7 +34,7 @@ export class Drift {
   }
 
   /** An observation disagrees with what is desired. Returns for how many milliseconds the repair has to wait: 0 unless somebody keeps undoing it. */
-  seen(key: Key, change: Change, by: Culprit | undefined): number {
+  seen(key: Key, change: Change, by: Sender | undefined): number {
     const now = this.#now()
     const trace = this.#traces.get(key) ?? { at: now, by, what: '', repairs: [], heldUntil: 0 }
     if (trace.what === '') Object.assign(trace, { at: now, by, what: happened(change) })

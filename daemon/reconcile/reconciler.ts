@@ -2,16 +2,16 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { type Change, difference } from '../state/difference.ts'
-import type { Culprit, Kernel, Observation, Outcome } from '../state/kernel.ts'
+import type { Kernel, Observation, Outcome, Sender } from '../state/kernel.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State } from '../state/object.ts'
 import { order } from '../state/order.ts'
 import { mayRemove, staysWhenUnwanted } from '../state/ownership.ts'
-import { Crossings, ECHO } from './ack-order.ts'
-import { tellChanges } from './change-log.ts'
+import { AckOrder, ECHO } from './ack-order.ts'
+import { logChanges } from './change-log.ts'
 import { Desired } from './desired.ts'
 import { Drift, type DriftReport } from './drift.ts'
-import { Later } from './requeue.ts'
-import { Refusals } from './retries.ts'
+import { Requeue } from './requeue.ts'
+import { Retries } from './retries.ts'
 
 /** Milliseconds between two complete checks, the net behind the notifications. */
 const CHECK_EVERY = 60_000
@@ -35,8 +35,8 @@ export class Reconciler {
   readonly #desired = new Desired()
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
-  readonly #refusals: Refusals
-  readonly #crossings: Crossings
+  readonly #refusals: Retries
+  readonly #crossings: AckOrder
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
@@ -46,16 +46,16 @@ export class Reconciler {
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
-  #dirty = new Map<Key, Culprit | undefined>()
+  #dirty = new Map<Key, Sender | undefined>()
   #answering = false
-  readonly #later: Later
+  readonly #later: Requeue
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps
     this.#drift = new Drift(deps.now)
-    this.#refusals = new Refusals(deps)
-    this.#later = new Later(deps.now, (keys) => this.#lookAgain(keys))
-    this.#crossings = new Crossings(deps.now, (key, object) =>
+    this.#refusals = new Retries(deps)
+    this.#later = new Requeue(deps.now, (keys) => this.#lookAgain(keys))
+    this.#crossings = new AckOrder(deps.now, (key, object) =>
       this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }
@@ -225,7 +225,7 @@ export class Reconciler {
   }
 
   /** Collects what came in one turn of the event loop, so that it is answered in one batch. */
-  #answer(keys: Iterable<Key>, by: Culprit | undefined): void {
+  #answer(keys: Iterable<Key>, by: Sender | undefined): void {
     for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
     if (this.#answering) return
     this.#answering = true
@@ -238,7 +238,7 @@ export class Reconciler {
     })
   }
 
-  async #repair(dirty: ReadonlyMap<Key, Culprit | undefined>): Promise<void> {
+  async #repair(dirty: ReadonlyMap<Key, Sender | undefined>): Promise<void> {
     const now: Key[] = []
     const right = new Set([...dirty.keys()].filter((key) => this.#refusals.has(key)))
     for await (const change of this.#wrong([...dirty.keys()])) {
@@ -323,7 +323,7 @@ export class Reconciler {
       else this.#deps.drift(report)
     }
     // Whoever waits for the change need not wait for its lines.
-    if (done.length > 0) setImmediate(() => tellChanges(this.#deps.log, done))
+    if (done.length > 0) setImmediate(() => logChanges(this.#deps.log, done))
     this.#refusals.tell()
   }
 

@@ -1,7 +1,7 @@
 // Objects that are looked at again after a while: refused, held back in a fight, or links whose change may still echo. One timer for all of them.
 import type { Key } from '../state/object.ts'
 
-export class Later {
+export class Requeue {
   readonly #now: () => number
   readonly #look: (keys: readonly Key[]) => void
   readonly #waiting = new Set<Key>()

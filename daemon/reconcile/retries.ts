@@ -19,7 +19,7 @@ type Refusal = {
   readonly until: number
 }
 
-export type RefusalsDeps = {
+export type RetriesDeps = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
@@ -27,11 +27,11 @@ export type RefusalsDeps = {
   readonly refused: (errors: readonly string[], cure?: string) => void
 }
 
-export class Refusals {
-  readonly #deps: RefusalsDeps
+export class Retries {
+  readonly #deps: RetriesDeps
   readonly #refusals = new Map<Key, Refusal>()
 
-  constructor(deps: RefusalsDeps) {
+  constructor(deps: RetriesDeps) {
     this.#deps = deps
   }
 

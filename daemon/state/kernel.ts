@@ -4,7 +4,7 @@ import type { Change } from './difference.ts'
 import type { KernelObject, Key, Link, State } from './object.ts'
 
 /** Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no port id. */
-export type Culprit = { readonly self: boolean; readonly pid: number; readonly name: string }
+export type Sender = { readonly self: boolean; readonly pid: number; readonly name: string }
 
 export type Observation =
   /** A complete dump: at start, and again whenever notifications may have been lost or objects went without one. */
@@ -20,7 +20,7 @@ export type Observation =
       readonly kind: 'changed'
       readonly key: Key
       readonly object: KernelObject | undefined
-      readonly by?: Culprit
+      readonly by?: Sender
       readonly at: number
     }
 

@@ -1,5 +1,5 @@
 // The keys of host-local's `ipam` object: which addresses, from which ranges, kept in which folder. Every plugin that gives addresses from a pool has them.
-import type { AddressRange, IpamWish } from '../attachment.ts'
+import type { AddressRange, IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
 import { readRoute } from '../cni/result.ts'
@@ -10,7 +10,7 @@ import { inArgs, ip, prefix, requestedIp } from './common.ts'
 export const defaultDataDir = '/var/lib/cni/networks'
 
 /** The wish of a configuration of host-local's kind, which must name a range. Errors: FieldError; CniError for CNI_ARGS. */
-export function poolWish(root: Field, args: Args): IpamWish {
+export function hostLocalIpam(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
   const ranges = rangesOf(root)
@@ -27,7 +27,7 @@ export function poolWish(root: Field, args: Args): IpamWish {
 }
 
 /** For a DEL whose configuration is not understood: what releases the reservations all the same. */
-export const poolOfAnyConfiguration = (call: AttachmentCall): IpamWish => ({
+export const poolOfAnyConfiguration = (call: AttachmentCall): IpamConfig => ({
   dataDir: dataDirIfReadable(call),
   requested: [],
   ranges: [],
@@ -35,7 +35,7 @@ export const poolOfAnyConfiguration = (call: AttachmentCall): IpamWish => ({
 })
 
 /** What CNI_ARGS, `args.cni` and the runtime ask for, added up as host-local does. */
-export function requestedOf(root: Field, args: Args): IpamWish['requested'] {
+export function requestedOf(root: Field, args: Args): IpamConfig['requested'] {
   const fromArgs = (args.get('IP') ?? '').split(',').filter((each) => each !== '')
   return [
     ...inArgs('IP', () => fromArgs.map((value) => requestedIp({ path: 'CNI_ARGS: IP', value }))),
@@ -45,7 +45,7 @@ export function requestedOf(root: Field, args: Args): IpamWish['requested'] {
 }
 
 /** In host-local's order: the runtime's, the one written into `ipam` itself, the listed ones. */
-function rangesOf(root: Field): IpamWish['ranges'] {
+function rangesOf(root: Field): IpamConfig['ranges'] {
   const ipam = member(root, 'ipam')
   const single = isAbsent(member(ipam, 'subnet')) ? [] : [[range(ipam)]]
   const sets = (field: Field) => entries(field).map(rangeSet)

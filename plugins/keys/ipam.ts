@@ -4,28 +4,28 @@ import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, member, text } from '../cni/field.ts'
 import type { AttachmentCall, Dns } from '../cni/types.ts'
 import type { Version } from '../cni/version.ts'
-import { poolOfAnyConfiguration, poolWish } from './host-local-ipam.ts'
-import { staticWish } from './static-ipam.ts'
+import { hostLocalIpam, poolOfAnyConfiguration } from './host-local-ipam.ts'
+import { staticIpam } from './static-ipam.ts'
 
-export type AddressWish = Pick<Attachment, 'ipam' | 'given' | 'delegate'>
+export type AddressConfig = Pick<Attachment, 'ipam' | 'given' | 'delegate'>
 
 /** Nothing of it: the interface gets no address (layer 2). Errors: FieldError; CniError for CNI_ARGS. */
-export function addressWish(root: Field, args: Args, version: Version): AddressWish {
+export function addressConfig(root: Field, args: Args, version: Version): AddressConfig {
   const type = ipamType(root)
   switch (type) {
     case '':
       return {}
     case 'host-local':
-      return { ipam: poolWish(root, args) }
+      return { ipam: hostLocalIpam(root, args) }
     case 'static':
-      return { given: staticWish(root, args, version) }
+      return { given: staticIpam(root, args, version) }
     default:
       return { delegate: type }
   }
 }
 
 /** For a DEL whose configuration is not understood. */
-export function addressWishOfAnyConfiguration(call: AttachmentCall): AddressWish {
+export function addressConfigUnchecked(call: AttachmentCall): AddressConfig {
   try {
     const type = ipamType({ path: '', value: call.configuration })
     if (type !== 'host-local') return type === '' || type === 'static' ? {} : { delegate: type }

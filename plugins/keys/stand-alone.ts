@@ -5,7 +5,7 @@ import { type Field, member } from '../cni/field.ts'
 import { readDns } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf } from './common.ts'
-import { type AddressWish, addressWish, addressWishOfAnyConfiguration, givenDns } from './ipam.ts'
+import { type AddressConfig, addressConfig, addressConfigUnchecked, givenDns } from './ipam.ts'
 import { interfaceArgs } from './veth.ts'
 
 /** What is the plugin's own of an attachment. */
@@ -15,7 +15,7 @@ export type Own = Pick<Attachment, 'interface' | 'masquerade'>
 export const standAlone = (
   call: AttachmentCall,
   plain: Interface,
-  read: (root: Field, args: Args, addresses: AddressWish) => Own
+  read: (root: Field, args: Args, addresses: AddressConfig) => Own
 ): Attachment =>
   evenIfUnreadable(
     call,
@@ -23,7 +23,7 @@ export const standAlone = (
       const root: Field = { path: '', value: call.configuration }
       const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
       return configured(() => {
-        const addresses = addressWish(root, args, call.version)
+        const addresses = addressConfig(root, args, call.version)
         return {
           ...identity(call, podOf(args)),
           isStandalone: true,
@@ -37,6 +37,6 @@ export const standAlone = (
       ...identity(call, undefined),
       isStandalone: true,
       interface: plain,
-      ...addressWishOfAnyConfiguration(call)
+      ...addressConfigUnchecked(call)
     })
   )

@@ -12,7 +12,7 @@ import { inArgs, ip, prefix } from './common.ts'
  * What is written, with what CNI_ARGS add; `args.cni.ips` takes the place of both, and `runtimeConfig.ips` of all, without gateways then (cni.md 3.7).
  * Errors: FieldError; CniError for CNI_ARGS and for addresses that the version cannot tell.
  */
-export function staticWish(root: Field, args: Args, version: Version): GivenAddresses {
+export function staticIpam(root: Field, args: Args, version: Version): GivenAddresses {
   const ipam = member(root, 'ipam')
   if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
   const written = entries(member(ipam, 'addresses')).map(addressOf)

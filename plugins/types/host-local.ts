@@ -4,7 +4,7 @@ import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/common.ts'
-import { poolOfAnyConfiguration, poolWish } from '../keys/host-local-ipam.ts'
+import { hostLocalIpam, poolOfAnyConfiguration } from '../keys/host-local-ipam.ts'
 import type { Plugin } from './plugin.ts'
 
 /** MAC and GATEWAY are for the plugin that asks us. */
@@ -16,7 +16,7 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () => {
       const args = parseArgs(call.args, knownArgs)
-      const ipam = configured(() => poolWish({ path: '', value: call.configuration }, args))
+      const ipam = configured(() => hostLocalIpam({ path: '', value: call.configuration }, args))
       return { ...identity(call, podOf(args)), ...common, ipam }
     },
     () => ({ ...identity(call, undefined), ...common, ipam: poolOfAnyConfiguration(call) })

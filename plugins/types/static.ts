@@ -4,7 +4,7 @@ import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/common.ts'
-import { staticWish } from '../keys/static-ipam.ts'
+import { staticIpam } from '../keys/static-ipam.ts'
 import type { Plugin } from './plugin.ts'
 
 /** MAC is for the plugin that asks us. */
@@ -16,7 +16,7 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () => {
       const args = parseArgs(call.args, knownArgs)
-      const given = configured(() => staticWish({ path: '', value: call.configuration }, args, call.version))
+      const given = configured(() => staticIpam({ path: '', value: call.configuration }, args, call.version))
       return { ...identity(call, podOf(args)), ...common, given }
     },
     () => ({ ...identity(call, undefined), ...common, given: { addresses: [], routes: [], dns: {} } })

@@ -1,5 +1,5 @@
 // The `weft` plugin: a pod's interface, its addresses, its way out and in, and its limits, in one call. Which keys it has and what they mean.
-import type { Attachment, IpamWish, Veth } from '../attachment.ts'
+import type { Attachment, IpamConfig, Veth } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from '../cni/field.ts'
 import { readDns, readRoute } from '../cni/result.ts'
@@ -87,7 +87,7 @@ function vethOf(root: Field, args: Args): Veth {
 }
 
 /** A node's own subnet needs no range, so none is asked for here. */
-function ipamOf(root: Field, args: Args): IpamWish {
+function ipamOf(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   return {
     dataDir: dataDirOf(ipam),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../daemon/base/error.ts'
-import { Observed } from '../../daemon/kernel/cache.ts'
+import { Cache } from '../../daemon/kernel/cache.ts'
 import {
   decodeAddress,
   decodeLink,
@@ -134,10 +134,10 @@ const decoders: readonly ((message: Message) => unknown)[] = [
 ]
 
 test('messages are read as they stand or refused as malformed, by the observer and by every decoder', () => {
-  let [heard, observed] = [0, new Observed(() => true)]
+  let [heard, observed] = [0, new Cache(() => true)]
   let transactions = new Transactions()
   campaign('netlink', casesOf(0.1), (random, index) => {
-    if (index % 1_000 === 0) [observed, transactions] = [new Observed(() => true), new Transactions()]
+    if (index % 1_000 === 0) [observed, transactions] = [new Cache(() => true), new Transactions()]
     for (const message of errorOnly(() => readMessages(spoiled(random))) ?? []) {
       const news = errorOnly(() => observed.hear(message))
       for (const { key, object } of news?.changed ?? []) {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { removalLanes } from '../../daemon/base/serial-queue.ts'
-import { LinkRemover } from '../../daemon/kernel/delete-links.ts'
+import { LinkDeleter } from '../../daemon/kernel/delete-links.ts'
 import { features } from '../../daemon/kernel/features.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
 import { difference } from '../../daemon/state/difference.ts'
@@ -128,7 +128,7 @@ test('50 links removed together are one deletion; those that come meanwhile are 
   )
   await applied(kernel, ...links.map(put))
   using socket = new RequestSocket(removalLanes[0])
-  const remover = new LinkRemover([socket], quiet)
+  const remover = new LinkDeleter([socket], quiet)
   const [early, late] = [links.slice(0, 40), links.slice(40)]
   const first = Promise.all(early.map((link) => remover.remove(link)))
   // The first round is under way once the microtasks have run.
@@ -160,7 +160,7 @@ test('a link is removed while the call for an earlier one has not returned yet',
     }
   }
   // The last one is taken first.
-  const remover = new LinkRemover([second, slow], quiet)
+  const remover = new LinkDeleter([second, slow], quiet)
   for (const link of links) {
     assert.ifError(await remover.remove(link))
     assert.doesNotMatch(run('ip', 'link'), new RegExp(link.name))

@@ -1,7 +1,7 @@
 // CNI calls as the executable forwards them: versions, error numbers and words, GC and STATUS, on the real kernel.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Outcomes } from '../../daemon/cni/call-history.ts'
+import { CallHistory } from '../../daemon/cni/call-history.ts'
 import { cniCalls } from '../../daemon/cni/calls.ts'
 import { CONDITIONS } from '../../daemon/health/conditions.ts'
 import type { CniRequest, Finished } from '../../plugins/protocol.ts'
@@ -14,7 +14,7 @@ type Answer = Finished & { readonly json: { readonly [key: string]: unknown } }
 
 /** A call of the weft plugin; `configuration` is laid over an ordinary one. */
 function caller(place: PodPlace, plugin = 'weft') {
-  const serve = cniCalls(place.context, new Outcomes(Date.now))
+  const serve = cniCalls(place.context, new CallHistory(Date.now))
   return async (
     verb: string,
     sandbox: Sandbox | undefined,

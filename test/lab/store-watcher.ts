@@ -4,13 +4,16 @@ import type { Log } from '../../daemon/base/log.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
 import type { ConditionCode } from '../../daemon/health/conditions.ts'
 import { type Lease, leaseKey, parseLeaseKey } from '../../daemon/lease/lease.ts'
-import type { Store, StoreDeps, Wish } from '../../daemon/lease/store.ts'
+import type { LeaseRequest, Store, StoreDeps } from '../../daemon/lease/store.ts'
 import { parseIp } from '../../ipam/address.ts'
 
 export const CONFIG = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}'
 
 /** The wish of the node with this address. */
-export const wishOf = (publicIp: string, more: { readonly conf?: string; readonly previous?: string } = {}): Wish => ({
+export const wishOf = (
+  publicIp: string,
+  more: { readonly conf?: string; readonly previous?: string } = {}
+): LeaseRequest => ({
   node: `node-${publicIp}`,
   network: parseNetConf(more.conf ?? CONFIG),
   publicIp: { [publicIp.includes(':') ? 6 : 4]: parseIp(publicIp)! },

@@ -1,7 +1,7 @@
 // A kernel that is a Map, with the same port as the real one and failures on demand: for what the daemon does above the kernel.
 
 import type { Change } from '../../daemon/state/difference.ts'
-import type { Culprit, Kernel, Observation, Outcome, Sandbox } from '../../daemon/state/kernel.ts'
+import type { Kernel, Observation, Outcome, Sandbox, Sender } from '../../daemon/state/kernel.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, stateOf } from '../../daemon/state/object.ts'
 
 export class MapKernel implements Kernel {
@@ -49,7 +49,7 @@ export class MapKernel implements Kernel {
   }
 
   /** Somebody (or we) changed something: it is so from now on, and a notification tells it. */
-  change(object: KernelObject | undefined, key: Key, by?: Culprit): void {
+  change(object: KernelObject | undefined, key: Key, by?: Sender): void {
     if (object === undefined) this.objects.delete(key)
     else this.objects.set(key, object)
     if (object === undefined && key.startsWith('link ')) this.#dropWhatHungOn(key.slice(5))

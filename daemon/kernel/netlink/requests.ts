@@ -5,7 +5,7 @@
 // Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
 // machine. So what is short is sent at once (base/serial-queue.ts says when not); large batches, dumps and deletions go to the pool.
 
-import { Lane, ordinaryLane, Turns } from '../../base/serial-queue.ts'
+import { Lane, ordinaryLane, SerialQueue } from '../../base/serial-queue.ts'
 import * as libc from '../../os/libc.ts'
 import { KernelError } from './error.ts'
 import {
@@ -43,15 +43,15 @@ export class RequestSocket implements Disposable {
   readonly fd: number
   /** The port id that notifications caused by this socket carry. */
   readonly port: number
-  readonly #lane: Turns
+  readonly #lane: SerialQueue
   /** Whole exchanges on this socket; the lane holds single system calls. */
-  readonly #exchanges = new Turns()
+  readonly #exchanges = new SerialQueue()
   #dumpBuffer: Buffer | undefined
   #sequence = 1
   #closed = false
 
   /** Opens in the network namespace of the calling thread. Errors: CallFailed. */
-  constructor(lane: Turns = ordinaryLane, protocol = libc.NETLINK_ROUTE) {
+  constructor(lane: SerialQueue = ordinaryLane, protocol = libc.NETLINK_ROUTE) {
     this.fd = libc.netlinkSocket(protocol)
     this.#lane = lane
     this.port = libc.netlinkPort(this.fd) ?? 0

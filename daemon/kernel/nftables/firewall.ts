@@ -1,11 +1,11 @@
 // The firewall behind port.ts: reads our tables and others' chains, applies changes in transactions, tells what somebody else changed.
 
-import { Stream } from '../../base/async-queue.ts'
+import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import { Lane } from '../../base/serial-queue.ts'
 import type { Change } from '../../state/difference.ts'
 import type { ForeignTable } from '../../state/foreign-chain.ts'
-import type { Culprit, Outcome } from '../../state/kernel.ts'
+import type { Outcome, Sender } from '../../state/kernel.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
@@ -33,7 +33,7 @@ export type ForeignView = {
 
 type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }
 type Interest = (object: KernelObject) => boolean
-type Dirty = { own: boolean; foreign: boolean; by: Culprit | undefined; at: number }
+type Dirty = { own: boolean; foreign: boolean; by: Sender | undefined; at: number }
 
 /** Notifications that follow each other within this time are answered by one look: iptables commands come in bursts. */
 const BURST_MS = 2
@@ -45,8 +45,8 @@ export class Firewall implements FirewallPort {
   readonly #legacy = new LegacyIptables()
   readonly #notifications: Disposable
   readonly #poll: NodeJS.Timeout
-  readonly #changes = new Set<Stream<FirewallChange>>()
-  readonly #views = new Set<Stream<ForeignView>>()
+  readonly #changes = new Set<AsyncQueue<FirewallChange>>()
+  readonly #views = new Set<AsyncQueue<ForeignView>>()
   #interest: Interest = (object) => object.kind === 'accept' || ('table' in object && object.table === NFT_TABLE)
   /** What the kernel held when we last looked or wrote: to tell afterwards what somebody changed. Nothing is done or left out because of it. */
   #seen = new Map<Key, KernelObject>()
@@ -219,7 +219,7 @@ export class Firewall implements FirewallPort {
   #mark(what: {
     readonly own?: boolean
     readonly foreign?: boolean
-    readonly by?: Culprit
+    readonly by?: Sender
     readonly at?: number
   }): void {
     if (this.#changes.size === 0 && this.#views.size === 0) return
@@ -294,8 +294,8 @@ export class Firewall implements FirewallPort {
   }
 }
 
-function subscribe<T>(streams: Set<Stream<T>>, signal: AbortSignal): Stream<T> {
-  const stream = new Stream<T>(signal, () => streams.delete(stream))
+function subscribe<T>(streams: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQueue<T> {
+  const stream = new AsyncQueue<T>(signal, () => streams.delete(stream))
   if (!signal.aborted) streams.add(stream)
   return stream
 }

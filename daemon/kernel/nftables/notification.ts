@@ -1,5 +1,5 @@
 // nftables' notifications: which tables a transaction touched and who made it. The kernel tells pid and name at the end of each transaction.
-import type { Culprit } from '../../state/kernel.ts'
+import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
 import { NotificationSocket } from '../netlink/notifications.ts'
@@ -19,7 +19,7 @@ export type Touched = {
   readonly tables: ReadonlySet<string>
   /** Whether a chain that hangs at a hook was made or changed. */
   readonly hooked: boolean
-  readonly by: Culprit
+  readonly by: Sender
 }
 
 export type Notified =

@@ -1,13 +1,13 @@
 // How kernel.ts reaches the firewall: nft-* and accept objects are read and written by firewall.ts and iptables-legacy.ts behind this port.
 import type { Change } from '../../state/difference.ts'
-import type { Culprit, Observation, Outcome } from '../../state/kernel.ts'
+import type { Observation, Outcome, Sender } from '../../state/kernel.ts'
 import type { KernelObject } from '../../state/object.ts'
 
 /** What a firewall notification says: one object changed, or so much may have changed that the port wants to be read again. */
 export type FirewallChange =
   | Extract<Observation, { readonly kind: 'changed' }>
   /** Notifications were lost, or a foreign chain changed and only a new `read` can tell the outcome. `why` goes into the log. */
-  | { readonly kind: 'reread'; readonly why: string; readonly by?: Culprit; readonly at: number }
+  | { readonly kind: 'reread'; readonly why: string; readonly by?: Sender; readonly at: number }
 
 export interface FirewallPort extends AsyncDisposable {
   /**

@@ -6,12 +6,16 @@ import { letThroughObjects } from '../../firewall/subnet-chain.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import { failureIn, type PodContext } from '../context.ts'
-import { releaseMarked } from './ownership.ts'
+import { releaseOwned } from './ownership.ts'
 
 type Who = Identity & Pick<Attachment, 'because'>
 
 /** Errors: the kernel's. */
-export async function letThrough(context: PodContext, attachment: Who, forwards: readonly Prefix[]): Promise<void> {
+export async function addForwardAccept(
+  context: PodContext,
+  attachment: Who,
+  forwards: readonly Prefix[]
+): Promise<void> {
   const owner = markedOwnerOf(throughMark(attachment))
   const failure = failureIn(await context.host.want(owner, throughFor(attachment, forwards)))
   if (failure !== undefined) {
@@ -22,13 +26,13 @@ export async function letThrough(context: PodContext, attachment: Who, forwards:
 }
 
 /** What was let through for this attachment is so no more. Errors: the kernel's. */
-export async function stopLettingThrough(context: PodContext, attachment: Identity): Promise<void> {
-  await releaseMarked(context, throughMark(attachment))
+export async function removeForwardAccept(context: PodContext, attachment: Identity): Promise<void> {
+  await releaseOwned(context, throughMark(attachment))
   await context.answerForeignDrops()
 }
 
 /** Errors: DIFFERENT with one line per difference. */
-export function checkThrough(context: PodContext, attachment: Who, forwards: readonly Prefix[]): void {
+export function checkForwardAccept(context: PodContext, attachment: Who, forwards: readonly Prefix[]): void {
   const wrong = differencesIn(throughFor(attachment, forwards), context.host.observed, 'on the host')
   refuseDifferences(`packets of ${attachment.because} are not let through as was set up`, wrong)
 }

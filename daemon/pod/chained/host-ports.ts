@@ -16,8 +16,8 @@ import { elementComment } from '../../state/host-port.ts'
 import type { KernelObject, Link } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
-import { givenBy } from '../ipam-result.ts'
-import { releaseMarked } from './ownership.ts'
+import { ipamResultOf } from '../ipam-result.ts'
+import { releaseOwned } from './ownership.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
 export async function mapPorts(
@@ -54,7 +54,7 @@ export async function checkPorts(
 
 /** What was never mapped is no error. */
 export async function unmapPorts(context: PodContext, attachment: ChainedAttachment): Promise<void> {
-  await releaseMarked(context, portMark(attachment))
+  await releaseOwned(context, portMark(attachment))
 }
 
 type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }
@@ -66,7 +66,7 @@ async function wantedFor(
   previous: Result
 ): Promise<Wanted> {
   const { because, hostPorts: mappings = [], ifname } = attachment
-  const ips = givenBy(previous, ifname).addresses.map(({ prefix }) => prefix.ip)
+  const ips = ipamResultOf(previous, ifname).addresses.map(({ prefix }) => prefix.ip)
   if (ips.length === 0)
     throw new WeftError(
       'ADDRESS_MISSING',

@@ -8,12 +8,12 @@ import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
-import { releaseMarked } from './ownership.ts'
+import { releaseOwned } from './ownership.ts'
 
 type Policy = NonNullable<Existing['apart']>
 
 /** Errors: INTERFACE_MISSING, the kernel's; the container is not kept apart then, and the ADD must fail. */
-export async function keepApart(
+export async function isolate(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
@@ -29,15 +29,20 @@ export async function keepApart(
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkApart(context: PodContext, attachment: ChainedAttachment, policy: Policy, previous: Result): void {
+export function checkIsolation(
+  context: PodContext,
+  attachment: ChainedAttachment,
+  policy: Policy,
+  previous: Result
+): void {
   const { ground, own } = wantedFor(context, attachment, policy, previous)
   const wrong = differencesIn([...ground, ...own], context.host.observed, 'on the host')
   refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
 }
 
 /** The bridge stays isolated from others for as long as it is there, as in the reference. */
-export const bringTogether = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
-  releaseMarked(context, apartMark(attachment))
+export const removeIsolation = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
+  releaseOwned(context, apartMark(attachment))
 
 function wantedFor(
   context: PodContext,

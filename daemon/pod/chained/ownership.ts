@@ -14,7 +14,7 @@ import { failureIn, type PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
 /** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. Errors: the kernel's. */
-export async function releaseMarked(context: PodContext, mark: string): Promise<void> {
+export async function releaseOwned(context: PodContext, mark: string): Promise<void> {
   const owner = markedOwnerOf(mark)
   context.attachments.ports.release(owner)
   const failure = failureIn(await context.host.want(owner, [], elementsOf(mark, context.host.observed).map(keyOf)))
@@ -22,7 +22,7 @@ export async function releaseMarked(context: PodContext, mark: string): Promise<
 }
 
 /** Frees what is kept for a network's containers that the runtime does not list any more. Errors: the kernel's. */
-export async function collectMarked(
+export async function collectOwned(
   context: PodContext,
   { network }: Pick<Identity, 'network'>,
   valid: readonly Listed[]
@@ -30,6 +30,6 @@ export async function collectMarked(
   const all = [portMark, apartMark, throughMark]
   const kept = new Set(valid.flatMap((listed) => all.map((mark) => mark({ network, ...listed }))))
   const marks = elementsByMark(networkMark(network), context.host.observed).keys()
-  for (const mark of marks) if (!kept.has(mark)) await releaseMarked(context, mark)
+  for (const mark of marks) if (!kept.has(mark)) await releaseOwned(context, mark)
   await context.answerForeignDrops()
 }

@@ -4,11 +4,11 @@ import type { Result } from '../../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { ChainedAttachment, PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
-import { checkThrough, letThrough, stopLettingThrough } from './forward-accept.ts'
+import { addForwardAccept, checkForwardAccept, removeForwardAccept } from './forward-accept.ts'
 import { checkPorts, mapPorts, unmapPorts } from './host-ports.ts'
-import { bringTogether, checkApart, keepApart } from './isolation.ts'
+import { checkIsolation, isolate, removeIsolation } from './isolation.ts'
 import { checkLimits, collectLimits, limit, unlimit } from './limits.ts'
-import { collectMarked } from './ownership.ts'
+import { collectOwned } from './ownership.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
 const mustBeChained = ({ plugin }: Attachment): WeftError =>
@@ -27,8 +27,8 @@ export function addChained(
   return context.attachments.inTurn(attachment, async () => {
     if (previous === undefined) throw mustBeChained(attachment)
     const { tuning, forwards, apart, ports, limits } = attachment.interface
-    if (apart !== undefined) await keepApart(context, attachment, apart, previous)
-    if (forwards !== undefined) await letThrough(context, attachment, forwards)
+    if (apart !== undefined) await isolate(context, attachment, apart, previous)
+    if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
     const limited = limits ? await limit(context, attachment, previous) : previous
     return tuning === undefined ? limited : await tune(context, attachment, tuning, limited)
@@ -43,11 +43,11 @@ export async function checkChained(
 ): Promise<void> {
   if (previous === undefined) throw mustBeChained(attachment)
   const { tuning, forwards, apart, ports, limits } = attachment.interface
-  if (apart !== undefined) checkApart(context, attachment, apart, previous)
+  if (apart !== undefined) checkIsolation(context, attachment, apart, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
   if (limits) checkLimits(context, attachment, previous)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
-  if (forwards !== undefined) checkThrough(context, attachment, forwards)
+  if (forwards !== undefined) checkForwardAccept(context, attachment, forwards)
 }
 
 /** An interface that is gone already is no error, nor what never was. */
@@ -55,8 +55,8 @@ export function delChained(context: PodContext, attachment: ChainedAttachment): 
   return context.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
     if (tuning !== undefined) await restore(context, attachment, tuning)
-    if (forwards !== undefined) await bringTogether(context, attachment)
-    if (forwards !== undefined) await stopLettingThrough(context, attachment)
+    if (forwards !== undefined) await removeIsolation(context, attachment)
+    if (forwards !== undefined) await removeForwardAccept(context, attachment)
     if (ports !== undefined) await unmapPorts(context, attachment)
     if (limits) await unlimit(context, attachment)
   })
@@ -71,7 +71,7 @@ export async function gcChained(
   const { tuning, forwards, ports, limits } = pattern.interface
   const { network } = pattern
   const work: (() => void | Promise<void>)[] = [
-    ...(ports === undefined && forwards === undefined ? [] : [() => collectMarked(context, pattern, valid)]),
+    ...(ports === undefined && forwards === undefined ? [] : [() => collectOwned(context, pattern, valid)]),
     ...(limits ? [() => collectLimits(context, pattern, valid)] : []),
     ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
   ]

@@ -7,7 +7,7 @@ import type { Metrics } from '../../health/metrics.ts'
 import type { Reconciler } from '../../reconcile/reconciler.ts'
 import type { PodContext } from '../context.ts'
 import { releaseVanished } from '../vanished.ts'
-import { keepNotes, readNotes } from './pods-file.ts'
+import { keepPodsFile, readPodsFile } from './pods-file.ts'
 import { emptyAfterReboot, forgetVanished, rebuild } from './rebuild.ts'
 
 export type KeepingDeps = {
@@ -26,9 +26,9 @@ export async function keepPods(
   signal: AbortSignal
 ): Promise<Disposable> {
   const path = join(options.stateDir, 'pods.json')
-  const attached = await rebuild(pods, undefined, readNotes(path, log))
+  const attached = await rebuild(pods, undefined, readPodsFile(path, log))
   if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
-  const notes = keepNotes(path, pods.attachments, log)
+  const notes = keepPodsFile(path, pods.attachments, log)
   reconciler.onObserved(forgetVanished(pods))
   observePods(metrics, pods)
   running(emptyAfterReboot(pods))

@@ -5,13 +5,13 @@ import { entries, type Field, FieldError, member, required, text } from '../../.
 import { reasonOf } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import { replaceFile } from '../../base/replace-file.ts'
-import type { Attachments, Note } from '../attachments.ts'
+import type { Attachments, PodNote } from '../attachments.ts'
 
 /** Milliseconds for which changes are collected. A pod that came and vanished within them, with the daemon, keeps its address until its DEL. */
 const COLLECTED = 2_000
 
 /** What the last weftd noted; nothing (and a warning) when that can't be understood. */
-export function readNotes(path: string, log: Log): readonly Note[] {
+export function readPodsFile(path: string, log: Log): readonly PodNote[] {
   try {
     const written = contentOf(path)
     return written === undefined ? [] : entries({ path, value: JSON.parse(written) as unknown }).map(note)
@@ -23,7 +23,7 @@ export function readNotes(path: string, log: Log): readonly Note[] {
   }
 }
 
-function note(field: Field): Note {
+function note(field: Field): PodNote {
   const given = (key: string) => required(text(member(field, key)), member(field, key), 'a string')
   const dataDir = text(member(field, 'dataDir'))
   const [network, containerId, ifname, because] = ['network', 'containerId', 'ifname', 'because'].map(given)
@@ -34,12 +34,12 @@ function note(field: Field): Note {
 }
 
 /** Keeps the file as the attachments are, without pods none, from the next change on and once more when disposed of. */
-export function keepNotes(path: string, attachments: Attachments, log: Log): Disposable {
+export function keepPodsFile(path: string, attachments: Attachments, log: Log): Disposable {
   let timer: NodeJS.Timeout | undefined
   const write = () => {
     timer = undefined
     const notes = [...attachments.list(), ...attachments.vanished.values()].map(
-      ({ network, containerId, ifname, because, dataDir }): Note => ({
+      ({ network, containerId, ifname, because, dataDir }): PodNote => ({
         ...{ network, containerId, ifname, because },
         ...(dataDir !== undefined && { dataDir })
       })

@@ -25,7 +25,7 @@ import {
 import { CHAINED_MARK, ifbName, NFT_TABLE } from '../../state/ownership.ts'
 import { linkNamed } from '../context.ts'
 
-export type Standing = {
+export type Readback = {
   readonly nft: {
     /** What there is for the pod behind this link of the host, and the guard of that link; or, by its mark, what a plugin behind another keeps for an attachment. */
     objects(linkOrMark: string): readonly KernelObject[]
@@ -40,7 +40,7 @@ export type Standing = {
   readonly ground: readonly KernelObject[]
 }
 
-export function standing(observed: State): Standing {
+export function readBack(observed: State): Readback {
   const extras = stateOf([...observed.values()].filter(({ kind }) => kind === 'nft-element' || kind === 'qdisc'))
   const guarded = guardedIn(extras)
   return {
@@ -121,7 +121,7 @@ const isReadable = (discipline: Discipline): boolean =>
   discipline.type !== 'other' && (discipline.type !== 'htb' || discipline.division !== undefined)
 
 /** The limits in a pod's words, read back from its queueing disciplines: bits, where the kernel counts bytes. */
-export function limitsAsWished(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
+export function limitsAsConfigured(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
   const limitOn = (device: string): RateLimit | undefined => {
     for (const object of objects) {
       if (object.kind !== 'qdisc' || object.device !== device) continue

@@ -25,10 +25,10 @@ import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chai
 import { elementsOf } from '../../state/host-port.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
-import type { Note } from '../attachments.ts'
+import type { PodNote } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
 import { linkNamed, type PodContext } from '../context.ts'
-import { limitsAsWished, type Standing, standing } from './readback.ts'
+import { limitsAsConfigured, type Readback, readBack } from './readback.ts'
 
 /** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
 const DOUBT = 1_000
@@ -43,12 +43,12 @@ export type Reserved = Identity & { readonly ip: Ip }
 export async function rebuild(
   context: PodContext,
   dataDir: string = defaultDataDir,
-  notes: readonly Note[] = []
+  notes: readonly PodNote[] = []
 ): Promise<number> {
   const { host, attachments, networks } = context
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
-  const { nft, limits, ground } = standing(host.observed)
+  const { nft, limits, ground } = readBack(host.observed)
   const byLink = new Map(notes.map((note) => [hostName(note), note]))
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
@@ -76,7 +76,7 @@ export async function rebuild(
     attachments.set({
       ...{ ...who, link: link.name, addresses: held, because, dataDir: noted?.dataDir ?? dataDir },
       ...(hostPorts.length > 0 && { hostPorts }),
-      ...limitsAsWished(link.name, limits(link.name)),
+      ...limitsAsConfigured(link.name, limits(link.name)),
       ...(alias.pod !== undefined && { pod: podNamed(alias.pod) })
     })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
@@ -90,7 +90,7 @@ export async function rebuild(
 }
 
 /** Pods that an earlier weftd knew and that have no link any more. */
-function noteVanished({ host, attachments, now }: PodContext, notes: readonly Note[]): void {
+function noteVanished({ host, attachments, now }: PodContext, notes: readonly PodNote[]): void {
   for (const note of notes)
     if (linkNamed(host.observed, hostName(note)) === undefined)
       attachments.vanished.set(ownerOf(note), { ...note, since: now() })
@@ -141,8 +141,8 @@ function podNamed(text: string): Pod {
 /** What portmap, firewall and bandwidth keep, for interfaces of ours as for others'. */
 function chainedAsItIs(
   { host: { observed }, attachments }: PodContext,
-  nft: Standing['nft'],
-  limits: Standing['limits']
+  nft: Readback['nft'],
+  limits: Readback['limits']
 ): readonly (readonly [string, readonly KernelObject[]])[] {
   const kept = nft.marks().map((mark) => {
     const owner = markedOwnerOf(mark)
@@ -205,10 +205,10 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
 
 /** On the bridge where they are now; else on the one that most pods use, which may come yet. */
 function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelObject[] {
-  const standing = [...observed.values()].filter(
+  const readBack = [...observed.values()].filter(
     (object) => object.kind === 'proxy' && object.protocol === ROUTE_PROTOCOL && ips.some((ip) => sameIp(ip, object.ip))
   )
-  return standing.length > 0 ? standing : neighbourProxies(defaultBridge, ips)
+  return readBack.length > 0 ? readBack : neighbourProxies(defaultBridge, ips)
 }
 
 /**

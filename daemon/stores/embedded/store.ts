@@ -6,7 +6,7 @@ import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
+import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
 
 /** The same day as in etcd, in seconds. */
@@ -19,7 +19,7 @@ const TICK = 1_000
  */
 const GRACE = 60_000
 
-type Held = { readonly wish: Wish; readonly lease: Lease }
+type Held = { readonly wish: LeaseRequest; readonly lease: Lease }
 
 export class EmbeddedStore implements Store {
   readonly type = 'embedded'
@@ -85,7 +85,7 @@ export class EmbeddedStore implements Store {
       this.#deps.log.info({ path }, 'network configuration written to the lease file')
   }
 
-  async acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+  async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff()
     for (;;) {
       signal.throwIfAborted()
@@ -101,7 +101,7 @@ export class EmbeddedStore implements Store {
   }
 
   /** Chooses and writes in one transaction, so that no other daemon can choose the same. */
-  #take(wish: Wish): { readonly lease: Lease; readonly because: string } {
+  #take(wish: LeaseRequest): { readonly lease: Lease; readonly because: string } {
     const rows = this.#file.rows()
     const held = this.#held === undefined ? {} : { held: this.#held.lease.subnet }
     const leases = rows.flatMap((row) => leaseOf(row) ?? [])
@@ -268,7 +268,7 @@ function leaseOf(row: Row): Lease | undefined {
 
 const withNode = (lease: Lease, row: Row): Lease => (row.node === null ? lease : { ...lease, node: row.node })
 
-const isFor = (row: Row, wish: Wish): boolean => {
+const isFor = (row: Row, wish: LeaseRequest): boolean => {
   const lease = leaseOf(row)
   return lease !== undefined && publishesUs(lease, wish.publicIp)
 }

@@ -5,7 +5,7 @@ import { WeftError } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import type { Choice } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLeaseKey } from '../../lease/lease.ts'
-import type { Wish } from '../../lease/store.ts'
+import type { LeaseRequest } from '../../lease/store.ts'
 import type { EtcdKeys } from './keys.ts'
 import type { KeyValue } from './protobuf.ts'
 import type { LeaseListing } from './record.ts'
@@ -18,7 +18,7 @@ export type ClaimOptions = {
 
 /** What etcd has of us under one key. */
 export type Held = {
-  readonly wish: Wish
+  readonly wish: LeaseRequest
   readonly lease: Lease
   readonly key: string
   readonly value: string
@@ -47,7 +47,11 @@ export class EtcdClaim {
   }
 
   /** Takes over a record that is there for us. `undefined`: it has changed since the listing. */
-  async keep(wish: Wish, choice: Extract<Choice, { kind: 'keep' }>, listing: LeaseListing): Promise<Held | undefined> {
+  async keep(
+    wish: LeaseRequest,
+    choice: Extract<Choice, { kind: 'keep' }>,
+    listing: LeaseListing
+  ): Promise<Held | undefined> {
     const record = listing.records.find(({ key }) => sameKey(key, choice.lease))
     if (record === undefined) return undefined
     const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
@@ -83,7 +87,7 @@ export class EtcdClaim {
 
   /** Takes a free subnet. `undefined`: another node was faster. */
   async take(
-    wish: Wish,
+    wish: LeaseRequest,
     choice: Extract<Choice, { kind: 'take' }>,
     { revision }: LeaseListing,
     signal: AbortSignal
@@ -144,7 +148,7 @@ export class EtcdClaim {
   }
 }
 
-const leaseFor = (wish: Wish, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
+const leaseFor = (wish: LeaseRequest, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
   subnet,
   publicIp: wish.publicIp,
   backendType: wish.backendType,

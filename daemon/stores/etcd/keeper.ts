@@ -5,22 +5,22 @@ import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type Granted, grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { StoreDeps, Wish } from '../../lease/store.ts'
+import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import { answered, type ClaimOptions, EtcdClaim, type Held, isStoreTrouble } from './claim.ts'
 import type { EtcdKeys } from './keys.ts'
 import type { KeyValue } from './protobuf.ts'
 import { type LeaseListing, readRecord, takenBy } from './record.ts'
 import type { WatchEvent } from './watch.ts'
 
-export type HoldingOptions = ClaimOptions & { readonly renewMarginSeconds: number }
+export type LeaseKeeperOptions = ClaimOptions & { readonly renewMarginSeconds: number }
 
 /** flannel gives up after as many conflicts. */
 const CONFLICTS = 10
 
-export class EtcdHolding implements AsyncDisposable {
+export class LeaseKeeper implements AsyncDisposable {
   readonly #keys: EtcdKeys
   readonly #claim: EtcdClaim
-  readonly #options: HoldingOptions
+  readonly #options: LeaseKeeperOptions
   readonly #deps: StoreDeps
   readonly #ended = new AbortController()
   #held: Held | undefined
@@ -31,7 +31,7 @@ export class EtcdHolding implements AsyncDisposable {
   #retaking: Promise<void> | undefined
   #listing: Promise<LeaseListing> | undefined
 
-  constructor(keys: EtcdKeys, options: HoldingOptions, deps: StoreDeps) {
+  constructor(keys: EtcdKeys, options: LeaseKeeperOptions, deps: StoreDeps) {
     this.#keys = keys
     this.#claim = new EtcdClaim(keys, options, deps.log)
     this.#options = options
@@ -39,7 +39,7 @@ export class EtcdHolding implements AsyncDisposable {
   }
 
   /** See Store.acquire. Waits for etcd as long as the signal allows. Errors: SUBNETS_EXHAUSTED, LEASE_CONTESTED. */
-  async acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+  async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff()
     for (let conflicts = 0; conflicts <= CONFLICTS; ) {
       try {
@@ -82,7 +82,7 @@ export class EtcdHolding implements AsyncDisposable {
     return { revision, records: records.map(readRecord), writes }
   }
 
-  #choose(wish: Wish, { records }: LeaseListing): Granted {
+  #choose(wish: LeaseRequest, { records }: LeaseListing): Granted {
     const leases = records.flatMap((record) => takenBy(record) ?? [])
     const held = this.#held !== undefined && !this.#lost ? { held: this.#held.lease.subnet } : {}
     return grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#options.prefix)
@@ -219,7 +219,7 @@ export class EtcdHolding implements AsyncDisposable {
 }
 
 /** Seconds until the next renewal: the margin before the end, or a third of the life where that is shorter than the margin. */
-const renewAfter = (ttlSeconds: number, { renewMarginSeconds }: HoldingOptions): number =>
+const renewAfter = (ttlSeconds: number, { renewMarginSeconds }: LeaseKeeperOptions): number =>
   Math.max(ttlSeconds - renewMarginSeconds, ttlSeconds / 3)
 
 const isNobodys = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0

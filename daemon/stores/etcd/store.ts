@@ -4,9 +4,9 @@ import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
+import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './connection.ts'
-import { EtcdHolding } from './keeper.ts'
+import { LeaseKeeper } from './keeper.ts'
 import { EtcdKeys } from './keys.ts'
 import { nameOf, type RecordEvent, readRecord } from './record.ts'
 import { type WatchEvent, watchFrom } from './watch.ts'
@@ -22,7 +22,7 @@ export class EtcdStore implements Store {
   readonly type = 'etcd'
   readonly #connection: EtcdConnection
   readonly #keys: EtcdKeys
-  readonly #holding: EtcdHolding
+  readonly #holding: LeaseKeeper
   readonly #deps: StoreDeps
   readonly #config: string
   readonly #subnets: string
@@ -36,7 +36,7 @@ export class EtcdStore implements Store {
     this.#connection = new EtcdConnection(options, deps.report)
     this.#keys = new EtcdKeys(this.#connection)
     const renewMarginSeconds = 60 * options.renewMarginMinutes
-    this.#holding = new EtcdHolding(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
+    this.#holding = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
   }
 
   get configurationPlace(): string {
@@ -71,7 +71,7 @@ export class EtcdStore implements Store {
     this.#connection.reconnect()
   }
 
-  acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     return this.#holding.acquire(wish, signal)
   }
 

@@ -7,7 +7,7 @@ import type { ConditionCode } from '../../health/conditions.ts'
 import type { KubeApi } from '../../kube/api.ts'
 import type { Regarding } from '../../kube/events.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { StoreDeps, Wish } from '../../lease/store.ts'
+import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -19,7 +19,7 @@ import {
   projectNode,
   publicAddresses
 } from './node.ts'
-import { PodCidrShortage } from './podcidr-diagnosis.ts'
+import { PodCidrDiagnosis } from './podcidr-diagnosis.ts'
 
 export type NodeIdentity = {
   /** `--node-name` or NODE_NAME. */
@@ -29,14 +29,14 @@ export type NodeIdentity = {
   readonly podNamespace?: string | undefined
 }
 
-export type KubeHoldingOptions = NodeIdentity & {
+export type NodeKeeperOptions = NodeIdentity & {
   /** As `annotationPrefix` returns it. */
   readonly prefix: string
   /** Set NetworkUnavailable to False once the network works. */
   readonly setNetworkUnavailable: boolean
 }
 
-type Held = { readonly wish: Wish; readonly lease: Lease; readonly name: string }
+type Held = { readonly wish: LeaseRequest; readonly lease: Lease; readonly name: string }
 
 /** Milliseconds after which what we wrote has been left alone long enough to write at once again. */
 const CALM = 60_000
@@ -45,11 +45,11 @@ const CONFLICT = 409
 /** Every condition that says why there is no subnet: at most one holds. */
 const WHY: readonly ConditionCode[] = ['NODE_UNKNOWN', 'POD_CIDR_MISSING', 'POD_CIDR_OUTSIDE', 'POD_CIDRS_EXHAUSTED']
 
-export class KubeHolding implements AsyncDisposable {
+export class NodeKeeper implements AsyncDisposable {
   readonly #api: KubeApi
-  readonly #options: KubeHoldingOptions
+  readonly #options: NodeKeeperOptions
   readonly #deps: StoreDeps
-  readonly #shortage: PodCidrShortage
+  readonly #shortage: PodCidrDiagnosis
   readonly #ended = new AbortController()
   #name: string | undefined
   #uid: string | undefined
@@ -61,11 +61,11 @@ export class KubeHolding implements AsyncDisposable {
   readonly #mendBackoff = new Backoff()
   #mendedAt = Number.NEGATIVE_INFINITY
 
-  constructor(api: KubeApi, options: KubeHoldingOptions, deps: StoreDeps) {
+  constructor(api: KubeApi, options: NodeKeeperOptions, deps: StoreDeps) {
     this.#api = api
     this.#options = options
     this.#deps = deps
-    this.#shortage = new PodCidrShortage(api, options.prefix)
+    this.#shortage = new PodCidrDiagnosis(api, options.prefix)
   }
 
   /** Our node's name, once `acquire` has found it. */
@@ -83,7 +83,7 @@ export class KubeHolding implements AsyncDisposable {
    * See Store.acquire. Waits until the node exists and has podCIDRs that fit, saying by a condition what is missing. Errors: LEASE_MALFORMED for podCIDRs that
    * are none.
    */
-  async acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+  async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const either = AbortSignal.any([signal, this.#ended.signal])
     this.#name ??= await this.#ownName(wish, either)
     const backoff = new Backoff()
@@ -108,7 +108,7 @@ export class KubeHolding implements AsyncDisposable {
   }
 
   /** In flannel's order, then the name that the kubelet takes by itself: the host's in lower case. */
-  async #ownName(wish: Wish, signal: AbortSignal): Promise<string> {
+  async #ownName(wish: LeaseRequest, signal: AbortSignal): Promise<string> {
     const { nodeName, podName, podNamespace } = this.#options
     if (nodeName) return nodeName
     if (!podName || !podNamespace) return wish.node.toLowerCase()
@@ -133,7 +133,11 @@ export class KubeHolding implements AsyncDisposable {
   }
 
   /** The subnets that the node gives us, or `undefined` with the condition that says why there are none. */
-  async #subnetOf(node: KubeNode | undefined, wish: Wish, signal: AbortSignal): Promise<PerFamily<Prefix> | undefined> {
+  async #subnetOf(
+    node: KubeNode | undefined,
+    wish: LeaseRequest,
+    signal: AbortSignal
+  ): Promise<PerFamily<Prefix> | undefined> {
     if (node === undefined) {
       this.#why('NODE_UNKNOWN', `${this.#api.place} has no node ${this.#name}`)
       return undefined
@@ -160,7 +164,7 @@ export class KubeHolding implements AsyncDisposable {
   /** Writes the annotations where they differ; `undefined` when the node went away meanwhile. */
   async #publish(
     node: KubeNode,
-    wish: Wish,
+    wish: LeaseRequest,
     subnet: PerFamily<Prefix>,
     signal: AbortSignal
   ): Promise<Lease | undefined> {
@@ -173,7 +177,7 @@ export class KubeHolding implements AsyncDisposable {
     return lease
   }
 
-  #publicIp(node: KubeNode, wish: Wish): Lease['publicIp'] {
+  #publicIp(node: KubeNode, wish: LeaseRequest): Lease['publicIp'] {
     const { publicIp, faults } = publicAddresses(node, this.#options.prefix, wish.publicIp)
     if (faults.length === 0) this.#deps.report.clear('NODE_ANNOTATION_INVALID')
     else this.#deps.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))

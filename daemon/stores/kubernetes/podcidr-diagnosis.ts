@@ -19,7 +19,7 @@ export type Evidence = {
 /** Milliseconds between two looks: a list of all nodes of a large cluster is not for every second. */
 const AGAIN = 60_000
 
-export class PodCidrShortage {
+export class PodCidrDiagnosis {
   readonly #api: KubeApi
   readonly #prefix: string
   #lookedAt = Number.NEGATIVE_INFINITY

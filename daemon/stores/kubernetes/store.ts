@@ -13,8 +13,8 @@ import { type PolicyDeps, warnOfPolicies } from '../../kube/policy-warnings.ts'
 import type { KubeBody } from '../../kube/protobuf.ts'
 import { follow, PACE, type Pace } from '../../kube/watch.ts'
 import type { Lease } from '../../lease/lease.ts'
-import type { LeaseEvent, Store, StoreDeps, StoreEvent, Wish } from '../../lease/store.ts'
-import { KubeHolding, type NodeIdentity } from './keeper.ts'
+import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
+import { type NodeIdentity, NodeKeeper } from './keeper.ts'
 import { NodeLeases } from './leases.ts'
 import { annotationPrefix, type KubeNode } from './node.ts'
 import { nodeOf } from './node-protobuf.ts'
@@ -37,7 +37,7 @@ const IGNORED = /^(ipv6)?subnet(len|min|max)$/i
 export class KubernetesStore implements Store {
   readonly type = 'kubernetes'
   readonly #api: KubeApi
-  readonly #holding: KubeHolding
+  readonly #holding: NodeKeeper
   readonly #events: ConditionEvents
   readonly #deps: StoreDeps
   readonly #options: KubernetesOptions
@@ -54,7 +54,7 @@ export class KubernetesStore implements Store {
     this.#api = new KubeApi(access, deps.report)
     const { nodeName, podName, podNamespace, setNodeNetworkUnavailable: setNetworkUnavailable } = options
     const identity = { nodeName, podName, podNamespace }
-    this.#holding = new KubeHolding(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
+    this.#holding = new NodeKeeper(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
     const writer = new EventWriter(this.#api, deps.log, () => this.#holding.name ?? '')
     // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
     let told = ''
@@ -116,7 +116,7 @@ export class KubernetesStore implements Store {
     }
   }
 
-  acquire(wish: Wish, signal: AbortSignal): Promise<Lease> {
+  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     return this.#holding.acquire(wish, signal)
   }
 

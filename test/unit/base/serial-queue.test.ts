@@ -1,10 +1,10 @@
 // One thing after another, and when a call may be made without a thread.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Lane, Turns } from '../../../daemon/base/serial-queue.ts'
+import { Lane, SerialQueue } from '../../../daemon/base/serial-queue.ts'
 
 test('work is done in the order in which it was given, also after a failure', async () => {
-  const turns = new Turns()
+  const turns = new SerialQueue()
   const done: number[] = []
   const work = (n: number) => async () => {
     await Promise.resolve()

@@ -4,7 +4,7 @@ import test from 'node:test'
 import { type Flags, writtenAs } from '../../../daemon/cli/flag-parser.ts'
 import { FLAGS, GROUPS, type Options } from '../../../daemon/cli/flag-table.ts'
 import { parseOptions, printHelp, printVersion } from '../../../daemon/cli/parse-options.ts'
-import { tellStrangers } from '../../../daemon/health/condition-log.ts'
+import { reportUnknownVariables } from '../../../daemon/health/condition-log.ts'
 import { Health } from '../../../daemon/health/conditions.ts'
 import { formatIp } from '../../../ipam/address.ts'
 
@@ -102,7 +102,7 @@ test('a misspelled variable is a condition with the nearest name, and none is wh
     const parsed = parseOptions([], env)
     assert.ok(parsed.kind === 'run')
     const health = new Health(Date.now, () => undefined)
-    tellStrangers(health, parsed.strangers)
+    reportUnknownVariables(health, parsed.strangers)
     return health.active().find(({ code }) => code === 'VARIABLE_UNKNOWN')
   }
   const condition = told({ WEFTD_IP_MSAQ: 'true' })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
-import { Outcomes } from '../../../daemon/cni/call-history.ts'
+import { CallHistory } from '../../../daemon/cni/call-history.ts'
 import { cniCalls, cniError, failed } from '../../../daemon/cni/calls.ts'
 import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
@@ -84,7 +84,7 @@ function surroundings() {
   const lines: Line[] = []
   const log = heard((level, fields, message) => lines.push([level, { ...fields }, message]))
   const context = podContext({ log, now: () => 0 })
-  return { lines, serve: cniCalls(context, new Outcomes(Date.now)) }
+  return { lines, serve: cniCalls(context, new CallHistory(Date.now)) }
 }
 
 const request = (env: Readonly<Record<string, string>>, stdin = '{"cniVersion":"1.1.0","name":"n"}'): CniRequest => ({

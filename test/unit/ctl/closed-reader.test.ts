@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { forgiveClosedReader } from '../../../daemon/ctl/closed-reader.ts'
+import { exitOnClosedPipe } from '../../../daemon/ctl/closed-reader.ts'
 
 const programs = { weftd: '../../../daemon/main.ts', weftctl: '../../../daemon/ctl/main.ts' }
 
@@ -23,6 +23,6 @@ for (const [program, file] of Object.entries(programs))
 
 test('what went wrong otherwise is thrown', () => {
   const stream = new PassThrough()
-  forgiveClosedReader(stream)
+  exitOnClosedPipe(stream)
   assert.throws(() => stream.emit('error', Object.assign(new Error('full'), { code: 'ENOSPC' })), { code: 'ENOSPC' })
 })

@@ -4,14 +4,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { questions } from '../../../daemon/api/control.ts'
+import { controlVerbs } from '../../../daemon/api/control.ts'
 import { serve } from '../../../daemon/api/server.ts'
 import { configureBackend } from '../../../daemon/backend/registry.ts'
 import type { Log } from '../../../daemon/base/log.ts'
-import { Outcomes } from '../../../daemon/cni/call-history.ts'
+import { CallHistory } from '../../../daemon/cni/call-history.ts'
 import { cniCalls } from '../../../daemon/cni/calls.ts'
 import { run } from '../../../daemon/ctl/run.ts'
-import { tellCondition } from '../../../daemon/health/condition-log.ts'
+import { logCondition } from '../../../daemon/health/condition-log.ts'
 import { Health } from '../../../daemon/health/conditions.ts'
 import type { KubeRequest } from '../../../daemon/kube/connections.ts'
 import { ConditionEvents, EventWriter } from '../../../daemon/kube/events.ts'
@@ -76,7 +76,7 @@ export class SmallDaemon implements AsyncDisposable {
     const now = () => (this.#clock += 1_000)
     const events = new ConditionEvents(this.#eventWriter(log), () => REGARDING, { settleMs: 0, apartMs: 0 })
     this.#parts.use(events)
-    const logged = tellCondition(log)
+    const logged = logCondition(log)
     this.health = new Health(now, (condition, active) => {
       logged(condition, active)
       events.tell(condition, active)
@@ -89,14 +89,14 @@ export class SmallDaemon implements AsyncDisposable {
     const { reconciler } = this
     const peers = new Peers({ reconciler, health, log, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
-    const outcomes = new Outcomes(now)
+    const outcomes = new CallHistory(now)
     const context = podContext({
       ...{ host: reconciler, attachments, health, log },
       place: () => this.#place && { node: this.#place.node, mtu: 1450, clusterNetworks: { 4: prefix('10.244.0.0/16') } }
     })
     const cni = cniCalls(context, outcomes)
     this.#cni = cni
-    const control = questions({
+    const control = controlVerbs({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
       ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place }
     })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
-import { repairTellers } from '../../../daemon/health/condition-log.ts'
+import { repairReport } from '../../../daemon/health/condition-log.ts'
 import { Health } from '../../../daemon/health/conditions.ts'
 import { createMetrics, observeHealth, observeProcess } from '../../../daemon/health/metrics.ts'
 import { describedMetrics, metricNames } from '../../../scripts/docs/metrics.ts'
@@ -22,7 +22,7 @@ test('what is read off the source is what a registry gets', async () => {
   const health = new Health(Date.now, () => undefined)
   observeProcess(metrics, '1.2.3')
   observeHealth(metrics, health)
-  repairTellers({ error() {}, warn() {}, info() {}, debug() {} }, metrics, health)
+  repairReport({ error() {}, warn() {}, info() {}, debug() {} }, metrics, health)
   const registered = await metrics.registry.getMetricsAsJSON()
   assert.ok(registered.length >= 9)
   for (const { name, type, help } of registered) {

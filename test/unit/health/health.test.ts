@@ -1,7 +1,7 @@
 // The table of conditions: every row says what to do, and what blocks is told with the error before what only follows from it.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { tellCondition } from '../../../daemon/health/condition-log.ts'
+import { logCondition } from '../../../daemon/health/condition-log.ts'
 import { CONDITIONS, Health, sentence } from '../../../daemon/health/conditions.ts'
 
 test('every condition has a title, a cure, and words for codes', () => {
@@ -51,7 +51,7 @@ test('a start is told as information; what holds besides by how bad it is', () =
   const line = (level: string) => (fields: object) => lines.push(`${level} ${(fields as Fields).condition}`)
   type Fields = { readonly condition: string }
   const log = { info: line('info'), warn: line('warn'), error: line('error'), debug: line('debug') }
-  const health = new Health(() => 0, tellCondition(log))
+  const health = new Health(() => 0, logCondition(log))
   health.raise('STORE_UNREACHABLE', 'silent')
   health.raise('NO_LEASE', 'silent')
   health.clear('STARTING')

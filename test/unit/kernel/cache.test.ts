@@ -1,7 +1,7 @@
 // What notifications come to: the true state, also where the kernel keeps silent.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Observed } from '../../../daemon/kernel/cache.ts'
+import { Cache } from '../../../daemon/kernel/cache.ts'
 import * as encode from '../../../daemon/kernel/netlink/encode.ts'
 import { type Message, readMessages } from '../../../daemon/kernel/netlink/message.ts'
 import { type KernelObject, keyOf, type Link, type Mac, type Route } from '../../../daemon/state/object.ts'
@@ -24,8 +24,8 @@ const indexes = new Map([
 ])
 const resolve: encode.Resolve = { index: (device) => indexes.get(device) ?? 0, netns: () => 0 }
 
-function observed(objects: readonly KernelObject[] = []): Observed {
-  const state = new Observed((object) => object.kind !== 'address')
+function observed(objects: readonly KernelObject[] = []): Cache {
+  const state = new Cache((object) => object.kind !== 'address')
   state.restart(new Map([link('eth0', 2), link('weft.1', 7)].map((one) => [one.index ?? 0, one])))
   for (const object of objects) state.put(object)
   return state
@@ -123,7 +123,7 @@ test('a permanent neighbour that becomes another kind counts as gone', () => {
 })
 
 test('an object nobody is interested in is not told, and takes the place of one that was', () => {
-  const state = new Observed((object) => object.kind === 'route' && object.protocol === 87)
+  const state = new Cache((object) => object.kind === 'route' && object.protocol === 87)
   state.restart(new Map([[7, link('weft.1', 7)]]))
   state.put(route)
   const foreign = { ...route, protocol: 4 }
@@ -143,7 +143,7 @@ test('a bridge port message changes the hairpin flag only, and one that the port
 
 test('what says the same as an object that is held is that object; what differs is what the kernel said', () => {
   const wanted: Route = { ...route, because: 'lease 10.244.3.0-24' }
-  const state = new Observed(
+  const state = new Cache(
     () => true,
     (key) => (key === keyOf(wanted) ? wanted : undefined)
   )

@@ -1,7 +1,7 @@
 // Which of a burst of link notifications are read.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { withoutOvertaken } from '../../../daemon/kernel/coalesce.ts'
+import { coalesce } from '../../../daemon/kernel/coalesce.ts'
 import type { Message } from '../../../daemon/kernel/netlink/message.ts'
 import { AF_BRIDGE, IFF_UP, RTM } from '../../../daemon/kernel/netlink/uapi.ts'
 
@@ -16,7 +16,7 @@ function told(name: string, type: number, index: number, { up = true, af = 0 } =
 }
 
 const names = (batch: readonly Told[], known: readonly number[] = [5]) =>
-  withoutOvertaken(batch, (index) => known.includes(index)).map(({ name }) => name)
+  coalesce(batch, (index) => known.includes(index)).map(({ name }) => name)
 
 const { newLink, deleteLink, newAddress } = RTM
 

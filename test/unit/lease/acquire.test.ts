@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type NetConf, parseNetConf } from '../../../daemon/config/net-conf.ts'
-import { chooseSubnet, fits, freeSubnets, grantedSubnet, type Question } from '../../../daemon/lease/acquire.ts'
+import { chooseSubnet, fits, freeSubnets, grantedSubnet, type SubnetRequest } from '../../../daemon/lease/acquire.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
 import { formatIp, overlaps, perFamily } from '../../../ipam/address.ts'
 
@@ -187,7 +187,7 @@ test('whatever is leased, the choice fits the configuration and is free', () => 
       fc.option(key, { nil: undefined }),
       fc.integer({ min: 0, max: 999 }),
       (keys, written, previous, random) => {
-        const question: Question = {
+        const question: SubnetRequest = {
           network: conf(written),
           publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
           previous: subnets(previous),

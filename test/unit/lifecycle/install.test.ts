@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { parseCommand, printCleanHelp, printInstallHelp } from '../../../daemon/cli/subcommands.ts'
-import { type Installed, installPlugins, removePlugins, toldInstalled } from '../../../daemon/lifecycle/install.ts'
+import { type Installed, installedText, installPlugins, removePlugins } from '../../../daemon/lifecycle/install.ts'
 import { pluginTypes } from '../../../plugins/types/registry.ts'
 
 /** As the executables are: an ELF that knows the socket. */
@@ -86,7 +86,7 @@ test("other programs' files are kept and named, until one says otherwise", () =>
   const results = node.install()
   const bridge = results.find(({ path }) => path.endsWith('/bridge'))
   assert.equal(bridge?.kind, 'kept')
-  assert.match(toldInstalled(bridge as Installed), /bridge: kept, it is another program's .*--replace-foreign/)
+  assert.match(installedText(bridge as Installed), /bridge: kept, it is another program's .*--replace-foreign/)
   assert.equal(readFileSync(join(node.to, 'bridge'), 'latin1'), '\x7fELF the reference plugin')
   assert.equal(node.install(true).find(({ path }) => path.endsWith('/bridge'))?.kind, 'replaced')
   assert.deepEqual(readFileSync(join(node.to, 'bridge')), ours('2'))
@@ -117,7 +117,7 @@ test('one file that can not be put in place does not keep the others out, and is
   const results = node.install()
   const failed = results.filter(({ kind }) => kind === 'failed')
   assert.equal(failed.length, 1)
-  assert.match(toldInstalled(failed[0] as Installed), /\/tuning can not be installed: EISDIR.*\ncure: /)
+  assert.match(installedText(failed[0] as Installed), /\/tuning can not be installed: EISDIR.*\ncure: /)
   assert.equal(results.filter(({ kind }) => kind === 'installed').length, pluginTypes.length - 1)
 })
 
@@ -127,7 +127,7 @@ test('a source directory that is not there is told once, with the flag that name
   const [told, ...more] = node.install()
   assert.equal(more.length, 0)
   assert.match(
-    toldInstalled(told as Installed),
+    installedText(told as Installed),
     /no plugins can be installed: there is no directory .*\ncure: .*--cni-source-dir/
   )
 })
@@ -138,7 +138,7 @@ test('a source that is no plugin of ours is refused', () => {
   writeFileSync(join(node.from, 'ptp'), '#!/bin/sh')
   const failed = node.install().filter(({ kind }) => kind === 'failed')
   assert.equal(failed.length, 1)
-  assert.match(toldInstalled(failed[0] as Installed), /ptp is no plugin of Weft/)
+  assert.match(installedText(failed[0] as Installed), /ptp is no plugin of Weft/)
 })
 
 test("removal takes our files whatever their name and version, and nobody else's", () => {

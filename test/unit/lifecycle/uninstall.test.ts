@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test from 'node:test'
 import { bridgeMac } from '../../../daemon/attachment/identity.ts'
-import { newsOfApi, OwnDaemonSet, type Standing } from '../../../daemon/kube/daemonset.ts'
+import { DaemonSetWatch, daemonSetEvents, type Standing } from '../../../daemon/kube/daemonset.ts'
 import { emptyBridges, staysFor } from '../../../daemon/lifecycle/uninstall.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -42,7 +42,7 @@ async function ended(answers: readonly (Standing | 'silent')[], ending: Ending =
     over.resolve()
   }
   const pace = { againMs: 1, lookMs, lateMs: late.length > 0 ? 10_000 : 1 }
-  const own = new OwnDaemonSet('weft/weft', { ask, watch }, silent, pace)
+  const own = new DaemonSetWatch('weft/weft', { ask, watch }, silent, pace)
   await assert.rejects(own.follow(stop.signal), { name: 'AbortError' })
   at = answers.length - 1
   const deleted = own.isDeleted()
@@ -134,7 +134,7 @@ const answers: readonly (readonly [status: number, body: object, standing: Stand
 for (const [status, body, standing] of answers) {
   test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${standing}`, async () => {
     using api = await answering(status, body)
-    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
+    const { ask } = await daemonSetEvents('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
     assert.equal(await ask(AbortSignal.timeout(10_000)), standing)
     assert.equal(api.asked[0], 'GET /apis/apps/v1/namespaces/net/daemonsets/weft')
   })
@@ -149,7 +149,7 @@ const sayingNothing: readonly (readonly [what: string, status: number, body: obj
 for (const [what, status, body] of sayingNothing) {
   test(`an API that ${what} says nothing about the DaemonSet`, async () => {
     using api = await answering(status, body)
-    const { ask } = await newsOfApi('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
+    const { ask } = await daemonSetEvents('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
     await assert.rejects(ask(AbortSignal.timeout(10_000)), new RegExp(String(status)))
   })
 }

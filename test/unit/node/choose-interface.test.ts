@@ -1,7 +1,7 @@
 // The choice of the interface: flannel's order, and the reasons that are printed.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { chooseInterface, type InterfaceWish } from '../../../daemon/node/choose-interface.ts'
+import { chooseInterface, type InterfaceOptions } from '../../../daemon/node/choose-interface.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
@@ -42,7 +42,7 @@ const host = stateOf([
   defaultRoute('eth1', 100),
   defaultRoute('eth0', 50)
 ])
-const wish = (over: Partial<InterfaceWish> = {}): InterfaceWish => ({
+const wish = (over: Partial<InterfaceOptions> = {}): InterfaceOptions => ({
   ifaces: [],
   ifaceRegexes: [],
   publicIp: {},
@@ -50,7 +50,7 @@ const wish = (over: Partial<InterfaceWish> = {}): InterfaceWish => ({
   ...over
 })
 
-const choices: readonly (readonly [string, Partial<InterfaceWish>, string, string])[] = [
+const choices: readonly (readonly [string, Partial<InterfaceOptions>, string, string])[] = [
   ['without a wish, the default route with the smallest metric wins', {}, 'eth0', '192.0.2.10'],
   ['a name wins over the default route', { ifaces: ['eth1'] }, 'eth1', '198.51.100.10'],
   ['an address names its interface', { ifaces: ['198.51.100.10'] }, 'eth1', '198.51.100.10'],

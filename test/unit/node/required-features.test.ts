@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { Health } from '../../../daemon/health/conditions.ts'
-import { tellMissingFeatures, untilNoneIsMissing } from '../../../daemon/node/required-features.ts'
+import { reportMissingFeatures, untilNoneMissing } from '../../../daemon/node/required-features.ts'
 
 const lacking = (feature: string) =>
   new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature}`, `modprobe ${feature}`)
@@ -16,13 +16,13 @@ test('what is missing is told, each thing with its cure, and no longer once it i
     ...{ needed: ['vxlan', 'bridge'] as const, health },
     ask: async () => (++questions <= 2 ? missing : questions === 3 ? { vxlan: missing.vxlan } : {})
   }
-  assert.equal(await tellMissingFeatures(deps), false)
+  assert.equal(await reportMissingFeatures(deps), false)
   const told = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
   assert.equal(
     told?.detail,
     "this kernel can't make a vxlan (modprobe vxlan); this kernel can't make a bridge (modprobe bridge)"
   )
-  await untilNoneIsMissing(deps, new AbortController().signal)
+  await untilNoneMissing(deps, new AbortController().signal)
   assert.equal(questions, 4)
   assert.deepEqual(
     health.active().map(({ code }) => code),

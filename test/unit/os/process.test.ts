@@ -6,7 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { Culprits } from '../../../daemon/kernel/sender.ts'
+import { Senders } from '../../../daemon/kernel/sender.ts'
 import { flock, lockHolder } from '../../../daemon/os/flock.ts'
 import { processOf } from '../../../daemon/os/process.ts'
 
@@ -42,7 +42,7 @@ test('a process is told by its own id and by those of its threads, under its own
 
 test('a culprit is the process, whichever thread sent the message, and never weftd for a thread that only looks like ours', async () => {
   using other = await neighbour()
-  const culprits = new Culprits()
+  const culprits = new Senders()
   const wanted = { self: false, pid: other.pid, name: other.name }
   assert.deepEqual(
     [other.pid, other.thread].map((port) => culprits.of(port, 0)),

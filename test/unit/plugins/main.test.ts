@@ -6,7 +6,7 @@ import { describe, test } from 'node:test'
 import { main } from '../../../plugins/main.ts'
 import type { CniRequest } from '../../../plugins/protocol.ts'
 import { listen } from './daemon-on-socket.ts'
-import { HostOnNode, type Deps } from './host-on-node.ts'
+import { type Deps, HostOnNode } from './host-on-node.ts'
 
 const configuration = '{"name":"net1","cniVersion":"1.1.0","type":"weft"}'
 const environment = {

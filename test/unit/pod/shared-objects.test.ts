@@ -1,11 +1,11 @@
 // What pods stand on together: every wish for it holds all that there was before.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Ground } from '../../../daemon/pod/shared-objects.ts'
+import { SharedObjects } from '../../../daemon/pod/shared-objects.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
 
 test('the ground only grows, and an object of one key is there once, as it was wanted last', () => {
-  const ground = new Ground()
+  const ground = new SharedObjects()
   const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
   const [owner, first] = ground.with([sysctl('a', '1')])
   assert.deepEqual(first, [sysctl('a', '1')])

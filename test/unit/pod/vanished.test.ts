@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { aliasOf, hostName } from '../../../daemon/attachment/identity.ts'
 import type { Known } from '../../../daemon/pod/attachments.ts'
-import { keepNotes, readNotes } from '../../../daemon/pod/recovery/pods-file.ts'
+import { keepPodsFile, readPodsFile } from '../../../daemon/pod/recovery/pods-file.ts'
 import { emptyAfterReboot, rebuild } from '../../../daemon/pod/recovery/rebuild.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
@@ -110,13 +110,13 @@ describe('the notes', () => {
     const given = surroundings()
     const { attachments } = given.context
     {
-      using _notes = keepNotes(path(), attachments, silent)
+      using _notes = keepPodsFile(path(), attachments, silent)
       const address = parseIp('10.20.0.9') ?? assert.fail()
       attachments.set({ ...who('pod'), link: 'veth1', addresses: [address], because: 'pod a/b', dataDir })
       await vanishedPod(given, 'gone')
     }
     assert.equal(statSync(path()).mode & 0o777, 0o600)
-    assert.deepEqual(readNotes(path(), silent), [
+    assert.deepEqual(readPodsFile(path(), silent), [
       { ...who('pod'), because: 'pod a/b', dataDir },
       { ...who('gone'), because: 'pod gone', dataDir }
     ])
@@ -132,11 +132,11 @@ describe('the notes', () => {
   })
 
   test('are not missed when there are none, and of no use, with a warning, when they are spoiled', () => {
-    assert.deepEqual(readNotes(path(), silent), [])
+    assert.deepEqual(readPodsFile(path(), silent), [])
     for (const spoiled of ['', '{', '{}', '[1]', '[{"network":5}]', '[{"network":"a"}]']) {
       writeFileSync(path(), spoiled)
       const warnings: string[] = []
-      const notes = readNotes(path(), { ...silent, warn: (_, message) => void warnings.push(message) })
+      const notes = readPodsFile(path(), { ...silent, warn: (_, message) => void warnings.push(message) })
       assert.deepEqual([notes, warnings.length], [[], 1], spoiled)
     }
     assert.equal(readFileSync(path(), 'utf8'), '[{"network":"a"}]')

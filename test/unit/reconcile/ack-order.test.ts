@@ -1,7 +1,7 @@
 // Acknowledgements, notifications and dumps that cross: which is the last word.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { Crossings, ECHO } from '../../../daemon/reconcile/ack-order.ts'
+import { AckOrder, ECHO } from '../../../daemon/reconcile/ack-order.ts'
 import { type KernelObject, type Key, keyOf, stateOf } from '../../../daemon/state/object.ts'
 
 const link = (mtu: number): KernelObject => ({ kind: 'link', name: 'weft.1', mtu })
@@ -15,7 +15,7 @@ function crossings(t: TestContext) {
   return {
     clock,
     again,
-    crossings: new Crossings(
+    crossings: new AckOrder(
       () => clock.now,
       (...heard) => again.push(heard)
     )

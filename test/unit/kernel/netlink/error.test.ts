@@ -1,12 +1,12 @@
 // What an administrator reads when the kernel refuses.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { repairTellers } from '../../../../daemon/health/condition-log.ts'
+import { repairReport } from '../../../../daemon/health/condition-log.ts'
 import { Health } from '../../../../daemon/health/conditions.ts'
 import { createMetrics } from '../../../../daemon/health/metrics.ts'
 import { KernelError, refused } from '../../../../daemon/kernel/netlink/error.ts'
 import { errnoName, errnoNumber } from '../../../../daemon/os/libc.ts'
-import { Refusals } from '../../../../daemon/reconcile/retries.ts'
+import { Retries } from '../../../../daemon/reconcile/retries.ts'
 import { type KernelObject, keyOf } from '../../../../daemon/state/object.ts'
 import { parseIp, parsePrefix } from '../../../../ipam/address.ts'
 
@@ -42,9 +42,9 @@ test('a link that is down is named as the cause, with the way to set it up', () 
 test('the condition of what the kernel refuses has the cure of that refusal', () => {
   const log = { error() {}, warn() {}, info() {}, debug() {} }
   const health = new Health(Date.now, () => undefined)
-  const told = repairTellers(log, createMetrics(), health)
+  const told = repairReport(log, createMetrics(), health)
   const said: (readonly [number, string | undefined])[] = []
-  const refusals = new Refusals({
+  const refusals = new Retries({
     log,
     now: () => said.length * 1_000,
     refused: (errors, cure) => {

@@ -6,8 +6,8 @@ import { test } from 'node:test'
 import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import { KubeApi } from '../../../../daemon/kube/api.ts'
 import { KubeAccess } from '../../../../daemon/kube/credentials.ts'
-import type { StoreDeps, Wish } from '../../../../daemon/lease/store.ts'
-import { KubeHolding } from '../../../../daemon/stores/kubernetes/keeper.ts'
+import type { LeaseRequest, StoreDeps } from '../../../../daemon/lease/store.ts'
+import { NodeKeeper } from '../../../../daemon/stores/kubernetes/keeper.ts'
 import { parseIp } from '../../../../ipam/address.ts'
 import { silent } from '../../logs.ts'
 
@@ -34,8 +34,8 @@ test('a patch that meets a conflict is sent again', async () => {
   const access = new KubeAccess({ server: server.address, from: 'this test', insecure: false }, () => 0)
   await using api = new KubeApi(access, report)
   const options = { nodeName: 'n1', prefix: 'flannel.alpha.coreos.com/', setNetworkUnavailable: false }
-  await using holding = new KubeHolding(api, options, { log: silent, report })
-  const wish: Wish = {
+  await using holding = new NodeKeeper(api, options, { log: silent, report })
+  const wish: LeaseRequest = {
     node: 'n1',
     network: parseNetConf('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'),
     publicIp: { 4: parseIp('192.0.2.1') ?? assert.fail() },

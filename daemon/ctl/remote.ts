@@ -10,7 +10,7 @@ export type Kubectl = (
 const WEFT = 'app.kubernetes.io/name=weft'
 
 /** Asks the weftd of a node. Errors: KUBECTL_FAILED with kubectl's words, or those of the weftctl there. */
-export async function askAfar(
+export async function askRemote(
   kubectl: Kubectl,
   node: string,
   question: string,
