@@ -11,7 +11,7 @@ import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommand
 import { exitOnClosedPipe } from './ctl/closed-reader.ts'
 import { cleanNode, runDaemon } from './daemon.ts'
 import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
-import { Health } from './health/conditions.ts'
+import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
 import { installedText, installPlugins } from './lifecycle/install.ts'
 

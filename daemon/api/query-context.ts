@@ -1,8 +1,8 @@
 // What answers to weftctl are made from, and what those about pods and those about nodes have in common.
 
-import { nearest } from '../cli/flag-parser.ts'
+import { nearest } from '../base/nearest.ts'
 import type { CallHistory } from '../cni/call-history.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Attachments } from '../pod/attachments.ts'

@@ -2,6 +2,7 @@
 // Written here because node:util's parseArgs is a Node built-in (this file is pure) and, like commander, knows no long flags with one dash.
 import { type Ip, type PerFamily, parseIp } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
+import { nearest } from '../base/nearest.ts'
 
 /** Turns the texts given for one flag into a value; `undefined` when they break the rule. Only repeatable ones see more than one text. */
 export type Reader<T> = {
@@ -259,15 +260,6 @@ function strangers(
 
 const camel = (name: string): string => name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
 
-/** The word with the fewest edits; `undefined` when more than a third of it would have to change. */
-export function nearest(word: string, words: readonly string[]): string | undefined {
-  const ranked = words
-    .map((candidate) => ({ candidate, edits: edits(word, candidate) }))
-    .sort((a, b) => a.edits - b.edits)
-  const best = ranked[0]
-  return best !== undefined && best.edits <= Math.max(1, Math.ceil(word.length / 3)) ? best.candidate : undefined
-}
-
 /** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined where none is given. */
 export function unknownCommand(program: string, word: string | undefined, commands: readonly string[]): WeftError {
   const near = word === undefined ? undefined : nearest(word, commands)
@@ -280,20 +272,6 @@ export function unknownCommand(program: string, word: string | undefined, comman
       : `there is no command ${JSON.stringify(word)}${near === undefined ? '' : `; the nearest is ${near}`}`,
     `use one of ${commands.join(', ')}; ${program} --help tells more`
   )
-}
-
-/** Levenshtein's distance, one row at a time. */
-function edits(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[b.length] ?? 0
 }
 
 /** The flags under their groups' headings, lines of at most `width` characters. */

@@ -1,7 +1,8 @@
 // What a command of weftctl is: a question to the daemon and how its answer reads to a person and to a shell, or a page that is printed without asking.
 
 import { WeftError } from '../base/error.ts'
-import { type Flags, nearest } from '../cli/flag-parser.ts'
+import { nearest } from '../base/nearest.ts'
+import type { Flags } from '../cli/flag-parser.ts'
 
 /** A word that follows the command's name. */
 export type Operand = {

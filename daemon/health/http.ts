@@ -3,7 +3,8 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import { type Health, sentence } from './conditions.ts'
+import { sentence } from './conditions.ts'
+import type { Health } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
 // Not an import: as an ES module node:http hands out WebSocket too, and to have it loads undici: 16 MB resident, 7 of them private, and

@@ -6,7 +6,8 @@ import Counter from 'prom-client/lib/counter.js'
 import Gauge from 'prom-client/lib/gauge.js'
 import Histogram from 'prom-client/lib/histogram.js'
 import Registry from 'prom-client/lib/registry.js'
-import { CONDITIONS, type ConditionCode, type Health } from './conditions.ts'
+import { CONDITIONS, type ConditionCode } from './conditions.ts'
+import type { Health } from './health.ts'
 
 export type { Counter, Gauge, Histogram, Registry }
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
-import type { StoreDeps } from '../lease/store.ts'
+import type { Report } from '../health/report.ts'
 import { KubeConnections, type KubeRequest, PROTOBUF } from './connections.ts'
 import type { KubeAccess } from './credentials.ts'
 import { bodyOfProtobuf, eventOfJson, eventOfProtobuf, type KubeBody, type StreamEvent, statusOf } from './protobuf.ts'
@@ -57,13 +57,13 @@ const TELLING: readonly number[] = [404, 409, 410, 422]
 
 export class KubeApi implements AsyncDisposable {
   readonly #access: KubeAccess
-  readonly #report: StoreDeps['report']
+  readonly #report: Report
   readonly #connections: KubeConnections
   /** What is refused at present, by verb and path: one refusal does not end because something else is allowed. */
   readonly #denied = new Map<string, string>()
 
   /** Opens nothing yet. */
-  constructor(access: KubeAccess, report: StoreDeps['report']) {
+  constructor(access: KubeAccess, report: Report) {
     this.#access = access
     this.#report = report
     this.#connections = new KubeConnections(access)

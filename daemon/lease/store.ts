@@ -3,7 +3,8 @@ import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Json, NetConf } from '../config/net-conf.ts'
-import type { Condition, ConditionCode } from '../health/conditions.ts'
+import type { Condition } from '../health/conditions.ts'
+import type { Report } from '../health/report.ts'
 import type { Lease } from './lease.ts'
 
 export type LeaseEvent =
@@ -40,7 +41,7 @@ export type LeaseRequest = {
 export type StoreDeps = {
   readonly log: Log
   /** Raises or clears a condition of health/conditions.ts by its code. */
-  readonly report: { raise(code: ConditionCode, detail: string, cure?: string): void; clear(code: ConditionCode): void }
+  readonly report: Report
 }
 
 export interface Store extends AsyncDisposable {

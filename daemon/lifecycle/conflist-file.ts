@@ -7,7 +7,7 @@ import { Backoff } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile, replaceFile } from '../base/replace-file.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 
 export type ConflistDeps = {

@@ -5,7 +5,7 @@ import { configureBackend } from '../backend/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { configurationChanges } from '../config/changes.ts'
 import { type NetConf, parseNetConf } from '../config/net-conf.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 import type { Store } from '../lease/store.ts'
 import { unknownKeys } from './unknown-keys.ts'
 

@@ -3,9 +3,9 @@ import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
 import { dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
 import { purposeOf } from '../firewall/subnet-chain.ts'
-import type { Health } from '../health/conditions.ts'
-import type { ForeignView } from '../kernel/nftables/firewall.ts'
+import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { ForeignView } from '../state/foreign-chain.ts'
 
 export type ForeignDeps = {
   readonly reconciler: Pick<Reconciler, 'want' | 'desired'>

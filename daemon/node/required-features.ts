@@ -2,7 +2,7 @@
 
 import { Backoff } from '../base/backoff.ts'
 import type { WeftError } from '../base/error.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 
 export type FeaturesDeps<F extends string> = {
   readonly needed: readonly F[]

@@ -8,7 +8,7 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile, replaceFile } from '../base/replace-file.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from '../config/subnet-env.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 
 /** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {

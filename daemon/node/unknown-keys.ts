@@ -1,6 +1,6 @@
 // Keys of the network configuration that nobody reads: most are misspelled. Pure.
 import type { ConfiguredBackend } from '../backend/backend.ts'
-import { nearest } from '../cli/flag-parser.ts'
+import { nearest } from '../base/nearest.ts'
 import { findKey, joinPath } from '../config/keys.ts'
 import { netConfSchema } from '../config/net-conf.schema.ts'
 import type { JsonObject } from '../config/net-conf.ts'

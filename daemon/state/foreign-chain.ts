@@ -40,6 +40,13 @@ export type ForeignTable = Pick<ForeignAccept, 'tool' | 'family' | 'table'> & {
   readonly chains: ReadonlyMap<string, ForeignChain>
 }
 
+/** Other programs' tables with chains at hook forward, for firewall/foreign.ts. */
+export type ForeignView = {
+  readonly tables: readonly ForeignTable[]
+  /** Why part of it could not be read: a missing tool, most likely. */
+  readonly trouble?: Error
+}
+
 /** What becomes of a pod's packet in a chain, and between which rules an accept has its place. */
 export type Fate = {
   readonly end: 'drops' | 'accepts' | 'passes'

@@ -3,7 +3,7 @@ import { setInterval, setTimeout as sleep, setImmediate as turn } from 'node:tim
 import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import type { Health } from '../health/conditions.ts'
+import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Kernel } from '../state/kernel.ts'

@@ -2,7 +2,7 @@
 // be for some networks only.
 import type { Bandwidth, RateLimit } from '../attachment.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, wholeNumber } from '../cni/field.ts'
-import { prefix } from './common.ts'
+import { prefix } from './readers.ts'
 
 const KEYS = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'] as const
 

@@ -4,7 +4,7 @@ import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
 import { readRoute } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
-import { inArgs, ip, prefix, requestedIp } from './common.ts'
+import { inArgs, ip, prefix, requestedIp } from './readers.ts'
 
 /** host-local's: a node that moves from flannel keeps its reservations. */
 export const defaultDataDir = '/var/lib/cni/networks'

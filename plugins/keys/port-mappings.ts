@@ -2,7 +2,7 @@
 import { formatIp } from '../../ipam/address.ts'
 import type { HostPort } from '../attachment.ts'
 import { entries, type Field, FieldError, isAbsent, member, oneOf, required, text, wholeNumber } from '../cni/field.ts'
-import { ip } from './common.ts'
+import { ip } from './readers.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const
 

@@ -4,8 +4,8 @@ import { type Args, parseArgs } from '../cni/args.ts'
 import { type Field, member } from '../cni/field.ts'
 import { readDns } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
-import { configured, evenIfUnreadable, identity, podArgs, podOf } from './common.ts'
 import { type AddressConfig, addressConfig, addressConfigUnchecked, givenDns } from './ipam.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf } from './readers.ts'
 import { interfaceArgs } from './veth.ts'
 
 /** What is the plugin's own of an attachment. */

@@ -6,7 +6,7 @@ import { CniError, cniCode } from '../cni/error.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member } from '../cni/field.ts'
 import { readDns, readRoute } from '../cni/result.ts'
 import { isAtLeast, type Version } from '../cni/version.ts'
-import { inArgs, ip, prefix } from './common.ts'
+import { inArgs, ip, prefix } from './readers.ts'
 
 /**
  * What is written, with what CNI_ARGS add; `args.cni.ips` takes the place of both, and `runtimeConfig.ips` of all, without gateways then (cni.md 3.7).

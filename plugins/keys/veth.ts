@@ -2,7 +2,7 @@
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, member, text, wholeNumber } from '../cni/field.ts'
 import { brokenNameRule } from '../cni/interface-name.ts'
-import { inArgs, mac, unsupported } from './common.ts'
+import { inArgs, mac, unsupported } from './readers.ts'
 
 export const defaultBridge = 'cni0'
 

@@ -4,7 +4,7 @@ import type { Field } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { bandwidthOf } from '../keys/bandwidth.ts'
-import { configured, evenIfUnreadable, identity, podIfReadable } from '../keys/common.ts'
+import { configured, evenIfUnreadable, identity, podIfReadable } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {

@@ -5,7 +5,7 @@ import { type Field, member, oneOf } from '../cni/field.ts'
 import { previousResult } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured, evenIfUnreadable, identity } from '../keys/common.ts'
+import { configured, evenIfUnreadable, identity } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {

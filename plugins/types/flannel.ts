@@ -13,7 +13,7 @@ import {
 } from '../cni/field.ts'
 import type { Call } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured } from '../keys/common.ts'
+import { configured } from '../keys/readers.ts'
 import type { ForwardingPlugin, SubnetFacts } from './plugin.ts'
 
 type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>

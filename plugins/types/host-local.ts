@@ -3,8 +3,8 @@ import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/common.ts'
 import { hostLocalIpam, poolOfAnyConfiguration } from '../keys/host-local-ipam.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
 /** MAC and GATEWAY are for the plugin that asks us. */

@@ -2,7 +2,7 @@
 import type { Attachment } from '../attachment.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { identity, podIfReadable } from '../keys/common.ts'
+import { identity, podIfReadable } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
 /** It has no keys, and CNI_ARGS mean nothing to it but the pod's name: a malformed one must not keep `lo` down. */

@@ -3,9 +3,9 @@ import type { Attachment, PortWays } from '../attachment.ts'
 import { descend, type Field, FieldError, flag, isAbsent, member, oneOf, text, wholeNumber } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured, evenIfUnreadable, identity, podIfReadable } from '../keys/common.ts'
 import { portConditions } from '../keys/port-conditions.ts'
 import { portMappings } from '../keys/port-mappings.ts'
+import { configured, evenIfUnreadable, identity, podIfReadable } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {

@@ -3,7 +3,7 @@ import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/common.ts'
+import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/readers.ts'
 import { staticIpam } from '../keys/static-ipam.ts'
 import type { Plugin } from './plugin.ts'
 

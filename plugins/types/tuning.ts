@@ -15,7 +15,7 @@ import {
 } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
-import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from '../keys/common.ts'
+import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from '../keys/readers.ts'
 import { interfaceArgs, macOf, mtuOf } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 

@@ -4,7 +4,7 @@ import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import { Lane } from '../../base/serial-queue.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignTable } from '../../state/foreign-chain.ts'
+import type { ForeignTable, ForeignView } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
@@ -22,13 +22,6 @@ import { applySteps, type Failures } from './transaction.ts'
 export type FirewallSettings = {
   /** Seconds between two looks at iptables-legacy, which has no notifications (--iptables-resync). */
   readonly iptablesResyncSeconds: number
-}
-
-/** Other programs' tables with chains at hook forward, for firewall/foreign.ts. */
-export type ForeignView = {
-  readonly tables: readonly ForeignTable[]
-  /** Why part of it could not be read: a missing tool, most likely. */
-  readonly trouble?: Error
 }
 
 type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }

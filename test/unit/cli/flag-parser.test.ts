@@ -1,9 +1,9 @@
 // Go's flag rules, precedence of command line and environment, and errors that name flag, value and rule.
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { nearest } from '../../../daemon/base/nearest.ts'
 import {
   commaList,
-  nearest,
   parseFlags,
   printFlags,
   repeated,

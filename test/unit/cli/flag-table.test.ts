@@ -5,7 +5,7 @@ import { type Flags, writtenAs } from '../../../daemon/cli/flag-parser.ts'
 import { FLAGS, GROUPS, type Options } from '../../../daemon/cli/flag-table.ts'
 import { parseOptions, printHelp, printVersion } from '../../../daemon/cli/parse-options.ts'
 import { reportUnknownVariables } from '../../../daemon/health/condition-log.ts'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { formatIp } from '../../../ipam/address.ts'
 
 function options(argv: readonly string[], env: Record<string, string> = {}): Options {

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
-import { repairReport } from '../../../daemon/health/condition-log.ts'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from '../../../daemon/health/metrics.ts'
+import { repairReport } from '../../../daemon/reconcile/repair-report.ts'
 import { describedMetrics, metricNames } from '../../../scripts/docs/metrics.ts'
 
 const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { logCondition } from '../../../daemon/health/condition-log.ts'
-import { CONDITIONS, Health, sentence } from '../../../daemon/health/conditions.ts'
+import { CONDITIONS, sentence } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 
 test('every condition has a title, a cure, and words for codes', () => {
   for (const [code, row] of Object.entries(CONDITIONS)) {

@@ -1,7 +1,8 @@
 // The rules of metric names, and what is read off the process and the table of conditions at a scrape.
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { CONDITIONS, Health } from '../../../daemon/health/conditions.ts'
+import { CONDITIONS } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from '../../../daemon/health/metrics.ts'
 
 /** The samples of a scrape, by name with labels. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
 import type { LeaseRequest, Store } from '../../../daemon/lease/store.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
@@ -29,7 +29,7 @@ const HOST: readonly KernelObject[] = [
   { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.1/24') },
   everywhere
 ]
-const CONF = '{"Membership":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
+const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
 const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
 
@@ -158,7 +158,7 @@ test('a configuration that changes while we run is told with what differs, and n
   const said = await until(() => scene.detail('CONFIG_CHANGED'), 'the condition')
   assert.match(said, /leases\.db: Membership is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
   assert.equal(scene.health.blocking('ready'), undefined)
-  scene.file.configure('{"Membership":7}')
+  scene.file.configure('{"Network":7}')
   await until(
     () => /not valid: Membership is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''),
     'the invalid one to be told'
@@ -194,7 +194,7 @@ test('an interface that goes down is told while it lasts, and nothing else chang
 
 test('an MTU that the interface does not carry keeps us from joining, with the range, until somebody corrects it', async () => {
   await using scene = new Scene()
-  const conf = (mtu: number) => `{"Membership":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":${mtu}}}`
+  const conf = (mtu: number) => `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":${mtu}}}`
   scene.file.configure(conf(9000))
   const joined = scene.join()
   const said = await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
@@ -214,7 +214,7 @@ test('a configuration that is corrected is no longer told as invalid while an in
   const [eth0] = HOST
   assert.ok(eth0)
   scene.kernel.change({ ...eth0, up: false } as KernelObject, keyOf(eth0))
-  scene.file.configure('{"Membership":7}')
+  scene.file.configure('{"Network":7}')
   const joined = scene.join()
   await until(() => scene.detail('CONFIG_INVALID'), 'the condition')
   scene.file.configure(CONF)
@@ -226,7 +226,7 @@ test('a configuration that is corrected is no longer told as invalid while an in
 
 test('a link that shrinks below the configured MTU is told while it lasts, and what stands stays', async () => {
   await using scene = new Scene()
-  scene.file.configure('{"Membership":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
+  scene.file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
   const network = await scene.join()
   const [eth0] = HOST
   assert.ok(eth0)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { reportMissingFeatures, untilNoneMissing } from '../../../daemon/node/required-features.ts'
 
 const lacking = (feature: string) =>

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { removeSubnetFile, SubnetFile } from '../../../daemon/node/subnet-file.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 import { until } from '../../lab/run.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { configureBackend } from '../../../daemon/backend/registry.ts'
-import { Health } from '../../../daemon/health/conditions.ts'
+import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import { PathMtu } from '../../../daemon/underlay/path-mtu.ts'
 import { formatIp, type Ip, parseIp, parsePrefix } from '../../../ipam/address.ts'

@@ -1,11 +1,11 @@
 // What an administrator reads when the kernel refuses.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { repairReport } from '../../../../daemon/health/condition-log.ts'
-import { Health } from '../../../../daemon/health/conditions.ts'
+import { Health } from '../../../../daemon/health/health.ts'
 import { createMetrics } from '../../../../daemon/health/metrics.ts'
 import { KernelError, refused } from '../../../../daemon/kernel/netlink/error.ts'
 import { errnoName, errnoNumber } from '../../../../daemon/os/libc.ts'
+import { repairReport } from '../../../../daemon/reconcile/repair-report.ts'
 import { Retries } from '../../../../daemon/reconcile/retries.ts'
 import { type KernelObject, keyOf } from '../../../../daemon/state/object.ts'
 import { parseIp, parsePrefix } from '../../../../ipam/address.ts'

@@ -3,7 +3,7 @@ import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
 import type { DelCall } from '../../../../plugins/cni/types.ts'
-import { configured, identity, ip, mac, podOf, prefix, requestedIp } from '../../../../plugins/keys/common.ts'
+import { configured, identity, ip, mac, podOf, prefix, requestedIp } from '../../../../plugins/keys/readers.ts'
 
 const at = (value: unknown) => ({ path: 'runtimeConfig.x', value })
 

@@ -1,0 +1,50 @@
+// Reports repairs and refused changes: log lines, metrics, and the conditions UNDONE_REPEATEDLY and KERNEL_REFUSED.
+import type { Log } from '../base/log.ts'
+import type { Health } from '../health/health.ts'
+import type { Metrics } from '../health/metrics.ts'
+import type { DriftReport } from './drift.ts'
+import type { ReconcilerDeps } from './reconciler.ts'
+
+/** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
+export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
+  const repairs = metrics.counter('weft_repairs_total', 'Objects put right after somebody else changed them.', [
+    'kind',
+    'by'
+  ])
+  const seconds = metrics.histogram('weft_repair_seconds', 'From the notification of a foreign change to its repair.')
+  let fight: NodeJS.Timeout | undefined
+  return {
+    drift(report: DriftReport) {
+      const by = report.by === undefined ? undefined : `${report.by.name} (${report.by.pid})`
+      repairs.inc({ kind: report.kind, by: report.by?.name ?? 'unknown' })
+      seconds.observe(report.afterMs / 1000)
+      const fields = {
+        repaired: report.kind,
+        object: report.object,
+        what: report.what,
+        by,
+        afterMs: Math.round(report.afterMs * 10) / 10,
+        because: report.because
+      }
+      log.warn(fields, 'put right what somebody changed')
+      if (!report.fighting) return
+      health.raise(
+        'UNDONE_REPEATEDLY',
+        `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`
+      )
+      clearTimeout(fight)
+      fight = setTimeout(() => health.clear('UNDONE_REPEATEDLY'), 60_000)
+      fight.unref()
+    },
+    refused(errors, cure) {
+      const [first] = errors
+      if (first === undefined) health.clear('KERNEL_REFUSED')
+      else
+        health.raise(
+          'KERNEL_REFUSED',
+          errors.length === 1 ? first : `${first} (and ${errors.length - 1} more)`,
+          cure && `${cure}; weftd tries again with growing pauses`
+        )
+    }
+  }
+}
