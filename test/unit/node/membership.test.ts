@@ -156,11 +156,11 @@ test('a configuration that changes while we run is told with what differs, and n
   await scene.join()
   scene.file.configure(CONF.replace('10.244', '10.9'))
   const said = await until(() => scene.detail('CONFIG_CHANGED'), 'the condition')
-  assert.match(said, /leases\.db: Membership is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
+  assert.match(said, /leases\.db: Network is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
   assert.equal(scene.health.blocking('ready'), undefined)
   scene.file.configure('{"Network":7}')
   await until(
-    () => /not valid: Membership is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''),
+    () => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''),
     'the invalid one to be told'
   )
   scene.file.configure(`  ${CONF}`)
