@@ -1,9 +1,26 @@
-// What a backend is: a pure function from this node, its configuration and a lease to kernel objects. It makes no system call and knows no store.
+// The interface of a backend: pure functions from this node, its configuration and a lease to kernel objects. One file and one line in registry.ts per backend.
 import type { PerFamily } from '../../ipam/address.ts'
-import type { Json, JsonObject } from '../config/net-conf.ts'
+import type { Json, JsonObject } from '../config/json.ts'
+import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject } from '../state/object.ts'
+import type { KernelObject, Link } from '../state/object.ts'
+import type { Recognised } from '../state/ownership.ts'
+
+/** A value in a lease that no two nodes may publish. */
+export type Claim = {
+  /** The condition raised while several nodes publish it. */
+  readonly code: ConditionCode
+  /** Equal for equal claims of one code; names the family where each family has values of its own. */
+  readonly key: string
+  /** The value as messages show it. */
+  readonly text: string
+  /** The node that claims it, so that two leases of one node, such as an old one that has not expired yet, are no conflict. */
+  readonly by: string
+}
+
+/** A device as `recognises` sees it. Without `form` only its name is known, as from an address or a route on it. */
+export type Device = Pick<Link, 'name' | 'form'>
 
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
@@ -12,15 +29,23 @@ export type Backend<Config> = {
   readonly keys: readonly string[]
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
-  /** MTU in bytes that pods and subnet.env get; of the node's subnets only the families count. Errors: CONFIG_INVALID when the link does not carry what is configured. */
+  /** Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo` only. */
+  features(config: Config): readonly Link[]
+  /** Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a restarted weftd has none yet. */
+  recognises(device: Device): Recognised | undefined
+  /** What no other node may publish too. */
+  claims(lease: Lease): readonly Claim[]
+  /** Whether the backend data of the lease name one of `links`, the host's devices that a backend recognises. Finds our lease after our address has changed. */
+  namesOurDevice(lease: Lease, links: readonly Link[]): boolean
+  /** MTU in bytes for pods and subnet.env. Of the node's subnets only the families count. Errors: CONFIG_INVALID when the link's MTU is below the configured one. */
   mtu(node: Node, config: Config): number
-  /** Bytes that a packet of pods has at the most between two nodes, with all that is put around it. Errors as `mtu`. */
+  /** Largest packet between two nodes that carries a pod's packet, in bytes, encapsulation included. Errors as `mtu`. */
   underlayMtu(node: Node, config: Config): number
-  /** What peers must know of us, by tunnel family. */
+  /** The backend data of our lease by tunnel family. What peers must keep seeing unchanged comes from `node.remembered`. */
   publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
-  /** Our device and what hangs on it, whoever else is in the network. */
+  /** Our device and the objects on it, independent of other nodes. */
   own(node: Node, config: Config): readonly KernelObject[]
-  /** What one remote lease asks for. Errors: LEASE_MALFORMED when its backend data make no sense. */
+  /** The objects for one remote lease. Errors: LEASE_MALFORMED when its backend data can't be used. */
   peer(lease: Lease, node: Node, config: Config): readonly KernelObject[]
 }
 
@@ -28,6 +53,8 @@ export type Backend<Config> = {
 export type ConfiguredBackend = {
   readonly type: string
   readonly keys: readonly string[]
+  readonly features: readonly Link[]
+  namesOurDevice(lease: Lease, links: readonly Link[]): boolean
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -1,17 +1,17 @@
-// host-gw: plain routes via the other nodes' addresses, never encapsulated. Needs all nodes on one link.
+// host-gw backend: direct routes via the other nodes' addresses, no encapsulation. All nodes must be on one link.
 import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
+import type { Json, JsonObject } from '../config/json.ts'
 import { integerKey } from '../config/keys.ts'
-import type { Json, JsonObject } from '../config/net-conf.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject } from '../state/object.ts'
-import type { Backend } from './backend.ts'
+import type { KernelObject, Link } from '../state/object.ts'
+import type { Backend, Claim } from './backend.ts'
 import { directRoute, onLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type HostGwConfig = {
-  /** MTU in bytes for pods where the interface's own is not the truth. 0: the interface's. */
+  /** MTU in bytes for pods, where the interface's own is not the right one. 0: the interface's. */
   readonly mtu: number
 }
 
@@ -27,6 +27,14 @@ export const hostGw = {
   keys: ['MTU'],
 
   config: (keys: JsonObject): HostGwConfig => ({ mtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }) }),
+
+  features: (): readonly Link[] => [],
+
+  recognises: (): undefined => undefined,
+
+  claims: (): readonly Claim[] => [],
+
+  namesOurDevice: (): boolean => false,
 
   mtu: (node: Node, config: HostGwConfig): number => carried(node, config),
 

@@ -1,41 +1,70 @@
-// Every backend by the name it has in `Backend.Type`.
-
+// All backends by the name they have in `Backend.Type`. A new backend is one file beside this one and one line in BACKENDS.
 import { WeftError } from '../base/error.ts'
-import { DEFAULT_BACKEND, type JsonObject } from '../config/net-conf.ts'
-import type { Backend, ConfiguredBackend } from './backend.ts'
+import type { JsonObject } from '../config/json.ts'
+import { DEFAULT_BACKEND } from '../config/net-conf.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { Recognises } from '../state/ownership.ts'
+import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'
 
-const BACKENDS = new Map([entry(vxlan), entry(hostGw)])
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
 
-function entry<Config>(backend: Backend<Config>): readonly [string, (keys: JsonObject) => ConfiguredBackend] {
-  const configured = (keys: JsonObject): ConfiguredBackend => {
-    const config = backend.config(keys)
-    return {
-      type: backend.type,
-      keys: backend.keys,
-      mtu: (node) => backend.mtu(node, config),
-      underlayMtu: (node) => backend.underlayMtu(node, config),
-      publish: (node) => backend.publish(node, config),
-      own: (node) => backend.own(node, config),
-      peer: (lease, node) => backend.peer(lease, node, config)
-    }
-  }
-  return [backend.type, configured]
+export type Registry = {
+  /** The backend of this name, in any letter case, with its keys read. Errors: CONFIG_INVALID naming the type and the known ones, or the invalid key. */
+  configure(type: string, keys: JsonObject): ConfiguredBackend
+  /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
+  readonly recognises: Recognises
+  /** What the lease's own backend says, whichever is configured here. */
+  claims(lease: Lease): readonly Claim[]
 }
 
-/** The backend of this name with its keys read. Errors: CONFIG_INVALID naming the type and those there are, or the key that is wrong. */
-export function configureBackend(type: string, keys: JsonObject): ConfiguredBackend {
-  const configured = BACKENDS.get(type.toLowerCase())
-  if (configured !== undefined) return configured(keys)
-  const known = `this version knows ${[...BACKENDS.keys()].join(', ')}`
+export function registry(backends: readonly Backend<unknown>[]): Registry {
+  const byType = new Map(backends.map((backend) => [backend.type, backend]))
+  const known = `this version knows ${[...byType.keys()].join(', ')}`
+  return {
+    configure: (type, keys) => {
+      const backend = byType.get(type.toLowerCase())
+      if (backend === undefined) throw unknownType(type, keys, known)
+      return configured(backend, keys)
+    },
+    recognises: (device) => {
+      for (const backend of backends) {
+        const recognised = backend.recognises(device)
+        if (recognised !== undefined) return recognised
+      }
+      return undefined
+    },
+    claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? []
+  }
+}
+
+/** The backends of this version. */
+export const backends: Registry = registry(BACKENDS)
+
+function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
+  const config = backend.config(keys)
+  return {
+    type: backend.type,
+    keys: backend.keys,
+    features: backend.features(config),
+    namesOurDevice: (lease, links) => backend.namesOurDevice(lease, links),
+    mtu: (node) => backend.mtu(node, config),
+    underlayMtu: (node) => backend.underlayMtu(node, config),
+    publish: (node) => backend.publish(node, config),
+    own: (node) => backend.own(node, config),
+    peer: (lease, node) => backend.peer(lease, node, config)
+  }
+}
+
+function unknownType(type: string, keys: JsonObject, known: string): WeftError {
   if (keys === DEFAULT_BACKEND)
-    throw new WeftError(
+    return new WeftError(
       'CONFIG_INVALID',
       `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}: add "Backend":{"Type":"vxlan"}`,
       'add "Backend":{"Type":"vxlan"} to the network configuration'
     )
-  throw new WeftError(
+  return new WeftError(
     'CONFIG_INVALID',
     `Backend.Type is ${JSON.stringify(type)}; ${known}`,
     'set Backend.Type to one of these'

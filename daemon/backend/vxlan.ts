@@ -1,41 +1,69 @@
-// VXLAN (RFC 7348) as flannel lays it out: one device a node, and for each peer a neighbour, an FDB entry and a route; plain routes where nodes share a link.
+// VXLAN backend (RFC 7348) in flannel's layout: one device per node and family; per peer a neighbour, an FDB entry and a route, or a direct route on a shared link.
 import {
   type Family,
   formatIp,
   formatPrefix,
   hostPrefix,
+  type Ip,
   type PerFamily,
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
+import type { Json, JsonObject } from '../config/json.ts'
 import { booleanKey, findKey, integerKey } from '../config/keys.ts'
-import type { Json, JsonObject } from '../config/net-conf.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { digest } from '../state/digest.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
-import { defaultMetric, type KernelObject, type Link, type Mac, type Route } from '../state/object.ts'
-import { flannelName, ROUTE_PROTOCOL, vxlanName } from '../state/ownership.ts'
-import type { Backend } from './backend.ts'
+import { defaultMetric, type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
+import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
+import type { Backend, Claim, Device } from './backend.ts'
 import { directRoute, onLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
-import { publishedVtepMac } from './vtep-mac.ts'
 
 export type VxlanConfig = {
   /** Network identifier, 1 to 2^24 − 1. */
   readonly vni: number
   /** Outer UDP destination port; 8472 is what Linux and flannel use, IANA's is 4789. */
   readonly port: number
-  /** MTU in bytes of the underlay, where the interface's own is not the truth. 0: the interface's. */
+  /** MTU in bytes of the underlay, where the interface's own is not the right one. 0: the interface's. */
   readonly underlayMtu: number
-  /** Plain routes to peers on our own link. */
+  /** Direct routes to peers on our own link. */
   readonly directRouting: boolean
   readonly gbp: boolean
   readonly learning: boolean
 }
 
+/**
+ * A remote VTEP, as its lease publishes it. Three kernel objects lead to it; each answers one lookup on a packet's path from a local pod to 10.244.2.7:
+ *
+ *     route      10.244.2.0/24 via 10.244.2.0 dev weft.1 onlink    inner destination → device and next hop
+ *     neighbour  10.244.2.0 lladdr MAC dev weft.1                  next hop → destination of the inner Ethernet header
+ *     FDB entry  MAC dev weft.1 dst PUBLIC-IP                      inner MAC → destination of the outer IP header
+ *
+ * 1. The route: its next hop is the address of the peer's VTEP, the first address of the peer's subnet. No prefix of `weft.1` covers it, hence `onlink`.
+ * 2. The neighbour entry (ARP for IPv4, NDP for IPv6) is looked up by the next hop. It is permanent, since nobody would answer a request: the device has no
+ *    default FDB entry, so nothing is flooded. The inner Ethernet header is complete now: from our VTEP MAC to the peer's.
+ * 3. The FDB is looked up by that inner destination MAC, never by an IP address. A MAC without an entry means drop.
+ * 4. The device puts VXLAN (8 bytes, the VNI), UDP (8, to `Port`, from a port derived from the inner flow) and IP (20 or 40, from the device's `local`
+ *    address to the public IP) in front. That packet follows the host's ordinary routes out of `parent`.
+ * 5. The peer's kernel finds its device by UDP port and VNI and removes the outer headers. Only a frame to the device's own MAC is routed on to the pod, so
+ *    that MAC has to remain the one in the lease.
+ *
+ * A direct route (`10.244.2.0/24 via PUBLIC-IP dev eth0`) needs none of this: ARP for the public IP on the real link, no encapsulation.
+ */
+type Vtep = { readonly subnet: Prefix; readonly mac: Mac; readonly publicIp: Ip }
+
 /** Bytes that encapsulation adds: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14. */
 const OVERHEAD = { 4: 50, 6: 70 } as const
+
+/** The device for network `vni` over this tunnel family. Linux takes 15 bytes at most (IFNAMSIZ), and a VNI has up to eight digits. */
+const weftName = (vni: number, family: Family): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)
+/** flanneld's name for the same device. */
+const flannelName = (vni: number, family: Family): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
+
+const weftDevice = /^(weft|weft6)\.\d+$/
+const flannelDevice = /^(flannel|flannel-v6)\.\d+$/
 
 export const vxlan = {
   type: 'vxlan',
@@ -50,6 +78,34 @@ export const vxlan = {
     learning: booleanKey(keys, 'Learning', false)
   }),
 
+  features: (): readonly Link[] => {
+    const local: Ip = { family: 4, value: 0x7f00_0001n }
+    const form = { type: 'vxlan', vni: 1, port: 8472, local, parent: 'lo', learning: false, gbp: false } as const
+    return [{ kind: 'link', name: 'try-vxlan', form }]
+  },
+
+  recognises: ({ name, form }: Device): Recognised | undefined => {
+    if (form !== undefined && form.type !== 'vxlan') return undefined
+    if (weftDevice.test(name)) return 'own'
+    if (flannelDevice.test(name)) return 'adoptable'
+    return form === undefined ? undefined : 'foreign'
+  },
+
+  /** A MAC is compared within its family, since each family has a device of its own; `by` is the public address, where the tunnel leads. */
+  claims: (lease: Lease): readonly Claim[] =>
+    perFamily(lease.publicIp).flatMap(([family, ip]) => {
+      const { mac } = publishedMac(lease.backendData[family])
+      return mac === undefined
+        ? []
+        : [{ code: 'VTEP_MAC_CONFLICT', key: `${family} ${mac}`, text: mac, by: formatIp(ip) }]
+    }),
+
+  namesOurDevice: ({ backendData }: Lease, links: readonly Link[]): boolean =>
+    perFamily(backendData).some(([, published]) => {
+      const { mac } = publishedMac(published)
+      return mac !== undefined && links.some((link) => link.form?.type === 'vxlan' && link.mac === mac)
+    }),
+
   mtu: (node: Node, config: VxlanConfig): number =>
     carried(node, config) - Math.max(...perFamily(node.subnet).map(([family]) => OVERHEAD[family])),
 
@@ -61,11 +117,11 @@ export const vxlan = {
     ),
 
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
-    perFamily(node.subnet).flatMap(([family, subnet]) => tunnel(node, config, family, subnet)),
+    perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
 
   peer: (lease: Lease, node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(lease.subnet).flatMap(([family, subnet]) =>
-      node.subnet[family] === undefined ? [] : remote(lease, node, config, family, subnet)
+      node.subnet[family] === undefined ? [] : reach(remoteVtep(lease, config, family, subnet), lease, node, config)
     )
 } satisfies Backend<VxlanConfig>
 
@@ -79,27 +135,27 @@ const carried = (node: Node, config: VxlanConfig): number =>
 const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
   (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]
 
-/** The name of our device: that of a device with our VNI and port which is there already, flanneld's included. */
+/** The name of our device: that of an existing device with our VNI and port, flanneld's included. */
 function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
-  const names = [vxlanName(config.vni, family), flannelName(config.vni, family)]
-  const adopted = node.tunnels.find(
+  const names = [weftName(config.vni, family), flannelName(config.vni, family)]
+  const adopted = node.links.find(
     ({ name, form }) =>
       names.includes(name) && form?.type === 'vxlan' && form.vni === config.vni && form.port === config.port
   )
-  return adopted?.name ?? vxlanName(config.vni, family)
+  return adopted?.name ?? weftName(config.vni, family)
 }
 
-/** The MAC our lease already publishes, else one derived from the node: locally administered, unicast, the same after every restart. */
+/** The MAC that our lease already publishes, else one derived from the node: locally administered, unicast, the same after every restart. */
 function vtepMac(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): Mac {
   const hex = digest(`vtep ${node.identity} ${config.vni} ${family}`)
   const first = ((Number.parseInt(hex.slice(0, 2), 16) & 0xfc) | 0x02).toString(16).padStart(2, '0')
   return (
-    node.publishedMac[family] ??
+    publishedMac(node.remembered[family]).mac ??
     ([first, hex.slice(2, 4), hex.slice(4, 6), hex.slice(6, 8), hex.slice(8, 10), hex.slice(10, 12)].join(':') as Mac)
   )
 }
 
-function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix): readonly KernelObject[] {
+function ownVtep(node: Node, config: VxlanConfig, family: Family, subnet: Prefix): readonly KernelObject[] {
   const local = node.localIp[family]
   if (local === undefined) return []
   const name = deviceName(node, config, family)
@@ -130,7 +186,7 @@ function tunnel(node: Node, config: VxlanConfig, family: Family, subnet: Prefix)
 }
 
 /**
- * Router advertisements must not configure the tunnel; and a peer without direct routing sends through the tunnel what we answer outside of it,
+ * Router advertisements must not configure the device. And a peer without direct routing sends through the tunnel what we answer outside of it,
  * which a strict reverse path filter (RFC 3704, rp_filter 1) on all interfaces would drop: ours is loose.
  */
 const settings = (has6: boolean, name: string, because: string): readonly KernelObject[] => [
@@ -138,19 +194,23 @@ const settings = (has6: boolean, name: string, because: string): readonly Kernel
   ...(has6 ? [{ kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_ra`, value: '0', because } as const] : [])
 ]
 
-function remote(
-  lease: Lease,
-  node: Node,
-  config: VxlanConfig,
-  family: Family,
-  subnet: Prefix
-): readonly KernelObject[] {
+/** Errors: LEASE_MALFORMED. */
+function remoteVtep(lease: Lease, config: VxlanConfig, family: Family, subnet: Prefix): Vtep {
   const publicIp = lease.publicIp[family]
   if (publicIp === undefined)
     throw malformed(lease, `has a subnet ${formatPrefix(subnet)} but no public IPv${family} address`)
+  return { subnet, mac: peerMac(lease, config, family), publicIp }
+}
+
+function reach(
+  { subnet, mac, publicIp }: Vtep,
+  lease: Lease,
+  node: Node,
+  config: VxlanConfig
+): readonly KernelObject[] {
   const because = `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`
-  const mac = peerMac(lease, config, family)
   if (config.directRouting && onLink(node, publicIp)) return [directRoute(node, subnet, publicIp, because)]
+  const { family } = subnet.ip
   const device = deviceName(node, config, family)
   const route: Route = {
     kind: 'route',
@@ -171,21 +231,28 @@ function remote(
   ]
 }
 
+const asObject = (published: Json | undefined): JsonObject =>
+  typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
+
+/** VtepMAC in backend data, in any letter case: as written, and as an address where it is one. */
+function publishedMac(published: Json | undefined): { readonly written: Json; readonly mac: Mac | undefined } {
+  const written = findKey(asObject(published), 'VtepMAC')?.value ?? null
+  return { written, mac: typeof written === 'string' ? parseMac(written) : undefined }
+}
+
 function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const published = lease.backendData[family]
-  const keys =
-    typeof published === 'object' && published !== null && !Array.isArray(published) ? (published as JsonObject) : {}
-  const { written, mac } = publishedVtepMac(published)
-  if (mac === undefined || !isStation(mac))
+  const { written, mac } = publishedMac(published)
+  if (mac === undefined || !isUnicast(mac))
     throw malformed(lease, `has VtepMAC ${JSON.stringify(written)}, which is not the MAC address of a station`)
-  const vni = findKey(keys, 'VNI')?.value ?? config.vni
+  const vni = findKey(asObject(published), 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
   return mac
 }
 
 /** Not all zero, and not of a group (IEEE 802: the lowest bit of the first octet). */
-const isStation = (mac: Mac): boolean => mac !== '00:00:00:00:00:00' && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0
+const isUnicast = (mac: Mac): boolean => mac !== '00:00:00:00:00:00' && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0
 
 const malformed = (lease: Lease, what: string): WeftError =>
   new WeftError(

@@ -23,7 +23,7 @@ import type { LeaseRequest } from './store.ts'
 export type Choice =
   /** The lease is ours already and fits. `unfit`: leases of ours that fit no longer and have to go. */
   | { readonly kind: 'keep'; readonly lease: Lease; readonly because: string; readonly unfit: readonly Lease[] }
-  /** `instead`: a lease of ours whose backend data may be taken over (its VTEP MAC is known to the peers). */
+  /** `instead`: a lease of ours whose backend data may be taken over, since the peers know them. */
   | {
       readonly kind: 'take'
       readonly subnet: PerFamily<Prefix>
@@ -35,7 +35,7 @@ export type Choice =
 
 export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
-export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'isOfOurTunnel'> & {
+export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice'> & {
   readonly leases: readonly Lease[]
   /** The subnets that this running daemon holds, if any: ours whatever address they publish, for our address may just have changed. */
   readonly held?: PerFamily<Prefix>
@@ -146,22 +146,24 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
   )
 }
 
-/** Whether a lease publishes our address: in each family that both have the same one, and in one at least. */
+/** Whether a lease publishes this address: in each family that both have the same one, and in one at least. */
 export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseRequest['publicIp']): boolean {
   const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
   return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
 }
 
 /**
- * Whether it is the lease of this host from before its public address changed, while no weftd ran: subnet.env has its subnets, and a tunnel that stands here has its
- * MAC. Either alone proves nothing: a subnet may be another node's by now, and machines that were cloned derive the same MAC.
+ * Whether it is this host's lease from before its public address changed, while no weftd ran: subnet.env has its subnets, and its backend data name a device of
+ * this host. One of the two is not enough: a subnet may be another node's by now, and cloned machines derive equal backend data.
  */
-const wasOurs = (lease: Lease, { previous, isOfOurTunnel }: SubnetRequest): boolean =>
-  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && isOfOurTunnel(lease)
+const wasOurs = (lease: Lease, { previous, namesOurDevice }: SubnetRequest): boolean =>
+  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && namesOurDevice(lease)
 
 function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: SubnetRequest): string {
   if (heldKey === leaseKey(lease)) return 'held by this daemon'
-  return publishesUs(lease, publicIp) ? 'its public address is ours' : 'its subnet and its VTEP MAC are ours'
+  return publishesUs(lease, publicIp)
+    ? 'its public address is ours'
+    : 'its subnet is our previous one, and it names our device'
 }
 
 /** Of several leases that are ours: the one we hold, else that of the previous subnet.env, else the first. */

@@ -31,9 +31,9 @@ export type LeaseRequest = {
   /** Pods of this node have addresses of these subnets already: no others will do. */
   readonly only?: PerFamily<Prefix>
   readonly backendType: string
-  /** Whether a tunnel of this host has a MAC that the lease publishes. */
-  readonly isOfOurTunnel: (lease: Lease) => boolean
-  /** Backend data to publish, given the lease that was ours before (so that its VTEP MAC can be kept). */
+  /** Whether the backend data of a lease name a device of this host. */
+  readonly namesOurDevice: (lease: Lease) => boolean
+  /** Backend data to publish, given the lease that was ours before, of which the backend keeps what peers must see unchanged. */
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
 }
 

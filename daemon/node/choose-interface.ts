@@ -1,4 +1,4 @@
-// Which interface faces the other nodes, and the facts that follow from it; every candidate with the reason why it won or lost.
+// Chooses the interface to the other nodes, with the reason why each candidate was chosen or not. Pure.
 import {
   type Family,
   formatIp,
@@ -11,22 +11,24 @@ import {
   sameIp
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
-import { type Given, writtenAs } from '../cli/flag-parser.ts'
 import type { Address, Link, Route, State } from '../state/object.ts'
+import type { Recognises } from '../state/ownership.ts'
 
 export type InterfaceOptions = {
   /** `--iface`: names or addresses, in order of preference. */
   readonly ifaces: readonly string[]
-  /** `--iface-regex`: tried on names and addresses after `ifaces`. */
+  /** `--iface-regex`: matched against names and addresses, after `ifaces`. */
   readonly ifaceRegexes: readonly string[]
-  /** `--iface-can-reach` resolved by the kernel: the device and source by which that address is reached. */
+  /** `--iface-can-reach` as the kernel resolved it; without `device` there is no route to it. */
   readonly reaching?: { readonly target: Ip; readonly device?: string }
   /** `--public-ip`, `--public-ipv6`. */
   readonly publicIp: PerFamily<Ip>
-  /** By which flag or variable each wish was given. */
-  readonly given?: Given
+  /** How the user set a flag, for messages: `--iface` or the variable. The flag itself by default. */
+  readonly flagName?: (flag: string) => string
   /** Families of the network configuration. */
   readonly families: readonly Family[]
+  /** Devices of a backend never lead to the other nodes. */
+  readonly recognises: Recognises
 }
 
 export type InterfaceChoice = {
@@ -35,25 +37,25 @@ export type InterfaceChoice = {
   readonly addresses: readonly Prefix[]
   readonly localIp: PerFamily<Ip>
   readonly publicIp: PerFamily<Ip>
-  /** One line per candidate that was looked at, the winner last. */
+  /** One line per candidate, the chosen one last. */
   readonly reasons: readonly string[]
 }
 
 /**
- * Chooses in flannel's order: the listed interfaces, the regular expressions, what reaches `--iface-can-reach`, else the interface of the default
- * route with the smallest metric, else the only interface that could do. Errors: NO_INTERFACE with all candidates and why each lost.
+ * Chooses in flannel's order: the listed interfaces, the regular expressions, the interface that reaches `--iface-can-reach`, else that of the default
+ * route with the smallest metric, else the only suitable one. Errors: NO_INTERFACE with each candidate and the reason against it.
  */
-export function chooseInterface(host: State, wish: InterfaceOptions): InterfaceChoice {
+export function chooseInterface(host: State, options: InterfaceOptions): InterfaceChoice {
   const links = linksOf(host)
   const reasons: string[] = []
-  for (const [name, why] of candidates(host, links, wish, reasons)) {
-    const fit = fitness(host, links.get(name), name, wish)
+  for (const [name, why] of candidates(host, links, options, reasons)) {
+    const fit = fitness(host, links.get(name), name, options)
     if (typeof fit === 'string') reasons.push(`${name} (${why}): ${fit}`)
     else return { ...fit, reasons: [...reasons, `${name} (${why}): chosen`] }
   }
   throw new WeftError(
     'NO_INTERFACE',
-    `none of the interfaces can face the other nodes: ${reasons.join('; ') || 'this host has none but lo'}`,
+    `no interface leads to the other nodes: ${reasons.join('; ') || 'this host has none but lo'}`,
     'name one with --iface, --iface-regex or --iface-can-reach, and give it an address of every family of the network'
   )
 }
@@ -71,37 +73,36 @@ const addressesOn = (host: State, device: string): readonly Prefix[] =>
 function* candidates(
   host: State,
   links: ReadonlyMap<string, Link>,
-  wish: InterfaceOptions,
+  options: InterfaceOptions,
   reasons: string[]
 ): Generator<readonly [string, string]> {
-  const asked = wish.ifaces.length > 0 || wish.ifaceRegexes.length > 0 || wish.reaching !== undefined
-  const as = (flag: string) => writtenAs(wish.given, flag)
-  for (const text of wish.ifaces) {
+  const { flagName = (flag: string) => `--${flag}` } = options
+  const [iface, regex, canReach] = [flagName('iface'), flagName('iface-regex'), flagName('iface-can-reach')]
+  const isConfigured = options.ifaces.length > 0 || options.ifaceRegexes.length > 0 || options.reaching !== undefined
+  for (const text of options.ifaces) {
     const ip = parseIp(text)
-    const name = ip === undefined ? text : holderOf(host, ip)
-    if (name === undefined) reasons.push(`${text} (${as('iface')}): no interface has this address`)
-    else yield [name, `${as('iface')} ${text}`]
+    const name = ip === undefined ? text : deviceWith(host, ip)
+    if (name === undefined) reasons.push(`${text} (${iface}): no interface has this address`)
+    else yield [name, `${iface} ${text}`]
   }
-  for (const source of wish.ifaceRegexes) {
-    const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name), as('iface-regex')))
+  for (const source of options.ifaceRegexes) {
+    const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name), regex))
     if (names.length === 0)
-      reasons.push(
-        `/${source}/ (${as('iface-regex')}): matches no name and no address of ${[...links.keys()].join(', ')}`
-      )
-    for (const name of names) yield [name, `${as('iface-regex')} ${source}`]
+      reasons.push(`/${source}/ (${regex}): matches no name and no address of ${[...links.keys()].join(', ')}`)
+    for (const name of names) yield [name, `${regex} ${source}`]
   }
-  if (wish.reaching !== undefined) {
-    const target = formatIp(wish.reaching.target)
-    if (wish.reaching.device === undefined)
-      reasons.push(`${target} (${as('iface-can-reach')}): this host has no route to it`)
-    else yield [wish.reaching.device, `${as('iface-can-reach')} ${target}`]
+  if (options.reaching !== undefined) {
+    const target = formatIp(options.reaching.target)
+    if (options.reaching.device === undefined) reasons.push(`${target} (${canReach}): this host has no route to it`)
+    else yield [options.reaching.device, `${canReach} ${target}`]
   }
-  if (!asked) yield* unasked(host, links, reasons)
+  if (!isConfigured) yield* defaultCandidates(host, links, options.recognises, reasons)
 }
 
-function* unasked(
+function* defaultCandidates(
   host: State,
   links: ReadonlyMap<string, Link>,
+  recognises: Recognises,
   reasons: string[]
 ): Generator<readonly [string, string]> {
   const defaults = defaultRoutes(host)
@@ -109,18 +110,18 @@ function* unasked(
   if (defaults.length > 0) return
   reasons.push('no default route')
   const possible = [...links.values()].filter(
-    (link) => !isVirtual(link) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip))
+    (link) => !isVirtual(link, recognises) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip))
   )
   if (possible.length === 1) yield [possible[0]?.name ?? '', 'the only interface with a global address']
   else for (const { name } of possible) reasons.push(`${name}: one of several without a default route`)
 }
 
-/** Links that belong to containers, tunnels and bridges: never what faces the other nodes unless it is asked for. */
-const isVirtual = (link: Link): boolean =>
+/** Links of containers, backends and bridges: never chosen unless configured. */
+const isVirtual = (link: Link, recognises: Recognises): boolean =>
   link.name === 'lo' ||
   (link.master ?? '') !== '' ||
   link.form?.type === 'bridge' ||
-  link.form?.type === 'vxlan' ||
+  recognises(link) !== undefined ||
   /^(veth|docker|cni|br-)/.test(link.name)
 
 /** Default routes of the main table, smallest metric first, IPv4 before IPv6. */
@@ -133,11 +134,11 @@ export function defaultRoutes(host: State): readonly Route[] {
     .sort((a, b) => a.destination.ip.family - b.destination.ip.family || a.metric - b.metric)
 }
 
-const holderOf = (host: State, ip: Ip): string | undefined =>
+const deviceWith = (host: State, ip: Ip): string | undefined =>
   [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
     ?.device
 
-/** Compiled here and not at the options' border, so that a bad expression is an error like any other; `iface-regex` is the administrator's own. */
+/** Compiled here rather than by the flag parser, so that an invalid expression is an error like any other; --iface-regex is the administrator's own. */
 function matches(source: string, name: string, addresses: readonly Prefix[], as: string): boolean {
   let regex: RegExp
   try {
@@ -154,18 +155,18 @@ function fitness(
   host: State,
   link: Link | undefined,
   name: string,
-  wish: InterfaceOptions
+  options: InterfaceOptions
 ): Omit<InterfaceChoice, 'reasons'> | string {
   if (link === undefined) return 'no such interface'
   if (link.name === 'lo') return 'the loopback interface reaches no other node'
   if (link.up === false) return 'is down'
   const addresses = addressesOn(host, name)
-  const asked = wish.ifaces.map((text) => parseIp(text)).filter((ip) => ip !== undefined)
+  const configured = options.ifaces.map((text) => parseIp(text)).filter((ip) => ip !== undefined)
   const localIp: { [F in Family]?: Ip } = {}
-  for (const family of wish.families) {
+  for (const family of options.families) {
     const own = addresses.map((prefix) => prefix.ip).filter((ip) => ip.family === family)
     const local =
-      own.find((ip) => asked.some((other) => sameIp(ip, other))) ??
+      own.find((ip) => configured.some((other) => sameIp(ip, other))) ??
       own.find(isGlobalUnicast) ??
       own.find((ip) => family === 4 && isLinkLocal(ip))
     if (local === undefined) return `has no global IPv${family} address`
@@ -176,7 +177,7 @@ function fitness(
     mtu: link.mtu ?? 1500,
     addresses,
     localIp,
-    publicIp: { ...localIp, ...onlyFamilies(wish.publicIp, wish.families) }
+    publicIp: { ...localIp, ...onlyFamilies(options.publicIp, options.families) }
   }
 }
 

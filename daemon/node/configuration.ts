@@ -1,7 +1,7 @@
-// The network configuration as the store has it: waited for until it is valid, and compared with the one in use whenever the store tells of it.
+// The network configuration in the store: waits until it is valid, then compares each change in the store with the one in use.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConfiguredBackend } from '../backend/backend.ts'
-import { configureBackend } from '../backend/registry.ts'
+import type { Registry } from '../backend/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { configurationChanges } from '../config/changes.ts'
 import { type NetConf, parseNetConf } from '../config/net-conf.ts'
@@ -16,82 +16,94 @@ export type Configured = {
   readonly text: string
 }
 
-/** Milliseconds until an invalid one is read again. */
-const AGAIN = 1_000
+export type ConfigurationDeps = {
+  readonly store: Pick<Store, 'configuration' | 'configurationPlace'>
+  readonly backends: Pick<Registry, 'configure'>
+  readonly health: Pick<Health, 'raise' | 'clear'>
+}
 
-/** A configuration from its text; `place` names where that came from. Errors: CONFIG_INVALID. */
-export function configured(text: string, place: string): Configured {
+/** Milliseconds until an invalid configuration is read again. */
+const RETRY = 1_000
+
+/** Parses a configuration; `place` says in messages where it is from. Errors: CONFIG_INVALID. */
+export function configured(text: string, place: string, backends: Pick<Registry, 'configure'>): Configured {
   const conf = parseNetConf(text, place)
-  return { text, conf, backend: configureBackend(conf.backendType, conf.backend) }
+  return { text, conf, backend: backends.configure(conf.backendType, conf.backend) }
 }
 
 export class Configuration {
-  readonly #store: Pick<Store, 'configuration' | 'configurationPlace'>
-  readonly #health: Pick<Health, 'raise' | 'clear'>
+  readonly #deps: ConfigurationDeps
   #inUse: Configured | undefined
-  /** What the store was last heard to hold. */
+  /** What the store last reported. */
   #stored: { readonly text: string | undefined } | undefined
 
-  constructor(store: Pick<Store, 'configuration' | 'configurationPlace'>, health: Pick<Health, 'raise' | 'clear'>) {
-    this.#store = store
-    this.#health = health
+  constructor(deps: ConfigurationDeps) {
+    this.#deps = deps
   }
 
-  /** The configuration once it is there and valid, with what `suited` finds for it; one that is not is read again until somebody corrects it. */
-  async read<T>(signal: AbortSignal, suited: (read: Configured) => Promise<T>): Promise<readonly [Configured, T]> {
-    /** What CONFIG_INVALID is about. */
+  get #place(): string {
+    return this.#deps.store.configurationPlace
+  }
+
+  /** Resolves with a valid configuration and what `check` returns for it. An invalid one is read again until somebody corrects it. */
+  async read<T>(signal: AbortSignal, check: (read: Configured) => Promise<T>): Promise<readonly [Configured, T]> {
+    const { store, backends, health } = this.#deps
+    /** The text for which CONFIG_INVALID is raised. */
     let refused: string | undefined
     for (;;) {
-      const text = await this.#store.configuration(signal)
+      const text = await store.configuration(signal)
       try {
-        const read = configured(text, this.#store.configurationPlace)
-        // This one can be read; whether it suits may take long to be known, while there is no interface.
-        if (text !== refused) this.#health.clear('CONFIG_INVALID')
-        this.#tellUnknownKeys(read)
-        const found = await suited(read)
-        this.#health.clear('CONFIG_INVALID')
+        const read = configured(text, this.#place, backends)
+        // It can be parsed. `check` may take long, while there is no interface.
+        if (text !== refused) health.clear('CONFIG_INVALID')
+        this.#reportUnknownKeys(read)
+        const found = await check(read)
+        health.clear('CONFIG_INVALID')
         return [read, found]
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
         refused = text
-        this.#health.raise('CONFIG_INVALID', placed(reasonOf(error), this.#store.configurationPlace), error.cure)
-        await sleep(AGAIN, undefined, { signal })
+        health.raise('CONFIG_INVALID', withPlace(reasonOf(error), this.#place), error.cure)
+        await sleep(RETRY, undefined, { signal })
       }
     }
   }
 
-  /** This node lives by it from now on. */
+  /** Sets the configuration in use. */
   use(inUse: Configured): void {
     this.#inUse = inUse
-    this.#tellUnknownKeys(inUse)
+    this.#reportUnknownKeys(inUse)
     this.#compare()
   }
 
-  /** The store holds this text, or none. */
-  heard(text: string | undefined): void {
+  /** The store reports its present text, or that there is none. */
+  stored(text: string | undefined): void {
     this.#stored = { text }
     this.#compare()
   }
 
-  /** flannel passes keys over that it does not know, and so do we, but a misspelled one is worth a word. */
-  #tellUnknownKeys({ text, backend }: Configured): void {
+  /** flannel ignores unknown keys, and so do we, but most are misspelled. */
+  #reportUnknownKeys({ text, backend }: Configured): void {
+    const { health } = this.#deps
     const unknown = unknownKeys(text, backend)
-    if (unknown.length === 0) this.#health.clear('CONFIG_KEY_UNKNOWN')
-    else this.#health.raise('CONFIG_KEY_UNKNOWN', `${this.#store.configurationPlace}: ${unknown.join('; ')}`)
+    if (unknown.length === 0) health.clear('CONFIG_KEY_UNKNOWN')
+    else health.raise('CONFIG_KEY_UNKNOWN', `${this.#place}: ${unknown.join('; ')}`)
   }
 
-  /** A change is told, not taken over: other nodes still use the old one, and pods have its addresses. */
+  /** A change is reported and not applied: other nodes still use the old configuration, and pods have its addresses. */
   #compare(): void {
     if (this.#inUse === undefined || this.#stored === undefined) return
+    const { health } = this.#deps
     const { text } = this.#stored
     const changes = text === undefined ? ['there is none any more'] : changesIn(text, this.#inUse.conf)
-    if (changes.length === 0) this.#health.clear('CONFIG_CHANGED')
-    else this.#health.raise('CONFIG_CHANGED', `${this.#store.configurationPlace}: ${changes.join('; ')}`)
+    if (changes.length === 0) health.clear('CONFIG_CHANGED')
+    else health.raise('CONFIG_CHANGED', `${this.#place}: ${changes.join('; ')}`)
   }
 }
 
-/** What is wrong for this node only, as an MTU that its link does not carry, is found by those who know no place. */
-const placed = (reason: string, place: string): string => (reason.includes(place) ? reason : `${reason} (in ${place})`)
+/** Errors about this node only, such as an MTU above its interface's, come from code that does not know the place. */
+const withPlace = (reason: string, place: string): string =>
+  reason.includes(place) ? reason : `${reason} (in ${place})`
 
 function changesIn(text: string, inUse: NetConf): readonly string[] {
   try {

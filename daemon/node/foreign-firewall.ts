@@ -1,4 +1,4 @@
-// Follows the chains of other programs and keeps an accept for pods in each that would drop them; says who it is.
+// Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it is.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
 import { dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
@@ -16,8 +16,9 @@ export type ForeignDeps = {
 export class ForeignFirewall {
   readonly #cluster: PerFamily<Prefix>
   readonly #deps: ForeignDeps
+  readonly #first = Promise.withResolvers<void>()
   #view: ForeignView | undefined
-  /** For which networks the view has been answered. */
+  /** The networks for which accepts in this view are in place. */
   #answeredFor = ''
   #trouble = ''
 
@@ -26,22 +27,27 @@ export class ForeignFirewall {
     this.#deps = deps
   }
 
-  /** Until the iterable ends; `answered` is called after each look. */
-  async follow(views: AsyncIterable<ForeignView>, answered: () => void): Promise<void> {
+  /** Resolves when the first view has been answered. */
+  get answered(): Promise<void> {
+    return this.#first.promise
+  }
+
+  /** Answers each view, until the iterable ends. */
+  async follow(views: AsyncIterable<ForeignView>): Promise<void> {
     for await (const view of views) {
       this.#view = view
       this.#answeredFor = ''
       await this.answer()
-      this.#tellTrouble(view)
-      answered()
+      this.#logTrouble(view)
+      this.#first.resolve()
     }
   }
 
-  /** Answers for the cluster's networks, and for those that the firewall plugin lets through by now. */
+  /** Puts accepts in place for the cluster's networks, and for those that the firewall plugin accepts by now. */
   async answer(): Promise<void> {
     const view = this.#view
     if (view === undefined) return
-    const networks = [this.#cluster, ...this.#others()]
+    const networks = [this.#cluster, ...this.#pluginNetworks()]
     const text = networks
       .map((each) => JSON.stringify(each, (_, value) => (typeof value === 'bigint' ? `${value}` : value)))
       .join()
@@ -54,17 +60,17 @@ export class ForeignFirewall {
     else this.#deps.health.raise('FORWARD_DROPPED', [first, ...others].join('; '))
   }
 
-  #others(): readonly PerFamily<Prefix>[] {
+  #pluginNetworks(): readonly PerFamily<Prefix>[] {
     return [...this.#deps.reconciler.desired.values()].flatMap((object) => {
       const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
       return found?.purpose === 'forward' ? [{ [found.subnet.ip.family]: found.subnet }] : []
     })
   }
 
-  #tellTrouble({ trouble }: ForeignView): void {
+  #logTrouble({ trouble }: ForeignView): void {
     const now = trouble?.message ?? ''
     if (now !== '' && now !== this.#trouble)
-      this.#deps.log.warn({ err: trouble }, 'some firewall rules of other programs can not be read')
+      this.#deps.log.warn({ err: trouble }, "can't read some firewall rules of other programs")
     this.#trouble = now
   }
 }

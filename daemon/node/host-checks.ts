@@ -1,4 +1,4 @@
-// What on this host is in the way of the pod network although nothing is refused: a link that is down, an old bridge address, networks that overlap. Pure.
+// Host misconfigurations that break the pod network without a kernel error: a link that is down, an old bridge address, networks that overlap. Pure.
 import {
   contains,
   formatIp,
@@ -10,27 +10,39 @@ import {
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
-import { defaultBridge } from '../../plugins/keys/veth.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Node } from '../state/node.ts'
 import type { Address, Key, Link, State } from '../state/object.ts'
+import type { Recognises } from '../state/ownership.ts'
 
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
-/** What is wrong, and what to do where the table of conditions can not say it as exactly. */
+/** `cure`: where it can be more exact than the one in the table of conditions. */
 export type HostFault = { readonly detail: string; readonly cure?: string }
 
-/** Each fault, or `undefined` where there is none. `networks`: the whole pod network of each family. */
+export type HostExpectations = {
+  /** The whole pod network of each family. */
+  readonly networks: PerFamily<Prefix>
+  /** The bridge of pods that name no other. */
+  readonly bridge: string
+  readonly recognises: Recognises
+}
+
+type CheckedNode = Pick<Node, 'device' | 'localIp' | 'subnet'>
+
+/** Each fault, or `undefined` where there is none. */
 export function checkHost(
   observed: State,
-  node: Pick<Node, 'device' | 'localIp' | 'subnet'>,
-  networks: PerFamily<Prefix>
+  node: CheckedNode,
+  { networks, bridge, recognises }: HostExpectations
 ): Readonly<Record<Fault, HostFault | undefined>> {
   const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
-  const foreign = addresses.filter((address) => isForeign(address, node))
+  const outdated = addresses.filter((address) => address.device === bridge && isOutsideSubnet(address, node))
   const overlapping = addresses.flatMap((address) => {
     const whole = networks[address.prefix.ip.family]
-    const isExpected = foreign.includes(address) || isOurs(observed, address, node)
+    const link = linkOf(observed, address.device)
+    const isBackends = link !== undefined && recognises(link) !== undefined
+    const isExpected = outdated.includes(address) || isBackends || isForPods(address, node)
     return whole === undefined || isExpected || !overlaps(whole, address.prefix)
       ? []
       : [`the pod network ${formatPrefix(whole)} and ${formatPrefix(network(address.prefix))} of ${address.device}`]
@@ -38,9 +50,9 @@ export function checkHost(
   return {
     LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
     BRIDGE_FOREIGN: joined(
-      foreign.map(({ prefix }) => {
+      outdated.map(({ prefix }) => {
         const subnet = node.subnet[prefix.ip.family]
-        return `${defaultBridge} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
+        return `${bridge} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
       })
     ),
     NETWORK_OVERLAPS: joined(overlapping)
@@ -57,33 +69,31 @@ const linkOf = (observed: State, name: string): Link | undefined => {
 
 function linkFault(
   link: Link | undefined,
-  { device, localIp }: Pick<Node, 'device' | 'localIp'>,
+  { device, localIp }: CheckedNode,
   addresses: readonly Address[]
 ): HostFault | undefined {
-  const told = (fault: string, cure: string): HostFault => ({
-    detail: `${device} ${fault}`,
+  const fault = (detail: string, cure: string): HostFault => ({
+    detail: `${device} ${detail}`,
     cure: `${cure}; routes and pods stay as they are`
   })
-  if (link === undefined) return told('is gone', `bring ${device} back (driver, virtual machine, or who renamed it)`)
-  if (link.up === false) return told('is set down', `ip link set ${device} up, and see which program set it down`)
-  if (link.carrier === false) return told('has no carrier', `see to the cable of ${device} and the switch behind it`)
+  if (link === undefined) return fault('is gone', `bring ${device} back (driver, virtual machine, or who renamed it)`)
+  if (link.up === false) return fault('is set down', `ip link set ${device} up, and see which program set it down`)
+  if (link.carrier === false) return fault('has no carrier', `see to the cable of ${device} and the switch behind it`)
   const has = (value: bigint) => addresses.some(({ prefix, device: on }) => on === device && prefix.ip.value === value)
   const [lost] = perFamily(localIp).filter(([, ip]) => !has(ip.value))
   if (lost === undefined) return undefined
   const ip = formatIp(lost[1])
-  return told(`has lost its address ${ip}`, `give ${device} the address ${ip} back, or restart weftd to use another`)
+  return fault(`has lost its address ${ip}`, `give ${device} the address ${ip} back, or restart weftd to use another`)
 }
 
-function isForeign({ device, prefix, scope = 0 }: Address, { subnet }: Pick<Node, 'subnet'>): boolean {
+/** An address from an earlier subnet, or somebody else's. */
+function isOutsideSubnet({ prefix, scope = 0 }: Address, { subnet }: CheckedNode): boolean {
   const own = subnet[prefix.ip.family]
-  return (
-    device === defaultBridge && scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
-  )
+  return scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
 }
 
-/** Addresses of our subnet are where pods are; on the link to the other nodes they would be somebody else's. */
-function isOurs(observed: State, { device, prefix }: Address, node: Pick<Node, 'device' | 'subnet'>): boolean {
+/** An address of our subnet is a gateway of pods, unless it is on the interface to the other nodes. */
+function isForPods({ device, prefix }: Address, node: CheckedNode): boolean {
   const own = node.subnet[prefix.ip.family]
-  if (linkOf(observed, device)?.form?.type === 'vxlan') return true
   return device !== node.device && own !== undefined && contains(own, prefix)
 }

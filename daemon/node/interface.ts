@@ -1,4 +1,4 @@
-// The interface by which this node talks to the others: chosen from what the kernel shows, waited for while there is none.
+// This node's interface to the other nodes: chosen from the kernel's state; waits while no interface is suitable.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Ip } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -13,11 +13,13 @@ export type InterfaceDeps = {
   readonly kernel: Pick<Kernel, 'routeTo'>
   readonly reconciler: Pick<Reconciler, 'observed'>
   readonly health: Pick<Health, 'raise' | 'clear'>
-  readonly wish: Omit<InterfaceOptions, 'families' | 'reaching'> & { readonly canReach?: Ip }
+  readonly recognises: InterfaceOptions['recognises']
+  /** Which interface the administrator wants. */
+  readonly interfaceOptions: Omit<InterfaceOptions, 'families' | 'reaching' | 'recognises'> & { readonly canReach?: Ip }
 }
 
-/** Milliseconds until the host is looked at again. */
-const AGAIN = 1_000
+/** Milliseconds until the next attempt. */
+const RETRY = 1_000
 
 export class NodeInterface {
   readonly #deps: InterfaceDeps
@@ -37,18 +39,19 @@ export class NodeInterface {
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
         health.raise('NO_INTERFACE', reasonOf(error))
-        await sleep(AGAIN, undefined, { signal })
+        await sleep(RETRY, undefined, { signal })
       }
     }
   }
 
-  /** Errors: NO_INTERFACE with the candidates and why each lost. */
+  /** Errors: NO_INTERFACE with each candidate and the reason against it. */
   async choose(conf: NetConf): Promise<InterfaceChoice> {
-    const { wish: all, kernel, reconciler } = this.#deps
-    const { canReach, ...wish } = all
-    const reached = canReach === undefined ? undefined : await kernel.routeTo(canReach)
+    const { interfaceOptions, kernel, reconciler, recognises } = this.#deps
+    const { canReach, ...options } = interfaceOptions
+    const route = canReach === undefined ? undefined : await kernel.routeTo(canReach)
     const reaching =
-      canReach === undefined ? {} : { reaching: { target: canReach, ...(reached && { device: reached.device }) } }
-    return chooseInterface(reconciler.observed, { ...wish, ...reaching, families: familiesOf(conf) })
+      canReach === undefined ? {} : { reaching: { target: canReach, ...(route && { device: route.device }) } }
+    const families = familiesOf(conf)
+    return chooseInterface(reconciler.observed, { ...options, ...reaching, families, recognises })
   }
 }

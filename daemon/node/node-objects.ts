@@ -1,28 +1,29 @@
-// What every node has besides its backend's device: its firewall chains, forwarding, and where asked for a blackhole for what no pod has.
+// Kernel objects of every node besides its backend's: firewall chains, forwarding, and with --ip-blackhole-route a blackhole for unused pod addresses.
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
-import type { Options } from '../cli/flag-table.ts'
-import { ownFirewall } from '../firewall/own.ts'
+import { type FirewallOptions, ownFirewall } from '../firewall/own.ts'
 import type { KernelObject, State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { networksOf, type Place } from './place.ts'
 
-type NodeOptions = Pick<Options, 'ipMasq' | 'ipMasqFullyRandomDisable' | 'iptablesForwardRules' | 'ipBlackholeRoute'>
+export type NodeObjectOptions = FirewallOptions & {
+  /** --ip-blackhole-route. */
+  readonly blackholeRoute: boolean
+}
 
-/** `observed` tells where a default route came from a router, which forwarding must not end. */
-export function nodeObjects({ node, conf }: Place, options: NodeOptions, observed: State): readonly KernelObject[] {
-  const wishes = {
-    ipMasq: options.ipMasq,
-    randomFully: !options.ipMasqFullyRandomDisable,
-    forwardRules: options.iptablesForwardRules
-  }
+/** `observed` shows whether a default route is from router advertisements, which forwarding must not switch off. */
+export function nodeObjects(
+  { node, conf }: Place,
+  { blackholeRoute, ...options }: NodeObjectOptions,
+  observed: State
+): readonly KernelObject[] {
   const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
-  const blackholes = options.ipBlackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
-  const firewall = ownFirewall(node.subnet, networksOf(conf), wishes)
+  const blackholes = blackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
+  const firewall = ownFirewall(node.subnet, networksOf(conf), options)
   return [...firewall, ...forwarding(families, observed), ...blackholes]
 }
 
-/** --ip-blackhole-route: what no pod's own route or bridge takes goes nowhere, not to the default route. The metric lets a bridge's route win. */
+/** Packets to a pod address that no pod's route or bridge covers are dropped instead of following the default route. The metric lets a bridge's route win. */
 const blackhole = (subnet: Prefix): KernelObject => ({
   ...{ kind: 'route', table: 254, destination: subnet, metric: 1_000_000, type: 'blackhole' },
   ...{ protocol: ROUTE_PROTOCOL, because: '--ip-blackhole-route' }

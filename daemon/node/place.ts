@@ -1,4 +1,4 @@
-// What a node's place in the network is made of, and when two of them are the same. Pure.
+// The place of this node in the network: configuration, lease and the facts about the host; and when two places are equal. Pure.
 import {
   FAMILIES,
   type Family,
@@ -9,18 +9,16 @@ import {
   perFamily,
   samePrefix
 } from '../../ipam/address.ts'
-import { publishedVtepMac } from '../backend/vtep-mac.ts'
 import type { NetConf } from '../config/net-conf.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
-import type { Mac } from '../state/object.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
 import type { Configured } from './configuration.ts'
 
 export type Place = Configured & {
   readonly node: Node
   readonly lease: Lease
-  /** The store has agreed to the lease since this weftd started. */
+  /** The store has confirmed the lease since this weftd started. */
   readonly isConfirmed: boolean
   /** Bytes, for pods. */
   readonly mtu: number
@@ -37,7 +35,7 @@ export const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
 export const familiesOf = (conf: NetConf): readonly Family[] =>
   FAMILIES.filter((family) => conf.families[family] !== undefined)
 
-/** Whether two choices say the same to the other nodes. */
+/** Whether two choices mean the same to the other nodes. */
 export const sameChoice = (a: InterfaceChoice, b: InterfaceChoice): boolean => sameFacts({ ...a, deviceMtu: a.mtu }, b)
 
 export function sameFacts(
@@ -58,14 +56,4 @@ export function sameFacts(
       choice.addresses.some((other) => prefix.ip.value === other.ip.value && samePrefix(prefix, other))
     )
   )
-}
-
-/** The VTEP MACs that a lease publishes: they stay ours for as long as the lease does. */
-export function publishedMac(lease: Lease | undefined): PerFamily<Mac> {
-  const macs: { [F in Family]?: Mac } = {}
-  for (const [family, published] of perFamily(lease?.backendData ?? {})) {
-    const { mac } = publishedVtepMac(published)
-    if (mac !== undefined) macs[family] = mac
-  }
-  return macs
 }

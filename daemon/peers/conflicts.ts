@@ -1,88 +1,92 @@
-// Two nodes that claim the same thing: one VTEP MAC, so that a tunnel leads to one of them only, or one public address. A lease costs the same however many there are. Pure.
+// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a VTEP MAC. Constant cost per lease. Pure.
 import { formatIp, formatPrefix, perFamily } from '../../ipam/address.ts'
-import { publishedVtepMac } from '../backend/vtep-mac.ts'
+import type { Claim } from '../backend/backend.ts'
 import type { ConditionCode } from '../health/conditions.ts'
+import type { Report } from '../health/report.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 
-type Conflict = Extract<ConditionCode, 'VTEP_MAC_CONFLICT' | 'PUBLIC_IP_CONFLICT'>
-
-type Claim = {
-  readonly code: Conflict
-  /** What is claimed, with the tunnel's family: each has MACs of its own. */
-  readonly what: string
-  readonly text: string
-  /** Who claims it: two leases of one node are no conflict, such as one of yesterday that has not expired yet. */
-  readonly by: string
-}
-
-const CODES: readonly Conflict[] = ['VTEP_MAC_CONFLICT', 'PUBLIC_IP_CONFLICT']
+type Key = `${ConditionCode} ${string}`
 
 export class Conflicts {
-  /** The lease that claims it; a set only where there are several, since of thousands nearly all are alone. */
-  readonly #claimants = new Map<string, Lease | Set<Lease>>()
-  /** What more than one node claims. */
-  readonly #contested = { VTEP_MAC_CONFLICT: new Set<string>(), PUBLIC_IP_CONFLICT: new Set<string>() }
+  /** What a backend claims for a lease. */
+  readonly #claims: (lease: Lease) => readonly Claim[]
+  /** The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict. */
+  readonly #claimants = new Map<Key, Lease | Set<Lease>>()
+  /** Keys that more than one node claims, by condition. */
+  readonly #contested = new Map<ConditionCode, Set<Key>>()
 
-  /** What a lease was before, if it was, and is now, if it is; of whichever node, ours included. */
-  replace(before: Lease | undefined, now: Lease | undefined): void {
-    if (before !== undefined) for (const claim of claimsOf(before)) this.#take(claim, before)
-    if (now !== undefined) for (const claim of claimsOf(now)) this.#give(claim, now)
+  constructor(claims: (lease: Lease) => readonly Claim[]) {
+    this.#claims = claims
   }
 
-  #give({ code, what }: Claim, lease: Lease): void {
-    const found = this.#claimants.get(what)
-    if (found === undefined) this.#claimants.set(what, lease)
+  /** `before`: the lease as it was, if it existed; `now`: as it is, if it still exists. Of any node, ours included. */
+  replace(before: Lease | undefined, now: Lease | undefined): void {
+    if (before !== undefined) for (const claim of this.#claimsOf(before)) this.#remove(claim, before)
+    if (now !== undefined) for (const claim of this.#claimsOf(now)) this.#add(claim, now)
+  }
+
+  #claimsOf(lease: Lease): readonly Claim[] {
+    return [...publicAddresses(lease), ...this.#claims(lease)]
+  }
+
+  #add(claim: Claim, lease: Lease): void {
+    const key = keyOf(claim)
+    const found = this.#claimants.get(key)
+    if (found === undefined) this.#claimants.set(key, lease)
     else {
-      this.#claimants.set(what, found instanceof Set ? found.add(lease) : new Set([found, lease]))
-      this.#weigh(code, what)
+      this.#claimants.set(key, found instanceof Set ? found.add(lease) : new Set([found, lease]))
+      this.#recount(claim.code, key)
     }
   }
 
-  #take({ code, what }: Claim, lease: Lease): void {
-    const found = this.#claimants.get(what)
+  #remove(claim: Claim, lease: Lease): void {
+    const key = keyOf(claim)
+    const found = this.#claimants.get(key)
     if (!(found instanceof Set)) {
-      if (found === lease) this.#claimants.delete(what)
+      if (found === lease) this.#claimants.delete(key)
       return
     }
     found.delete(lease)
     const [only] = found
-    if (found.size === 1 && only !== undefined) this.#claimants.set(what, only)
-    this.#weigh(code, what)
+    if (found.size === 1 && only !== undefined) this.#claimants.set(key, only)
+    this.#recount(claim.code, key)
   }
 
-  #weigh(code: Conflict, what: string): void {
-    if (this.#nodes(what).length > 1) this.#contested[code].add(what)
-    else this.#contested[code].delete(what)
+  #recount(code: ConditionCode, key: Key): void {
+    const contested = this.#contested.get(code) ?? new Set()
+    this.#contested.set(code, contested)
+    if (this.#nodes(key).length > 1) contested.add(key)
+    else contested.delete(key)
   }
 
-  /** A claim of each node, of two at the most: more are counted, not named. */
-  #nodes(what: string): readonly (Claim & { readonly lease: Lease })[] {
-    const found = this.#claimants.get(what)
+  /** One claim per node, of two nodes at most: further ones are counted, not named. */
+  #nodes(key: Key): readonly (Claim & { readonly lease: Lease })[] {
+    const found = this.#claimants.get(key)
     const claims = new Map<string, Claim & { readonly lease: Lease }>()
     for (const lease of found instanceof Set ? found : found === undefined ? [] : [found]) {
-      const claim = claimsOf(lease).find((each) => each.what === what)
+      const claim = this.#claimsOf(lease).find((each) => keyOf(each) === key)
       if (claim !== undefined && !claims.has(claim.by)) claims.set(claim.by, { ...claim, lease })
       if (claims.size === 2) break
     }
     return [...claims.values()]
   }
 
-  /** Raises or clears both conditions. */
-  tell(report: { raise(code: Conflict, detail: string): void; clear(code: Conflict): void }): void {
-    for (const code of CODES) {
-      const [first] = this.#contested[code]
-      if (first === undefined) report.clear(code)
+  /** Raises or clears the condition of every kind of claim that there has been a conflict about. */
+  report(health: Report): void {
+    for (const [code, contested] of this.#contested) {
+      const [first] = contested
+      if (first === undefined) health.clear(code)
       else {
-        const others = this.#contested[code].size - 1
-        report.raise(code, `${this.#told(first)}${others === 0 ? '' : ` (and ${others} more)`}`)
+        const others = contested.size - 1
+        health.raise(code, `${this.#sentence(first)}${others === 0 ? '' : ` (and ${others} more)`}`)
       }
     }
   }
 
-  /** Two of the nodes, since thousands made from one image would fill a book. */
-  #told(what: string): string {
-    const nodes = this.#nodes(what)
-    const found = this.#claimants.get(what)
+  /** Names two of the nodes: there may be thousands, all made from one image. */
+  #sentence(key: Key): string {
+    const nodes = this.#nodes(key)
+    const found = this.#claimants.get(key)
     const more = (found instanceof Set ? found.size : 1) - nodes.length
     const named = nodes.map(({ lease }) => nameOf(lease)).join(' and by ')
     const [name, ...names] = nodes.map(({ lease }) => lease.node)
@@ -94,23 +98,17 @@ export class Conflicts {
   }
 }
 
+const keyOf = ({ code, key }: Claim): Key => `${code} ${key}`
+
 function nameOf(lease: Lease): string {
   const ips = perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))
   const subnets = perFamily(lease.subnet).map(([, prefix]) => formatPrefix(prefix))
   return `${lease.node ?? `lease ${leaseKey(lease)}`} (public address ${ips.join(', ')}, subnet ${subnets.join(', ')})`
 }
 
-/**
- * Claimants of a MAC are told apart by their public address, which is where the tunnel leads; those of an address by their name, which only Kubernetes has:
- * elsewhere the address is the node.
- */
-const claimsOf = (lease: Lease): readonly Claim[] =>
-  perFamily(lease.publicIp).flatMap(([family, ip]) => {
+/** Claimed by the node's name, which only Kubernetes has: in other stores a node has no other identity than its address. */
+const publicAddresses = ({ node, publicIp }: Lease): readonly Claim[] =>
+  perFamily(publicIp).flatMap(([, ip]): readonly Claim[] => {
     const address = formatIp(ip)
-    const mac = lease.backendType === 'vxlan' ? publishedVtepMac(lease.backendData[family]).mac : undefined
-    const claims: Claim[] = []
-    if (mac !== undefined) claims.push({ code: 'VTEP_MAC_CONFLICT', what: `${family} ${mac}`, text: mac, by: address })
-    if (lease.node !== undefined)
-      claims.push({ code: 'PUBLIC_IP_CONFLICT', what: address, text: address, by: lease.node })
-    return claims
+    return node === undefined ? [] : [{ code: 'PUBLIC_IP_CONFLICT', key: address, text: address, by: node }]
   })

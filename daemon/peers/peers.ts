@@ -1,6 +1,7 @@
 // All other nodes' leases as the store tells of them: what they ask for is wanted of the kernel, and a list from which most have vanished is doubted for a time.
 import { setImmediate as turn } from 'node:timers/promises'
 import { perFamily, sameIp } from '../../ipam/address.ts'
+import type { Registry } from '../backend/registry.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
@@ -15,6 +16,8 @@ export type PeersDeps = {
   readonly reconciler: Reconciler
   readonly health: Health
   readonly log: Log
+  /** What a lease claims for its node alone, by its backend. */
+  readonly claims: Registry['claims']
   /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
   readonly doubtMs: number
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
@@ -35,7 +38,7 @@ export class Peers {
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
-  readonly #conflicts = new Conflicts()
+  readonly #conflicts: Conflicts
   /** Leases that the last list left out and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
@@ -48,6 +51,7 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
+    this.#conflicts = new Conflicts(deps.claims)
   }
 
   /** The leases of all nodes, ours too, as far as they are understood. */
@@ -272,7 +276,7 @@ export class Peers {
   }
 
   #tell(): void {
-    this.#conflicts.tell(this.#deps.health)
+    this.#conflicts.report(this.#deps.health)
     const [first] = this.#malformed.values()
     if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')
     else

@@ -1,6 +1,10 @@
 // All that should be in the kernel, piece by piece and by owner, so that one lease or pod replaces only its own keys.
 import { type KernelObject, type Key, keyOf, type State } from '../state/object.ts'
 
+/** Paths below /proc/sys that are desired: a complete check reads them, because the kernel does not announce their changes. */
+export const wantedSysctls = (desired: State): readonly string[] =>
+  [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
+
 /** The desired state. Several owners may ask for one key (two pods for one bridge); the object stays until the last has gone. */
 export class Desired {
   readonly #state = new Map<Key, KernelObject>()

@@ -5,7 +5,7 @@ import { type Change, difference } from '../state/difference.ts'
 import type { Kernel, Observation, Outcome, Sender } from '../state/kernel.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State } from '../state/object.ts'
 import { order } from '../state/order.ts'
-import { mayRemove, staysWhenUnwanted } from '../state/ownership.ts'
+import { mayRemove, type Recognises, staysWhenUnwanted } from '../state/ownership.ts'
 import { AckOrder, ECHO } from './ack-order.ts'
 import { logChanges } from './change-log.ts'
 import { Desired } from './desired.ts'
@@ -26,6 +26,8 @@ export type ReconcilerDeps = {
   /** Told of every object the kernel keeps refusing, with the cure of the first, and, with an empty list, of none. */
   readonly refused: (errors: readonly string[], cure?: string) => void
   readonly drift: (report: DriftReport) => void
+  /** Which devices are a backend's. */
+  readonly recognises: Recognises
   /** What else of the host is worth observing, besides what is ours or desired: links and addresses for the choice of interface, routes into the network. */
   readonly interest: (object: KernelObject) => boolean
 }
@@ -173,7 +175,7 @@ export class Reconciler {
   }
 
   #mayRemove(object: KernelObject): boolean {
-    return mayRemove(object, (device) => this.#desired.state.has(`link ${device}` as Key))
+    return mayRemove(object, this.#deps.recognises, (device) => this.#desired.state.has(`link ${device}` as Key))
   }
 
   #interest(object: KernelObject): boolean {
@@ -269,7 +271,8 @@ export class Reconciler {
   #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {
     return difference(this.#desired.state, this.#observed, keys).filter(
       ({ do: what, object }) =>
-        what === 'put' || (asked ? !staysWhenUnwanted(object) : this.#trusted && this.#mayRemove(object))
+        what === 'put' ||
+        (asked ? !staysWhenUnwanted(object, this.#deps.recognises) : this.#trusted && this.#mayRemove(object))
     )
   }
 

@@ -1,29 +1,30 @@
-// Facts about one node that backends and pods need: the result of choosing an interface and holding a lease.
+// Facts about this node that backends and pods need: the result of choosing an interface and holding a lease.
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
-import type { Link, Mac } from './object.ts'
+import type { Json } from '../config/json.ts'
+import type { Link } from './object.ts'
 
-/** Bytes. Linux takes no less for a device (ETH_MIN_MTU), and takes IPv6 off one below its own least (RFC 8200, section 5), with all its settings. */
+/** Smallest MTU per family in bytes: ETH_MIN_MTU of Linux; below the minimum of IPv6 (RFC 8200, section 5) Linux disables IPv6 on the device, with all its settings. */
 export const LEAST_MTU = { 4: 68, 6: 1_280 } as const
 
 export type Node = {
   /** Kubernetes node name, or the host name. */
   readonly name: string
-  /** What the VTEP MAC is derived from: stable for the life of the installation, different on every node. */
+  /** Stable for the life of the installation and different on every node: MAC addresses are derived from it. */
   readonly identity: string
-  /** The link that faces the other nodes, with its MTU in bytes and its addresses. */
+  /** The interface to the other nodes, with its MTU in bytes and its addresses. */
   readonly device: string
   readonly deviceMtu: number
   readonly addresses: readonly Prefix[]
-  /** The address on `device` that packets to other nodes leave with. */
+  /** The source address on `device` of packets to other nodes. */
   readonly localIp: PerFamily<Ip>
-  /** The address other nodes send to; differs from `localIp` behind NAT or when the administrator says so. */
+  /** The address other nodes send to; differs from `localIp` behind NAT or by --public-ip. */
   readonly publicIp: PerFamily<Ip>
   /** The leased subnets. */
   readonly subnet: PerFamily<Prefix>
   /** Whether this kernel has IPv6 at all (/proc/sys/net/ipv6 is there). */
   readonly ipv6: boolean
-  /** VXLAN devices that existed when the node was looked at: one with our VNI and port is adopted under its own name. */
-  readonly tunnels: readonly Link[]
-  /** VTEP MAC that our lease already publishes, by tunnel family; wins over the derived one. */
-  readonly publishedMac: PerFamily<Mac>
+  /** Devices that a backend recognised on this host when weftd first joined: the configured backend may adopt one. */
+  readonly links: readonly Link[]
+  /** The backend data of our lease as last held, by tunnel family: what the backend keeps of it survives restarts. Empty before the first lease. */
+  readonly remembered: PerFamily<Json>
 }

@@ -1,7 +1,7 @@
 // Everything that the daemon reads from others (stores, files, the kernel, nft, its own clients) spoiled: a value or an error of ours, nothing else.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { configureBackend } from '../../daemon/backend/registry.ts'
+import { backends } from '../../daemon/backend/registry.ts'
 import { WeftError } from '../../daemon/base/error.ts'
 import { parseOptions } from '../../daemon/cli/parse-options.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
@@ -84,7 +84,7 @@ describe('what stores and files hold', () => {
       assert.deepEqual(parseLeaseKey(leaseKey(lease)), lease.subnet)
       assert.deepEqual(parseLease(leaseKey(lease), formatLeaseValue(lease)).subnet, lease.subnet)
       for (const type of ['vxlan', 'host-gw']) {
-        const objects = errorOnly(() => configureBackend(type, {}).peer(lease, node)) ?? []
+        const objects = errorOnly(() => backends.configure(type, {}).peer(lease, node)) ?? []
         for (const object of objects) assert.notEqual(keyOf(object), '')
       }
     })
@@ -101,7 +101,7 @@ describe('what stores and files hold', () => {
         assert.ok(range.subnetMin.value <= range.subnetMax.value)
         assert.ok(range.subnetLength > range.network.length)
       }
-      const backend = errorOnly(() => configureBackend(conf.backendType, conf.backend))
+      const backend = errorOnly(() => backends.configure(conf.backendType, conf.backend))
       if (backend !== undefined) errorOnly(() => backend.own(dualStackNode()))
     })
     assert.ok(good > 0)

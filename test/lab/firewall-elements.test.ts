@@ -24,10 +24,9 @@ import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import { errnoName } from '../../daemon/os/libc.ts'
 import { type Change, difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, parseMac, stateOf } from '../../daemon/state/object.ts'
-import { mayRemove } from '../../daemon/state/ownership.ts'
 import { changeText } from '../../daemon/state/text.ts'
 import { parseIp } from '../../ipam/address.ts'
-import { bring } from './firewall-keeper.ts'
+import { bring, ofWeft } from './firewall-keeper.ts'
 import { ensureOwnNamespace } from './firewall-place.ts'
 import { run } from './run.ts'
 
@@ -72,7 +71,7 @@ const transact = async (socket: RequestSocket, what: readonly Change[]) =>
     (failure) => failure ?? []
   )
 const differs = async (firewall: Firewall, desired: readonly KernelObject[]) =>
-  difference(stateOf(desired), stateOf(await firewall.read(mayRemove))).map(changeText)
+  difference(stateOf(desired), stateOf(await firewall.read(ofWeft))).map(changeText)
 
 test('every kind of element reads back as wanted, is replaced and goes again', async () => {
   await using firewall = new Firewall({ iptablesResyncSeconds: 60 })

@@ -20,9 +20,12 @@ const subnet: PerFamily<Prefix> = { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:
 /** The chains of a node with both families. */
 export const own = ownFirewall(subnet, cluster, { ipMasq: true, randomFully: true, forwardRules: true })
 
+/** What is Weft's in nftables, where no backend has devices. */
+export const ofWeft = (object: KernelObject): boolean => mayRemove(object, () => undefined)
+
 /** Applies what is missing; returns what was. */
 export async function bring(firewall: Firewall, desired: readonly KernelObject[]): Promise<readonly string[]> {
-  const changes = difference(stateOf(desired), stateOf(await firewall.read(mayRemove)))
+  const changes = difference(stateOf(desired), stateOf(await firewall.read(ofWeft)))
   for (const { error } of await firewall.apply(changes)) assert.ifError(error)
   return changes.map(changeText)
 }

@@ -6,8 +6,7 @@ import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import { listenToNftables } from '../../daemon/kernel/nftables/notification.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, type NftElement, stateOf } from '../../daemon/state/object.ts'
-import { mayRemove } from '../../daemon/state/ownership.ts'
-import { bring, Keeper, own } from './firewall-keeper.ts'
+import { bring, Keeper, ofWeft, own } from './firewall-keeper.ts'
 import { ensureOwnNamespace, Neighbour } from './firewall-place.ts'
 import { run, until } from './run.ts'
 
@@ -66,9 +65,9 @@ describe('applying and reading back', () => {
     const called = [chain('inner', ['counter']), chain('outer', ['jump inner'])]
     await bring(firewall, [...own, ...inetMap, element(80), ...called])
     await bring(firewall, own)
-    assert.equal(stateOf(await firewall.read(mayRemove)).size, own.length)
+    assert.equal(stateOf(await firewall.read(ofWeft)).size, own.length)
     await bring(firewall, [])
-    assert.deepEqual(await firewall.read(mayRemove), [])
+    assert.deepEqual(await firewall.read(ofWeft), [])
   })
 
   test('one refused object does not stop the others, and its error has the words of nft', async () => {
@@ -84,7 +83,7 @@ describe('applying and reading back', () => {
       String(outcomes[1]?.error?.message),
       /refused to set up element inet weft nowhere .*No such file or directory/
     )
-    assert.equal((await firewall.read(mayRemove)).length, 3)
+    assert.equal((await firewall.read(ofWeft)).length, 3)
   })
 
   test('in a long transaction, too, only the bad objects fail', async () => {
@@ -99,7 +98,7 @@ describe('applying and reading back', () => {
       outcomes.flatMap(({ error }, at) => (error ? [at] : [])),
       [50, 150, 250]
     )
-    assert.equal((await firewall.read(mayRemove)).length, 298)
+    assert.equal((await firewall.read(ofWeft)).length, 298)
   })
 
   test('removing what is gone already succeeds, and an element that has another value is replaced', async () => {
@@ -116,7 +115,7 @@ describe('applying and reading back', () => {
       [undefined, undefined, undefined]
     )
     assert.deepEqual(
-      difference(stateOf([...inetMap, element(80, '10.244.1.9')]), stateOf(await firewall.read(mayRemove))),
+      difference(stateOf([...inetMap, element(80, '10.244.1.9')]), stateOf(await firewall.read(ofWeft))),
       []
     )
   })
@@ -139,7 +138,7 @@ describe('applying and reading back', () => {
     await run('nft', ['add', 'table', 'ip', 'last'])
     await until(() => transactions.includes('ip last'), { what: 'the last notification' })
     assert.deepEqual(transactions, ['inet weft', 'ip last'])
-    assert.equal((await firewall.read(mayRemove)).length, 5)
+    assert.equal((await firewall.read(ofWeft)).length, 5)
   })
 })
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Mode } from '../../daemon/attachment/objects.ts'
+import { backends } from '../../daemon/backend/registry.ts'
 import { flock } from '../../daemon/os/flock.ts'
 import { Attachments } from '../../daemon/pod/attachments.ts'
 import type { PodContext, VethAttachment } from '../../daemon/pod/context.ts'
@@ -94,6 +95,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
       refused = errors
     },
     drift: () => undefined,
+    recognises: backends.recognises,
     interest: ({ kind }) => kind === 'link' || kind === 'address'
   })
   const ended = reconciler.run(stop.signal)

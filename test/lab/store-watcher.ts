@@ -19,7 +19,7 @@ export const wishOf = (
   publicIp: { [publicIp.includes(':') ? 6 : 4]: parseIp(publicIp)! },
   previous: more.previous === undefined ? {} : parseLeaseKey(more.previous)!,
   backendType: 'vxlan',
-  isOfOurTunnel: () => false,
+  namesOurDevice: () => false,
   backendData: (held) =>
     held?.backendData[4] === undefined
       ? { 4: { VNI: 1, VtepMAC: `02:00:00:00:00:${publicIp.split('.').at(-1)?.padStart(2, '0')}` } }

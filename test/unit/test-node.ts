@@ -16,8 +16,8 @@ export const testNode = (over: Partial<Node> = {}): Node => ({
   publicIp: { 4: ip('192.0.2.1') },
   subnet: { 4: prefix('10.244.1.0/24') },
   ipv6: true,
-  tunnels: [],
-  publishedMac: {},
+  links: [],
+  remembered: {},
   ...over
 })
 

@@ -1,12 +1,13 @@
 // What each backend puts into the kernel: leases and configuration in, text in the syntax of `ip` and `bridge` out.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
 import { LEAST_MTU } from '../../../daemon/state/node.ts'
-import { type KernelObject, type Link, type Mac, stateOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, type Link, stateOf } from '../../../daemon/state/object.ts'
+import { mayRemove } from '../../../daemon/state/ownership.ts'
 import { stateText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
@@ -30,9 +31,9 @@ const dual: Lease = {
 }
 
 test('vxlan: our end is one device with our subnet’s address, bound to the interface', () => {
-  const node = testNode({ publishedMac: { 4: '0e:00:00:00:00:01' as Mac } })
+  const node = testNode({ remembered: { 4: { vtepmac: '0E:00:00:00:00:01' } } })
   assert.equal(
-    stateText(stateOf(configureBackend('vxlan', {}).own(node))),
+    stateText(stateOf(backends.configure('vxlan', {}).own(node))),
     [
       'address 10.244.1.0/32 dev weft.1',
       'link weft.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning mtu 1450 address 0e:00:00:00:00:01 up',
@@ -43,14 +44,14 @@ test('vxlan: our end is one device with our subnet’s address, bound to the int
 })
 
 test('vxlan: a device too small for IPv6 has none of its settings', () => {
-  const own = (mtu: number) => stateText(stateOf(configureBackend('vxlan', { MTU: mtu }).own(testNode())))
+  const own = (mtu: number) => stateText(stateOf(backends.configure('vxlan', { MTU: mtu }).own(testNode())))
   assert.match(own(LEAST_MTU[6] + 50), /mtu 1280 .*net\/ipv4.*net\/ipv6/s)
   assert.match(own(LEAST_MTU[6] + 49), /mtu 1279 .*net\/ipv4/s)
   assert.doesNotMatch(own(LEAST_MTU[6] + 49), /ipv6/)
 })
 
 test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order', () => {
-  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(far, testNode())), [
+  assert.deepEqual(lines(backends.configure('vxlan', {}).peer(far, testNode())), [
     'neigh 10.244.2.0 lladdr 02:00:00:00:00:02 dev weft.1 nud permanent',
     'fdb 02:00:00:00:00:02 dev weft.1 dst 198.51.100.2 self permanent',
     'route 10.244.2.0/24 via 10.244.2.0 dev weft.1 proto 87 onlink'
@@ -58,14 +59,14 @@ test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order'
 })
 
 test('vxlan: a peer on our link gets a plain route, unless direct routing is off', () => {
-  assert.deepEqual(lines(configureBackend('vxlan', {}).peer(near, testNode())), [
+  assert.deepEqual(lines(backends.configure('vxlan', {}).peer(near, testNode())), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
-  assert.equal(configureBackend('vxlan', { directrouting: false }).peer(near, testNode()).length, 3)
+  assert.equal(backends.configure('vxlan', { directrouting: false }).peer(near, testNode()).length, 3)
 })
 
 test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods get the smaller', () => {
-  const backend = configureBackend('vxlan', { VNI: 7, Port: 4789, GBP: true, Learning: true })
+  const backend = backends.configure('vxlan', { VNI: 7, Port: 4789, GBP: true, Learning: true })
   const links = backend.own(dualStackNode()).filter((object): object is Link => object.kind === 'link')
   assert.deepEqual(
     links.map((link) => [link.name, link.mtu]),
@@ -79,7 +80,7 @@ test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods ge
 })
 
 test('vxlan: both families of a peer are served, and only those that this node has', () => {
-  const backend = configureBackend('vxlan', {})
+  const backend = backends.configure('vxlan', {})
   assert.deepEqual(lines(backend.peer(dual, dualStackNode())).slice(3), [
     'neigh fd00:0:0:2:: lladdr 02:00:00:00:00:06 dev weft6.1 nud permanent',
     'fdb 02:00:00:00:00:06 dev weft6.1 dst 2001:db8:1::2 self permanent',
@@ -89,9 +90,9 @@ test('vxlan: both families of a peer are served, and only those that this node h
 })
 
 test('vxlan: the MAC that our lease publishes is kept, else it is derived from the node and stays the same', () => {
-  const backend = configureBackend('vxlan', {})
+  const backend = backends.configure('vxlan', {})
   const published = (node: Node) => (backend.publish(node)[4] as { VtepMAC: string }).VtepMAC
-  assert.equal(published(testNode({ publishedMac: { 4: '0e:00:00:00:00:01' as Mac } })), '0e:00:00:00:00:01')
+  assert.equal(published(testNode({ remembered: { 4: { vtepmac: '0E:00:00:00:00:01' } } })), '0e:00:00:00:00:01')
   const derived = published(testNode())
   assert.equal(derived, published(testNode()))
   assert.notEqual(derived, published(testNode({ identity: 'machine node-2' })))
@@ -113,8 +114,8 @@ test('vxlan: flanneld’s device with the same VNI and port is adopted under its
       ...over
     }
   })
-  const nameWith = (tunnels: readonly Link[]) =>
-    (configureBackend('vxlan', {}).own(testNode({ tunnels }))[0] as Link).name
+  const nameWith = (links: readonly Link[]) =>
+    (backends.configure('vxlan', {}).own(testNode({ links }))[0] as Link).name
   assert.equal(nameWith([existing({})]), 'flannel.1')
   assert.equal(nameWith([existing({ port: 4789 })]), 'weft.1')
   assert.equal(nameWith([{ ...existing({}), name: 'vxlan-of-somebody' }]), 'weft.1')
@@ -131,12 +132,12 @@ for (const [what, backendData, expected] of [
   ['of another VNI', { 4: { VNI: 2, VtepMAC: mac } }, /VNI 2, and this network's is 1/]
 ] as const) {
   test(`vxlan: a lease ${what} is refused with its name and the value`, () => {
-    assert.throws(() => configureBackend('vxlan', {}).peer({ ...far, backendData }, testNode()), expected)
+    assert.throws(() => backends.configure('vxlan', {}).peer({ ...far, backendData }, testNode()), expected)
   })
 }
 
 test('vxlan: the key MTU stands for the underlay’s, not the tunnel’s', () => {
-  const backend = configureBackend('vxlan', { mtu: 9000 })
+  const backend = backends.configure('vxlan', { mtu: 9000 })
   assert.equal(backend.mtu(testNode({ deviceMtu: 9001 })), 8950)
   assert.equal(backend.underlayMtu(testNode({ deviceMtu: 9001 })), 9000)
 })
@@ -149,22 +150,22 @@ for (const [type, mtu, node, range] of [
   ['host-gw', 1279, dualStackNode(), 'from 1280 to 1500']
 ] as const)
   test(`${type}: MTU ${mtu} is refused with the range ${range}`, () => {
-    const backend = configureBackend(type, { MTU: mtu })
+    const backend = backends.configure(type, { MTU: mtu })
     const message = `Backend.MTU is ${mtu}; it must be a whole number ${range}, which is what eth0 carries, or 0 for that`
     for (const read of ['mtu', 'underlayMtu'] as const)
       assert.throws(() => backend[read](node), { code: 'CONFIG_INVALID', message })
   })
 
 test('a link that is too small for a family says which, whatever is configured', () => {
-  assert.throws(() => configureBackend('vxlan', {}).mtu(dualStackNode({ deviceMtu: 1300 })), {
+  assert.throws(() => backends.configure('vxlan', {}).mtu(dualStackNode({ deviceMtu: 1300 })), {
     code: 'CONFIG_INVALID',
     message: 'eth0 carries 1300 bytes, and pods with IPv6 need 1350 between nodes'
   })
-  assert.equal(configureBackend('host-gw', {}).mtu(dualStackNode({ deviceMtu: 1300 })), 1300)
+  assert.equal(backends.configure('host-gw', {}).mtu(dualStackNode({ deviceMtu: 1300 })), 1300)
 })
 
 test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else is set up', () => {
-  const backend = configureBackend('host-gw', {})
+  const backend = backends.configure('host-gw', {})
   assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
@@ -175,13 +176,13 @@ test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else
 
 test('host-gw: a peer behind a router is refused with a cure', () => {
   assert.throws(
-    () => configureBackend('host-gw', {}).peer(far, testNode()),
+    () => backends.configure('host-gw', {}).peer(far, testNode()),
     /198\.51\.100\.2 is not on a link of eth0 \(192\.0\.2\.1\/24/
   )
 })
 
 test('an unknown backend and bad keys are errors that name the value', () => {
-  assert.throws(() => configureBackend('quantum', {}), /Backend\.Type is "quantum".*vxlan, host-gw/)
+  assert.throws(() => backends.configure('quantum', {}), /Backend\.Type is "quantum".*vxlan, host-gw/)
   for (const keys of [
     { VNI: 0 },
     { VNI: 16777216 },
@@ -190,18 +191,58 @@ test('an unknown backend and bad keys are errors that name the value', () => {
     { DirectRouting: 'yes' },
     { MTU: -1 }
   ]) {
-    assert.throws(() => configureBackend('vxlan', keys), new RegExp(`Backend\\.${Object.keys(keys)[0]} is`))
+    assert.throws(() => backends.configure('vxlan', keys), new RegExp(`Backend\\.${Object.keys(keys)[0]} is`))
   }
 })
 
 test('a backend that is not there is named, and one that was left out is told to be left out', () => {
   const conf = (text: string) => {
     const { backendType, backend } = parseNetConf(text)
-    return configureBackend(backendType, backend)
+    return backends.configure(backendType, backend)
   }
   assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}'), {
     message: /^Backend\.Type is "udp"; this version knows vxlan, host-gw/
   })
   for (const text of ['{"Network":"10.244.0.0/16"}', '{"Network":"10.244.0.0/16","backend":null}'])
     assert.throws(() => conf(text), { message: /^Backend is missing, which means "udp" as it does with flannel/ })
+})
+
+test('vxlan: the device of the largest VNI has a name that Linux takes, in both families, and is recognised as ours', () => {
+  const links = backends
+    .configure('vxlan', { VNI: 0xff_ffff })
+    .own(dualStackNode())
+    .filter((object): object is Link => object.kind === 'link')
+  assert.deepEqual(
+    links.map(({ name }) => name),
+    ['weft.16777215', 'weft6.16777215']
+  )
+  for (const link of links) {
+    assert.ok(link.name.length <= 15, link.name)
+    assert.equal(backends.recognises(link), 'own')
+    assert.ok(mayRemove(link, backends.recognises))
+  }
+})
+
+for (const [what, device, expected] of [
+  ['our device', { name: 'weft.1', form: { type: 'vxlan' } }, 'own'],
+  ['our device, by its name alone', { name: 'weft6.7' }, 'own'],
+  ['a device of flanneld', { name: 'flannel-v6.1', form: { type: 'vxlan' } }, 'adoptable'],
+  ['a VXLAN device of another program', { name: 'vxlan.calico', form: { type: 'vxlan' } }, 'foreign'],
+  ['an interface with our name and another type', { name: 'weft.1', form: { type: 'other', of: 'dummy' } }, undefined],
+  ['an interface of the host', { name: 'eth0' }, undefined]
+] as const)
+  test(`${what} is recognised as ${expected ?? 'nothing'}, whatever is configured`, () =>
+    assert.equal(backends.recognises(device as Parameters<typeof backends.recognises>[0]), expected))
+
+test('a lease names our device when it publishes the MAC of one', () => {
+  const backend = backends.configure('vxlan', {})
+  const [device] = backend.own(testNode({ remembered: { 4: { VtepMAC: mac } } })) as readonly Link[]
+  assert.ok(device)
+  assert.ok(backend.namesOurDevice(near, [device]))
+  assert.equal(
+    backend.namesOurDevice({ ...near, backendData: { 4: { VtepMAC: '02:00:00:00:00:09' } } }, [device]),
+    false
+  )
+  assert.equal(backend.namesOurDevice({ ...near, backendData: {} }, [device]), false)
+  assert.equal(backends.configure('host-gw', {}).namesOurDevice(near, [device]), false)
 })

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { type NetConf, type NetworkRange, parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { configured } from '../../../daemon/node/configuration.ts'
@@ -160,7 +161,7 @@ for (const text of ['', 'Network: 10.244.0.0/16'])
   test(`what the cure of ${JSON.stringify(text)} writes is a whole configuration`, () => {
     const error = assertThrown(() => parseNetConf(text, SOURCE))
     const written = /{.*}/.exec(error.cure)?.[0] ?? assert.fail(error.cure)
-    assert.equal(configured(written, SOURCE).conf.backendType, 'vxlan')
+    assert.equal(configured(written, SOURCE, backends).conf.backendType, 'vxlan')
   })
 
 function assertThrown(run: () => unknown): WeftError {

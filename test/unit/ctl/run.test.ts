@@ -24,9 +24,9 @@ const node: Node = {
   localIp: { 4: ip('192.0.2.1') },
   publicIp: { 4: ip('198.51.100.1') },
   subnet: { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:1::/64') },
-  publishedMac: {},
+  remembered: {},
   ipv6: false,
-  tunnels: []
+  links: []
 }
 const facts = {
   version: '1.2.3',

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { controlVerbs } from '../../../daemon/api/control.ts'
 import { serve } from '../../../daemon/api/server.ts'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import type { Log } from '../../../daemon/base/log.ts'
 import { CallHistory } from '../../../daemon/cni/call-history.ts'
 import { cniCalls } from '../../../daemon/cni/calls.ts'
@@ -84,10 +84,11 @@ export class SmallDaemon implements AsyncDisposable {
     const { kernel, health, attachments } = this
     this.reconciler = new Reconciler({
       ...{ kernel, log, now: () => performance.now(), interest: () => true },
+      recognises: backends.recognises,
       ...{ refused() {}, drift() {} }
     })
     const { reconciler } = this
-    const peers = new Peers({ reconciler, health, log, doubtMs: 60_000, counted() {}, now })
+    const peers = new Peers({ reconciler, health, log, claims: backends.claims, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new CallHistory(now)
     const context = podContext({
@@ -136,7 +137,7 @@ export class SmallDaemon implements AsyncDisposable {
 
   /** The node of the unit tests holds its subnet from now on, with VXLAN and direct routing. */
   async hold(): Promise<void> {
-    const backend = configureBackend('vxlan', {})
+    const backend = backends.configure('vxlan', {})
     const node = testNode()
     const networks = { 4: prefix('10.244.0.0/16') }
     const family = {

@@ -6,7 +6,7 @@ import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
 import type { ConfigMap, Container, Namespace } from 'kubernetes-types/core/v1.js'
 import type { ClusterRole, ClusterRoleBinding, Role } from 'kubernetes-types/rbac/v1.js'
 import { parse } from 'yaml'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import type { Options } from '../../../daemon/cli/flag-table.ts'
 import { parseCommand } from '../../../daemon/cli/subcommands.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
@@ -138,7 +138,7 @@ test('every path that weftd is told of is mounted, and every volume is used', ()
 test('the network configuration and the list of the ConfigMap are valid, and the list is the one that weftd writes by itself', () => {
   const { data = {} } = only<ConfigMap>('ConfigMap')
   const conf = parseNetConf(data['net-conf.json'] ?? '', 'the ConfigMap')
-  configureBackend(conf.backendType, conf.backend)
+  backends.configure(conf.backendType, conf.backend)
   const list = data['cni-conf.json'] ?? ''
   assert.deepEqual(JSON.parse(checkedConflist(list, 'the ConfigMap')), JSON.parse(DEFAULT_CONFLIST))
 })

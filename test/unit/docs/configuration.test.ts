@@ -4,7 +4,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
@@ -43,7 +43,7 @@ describe("a backend's keys", () => {
       test(`${key} of ${type} is read: a wrong value is refused by its name`, () => {
         const refused = (wrong: Json) =>
           assert.throws(
-            () => configureBackend(type, { Type: type, [key]: wrong }),
+            () => backends.configure(type, { Type: type, [key]: wrong }),
             (error) => error instanceof WeftError && error.code === 'CONFIG_INVALID' && error.message.includes(key),
             JSON.stringify(wrong)
           )
@@ -52,7 +52,7 @@ describe("a backend's keys", () => {
         if (least === undefined || most === undefined) return
         refused(Number(least) - 1)
         refused(Number(most) + 1)
-        for (const right of [least, most]) configureBackend(type, { Type: type, [key]: Number(right) })
+        for (const right of [least, most]) backends.configure(type, { Type: type, [key]: Number(right) })
       })
     }
   }

@@ -4,7 +4,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { INSTALL_FLAGS } from '../../../daemon/cli/subcommands.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
@@ -36,7 +36,7 @@ for (const { path, text } of pages) {
         for (const { type, ...keys } of value.plugins) accepted(type, keys)
       } else if (value.Network !== undefined) {
         const { backendType, backend } = parseNetConf(block)
-        configureBackend(backendType, backend)
+        backends.configure(backendType, backend)
       }
     })
   }

@@ -139,7 +139,7 @@ for (const one of cases)
       previous: subnets(one.previous),
       leases: (one.leases ?? []).map(([key, ip]) => lease(key, ip)),
       random: () => one.random ?? 0,
-      isOfOurTunnel: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.tunnelOf,
+      namesOurDevice: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.tunnelOf,
       ...(one.held !== undefined && { held: subnets(one.held) })
     })
     const said =
@@ -192,7 +192,7 @@ test('whatever is leased, the choice fits the configuration and is free', () => 
           publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
           previous: subnets(previous),
           leases: keys.map(([name, node]) => lease(name, `192.0.2.${node}`)),
-          isOfOurTunnel: () => random % 2 === 0,
+          namesOurDevice: () => random % 2 === 0,
           random: () => random / 1000
         }
         const choice = chooseSubnet(question)
@@ -220,7 +220,7 @@ test('where one subnet alone will do, it is kept, taken or lost, and the holder 
         leases,
         previous: {},
         only: subnets('10.2.7.0-24'),
-        isOfOurTunnel: () => false,
+        namesOurDevice: () => false,
         random: () => 0
       },
       'etcd'

@@ -1,6 +1,7 @@
 // The choice of the interface: flannel's order, and the reasons that are printed.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { chooseInterface, type InterfaceOptions } from '../../../daemon/node/choose-interface.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -47,6 +48,7 @@ const wish = (over: Partial<InterfaceOptions> = {}): InterfaceOptions => ({
   ifaceRegexes: [],
   publicIp: {},
   families: [4],
+  recognises: backends.recognises,
   ...over
 })
 
@@ -104,7 +106,11 @@ test('a wish that was given as a variable is told as that variable', () => {
     ['iface-regex', 'WEFTD_IFACE_REGEX']
   ])
   assert.throws(
-    () => chooseInterface(host, wish({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], given })),
+    () =>
+      chooseInterface(
+        host,
+        wish({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], flagName: (flag) => given.get(flag) ?? flag })
+      ),
     /eth7 \(FLANNELD_IFACE eth7\): no such interface; \/\^wlan\/ \(WEFTD_IFACE_REGEX\): matches no name/
   )
 })

@@ -1,6 +1,7 @@
 // What on the host is in the way of pods: each fault told with its values, and nothing told of what belongs there.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { checkHost } from '../../../daemon/node/host-checks.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
@@ -15,10 +16,13 @@ const link = (name: string, over: object = {}): KernelObject => ({
   ...over
 })
 const address = (device: string, text: string): KernelObject => ({ kind: 'address', device, prefix: prefix(text) })
-const networks = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00::/48') }
+const expectations = {
+  networks: { 4: prefix('10.244.0.0/16'), 6: prefix('fd00::/48') },
+  ...{ bridge: 'cni0', recognises: backends.recognises }
+}
 const uplink = [link('eth0'), address('eth0', '192.0.2.1/24'), address('eth0', '2001:db8::1/64')]
 const told = (...objects: readonly KernelObject[]) =>
-  Object.entries(checkHost(stateOf(objects), dualStackNode(), networks)).flatMap(([code, fault]) =>
+  Object.entries(checkHost(stateOf(objects), dualStackNode(), expectations)).flatMap(([code, fault]) =>
     fault === undefined ? [] : [`${code}: ${fault.detail}`]
   )
 
@@ -64,7 +68,7 @@ for (const [what, objects, expected] of [
   ['without its address', uplink.slice(0, 2), /^give eth0 the address 2001:db8::1 back/]
 ] as const)
   test(`the cure of an interface that is ${what} has its name and is about nothing else`, () => {
-    const { cure = '' } = checkHost(stateOf(objects), dualStackNode(), networks).LINK_DOWN ?? assert.fail()
+    const { cure = '' } = checkHost(stateOf(objects), dualStackNode(), expectations).LINK_DOWN ?? assert.fail()
     assert.match(cure, expected)
     assert.doesNotMatch(cure, /<|the message/)
   })

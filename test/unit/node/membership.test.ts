@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
 import type { LeaseRequest, Store } from '../../../daemon/lease/store.ts'
@@ -82,10 +83,12 @@ class Scene implements AsyncDisposable {
   readonly leaseFile: LeaseFile
   readonly reconciler = new Reconciler({
     ...{ kernel: this.kernel, log: silent, now: () => performance.now(), interest: () => true },
+    recognises: backends.recognises,
     ...{ refused() {}, drift() {} }
   })
   readonly peers = new Peers({
-    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now }
+    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now },
+    claims: backends.claims
   })
   readonly #stop = new AbortController()
 
@@ -102,7 +105,14 @@ class Scene implements AsyncDisposable {
     await reconciler.observing
     const network = new Membership({
       ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
-      ...{ nodeName: 'node-1', identity: 'one', ipv6: true, wish: { ifaces: [], ifaceRegexes: [], publicIp: {} } },
+      ...{
+        nodeName: 'node-1',
+        identity: 'one',
+        ipv6: true,
+        backends,
+        bridge: 'cni0',
+        interfaceOptions: { ifaces: [], ifaceRegexes: [], publicIp: {} }
+      },
       ...{ previous: {}, remembered: this.leaseFile.read(), patienceMs: 20, alsoOwn: () => [] },
       placed: async (place) => {
         if (place.isConfirmed) this.leaseFile.write(place)
@@ -159,10 +169,7 @@ test('a configuration that changes while we run is told with what differs, and n
   assert.match(said, /leases\.db: Network is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
   assert.equal(scene.health.blocking('ready'), undefined)
   scene.file.configure('{"Network":7}')
-  await until(
-    () => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''),
-    'the invalid one to be told'
-  )
+  await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
   scene.file.configure(`  ${CONF}`)
   await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
 })
@@ -291,13 +298,13 @@ test('when the store then says that another node has the subnet, LEASE_LOST name
 })
 
 for (const [what, spoil] of [
-  ['for another address', { wish: { ifaces: ['eth1'], ifaceRegexes: [], publicIp: {} } }],
+  ['for another address', { interfaceOptions: { ifaces: ['eth1'], ifaceRegexes: [], publicIp: {} } }],
   ['when a store answers that holds no configuration', {}]
 ] as const)
   test(`a remembered lease does not count ${what}`, async () => {
     const { scene, store } = await restarted()
     await using _ = scene
-    const isEmpty = !('wish' in spoil)
+    const isEmpty = !('interfaceOptions' in spoil)
     if (isEmpty) {
       sqlOf(scene, 'DELETE FROM config')
       store.speak()

@@ -10,11 +10,11 @@ const lacking = (feature: string) =>
 
 test('what is missing is told, each thing with its cure, and no longer once it is there', async () => {
   const health = new Health(Date.now, () => undefined)
-  const missing = { vxlan: lacking('vxlan'), bridge: lacking('bridge'), udp: lacking('udp') }
+  const [vxlan, bridge] = [lacking('vxlan'), lacking('bridge')]
   let questions = 0
   const deps = {
-    ...{ needed: ['vxlan', 'bridge'] as const, health },
-    ask: async () => (++questions <= 2 ? missing : questions === 3 ? { vxlan: missing.vxlan } : {})
+    health,
+    missing: async () => (++questions <= 2 ? [vxlan, bridge] : questions === 3 ? [vxlan] : [])
   }
   assert.equal(await reportMissingFeatures(deps), false)
   const told = health.active().find(({ code }) => code === 'KERNEL_FEATURE')

@@ -1,12 +1,12 @@
 // Keys of the network configuration that nobody reads, and that every key said to be read is.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { JsonObject } from '../../../daemon/config/net-conf.ts'
 import { unknownKeys } from '../../../daemon/node/unknown-keys.ts'
 
-const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), configureBackend(type, {}))
+const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), backends.configure(type, {}))
 const Network = '10.244.0.0/16'
 
 test('a misspelled key is told by its path, with the nearest that is known', () => {
@@ -33,9 +33,9 @@ test('every known key in any letter case is passed over, and no Backend has none
 })
 
 for (const type of ['vxlan', 'host-gw'])
-  for (const key of configureBackend(type, {}).keys)
+  for (const key of backends.configure(type, {}).keys)
     test(`${type} reads ${key}`, () =>
-      assert.throws(() => configureBackend(type, { [key]: 'of no type it has' }), {
+      assert.throws(() => backends.configure(type, { [key]: 'of no type it has' }), {
         code: 'CONFIG_INVALID',
         message: new RegExp(`^Backend\\.${key} `)
       }))

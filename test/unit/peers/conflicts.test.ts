@@ -1,6 +1,7 @@
 // Two nodes with one VTEP MAC or one public address: both are named, and nothing is told of one node's two leases or once it is over.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { backends } from '../../../daemon/backend/registry.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import { Conflicts } from '../../../daemon/peers/conflicts.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -17,12 +18,12 @@ const lease = (n: number, over: Partial<Lease> = {}, mac = macOf(n)): Lease => (
 })
 
 function scene() {
-  const conflicts = new Conflicts()
+  const conflicts = new Conflicts(backends.claims)
   return {
     replace: (before: Lease | undefined, now: Lease | undefined) => conflicts.replace(before, now),
     told() {
       const told: Record<string, string> = {}
-      conflicts.tell({
+      conflicts.report({
         raise: (code, detail) => {
           told[code] = detail
         },

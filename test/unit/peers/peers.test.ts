@@ -1,7 +1,7 @@
 // Other nodes' leases as the daemon follows them: what each asks for, and the doubt about a list from which most have vanished.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
@@ -55,14 +55,16 @@ async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
     now: () => performance.now(),
     refused() {},
     drift() {},
-    interest: () => true
+    interest: () => true,
+    recognises: backends.recognises
   })
   void reconciler.run(stop.signal)
-  const peers = new Peers({ reconciler, health, log: silent, doubtMs, counted() {}, now: Date.now })
+  const { claims } = backends
+  const peers = new Peers({ reconciler, health, log: silent, claims, doubtMs, counted() {}, now: Date.now })
   if (isPlaced)
     await peers.settle({
       node: testNode(),
-      backend: configureBackend('host-gw', {}),
+      backend: backends.configure('host-gw', {}),
       networks: { 4: prefix('10.244.0.0/16') }
     })
   const queue: LeaseEvent[] = []
@@ -207,7 +209,7 @@ test('a lease that could not be served is forgiven once it can be', async () => 
   await until(() => active(health).includes('LEASE_MALFORMED'), 'the condition')
   await peers.settle({
     node: testNode({ addresses: [prefix('203.0.113.1/24')] }),
-    backend: configureBackend('host-gw', {}),
+    backend: backends.configure('host-gw', {}),
     networks: { 4: prefix('10.244.0.0/16') }
   })
   await until(() => routes().join() === '10.244.5.0/24', 'the route')

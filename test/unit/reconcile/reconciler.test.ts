@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import fc from 'fast-check'
+import { backends } from '../../../daemon/backend/registry.ts'
 import type { DriftReport } from '../../../daemon/reconcile/drift.ts'
 import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type Change, difference } from '../../../daemon/state/difference.ts'
@@ -58,7 +59,8 @@ async function started(kernel: MapKernel, now = () => performance.now()) {
     now,
     refused: (errors) => refusals.push(errors),
     drift: (report) => drifts.push(report),
-    interest: () => true
+    interest: () => true,
+    recognises: backends.recognises
   })
   void reconciler.run(stop.signal)
   await reconciler.observing
@@ -325,7 +327,7 @@ test('any sequence of wishes and foreign changes ends with the kernel as desired
       await Promise.all(wishes)
       const wrong = () =>
         difference(reconciler.desired, kernel.objects).filter(
-          (change) => change.do === 'put' || mayRemove(change.object)
+          (change) => change.do === 'put' || mayRemove(change.object, backends.recognises)
         )
       const deadline = performance.now() + 3_000
       while (wrong().length > 0 && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 2))

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { Desired } from '../../../daemon/reconcile/desired.ts'
 import { difference } from '../../../daemon/state/difference.ts'
 import { digest } from '../../../daemon/state/digest.ts'
@@ -15,10 +16,11 @@ import {
   stateOf
 } from '../../../daemon/state/object.ts'
 import { order } from '../../../daemon/state/order.ts'
-import { mayRemove, ROUTE_PROTOCOL, staysWhenUnwanted, vxlanName } from '../../../daemon/state/ownership.ts'
+import { mayRemove, ROUTE_PROTOCOL, staysWhenUnwanted } from '../../../daemon/state/ownership.ts'
 import { changeText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
+const { recognises } = backends
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const mac = (text: string) => parseMac(text) ?? assert.fail(text)
@@ -220,7 +222,7 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
 ]
 for (const [what, object, removable] of ownership)
   test(`${what} ${removable ? 'may' : 'must not'} be removed by a comparison`, () =>
-    assert.equal(mayRemove(object), removable))
+    assert.equal(mayRemove(object, recognises), removable))
 
 test('a neighbour proxy is missing only where its device is', () => {
   const desired = stateOf([proxy])
@@ -233,18 +235,18 @@ test('a neighbour proxy is missing only where its device is', () => {
 
 test('what hangs on a tunnel of flanneld may be removed once we use that tunnel', () => {
   const stale = { ...neighbour, device: 'flannel.1' } as KernelObject
-  assert.ok(mayRemove(stale, (device) => device === 'flannel.1'))
+  assert.ok(mayRemove(stale, recognises, (device) => device === 'flannel.1'))
   assert.equal(
-    mayRemove(stale, (device) => device === 'flannel.7'),
+    mayRemove(stale, recognises, (device) => device === 'flannel.7'),
     false
   )
 })
 
 test('a bridge, its addresses and kernel settings stay when their last pod has gone', () => {
-  assert.ok(staysWhenUnwanted({ kind: 'link', name: 'cni0', form: { type: 'bridge' } }))
-  assert.ok(staysWhenUnwanted({ kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }))
-  assert.ok(staysWhenUnwanted(sysctl))
-  assert.equal(staysWhenUnwanted({ kind: 'link', name: 'veth01', form: { type: 'veth' } }), false)
+  assert.ok(staysWhenUnwanted({ kind: 'link', name: 'cni0', form: { type: 'bridge' } }, recognises))
+  assert.ok(staysWhenUnwanted({ kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }, recognises))
+  assert.ok(staysWhenUnwanted(sysctl, recognises))
+  assert.equal(staysWhenUnwanted({ kind: 'link', name: 'veth01', form: { type: 'veth' } }, recognises), false)
 })
 
 test('a change is told as a line of a diff, with its reason', () => {
@@ -284,13 +286,4 @@ test('desired state keeps a shared object until the last owner has gone, in any 
       }
     )
   )
-})
-
-test('the device of the largest VNI has a name that Linux takes, in both families, and is ours', () => {
-  for (const family of [4, 6] as const) {
-    const name = vxlanName(0xff_ffff, family)
-    assert.ok(name.length <= 15, name)
-    const form = { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'e', learning: false, gbp: false }
-    assert.ok(mayRemove({ kind: 'link', name, form } as KernelObject))
-  }
 })

@@ -1,7 +1,7 @@
 // The way to other nodes that carries less than pods send: which node is named, for how long it counts, and how many are asked about at a time.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { configureBackend } from '../../../daemon/backend/registry.ts'
+import { backends } from '../../../daemon/backend/registry.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import { PathMtu } from '../../../daemon/underlay/path-mtu.ts'
@@ -34,7 +34,7 @@ function scene(leases: readonly Lease[], mtu = 0) {
     const carries = ways.get(address)
     return { device: 'eth0', ...(carries !== undefined && { mtu: carries }) }
   }
-  const backend = configureBackend('vxlan', { MTU: mtu })
+  const backend = backends.configure('vxlan', { MTU: mtu })
   const path = new PathMtu({
     ...{ kernel: { routeTo }, health, log: silent, now: () => clock.now },
     place: () => ({ node: testNode(), backend }),

@@ -41,7 +41,7 @@ test('a patch that meets a conflict is sent again', async () => {
     publicIp: { 4: parseIp('192.0.2.1') ?? assert.fail() },
     previous: {},
     backendType: 'host-gw',
-    isOfOurTunnel: () => false,
+    namesOurDevice: () => false,
     backendData: () => ({})
   }
   const lease = await holding.acquire(wish, AbortSignal.timeout(30_000))

@@ -1,7 +1,7 @@
 // When memory is given back.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { AfterBurst } from '../../daemon/after-burst.ts'
+import { AfterBurst } from '../../../daemon/kernel/after-burst.ts'
 
 test('memory is given back once, some time after the last large batch, and never after small ones', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })

@@ -1,5 +1,5 @@
 // Memory goes back to the system when thousands of leases have been worked off: what V8 took for them it would keep for days.
-import { releaseFiles, releaseHeap } from './kernel/resident.ts'
+import { releaseFiles, releaseHeap } from './resident.ts'
 
 /** Leases in one batch from which it is a burst. Fewer leave a megabyte or two. */
 const BURST = 500
