@@ -183,6 +183,23 @@ test('what a room may import is something that it imports', () => {
   assert.deepEqual(unused, [])
 })
 
+/** Where VXLAN is part of a vocabulary and no knowledge about leases and routes: kernel objects and their codec, one condition, examples. */
+const VXLAN_VOCABULARY = [
+  ...['daemon/state/object.ts', 'daemon/state/text.ts', 'daemon/kernel/apply.ts'],
+  ...['decode', 'encode', 'error', 'uapi'].map((name) => `daemon/kernel/netlink/${name}.ts`),
+  'daemon/health/conditions.ts',
+  ...['net-conf', 'net-conf.schema', 'schemas.generated'].map((name) => `daemon/config/${name}.ts`),
+  'daemon/stores/kubernetes/node.ts'
+]
+
+test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {
+  const code = (path: string) => read(path).replaceAll(/\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm, '')
+  const knowing = files.filter(
+    (path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && /vxlan|vtep|\bvni\b/i.test(code(path))
+  )
+  assert.deepEqual(knowing.sort(), VXLAN_VOCABULARY.sort())
+})
+
 const imported: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
   ['daemon/state/x.ts', '../../ipam/address.ts', true],
   ['daemon/state/x.ts', '../kernel/kernel.ts', false],

@@ -1,35 +1,14 @@
 // This node's place in the network over a real lease file and a kernel that is a Map: what it takes over, keeps and tells when store and host change.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
-import { Health } from '../../../daemon/health/health.ts'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
 import type { LeaseRequest, Store } from '../../../daemon/lease/store.ts'
-import { LeaseFile } from '../../../daemon/node/lease-file.ts'
-import { Membership, type MembershipDeps } from '../../../daemon/node/membership.ts'
-import { Peers } from '../../../daemon/peers/peers.ts'
-import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
-import { EmbeddedStore } from '../../../daemon/stores/embedded/store.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
-import { silent } from '../logs.ts'
-import { MapKernel } from '../map-kernel.ts'
 import { until } from '../until.ts'
+import { HOST, Scene, sqlOf } from './membership-scene.ts'
 
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-const everywhere: KernelObject = {
-  ...({ kind: 'route', table: 254, destination: prefix('0.0.0.0/0'), metric: 0, type: 'unicast' } as const),
-  ...{ device: 'eth0', protocol: 3 }
-}
-const HOST: readonly KernelObject[] = [
-  { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } },
-  { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.1/24') },
-  everywhere
-]
 const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
 const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
@@ -73,78 +52,6 @@ class Silent implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
-}
-
-class Scene implements AsyncDisposable {
-  readonly folder: string
-  readonly health = new Health(Date.now, () => undefined)
-  readonly kernel = new MapKernel(HOST)
-  readonly file: EmbeddedStore
-  readonly leaseFile: LeaseFile
-  readonly reconciler = new Reconciler({
-    ...{ kernel: this.kernel, log: silent, now: () => performance.now(), interest: () => true },
-    recognises: backends.recognises,
-    ...{ refused() {}, drift() {} }
-  })
-  readonly peers = new Peers({
-    ...{ reconciler: this.reconciler, health: this.health, log: silent, doubtMs: 60_000, counted() {}, now: Date.now },
-    claims: backends.claims
-  })
-  readonly #stop = new AbortController()
-
-  constructor(folder = mkdtempSync(join(tmpdir(), 'weft-network-'))) {
-    this.folder = folder
-    this.file = new EmbeddedStore({ path: join(folder, 'leases.db') }, { log: silent, report: this.health })
-    this.leaseFile = new LeaseFile(join(folder, 'lease.json'), silent)
-  }
-
-  async join(over: Partial<MembershipDeps> = {}): Promise<Membership> {
-    const { kernel, reconciler, peers, health } = this
-    const signal = this.#stop.signal
-    void reconciler.run(signal)
-    await reconciler.observing
-    const network = new Membership({
-      ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
-      ...{
-        nodeName: 'node-1',
-        identity: 'one',
-        ipv6: true,
-        backends,
-        bridge: 'cni0',
-        interfaceOptions: { ifaces: [], ifaceRegexes: [], publicIp: {} }
-      },
-      ...{ previous: {}, remembered: this.leaseFile.read(), patienceMs: 20, alsoOwn: () => [] },
-      placed: async (place) => {
-        if (place.isConfirmed) this.leaseFile.write(place)
-      },
-      ...over
-    })
-    void peers.follow(network.leases((over.store ?? this.file).watch(signal)))
-    await network.join(signal)
-    return network
-  }
-
-  detail(code: string): string | undefined {
-    return this.health.active().find((condition) => condition.code === code)?.detail
-  }
-
-  /** The daemon ends; what it wrote stays. */
-  async stop(): Promise<void> {
-    this.#stop.abort()
-    await this.file[Symbol.asyncDispose]()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop().catch(() => undefined)
-    rmSync(this.folder, { recursive: true, force: true })
-  }
-}
-
-/** What somebody writes around the daemon. */
-function sqlOf(scene: Scene, statement: string): void {
-  const database = new DatabaseSync(join(scene.folder, 'leases.db'), { timeout: 5_000 })
-  database.exec(statement)
-  database.close()
 }
 
 /** A daemon that held a lease and ended; and the next one, whose store is silent. */
