@@ -159,7 +159,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, b
   const peers = new Peers({
     ...{ reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
     counted: (kind) => events.inc({ kind }),
-    workedOff: (leases) => bursts.heard(leases)
+    processed: (leases) => bursts.heard(leases)
   })
   metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
     gauge.set(peers.leases.size)

@@ -1,4 +1,4 @@
-// weftd: the world put together, read from top to bottom. One AbortController ends everything; pods' traffic does not need any of it to run.
+// The executable weftd: parses the command line, sets up logging and signals, runs the daemon or a subcommand. Pods' traffic does not depend on it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
@@ -17,26 +17,26 @@ import { installedText, installPlugins } from './lifecycle/install.ts'
 
 type Work = {
   readonly run: typeof runDaemon
-  /** What the log begins with, and what it says when a signal ends it. */
+  /** The first line of the log, and the line when a signal ends the process. */
   readonly begins: string
   readonly stops: string
-  readonly told: typeof logCondition
+  readonly logCondition: typeof logCondition
 }
 
 const RUN: Work = {
   run: runDaemon,
   begins: 'weftd starts',
   stops: 'stopping; routes and pods stay as they are',
-  told: logCondition
+  logCondition
 }
 const CLEAN: Work = {
   run: cleanNode,
-  begins: 'weftd clean: taking what is of Weft off this node',
-  stops: 'stopping; what is not taken away yet stays, and weftd clean goes on where it stopped',
-  // That nothing is set up is what it wants.
-  told: (log) => {
-    const tell = logCondition(log)
-    return (condition, active) => condition.code === 'STARTING' || tell(condition, active)
+  begins: 'weftd clean: removing Weft from this node',
+  stops: 'stopping; run weftd clean again to remove the rest',
+  // Nothing is to be set up, so STARTING means nothing here.
+  logCondition: (log) => {
+    const logged = logCondition(log)
+    return (condition, active) => condition.code === 'STARTING' || logged(condition, active)
   }
 }
 
@@ -81,7 +81,7 @@ async function follow(parsed: ParsedOptions, work: Work): Promise<void> {
   }
 }
 
-/** Loaded when it is asked for: a daemon has no use for weftctl. */
+/** Loaded on demand: a daemon does not need weftctl. */
 async function printPage(): Promise<number> {
   const { run } = await import('./ctl/run.ts')
   return run(argv, {
@@ -111,17 +111,17 @@ function install(flags: {
   }
 }
 
-/** For ps(1), pgrep(1), and a second weftd that names the first: Node calls its main thread otherwise. Not process.title, which would overwrite the flags. */
+/** For ps(1), pgrep(1), and the error of a second weftd: Node gives its main thread another name. Not process.title, which would overwrite the flags. */
 function nameProcess(): void {
   try {
     writeFileSync('/proc/self/comm', 'weftd')
   } catch {
-    // A name is not worth a failure.
+    // The name is not essential.
   }
 }
 
 async function start(options: Options, strangers: readonly string[], work: Work): Promise<void> {
-  // libuv makes its pool at the first use. Calls that wait for the kernel may hold five threads (base/serial-queue.ts); files and name look-ups need some too.
+  // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (base/serial-queue.ts); files and name lookups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
   const log: Log = pino(
@@ -136,16 +136,16 @@ async function start(options: Options, strangers: readonly string[], work: Work)
     })
   }
   const fail = (error: unknown, message: string) => {
-    // What the user can mend is one line with the cure; a fault of ours needs its stack.
+    // An error that the user can fix is one line with the cure; a bug needs its stack.
     const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
     log.error(fields, `${message}: ${reasonOf(error)}`)
     process.exit(1)
   }
-  process.on('unhandledRejection', (error) => fail(error, 'a promise without an owner failed'))
+  process.on('unhandledRejection', (error) => fail(error, 'unhandled promise rejection'))
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
 
   log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, work.begins)
-  const health = new Health(Date.now, work.told(log))
+  const health = new Health(Date.now, work.logCondition(log))
   reportUnknownVariables(health, strangers)
   const metrics = createMetrics()
   observeProcess(metrics, manifest.version)
@@ -167,14 +167,14 @@ async function start(options: Options, strangers: readonly string[], work: Work)
       stop.signal
     )
   } catch (error) {
-    if (!stop.signal.aborted) fail(error, 'weftd can not go on')
+    if (!stop.signal.aborted) fail(error, "weftd can't continue")
   }
   log.info({}, 'stopped')
-  // Sockets of addons and libraries are the kernel's business now.
+  // Sockets that add-ons and libraries keep open are closed by the kernel.
   process.exit()
 }
 
-/** The installation's identity (machine-id(5)); without one, the node's name alone has to tell nodes apart. */
+/** The installation's identity (machine-id(5)); without one, only the node's name distinguishes nodes. */
 function machineId(): string {
   try {
     return readFileSync('/etc/machine-id', 'utf8').trim()

@@ -1,4 +1,4 @@
-// What the verbs of pods stand on in the daemon: the node's place as it is at the moment, reservations by their directory, and the clock.
+// Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
 import { readFileSync } from 'node:fs'
 import type { Ip } from '../ipam/address.ts'
 import { Networks } from '../ipam/networks.ts'

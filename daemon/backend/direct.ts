@@ -1,10 +1,10 @@
-// Plain routes to peers on our own link: what host-gw is, and what vxlan does where nothing needs to be encapsulated.
+// Direct routes to peers on our own link: all that host-gw does, and what vxlan does where encapsulation is not needed.
 import { contains, type Ip, isLoopback, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { Node } from '../state/node.ts'
 import { defaultMetric, type Route } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 
-/** Whether packets to `ip` leave by our device without a router between: it lies in a prefix of one of the device's addresses. */
+/** Whether `ip` is on our link: in the prefix of one of the device's addresses. */
 export function onLink(node: Node, ip: Ip): boolean {
   return !isLoopback(ip) && node.addresses.some((prefix) => contains(prefix, ip) && !sameIp(prefix.ip, ip))
 }

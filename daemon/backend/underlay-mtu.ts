@@ -1,12 +1,12 @@
-// How large packets between nodes may be: what the configuration says, within what the link carries and what the pods' families need.
+// The MTU between nodes: the configured one, if the interface's MTU and the minimum of the pods' families allow it.
 import type { Family } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { invalid } from '../config/keys.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 
 /**
- * `configured` is `MTU` in Backend, 0 for the link's; `families` are the pods', each with the bytes that encapsulation adds to it. Errors: CONFIG_INVALID with
- * the range, or saying that there is none with this link.
+ * `configured` is `MTU` in Backend, 0 for the interface's; `families` are the pods', each with the bytes that encapsulation adds. Errors: CONFIG_INVALID with
+ * the valid range, or that this interface has none.
  */
 export function underlayMtu(
   configured: number,

@@ -244,7 +244,7 @@ function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const published = lease.backendData[family]
   const { written, mac } = publishedMac(published)
   if (mac === undefined || !isUnicast(mac))
-    throw malformed(lease, `has VtepMAC ${JSON.stringify(written)}, which is not the MAC address of a station`)
+    throw malformed(lease, `has VtepMAC ${JSON.stringify(written)}, which is not a unicast MAC address`)
   const vni = findKey(asObject(published), 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)

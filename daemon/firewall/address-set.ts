@@ -1,4 +1,4 @@
-// Sets of pods' addresses, by which a rule is for some pods and a restarted weftd knows for which.
+// nftables sets of pod addresses: a rule applies to the pods in a set, and a restarted weftd reads the set to know which.
 import { type Family, formatIp, type Ip } from '../../ipam/address.ts'
 import { elementComment } from '../state/host-port.ts'
 import type { NftElement, NftSet } from '../state/object.ts'

@@ -1,21 +1,21 @@
-// What may pass a port of a bridge: frames with the container's own hardware address only, and none between ports that are isolated; and between which bridges.
+// Rules for bridge ports: only frames with the container's own MAC address (`macspoofchk`), none between isolated ports, no routing between isolated bridges.
 //
-// Table `bridge weft` sees every frame, whether or not br_netfilter hands it to the host's firewall. Elements of sets, as host ports are: a port more costs nothing.
+// Table `bridge weft` sees every frame, whether or not br_netfilter passes it to the host's firewall. Ports are set elements, so one more costs no rule.
 import { digest } from '../state/digest.ts'
 import { elementComment } from '../state/host-port.ts'
 import type { KernelObject, Mac, NftChain, NftElement, NftSet } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
 
-/** Ports whose frames are looked at, and the addresses that may come from each. */
+/** Ports whose frames are checked, and the source addresses allowed on each. */
 const [CHECKED_PORTS, PORT_SOURCES] = ['checked_ports', 'port_sources']
 const ISOLATED_PORTS = 'isolated_ports'
 /** Bridges between which nothing passes; in `inet weft`, where packets are routed. */
 const ISOLATED_BRIDGES = 'isolated_bridges'
 
-const because = 'what may pass the ports of a bridge'
+const because = 'rules for bridge ports'
 
-/** A priority that nft has no name for in any family: the same number has other names for bridges. */
+/** A priority without a name in nft, in any family: named ones print differently for bridges. */
 const PRIORITY = -250
 
 const set = (name: string, declaration: string, family: NftSet['family'] = 'bridge'): NftSet => ({
@@ -36,7 +36,7 @@ export const sourceGround = (): readonly KernelObject[] => [
   chain('port_sources', 'prerouting', `iifname @${CHECKED_PORTS} iifname . ether saddr != @${PORT_SOURCES} drop`)
 ]
 
-/** Nothing comes from this port but frames with this address (`macspoofchk`). `mark` and `whose` as in `hostPortElement`. */
+/** Accepts only frames with this source address from the port (`macspoofchk`). `mark` and `whose` as in `hostPortElement`. */
 export function ownSource(port: string, mac: Mac, mark: string, whose: string): readonly KernelObject[] {
   const comment = elementComment(mark, whose)
   return [element(CHECKED_PORTS, `"${port}"`, comment), element(PORT_SOURCES, `"${port}" . ${mac}`, comment)]
@@ -48,11 +48,11 @@ export const isolationGround = (): readonly KernelObject[] => [
   chain('isolated_ports', 'forward', `iifname @${ISOLATED_PORTS} oifname @${ISOLATED_PORTS} drop`)
 ]
 
-/** Containers behind such ports do not reach each other on their bridge (`ingressPolicy` isolated). */
+/** Containers on such ports can't reach each other over their bridge (`ingressPolicy` isolated). */
 export const isolatedPort = (port: string, mark: string, whose: string): KernelObject =>
   element(ISOLATED_PORTS, `"${port}"`, elementComment(mark, whose))
 
-/** Nothing is routed from this bridge to another one that is isolated (`ingressPolicy` same-bridge). It lasts as long as the bridge. */
+/** Drops packets routed from this bridge to another isolated one (`ingressPolicy` same-bridge). Kept as long as the bridge exists. */
 export function isolatedBridge(bridge: string): readonly KernelObject[] {
   const rule = `iifname "${bridge}" oifname != "${bridge}" oifname @${ISOLATED_BRIDGES} drop`
   return [

@@ -1,10 +1,10 @@
-// Which chains of other programs drop pods' packets, and the accepts that must stand inside them. An accept in our own table can't undo such a drop.
+// Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own table can't undo such a drop.
 import { type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type Fate, type ForeignTable, fateIn, isPolicyTable } from '../state/foreign-chain.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 
-/** One chain of another program that drops pods' packets, for doctor and the condition FORWARD_DROPPED. */
+/** A chain of another program that drops pods' packets, for the condition FORWARD_DROPPED. */
 export type ForeignDrop = {
   readonly table: ForeignTable
   /** The chain at hook forward that drops. */
@@ -12,11 +12,11 @@ export type ForeignDrop = {
   /** The chain that gets the accept: the same, or DOCKER-USER. */
   readonly answeredIn: string
   readonly prefix: Prefix
-  /** A sentence: who drops what, where and by which rule. */
+  /** One sentence with the program, the chain and the rule. */
   readonly text: string
 }
 
-/** Docker calls this chain first and leaves what is in it alone (Docker's documentation, "Packet filtering and firewalls"). */
+/** Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and firewalls"). */
 const DOCKER_USER = 'DOCKER-USER'
 
 const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
@@ -26,7 +26,7 @@ const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
   bridge: []
 }
 
-/** Every chain at hook forward that drops packets from or to a network of the cluster. Policy engines mean it and are left alone. */
+/** Every chain at hook forward that drops packets from or to a network of the cluster. Those of policy engines drop on purpose and are not changed. */
 export function foreignDrops(tables: readonly ForeignTable[], cluster: PerFamily<Prefix>): readonly ForeignDrop[] {
   return tables.flatMap((table) => {
     if (isPolicyTable(table) || (table.table === NFT_TABLE && table.tool === 'nft')) return []
@@ -48,7 +48,7 @@ function dropIn(table: ForeignTable, chain: string, prefix: Prefix): readonly Fo
   return [{ table, chain, answeredIn: answerChain(table, chain, fate), prefix, text }]
 }
 
-/** DOCKER-USER when the chain calls it before it drops, and nothing that drops on purpose stands between. */
+/** DOCKER-USER when the chain jumps to it before it drops, with no rule in between that drops on purpose. */
 function answerChain(table: ForeignTable, chain: string, fate: Fate): string {
   const call = table.chains
     .get(chain)
@@ -69,14 +69,14 @@ const marks: readonly (readonly [string, RegExp])[] = [
   ['LXD', /^(lxd|incus)$/]
 ]
 
-/** Whose table it looks like; several share the iptables table. */
+/** The programs that the table probably belongs to; several share the iptables table. */
 function programOf(table: ForeignTable): string {
   const names = [table.table, ...table.chains.keys()]
   const found = marks.filter(([, mark]) => names.some((name) => mark.test(name))).map(([program]) => program)
   return found.length === 0 ? 'another program or the administrator' : found.join(' or ')
 }
 
-/** The accepts that answer these drops: from and to each network, in each chain once. */
+/** The accepts against these drops: from and to each network, once per chain. */
 export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignAccept[] {
   return drops.flatMap(({ table, answeredIn, prefix, text }) =>
     (['source', 'destination'] as const).map((match) => ({

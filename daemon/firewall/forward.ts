@@ -1,13 +1,12 @@
-// Pods' packets are accepted on their way through this host. That alone undoes nobody's drop: see foreign.ts.
+// Chain forward: accepts forwarded packets of pods. It can't undo drops of other programs: see foreign.ts.
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { NftChain } from '../state/object.ts'
 import { nftChain } from './chain.ts'
 import { fromPrefix, toPrefix } from './match.ts'
 
 /**
- * Chain forward: accept from and to the cluster's networks, as flannel has it. An accept ends only this base chain: others at the same hook, earlier or later,
- * still see the packet, and one drop among them is final. So this chain counts and documents; what Docker, firewalld or an administrator drops is answered
- * inside their chains (foreign.ts).
+ * Accepts from and to the cluster's networks, as flannel does. An accept ends only this base chain: others at the same hook, earlier or later, still see the
+ * packet, and a drop in any of them is final. So drops by Docker, firewalld or an administrator need an accept inside their chains (foreign.ts).
  */
 export function forward(cluster: PerFamily<Prefix>): NftChain {
   const rules = perFamily(cluster).flatMap(([, network]) => [

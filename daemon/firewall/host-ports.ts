@@ -1,4 +1,4 @@
-// Host ports: elements of maps, looked up by two chains that are the same for one port and for a thousand. Nothing here is a rule of a pod.
+// Host ports: map elements, looked up by two chains whose size does not depend on the number of ports. No rule per pod.
 import { FAMILIES, type Family, type Ip, type PerFamily } from '../../ipam/address.ts'
 import {
   HOST_PORT_DEVICES,
@@ -14,7 +14,7 @@ import { nftChain } from './chain.ts'
 import { protocol } from './match.ts'
 import { endingOf, matchOf, type PortCondition } from './port-conditions.ts'
 
-/** A port of this host that leads to a pod's. `hostIp` absent: by every address; unspecified: by every one of its family. */
+/** A port of this host that is forwarded to a pod's. `hostIp` absent: on every address; unspecified (`0.0.0.0`, `::`): on every address of its family. */
 export type PortMapping = {
   readonly protocol: PortProtocol
   readonly hostPort: number
@@ -25,14 +25,14 @@ export type PortMapping = {
 const because = 'host ports of pods'
 
 /**
- * The mark that the reference's portmap puts on what must be masqueraded (bit 13), so that the two on one host mean the same. It is on a connection's
- * first packet only, from the lookup to the end of postrouting.
+ * The mark of packets to be masqueraded (bit 13), the same as the reference portmap's, so that both can run on one host. Only the first packet of a
+ * connection has it, from the lookup to the end of postrouting.
  */
 const MARK = 0x2000
 const setMark = `meta mark set meta mark | 0x${MARK.toString(16)}`
 const clearMark = `meta mark set meta mark & 0x${(~MARK >>> 0).toString(16)}`
 
-/** Single addresses first. A rule whose map has no such port, or whose conditions a packet does not meet, lets it pass on to the next. */
+/** Single addresses first. A packet for which a map has no entry, or that does not match the conditions, continues to the next rule. */
 function lookUps(family: Family, conditions: readonly PortCondition[] = []): readonly string[] {
   const [ip, match, ending] = [protocol(family), matchOf(conditions), endingOf(conditions)]
   return [
@@ -42,7 +42,7 @@ function lookUps(family: Family, conditions: readonly PortCondition[] = []): rea
 }
 
 const onlyToUs = 'fib daddr type != local return'
-/** Behind a device of a pod with host ports: the answer of the one to the other must come back through this host, or it is not translated back. */
+/** Packets from a device of a pod with host ports: replies between two such pods must come back through this host, or they are not translated back. */
 const fromPods = `iifname @${HOST_PORT_DEVICES}`
 const fromLoopback = 'ip saddr 127.0.0.0/8'
 
@@ -51,18 +51,18 @@ export function hostPortGround(): readonly KernelObject[] {
   return [
     ...FAMILIES.flatMap((family) => maps(family)),
     set({ set: HOST_PORT_DEVICES, form: 'set', declaration: 'type ifname' }),
-    ...waysIn(
+    ...entryChains(
       '',
       FAMILIES.flatMap((family) => lookUps(family))
     ),
-    // Before anybody's own source translation: theirs may choose an address whose answers do not come back here.
+    // Before any other source NAT, which may choose an address whose replies do not come back here.
     nftChain(
       'host_port_back',
       'type nat hook postrouting priority srcnat - 5',
       [`meta mark & 0x${MARK.toString(16)} != 0 masquerade`],
       because
     ),
-    // route_localnet would open the host's loopback services to those pods (CVE-2020-8558). Here answers to 127.0.0.1 still have another address.
+    // route_localnet would expose the host's loopback services to those pods (CVE-2020-8558). At this hook replies to 127.0.0.1 still have another address.
     nftChain(
       'host_port_guard',
       'type filter hook prerouting priority raw',
@@ -75,11 +75,11 @@ export function hostPortGround(): readonly KernelObject[] {
 /** The same for packets under conditions: once a host for each list of them. The rest of `hostPortGround` is theirs too. */
 export const conditionedGround = (family: Family, conditions: readonly PortCondition[]): readonly KernelObject[] => [
   ...maps(family, conditions),
-  ...waysIn(`_${family}${endingOf(conditions)}`, lookUps(family, conditions))
+  ...entryChains(`_${family}${endingOf(conditions)}`, lookUps(family, conditions))
 ]
 
-/** From other hosts and from this one. */
-const waysIn = (ending: string, rules: readonly string[]): readonly KernelObject[] => [
+/** The lookups for packets from other hosts and from this one. */
+const entryChains = (ending: string, rules: readonly string[]): readonly KernelObject[] => [
   nftChain(
     `host_port_in${ending}`,
     'type nat hook prerouting priority dstnat',
@@ -89,7 +89,7 @@ const waysIn = (ending: string, rules: readonly string[]): readonly KernelObject
   nftChain(
     `host_port_out${ending}`,
     'type nat hook output priority -100',
-    // The kernel lets no packet from ::1 leave by a device (RFC 4291 2.5.3): refused at once, programs go on to 127.0.0.1.
+    // The kernel sends no packet from ::1 through a device (RFC 4291 2.5.3). It is refused at once, and programs try 127.0.0.1 next.
     [onlyToUs, 'ip6 daddr ::1 return', `${fromLoopback} ${setMark}`, ...rules, `${fromLoopback} ${clearMark}`],
     because
   )
@@ -115,8 +115,8 @@ const set = (rest: Pick<NftSet, 'set' | 'form' | 'declaration'>): NftSet => ({
 })
 
 /**
- * What the device needs behind which a pod with host ports is, the bridge or the pod's own link: packets from 127.0.0.1 may be sent to it, and nothing
- * may come from it that claims to be of the loopback network. `comment` begins with whose it is, for a device that is no pod's link of ours.
+ * Objects for the device of a pod with host ports, a bridge or the pod's own link: packets from 127.0.0.1 may be sent to it, and packets from it with loopback
+ * addresses are dropped. `comment` begins with the owner, for a device that is not one of our pods' links.
  */
 export const hostPortDevice = (device: string, comment?: string): readonly KernelObject[] => [
   {
@@ -135,7 +135,7 @@ export function translationGround(): readonly KernelObject[] {
   return [...sets, nftChain('host_port_all', 'type nat hook postrouting priority srcnat - 5', rules, because)]
 }
 
-/** Pods that see whoever comes by a host port with this host's address. `link` and `whose` as in `hostPortElement`. */
+/** Pods that see connections to their host ports as coming from this host's address. `link` and `whose` as in `hostPortElement`. */
 export const translatedPods = (ips: readonly Ip[], link: string, whose: string): readonly KernelObject[] =>
   FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? []).map((ip) =>
     addressElement(translatedPodSet(ip.family), ip, link, whose)

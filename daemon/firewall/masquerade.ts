@@ -1,10 +1,10 @@
-// Masquerading: pods reach the world with the host's address, and each other with their own. Rules and order are flannel's.
+// Masquerading: packets from pods leave the network with the host's address, and reach other pods with their own. Rules and order are flannel's.
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
 import { fromPrefix, MULTICAST, toPrefix } from './match.ts'
-import { MARKED_BY_OTHERS, sparedSet, sparing } from './pod-masquerade.ts'
+import { exemption, exemptSet, MARKED_BY_OTHERS } from './pod-masquerade.ts'
 
 const NODE_CHAIN = 'postrouting'
 
@@ -13,8 +13,8 @@ export const nodeMasquerades = (observed: State): boolean =>
   observed.has(`nft chain inet ${NFT_TABLE} ${NODE_CHAIN}` as Key)
 
 /**
- * Chain postrouting, and the sets of pods that it spares, for this node's subnets `own` in the networks `cluster`. A family takes part when both know it. `randomFully`: source ports are chosen
- * at random, which avoids lost SYNs when two connections race for one port.
+ * Chain postrouting, and the sets of pods exempt from it, for this node's subnets `own` in the networks `cluster`; only for families in both. `randomFully`:
+ * random source ports, which avoids lost SYNs when two connections race for one port.
  */
 export function masquerade(
   own: PerFamily<Prefix>,
@@ -22,12 +22,12 @@ export function masquerade(
   randomFully: boolean
 ): readonly KernelObject[] {
   const translate = randomFully ? 'masquerade fully-random' : 'masquerade'
-  const sets = perFamily(cluster).flatMap(([family]) => (own[family] === undefined ? [] : [sparedSet(family)]))
+  const sets = perFamily(cluster).flatMap(([family]) => (own[family] === undefined ? [] : [exemptSet(family)]))
   const rules = perFamily(cluster).flatMap(([family, network]) => {
     const subnet = own[family]
     if (subnet === undefined) return []
     return [
-      sparing(family),
+      exemption(family),
       `${fromPrefix(subnet)} ${toPrefix(network)} return`,
       `${fromPrefix(network)} ${toPrefix(subnet)} return`,
       `${fromPrefix(network, true)} ${toPrefix(subnet)} return`,

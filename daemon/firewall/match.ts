@@ -1,7 +1,7 @@
-// nft's words for a family and a prefix, so that rules are written once for both.
+// nft syntax for families and prefixes, so that rules are written once for both families.
 import { type Family, formatPrefix, network, type Prefix, width } from '../../ipam/address.ts'
 
-/** What nft calls packets of a family. */
+/** nft's name for the protocol of a family. */
 export const protocol = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
 
 /** `ip saddr`, for a set to follow. */
@@ -23,19 +23,19 @@ export const MULTICAST: Readonly<Record<Family, Prefix>> = {
   6: { ip: { family: 6, value: 0xffn << 120n }, length: 8 }
 }
 
-/** A prefix as part of a chain's or map's name, where neither dots nor colons may stand: `a3c0000_24`. */
+/** A prefix as part of a chain's or map's name, which can't contain dots or colons: `a3c0000_24`. */
 export const prefixWord = ({ ip, length }: Prefix): string => `${ip.value.toString(16)}_${length}`
 
-/** A name that tells a prefix: `masquerade_4_a3c0000_24`. */
+/** A name that contains a prefix: `masquerade_4_a3c0000_24`. */
 export const prefixName = (what: string, prefix: Prefix): string => `${what}_${prefix.ip.family}_${prefixWord(prefix)}`
 
-/** The prefix that such a name tells; `undefined` for any other name. */
+/** The prefix in such a name; `undefined` for any other name. */
 export function prefixNamed(what: string, name: string): Prefix | undefined {
   const found = name.startsWith(`${what}_`) ? /^([46])_(.*)$/.exec(name.slice(what.length + 1)) : null
   return found === null ? undefined : prefixOf(found[2] ?? '', Number(found[1]) as Family)
 }
 
-/** Reads such a word; `undefined` when it is none of this family. */
+/** Parses the result of `prefixWord`; `undefined` when it is not a prefix of this family. */
 export function prefixOf(word: string, family: Family): Prefix | undefined {
   const found = /^([0-9a-f]{1,32})_(\d{1,3})$/.exec(word)
   if (found === null) return undefined

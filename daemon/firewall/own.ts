@@ -1,4 +1,4 @@
-// All firewall objects of ours that depend on the lease and the configuration alone: one table, two chains, and sets that these ask.
+// The firewall objects that depend only on the lease and the configuration: one table, two chains and their sets.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
 import { forward } from './forward.ts'
@@ -13,7 +13,7 @@ export type FirewallOptions = {
   readonly forwardRules: boolean
 }
 
-/** The chains for this node's subnets in the cluster's networks; a family counts when both know it. */
+/** The chains for this node's subnets in the cluster's networks, only for families in both. */
 export function ownFirewall(
   own: PerFamily<Prefix>,
   cluster: PerFamily<Prefix>,

@@ -1,29 +1,29 @@
-// Masquerading of single pods of the node's subnet, where their network's `ipMasq` says otherwise than the node's --ip-masq: elements of sets.
+// Masquerading of single pods of the node's subnet whose network's `ipMasq` differs from the node's --ip-masq: set elements.
 import { FAMILIES, type Family, type Ip, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject, NftElement, NftSet, State } from '../state/object.ts'
 import { addressElement, addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
 import { fromAny, MULTICAST, prefixName, prefixNamed, toPrefix } from './match.ts'
 
-/** Pods that keep their address, and pods that get this host's, when their packets leave the network. */
+/** Pods whose packets keep their source address, or get this host's, when they leave the network. */
 type Which = 'unmasqueraded' | 'masqueraded'
 
 const setName = (which: Which, family: Family): string => `${which}_${family}`
 
 const setOf = (which: Which, family: Family): NftSet => addressSet(setName(which, family), family, 'ipMasq')
 
-/** What the node's own masquerading asks, and `sparing`. */
-export const sparedSet = (family: Family): NftSet => setOf('unmasqueraded', family)
+/** The set of pods that keep their address. */
+export const exemptSet = (family: Family): NftSet => setOf('unmasqueraded', family)
 
-/** The node's rule for pods that keep their address. */
-export const sparing = (family: Family): string => `${fromAny(family)} @${setName('unmasqueraded', family)} return`
+/** The rule for them in the node's chain. */
+export const exemption = (family: Family): string => `${fromAny(family)} @${setName('unmasqueraded', family)} return`
 
-/** kube-proxy marks what it masquerades itself with this bit (flannel.md 7). */
+/** kube-proxy marks packets that it masquerades itself with this bit. */
 export const MARKED_BY_OTHERS = 'meta mark & 0x4000 == 0x4000 return'
 
 const CHAIN = 'masqueraded_pods'
 
-/** What leaves `network` from such pods gets this host's address; the name tells the network, by which a restarted weftd knows the rules. */
+/** Masquerades what leaves `network` from such pods. The name contains the network, so that a restarted weftd knows the rules. */
 function masqueradeChain(network: Prefix): KernelObject {
   const { family } = network.ip
   const outside = `${toPrefix(network, true)} ${toPrefix(MULTICAST[family], true)}`
@@ -50,7 +50,7 @@ export function podMasquerade(
   }
 }
 
-/** What stands for such pods: a restarted weftd asks for it again. */
+/** The sets and chains of such pods that exist: a restarted weftd desires them again. */
 export function masqueradeGroundFor(elements: readonly NftElement[], observed: State): readonly KernelObject[] {
   const has = (which: Which, family: Family) => elements.some(({ set }) => set === setName(which, family))
   const sets = FAMILIES.flatMap((family) =>

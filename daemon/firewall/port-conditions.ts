@@ -1,11 +1,11 @@
-// Host ports for some packets only (`conditionsV4` and `conditionsV6` of portmap): maps and look-ups of their own for each list of conditions.
+// Conditional host ports (`conditionsV4` and `conditionsV6` of portmap): separate maps and lookup chains for each list of conditions.
 //
-// Containers of one network have one list, so that a port costs no more than one without conditions. The names of maps and chains tell the list, by which
-// a restarted weftd knows what the rules are.
+// Containers of one network share a list, so a port costs no more than one without conditions. The names of maps and chains contain the list, from which
+// a restarted weftd knows the rules.
 import { contains, type Family, formatPrefix, network, type Prefix } from '../../ipam/address.ts'
 import { prefixOf, prefixWord, protocol } from './match.ts'
 
-/** As the plugin reads them: whence, where to, by which device; `name` may end in `*`. */
+/** Parsed by the plugin: source, destination, or incoming device; `name` may end in `*`. */
 export type PortCondition =
   | { readonly kind: 'source' | 'destination'; readonly prefixes: readonly Prefix[]; readonly not?: true }
   | { readonly kind: 'device'; readonly name: string; readonly not?: true }
@@ -24,7 +24,7 @@ const valueWord = (condition: PortCondition): string =>
     ? [...condition.name].map((letter) => letter.charCodeAt(0).toString(16).padStart(2, '0')).join('')
     : condition.prefixes.map((prefix) => prefixWord(network(prefix))).join('_or_')
 
-/** Which conditions a map is for; `undefined` for one without any, and for what is no map of host ports. */
+/** The conditions of a map; `undefined` for one without conditions, and for other maps. */
 export function conditionsOf(
   map: string
 ): { readonly family: Family; readonly conditions: readonly PortCondition[] } | undefined {
@@ -51,18 +51,18 @@ function conditionIn(word: string, family: Family): PortCondition | undefined {
   return prefixes.every((each) => each !== undefined) ? { kind, prefixes, ...sense } : undefined
 }
 
-/** nft's words for all the conditions, with a space behind each. */
+/** nft syntax for all conditions, each followed by a space. */
 export const matchOf = (conditions: readonly PortCondition[]): string => conditions.map(matchOne).join('')
 
 function matchOne(condition: PortCondition): string {
   const operator = condition.not ? '!= ' : ''
   if (condition.kind === 'device') return `iifname ${operator}"${condition.name}" `
   const { kind, prefixes } = condition
-  // Of prefixes that overlap one holds the other, and nft takes only what is apart.
-  const apart = prefixes.filter(
+  // Of two overlapping prefixes one contains the other, and nft accepts only disjoint ones.
+  const disjoint = prefixes.filter(
     (each, at) => !prefixes.some((other, n) => n !== at && contains(other, each) && !(contains(each, other) && n > at))
   )
   const side = kind === 'source' ? 'saddr' : 'daddr'
-  const texts = apart.map((prefix) => formatPrefix(network(prefix)))
+  const texts = disjoint.map((prefix) => formatPrefix(network(prefix)))
   return `${protocol(prefixes[0]?.ip.family ?? 4)} ${side} ${operator}${texts.length === 1 ? texts[0] : `{ ${texts.join(', ')} }`} `
 }

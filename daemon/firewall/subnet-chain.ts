@@ -1,7 +1,7 @@
-// Chains for networks that are not the node's own: masquerading (`ipMasq` of bridge and ptp) and forwarding (the firewall plugin), one chain a subnet.
+// Chains for networks other than the node's own: masquerading (`ipMasq` of bridge and ptp) and forwarding (the firewall plugin), one chain per subnet.
 //
-// The rules follow from the subnet and the name tells it. So all containers of a subnet share a chain, only the first ADD and the last DEL touch
-// nftables, and a restarted weftd knows what each chain is for.
+// The rules follow from the subnet, which the name contains. So all containers of a subnet share a chain, only the first ADD and the last DEL change
+// nftables, and a restarted weftd knows the purpose of each chain.
 import { contains, type Family, type Ip, network, type Prefix, parseIp } from '../../ipam/address.ts'
 import type { KernelObject, NftChain, NftElement, State } from '../state/object.ts'
 import { addressElement, addressSet } from './address-set.ts'
@@ -11,7 +11,7 @@ import { fromPrefix, MULTICAST, prefixName, prefixNamed, toPrefix } from './matc
 const PURPOSES = ['masquerade', 'forward'] as const
 export type SubnetPurpose = (typeof PURPOSES)[number]
 
-/** What leaves the subnet gets this host's address, multicast excepted; or packets from and to it are accepted on their way through this host. */
+/** Masquerades packets that leave the subnet, multicast excepted; or accepts forwarded packets from and to it. */
 export function subnetChain(purpose: SubnetPurpose, prefix: Prefix): NftChain {
   const subnet = network(prefix)
   if (purpose === 'forward') {
@@ -28,7 +28,7 @@ export function subnetChain(purpose: SubnetPurpose, prefix: Prefix): NftChain {
   return nftChain(prefixName(purpose, subnet), 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
 }
 
-/** What a chain of this kind is for; `undefined` for any other chain. */
+/** The purpose of such a chain; `undefined` for any other chain. */
 export function purposeOf(chain: string): { readonly purpose: SubnetPurpose; readonly subnet: Prefix } | undefined {
   for (const purpose of PURPOSES) {
     const subnet = prefixNamed(purpose, chain)
@@ -37,7 +37,7 @@ export function purposeOf(chain: string): { readonly purpose: SubnetPurpose; rea
   return undefined
 }
 
-/** The chains that stand for these addresses. */
+/** The existing chains whose subnet has one of these addresses. */
 export const chainsAround = (purpose: SubnetPurpose, ips: readonly Ip[], observed: State): readonly NftChain[] =>
   [...observed.values()].flatMap((object) => {
     const found = object.kind === 'nft-chain' ? purposeOf(object.chain) : undefined
@@ -45,7 +45,7 @@ export const chainsAround = (purpose: SubnetPurpose, ips: readonly Ip[], observe
     return isTheirs ? [subnetChain(purpose, found.subnet)] : []
   })
 
-/** No rule asks this set: it tells a restarted weftd, and GC, for whom a chain of purpose `forward` stands. */
+/** No rule uses this set: it tells a restarted weftd, and GC, which pods a chain of purpose `forward` is for. */
 const throughSet = (family: Family): string => `let_through_${family}`
 
 /** All that lets packets of these addresses through. `mark` and `whose` as in `hostPortElement`. */
@@ -63,7 +63,7 @@ const throughElement = (ip: Ip, mark: string, whose: string): readonly KernelObj
   addressElement(throughSet(ip.family), ip, mark, whose)
 ]
 
-/** The same as it stands, from one of its elements; `undefined` for any other element. */
+/** The same, from an existing element; `undefined` for any other element. */
 export function letThroughAsItIs(element: NftElement, observed: State): readonly KernelObject[] | undefined {
   const ip = parseIp(element.key)
   if (ip === undefined || element.set !== throughSet(ip.family)) return undefined

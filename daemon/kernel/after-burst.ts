@@ -1,9 +1,9 @@
-// Memory goes back to the system when thousands of leases have been worked off: what V8 took for them it would keep for days.
+// Returns memory to the system after the start and after thousands of leases at once: V8 would keep it for days.
 import { releaseFiles, releaseHeap } from './resident.ts'
 
-/** Leases in one batch from which it is a burst. Fewer leave a megabyte or two. */
+/** Leases in one batch that count as a burst. Fewer leave a megabyte or two. */
 const BURST = 500
-/** Milliseconds of rest after a burst: the kernel's notifications of it are read by then. */
+/** Milliseconds after a burst: the kernel's notifications of it are read by then. */
 const REST = 2_000
 
 function release(): void {
@@ -11,7 +11,7 @@ function release(): void {
   releaseFiles()
 }
 
-/** Hears of the start, which takes memory that nothing else needs, and how many leases each batch had. */
+/** Called after the start, which takes memory that nothing else needs, and with the size of each batch. */
 export class AfterBurst {
   #timer: NodeJS.Timeout | undefined
   readonly #release: () => void

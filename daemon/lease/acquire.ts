@@ -1,4 +1,4 @@
-// Which subnet this node takes: a pure choice from the configuration, all leases and what was ours before, with the reason for the log.
+// Chooses this node's subnet from the configuration, all leases and what was ours before, with the reason for the log.
 import {
   contains,
   FAMILIES,
@@ -21,7 +21,7 @@ import { type Lease, leaseKey } from './lease.ts'
 import type { LeaseRequest } from './store.ts'
 
 export type Choice =
-  /** The lease is ours already and fits. `unfit`: leases of ours that fit no longer and have to go. */
+  /** The lease is already ours and fits. `unfit`: leases of ours that no longer fit and must be deleted. */
   | { readonly kind: 'keep'; readonly lease: Lease; readonly because: string; readonly unfit: readonly Lease[] }
   /** `instead`: a lease of ours whose backend data may be taken over, since the peers know them. */
   | {
@@ -37,24 +37,24 @@ export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
 export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice'> & {
   readonly leases: readonly Lease[]
-  /** The subnets that this running daemon holds, if any: ours whatever address they publish, for our address may just have changed. */
+  /** The subnets that this running daemon holds, if any: ours whatever address they publish, since our address may just have changed. */
   readonly held?: PerFamily<Prefix>
   /** A number from 0 to below 1. */
   readonly random: () => number
 }
 
-/** flannel picks among this many free subnets, so that nodes that start together seldom want the same one. */
+/** flannel picks among this many free subnets, so that nodes that start together rarely pick the same one. */
 const CANDIDATES = 100
 
 /**
- * In flannel's order: (1) the lease that is ours, by its public address or as `wasOurs` has it, (2) the subnets of the previous subnet.env, where free, (3) one of the first 100 free subnets.
- * A family for which 1 or 2 gives nothing gets 3; the other family keeps what it had.
+ * In flannel's order: (1) our own lease, by its public address or `wasOurs`, (2) the subnets of the previous subnet.env, if free, (3) one of the first 100
+ * free subnets. A family without a result from 1 or 2 gets 3; the other family keeps its subnet.
  */
-export function chooseSubnet(question: SubnetRequest): Choice {
-  const { network: conf, leases, previous, held } = question
+export function chooseSubnet(request: SubnetRequest): Choice {
+  const { network: conf, leases, previous, held } = request
   const heldKey = held === undefined ? undefined : leaseKey({ subnet: held })
   const mine = leases.filter(
-    (lease) => leaseKey(lease) === heldKey || publishesUs(lease, question.publicIp) || wasOurs(lease, question)
+    (lease) => leaseKey(lease) === heldKey || publishesUs(lease, request.publicIp) || wasOurs(lease, request)
   )
   const unfit = mine.filter((lease) => !fits(lease.subnet, conf))
   const kept = preferred(
@@ -63,7 +63,7 @@ export function chooseSubnet(question: SubnetRequest): Choice {
     previous
   )
   if (kept !== undefined) {
-    return { kind: 'keep', lease: kept, because: whyOurs(kept, heldKey, question), unfit }
+    return { kind: 'keep', lease: kept, because: whyOurs(kept, heldKey, request), unfit }
   }
 
   const others = leases.filter((lease) => !unfit.includes(lease))
@@ -77,7 +77,7 @@ export function chooseSubnet(question: SubnetRequest): Choice {
       (prefix) => prefix !== undefined && fitsRange(prefix, range) && !taken.some((other) => overlaps(other, prefix))
     )
     const free = before === undefined ? freeSubnets(range, taken, CANDIDATES) : []
-    const chosen = before === undefined ? free[Math.floor(question.random() * free.length)] : network(before)
+    const chosen = before === undefined ? free[Math.floor(request.random() * free.length)] : network(before)
     if (chosen === undefined) return { kind: 'exhausted', detail: exhausted(range, taken.length) }
     subnet[family] = chosen
     reasons.push(
@@ -97,11 +97,11 @@ export function chooseSubnet(question: SubnetRequest): Choice {
 }
 
 /**
- * `chooseSubnet` that throws where there is none, or not the `only` one that will do; `place` says where the leases are. Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
+ * `chooseSubnet` that throws where none is free, or not the `only` acceptable one; `place` says where the leases are. Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
  */
-export function grantedSubnet(question: SubnetRequest & Pick<LeaseRequest, 'only'>, place: string): Granted {
-  const { only, leases } = question
-  const choice = chooseSubnet(only === undefined ? question : { ...question, previous: only })
+export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'>, place: string): Granted {
+  const { only, leases } = request
+  const choice = chooseSubnet(only === undefined ? request : { ...request, previous: only })
   if (choice.kind === 'exhausted') {
     const cure = 'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax'
     throw new WeftError('SUBNETS_EXHAUSTED', `no subnet is left in ${place}: ${choice.detail}`, cure)
@@ -128,7 +128,7 @@ export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   })
 }
 
-/** Whether a lease has the families of the configuration, and in each a subnet of Network. podCIDRs keep to no other limit: the first of a cluster lies before SubnetMin. */
+/** Whether a lease has the families of the configuration, and in each a subnet of Network. No other limit applies to podCIDRs: the first of a cluster is below SubnetMin. */
 export function liesWithin(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   return FAMILIES.every((family) => {
     const [range, prefix] = [conf.families[family], subnet[family]]
@@ -146,7 +146,7 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
   )
 }
 
-/** Whether a lease publishes this address: in each family that both have the same one, and in one at least. */
+/** Whether a lease publishes these addresses: the same in each family that both have, and in at least one. */
 export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseRequest['publicIp']): boolean {
   const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
   return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
@@ -166,7 +166,7 @@ function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: Subnet
     : 'its subnet is our previous one, and it names our device'
 }
 
-/** Of several leases that are ours: the one we hold, else that of the previous subnet.env, else the first. */
+/** Of several leases that are ours: the one we hold, else the one in the previous subnet.env, else the first. */
 function preferred(mine: readonly Lease[], ...wanted: readonly (PerFamily<Prefix> | undefined)[]): Lease | undefined {
   for (const subnet of wanted) {
     const found = mine.find(
@@ -182,7 +182,7 @@ const matches = (prefix: Prefix, other: Prefix | undefined): boolean => other !=
 
 /**
  * The first free subnets in SubnetMin…SubnetMax, at most `limit`. A subnet is taken when a lease of any length overlaps it.
- * The cost is that of sorting the leases: what lies between two of them is never walked, however large.
+ * The cost is that of sorting the leases: the space between two of them is skipped, however large.
  */
 export function freeSubnets(range: NetworkRange, taken: readonly Prefix[], limit: number): readonly Prefix[] {
   const { family } = range.subnetMin

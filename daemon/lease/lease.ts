@@ -1,4 +1,4 @@
-// A lease: which node holds which subnet and how packets get there. flannel's etcd key and value, both ways.
+// A lease: which node holds which subnet and how it is reached. Parses and prints flannel's etcd key and value.
 import {
   FAMILIES,
   type Family,
@@ -20,7 +20,7 @@ export type Lease = {
   /** Network addresses (no host bits); at least one family. */
   readonly subnet: PerFamily<Prefix>
   readonly publicIp: PerFamily<Ip>
-  /** `vxlan`, `host-gw`, … as flannel spells them. Empty in a reservation whose node has not come yet. */
+  /** The backend's name as flannel spells it. Empty in a reservation whose node has not joined yet. */
   readonly backendType: string
   /** What the backend publishes, by tunnel family: flannel's BackendData and BackendV6Data. */
   readonly backendData: PerFamily<Json>
@@ -42,7 +42,7 @@ export function leaseKey(lease: Pick<Lease, 'subnet'>): string {
 }
 
 /**
- * The subnets that a key names; whatever stands before its last `/` does not matter. `undefined` when it names none: flannel passes such keys by.
+ * The subnets that a key names; everything before its last `/` is ignored. `undefined` when it names none: flannel ignores such keys.
  * flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
  */
 export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
@@ -73,8 +73,8 @@ export function formatLeaseValue(lease: Lease): string {
 }
 
 /**
- * Reads a lease from its key and value. Keys of the value match in any letter case; what is unknown is ignored.
- * Errors: LEASE_MALFORMED with the key as given and the value that breaks the rule.
+ * Parses a lease from its key and value. Keys of the value match in any letter case; unknown ones are ignored.
+ * Errors: LEASE_MALFORMED with the key and the invalid value.
  */
 export function parseLease(key: string, value: string): Lease {
   const subnet = parseLeaseKey(key)

@@ -1,4 +1,4 @@
-// What a lease store does for the daemon, whichever it is: read the configuration, hold our lease, tell of all others.
+// The interface of a lease store: reads the configuration, holds our lease, watches all leases.
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -15,20 +15,20 @@ export type LeaseEvent =
   /** A record that can't be understood. Skipped; whatever was known under its key stays as it was. */
   | { readonly kind: 'malformed'; readonly key: string; readonly error: WeftError }
 
-/** What a store tells: leases, and the network configuration as it stands there. */
+/** Events of a store: leases, and the network configuration. */
 export type StoreEvent =
   | LeaseEvent
   /** Comes with every list and whenever it changes; `undefined`: there is none any more. */
   | { readonly kind: 'configuration'; readonly text: string | undefined }
 
-/** What we ask for when taking a lease. */
+/** A request for a lease. */
 export type LeaseRequest = {
   readonly node: string
   readonly network: NetConf
   readonly publicIp: PerFamily<Ip>
   /** The subnets of the previous subnet.env, if any. */
   readonly previous: PerFamily<Prefix>
-  /** Pods of this node have addresses of these subnets already: no others will do. */
+  /** Pods of this node already have addresses of these subnets: no others are acceptable. */
   readonly only?: PerFamily<Prefix>
   readonly backendType: string
   /** Whether the backend data of a lease name a device of this host. */
@@ -37,7 +37,7 @@ export type LeaseRequest = {
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
 }
 
-/** The parts of the world a store needs, handed in. */
+/** What a store needs from the daemon. */
 export type StoreDeps = {
   readonly log: Log
   /** Raises or clears a condition of health/conditions.ts by its code. */
@@ -46,24 +46,24 @@ export type StoreDeps = {
 
 export interface Store extends AsyncDisposable {
   readonly type: string
-  /** Where the configuration stands, for messages: `the key /coreos.com/network/config in etcd at http://…`. */
+  /** Where the configuration is, for messages: `the key /coreos.com/network/config in etcd at http://…`. */
   readonly configurationPlace: string
   /** The text of the network configuration; waits (raising a condition that says what for) until there is one. */
   configuration(signal: AbortSignal): Promise<string>
   /**
    * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with the same subnet; when that is
-   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST when the wish names the only subnet that will do; what the configuration makes impossible.
+   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST when `only` is not available; what the configuration makes impossible.
    */
-  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease>
-  /** This node's network works, told once: a store in which others wait for that says it there. */
+  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease>
+  /** Called once, when this node's network works: for a store in which other programs wait for that. */
   announce?(): void
-  /** A condition has begun, changed or ended: a store in which administrators look says so there. */
+  /** Called when a condition begins, changes or ends: for a store in which administrators look. */
   tell?(condition: Condition, active: boolean): void
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**
-   * All leases, our own included, and what becomes of the configuration, for ever: reconnection, compaction and listing again are the store's business. Ends
-   * only with the signal.
+   * All leases, including ours, and all changes of the configuration. Reconnection, compaction and repeated lists are up to the store. Ends only with the
+   * signal.
    */
   watch(signal: AbortSignal): AsyncIterable<StoreEvent>
 }

@@ -109,6 +109,6 @@ function changesIn(text: string, inUse: NetConf): readonly string[] {
   try {
     return configurationChanges(inUse, parseNetConf(text, 'it'))
   } catch (error) {
-    return [`what it holds now is not valid: ${reasonOf(error)}`]
+    return [`it is not valid: ${reasonOf(error)}`]
   }
 }

@@ -1,4 +1,4 @@
-// The lease of this node as the daemon last held it, beside its socket: with it a weftd that starts while the store is away serves pods all the same.
+// The last lease of this node, in the state directory: with it a weftd that starts while the store is unreachable can serve pods.
 import { statSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
@@ -13,8 +13,9 @@ export type Remembered = {
   readonly lease: Lease
 }
 
-/** Milliseconds after which a lease that nobody renewed has ended, flannel's day, and between two marks that ours has not. */
+/** Milliseconds after which a lease that is not renewed expires: flannel's day. */
 const LIFE = 24 * 3_600_000
+/** Milliseconds between two updates of the file's time while the lease is still ours. */
 const MARK = 3_600_000
 
 /** Where it is, below --state-dir. */
@@ -29,7 +30,7 @@ export class LeaseFile {
     this.#log = log
   }
 
-  /** What was held less than a day ago; nothing when there is no such file, or (with a warning) when it can't be understood. `now`: milliseconds since 1970. */
+  /** The lease if it was ours less than a day ago; `undefined` without a file, or (with a warning) with an invalid one. `now`: milliseconds since 1970. */
   read(now = Date.now()): Remembered | undefined {
     try {
       const written = contentOf(this.path)
@@ -37,29 +38,29 @@ export class LeaseFile {
       const { configuration, key, value } = JSON.parse(written) as Record<string, unknown>
       return { text: String(configuration), lease: parseLease(String(key), String(value)) }
     } catch (error) {
-      this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is of no use')
+      this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is invalid')
       return undefined
     }
   }
 
-  /** Notes the lease for the next weftd, for root only. That it can't be written is logged: this weftd does not need it. */
+  /** Writes the lease for the next weftd, readable by root only. An error is only logged: this weftd does not need the file. */
   write({ text, lease }: Remembered): void {
     const written = { configuration: text, key: leaseKey(lease), value: formatLeaseValue(lease) }
     try {
       makeDirectory(dirname(this.path), 0o700)
       replaceFile(this.path, Buffer.from(`${JSON.stringify(written)}\n`), 0o600)
     } catch (error) {
-      this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the lease can not be noted for the next weftd')
+      this.#log.warn({ path: this.path, reason: reasonOf(error) }, "can't write the lease for the next weftd")
     }
   }
 
-  /** From now on the file says every hour that the lease is still ours, while `isHeld` agrees. */
+  /** Updates the file's time every hour, while `isHeld` returns true. */
   keepFresh(isHeld: () => boolean, signal: AbortSignal): void {
     const timer = setInterval(() => isHeld() && this.mark(), MARK).unref()
     signal.addEventListener('abort', () => clearInterval(timer), { once: true })
   }
 
-  /** The lease is ours at this time, in milliseconds since 1970. */
+  /** Sets the time at which the lease was ours, in milliseconds since 1970. */
   mark(now = Date.now()): void {
     try {
       utimesSync(this.path, now / 1000, now / 1000)

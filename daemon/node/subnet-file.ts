@@ -1,4 +1,4 @@
-// subnet.env on disk: what an earlier daemon (ours or flanneld) left, and what Docker and others read of us, replaced atomically.
+// subnet.env: read as an earlier daemon (weftd or flanneld) left it, and replaced atomically for Docker and others that read it.
 import { statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
@@ -10,33 +10,33 @@ import { removeFile, replaceFile } from '../base/replace-file.ts'
 import { parseSubnetEnv, printSubnetEnv, type SubnetEnv } from '../config/subnet-env.ts'
 import type { Health } from '../health/health.ts'
 
-/** The subnets of an earlier run; none when the file is missing, and none (with a warning) when it can't be understood. */
+/** The subnets of an earlier run; none without a file, and none (with a warning) with an invalid one. */
 export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
   let text: string | undefined
   try {
     text = contentOf(path)
   } catch (error) {
-    log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env can not be read')
+    log.warn({ path, reason: reasonOf(error) }, "can't read the previous subnet.env")
   }
   if (text === undefined) return {}
   try {
     return parseSubnetEnv(text, path).subnet
   } catch (error) {
-    log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env is not understood and will be replaced')
+    log.warn({ path, reason: reasonOf(error) }, 'the previous subnet.env is invalid and will be replaced')
     return {}
   }
 }
 
-/** Below --state-dir: which file we wrote last, so that one which flanneld has put in its place since is known, though it may say the same. */
+/** Below --state-dir: identifies the file that we wrote last, so that one written by flanneld since is recognised even with the same content. */
 const markPath = (stateDir: string): string => join(stateDir, 'subnet-file.json')
 
-/** `undefined` when there is no file. Errors: what stat(2) says. */
+/** `undefined` when there is no file. Errors: those of stat(2). */
 function identityOf(path: string): string | undefined {
   const about = statSync(path, { bigint: true, throwIfNoEntry: false })
   return about && JSON.stringify({ path, inode: String(about.ino), modifiedNs: String(about.mtimeNs) })
 }
 
-/** Takes subnet.env away if it is the one that a weftd with this state directory wrote last. Says false when it is somebody else's, and stays. Errors: what unlink(2) says. */
+/** Removes subnet.env if a weftd with this state directory wrote it last. False when it is another program's, which is kept. Errors: those of unlink(2). */
 export function removeSubnetFile(path: string, stateDir: string): boolean {
   const mark = contentOf(markPath(stateDir))
   const found = identityOf(path)
@@ -50,7 +50,7 @@ export type SubnetFileDeps = {
   readonly path: string
   readonly stateDir: string
   readonly health: Pick<Health, 'raise' | 'clear'>
-  /** Nothing is tried again after it. */
+  /** Ends the attempts. */
   readonly signal: AbortSignal
 }
 
@@ -59,7 +59,7 @@ export class SubnetFile {
   readonly #stateDir: string
   readonly #health: Pick<Health, 'raise' | 'clear'>
   readonly #signal: AbortSignal
-  /** Ends the attempts to write what is out of date by then. */
+  /** Ends the attempts to write outdated content. */
   #attempts = new AbortController()
 
   constructor({ path, stateDir, health, signal }: SubnetFileDeps) {
@@ -69,7 +69,7 @@ export class SubnetFile {
     this.#signal = signal
   }
 
-  /** Writes the file whole or not at all. While that fails a condition says so, and it is tried again; nothing else has to wait. */
+  /** Writes the file atomically. While that fails a condition is raised and it is retried in the background. */
   write(env: SubnetEnv): void {
     const text = printSubnetEnv(env)
     this.#attempts.abort()

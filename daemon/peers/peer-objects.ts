@@ -1,4 +1,4 @@
-// What the lease of another node asks of this one's kernel, or why nothing is made of it. Pure.
+// Another node's lease → kernel objects on this node, or the reason why the lease is skipped. Pure.
 import {
   contains,
   formatIp,
@@ -16,24 +16,24 @@ import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 
-/** Where this node stands: what it takes to reach others from it. */
+/** Local view needed to compute the objects for a peer. */
 export type LocalView = {
   readonly node: Node
   readonly backend: ConfiguredBackend
-  /** The whole network of each family: no lease may lie outside. */
+  /** The whole network of each family: no lease may be outside. */
   readonly networks: PerFamily<Prefix>
 }
 
-export type PeerRequest =
+export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
-  /** Of another backend than this network's: none of our business. */
+  /** Of another backend than this network's: ignored. */
   | { readonly kind: 'foreign' }
-  /** Not understood, or not to be true; `reason` names the lease and the fault. */
+  /** Invalid or implausible; `reason` names the lease and the fault. */
   | { readonly kind: 'skipped'; readonly reason: string }
 
-export function peerObjects(lease: Lease, { node, backend, networks }: LocalView): PeerRequest {
+export function peerObjects(lease: Lease, { node, backend, networks }: LocalView): PeerResult {
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
-  const reason = unfit(lease, node, networks)
+  const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
     return { kind: 'objects', objects: backend.peer(lease, node) }
@@ -42,7 +42,7 @@ export function peerObjects(lease: Lease, { node, backend, networks }: LocalView
   }
 }
 
-function unfit(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
+function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
   const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>
     perFamily(values)
       .map(([, value]) => format(value))

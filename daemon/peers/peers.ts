@@ -1,4 +1,4 @@
-// All other nodes' leases as the store tells of them: what they ask for is wanted of the kernel, and a list from which most have vanished is doubted for a time.
+// All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
 import { perFamily, sameIp } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
@@ -18,19 +18,20 @@ export type PeersDeps = {
   readonly log: Log
   /** What a lease claims for its node alone, by its backend. */
   readonly claims: Registry['claims']
-  /** Milliseconds that a list from which most leases vanished must stand before it is believed. */
+  /** Milliseconds for which most leases must be missing before that is believed. */
   readonly doubtMs: number
+  /** Called for each event. */
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
-  /** Told, after each batch of events, how many leases it touched. */
-  readonly workedOff?: (leases: number) => void
+  /** Called after each batch of events with the number of leases that it touched. */
+  readonly processed?: (leases: number) => void
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
 
-/** Fewer vanished leases than this are believed at once, unless no other node is left. */
+/** Fewer missing leases than this are believed at once, unless no other node is left. */
 const FEW = 4
 
-/** Who wants what the lease of this key asks for. */
+/** The owner of the objects for the lease of this key. */
 export const leaseOwnerOf = (key: string): string => `lease ${key}`
 
 export class Peers {
@@ -39,14 +40,14 @@ export class Peers {
   readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
   readonly #conflicts: Conflicts
-  /** Leases that the last list left out and that are kept for now. */
+  /** Leases that the last list did not have and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
   #listed = false
-  /** The doubt about the kernel's stale routes has stood for its time. */
+  /** The kernel's stale routes have been kept for long enough. */
   #confirmed = false
-  #vantage: LocalView | undefined
-  /** The key of our own lease, which is compared with each of thousands. */
+  #view: LocalView | undefined
+  /** The key of our own lease, kept because it is compared with each of thousands. */
   #ownKey: string | undefined
 
   constructor(deps: PeersDeps) {
@@ -54,35 +55,35 @@ export class Peers {
     this.#conflicts = new Conflicts(deps.claims)
   }
 
-  /** The leases of all nodes, ours too, as far as they are understood. */
+  /** The valid leases of all nodes, including ours. */
   get leases(): ReadonlyMap<string, Lease> {
     return this.#leases
   }
 
-  /** Why nothing is made of a lease, by its key; of records that can't be read at all, too. */
+  /** Why a lease is skipped, by its key; also for records that can't be parsed at all. */
   get skipped(): ReadonlyMap<string, string> {
     return this.#malformed
   }
 
-  /** Since when this daemon has known the lease, milliseconds since 1970. */
+  /** When this daemon first saw the lease, in milliseconds since 1970. */
   since(key: string): number | undefined {
     return this.#since.get(key)
   }
 
   /** Whether the lease of this key is this node's own. */
   isOwn(key: string, lease = this.#leases.get(key)): boolean {
-    const own = this.#vantage?.node
+    const own = this.#view?.node
     if (lease === undefined || own === undefined) return false
     return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
   }
 
-  /** What this node is, and what it takes to reach others from it. Called again when that changes: all peers are computed anew. */
-  async settle(vantage: LocalView): Promise<void> {
-    this.#vantage = vantage
-    this.#ownKey = leaseKey(vantage.node)
+  /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
+  async settle(view: LocalView): Promise<void> {
+    this.#view = view
+    this.#ownKey = leaseKey(view.node)
     await this.#want([...this.#leases.keys()])
-    this.#tell()
-    await this.#judge()
+    this.#report()
+    await this.#trustIfPlausible()
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
@@ -129,11 +130,11 @@ export class Peers {
       } else if (event.kind === 'gone') gone.add(event.key)
       else this.#skip(event.key, reasonOf(event.error))
     }
-    for (const key of this.#withdraw([...gone], 'word of each')) touched.add(key)
+    for (const key of this.#withdraw([...gone], 'events')) touched.add(key)
     await this.#want([...touched])
-    this.#tell()
-    await this.#judge()
-    this.#deps.workedOff?.(touched.size)
+    this.#report()
+    await this.#trustIfPlausible()
+    this.#deps.processed?.(touched.size)
   }
 
   #put(lease: Lease): string {
@@ -155,11 +156,11 @@ export class Peers {
     return key
   }
 
-  /** Takes a complete list; returns the keys it touched. What it leaves out goes at once when that is little, and after a time when it is most. */
+  /** Takes a complete list; returns the keys it touched. Missing leases are removed at once when they are few, and later when they are most. */
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
     const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.isOwn(key))
-    // Then the store has lost more than a node: whose lease is there already and whose is not says only who was faster.
+    // Then the store has lost data: which leases are back already depends only on which node was faster.
     const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
     for (const lease of leases) this.#put(lease)
     for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
@@ -167,18 +168,18 @@ export class Peers {
   }
 
   /**
-   * Leases that are no longer in the store, by a list that leaves them out or by word of each. Most of them at once are kept for a time, and so is the last
-   * one that a list leaves out, and all when it leaves us out too; word of a single one is believed. Returns the keys of those that went.
+   * Removes leases that are no longer in the store, by a list without them or by an event for each. Kept for a while instead: most leases at once, the last one
+   * that a list does not have, and all when the list does not have ours either. The event of a single lease is believed. Returns the keys of the removed ones.
    */
-  #withdraw(keys: readonly string[], by: 'word of each' | 'a list' | 'a list without us'): readonly string[] {
+  #withdraw(keys: readonly string[], by: 'events' | 'a list' | 'a list without us'): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
-    // To count the others takes milliseconds among thousands; word of a single lease must not wait for that.
-    const isByWord = by === 'word of each'
-    const isWorthACount = missing.length >= (isByWord ? FEW : 1)
+    // Counting the others takes milliseconds among thousands; the event of a single lease must not wait for that.
+    const isByEvents = by === 'events'
+    const isWorthACount = missing.length >= (isByEvents ? FEW : 1)
     const others = isWorthACount ? this.others - missing.length : 0
     const isMost = missing.length >= FEW && missing.length > others
-    const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByWord && others === 0))
-    const kept = new Set(missing.filter((key) => isDoubtful || (!isByWord && this.#doubted.has(key))))
+    const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByEvents && others === 0))
+    const kept = new Set(missing.filter((key) => isDoubtful || (!isByEvents && this.#doubted.has(key))))
     const gone = keys.filter((key) => !kept.has(key))
     for (const key of gone) this.#gone(key)
     if ([...kept].every((key) => this.#doubted.has(key))) return gone
@@ -196,20 +197,20 @@ export class Peers {
       this.#deps.health.clear('LIST_DOUBTED')
       this.#confirmation = undefined
       this.#confirmed = true
-      this.#tell()
+      this.#report()
       this.#want(keys)
-        .then(() => this.#judge())
-        .catch((error) => this.#deps.log.error({ err: error }, 'removing leases that stayed away failed'))
+        .then(() => this.#trustIfPlausible())
+        .catch((error) => this.#deps.log.error({ err: error }, 'removing leases that are still missing failed'))
     }, this.#deps.doubtMs)
     this.#confirmation.unref()
   }
 
-  /** After a list, and while one is doubted: stale objects in the kernel may go, unless they are most of what is there. So a list is doubted even at start. */
-  async #judge(): Promise<void> {
+  /** After a list: allows stale objects in the kernel to be removed, unless they are most of those present. So even the first list is doubted. */
+  async #trustIfPlausible(): Promise<void> {
     if (this.#doubted.size > 0) return
     const { reconciler } = this.#deps
-    // Until we know what we are and what there is, nothing in the kernel can be called stale.
-    if (!this.#listed || this.#vantage === undefined) {
+    // Without our own place and a list, nothing in the kernel can be called stale.
+    if (!this.#listed || this.#view === undefined) {
       clearTimeout(this.#confirmation)
       this.#confirmation = undefined
       this.#deps.health.clear('LIST_DOUBTED')
@@ -245,25 +246,25 @@ export class Peers {
   }
 
   async #want(keys: readonly string[]): Promise<void> {
-    if (this.#vantage === undefined || keys.length === 0) return
-    await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#asks(key)))
+    if (this.#view === undefined || keys.length === 0) return
+    await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
   }
 
-  /** What one lease asks for; nothing at all (not even a removal) when it is not understood. */
-  #asks(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
+  /** The objects for one lease; no entry at all (not even a removal) when it is invalid. */
+  #wantedFor(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
-    const vantage = this.#vantage
-    if (vantage === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
-    const asked = peerObjects(lease, vantage)
-    switch (asked.kind) {
+    const view = this.#view
+    if (view === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
+    const result = peerObjects(lease, view)
+    switch (result.kind) {
       case 'objects':
         this.#malformed.delete(key)
-        return [[leaseOwnerOf(key), asked.objects]]
+        return [[leaseOwnerOf(key), result.objects]]
       case 'foreign':
-        this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend is left out')
+        this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend ignored')
         return [[leaseOwnerOf(key), []]]
       case 'skipped':
-        this.#skip(key, asked.reason)
+        this.#skip(key, result.reason)
         return []
     }
   }
@@ -272,10 +273,10 @@ export class Peers {
     if (this.#malformed.get(key) === reason) return
     this.#malformed.set(key, reason)
     this.#deps.counted('malformed')
-    this.#deps.log.warn({ lease: key, reason }, 'a lease is skipped')
+    this.#deps.log.warn({ lease: key, reason }, 'lease skipped')
   }
 
-  #tell(): void {
+  #report(): void {
     this.#conflicts.report(this.#deps.health)
     const [first] = this.#malformed.values()
     if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')

@@ -1,4 +1,4 @@
-// Whether the way to the other nodes carries packets as large as pods may send: the kernel knows what routers on it have complained of, so it is asked now and then.
+// Checks periodically whether the path MTU to the other nodes is below what pods send, from the MTUs that the kernel learned from routers.
 import { setInterval, setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
@@ -18,19 +18,20 @@ export type PathDeps = {
   readonly now: () => number
 }
 
-/** Milliseconds until the first round, when most leases are known, and between two; in how many rounds everybody has been asked about, and how many are asked about at the least. */
+/** Milliseconds until the first round, when most leases are known, and between rounds. */
 const FIRST = 5_000
 const EVERY = 60_000
+/** Number of rounds for all peers, and the minimum of peers per round. */
 const ROUNDS = 10
 const AT_LEAST = 100
-/** Milliseconds that what was seen counts. Linux forgets after 600 s (net.ipv4.route.mtu_expires), though nothing may have become better. */
-const COUNTS = 900_000
+/** Milliseconds for which a finding is kept. Linux drops it after 600 s (net.ipv4.route.mtu_expires), even if the path is still the same. */
+const KEPT = 900_000
 
 type Seen = { readonly mtu: number; readonly name: string; readonly at: number }
 
 export class PathMtu {
   readonly #deps: PathDeps
-  /** Leases that this pass has not come to yet. */
+  /** Leases still to be checked in this pass. */
   #left: string[] = []
   #share = 0
   readonly #seen = new Map<string, Seen>()
@@ -42,16 +43,16 @@ export class PathMtu {
   /** Until the signal, and rejects with it. */
   async follow(signal: AbortSignal): Promise<void> {
     await sleep(FIRST, undefined, { signal, ref: false })
-    await this.look()
-    for await (const _ of setInterval(EVERY, undefined, { signal, ref: false })) await this.look()
+    await this.check()
+    for await (const _ of setInterval(EVERY, undefined, { signal, ref: false })) await this.check()
   }
 
   /**
-   * One round: `ip route get` for a share of the peers. It has the MTU of a route that somebody made so, and for some time the one that a router named when it
-   * had to drop a packet that must not be split (RFC 1191, RFC 8201). VXLAN over IPv4 may be split, and no router says so: then only this
-   * host's own connections bring it to light.
+   * One round: `ip route get` for a share of the peers. It shows the MTU of a route with a configured one, and for some time the one that a router reported when
+   * it dropped a packet that must not be fragmented (RFC 1191, RFC 8201). VXLAN over IPv4 may be fragmented, and no router reports that: then only other
+   * connections of this host reveal it.
    */
-  async look(): Promise<void> {
+  async check(): Promise<void> {
     const { peers, place } = this.#deps
     const { node, backend } = place() ?? {}
     if (node === undefined || backend === undefined) return
@@ -62,35 +63,35 @@ export class PathMtu {
     for (const key of this.#left.splice(0, this.#share)) {
       const lease = peers.leases.get(key)
       if (lease === undefined || peers.isOwn(key)) continue
-      // Hundreds in one go would hold up a pod or a lease for ten milliseconds.
+      // Hundreds without a pause would delay a pod or a lease by ten milliseconds.
       await turn()
       for (const [family, ip] of perFamily(lease.publicIp))
-        if (node.localIp[family] !== undefined) await this.#ask(ip, lease.node ?? key)
+        if (node.localIp[family] !== undefined) await this.#lookUp(ip, lease.node ?? key)
     }
     if (this.#seen.size > 0) this.#forget(peers)
-    this.#tell(backend.underlayMtu(node))
+    this.#report(backend.underlayMtu(node))
   }
 
-  async #ask(ip: Ip, name: string): Promise<void> {
+  async #lookUp(ip: Ip, name: string): Promise<void> {
     const { kernel, log, now } = this.#deps
     try {
       const mtu = (await kernel.routeTo(ip))?.mtu
       if (mtu !== undefined) this.#seen.set(formatIp(ip), { mtu, name, at: now() })
     } catch (error) {
-      log.debug({ ip: formatIp(ip), reason: reasonOf(error) }, 'the route to a node can not be asked for')
+      log.debug({ ip: formatIp(ip), reason: reasonOf(error) }, "can't look up the route to a node")
     }
   }
 
-  /** What is too old to count, and nodes that have gone. */
+  /** Removes findings that are too old, and those of nodes that no longer exist. */
   #forget({ leases }: PathDeps['peers']): void {
     const addresses = new Set<string>()
     for (const { publicIp } of leases.values()) for (const [, ip] of perFamily(publicIp)) addresses.add(formatIp(ip))
     const now = this.#deps.now()
     for (const [address, { at }] of this.#seen)
-      if (now - at > COUNTS || !addresses.has(address)) this.#seen.delete(address)
+      if (now - at > KEPT || !addresses.has(address)) this.#seen.delete(address)
   }
 
-  #tell(most: number): void {
+  #report(most: number): void {
     const { health } = this.#deps
     const narrow = [...this.#seen].filter(([, { mtu }]) => mtu < most)
     const [first, ...others] = narrow.sort(([, a], [, b]) => a.mtu - b.mtu)

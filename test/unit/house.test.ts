@@ -197,7 +197,7 @@ test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but fo
   const knowing = files.filter(
     (path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && /vxlan|vtep|\bvni\b/i.test(code(path))
   )
-  assert.deepEqual(knowing.sort(), VXLAN_VOCABULARY.sort())
+  assert.deepEqual(knowing.toSorted(), VXLAN_VOCABULARY.toSorted())
 })
 
 const imported: readonly (readonly [path: string, from: string, allowed: boolean])[] = [

@@ -48,11 +48,11 @@ const far = (n: number) => lease(512 + n)
 
 test('the node with the smallest way is named with it, and what pods send', async () => {
   const { path, ways, asked, detail } = scene([far(1), far(2), far(3), far(66)])
-  await path.look()
+  await path.check()
   assert.equal(detail(), undefined)
   assert.deepEqual(asked, ['192.0.2.2', '192.0.2.3', '192.0.2.66'], 'all but ourselves, and a failure stops nothing')
   ways.set('192.0.2.2', 1480).set('192.0.2.3', 1400)
-  await path.look()
+  await path.check()
   assert.equal(
     detail(),
     'the way to n515 at 192.0.2.3 carries 1400 bytes, and packets of pods have up to 1500 between nodes (and 1 more node)'
@@ -62,30 +62,30 @@ test('the node with the smallest way is named with it, and what pods send', asyn
 test('a way that carries what the configuration makes of packets is no trouble', async () => {
   const { path, ways, detail } = scene([far(2)], 1400)
   ways.set('192.0.2.2', 1400)
-  await path.look()
+  await path.check()
   assert.equal(detail(), undefined)
 })
 
 test('what the kernel has forgotten counts for a while, and a node that went no longer', async () => {
   const { path, known, ways, clock, detail } = scene([far(2), far(3)])
   ways.set('192.0.2.2', 1400).set('192.0.2.3', 1450)
-  await path.look()
+  await path.check()
   ways.clear()
   clock.now = 600_000
-  await path.look()
+  await path.check()
   assert.match(detail() ?? '', /n514 .* 1400/)
   known.delete(leaseKey(far(2)))
-  await path.look()
+  await path.check()
   assert.match(detail() ?? '', /n515 .* 1450/)
   clock.now = 900_001
-  await path.look()
+  await path.check()
   assert.equal(detail(), undefined)
 })
 
 test('of many nodes a tenth is asked about at a time, and all after ten rounds', async () => {
   const { path, asked } = scene(Array.from({ length: 2_000 }, (_, n) => lease(n)))
-  await path.look()
+  await path.check()
   assert.equal(asked.length, 200)
-  for (let round = 1; round < 10; round++) await path.look()
+  for (let round = 1; round < 10; round++) await path.check()
   assert.equal(new Set(asked).size, 1_999)
 })
