@@ -1,4 +1,4 @@
-// Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and given back.
+// Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and handed back.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '../lab/cluster.ts'
@@ -30,7 +30,7 @@ for (const [name, network, hosts] of networks) {
   })
 }
 
-test('a node is taken over from flanneld and given back: subnet, VTEP MAC, device and pods stay, and no ping is lost', {
+test('a node is taken over from flanneld and handed back: subnet, VTEP MAC, device and pods stay, and no ping is lost', {
   skip,
   timeout: 300_000
 }, async () => {

@@ -1,4 +1,4 @@
-// Wrong configuration of every kind: what is wrong is said where users look, nothing crashes, and a correction is taken without a restart.
+// Wrong configuration of every kind: the error is shown where users look, nothing crashes, and a correction needs no restart.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'
@@ -27,7 +27,7 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
   ['a port that is no number', '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","Port":"8472"}}', /Port.*8472/]
 ]
 
-test('every wrong configuration is named with path and value in readyz and in the CNI error; a correction is taken at once', {
+test('every wrong configuration is named with path and value in readyz and in the CNI error; a correction is applied at once', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -76,7 +76,7 @@ test('no configuration at all: the condition says which key, and that the v2 API
   await daemon.ready()
 })
 
-test('interfaces: a wish that can not be met lists every candidate, and is met once it can be', {
+test('interfaces: options that match nothing list every candidate, and work once one matches', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -100,7 +100,7 @@ test('interfaces: a wish that can not be met lists every candidate, and is met o
   )
 })
 
-test('the interface is chosen by expression, by what it reaches, and the public address is what we are told', {
+test('the interface is chosen by expression, by what it reaches, and the public address is the configured one', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -126,7 +126,7 @@ test('the interface is chosen by expression, by what it reaches, and the public 
   }
 })
 
-test('GBP and Learning are what the kernel then says of the tunnel', { skip, timeout: 300_000 }, async () => {
+test('GBP and Learning are set on the device in the kernel', { skip, timeout: 300_000 }, async () => {
   await using cluster = await Cluster.start({
     hosts: [2],
     network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', GBP: true, Learning: true, DirectRouting: false } }
@@ -137,7 +137,7 @@ test('GBP and Learning are what the kernel then says of the tunnel', { skip, tim
   await cluster.podOnEach()
 })
 
-test('a network that overlaps the host’s own, and a bridge of an earlier subnet, are told with both sides', {
+test('a network that overlaps the host’s own, and a bridge of an earlier subnet, are reported with both sides', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -156,7 +156,7 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
   await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
 })
 
-test('a configuration that changes under a running daemon is told with the difference, and a restart takes it over', {
+test('a configuration that changes under a running daemon is reported with the difference, and applied by a restart', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -173,7 +173,7 @@ test('a configuration that changes under a running daemon is told with the diffe
   assert.match([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].join(), /10\.99\./)
 })
 
-test('bad flags end the daemon with all faults named', { skip }, async () => {
+test('bad flags end the daemon with all errors named', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   const daemon = await cluster.join(cluster.node(1), { wait: false, args: ['--ifase=eth0', '--public-ip=nonsense'] })
   assert.notEqual((await daemon.exited()).code, 0)
@@ -181,7 +181,7 @@ test('bad flags end the daemon with all faults named', { skip }, async () => {
   assert.match(daemon.text, /--public-ip.*nonsense/s)
 })
 
-test('a start that can not succeed ends with one line that has the cure, and no stack', { skip }, async () => {
+test('a start that cannot succeed ends with one line that has the cure, and no stack', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   for (const [args, expected] of [
     [['--store=embedded', '--embedded-path=/proc/leases.db'], /\/proc\/leases\.db can not be used/],

@@ -1,4 +1,4 @@
-// What somebody breaks in the kernel is put right, the culprit is named, and only what is ours is touched.
+// Objects that other programs change in the kernel are repaired, the program is named, and only our objects are touched.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, reachEachOther } from './cluster.ts'
@@ -45,7 +45,7 @@ const damages: readonly (readonly [string, string, string])[] = [
   ['a deleted tunnel address', 'ip addr flush dev weft.1', 'address']
 ]
 
-test('every kind of damage is put right within a second, told in one line and counted', {
+test('every kind of damage is repaired within a second, logged in one line and counted', {
   skip,
   timeout: 300_000
 }, async (t) => {
@@ -89,7 +89,7 @@ test('every kind of damage is put right within a second, told in one line and co
   assert.match(await daemon.metrics(), /weft_repairs_total\{[^}]*kind="route"/)
 })
 
-test('the bridge of pods is put right, also by a weftd that did not make it', { skip, timeout: 300_000 }, async (t) => {
+test('the bridge of pods is repaired, also by a weftd that did not make it', { skip, timeout: 300_000 }, async (t) => {
   await using cluster = await Cluster.start({ hosts: [2] })
   const residents = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
   await reachEachOther(residents)
@@ -153,7 +153,7 @@ test('routes, neighbours and links of others stay, at start and later', { skip }
   assert.deepEqual(await theirs(), before)
 })
 
-test('stale routes, FDB and neighbour entries and a device with wrong parameters are put right at start', {
+test('stale routes, FDB and neighbour entries and a device with wrong parameters are repaired at start', {
   skip
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [3], start: false, network: vxlanOnly })
@@ -180,7 +180,7 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
   assert.match((await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout, /dstport 8472/)
 })
 
-test('the interface is deleted and made again with another index: the tunnel and all peers come back', {
+test('the interface is deleted and created again with another index: the tunnel and all peers come back', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -190,7 +190,7 @@ test('the interface is deleted and made again with another index: the tunnel and
   await reachEachOther(residents)
 })
 
-test('carrier down and up, and an address that goes and returns, leave everything working', {
+test('carrier down and up, and an address that is removed and added, leave everything working', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -222,7 +222,7 @@ test('the MTU of the interface is followed, in the tunnel and in subnet.env', { 
   })
 })
 
-test('somebody who keeps undoing us is named in a condition, and we slow down', {
+test('a program that keeps undoing our changes is named in a condition, and we slow down', {
   skip,
   timeout: 300_000
 }, async () => {

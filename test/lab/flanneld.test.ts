@@ -1,4 +1,4 @@
-// The peers in the lab: real flanneld on three hosts, one behind the router, with the reference plugins; what they make is what Weft must interoperate with.
+// Real flanneld in the lab: three hosts, one behind the router, with the reference plugins; Weft must interoperate with what they make.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { cni } from './cni.ts'
@@ -15,7 +15,7 @@ const conflist = {
   plugins: [{ type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } }, { type: 'portmap' }]
 }
 
-test('pods of three hosts reach each other over flannel, and DEL takes a pod away', {
+test('pods of three hosts reach each other over flannel, and DEL removes a pod', {
   skip: process.getuid?.() === 0 ? missingPeer('bin/flanneld') : 'needs root'
 }, async () => {
   await using lab = await Lab.start({ hosts: [2, 1] })

@@ -1,4 +1,4 @@
-// Nodes come, go, move and restart; fifty start at once.
+// Nodes join, leave, change address and restart; fifty start at once.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
@@ -10,7 +10,7 @@ import type { Weftd } from './weftd.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const vxlanOnly = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: false } }
 
-test('a node joins and is reached; it leaves and nothing of it stays', { skip, timeout: 300_000 }, async () => {
+test('a node joins and is reachable; it leaves and nothing of it remains', { skip, timeout: 300_000 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], network: vxlanOnly })
   const a = await cluster.pod(cluster.node(1))
   const host = await cluster.lab.addHost({ name: 'late' })
@@ -64,7 +64,7 @@ test('a node changes its public address: it keeps its subnet and the others foll
   await reachEachOther(residents)
 })
 
-test('a node gets another public address while its weftd is away: it keeps its subnet and the others follow', {
+test('a node gets another public address while its weftd is stopped: it keeps its subnet and the others follow', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -104,7 +104,9 @@ test('the daemon is killed and restarted under ping without a lost packet, and k
   await reachEachOther([...residents, d])
 })
 
-test('pods that vanish while the daemon is away do not stop it, and DEL cleans up after them', { skip }, async () => {
+test('pods that vanish while the daemon is stopped do not stop it, and DEL cleans up after them', {
+  skip
+}, async () => {
   await using cluster = await Cluster.start({ hosts: [1] })
   const resident = await cluster.pod(cluster.node(1))
   await cluster.daemon(1).kill('SIGKILL')

@@ -1,4 +1,4 @@
-// The store goes away, is compacted, loses a member, loses everything: traffic and pods do not notice, and the daemon catches up.
+// The store is unreachable, compacted, loses a member, loses all data: traffic and pods are unaffected, and the daemon catches up.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, PREFIX, reachEachOther } from './cluster.ts'
@@ -7,7 +7,7 @@ import { until } from './run.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const conditions = async (cluster: Cluster, n: number) => (await cluster.daemon(n).readyz()).body
 
-test('etcd is away for a minute: traffic flows, pods are served, and what changed meanwhile is caught up', {
+test('etcd is down for a minute: traffic flows, pods are served, and changes in the meantime are caught up', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -62,7 +62,7 @@ test('a compaction while the daemon is disconnected does not hide what happened 
   })
 })
 
-test('one of three members is killed: leases go on', { skip, timeout: 300_000 }, async () => {
+test('one of three members is killed: leases continue', { skip, timeout: 300_000 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], etcd: { members: 3 } })
   await cluster.etcd.members[0]?.stop('SIGKILL')
   const late = await cluster.lab.addHost({ name: 'late' })
@@ -95,7 +95,7 @@ test('an etcd that comes back empty removes nothing, and every node writes its l
   await reachEachOther(residents)
 })
 
-test('a malformed lease of one peer is told, counted and skipped', { skip, timeout: 300_000 }, async () => {
+test('a malformed lease of one peer is reported, counted and skipped', { skip, timeout: 300_000 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2] })
   await cluster.etcd.put(`${PREFIX}/subnets/10.244.210.0-24`, '{"PublicIP":')
   await cluster.etcd.put(
@@ -133,7 +133,7 @@ test('etcd with TLS, client certificates, user and password', { skip, timeout: 3
   await cluster.podOnEach()
 })
 
-test('a weftd that starts while etcd is away serves pods with its earlier lease, and all is in sync when etcd is back', {
+test('a weftd that starts while etcd is down serves pods with its earlier lease, and all is in sync when etcd is back', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -160,7 +160,7 @@ test('a weftd that starts while etcd is away serves pods with its earlier lease,
   assert.equal((await cluster.daemon(1).readyz()).body, 'ready\n')
 })
 
-test('a weftd that starts while etcd is away hears afterwards that another node has its subnet', {
+test('a weftd that starts while etcd is down learns afterwards that another node has its subnet', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -182,7 +182,7 @@ test('a weftd that starts while etcd is away hears afterwards that another node 
   })
 })
 
-test('a list that stays empty is believed after its time: the routes of nodes that are gone go', {
+test('a list that stays empty is believed after a while: routes to nodes that no longer exist are removed', {
   skip,
   timeout: 300_000
 }, async () => {

@@ -1,4 +1,4 @@
-// A router between two nodes carries less than their links: what the kernel learns of it becomes a condition, and the configuration can heed it.
+// A router between two nodes has a smaller MTU than their links: what the kernel learns becomes a condition, and MTU in Backend fixes it.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, PREFIX } from './cluster.ts'
@@ -7,7 +7,7 @@ import { until } from './run.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const network = (mtu: number) => ({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan', MTU: mtu } })
 
-test('a way that carries less than pods send is told with node and size; MTU in Backend heeds it, within its range', {
+test('a path MTU below what pods send is reported with node and size; MTU in Backend fixes it, within its range', {
   skip,
   timeout: 300_000
 }, async () => {

@@ -1,4 +1,4 @@
-// Pods of three hosts reach each other: over plain routes on one link, over VXLAN behind a router, with host-gw; and what the kernel then holds.
+// Pods of three hosts reach each other: over direct routes on one link, over VXLAN behind a router, with host-gw; and the kernel's state.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
@@ -59,7 +59,7 @@ for (const directRouting of [true, false]) {
   })
 }
 
-test('host-gw: plain routes, the MTU of the link, and nothing else in the kernel', { skip }, async () => {
+test('host-gw: direct routes, the MTU of the link, and nothing else in the kernel', { skip }, async () => {
   await using cluster = await Cluster.start({
     hosts: [3],
     network: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } }
@@ -100,7 +100,7 @@ test('pods on one node in bridge and in routed mode reach each other, their node
   for (const resident of residents) assert.equal((await resident.host.ping(resident.address)).received, 1)
 })
 
-test('with --ip-masq the world sees the host’s address, and pods see each other’s', { skip }, async () => {
+test('with --ip-masq other hosts see the host’s address, and pods see each other’s', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [2], args: ['--ip-masq'] })
   const [a, b] = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
   await reachEachOther([a, b])

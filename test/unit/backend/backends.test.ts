@@ -1,4 +1,4 @@
-// What each backend puts into the kernel: leases and configuration in, text in the syntax of `ip` and `bridge` out.
+// Backends: leases and configuration in, kernel objects as text of `ip` and `bridge` out.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -50,7 +50,7 @@ test('vxlan: a device too small for IPv6 has none of its settings', () => {
   assert.doesNotMatch(own(LEAST_MTU[6] + 49), /ipv6/)
 })
 
-test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order', () => {
+test('vxlan: a peer behind a router is a neighbour, an FDB entry and a route, in this order', () => {
   assert.deepEqual(lines(backends.configure('vxlan', {}).peer(far, testNode())), [
     'neigh 10.244.2.0 lladdr 02:00:00:00:00:02 dev weft.1 nud permanent',
     'fdb 02:00:00:00:00:02 dev weft.1 dst 198.51.100.2 self permanent',
@@ -58,7 +58,7 @@ test('vxlan: a far peer is a neighbour, an FDB entry and a route, in this order'
   ])
 })
 
-test('vxlan: a peer on our link gets a plain route, unless direct routing is off', () => {
+test('vxlan: a peer on our link gets a direct route, unless direct routing is off', () => {
   assert.deepEqual(lines(backends.configure('vxlan', {}).peer(near, testNode())), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
@@ -136,7 +136,7 @@ for (const [what, backendData, expected] of [
   })
 }
 
-test('vxlan: the key MTU stands for the underlay’s, not the tunnel’s', () => {
+test('vxlan: MTU in Backend is the underlay’s, not the device’s', () => {
   const backend = backends.configure('vxlan', { mtu: 9000 })
   assert.equal(backend.mtu(testNode({ deviceMtu: 9001 })), 8950)
   assert.equal(backend.underlayMtu(testNode({ deviceMtu: 9001 })), 9000)
@@ -156,7 +156,7 @@ for (const [type, mtu, node, range] of [
       assert.throws(() => backend[read](node), { code: 'CONFIG_INVALID', message })
   })
 
-test('a link that is too small for a family says which, whatever is configured', () => {
+test('an interface whose MTU is too small for a family is an error that names the family', () => {
   assert.throws(() => backends.configure('vxlan', {}).mtu(dualStackNode({ deviceMtu: 1300 })), {
     code: 'CONFIG_INVALID',
     message: 'eth0 carries 1300 bytes, and pods with IPv6 need 1350 between nodes'
@@ -164,7 +164,7 @@ test('a link that is too small for a family says which, whatever is configured',
   assert.equal(backends.configure('host-gw', {}).mtu(dualStackNode({ deviceMtu: 1300 })), 1300)
 })
 
-test('host-gw: a peer is one plain route; MTU is the interface’s; nothing else is set up', () => {
+test('host-gw: a peer is one direct route; MTU is the interface’s; nothing else is set up', () => {
   const backend = backends.configure('host-gw', {})
   assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
@@ -195,7 +195,7 @@ test('an unknown backend and bad keys are errors that name the value', () => {
   }
 })
 
-test('a backend that is not there is named, and one that was left out is told to be left out', () => {
+test('an unknown backend is named, and a missing Backend is reported as missing', () => {
   const conf = (text: string) => {
     const { backendType, backend } = parseNetConf(text)
     return backends.configure(backendType, backend)
@@ -207,7 +207,7 @@ test('a backend that is not there is named, and one that was left out is told to
     assert.throws(() => conf(text), { message: /^Backend is missing, which means "udp" as it does with flannel/ })
 })
 
-test('vxlan: the device of the largest VNI has a name that Linux takes, in both families, and is recognised as ours', () => {
+test('vxlan: the device of the largest VNI has a name that Linux accepts, in both families, and is recognised as ours', () => {
   const links = backends
     .configure('vxlan', { VNI: 0xff_ffff })
     .own(dualStackNode())

@@ -69,7 +69,7 @@ test('its device and its routes to peers are put into the kernel; a lease that i
   assert.equal(at.detail('LEASE_MALFORMED'), 'lease 10.244.97.0-24 has no Token')
 })
 
-test('what it publishes is kept over a restart, though it would derive another by now', async () => {
+test('what it publishes is kept over a restart, even if another value would be derived now', async () => {
   const first = scene(CONF)
   const published = (await first.join()).place?.lease.backendData
   await first.stop()
@@ -77,7 +77,7 @@ test('what it publishes is kept over a restart, though it would derive another b
   assert.deepEqual((await second.join({ identity: 'another' })).place?.lease.backendData, published)
 })
 
-test('by its device our lease is found although our address has changed meanwhile', async () => {
+test('our lease is found by our device after our address has changed', async () => {
   const first = scene(CONF)
   const before = (await first.join()).place?.lease ?? assert.fail('no lease')
   await first.stop()

@@ -1,4 +1,4 @@
-// What may pass the ports of a bridge: the rules as text, and the ground that elements which stand already ask for.
+// Rules for bridge ports as text, and the sets and chains that existing elements need.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import {

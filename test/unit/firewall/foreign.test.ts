@@ -1,4 +1,4 @@
-// Rulesets of other programs, as nft's JSON and iptables-save print them, and what is decided about each.
+// Rulesets of other programs, as nft's JSON and iptables-save print them, and the accepts for each.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { dropReasons, foreignAccepts, foreignDrops } from '../../../daemon/firewall/foreign.ts'

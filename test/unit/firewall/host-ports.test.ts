@@ -1,4 +1,4 @@
-// Host ports: the rules that are there once, and the elements of a pod for one family and for both.
+// Host ports: the shared rules, and the elements of a pod for one family and for both.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { hostPortDevice, hostPortGround, hostPorts } from '../../../daemon/firewall/host-ports.ts'

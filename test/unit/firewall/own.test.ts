@@ -1,4 +1,4 @@
-// Our own table: which rules stand in it, in which order, for one family and for both.
+// Our own table: its rules and their order, for one family and for both.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/own.ts'

@@ -1,4 +1,4 @@
-// Pods whose network says of masquerading something else than the node: their sets and rules, and how these are known again.
+// Pods whose network's ipMasq differs from the node's: their sets and rules, and how a restarted weftd recognises them.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { masqueradeGroundFor, podMasquerade } from '../../../daemon/firewall/pod-masquerade.ts'

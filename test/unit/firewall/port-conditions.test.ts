@@ -1,4 +1,4 @@
-// Host ports under conditions: the rules in nft's words, names that tell the conditions, and the maps that the elements are in.
+// Conditional host ports: rules in nft syntax, names that contain the conditions, and the maps of the elements.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conditionedGround, hostPorts } from '../../../daemon/firewall/host-ports.ts'

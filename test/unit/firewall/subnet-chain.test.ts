@@ -1,4 +1,4 @@
-// Chains of one subnet: their rules, and that the name tells what they are for.
+// Chains of one subnet: their rules, and their purpose from the name.
 import { deepEqual, equal, fail, match } from 'node:assert/strict'
 import { test } from 'node:test'
 import { letThroughAsItIs, letThroughObjects, purposeOf, subnetChain } from '../../../daemon/firewall/subnet-chain.ts'

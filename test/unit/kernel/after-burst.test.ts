@@ -1,4 +1,4 @@
-// When memory is given back.
+// When memory is returned to the system.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AfterBurst } from '../../../daemon/kernel/after-burst.ts'

@@ -1,4 +1,4 @@
-// Which subnet a node takes: flannel's order, the limits of the configuration, and never one that is taken.
+// The choice of a subnet: flannel's order, the limits of the configuration, and never one that overlaps a lease.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -211,7 +211,7 @@ test('whatever is leased, the choice fits the configuration and is free', () => 
   )
 })
 
-test('where one subnet alone will do, it is kept, taken or lost, and the holder named', () => {
+test('if only one subnet is acceptable, it is kept, taken or lost, and its holder named', () => {
   const ask = (leases: readonly Lease[]) =>
     grantedSubnet(
       {

@@ -1,4 +1,4 @@
-// flannel's lease keys and values, to the byte when written, with tolerance when read.
+// flannel's lease keys and values: byte for byte when printed, tolerant when parsed.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'

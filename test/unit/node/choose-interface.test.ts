@@ -1,4 +1,4 @@
-// The choice of the interface: flannel's order, and the reasons that are printed.
+// The choice of the interface: flannel's order, and the reasons in log and errors.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -43,7 +43,7 @@ const host = stateOf([
   defaultRoute('eth1', 100),
   defaultRoute('eth0', 50)
 ])
-const wish = (over: Partial<InterfaceOptions> = {}): InterfaceOptions => ({
+const options = (over: Partial<InterfaceOptions> = {}): InterfaceOptions => ({
   ifaces: [],
   ifaceRegexes: [],
   publicIp: {},
@@ -53,11 +53,11 @@ const wish = (over: Partial<InterfaceOptions> = {}): InterfaceOptions => ({
 })
 
 const choices: readonly (readonly [string, Partial<InterfaceOptions>, string, string])[] = [
-  ['without a wish, the default route with the smallest metric wins', {}, 'eth0', '192.0.2.10'],
+  ['without options, the default route with the smallest metric wins', {}, 'eth0', '192.0.2.10'],
   ['a name wins over the default route', { ifaces: ['eth1'] }, 'eth1', '198.51.100.10'],
   ['an address names its interface', { ifaces: ['198.51.100.10'] }, 'eth1', '198.51.100.10'],
-  ['a listed interface that is missing is passed over', { ifaces: ['nope', 'eth1'] }, 'eth1', '198.51.100.10'],
-  ['a listed interface that is down is passed over', { ifaces: ['down0', 'eth1'] }, 'eth1', '198.51.100.10'],
+  ['a listed interface that is missing is skipped', { ifaces: ['nope', 'eth1'] }, 'eth1', '198.51.100.10'],
+  ['a listed interface that is down is skipped', { ifaces: ['down0', 'eth1'] }, 'eth1', '198.51.100.10'],
   ['a regular expression is tried on names', { ifaceRegexes: ['^eth1$'] }, 'eth1', '198.51.100.10'],
   ['a regular expression is tried on addresses', { ifaceRegexes: ['^198\\.51\\.'] }, 'eth1', '198.51.100.10'],
   ['names come before regular expressions', { ifaces: ['eth0'], ifaceRegexes: ['eth1'] }, 'eth0', '192.0.2.10'],
@@ -71,7 +71,7 @@ const choices: readonly (readonly [string, Partial<InterfaceOptions>, string, st
 ]
 for (const [what, over, device, local] of choices) {
   test(what, () => {
-    const choice = chooseInterface(host, wish(over))
+    const choice = chooseInterface(host, options(over))
     assert.equal(choice.device, device)
     assert.equal(choice.localIp[4] && formatIp(choice.localIp[4]), local)
     assert.match(choice.reasons.at(-1) ?? '', new RegExp(`^${device} .*chosen$`))
@@ -79,12 +79,12 @@ for (const [what, over, device, local] of choices) {
 }
 
 test('IPv6 takes the global address, not the link-local one', () => {
-  const choice = chooseInterface(host, wish({ families: [6], ifaces: ['eth0'] }))
+  const choice = chooseInterface(host, options({ families: [6], ifaces: ['eth0'] }))
   assert.equal(choice.localIp[6] && formatIp(choice.localIp[6]), '2001:db8::10')
 })
 
-test('a public address that is given wins over the interface’s, which stays the local one', () => {
-  const choice = chooseInterface(host, wish({ publicIp: { 4: ip('203.0.113.99') } }))
+test('a configured public address wins over the interface’s, which stays the local one', () => {
+  const choice = chooseInterface(host, options({ publicIp: { 4: ip('203.0.113.99') } }))
   assert.equal(choice.publicIp[4] && formatIp(choice.publicIp[4]), '203.0.113.99')
   assert.equal(choice.localIp[4] && formatIp(choice.localIp[4]), '192.0.2.10')
 })
@@ -97,10 +97,10 @@ test('without a default route the only interface with a global address is taken'
     link('cni0', { form: { type: 'bridge' } }),
     address('cni0', '10.244.1.1/24')
   ])
-  assert.equal(chooseInterface(lonely, wish()).device, 'eth0')
+  assert.equal(chooseInterface(lonely, options()).device, 'eth0')
 })
 
-test('a wish that was given as a variable is told as that variable', () => {
+test('an option set by a variable is named by that variable', () => {
   const given = new Map([
     ['iface', 'FLANNELD_IFACE'],
     ['iface-regex', 'WEFTD_IFACE_REGEX']
@@ -109,7 +109,7 @@ test('a wish that was given as a variable is told as that variable', () => {
     () =>
       chooseInterface(
         host,
-        wish({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], flagName: (flag) => given.get(flag) ?? flag })
+        options({ ifaces: ['eth7'], ifaceRegexes: ['^wlan'], flagName: (flag) => given.get(flag) ?? flag })
       ),
     /eth7 \(FLANNELD_IFACE eth7\): no such interface; \/\^wlan\/ \(WEFTD_IFACE_REGEX\): matches no name/
   )
@@ -117,12 +117,12 @@ test('a wish that was given as a variable is told as that variable', () => {
 
 test('when nothing fits, the error lists every candidate with its reason', () => {
   assert.throws(
-    () => chooseInterface(host, wish({ ifaces: ['nope', 'down0', 'lo', '203.0.113.77'], ifaceRegexes: ['^wlan'] })),
+    () => chooseInterface(host, options({ ifaces: ['nope', 'down0', 'lo', '203.0.113.77'], ifaceRegexes: ['^wlan'] })),
     /nope .*no such interface; down0 .*is down; lo .*loopback.*; 203\.0\.113\.77 .*no interface has this address; \/\^wlan\/ .*matches no name/
   )
   assert.throws(
-    () => chooseInterface(host, wish({ ifaceRegexes: ['('] })),
+    () => chooseInterface(host, options({ ifaceRegexes: ['('] })),
     /--iface-regex \( is not a regular expression/
   )
-  assert.throws(() => chooseInterface(stateOf([link('lo')]), wish()), /no default route/)
+  assert.throws(() => chooseInterface(stateOf([link('lo')]), options()), /no default route/)
 })

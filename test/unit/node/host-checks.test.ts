@@ -1,4 +1,4 @@
-// What on the host is in the way of pods: each fault told with its values, and nothing told of what belongs there.
+// Host misconfigurations: each is reported with its values, and nothing is reported on a correct host.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -21,18 +21,18 @@ const expectations = {
   ...{ bridge: 'cni0', recognises: backends.recognises }
 }
 const uplink = [link('eth0'), address('eth0', '192.0.2.1/24'), address('eth0', '2001:db8::1/64')]
-const told = (...objects: readonly KernelObject[]) =>
+const reported = (...objects: readonly KernelObject[]) =>
   Object.entries(checkHost(stateOf(objects), dualStackNode(), expectations)).flatMap(([code, fault]) =>
     fault === undefined ? [] : [`${code}: ${fault.detail}`]
   )
 
-test('a node in order is told nothing of: its tunnel, its bridge and its pods’ gateways are where they belong', () => {
+test('a correct node has no fault: its tunnel, its bridge and its pods’ gateways are expected', () => {
   const tunnel = link('weft.1', { form: { type: 'vxlan' } })
   const bridge = [link('cni0', { form: { type: 'bridge' } }), address('cni0', '10.244.1.1/24')]
   const docker = [link('docker0', { form: { type: 'bridge' } }), address('docker0', '172.17.0.1/16')]
   const routed = [address('veth1', '10.244.1.1/32'), address('cni0', 'fe80::1/64'), address('cni0', 'fd00:0:0:1::1/64')]
   const all = [...uplink, tunnel, address('weft.1', '10.244.1.0/32'), ...bridge, ...docker, ...routed]
-  assert.deepEqual(told(...all), [])
+  assert.deepEqual(reported(...all), [])
 })
 
 for (const [what, objects, expected] of [
@@ -41,22 +41,23 @@ for (const [what, objects, expected] of [
   ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], 'eth0 has no carrier'],
   ['without its address', uplink.slice(0, 2), 'eth0 has lost its address 2001:db8::1']
 ] as const)
-  test(`an interface that is ${what} is told`, () => assert.deepEqual(told(...objects), [`LINK_DOWN: ${expected}`]))
+  test(`an interface that is ${what} is reported`, () =>
+    assert.deepEqual(reported(...objects), [`LINK_DOWN: ${expected}`]))
 
-test('a bridge with an address of an earlier subnet is told with both', () => {
-  assert.deepEqual(told(...uplink, address('cni0', '10.244.9.1/24'), address('cni0', '10.244.1.1/24')), [
+test('a bridge with an address of an earlier subnet is reported with both', () => {
+  assert.deepEqual(reported(...uplink, address('cni0', '10.244.9.1/24'), address('cni0', '10.244.1.1/24')), [
     "BRIDGE_FOREIGN: cni0 has 10.244.9.1/24, and this node's subnet is 10.244.1.0/24"
   ])
 })
 
-test('a network of the host that holds our whole subnet is told, whichever address the host has in it', () => {
-  assert.deepEqual(told(...uplink, address('eth1', '10.244.1.9/20')), [
+test('a network of the host that contains our whole subnet is reported, whichever address the host has in it', () => {
+  assert.deepEqual(reported(...uplink, address('eth1', '10.244.1.9/20')), [
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1'
   ])
 })
 
-test('a network of the host that overlaps the pod network is told with both, also when it lies in our own subnet', () => {
-  assert.deepEqual(told(...uplink, address('eth1', '10.244.7.9/20'), address('eth0', '10.244.1.4/24')), [
+test('a network of the host that overlaps the pod network is reported with both, also when it is in our own subnet', () => {
+  assert.deepEqual(reported(...uplink, address('eth1', '10.244.7.9/20'), address('eth0', '10.244.1.4/24')), [
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1; the pod network 10.244.0.0/16 and 10.244.1.0/24 of eth0'
   ])
 })
@@ -67,7 +68,7 @@ for (const [what, objects, expected] of [
   ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], /^see to the cable of eth0/],
   ['without its address', uplink.slice(0, 2), /^give eth0 the address 2001:db8::1 back/]
 ] as const)
-  test(`the cure of an interface that is ${what} has its name and is about nothing else`, () => {
+  test(`the cure for an interface that is ${what} names it and nothing else`, () => {
     const { cure = '' } = checkHost(stateOf(objects), dualStackNode(), expectations).LINK_DOWN ?? assert.fail()
     assert.match(cure, expected)
     assert.doesNotMatch(cure, /<|the message/)

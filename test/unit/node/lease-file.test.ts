@@ -1,4 +1,4 @@
-// The lease remembered for the next weftd: for the right eyes, and no older than a lease can be.
+// The lease file for the next weftd: readable by root only, and ignored when older than a lease can be.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -30,13 +30,13 @@ test('a lease is read back as it was written, by root only, for a day after it w
   assert.equal(leaseKey(file.read(now + day + 60_000)?.lease ?? assert.fail('forgotten')), '10.2.5.0-24')
 })
 
-test('what is no remembered lease is none, with a warning', () => {
-  const told: string[] = []
+test('an invalid file is ignored with a warning', () => {
+  const warnings: string[] = []
   const path = join(folder, 'lease.json')
-  const file = new LeaseFile(path, { ...silent, warn: (_, message) => told.push(message) })
+  const file = new LeaseFile(path, { ...silent, warn: (_, message) => warnings.push(message) })
   for (const text of ['', '{', '{}', '[]', 'null', '{"configuration":"{}","key":"x","value":"{}"}']) {
     writeFileSync(path, text)
     assert.equal(file.read(), undefined, text)
   }
-  assert.equal(told.length, 6)
+  assert.equal(warnings.length, 6)
 })

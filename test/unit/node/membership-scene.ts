@@ -86,7 +86,7 @@ export class Scene implements AsyncDisposable {
     return this.health.active().find((condition) => condition.code === code)?.detail
   }
 
-  /** The daemon ends; what it wrote stays. */
+  /** Ends the daemon and keeps its files. */
   async stop(): Promise<void> {
     this.#stop.abort()
     await this.file[Symbol.asyncDispose]()
@@ -98,7 +98,7 @@ export class Scene implements AsyncDisposable {
   }
 }
 
-/** What somebody writes around the daemon. */
+/** Changes the lease database without the daemon. */
 export function sqlOf(scene: Scene, statement: string): void {
   const database = new DatabaseSync(join(scene.folder, 'leases.db'), { timeout: 5_000 })
   database.exec(statement)

@@ -1,4 +1,4 @@
-// This node's place in the network over a real lease file and a kernel that is a Map: what it takes over, keeps and tells when store and host change.
+// Membership over a real lease database and a kernel that is a Map: what it resumes, keeps and reports when the store and the host change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
@@ -13,7 +13,7 @@ const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
 const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
 
-/** A store that does not answer before it is let; with `text` it has that configuration all the same, as the Kubernetes store has. */
+/** A store that does not answer until `speak`; with `text` it has that configuration from the start, as the Kubernetes store does. */
 class Silent implements Store {
   readonly type: string
   readonly configurationPlace: string
@@ -39,9 +39,9 @@ class Silent implements Store {
     return this.#store.configuration(signal)
   }
 
-  async acquire(wish: LeaseRequest, signal: AbortSignal) {
+  async acquire(request: LeaseRequest, signal: AbortSignal) {
     await this.#spoken.promise
-    return this.#store.acquire(wish, signal)
+    return this.#store.acquire(request, signal)
   }
 
   reconnect(): void {}
@@ -67,7 +67,7 @@ async function restarted(
   return { scene, store: new Silent(scene.file, text), key: leaseKey(place?.lease ?? assert.fail('no lease')) }
 }
 
-test('a configuration that changes while we run is told with what differs, and no longer once it is as before', async () => {
+test('a configuration that changes while we run is reported with the differences, until it is as before', async () => {
   await using scene = new Scene()
   scene.file.configure(CONF)
   await scene.join()
@@ -76,12 +76,15 @@ test('a configuration that changes while we run is told with what differs, and n
   assert.match(said, /leases\.db: Network is 10\.244\.0\.0\/16 here and 10\.9\.0\.0\/16 there$/)
   assert.equal(scene.health.blocking('ready'), undefined)
   scene.file.configure('{"Network":7}')
-  await until(() => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the invalid one to be told')
+  await until(
+    () => /not valid: Network is 7/.test(scene.detail('CONFIG_CHANGED') ?? ''),
+    'the invalid one to be reported'
+  )
   scene.file.configure(`  ${CONF}`)
   await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
 })
 
-test('a misspelled key of the configuration is told and keeps nobody from serving', async () => {
+test('a misspelled key of the configuration is reported and does not prevent serving', async () => {
   await using scene = new Scene()
   scene.file.configure(ODD)
   await scene.join()
@@ -92,7 +95,7 @@ test('a misspelled key of the configuration is told and keeps nobody from servin
   assert.equal(scene.health.blocking('ready'), undefined)
 })
 
-test('an interface that goes down is told while it lasts, and nothing else changes', async () => {
+test('an interface that goes down is reported while it lasts, and nothing else changes', async () => {
   await using scene = new Scene()
   scene.file.configure(CONF)
   const network = await scene.join()
@@ -106,7 +109,7 @@ test('an interface that goes down is told while it lasts, and nothing else chang
   await until(() => scene.detail('LINK_DOWN') === undefined, 'the end of the condition')
 })
 
-test('an MTU that the interface does not carry keeps us from joining, with the range, until somebody corrects it', async () => {
+test('an MTU above that of the interface prevents joining, with the range in the condition, until somebody corrects it', async () => {
   await using scene = new Scene()
   const conf = (mtu: number) => `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":${mtu}}}`
   scene.file.configure(conf(9000))
@@ -123,7 +126,7 @@ test('an MTU that the interface does not carry keeps us from joining, with the r
   assert.equal(scene.detail('CONFIG_INVALID'), undefined)
 })
 
-test('a configuration that is corrected is no longer told as invalid while an interface is waited for', async () => {
+test('a corrected configuration is no longer reported as invalid while there is no interface yet', async () => {
   await using scene = new Scene()
   const [eth0] = HOST
   assert.ok(eth0)
@@ -138,7 +141,7 @@ test('a configuration that is corrected is no longer told as invalid while an in
   await joined
 })
 
-test('a link that shrinks below the configured MTU is told while it lasts, and what stands stays', async () => {
+test('an interface MTU that drops below the configured one is reported while it lasts, and everything is kept', async () => {
   await using scene = new Scene()
   scene.file.configure('{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw","MTU":1500}}')
   const network = await scene.join()
@@ -156,7 +159,7 @@ for (const [which, text, before] of [
   ['a store whose configuration is a file', CONF, CONF],
   ['such a store with an unknown key in its file', ODD, ODD]
 ] as const)
-  test(`while ${which} is silent we go on with the lease of an earlier weftd, and the store confirms it later`, async () => {
+  test(`while ${which} does not answer the lease of an earlier weftd is used, and the store confirms it later`, async () => {
     const { scene, store, key } = await restarted(text, before)
     await using _ = scene
     const network = await scene.join({ store })
@@ -168,7 +171,7 @@ for (const [which, text, before] of [
     assert.equal(leaseKey(network.place?.lease ?? assert.fail('no place')), key)
   })
 
-test("a cluster's first podCIDR, which lies before SubnetMin, is remembered like any other", async () => {
+test("a cluster's first podCIDR, which is below SubnetMin, is remembered like any other", async () => {
   await using scene = new Scene()
   const lease = parseLease('10.244.0.0-24', peer('192.0.2.1'))
   scene.leaseFile.write({ text: CONF, lease })
@@ -176,11 +179,11 @@ test("a cluster's first podCIDR, which lies before SubnetMin, is remembered like
   assert.deepEqual(network.place?.lease.subnet, lease.subnet)
 })
 
-test('a remembered lease does not count when the configuration is another one by now', async () => {
+test('a remembered lease is not used when the configuration has changed', async () => {
   const { scene, store } = await restarted(CONF.replace('10.244', '10.9'))
   await using _ = scene
   const joining = scene.join({ store })
-  await until(() => /asking/.test(scene.detail('STARTING') ?? ''), 'the lease to be asked for')
+  await until(() => /asking/.test(scene.detail('STARTING') ?? ''), 'the request for a lease')
   await new Promise((resolve) => setTimeout(resolve, 200))
   assert.notEqual(scene.health.blocking('add'), undefined)
   store.speak()
@@ -208,7 +211,7 @@ for (const [what, spoil] of [
   ['for another address', { interfaceOptions: { ifaces: ['eth1'], ifaceRegexes: [], publicIp: {} } }],
   ['when a store answers that holds no configuration', {}]
 ] as const)
-  test(`a remembered lease does not count ${what}`, async () => {
+  test(`a remembered lease is not used ${what}`, async () => {
     const { scene, store } = await restarted()
     await using _ = scene
     const isEmpty = !('interfaceOptions' in spoil)
@@ -231,7 +234,7 @@ for (const [what, spoil] of [
     assert.equal(scene.health.blocking('add'), undefined)
   })
 
-test('the other nodes are reached although what follows a new place fails', async () => {
+test('the other nodes are reachable although the callback for a new place fails', async () => {
   await using scene = new Scene()
   scene.file.configure(CONF)
   sqlOf(scene, `INSERT INTO lease (key, value, revision) VALUES ('10.244.99.0-24', '${peer('192.0.2.9')}', 1)`)

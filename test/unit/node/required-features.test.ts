@@ -1,4 +1,4 @@
-// A kernel that learns what it lacked is heard of without a restart.
+// Missing kernel features are reported, and found without a restart once they are there.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
@@ -8,7 +8,7 @@ import { reportMissingFeatures, untilNoneMissing } from '../../../daemon/node/re
 const lacking = (feature: string) =>
   new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature}`, `modprobe ${feature}`)
 
-test('what is missing is told, each thing with its cure, and no longer once it is there', async () => {
+test('each missing feature is reported with its cure, until it is there', async () => {
   const health = new Health(Date.now, () => undefined)
   const [vxlan, bridge] = [lacking('vxlan'), lacking('bridge')]
   let questions = 0
@@ -17,9 +17,9 @@ test('what is missing is told, each thing with its cure, and no longer once it i
     missing: async () => (++questions <= 2 ? [vxlan, bridge] : questions === 3 ? [vxlan] : [])
   }
   assert.equal(await reportMissingFeatures(deps), false)
-  const told = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
+  const raised = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
   assert.equal(
-    told?.detail,
+    raised?.detail,
     "this kernel can't make a vxlan (modprobe vxlan); this kernel can't make a bridge (modprobe bridge)"
   )
   await untilNoneMissing(deps, new AbortController().signal)

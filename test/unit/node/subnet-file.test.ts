@@ -1,4 +1,4 @@
-// subnet.env on disk: whole or not at all, tried again, and taken away only by whoever wrote it.
+// subnet.env on disk: replaced atomically, retried, and removed only by whoever wrote it.
 import assert from 'node:assert/strict'
 import {
   closeSync,
@@ -45,7 +45,7 @@ test('subnet.env is replaced, never written into: who has the old one open reads
   assert.equal(statSync(path).mode & 0o777, 0o644)
 })
 
-test('a subnet.env that can not be written is a condition that blocks nothing, and is written once it can be', async () => {
+test('a subnet.env that cannot be written raises a condition that blocks nothing, and is written later', async () => {
   const health = new Health(Date.now, () => undefined)
   health.clear('STARTING')
   const path = join(folder, 'flannel', 'subnet.env')
@@ -61,7 +61,7 @@ test('a subnet.env that can not be written is a condition that blocks nothing, a
   assert.match(readFileSync(path, 'utf8'), /FLANNEL_MTU=1399/)
 })
 
-test('subnet.env goes with weftd when it is the one that weftd wrote, and stays where somebody has written it since', () => {
+test('subnet.env is removed with weftd if weftd wrote it, and kept if another program has written it since', () => {
   const path = join(folder, 'subnet.env')
   const file = new SubnetFile({ path, stateDir: folder, health: new Health(Date.now, () => undefined), signal })
   file.write(env)

@@ -1,4 +1,4 @@
-// Keys of the network configuration that nobody reads, and that every key said to be read is.
+// Unknown keys of the network configuration; and every key that a backend lists is really read.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -9,7 +9,7 @@ import { unknownKeys } from '../../../daemon/node/unknown-keys.ts'
 const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), backends.configure(type, {}))
 const Network = '10.244.0.0/16'
 
-test('a misspelled key is told by its path, with the nearest that is known', () => {
+test('a misspelled key is reported by its path, with the nearest known one', () => {
   assert.deepEqual(
     unknown({ Network, SubnetLenght: 25, backend: { Type: 'vxlan', DirectRoutng: true, 'note to self': 7 } }),
     [
@@ -26,7 +26,7 @@ test('a key of another backend is unknown to this one', () => {
   ])
 })
 
-test('every known key in any letter case is passed over, and no Backend has none', () => {
+test('every known key is accepted in any letter case, and a missing Backend has no unknown keys', () => {
   const all = Object.fromEntries(Object.keys(netConfSchema.properties).map((key) => [key.toUpperCase(), null]))
   assert.deepEqual(unknown({ ...all, Backend: { type: 'vxlan', vni: 1, Gbp: true } }), [])
   assert.deepEqual(unknown({ Network }), [])

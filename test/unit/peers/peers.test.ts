@@ -1,4 +1,4 @@
-// Other nodes' leases as the daemon follows them: what each asks for, and the doubt about a list from which most have vanished.
+// Other nodes' leases: the objects for each, and routes kept while most leases are suddenly missing.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -105,14 +105,14 @@ test('each peer of a list gets its route, our own lease none; a later put and go
   await until(() => routes().join() === '10.244.3.0/24,10.244.4.0/24', 'the change')
 })
 
-test('a stale route goes after the first complete list', async () => {
+test('a stale route is removed after the first complete list', async () => {
   const { send, routes } = await followed(new MapKernel([eth0, staleRoute(9)]), 60_000)
   assert.deepEqual(routes(), ['10.244.9.0/24'])
   send({ kind: 'list', leases: [lease(2)] })
   await until(() => routes().join() === '10.244.2.0/24', 'the stale route to go')
 })
 
-test('a list without other nodes removes nothing until it has stood for the time', async () => {
+test('a list without other nodes removes nothing until it has lasted for the set time', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 150)
   send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
   await until(() => routes().length === 2, 'two routes')
@@ -123,7 +123,7 @@ test('a list without other nodes removes nothing until it has stood for the time
   assert.equal(active(health).includes('LIST_DOUBTED'), false)
 })
 
-test('leases that come back end the doubt and nothing was lost', async () => {
+test('leases that come back clear the condition, and nothing was lost', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   send({ kind: 'list', leases: [lease(2), lease(3)] })
   await until(() => routes().length === 2, 'two routes')
@@ -134,7 +134,7 @@ test('leases that come back end the doubt and nothing was lost', async () => {
   assert.equal(routes().length, 2)
 })
 
-test('a list that leaves us out too is doubted, however many others it has, and so is the next one that still leaves them out', async () => {
+test('a list without our own lease is doubted, however many others it has, and so is the next one that lacks the same leases', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   send({ kind: 'list', leases: [lease(1), lease(2), lease(3), lease(4)] })
   await until(() => routes().length === 3, 'three routes')
@@ -149,7 +149,7 @@ test('a list that leaves us out too is doubted, however many others it has, and 
   await until(() => !routes().includes('10.244.2.0/24'), 'the lease to be believed gone')
 })
 
-test('most leases deleted one by one, but at once, are kept as if a list had left them out; a few are believed', async () => {
+test('most leases deleted one by one, but at once, are kept as with a list without them; a few are believed', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   const leases = [2, 3, 4, 5, 6, 7, 8].map((n) => lease(n))
   send({ kind: 'list', leases })
@@ -172,7 +172,7 @@ test('at start an empty list does not remove what the kernel still has', async (
   await until(() => routes().length === 0, 'confirmation')
 })
 
-test('one lease that makes no sense is told and skipped, and the others are served', async () => {
+test('an invalid lease is reported and skipped, and the others are served', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
   send(
@@ -203,7 +203,7 @@ test('a lease outside the network, and one with an address that nothing can be s
   )
 })
 
-test('a lease that could not be served is forgiven once it can be', async () => {
+test('a lease that could not be served is no longer reported once it can be', async () => {
   const { send, routes, health, peers } = await followed(new MapKernel([eth0]), 60_000)
   send({ kind: 'list', leases: [lease(5, { publicIp: { 4: ip('203.0.113.5') } })] })
   await until(() => active(health).includes('LEASE_MALFORMED'), 'the condition')
@@ -216,7 +216,7 @@ test('a lease that could not be served is forgiven once it can be', async () => 
   assert.equal(active(health).includes('LEASE_MALFORMED'), false)
 })
 
-test('before our place is known nothing is called stale, however lists flap', async () => {
+test('before our place is known nothing counts as stale, however the lists change', async () => {
   const kernel = new MapKernel([eth0, staleRoute(2), staleRoute(3)])
   const { send, routes, health } = await followed(kernel, 30, false)
   send({ kind: 'list', leases: [lease(2), lease(3)] }, { kind: 'list', leases: [] })
@@ -227,13 +227,13 @@ test('before our place is known nothing is called stale, however lists flap', as
   assert.equal(routes().length, 2)
 })
 
-test('a fault while following ends the following loudly', async () => {
+test('an error while following rejects', async () => {
   const { send, following } = await followed(new MapKernel([eth0]), 60_000)
   send({ kind: 'put', lease: { ...lease(2), subnet: undefined as never } })
   await assert.rejects(following)
 })
 
-test('a lease of another backend and one that overlaps ours are left out', async () => {
+test('a lease of another backend and one that overlaps ours are ignored', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   send({
     kind: 'list',
@@ -247,7 +247,7 @@ test('a lease of another backend and one that overlaps ours are left out', async
   assert.match(health.active().find((condition) => condition.code === 'LEASE_MALFORMED')?.detail ?? '', /overlaps/)
 })
 
-test("a peer with our own VTEP MAC, and two peers with one another's, are told until it is over", async () => {
+test("a peer with our own VTEP MAC, and two peers with one another's, are reported while it lasts", async () => {
   const { send, health } = await followed(new MapKernel([eth0]), 60_000)
   const detail = () => health.active().find(({ code }) => code === 'VTEP_MAC_CONFLICT')?.detail ?? ''
   const tunnel = (n: number, mac: string) =>

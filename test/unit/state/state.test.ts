@@ -165,7 +165,7 @@ test('only the given keys are compared', () => {
   )
 })
 
-test('what others stand on is made first and removed last', () => {
+test('what other objects depend on is made first and removed last', () => {
   const made = order([route, fdb, address, neighbour, vxlan()].map((object) => ({ do: 'put', object }) as const))
   assert.deepEqual(
     made.map((change) => change.object.kind),
@@ -233,7 +233,7 @@ test('a neighbour proxy is missing only where its device is', () => {
   assert.deepEqual(difference(desired, stateOf([unsigned])), [{ do: 'put', object: proxy, instead: unsigned }])
 })
 
-test('what hangs on a tunnel of flanneld may be removed once we use that tunnel', () => {
+test('objects on a device of flanneld may be removed once we use that device', () => {
   const stale = { ...neighbour, device: 'flannel.1' } as KernelObject
   assert.ok(mayRemove(stale, recognises, (device) => device === 'flannel.1'))
   assert.equal(
@@ -249,7 +249,7 @@ test('a bridge, its addresses and kernel settings stay when their last pod has g
   assert.equal(staysWhenUnwanted({ kind: 'link', name: 'veth01', form: { type: 'veth' } }, recognises), false)
 })
 
-test('a change is told as a line of a diff, with its reason', () => {
+test('a change is printed as a line of a diff, with its reason', () => {
   assert.equal(changeText({ do: 'put', object: route }), `+ ${textOf(route)}   # lease`)
   assert.equal(changeText({ do: 'remove', object: fdb }), `- ${textOf(fdb)}`)
   assert.match(

@@ -1,4 +1,4 @@
-// The way to other nodes that carries less than pods send: which node is named, for how long it counts, and how many are asked about at a time.
+// Path MTUs below what pods send: which node is named, how long a finding is kept, and how many nodes are checked at a time.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { backends } from '../../../daemon/backend/registry.ts'
@@ -46,7 +46,7 @@ function scene(leases: readonly Lease[], mtu = 0) {
 /** 192.0.2.n */
 const far = (n: number) => lease(512 + n)
 
-test('the node with the smallest way is named with it, and what pods send', async () => {
+test('the node with the smallest path MTU is named with it, and with what pods send', async () => {
   const { path, ways, asked, detail } = scene([far(1), far(2), far(3), far(66)])
   await path.check()
   assert.equal(detail(), undefined)
@@ -59,14 +59,14 @@ test('the node with the smallest way is named with it, and what pods send', asyn
   )
 })
 
-test('a way that carries what the configuration makes of packets is no trouble', async () => {
+test('a path MTU that the configured packets fit is not reported', async () => {
   const { path, ways, detail } = scene([far(2)], 1400)
   ways.set('192.0.2.2', 1400)
   await path.check()
   assert.equal(detail(), undefined)
 })
 
-test('what the kernel has forgotten counts for a while, and a node that went no longer', async () => {
+test('what the kernel has dropped is kept for a while, but not for a node that no longer exists', async () => {
   const { path, known, ways, clock, detail } = scene([far(2), far(3)])
   ways.set('192.0.2.2', 1400).set('192.0.2.3', 1450)
   await path.check()
@@ -82,7 +82,7 @@ test('what the kernel has forgotten counts for a while, and a node that went no 
   assert.equal(detail(), undefined)
 })
 
-test('of many nodes a tenth is asked about at a time, and all after ten rounds', async () => {
+test('of many nodes a tenth is checked at a time, and all after ten rounds', async () => {
   const { path, asked } = scene(Array.from({ length: 2_000 }, (_, n) => lease(n)))
   await path.check()
   assert.equal(asked.length, 200)
