@@ -65,7 +65,7 @@ export class LeaseFile {
     try {
       utimesSync(this.path, now / 1000, now / 1000)
     } catch (error) {
-      this.#log.debug({ path: this.path, reason: reasonOf(error) }, 'there is no remembered lease to mark')
+      this.#log.debug({ path: this.path, reason: reasonOf(error) }, "can't update the time of the lease file")
     }
   }
 }

@@ -141,7 +141,7 @@ export class Membership {
       return true
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
-      log.warn({ reason: reasonOf(error) }, 'the lease of an earlier weftd is of no use here')
+      log.warn({ reason: reasonOf(error) }, 'the lease of an earlier weftd does not fit this host')
       return false
     }
   }
@@ -266,7 +266,7 @@ export class Membership {
     this.#updating = true
     this.#updateUntilQuiet(signal)
       .catch((error) => {
-        if (!signal.aborted) this.#deps.log.error({ err: error }, 'following a change of the host failed')
+        if (!signal.aborted) this.#deps.log.error({ err: error }, 'updating after a change of the host failed')
       })
       .finally(() => {
         this.#updating = false
@@ -312,7 +312,7 @@ export class Membership {
       // An interface that is down or lost its address usually comes back: everything stays until there is a better one.
       this.#deps.log.warn(
         { reason: reasonOf(error) },
-        'no interface to the other nodes at the moment; everything stays as it is'
+        'no interface to the other nodes at the moment; routes and pods are kept'
       )
       return
     }

@@ -200,6 +200,11 @@ test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but fo
   assert.deepEqual(knowing.toSorted(), VXLAN_VOCABULARY.toSorted())
 })
 
+test('daemon/ has at its root only what starts and wires the daemon', () => {
+  const atRoot = files.filter((path) => dirname(path) === 'daemon')
+  assert.deepEqual(atRoot.toSorted(), ['daemon/daemon.ts', 'daemon/main.ts', 'daemon/pod-context.ts'])
+})
+
 const imported: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
   ['daemon/state/x.ts', '../../ipam/address.ts', true],
   ['daemon/state/x.ts', '../kernel/kernel.ts', false],
