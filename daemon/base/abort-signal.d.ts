@@ -1,3 +1,6 @@
-// Lets interfaces in pure rooms name an AbortSignal that they only hand on: tsconfig.pure.json has no Node types to take it from.
-// biome-ignore lint/suspicious/noEmptyInterface: with Node's types it merges into theirs; alone it has nothing that pure code could call.
-interface AbortSignal {}
+// The part of AbortSignal that pure rooms use: tsconfig.pure.json has no Node types to take it from. With Node's types it merges into theirs.
+interface AbortSignal {
+  readonly aborted: boolean
+  addEventListener(type: 'abort', listener: () => void, options?: { once?: boolean }): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}

@@ -2,6 +2,7 @@
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import { Wakeup } from '../base/wakeup.ts'
 import type { Observation, Sender } from '../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
@@ -42,7 +43,7 @@ export class Observer implements Disposable {
   readonly #observed: Cache
   readonly #notifications: NotificationSocket
   readonly #queue: Observation[] = []
-  #wake: (() => void) | undefined
+  readonly #wakeup = new Wakeup()
   /** Notifications that came and are not heard yet; during a dump they wait for its end. */
   readonly #inbox: Heard[] = []
   /** A consumer may leave without its signal. */
@@ -69,7 +70,7 @@ export class Observer implements Disposable {
 
   /** What is observed, until the signal. A dump that fails is logged and tried again. */
   async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
-    const wakeUp = () => this.#wake?.()
+    const wakeUp = () => this.#wakeup.notify()
     signal.addEventListener('abort', wakeUp)
     void this.#listenToFirewall(AbortSignal.any([signal, this.#ended.signal]))
     let restUntil = 0
@@ -97,10 +98,8 @@ export class Observer implements Disposable {
   }
 
   async #woken(afterMs: number | undefined): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#wake = resolve
-    const timer = afterMs === undefined ? undefined : setTimeout(resolve, afterMs)
-    await promise
+    const timer = afterMs === undefined ? undefined : setTimeout(() => this.#wakeup.notify(), afterMs)
+    await this.#wakeup.next()
     clearTimeout(timer)
   }
 
@@ -109,7 +108,7 @@ export class Observer implements Disposable {
       this.#queue.splice(0)
       this.wantDump('more changes came than were fetched')
     } else this.#queue.push(observation)
-    this.#wake?.()
+    this.#wakeup.notify()
   }
 
   /** Asks for a dump; several askers share one. */
@@ -118,7 +117,7 @@ export class Observer implements Disposable {
       this.#dumpWanted = why
       this.#wantedAt = performance.now()
     }
-    this.#wake?.()
+    this.#wakeup.notify()
   }
 
   /**

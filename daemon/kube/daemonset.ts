@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import { Wakeup } from '../base/wakeup.ts'
 import type { JsonObject } from '../config/json.ts'
 import type { KubeApi } from './api.ts'
 import type { AccessOptions } from './credentials.ts'
@@ -43,7 +44,7 @@ export class DaemonSetWatch implements Disposable {
   #last: { readonly standing: Standing; readonly at: number } | undefined
   /** The latest news of the watch. */
   #watched: 'stands' | 'deleted' | undefined
-  #wake: () => void = () => undefined
+  readonly #changed = new Wakeup()
   /** The watch outlives the signal that ends us: what it tells then is what counts. */
   readonly #ended = new AbortController()
 
@@ -65,7 +66,7 @@ export class DaemonSetWatch implements Disposable {
       if (news === 'stands') this.#hasStood = true
       // A list without one that never stood is a wrong name.
       this.#watched = this.#hasStood ? news : undefined
-      this.#wake()
+      this.#changed.notify()
     }
   }
 
@@ -115,12 +116,7 @@ export class DaemonSetWatch implements Disposable {
   /** Whether the watch has told of the deletion, or does within the time: a pod may hear of its end before. */
   async #isSeenDeleted(withinMs: number): Promise<boolean> {
     const late = AbortSignal.timeout(withinMs)
-    while (this.#watched !== 'deleted' && !late.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.#wake = resolve
-      late.addEventListener('abort', () => resolve(), { once: true })
-      await promise
-    }
+    while (this.#watched !== 'deleted' && !late.aborted) await this.#changed.next(late)
     return this.#watched === 'deleted'
   }
 

@@ -7,6 +7,7 @@ import { Backoff } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile, replaceFile } from '../base/replace-file.ts'
+import { Wakeup } from '../base/wakeup.ts'
 import type { Health } from '../health/health.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 
@@ -40,13 +41,14 @@ export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Pro
   const { backoff = new Backoff() } = deps
   let foughtAt = Number.NEGATIVE_INFINITY
   while (!signal.aborted) {
+    const changed = kept.directoryChanged.next(signal, AbortSignal.timeout(deps.checkMs ?? CHECK))
     if (kept.look()) {
       // Two that want different things would write and log for ever, as fast as the disk allows.
       if (performance.now() - foughtAt > CALM) backoff.reset()
       foughtAt = performance.now()
       await backoff.pause(signal)
     }
-    await kept.something(signal)
+    await changed
     await sleep(SETTLE, undefined, { signal })
   }
 }
@@ -58,9 +60,10 @@ export function removeConflist(directory: string): string | undefined {
 }
 
 class Conflist implements Disposable {
+  /** One of the directories has changed. */
+  readonly directoryChanged = new Wakeup()
   readonly #deps: ConflistDeps
   readonly #watchers = new Map<string, FSWatcher>()
-  #wake = Promise.withResolvers<void>()
   /** What we wrote, or found to be so. */
   #written: string | undefined
 
@@ -90,22 +93,6 @@ class Conflist implements Disposable {
     const before = takenBefore(names)
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
     else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
-  }
-
-  /** Resolves when one of the directories changed, or it is time to look anyway. */
-  async something(signal: AbortSignal): Promise<void> {
-    const { promise } = this.#wake
-    const over = new AbortController()
-    const every = sleep(this.#deps.checkMs ?? CHECK, undefined, {
-      signal: AbortSignal.any([signal, over.signal]),
-      ref: false
-    })
-    try {
-      await Promise.race([promise, every])
-    } finally {
-      over.abort()
-      this.#wake = Promise.withResolvers()
-    }
   }
 
   /** `undefined`: the source is not valid, and what was written before stays. */
@@ -155,11 +142,11 @@ class Conflist implements Disposable {
   #watch(directory: string): void {
     if (this.#watchers.has(directory)) return
     try {
-      const watcher = watch(directory, { persistent: false }, () => this.#wake.resolve())
+      const watcher = watch(directory, { persistent: false }, () => this.directoryChanged.notify())
       const forget = () => {
         watcher.close()
         this.#watchers.delete(directory)
-        this.#wake.resolve()
+        this.directoryChanged.notify()
       }
       watcher.on('error', forget)
       // inotify(7) tells of the directory's own removal by its name.

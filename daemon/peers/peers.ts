@@ -2,6 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { perFamily, sameIp } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
+import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
@@ -88,28 +89,10 @@ export class Peers {
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
   async follow(events: AsyncIterable<LeaseEvent>): Promise<void> {
-    const pending: LeaseEvent[] = []
-    let working = Promise.resolve()
-    let scheduled = false
-    // A failure here is a fault in weftd itself: it ends the process loudly through whoever awaits us.
-    const failed = Promise.withResolvers<never>()
-    const gather = async () => {
-      for await (const event of events) {
-        pending.push(event)
-        if (scheduled) continue
-        scheduled = true
-        working = working.then(async () => {
-          // Not at once: events of one message or one look at a file come one microtask after the other, and how many went together says whether to doubt.
-          await turn()
-          scheduled = false
-          await this.#take(pending.splice(0))
-        })
-        working.catch(failed.reject)
-      }
-      await working
-    }
     try {
-      await Promise.race([gather(), failed.promise])
+      // A batch is taken a turn later: events of one message or one look at a file come one microtask after the other, and how many went together says
+      // whether to doubt.
+      for await (const batch of AsyncQueue.of(events).batches(turn)) await this.#take(batch)
     } finally {
       clearTimeout(this.#confirmation)
     }

@@ -111,7 +111,7 @@ export class Firewall implements FirewallPort {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
     this.#notifications[Symbol.dispose]()
-    for (const stream of [...this.#changes, ...this.#views]) stream.end()
+    for (const stream of [...this.#changes, ...this.#views]) stream.close()
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
   }

@@ -3,6 +3,7 @@ import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { contentOf } from '../../../ipam/files.ts'
 import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
+import { Wakeup } from '../../base/wakeup.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from '../../lease/lease.ts'
@@ -28,10 +29,9 @@ export class EmbeddedStore implements Store {
   readonly #deps: StoreDeps
   readonly #ttl: number
   readonly #tick: NodeJS.Timeout
-  readonly #waiting = new Set<() => void>()
+  readonly #fileChanged = new Wakeup()
   /** When (performance.now) an expired lease was first seen, by key and revision. */
   readonly #expiredSince = new Map<string, number>()
-  #changes = 0
   #held: Held | undefined
 
   /** `ttlSeconds` is a day unless a test is in a hurry. Errors: STATE_UNWRITABLE when the file can't be opened. */
@@ -59,7 +59,7 @@ export class EmbeddedStore implements Store {
     for (;;) {
       signal.throwIfAborted()
       this.#guarded(() => this.#takeOver())
-      const seen = this.#changes
+      const changed = this.#changeWithin(TICK, signal)
       const text = this.#guarded(() => this.#file.config())
       if (text !== undefined) {
         this.#deps.report.clear('CONFIG_MISSING')
@@ -73,7 +73,7 @@ export class EmbeddedStore implements Store {
           ? `write ${EXAMPLE} into a file, name it with --net-config-path and restart weftd`
           : `write ${EXAMPLE} into ${from}`
       )
-      await this.#changeAfter(seen, signal)
+      await changed
     }
   }
 
@@ -129,7 +129,7 @@ export class EmbeddedStore implements Store {
     let listed = false
     let configuration: string | undefined
     while (!signal.aborted) {
-      const seen = this.#changes
+      const changed = this.#changeWithin(TICK, signal)
       const now = this.#guarded(() => ({ rows: this.#file.rows(), configuration: this.#file.config() }))
       if (now !== undefined) {
         const { rows } = now
@@ -142,30 +142,18 @@ export class EmbeddedStore implements Store {
         listed = true
         configuration = now.configuration
       }
-      await this.#changeAfter(seen, signal).catch(() => undefined)
+      await changed
     }
   }
 
   #changed(): void {
-    this.#changes++
-    for (const wake of [...this.#waiting]) wake()
+    this.#fileChanged.notify()
     this.#guarded(() => this.#keep())
   }
 
-  /** Resolves once there has been a change since `seen`, and after a tick at most, so that a file that did not answer is asked again. */
-  async #changeAfter(seen: number, signal: AbortSignal): Promise<void> {
-    if (this.#changes !== seen) return
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        clearTimeout(deadline)
-        this.#waiting.delete(done)
-        signal.removeEventListener('abort', done)
-        resolve()
-      }
-      const deadline = setTimeout(done, TICK)
-      this.#waiting.add(done)
-      signal.addEventListener('abort', done)
-    })
+  /** Resolves with the next change of the file, and after this time at most, so that a file that did not answer is read again. */
+  #changeWithin(milliseconds: number, signal: AbortSignal): Promise<void> {
+    return this.#fileChanged.next(signal, AbortSignal.timeout(milliseconds))
   }
 
   /** Renews our lease when half of its life is over, and deletes others' that have ended. */

@@ -1,4 +1,5 @@
 // One watch stream of etcd as an iterable that ends or throws whatever happens to the stream: cancelled, compacted, closed, or silent.
+import { AsyncQueue } from '../../base/async-queue.ts'
 import type { EtcdConnection, Stream } from './connection.ts'
 import type { KeyValue, Response } from './protobuf.ts'
 
@@ -31,83 +32,48 @@ export async function* watchFrom(
 ): AsyncGenerator<readonly WatchEvent[], void> {
   signal.throwIfAborted()
   const stream = await connection.stream('watch')
-  const incoming = new Incoming(stream)
-  const stop = () => incoming.fail(new Error('stopped'))
-  signal.addEventListener('abort', stop)
+  const responses = new AsyncQueue<Response<'watch'>>(signal)
+  const heartbeat = setInterval(receive(stream, responses), ASK)
   try {
     for (const one of watched) {
       const range = 'key' in one ? { key: one.key } : { key: one.prefix, rangeEnd: rangeEnd(one.prefix) }
       stream.write({ create: { ...range, startRevision: revision } })
     }
-    for (;;) {
-      const response = await incoming.next()
+    for await (const response of responses) {
       if (response.canceled && response.compactRevision !== 0) return
       if (response.canceled) throw new Error(response.cancelReason || 'etcd cancelled the watch')
       if (response.events.length > 0) yield response.events.map(eventOf)
     }
+    signal.throwIfAborted()
   } catch (error) {
     if (!signal.aborted) connection.elsewhere()
     throw error
   } finally {
-    signal.removeEventListener('abort', stop)
-    incoming.close()
+    clearInterval(heartbeat)
     stream.cancel()
   }
 }
 
-/** The responses of a stream in a row, and its end, by whatever: an error, silence, or our own wish. */
-class Incoming {
-  readonly #stream: Stream<'watch'>
-  readonly #responses: Response<'watch'>[] = []
-  readonly #asking: NodeJS.Timeout
-  #failure: Error | undefined
-  #wake = (): void => undefined
-  #heard = performance.now()
-  /** Whether this etcd answers requests for progress at all: 3.3 does not. */
-  #answers = false
-
-  constructor(stream: Stream<'watch'>) {
-    this.#stream = stream
-    // The listener for errors stays for ever: cancelling makes one more, and one without a listener would end the process.
-    stream.on('error', (error) => this.fail(error))
-    stream.on('end', () => this.fail(new Error('etcd closed the watch')))
-    stream.on('data', (response) => this.#take(response))
-    this.#asking = setInterval(() => this.#ask(), ASK)
-  }
-
-  fail(error: Error): void {
-    this.#failure ??= error
-    this.#wake()
-  }
-
-  /** The next response; throws once there is none and the stream has ended. */
-  async next(): Promise<Response<'watch'>> {
-    for (;;) {
-      const response = this.#responses.shift()
-      if (response !== undefined) return response
-      if (this.#failure !== undefined) throw this.#failure
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
-  }
-
-  close(): void {
-    clearInterval(this.#asking)
-  }
-
-  #take(response: Response<'watch'>): void {
-    this.#heard = performance.now()
-    // The answer to a request for progress carries no watch.
-    if (response.watchId === -1) this.#answers = true
-    this.#responses.push(response)
-    this.#wake()
-  }
-
-  #ask(): void {
-    if (this.#answers && performance.now() - this.#heard > SILENCE)
-      this.fail(new Error(`etcd has not answered on the watch for ${SILENCE / 1000} s`))
-    else if (this.#failure === undefined) this.#stream.write({ progress: {} })
+/**
+ * Pushes what the stream receives, its end and its failure. Returns the heartbeat: it requests progress, and fails the queue when the last message is too
+ * old. etcd 3.3 does not answer such requests, so silence counts only after the first answer.
+ */
+function receive(stream: Stream<'watch'>, responses: AsyncQueue<Response<'watch'>>): () => void {
+  let lastAt = performance.now()
+  let answers = false
+  // The error listener is never removed: cancelling raises one more error, which would end the process without it.
+  stream.on('error', (error) => responses.fail(error))
+  stream.on('end', () => responses.fail(new Error('etcd closed the watch')))
+  stream.on('data', (response) => {
+    lastAt = performance.now()
+    // The answer to a progress request carries no watch id.
+    if (response.watchId === -1) answers = true
+    responses.push(response)
+  })
+  return () => {
+    if (answers && performance.now() - lastAt > SILENCE)
+      responses.fail(new Error(`etcd has not answered on the watch for ${SILENCE / 1000} s`))
+    else if (!responses.ended) stream.write({ progress: {} })
   }
 }
 

@@ -2,6 +2,7 @@
 import type { PerFamily, Prefix } from '../../../ipam/address.ts'
 import { Backoff } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
+import { Wakeup } from '../../base/wakeup.ts'
 import type { JsonObject } from '../../config/json.ts'
 import type { ConditionCode } from '../../health/conditions.ts'
 import type { KubeApi } from '../../kube/api.ts'
@@ -55,7 +56,7 @@ export class NodeKeeper implements AsyncDisposable {
   #uid: string | undefined
   #held: Held | undefined
   #announced = false
-  #wake: () => void = () => undefined
+  readonly #changed = new Wakeup()
   #mending: Promise<void> | undefined
   #mendAgain = false
   readonly #mendBackoff = new Backoff()
@@ -88,7 +89,7 @@ export class NodeKeeper implements AsyncDisposable {
     this.#name ??= await this.#ownName(wish, either)
     const backoff = new Backoff()
     for (;;) {
-      const changed = this.#changed()
+      const changed = this.#changed.next()
       const node = await this.#get(this.#name, either)
       const subnet = await this.#subnetOf(node, wish, either)
       if (node !== undefined && subnet !== undefined) {
@@ -98,13 +99,6 @@ export class NodeKeeper implements AsyncDisposable {
       // The watch tells when the node changes; a look now and then is for the time in which there is no watch.
       await Promise.race([changed, backoff.pause(either)])
     }
-  }
-
-  /** Resolves with the next news of our node. */
-  #changed(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve
-    })
   }
 
   /** In flannel's order, then the name that the kubelet takes by itself: the host's in lower case. */
@@ -226,7 +220,7 @@ export class NodeKeeper implements AsyncDisposable {
 
   /** News of our node by the watch; `undefined`: it is gone. */
   happened(node: KubeNode | undefined): void {
-    this.#wake()
+    this.#changed.notify()
     const held = this.#held
     if (held !== undefined && (node === undefined || this.#isWrong(node, held))) this.#mend()
   }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
@@ -134,7 +135,8 @@ export class KubernetesStore implements Store {
   }
 
   watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
-    return merged<StoreEvent>([this.#nodes(signal), this.#configurations(signal), this.#warnings(signal)])
+    const sources = [this.#nodes(signal), this.#configurations(signal), this.#warnings(signal)]
+    return AsyncQueue.of<StoreEvent>(...sources)[Symbol.asyncIterator]()
   }
 
   /** Yields nothing, ever. */
@@ -184,34 +186,5 @@ function withoutSubnetKeys(text: string): string {
     )
   } catch {
     return text
-  }
-}
-
-/** What several sources yield, as it comes; ends when all have ended, and fails with the first that fails. Stopping them is their own signal's business. */
-async function* merged<T>(sources: readonly AsyncIterable<T>[]): AsyncGenerator<T, void> {
-  const ready: T[] = []
-  let running = sources.length
-  let failure: { readonly error: unknown } | undefined
-  let wake = (): void => undefined
-  const drain = async (source: AsyncIterable<T>) => {
-    try {
-      for await (const value of source) {
-        ready.push(value)
-        wake()
-      }
-    } catch (error) {
-      failure ??= { error }
-    }
-    running--
-    wake()
-  }
-  for (const source of sources) void drain(source)
-  for (;;) {
-    for (let value = ready.shift(); value !== undefined; value = ready.shift()) yield value
-    if (failure !== undefined) throw failure.error
-    if (running === 0) return
-    await new Promise<void>((resolve) => {
-      wake = resolve
-    })
   }
 }
