@@ -1,29 +1,64 @@
-// Pauses between attempts that grow and are never the same on two nodes, so that a store that returns is not met by all of them at once.
+// Exponential backoff with jitter, and the retry loop that uses it.
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** The first pause and the longest, in milliseconds. */
-const FIRST = 100
-const LONGEST = 15_000
+/** Milliseconds of the first pause and of the longest. */
+export type BackoffBounds = { readonly firstMs: number; readonly longestMs: number }
+
+const USUAL: BackoffBounds = { firstMs: 100, longestMs: 15_000 }
 
 type Wait = (milliseconds: number, signal: AbortSignal) => Promise<void>
 
 export class Backoff {
+  readonly #bounds: BackoffBounds
   readonly #wait: Wait
-  #next = FIRST
+  #next: number
 
-  constructor(wait: Wait = (milliseconds, signal) => sleep(milliseconds, undefined, { signal })) {
+  constructor(bounds = USUAL, wait: Wait = (milliseconds, signal) => sleep(milliseconds, undefined, { signal })) {
+    this.#bounds = bounds
     this.#wait = wait
+    this.#next = bounds.firstMs
+  }
+
+  /** Pauses that do not grow: for what an administrator corrects, not for a server under load. */
+  static constant(milliseconds: number): Backoff {
+    return new Backoff({ firstMs: milliseconds, longestMs: milliseconds })
   }
 
   /** Back to the first pause: the last attempt succeeded. */
   reset(): void {
-    this.#next = FIRST
+    this.#next = this.#bounds.firstMs
   }
 
-  /** Waits between half the present pause and all of it, and doubles it. Rejects when the signal aborts. */
+  /** Waits between half the current pause and all of it, so that nodes do not retry in step, and doubles it. Rejects when the signal aborts. */
   async pause(signal: AbortSignal): Promise<void> {
     const pause = this.#next * (0.5 + Math.random() / 2)
-    this.#next = Math.min(this.#next * 2, LONGEST)
+    this.#next = Math.min(this.#next * 2, this.#bounds.longestMs)
     await this.#wait(pause, signal)
+  }
+}
+
+export type RetryOptions = {
+  /** Ends the retries: `retry` rejects with its reason. */
+  readonly signal: AbortSignal
+  readonly backoff?: Pick<Backoff, 'pause'>
+  /** Called with the error of each attempt that failed. Throws it again where another attempt is pointless; may wait before the pause. By default nothing is retried. */
+  readonly onError?: (error: unknown) => void | Promise<void>
+}
+
+/** Makes attempts with pauses in between until one returns a value; `undefined` and errors that `onError` accepts lead to the next one. */
+export async function retry<T extends NonNullable<unknown>>(
+  attempt: () => T | undefined | Promise<T | undefined>,
+  { signal, backoff = new Backoff(), onError }: RetryOptions
+): Promise<T> {
+  for (;;) {
+    try {
+      const result = await attempt()
+      if (result !== undefined) return result
+    } catch (error) {
+      signal.throwIfAborted()
+      if (onError === undefined) throw error
+      await onError(error)
+    }
+    await backoff.pause(signal)
   }
 }

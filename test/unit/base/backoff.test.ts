@@ -1,7 +1,7 @@
-// How long attempts wait for each other: pauses that grow to a limit, differ between nodes and end with the signal.
+// Backoff: pauses grow to a limit, differ between nodes and end with the signal. Retry: what is tried again, and when it stops.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Backoff } from '../../../daemon/base/backoff.ts'
+import { Backoff, type BackoffBounds, retry } from '../../../daemon/base/backoff.ts'
 
 const { signal } = new AbortController()
 
@@ -12,9 +12,9 @@ async function pauses(backoff: Backoff, waited: number[], count: number): Promis
   return [...waited]
 }
 
-function recorded() {
+function recorded(bounds?: BackoffBounds) {
   const waited: number[] = []
-  return { waited, backoff: new Backoff(async (milliseconds) => void waited.push(milliseconds)) }
+  return { waited, backoff: new Backoff(bounds, async (milliseconds) => void waited.push(milliseconds)) }
 }
 
 test('each pause is between half and all of twice the one before, and none longer than a quarter of a minute', async () => {
@@ -43,4 +43,52 @@ test('a pause ends when nobody waits for it any more', async () => {
   const waiting = new Backoff().pause(stop.signal)
   stop.abort()
   await assert.rejects(waiting, { name: 'AbortError' })
+})
+
+test('with equal bounds the pauses do not grow', async () => {
+  const { backoff, waited } = recorded({ firstMs: 1_000, longestMs: 1_000 })
+  for (const pause of await pauses(backoff, waited, 5)) assert.ok(pause >= 500 && pause <= 1_000, `${pause} ms`)
+})
+
+test('an attempt is repeated until it returns a value, with a pause in between', async () => {
+  const { backoff, waited } = recorded()
+  const results = [undefined, undefined, 'done']
+  assert.equal(await retry(async () => results.shift(), { signal, backoff }), 'done')
+  assert.equal(waited.length, 2)
+})
+
+test('an error ends the attempts unless it is accepted', async () => {
+  const { backoff } = recorded()
+  await assert.rejects(
+    retry(() => assert.fail('refused'), { signal, backoff }),
+    /refused/
+  )
+  const seen: unknown[] = []
+  let attempts = 0
+  const attempt = () => {
+    attempts++
+    if (attempts < 3) throw attempts
+    return attempts
+  }
+  assert.equal(await retry(attempt, { signal, backoff, onError: (error) => void seen.push(error) }), 3)
+  assert.deepEqual(seen, [1, 2])
+  const onError = (error: unknown) => {
+    throw new Error('pointless', { cause: error })
+  }
+  await assert.rejects(
+    retry(() => assert.fail('refused'), { signal, backoff, onError }),
+    /pointless/
+  )
+})
+
+test('after the abort nothing is tried again, and an error of the last attempt is not reported', async () => {
+  const stop = new AbortController()
+  const failing = retry(
+    () => {
+      stop.abort(new Error('stopping'))
+      throw new Error('cut off')
+    },
+    { signal: stop.signal, onError: () => assert.fail('reported') }
+  )
+  await assert.rejects(failing, /stopping/)
 })
