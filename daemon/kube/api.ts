@@ -1,7 +1,7 @@
 // Requests to the Kubernetes API: deadlines, conditions while it does not answer or refuses, pauses, and errors that say what to do.
 import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Backoff } from '../base/backoff.ts'
+import { retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
 import type { Report } from '../health/report.ts'
@@ -111,20 +111,15 @@ export class KubeApi implements AsyncDisposable {
 
   /** `call` until the API server answers, with pauses that grow, and never before it said that it will hear us again. */
   async persist(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
-    const backoff = new Backoff()
-    for (;;) {
-      try {
-        return await this.call(request, signal)
-      } catch (error) {
-        if (!(error instanceof KubeError)) {
-          this.#forget(request)
-          throw error
-        }
-        await stayAway(error, backoff, signal).catch((reason) => {
-          this.#forget(request)
-          throw reason
-        })
-      }
+    const onError = (error: unknown) => {
+      if (!(error instanceof KubeError)) throw error
+      return untilRetryAfter(error, signal)
+    }
+    try {
+      return await retry(() => this.call(request, signal), { signal, onError })
+    } catch (error) {
+      this.#forget(request)
+      throw error
     }
   }
 
@@ -247,8 +242,7 @@ function bodyOf(response: IncomingMessage, bytes: Buffer): KubeBody | undefined 
 const named = ({ verb, path, query }: KubeRequest): string =>
   `${verb} ${query?.watch === undefined ? '' : 'watch '}${path}`
 
-/** The pause after an error: what the API server asked for, then our own, which grows and is never the same on two nodes. */
-export async function stayAway(error: unknown, backoff: Backoff, signal: AbortSignal): Promise<void> {
+/** Waits as long as the API server asked for with Retry-After; the pause of the backoff comes after it. */
+export async function untilRetryAfter(error: unknown, signal: AbortSignal): Promise<void> {
   if (error instanceof KubeError && error.retryAfterMs > 0) await sleep(error.retryAfterMs, undefined, { signal })
-  await backoff.pause(signal)
 }

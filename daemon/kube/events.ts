@@ -1,10 +1,10 @@
 // Events in the Kubernetes API: what `kubectl describe node` shows of our conditions. One object for each kind of trouble, renewed, never a flood.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Backoff } from '../base/backoff.ts'
+import { retry } from '../base/backoff.ts'
 import type { Log } from '../base/log.ts'
 import type { JsonObject } from '../config/json.ts'
 import { type Condition, type ConditionCode, sentence } from '../health/conditions.ts'
-import { type KubeApi, KubeError, stayAway } from './api.ts'
+import { type KubeApi, KubeError, untilRetryAfter } from './api.ts'
 
 /** The object that an event is about. */
 export type Regarding = {
@@ -59,17 +59,20 @@ export class EventWriter {
 
   /** Tries until the API server has taken it or forbids it; a refusal is logged once. Errors: the signal's reason. */
   async write(saying: Saying, since: number, signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff()
-    for (;;) {
-      const answer = await this.#once(saying, since, signal)
-      if (!(answer instanceof KubeError)) return
-      if (answer.status !== undefined && answer.status >= 400 && answer.status < 500 && answer.status !== 429) {
-        if (!this.#told) this.#log.warn({ reason: answer.message }, 'events can not be written')
-        this.#told = true
-        return
-      }
-      await stayAway(answer, backoff, signal)
+    const attempt = async () => {
+      const failure = await this.#once(saying, since, signal)
+      if (failure === undefined) return true
+      const { status } = failure
+      if (status === undefined || status < 400 || status >= 500 || status === 429) throw failure
+      if (!this.#told) this.#log.warn({ reason: failure.message }, 'events can not be written')
+      this.#told = true
+      return false
     }
+    const onError = (error: unknown) => {
+      if (!(error instanceof KubeError)) throw error
+      return untilRetryAfter(error, signal)
+    }
+    await retry(attempt, { signal, onError })
   }
 
   async #once(saying: Saying, since: number, signal: AbortSignal): Promise<KubeError | undefined> {
@@ -193,8 +196,7 @@ export class ConditionEvents implements AsyncDisposable {
 
   async #write(type: Saying['type'], { code, since }: Condition, message: string): Promise<void> {
     const { signal } = this.#ended
-    let regarding = this.#node()
-    for (const backoff = new Backoff(); regarding === undefined; regarding = this.#node()) await backoff.pause(signal)
+    const regarding = await retry(this.#node, { signal })
     await this.#writer.write({ regarding, type, reason: reasonOfCode(code), message }, since, signal)
   }
 

@@ -3,7 +3,7 @@
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import { type KubeApi, KubeError, stayAway } from './api.ts'
+import { type KubeApi, KubeError, untilRetryAfter } from './api.ts'
 import { type KubeListing, listAll } from './list.ts'
 import { type KubeBody, listOf, statusOf, versionOf } from './protobuf.ts'
 
@@ -75,7 +75,9 @@ export async function* follow<T>(
         log.warn({ path: collection.path, reason }, 'the watch on the Kubernetes API broke; going on where it was')
       }
       if (performance.now() - begun > STEADY) backoff.reset()
-      await stayAway(error, backoff, signal).catch(() => undefined)
+      await untilRetryAfter(error, signal)
+        .then(() => backoff.pause(signal))
+        .catch(() => undefined)
     }
   }
 }

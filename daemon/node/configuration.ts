@@ -1,7 +1,7 @@
 // The network configuration in the store: waits until it is valid, then compares each change in the store with the one in use.
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
+import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { configurationChanges } from '../config/changes.ts'
 import { type NetConf, parseNetConf } from '../config/net-conf.ts'
@@ -50,7 +50,7 @@ export class Configuration {
     const { store, backends, health } = this.#deps
     /** The text for which CONFIG_INVALID is raised. */
     let refused: string | undefined
-    for (;;) {
+    const attempt = async (): Promise<readonly [Configured, T] | undefined> => {
       const text = await store.configuration(signal)
       try {
         const read = configured(text, this.#place, backends)
@@ -64,9 +64,10 @@ export class Configuration {
         if (!(error instanceof WeftError)) throw error
         refused = text
         health.raise('CONFIG_INVALID', withPlace(reasonOf(error), this.#place), error.cure)
-        await sleep(RETRY, undefined, { signal })
+        return undefined
       }
     }
+    return retry(attempt, { signal, backoff: Backoff.constant(RETRY) })
   }
 
   /** Sets the configuration in use. */

@@ -1,6 +1,6 @@
 // This node's interface to the other nodes: chosen from the kernel's state; waits while no interface is suitable.
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Ip } from '../../ipam/address.ts'
+import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { NetConf } from '../config/net-conf.ts'
 import type { Health } from '../health/health.ts'
@@ -31,17 +31,13 @@ export class NodeInterface {
   /** Resolves once there is one; until then the condition NO_INTERFACE lists the candidates. */
   async untilChosen(conf: NetConf, signal: AbortSignal): Promise<InterfaceChoice> {
     const { health } = this.#deps
-    for (;;) {
-      try {
-        const choice = await this.choose(conf)
-        health.clear('NO_INTERFACE')
-        return choice
-      } catch (error) {
-        if (!(error instanceof WeftError)) throw error
-        health.raise('NO_INTERFACE', reasonOf(error))
-        await sleep(RETRY, undefined, { signal })
-      }
+    const onError = (error: unknown) => {
+      if (!(error instanceof WeftError)) throw error
+      health.raise('NO_INTERFACE', reasonOf(error))
     }
+    const choice = await retry(() => this.choose(conf), { signal, backoff: Backoff.constant(RETRY), onError })
+    health.clear('NO_INTERFACE')
+    return choice
   }
 
   /** Errors: NO_INTERFACE with each candidate and the reason against it. */

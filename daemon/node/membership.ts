@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
+import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { ConditionCode } from '../health/conditions.ts'
@@ -227,19 +228,16 @@ export class Membership {
   }
 
   async #acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    for (;;) {
-      try {
-        const lease = await this.#deps.store.acquire(request, signal)
-        this.#deps.health.clear('SUBNETS_EXHAUSTED')
-        return lease
-      } catch (error) {
-        if (!(error instanceof WeftError) || signal.aborted) throw error
-        if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
-          this.#deps.health.raise(error.code, error.message)
-        else this.#deps.health.raise('NO_LEASE', reasonOf(error))
-        await sleep(RETRY, undefined, { signal })
-      }
+    const onError = (error: unknown) => {
+      if (!(error instanceof WeftError)) throw error
+      if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
+        this.#deps.health.raise(error.code, error.message)
+      else this.#deps.health.raise('NO_LEASE', reasonOf(error))
     }
+    const attempt = () => this.#deps.store.acquire(request, signal)
+    const lease = await retry(attempt, { signal, backoff: Backoff.constant(RETRY), onError })
+    this.#deps.health.clear('SUBNETS_EXHAUSTED')
+    return lease
   }
 
   #facts(choice: InterfaceChoice): Omit<Node, 'subnet'> {

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
-import { Backoff } from '../base/backoff.ts'
+import { retry } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile, replaceFile } from '../base/replace-file.ts'
@@ -73,16 +73,14 @@ export class SubnetFile {
   write(env: SubnetEnv): void {
     const text = printSubnetEnv(env)
     this.#attempts.abort()
-    if (this.#wrote(text)) return
     this.#attempts = new AbortController()
     void this.#untilWritten(text, AbortSignal.any([this.#signal, this.#attempts.signal]))
   }
 
   async #untilWritten(text: string, signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff()
     try {
-      do await backoff.pause(signal)
-      while (!this.#wrote(text))
+      // The first attempt is made before this returns.
+      await retry(() => this.#wrote(text) || undefined, { signal })
     } catch (error) {
       if (!signal.aborted) throw error
     }

@@ -1,7 +1,7 @@
 // Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { contentOf } from '../../../ipam/files.ts'
-import { Backoff } from '../../base/backoff.ts'
+import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { Wakeup } from '../../base/wakeup.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
@@ -86,18 +86,13 @@ export class EmbeddedStore implements Store {
   }
 
   async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    const backoff = new Backoff()
-    for (;;) {
-      signal.throwIfAborted()
-      const taken = this.#guarded(() => this.#file.transaction(() => this.#take(wish)))
-      if (taken !== undefined) {
-        this.#held = { wish, lease: taken.lease }
-        this.#deps.report.clear('LEASE_LOST')
-        this.#deps.log.debug({ lease: leaseKey(taken.lease), because: taken.because }, 'lease held in the lease file')
-        return taken.lease
-      }
-      await backoff.pause(signal)
-    }
+    signal.throwIfAborted()
+    const take = () => this.#guarded(() => this.#file.transaction(() => this.#take(wish)))
+    const { lease, because } = await retry(take, { signal })
+    this.#held = { wish, lease }
+    this.#deps.report.clear('LEASE_LOST')
+    this.#deps.log.debug({ lease: leaseKey(lease), because }, 'lease held in the lease file')
+    return lease
   }
 
   /** Chooses and writes in one transaction, so that no other daemon can choose the same. */

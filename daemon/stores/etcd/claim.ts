@@ -1,6 +1,6 @@
 // How a subnet is made ours in etcd, by transactions on what was read before: kept, taken, or written again. Nothing is remembered here but a write under way.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
-import { Backoff } from '../../base/backoff.ts'
+import { retry } from '../../base/backoff.ts'
 import { WeftError } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import type { Choice } from '../../lease/acquire.ts'
@@ -168,17 +168,13 @@ function overlapping(lease: Lease, key: string): boolean {
   )
 }
 
-export const isStoreTrouble = (error: unknown): boolean => error instanceof WeftError && error.code.startsWith('STORE_')
+const isStoreTrouble = (error: unknown): boolean => error instanceof WeftError && error.code.startsWith('STORE_')
 
-/** Asks until etcd answers. The conditions are raised by the connection. */
-export async function answered<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const backoff = new Backoff()
-  for (;;) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (!isStoreTrouble(error)) throw error
-    }
-    await backoff.pause(signal)
-  }
+/** Repeats a request until etcd answers. The connection raises the conditions. */
+export const answered = <T>(request: () => Promise<T>, signal: AbortSignal): Promise<T> =>
+  retry(async () => ({ answer: await request() }), { signal, onError: unlessStoreTrouble }).then(({ answer }) => answer)
+
+/** For `retry`: only what a later attempt may cure is tried again. */
+export function unlessStoreTrouble(error: unknown): void {
+  if (!isStoreTrouble(error)) throw error
 }

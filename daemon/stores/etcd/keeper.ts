@@ -1,12 +1,12 @@
 // Our own lease in etcd for as long as we hold it: renewed by our own clock, lost to another node, and taken again with the same subnet when somebody deleted it or etcd forgot it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { perFamily } from '../../../ipam/address.ts'
-import { Backoff } from '../../base/backoff.ts'
+import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type Granted, grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
-import { answered, type ClaimOptions, EtcdClaim, type Held, isStoreTrouble } from './claim.ts'
+import { answered, type ClaimOptions, EtcdClaim, type Held, unlessStoreTrouble } from './claim.ts'
 import type { EtcdKeys } from './keys.ts'
 import type { KeyValue } from './protobuf.ts'
 import { type LeaseListing, readRecord, takenBy } from './record.ts'
@@ -41,28 +41,24 @@ export class LeaseKeeper implements AsyncDisposable {
   /** See Store.acquire. Waits for etcd as long as the signal allows. Errors: SUBNETS_EXHAUSTED, LEASE_CONTESTED. */
   async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff()
-    for (let conflicts = 0; conflicts <= CONFLICTS; ) {
-      try {
-        const listing = await this.listing()
-        const choice = this.#choose(wish, listing)
-        const held =
-          choice.kind === 'keep'
-            ? await this.#claim.keep(wish, choice, listing)
-            : await this.#claim.take(wish, choice, listing, signal)
-        if (held !== undefined) {
-          this.#hold(held, choice.because)
-          return held.lease
-        }
-        conflicts++
-        backoff.reset()
-      } catch (error) {
-        // The condition is raised already. What an unanswered transaction did, the next listing shows.
-        if (!isStoreTrouble(error)) throw error
+    let conflicts = 0
+    const attempt = async (): Promise<Lease | undefined> => {
+      const listing = await this.listing()
+      const choice = this.#choose(wish, listing)
+      const held =
+        choice.kind === 'keep'
+          ? await this.#claim.keep(wish, choice, listing)
+          : await this.#claim.take(wish, choice, listing, signal)
+      if (held !== undefined) {
+        this.#hold(held, choice.because)
+        return held.lease
       }
-      await backoff.pause(signal)
+      if (++conflicts > CONFLICTS) throw contested(this.#options.prefix)
+      backoff.reset()
+      return undefined
     }
-    const message = `a subnet could not be leased under ${this.#options.prefix}: ${CONFLICTS + 1} times another node took the chosen one first`
-    throw new WeftError('LEASE_CONTESTED', message, 'try again; if it stays so, look for two nodes with one public IP')
+    // The condition is raised already. What an unanswered transaction did, the next listing shows.
+    return retry(attempt, { signal, backoff, onError: unlessStoreTrouble })
   }
 
   /**
@@ -179,16 +175,13 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Writes our key again under the same subnet, or finds that another node has it. Ends with one of the two, or when acquire() has been faster. */
   async #retake(because: string): Promise<void> {
     const held = this.#held
-    const backoff = new Backoff()
-    while (held !== undefined && this.#held === held) {
-      try {
-        if (await this.#rewrite(held, because)) return
-      } catch (error) {
-        if (!isStoreTrouble(error)) throw error
-        this.#deps.log.warn({ lease: held.key, reason: reasonOf(error) }, 'our lease can not be written again yet')
-      }
-      await backoff.pause(this.#ended.signal)
+    if (held === undefined) return
+    const onError = (error: unknown) => {
+      unlessStoreTrouble(error)
+      this.#deps.log.warn({ lease: held.key, reason: reasonOf(error) }, 'our lease can not be written again yet')
     }
+    const attempt = async () => this.#held !== held || (await this.#rewrite(held, because)) || undefined
+    await retry(attempt, { signal: this.#ended.signal, onError })
   }
 
   /** One attempt; false when the key changed under it and is worth another look. */
@@ -221,5 +214,12 @@ export class LeaseKeeper implements AsyncDisposable {
 /** Seconds until the next renewal: the margin before the end, or a third of the life where that is shorter than the margin. */
 const renewAfter = (ttlSeconds: number, { renewMarginSeconds }: LeaseKeeperOptions): number =>
   Math.max(ttlSeconds - renewMarginSeconds, ttlSeconds / 3)
+
+const contested = (prefix: string): WeftError =>
+  new WeftError(
+    'LEASE_CONTESTED',
+    `a subnet could not be leased under ${prefix}: ${CONFLICTS + 1} times another node took the chosen one first`,
+    'try again; if it stays so, look for two nodes with one public IP'
+  )
 
 const isNobodys = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0

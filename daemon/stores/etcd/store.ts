@@ -1,10 +1,10 @@
 // Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Backoff } from '../../base/backoff.ts'
+import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
+import { answered } from './claim.ts'
 import { EtcdConnection, type EtcdOptions, isDenied } from './connection.ts'
 import { LeaseKeeper } from './keeper.ts'
 import { EtcdKeys } from './keys.ts'
@@ -44,27 +44,20 @@ export class EtcdStore implements Store {
   }
 
   async configuration(signal: AbortSignal): Promise<string> {
-    const backoff = new Backoff()
-    for (;;) {
-      signal.throwIfAborted()
-      try {
-        const found = await this.#keys.get(this.#config)
-        if (found !== undefined) {
-          this.#deps.report.clear('CONFIG_MISSING')
-          return found.value
-        }
-      } catch (error) {
-        if (!(error instanceof WeftError)) throw error
-        await backoff.pause(signal)
-        continue
-      }
+    signal.throwIfAborted()
+    const written = async () => {
+      const found = await answered(() => this.#keys.get(this.#config), signal)
+      if (found !== undefined) return found
       this.#deps.report.raise(
         'CONFIG_MISSING',
         `${this.#connection.place} has no key ${this.#config}`,
         `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} '${EXAMPLE}' (one that was written with the v2 API, etcdctl set or mk, is not seen)`
       )
-      await sleep(CONFIG_AGAIN, undefined, { signal })
+      return undefined
     }
+    const { value } = await retry(written, { signal, backoff: Backoff.constant(CONFIG_AGAIN) })
+    this.#deps.report.clear('CONFIG_MISSING')
+    return value
   }
 
   reconnect(): void {

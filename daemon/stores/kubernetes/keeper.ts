@@ -1,6 +1,6 @@
 // Our own node in the Kubernetes API: its podCIDRs are our subnets, its annotations our lease, written again whenever somebody changes them.
 import type { PerFamily, Prefix } from '../../../ipam/address.ts'
-import { Backoff } from '../../base/backoff.ts'
+import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { Wakeup } from '../../base/wakeup.ts'
 import type { JsonObject } from '../../config/json.ts'
@@ -197,18 +197,17 @@ export class NodeKeeper implements AsyncDisposable {
       query: { fieldManager: 'weftd' },
       body
     } as const
-    const backoff = new Backoff()
-    for (;;) {
+    const attempt = async () => {
       const { status, body: answer } = await this.#api.persist(request, signal)
       if (status === 200 || status === 404) return status === 200
-      if (status !== CONFLICT)
-        throw new WeftError(
-          'NO_LEASE',
-          `PATCH ${request.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
-          'see the log of the API server'
-        )
-      await backoff.pause(signal)
+      if (status === CONFLICT) return undefined
+      throw new WeftError(
+        'NO_LEASE',
+        `PATCH ${request.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
+        'see the log of the API server'
+      )
     }
+    return retry(attempt, { signal })
   }
 
   /** The network of this node works: NetworkUnavailable becomes False, and is kept so. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AsyncQueue } from '../../base/async-queue.ts'
+import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
@@ -80,22 +81,17 @@ export class KubernetesStore implements Store {
 
   /** Whatever makes a file unreadable may end: a ConfigMap is mounted by links that are replaced. */
   async configuration(signal: AbortSignal): Promise<string> {
-    for (;;) {
-      signal.throwIfAborted()
-      try {
-        const text = this.#configured()
-        this.#deps.report.clear('CONFIG_MISSING')
-        return text
-      } catch (error) {
-        const path = this.#options.netConfigPath
-        this.#deps.report.raise(
-          'CONFIG_MISSING',
-          `--net-config-path ${path} can not be read: ${reasonOf(error)}`,
-          `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
-        )
-        await sleep(CONFIG_AGAIN, undefined, { signal })
-      }
-    }
+    signal.throwIfAborted()
+    const path = this.#options.netConfigPath
+    const onError = (error: unknown) =>
+      this.#deps.report.raise(
+        'CONFIG_MISSING',
+        `--net-config-path ${path} can not be read: ${reasonOf(error)}`,
+        `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
+      )
+    const text = await retry(() => this.#configured(), { signal, backoff: Backoff.constant(CONFIG_AGAIN), onError })
+    this.#deps.report.clear('CONFIG_MISSING')
+    return text
   }
 
   #configured(): string {
