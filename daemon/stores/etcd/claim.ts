@@ -7,7 +7,7 @@ import type { Choice } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLeaseKey } from '../../lease/lease.ts'
 import type { LeaseRequest } from '../../lease/store.ts'
 import type { EtcdKeys } from './keys.ts'
-import type { KeyValue } from './protobuf.ts'
+import type { KeyValue } from './messages.ts'
 import type { LeaseListing } from './record.ts'
 
 export type ClaimOptions = {

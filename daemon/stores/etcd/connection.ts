@@ -16,7 +16,7 @@ import {
   type Request,
   type Response,
   type Sent
-} from './protobuf.ts'
+} from './messages.ts'
 
 export type EtcdOptions = {
   /** URLs, all http or all https. */

@@ -8,7 +8,7 @@ import type { Lease } from '../../lease/lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import { answered, type ClaimOptions, EtcdClaim, type Held, unlessStoreTrouble } from './claim.ts'
 import type { EtcdKeys } from './keys.ts'
-import type { KeyValue } from './protobuf.ts'
+import type { KeyValue } from './messages.ts'
 import { type LeaseListing, readRecord, takenBy } from './record.ts'
 import type { WatchEvent } from './watch.ts'
 

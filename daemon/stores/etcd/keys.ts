@@ -1,6 +1,6 @@
 // The few requests Weft makes of etcd: list, get, create, replace, remove, grant, keep alive. Every write is a transaction on what was read before.
 import type { EtcdConnection } from './connection.ts'
-import type { Compare, KeyValue, Operation, Request, Response } from './protobuf.ts'
+import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
 import { rangeEnd } from './watch.ts'
 
 /** Keys of one answer: 5,000 leases of some 250 bytes come in five. */

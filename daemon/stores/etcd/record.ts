@@ -2,7 +2,7 @@
 import { WeftError } from '../../base/error.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent } from '../../lease/store.ts'
-import type { KeyValue } from './protobuf.ts'
+import type { KeyValue } from './messages.ts'
 
 /** What a record says: its lease, or why none can be read. */
 export type RecordEvent = Extract<LeaseEvent, { kind: 'put' | 'malformed' }>

@@ -1,7 +1,7 @@
 // One watch stream of etcd as an iterable that ends or throws whatever happens to the stream: cancelled, compacted, closed, or silent.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import type { EtcdConnection, Stream } from './connection.ts'
-import type { KeyValue, Response } from './protobuf.ts'
+import type { KeyValue, Response } from './messages.ts'
 
 export type WatchEvent =
   | { readonly kind: 'put'; readonly record: KeyValue }

@@ -9,6 +9,7 @@ import type { KubeApi } from '../../kube/api.ts'
 import type { Regarding } from '../../kube/events.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
+import { PodCidrDiagnosis } from './podcidr-diagnosis.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -19,8 +20,7 @@ import {
   placementOf,
   projectNode,
   publicAddresses
-} from './node.ts'
-import { PodCidrDiagnosis } from './podcidr-diagnosis.ts'
+} from './record.ts'
 
 export type NodeIdentity = {
   /** `--node-name` or NODE_NAME. */

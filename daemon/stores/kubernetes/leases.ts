@@ -2,7 +2,7 @@
 import { WeftError } from '../../base/error.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent } from '../../lease/store.ts'
-import { type KubeNode, leaseOfNode } from './node.ts'
+import { type KubeNode, leaseOfNode } from './record.ts'
 
 type Known = {
   /** The last lease that could be understood. */

@@ -1,280 +1,64 @@
-// A Kubernetes node as a lease: flannel's annotations both ways, and the patches that write ours. Pure.
-import {
-  contains,
-  FAMILIES,
-  type Family,
-  formatIp,
-  formatPrefix,
-  type Ip,
-  isUnspecified,
-  network,
-  type PerFamily,
-  type Prefix,
-  parseIp,
-  parsePrefix,
-  perFamily,
-  samePrefix
-} from '../../../ipam/address.ts'
-import { WeftError } from '../../base/error.ts'
-import type { Json, JsonObject } from '../../config/json.ts'
-import type { NetConf } from '../../config/net-conf.ts'
-import type { Lease } from '../../lease/lease.ts'
+// What a lease needs of a node, read out of its protobuf (k8s.io/api/core/v1/generated.proto) without touching the rest.
+import { eachField, type KubeBody, textIn } from '../../kube/protobuf.ts'
+import { type KubeNode, projectNode } from './record.ts'
 
-/** What a lease needs of a node: some hundred bytes of its 20 KB. */
-export type KubeNode = {
-  readonly name: string
-  readonly uid: string
-  /** As the API server writes them; the first of each family counts. */
-  readonly podCidrs: readonly string[]
-  /** Those with our prefix, without it. */
-  readonly annotations: { readonly [name: string]: string }
-  /** The status of the condition NetworkUnavailable; `undefined` when the node has no such condition. */
-  readonly networkUnavailable: string | undefined
-  /** Whether its kubelet lives: the condition Ready is True. */
-  readonly ready: boolean
-}
+/** Field numbers, which never change once they are released. */
+const NODE = { metadata: 1, spec: 2, status: 3 } as const
+const METADATA = { name: 1, uid: 5, annotations: 12 } as const
+const ENTRY = { key: 1, value: 2 } as const
+const SPEC = { podCidr: 1, podCidrs: 7 } as const
+const STATUS = { conditions: 4 } as const
+const CONDITION = { type: 1, status: 2 } as const
 
-const MANAGED = 'kube-subnet-manager'
-const TYPE = 'backend-type'
-/** flannel's names, by family. `overwrite` and `own` are an administrator's; the others are ours to write. */
-const NAMES = {
-  4: {
-    publicIp: 'public-ip',
-    data: 'backend-data',
-    overwrite: 'public-ip-overwrite',
-    own: 'node-public-ip'
-  },
-  6: {
-    publicIp: 'public-ipv6',
-    data: 'backend-v6-data',
-    overwrite: 'public-ipv6-overwrite',
-    own: 'node-public-ipv6'
+/** As `projectNode`, of a node in either format. */
+export function nodeOf(body: KubeBody, prefix: string): KubeNode {
+  if (body.format === 'json') return projectNode(body.json, prefix)
+  const { bytes } = body
+  const found = { name: '', uid: '', podCidr: '', networkUnavailable: undefined as string | undefined, ready: false }
+  const podCidrs: string[] = []
+  const annotations: [name: string, value: string][] = []
+  const metadata = (field: number, from: number, to: number): void => {
+    if (field === METADATA.name) found.name = textIn(bytes, from, to)
+    else if (field === METADATA.uid) found.uid = textIn(bytes, from, to)
+    else if (field === METADATA.annotations) {
+      const { key, value } = entryIn(bytes, from, to, prefix)
+      if (key !== undefined) annotations.push([key, value])
+    }
   }
-} as const satisfies Record<Family, object>
-
-/** flannel's rule: without a slash one is added, and after the slash a `-` unless the prefix ends in one. `weft.io/a` → `weft.io/a-`. */
-export function annotationPrefix(option: string): string {
-  if (!option.includes('/')) return `${option}/`
-  return /[/-]$/.test(option) ? option : `${option}-`
-}
-
-const child = (object: Json | undefined, name: string): Json | undefined =>
-  typeof object === 'object' && object !== null && !Array.isArray(object) ? (object as JsonObject)[name] : undefined
-const textOf = (value: Json | undefined): string => (typeof value === 'string' ? value : '')
-const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : [])
-
-/** Keeps of a node object what a lease needs. `prefix` as `annotationPrefix` returns it. Fields that are absent or of another type are taken for absent. */
-export function projectNode(object: Json, prefix: string): KubeNode {
-  const metadata = child(object, 'metadata')
-  const spec = child(object, 'spec')
-  const written = child(metadata, 'annotations')
-  const annotations = Object.entries((written ?? {}) as JsonObject).flatMap(([name, value]) =>
-    name.startsWith(prefix) && typeof value === 'string' ? [[name.slice(prefix.length), value] as const] : []
-  )
-  const several = listOf(child(spec, 'podCIDRs')).map(textOf)
-  const conditions = listOf(child(child(object, 'status'), 'conditions'))
-  const statusOf = (type: string) => {
-    const condition = conditions.find((one) => child(one, 'type') === type)
-    return condition === undefined ? undefined : textOf(child(condition, 'status'))
+  const spec = (field: number, from: number, to: number): void => {
+    if (field === SPEC.podCidr) found.podCidr = textIn(bytes, from, to)
+    else if (field === SPEC.podCidrs) podCidrs.push(textIn(bytes, from, to))
   }
+  const status = (field: number, from: number, to: number): void => {
+    if (field !== STATUS.conditions) return
+    const condition = { type: '', status: '' }
+    eachField(bytes, from, to, (inner, start, end) => {
+      if (inner === CONDITION.type) condition.type = textIn(bytes, start, end)
+      else if (inner === CONDITION.status) condition.status = textIn(bytes, start, end)
+    })
+    if (condition.type === 'Ready') found.ready = condition.status === 'True'
+    else if (condition.type === 'NetworkUnavailable') found.networkUnavailable = condition.status
+  }
+  eachField(bytes, body.from, body.to, (field, from, to) => {
+    if (field === NODE.metadata) eachField(bytes, from, to, metadata)
+    else if (field === NODE.spec) eachField(bytes, from, to, spec)
+    else if (field === NODE.status) eachField(bytes, from, to, status)
+  })
+  const { podCidr, ...rest } = found
   return {
-    name: textOf(child(metadata, 'name')),
-    uid: textOf(child(metadata, 'uid')),
-    // API servers before 1.16 know one only.
-    podCidrs: (several.length > 0 ? several : [textOf(child(spec, 'podCIDR'))]).filter((text) => text !== ''),
-    annotations: Object.fromEntries(annotations),
-    networkUnavailable: statusOf('NetworkUnavailable'),
-    ready: statusOf('Ready') === 'True'
+    ...rest,
+    podCidrs: podCidrs.length === 0 && podCidr !== '' ? [podCidr] : podCidrs,
+    annotations: Object.fromEntries(annotations)
   }
 }
 
-/** The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a text that is no CIDR. */
-export function podSubnets(node: KubeNode): PerFamily<Prefix> {
-  const subnets: { [F in Family]?: Prefix } = {}
-  for (const text of node.podCidrs) {
-    const prefix = parsePrefix(text)
-    if (prefix === undefined) throw malformed(node, 'spec.podCIDRs', text, 'CIDRs such as 10.244.3.0/24')
-    subnets[prefix.ip.family] ??= network(prefix)
-  }
-  return subnets
-}
-
-/**
- * The lease that a node publishes; `undefined` when it publishes none: no `kube-subnet-manager: "true"`, or no podCIDR yet. A family without a public
- * address is left out. Errors: LEASE_MALFORMED with the node, the annotation and its value.
- */
-export function leaseOfNode(node: KubeNode, prefix: string): Lease | undefined {
-  if (node.annotations[MANAGED] !== 'true') return undefined
-  const subnets = podSubnets(node)
-  if (perFamily(subnets).length === 0) return undefined
-  const subnet: { [F in Family]?: Prefix } = {}
-  const publicIp: { [F in Family]?: Ip } = {}
-  const backendData: { [F in Family]?: Json } = {}
-  for (const [family, podSubnet] of perFamily(subnets)) {
-    const ip = readIp(node, prefix, NAMES[family].publicIp, family)
-    if (ip === undefined) continue
-    subnet[family] = podSubnet
-    publicIp[family] = ip
-    const data = readData(node, prefix, NAMES[family].data)
-    if (data !== null) backendData[family] = data
-  }
-  const names = perFamily(subnets).map(([family]) => NAMES[family].publicIp)
-  if (perFamily(publicIp).length === 0) {
-    const [name = ''] = names
-    throw malformed(node, prefix + name, node.annotations[name], 'the address that other nodes send to')
-  }
-  const backendType = node.annotations[TYPE] ?? ''
-  if (backendType === '') throw malformed(node, prefix + TYPE, node.annotations[TYPE], 'a backend such as vxlan')
-  return { subnet, publicIp, backendType, backendData, node: node.name }
-}
-
-function readIp(node: KubeNode, prefix: string, name: string, family: Family): Ip | undefined {
-  const text = node.annotations[name]
-  if (text === undefined || text === '') return undefined
-  const ip = parseIp(text)
-  if (ip?.family !== family) throw malformed(node, prefix + name, text, `an IPv${family} address`)
-  // flannel writes 0.0.0.0 for a node that has IPv6 only.
-  return isUnspecified(ip) ? undefined : ip
-}
-
-/** Absent and the text `null` are the same: the backend publishes nothing. */
-function readData(node: KubeNode, prefix: string, name: string): Json {
-  const text = node.annotations[name]
-  if (text === undefined || text === '') return null
-  try {
-    return JSON.parse(text) as Json
-  } catch (cause) {
-    throw malformed(node, prefix + name, text, 'JSON', cause)
-  }
-}
-
-function malformed(node: KubeNode, what: string, value: string | undefined, rule: string, cause?: unknown): WeftError {
-  const shown = value === undefined ? 'is missing' : `is ${JSON.stringify(value.slice(0, 200))}`
-  return new WeftError(
-    'LEASE_MALFORMED',
-    `node ${node.name}: ${what} ${shown}; it must be ${rule}`,
-    `look at it with: kubectl get node ${node.name} -o yaml; what a daemon writes wrongly comes back when it is removed`,
-    cause === undefined ? undefined : { cause }
-  )
-}
-
-export type PublicAddresses = {
-  readonly publicIp: PerFamily<Ip>
-  /** Sentences about annotations of the administrator that can't be used. */
-  readonly faults: readonly string[]
-}
-
-/** What this node publishes: public-ip-overwrite wins over node-public-ip, that over what was detected or given by option. */
-export function publicAddresses(node: KubeNode, prefix: string, detected: PerFamily<Ip>): PublicAddresses {
-  const publicIp: { [F in Family]?: Ip } = {}
-  const faults: string[] = []
-  for (const [family, ip] of perFamily(detected)) {
-    publicIp[family] = ip
-    for (const name of [NAMES[family].own, NAMES[family].overwrite]) {
-      const text = node.annotations[name]
-      if (text === undefined || text === '') continue
-      const given = parseIp(text)
-      if (given?.family === family && !isUnspecified(given)) publicIp[family] = given
-      else
-        faults.push(
-          `${prefix}${name} of node ${node.name} is ${JSON.stringify(text)}, but must be an IPv${family} address`
-        )
-    }
-  }
-  return { publicIp, faults }
-}
-
-export type Placement =
-  | { readonly kind: 'fits'; readonly subnet: PerFamily<Prefix> }
-  | { readonly kind: 'missing'; readonly detail: string }
-  | { readonly kind: 'outside'; readonly detail: string }
-
-/** Whether the node's podCIDRs serve the configuration: one in each of its families, inside Network. Errors: LEASE_MALFORMED. */
-export function placementOf(node: KubeNode, conf: NetConf): Placement {
-  const all = podSubnets(node)
-  const subnet: { [F in Family]?: Prefix } = {}
-  for (const family of FAMILIES) {
-    const range = conf.families[family]
-    if (range === undefined) continue
-    const prefix = all[family]
-    if (prefix === undefined) {
-      const only = perFamily(all).map(([, one]) => formatPrefix(one))
-      const has = only.length === 0 ? 'has no podCIDR' : `has no IPv${family} podCIDR, only ${only.join(' and ')}`
-      return { kind: 'missing', detail: `node ${node.name} ${has}` }
-    }
-    if (!contains(range.network, prefix)) {
-      const detail = `podCIDR ${formatPrefix(prefix)} of node ${node.name} lies outside Network ${formatPrefix(range.network)}`
-      return { kind: 'outside', detail }
-    }
-    subnet[family] = prefix
-  }
-  return { kind: 'fits', subnet }
-}
-
-/**
- * Whether nodes hold every subnet of a network, given all nodes' podCIDRs: as a sentence, or `undefined`. The controller manager cuts one range into
- * subnets of one length, so the longest length seen tells how many there are.
- */
-export function usedUp(podCidrs: readonly Prefix[], range: Prefix): string | undefined {
-  const inside = podCidrs.filter((prefix) => contains(range, prefix))
-  const length = Math.max(...inside.map((prefix) => prefix.length))
-  if (inside.length === 0 || length - range.length > 30) return undefined
-  const taken = new Set(inside.map((prefix) => formatPrefix(prefix))).size
-  const room = 2 ** (length - range.length)
-  return taken < room ? undefined : `nodes hold all ${room} subnets of length ${length} in ${formatPrefix(range)}`
-}
-
-/** The annotations that publish a lease, without their prefix; `null` for one that has to go. */
-export function annotationsOf(lease: Lease): { readonly [name: string]: string | null } {
-  const written: { [name: string]: string | null } = { [MANAGED]: 'true', [TYPE]: lease.backendType }
-  for (const family of FAMILIES) {
-    const ip = lease.subnet[family] === undefined ? undefined : lease.publicIp[family]
-    written[NAMES[family].publicIp] = ip === undefined ? null : formatIp(ip)
-    written[NAMES[family].data] = ip === undefined ? null : JSON.stringify(lease.backendData[family] ?? null)
-  }
-  return written
-}
-
-/** Which annotations differ from those that publish the lease, as sentences for the log; empty when nothing is to be done. */
-export function annotationDifferences(node: KubeNode, lease: Lease): readonly string[] {
-  return Object.entries(annotationsOf(lease)).flatMap(([name, value]) => {
-    const there = node.annotations[name]
-    if (there === (value ?? undefined)) return []
-    const shown = there === undefined ? 'missing' : there
-    return [`${name} is ${shown.slice(0, 200)} instead of ${value ?? 'missing'}`]
+/** One annotation without our prefix; no key when it has another. Values of others can be large and are not read. */
+function entryIn(bytes: Buffer, from: number, to: number, prefix: string): { key?: string; value: string } {
+  let key = ''
+  let value: readonly [number, number] = [0, 0]
+  eachField(bytes, from, to, (field, start, end) => {
+    if (field === ENTRY.key) key = textIn(bytes, start, end)
+    else if (field === ENTRY.value) value = [start, end]
   })
-}
-
-/** A strategic merge patch that makes the annotations publish the lease; only what differs. `undefined`: nothing does. */
-export function annotationPatch(node: KubeNode, lease: Lease, prefix: string): JsonObject | undefined {
-  const changes = Object.entries(annotationsOf(lease)).filter(
-    ([name, value]) => node.annotations[name] !== (value ?? undefined)
-  )
-  if (changes.length === 0) return undefined
-  return { metadata: { annotations: Object.fromEntries(changes.map(([name, value]) => [prefix + name, value])) } }
-}
-
-/** A strategic merge patch of the node's status: the list of conditions is merged by type. `now` as RFC 3339 in seconds. */
-export const networkAvailable = (now: string): JsonObject => ({
-  status: {
-    conditions: [
-      {
-        type: 'NetworkUnavailable',
-        status: 'False',
-        reason: 'WeftIsUp',
-        message: 'Weft is running on this node',
-        lastHeartbeatTime: now,
-        lastTransitionTime: now
-      }
-    ]
-  }
-})
-
-/** Whether the node still has the subnets that a lease says it has; podCIDRs that are none are others, too. */
-export const hasSubnets = ({ podCidrs }: KubeNode, lease: Lease): boolean => {
-  const now = podCidrs.map(parsePrefix)
-  return perFamily(lease.subnet).every(([family, prefix]) => {
-    const there = now.find((one) => one?.ip.family === family)
-    return there !== undefined && samePrefix(network(there), prefix)
-  })
+  return key.startsWith(prefix) ? { key: key.slice(prefix.length), value: textIn(bytes, ...value) } : { value: '' }
 }

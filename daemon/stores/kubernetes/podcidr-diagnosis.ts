@@ -6,8 +6,8 @@ import type { NetConf } from '../../config/net-conf.ts'
 import { type KubeApi, KubeError } from '../../kube/api.ts'
 import { listAll } from '../../kube/list.ts'
 import type { KubeBody } from '../../kube/protobuf.ts'
-import { type KubeNode, podSubnets, usedUp } from './node.ts'
-import { nodeOf } from './node-protobuf.ts'
+import { nodeOf } from './node.ts'
+import { type KubeNode, podSubnets, usedUp } from './record.ts'
 
 export type Evidence = {
   /** Why they are used up, as a sentence; `undefined` when nothing says that they are. */

@@ -18,8 +18,8 @@ import type { Lease } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { type NodeIdentity, NodeKeeper } from './keeper.ts'
 import { NodeLeases } from './leases.ts'
-import { annotationPrefix, type KubeNode } from './node.ts'
-import { nodeOf } from './node-protobuf.ts'
+import { nodeOf } from './node.ts'
+import { annotationPrefix, type KubeNode } from './record.ts'
 
 export type KubernetesOptions = AccessOptions &
   NodeIdentity & {

@@ -13,8 +13,8 @@ import {
   versionOf
 } from '../../../daemon/kube/protobuf.ts'
 import { frames } from '../../../daemon/kube/response-body.ts'
-import { projectNode } from '../../../daemon/stores/kubernetes/node.ts'
-import { nodeOf } from '../../../daemon/stores/kubernetes/node-protobuf.ts'
+import { nodeOf } from '../../../daemon/stores/kubernetes/node.ts'
+import { projectNode } from '../../../daemon/stores/kubernetes/record.ts'
 
 const PREFIX = 'flannel.alpha.coreos.com/'
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { formatLeaseValue, leaseKey } from '../../../../daemon/lease/lease.ts'
 import type { LeaseEvent } from '../../../../daemon/lease/store.ts'
 import { NodeLeases } from '../../../../daemon/stores/kubernetes/leases.ts'
-import type { KubeNode } from '../../../../daemon/stores/kubernetes/node.ts'
+import type { KubeNode } from '../../../../daemon/stores/kubernetes/record.ts'
 
 const PREFIX = 'flannel.alpha.coreos.com/'
 const node = (name: string, cidr: string, annotations: Record<string, string> = {}): KubeNode => ({

@@ -18,7 +18,7 @@ import {
   projectNode,
   publicAddresses,
   usedUp
-} from '../../../../daemon/stores/kubernetes/node.ts'
+} from '../../../../daemon/stores/kubernetes/record.ts'
 import { formatIp, network, type Prefix, parseIp, parsePrefix, perFamily, width } from '../../../../ipam/address.ts'
 
 const PREFIX = 'flannel.alpha.coreos.com/'

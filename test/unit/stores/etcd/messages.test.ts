@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { CALLS, decode, encode, type Message } from '../../../../daemon/stores/etcd/protobuf.ts'
+import { CALLS, decode, encode, type Message } from '../../../../daemon/stores/etcd/messages.ts'
 
 const hex = (buffer: Buffer): string => buffer.toString('hex')
 
