@@ -1,10 +1,11 @@
 // NetworkPolicies that nobody enforces: the API server takes them in silence, and whoever wrote one believes to be protected. One node says it on each of them.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
+import { decode } from '../base/protobuf.ts'
 import type { JsonObject } from '../config/json.ts'
 import type { KubeApi } from './api.ts'
 import type { EventWriter, Saying } from './events.ts'
-import { eachField, type KubeBody, textIn } from './protobuf.ts'
+import { type KubeBody, OBJECT_META } from './protobuf.ts'
 import { follow } from './watch.ts'
 
 export type Policy = { readonly namespace: string; readonly name: string; readonly uid: string }
@@ -26,25 +27,11 @@ export type PolicyPace = {
 
 const POLICY_PACE: PolicyPace = { lookMs: 30_000, renewMs: 50 * 60_000 }
 
-/** Field numbers of ObjectMeta (apimachinery's meta/v1), which is field 1 of every object. */
-const METADATA = { name: 1, namespace: 3, uid: 5 } as const
-
 export function policyOf(body: KubeBody): Policy {
-  const policy = { namespace: '', name: '', uid: '' }
-  if (body.format === 'json') {
-    const { namespace = '', name = '', uid = '' } = (body.json.metadata ?? {}) as JsonObject
-    return { namespace: String(namespace), name: String(name), uid: String(uid) }
-  }
-  const { bytes } = body
-  eachField(bytes, body.from, body.to, (outer, start, end) => {
-    if (outer !== 1) return
-    eachField(bytes, start, end, (field, from, to) => {
-      if (field === METADATA.name) policy.name = textIn(bytes, from, to)
-      else if (field === METADATA.namespace) policy.namespace = textIn(bytes, from, to)
-      else if (field === METADATA.uid) policy.uid = textIn(bytes, from, to)
-    })
-  })
-  return policy
+  if (body.format === 'protobuf')
+    return decode({ metadata: [1, OBJECT_META] } as const, body.bytes).metadata ?? { namespace: '', name: '', uid: '' }
+  const { namespace = '', name = '', uid = '' } = (body.json.metadata ?? {}) as JsonObject
+  return { namespace: String(namespace), name: String(name), uid: String(uid) }
 }
 
 const sayingOf = ({ namespace, name, uid }: Policy): Saying => ({

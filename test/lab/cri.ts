@@ -1,6 +1,6 @@
 // Kubernetes' container runtime interface (CRI v1) as kubelet and crictl speak it: the calls and fields that the tests use. Field numbers are those of its api.proto.
 import { Client, credentials, Metadata } from '@grpc/grpc-js'
-import { decode, encode, type Message, type Sent, type Value } from '../../daemon/stores/etcd/messages.ts'
+import { decode, encode, type Message, type Sent, type Value } from '../../daemon/base/protobuf.ts'
 
 const METADATA = { name: [1, 'text'], uid: [2, 'text'], namespace: [3, 'text'], attempt: [4, 'number'] } as const
 const PORT = {

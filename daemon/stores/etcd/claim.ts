@@ -22,8 +22,8 @@ export type Held = {
   readonly lease: Lease
   readonly key: string
   readonly value: string
-  /** `0`: a reservation, which stays without an etcd lease. */
-  readonly etcdLease: string
+  /** 0: a reservation, which stays without an etcd lease. */
+  readonly etcdLease: bigint
   readonly modified: number
   /** What the etcd lease lives for when it is renewed. */
   readonly ttlSeconds: number
@@ -56,7 +56,7 @@ export class EtcdClaim {
     if (record === undefined) return undefined
     const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
     const value = formatLeaseValue(lease)
-    const left = record.lease === '0' ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
+    const left = record.lease === 0n ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
     const etcdLease = left > 0 ? record.lease : await this.#grant()
     const modified =
       left > 0 && value === record.value ? record.modified : await this.#overwrite(record, value, etcdLease)
@@ -66,11 +66,11 @@ export class EtcdClaim {
     return { wish, lease, key: record.key, value, etcdLease, modified, ttlSeconds }
   }
 
-  #grant(): Promise<string> {
+  #grant(): Promise<bigint> {
     return this.#keys.grant(this.#options.ttlSeconds)
   }
 
-  async #overwrite(record: KeyValue, value: string, etcdLease: string): Promise<number | undefined> {
+  async #overwrite(record: KeyValue, value: string, etcdLease: bigint): Promise<number | undefined> {
     this.#writing = value
     try {
       return await this.#keys.replace(record, { value, lease: etcdLease })

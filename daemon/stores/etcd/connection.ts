@@ -6,17 +6,9 @@ import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import { type ChannelCredentials, Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js'
 import { WeftError } from '../../base/error.ts'
+import { decode, encode, type Message, type Sent } from '../../base/protobuf.ts'
 import type { StoreDeps } from '../../lease/store.ts'
-import {
-  CALLS,
-  type CallName,
-  decode,
-  encode,
-  type Message,
-  type Request,
-  type Response,
-  type Sent
-} from './messages.ts'
+import { CALLS, type CallName, type Request, type Response } from './messages.ts'
 
 export type EtcdOptions = {
   /** URLs, all http or all https. */

@@ -89,7 +89,7 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#writes++
     this.#lost = false
     this.#deps.report.clear('LEASE_LOST')
-    this.#deps.log.debug({ lease: held.key, because, reservation: held.etcdLease === '0' }, 'lease held in etcd')
+    this.#deps.log.debug({ lease: held.key, because, reservation: held.etcdLease === 0n }, 'lease held in etcd')
     this.#renew(held, renewAfter(held.ttlSeconds, this.#options))
   }
 
@@ -98,12 +98,12 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#renewing?.abort()
     this.#renewing = new AbortController()
     const signal = AbortSignal.any([this.#renewing.signal, this.#ended.signal])
-    if (etcdLease !== '0')
+    if (etcdLease !== 0n)
       this.#renewLater(etcdLease, afterSeconds, signal).catch((error) => this.#unlessStopped(signal, error))
   }
 
   /** Renews for ever, each time a margin before the end; while etcd can't be reached with growing pauses, past the end too. */
-  async #renewLater(etcdLease: string, afterSeconds: number, signal: AbortSignal): Promise<void> {
+  async #renewLater(etcdLease: bigint, afterSeconds: number, signal: AbortSignal): Promise<void> {
     for (let pause = afterSeconds; ; ) {
       await sleep(1_000 * pause, undefined, { signal })
       const left = await answered(() => this.#keys.keepAlive(etcdLease), signal)

@@ -10,7 +10,7 @@ const KEEP_ALIVE_DEADLINE = 5_000
 
 export type Listing = { readonly revision: number; readonly records: readonly KeyValue[] }
 /** A write and what must hold for it; `lease` 0 writes without an etcd lease. */
-type Write = { readonly key: string; readonly value: string; readonly lease: string }
+type Write = { readonly key: string; readonly value: string; readonly lease: bigint }
 
 /** What a comparison looks at, by etcd's numbers. */
 const VERSION = 0
@@ -87,17 +87,17 @@ export class EtcdKeys {
   }
 
   /** A new etcd lease of so many seconds. */
-  async grant(ttlSeconds: number): Promise<string> {
+  async grant(ttlSeconds: number): Promise<bigint> {
     return (await this.#connection.call('getting an etcd lease', 'grant', { ttlSeconds })).id
   }
 
   /** Gives an etcd lease back, with whatever key is still attached to it. */
-  async revoke(id: string): Promise<void> {
+  async revoke(id: bigint): Promise<void> {
     await this.#connection.call('giving an etcd lease back', 'revoke', { id })
   }
 
   /** Renews an etcd lease; the seconds it now has, 0 when there is no such lease any more. */
-  keepAlive(id: string): Promise<number> {
+  keepAlive(id: bigint): Promise<number> {
     return this.#connection.reported('renewing an etcd lease', async () => {
       const stream = await this.#connection.stream('keepAlive')
       const { promise, resolve, reject } = Promise.withResolvers<number>()

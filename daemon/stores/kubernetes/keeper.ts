@@ -9,6 +9,7 @@ import type { KubeApi } from '../../kube/api.ts'
 import type { Regarding } from '../../kube/events.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
+import { projectNode } from './node.ts'
 import { PodCidrDiagnosis } from './podcidr-diagnosis.ts'
 import {
   annotationDifferences,
@@ -18,7 +19,6 @@ import {
   leaseOfNode,
   networkAvailable,
   placementOf,
-  projectNode,
   publicAddresses
 } from './record.ts'
 

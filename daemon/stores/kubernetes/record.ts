@@ -58,36 +58,6 @@ export function annotationPrefix(option: string): string {
   return /[/-]$/.test(option) ? option : `${option}-`
 }
 
-const child = (object: Json | undefined, name: string): Json | undefined =>
-  typeof object === 'object' && object !== null && !Array.isArray(object) ? (object as JsonObject)[name] : undefined
-const textOf = (value: Json | undefined): string => (typeof value === 'string' ? value : '')
-const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : [])
-
-/** Keeps of a node object what a lease needs. `prefix` as `annotationPrefix` returns it. Fields that are absent or of another type are taken for absent. */
-export function projectNode(object: Json, prefix: string): KubeNode {
-  const metadata = child(object, 'metadata')
-  const spec = child(object, 'spec')
-  const written = child(metadata, 'annotations')
-  const annotations = Object.entries((written ?? {}) as JsonObject).flatMap(([name, value]) =>
-    name.startsWith(prefix) && typeof value === 'string' ? [[name.slice(prefix.length), value] as const] : []
-  )
-  const several = listOf(child(spec, 'podCIDRs')).map(textOf)
-  const conditions = listOf(child(child(object, 'status'), 'conditions'))
-  const statusOf = (type: string) => {
-    const condition = conditions.find((one) => child(one, 'type') === type)
-    return condition === undefined ? undefined : textOf(child(condition, 'status'))
-  }
-  return {
-    name: textOf(child(metadata, 'name')),
-    uid: textOf(child(metadata, 'uid')),
-    // API servers before 1.16 know one only.
-    podCidrs: (several.length > 0 ? several : [textOf(child(spec, 'podCIDR'))]).filter((text) => text !== ''),
-    annotations: Object.fromEntries(annotations),
-    networkUnavailable: statusOf('NetworkUnavailable'),
-    ready: statusOf('Ready') === 'True'
-  }
-}
-
 /** The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a text that is no CIDR. */
 export function podSubnets(node: KubeNode): PerFamily<Prefix> {
   const subnets: { [F in Family]?: Prefix } = {}

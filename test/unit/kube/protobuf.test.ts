@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { policyOf } from '../../../daemon/kube/policy-warnings.ts'
 import {
   bodyOfProtobuf,
-  eachField,
   eventOfJson,
   eventOfProtobuf,
   type KubeBody,
@@ -13,8 +13,7 @@ import {
   versionOf
 } from '../../../daemon/kube/protobuf.ts'
 import { frames } from '../../../daemon/kube/response-body.ts'
-import { nodeOf } from '../../../daemon/stores/kubernetes/node.ts'
-import { projectNode } from '../../../daemon/stores/kubernetes/record.ts'
+import { nodeOf, projectNode } from '../../../daemon/stores/kubernetes/node.ts'
 
 const PREFIX = 'flannel.alpha.coreos.com/'
 
@@ -165,8 +164,10 @@ test('bytes that are no message are a RangeError, whatever they are', () => {
     fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
       const buffer = Buffer.from(bytes)
       for (const read of [
-        () => eachField(buffer, 0, buffer.length, () => undefined),
-        () => nodeOf({ format: 'protobuf', bytes: buffer, from: 0, to: buffer.length }, PREFIX),
+        () => nodeOf({ format: 'protobuf', bytes: buffer }, PREFIX),
+        () => listOf({ format: 'protobuf', bytes: buffer }),
+        () => statusOf({ format: 'protobuf', bytes: buffer }),
+        () => policyOf({ format: 'protobuf', bytes: buffer }),
         () => eventOfProtobuf(buffer),
         () => bodyOfProtobuf(buffer)
       ])

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import type { Json, JsonObject } from '../../../../daemon/config/json.ts'
 import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../../../daemon/lease/lease.ts'
+import { projectNode } from '../../../../daemon/stores/kubernetes/node.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -15,7 +16,6 @@ import {
   leaseOfNode,
   networkAvailable,
   placementOf,
-  projectNode,
   publicAddresses,
   usedUp
 } from '../../../../daemon/stores/kubernetes/record.ts'
