@@ -22,7 +22,7 @@ export type StoreOptions = {
   readonly kubeAnnotationPrefix: string
   readonly setNodeNetworkUnavailable: boolean
   readonly networkPolicyEnforced: boolean
-  /** Kubernetes tells a pod by variables who and where it is. */
+  /** The Kubernetes store finds its pod, node and API server by variables. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
@@ -42,14 +42,14 @@ const STORES: { readonly [name: string]: Loader } = {
   },
   kubernetes: async (options, deps) => {
     const { KubernetesStore } = await import('./kubernetes/store.ts')
+    const { identityOf } = await import('./kubernetes/keeper.ts')
     const { kubeApiUrl, kubeconfigFile, netConfigPath, environment } = options
     const { setNodeNetworkUnavailable, networkPolicyEnforced } = options
-    const { NODE_NAME, POD_NAME: podName, POD_NAMESPACE: podNamespace } = environment
-    const nodeName = options.nodeName ?? NODE_NAME
     const annotationPrefix = options.kubeAnnotationPrefix
     return KubernetesStore.open(
       {
-        ...{ kubeApiUrl, kubeconfigFile, environment, nodeName, podName, podNamespace },
+        ...identityOf(options.nodeName, environment),
+        ...{ kubeApiUrl, kubeconfigFile, environment },
         ...{ annotationPrefix, netConfigPath, setNodeNetworkUnavailable, networkPolicyEnforced }
       },
       deps

@@ -22,7 +22,7 @@ export class EtcdStore implements Store {
   readonly type = 'etcd'
   readonly #connection: EtcdConnection
   readonly #keys: EtcdKeys
-  readonly #holding: LeaseKeeper
+  readonly #keeper: LeaseKeeper
   readonly #deps: StoreDeps
   readonly #config: string
   readonly #subnets: string
@@ -36,7 +36,7 @@ export class EtcdStore implements Store {
     this.#connection = new EtcdConnection(options, deps.report)
     this.#keys = new EtcdKeys(this.#connection)
     const renewMarginSeconds = 60 * options.renewMarginMinutes
-    this.#holding = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
+    this.#keeper = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
   }
 
   get configurationPlace(): string {
@@ -65,7 +65,7 @@ export class EtcdStore implements Store {
   }
 
   acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    return this.#holding.acquire(wish, signal)
+    return this.#keeper.acquire(wish, signal)
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
@@ -96,8 +96,8 @@ export class EtcdStore implements Store {
 
   /** Yields what a complete listing says; returns its revision. Apart from the watch, which lasts for days and must not keep the records. */
   async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
-    const listing = await this.#holding.listing()
-    this.#holding.listed(listing)
+    const listing = await this.#keeper.listing()
+    this.#keeper.listed(listing)
     yield* complete(
       listing.records.map(({ says }) => says),
       known
@@ -111,7 +111,7 @@ export class EtcdStore implements Store {
         yield { kind: 'configuration', text: event.kind === 'put' ? event.record.value : undefined }
         continue
       }
-      this.#holding.happened(event)
+      this.#keeper.happened(event)
       const seen: LeaseEvent =
         event.kind === 'put' ? readRecord(event.record).says : { kind: 'gone', key: nameOf(event.key) }
       if (seen.kind === 'put') known.set(leaseKey(seen.lease), seen.lease)
@@ -121,7 +121,7 @@ export class EtcdStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#holding[Symbol.asyncDispose]()
+    await this.#keeper[Symbol.asyncDispose]()
     await this.#connection[Symbol.asyncDispose]()
   }
 }

@@ -30,6 +30,14 @@ export type NodeIdentity = {
   readonly podNamespace?: string | undefined
 }
 
+/** From the flag and the variables that the DaemonSet sets from its pod's own fields. */
+export function identityOf(
+  nodeName: string | undefined,
+  { NODE_NAME, POD_NAME, POD_NAMESPACE }: Readonly<Record<string, string | undefined>>
+): NodeIdentity {
+  return { nodeName: nodeName ?? NODE_NAME, podName: POD_NAME, podNamespace: POD_NAMESPACE }
+}
+
 export type NodeKeeperOptions = NodeIdentity & {
   /** As `annotationPrefix` returns it. */
   readonly prefix: string

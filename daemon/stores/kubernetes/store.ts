@@ -39,7 +39,7 @@ const IGNORED = /^(ipv6)?subnet(len|min|max)$/i
 export class KubernetesStore implements Store {
   readonly type = 'kubernetes'
   readonly #api: KubeApi
-  readonly #holding: NodeKeeper
+  readonly #keeper: NodeKeeper
   readonly #events: ConditionEvents
   readonly #deps: StoreDeps
   readonly #options: KubernetesOptions
@@ -56,8 +56,8 @@ export class KubernetesStore implements Store {
     this.#api = new KubeApi(access, deps.report)
     const { nodeName, podName, podNamespace, setNodeNetworkUnavailable: setNetworkUnavailable } = options
     const identity = { nodeName, podName, podNamespace }
-    this.#holding = new NodeKeeper(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
-    const writer = new EventWriter(this.#api, deps.log, () => this.#holding.name ?? '')
+    this.#keeper = new NodeKeeper(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
+    const writer = new EventWriter(this.#api, deps.log, () => this.#keeper.name ?? '')
     // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
     let told = ''
     const raise = (_: string, detail: string) => {
@@ -66,7 +66,7 @@ export class KubernetesStore implements Store {
     }
     this.#policies = { api: new KubeApi(access, { raise, clear: () => undefined }), writer, log: deps.log }
     this.#leases = new NodeLeases(this.#prefix)
-    this.#events = new ConditionEvents(writer, () => this.#holding.node)
+    this.#events = new ConditionEvents(writer, () => this.#keeper.node)
   }
 
   /** Opens no connection yet. `pace` is for tests that are in a hurry. Errors: OPTION_INVALID when no API server is named or a credential can't be read. */
@@ -114,11 +114,11 @@ export class KubernetesStore implements Store {
   }
 
   acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    return this.#holding.acquire(wish, signal)
+    return this.#keeper.acquire(wish, signal)
   }
 
   announce(): void {
-    this.#holding.announce()
+    this.#keeper.announce()
   }
 
   tell(condition: Condition, active: boolean): void {
@@ -137,7 +137,7 @@ export class KubernetesStore implements Store {
 
   /** Yields nothing, ever. */
   async *#warnings(signal: AbortSignal): AsyncGenerator<never, void> {
-    const isSpeaker = () => this.#holding.name !== undefined && this.#leases.first === this.#holding.name
+    const isSpeaker = () => this.#keeper.name !== undefined && this.#leases.first === this.#keeper.name
     if (!this.#options.networkPolicyEnforced) await warnOfPolicies({ ...this.#policies, isSpeaker }, signal)
   }
 
@@ -146,18 +146,18 @@ export class KubernetesStore implements Store {
     const project = (object: KubeBody) => nodeOf(object, this.#prefix)
     const nodes = { path: '/api/v1/nodes', protobuf: true, project }
     for await (const event of follow<KubeNode>(this.#api, nodes, this.#deps.log, signal, this.#pace)) {
-      const { name } = this.#holding
+      const { name } = this.#keeper
       switch (event.kind) {
         case 'list':
-          if (name !== undefined) this.#holding.happened(event.items.find((node) => node.name === name))
+          if (name !== undefined) this.#keeper.happened(event.items.find((node) => node.name === name))
           yield* leases.listed(event.items)
           break
         case 'put':
-          if (event.item.name === name) this.#holding.happened(event.item)
+          if (event.item.name === name) this.#keeper.happened(event.item)
           yield* leases.put(event.item)
           break
         case 'gone':
-          if (event.item.name === name) this.#holding.happened(undefined)
+          if (event.item.name === name) this.#keeper.happened(undefined)
           yield* leases.gone(event.item.name)
           break
       }
@@ -166,7 +166,7 @@ export class KubernetesStore implements Store {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#events[Symbol.asyncDispose]()
-    await this.#holding[Symbol.asyncDispose]()
+    await this.#keeper[Symbol.asyncDispose]()
     await this.#policies.api[Symbol.asyncDispose]()
     await this.#api[Symbol.asyncDispose]()
   }

@@ -1,0 +1,138 @@
+// Holds our lease in the lease file: takes it, renews it, writes it again when it is gone, and deletes other nodes' leases that have expired.
+import { overlaps, perFamily } from '../../../ipam/address.ts'
+import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
+import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
+import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
+import type { EmbeddedFile, Row } from './file.ts'
+import { takenBy } from './record.ts'
+
+/**
+ * Milliseconds that a lease must have been seen expired, by a clock that stops while the machine sleeps, before it is deleted. After a resume every lease is
+ * expired by the wall clock, and its daemon needs a moment to renew it.
+ */
+const GRACE = 60_000
+
+type Held = { readonly request: LeaseRequest; readonly lease: Lease }
+
+/** Its methods are synchronous. Errors of all: STORE_UNREACHABLE. */
+export class LeaseKeeper {
+  readonly #file: EmbeddedFile
+  readonly #ttl: number
+  readonly #deps: StoreDeps
+  /** When (performance.now) an expired lease was first seen, by key and revision. */
+  readonly #expiredSince = new Map<string, number>()
+  #held: Held | undefined
+
+  constructor(file: EmbeddedFile, ttlMs: number, deps: StoreDeps) {
+    this.#file = file
+    this.#ttl = ttlMs
+    this.#deps = deps
+  }
+
+  /** See Store.acquire. Errors: SUBNETS_EXHAUSTED, LEASE_LOST. */
+  acquire(request: LeaseRequest): Lease {
+    const { lease, because } = this.#file.transaction(() => this.#take(request))
+    this.#held = { request, lease }
+    this.#deps.report.clear('LEASE_LOST')
+    this.#deps.log.debug({ lease: leaseKey(lease), because }, 'lease held in the lease file')
+    return lease
+  }
+
+  /** Chooses and writes in one transaction, so that no other daemon can choose the same. */
+  #take(request: LeaseRequest): { readonly lease: Lease; readonly because: string } {
+    const rows = this.#file.rows()
+    const held = this.#held === undefined ? {} : { held: this.#held.lease.subnet }
+    const leases = rows.flatMap((row) => takenBy(row) ?? [])
+    const choice = grantedSubnet({ ...request, leases, random: Math.random, ...held }, this.#file.path)
+    for (const unfit of choice.unfit) this.#file.remove(leaseKey(unfit))
+    const before = choice.kind === 'keep' ? choice.lease : choice.instead
+    const { publicIp, backendType, node } = request
+    const subnet = choice.kind === 'keep' ? choice.lease.subnet : choice.subnet
+    const lease = { subnet, publicIp, backendType, backendData: request.backendData(before), node }
+    const reservation = rows.some((row) => row.key === leaseKey(lease) && row.expires === null)
+    this.#write(lease, reservation)
+    return { lease, because: choice.because }
+  }
+
+  #write(lease: Lease, reservation: boolean): void {
+    const expires = reservation ? null : Date.now() + this.#ttl
+    this.#file.put({ key: leaseKey(lease), value: formatLeaseValue(lease), node: lease.node ?? null, expires })
+  }
+
+  /** Renews our lease when half of its life is over, and deletes others' that have ended. */
+  renewAndExpire(): void {
+    const now = Date.now()
+    const held = this.#held
+    const rows = this.#file.rows()
+    const own = rows.find((row) => held !== undefined && row.key === leaseKey(held.lease))
+    if (held !== undefined && own?.expires != null && own.expires - now < this.#ttl / 2)
+      this.#file.transaction(() => this.#renew(held))
+    const expired = rows.filter((row) => row !== own && row.expires !== null && row.expires < now)
+    const ids = new Map(expired.map((row) => [`${row.key} ${row.revision}`, row]))
+    for (const id of this.#expiredSince.keys()) if (!ids.has(id)) this.#expiredSince.delete(id)
+    for (const [id, row] of ids) {
+      const since = this.#expiredSince.get(id) ?? performance.now()
+      this.#expiredSince.set(id, since)
+      if (performance.now() - since >= Math.min(GRACE, this.#ttl)) this.#file.transaction(() => this.#expire(row))
+    }
+  }
+
+  #renew(held: Held): void {
+    const own = this.#file.rows().find((row) => row.key === leaseKey(held.lease))
+    if (own?.expires != null && isFor(own, held.request)) this.#write(held.lease, false)
+  }
+
+  #expire(seen: Row): void {
+    const now = this.#file.rows().find((row) => row.key === seen.key)
+    if (now?.revision !== seen.revision) return
+    this.#file.remove(seen.key)
+    this.#deps.log.info({ lease: seen.key, node: seen.node, because: 'it has not been renewed' }, 'lease deleted')
+  }
+
+  /** Our lease must be in the file: written again when it is gone or garbled, unless another node has taken its place. */
+  keep(): void {
+    const held = this.#held
+    if (held === undefined) return
+    const key = leaseKey(held.lease)
+    const own = this.#file.rows().find((row) => row.key === key)
+    if (own !== undefined && isFor(own, held.request)) this.#deps.report.clear('LEASE_LOST')
+    else this.#file.transaction(() => this.#writeAgain(held))
+  }
+
+  #writeAgain(held: Held): void {
+    const key = leaseKey(held.lease)
+    const rows = this.#file.rows()
+    const there = rows.find((row) => row.key === key)
+    const inTheWay = rows.find((row) => {
+      const lease = takenBy(row)
+      if (row.key === key) return lease !== undefined && perFamily(lease.publicIp).length > 0
+      return perFamily(held.lease.subnet).some(([family, prefix]) => {
+        const other = lease?.subnet[family]
+        return other !== undefined && overlaps(prefix, other)
+      })
+    })
+    if (inTheWay !== undefined) {
+      this.#deps.report.raise(
+        'LEASE_LOST',
+        `${inTheWay.key} in ${this.#file.path} now has the value ${inTheWay.value.slice(0, 200)}`
+      )
+      return
+    }
+    this.#write(held.lease, there !== undefined && there.expires === null)
+    this.#deps.report.clear('LEASE_LOST')
+    this.#deps.log.warn(
+      { lease: key, because: there === undefined ? 'it was deleted' : 'its value could not be understood' },
+      'our lease was gone and is written again'
+    )
+  }
+
+  /** Stops holding: the lease is left to expire. */
+  release(): void {
+    this.#held = undefined
+  }
+}
+
+const isFor = (row: Row, { publicIp }: LeaseRequest): boolean => {
+  const lease = takenBy(row)
+  return lease !== undefined && publishesUs(lease, publicIp)
+}

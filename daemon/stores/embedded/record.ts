@@ -1,0 +1,20 @@
+// A row of the lease file as a lease, in flannel's key and value.
+import { type Lease, parseLease, parseLeaseKey } from '../../lease/lease.ts'
+import type { Row } from './file.ts'
+
+/** The lease in a row. Errors: LEASE_MALFORMED. */
+export function readRecord({ key, value, node }: Row): Lease {
+  const lease = parseLease(key, value)
+  return node === null ? lease : { ...lease, node }
+}
+
+/** The lease that keeps others from a row's subnet. One that can't be read does so too, though nobody publishes it. `undefined`: the key names no subnet. */
+export function takenBy(row: Row): Lease | undefined {
+  const subnet = parseLeaseKey(row.key)
+  if (subnet === undefined) return undefined
+  try {
+    return readRecord(row)
+  } catch {
+    return { subnet, publicIp: {}, backendType: '', backendData: {} }
+  }
+}
