@@ -2,6 +2,7 @@
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf, portsOwnerOf } from '../attachment/identity.ts'
+import { SerialQueue } from '../base/serial-queue.ts'
 import { PortClaims } from './port-claims.ts'
 import { SharedObjects } from './shared-objects.ts'
 
@@ -38,24 +39,23 @@ export class Attachments {
   onChanged: () => void = () => undefined
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
-  readonly #last = new Map<string, Promise<unknown>>()
+  readonly #queues = new Map<string, SerialQueue>()
 
   /** Runs `work` after whatever is under way for the same attachment; others go on beside it. */
   async inTurn<T>(who: Identity, work: () => Promise<T>): Promise<T> {
     const key = ownerOf(who)
-    const before = this.#last.get(key)
-    const mine = (before ?? Promise.resolve()).then(work, work)
-    this.#last.set(key, mine)
+    const queue = this.#queues.get(key) ?? new SerialQueue()
+    this.#queues.set(key, queue)
     try {
-      return await mine
+      return await queue.take(work)
     } finally {
-      if (this.#last.get(key) === mine) this.#last.delete(key)
+      if (queue.idle) this.#queues.delete(key)
     }
   }
 
   /** Whether a verb on it is under way. */
   isBusy(who: Identity): boolean {
-    return this.#last.has(ownerOf(who))
+    return this.#queues.has(ownerOf(who))
   }
 
   set(attachment: Known): void {
