@@ -14,7 +14,7 @@ const HEAD = `// The schemas compiled ahead by scripts/schemas.ts; change *.sche
 /** Where the compiled schemas are kept. */
 export const GENERATED = new URL('../daemon/config/schemas.generated.ts', import.meta.url)
 
-/** The text of schemas.generated.ts. */
+/** The text of config/schemas.generated.ts. */
 export function compiledSchemas(): string {
   const ajv = new Ajv({ code: { source: true, esm: true }, schemas: [netConfSchema], messages: false })
   const code = standalone.default(ajv, { netConf: netConfSchema.$id }).replace(/^"use strict";/, '')

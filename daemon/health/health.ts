@@ -7,7 +7,7 @@ const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Co
   cure
 })
 
-/** The conditions that hold now. Starts with STARTING, so that nothing is served before main.ts says so. */
+/** The conditions that hold now. Starts with STARTING, so that no pod is served before this node is set up. */
 export class Health {
   readonly #active = new Map<ConditionCode, Condition>()
   readonly #now: () => number

@@ -15,7 +15,7 @@ const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 type Failure = (&'static str, String);
 
-/// Sends `line` and a newline, returns the first line of the answer without its newline. A failure is its kind (host.d.ts) and the system's words.
+/// Sends `line` and a newline, returns the first line of the answer without its newline. A failure is its kind (plugins/host.d.ts) and the system's words.
 pub fn request(path: &str, line: &str, deadline: Deadline) -> Result<String, Failure> {
     let socket = connect(path, deadline)?;
     let message = [line.as_bytes(), b"\n"].concat();

@@ -15,7 +15,7 @@ use std::{
 };
 
 pub struct Ended {
-    /// `exited` with a status, `killed` by a signal, or stopped at the `deadline` (host.d.ts).
+    /// `exited` with a status, `killed` by a signal, or stopped at the `deadline` (plugins/host.d.ts).
     pub kind: &'static str,
     /// Exit status; the signal's number when killed; 0 at a deadline.
     pub status: c_int,
