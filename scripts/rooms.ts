@@ -8,7 +8,7 @@ import { basename, join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export type Room = {
-  /** Relative to the repository; the rule holds for its own files, not for folders inside it. */
+  /** Relative to the repository; the rule applies to its own files, not to folders inside it. */
   readonly folder: string
   readonly job: string
   /** Folders and single files that its files may import, besides each other: rooms further down the table. */
@@ -89,7 +89,7 @@ export function pureFiles(): { readonly include: readonly string[]; readonly exc
 const BIOME = join(root, 'biome.json')
 const PURE = join(root, 'tsconfig.pure.json')
 
-/** biome.json with the rooms' rules in place of those it holds; what else it says stays, after them. */
+/** biome.json with the rooms' rules replaced; its other overrides stay, after them. */
 export function biomeText(): string {
   const biome = JSON.parse(readFileSync(BIOME, 'utf8')) as { overrides: readonly Override[] }
   const isRoom = ({ includes }: Override) =>

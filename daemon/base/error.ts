@@ -1,8 +1,8 @@
-// The errors Weft itself raises: a code for machines, a cure for people, and a message that is whole without its cause.
+// Errors that Weft itself raises: a code for programs, a message that is complete without its cause, and a cure.
 
 /**
- * An error that a user will read. `message` says what was tried, on what (the value and its place) and why it failed; `cure` says what to do.
- * `code` is one of the upper-case words of docs/errors.md.
+ * An error shown to users. `message` names the operation, the object (a value and its place) and the reason; `cure` names the action. `code` is one of
+ * docs/errors.md.
  */
 export class WeftError extends Error {
   readonly code: string
@@ -16,7 +16,7 @@ export class WeftError extends Error {
   }
 }
 
-/** The text of whatever was thrown, with the texts of its causes where they add something. */
+/** The message of anything thrown, followed by those of its causes unless it contains them. */
 export function reasonOf(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown)
   const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)

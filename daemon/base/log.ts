@@ -1,6 +1,6 @@
-// The log as the daemon's parts see it: pino's four levels, handed in and never imported.
+// The logger interface that is passed to the daemon's parts: four of pino's levels.
 
-/** Constant message, data as fields. error: somebody must act; warn: we are coping; info: the network changed; debug: what was compared. */
+/** The message is constant, data are fields. error: an administrator must act; warn: weftd copes; info: the network changed; debug: what was compared. */
 export type Log = {
   error(fields: object, message: string): void
   warn(fields: object, message: string): void

@@ -1,25 +1,25 @@
-// A file replaced whole: whoever reads or executes it meets the old one or the new one, also after a power cut.
+// Replaces a file atomically and durably: readers see the old content or the new one, even after a power failure.
 import { closeSync, fchmodSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-/** Hidden, and with an ending that no runtime takes for a configuration; what a killed writer leaves is overwritten by the next. */
-const halfOf = (path: string): string => join(dirname(path), `.${basename(path)}.weft-new`)
+/** Hidden, and with an extension that no runtime reads as a configuration. The next writer overwrites what a killed one left. */
+const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.weft-new`)
 
-/** Takes the file away, and what a killed writer left beside it; true when it was there. Errors: what unlink(2) says, but that it is gone already. */
+/** Deletes the file and what a killed writer left beside it; true when the file existed. Errors: of unlink(2), except ENOENT. */
 export function removeFile(path: string): boolean {
-  const isThere = lstatSync(path, { throwIfNoEntry: false }) !== undefined
+  const existed = lstatSync(path, { throwIfNoEntry: false }) !== undefined
   rmSync(path, { force: true })
-  rmSync(halfOf(path), { force: true })
-  return isThere
+  rmSync(temporaryOf(path), { force: true })
+  return existed
 }
 
-/** Writes beside `path`, to the disk, then renames. `mode` as said, whatever the umask. Errors: what the system calls say; `path` is then as it was. */
+/** Writes a temporary file, syncs it and renames it to `path`. `mode` regardless of the umask. Errors: of the system calls; `path` is then unchanged. */
 export function replaceFile(path: string, content: Uint8Array, mode: number): void {
-  const half = halfOf(path)
+  const temporary = temporaryOf(path)
   try {
-    // Not through a link that somebody put there, and not into a file that is being executed.
-    rmSync(half, { force: true })
-    const file = openSync(half, 'wx', mode)
+    // A new inode: never through a symbolic link that another program put there, never into a file that is being executed.
+    rmSync(temporary, { force: true })
+    const file = openSync(temporary, 'wx', mode)
     try {
       writeFileSync(file, content)
       fchmodSync(file, mode)
@@ -27,15 +27,15 @@ export function replaceFile(path: string, content: Uint8Array, mode: number): vo
     } finally {
       closeSync(file)
     }
-    renameSync(half, path)
+    renameSync(temporary, path)
   } catch (error) {
-    rmSync(half, { force: true })
+    rmSync(temporary, { force: true })
     throw error
   }
   syncDirectory(dirname(path))
 }
 
-/** The name itself must survive a power cut, too (fsync(2), "Calling fsync() does not necessarily ensure …"). */
+/** Makes the rename itself durable (fsync(2): "Calling fsync() does not necessarily ensure that the entry in the directory … has also reached disk"). */
 function syncDirectory(path: string): void {
   const directory = openSync(path, 'r')
   try {

@@ -1,6 +1,6 @@
-// One thing after another: a queue of asynchronous work, for sockets and for the thread pool's sake.
+// Runs asynchronous work one at a time, in order; and the lane that decides whether a kernel call may block the event loop.
 
-/** Runs work in the order in which it was given, one at a time. */
+/** First in, first out. Work that fails does not stop what is queued behind it. */
 export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve()
   #waiting = 0

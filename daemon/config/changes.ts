@@ -1,22 +1,22 @@
-// What has changed between the configuration in use and the one in the store, in words for a condition.
+// Describes the differences between the network configuration in use and the one in the store, for a condition.
 import { FAMILIES, formatIp, formatPrefix } from '../../ipam/address.ts'
 import { joinPath } from './keys.ts'
 import { KEYS, type NetConf } from './net-conf.ts'
 
-/** One part of a sentence per difference, as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two mean the same. */
+/** One clause per difference, such as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two are equivalent. */
 export function configurationChanges(inUse: NetConf, inStore: NetConf): readonly string[] {
   const [here, there] = [entriesOf(inUse), entriesOf(inStore)]
   const both = new Map([...there, ...here])
   const differing = new Map([...both].filter(([key]) => here.get(key)?.shown !== there.get(key)?.shown))
-  // Lengths and ends of the range follow from the network, unless somebody says otherwise.
-  const told = [...differing].filter(([, { follows }]) => follows === undefined || !differing.has(follows))
+  // By default the subnet length and the ends of the range follow from the network: then only the network is reported.
+  const reported = [...differing].filter(([, { follows }]) => follows === undefined || !differing.has(follows))
   const shown = (entry: Entry | undefined) => entry?.shown ?? 'absent'
-  return told.map(([key, { path }]) => `${path} is ${shown(here.get(key))} here and ${shown(there.get(key))} there`)
+  return reported.map(([key, { path }]) => `${path} is ${shown(here.get(key))} here and ${shown(there.get(key))} there`)
 }
 
 type Entry = { readonly path: string; readonly shown: string; readonly follows?: string }
 
-/** By path without regard to letter case. */
+/** Keyed by path in lower case. */
 function entriesOf({ families, backendType, backend }: NetConf): ReadonlyMap<string, Entry> {
   const entries: Entry[] = FAMILIES.flatMap((family) => {
     const [keys, range] = [KEYS[family], families[family]]

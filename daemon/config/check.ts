@@ -1,5 +1,4 @@
-// Checks a value against a schema by the code that scripts/schemas.ts compiled ahead; the answer is what a sentence for people needs.
-
+// Validates a value against a schema compiled ahead by scripts/schemas.ts, and returns what an error message needs.
 import type { Json } from './json.ts'
 import { netConfSchema } from './net-conf.schema.ts'
 import { netConf } from './schemas.generated.ts'
@@ -8,7 +7,7 @@ type Schema = {
   readonly description?: string
   readonly properties?: { readonly [name: string]: Schema }
 }
-/** What ajv's compiled code leaves behind on its function. */
+/** ajv's compiled code leaves its errors on the function. */
 type Validate = {
   (value: Json): boolean
   readonly errors?:
@@ -60,8 +59,8 @@ const step = (value: Json | undefined, name: string): Json | undefined =>
     : undefined
 
 /**
- * The value with the known keys spelled as the schema does and their nulls left out, because Go's decoder matches keys without regard to case
- * and leaves the default where it meets null. Of several spellings the last one written counts. Unknown keys are kept.
+ * The value with known keys spelled as in the schema and without nulls, because Go's decoder matches keys regardless of case and ignores null. Of several
+ * spellings the last one counts. Unknown keys are kept.
  */
 export function spelled(name: SchemaName, value: Json): Json {
   return spelledAs(SCHEMAS[name].schema, value)

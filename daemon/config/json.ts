@@ -1,3 +1,3 @@
-// What JSON.parse can return, as a readonly type: configuration keys and backend data are of it until somebody has parsed them.
+// Types of parsed JSON, for configuration keys and backend data before validation.
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 export type JsonObject = { readonly [key: string]: Json }

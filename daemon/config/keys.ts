@@ -1,8 +1,8 @@
-// Reads single keys of a configuration object as Go's JSON decoder would: without regard to letter case, null as absent; every error has path, value and rule.
+// Reads keys of a configuration object as Go's JSON decoder does: regardless of case, null as absent. Errors name path, value and rule.
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from './json.ts'
 
-/** Where a value stands: `Backend.VNI` in `etcd key /coreos.com/network/config`. The source may be left out where the caller adds it. */
+/** Location of a value: `Backend.VNI` in `etcd key /coreos.com/network/config`. Without `source` the caller adds it. */
 export type Place = { readonly path: string; readonly source?: string }
 
 /** An error about one configured value. `path` is spelled as the user spelled it; `rule` completes "must be …". */
@@ -18,7 +18,7 @@ export function invalid(place: Place, value: Json | undefined, rule: string): We
 
 const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}…` : text)
 
-/** `Backend` + `VNI` → `Backend.VNI`; names that are no plain word are quoted. */
+/** `Backend` + `VNI` → `Backend.VNI`; names with other characters are quoted. */
 export const joinPath = (path: string, name: string): string =>
   /^[\w-]+$/.test(name) ? (path === '' ? name : `${path}.${name}`) : `${path}[${JSON.stringify(name)}]`
 
@@ -58,7 +58,7 @@ export function booleanKey(keys: JsonObject, name: string, fallback: boolean, pa
   throw invalid(found, found.value, 'true or false, without quotes')
 }
 
-/** A text, one of `allowed` when given (compared without regard to case, answered as `allowed` spells it). Errors: CONFIG_INVALID. */
+/** A string; if `allowed` is set one of those, compared regardless of case and returned as spelled there. Errors: CONFIG_INVALID. */
 export function textKey(
   keys: JsonObject,
   name: string,

@@ -1,4 +1,4 @@
-// The network configuration in flannel's JSON: keys in any letter case, defaults filled in, errors with path, value and rule.
+// Parses the network configuration, flannel's JSON: keys regardless of case, defaults applied, errors with path, value and rule.
 import {
   contains,
   FAMILIES,
@@ -24,7 +24,7 @@ import { booleanKey, findKey, integerKey, invalid, joinPath, textKey } from './k
 
 export type { Json, JsonObject }
 
-/** One family's share of the configuration. */
+/** The configuration of one address family. */
 export type NetworkRange = {
   readonly network: Prefix
   /** Prefix length of each node's subnet. */
@@ -41,10 +41,10 @@ export type NetConf = {
   readonly backend: JsonObject
 }
 
-/** What a configuration without `Backend` means, with flannel and so with us. */
+/** The backend of a configuration without `Backend`, as in flannel. */
 export const DEFAULT_BACKEND: JsonObject = { Type: 'udp' }
 
-/** What differs between the families: the names of the keys and flannel's limits (prefix lengths). */
+/** Per family: the keys' names, flannel's default for EnableIPv4/6, and its usual subnet length. */
 export const KEYS = {
   4: {
     enable: 'EnableIPv4',
@@ -66,10 +66,10 @@ export const KEYS = {
   }
 } as const satisfies Record<Family, object>
 
-/** The least that is a whole configuration, for cures. */
+/** A minimal configuration, for cures. */
 export const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 
-/** Addresses that the kernel routes to no pod. `anywhere`: also a network that only touches them is refused, since its subnets come to lie there. */
+/** Addresses that cannot be routed to pods. `anywhere`: a network that merely overlaps them is rejected too, since subnets would be taken from there. */
 const IMPOSSIBLE = [
   { range: '127.0.0.0/8', what: 'loopback addresses', anywhere: true },
   { range: '::1/128', what: 'the loopback address', anywhere: true },
@@ -81,7 +81,7 @@ const IMPOSSIBLE = [
   { range: '240.0.0.0/4', what: 'reserved addresses (RFC 1112)', anywhere: false }
 ] as const
 
-/** Why no pod can have an address of this network, as a rule for the message. */
+/** The rule that a network of unusable addresses breaks, for the message. */
 function impossible(within: Prefix): string | undefined {
   const found = IMPOSSIBLE.find(({ range, anywhere }) => {
     const prefix = parsePrefix(range)
@@ -94,7 +94,7 @@ function impossible(within: Prefix): string | undefined {
 }
 
 /**
- * Reads the configuration as flannel does (its keys, rules and defaults). `source` names where the text came from, for the errors.
+ * Parses the configuration with flannel's keys, rules and defaults. `source` names the origin of the text, for errors.
  * Errors: CONFIG_INVALID with the JSON path as the user spelled it, the value and the rule.
  */
 export function parseNetConf(text: string, source = 'the network configuration'): NetConf {
@@ -153,11 +153,11 @@ function asWritten(written: JsonObject, path: readonly string[]): string {
 /** One family's network and the subnets in it. The rules are those of flannel's CheckNetworkConfig (pkg/subnet/config.go). */
 function rangeIn(written: JsonObject, family: Family, source: string): NetworkRange {
   const keys = KEYS[family]
-  const given = (name: string) => {
+  const entry = (name: string) => {
     const found = findKey(written, name, '')
     return { text: found?.value as string | undefined, place: { path: found?.path ?? name, source } }
   }
-  const whole = given(keys.network)
+  const whole = entry(keys.network)
   const parsed = whole.text === undefined ? undefined : parsePrefix(whole.text)
   if (parsed?.ip.family !== family)
     throw invalid(
@@ -174,7 +174,7 @@ function rangeIn(written: JsonObject, family: Family, source: string): NetworkRa
   const { first, last } = rangeOf(within)
   /** The end of the range that a key gives, or `otherwise`. */
   const end = (name: string, otherwise: Ip | undefined): Ip => {
-    const { text, place } = given(name)
+    const { text, place } = entry(name)
     const ip = text === undefined ? otherwise : parseIp(text)
     if (ip?.family !== family) throw invalid(place, text, `an IPv${family} address`)
     if (!contains(within, ip)) throw invalid(place, text, `inside ${whole.place.path} ${formatPrefix(within)}`)
@@ -187,7 +187,7 @@ function rangeIn(written: JsonObject, family: Family, source: string): NetworkRa
   const subnetMin = end(keys.min, offset(first, size))
   const subnetMax = end(keys.max, offset(last, 1n - size))
   if (subnetMin.value > subnetMax.value) {
-    const { text, place } = given(keys.max)
+    const { text, place } = entry(keys.max)
     throw invalid(place, text ?? formatIp(subnetMax), `at least ${keys.min}, which is ${formatIp(subnetMin)}`)
   }
   return { network: within, subnetLength, subnetMin, subnetMax }

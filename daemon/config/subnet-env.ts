@@ -1,4 +1,4 @@
-// subnet.env, through which flannel tells Docker, its CNI plugin and its own next start which subnet this node holds: printed to the byte, read with tolerance.
+// subnet.env, which tells Docker, flannel's CNI plugin and the next start which subnet this node has: formatted byte by byte as flannel does, parsed leniently.
 import {
   FAMILIES,
   type Family,
@@ -46,8 +46,8 @@ function gateway(subnet: Prefix): Prefix {
 }
 
 /**
- * Reads what printSubnetEnv, flanneld or a person has written: any order, `export`, quotes, comments, unknown names; of a list of networks the first.
- * What is not there is left out. Errors: SUBNET_ENV_INVALID with the line's name and value; `source` is the file's path.
+ * Parses a file written by printSubnetEnv, flanneld or an administrator: any order, `export`, quotes, comments, unknown names; of a list of networks the first.
+ * Missing entries are left out. Errors: SUBNET_ENV_INVALID with the variable and its value; `source` is the file's path.
  */
 export function parseSubnetEnv(
   text: string,
@@ -66,7 +66,7 @@ export function parseSubnetEnv(
     throw new WeftError(
       'SUBNET_ENV_INVALID',
       `${name} is "${value}" in ${source}; it must be ${rule}`,
-      `correct the line or delete ${source}: weftd writes it anew`
+      `correct the line, or delete ${source}: weftd writes a new one`
     )
   }
   const prefixes = (part: 'network' | 'subnet'): PerFamily<Prefix> => {

@@ -1,4 +1,4 @@
-// What a part of the daemon is given to report conditions, without seeing the registry.
+// Interface by which parts of the daemon report conditions, without access to the registry.
 import type { ConditionCode } from './conditions.ts'
 
 /** Raises or clears a condition of the table by its code. `cure` replaces the table's where the cause has a more specific one. */

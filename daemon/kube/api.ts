@@ -1,4 +1,4 @@
-// Requests to the Kubernetes API: deadlines, conditions while it does not answer or refuses, pauses, and errors that say what to do.
+// Kubernetes API client: requests with deadlines and retries, streams, and the conditions that failures raise.
 import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { retry } from '../base/backoff.ts'
@@ -10,24 +10,24 @@ import type { KubeAccess } from './credentials.ts'
 import { bodyOfProtobuf, eventOfJson, eventOfProtobuf, type KubeBody, type StreamEvent, statusOf } from './protobuf.ts'
 import { frames, jsonLines, parseObject, retryAfter, shorten, wholeBody } from './response-body.ts'
 
-/** What the API server said where that is for the caller to judge: success, or 404, 409, 410, 422 with its Status. */
+/** A response that the caller interprets: success, or 404, 409, 410 or 422 with a Status. */
 export type KubeReply = {
   readonly status: number
-  /** Empty when protobuf came and no Status. */
+  /** Empty for protobuf, except for a Status. */
   readonly body: JsonObject
 }
 export type KubeAnswer = KubeReply & {
-  /** The same as it came. */
+  /** The response body, undecoded if protobuf. */
   readonly object: KubeBody
 }
 
-/** A request that failed; `retryAfterMs` when the API server said how long to stay away. */
+/** A failed request; `retryAfterMs` from the response's Retry-After. */
 export class KubeError extends WeftError {
   readonly status: number | undefined
   readonly retryAfterMs: number
-  /** The Status object that came with it. */
-  readonly said: JsonObject | undefined
-  /** The same for every request that fails like that, for the condition: two that take turns must not look like a change each time. */
+  /** The Status object in the response. */
+  readonly statusObject: JsonObject | undefined
+  /** The detail of the condition. The same for all requests that fail for one reason, so that the condition does not change with each of them. */
   readonly trouble: string
 
   constructor(
@@ -37,7 +37,7 @@ export class KubeError extends WeftError {
     more: {
       readonly status?: number
       readonly retryAfterMs?: number
-      readonly said?: JsonObject | undefined
+      readonly statusObject?: JsonObject | undefined
       readonly trouble?: string
       readonly cause?: unknown
     }
@@ -45,21 +45,21 @@ export class KubeError extends WeftError {
     super(code, message, cure, more.cause === undefined ? undefined : { cause: more.cause })
     this.status = more.status
     this.retryAfterMs = more.retryAfterMs ?? 0
-    this.said = more.said
+    this.statusObject = more.statusObject
     this.trouble = more.trouble ?? message
   }
 }
 
-/** Milliseconds for a whole call. */
+/** Milliseconds for one request with its response. */
 const DEADLINE = 30_000
-/** Statuses that tell the caller something about the object. */
-const TELLING: readonly number[] = [404, 409, 410, 422]
+/** Statuses about the object, which the caller interprets. */
+const EXPECTED: readonly number[] = [404, 409, 410, 422]
 
 export class KubeApi implements AsyncDisposable {
   readonly #access: KubeAccess
   readonly #report: Report
   readonly #connections: KubeConnections
-  /** What is refused at present, by verb and path: one refusal does not end because something else is allowed. */
+  /** Requests that are currently denied, by verb and path: STORE_DENIED lasts until each of them succeeds. */
   readonly #denied = new Map<string, string>()
 
   /** Opens nothing yet. */
@@ -69,19 +69,19 @@ export class KubeApi implements AsyncDisposable {
     this.#connections = new KubeConnections(access)
   }
 
-  /** Where, for messages. */
+  /** Where the API is, for messages. */
   get place(): string {
     return `the Kubernetes API at ${this.#access.target.server}`
   }
 
-  /** Lets go of every connection: what is under way fails and is tried again. */
+  /** Closes every connection: requests in flight fail and are retried. */
   reconnect(): void {
     this.#connections.renew()
   }
 
   /**
-   * One request and its answer; a refused token is read again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors:
-   * KubeError for every status that `KubeAnswer` does not name, and when there is no answer; the signal's reason.
+   * One request; a rejected token is read from disk again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: KubeError for every
+   * status that `KubeReply` does not list, and when there is no response; the signal's reason.
    */
   async call(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
     const timeout = AbortSignal.timeout(DEADLINE)
@@ -89,7 +89,7 @@ export class KubeApi implements AsyncDisposable {
     try {
       const response = await this.#connections.open(request, either)
       const body = await wholeBody(response)
-      const answer = this.#judge(request, response, body)
+      const answer = this.#interpret(request, response, body)
       this.#succeeded(request)
       return answer
     } catch (error) {
@@ -98,18 +98,18 @@ export class KubeApi implements AsyncDisposable {
     }
   }
 
-  /** A request that nothing depends on: no condition tells of its failure, which is a value. Errors: the signal's reason. */
+  /** One request whose failure raises no condition and is returned. Errors: the signal's reason. */
   async attempt(request: KubeRequest, signal: AbortSignal): Promise<KubeReply | KubeError> {
     try {
       const response = await this.#connections.open(request, AbortSignal.any([signal, AbortSignal.timeout(DEADLINE)]))
-      return this.#judge(request, response, await wholeBody(response))
+      return this.#interpret(request, response, await wholeBody(response))
     } catch (error) {
       signal.throwIfAborted()
       return error instanceof KubeError ? error : this.#unanswered(request, error)
     }
   }
 
-  /** `call` until the API server answers, with pauses that grow, and never before it said that it will hear us again. */
+  /** Repeats `call` until it succeeds, with backoff, and not before the time in Retry-After. */
   async persist(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
     const onError = (error: unknown) => {
       if (!(error instanceof KubeError)) throw error
@@ -124,8 +124,8 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /**
-   * The events of an answer that does not end: a watch. Ends when the API server ends it; errors as `call`, and whatever breaks the connection. A status
-   * that `KubeAnswer` names is yielded as the only event, an ERROR.
+   * The events of a watch. Ends when the API server ends it; errors as `call`, and those of the connection. A status that `KubeReply` lists is yielded as the
+   * only event, an ERROR.
    */
   async *events(request: KubeRequest, signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
     const opening = AbortSignal.timeout(DEADLINE)
@@ -136,7 +136,7 @@ export class KubeApi implements AsyncDisposable {
     try {
       response = await this.#connections.open(request, AbortSignal.any([signal, opened.signal]))
       if (response.statusCode !== 200) {
-        const { status, body } = this.#judge(request, response, await wholeBody(response))
+        const { status, body } = this.#interpret(request, response, await wholeBody(response))
         yield { type: 'ERROR', object: { format: 'json', json: { ...body, code: status } } }
         return
       }
@@ -155,22 +155,27 @@ export class KubeApi implements AsyncDisposable {
     }
   }
 
-  #judge({ verb, path }: KubeRequest, response: IncomingMessage, bytes: Buffer): KubeAnswer {
+  #interpret({ verb, path }: KubeRequest, response: IncomingMessage, bytes: Buffer): KubeAnswer {
     const status = response.statusCode ?? 0
     const object = bodyOf(response, bytes)
     const succeeded = status >= 200 && status < 300
-    if (object !== undefined && (succeeded || TELLING.includes(status))) {
+    if (object !== undefined && (succeeded || EXPECTED.includes(status))) {
       const body = object.format === 'json' ? object.json : succeeded ? {} : statusOf(object)
       return { status, body, object }
     }
-    const said = object && statusOf(object)
-    const words = typeof said?.message === 'string' ? said.message : shorten(bytes.toString())
+    const statusObject = object && statusOf(object)
+    const text = typeof statusObject?.message === 'string' ? statusObject.message : shorten(bytes.toString())
     const what = `${verb} ${path} at ${this.place} was answered with ${status} ${response.statusMessage ?? ''}`.trim()
-    const message = words === '' ? what : `${what}: ${words}`
-    const trouble = `${this.place} answers with ${status} ${response.statusMessage ?? ''}: ${words}`
+    const message = text === '' ? what : `${what}: ${text}`
+    const trouble = `${this.place} answers with ${status} ${response.statusMessage ?? ''}: ${text}`
     const code = status === 401 || status === 403 ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
     const retryAfterMs = retryAfter(response.headers['retry-after'], Date.now())
-    throw new KubeError(code, message, this.#cure(status, said), { status, retryAfterMs, said, trouble })
+    throw new KubeError(code, message, this.#cure(status, statusObject), {
+      status,
+      retryAfterMs,
+      statusObject,
+      trouble
+    })
   }
 
   #cure(status: number, said: JsonObject | undefined): string {
@@ -186,7 +191,7 @@ export class KubeApi implements AsyncDisposable {
     this.#forget(request)
   }
 
-  /** A request that is not made any more, or was answered, keeps no condition. */
+  /** A request that succeeded, or is no longer made, is not denied. */
   #forget(request: KubeRequest): void {
     if (this.#denied.delete(named(request))) this.#tellDenied()
   }
@@ -207,7 +212,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   #unanswered({ verb, path }: KubeRequest, cause: unknown): KubeError {
-    // A new authority may be what the connection lacked.
+    // The connection may have failed because the authority on disk is newer.
     this.#access.renew()
     const { server, from } = this.#access.target
     const reason = reasonOf(cause) || String((cause as { code?: unknown }).code)
@@ -228,7 +233,7 @@ export class KubeApi implements AsyncDisposable {
 
 const isProtobuf = ({ headers }: IncomingMessage): boolean => headers['content-type']?.startsWith(PROTOBUF) === true
 
-/** An object of the API, or `undefined` for whatever else came. */
+/** An object of the API; `undefined` for any other body. */
 function bodyOf(response: IncomingMessage, bytes: Buffer): KubeBody | undefined {
   try {
     if (isProtobuf(response)) return bodyOfProtobuf(bytes)
@@ -242,7 +247,7 @@ function bodyOf(response: IncomingMessage, bytes: Buffer): KubeBody | undefined 
 const named = ({ verb, path, query }: KubeRequest): string =>
   `${verb} ${query?.watch === undefined ? '' : 'watch '}${path}`
 
-/** Waits as long as the API server asked for with Retry-After; the pause of the backoff comes after it. */
+/** Waits for the time in Retry-After, in addition to the pause of the backoff. */
 export async function untilRetryAfter(error: unknown, signal: AbortSignal): Promise<void> {
   if (error instanceof KubeError && error.retryAfterMs > 0) await sleep(error.retryAfterMs, undefined, { signal })
 }

@@ -1,29 +1,29 @@
-// Which API server, and with which credentials: a kubeconfig, the service account of this pod, or a URL alone. Files are named here and read elsewhere.
+// Selects the API server and the credentials: from a kubeconfig, this pod's service account, or a URL alone. Credential files are read by credentials.ts.
 import { isLoopback, parseIp } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 
-/** A credential as text, or the file that holds it, which may be written anew at any time. */
+/** A credential inline, or the file that contains it, which may be replaced at any time. */
 export type Secret = { readonly text: string } | { readonly file: string }
 
 export type KubeTarget = {
   /** http: or https:, no slash at the end. */
   readonly server: string
-  /** Where that was read, for messages. */
+  /** Where the server was configured, for messages. */
   readonly from: string
   readonly ca?: Secret
   readonly cert?: Secret
   readonly key?: Secret
   readonly token?: Secret
-  /** Name in the server's certificate, where it is not that of the URL. */
+  /** The name in the server's certificate, if it differs from the URL's. */
   readonly serverName?: string
   readonly insecure: boolean
 }
 
-/** Where a pod finds its service account (Kubernetes, "Accessing the API from a Pod"). */
+/** The mount of a pod's service account (Kubernetes documentation, "Accessing the API from a Pod"). */
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 
-/** The service account's files, and the address that the environment of every pod names. Errors: OPTION_INVALID when this is no pod and no URL is given. */
+/** The service account of this pod and the address in its environment. Errors: OPTION_INVALID outside a pod without --kube-api-url. */
 export function targetOfPod(
   environment: Readonly<Record<string, string | undefined>>,
   url: string | undefined
@@ -39,7 +39,7 @@ export function targetOfPod(
   }
   const server = trimmed(url ?? `https://${host?.includes(':') ? `[${host}]` : host}:${port}`)
   const from = url === undefined ? 'the environment of this pod' : '--kube-api-url'
-  // A token must not go over a connection that anybody can read, nor does the plain port of an API server ask for one.
+  // A token must not be sent unencrypted, and the plain-text port of an API server requires none.
   if (!inPod || !server.startsWith('https:')) return { server, from, insecure: false }
   return {
     server,
@@ -51,8 +51,8 @@ export function targetOfPod(
 }
 
 /**
- * The current context of a kubeconfig (client-go's format, v1), as parsed from YAML; `url` replaces its server. Relative files are meant from the folder of
- * `path`. Errors: OPTION_INVALID with the path inside the file and what to do instead; never a secret.
+ * The current context of a kubeconfig (client-go's format, v1), parsed from YAML; `url` replaces its server. Relative paths are relative to the folder of `path`.
+ * Errors: OPTION_INVALID with the path inside the file and the cure; never with a secret.
  */
 export function targetOfKubeconfig(config: Json, path: string, url: string | undefined): KubeTarget {
   const file = new Kubeconfig(config, path)
@@ -91,7 +91,7 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   }
 }
 
-/** http:, and not to this host itself. */
+/** http: to another host. */
 function isOpen(server: string): boolean {
   const { protocol, hostname } = new URL(server)
   const ip = parseIp(hostname.replace(/^\[(.*)\]$/, '$1'))
@@ -134,7 +134,7 @@ class Kubeconfig {
     throw this.wrong(`${where} is no mapping`, 'compare it with the output of "kubectl config view --raw"')
   }
 
-  /** A text that is not empty; `undefined` when absent, empty or null. */
+  /** A non-empty string; `undefined` when absent, empty or null. */
   text(object: JsonObject, name: string, where: string): string | undefined {
     const value = object[name]
     if (value === undefined || value === null || value === '') return undefined
@@ -149,7 +149,7 @@ class Kubeconfig {
     throw this.wrong(what, 'choose one with "kubectl config use-context NAME"')
   }
 
-  /** What stands under `inner` in the entry of a list that has this name. */
+  /** The object `inner` in the list's entry of this name. */
   named(list: string, name: string, inner: string): JsonObject {
     const entries = this.root[list]
     const found = Array.isArray(entries)
@@ -163,7 +163,7 @@ class Kubeconfig {
     return this.#object(found[inner] ?? {}, `${list}[${name}].${inner}`)
   }
 
-  /** `name-data`, base64 of PEM, which wins as in client-go, else the file `name`. */
+  /** `name-data`, base64 of PEM, which takes precedence as in client-go, else the file `name`. */
   secret(object: JsonObject, name: string, where: string): Secret | undefined {
     const data = this.text(object, `${name}-data`, where)
     if (data !== undefined) return { text: this.#decoded(data, `${where}.${name}-data`) }
@@ -171,7 +171,7 @@ class Kubeconfig {
     return file === undefined ? undefined : { file: this.#beside(file) }
   }
 
-  /** In client-go a tokenFile wins over a token. */
+  /** In client-go a tokenFile takes precedence over a token. */
   token(user: JsonObject, where: string): Secret | undefined {
     const file = this.text(user, 'tokenFile', where)
     if (file !== undefined) return { file: this.#beside(file) }
@@ -186,7 +186,7 @@ class Kubeconfig {
     throw this.wrong(what, 'write a URL that begins with https:// or http://')
   }
 
-  /** A token must not go where everybody can read it. */
+  /** A token must not be sent over plain HTTP. */
   refuseOpen(server: string, place: string, at: string): void {
     if (!isOpen(server)) return
     throw this.wrong(

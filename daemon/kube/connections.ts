@@ -1,4 +1,4 @@
-// Connections to the API server over node:https: one pool of kept ones, made anew when the credentials change, and tried once more where one was closed while idle.
+// HTTP connections to the API server: a pool that is replaced when the credentials change; a request on a connection that was closed while idle is retried once.
 import { type IncomingMessage, Agent as PlainAgent, type RequestOptions, request as requestPlain } from 'node:http'
 import { Agent, request as requestSecure } from 'node:https'
 import type { JsonObject } from '../config/json.ts'
@@ -12,19 +12,19 @@ export type KubeRequest = {
   readonly path: string
   readonly query?: Readonly<Record<string, string>>
   readonly body?: JsonObject
-  /** Ask for protobuf, where the answer is long and little of it is needed. */
+  /** Accept protobuf: for large responses of which little is needed. */
   readonly protobuf?: boolean
 }
 
 export const PROTOBUF = 'application/vnd.kubernetes.protobuf'
-/** Milliseconds before the kernel asks whether the other end of a silent connection still lives. */
+/** Milliseconds of silence before the kernel sends TCP keep-alive probes. */
 const PROBE = 10_000
 
 export class KubeConnections implements Disposable {
   readonly #access: KubeAccess
   readonly #url: URL
   #agent: Agent | PlainAgent
-  /** The credentials that the agent's connections were made with. */
+  /** The credentials of the agent's connections. */
   #used: string | undefined
 
   /** Opens nothing yet. */
@@ -34,14 +34,14 @@ export class KubeConnections implements Disposable {
     this.#agent = this.#newAgent()
   }
 
-  /** Lets go of every connection: what is under way fails. */
+  /** Closes every connection: requests in flight fail. */
   renew(): void {
     const old = this.#agent
     this.#agent = this.#newAgent()
     old.destroy()
   }
 
-  /** The answer's head; a token that is refused may have been renewed on the disk. Errors: whatever breaks the connection, the signal's reason. */
+  /** The response's head. A rejected token is read from disk again, since it may have been renewed. Errors: of the connection; the signal's reason. */
   async open(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
     const { token } = this.#access.credentials
     const response = await this.#once(request, signal)
@@ -52,7 +52,7 @@ export class KubeConnections implements Disposable {
     return this.#once(request, signal)
   }
 
-  /** A connection that the API server closed while it was idle is not the request's fault. */
+  /** Retries once on a new connection when the API server had closed a reused one while it was idle. */
   async #once(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
     for (let again = false; ; again = true) {
       const sent = this.#send(request, signal)
@@ -97,7 +97,7 @@ export class KubeConnections implements Disposable {
     return { response: promise, reused: () => sent.reusedSocket }
   }
 
-  /** A new pool when certificates or authorities have changed; what runs over the old one goes on. */
+  /** A new pool when certificates or authorities have changed; requests on the old one continue. */
   #agentNow(): Agent | PlainAgent {
     const { ca, cert, key } = this.#access.credentials
     const now = [ca, cert, key].join('\0')

@@ -1,4 +1,4 @@
-// The credentials for the API server, read again while weftd runs: kubelets renew tokens every hour or so, administrators their authorities.
+// Credentials for the API server, read from disk again while weftd runs: kubelets renew tokens about hourly, administrators replace authorities.
 import { readFileSync } from 'node:fs'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Json } from '../config/json.ts'
@@ -7,11 +7,11 @@ import { type KubeTarget, type Secret, targetOfKubeconfig, targetOfPod } from '.
 export type AccessOptions = {
   readonly kubeApiUrl?: string | undefined
   readonly kubeconfigFile?: string | undefined
-  /** KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT name the API server inside a pod. */
+  /** In a pod KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT name the API server. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
-/** As node:tls wants them. */
+/** As node:tls takes them. */
 export type Credentials = {
   readonly ca?: string
   readonly cert?: string
@@ -22,7 +22,7 @@ export type Credentials = {
 /** Milliseconds after which files are read again. */
 const FRESH = 60_000
 
-/** Where the API server is. `yaml` is loaded only for a kubeconfig. Errors: OPTION_INVALID. */
+/** The API server to use. The package `yaml` is loaded only for a kubeconfig. Errors: OPTION_INVALID. */
 export async function targetOf({ kubeApiUrl, kubeconfigFile, environment }: AccessOptions): Promise<KubeTarget> {
   if (kubeconfigFile === undefined) return targetOfPod(environment, kubeApiUrl)
   const text = readText(kubeconfigFile, '--kubeconfig-file')
@@ -31,7 +31,7 @@ export async function targetOf({ kubeApiUrl, kubeconfigFile, environment }: Acce
   try {
     config = parse(text)
   } catch (cause) {
-    // The message of the parser quotes lines of the file, which may hold secrets.
+    // The parser's message quotes lines of the file, which may contain secrets.
     const at = (cause as { readonly linePos?: readonly { readonly line: number }[] }).linePos?.[0]?.line
     const where = at === undefined ? '' : ` (line ${at})`
     throw new WeftError(
@@ -49,7 +49,7 @@ export class KubeAccess {
   #credentials: Credentials
   #readAt: number
 
-  /** `now` in milliseconds, never going back. Errors: OPTION_INVALID when a file can't be read. */
+  /** `now` in monotonic milliseconds. Errors: OPTION_INVALID when a file can't be read. */
   constructor(target: KubeTarget, now: () => number) {
     this.target = target
     this.#now = now
@@ -57,20 +57,20 @@ export class KubeAccess {
     this.#readAt = now()
   }
 
-  /** At most a minute old. The same object as before while nothing has changed. */
+  /** At most a minute old; the same object while nothing has changed. */
   get credentials(): Credentials {
     if (this.#now() - this.#readAt >= FRESH) this.renew()
     return this.#credentials
   }
 
-  /** Reads the files now, since the API server refused what they said; true when something has changed. While they can't be read what was read last counts. */
+  /** Reads the files now, because the API server rejected their content; true when it has changed. Unreadable files keep the last content. */
   renew(): boolean {
     this.#readAt = this.#now()
     let read: Credentials
     try {
       read = readAll(this.target)
     } catch {
-      // A volume that is being replaced; the next attempt reads again.
+      // The volume is being replaced; the next attempt reads it again.
       return false
     }
     const names = ['ca', 'cert', 'key', 'token'] as const
@@ -95,7 +95,7 @@ function readText(path: string, from: string): string {
   } catch (cause) {
     throw new WeftError(
       'OPTION_INVALID',
-      `${path} (${from}) can not be read: ${reasonOf(cause)}`,
+      `${path} (${from}) cannot be read: ${reasonOf(cause)}`,
       "correct the path or the file's mode; in a pod, see that the service account's token is mounted",
       { cause }
     )

@@ -1,4 +1,4 @@
-// Whether weftd ends because it is replaced or because it is not wanted any more: its DaemonSet says so, and a pod's signal does not.
+// Watches the DaemonSet of this weftd, to distinguish at the end whether weftd is being replaced or was deleted: the pod's signal is the same.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -9,111 +9,113 @@ import type { AccessOptions } from './credentials.ts'
 import type { KubeBody } from './protobuf.ts'
 
 /**
- * What the API says of the DaemonSet: that it is being deleted, or gone; or that we may not ask (403), or that our token counts no longer (401), as it does
- * not once our pod or our account has been deleted.
+ * The DaemonSet in the API. `deleted`: being deleted, or gone; `denied`: we may not read it (403); `unknown`: our token is no longer valid (401), as after the
+ * deletion of our pod or service account.
  */
-export type Standing = 'stands' | 'deleted' | 'denied' | 'unknown'
+export type DaemonSetState = 'exists' | 'deleted' | 'denied' | 'unknown'
 
 export type DaemonSetEvents = {
-  /** Rejects when there is no answer. */
-  readonly ask: (signal: AbortSignal) => Promise<Standing>
-  /** What has become of it, as it happens, until the signal. A watch goes on when token, role and account are gone: the API server asks for them when it begins. */
-  readonly watch: (signal: AbortSignal) => AsyncIterable<'stands' | 'deleted'>
+  /** Rejects without a response. */
+  readonly ask: (signal: AbortSignal) => Promise<DaemonSetState>
+  /** Changes until the signal. A watch survives the deletion of token, role and account, which the API server checks when it begins. */
+  readonly watch: (signal: AbortSignal) => AsyncIterable<'exists' | 'deleted'>
 }
 
-export type StandingPace = {
-  /** Milliseconds between two questions until the DaemonSet was seen to stand, and from then on. */
+export type DaemonSetPace = {
+  /** Milliseconds between two requests before the DaemonSet has been seen, and after. */
   readonly againMs: number
   readonly lookMs: number
-  /** Milliseconds for the watch to tell of the deletion, at the end. */
+  /** Milliseconds at the end for the watch to report the deletion. */
   readonly lateMs: number
 }
 
-/** One small request in five minutes for each node. A successor waits five seconds for us to go. */
-const STANDING_PACE: StandingPace = { againMs: 10_000, lookMs: 300_000, lateMs: 3_000 }
-/** Milliseconds for the question at the end. */
-const LAST_QUESTION = 5_000
+/** One small request per node in five minutes. A successor waits five seconds for us to end. */
+const PACE: DaemonSetPace = { againMs: 10_000, lookMs: 300_000, lateMs: 3_000 }
+/** Milliseconds for the request at the end. */
+const LAST_REQUEST = 5_000
 
 export class DaemonSetWatch implements Disposable {
   readonly #name: string
-  readonly #news: DaemonSetEvents
+  readonly #events: DaemonSetEvents
   readonly #log: Log
-  readonly #pace: StandingPace
-  #hasStood = false
-  /** The latest answer, and when it came, in milliseconds of the monotonic clock. */
-  #last: { readonly standing: Standing; readonly at: number } | undefined
-  /** The latest news of the watch. */
-  #watched: 'stands' | 'deleted' | undefined
+  readonly #pace: DaemonSetPace
+  #wasSeen = false
+  /** The latest response, and when it came, in monotonic milliseconds. */
+  #last: { readonly state: DaemonSetState; readonly at: number } | undefined
+  /** The latest event of the watch. */
+  #watched: 'exists' | 'deleted' | undefined
   readonly #changed = new Wakeup()
-  /** The watch outlives the signal that ends us: what it tells then is what counts. */
+  /** The watch outlives the signal that ends us, since its events after that decide. */
   readonly #ended = new AbortController()
 
   /** `name`: NAMESPACE/NAME. */
-  constructor(name: string, news: DaemonSetEvents, log: Log, pace = STANDING_PACE) {
+  constructor(name: string, events: DaemonSetEvents, log: Log, pace = PACE) {
     this.#name = name
-    this.#news = news
+    this.#events = events
     this.#log = log
     this.#pace = pace
   }
 
-  /** Asks until the signal, and rejects with it: a refusal at the end means nothing to whoever was refused before. */
+  /** Polls and watches until the signal, and rejects with it. Polling shows whether a denial at the end is new. */
   async follow(signal: AbortSignal): Promise<never> {
     return (await Promise.all([this.#askAgain(signal), this.#watch()]))[0]
   }
 
   async #watch(): Promise<void> {
-    for await (const news of this.#news.watch(this.#ended.signal)) {
-      if (news === 'stands') this.#hasStood = true
-      // A list without one that never stood is a wrong name.
-      this.#watched = this.#hasStood ? news : undefined
+    for await (const event of this.#events.watch(this.#ended.signal)) {
+      if (event === 'exists') this.#wasSeen = true
+      // Absent from the list without having been seen: the name is wrong.
+      this.#watched = this.#wasSeen ? event : undefined
       this.#changed.notify()
     }
   }
 
   async #askAgain(signal: AbortSignal): Promise<never> {
     for (;;) {
-      const standing = await this.#news.ask(signal).catch(() => undefined)
-      if (standing !== undefined) this.#heard(standing)
-      const pause = this.#hasStood ? this.#pace.lookMs : this.#pace.againMs
-      // Never the same on two nodes.
+      const state = await this.#events.ask(signal).catch(() => undefined)
+      if (state !== undefined) this.#note(state)
+      const pause = this.#wasSeen ? this.#pace.lookMs : this.#pace.againMs
+      // Jitter, so that nodes do not poll in step.
       await sleep(pause * (0.5 + Math.random() / 2), undefined, { signal, ref: false })
     }
   }
 
-  #heard(standing: Standing): void {
-    if (standing === 'stands') this.#hasStood = true
-    else if (this.#last?.standing !== standing) {
-      const why = WHY[standing]
+  #note(state: DaemonSetState): void {
+    if (state === 'exists') this.#wasSeen = true
+    else if (this.#last?.state !== state) {
+      const why = WHY[state]
       this.#log.warn(
         { daemonset: this.#name },
-        `the DaemonSet ${this.#name} is not known: ${why}; until it is, its deletion may leave this node as it is`
+        `the DaemonSet ${this.#name} cannot be read: ${why}; if it is deleted meanwhile, this node may not be cleaned up`
       )
     }
-    this.#last = { standing, at: performance.now() }
+    this.#last = { state, at: performance.now() }
   }
 
   /**
-   * Asked when we were told to end. `kubectl delete -f deploy/` takes account and role away in the same breath as the DaemonSet. A role that is gone while our
-   * token still counts is a deletion, if it was there a moment ago; one that has been gone for long (somebody took it away) is none. A token that counts no
-   * longer may as well mean that our pod alone was deleted, by force: only the watch can tell. No answer (the machine goes down, the API
-   * is away) is no deletion either: then everything stays as it is.
+   * Called when weftd is asked to end. `kubectl delete -f deploy/` deletes account and role together with the DaemonSet. A denial with a valid token means
+   * deletion if access was allowed a moment ago; if it has been denied for long (an administrator removed the role), it does not. An invalid token can also mean
+   * that only our pod was deleted, by force: then the watch decides. Without a response (the machine shuts down, the API is unreachable) nothing is removed.
    */
   async isDeleted(): Promise<boolean> {
-    const wasAllowed = this.#last?.standing === 'stands' && performance.now() - this.#last.at < 2 * this.#pace.lookMs
-    const standing = await this.#news.ask(AbortSignal.timeout(LAST_QUESTION)).catch((error) => {
-      this.#log.warn({ daemonset: this.#name, reason: reasonOf(error) }, 'nobody says whether the DaemonSet stands')
+    const wasAllowed = this.#last?.state === 'exists' && performance.now() - this.#last.at < 2 * this.#pace.lookMs
+    const state = await this.#events.ask(AbortSignal.timeout(LAST_REQUEST)).catch((error) => {
+      this.#log.warn(
+        { daemonset: this.#name, reason: reasonOf(error) },
+        'the API does not say whether the DaemonSet exists'
+      )
       return undefined
     })
     const isDeleted =
-      this.#hasStood &&
-      (standing === 'deleted' ||
-        (standing === 'denied' && wasAllowed) ||
-        (standing !== 'stands' && (await this.#isSeenDeleted(standing === 'unknown' ? this.#pace.lateMs : 0))))
-    this.#log.info({ daemonset: this.#name, standing }, isDeleted ? GONE : standing === 'stands' ? STANDS : UNKNOWN)
+      this.#wasSeen &&
+      (state === 'deleted' ||
+        (state === 'denied' && wasAllowed) ||
+        (state !== 'exists' && (await this.#isSeenDeleted(state === 'unknown' ? this.#pace.lateMs : 0))))
+    this.#log.info({ daemonset: this.#name, state }, isDeleted ? DELETED : state === 'exists' ? EXISTS : UNKNOWN)
     return isDeleted
   }
 
-  /** Whether the watch has told of the deletion, or does within the time: a pod may hear of its end before. */
+  /** Whether the watch reports the deletion within the time: the pod's signal may come first. */
   async #isSeenDeleted(withinMs: number): Promise<boolean> {
     const late = AbortSignal.timeout(withinMs)
     while (this.#watched !== 'deleted' && !late.aborted) await this.#changed.next(late)
@@ -128,14 +130,14 @@ export class DaemonSetWatch implements Disposable {
 
 const WHY = {
   deleted: 'there is none of this name',
-  denied: 'we may not read it (verb get)',
-  unknown: 'the API does not know our token'
+  denied: 'weftd may not read it (verb get)',
+  unknown: 'the API server rejects our token'
 } as const
-const STANDS = 'the DaemonSet stands: this weftd is replaced'
-const GONE = 'the DaemonSet is gone: leaving this node'
-const UNKNOWN = 'nothing says that the DaemonSet was deleted; everything stays as it is'
+const EXISTS = 'the DaemonSet exists: this weftd is being replaced'
+const DELETED = 'the DaemonSet was deleted: cleaning up this node'
+const UNKNOWN = 'no evidence that the DaemonSet was deleted; this node is left unchanged'
 
-/** The question to the API and the watch, over connections of their own: what they meet is no condition of the lease store. Errors: OPTION_INVALID, as the store's. */
+/** Requests and watch on connections of their own, since their failures are no conditions of the lease store. Errors: OPTION_INVALID. */
 export async function daemonSetEvents(name: string, options: AccessOptions, log: Log): Promise<DaemonSetEvents> {
   const { KubeAccess, targetOf } = await import('./credentials.ts')
   const { KubeApi } = await import('./api.ts')
@@ -144,7 +146,7 @@ export async function daemonSetEvents(name: string, options: AccessOptions, log:
   const [namespace = '', daemonset = ''] = name.split('/')
   const path = `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/daemonsets`
   const query = { fieldSelector: `metadata.name=${daemonset}` }
-  const project = (body: KubeBody) => standingOf(body.format === 'json' ? body.json : {})
+  const project = (body: KubeBody) => stateOf(body.format === 'json' ? body.json : {})
   return {
     ask: (signal) => asked(api, `${path}/${encodeURIComponent(daemonset)}`, daemonset, signal),
     async *watch(signal) {
@@ -156,7 +158,7 @@ export async function daemonSetEvents(name: string, options: AccessOptions, log:
   }
 }
 
-async function asked(api: KubeApi, path: string, name: string, signal: AbortSignal): Promise<Standing> {
+async function asked(api: KubeApi, path: string, name: string, signal: AbortSignal): Promise<DaemonSetState> {
   const answer = await api.attempt({ verb: 'GET', path }, signal)
   if ('code' in answer) {
     if (answer.status === 401) return 'unknown'
@@ -164,18 +166,18 @@ async function asked(api: KubeApi, path: string, name: string, signal: AbortSign
     throw answer
   }
   const { status, body } = answer
-  if (status === 200) return standingOf(body)
+  if (status === 200) return stateOf(body)
   if (saysGone(body, name)) return 'deleted'
   throw new Error(`GET ${path} was answered with ${status}: ${String(body.message)}`)
 }
 
-/** Of a DaemonSet that there is. */
-const standingOf = ({ metadata }: JsonObject): 'stands' | 'deleted' =>
+/** Of an existing DaemonSet. */
+const stateOf = ({ metadata }: JsonObject): 'exists' | 'deleted' =>
   (metadata as { readonly deletionTimestamp?: unknown } | undefined)?.deletionTimestamp === undefined
-    ? 'stands'
+    ? 'exists'
     : 'deleted'
 
-/** An API server that does not serve the group yet, or a proxy before it, answers 404 as well: only a Status that names what is missing says that it is gone. */
+/** An API server that does not serve the group yet, or a proxy, also answers 404: only a Status that names the object means that it is gone. */
 function saysGone({ reason, details }: JsonObject, name: string): boolean {
   const isAbout = typeof details === 'object' && details !== null && 'name' in details && details.name === name
   return reason === 'NotFound' && isAbout

@@ -1,4 +1,4 @@
-// Events in the Kubernetes API: what `kubectl describe node` shows of our conditions. One object for each kind of trouble, renewed, never a flood.
+// Writes Kubernetes events: conditions as events on our node, one object per condition, counted up and rate-limited.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { retry } from '../base/backoff.ts'
 import type { Log } from '../base/log.ts'
@@ -6,7 +6,7 @@ import type { JsonObject } from '../config/json.ts'
 import { type Condition, type ConditionCode, sentence } from '../health/conditions.ts'
 import { type KubeApi, KubeError, untilRetryAfter } from './api.ts'
 
-/** The object that an event is about. */
+/** The subject of an event. */
 export type Regarding = {
   readonly apiVersion: string
   readonly kind: string
@@ -15,7 +15,7 @@ export type Regarding = {
   readonly namespace?: string
 }
 
-export type Saying = {
+export type EventContent = {
   readonly regarding: Regarding
   readonly type: 'Warning' | 'Normal'
   /** In CamelCase. */
@@ -24,48 +24,48 @@ export type Saying = {
 }
 
 export type EventPace = {
-  /** Milliseconds: what is over sooner is not worth an event. */
+  /** Milliseconds: a condition that ends sooner causes no event. */
   readonly settleMs: number
   /** Milliseconds between two warnings about one condition. */
   readonly apartMs: number
 }
 
 export const EVENT_PACE: EventPace = { settleMs: 5_000, apartMs: 60_000 }
-/** Characters of a message: events.k8s.io/v1 takes 1,024 bytes. */
+/** Characters of a message: events.k8s.io/v1 allows 1,024 bytes. */
 const LONGEST = 1_000
 
-/** Events that are counted up; policies come and go for years, and an older one of theirs is written anew. */
+/** Events that can be counted up; beyond that the oldest is forgotten, and written as a new event if it recurs. */
 const MOST_WRITTEN = 1_000
 
 /** `POD_CIDR_MISSING` → `PodCidrMissing`. */
 export const reasonOfCode = (code: string): string =>
   code.replace(/([A-Z])([A-Z]*)_?/g, (_, first: string, rest: string) => first + rest.toLowerCase())
 
-/** Writes events; the same reason about the same object is one event that is counted up for as long as the API server keeps it (an hour by default). */
+/** Writes events. Events with one reason about one object share an event object, counted up as long as the API server keeps it (an hour by default). */
 export class EventWriter {
   readonly #api: Pick<KubeApi, 'attempt'>
   readonly #log: Log
   readonly #node: () => string
-  /** The latest last. */
+  /** Most recent last. */
   readonly #written = new Map<string, { readonly path: string; readonly count: number }>()
-  #told = false
+  #refusalLogged = false
 
-  /** `node` names the node that reports. */
+  /** `node` returns the name of the reporting node. */
   constructor(api: Pick<KubeApi, 'attempt'>, log: Log, node: () => string) {
     this.#api = api
     this.#log = log
     this.#node = node
   }
 
-  /** Tries until the API server has taken it or forbids it; a refusal is logged once. Errors: the signal's reason. */
-  async write(saying: Saying, since: number, signal: AbortSignal): Promise<void> {
+  /** Retries until the API server accepts or rejects the event; the first rejection is logged. Errors: the signal's reason. */
+  async write(content: EventContent, since: number, signal: AbortSignal): Promise<void> {
     const attempt = async () => {
-      const failure = await this.#once(saying, since, signal)
+      const failure = await this.#once(content, since, signal)
       if (failure === undefined) return true
       const { status } = failure
       if (status === undefined || status < 400 || status >= 500 || status === 429) throw failure
-      if (!this.#told) this.#log.warn({ reason: failure.message }, 'events can not be written')
-      this.#told = true
+      if (!this.#refusalLogged) this.#log.warn({ reason: failure.message }, 'events cannot be written')
+      this.#refusalLogged = true
       return false
     }
     const onError = (error: unknown) => {
@@ -75,11 +75,11 @@ export class EventWriter {
     await retry(attempt, { signal, onError })
   }
 
-  async #once(saying: Saying, since: number, signal: AbortSignal): Promise<KubeError | undefined> {
-    const { regarding, reason, type } = saying
+  async #once(content: EventContent, since: number, signal: AbortSignal): Promise<KubeError | undefined> {
+    const { regarding, reason, type } = content
     const key = [regarding.kind, regarding.namespace, regarding.name, regarding.uid, reason, type].join(' ')
     const before = this.#written.get(key)
-    const message = saying.message.length > LONGEST ? `${saying.message.slice(0, LONGEST - 1)}…` : saying.message
+    const message = content.message.length > LONGEST ? `${content.message.slice(0, LONGEST - 1)}…` : content.message
     const lastTimestamp = timestamp(Date.now())
     if (before !== undefined) {
       const count = before.count + 1
@@ -88,10 +88,10 @@ export class EventWriter {
       if (answer instanceof KubeError) return answer
       this.#written.delete(key)
       if (answer.status === 200) this.#remember(key, { ...before, count })
-      // Older than the API server keeps events: a new one.
-      return answer.status === 200 ? undefined : this.#once(saying, since, signal)
+      // The API server has deleted the old event: write a new one.
+      return answer.status === 200 ? undefined : this.#once(content, since, signal)
     }
-    // Objects without a namespace have their events in `default`.
+    // Events about cluster-scoped objects are in `default`.
     const path = `/api/v1/namespaces/${regarding.namespace ?? 'default'}/events`
     const name = `${regarding.name.slice(0, 200)}.${(BigInt(Date.now()) * 1000n + BigInt(Math.floor(Math.random() * 1000))).toString(16)}`
     const about = { ...{ regarding, reason, type, message }, ...{ name, since: timestamp(since), lastTimestamp } }
@@ -99,8 +99,8 @@ export class EventWriter {
     const answer = await this.#api.attempt({ verb: 'POST', path, body }, signal)
     if (answer instanceof KubeError) return answer
     if (answer.status === 201) this.#remember(key, { path: `${path}/${name}`, count: 1 })
-    // 404: the namespace is being removed; 409: the name is taken, which the next event's is not.
-    else this.#log.debug({ status: answer.status, event: name }, 'an event was not taken')
+    // 404: the namespace is being deleted; 409: the name exists, which the next event's will not.
+    else this.#log.debug({ status: answer.status, event: name }, 'an event was rejected')
     return undefined
   }
 
@@ -111,7 +111,7 @@ export class EventWriter {
   }
 }
 
-type About = Saying & { readonly name: string; readonly since: string; readonly lastTimestamp: string }
+type About = EventContent & { readonly name: string; readonly since: string; readonly lastTimestamp: string }
 
 const eventObject = (
   { regarding, reason, type, message, name, since, lastTimestamp }: About,
@@ -127,27 +127,27 @@ const eventObject = (
   reportingInstance: node
 })
 
-/** RFC 3339 in seconds: events know no finer time. */
+/** RFC 3339 in whole seconds, the resolution of events. */
 const timestamp = (milliseconds: number): string => new Date(milliseconds).toISOString().replace(/\.\d+/, '')
 
-type Told = {
+type Reported = {
   latest: { readonly condition: Condition; readonly active: boolean; readonly at: number }
-  /** The sentence of the last warning that has not been called over. */
+  /** The sentence of the last warning, until its end has been reported. */
   warned?: string | undefined
-  /** Before then no further warning. */
+  /** No further warning before this time. */
   notBefore: number
   working: boolean
 }
 
-/** Conditions as events about our node: a warning when one begins or changes its words, a normal event when it is over. */
+/** Conditions as events about our node: a warning when one begins or its text changes, a normal event when it ends. */
 export class ConditionEvents implements AsyncDisposable {
   readonly #writer: EventWriter
   readonly #node: () => Regarding | undefined
   readonly #pace: EventPace
-  readonly #told = new Map<ConditionCode, Told>()
+  readonly #reported = new Map<ConditionCode, Reported>()
   readonly #ended = new AbortController()
 
-  /** `node` is our node as soon as it is known. */
+  /** `node` returns our node once it is known. */
   constructor(writer: EventWriter, node: () => Regarding | undefined, pace = EVENT_PACE) {
     this.#writer = writer
     this.#node = node
@@ -155,46 +155,46 @@ export class ConditionEvents implements AsyncDisposable {
   }
 
   tell(condition: Condition, active: boolean): void {
-    // Every start has it, and what makes a start long is a condition of its own.
+    // Every start has it; what delays a start has a condition of its own.
     if (condition.code === 'STARTING' || this.#ended.signal.aborted) return
     const latest = { condition, active, at: Date.now() }
-    const told = this.#told.get(condition.code) ?? { latest, notBefore: 0, working: false }
-    told.latest = latest
-    this.#told.set(condition.code, told)
-    if (told.working) return
-    told.working = true
-    // Only the end of the daemon stops it early.
-    this.#work(told).catch(() => undefined)
+    const reported = this.#reported.get(condition.code) ?? { latest, notBefore: 0, working: false }
+    reported.latest = latest
+    this.#reported.set(condition.code, reported)
+    if (reported.working) return
+    reported.working = true
+    // Rejects only when the daemon ends.
+    this.#work(reported).catch(() => undefined)
   }
 
-  async #work(told: Told): Promise<void> {
+  async #work(reported: Reported): Promise<void> {
     for (;;) {
-      const before = told.latest
-      const wait = before.active ? Math.max(this.#pace.settleMs, told.notBefore - Date.now()) : this.#pace.settleMs
+      const before = reported.latest
+      const wait = before.active ? Math.max(this.#pace.settleMs, reported.notBefore - Date.now()) : this.#pace.settleMs
       await sleep(wait, undefined, { signal: this.#ended.signal, ref: false })
-      const seen = told.latest
-      await this.#publish(told, seen)
-      if (told.latest === seen) break
+      const seen = reported.latest
+      await this.#publish(reported, seen)
+      if (reported.latest === seen) break
     }
-    told.working = false
+    reported.working = false
   }
 
-  async #publish(told: Told, { condition, active, at }: Told['latest']): Promise<void> {
+  async #publish(reported: Reported, { condition, active, at }: Reported['latest']): Promise<void> {
     const text = sentence(condition)
     const lasted = at - condition.since
-    // What ended before anybody could be told is told then, if it was long: the API server out of reach, above all.
-    if (active ? told.warned !== text : told.warned === undefined && lasted >= this.#pace.settleMs) {
+    // A condition that ended before it could be reported is reported afterwards if it was long, above all an unreachable API server.
+    if (active ? reported.warned !== text : reported.warned === undefined && lasted >= this.#pace.settleMs) {
       const message = active ? text : `for ${Math.round(lasted / 1000)} s: ${text}`
       await this.#write('Warning', condition, message)
-      told.warned = text
-      told.notBefore = Date.now() + this.#pace.apartMs
+      reported.warned = text
+      reported.notBefore = Date.now() + this.#pace.apartMs
     }
-    if (active || told.warned === undefined) return
+    if (active || reported.warned === undefined) return
     await this.#write('Normal', condition, `no longer: ${condition.title}`)
-    told.warned = undefined
+    reported.warned = undefined
   }
 
-  async #write(type: Saying['type'], { code, since }: Condition, message: string): Promise<void> {
+  async #write(type: EventContent['type'], { code, since }: Condition, message: string): Promise<void> {
     const { signal } = this.#ended
     const regarding = await retry(this.#node, { signal })
     await this.#writer.write({ regarding, type, reason: reasonOfCode(code), message }, since, signal)

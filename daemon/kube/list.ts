@@ -1,4 +1,4 @@
-// All objects of a kind in pages, each object handed on as it comes: an API server and we hold no more than a page of 5,000 nodes.
+// Lists a collection in pages and passes each object on at once, so that neither the API server nor weftd keeps more than a page in memory.
 import type { KubeApi } from './api.ts'
 import { type KubeBody, listOf } from './protobuf.ts'
 
@@ -11,7 +11,7 @@ export type KubeListing = {
   readonly page: number
 }
 
-/** The version of the whole list; or the status with which a page was refused, and why. */
+/** The resourceVersion of the list, or the status and message of a rejected page. */
 export type Listed = { readonly version: string } | { readonly status: number; readonly message: string }
 
 /** Calls `each` on every object. Errors: as KubeApi.call. */

@@ -37,7 +37,7 @@ export function bodyOfProtobuf(bytes: Buffer): KubeBody {
 const metadataOf = (json: JsonObject): JsonObject => (json.metadata ?? {}) as JsonObject
 const textOf = (value: Json | undefined): string => (typeof value === 'string' ? value : '')
 
-/** Of a list: its objects, its version, and the word with which its next page is asked for ('' after the last). */
+/** The objects of a list, its resourceVersion, and the token for the next page ('' after the last). */
 export function listOf(body: KubeBody): {
   readonly items: readonly KubeBody[]
   readonly version: string

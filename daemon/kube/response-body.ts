@@ -1,19 +1,19 @@
-// Cutting up what the API server sends: whole answers, lines or frames of a watch, and how long it wants to be left alone. No answer may fill our memory.
+// Reads HTTP bodies of the API server, with bounds on memory: whole bodies, JSON lines, protobuf frames; and the Retry-After header.
 import type { Json, JsonObject } from '../config/json.ts'
 
-/** The longest Retry-After that is obeyed, in milliseconds: a wrong clock must not silence us for a day. */
-const LONGEST_STAY = 300_000
-/** Bytes of one answer or one event: a node has at most 1.5 MB in etcd. */
+/** The longest Retry-After that is honoured, in milliseconds: with a wrong clock a date can be a day away. */
+const LONGEST_WAIT = 300_000
+/** Bytes of one body or event: an object has at most 1.5 MB in etcd. */
 const LARGEST = 64 << 20
 
-/** RFC 9110, 10.2.3: seconds or a date; in milliseconds, 0 when absent or not understood. */
+/** RFC 9110, 10.2.3: seconds or a date. In milliseconds; 0 when absent or malformed. */
 export function retryAfter(header: string | undefined, now: number): number {
   if (header === undefined) return 0
   const wait = /^\d+$/.test(header.trim()) ? 1000 * Number(header) : Date.parse(header) - now
-  return Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_STAY) : 0
+  return Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_WAIT) : 0
 }
 
-/** All of an answer. Errors: one that is too long, and whatever breaks the connection. */
+/** A whole body. Errors: too long; those of the connection. */
 export async function wholeBody(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
   const all: Buffer[] = []
   let size = 0
@@ -25,7 +25,7 @@ export async function wholeBody(chunks: AsyncIterable<Buffer>): Promise<Buffer> 
   return Buffer.concat(all)
 }
 
-/** JSON objects that end in a newline each, however the network cuts them. Errors: a line that is none. */
+/** Newline-delimited JSON objects, however they are split into chunks. Errors: a line that is not a JSON object. */
 export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<JsonObject, void> {
   let begun: Buffer[] = []
   let size = 0
@@ -48,7 +48,7 @@ export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<
   }
 }
 
-/** The frames of a protobuf stream, each behind its length in four bytes, however the network cuts them. Errors: a frame that is too long. */
+/** Frames of a protobuf stream, each preceded by its length in four bytes, however they are split into chunks. Errors: a frame that is too long. */
 export async function* frames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   let begun: Buffer = Buffer.alloc(0)
   for await (const chunk of chunks) {
@@ -63,7 +63,7 @@ export async function* frames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buf
   }
 }
 
-/** A JSON object, or `undefined` for everything else. */
+/** A JSON object; `undefined` for anything else. */
 export function parseObject(text: string): JsonObject | undefined {
   try {
     const value = JSON.parse(text) as Json
@@ -73,5 +73,5 @@ export function parseObject(text: string): JsonObject | undefined {
   }
 }
 
-/** For messages: a page of HTML as one line. */
+/** An HTML page as one line, for messages. */
 export const shorten = (text: string): string => text.trim().replaceAll(/\s+/g, ' ').slice(0, 200)

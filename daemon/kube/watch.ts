@@ -1,5 +1,4 @@
-// All objects of a kind, for ever: listed page by page, then watched from there. Breaks resume where they happened; only a version that is too old lists again.
-
+// Lists a collection and watches it from there. A broken watch resumes at its last resourceVersion; only one that is too old makes it list again.
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -7,32 +6,31 @@ import { type KubeApi, KubeError, untilRetryAfter } from './api.ts'
 import { type KubeListing, listAll } from './list.ts'
 import { type KubeBody, listOf, statusOf, versionOf } from './protobuf.ts'
 
-/** What `project` keeps of each object. */
+/** Events with what `project` makes of each object. */
 export type KubeEvent<T> =
   | { readonly kind: 'list'; readonly items: readonly T[] }
   | { readonly kind: 'put'; readonly item: T }
   | { readonly kind: 'gone'; readonly item: T }
 
 export type KubeCollection<T> = Omit<KubeListing, 'page'> & {
-  /** Called on each object at once, so that a page is never held longer than it is read. It reads protobuf where that is asked for. */
+  /** Called on each object as it arrives, so that a page is not kept in memory. With `protobuf` set it must accept both formats. */
   readonly project: (object: KubeBody) => T
 }
 
 export type Pace = {
   /** Objects in a page. */
   readonly page: number
-  /** Seconds after which the API server ends a watch: the least, and up to how much more. */
+  /** Seconds after which the API server ends a watch: the minimum, and a random addition of at most `lifeJitterSeconds`. */
   readonly lifeSeconds: number
   readonly lifeJitterSeconds: number
-  /** Milliseconds without a line after which a watch is given up, once bookmarks have been seen: the API server sends one a minute. */
+  /** Milliseconds of silence after which a watch is abandoned, once bookmarks have been seen: the API server sends one per minute. */
   readonly silenceMs: number
-  /** Milliseconds that a watch may live past the end that it asked for. */
+  /** Milliseconds that a watch may outlast the timeout it requested. */
   readonly overtimeMs: number
 }
 
 /**
- * Pages of 100: measured with 5,000 nodes of 20 KB they cost less memory than larger ones and no time worth naming. Five to ten minutes are what
- * client-go asks for as well.
+ * Pages of 100: with 5,000 nodes of 20 KB they take less memory than larger ones and no measurable time. Five to ten minutes are client-go's timeout too.
  */
 export const PACE: Pace = {
   page: 100,
@@ -42,10 +40,10 @@ export const PACE: Pace = {
   overtimeMs: 30_000
 }
 
-/** Milliseconds after which a watch that breaks has been a good one: the first pause is short again. */
+/** A watch that lasted this many milliseconds resets the backoff. */
 const STEADY = 5_000
 
-/** Ends only with the signal. Trouble is told through the conditions of `api` and the log. */
+/** Ends only with the signal. Failures show in the conditions of `api` and the log. */
 export async function* follow<T>(
   api: KubeApi,
   collection: KubeCollection<T>,
@@ -56,23 +54,23 @@ export async function* follow<T>(
   const backoff = new Backoff()
   const watch = new Watch(api, collection, pace)
   while (!signal.aborted) {
-    // A list that fails after minutes was no good watch: an API server that is hard pressed must not see us sooner for it.
+    // Time spent on listing does not count as a watch: a list that fails after minutes must not reset the backoff, since the API server is overloaded.
     let begun = Number.POSITIVE_INFINITY
     try {
       if (watch.version === undefined) yield { kind: 'list', items: await watch.list(signal) }
       begun = performance.now()
       yield* watch.events(signal)
       if (performance.now() - begun > STEADY) backoff.reset()
-      // Also after a regular end: a proxy that ends every watch at once must not make us hurry.
+      // Also after a regular end, in case a proxy ends every watch at once.
       else await backoff.pause(signal)
     } catch (error) {
       if (signal.aborted) return
       const reason = reasonOf(error)
       if (isOutdated(error)) {
         watch.version = undefined
-        log.info({ path: collection.path, reason }, 'the API server can not go on where the watch was; listing again')
+        log.info({ path: collection.path, reason }, 'the API server cannot resume the watch; listing again')
       } else if (!(error instanceof KubeError)) {
-        log.warn({ path: collection.path, reason }, 'the watch on the Kubernetes API broke; going on where it was')
+        log.warn({ path: collection.path, reason }, 'the watch on the Kubernetes API broke; resuming it')
       }
       if (performance.now() - begun > STEADY) backoff.reset()
       await untilRetryAfter(error, signal)
@@ -82,23 +80,23 @@ export async function* follow<T>(
   }
 }
 
-/** The API server no longer has the version from which a list or a watch was to go on, or does not have it yet. */
+/** The API server no longer has the resourceVersion from which a list or watch was to continue, or does not have it yet. */
 class Outdated extends Error {}
 
 const isOutdated = (error: unknown): boolean =>
   error instanceof Outdated ||
   (error instanceof KubeError &&
-    (error.status === 400 || JSON.stringify(error.said ?? null).includes('ResourceVersionTooLarge')))
+    (error.status === 400 || JSON.stringify(error.statusObject ?? null).includes('ResourceVersionTooLarge')))
 
 class Watch<T> {
-  /** From where to watch; `undefined`: a list has to come first. */
+  /** The resourceVersion to watch from; `undefined`: list first. */
   version: string | undefined
   readonly #api: KubeApi
   readonly #collection: KubeCollection<T>
   readonly #pace: Pace
   /** Whether this API server sends bookmarks. */
   #bookmarks = false
-  /** The next watch begins where an earlier one ended, and not where a list did. */
+  /** The next watch continues an earlier watch, not a list. */
   #resumes = false
 
   constructor(api: KubeApi, collection: KubeCollection<T>, pace: Pace) {
@@ -107,7 +105,7 @@ class Watch<T> {
     this.#pace = pace
   }
 
-  /** All objects as of one moment, and that moment as the version to watch from. Errors: Outdated when paging took too long, KubeError. */
+  /** All objects at one resourceVersion, which becomes the one to watch from. Errors: Outdated when paging took too long, KubeError. */
   async list(signal: AbortSignal): Promise<readonly T[]> {
     const { project, ...kind } = this.#collection
     const items: T[] = []
@@ -119,23 +117,23 @@ class Watch<T> {
     return items
   }
 
-  /** Changes since `version`, until the API server ends the watch. Errors: Outdated, KubeError, and whatever breaks a connection. */
+  /** Changes since `version`, until the API server ends the watch. Errors: Outdated, KubeError, those of the connection. */
   async *events(signal: AbortSignal): AsyncGenerator<KubeEvent<T>, void> {
     if (this.#resumes) await this.#checkVersion(signal)
     this.#resumes = true
     const { path, query, protobuf } = this.#collection
     const seconds = Math.round(this.#pace.lifeSeconds + Math.random() * this.#pace.lifeJitterSeconds)
     const asked = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
-    const alive = new DeadMan(1000 * seconds, this.#pace.overtimeMs)
+    const alive = new WatchTimeout(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
-    if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
+    if (this.#bookmarks) alive.received(this.#pace.silenceMs)
     try {
       const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
       for await (const { type, object } of this.#api.events({ verb: 'GET', path, query: wanted, protobuf }, either)) {
         const event = this.#event(type, object)
-        if (this.#bookmarks) alive.heard(this.#pace.silenceMs)
+        if (this.#bookmarks) alive.received(this.#pace.silenceMs)
         if (event !== undefined) yield event
-        // After the yield: what was not taken is sent again.
+        // After the yield, so that an event that was not processed is sent again.
         this.version = versionOf(object) || this.version
       }
     } catch (error) {
@@ -156,7 +154,7 @@ class Watch<T> {
         this.#bookmarks = true
         return undefined
       default: {
-        // ERROR, nearly always 410. Whatever it is, a new list does no harm.
+        // ERROR, almost always 410. A new list is right after any other error, too.
         const { code, message, reason } = statusOf(object)
         throw new Outdated(`${code ?? type} ${String(message || reason || '')}`.trim())
       }
@@ -164,8 +162,8 @@ class Watch<T> {
   }
 
   /**
-   * An etcd that was restored counts from an earlier version again, and the API server sends nothing until it has passed the one that a watch asks for:
-   * hours of silence without an error. Versions may be compared as numbers (Kubernetes 1.35, KEP 5504; true of all before).
+   * After etcd was restored from a backup, resourceVersions are lower, and the API server sends nothing until they exceed the one a watch asks for: hours of
+   * silence without an error. They may be compared as numbers (Kubernetes 1.35, KEP 5504; in fact in all earlier releases).
    */
   async #checkVersion(signal: AbortSignal): Promise<void> {
     const { path, query } = this.#collection
@@ -177,14 +175,14 @@ class Watch<T> {
   }
 }
 
-/** Ends a watch that is silent for too long, or that outlives the end it asked for: behind a dead proxy nothing else would. */
-class DeadMan {
+/** Aborts a watch that is silent for too long or outlasts its timeout: behind a dead proxy nothing else would end it. */
+class WatchTimeout {
   readonly #ended = new AbortController()
   readonly #whole: NodeJS.Timeout
   #silence: NodeJS.Timeout | undefined
 
   constructor(lifeMs: number, overtimeMs: number) {
-    const reason = `its end is ${overtimeMs / 1000} s overdue`
+    const reason = `the watch is ${overtimeMs / 1000} s over its timeout`
     this.#whole = setTimeout(() => this.#end(reason), lifeMs + overtimeMs)
   }
 
@@ -192,12 +190,9 @@ class DeadMan {
     return this.#ended.signal
   }
 
-  heard(silenceMs: number): void {
+  received(silenceMs: number): void {
     if (this.#silence === undefined)
-      this.#silence = setTimeout(
-        () => this.#end(`nothing came for ${silenceMs / 1000} s, not even a bookmark`),
-        silenceMs
-      )
+      this.#silence = setTimeout(() => this.#end(`no event for ${silenceMs / 1000} s, not even a bookmark`), silenceMs)
     else this.#silence.refresh()
   }
 

@@ -1,4 +1,4 @@
-// Keeps 10-weft.conflist where the runtime reads it: there once pods can be served, put back when it goes, left alone by a restart.
+// Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when changed or deleted, kept when weftd restarts.
 import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,38 +12,38 @@ import type { Health } from '../health/health.ts'
 import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
 
 export type ConflistDeps = {
-  /** Where the runtime looks. */
+  /** Where the runtime reads its configuration. */
   readonly directory: string
-  /** File with the content; the default list without one. */
+  /** File with the content; without it the default list is written. */
   readonly source?: string | undefined
   readonly health: Pick<Health, 'blocking' | 'raise' | 'clear'>
   readonly log: Log
-  /** Milliseconds between two looks without a reason, the net behind the notifications. */
+  /** Milliseconds between two checks without a notification. */
   readonly checkMs?: number
-  /** Pauses for when somebody keeps changing the file. */
+  /** Backoff when another program keeps changing the file. */
   readonly backoff?: Pick<Backoff, 'pause' | 'reset'>
 }
 
-/** Milliseconds between two looks whether pods can be served, for which changes of the directories are collected, and between two looks without a reason. */
-const ASK = 100
+/** Milliseconds between two checks whether pods can be served; for which changes of the directories are collected; between two checks without a notification. */
+const POLL = 100
 const SETTLE = 20
 const CHECK = 30_000
-/** Milliseconds without a foreign change after which the next is answered at once again. */
+/** When no other program has changed the file for this many milliseconds, the backoff is reset. */
 const CALM = 60_000
 
 /**
- * Writes the list once nothing keeps pods from being served, and keeps it there until the signal. It stays when weftd ends: its successor finds it, and a pod
- * that comes meanwhile is told to try again. Never rejects but by the signal: what goes wrong is a condition.
+ * Writes the list once no condition blocks ADD, and maintains it until the signal. It stays when weftd ends: until its successor is ready, ADD fails with
+ * "try again". Rejects only with the signal: failures are conditions.
  */
 export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Promise<void> {
-  while (deps.health.blocking('add') !== undefined) await sleep(ASK, undefined, { signal })
+  while (deps.health.blocking('add') !== undefined) await sleep(POLL, undefined, { signal })
   using kept = new Conflist(deps)
   const { backoff = new Backoff() } = deps
   let foughtAt = Number.NEGATIVE_INFINITY
   while (!signal.aborted) {
     const changed = kept.directoryChanged.next(signal, AbortSignal.timeout(deps.checkMs ?? CHECK))
-    if (kept.look()) {
-      // Two that want different things would write and log for ever, as fast as the disk allows.
+    if (kept.check()) {
+      // Two programs with different lists would otherwise write and log as fast as the disk allows.
       if (performance.now() - foughtAt > CALM) backoff.reset()
       foughtAt = performance.now()
       await backoff.pause(signal)
@@ -53,7 +53,7 @@ export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Pro
   }
 }
 
-/** Takes our list away, half-written ones too; its path, if it was there. Errors: what unlink(2) says, but that it is gone already. */
+/** Deletes our list, also a partly written one; its path if it existed. Errors: of unlink(2), except ENOENT. */
 export function removeConflist(directory: string): string | undefined {
   const path = join(directory, CONFLIST_NAME)
   return removeFile(path) ? path : undefined
@@ -64,38 +64,38 @@ class Conflist implements Disposable {
   readonly directoryChanged = new Wakeup()
   readonly #deps: ConflistDeps
   readonly #watchers = new Map<string, FSWatcher>()
-  /** What we wrote, or found to be so. */
+  /** The content that we wrote or found. */
   #written: string | undefined
 
   constructor(deps: ConflistDeps) {
     this.#deps = deps
   }
 
-  /** Puts right what is wrong; true when somebody had changed what we wrote. */
-  look(): boolean {
+  /** Writes the list if it differs; true when another program had changed it. */
+  check(): boolean {
     const { directory, source } = this.#deps
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
-    const wasChanged = wanted !== undefined && this.#put(wanted)
+    const wasChanged = wanted !== undefined && this.#write(wanted)
     this.#watch(directory)
-    this.#tellOthers()
+    this.#reportShadowing()
     return wasChanged
   }
 
-  #tellOthers(): void {
+  #reportShadowing(): void {
     const { directory, health } = this.#deps
     let names: readonly string[] = []
     try {
       names = ifThere(directory, (path) => readdirSync(path)) ?? []
     } catch {
-      // What can not be read could not be written either, and that is told.
+      // An unreadable directory could not be written either, which is a condition already.
     }
     const before = takenBefore(names)
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
     else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
   }
 
-  /** `undefined`: the source is not valid, and what was written before stays. */
+  /** `undefined`: the source is not valid; the list stays as it is. */
   #wanted(): string | undefined {
     const { source, health } = this.#deps
     try {
@@ -108,25 +108,25 @@ class Conflist implements Disposable {
     }
   }
 
-  #put(wanted: string): boolean {
+  #write(wanted: string): boolean {
     const { directory, health, log } = this.#deps
     const path = join(directory, CONFLIST_NAME)
     try {
       const found = readable(path)
       const wasChanged = this.#written !== undefined && found !== this.#written
       if (found !== wanted) {
-        // A runtime that is not installed yet may lack it; where the flag is misspelled, the line tells.
+        // Missing before the runtime is installed; the log line shows a misspelled flag.
         if (!existsSync(directory)) {
           makeDirectory(directory, 0o755)
-          log.info({ directory }, 'made the directory of --cni-conf-dir, which did not exist')
+          log.info({ directory }, 'created the directory of --cni-conf-dir')
         }
         replaceFile(path, Buffer.from(wanted), 0o644)
         if (wasChanged && found === undefined)
-          log.warn({ path }, 'put back the CNI configuration list, which somebody had removed')
+          log.warn({ path }, 'restored the CNI configuration list, which another program had deleted')
         else
           log.info(
             { path, before: found === undefined ? 'none' : 'another' },
-            'wrote the CNI configuration list: the runtime can hand us pods'
+            'wrote the CNI configuration list: the runtime can use Weft'
           )
       }
       this.#written = wanted
@@ -138,7 +138,7 @@ class Conflist implements Disposable {
     }
   }
 
-  /** Notifications make it quick; where there are none (no inotify left), the slow check does it. A directory that was removed is watched anew. */
+  /** Without inotify watches left, only the periodic check remains. A directory that was deleted is watched again once it exists. */
   #watch(directory: string): void {
     if (this.#watchers.has(directory)) return
     try {
@@ -149,13 +149,13 @@ class Conflist implements Disposable {
         this.directoryChanged.notify()
       }
       watcher.on('error', forget)
-      // inotify(7) tells of the directory's own removal by its name.
+      // inotify(7) reports the deletion of the directory itself with its name.
       watcher.on('change', (kind, name) => {
         if (kind === 'rename' && name === basename(directory)) forget()
       })
       this.#watchers.set(directory, watcher)
     } catch (error) {
-      this.#deps.log.debug({ directory, reason: reasonOf(error) }, 'a directory can not be watched')
+      this.#deps.log.debug({ directory, reason: reasonOf(error) }, 'a directory cannot be watched')
     }
   }
 
@@ -164,7 +164,7 @@ class Conflist implements Disposable {
   }
 }
 
-/** The text of the source, which somebody has named: without it another list than the one that is meant would be written. */
+/** The text of --cni-conf-source. A missing file is an error: the default would not be what the administrator wants. */
 function sourceAt(path: string): string {
   const text = readable(path)
   if (text !== undefined) return text
@@ -175,15 +175,15 @@ function sourceAt(path: string): string {
   )
 }
 
-/** The text of a file; `undefined` when there is none. */
+/** The text of a file; `undefined` when it does not exist. */
 function readable(path: string): string | undefined {
   try {
     return contentOf(path)
   } catch (cause) {
     throw new WeftError(
       'FILE_UNREADABLE',
-      `${path} can not be read: ${reasonOf(cause)}`,
-      'make it readable for weftd',
+      `${path} cannot be read: ${reasonOf(cause)}`,
+      `make ${path} readable for weftd`,
       { cause }
     )
   }

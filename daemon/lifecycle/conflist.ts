@@ -1,12 +1,12 @@
-// The CNI configuration list of a node: what runtimes read in /etc/cni/net.d, and which of the files there they take.
+// The node's CNI configuration list: default content, validation, and which file in /etc/cni/net.d a runtime uses.
 import { identifierRule, isIdentifier } from '../../plugins/call.ts'
 import { entries, FieldError, member, required, text } from '../../plugins/cni/field.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 
-/** Flannel's is 10-flannel.conflist, which sorts before it: a node that is taken over says so until that file is gone. */
+/** flannel's 10-flannel.conflist sorts before it: a node taken over from flannel has CNI_CONF_SHADOWED until that file is removed. */
 export const CONFLIST_NAME = '10-weft.conflist'
 
-/** What is written where nobody says anything else. The name is the directory of the reserved addresses, and flannel's. */
+/** The list without --cni-conf-source. Its name, flannel's, is also that of the directory of address reservations. */
 export const DEFAULT_CONFLIST = `${JSON.stringify(
   {
     cniVersion: '1.0.0',
@@ -17,7 +17,7 @@ export const DEFAULT_CONFLIST = `${JSON.stringify(
   2
 )}\n`
 
-/** The text as it is to be written, or the error that names the value and the rule. `place` is where the text comes from. Errors: CNI_CONF_INVALID. */
+/** The validated text, ending in a newline. `place` names its origin. Errors: CNI_CONF_INVALID with the value and the rule. */
 export function checkedConflist(source: string, place: string): string {
   try {
     const list = { path: '', value: JSON.parse(source) as unknown }
@@ -45,9 +45,9 @@ export function checkedConflist(source: string, place: string): string {
   }
 }
 
-/** libcni's ConfFiles: these endings, in the order of the names' bytes; runtimes take the first. */
+/** libcni's ConfFiles: these extensions, sorted by the names' bytes; runtimes use the first file. */
 const isConfiguration = (name: string): boolean => /\.(conf|conflist|json)$/.test(name)
 
-/** The files of the directory that a runtime takes before ours, in its order. */
+/** The files that a runtime uses before ours, in its order. */
 export const takenBefore = (names: readonly string[]): readonly string[] =>
   names.filter((name) => isConfiguration(name) && name < CONFLIST_NAME).sort()

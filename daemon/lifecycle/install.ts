@@ -1,7 +1,7 @@
-// `weftd install`: the plugin executables in the directory where the runtime looks for them, each replaced whole, with other programs' files left alone.
+// `weftd install`: copies the plugin executables into the runtime's directory, each atomically, and leaves other programs' files alone.
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ifThere, makeDirectory } from '../../ipam/files.ts'
 import { defaultSocketPath } from '../../plugins/protocol.ts'
 import { pluginTypes } from '../../plugins/types/registry.ts'
@@ -9,11 +9,11 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { replaceFile } from '../base/replace-file.ts'
 
 export type InstallOptions = {
-  /** Folder that holds each plugin under its name. */
+  /** Folder with each plugin under its name. */
   readonly from: string
-  /** Usually /opt/cni/bin; made when it is missing. */
+  /** Usually /opt/cni/bin; created when missing. */
   readonly to: string
-  /** Also the files that are not ours. */
+  /** Also replace other programs' files. */
   readonly replaceForeign: boolean
 }
 
@@ -21,27 +21,27 @@ export type Installed =
   | {
       readonly kind: 'installed' | 'replaced' | 'same' | 'kept'
       readonly path: string
-      /** SHA-256 of what is there now. */
+      /** SHA-256 of the file that is now there. */
       readonly sum: string
     }
   | { readonly kind: 'failed'; readonly path: string; readonly error: WeftError }
 
-/** Bytes above which no file is ours (design: an executable has at most 3 MB), so that removal does not read all that others installed. */
+/** Larger files are not Weft's (an executable has at most 3 MB): removal need not read them. In bytes. */
 const LARGEST = 4 << 20
 const ELF = Buffer.from('\x7fELF', 'latin1')
-/** Every executable of ours, whatever its version, asks for this socket. A list of what was installed would be lost when somebody cleans up. */
+/** Every version of Weft's executables contains this socket path. It identifies them without a list of installed files, which could be lost. */
 const MARK = Buffer.from(defaultSocketPath, 'latin1')
 
 const isOurs = (content: Buffer): boolean => content.subarray(0, ELF.length).equals(ELF) && content.includes(MARK)
 const sumOf = (content: Uint8Array): string => createHash('sha256').update(content).digest('hex')
 
-/** Puts every plugin of this version in place, one after the other; one that fails does not stop the others. Never throws. */
-export function installPlugins(wish: InstallOptions): readonly Installed[] {
-  if (!existsSync(wish.from)) return [{ kind: 'failed', path: wish.to, error: sourceMissing(wish.from) }]
+/** Installs every plugin; one that fails does not stop the others. Never throws. */
+export function installPlugins(options: InstallOptions): readonly Installed[] {
+  if (!existsSync(options.from)) return [{ kind: 'failed', path: options.to, error: sourceMissing(options.from) }]
   return pluginTypes.map((name) => {
-    const path = join(wish.to, name)
+    const path = join(options.to, name)
     try {
-      return installed(wish, name, path)
+      return installed(options, name, path)
     } catch (cause) {
       return { kind: 'failed', path, error: refused(path, cause) }
     }
@@ -50,12 +50,12 @@ export function installPlugins(wish: InstallOptions): readonly Installed[] {
 
 function installed({ from, to, replaceForeign }: InstallOptions, name: string, path: string): Installed {
   const content = readFileSync(join(from, name))
-  if (!isOurs(content)) throw new Error(`${join(from, name)} is no plugin of Weft`)
+  if (!isOurs(content)) throw new Error(`${join(from, name)} is not a plugin of Weft`)
   makeDirectory(to, 0o755)
   const found = fileAt(path)
   const sum = sumOf(content)
   if (found?.content.equals(content) && found.isExecutable) return { kind: 'same', path, sum }
-  // Under our own name stands no other program, but perhaps half a file.
+  // A file named `weft` that is not recognised is a truncated one of ours, not another program's.
   if (found && !isOurs(found.content) && !replaceForeign && name !== 'weft')
     return { kind: 'kept', path, sum: sumOf(found.content) }
   replaceFile(path, content, 0o755)
@@ -65,15 +65,15 @@ function installed({ from, to, replaceForeign }: InstallOptions, name: string, p
 const sourceMissing = (from: string): WeftError =>
   new WeftError(
     'INSTALL_FAILED',
-    `no plugins can be installed: there is no directory ${from}`,
-    'name the one that holds them with --cni-source-dir, an absolute path: dist/cni after scripts/build'
+    `no plugins can be installed: the directory ${from} does not exist`,
+    'set --cni-source-dir to the absolute path of the directory with the plugins (dist/cni after scripts/build)'
   )
 
 const refused = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'INSTALL_FAILED',
-    `${path} can not be installed: ${reasonOf(cause)}`,
-    "make its directory writable and give it room; where the system's is read-only, choose another with --cni-bin-dir and tell the runtime (bin_dir of containerd)",
+    `${path} cannot be installed: ${reasonOf(cause)}`,
+    `make ${dirname(path)} writable and free disk space, or choose another directory with --cni-bin-dir and configure it in the runtime (containerd: bin_dir)`,
     { cause }
   )
 
@@ -88,13 +88,13 @@ export function installedText(result: Installed): string {
     case 'same':
       return `${result.path}: ${{ installed: 'installed', replaced: 'replaced', same: 'already the same' }[result.kind]} (sha256 ${result.sum.slice(0, 12)})`
     case 'kept':
-      return `${result.path}: kept, it is another program's (sha256 ${result.sum.slice(0, 12)}); --replace-foreign puts Weft's in its place`
+      return `${result.path}: kept, it is another program's (sha256 ${result.sum.slice(0, 12)}); --replace-foreign replaces it with Weft's`
     case 'failed':
       return `${result.error.message}\ncure: ${result.error.cure}`
   }
 }
 
-/** Takes our executables out of the directory, whatever version put them there and under whatever names; resolves with their paths. Errors: what unlink(2) says. */
+/** Deletes Weft's executables of any version and name from the directory; their paths. Errors: of unlink(2). */
 export function removePlugins(directory: string): readonly string[] {
   const removed: string[] = []
   for (const entry of ifThere(directory, (path) => readdirSync(path)) ?? []) {

@@ -1,16 +1,16 @@
-// One weftd for a network namespace and one for a state directory: two would undo each other. Locks of the kernel's, so that no end of a process leaves one.
+// Locks that allow one weftd per network namespace and per state directory. They are flocks, which the kernel releases however the process ends.
 import { join } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { flock, lockHolder } from '../os/flock.ts'
 
-/** Milliseconds that a daemon which is being replaced may take to end. */
+/** Milliseconds to wait for a predecessor to end. */
 const TAKE_OVER = 5_000
-/** This process's network namespace is a file too (namespaces(7)), the same one for all that are in it, whatever they see of the file system. */
+/** The network namespace as a file (namespaces(7)): the same inode for all processes in it, whatever their mount namespace. */
 const NETWORK = '/proc/self/ns/net'
 
-/** Held until it is disposed of, or this process ends in whatever way. Errors: DAEMON_RUNNING with the other's pid, STATE_UNWRITABLE. */
+/** Held until disposed or the process ends. Errors: DAEMON_RUNNING with the other's pid, STATE_UNWRITABLE. */
 export async function lockSingleInstance(directory: string, log: Log): Promise<Disposable> {
   const path = join(directory, 'weftd.lock')
   using parts = new DisposableStack()
@@ -32,7 +32,7 @@ export async function lockSingleInstance(directory: string, log: Log): Promise<D
   return parts.move()
 }
 
-/** Any process in the namespace can hold this lock: one without our rights is no weftd, and must not keep us from serving. */
+/** Any process in the namespace can take this lock: one of another user is no weftd, and must not prevent us from starting. */
 async function lockNetwork(log: Log): Promise<Disposable | undefined> {
   try {
     return await flock(NETWORK, TAKE_OVER)
@@ -47,7 +47,7 @@ async function lockNetwork(log: Log): Promise<Disposable | undefined> {
       )
     log.warn(
       { holder },
-      "another user's process holds the lock by which two weftds would find each other; going on without it"
+      "another user's process holds the lock that prevents a second weftd in this network namespace; continuing without it"
     )
     return undefined
   }

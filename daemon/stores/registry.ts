@@ -1,4 +1,4 @@
-// The stores by the name that --store takes. A store's file, and the packages behind it, are loaded only when it is the one in use.
+// The lease stores by their --store name. A store and its packages are loaded only when it is in use.
 import { WeftError } from '../base/error.ts'
 import type { Store, StoreDeps } from '../lease/store.ts'
 
@@ -22,7 +22,7 @@ export type StoreOptions = {
   readonly kubeAnnotationPrefix: string
   readonly setNodeNetworkUnavailable: boolean
   readonly networkPolicyEnforced: boolean
-  /** The Kubernetes store finds its pod, node and API server by variables. */
+  /** The Kubernetes store finds its pod, node and API server in variables. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 

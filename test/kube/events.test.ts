@@ -141,12 +141,12 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await until(
       () => {
         for (const code of reasons) at.events.tell(condition(code, String(performance.now())), true)
-        return at.conditions.logged.includes('events can not be written')
+        return at.conditions.logged.includes('events cannot be written')
       },
       { what: 'the line', everyMs: 200, ...slow }
     )
     await api.api.patch(role, { rules })
-    assert.equal(at.conditions.logged.filter((line) => line === 'events can not be written').length, 1)
+    assert.equal(at.conditions.logged.filter((line) => line === 'events cannot be written').length, 1)
     assert.equal(at.conditions.active.size, 0)
   })
 
@@ -158,7 +158,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     let speaks = false
     const stop = new AbortController()
     const deps = { api: at.client, writer: at.writer, log: at.conditions.deps.log, isSpeaker: () => speaks }
-    const warning = warnOfPolicies(deps, stop.signal, { lookMs: 100, renewMs: 1_000 })
+    const warning = warnOfPolicies(deps, stop.signal, { checkMs: 100, renewMs: 1_000 })
     const there = async () =>
       (await api.api.list<Event>(EVENTS)).filter(({ involvedObject }) => involvedObject.kind === 'NetworkPolicy')
     const names = async () =>

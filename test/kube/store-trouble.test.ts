@@ -88,7 +88,7 @@ current-context: x
     await place.add('n2', { podCidrs: ['10.77.2.0/24'], annotations: flannel('192.0.2.2') })
     // The first question goes over a frozen connection too, and has half a minute to fail.
     await until(() => watcher.keys.join() === '10.77.2.0-24', { what: 'the lease', deadlineMs: 120_000 })
-    assert.ok(conditions.logged.includes('the watch on the Kubernetes API broke; going on where it was'))
+    assert.ok(conditions.logged.includes('the watch on the Kubernetes API broke; resuming it'))
   })
 
   test('lists again after a restart that forgot the version, keeps our annotations, and says that the API server was away', async () => {
@@ -113,7 +113,7 @@ current-context: x
     await relay.open()
     await until(() => watcher.keys.join() === '10.77.1.0-24,10.77.2.0-24', { what: 'both leases', ...slow })
     assert.ok(watcher.lists > lists)
-    assert.ok(conditions.logged.includes('the API server can not go on where the watch was; listing again'))
+    assert.ok(conditions.logged.includes('the API server cannot resume the watch; listing again'))
     await until(async () => annotationsOn(await place.node())['public-ip'] === '192.0.2.1', { what: 'ours', ...slow })
     assert.equal(conditions.active.size, 0)
   })

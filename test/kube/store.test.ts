@@ -211,7 +211,7 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
         ...slow
       })
     }
-    assert.ok(conditions.logged.includes('our annotations were changed and are written again'))
+    assert.ok(conditions.logged.includes('our annotations were changed by another program and are written again'))
     await until(() => watcher.keys.join() === '10.77.1.0-24', { what: 'our lease', ...slow })
   })
 

@@ -184,8 +184,8 @@ test('bad flags end the daemon with all errors named', { skip }, async () => {
 test('a start that cannot succeed ends with one line that has the cure, and no stack', { skip }, async () => {
   await using cluster = await Cluster.start({ hosts: [1], start: false })
   for (const [args, expected] of [
-    [['--store=embedded', '--embedded-path=/proc/leases.db'], /\/proc\/leases\.db can not be used/],
-    [['--etcd-cafile=/nowhere.pem'], /--etcd-cafile \/nowhere\.pem can not be read/],
+    [['--store=embedded', '--embedded-path=/proc/leases.db'], /\/proc\/leases\.db cannot be used/],
+    [['--etcd-cafile=/nowhere.pem'], /--etcd-cafile \/nowhere\.pem cannot be read/],
     [['--state-dir=/proc/weft'], /\/proc\/weft.*can not be locked/]
   ] as const) {
     const daemon = await cluster.join(cluster.node(1), { wait: false, args })

@@ -206,7 +206,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     const missing = options(['https://127.0.0.1:1'], { caFile: '/nowhere/ca.crt' })
     assert.throws(() => new EtcdStore(missing, new Conditions().deps), {
       code: 'OPTION_INVALID',
-      message: /--etcd-cafile \/nowhere\/ca\.crt can not be read/
+      message: /--etcd-cafile \/nowhere\/ca\.crt cannot be read/
     })
   })
 

@@ -89,7 +89,7 @@ test('a lock that somebody without our rights holds keeps nobody from serving', 
   })
   const daemon = await Weftd.start(host, { args: args(1), deadlineMs: patient.deadlineMs })
   assert.ok(
-    daemon.log.some(({ level, msg }) => level === 40 && msg.includes('going on without it')),
+    daemon.log.some(({ level, msg }) => level === 40 && msg.includes('continuing without it')),
     daemon.text
   )
   await squatter.stop()

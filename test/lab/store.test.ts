@@ -236,7 +236,7 @@ test('the lease file is readable by root only, and so is what SQLite puts beside
 test('a lease file that can not be used is named with the option that chooses it', () => {
   assert.throws(() => new EmbeddedStore({ path: '/etc/hostname/leases.db' }, new Conditions().deps), {
     code: 'STATE_UNWRITABLE',
-    message: /\/etc\/hostname\/leases\.db can not be used/
+    message: /\/etc\/hostname\/leases\.db cannot be used/
   })
 })
 

@@ -1,4 +1,4 @@
-// The SQLite file of the embedded store: its tables, the few statements on them, and word of what other processes write.
+// The embedded store's SQLite file: schema, statements, and notification of other processes' writes.
 import { closeSync, type FSWatcher, openSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -10,18 +10,18 @@ export type Row = {
   readonly key: string
   readonly value: string
   readonly node: string | null
-  /** Milliseconds since 1970 by the wall clock; null is a reservation. */
+  /** Milliseconds since 1970 (wall clock); null for a reservation. */
   readonly expires: number | null
   /** Grows with every write to the file. */
   readonly revision: number
 }
 
-/** Milliseconds a call waits for another process's transaction. All are tiny: some reads and a write. */
+/** Milliseconds that a call waits for another process's transaction. All are short: a few reads and a write. */
 const BUSY = 5_000
-/** Milliseconds between two looks at what others wrote, in case the notification stays away. */
-const LOOK = 1_000
-/** After a notification: milliseconds until the first further look, how much longer each pause is than the one before, and how many there are. */
-const SOON = { first: 2, times: 5, looks: 3 } as const
+/** Milliseconds between two checks for other processes' writes, in case a notification is missing. */
+const POLL = 1_000
+/** Checks after a notification: milliseconds until the first, the factor by which each pause is longer than the one before, and their number. */
+const RECHECK = { first: 2, factor: 5, count: 3 } as const
 
 const SCHEMA = `
   PRAGMA journal_mode = WAL;
@@ -34,22 +34,22 @@ export class EmbeddedFile implements Disposable {
   readonly path: string
   readonly #database: DatabaseSync
   readonly #changed: () => void
-  readonly #look: NodeJS.Timeout
+  readonly #poll: NodeJS.Timeout
   readonly #watcher: FSWatcher | undefined
-  #soon: NodeJS.Timeout | undefined
+  #recheck: NodeJS.Timeout | undefined
   #version: number
 
-  /** Creates what is missing, for root only. `changed` is called soon after any process's write. Errors: STATE_UNWRITABLE. */
+  /** Creates what is missing, readable by root only. `changed` is called shortly after a write of any process. Errors: STATE_UNWRITABLE. */
   constructor(path: string, changed: () => void, log: Log) {
     this.path = path
     this.#changed = changed
     this.#database = open(path)
     this.#version = this.#dataVersion()
-    this.#look = setInterval(() => this.#lookNow(), LOOK)
+    this.#poll = setInterval(() => this.#check(), POLL)
     this.#watcher = this.#watch(log)
   }
 
-  /** Runs at once or not at all, alone among all processes. Errors: STORE_UNREACHABLE. */
+  /** Runs in a transaction that excludes every other process. Errors: STORE_UNREACHABLE. */
   transaction<T>(run: () => T): T {
     try {
       this.#database.exec('BEGIN IMMEDIATE')
@@ -58,7 +58,7 @@ export class EmbeddedFile implements Disposable {
         this.#database.exec('COMMIT')
         return result
       } catch (error) {
-        // On some errors (disk full, I/O) SQLite has rolled back by itself, and refuses to do it again: what went wrong first is what counts.
+        // After some errors (disk full, I/O) SQLite has already rolled back and rejects a second rollback, which would hide the first error.
         if (this.#database.isTransaction) this.#rollBack()
         throw error
       }
@@ -71,7 +71,7 @@ export class EmbeddedFile implements Disposable {
     try {
       this.#database.exec('ROLLBACK')
     } catch {
-      // The next BEGIN tells.
+      // The next BEGIN reports the error.
     }
   }
 
@@ -81,7 +81,7 @@ export class EmbeddedFile implements Disposable {
     return row === undefined ? undefined : String(row.text)
   }
 
-  /** Writes the configuration; false when it was the same already. */
+  /** Writes the configuration; false when it is unchanged. */
   configure(text: string): boolean {
     const sql = `INSERT INTO config (one, text) VALUES (1, ?)
       ON CONFLICT (one) DO UPDATE SET text = excluded.text WHERE text IS NOT excluded.text`
@@ -92,7 +92,7 @@ export class EmbeddedFile implements Disposable {
   }
 
   rows(): readonly Row[] {
-    // The table is STRICT and ours: its rows have these types.
+    // The table is STRICT: its rows have these types.
     return this.#ask(() =>
       this.#database.prepare('SELECT key, value, node, expires, revision FROM lease ORDER BY key').all()
     ) as Row[]
@@ -123,12 +123,12 @@ export class EmbeddedFile implements Disposable {
     return Number(this.#database.prepare('PRAGMA data_version').get()?.data_version)
   }
 
-  #lookNow(): void {
+  #check(): void {
     let version = this.#version
     try {
       version = this.#dataVersion()
     } catch {
-      // Locked or unreadable for now; whoever needs the file is told by its own call.
+      // Locked or unreadable for now; calls that need the file report it.
       return
     }
     if (version === this.#version) return
@@ -136,43 +136,43 @@ export class EmbeddedFile implements Disposable {
     this.#changed()
   }
 
-  /** Looks now and, since a commit counts only when its mark has been written to shared memory, which tells nobody, a little later too. */
-  #lookSoon(): void {
-    this.#lookNow()
-    if (this.#soon !== undefined) return
-    this.#soon = setTimeout(() => this.#lookAgain(SOON.looks - 1, SOON.first * SOON.times), SOON.first)
+  /** Checks now and a few times more: a commit becomes visible only with its write to shared memory, for which there is no notification. */
+  #checkSoon(): void {
+    this.#check()
+    if (this.#recheck !== undefined) return
+    this.#recheck = setTimeout(() => this.#checkAgain(RECHECK.count - 1, RECHECK.first * RECHECK.factor), RECHECK.first)
   }
 
-  #lookAgain(left: number, pause: number): void {
-    this.#lookNow()
-    this.#soon = left > 0 ? setTimeout(() => this.#lookAgain(left - 1, pause * SOON.times), pause) : undefined
+  #checkAgain(left: number, pause: number): void {
+    this.#check()
+    this.#recheck = left > 0 ? setTimeout(() => this.#checkAgain(left - 1, pause * RECHECK.factor), pause) : undefined
   }
 
-  /** Every commit writes to the -wal file beside ours; inotify tells across mount namespaces, for it goes by inode. */
+  /** Every commit writes to the -wal file beside ours. inotify works across mount namespaces, since it watches inodes. */
   #watch(log: Log): FSWatcher | undefined {
     try {
       const watcher = watch(dirname(this.path), (_, file) => {
-        if (file === null || file.startsWith(basename(this.path))) this.#lookSoon()
+        if (file === null || file.startsWith(basename(this.path))) this.#checkSoon()
       })
       watcher.on('error', (error) =>
         log.warn(
           { path: this.path, reason: reasonOf(error) },
-          'the lease file is no longer watched, only looked at every second'
+          'the lease file is no longer watched, only polled every second'
         )
       )
       return watcher
     } catch (error) {
       log.warn(
         { path: this.path, reason: reasonOf(error) },
-        'the lease file can not be watched, only looked at every second'
+        'the lease file cannot be watched, only polled every second'
       )
       return undefined
     }
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#look)
-    clearTimeout(this.#soon)
+    clearInterval(this.#poll)
+    clearTimeout(this.#recheck)
     this.#watcher?.close()
     this.#database.close()
   }
@@ -181,7 +181,7 @@ export class EmbeddedFile implements Disposable {
 function open(path: string): DatabaseSync {
   try {
     makeDirectory(dirname(path), 0o700)
-    // SQLite gives its -wal and -shm files the mode of the file, and makes the file itself readable by all.
+    // SQLite gives its -wal and -shm files the mode of the database, which it would create readable by all.
     closeSync(openSync(path, 'a', 0o600))
     const database = new DatabaseSync(path, { timeout: BUSY })
     database.exec(SCHEMA)
@@ -194,7 +194,7 @@ function open(path: string): DatabaseSync {
 const unusable = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'STATE_UNWRITABLE',
-    `the lease file ${path} can not be used: ${reasonOf(cause)}`,
+    `the lease file ${path} cannot be used: ${reasonOf(cause)}`,
     'make it writable, or name another with --embedded-path',
     { cause }
   )

@@ -1,4 +1,4 @@
-// Holds our lease in the lease file: takes it, renews it, writes it again when it is gone, and deletes other nodes' leases that have expired.
+// Holds our lease in the lease file: acquires and renews it, writes it again when it was deleted, and deletes other nodes' expired leases.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
@@ -7,8 +7,8 @@ import type { EmbeddedFile, Row } from './file.ts'
 import { takenBy } from './record.ts'
 
 /**
- * Milliseconds that a lease must have been seen expired, by a clock that stops while the machine sleeps, before it is deleted. After a resume every lease is
- * expired by the wall clock, and its daemon needs a moment to renew it.
+ * Milliseconds that a lease must have been expired, by a clock that stops during suspend, before it is deleted. After a resume every lease is expired by the
+ * wall clock, and its daemon needs a moment to renew it.
  */
 const GRACE = 60_000
 
@@ -38,7 +38,7 @@ export class LeaseKeeper {
     return lease
   }
 
-  /** Chooses and writes in one transaction, so that no other daemon can choose the same. */
+  /** Must run in a transaction, so that no other daemon can choose the same subnet. */
   #take(request: LeaseRequest): { readonly lease: Lease; readonly because: string } {
     const rows = this.#file.rows()
     const held = this.#held === undefined ? {} : { held: this.#held.lease.subnet }
@@ -59,7 +59,7 @@ export class LeaseKeeper {
     this.#file.put({ key: leaseKey(lease), value: formatLeaseValue(lease), node: lease.node ?? null, expires })
   }
 
-  /** Renews our lease when half of its life is over, and deletes others' that have ended. */
+  /** Renews our lease after half its TTL, and deletes others' that have expired. */
   renewAndExpire(): void {
     const now = Date.now()
     const held = this.#held
@@ -89,7 +89,7 @@ export class LeaseKeeper {
     this.#deps.log.info({ lease: seen.key, node: seen.node, because: 'it has not been renewed' }, 'lease deleted')
   }
 
-  /** Our lease must be in the file: written again when it is gone or garbled, unless another node has taken its place. */
+  /** Writes our lease again when it was deleted or cannot be parsed, unless another node has taken the subnet. */
   keep(): void {
     const held = this.#held
     if (held === undefined) return
@@ -103,7 +103,7 @@ export class LeaseKeeper {
     const key = leaseKey(held.lease)
     const rows = this.#file.rows()
     const there = rows.find((row) => row.key === key)
-    const inTheWay = rows.find((row) => {
+    const blocking = rows.find((row) => {
       const lease = takenBy(row)
       if (row.key === key) return lease !== undefined && perFamily(lease.publicIp).length > 0
       return perFamily(held.lease.subnet).some(([family, prefix]) => {
@@ -111,22 +111,22 @@ export class LeaseKeeper {
         return other !== undefined && overlaps(prefix, other)
       })
     })
-    if (inTheWay !== undefined) {
+    if (blocking !== undefined) {
       this.#deps.report.raise(
         'LEASE_LOST',
-        `${inTheWay.key} in ${this.#file.path} now has the value ${inTheWay.value.slice(0, 200)}`
+        `${blocking.key} in ${this.#file.path} now has the value ${blocking.value.slice(0, 200)}`
       )
       return
     }
     this.#write(held.lease, there !== undefined && there.expires === null)
     this.#deps.report.clear('LEASE_LOST')
     this.#deps.log.warn(
-      { lease: key, because: there === undefined ? 'it was deleted' : 'its value could not be understood' },
+      { lease: key, because: there === undefined ? 'it was deleted' : 'its value could not be parsed' },
       'our lease was gone and is written again'
     )
   }
 
-  /** Stops holding: the lease is left to expire. */
+  /** Stops renewing: the lease expires after its TTL. */
   release(): void {
     this.#held = undefined
   }

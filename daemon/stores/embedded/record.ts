@@ -1,4 +1,4 @@
-// A row of the lease file as a lease, in flannel's key and value.
+// A row of the lease file as a lease, with flannel's key and value.
 import { type Lease, parseLease, parseLeaseKey } from '../../lease/lease.ts'
 import type { Row } from './file.ts'
 
@@ -8,7 +8,7 @@ export function readRecord({ key, value, node }: Row): Lease {
   return node === null ? lease : { ...lease, node }
 }
 
-/** The lease that keeps others from a row's subnet. One that can't be read does so too, though nobody publishes it. `undefined`: the key names no subnet. */
+/** The lease that occupies a row's subnet; a row that cannot be parsed occupies it too, without publishing an address. `undefined`: the key names no subnet. */
 export function takenBy(row: Row): Lease | undefined {
   const subnet = parseLeaseKey(row.key)
   if (subnet === undefined) return undefined

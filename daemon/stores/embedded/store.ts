@@ -1,4 +1,4 @@
-// Leases in a SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no store to run.
+// Lease store in an SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no server to run.
 import { contentOf } from '../../../ipam/files.ts'
 import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
@@ -10,9 +10,9 @@ import { EmbeddedFile, type Row } from './file.ts'
 import { LeaseKeeper } from './keeper.ts'
 import { readRecord } from './record.ts'
 
-/** The same day as in etcd, in seconds. */
+/** One day as in etcd, in seconds. */
 const TTL = 24 * 3_600
-/** Milliseconds between two looks at the clock for renewal and expiry. */
+/** Milliseconds between two checks for renewal and expiry. */
 const TICK = 1_000
 
 export class EmbeddedStore implements Store {
@@ -24,7 +24,7 @@ export class EmbeddedStore implements Store {
   readonly #tick: NodeJS.Timeout
   readonly #fileChanged = new Wakeup()
 
-  /** `ttlSeconds` is a day unless a test is in a hurry. Errors: STATE_UNWRITABLE when the file can't be opened. */
+  /** `ttlSeconds` differs from a day in tests only. Errors: STATE_UNWRITABLE when the file can't be opened. */
   constructor(options: { readonly path: string; readonly netConfigPath?: string }, deps: StoreDeps, ttlSeconds = TTL) {
     this.#deps = deps
     this.#netConfigPath = options.netConfigPath
@@ -49,7 +49,7 @@ export class EmbeddedStore implements Store {
   async configuration(signal: AbortSignal): Promise<string> {
     for (;;) {
       signal.throwIfAborted()
-      this.#guarded(() => this.#takeOver())
+      this.#guarded(() => this.#copyConfiguration())
       const changed = this.#changeWithin(TICK, signal)
       const text = this.#guarded(() => this.#file.config())
       if (text !== undefined) {
@@ -68,8 +68,8 @@ export class EmbeddedStore implements Store {
     }
   }
 
-  /** The file that people edit becomes what all daemons of the lease file have; where it is missing, theirs stays. */
-  #takeOver(): void {
+  /** Copies --net-config-path into the lease file, for all daemons; without that file the lease file keeps what it has. */
+  #copyConfiguration(): void {
     const path = this.#netConfigPath
     const text = path === undefined ? undefined : readIfThere(path)
     if (text !== undefined && this.#file.configure(text))
@@ -116,7 +116,7 @@ export class EmbeddedStore implements Store {
     return this.#fileChanged.next(signal, AbortSignal.timeout(milliseconds))
   }
 
-  /** Runs something on the file; when the file does not answer, the condition says so and the result is `undefined`. */
+  /** Runs an operation on the file; `undefined`, with STORE_UNREACHABLE raised, when it fails. */
   #guarded<T>(run: () => T): T | undefined {
     try {
       const result = run()
@@ -136,7 +136,7 @@ export class EmbeddedStore implements Store {
   }
 }
 
-/** What has changed since `known`, which is brought up to date. A lease that can no longer be understood stays as it was known. */
+/** What has changed since `known`, which is updated. A row that can no longer be parsed keeps its last valid lease. */
 function* differences(
   rows: readonly Row[],
   known: Map<string, { readonly value: string; readonly lease: Lease | undefined }>
@@ -173,7 +173,7 @@ function readIfThere(path: string): string | undefined {
 const unreadable = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'OPTION_INVALID',
-    `--net-config-path ${path} can not be read: ${(cause as Error).message}`,
+    `--net-config-path ${path} cannot be read: ${(cause as Error).message}`,
     'correct the path or the mode of the file',
     { cause }
   )

@@ -1,4 +1,4 @@
-// How a subnet is made ours in etcd, by transactions on what was read before: kept, taken, or written again. Nothing is remembered here but a write under way.
+// Claims a subnet in etcd by compare-and-write transactions: keeps an existing lease, takes a free subnet, or writes a lost lease again.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { retry } from '../../base/backoff.ts'
 import { WeftError } from '../../base/error.ts'
@@ -16,16 +16,16 @@ export type ClaimOptions = {
   readonly ttlSeconds: number
 }
 
-/** What etcd has of us under one key. */
+/** Our lease as it is in etcd. */
 export type Held = {
-  readonly wish: LeaseRequest
+  readonly request: LeaseRequest
   readonly lease: Lease
   readonly key: string
   readonly value: string
   /** 0: a reservation, which stays without an etcd lease. */
   readonly etcdLease: bigint
   readonly modified: number
-  /** What the etcd lease lives for when it is renewed. */
+  /** TTL that a renewal gives the etcd lease. */
   readonly ttlSeconds: number
 }
 
@@ -41,20 +41,20 @@ export class EtcdClaim {
     this.#log = log
   }
 
-  /** The value of a write that etcd has not answered yet: the watch may tell of it before, and it must not be taken for another node's. */
+  /** The value of a write that etcd has not acknowledged yet: the watch may deliver it first, and it must not be mistaken for another node's. */
   get writing(): string | undefined {
     return this.#writing
   }
 
-  /** Takes over a record that is there for us. `undefined`: it has changed since the listing. */
+  /** Keeps an existing record of ours. `undefined`: it has changed since the listing. */
   async keep(
-    wish: LeaseRequest,
+    request: LeaseRequest,
     choice: Extract<Choice, { kind: 'keep' }>,
     listing: LeaseListing
   ): Promise<Held | undefined> {
     const record = listing.records.find(({ key }) => sameKey(key, choice.lease))
     if (record === undefined) return undefined
-    const lease = leaseFor(wish, choice.lease.subnet, choice.lease)
+    const lease = leaseFor(request, choice.lease.subnet, choice.lease)
     const value = formatLeaseValue(lease)
     const left = record.lease === 0n ? Number.POSITIVE_INFINITY : await this.#keys.keepAlive(record.lease)
     const etcdLease = left > 0 ? record.lease : await this.#grant()
@@ -63,7 +63,7 @@ export class EtcdClaim {
     if (modified === undefined) return undefined
     for (const unfit of choice.unfit) await this.#removeUnfit(unfit, listing)
     const ttlSeconds = left > 0 ? left : this.#options.ttlSeconds
-    return { wish, lease, key: record.key, value, etcdLease, modified, ttlSeconds }
+    return { request, lease, key: record.key, value, etcdLease, modified, ttlSeconds }
   }
 
   #grant(): Promise<bigint> {
@@ -82,17 +82,17 @@ export class EtcdClaim {
   async #removeUnfit(unfit: Lease, listing: LeaseListing): Promise<void> {
     const record = listing.records.find(({ key }) => sameKey(key, unfit))
     if (record === undefined || (await this.#keys.remove(record)) === undefined) return
-    this.#log.info({ lease: record.key, because: 'ours, but it no longer fits the configuration' }, 'lease deleted')
+    this.#log.info({ lease: record.key, because: 'it is ours but no longer fits the configuration' }, 'lease deleted')
   }
 
   /** Takes a free subnet. `undefined`: another node was faster. */
   async take(
-    wish: LeaseRequest,
+    request: LeaseRequest,
     choice: Extract<Choice, { kind: 'take' }>,
     { revision }: LeaseListing,
     signal: AbortSignal
   ): Promise<Held | undefined> {
-    const lease = leaseFor(wish, choice.subnet, choice.instead)
+    const lease = leaseFor(request, choice.subnet, choice.instead)
     const [key, value] = [this.#options.prefix + leaseKey(lease), formatLeaseValue(lease)]
     const etcdLease = await this.#grant()
     const unfit = choice.unfit.map((one) => this.#options.prefix + leaseKey(one))
@@ -102,12 +102,12 @@ export class EtcdClaim {
       return undefined
     }
     if (!(await this.#isAlone({ key, modified }, lease, revision, signal))) return undefined
-    return { wish, lease, key, value, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds }
+    return { request, lease, key, value, etcdLease, modified, ttlSeconds: this.#options.ttlSeconds }
   }
 
   /**
-   * Writes what was held again, in the place of `there`: nothing, or what is nobody's. `undefined`: the key changed under it and is worth another look.
-   * `overlapped`: another node has leased a part of it.
+   * Writes the lease again in place of `there`: no record, or one without an owner. `undefined`: the key changed meanwhile and must be read again.
+   * `overlapped`: another node has leased a subnet that overlaps it.
    */
   async writeAgain(
     held: Held,
@@ -126,8 +126,8 @@ export class EtcdClaim {
   }
 
   /**
-   * Whether no older lease overlaps the one just created; otherwise it is deleted again. The transaction guards one key only: two nodes could take keys that
-   * differ in one family or in length and still share addresses. The one created first stays. `seen`: no key of that revision overlaps.
+   * Whether no older lease overlaps the one just created; if one does, ours is deleted. A transaction guards a single key, and two nodes could create keys that
+   * differ in one family or in length and still share addresses: the older one stays. `seen`: no key up to that revision overlaps.
    */
   async #isAlone(
     own: Pick<KeyValue, 'key' | 'modified'>,
@@ -135,7 +135,7 @@ export class EtcdClaim {
     seen: number,
     signal: AbortSignal
   ): Promise<boolean> {
-    // An etcd that came back from a backup counts from there again.
+    // An etcd restored from a backup counts revisions from there.
     const from = seen < own.modified ? seen + 1 : 0
     const records = await answered(() => this.#keys.listCreated(this.#options.prefix, from), signal)
     const older = records.find(
@@ -148,12 +148,12 @@ export class EtcdClaim {
   }
 }
 
-const leaseFor = (wish: LeaseRequest, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
+const leaseFor = (request: LeaseRequest, subnet: Lease['subnet'], before: Lease | undefined): Lease => ({
   subnet,
-  publicIp: wish.publicIp,
-  backendType: wish.backendType,
-  backendData: wish.backendData(before),
-  node: wish.node
+  publicIp: request.publicIp,
+  backendType: request.backendType,
+  backendData: request.backendData(before),
+  node: request.node
 })
 
 const sameKey = (key: string, lease: Lease): boolean => {

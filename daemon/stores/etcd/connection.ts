@@ -1,6 +1,6 @@
-// The connection to etcd over @grpc/grpc-js: one client a member, failover, deadlines, keep-alive, TLS, tokens, and the conditions that tell of them.
-// Package etcd3 was the first choice. What forced it out is the test "speaks TLS with a client certificate": under it grpc hands the address of a member to
-// Node as TLS server name, which Node 26 refuses, and etcd3 has no way to give the check of the certificate along. It also took 19 MB more (38 against 19.5).
+// Connection to etcd over @grpc/grpc-js: one client per member, failover, deadlines, keep-alive, TLS, auth tokens, and the conditions they raise.
+// The package etcd3 fails the test "speaks TLS with a client certificate": grpc passes a member's IP address to Node as TLS server name, which Node 26 rejects,
+// and etcd3 does not let the caller supply the certificate check. It also takes 19 MB more (38 against 19.5).
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
@@ -39,11 +39,11 @@ const CHANNEL = {
   'grpc.max_reconnect_backoff_ms': 5_000,
   'grpc.max_receive_message_length': LARGEST_MESSAGE,
   'grpc.enable_channelz': 0,
-  // etcd belongs to the cluster: a proxy for the outside world does not lead there.
+  // etcd is inside the cluster: an HTTP proxy for external traffic does not reach it.
   'grpc.enable_http_proxy': 0
 }
 
-/** After these another member may do better. */
+/** Statuses after which another member may succeed. */
 const TRY_ANOTHER: readonly unknown[] = [
   status.UNAVAILABLE,
   status.DEADLINE_EXCEEDED,
@@ -53,18 +53,18 @@ const TRY_ANOTHER: readonly unknown[] = [
   status.RESOURCE_EXHAUSTED
 ]
 
-/** etcd's own words; in front of them grpc puts `14 UNAVAILABLE: `. */
+/** etcd's own message, without grpc's prefix such as `14 UNAVAILABLE: `. */
 const text = (error: unknown): string =>
   error instanceof Error
     ? error.message.replace(/^\d+ [A-Z_]+: /, '').replace(/ Resolution note: $/, '')
     : String(error)
-/** The token is no longer good, or none was sent: a new one may help. */
+/** The token has expired or none was sent: a new one may help. */
 const needsToken = (error: unknown): boolean =>
   /auth token|revision of auth store is old|user name is empty/.test(text(error))
-/** Our credentials are refused, or none were given where they are needed. */
+/** Our credentials are rejected, or none are configured where etcd requires them. */
 export const isDenied = (error: unknown): boolean =>
   /permission denied|authentication failed|auth token|user name is empty/.test(text(error))
-/** The revision that was asked for is no longer kept: list again. */
+/** etcd no longer keeps the requested revision: list again. */
 const isCompacted = (error: unknown): boolean => /required revision has been compacted/.test(text(error))
 
 export class EtcdConnection implements AsyncDisposable {
@@ -72,7 +72,7 @@ export class EtcdConnection implements AsyncDisposable {
   readonly #files: Files
   readonly #options: EtcdOptions
   readonly #report: StoreDeps['report']
-  /** The member that answered last; any at first, so that the nodes spread over the members. */
+  /** The member that answered last; random at first, to spread the nodes over the members. */
   #preferred: number
   #token: string | undefined
   #authenticating: Promise<void> | undefined
@@ -86,7 +86,7 @@ export class EtcdConnection implements AsyncDisposable {
     this.#preferred = Math.floor(Math.random() * this.#members.length)
   }
 
-  /** Lets go of every connection and opens new ones when they are needed; what is under way fails and is tried again. */
+  /** Closes every connection; new ones are opened on demand. Requests in flight fail and are retried. */
   reconnect(): void {
     const old = this.#members
     this.#members = this.#clients()
@@ -97,20 +97,20 @@ export class EtcdConnection implements AsyncDisposable {
     return this.#options.endpoints.map((endpoint) => memberClient(new URL(endpoint), this.#files))
   }
 
-  /** Where, for messages. */
+  /** Where etcd is, for messages. */
   get place(): string {
     return `etcd at ${this.#options.endpoints.join(', ')}`
   }
 
   /**
-   * One request, tried at every member until one answers, and once more with a new token where the old one is refused. `what` completes "… failed".
-   * Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: STORE_DENIED; STORE_UNREACHABLE for everything else that etcd says or does not say.
+   * One request, sent to each member in turn until one answers, and once more with a new token if the old one is rejected. `what` completes "… failed".
+   * Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: STORE_DENIED; STORE_UNREACHABLE for every other failure.
    */
   call<N extends CallName>(what: string, name: N, request: Request<N>): Promise<Response<N>> {
     return this.reported(what, () => this.#authenticated(() => this.#anywhere(name, request)))
   }
 
-  /** Runs something that needs etcd, with the conditions and errors of `call`. */
+  /** Runs a request with the conditions and errors of `call`. */
   async reported<T>(what: string, run: () => Promise<T>): Promise<T> {
     try {
       const answer = await run()
@@ -122,7 +122,7 @@ export class EtcdConnection implements AsyncDisposable {
     }
   }
 
-  /** Makes the error for something that failed, and raises its condition. A compacted revision is no condition: the caller lists again. */
+  /** Makes the error of a failed request and raises its condition. A compacted revision raises none: the caller lists again. */
   failed(what: string, cause: unknown): WeftError {
     if (cause instanceof WeftError) return cause
     const code = isDenied(cause) ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
@@ -133,15 +133,15 @@ export class EtcdConnection implements AsyncDisposable {
     return new WeftError(code, message, 'see the condition of the same name', { cause })
   }
 
-  /** A stream to the member that answered last. When it breaks, `elsewhere` lets the next one go to another member. */
+  /** A stream to the member that answered last. When it breaks, `useNextMember` makes the next one use another member. */
   async stream<N extends CallName>(name: N): Promise<Stream<N>> {
     await this.#authenticate()
     const { path, request, response } = codec(name)
     return this.#member(0).makeBidiStreamRequest(path, request, response, this.#metadata())
   }
 
-  /** The member in use has failed a stream. */
-  elsewhere(): void {
+  /** A stream of the current member has failed: use the next one. */
+  useNextMember(): void {
     this.#preferred = (this.#preferred + 1) % this.#members.length
   }
 
@@ -157,7 +157,7 @@ export class EtcdConnection implements AsyncDisposable {
         return await this.#once(name, request)
       } catch (error) {
         if (!TRY_ANOTHER.includes((error as { readonly code?: unknown }).code)) throw error
-        this.elsewhere()
+        this.useNextMember()
         if (tried >= this.#members.length) throw error
       }
     }
@@ -182,7 +182,7 @@ export class EtcdConnection implements AsyncDisposable {
     return promise
   }
 
-  /** The token, and the wish to be told when a member has lost its leader. */
+  /** The token, and `hasleader`: fail when the member has lost contact with the leader. */
   #metadata(): Metadata {
     const metadata = new Metadata()
     metadata.set('hasleader', 'true')
@@ -203,7 +203,7 @@ export class EtcdConnection implements AsyncDisposable {
     }
   }
 
-  /** Gets a token if there are credentials and none is held; several callers share one attempt. */
+  /** Gets a token if credentials are configured and there is none; concurrent callers share one attempt. */
   async #authenticate(): Promise<void> {
     const { username: name, password = '' } = this.#options
     if (name === undefined || this.#token !== undefined) return
@@ -217,7 +217,7 @@ export class EtcdConnection implements AsyncDisposable {
     try {
       this.#token = (await this.#anywhere('authenticate', { name, password })).token
     } catch (error) {
-      // Credentials for an etcd without users: they are not needed. The same as Go's client.
+      // Credentials for an etcd without authentication are ignored, as in Go's client.
       if (!text(error).includes('authentication is not enabled')) throw error
     }
   }
@@ -231,7 +231,7 @@ function codec<N extends CallName>(
   name: N
 ): { path: string; request: (value: Request<N>) => Buffer; response: (bytes: Buffer) => Response<N> } {
   const call: { readonly path: string; readonly request: Message; readonly response: Message } = CALLS[name]
-  // The table gives each call its types; looked up by a type parameter they are lost.
+  // TypeScript loses the types of the table when it is indexed by a type parameter.
   return {
     path: call.path,
     request: (value) => encode(call.request, value as Sent<Message>),
@@ -244,7 +244,7 @@ type Files = { readonly ca: Buffer | null; readonly key: Buffer | null; readonly
 function memberClient({ protocol, hostname, port }: URL, files: Files): Client {
   if (protocol !== 'https:') return new Client(`${hostname}:${port || 80}`, credentials.createInsecure(), CHANNEL)
   const host = hostname.replace(/^\[(.*)\]$/, '$1')
-  // RFC 6066 allows no addresses as server name and Node refuses them: another word stands in, and the certificate is compared with the address itself.
+  // RFC 6066 allows no IP address as server name and Node rejects them: a placeholder is sent, and the certificate is checked against the address.
   const name = isIP(host) === 0 ? {} : { 'grpc.ssl_target_name_override': 'etcd' }
   return new Client(`${hostname}:${port || 443}`, secure(host, files), { ...CHANNEL, ...name })
 }
@@ -254,7 +254,7 @@ const secure = (host: string, { ca, key, cert }: Files): ChannelCredentials =>
     checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate)
   })
 
-/** Read whether the endpoints need them or not. Without an authority those count that Node trusts. */
+/** Read even if no endpoint needs them. Without --etcd-cafile the authorities that Node trusts apply. */
 function readFiles({ caFile, keyFile, certFile }: EtcdOptions): Files {
   const read = (option: string, path: string | undefined): Buffer | null => {
     if (path === undefined) return null
@@ -274,7 +274,7 @@ function readFiles({ caFile, keyFile, certFile }: EtcdOptions): Files {
 const unreadable = (option: string, path: string, cause: unknown): WeftError =>
   new WeftError(
     'OPTION_INVALID',
-    `${option} ${path} can not be read: ${text(cause)}`,
+    `${option} ${path} cannot be read: ${text(cause)}`,
     `correct ${option} or the file's owner and mode`,
     { cause }
   )

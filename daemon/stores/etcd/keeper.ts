@@ -1,4 +1,4 @@
-// Our own lease in etcd for as long as we hold it: renewed by our own clock, lost to another node, and taken again with the same subnet when somebody deleted it or etcd forgot it.
+// Holds our lease in etcd: renews it by our own clock, acquires it again with the same subnet when it was deleted or has expired, and reports when another node took it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { perFamily } from '../../../ipam/address.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
@@ -14,7 +14,7 @@ import type { WatchEvent } from './watch.ts'
 
 export type LeaseKeeperOptions = ClaimOptions & { readonly renewMarginSeconds: number }
 
-/** flannel gives up after as many conflicts. */
+/** flannel gives up after the same number. */
 const CONFLICTS = 10
 
 export class LeaseKeeper implements AsyncDisposable {
@@ -24,7 +24,7 @@ export class LeaseKeeper implements AsyncDisposable {
   readonly #deps: StoreDeps
   readonly #ended = new AbortController()
   #held: Held | undefined
-  /** Counts our own writes, so that a listing from before one is not taken for news about our key. */
+  /** Counts our own writes, so that a listing requested before one is not mistaken for a later change of our key. */
   #writes = 0
   #lost = false
   #renewing: AbortController | undefined
@@ -39,16 +39,16 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /** See Store.acquire. Waits for etcd as long as the signal allows. Errors: SUBNETS_EXHAUSTED, LEASE_CONTESTED. */
-  async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+  async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff()
     let conflicts = 0
     const attempt = async (): Promise<Lease | undefined> => {
       const listing = await this.listing()
-      const choice = this.#choose(wish, listing)
+      const choice = this.#choose(request, listing)
       const held =
         choice.kind === 'keep'
-          ? await this.#claim.keep(wish, choice, listing)
-          : await this.#claim.take(wish, choice, listing, signal)
+          ? await this.#claim.keep(request, choice, listing)
+          : await this.#claim.take(request, choice, listing, signal)
       if (held !== undefined) {
         this.#hold(held, choice.because)
         return held.lease
@@ -62,8 +62,8 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * All leases as etcd has them now. Who asks while a listing is under way gets the same one: at start the watch and `acquire` do, and thousands of leases
-   * are fetched and read once.
+   * All leases as etcd has them now. Concurrent callers share one listing: at start the watch and `acquire` both need it, and thousands of leases are fetched and
+   * parsed once.
    */
   listing(): Promise<LeaseListing> {
     this.#listing ??= this.#list().finally(() => {
@@ -78,10 +78,10 @@ export class LeaseKeeper implements AsyncDisposable {
     return { revision, records: records.map(readRecord), writes }
   }
 
-  #choose(wish: LeaseRequest, { records }: LeaseListing): Granted {
+  #choose(request: LeaseRequest, { records }: LeaseListing): Granted {
     const leases = records.flatMap((record) => takenBy(record) ?? [])
     const held = this.#held !== undefined && !this.#lost ? { held: this.#held.lease.subnet } : {}
-    return grantedSubnet({ ...wish, leases, random: Math.random, ...held }, this.#options.prefix)
+    return grantedSubnet({ ...request, leases, random: Math.random, ...held }, this.#options.prefix)
   }
 
   #hold(held: Held, because: string): void {
@@ -93,7 +93,7 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#renew(held, renewAfter(held.ttlSeconds, this.#options))
   }
 
-  /** Starts renewing, the first time after so many seconds; a reservation needs none. */
+  /** Starts renewing after this many seconds; a reservation needs no renewal. */
   #renew({ etcdLease }: Held, afterSeconds: number): void {
     this.#renewing?.abort()
     this.#renewing = new AbortController()
@@ -102,7 +102,7 @@ export class LeaseKeeper implements AsyncDisposable {
       this.#renewLater(etcdLease, afterSeconds, signal).catch((error) => this.#unlessStopped(signal, error))
   }
 
-  /** Renews for ever, each time a margin before the end; while etcd can't be reached with growing pauses, past the end too. */
+  /** Renews until the signal, each time a margin before expiry; while etcd can't be reached with backoff, after expiry too. */
   async #renewLater(etcdLease: bigint, afterSeconds: number, signal: AbortSignal): Promise<void> {
     for (let pause = afterSeconds; ; ) {
       await sleep(1_000 * pause, undefined, { signal })
@@ -115,39 +115,39 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   #unlessStopped(signal: AbortSignal, error: unknown): void {
-    if (!signal.aborted) this.#deps.log.error({ lease: this.#held?.key, err: error }, 'keeping our lease failed')
+    if (!signal.aborted) this.#deps.log.error({ lease: this.#held?.key, err: error }, 'renewing our lease failed')
   }
 
-  /** What a complete listing says of our own key. */
-  listed(listing: LeaseListing): void {
+  /** Checks our own key in a complete listing. */
+  onListing(listing: LeaseListing): void {
     const held = this.#held
     if (held === undefined || (listing.writes !== this.#writes && listing.revision < held.modified)) return
     const record = listing.records.find(({ key }) => key === held.key)
-    if (record === undefined) this.#goneNow('it is not in a new listing of etcd')
+    if (record === undefined) this.#retakeInBackground('it is not in a new listing of etcd')
     else if (record.modified !== held.modified) this.#written(held, record)
   }
 
   /** One event of the watch, in order. */
-  happened(event: WatchEvent): void {
+  onEvent(event: WatchEvent): void {
     const held = this.#held
     if (held === undefined || (event.kind === 'put' ? event.record.key : event.key) !== held.key) return
     if (event.kind === 'put') {
       if (event.record.modified > held.modified) this.#written(held, event.record)
-    } else if (event.modified > held.modified) this.#goneNow('it was deleted')
+    } else if (event.modified > held.modified) this.#retakeInBackground('it was deleted')
   }
 
-  /** Somebody wrote our key. A value that publishes us is as good as ours; any other node's means that the subnet is no longer ours. */
+  /** Another program wrote our key. A value that publishes our address is accepted; another node's means that we have lost the subnet. */
   #written(held: Held, record: KeyValue): void {
     if (record.value === this.#claim.writing) return
     const lease = takenBy(readRecord(record))
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
-    if (lease === undefined || isNobodys(lease)) {
-      this.#goneNow('its value was overwritten by one that can not be understood')
-    } else if (!publishesUs(lease, held.wish.publicIp)) {
-      this.#loseTo(record)
+    if (lease === undefined || hasNoOwner(lease)) {
+      this.#retakeInBackground('its value was overwritten by one that cannot be parsed')
+    } else if (!publishesUs(lease, held.request.publicIp)) {
+      this.#lose(record)
     } else if (this.#lost || now.etcdLease !== held.etcdLease) {
-      this.#hold(now, 'written by somebody else, for us')
-      // How long this etcd lease lives is not known: renewed at once.
+      this.#hold(now, 'written by another program, with our address')
+      // The TTL of this etcd lease is unknown: renew at once.
       this.#renew(now, 0)
     } else {
       this.#held = now
@@ -155,13 +155,13 @@ export class LeaseKeeper implements AsyncDisposable {
     }
   }
 
-  #loseTo(record: KeyValue): void {
+  #lose(record: KeyValue): void {
     this.#lost = true
     this.#renewing?.abort()
     this.#deps.report.raise('LEASE_LOST', `${record.key} now has the value ${record.value.slice(0, 200)}`)
   }
 
-  #goneNow(because: string): void {
+  #retakeInBackground(because: string): void {
     this.#takeAgain(because).catch((error) => this.#unlessStopped(this.#ended.signal, error))
   }
 
@@ -172,23 +172,26 @@ export class LeaseKeeper implements AsyncDisposable {
     return this.#retaking
   }
 
-  /** Writes our key again under the same subnet, or finds that another node has it. Ends with one of the two, or when acquire() has been faster. */
+  /** Writes our key again with the same subnet, or finds that another node has it. Stops early when acquire() has got a lease meanwhile. */
   async #retake(because: string): Promise<void> {
     const held = this.#held
     if (held === undefined) return
     const onError = (error: unknown) => {
       unlessStoreTrouble(error)
-      this.#deps.log.warn({ lease: held.key, reason: reasonOf(error) }, 'our lease can not be written again yet')
+      this.#deps.log.warn(
+        { lease: held.key, reason: reasonOf(error) },
+        'our lease cannot be written again yet; retrying'
+      )
     }
     const attempt = async () => this.#held !== held || (await this.#rewrite(held, because)) || undefined
     await retry(attempt, { signal: this.#ended.signal, onError })
   }
 
-  /** One attempt; false when the key changed under it and is worth another look. */
+  /** One attempt; false when the key changed meanwhile and must be read again. */
   async #rewrite(held: Held, because: string): Promise<boolean> {
     const there = await this.#keys.get(held.key)
     const owner = there && takenBy(readRecord(there))
-    if (there !== undefined && owner !== undefined && !isNobodys(owner)) {
+    if (there !== undefined && owner !== undefined && !hasNoOwner(owner)) {
       if (this.#held === held) this.#written(held, there)
       return true
     }
@@ -197,7 +200,10 @@ export class LeaseKeeper implements AsyncDisposable {
     if (this.#held !== held) return true
     if (again === 'overlapped') {
       this.#lost = true
-      this.#deps.report.raise('LEASE_LOST', `${held.key} was gone, and meanwhile another node has leased a part of it`)
+      this.#deps.report.raise(
+        'LEASE_LOST',
+        `${held.key} was deleted, and another node has leased a subnet that overlaps it`
+      )
     } else {
       this.#hold(again, because)
       this.#deps.log.warn({ lease: held.key, because }, 'our lease was gone and is written again')
@@ -211,7 +217,7 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 }
 
-/** Seconds until the next renewal: the margin before the end, or a third of the life where that is shorter than the margin. */
+/** Seconds until the next renewal: TTL minus the margin, but at least a third of the TTL. */
 const renewAfter = (ttlSeconds: number, { renewMarginSeconds }: LeaseKeeperOptions): number =>
   Math.max(ttlSeconds - renewMarginSeconds, ttlSeconds / 3)
 
@@ -222,4 +228,4 @@ const contested = (prefix: string): WeftError =>
     'try again; if it stays so, look for two nodes with one public IP'
   )
 
-const isNobodys = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0
+const hasNoOwner = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0

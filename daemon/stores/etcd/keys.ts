@@ -1,18 +1,18 @@
-// The few requests Weft makes of etcd: list, get, create, replace, remove, grant, keep alive. Every write is a transaction on what was read before.
+// Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction conditional on what was read.
 import type { EtcdConnection } from './connection.ts'
 import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
 import { rangeEnd } from './watch.ts'
 
-/** Keys of one answer: 5,000 leases of some 250 bytes come in five. */
+/** Keys per response: 5,000 leases of about 250 bytes take five requests. */
 const PAGE = 1_000
 /** Milliseconds for one keep-alive. */
 const KEEP_ALIVE_DEADLINE = 5_000
 
 export type Listing = { readonly revision: number; readonly records: readonly KeyValue[] }
-/** A write and what must hold for it; `lease` 0 writes without an etcd lease. */
+/** `lease` 0 writes without an etcd lease. */
 type Write = { readonly key: string; readonly value: string; readonly lease: bigint }
 
-/** What a comparison looks at, by etcd's numbers. */
+/** Targets of a comparison (etcd's Compare.CompareTarget). */
 const VERSION = 0
 const MODIFIED = 2
 
@@ -30,12 +30,12 @@ export class EtcdKeys {
     this.#connection = connection
   }
 
-  /** All keys under a prefix at one revision, page by page. */
+  /** All keys under a prefix at one revision, in pages. */
   list(prefix: string): Promise<Listing> {
     return this.#list(prefix, {})
   }
 
-  /** Those that were created at a revision or since, without their values. */
+  /** Keys created at this revision or later, without values. */
   async listCreated(prefix: string, createdFrom: number): Promise<Listing['records']> {
     return (await this.#list(prefix, { keysOnly: true, createdFrom })).records
   }
@@ -58,7 +58,7 @@ export class EtcdKeys {
     return (await this.#connection.call(`reading ${key}`, 'range', { key })).records[0]
   }
 
-  /** Writes a key that must not exist and deletes others with it; the revision, or `undefined` when it exists. */
+  /** Creates a key and deletes others in the same transaction; its revision, or `undefined` when the key exists. */
   create(write: Write, remove: readonly string[] = []): Promise<number | undefined> {
     return this.#transaction(
       `creating ${write.key}`,
@@ -67,12 +67,12 @@ export class EtcdKeys {
     )
   }
 
-  /** Overwrites a key that must still be as it was read; the revision, or `undefined` when it has changed. */
+  /** Overwrites a key unless it has changed since it was read; its revision, or `undefined` when it has. */
   replace(before: Pick<KeyValue, 'key' | 'modified'>, write: Omit<Write, 'key'>): Promise<number | undefined> {
     return this.#transaction(`writing ${before.key}`, [unchanged(before)], [{ put: { key: before.key, ...write } }])
   }
 
-  /** Deletes a key that must still be as it was read; `undefined` when it has changed. */
+  /** Deletes a key unless it has changed since it was read; `undefined` when it has. */
   remove(before: Pick<KeyValue, 'key' | 'modified'>): Promise<number | undefined> {
     return this.#transaction(`deleting ${before.key}`, [unchanged(before)], [{ deleteRange: { key: before.key } }])
   }
@@ -86,22 +86,22 @@ export class EtcdKeys {
     return succeeded ? (header?.revision ?? 0) : undefined
   }
 
-  /** A new etcd lease of so many seconds. */
+  /** Grants an etcd lease with this TTL; its id. */
   async grant(ttlSeconds: number): Promise<bigint> {
     return (await this.#connection.call('getting an etcd lease', 'grant', { ttlSeconds })).id
   }
 
-  /** Gives an etcd lease back, with whatever key is still attached to it. */
+  /** Revokes an etcd lease; etcd deletes the keys attached to it. */
   async revoke(id: bigint): Promise<void> {
     await this.#connection.call('giving an etcd lease back', 'revoke', { id })
   }
 
-  /** Renews an etcd lease; the seconds it now has, 0 when there is no such lease any more. */
+  /** Renews an etcd lease; its new TTL in seconds, 0 when it no longer exists. */
   keepAlive(id: bigint): Promise<number> {
     return this.#connection.reported('renewing an etcd lease', async () => {
       const stream = await this.#connection.stream('keepAlive')
       const { promise, resolve, reject } = Promise.withResolvers<number>()
-      // The listener for errors stays: without one the error that cancelling makes would end the process.
+      // The error listener is never removed: without one, the error caused by cancelling would end the process.
       stream.on('error', reject)
       stream.on('end', () => reject(new Error('etcd closed the stream')))
       stream.on('data', ({ ttlSeconds }: Response<'keepAlive'>) => resolve(ttlSeconds))
@@ -113,7 +113,7 @@ export class EtcdKeys {
       try {
         return await promise
       } catch (error) {
-        this.#connection.elsewhere()
+        this.#connection.useNextMember()
         throw error
       } finally {
         clearTimeout(deadline)

@@ -1,4 +1,4 @@
-// The seven calls of etcd's v3 API that Weft makes: rpc.proto and kv.proto, trimmed to the fields in use.
+// The seven calls of etcd's v3 API that Weft uses: rpc.proto and kv.proto, reduced to the fields in use.
 import type { Message, Sent, Value } from '../../base/protobuf.ts'
 
 const HEADER = { revision: [3, 'number'] } as const

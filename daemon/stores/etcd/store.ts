@@ -1,4 +1,4 @@
-// Leases in etcd's v3 API, in flannel's keys and values, so that nodes with flanneld and with weftd share one network.
+// Lease store on etcd's v3 API, with flannel's keys and values, so that nodes running flanneld and weftd can share a network.
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
@@ -13,10 +13,10 @@ import { type WatchEvent, watchFrom } from './watch.ts'
 
 /** flannel's lifetime of a lease, in seconds. */
 const TTL = 24 * 3_600
-/** Milliseconds after which a watch that breaks has been a good one: the first pause is short again. */
+/** A watch that lasted this many milliseconds resets the backoff. */
 const STEADY = 5_000
-/** Milliseconds between two looks for a configuration that is missing. */
-const CONFIG_AGAIN = 1_000
+/** Milliseconds between two requests for a configuration that is missing. */
+const CONFIG_RETRY = 1_000
 
 export class EtcdStore implements Store {
   readonly type = 'etcd'
@@ -27,7 +27,7 @@ export class EtcdStore implements Store {
   readonly #config: string
   readonly #subnets: string
 
-  /** `ttlSeconds` is flannel's day unless a test is in a hurry. Errors: OPTION_INVALID when a certificate can't be read. */
+  /** `ttlSeconds` differs from flannel's day in tests only. Errors: OPTION_INVALID when a certificate can't be read. */
   constructor(options: EtcdOptions, deps: StoreDeps, ttlSeconds = TTL) {
     const prefix = options.prefix.replace(/\/+$/, '')
     this.#deps = deps
@@ -55,7 +55,7 @@ export class EtcdStore implements Store {
       )
       return undefined
     }
-    const { value } = await retry(written, { signal, backoff: Backoff.constant(CONFIG_AGAIN) })
+    const { value } = await retry(written, { signal, backoff: Backoff.constant(CONFIG_RETRY) })
     this.#deps.report.clear('CONFIG_MISSING')
     return value
   }
@@ -64,13 +64,13 @@ export class EtcdStore implements Store {
     this.#connection.reconnect()
   }
 
-  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    return this.#keeper.acquire(wish, signal)
+  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    return this.#keeper.acquire(request, signal)
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
     const backoff = new Backoff()
-    /** What stands in for a lease whose value can't be understood for now: its last good one. */
+    /** The last valid lease of each key, kept while its value cannot be parsed. */
     const known = new Map<string, Lease>()
     while (!signal.aborted) {
       let listed = Number.POSITIVE_INFINITY
@@ -81,7 +81,7 @@ export class EtcdStore implements Store {
         const watched = [{ prefix: this.#subnets }, { key: this.#config }]
         for await (const batch of watchFrom(this.#connection, watched, revision + 1, signal))
           yield* this.#follow(batch, known)
-        this.#deps.log.info({ revision }, 'etcd has compacted what the watch had not seen; listing again')
+        this.#deps.log.info({ revision }, 'etcd has compacted the revision of the watch; listing again')
       } catch (error) {
         if (signal.aborted) return
         if (isDenied(error)) this.#connection.failed(`watching ${this.#subnets}`, error)
@@ -94,12 +94,12 @@ export class EtcdStore implements Store {
     }
   }
 
-  /** Yields what a complete listing says; returns its revision. Apart from the watch, which lasts for days and must not keep the records. */
+  /** Yields a complete listing and returns its revision. A function of its own, so that the watch, which lasts for days, does not keep the records in memory. */
   async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
     const listing = await this.#keeper.listing()
-    this.#keeper.listed(listing)
+    this.#keeper.onListing(listing)
     yield* complete(
-      listing.records.map(({ says }) => says),
+      listing.records.map(({ parsed }) => parsed),
       known
     )
     return listing.revision
@@ -111,9 +111,9 @@ export class EtcdStore implements Store {
         yield { kind: 'configuration', text: event.kind === 'put' ? event.record.value : undefined }
         continue
       }
-      this.#keeper.happened(event)
+      this.#keeper.onEvent(event)
       const seen: LeaseEvent =
-        event.kind === 'put' ? readRecord(event.record).says : { kind: 'gone', key: nameOf(event.key) }
+        event.kind === 'put' ? readRecord(event.record).parsed : { kind: 'gone', key: nameOf(event.key) }
       if (seen.kind === 'put') known.set(leaseKey(seen.lease), seen.lease)
       else if (seen.kind === 'gone') known.delete(seen.key)
       yield seen
@@ -126,7 +126,7 @@ export class EtcdStore implements Store {
   }
 }
 
-/** The list event, then what in it can't be understood; such a lease stays in the list as it was known before. */
+/** The list event, then its malformed records; the list has the last valid lease of those. */
 function* complete(events: readonly RecordEvent[], known: Map<string, Lease>): Generator<LeaseEvent, void> {
   const leases = events.flatMap((event) => (event.kind === 'put' ? event.lease : (known.get(event.key) ?? [])))
   known.clear()

@@ -1,4 +1,4 @@
-// One watch stream of etcd as an iterable that ends or throws whatever happens to the stream: cancelled, compacted, closed, or silent.
+// An etcd watch as an iterable that ends when the revision is compacted and throws when the stream is cancelled, closed, broken or silent.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import type { EtcdConnection, Stream } from './connection.ts'
 import type { KeyValue, Response } from './messages.ts'
@@ -9,7 +9,7 @@ export type WatchEvent =
 
 /** etcd's number for a deletion. */
 const DELETED = 1
-/** Milliseconds between two questions for a sign of life, and how long the stream may stay silent once etcd has shown that it answers them. */
+/** Milliseconds between two progress requests, and how long the stream may be silent once etcd has answered one. */
 const ASK = 10_000
 const SILENCE = 25_000
 
@@ -21,8 +21,8 @@ export const rangeEnd = (prefix: string): string =>
 export type Watched = { readonly prefix: string } | { readonly key: string }
 
 /**
- * The events of these keys from `revision` on, those of one message together. Returns when etcd no longer keeps that revision, throws when the stream
- * fails or falls silent. Either way the caller lists again.
+ * Events of these keys from `revision` on, in the batches of etcd's messages. Returns when etcd has compacted that revision, throws when the stream fails or
+ * falls silent. In both cases the caller lists again.
  */
 export async function* watchFrom(
   connection: EtcdConnection,
@@ -46,7 +46,7 @@ export async function* watchFrom(
     }
     signal.throwIfAborted()
   } catch (error) {
-    if (!signal.aborted) connection.elsewhere()
+    if (!signal.aborted) connection.useNextMember()
     throw error
   } finally {
     clearInterval(heartbeat)

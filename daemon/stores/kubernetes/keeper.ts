@@ -1,4 +1,4 @@
-// Our own node in the Kubernetes API: its podCIDRs are our subnets, its annotations our lease, written again whenever somebody changes them.
+// Holds our lease on our own Node object: its podCIDRs are our subnets, and our annotations are written again whenever another program changes them.
 import type { PerFamily, Prefix } from '../../../ipam/address.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
@@ -25,7 +25,7 @@ import {
 export type NodeIdentity = {
   /** `--node-name` or NODE_NAME. */
   readonly nodeName?: string | undefined
-  /** POD_NAME and POD_NAMESPACE: our own pod, whose spec.nodeName is the node. */
+  /** POD_NAME and POD_NAMESPACE: our own pod, whose spec.nodeName is our node. */
   readonly podName?: string | undefined
   readonly podNamespace?: string | undefined
 }
@@ -45,36 +45,41 @@ export type NodeKeeperOptions = NodeIdentity & {
   readonly setNetworkUnavailable: boolean
 }
 
-type Held = { readonly wish: LeaseRequest; readonly lease: Lease; readonly name: string }
+type Held = { readonly request: LeaseRequest; readonly lease: Lease; readonly name: string }
 
-/** Milliseconds after which what we wrote has been left alone long enough to write at once again. */
+/** When another program has not changed our annotations for this many milliseconds, the backoff is reset. */
 const CALM = 60_000
-/** Others wrote the node again and again while the API server put our patch to it: on a busy node that happens, and means nothing. */
+/** The API server could not apply the patch between other writes to the node: on a busy node that is normal, and worth another attempt. */
 const CONFLICT = 409
-/** Every condition that says why there is no subnet: at most one holds. */
-const WHY: readonly ConditionCode[] = ['NODE_UNKNOWN', 'POD_CIDR_MISSING', 'POD_CIDR_OUTSIDE', 'POD_CIDRS_EXHAUSTED']
+/** Conditions about a missing subnet; at most one is active. */
+const NO_SUBNET: readonly ConditionCode[] = [
+  'NODE_UNKNOWN',
+  'POD_CIDR_MISSING',
+  'POD_CIDR_OUTSIDE',
+  'POD_CIDRS_EXHAUSTED'
+]
 
 export class NodeKeeper implements AsyncDisposable {
   readonly #api: KubeApi
   readonly #options: NodeKeeperOptions
   readonly #deps: StoreDeps
-  readonly #shortage: PodCidrDiagnosis
+  readonly #diagnosis: PodCidrDiagnosis
   readonly #ended = new AbortController()
   #name: string | undefined
   #uid: string | undefined
   #held: Held | undefined
   #announced = false
   readonly #changed = new Wakeup()
-  #mending: Promise<void> | undefined
-  #mendAgain = false
-  readonly #mendBackoff = new Backoff()
-  #mendedAt = Number.NEGATIVE_INFINITY
+  #repairing: Promise<void> | undefined
+  #repairAgain = false
+  readonly #repairBackoff = new Backoff()
+  #repairedAt = Number.NEGATIVE_INFINITY
 
   constructor(api: KubeApi, options: NodeKeeperOptions, deps: StoreDeps) {
     this.#api = api
     this.#options = options
     this.#deps = deps
-    this.#shortage = new PodCidrDiagnosis(api, options.prefix)
+    this.#diagnosis = new PodCidrDiagnosis(api, options.prefix)
   }
 
   /** Our node's name, once `acquire` has found it. */
@@ -82,38 +87,38 @@ export class NodeKeeper implements AsyncDisposable {
     return this.#name
   }
 
-  /** Our node as the object of events; without it in the API its name stands for its uid, as in the kubelet's own events. */
+  /** Our node as the subject of events. Before its uid is known the name is used instead, as in the kubelet's own events. */
   get node(): Regarding | undefined {
     const name = this.#name
     return name === undefined ? undefined : { apiVersion: 'v1', kind: 'Node', name, uid: this.#uid ?? name }
   }
 
   /**
-   * See Store.acquire. Waits until the node exists and has podCIDRs that fit, saying by a condition what is missing. Errors: LEASE_MALFORMED for podCIDRs that
-   * are none.
+   * See Store.acquire. Waits until the node exists and has podCIDRs in Network, with a condition that says what is missing. Errors: LEASE_MALFORMED for podCIDRs
+   * that are not CIDRs.
    */
-  async acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+  async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const either = AbortSignal.any([signal, this.#ended.signal])
-    this.#name ??= await this.#ownName(wish, either)
+    this.#name ??= await this.#ownName(request, either)
     const backoff = new Backoff()
     for (;;) {
       const changed = this.#changed.next()
       const node = await this.#get(this.#name, either)
-      const subnet = await this.#subnetOf(node, wish, either)
+      const subnet = await this.#subnetOf(node, request, either)
       if (node !== undefined && subnet !== undefined) {
-        const lease = await this.#publish(node, wish, subnet, either)
+        const lease = await this.#publish(node, request, subnet, either)
         if (lease !== undefined) return lease
       }
-      // The watch tells when the node changes; a look now and then is for the time in which there is no watch.
+      // The watch reports changes of the node; polling covers the time without a watch.
       await Promise.race([changed, backoff.pause(either)])
     }
   }
 
-  /** In flannel's order, then the name that the kubelet takes by itself: the host's in lower case. */
-  async #ownName(wish: LeaseRequest, signal: AbortSignal): Promise<string> {
+  /** In flannel's order, then the kubelet's default: the host name in lower case. */
+  async #ownName(request: LeaseRequest, signal: AbortSignal): Promise<string> {
     const { nodeName, podName, podNamespace } = this.#options
     if (nodeName) return nodeName
-    if (!podName || !podNamespace) return wish.node.toLowerCase()
+    if (!podName || !podNamespace) return request.node.toLowerCase()
     const path = `/api/v1/namespaces/${encodeURIComponent(podNamespace)}/pods/${encodeURIComponent(podName)}`
     const { status, body } = await this.#api.persist({ verb: 'GET', path }, signal)
     const name = (body.spec as JsonObject | undefined)?.nodeName
@@ -134,24 +139,24 @@ export class NodeKeeper implements AsyncDisposable {
     return node
   }
 
-  /** The subnets that the node gives us, or `undefined` with the condition that says why there are none. */
+  /** The node's subnets, or `undefined` with a condition that says why there are none. */
   async #subnetOf(
     node: KubeNode | undefined,
-    wish: LeaseRequest,
+    request: LeaseRequest,
     signal: AbortSignal
   ): Promise<PerFamily<Prefix> | undefined> {
     if (node === undefined) {
       this.#why('NODE_UNKNOWN', `${this.#api.place} has no node ${this.#name}`)
       return undefined
     }
-    const placement = placementOf(node, wish.network)
+    const placement = placementOf(node, request.network)
     if (placement.kind === 'fits') {
       this.#why(undefined, '')
       return placement.subnet
     }
     if (placement.kind === 'outside') this.#why('POD_CIDR_OUTSIDE', placement.detail)
     else {
-      const { used, others } = await this.#shortage.look(node, wish.network, signal)
+      const { used, others } = await this.#diagnosis.look(node, request.network, signal)
       if (used === undefined) this.#why('POD_CIDR_MISSING', `${placement.detail}; ${others}`)
       else this.#why('POD_CIDRS_EXHAUSTED', `${placement.detail}: ${used}`)
     }
@@ -159,82 +164,82 @@ export class NodeKeeper implements AsyncDisposable {
   }
 
   #why(code: ConditionCode | undefined, detail: string): void {
-    for (const other of WHY) if (other !== code) this.#deps.report.clear(other)
+    for (const other of NO_SUBNET) if (other !== code) this.#deps.report.clear(other)
     if (code !== undefined) this.#deps.report.raise(code, detail)
   }
 
-  /** Writes the annotations where they differ; `undefined` when the node went away meanwhile. */
+  /** Writes the annotations that differ; `undefined` when the node was deleted meanwhile. */
   async #publish(
     node: KubeNode,
-    wish: LeaseRequest,
+    request: LeaseRequest,
     subnet: PerFamily<Prefix>,
     signal: AbortSignal
   ): Promise<Lease | undefined> {
-    const { backendType } = wish
-    const backendData = wish.backendData(this.#before(node))
-    const lease = { subnet, publicIp: this.#publicIp(node, wish), backendType, backendData, node: node.name }
+    const { backendType } = request
+    const backendData = request.backendData(this.#previousLease(node))
+    const lease = { subnet, publicIp: this.#publicIp(node, request), backendType, backendData, node: node.name }
     if (!(await this.#patch(node, annotationPatch(node, lease, this.#options.prefix), signal))) return undefined
-    this.#held = { wish, lease, name: node.name }
+    this.#held = { request, lease, name: node.name }
     this.#deps.report.clear('LEASE_LOST')
     return lease
   }
 
-  #publicIp(node: KubeNode, wish: LeaseRequest): Lease['publicIp'] {
-    const { publicIp, faults } = publicAddresses(node, this.#options.prefix, wish.publicIp)
+  #publicIp(node: KubeNode, request: LeaseRequest): Lease['publicIp'] {
+    const { publicIp, faults } = publicAddresses(node, this.#options.prefix, request.publicIp)
     if (faults.length === 0) this.#deps.report.clear('NODE_ANNOTATION_INVALID')
     else this.#deps.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))
     return publicIp
   }
 
-  /** What the node published before, flanneld's included: its VTEP MAC is known to the peers. */
-  #before(node: KubeNode): Lease | undefined {
+  /** The lease that the node published before, flanneld's included: peers know its VTEP MAC. */
+  #previousLease(node: KubeNode): Lease | undefined {
     try {
       return leaseOfNode(node, this.#options.prefix)
     } catch (error) {
-      this.#deps.log.warn({ reason: reasonOf(error) }, 'what our node publishes can not be understood and is replaced')
+      this.#deps.log.warn({ reason: reasonOf(error) }, 'the annotations of our node cannot be parsed and are replaced')
       return undefined
     }
   }
 
-  /** False when the node is gone. Everything goes through nodes/status, so that weftd needs no more rights than flanneld does. */
+  /** False when the node does not exist. Patches nodes/status, so that weftd needs no more permissions than flanneld. */
   async #patch(node: KubeNode, body: JsonObject | undefined, signal: AbortSignal): Promise<boolean> {
     if (body === undefined) return true
-    const request = {
+    const patch = {
       verb: 'PATCH',
       path: `${pathOf(node.name)}/status`,
       query: { fieldManager: 'weftd' },
       body
     } as const
     const attempt = async () => {
-      const { status, body: answer } = await this.#api.persist(request, signal)
+      const { status, body: answer } = await this.#api.persist(patch, signal)
       if (status === 200 || status === 404) return status === 200
       if (status === CONFLICT) return undefined
       throw new WeftError(
         'NO_LEASE',
-        `PATCH ${request.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
+        `PATCH ${patch.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
         'see the log of the API server'
       )
     }
     return retry(attempt, { signal })
   }
 
-  /** The network of this node works: NetworkUnavailable becomes False, and is kept so. */
+  /** This node's network works: sets NetworkUnavailable to False and keeps it. */
   announce(): void {
     if (!this.#options.setNetworkUnavailable) return
     this.#announced = true
-    this.#mend()
+    this.#repair()
   }
 
-  /** News of our node by the watch; `undefined`: it is gone. */
-  happened(node: KubeNode | undefined): void {
+  /** Our node as the watch reports it; `undefined` when it was deleted. */
+  onNode(node: KubeNode | undefined): void {
     this.#changed.notify()
     const held = this.#held
-    if (held !== undefined && (node === undefined || this.#isWrong(node, held))) this.#mend()
+    if (held !== undefined && (node === undefined || this.#isChanged(node, held))) this.#repair()
   }
 
-  #isWrong(node: KubeNode, { wish, lease }: Held): boolean {
+  #isChanged(node: KubeNode, { request, lease }: Held): boolean {
     if (!hasSubnets(node, lease)) return true
-    const { publicIp } = publicAddresses(node, this.#options.prefix, wish.publicIp)
+    const { publicIp } = publicAddresses(node, this.#options.prefix, request.publicIp)
     return annotationDifferences(node, { ...lease, publicIp }).length > 0 || this.#isUnavailable(node)
   }
 
@@ -242,32 +247,32 @@ export class NodeKeeper implements AsyncDisposable {
     return this.#announced && node.networkUnavailable !== 'False'
   }
 
-  /** Starts putting our node right, or has it done once more by whoever is at it. */
-  #mend(): void {
-    this.#mendAgain = true
-    this.#mending ??= this.#mendAll()
+  /** Starts repairing our node, or makes the repair in progress run once more. */
+  #repair(): void {
+    this.#repairAgain = true
+    this.#repairing ??= this.#repairAll()
       .catch((error) => {
-        if (!this.#ended.signal.aborted) this.#deps.log.error({ err: error }, 'keeping our node’s annotations failed')
+        if (!this.#ended.signal.aborted) this.#deps.log.error({ err: error }, 'repairing our node’s annotations failed')
       })
       .finally(() => {
-        this.#mending = undefined
+        this.#repairing = undefined
       })
   }
 
-  async #mendAll(): Promise<void> {
+  async #repairAll(): Promise<void> {
     const { signal } = this.#ended
-    while (this.#mendAgain && this.#held !== undefined) {
-      this.#mendAgain = false
-      // Whoever keeps changing them slows us down, not the other way round.
-      if (performance.now() - this.#mendedAt > CALM) this.#mendBackoff.reset()
-      else await this.#mendBackoff.pause(signal)
+    while (this.#repairAgain && this.#held !== undefined) {
+      this.#repairAgain = false
+      // Another program that keeps changing the node gets slower answers, not more of them.
+      if (performance.now() - this.#repairedAt > CALM) this.#repairBackoff.reset()
+      else await this.#repairBackoff.pause(signal)
       const node = await this.#get(this.#held.name, signal)
-      if (this.#held !== undefined && (await this.#mendOnce(node, this.#held))) this.#mendedAt = performance.now()
+      if (this.#held !== undefined && (await this.#repairOnce(node, this.#held))) this.#repairedAt = performance.now()
     }
   }
 
   /** Whether something was written. */
-  async #mendOnce(node: KubeNode | undefined, held: Held): Promise<boolean> {
+  async #repairOnce(node: KubeNode | undefined, held: Held): Promise<boolean> {
     const { signal } = this.#ended
     if (node === undefined) {
       this.#deps.report.raise('NODE_UNKNOWN', `node ${held.name} was deleted`)
@@ -276,18 +281,21 @@ export class NodeKeeper implements AsyncDisposable {
     this.#deps.report.clear('NODE_UNKNOWN')
     if (!hasSubnets(node, held.lease)) {
       const now = node.podCidrs.join(' and ') || 'no podCIDR'
-      this.#deps.report.raise('LEASE_LOST', `node ${held.name} was made anew and now has ${now}`)
+      this.#deps.report.raise('LEASE_LOST', `node ${held.name} was recreated and now has ${now}`)
       return false
     }
     this.#deps.report.clear('LEASE_LOST')
-    // An administrator may overwrite the address at any time; all else stays what our devices are.
-    const lease = { ...held.lease, publicIp: this.#publicIp(node, held.wish) }
+    // An administrator may override the address at any time; everything else follows from our devices.
+    const lease = { ...held.lease, publicIp: this.#publicIp(node, held.request) }
     const differences = annotationDifferences(node, lease)
     const written = await this.#patch(node, annotationPatch(node, lease, this.#options.prefix), signal)
     if (!written) return false
     if (this.#held === held) this.#held = { ...held, lease }
     if (differences.length > 0)
-      this.#deps.log.warn({ node: node.name, differences }, 'our annotations were changed and are written again')
+      this.#deps.log.warn(
+        { node: node.name, differences },
+        'our annotations were changed by another program and are written again'
+      )
     if (!this.#isUnavailable(node)) return differences.length > 0
     const now = new Date().toISOString().replace(/\.\d+/, '')
     await this.#patch(node, networkAvailable(now), signal)
@@ -297,7 +305,7 @@ export class NodeKeeper implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended.abort()
-    await this.#mending
+    await this.#repairing
   }
 }
 

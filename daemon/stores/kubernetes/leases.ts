@@ -1,22 +1,22 @@
-// The leases that nodes publish, by node and by subnet: what one change of a node means for the listener. Heartbeats mean nothing. Pure.
+// Index of the leases that nodes publish, by node and by subnet: turns changes of nodes into lease events. Heartbeats cause none.
 import { WeftError } from '../../base/error.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent } from '../../lease/store.ts'
 import { type KubeNode, leaseOfNode } from './record.ts'
 
 type Known = {
-  /** The last lease that could be understood. */
+  /** The last valid lease. */
   readonly lease?: Lease
-  /** Why the node's annotations can't be understood now. */
+  /** Why the node's annotations cannot be parsed now. */
   readonly fault?: string
 }
 
 export class NodeLeases {
   readonly #prefix: string
   readonly #nodes = new Map<string, Known>()
-  /** Names of nodes that publish the same subnets: one in a healthy cluster. */
+  /** Names of the nodes that publish the same subnets: one in a healthy cluster. */
   readonly #holders = new Map<string, readonly string[]>()
-  /** Names of nodes whose kubelet lives. */
+  /** Names of the nodes that are Ready. */
   readonly #ready = new Set<string>()
 
   /** `prefix` as `annotationPrefix` returns it. */
@@ -24,7 +24,7 @@ export class NodeLeases {
     this.#prefix = prefix
   }
 
-  /** Of the living nodes that publish a lease the first by name: all nodes agree on it, sooner or later. */
+  /** The first by name of the Ready nodes that publish a lease: all nodes eventually agree on it. */
   get first(): string | undefined {
     let first: string | undefined
     for (const name of this.#ready)
@@ -32,19 +32,19 @@ export class NodeLeases {
     return first
   }
 
-  #living({ name, ready }: KubeNode): void {
+  #noteReady({ name, ready }: KubeNode): void {
     if (ready) this.#ready.add(name)
     else this.#ready.delete(name)
   }
 
-  /** A complete list. A node that can't be understood keeps the lease it was known by. */
+  /** A complete list. A node that cannot be parsed keeps its last valid lease. */
   *listed(nodes: readonly KubeNode[]): Generator<LeaseEvent, void> {
     const malformed: LeaseEvent[] = []
     const names = new Set(nodes.map((node) => node.name))
     for (const name of this.#nodes.keys()) if (!names.has(name)) this.#know(name, {})
     this.#ready.clear()
     for (const node of nodes) {
-      this.#living(node)
+      this.#noteReady(node)
       const now = this.#read(node)
       if (now.kind === 'malformed') malformed.push(this.#fault(node.name, now.error))
       else this.#know(node.name, now.lease === undefined ? {} : { lease: now.lease })
@@ -53,9 +53,9 @@ export class NodeLeases {
     yield* malformed
   }
 
-  /** A node that is new or has changed in whatever way. */
+  /** A node that is new or has changed. */
   *put(node: KubeNode): Generator<LeaseEvent, void> {
-    this.#living(node)
+    this.#noteReady(node)
     const before = this.#nodes.get(node.name)
     const now = this.#read(node)
     if (now.kind === 'malformed') {
@@ -67,13 +67,13 @@ export class NodeLeases {
       return
     }
     const moved = before?.lease !== undefined && leaseKey(before.lease) !== leaseKey(now.lease)
-    // What was named by the node, since its subnets were not known, is named by them from now on.
+    // Its earlier event was keyed by the node's name, since its subnets were unknown; later ones are keyed by subnet.
     if (moved || (before !== undefined && before.lease === undefined)) yield* this.#drop(node.name)
     this.#know(node.name, { lease: now.lease })
     if (moved || before?.fault !== undefined || !same(before?.lease, now.lease)) yield { kind: 'put', lease: now.lease }
   }
 
-  /** A node that no longer exists or no longer publishes anything. Where another one publishes the same subnets, that one counts from now on. */
+  /** A node that no longer exists. If another node publishes the same subnets, its lease takes effect. */
   *gone(name: string): Generator<LeaseEvent, void> {
     this.#ready.delete(name)
     yield* this.#drop(name)
@@ -102,7 +102,7 @@ export class NodeLeases {
     }
   }
 
-  /** The event is named by the subnets where they are known, so that the listener finds what it has. */
+  /** The event is keyed by subnet where that is known, so that the reader finds the lease it has. */
   #fault(name: string, error: WeftError): LeaseEvent {
     const lease = this.#nodes.get(name)?.lease
     this.#know(name, { ...(lease !== undefined && { lease }), fault: error.message })

@@ -1,10 +1,10 @@
-// Reads of a Node object, in JSON or protobuf (k8s.io/api/core/v1/generated.proto), what a lease needs; the rest is skipped.
+// Parses the parts of a Node object that a lease needs, from JSON or protobuf (k8s.io/api/core/v1/generated.proto).
 import { decode, type Message } from '../../base/protobuf.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
 import type { KubeBody } from '../../kube/protobuf.ts'
 import type { KubeNode } from './record.ts'
 
-/** Annotations are read when their key has our prefix: others can be large. */
+/** Values of annotations are decoded only where the key has our prefix: others can be large. */
 const NODE = {
   metadata: [
     1,
@@ -14,7 +14,7 @@ const NODE = {
   status: [3, { conditions: [4, [{ type: [1, 'text'], status: [2, 'text'] }]] }]
 } as const satisfies Message
 
-/** As `projectNode`, of a node in either format. */
+/** `projectNode` for either format. */
 export function nodeOf(body: KubeBody, prefix: string): KubeNode {
   if (body.format === 'json') return projectNode(body.json, prefix)
   const { metadata, spec, status } = decode(NODE, body.bytes)
@@ -39,7 +39,7 @@ const child = (object: Json | undefined, name: string): Json | undefined =>
 const textOf = (value: Json | undefined): string => (typeof value === 'string' ? value : '')
 const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : [])
 
-/** Keeps of a node object what a lease needs. `prefix` as `annotationPrefix` returns it. Fields that are absent or of another type are taken for absent. */
+/** `prefix` as `annotationPrefix` returns it. Fields of another type count as absent. */
 export function projectNode(object: Json, prefix: string): KubeNode {
   const metadata = child(object, 'metadata')
   const spec = child(object, 'spec')
@@ -56,7 +56,7 @@ export function projectNode(object: Json, prefix: string): KubeNode {
   return {
     name: textOf(child(metadata, 'name')),
     uid: textOf(child(metadata, 'uid')),
-    // API servers before 1.16 know one only.
+    // API servers before 1.16 have the singular field only.
     podCidrs: (several.length > 0 ? several : [textOf(child(spec, 'podCIDR'))]).filter((text) => text !== ''),
     annotations: Object.fromEntries(annotations),
     networkUnavailable: statusOf('NetworkUnavailable'),

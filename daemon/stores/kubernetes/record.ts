@@ -1,4 +1,4 @@
-// A Kubernetes node as a lease: flannel's annotations both ways, and the patches that write ours. Pure.
+// A Kubernetes node as a lease: flannel's annotations are parsed and formatted, and patches write ours.
 import {
   contains,
   FAMILIES,
@@ -20,23 +20,23 @@ import type { Json, JsonObject } from '../../config/json.ts'
 import type { NetConf } from '../../config/net-conf.ts'
 import type { Lease } from '../../lease/lease.ts'
 
-/** What a lease needs of a node: some hundred bytes of its 20 KB. */
+/** The parts of a Node object that a lease needs: a few hundred bytes of about 20 KB. */
 export type KubeNode = {
   readonly name: string
   readonly uid: string
   /** As the API server writes them; the first of each family counts. */
   readonly podCidrs: readonly string[]
-  /** Those with our prefix, without it. */
+  /** Annotations with our prefix, their names without it. */
   readonly annotations: { readonly [name: string]: string }
   /** The status of the condition NetworkUnavailable; `undefined` when the node has no such condition. */
   readonly networkUnavailable: string | undefined
-  /** Whether its kubelet lives: the condition Ready is True. */
+  /** Whether the node condition Ready is True. */
   readonly ready: boolean
 }
 
 const MANAGED = 'kube-subnet-manager'
 const TYPE = 'backend-type'
-/** flannel's names, by family. `overwrite` and `own` are an administrator's; the others are ours to write. */
+/** flannel's names, by family. Administrators write `overwrite` and `own`; the daemon writes the others. */
 const NAMES = {
   4: {
     publicIp: 'public-ip',
@@ -58,7 +58,7 @@ export function annotationPrefix(option: string): string {
   return /[/-]$/.test(option) ? option : `${option}-`
 }
 
-/** The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a text that is no CIDR. */
+/** The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a string that is not a CIDR. */
 export function podSubnets(node: KubeNode): PerFamily<Prefix> {
   const subnets: { [F in Family]?: Prefix } = {}
   for (const text of node.podCidrs) {
@@ -107,7 +107,7 @@ function readIp(node: KubeNode, prefix: string, name: string, family: Family): I
   return isUnspecified(ip) ? undefined : ip
 }
 
-/** Absent and the text `null` are the same: the backend publishes nothing. */
+/** Absent and `null` are the same: the backend publishes nothing. */
 function readData(node: KubeNode, prefix: string, name: string): Json {
   const text = node.annotations[name]
   if (text === undefined || text === '') return null
@@ -134,7 +134,7 @@ export type PublicAddresses = {
   readonly faults: readonly string[]
 }
 
-/** What this node publishes: public-ip-overwrite wins over node-public-ip, that over what was detected or given by option. */
+/** The addresses that this node publishes: public-ip-overwrite takes precedence over node-public-ip, and that over the detected or configured address. */
 export function publicAddresses(node: KubeNode, prefix: string, detected: PerFamily<Ip>): PublicAddresses {
   const publicIp: { [F in Family]?: Ip } = {}
   const faults: string[] = []
@@ -182,8 +182,8 @@ export function placementOf(node: KubeNode, conf: NetConf): Placement {
 }
 
 /**
- * Whether nodes hold every subnet of a network, given all nodes' podCIDRs: as a sentence, or `undefined`. The controller manager cuts one range into
- * subnets of one length, so the longest length seen tells how many there are.
+ * Whether the nodes' podCIDRs use up every subnet of a network: a sentence, or `undefined`. The controller manager divides one range into subnets of one
+ * length, so the longest length in use determines how many there are.
  */
 export function usedUp(podCidrs: readonly Prefix[], range: Prefix): string | undefined {
   const inside = podCidrs.filter((prefix) => contains(range, prefix))
@@ -194,7 +194,7 @@ export function usedUp(podCidrs: readonly Prefix[], range: Prefix): string | und
   return taken < room ? undefined : `nodes hold all ${room} subnets of length ${length} in ${formatPrefix(range)}`
 }
 
-/** The annotations that publish a lease, without their prefix; `null` for one that has to go. */
+/** The annotations that publish a lease, without their prefix; `null` for one to be removed. */
 export function annotationsOf(lease: Lease): { readonly [name: string]: string | null } {
   const written: { [name: string]: string | null } = { [MANAGED]: 'true', [TYPE]: lease.backendType }
   for (const family of FAMILIES) {
@@ -205,7 +205,7 @@ export function annotationsOf(lease: Lease): { readonly [name: string]: string |
   return written
 }
 
-/** Which annotations differ from those that publish the lease, as sentences for the log; empty when nothing is to be done. */
+/** The annotations that differ from those of the lease, as sentences for the log. */
 export function annotationDifferences(node: KubeNode, lease: Lease): readonly string[] {
   return Object.entries(annotationsOf(lease)).flatMap(([name, value]) => {
     const there = node.annotations[name]
@@ -215,7 +215,7 @@ export function annotationDifferences(node: KubeNode, lease: Lease): readonly st
   })
 }
 
-/** A strategic merge patch that makes the annotations publish the lease; only what differs. `undefined`: nothing does. */
+/** A strategic merge patch of the annotations that differ from the lease; `undefined` when none does. */
 export function annotationPatch(node: KubeNode, lease: Lease, prefix: string): JsonObject | undefined {
   const changes = Object.entries(annotationsOf(lease)).filter(
     ([name, value]) => node.annotations[name] !== (value ?? undefined)
@@ -224,7 +224,7 @@ export function annotationPatch(node: KubeNode, lease: Lease, prefix: string): J
   return { metadata: { annotations: Object.fromEntries(changes.map(([name, value]) => [prefix + name, value])) } }
 }
 
-/** A strategic merge patch of the node's status: the list of conditions is merged by type. `now` as RFC 3339 in seconds. */
+/** A strategic merge patch of the node's status; conditions are merged by type. `now` in RFC 3339, whole seconds. */
 export const networkAvailable = (now: string): JsonObject => ({
   status: {
     conditions: [
@@ -240,7 +240,7 @@ export const networkAvailable = (now: string): JsonObject => ({
   }
 })
 
-/** Whether the node still has the subnets that a lease says it has; podCIDRs that are none are others, too. */
+/** Whether the node still has the subnets of the lease; podCIDRs that cannot be parsed count as different. */
 export const hasSubnets = ({ podCidrs }: KubeNode, lease: Lease): boolean => {
   const now = podCidrs.map(parsePrefix)
   return perFamily(lease.subnet).every(([family, prefix]) => {

@@ -1,4 +1,4 @@
-// Leases from the Kubernetes API, as flannel keeps them: a node's podCIDRs are its subnets, its annotations say how it is reached.
+// Lease store on the Kubernetes API, as flannel's: a node's podCIDRs are its subnets, its annotations say how it is reached.
 import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -26,13 +26,13 @@ export type KubernetesOptions = AccessOptions &
     readonly annotationPrefix: string
     readonly netConfigPath: string
     readonly setNodeNetworkUnavailable: boolean
-    /** Another program enforces NetworkPolicies: nobody has to be warned. */
+    /** Another program enforces NetworkPolicies: no warnings are needed. */
     readonly networkPolicyEnforced: boolean
   }
 
-/** Milliseconds between two looks for a configuration that is missing, and at one that may have changed: the kubelet writes it anew within a minute or so. */
-const CONFIG_AGAIN = 1_000
-const CONFIG_LOOK = 5_000
+/** Milliseconds between two reads of a missing configuration, and of one that may have changed: the kubelet updates a mounted ConfigMap within about a minute. */
+const CONFIG_RETRY = 1_000
+const CONFIG_POLL = 5_000
 /** The podCIDR is the subnet, whatever the configuration says about lengths and ranges. */
 const IGNORED = /^(ipv6)?subnet(len|min|max)$/i
 
@@ -58,18 +58,18 @@ export class KubernetesStore implements Store {
     const identity = { nodeName, podName, podNamespace }
     this.#keeper = new NodeKeeper(this.#api, { ...identity, prefix: this.#prefix, setNetworkUnavailable }, deps)
     const writer = new EventWriter(this.#api, deps.log, () => this.#keeper.name ?? '')
-    // Policies are worth a warning and no condition: where weftd may not read them, a line in the log is enough.
-    let told = ''
+    // Trouble with policies is no condition: where weftd may not read them, a log line is enough.
+    let logged = ''
     const raise = (_: string, detail: string) => {
-      if (detail !== told) deps.log.warn({ detail }, 'NetworkPolicies can not be read')
-      told = detail
+      if (detail !== logged) deps.log.warn({ detail }, 'NetworkPolicies cannot be read')
+      logged = detail
     }
     this.#policies = { api: new KubeApi(access, { raise, clear: () => undefined }), writer, log: deps.log }
     this.#leases = new NodeLeases(this.#prefix)
     this.#events = new ConditionEvents(writer, () => this.#keeper.node)
   }
 
-  /** Opens no connection yet. `pace` is for tests that are in a hurry. Errors: OPTION_INVALID when no API server is named or a credential can't be read. */
+  /** Opens no connection yet. `pace` differs in tests only. Errors: OPTION_INVALID when no API server is configured or a credential can't be read. */
   static async open(options: KubernetesOptions, deps: StoreDeps, pace = PACE): Promise<KubernetesStore> {
     const access = new KubeAccess(await targetOf(options), () => performance.now())
     return new KubernetesStore(access, options, deps, pace)
@@ -79,17 +79,17 @@ export class KubernetesStore implements Store {
     return `the file ${this.#options.netConfigPath}`
   }
 
-  /** Whatever makes a file unreadable may end: a ConfigMap is mounted by links that are replaced. */
+  /** Retries on every error: a ConfigMap is mounted by symbolic links that are replaced. */
   async configuration(signal: AbortSignal): Promise<string> {
     signal.throwIfAborted()
     const path = this.#options.netConfigPath
     const onError = (error: unknown) =>
       this.#deps.report.raise(
         'CONFIG_MISSING',
-        `--net-config-path ${path} can not be read: ${reasonOf(error)}`,
+        `--net-config-path ${path} cannot be read: ${reasonOf(error)}`,
         `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
       )
-    const text = await retry(() => this.#configured(), { signal, backoff: Backoff.constant(CONFIG_AGAIN), onError })
+    const text = await retry(() => this.#configured(), { signal, backoff: Backoff.constant(CONFIG_RETRY), onError })
     this.#deps.report.clear('CONFIG_MISSING')
     return text
   }
@@ -99,22 +99,22 @@ export class KubernetesStore implements Store {
   }
 
   async *#configurations(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
-    let told: { readonly text: string | undefined } | undefined
+    let last: { readonly text: string | undefined } | undefined
     while (!signal.aborted) {
       let text: string | undefined
       try {
         text = this.#configured()
       } catch {
-        // Told as absent: whoever listens knows what that means for a running node.
+        // Reported as absent; the reader decides what that means for a running node.
       }
-      if (told === undefined || told.text !== text) yield { kind: 'configuration', text }
-      told = { text }
-      await sleep(CONFIG_LOOK, undefined, { signal }).catch(() => undefined)
+      if (last === undefined || last.text !== text) yield { kind: 'configuration', text }
+      last = { text }
+      await sleep(CONFIG_POLL, undefined, { signal }).catch(() => undefined)
     }
   }
 
-  acquire(wish: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    return this.#keeper.acquire(wish, signal)
+  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    return this.#keeper.acquire(request, signal)
   }
 
   announce(): void {
@@ -135,7 +135,7 @@ export class KubernetesStore implements Store {
     return AsyncQueue.of<StoreEvent>(...sources)[Symbol.asyncIterator]()
   }
 
-  /** Yields nothing, ever. */
+  /** Yields nothing. */
   async *#warnings(signal: AbortSignal): AsyncGenerator<never, void> {
     const isSpeaker = () => this.#keeper.name !== undefined && this.#leases.first === this.#keeper.name
     if (!this.#options.networkPolicyEnforced) await warnOfPolicies({ ...this.#policies, isSpeaker }, signal)
@@ -149,15 +149,15 @@ export class KubernetesStore implements Store {
       const { name } = this.#keeper
       switch (event.kind) {
         case 'list':
-          if (name !== undefined) this.#keeper.happened(event.items.find((node) => node.name === name))
+          if (name !== undefined) this.#keeper.onNode(event.items.find((node) => node.name === name))
           yield* leases.listed(event.items)
           break
         case 'put':
-          if (event.item.name === name) this.#keeper.happened(event.item)
+          if (event.item.name === name) this.#keeper.onNode(event.item)
           yield* leases.put(event.item)
           break
         case 'gone':
-          if (event.item.name === name) this.#keeper.happened(undefined)
+          if (event.item.name === name) this.#keeper.onNode(undefined)
           yield* leases.gone(event.item.name)
           break
       }
@@ -172,7 +172,7 @@ export class KubernetesStore implements Store {
   }
 }
 
-/** What is no JSON object stays as it is: whoever parses it says so. */
+/** Anything that is not a JSON object is returned unchanged: the parser reports it. */
 function withoutSubnetKeys(text: string): string {
   try {
     const value = JSON.parse(text) as Json

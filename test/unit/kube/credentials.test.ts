@@ -44,7 +44,7 @@ test('what was read last counts while a file is being replaced, but there must b
   assert.equal(access.credentials.token, 'one')
   assert.throws(() => new KubeAccess(target(path), () => 0), {
     code: 'OPTION_INVALID',
-    message: /gone \(a test\) can not be read: ENOENT/
+    message: /gone \(a test\) cannot be read: ENOENT/
   })
 })
 
@@ -66,6 +66,6 @@ clusters: [{name: c, cluster: {server: "https://192.0.2.1:6443"}}]
     return true
   })
   await assert.rejects(targetOf({ kubeconfigFile: join(folder, 'none'), environment: {} }), {
-    message: /none \(--kubeconfig-file\) can not be read/
+    message: /none \(--kubeconfig-file\) cannot be read/
   })
 })

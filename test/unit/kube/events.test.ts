@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { Log } from '../../../daemon/base/log.ts'
 import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import type { KubeRequest } from '../../../daemon/kube/connections.ts'
-import { EventWriter, reasonOfCode, type Saying } from '../../../daemon/kube/events.ts'
+import { type EventContent, EventWriter, reasonOfCode } from '../../../daemon/kube/events.ts'
 
 test('POD_CIDR_MISSING is PodCidrMissing, and every code makes a reason of its own', () => {
   assert.equal(reasonOfCode('POD_CIDR_MISSING'), 'PodCidrMissing')
@@ -13,7 +13,7 @@ test('POD_CIDR_MISSING is PodCidrMissing, and every code makes a reason of its o
   assert.equal(new Set(reasons).size, reasons.length)
 })
 
-const about = (name: string): Saying => ({
+const about = (name: string): EventContent => ({
   regarding: { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', namespace: 'shop', name, uid: `uid-${name}` },
   ...{ type: 'Warning', reason: 'NetworkPolicyNotEnforced', message: 'nobody enforces it' }
 })

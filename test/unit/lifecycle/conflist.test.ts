@@ -117,7 +117,7 @@ for (const isThere of [false, true])
     if (isThere) mkdirSync(node.directory)
     node.health.clear('STARTING')
     await until(node.text, { what: 'the list' })
-    const made = node.told.filter(({ text }) => text.startsWith('made the directory of --cni-conf-dir'))
+    const made = node.told.filter(({ text }) => text.startsWith('created the directory of --cni-conf-dir'))
     assert.deepEqual(
       made.map(({ level }) => level),
       isThere ? [] : ['info']
@@ -146,7 +146,7 @@ test('a list that somebody removes, changes, or removes with its directory comes
   await until(node.text, { what: 'the list' })
   rmSync(node.path)
   await until(node.text, { what: 'the list again' })
-  assert.match(node.told.at(-1)?.text ?? '', /put back/)
+  assert.match(node.told.at(-1)?.text ?? '', /restored/)
   writeFileSync(node.path, '{}')
   await until(() => node.text() === DEFAULT_CONFLIST, { what: 'its content again' })
   // Pauses grow while somebody keeps at it.

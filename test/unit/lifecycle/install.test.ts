@@ -117,7 +117,7 @@ test('one file that can not be put in place does not keep the others out, and is
   const results = node.install()
   const failed = results.filter(({ kind }) => kind === 'failed')
   assert.equal(failed.length, 1)
-  assert.match(installedText(failed[0] as Installed), /\/tuning can not be installed: EISDIR.*\ncure: /)
+  assert.match(installedText(failed[0] as Installed), /\/tuning cannot be installed: EISDIR.*\ncure: /)
   assert.equal(results.filter(({ kind }) => kind === 'installed').length, pluginTypes.length - 1)
 })
 
@@ -128,7 +128,7 @@ test('a source directory that is not there is told once, with the flag that name
   assert.equal(more.length, 0)
   assert.match(
     installedText(told as Installed),
-    /no plugins can be installed: there is no directory .*\ncure: .*--cni-source-dir/
+    /no plugins can be installed: the directory .* does not exist\ncure: .*--cni-source-dir/
   )
 })
 
@@ -138,7 +138,7 @@ test('a source that is no plugin of ours is refused', () => {
   writeFileSync(join(node.from, 'ptp'), '#!/bin/sh')
   const failed = node.install().filter(({ kind }) => kind === 'failed')
   assert.equal(failed.length, 1)
-  assert.match(installedText(failed[0] as Installed), /ptp is no plugin of Weft/)
+  assert.match(installedText(failed[0] as Installed), /ptp is not a plugin of Weft/)
 })
 
 test("removal takes our files whatever their name and version, and nobody else's", () => {

@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test from 'node:test'
 import { bridgeMac } from '../../../daemon/attachment/identity.ts'
-import { DaemonSetWatch, daemonSetEvents, type Standing } from '../../../daemon/kube/daemonset.ts'
+import { type DaemonSetState, DaemonSetWatch, daemonSetEvents } from '../../../daemon/kube/daemonset.ts'
 import { emptyBridges, staysFor } from '../../../daemon/lifecycle/uninstall.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -15,19 +15,19 @@ import { silent } from '../logs.ts'
 
 type Ending = {
   /** What the watch tells while weftd runs, and after it was told to end. */
-  readonly watched?: readonly ('stands' | 'deleted')[]
-  readonly late?: readonly ('stands' | 'deleted')[]
+  readonly watched?: readonly ('exists' | 'deleted')[]
+  readonly late?: readonly ('exists' | 'deleted')[]
   readonly lookMs?: number
 }
 
 /** A DaemonSet of which the API has given these answers while weftd ran, and gives the last at its end. */
-async function ended(answers: readonly (Standing | 'silent')[], ending: Ending = {}): Promise<boolean> {
+async function ended(answers: readonly (DaemonSetState | 'silent')[], ending: Ending = {}): Promise<boolean> {
   const { watched = [], late = [], lookMs = 1 } = ending
   const stop = new AbortController()
   const atTheEnd = answers.at(-1) ?? 'silent'
   let at = 0
   const over = Promise.withResolvers<void>()
-  const ask = async (): Promise<Standing> => {
+  const ask = async (): Promise<DaemonSetState> => {
     if (at === answers.length - 2) setImmediate(() => stop.abort())
     const answer = answers[at++] ?? atTheEnd
     if (answer === 'silent') throw new Error('connect ECONNREFUSED')
@@ -55,8 +55,8 @@ async function ended(answers: readonly (Standing | 'silent')[], ending: Ending =
 }
 
 const hour = 3_600_000
-const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isDeleted: boolean])[] = [
-  ['stands: it is replaced', 'stands', false],
+const ends: readonly (readonly [what: string, atTheEnd: DaemonSetState | 'silent', isDeleted: boolean])[] = [
+  ['exists: it is being replaced', 'exists', false],
   ['is gone or being deleted: it leaves', 'deleted', true],
   ['may not be read any more, the role went with it: it leaves', 'denied', true],
   [
@@ -68,23 +68,23 @@ const ends: readonly (readonly [what: string, atTheEnd: Standing | 'silent', isD
 ]
 for (const [what, atTheEnd, isDeleted] of ends) {
   test(`a weftd that ends and whose DaemonSet ${what}`, async () => {
-    assert.equal(await ended(['stands', atTheEnd], { lookMs: hour }), isDeleted)
-    assert.equal(await ended(['stands', atTheEnd], { lookMs: hour, watched: ['stands'] }), isDeleted)
+    assert.equal(await ended(['exists', atTheEnd], { lookMs: hour }), isDeleted)
+    assert.equal(await ended(['exists', atTheEnd], { lookMs: hour, watched: ['exists'] }), isDeleted)
   })
 }
 
 for (const atTheEnd of ['unknown', 'silent', 'denied'] as const)
   test(`a deletion that the watch has told of counts where the answer at the end is ${atTheEnd}`, async () => {
-    assert.equal(await ended(['stands', atTheEnd], { watched: ['stands', 'deleted'] }), true)
-    assert.equal(await ended(['stands', atTheEnd], { watched: ['deleted', 'stands'], lookMs: 0 }), false, 'made anew')
+    assert.equal(await ended(['exists', atTheEnd], { watched: ['exists', 'deleted'] }), true)
+    assert.equal(await ended(['exists', atTheEnd], { watched: ['deleted', 'exists'], lookMs: 0 }), false, 'made anew')
   })
 
 test('whose token counts no longer leaves when the watch tells of the deletion a moment later', async () => {
-  assert.equal(await ended(['stands', 'unknown'], { watched: ['stands'], late: ['deleted'] }), true)
+  assert.equal(await ended(['exists', 'unknown'], { watched: ['exists'], late: ['deleted'] }), true)
 })
 
 test('a DaemonSet that the API says stands was made anew, whatever the watch has told', async () => {
-  assert.equal(await ended(['stands', 'stands'], { watched: ['stands', 'deleted'] }), false)
+  assert.equal(await ended(['exists', 'exists'], { watched: ['exists', 'deleted'] }), false)
 })
 
 test('a watch that never saw it stand tells of a wrong name, not of a deletion', async () => {
@@ -93,16 +93,16 @@ test('a watch that never saw it stand tells of a wrong name, not of a deletion',
 
 test('a refusal at the end means nothing where the DaemonSet was never seen, or refused before', async () => {
   assert.equal(await ended(['denied', 'denied']), false)
-  assert.equal(await ended(['stands', 'denied', 'denied']), false)
+  assert.equal(await ended(['exists', 'denied', 'denied']), false)
 })
 
 test('a refusal at the end means nothing when the last answer was long ago', async () => {
   // Twice no time at all.
-  assert.equal(await ended(['stands', 'denied'], { lookMs: 0 }), false)
+  assert.equal(await ended(['exists', 'denied'], { lookMs: 0 }), false)
 })
 
 test('a deletion counts also after a time of refusals and silence', async () => {
-  assert.equal(await ended(['silent', 'stands', 'denied', 'silent', 'deleted']), true)
+  assert.equal(await ended(['silent', 'exists', 'denied', 'silent', 'deleted']), true)
 })
 
 /** An API server that answers every question with this. */
@@ -124,18 +124,18 @@ const notFound = {
   ...said('daemonsets.apps "weft" not found'),
   ...{ reason: 'NotFound', code: 404, details: { name: 'weft', group: 'apps', kind: 'daemonsets' } }
 }
-const answers: readonly (readonly [status: number, body: object, standing: Standing])[] = [
-  [200, { kind: 'DaemonSet', metadata: { name: 'weft' } }, 'stands'],
+const answers: readonly (readonly [status: number, body: object, state: DaemonSetState])[] = [
+  [200, { kind: 'DaemonSet', metadata: { name: 'weft' } }, 'exists'],
   [200, { kind: 'DaemonSet', metadata: { name: 'weft', deletionTimestamp: '2026-11-21T12:00:00Z' } }, 'deleted'],
   [404, notFound, 'deleted'],
   [403, said('forbidden'), 'denied'],
   [401, said('Unauthorized'), 'unknown']
 ]
-for (const [status, body, standing] of answers) {
-  test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${standing}`, async () => {
+for (const [status, body, state] of answers) {
+  test(`an API that answers ${status} ${JSON.stringify(body)} says that the DaemonSet ${state}`, async () => {
     using api = await answering(status, body)
     const { ask } = await daemonSetEvents('net/weft', { kubeApiUrl: api.kubeApiUrl, environment: {} }, silent)
-    assert.equal(await ask(AbortSignal.timeout(10_000)), standing)
+    assert.equal(await ask(AbortSignal.timeout(10_000)), state)
     assert.equal(api.asked[0], 'GET /apis/apps/v1/namespaces/net/daemonsets/weft')
   })
 }

@@ -64,7 +64,7 @@ test('a --net-config-path that is no readable file is refused by its name', () =
     await using store = new EmbeddedStore({ path, netConfigPath }, deps)
     await assert.rejects(store.configuration(never), {
       code: 'OPTION_INVALID',
-      message: /net-conf\.json can not be read/
+      message: /net-conf\.json cannot be read/
     })
   }))
 
