@@ -1,6 +1,6 @@
-// Runs asynchronous work one at a time, in order; and the lane that decides whether a kernel call may block the event loop.
+// One thing after another: a queue of asynchronous work, for sockets and for the thread pool's sake.
 
-/** First in, first out. Work that fails does not stop what is queued behind it. */
+/** Runs work in the order in which it was given, one at a time. */
 export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve()
   #waiting = 0
@@ -56,7 +56,7 @@ export class Lane extends SerialQueue {
 /**
  * Calls into the kernel may wait for the rtnl lock, and libuv's pool has few threads for everything. The lock lets one in at a time anyway, so all ordinary
  * requests share one lane and hold one thread at most. A deletion holds the lock for a millisecond and its caller for 25 (see kernel/delete-links.ts), so several may wait
- * side by side. daemon/main.ts makes the pool large enough for all of them and what else needs a thread.
+ * side by side. main.ts makes the pool large enough for all of them and what else needs a thread.
  */
 export const ordinaryLane = new Lane()
 export const removalLanes: readonly SerialQueue[] = Array.from({ length: 4 }, () => new SerialQueue())

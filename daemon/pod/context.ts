@@ -1,4 +1,4 @@
-// What the verbs stand on, handed in by daemon/main.ts: the kernel, the host's desired state, reservations, health, this node. And the errors they share.
+// What the verbs stand on, handed in by main.ts: the kernel, the host's desired state, reservations, health, this node. And the errors they share.
 
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Networks } from '../../ipam/networks.ts'

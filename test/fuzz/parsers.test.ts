@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { backends } from '../../daemon/backend/registry.ts'
 import { WeftError } from '../../daemon/base/error.ts'
+import { decode, encode } from '../../daemon/base/protobuf.ts'
 import { parseOptions } from '../../daemon/cli/parse-options.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
 import { parseSubnetEnv } from '../../daemon/config/subnet-env.ts'
@@ -10,8 +11,11 @@ import { foreignTable, textsOf } from '../../daemon/kernel/nftables/foreign-tabl
 import { savedTables } from '../../daemon/kernel/nftables/iptables-save.ts'
 import { entriesOf, tableObjects } from '../../daemon/kernel/nftables/own-tables.ts'
 import { acceptsIn } from '../../daemon/kernel/nftables/read.ts'
+import { bodyOfProtobuf, listOf, statusOf } from '../../daemon/kube/protobuf.ts'
 import { formatLeaseValue, leaseKey, parseLease, parseLeaseKey } from '../../daemon/lease/lease.ts'
 import { keyOf } from '../../daemon/state/object.ts'
+import { CALLS } from '../../daemon/stores/etcd/messages.ts'
+import { nodeOf } from '../../daemon/stores/kubernetes/node.ts'
 import { formatIp, formatPrefix, parseIp, parsePrefix } from '../../ipam/address.ts'
 import { ProtocolError, parseControlReply, parseReply, parseRequest } from '../../plugins/protocol.ts'
 import { dualStackNode } from '../unit/test-node.ts'
@@ -28,6 +32,17 @@ function errorOnly<T>(work: () => T, kinds: readonly (new (...args: never) => Er
     assert.ok(thrown instanceof Error && thrown.message !== '')
     return undefined
   }
+}
+
+/** A few bytes replaced, taken out or put in. */
+function spoiledBytes(random: Random, bytes: Buffer): Buffer {
+  let spoiled = bytes
+  for (let times = random.between(1, 4); times > 0; times--) {
+    const at = random.below(spoiled.length + 1)
+    const put = random.bytes(random.below(4))
+    spoiled = Buffer.concat([spoiled.subarray(0, at), put, spoiled.subarray(at + random.below(4))])
+  }
+  return spoiled
 }
 
 const leases = [
@@ -87,6 +102,34 @@ describe('what stores and files hold', () => {
         const objects = errorOnly(() => backends.configure(type, {}).peer(lease, node)) ?? []
         for (const object of objects) assert.notEqual(keyOf(object), '')
       }
+    })
+  })
+
+  test('protobuf of etcd and Kubernetes: a message, or a RangeError', () => {
+    const [[key, value]] = leases
+    const record = { key, created: 5, modified: 9, value: JSON.stringify(value), lease: 7587846322184347908n }
+    const listing = { header: { revision: 2 ** 40 }, records: [record, record], more: true }
+    const etcd = encode(CALLS.range.response, listing)
+    const metadata = { name: 'n1', annotations: [{ key: 'flannel.alpha.coreos.com/public-ip', value: '192.0.2.7' }] }
+    const NODE = {
+      metadata: [1, { name: [1, 'text'], annotations: [12, [{ key: [1, 'text'], value: [2, 'text'] }]] }],
+      spec: [2, { podCidrs: [7, ['text']] }]
+    } as const
+    const node = encode(NODE, { metadata, spec: { podCidrs: ['10.2.14.0/24'] } })
+    const raw = encode({ metadata: [1, { version: [2, 'text'] }], items: [2, ['bytes']] } as const, {
+      metadata: { version: '7' },
+      items: [node, node]
+    })
+    const kubernetes = Buffer.concat([Buffer.from('k8s\0'), encode({ raw: [2, 'bytes'] } as const, { raw })])
+    campaign('protobuf', casesOf(0.1), (random) => {
+      const [one, other] = [spoiledBytes(random, etcd), spoiledBytes(random, kubernetes)]
+      errorOnly(() => decode(CALLS.range.response, one), [RangeError])
+      errorOnly(() => decode(CALLS.watch.response, one), [RangeError])
+      const body = errorOnly(() => bodyOfProtobuf(other), [RangeError])
+      if (body === undefined) return
+      errorOnly(() => statusOf(body), [RangeError])
+      const items = errorOnly(() => listOf(body).items, [RangeError]) ?? []
+      for (const item of items) errorOnly(() => nodeOf(item, 'flannel.alpha.coreos.com/'), [RangeError])
     })
   })
 

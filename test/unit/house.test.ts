@@ -134,11 +134,15 @@ function prose(path: string, line: string): string {
 }
 
 /**
- * Whether a file of this name exists. A name alone means a file beside the one that mentions it, in a document any file; with folders it may be cut short at
- * the front. Capitals stand for a name of the reader's choice.
+ * Whether a file of this name exists. A name alone means a file in the folder of the one that mentions it or above, in a document any file; with folders it may
+ * be cut short at the front. Capitals stand for a name of the reader's choice.
  */
 function exists(mentioned: string, by: string): boolean {
-  if (/\b[A-Z]+\.ts$/.test(mentioned) || files.includes(join(dirname(by), mentioned))) return true
+  if (/\b[A-Z]+\.ts$/.test(mentioned)) return true
+  for (let folder = dirname(by); ; folder = dirname(folder)) {
+    if (files.includes(join(folder, mentioned))) return true
+    if (folder === '.') break
+  }
   const isAnywhere = mentioned.includes('/') || by.endsWith('.md')
   return isAnywhere && files.some((path) => path === mentioned || path.endsWith(`/${mentioned}`))
 }
