@@ -1,4 +1,4 @@
-// HTTP server for probes and Prometheus: /healthz (liveness), /readyz (readiness, with the blocking condition and its cure) and /metrics.
+// The pages for probes and Prometheus: /healthz (the process lives), /readyz (nothing blocks it; what does, with the cure) and /metrics.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
@@ -7,15 +7,15 @@ import { sentence } from './conditions.ts'
 import type { Health } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
-// Not an import: as an ES module node:http also exports WebSocket, for which it loads undici: 16 MB resident, 7 of them private, and 60 ms
-// of start-up (Node 26, November 2026).
+// Not an import: as an ES module node:http hands out WebSocket too, and to have it loads undici: 16 MB resident, 7 of them private, and
+// 60 ms of the start (Node 26, November 2026).
 const { createServer } = process.getBuiltinModule('node:http')
 
-type HttpOptions = {
+type Wanted = {
   readonly health: Pick<Health, 'active' | 'blocking'>
   readonly metrics: Pick<Metrics, 'registry'>
   readonly ip: Ip
-  /** 0: chosen by the kernel, for tests. */
+  /** 0 lets the kernel choose one (tests). */
   readonly port: number
   /** Ends the server and its connections. */
   readonly signal: AbortSignal
@@ -24,25 +24,25 @@ type HttpOptions = {
 type Page = { readonly status: number; readonly type: string; readonly body: string }
 const plain = (status: number, body: string): Page => ({ status, type: 'text/plain; charset=utf-8', body })
 
-/** Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN. */
-export async function serveHttp(options: HttpOptions): Promise<{ readonly port: number }> {
-  const server = createServer((request, response) => void answer(options, request, response))
-  // Idle connections must not delay the daemon's end, and stalled ones must be closed.
+/** Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had. */
+export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
+  const server = createServer((request, response) => void answer(wanted, request, response))
+  // A scraper that keeps a connection open must not keep the daemon from ending, and one that stalls must not stay.
   server.keepAliveTimeout = 5_000
   server.requestTimeout = 10_000
   server.headersTimeout = 10_000
   server.maxConnections = 64
-  await listen(server, options)
+  await listen(server, wanted)
   const stop = () => {
     server.close()
     server.closeAllConnections()
   }
-  if (options.signal.aborted) stop()
-  else options.signal.addEventListener('abort', stop, { once: true })
+  if (wanted.signal.aborted) stop()
+  else wanted.signal.addEventListener('abort', stop, { once: true })
   return { port: (server.address() as AddressInfo).port }
 }
 
-function listen(server: Server, { ip, port }: HttpOptions): Promise<void> {
+function listen(server: Server, { ip, port }: Wanted): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', (cause: NodeJS.ErrnoException) => {
     const cures: Record<string, string> = {
@@ -53,24 +53,27 @@ function listen(server: Server, { ip, port }: HttpOptions): Promise<void> {
     const place = `${ip.family === 6 ? `[${formatIp(ip)}]` : formatIp(ip)}:${port}`
     const cure = cures[cause.code ?? ''] ?? 'correct --healthz-ip and --healthz-port'
     reject(
-      new WeftError('HTTP_LISTEN', `cannot listen on ${place} (--healthz-ip, --healthz-port): ${cause.message}`, cure, {
-        cause
-      })
+      new WeftError(
+        'HTTP_LISTEN',
+        `can not listen on ${place} (--healthz-ip, --healthz-port): ${cause.message}`,
+        cure,
+        { cause }
+      )
     )
   })
   server.listen({ host: formatIp(ip), port }, resolve)
   return promise
 }
 
-async function answer(options: HttpOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { status, type, body } = await page(options, request).catch((error) => plain(500, `${reasonOf(error)}\n`))
+async function answer(wanted: Wanted, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { status, type, body } = await page(wanted, request).catch((error) => plain(500, `${reasonOf(error)}\n`))
   const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store' }
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers)
-  // Node omits the body of a response to HEAD.
+  // Node itself leaves the body of an answer to HEAD away.
   response.end(body)
 }
 
-async function page({ health, metrics }: HttpOptions, request: IncomingMessage): Promise<Page> {
+async function page({ health, metrics }: Wanted, request: IncomingMessage): Promise<Page> {
   if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET or HEAD only\n')
   const [path, query] = (request.url ?? '/').split('?')
   switch (path) {
@@ -85,7 +88,7 @@ async function page({ health, metrics }: HttpOptions, request: IncomingMessage):
   }
 }
 
-/** 503 while a condition blocks readiness. The short form has the first such condition, the verbose one a line for every active condition. */
+/** 503 while a condition blocks readiness. The short form names the first that does, the verbose one a line for everything that holds. */
 export function readiness(health: Pick<Health, 'active' | 'blocking'>, verbose: boolean): Page {
   const blocking = health.blocking('ready')
   const status = blocking === undefined ? 200 : 503

@@ -1,7 +1,7 @@
-// Registry of Prometheus metrics and the rules for their names; each metric is defined beside what it measures, through createMetrics().
+// The registry of metrics and the rules of their names; each counter is defined beside what it counts, through createMetrics().
 import { readFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
-// Not the package's index, which loads cluster and the default collectors: 12 MB of resident memory (17 against 5, Node 26, November 2026).
+// Not the package's index: it brings cluster and the default collectors, 12 MB of resident memory (17 against 5, Node 26, November 2026).
 import Counter from 'prom-client/lib/counter.js'
 import Gauge from 'prom-client/lib/gauge.js'
 import Histogram from 'prom-client/lib/histogram.js'
@@ -11,19 +11,19 @@ import type { Health } from './health.ts'
 
 export type { Counter, Gauge, Histogram, Registry }
 
-/** Buckets for the duration of a step of an ADD, a batch or a response of the store: 0.1 ms to 10 s. */
+/** How long one step of an ADD, a batch or a store's answer takes: 0.1 ms to 10 s. */
 const STEPS_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
 export type Metrics = {
   readonly registry: Registry
-  /** Its name ends in `_total`. `collect` is called before each scrape, for values counted elsewhere. */
+  /** Something that only grows; ends in `_total`. `collect` is called before each scrape, for what is counted elsewhere. */
   counter<L extends string = never>(
     name: string,
     help: string,
     labels?: readonly L[],
     collect?: (counter: Counter<L>) => void
   ): Counter<L>
-  /** `collect` is called before each scrape, to set the current value. */
+  /** `collect` is called before each scrape, to set what is only known then. */
   gauge<L extends string = never>(
     name: string,
     help: string,
@@ -39,7 +39,7 @@ export type Metrics = {
   ): Histogram<L>
 }
 
-/** A registry of its own, so that two daemons in one test process do not share metrics. Errors: a name or label that breaks the rules below. */
+/** A registry of its own, so that two daemons in one test process do not share counters. Errors: a name or label against the house's rules. */
 export function createMetrics(): Metrics {
   const registry = new Registry()
   const base = <L extends string>(name: string, help: string, labels: readonly L[]) => {
@@ -63,7 +63,7 @@ export function createMetrics(): Metrics {
   }
 }
 
-/** prom-client passes the metric as `this`. */
+/** prom-client hands the metric over as `this`. */
 function collecting<M>(collect: ((metric: M) => void) | undefined): { collect?: (this: M) => void } {
   if (collect === undefined) return {}
   return {
@@ -76,7 +76,7 @@ function collecting<M>(collect: ((metric: M) => void) | undefined): { collect?: 
 /** Units that Prometheus expects as seconds, bytes and ratios: https://prometheus.io/docs/practices/naming/ */
 const OTHER_UNITS =
   /_(ms|milliseconds|microseconds|nanoseconds|minutes|hours|kb|mb|kilobytes|megabytes|bits|percent)(_|$)/
-/** Labels whose number of values would grow with the cluster. */
+/** One series for each of these would grow with the cluster. */
 const UNBOUNDED = new Set(['peer', 'pod', 'node', 'lease', 'subnet', 'address', 'container', 'netns'])
 
 function checkName(name: string, labels: readonly string[]): void {
@@ -86,7 +86,7 @@ function checkName(name: string, labels: readonly string[]): void {
   if (unbounded !== undefined) throw new Error(`the metric ${name} would have a series for each ${unbounded}`)
 }
 
-/** Metrics of the process, read on each scrape: nothing runs in between. */
+/** What the process itself costs, read when somebody asks: nothing runs between two scrapes. */
 export function observeProcess(metrics: Metrics, version: string): void {
   const gauge = (name: string, help: string, value: () => number) =>
     metrics.gauge(name, help, [], (self) => self.set(value()))
@@ -111,13 +111,13 @@ export function observeProcess(metrics: Metrics, version: string): void {
     const { user, system } = process.cpuUsage()
     return (user + system) / 1e6
   })
-  // Its rate is the event loop's utilisation. A histogram of delays would need a timer, which wakes an idle daemon.
+  // Its rate is the share of time in which nothing else could run. A histogram of delays would need a timer that wakes an idle daemon.
   rising(metrics, 'weft_event_loop_busy_seconds_total', 'Time in which the event loop was running callbacks.', () => {
     return performance.eventLoopUtilization().active / 1000
   })
 }
 
-/** A counter whose value is read elsewhere. */
+/** A counter that is read off somewhere else. */
 function rising(metrics: Metrics, name: string, help: string, read: () => number): void {
   let before = 0
   metrics.counter(name, help, [], (counter) => {
@@ -133,12 +133,12 @@ function resident(line: 'VmRSS' | 'RssAnon'): number {
   return Number(kilobytes ?? 0) * 1024
 }
 
-/** One series per condition: 1 while it is active. */
+/** One series per row of the table of conditions: 1 while it holds. */
 export function observeHealth(metrics: Metrics, health: Pick<Health, 'codes'>): void {
   metrics.gauge('weft_condition', '1 while the condition holds.', ['code', 'severity'], (gauge) => {
-    const active = new Set<string>(health.codes)
+    const holding = new Set<string>(health.codes)
     for (const code of Object.keys(CONDITIONS) as ConditionCode[]) {
-      gauge.set({ code, severity: CONDITIONS[code].severity }, active.has(code) ? 1 : 0)
+      gauge.set({ code, severity: CONDITIONS[code].severity }, holding.has(code) ? 1 : 0)
     }
   })
 }
