@@ -65,11 +65,11 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   const at = `users[${userName}]`
   for (const [name, cure] of REFUSED) {
     if (user[name] === undefined || user[name] === null) continue
-    throw file.wrong(`${at} uses ${name}, which weftd does not have`, cure)
+    throw file.wrong(`${at} uses ${name}, which weftd does not support`, cure)
   }
   const where = `clusters[${clusterName}]`
   if (file.text(cluster, 'proxy-url', where) !== undefined) {
-    throw file.wrong(`${where} has a proxy-url, which weftd does not have`, 'reach the API server without a proxy')
+    throw file.wrong(`${where} has a proxy-url, which weftd does not support`, 'reach the API server without a proxy')
   }
   const server = file.url(url ?? cluster.server, where)
   const token = file.token(user, at)
@@ -98,13 +98,13 @@ function isOpen(server: string): boolean {
   return protocol === 'http:' && hostname !== 'localhost' && (ip === undefined || !isLoopback(ip))
 }
 
-const PLAIN = 'give weftd a kubeconfig with a client certificate, a token or a tokenFile (of a service account, say)'
+const PLAIN = 'use a kubeconfig with a client certificate, a token or a tokenFile, such as that of a service account'
 const REFUSED: readonly (readonly [name: string, cure: string])[] = [
   ['exec', `weftd runs no credential plugin: ${PLAIN}`],
   ['auth-provider', `Kubernetes has removed authentication providers: ${PLAIN}`],
   ['username', `Kubernetes has removed passwords: ${PLAIN}`],
   ['password', `Kubernetes has removed passwords: ${PLAIN}`],
-  ['as', `weftd acts as nobody else: ${PLAIN}`]
+  ['as', `weftd does not impersonate other users: ${PLAIN}`]
 ]
 
 const trimmed = (url: string): string => url.replace(/\/+$/, '')
@@ -131,7 +131,7 @@ class Kubeconfig {
 
   #object(value: Json | undefined, where: string): JsonObject {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject
-    throw this.wrong(`${where} is no mapping`, 'compare it with the output of "kubectl config view --raw"')
+    throw this.wrong(`${where} is not a mapping`, 'compare it with the output of "kubectl config view --raw"')
   }
 
   /** A non-empty string; `undefined` when absent, empty or null. */
@@ -139,7 +139,7 @@ class Kubeconfig {
     const value = object[name]
     if (value === undefined || value === null || value === '') return undefined
     if (typeof value === 'string') return value
-    throw this.wrong(`${where === '' ? '' : `${where}.`}${name} is no text`, 'put it in quotes')
+    throw this.wrong(`${where === '' ? '' : `${where}.`}${name} is not a string`, 'put it in quotes')
   }
 
   chosenContext(): string {
@@ -190,8 +190,8 @@ class Kubeconfig {
   refuseOpen(server: string, place: string, at: string): void {
     if (!isOpen(server)) return
     throw this.wrong(
-      `${place} is ${server}, and ${at} has a token, which everybody on the way could read`,
-      'write https:// and the certificate-authority of the API server, or take the token away'
+      `${place} is ${server}, and ${at} has a token, which would be sent unencrypted`,
+      'use https:// and the certificate-authority of the API server, or remove the token'
     )
   }
 

@@ -39,8 +39,8 @@ const warningOf = ({ namespace, name, uid }: Policy): EventContent => ({
   type: 'Warning',
   reason: 'NetworkPolicyNotEnforced',
   message:
-    'nobody enforces this policy: Weft connects pods and filters nothing between them, so every pod still reaches the pods that it selects. ' +
-    'Cure: run a policy controller beside Weft (kube-network-policies, say) and start weftd with --network-policy-enforced'
+    'no program enforces this policy: Weft does not filter traffic between pods, so the pods that it selects stay reachable from every pod. ' +
+    'Cure: run a policy controller beside Weft, such as kube-network-policies, and start weftd with --network-policy-enforced'
 })
 
 /** Watches policies while this node is the speaker. Ends with the signal; trouble with the API server only delays it. */

@@ -174,7 +174,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
       await until(async () => (await names()) === 'before,later', { what: 'the warning on what came', ...slow })
       const [event] = await there()
       assert.deepEqual([event?.type, event?.reason], ['Warning', 'NetworkPolicyNotEnforced'])
-      assert.match(event!.message, /nobody enforces this policy.*Cure: run a policy controller/)
+      assert.match(event!.message, /no program enforces this policy.*Cure: run a policy controller/)
       await until(async () => (await there()).every(({ count }) => count > 1), { what: 'their renewal', ...slow })
       await api.api.remove(`${policies}/before`)
       speaks = false

@@ -59,7 +59,7 @@ test('data wins over a file, --kube-api-url over the server, and a context needs
 })
 
 for (const [what, wrong, message, cure] of [
-  ['a list', [], /the whole file is no mapping/, /kubectl config view/],
+  ['a list', [], /the whole file is not a mapping/, /kubectl config view/],
   ['no context', {}, /current-context is missing/, /use-context/],
   ['an empty context', { 'current-context': '' }, /current-context is empty/, /use-context/],
   ['a strange context', config({}, {}, { 'current-context': 'z' }), /contexts has no entry "z"/, /correct the name/],
@@ -70,15 +70,15 @@ for (const [what, wrong, message, cure] of [
   ['exec', config({}, { exec: { command: 'aws' } }), /users\[u\] uses exec/, /token or a tokenFile/],
   ['a provider', config({}, { 'auth-provider': { name: 'gcp' } }), /uses auth-provider/, /has removed/],
   ['a password', config({}, { username: 'me', password: 'SECRET' }), /uses username/, /has removed/],
-  ['somebody else', config({}, { as: 'root' }), /uses as/, /nobody else/],
+  ['somebody else', config({}, { as: 'root' }), /uses as/, /does not impersonate/],
   ['half a certificate', config({}, { 'client-key-data': 'SECRET' }), /client-key without client-certificate/, /both/],
   ['no base64', config({ 'certificate-authority-data': 'SECRET!' }, {}), /authority-data is not base64/, /--raw/],
-  ['a number', config({}, { token: 7 }), /users\[u\]\.token is no text/, /quotes/],
+  ['a number', config({}, { token: 7 }), /users\[u\]\.token is not a string/, /quotes/],
   [
     'a token in the clear',
     config({ server: 'http://192.0.2.1:8080' }, { token: 'SECRET' }),
     /kubeconfig: clusters\[c\]\.server is http:\/\/192\.0\.2\.1:8080, and users\[u\] has a token/,
-    /write https:/
+    /use https:/
   ],
   ['a proxy', config({ 'proxy-url': 'http://p' }, {}), /proxy-url/, /without a proxy/]
 ] as const)
