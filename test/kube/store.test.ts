@@ -236,7 +236,7 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
     await place.remove('n1')
     await place.add('n1', { podCidrs: ['10.77.9.0/24'] })
     await until(() => conditions.active.has('LEASE_LOST'), { what: 'LEASE_LOST', deadlineMs: 60_000 })
-    assert.match(conditions.active.get('LEASE_LOST')!, /made anew and now has 10\.77\.9\.0\/24/)
+    assert.match(conditions.active.get('LEASE_LOST')!, /was recreated and now has 10\.77\.9\.0\/24/)
   })
 
   test('finds its node by the pod it runs in', async () => {
