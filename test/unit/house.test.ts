@@ -239,7 +239,7 @@ const VXLAN_VOCABULARY = [
   ...['decode', 'encode', 'error', 'uapi'].map((name) => `daemon/kernel/netlink/${name}.ts`),
   'daemon/health/conditions.ts',
   ...['net-conf', 'net-conf.schema', 'schemas.generated'].map((name) => `daemon/config/${name}.ts`),
-  'daemon/stores/kubernetes/node.ts'
+  'daemon/stores/kubernetes/record.ts'
 ]
 
 test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {

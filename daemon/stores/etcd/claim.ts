@@ -142,7 +142,10 @@ export class EtcdClaim {
       ({ key, created }) => key !== own.key && created < own.modified && overlapping(lease, key)
     )
     if (older === undefined) return true
-    this.#log.info({ lease: own.key, because: `${older.key} is older and overlaps it` }, 'our new lease is deleted again')
+    this.#log.info(
+      { lease: own.key, because: `${older.key} is older and overlaps it` },
+      'our new lease is deleted again'
+    )
     await answered(() => this.#keys.remove(own), signal)
     return false
   }
