@@ -2,7 +2,6 @@
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import { Wakeup } from '../base/wakeup.ts'
 import type { Observation, Sender } from '../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
@@ -43,7 +42,7 @@ export class Observer implements Disposable {
   readonly #observed: Cache
   readonly #notifications: NotificationSocket
   readonly #queue: Observation[] = []
-  readonly #wakeup = new Wakeup()
+  #wake: (() => void) | undefined
   /** Notifications that came and are not heard yet; during a dump they wait for its end. */
   readonly #inbox: Heard[] = []
   /** A consumer may leave without its signal. */
@@ -70,7 +69,7 @@ export class Observer implements Disposable {
 
   /** What is observed, until the signal. A dump that fails is logged and tried again. */
   async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
-    const wakeUp = () => this.#wakeup.notify()
+    const wakeUp = () => this.#wake?.()
     signal.addEventListener('abort', wakeUp)
     void this.#listenToFirewall(AbortSignal.any([signal, this.#ended.signal]))
     let restUntil = 0
@@ -98,8 +97,10 @@ export class Observer implements Disposable {
   }
 
   async #woken(afterMs: number | undefined): Promise<void> {
-    const timer = afterMs === undefined ? undefined : setTimeout(() => this.#wakeup.notify(), afterMs)
-    await this.#wakeup.next()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#wake = resolve
+    const timer = afterMs === undefined ? undefined : setTimeout(resolve, afterMs)
+    await promise
     clearTimeout(timer)
   }
 
@@ -108,7 +109,7 @@ export class Observer implements Disposable {
       this.#queue.splice(0)
       this.wantDump('more changes came than were fetched')
     } else this.#queue.push(observation)
-    this.#wakeup.notify()
+    this.#wake?.()
   }
 
   /** Asks for a dump; several askers share one. */
@@ -117,7 +118,7 @@ export class Observer implements Disposable {
       this.#dumpWanted = why
       this.#wantedAt = performance.now()
     }
-    this.#wakeup.notify()
+    this.#wake?.()
   }
 
   /**

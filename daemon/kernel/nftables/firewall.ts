@@ -111,7 +111,7 @@ export class Firewall implements FirewallPort {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
     this.#notifications[Symbol.dispose]()
-    for (const stream of [...this.#changes, ...this.#views]) stream.close()
+    for (const stream of [...this.#changes, ...this.#views]) stream.end()
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
   }

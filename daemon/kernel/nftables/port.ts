@@ -1,4 +1,4 @@
-// How kernel/kernel.ts reaches the firewall: nft-* and accept objects are read and written by firewall.ts and iptables-legacy.ts behind this port.
+// How kernel.ts reaches the firewall: nft-* and accept objects are read and written by firewall.ts and iptables-legacy.ts behind this port.
 import type { Change } from '../../state/difference.ts'
 import type { Observation, Outcome, Sender } from '../../state/kernel.ts'
 import type { KernelObject } from '../../state/object.ts'
