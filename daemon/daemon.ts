@@ -227,6 +227,7 @@ async function uninstallWhenDeleted(
 
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
+    secretFiles: backends.secretFiles,
     ...{ identity, options, log, reconciler: core.reconciler, firewall: core.firewall },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length

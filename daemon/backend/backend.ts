@@ -22,6 +22,15 @@ export type Claim = {
 /** A device as `recognises` sees it. Without `form` only its name is known, as from an address or a route on it. */
 export type Device = Pick<Link, 'name' | 'form'>
 
+/** A value of this host that outlives restarts and never enters a lease, such as a private key. */
+export type HostSecret = {
+  /** Absolute paths. The first file that holds a valid value is used; without one a new value is written to the first path, readable by root only. */
+  readonly files: readonly string[]
+  isValid(text: string): boolean
+  /** A new value as one line of text. `random` returns as many random octets as asked for. */
+  make(random: (octets: number) => Uint8Array): string
+}
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
@@ -33,6 +42,8 @@ export type Backend<Config> = {
   features(config: Config): readonly Link[]
   /** Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a restarted weftd has none yet. */
   recognises(device: Device): Recognised | undefined
+  /** Absent for a backend without one. `node.secret` has its value. */
+  readonly secret?: HostSecret
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /** Whether the backend data of the lease name one of `links`, the host's devices that a backend recognises. Finds our lease after our address has changed. */
@@ -54,6 +65,7 @@ export type ConfiguredBackend = {
   readonly type: string
   readonly keys: readonly string[]
   readonly features: readonly Link[]
+  readonly secret?: HostSecret
   namesOurDevice(lease: Lease, links: readonly Link[]): boolean
   mtu(node: Node): number
   underlayMtu(node: Node): number

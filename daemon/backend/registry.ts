@@ -11,6 +11,8 @@ import { vxlan } from './vxlan.ts'
 export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
 
 export type Registry = {
+  /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
+  readonly secretFiles: readonly string[]
   /** The backend of this name, in any letter case, with its keys read. Errors: CONFIG_INVALID naming the type and the known ones, or the invalid key. */
   configure(type: string, keys: JsonObject): ConfiguredBackend
   /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
@@ -23,6 +25,7 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
   const byType = new Map(backends.map((backend) => [backend.type, backend]))
   const known = `this version knows ${[...byType.keys()].join(', ')}`
   return {
+    secretFiles: backends.flatMap(({ secret }) => secret?.files.slice(0, 1) ?? []),
     configure: (type, keys) => {
       const backend = byType.get(type.toLowerCase())
       if (backend === undefined) throw unknownType(type, keys, known)
@@ -48,6 +51,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     type: backend.type,
     keys: backend.keys,
     features: backend.features(config),
+    ...(backend.secret && { secret: backend.secret }),
     namesOurDevice: (lease, links) => backend.namesOurDevice(lease, links),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),

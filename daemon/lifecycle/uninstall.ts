@@ -24,6 +24,8 @@ export type UninstallDeps = {
   readonly identity: string
   /** Of this node; a bridge that has an address in it carries our pods. */
   readonly subnet: PerFamily<Prefix>
+  /** Files of the backends' secrets that weftd writes. */
+  readonly secretFiles: readonly string[]
   /** How many pods are attached. */
   readonly pods: number
   readonly log: Log
@@ -71,6 +73,7 @@ export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
     const path = leaseFilePath(stateDir)
     goes(removeFile(path) ? [path] : [])
   })
+  await step('the secrets of the backends', () => goes(leaving.secretFiles.filter(removeFile)))
   if (pods > 0)
     log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
   if (told.length > 0) return false

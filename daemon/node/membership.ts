@@ -1,6 +1,7 @@
 // This node's membership in the network: configuration, interface, lease and the backend's own objects. Follows changes of the host.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -20,6 +21,7 @@ import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
+import { hostSecret } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly backends: Pick<Registry, 'configure' | 'recognises'>
@@ -59,6 +61,8 @@ export class Membership {
   readonly #interface: NodeInterface
   /** The configuration as read from the store. */
   #configurationText: string | undefined
+  /** Of the configured backend, made when it is first needed. */
+  #secret: string | undefined
   #place: Place | undefined
   #updating = false
   #changed = false
@@ -132,7 +136,7 @@ export class Membership {
       const { conf, backend } = configured(text, 'the remembered configuration', backends)
       const choice = await this.#interface.choose(conf)
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
-      const node = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
+      const node = { ...this.#facts(backend, choice), subnet: lease.subnet, remembered: lease.backendData }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
@@ -164,7 +168,7 @@ export class Membership {
 
   /** Errors: CONFIG_INVALID when the interface's MTU is below the configured one. */
   #checkMtu({ conf, backend }: Pick<Configured, 'conf' | 'backend'>, choice: InterfaceChoice): void {
-    backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
+    backend.mtu({ ...this.#facts(backend, choice), subnet: networksOf(conf) })
   }
 
   /** Takes or renews the lease for this choice, then sets up the backend and recomputes the peers. */
@@ -172,7 +176,7 @@ export class Membership {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = this.#facts(choice)
+    const facts = this.#facts(backend, choice)
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
@@ -240,7 +244,8 @@ export class Membership {
     return lease
   }
 
-  #facts(choice: InterfaceChoice): Omit<Node, 'subnet'> {
+  #facts({ secret }: ConfiguredBackend, choice: InterfaceChoice): Omit<Node, 'subnet'> {
+    if (secret !== undefined) this.#secret ??= hostSecret(secret, this.#deps.log)
     const { nodeName, identity, ipv6, backends, reconciler } = this.#deps
     const links = () =>
       [...reconciler.observed.values()].filter(
@@ -251,7 +256,8 @@ export class Membership {
       ...{ device: choice.device, deviceMtu: choice.mtu, addresses: choice.addresses },
       ...{ localIp: choice.localIp, publicIp: choice.publicIp },
       links: this.#place?.node.links ?? links(),
-      remembered: this.#place?.node.remembered ?? {}
+      remembered: this.#place?.node.remembered ?? {},
+      ...(this.#secret !== undefined && { secret: this.#secret })
     }
   }
 

@@ -27,4 +27,6 @@ export type Node = {
   readonly links: readonly Link[]
   /** The backend data of our lease as last held, by tunnel family: what the backend keeps of it survives restarts. Empty before the first lease. */
   readonly remembered: PerFamily<Json>
+  /** The backend's secret of this host, such as a private key; absent for backends without one. */
+  readonly secret?: string
 }

@@ -1,13 +1,16 @@
 // A backend is one file and one line: a toy goes from the configuration to the kernel and back without a change in any other room.
 import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, type Registry, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { leaseKey } from '../../../daemon/lease/lease.ts'
 import { followFeatures } from '../../../daemon/node/required-features.ts'
 import { type KernelObject, type Key, keyOf, type Link } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
-import { formatIp, parsePrefix } from '../../../ipam/address.ts'
+import { formatIp, parsePrefix, perFamily } from '../../../ipam/address.ts'
 import { HOST, Scene, sqlOf } from '../node/membership-scene.ts'
 import { until } from '../until.ts'
 import { toy } from './toy.ts'
@@ -154,4 +157,61 @@ test('a kernel that lacks its device is reported', async () => {
   lacking.clear()
   await complete.promise
   assert.equal(at.detail('KERNEL_FEATURE'), undefined)
+})
+
+/** A toy whose token is made of a secret of this host. */
+const keeping = (...files: readonly string[]): Registry =>
+  registry([
+    {
+      ...toy,
+      secret: {
+        files,
+        isValid: (text) => /^[0-9a-f]{16}$/.test(text),
+        make: (random) => Buffer.from(random(8)).toString('hex')
+      },
+      publish: ({ publicIp, secret }) =>
+        Object.fromEntries(perFamily(publicIp).map(([family]) => [family, { Token: `of ${secret}` }]))
+    }
+  ])
+
+test('its secret is made once, kept in a file for root, and stays out of the lease', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-secret-'))
+  const file = join(folder, 'keys', 'toy')
+  try {
+    await using at = new Scene(undefined, { registry: keeping(file) })
+    at.file.configure(CONF)
+    const { place } = await at.join()
+    const secret = readFileSync(file, 'utf8').trim()
+    assert.deepEqual(place?.lease.backendData[4], { Token: `of ${secret}` })
+    assert.equal(place.node.secret, secret)
+    assert.equal(statSync(file).mode & 0o777, 0o600)
+    await using again = new Scene(undefined, { registry: keeping(file) })
+    again.file.configure(CONF)
+    assert.equal((await again.join()).place?.node.secret, secret)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a secret in the second of its files is used where the first is missing or spoiled, and is not copied', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-secret-'))
+  const [own, other] = [join(folder, 'own'), join(folder, 'other')]
+  try {
+    writeFileSync(other, '00112233445566ff\n')
+    for (const spoiled of [undefined, 'half a key']) {
+      if (spoiled !== undefined) writeFileSync(own, spoiled)
+      await using at = new Scene(undefined, { registry: keeping(own, other) })
+      at.file.configure(CONF)
+      assert.equal((await at.join()).place?.node.secret, '00112233445566ff')
+      assert.equal(existsSync(own), spoiled !== undefined)
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a secret whose file is not writable lasts until weftd ends', async () => {
+  await using at = new Scene(undefined, { registry: keeping('/proc/no/such/place') })
+  at.file.configure(CONF)
+  assert.match((await at.join()).place?.node.secret ?? '', /^[0-9a-f]{16}$/)
 })
