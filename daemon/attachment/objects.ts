@@ -17,8 +17,8 @@ import {
 } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
-import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
-import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
+import { ownSource, sourceCheckBase } from '../firewall/bridge-ports.ts'
+import { hostPortBase, hostPortDevice, hostPorts } from '../firewall/host-ports.ts'
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
@@ -45,10 +45,10 @@ export type Wiring = {
 }
 
 export type PodObjects = {
-  /** What all pods with host ports on this node stand on; empty for a pod without. */
-  readonly ground: readonly KernelObject[]
-  /** Shared with the other pods of a bridge; stays when they go. */
+  /** Chains, maps and sets in nftables that pods share; empty for a pod that needs none. */
   readonly shared: readonly KernelObject[]
+  /** The bridge with its addresses, shared with its other pods; it stays when they go. */
+  readonly bridge: readonly KernelObject[]
   readonly host: readonly KernelObject[]
   /** In the order in which they are to be applied. */
   readonly inside: readonly KernelObject[]
@@ -75,12 +75,12 @@ export function podObjects(
       : []
   const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
   return {
-    ground: [
-      ...(ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])]),
-      ...(checked.length === 0 ? [] : sourceGround()),
-      ...masquerade.ground
+    shared: [
+      ...(ports.length === 0 ? [] : [...hostPortBase(), ...(bridged ? device : [])]),
+      ...(checked.length === 0 ? [] : sourceCheckBase()),
+      ...masquerade.shared
     ],
-    shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
+    bridge: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
     host: explained([
       link,
       ...(bridged
@@ -101,8 +101,8 @@ function masquerades(
   addresses: readonly InterfaceAddress[],
   wiring: Wiring,
   link: string
-): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
-  const none = { ground: [], own: [] }
+): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+  const none = { shared: [], own: [] }
   const isOfNode = like === undefined && ipam?.ranges.length === 0
   if (!isOfNode)
     return masquerade ? { ...none, own: addresses.map(({ prefix }) => subnetChain('masquerade', prefix)) } : none

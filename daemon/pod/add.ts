@@ -159,13 +159,13 @@ async function connect(
   wiring: Wiring,
   sandbox: Sandbox
 ): Promise<void> {
-  const { ground, shared, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
+  const { shared, bridge, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
   const host = [...own, ...forwardingFor(context, attachment, addresses, place)]
   await timed(context, 'ADD', 'host', async () => {
     // By itself, since others may be making the same bridge: what they have under way is waited for.
-    if (shared.length > 0) throwFailure(attachment, await context.host.want(bridgeOwnerOf(attachment), shared))
+    if (bridge.length > 0) throwFailure(attachment, await context.host.want(bridgeOwnerOf(attachment), bridge))
     const pods = [ownerOf(attachment), [...host, ...context.rules(attachment, addresses)]] as const
-    const all = ground.length === 0 ? [pods] : [context.attachments.ground.with(ground), pods]
+    const all = shared.length === 0 ? [pods] : [context.attachments.shared.with(shared), pods]
     throwFailure(attachment, await context.host.wantAll(all))
   })
   await timed(context, 'ADD', 'inside', async () => {

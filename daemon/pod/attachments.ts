@@ -28,7 +28,7 @@ export type Vanished = PodNote & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
-  readonly ground = new SharedObjects()
+  readonly shared = new SharedObjects()
   /** Whom the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
   /** By owner. */

@@ -118,12 +118,12 @@ function wantedOf(
     foreign !== undefined ||
     previous.interfaces.some(({ name, sandbox }) => sandbox === undefined && name === attachment.interface.bridge)
   const wiring: Wiring = { ...wiringOf(context, attachment, place), mode: bridged ? 'bridge' : 'routed' }
-  const { ground, host, inside } = podObjects(withPorts(context, attachment), addresses, place.node, wiring)
+  const { shared, host, inside } = podObjects(withPorts(context, attachment), addresses, place.node, wiring)
   const mac = parseMac(container?.mac ?? '')
   return {
     host:
       foreign === undefined
-        ? [...ground, ...host].filter(isCompared).map(asLaterPluginsLeaveIt)
+        ? [...shared, ...host].filter(isCompared).map(asLaterPluginsLeaveIt)
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
     inside: inside
       .filter(isCompared)

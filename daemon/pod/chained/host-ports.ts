@@ -5,12 +5,12 @@ import type { Result } from '../../../plugins/cni/types.ts'
 import { hostName, mayBeOf, portMark, portsOwnerOf } from '../../attachment/identity.ts'
 import { WeftError } from '../../base/error.ts'
 import {
-  conditionedGround,
+  conditionedPortBase,
+  hostPortBase,
   hostPortDevice,
-  hostPortGround,
   hostPorts,
   translatedPods,
-  translationGround
+  translationBase
 } from '../../firewall/host-ports.ts'
 import { elementComment } from '../../state/host-port.ts'
 import type { KernelObject, Link } from '../../state/object.ts'
@@ -28,10 +28,10 @@ export async function mapPorts(
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const owner = portsOwnerOf(attachment)
-  const { ports, ground } = context.attachments
+  const { ports, shared } = context.attachments
   const wanted = await wantedFor(context, attachment, ways, previous)
   const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
-  const failure = failureIn(await context.host.wantAll([ground.with(wanted.ground), [owner, wanted.own]]))
+  const failure = failureIn(await context.host.wantAll([shared.with(wanted.shared), [owner, wanted.own]]))
   if (failure === undefined) return
   giveBack()
   await context.host.want(owner, [])
@@ -46,9 +46,9 @@ export async function checkPorts(
   previous: Result
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
-  const { ground, own } = await wantedFor(context, attachment, ways, previous)
+  const { shared, own } = await wantedFor(context, attachment, ways, previous)
   const isCompared = ({ kind }: KernelObject) => kind === 'nft-element' || kind === 'nft-chain' || kind === 'nft-set'
-  const wrong = differencesIn([...ground, ...own].filter(isCompared), context.host.observed, 'on the host')
+  const wrong = differencesIn([...shared, ...own].filter(isCompared), context.host.observed, 'on the host')
   refuseDifferences(`the host ports of ${attachment.because} are not as they were set up`, wrong)
 }
 
@@ -57,7 +57,7 @@ export async function unmapPorts(context: PodContext, attachment: ChainedAttachm
   await releaseOwned(context, portMark(attachment))
 }
 
-type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }
+type Wanted = { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] }
 
 async function wantedFor(
   context: PodContext,
@@ -75,7 +75,7 @@ async function wantedFor(
     )
   const mark = portMark(attachment)
   const elements = hostPorts(mappings, ips, mark, because, conditions)
-  if (elements.length === 0) return { ground: [], own: [] }
+  if (elements.length === 0) return { shared: [], own: [] }
   const device = translates === 'nothing' ? undefined : await deviceTowards(context, ips)
   const isBridge = device !== undefined && linkNamed(context.host.observed, device)?.form?.type === 'bridge'
   const ofAll = translates === 'all'
@@ -86,10 +86,10 @@ async function wantedFor(
     ...hairpin(context, attachment)
   ]
   return {
-    ground: [
-      ...hostPortGround(),
-      ...perFamily(conditions).flatMap(([family, list]) => conditionedGround(family, list)),
-      ...(ofAll ? translationGround() : []),
+    shared: [
+      ...hostPortBase(),
+      ...perFamily(conditions).flatMap(([family, list]) => conditionedPortBase(family, list)),
+      ...(ofAll ? translationBase() : []),
       ...(isBridge ? hostPortDevice(device) : [])
     ],
     own: own.map((object) => ({ ...object, because }))

@@ -3,7 +3,7 @@ import type { Existing } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { apartMark, markedOwnerOf } from '../../attachment/identity.ts'
 import { WeftError } from '../../base/error.ts'
-import { isolatedBridge, isolatedPort, isolationGround } from '../../firewall/bridge-ports.ts'
+import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
@@ -19,9 +19,9 @@ export async function isolate(
   policy: Policy,
   previous: Result
 ): Promise<void> {
-  const { ground, own } = wantedFor(context, attachment, policy, previous)
+  const { shared, own } = wantedFor(context, attachment, policy, previous)
   const owner = markedOwnerOf(apartMark(attachment))
-  const outcomes = await context.host.wantAll([context.attachments.ground.with(ground), [owner, own]])
+  const outcomes = await context.host.wantAll([context.attachments.shared.with(shared), [owner, own]])
   const failure = failureIn(outcomes)
   if (failure === undefined) return
   await context.host.want(owner, [])
@@ -35,8 +35,8 @@ export function checkIsolation(
   policy: Policy,
   previous: Result
 ): void {
-  const { ground, own } = wantedFor(context, attachment, policy, previous)
-  const wrong = differencesIn([...ground, ...own], context.host.observed, 'on the host')
+  const { shared, own } = wantedFor(context, attachment, policy, previous)
+  const wrong = differencesIn([...shared, ...own], context.host.observed, 'on the host')
   refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
 }
 
@@ -49,13 +49,13 @@ function wantedFor(
   attachment: ChainedAttachment,
   policy: Policy,
   previous: Result
-): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
   const { because } = attachment
   const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
-  if (policy === 'from other bridges') return { ground: bridge, own: [] }
+  if (policy === 'from other bridges') return { shared: bridge, own: [] }
   const port = hostEnd(context, attachment, previous)
   return {
-    ground: [...bridge, ...isolationGround()],
+    shared: [...bridge, ...isolationBase()],
     own: [{ ...isolatedPort(port.name, apartMark(attachment), because), because }]
   }
 }

@@ -1,9 +1,9 @@
 // What stands in the kernel of pods' nftables elements and limits: a restarted weftd asks for it again as it is. Pure.
 import { FAMILIES } from '../../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../../plugins/attachment.ts'
-import { groundFor } from '../../firewall/bridge-ports.ts'
-import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../../firewall/host-ports.ts'
-import { masqueradeGroundFor } from '../../firewall/pod-masquerade.ts'
+import { bridgePortBaseFor } from '../../firewall/bridge-ports.ts'
+import { conditionedPortBase, hostPortBase, hostPortDevice, translationBase } from '../../firewall/host-ports.ts'
+import { masqueradeBaseFor } from '../../firewall/pod-masquerade.ts'
 import { conditionsOf } from '../../firewall/port-conditions.ts'
 import { letThroughAsItIs } from '../../firewall/subnet-chain.ts'
 import {
@@ -36,8 +36,8 @@ export type Readback = {
   }
   /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
   limits(link: string, ifb?: string): readonly KernelObject[]
-  /** The ground of host ports when there are any, or bridges that are guarded: these stay guarded for as long as they are there. */
-  readonly ground: readonly KernelObject[]
+  /** Chains, maps and sets that the elements found depend on, and bridges in the set of guarded devices: a bridge stays guarded as long as it exists. */
+  readonly shared: readonly KernelObject[]
 }
 
 export function readBack(observed: State): Readback {
@@ -56,7 +56,7 @@ export function readBack(observed: State): Readback {
           .map(asWish)
     },
     limits: (link, ifb = ifbName(link)) => limitsOf(link, extras, linkNamed(observed, ifb)),
-    ground: groundOf(guarded, extras, observed)
+    shared: sharedIn(guarded, extras, observed)
   }
 }
 
@@ -73,20 +73,20 @@ const guardedIn = (extras: State): readonly string[] =>
       : []
   )
 
-function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
+function sharedIn(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
   const isBridge = (device: string) => linkNamed(observed, device)?.form?.type === 'bridge'
   const bridges = guarded.filter(isBridge)
   const elements = [...extras.values()].filter(isElement)
   const sets = [...new Set(elements.map((element) => element.set))]
   const hasPorts = elements.some((element) => hostPortOf(element) !== undefined)
   return [
-    ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
+    ...(hasPorts || bridges.length > 0 ? hostPortBase() : []),
     ...sets
       .flatMap((set) => conditionsOf(set) ?? [])
-      .flatMap((each) => conditionedGround(each.family, each.conditions)),
-    ...(sets.some((set) => TRANSLATED.has(set)) ? translationGround() : []),
-    ...masqueradeGroundFor(elements, observed),
-    ...groundFor(elements, isBridge),
+      .flatMap((each) => conditionedPortBase(each.family, each.conditions)),
+    ...(sets.some((set) => TRANSLATED.has(set)) ? translationBase() : []),
+    ...masqueradeBaseFor(elements, observed),
+    ...bridgePortBaseFor(elements, isBridge),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))
   ]
 }

@@ -48,7 +48,7 @@ export async function rebuild(
   const { host, attachments, networks } = context
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
-  const { nft, limits, ground } = readBack(host.observed)
+  const { nft, limits, shared } = readBack(host.observed)
   const byLink = new Map(notes.map((note) => [hostName(note), note]))
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
@@ -82,7 +82,7 @@ export async function rebuild(
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
   wanted.push(...chainedAsItIs(context, nft, limits))
-  if (ground.length > 0) wanted.push(attachments.ground.with(ground))
+  if (shared.length > 0) wanted.push(attachments.shared.with(shared))
   noteVanished(context, notes)
   await host.wantAll(wanted)
   await context.answerForeignDrops()

@@ -35,8 +35,8 @@ const pod = attachmentOf()
 
 describe('bridge mode', () => {
   it('makes bridge and gateway, a port with alias, and address and default route in the container', () => {
-    const { shared, host, inside } = podObjects(pod, v4, node, wiring())
-    assert.deepEqual(texts(shared), [
+    const { bridge, host, inside } = podObjects(pod, v4, node, wiring())
+    assert.deepEqual(texts(bridge), [
       `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
@@ -51,13 +51,13 @@ describe('bridge mode', () => {
       'link eth0 up',
       'route default via 10.244.1.1 dev eth0 proto 3'
     ])
-    for (const object of [...shared, ...host, ...inside]) assert.equal(object.because, 'pod default/web-1')
+    for (const object of [...bridge, ...host, ...inside]) assert.equal(object.because, 'pod default/web-1')
   })
 
   it('asks nothing of IPv6 where the MTU is too small for it', () => {
     const small = podObjects(pod, v4, testNode(), wiring({ mtu: 1279 }))
     assert.deepEqual(
-      small.shared.filter((object) => textOf(object).includes('ipv6')),
+      small.bridge.filter((object) => textOf(object).includes('ipv6')),
       []
     )
     assert.equal((small.host[0] as Link).linkLocal, undefined)
@@ -65,8 +65,8 @@ describe('bridge mode', () => {
   })
 
   it('is the same for both families, with IPv6 switched on and no address ever tentative', () => {
-    const { shared, inside } = podObjects(pod, both, dualStackNode(), wiring())
-    assert.deepEqual(texts(shared).slice(1), [
+    const { bridge, inside } = podObjects(pod, both, dualStackNode(), wiring())
+    assert.deepEqual(texts(bridge).slice(1), [
       'sysctl net/ipv6/conf/cni0/accept_ra=0',
       'sysctl net/ipv6/conf/cni0/accept_dad=0',
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
@@ -85,7 +85,7 @@ describe('bridge mode', () => {
       'route default via 10.244.1.1 dev eth0 proto 3',
       'route default via fd00:0:0:1::1 dev eth0 proto 3'
     ])
-    for (const object of [...shared, ...inside]) {
+    for (const object of [...bridge, ...inside]) {
       if (object.kind === 'address') assert.equal(object.nodad, object.prefix.ip.family === 6 ? true : undefined)
     }
   })
@@ -94,7 +94,7 @@ describe('bridge mode', () => {
     const mac = parseMac('0a:58:0a:f4:01:01') ?? assert.fail()
     const bridge: Link = { kind: 'link', name: 'cni0', form: { type: 'bridge' }, up: true, mtu: 1400, mac }
     assert.equal(
-      texts(podObjects(pod, v4, node, wiring({ bridge })).shared)[0],
+      texts(podObjects(pod, v4, node, wiring({ bridge })).bridge)[0],
       `link cni0 type bridge address ${mac} up`
     )
     assert.deepEqual(resultOf(pod, v4, node, wiring({ bridge })).interfaces[0], { name: 'cni0', mac })
@@ -117,9 +117,9 @@ describe('bridge mode', () => {
 
 describe('routed mode', () => {
   it('needs no bridge: a host route out, a static neighbour and an on-link gateway in', () => {
-    const { shared, host, inside } = podObjects(pod, both, dualStackNode(), wiring({ mode: 'routed' }))
+    const { bridge, host, inside } = podObjects(pod, both, dualStackNode(), wiring({ mode: 'routed' }))
     const link = hostName(pod)
-    assert.deepEqual(shared, [])
+    assert.deepEqual(bridge, [])
     assert.deepEqual(texts(host).slice(1), [
       `sysctl net/ipv6/conf/${link}/accept_ra=0`,
       `sysctl net/ipv6/conf/${link}/accept_dad=0`,

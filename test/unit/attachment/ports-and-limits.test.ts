@@ -25,32 +25,32 @@ describe('host ports', () => {
   const element = `element inet weft host_ports_4 { tcp . 8080 comment "${link} pod default/web-1" : 10.244.1.2 . 80 }`
 
   it('are elements beside the pod’s link, which is in hairpin mode; the bridge is guarded for all pods', () => {
-    const { ground, host } = of({ hostPorts })
+    const { shared, host } = of({ hostPorts })
     assert.match(texts(host)[0] ?? '', /hairpin on/)
     assert.deepEqual(texts(host).slice(1), [element])
-    assert.deepEqual(texts(ground).slice(-2), [
+    assert.deepEqual(texts(shared).slice(-2), [
       'element inet weft host_port_devices { "cni0" }',
       'sysctl net/ipv4/conf/cni0/route_localnet=1'
     ])
   })
 
   it('in routed mode guard the pod’s own link, which takes guard and setting along', () => {
-    const { ground, host } = of({ hostPorts }, 'routed')
+    const { shared, host } = of({ hostPorts }, 'routed')
     assert.deepEqual(texts(host).slice(-3), [
       `element inet weft host_port_devices { "${link}" }`,
       `sysctl net/ipv4/conf/${link}/route_localnet=1`,
       element
     ])
     assert.equal(
-      texts(ground).some((text) => text.startsWith('element')),
+      texts(shared).some((text) => text.startsWith('element')),
       false
     )
   })
 
-  it('that lead nowhere need no ground, as those of another family', () => {
-    const { ground, host } = of({ hostPorts: [{ ...hostPorts[0], hostIp: { family: 6, value: 1n } }] })
-    assert.deepEqual([ground, host.length], [[], 1])
-    assert.deepEqual(of({}).ground, [])
+  it('that lead nowhere need no shared objects, as those of another family', () => {
+    const { shared, host } = of({ hostPorts: [{ ...hostPorts[0], hostIp: { family: 6, value: 1n } }] })
+    assert.deepEqual([shared, host.length], [[], 1])
+    assert.deepEqual(of({}).shared, [])
   })
 })
 
