@@ -50,7 +50,6 @@ export function podContext(context: Daemon, core: Live): PodContext {
     },
     self: { identity, ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
-    rules: () => [],
     answerForeignDrops: async () => core.drops?.answer(),
     log,
     now: () => performance.now(),

@@ -38,6 +38,10 @@ export type Attachment = {
   readonly because: string
 }
 
+export type VethAttachment = Attachment & { readonly interface: Veth }
+export type MacvlanAttachment = Attachment & { readonly interface: Macvlan }
+export type ChainedAttachment = Attachment & { readonly interface: Existing }
+
 export type Interface = Loopback | Veth | Macvlan | AddressesOnly | Existing
 
 /** No interface at all: another plugin has asked for addresses. */

@@ -15,7 +15,7 @@ import {
   sameIp,
   samePrefix
 } from '../../ipam/address.ts'
-import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
+import type { Attachment, InterfaceAddress, Veth, VethAttachment } from '../../plugins/attachment.ts'
 import type { ResultRoute } from '../../plugins/cni/types.ts'
 import { ownSource, sourceCheckBase } from '../firewall/bridge-ports.ts'
 import { hostPortBase, hostPortDevice, hostPorts } from '../firewall/host-ports.ts'
@@ -56,7 +56,7 @@ export type PodObjects = {
 
 /** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   { identity, ipv6 }: Pick<Node, 'identity' | 'ipv6'>,
   wiring: Wiring
@@ -97,7 +97,7 @@ export function podObjects(
 
 /** The node masquerades for its own subnet (--ip-masq), unless the pod's network says otherwise; one of another kind, or with ranges of its own, says it for itself. */
 function masquerades(
-  { masquerade, interface: { like }, ipam, because }: VethWish,
+  { masquerade, interface: { like }, ipam, because }: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring,
   link: string
@@ -111,11 +111,9 @@ function masquerades(
   return podMasquerade(masquerade, ips, wiring.clusterNetworks, link, because)
 }
 
-type VethWish = Attachment & { readonly interface: Veth }
-
 /** A bridge that is to be a gateway needs an address: the subnet's first, unless another is named. */
 export const withGateways = (
-  { interface: { like } }: VethWish,
+  { interface: { like } }: VethAttachment,
   addresses: readonly InterfaceAddress[]
 ): readonly InterfaceAddress[] =>
   like?.kind === 'bridge' && like.isGateway
@@ -128,7 +126,7 @@ function firstOf(prefix: Prefix): Ip {
 }
 
 function hostLink(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   { mode, mtu }: Wiring,
   { ipv6 }: Pick<Node, 'ipv6'>
@@ -178,7 +176,7 @@ const portObjects = (
   )
 
 /** The MAC that the container's end gets: the one asked for, else derived. */
-export const containerMac = (attachment: VethWish, addresses: readonly InterfaceAddress[]): Mac =>
+export const containerMac = (attachment: VethAttachment, addresses: readonly InterfaceAddress[]): Mac =>
   parseMac(attachment.interface.mac ?? '') ??
   podMac(
     attachment,
@@ -187,7 +185,7 @@ export const containerMac = (attachment: VethWish, addresses: readonly Interface
 
 /** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
 function insideObjects(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring
 ): readonly KernelObject[] {
@@ -218,7 +216,7 @@ function insideObjects(
 }
 
 /** Alone on its link a pod needs no subnet; like ptp it has one, and no route of the kernel's to it. */
-function podAddress({ ifname, interface: { like } }: VethWish, prefix: Prefix, routed: boolean): KernelObject {
+function podAddress({ ifname, interface: { like } }: VethAttachment, prefix: Prefix, routed: boolean): KernelObject {
   if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
   return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
 }

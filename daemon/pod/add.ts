@@ -1,29 +1,23 @@
 // ADD: reserve, make what is desired on the host and in the container, answer; or undo all of it and say why.
 import { FAMILIES, formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
-import type { InterfaceAddress } from '../../plugins/attachment.ts'
+import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import type { Outcome, Sandbox } from '../state/kernel.ts'
-import type { Address, KernelObject } from '../state/object.ts'
+import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
+import { type Address, type KernelObject, linkNamed } from '../state/object.ts'
 import { allocate } from './allocate.ts'
-import {
-  failureIn,
-  linkNamed,
-  type PodContext,
-  type PodPlace,
-  placeForAdd,
-  timed,
-  type VethAttachment,
-  wiringOf
-} from './context.ts'
+import type { PodContext, PodPlace } from './context.ts'
 import { applyInside, openSandbox } from './netns.ts'
+import { placeForAdd } from './place.ts'
 import { readResolvConf } from './resolv-conf.ts'
 import { resultOf } from './result.ts'
 import { giveBack, takeDown } from './teardown.ts'
+import { timed } from './timing.ts'
+import { wiringOf } from './wiring.ts'
 
 /** Milliseconds for a pair to work once both its ends are up. */
 const PATIENCE = 2_500
@@ -164,7 +158,7 @@ async function connect(
   await timed(context, 'ADD', 'host', async () => {
     // By itself, since others may be making the same bridge: what they have under way is waited for.
     if (bridge.length > 0) throwFailure(attachment, await context.host.want(bridgeOwnerOf(attachment), bridge))
-    const pods = [ownerOf(attachment), [...host, ...context.rules(attachment, addresses)]] as const
+    const pods = [ownerOf(attachment), host] as const
     const all = shared.length === 0 ? [pods] : [context.attachments.shared.with(shared), pods]
     throwFailure(attachment, await context.host.wantAll(all))
   })
@@ -173,7 +167,7 @@ async function connect(
     if (addresses.length > 0 && !attachment.interface.staysDown) await carried(context, attachment)
   })
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
-  context.host.keep(ownerOf(attachment), [...host.map(withoutPeer), ...context.rules(attachment, addresses)])
+  context.host.keep(ownerOf(attachment), host.map(withoutPeer))
 }
 
 /** So that the pod's first packet is not lost: the reference's bridge waits for this, too, and as long. */

@@ -6,7 +6,8 @@ import { type Reservation, type Reservations, ReservationsUnusable } from '../..
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
-import { type PodContext, type PodPlace, poolsOf } from './context.ts'
+import type { PodContext, PodPlace } from './context.ts'
+import { rangeSetsOf } from './range-sets.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
@@ -17,7 +18,7 @@ export async function allocate(
   attachment: Attachment,
   place: PodPlace
 ): Promise<readonly PoolAddress[]> {
-  const sets = poolsOf(attachment, place)
+  const sets = rangeSetsOf(attachment, place)
   const requested = attachment.ipam?.requested ?? []
   const take = () => reservations.reserve(attachment, sets, requested, livesBeside(context, reservations, attachment))
   try {

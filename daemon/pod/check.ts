@@ -1,25 +1,29 @@
 // CHECK: the difference between what an attachment should be and what it is, which must be empty; its text is the error.
 import { formatIp, type Prefix, parsePrefix, sameIp } from '../../ipam/address.ts'
-import type { InterfaceAddress } from '../../plugins/attachment.ts'
+import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { hostName } from '../attachment/identity.ts'
 import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
 import { WeftError } from '../base/error.ts'
 import { difference } from '../state/difference.ts'
-import { type KernelObject, keyOf, type Mac, parseMac, type Route, type State, stateOf } from '../state/object.ts'
-import { changeText } from '../state/text.ts'
 import {
+  type KernelObject,
+  keyOf,
   linkNamed,
-  type PodContext,
-  type PodPlace,
-  placeOf,
-  poolsOf,
-  timed,
-  type VethAttachment,
-  wiringOf
-} from './context.ts'
+  type Mac,
+  parseMac,
+  type Route,
+  type State,
+  stateOf
+} from '../state/object.ts'
+import { changeText } from '../state/text.ts'
+import type { PodContext, PodPlace } from './context.ts'
 import { requireAddress } from './ipam-result.ts'
 import { openSandbox, whereItStands } from './netns.ts'
+import { placeOf } from './place.ts'
+import { rangeSetsOf } from './range-sets.ts'
+import { timed } from './timing.ts'
+import { wiringOf } from './wiring.ts'
 
 /**
  * `previous` is the result of the ADD, as the runtime kept it. What later plugins of a chain may change is not compared: MTU, further routes and
@@ -77,7 +81,7 @@ async function reserved(
       `${attachment.because} has the address ${formatIp(odd.ip)} in prevResult, but ${held.map(formatIp).join(', ')} reserved`,
       'restart the pod'
     )
-  const ranges = poolsOf(attachment, place).flat()
+  const ranges = rangeSetsOf(attachment, place).flat()
   return held.flatMap((ip) => {
     const range = ranges.find(
       (each) => each.first.family === ip.family && each.first.value <= ip.value && ip.value <= each.last.value

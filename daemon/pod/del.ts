@@ -5,9 +5,11 @@ import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
-import { linkNamed, type PodContext, timed } from './context.ts'
+import { linkNamed } from '../state/object.ts'
+import type { PodContext } from './context.ts'
 import { openSandbox } from './netns.ts'
 import { giveBack, takeDown } from './teardown.ts'
+import { timed } from './timing.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
 export async function del(context: PodContext, attachment: Attachment): Promise<void> {

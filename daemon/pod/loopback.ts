@@ -3,9 +3,9 @@ import { formatIp, formatPrefix, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import { WeftError } from '../base/error.ts'
-import type { Sandbox } from '../state/kernel.ts'
-import type { Address, KernelObject, State } from '../state/object.ts'
-import { failureIn, linkNamed, type PodContext } from './context.ts'
+import { failureIn, type Sandbox } from '../state/kernel.ts'
+import { type Address, type KernelObject, linkNamed, type State } from '../state/object.ts'
+import type { PodContext } from './context.ts'
 import { openSandbox } from './netns.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }

@@ -1,8 +1,9 @@
 // What a verb does and finds inside a container's namespace, where other interfaces may have routes to the same destinations.
 import type { Attachment } from '../../plugins/attachment.ts'
+import { put } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import { type KernelObject, keyOf, type Route, type State } from '../state/object.ts'
-import { type PodContext, put } from './context.ts'
+import type { PodContext } from './context.ts'
 
 /** Errors: SANDBOX_GONE, SANDBOX_INVALID. */
 export const openSandbox = (

@@ -3,8 +3,8 @@ import { contains, formatIp } from '../../ipam/address.ts'
 import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName, parseAlias } from '../attachment/identity.ts'
-import type { KernelObject, Link, State } from '../state/object.ts'
-import { linkNamed, type PodContext } from './context.ts'
+import { type KernelObject, type Link, linkNamed, type State } from '../state/object.ts'
+import type { PodContext } from './context.ts'
 
 /**
  * Accepts what surely belongs to no pod that lives: its link on the host is not there, and no verb on it is under way. Nothing where other programs' pods

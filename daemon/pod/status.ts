@@ -6,12 +6,14 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
-import { type PodContext, placeForAdd, poolsOf } from './context.ts'
+import type { PodContext } from './context.ts'
+import { placeForAdd } from './place.ts'
+import { rangeSetsOf } from './range-sets.ts'
 import { isStale } from './stale-reservations.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(context: PodContext, pattern: Attachment): Promise<void> {
-  const sets = poolsOf(pattern, placeForAdd(context, pattern))
+  const sets = rangeSetsOf(pattern, placeForAdd(context, pattern))
   if (pattern.ipam === undefined) return
   const reservations = context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const vanished = [...context.attachments.vanished.values()].filter(

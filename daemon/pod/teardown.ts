@@ -5,9 +5,11 @@ import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName, type Identity, mayBeOf, ownersOf } from '../attachment/identity.ts'
 import { elementsOf } from '../state/host-port.ts'
-import { type Key, keyOf } from '../state/object.ts'
+import { failureIn } from '../state/kernel.ts'
+import { type Key, keyOf, linkNamed } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
-import { failureIn, linkNamed, type PodContext, timed, type Verb } from './context.ts'
+import type { PodContext, Verb } from './context.ts'
+import { timed } from './timing.ts'
 
 /** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
 export async function takeDown(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {

@@ -2,9 +2,9 @@
 import { formatIp } from '../../ipam/address.ts'
 import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
-import type { State } from '../state/object.ts'
+import { linkNamed, type State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
-import { linkNamed, type PodContext } from './context.ts'
+import type { PodContext } from './context.ts'
 import { giveBack } from './teardown.ts'
 
 /**

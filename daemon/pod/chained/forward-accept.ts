@@ -3,9 +3,10 @@ import type { Prefix } from '../../../ipam/address.ts'
 import type { Attachment } from '../../../plugins/attachment.ts'
 import { type Identity, markedOwnerOf, throughMark } from '../../attachment/identity.ts'
 import { letThroughObjects } from '../../firewall/subnet-chain.ts'
+import { failureIn } from '../../state/kernel.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { failureIn, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { releaseOwned } from './ownership.ts'
 
 type Who = Identity & Pick<Attachment, 'because'>

@@ -1,6 +1,6 @@
 // Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK and DEL.
 import { type Ip, perFamily } from '../../../ipam/address.ts'
-import type { PortWays } from '../../../plugins/attachment.ts'
+import type { ChainedAttachment, PortWays } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { hostName, mayBeOf, portMark, portsOwnerOf } from '../../attachment/identity.ts'
 import { WeftError } from '../../base/error.ts'
@@ -13,9 +13,10 @@ import {
   translationBase
 } from '../../firewall/host-ports.ts'
 import { elementComment } from '../../state/host-port.ts'
-import type { KernelObject, Link } from '../../state/object.ts'
+import { failureIn } from '../../state/kernel.ts'
+import { type KernelObject, type Link, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { ipamResultOf } from '../ipam-result.ts'
 import { releaseOwned } from './ownership.ts'
 

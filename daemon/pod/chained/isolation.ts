@@ -1,12 +1,13 @@
 // Keeping a container apart from others, whoever made its interface: what firewall's `ingressPolicy` asks for.
-import type { Existing } from '../../../plugins/attachment.ts'
+import type { ChainedAttachment, Existing } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { apartMark, markedOwnerOf } from '../../attachment/identity.ts'
 import { WeftError } from '../../base/error.ts'
 import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
-import type { KernelObject } from '../../state/object.ts'
+import { failureIn } from '../../state/kernel.ts'
+import { type KernelObject, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
 import { releaseOwned } from './ownership.ts'
 

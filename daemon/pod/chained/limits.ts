@@ -1,4 +1,6 @@
 // Limits to the throughput of an interface that another plugin has made, ours or not: what bandwidth does at ADD, CHECK, DEL and GC.
+
+import type { ChainedAttachment } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { bandwidthObjects } from '../../attachment/bandwidth.ts'
 import {
@@ -11,10 +13,11 @@ import {
   parseAlias
 } from '../../attachment/identity.ts'
 import { WeftError } from '../../base/error.ts'
-import { type KernelObject, type Key, keyOf, type Link } from '../../state/object.ts'
+import { failureIn } from '../../state/kernel.ts'
+import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
 /** The device that holds back what an attachment sends. */

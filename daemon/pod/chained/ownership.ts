@@ -9,8 +9,9 @@ import {
   throughMark
 } from '../../attachment/identity.ts'
 import { elementsByMark, elementsOf } from '../../state/host-port.ts'
+import { failureIn } from '../../state/kernel.ts'
 import { keyOf } from '../../state/object.ts'
-import { failureIn, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
 /** Withdraws what is kept under a mark, and removes it also when an earlier weftd has made it. Errors: the kernel's. */

@@ -1,8 +1,8 @@
 // The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
-import type { Attachment } from '../../../plugins/attachment.ts'
+import type { Attachment, ChainedAttachment } from '../../../plugins/attachment.ts'
 import type { Result } from '../../../plugins/cni/types.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import type { ChainedAttachment, PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { addForwardAccept, checkForwardAccept, removeForwardAccept } from './forward-accept.ts'
 import { checkPorts, mapPorts, unmapPorts } from './host-ports.ts'

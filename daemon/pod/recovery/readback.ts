@@ -18,12 +18,12 @@ import {
   type Discipline,
   type KernelObject,
   type Link,
+  linkNamed,
   type NftElement,
   type State,
   stateOf
 } from '../../state/object.ts'
 import { CHAINED_MARK, ifbName, NFT_TABLE } from '../../state/ownership.ts'
-import { linkNamed } from '../context.ts'
 
 export type Readback = {
   readonly nft: {

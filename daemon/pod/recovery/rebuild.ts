@@ -23,11 +23,11 @@ import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
-import { deviceOf, type KernelObject, type Link, type State } from '../../state/object.ts'
+import { deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { PodNote } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
-import { linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { limitsAsConfigured, type Readback, readBack } from './readback.ts'
 
 /** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */

@@ -35,7 +35,6 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   place: () => undefined,
   self: testNode(),
   defaultMode: 'bridge',
-  rules: () => [],
   answerForeignDrops: async () => undefined,
   log: silent,
   now: () => performance.now(),
