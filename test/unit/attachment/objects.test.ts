@@ -12,7 +12,7 @@ import {
   podMac
 } from '../../../daemon/attachment/identity.ts'
 import { podObjects, type Wiring } from '../../../daemon/attachment/objects.ts'
-import { resultOf } from '../../../daemon/pod/result.ts'
+import { resultOf } from '../../../daemon/attachment/result.ts'
 import { type KernelObject, type Link, parseMac, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { everything, parseIp, parsePrefix } from '../../../ipam/address.ts'

@@ -3,10 +3,10 @@
 import { formatIp, formatPrefix, hostPrefix } from '../../ipam/address.ts'
 import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Result, ResultInterface } from '../../plugins/cni/types.ts'
-import { bridgeMac, hostMac, hostName, ifbMac } from '../attachment/identity.ts'
-import { containerMac, podRoutes, type Wiring } from '../attachment/objects.ts'
 import type { Node } from '../state/node.ts'
 import { ifbName } from '../state/ownership.ts'
+import { bridgeMac, hostMac, hostName, ifbMac } from './identity.ts'
+import { containerMac, podRoutes, type Wiring } from './objects.ts'
 
 /** Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at the last. */
 export function resultOf(
