@@ -1,6 +1,5 @@
 // What any plugin can ask of a node: one readonly value, the same for every verb. daemon/attachment/objects.ts turns it into kernel objects.
 import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
-import type { Dns, ResultRoute } from './cni/types.ts'
 
 /** One interface of one container in one network: what ADD makes, CHECK compares and DEL takes away. */
 export type Attachment = {
@@ -16,11 +15,11 @@ export type Attachment = {
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface
-  /** Addresses of a pool that we keep. Absent, like `given` and `delegate`: the interface gets no address (layer 2). */
+  /** Addresses from a pool of ours. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2). */
   readonly ipam?: IpamConfig
   /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
-  readonly given?: GivenAddresses
-  /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `given`. */
+  readonly ipamResult?: IpamResult
+  /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `ipamResult`. */
   readonly delegate?: string
   /** It can be had on a node without a lease: nothing of this node's subnet, mode or MTU counts for it. */
   readonly isStandalone?: true
@@ -154,8 +153,8 @@ export type IpamConfig = {
   readonly requested: readonly Ip[]
   /** Range sets: one address from each. Empty: the subnet that this node has leased. */
   readonly ranges: readonly (readonly AddressRange[])[]
-  /** Absent `gw`: the gateway of the address of that family. */
-  readonly routes: readonly ResultRoute[]
+  /** Without a gateway: by the gateway of the address of that family. */
+  readonly routes: readonly InterfaceRoute[]
   /** A file of resolv.conf(5) from which the result's DNS is read at ADD. */
   readonly resolvConf?: string
 }
@@ -163,9 +162,30 @@ export type IpamConfig = {
 /** An address of an interface, with its subnet's length. */
 export type InterfaceAddress = { readonly prefix: Prefix; readonly gateway?: Ip }
 
-export type GivenAddresses = {
+/** A route of an interface. */
+export type InterfaceRoute = {
+  readonly destination: Prefix
+  readonly gateway?: Ip
+  readonly mtu?: number
+  readonly advmss?: number
+  /** The kernel's metric. */
+  readonly priority?: number
+  readonly table?: number
+  /** 0 global, 253 link, 254 host. */
+  readonly scope?: number
+}
+
+/** As in resolv.conf(5). */
+export type Dns = {
+  readonly nameservers?: readonly string[]
+  readonly domain?: string
+  readonly search?: readonly string[]
+  readonly options?: readonly string[]
+}
+
+export type IpamResult = {
   readonly addresses: readonly InterfaceAddress[]
-  readonly routes: readonly ResultRoute[]
+  readonly routes: readonly InterfaceRoute[]
   readonly dns: Dns
 }
 

@@ -4,19 +4,15 @@ import {
   contains,
   everything,
   FAMILIES,
-  formatPrefix,
   hostPrefix,
   type Ip,
   network,
   offset,
   type Prefix,
-  parseIp,
-  parsePrefix,
   sameIp,
   samePrefix
 } from '../../ipam/address.ts'
-import type { Attachment, InterfaceAddress, Veth, VethAttachment } from '../../plugins/attachment.ts'
-import type { ResultRoute } from '../../plugins/cni/types.ts'
+import type { Attachment, InterfaceAddress, InterfaceRoute, Veth, VethAttachment } from '../../plugins/attachment.ts'
 import { ownSource, sourceCheckBase } from '../firewall/bridge-ports.ts'
 import { hostPortBase, hostPortDevice, hostPorts } from '../firewall/host-ports.ts'
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
@@ -232,10 +228,9 @@ const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[])
     { ...route(network(prefix), device), yields: true, gateway, source: prefix.ip }
   ])
 
-/** A route inside the pod, with the gateway filled in. */
+/** A route inside the pod, as it was configured and with the gateway filled in. */
 export type PodRoute = {
-  readonly wish: ResultRoute
-  readonly destination: Prefix
+  readonly config: InterfaceRoute
   readonly gateway?: Ip
   /** Not configured: it follows from the kind of interface. */
   readonly isImplied: boolean
@@ -243,38 +238,38 @@ export type PodRoute = {
 
 /** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
 export function podRoutes(
-  attachment: Pick<Attachment, 'ipam' | 'given'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
+  attachment: Pick<Attachment, 'ipam' | 'ipamResult'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
   addresses: readonly InterfaceAddress[],
   clusterNetworks: readonly Prefix[]
 ): readonly PodRoute[] {
   const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
-  const configured = (attachment.ipam?.routes ?? attachment.given?.routes ?? []).flatMap((wish) => {
-    const destination = parsePrefix(wish.dst)
-    return destination === undefined ? [] : [{ wish, destination, isImplied: false }]
-  })
+  const configured = attachment.ipam?.routes ?? attachment.ipamResult?.routes ?? []
   const implied = attachment.interface.isDefaultGateway
     ? families.map(everything)
     : attachment.interface.like !== undefined
       ? []
       : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
-  const own = implied
-    .filter((destination) => !configured.some((route) => samePrefix(route.destination, destination)))
-    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination, isImplied: true }))
-  return [...configured, ...own].map((route: Omit<PodRoute, 'gateway'>) => {
-    const { family } = route.destination.ip
-    const gateway = parseIp(route.wish.gw ?? '') ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
-    return { ...route, ...(gateway === undefined ? {} : { gateway }) }
-  })
+  const podRoute = (config: InterfaceRoute, isImplied: boolean): PodRoute => {
+    const { family } = config.destination.ip
+    const gateway = config.gateway ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
+    return { config, isImplied, ...(gateway === undefined ? {} : { gateway }) }
+  }
+  return [
+    ...configured.map((config) => podRoute(config, false)),
+    ...implied
+      .filter((destination) => !configured.some((each) => samePrefix(each.destination, destination)))
+      .map((destination) => podRoute({ destination }, true))
+  ]
 }
 
 export function insideRoute(
-  { wish, destination, gateway }: PodRoute,
+  { config, gateway }: PodRoute,
   device: string,
   addresses: readonly InterfaceAddress[],
   routed: boolean,
   isPtp: boolean
 ): Route {
-  const { priority, table, scope, mtu } = wish
+  const { destination, priority, table, scope, mtu } = config
   const toNode =
     gateway !== undefined &&
     addresses.some((each) => sameIp(each.gateway, gateway) || (isPtp && contains(each.prefix, gateway)))

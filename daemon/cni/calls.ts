@@ -10,14 +10,15 @@ import { isAtLeast, newestVersion, supportedVersions, type Verb } from '../../pl
 import type { CniRequest, Finished, Reply } from '../../plugins/protocol.ts'
 import type { Plugin } from '../../plugins/types/plugin.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/types/registry.ts'
+import { addressesOf } from '../attachment/result.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
 import type { PodContext } from '../pod/context.ts'
-import { ipamResultOf } from '../pod/ipam-result.ts'
 import { timed } from '../pod/timing.ts'
 import type { CallHistory } from './call-history.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
+import { fromCni, ipamResultFrom } from './result.ts'
 import { validAttachments } from './valid-attachments.ts'
 import { verbsOf } from './verbs.ts'
 
@@ -196,9 +197,9 @@ async function serveAttachment(
     }
     case 'CHECK': {
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
-      const given =
-        delegate === undefined || previous === undefined ? {} : { given: ipamResultOf(previous, call.ifname) }
-      await verbsOf(context, { ...attachment, ...given }).check(previous)
+      const checked =
+        delegate === undefined || previous === undefined ? attachment : withAddresses(attachment, previous)
+      await verbsOf(context, checked).check(previous)
       return {}
     }
     case 'DEL': {
@@ -206,6 +207,13 @@ async function serveAttachment(
       return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'DEL')
     }
   }
+}
+
+/** CHECK has the addresses of a third party's plugin from the result of the ADD. */
+function withAddresses(attachment: Attachment, previous: Result): Attachment {
+  const result = fromCni(previous)
+  const { routes, dns } = result
+  return { ...attachment, ipamResult: { addresses: addressesOf(result, attachment.ifname), routes, dns } }
 }
 
 /** A third party's plugin gives the addresses; should anything fail after it, it gets them back before the error is told. */
@@ -233,7 +241,7 @@ async function addWithDelegate(
         details: `it printed ${shown(output)}`
       })
     }
-    return await verbsOf(context, { ...attachment, given: ipamResultOf(answer) }).add(undefined)
+    return await verbsOf(context, { ...attachment, ipamResult: ipamResultFrom(answer) }).add(undefined)
   } catch (thrown) {
     if (prepare !== undefined) await del()
     return delegates.undo(delegate, cniError(thrown))

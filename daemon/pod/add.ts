@@ -2,11 +2,10 @@
 import { FAMILIES, formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
-import { resultOf } from '../attachment/result.ts'
+import { type AttachmentResult, resultOf } from '../attachment/result.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
 import { type Address, type KernelObject, linkNamed } from '../state/object.ts'
@@ -23,7 +22,7 @@ import { wiringOf } from './wiring.ts'
 const PATIENCE = 2_500
 
 /** Errors: WeftError, whatever blocks ADD among them. Nothing is left behind by one that fails. */
-export async function add(context: PodContext, attachment: VethAttachment): Promise<Result> {
+export async function add(context: PodContext, attachment: VethAttachment): Promise<AttachmentResult> {
   const asked = context.now()
   return context.attachments.inTurn(attachment, () => {
     context.timings('ADD', 'queue', (context.now() - asked) / 1000)
@@ -31,26 +30,31 @@ export async function add(context: PodContext, attachment: VethAttachment): Prom
   })
 }
 
-async function attach(context: PodContext, wish: VethAttachment): Promise<Result> {
-  const place = placeForAdd(context, wish)
-  const wiring = wiringOf(context, wish, place)
-  refuseImpossible(context, wish, wiring)
+async function attach(context: PodContext, attachment: VethAttachment): Promise<AttachmentResult> {
+  const place = placeForAdd(context, attachment)
+  const wiring = wiringOf(context, attachment, place)
+  refuseImpossible(context, attachment, wiring)
   const { ports } = context.attachments
-  const giveBackPorts = ports.claim(ownerOf(wish), wish.because, wish.hostPorts ?? [])
+  const giveBackPorts = ports.claim(ownerOf(attachment), attachment.because, attachment.hostPorts ?? [])
   try {
-    return await make(context, withDns(wish), place, wiring)
+    return await make(context, withDns(attachment), place, wiring)
   } catch (error) {
     giveBackPorts()
     throw error
   }
 }
 
-async function make(context: PodContext, attachment: VethAttachment, place: PodPlace, wiring: Wiring): Promise<Result> {
+async function make(
+  context: PodContext,
+  attachment: VethAttachment,
+  place: PodPlace,
+  wiring: Wiring
+): Promise<AttachmentResult> {
   using sandbox = await timed(context, 'ADD', 'sandbox', () => openSandbox(context, attachment))
   const reservations = attachment.ipam && context.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const reserved =
     reservations === undefined
-      ? (attachment.given?.addresses ?? [])
+      ? (attachment.ipamResult?.addresses ?? [])
       : await timed(context, 'ADD', 'reserve', () => allocate(context, reservations, attachment, place))
   const addresses = withGateways(attachment, reserved)
   try {

@@ -1,9 +1,9 @@
 // CHECK: the difference between what an attachment should be and what it is, which must be empty; its text is the error.
-import { formatIp, type Prefix, parsePrefix, sameIp } from '../../ipam/address.ts'
+import { formatIp, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
 import { hostName } from '../attachment/identity.ts'
 import { podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
+import { type AttachmentResult, addressesOf } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { difference } from '../state/difference.ts'
 import {
@@ -18,7 +18,6 @@ import {
 } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
 import type { PodContext, PodPlace } from './context.ts'
-import { requireAddress } from './ipam-result.ts'
 import { openSandbox, whereItStands } from './netns.ts'
 import { placeOf } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
@@ -32,9 +31,8 @@ import { wiringOf } from './wiring.ts'
 export async function check(
   context: PodContext,
   attachment: VethAttachment,
-  previous: Result | undefined
+  previous: AttachmentResult
 ): Promise<void> {
-  requireAddress(previous)
   await context.attachments.inTurn(attachment, async () => {
     const place = placeOf(context, attachment)
     using sandbox = await timed(context, 'CHECK', 'sandbox', () => openSandbox(context, attachment))
@@ -54,9 +52,9 @@ async function reserved(
   context: PodContext,
   attachment: VethAttachment,
   place: PodPlace,
-  previous: Result
+  previous: AttachmentResult
 ): Promise<readonly InterfaceAddress[]> {
-  if (attachment.ipam === undefined) return withGateways(attachment, attachment.given?.addresses ?? [])
+  if (attachment.ipam === undefined) return withGateways(attachment, attachment.ipamResult?.addresses ?? [])
   const reservations = context.networks.reservations(attachment.ipam.dataDir, attachment.network)
   const held = await reservations.of(attachment)
   if (held.length === 0) {
@@ -73,12 +71,13 @@ async function reserved(
       'restart the pod: its address may be given to another one'
     )
   }
-  const listed = addressesIn(previous, attachment.ifname)
-  const odd = listed.find(({ ip }) => !held.some((each) => sameIp(each, ip)))
+  const odd = addressesOf(previous, attachment.ifname).find(
+    ({ prefix: { ip } }) => !held.some((each) => sameIp(each, ip))
+  )
   if (odd !== undefined)
     throw new WeftError(
       'DIFFERENT',
-      `${attachment.because} has the address ${formatIp(odd.ip)} in prevResult, but ${held.map(formatIp).join(', ')} reserved`,
+      `${attachment.because} has the address ${formatIp(odd.prefix.ip)} in prevResult, but ${held.map(formatIp).join(', ')} reserved`,
       'restart the pod'
     )
   const ranges = rangeSetsOf(attachment, place).flat()
@@ -89,12 +88,6 @@ async function reserved(
     return range === undefined ? [] : [{ prefix: { ip, length: range.subnet.length }, gateway: range.gateway }]
   })
 }
-
-const addressesIn = (previous: Result, ifname: string): readonly Prefix[] =>
-  previous.ips.flatMap((each) => {
-    const at = each.interface === undefined ? undefined : previous.interfaces[each.interface]
-    return at !== undefined && (at.name !== ifname || at.sandbox === undefined) ? [] : (parsePrefix(each.address) ?? [])
-  })
 
 /** `told`: what is inside as it was set up, for the error; `inside` is without what may have changed since. */
 type Wanted = {
@@ -108,7 +101,7 @@ function wantedOf(
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   place: PodPlace,
-  previous: Result,
+  previous: AttachmentResult,
   observed: State
 ): Wanted {
   const container = previous.interfaces.find(({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined)

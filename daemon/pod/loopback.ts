@@ -1,7 +1,7 @@
 // The loopback plugin's verbs: `lo` of a container up, told, compared, down. It may run beside the pod's network in the same namespace.
-import { formatIp, formatPrefix, isLoopback } from '../../ipam/address.ts'
+import { formatIp, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
+import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { failureIn, type Sandbox } from '../state/kernel.ts'
 import { type Address, type KernelObject, linkNamed, type State } from '../state/object.ts'
@@ -10,12 +10,8 @@ import { openSandbox } from './netns.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
 
-/** `previous` is handed on unchanged when there is one. Errors: LOOPBACK_FOREIGN when `lo` has an address of another kind. */
-export async function addLoopback(
-  context: PodContext,
-  attachment: Attachment,
-  previous: Result | undefined
-): Promise<Result> {
+/** Errors: LOOPBACK_FOREIGN when `lo` has an address that is not a loopback address. */
+export async function addLoopback(context: PodContext, attachment: Attachment): Promise<AttachmentResult> {
   using sandbox = await openSandbox(context, attachment)
   await apply(sandbox, { ...lo, because: attachment.because })
   const addresses = addressesOf(await sandbox.read())
@@ -27,7 +23,6 @@ export async function addLoopback(
       'remove that address from lo of the container'
     )
   }
-  if (previous !== undefined) return previous
   const firsts = ([4, 6] as const).flatMap(
     (family) => addresses.find(({ prefix }) => prefix.ip.family === family) ?? []
   )
@@ -39,7 +34,7 @@ export async function addLoopback(
         ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
       }
     ],
-    ips: firsts.map(({ prefix }) => ({ interface: 0, address: formatPrefix(prefix) })),
+    addresses: firsts.map(({ prefix }) => ({ interface: 0, prefix })),
     routes: [],
     dns: {}
   }

@@ -1,11 +1,11 @@
 // The verbs of macvlan: a link inside the container that stands on a device of this host. Nothing of it is on the host but that device and the reservation.
-import { formatIp, formatPrefix, sameIp } from '../../ipam/address.ts'
+import { formatPrefix, sameIp } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
 import { address, sysctl } from '../attachment/device.ts'
 import { aliasOf, mayBeOf, podMac } from '../attachment/identity.ts'
 import { insideRoute, podRoutes } from '../attachment/objects.ts'
+import { type AttachmentResult, addressesOf } from '../attachment/result.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { put } from '../state/difference.ts'
 import { failureIn, type Sandbox } from '../state/kernel.ts'
@@ -13,7 +13,6 @@ import { type KernelObject, type Link, linkNamed, type Mac, parseMac } from '../
 import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import type { PodContext } from './context.ts'
-import { ipamResultOf, requireAddress } from './ipam-result.ts'
 import { applyInside, openSandbox, whereItStands } from './netns.ts'
 import { placeForAdd } from './place.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -30,18 +29,18 @@ export function prepareMacvlan(context: PodContext, attachment: MacvlanAttachmen
 }
 
 /** Errors: those of prepareMacvlan and reserve(). Nothing is left behind by one that fails. */
-export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<Result> {
+export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<AttachmentResult> {
   return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
     const place = placeForAdd(context, attachment)
     using sandbox = await openSandbox(context, attachment)
     const reservations = ipam && context.networks.reservations(ipam.dataDir, attachment.network)
     const dns =
-      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.given?.dns : readResolvConf(ipam.resolvConf))
+      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.ipamResult?.dns : readResolvConf(ipam.resolvConf))
     // One that the IPAM plugin needed is there already.
     if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
       await makeLink(context, attachment, sandbox)
-    let addresses = attachment.given?.addresses ?? []
+    let addresses = attachment.ipamResult?.addresses ?? []
     try {
       if (reservations !== undefined) addresses = await allocate(context, reservations, attachment, place)
       const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
@@ -81,9 +80,9 @@ async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Prom
 }
 
 async function makeLink(context: PodContext, attachment: MacvlanAttachment, sandbox: Sandbox): Promise<void> {
-  const { interface: wish, ifname: name, because } = attachment
-  const link: Link = { ...linkOf(attachment, masterOf(context, wish)), because }
-  const failure = wish.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
+  const { interface: config, ifname: name, because } = attachment
+  const link: Link = { ...linkOf(attachment, masterOf(context, config)), because }
+  const failure = config.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
   if (failure !== undefined) {
     if (!('errnoName' in failure) || failure.errnoName !== 'EEXIST') throw failure
     throw new WeftError(
@@ -174,15 +173,14 @@ const routesOf = (attachment: MacvlanAttachment, addresses: readonly InterfaceAd
 export async function checkMacvlan(
   context: PodContext,
   attachment: MacvlanAttachment,
-  previous: Result | undefined
+  previous: AttachmentResult
 ): Promise<void> {
-  requireAddress(previous)
   masterOf(context, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
   const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
   const mac = parseMac(told?.mac ?? '')
   const held = ipam && (await context.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
-  const addresses = ipamResultOf(previous, name).addresses
+  const addresses = addressesOf(previous, name)
   using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read()
   const wanted = insideObjects(attachment, addresses)
@@ -232,16 +230,16 @@ async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHel
 }
 
 /** Errors: MASTER_INVALID, MTU_INVALID. */
-export function statusMacvlan(context: PodContext, { interface: wish }: MacvlanAttachment): void {
-  masterOf(context, wish)
+export function statusMacvlan(context: PodContext, { interface: config }: MacvlanAttachment): void {
+  masterOf(context, config)
 }
 
 function resultOf(
   attachment: MacvlanAttachment,
   addresses: readonly InterfaceAddress[],
   link: Link | undefined,
-  dns: Result['dns']
-): Result {
+  dns: AttachmentResult['dns']
+): AttachmentResult {
   const { ifname: name, sandbox } = attachment
   return {
     interfaces: [
@@ -252,12 +250,8 @@ function resultOf(
         ...(sandbox === undefined ? {} : { sandbox })
       }
     ],
-    ips: addresses.map(({ prefix, gateway }) => ({
-      interface: 0,
-      address: formatPrefix(prefix),
-      ...(gateway === undefined ? {} : { gateway: formatIp(gateway) })
-    })),
-    routes: routesOf(attachment, addresses).map(({ wish }) => wish),
+    addresses: addresses.map((each) => ({ interface: 0, ...each })),
+    routes: routesOf(attachment, addresses).map(({ config }) => config),
     dns
   }
 }

@@ -1,6 +1,6 @@
 // DNS of a result from a file of resolv.conf(5), as host-local's key `resolvConf` asks.
 import { readFileSync } from 'node:fs'
-import type { Dns } from '../../plugins/cni/types.ts'
+import type { Dns } from '../../plugins/attachment.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 
 /** Errors: RESOLV_CONF_UNREADABLE with the path. */

@@ -2,9 +2,9 @@
 import type { AddressRange, IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
-import { readRoute } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { inArgs, ip, prefix, requestedIp } from './readers.ts'
+import { routesIn } from './routes.ts'
 
 /** host-local's: a node that moves from flannel keeps its reservations. */
 export const defaultDataDir = '/var/lib/cni/networks'
@@ -21,7 +21,7 @@ export function hostLocalIpam(root: Field, args: Args): IpamConfig {
     dataDir: dataDirOf(ipam),
     requested: requestedOf(root, args),
     ranges,
-    routes: entries(member(ipam, 'routes')).map(readRoute),
+    routes: routesIn(member(ipam, 'routes')),
     ...(resolvConf === undefined ? {} : { resolvConf })
   }
 }

@@ -7,7 +7,7 @@ import type { Version } from '../cni/version.ts'
 import { hostLocalIpam, poolOfAnyConfiguration } from './host-local-ipam.ts'
 import { staticIpam } from './static-ipam.ts'
 
-export type AddressConfig = Pick<Attachment, 'ipam' | 'given' | 'delegate'>
+export type AddressConfig = Pick<Attachment, 'ipam' | 'ipamResult' | 'delegate'>
 
 /** Nothing of it: the interface gets no address (layer 2). Errors: FieldError; CniError for CNI_ARGS. */
 export function addressConfig(root: Field, args: Args, version: Version): AddressConfig {
@@ -18,7 +18,7 @@ export function addressConfig(root: Field, args: Args, version: Version): Addres
     case 'host-local':
       return { ipam: hostLocalIpam(root, args) }
     case 'static':
-      return { given: staticIpam(root, args, version) }
+      return { ipamResult: staticIpam(root, args, version) }
     default:
       return { delegate: type }
   }

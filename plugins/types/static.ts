@@ -16,10 +16,10 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () => {
       const args = parseArgs(call.args, knownArgs)
-      const given = configured(() => staticIpam({ path: '', value: call.configuration }, args, call.version))
-      return { ...identity(call, podOf(args)), ...common, given }
+      const ipamResult = configured(() => staticIpam({ path: '', value: call.configuration }, args, call.version))
+      return { ...identity(call, podOf(args)), ...common, ipamResult }
     },
-    () => ({ ...identity(call, undefined), ...common, given: { addresses: [], routes: [], dns: {} } })
+    () => ({ ...identity(call, undefined), ...common, ipamResult: { addresses: [], routes: [], dns: {} } })
   )
 }
 

@@ -2,7 +2,7 @@
 import type { Attachment, IpamConfig, Veth } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from '../cni/field.ts'
-import { readDns, readRoute } from '../cni/result.ts'
+import { readDns } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { bandwidthOf } from '../keys/bandwidth.ts'
@@ -10,6 +10,7 @@ import { dataDirOf, poolOfAnyConfiguration, rangeSet, requestedOf } from '../key
 import { givenDns } from '../keys/ipam.ts'
 import { portMappings } from '../keys/port-mappings.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from '../keys/readers.ts'
+import { routesIn } from '../keys/routes.ts'
 import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 
@@ -95,7 +96,7 @@ function ipamOf(root: Field, args: Args): IpamConfig {
     ranges: [descend(root, 'runtimeConfig', 'ipRanges'), member(ipam, 'ranges')].flatMap((sets) =>
       entries(sets).map(rangeSet)
     ),
-    routes: entries(member(ipam, 'routes')).map(readRoute)
+    routes: routesIn(member(ipam, 'routes'))
   }
 }
 

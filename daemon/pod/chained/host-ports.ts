@@ -1,8 +1,8 @@
 // Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK and DEL.
 import { type Ip, perFamily } from '../../../ipam/address.ts'
 import type { ChainedAttachment, PortWays } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
 import { hostName, mayBeOf, portMark, portsOwnerOf } from '../../attachment/identity.ts'
+import { type AttachmentResult, addressesOf } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import {
   conditionedPortBase,
@@ -17,7 +17,6 @@ import { failureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
-import { ipamResultOf } from '../ipam-result.ts'
 import { releaseOwned } from './ownership.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
@@ -25,7 +24,7 @@ export async function mapPorts(
   context: PodContext,
   attachment: ChainedAttachment,
   ways: PortWays,
-  previous: Result
+  previous: AttachmentResult
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const owner = portsOwnerOf(attachment)
@@ -44,7 +43,7 @@ export async function checkPorts(
   context: PodContext,
   attachment: ChainedAttachment,
   ways: PortWays,
-  previous: Result
+  previous: AttachmentResult
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const { shared, own } = await wantedFor(context, attachment, ways, previous)
@@ -64,10 +63,10 @@ async function wantedFor(
   context: PodContext,
   attachment: ChainedAttachment,
   { translates, conditions = {} }: PortWays,
-  previous: Result
+  previous: AttachmentResult
 ): Promise<Wanted> {
   const { because, hostPorts: mappings = [], ifname } = attachment
-  const ips = ipamResultOf(previous, ifname).addresses.map(({ prefix }) => prefix.ip)
+  const ips = addressesOf(previous, ifname).map(({ prefix }) => prefix.ip)
   if (ips.length === 0)
     throw new WeftError(
       'ADDRESS_MISSING',

@@ -1,7 +1,7 @@
 // Keeping a container apart from others, whoever made its interface: what firewall's `ingressPolicy` asks for.
 import type { ChainedAttachment, Existing } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
 import { apartMark, markedOwnerOf } from '../../attachment/identity.ts'
+import type { AttachmentResult } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
 import { failureIn } from '../../state/kernel.ts'
@@ -12,13 +12,14 @@ import { hostEnd } from './limits.ts'
 import { releaseOwned } from './ownership.ts'
 
 type Policy = NonNullable<Existing['apart']>
+type Interfaces = Pick<AttachmentResult, 'interfaces'>
 
 /** Errors: INTERFACE_MISSING, the kernel's; the container is not kept apart then, and the ADD must fail. */
 export async function isolate(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
+  previous: Interfaces
 ): Promise<void> {
   const { shared, own } = wantedFor(context, attachment, policy, previous)
   const owner = markedOwnerOf(apartMark(attachment))
@@ -34,7 +35,7 @@ export function checkIsolation(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
+  previous: Interfaces
 ): void {
   const { shared, own } = wantedFor(context, attachment, policy, previous)
   const wrong = differencesIn([...shared, ...own], context.host.observed, 'on the host')
@@ -49,7 +50,7 @@ function wantedFor(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
+  previous: Interfaces
 ): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
   const { because } = attachment
   const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
@@ -61,9 +62,9 @@ function wantedFor(
   }
 }
 
-function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Result): string {
-  const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
-  const found = told.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
+function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Interfaces): string {
+  const onHost = previous.interfaces.filter(({ sandbox }) => !sandbox)
+  const found = onHost.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
   if (found !== undefined) return found.name
   throw new WeftError(
     'INTERFACE_MISSING',

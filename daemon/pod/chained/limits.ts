@@ -1,7 +1,6 @@
 // Limits to the throughput of an interface that another plugin has made, ours or not: what bandwidth does at ADD, CHECK, DEL and GC.
 
 import type { ChainedAttachment } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
 import { bandwidthObjects } from '../../attachment/bandwidth.ts'
 import {
   aliasOf,
@@ -12,6 +11,7 @@ import {
   mayBeOf,
   parseAlias
 } from '../../attachment/identity.ts'
+import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import { failureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
@@ -20,12 +20,18 @@ import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
+type Interfaces = Pick<AttachmentResult, 'interfaces'>
+
 /** The device that holds back what an attachment sends. */
 const ifbOf = (who: Identity): string => ifbName(hostName(who))
 
-/** `previous`, with the device that holds back what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
-export async function limit(context: PodContext, attachment: ChainedAttachment, previous: Result): Promise<Result> {
-  if (attachment.bandwidth === undefined) return previous
+/** Adds the device that holds back what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
+export async function limit(
+  context: PodContext,
+  attachment: ChainedAttachment,
+  previous: Interfaces
+): Promise<InterfaceChanges> {
+  if (attachment.bandwidth === undefined) return {}
   const link = hostEnd(context, attachment, previous)
   const owner = limitsOwnerOf(attachment)
   const failure = failureIn(await context.host.want(owner, wantedOn(link, attachment)))
@@ -34,14 +40,13 @@ export async function limit(context: PodContext, attachment: ChainedAttachment, 
     throw failure.error
   }
   context.attachments.limited.set(link.name, attachment)
-  if (attachment.bandwidth.egress === undefined) return previous
+  if (attachment.bandwidth.egress === undefined) return {}
   const name = ifbOf(attachment)
-  const ifb = { name, mac: ifbMac(name), ...(link.mtu && { mtu: link.mtu }) }
-  return { ...previous, interfaces: [...previous.interfaces, ifb] }
+  return { added: [{ name, mac: ifbMac(name), ...(link.mtu && { mtu: link.mtu }) }] }
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkLimits(context: PodContext, attachment: ChainedAttachment, previous: Result): void {
+export function checkLimits(context: PodContext, attachment: ChainedAttachment, previous: Interfaces): void {
   if (attachment.bandwidth === undefined) return
   const link = hostEnd(context, attachment, previous)
   const wrong = differencesIn(wantedOn(link, attachment), context.host.observed, 'on the host')
@@ -84,16 +89,16 @@ const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObj
     ifbOf(attachment)
   ).map((object) => ({ ...object, because: attachment.because }))
 
-/** The first pair's end on this host that the plugin before has told: ours, or what it is called there. */
-export function hostEnd({ host }: PodContext, { ifname, plugin }: ChainedAttachment, previous: Result): Link {
-  const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
-  for (const { name } of told) {
+/** The first end of a veth pair on this host that the plugin before has reported. */
+export function hostEnd({ host }: PodContext, { ifname, plugin }: ChainedAttachment, previous: Interfaces): Link {
+  const onHost = previous.interfaces.filter(({ sandbox }) => !sandbox)
+  for (const { name } of onHost) {
     const link = linkNamed(host.observed, name)
     if (link?.form?.type === 'veth') return link
   }
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no end of a veth pair on this host (${told.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be reached`,
+    `prevResult names no end of a veth pair on this host (${onHost.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be reached`,
     `write ${plugin} behind a plugin that makes such a pair, as weft, bridge and ptp do`
   )
 }

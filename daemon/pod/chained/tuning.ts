@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contentOf, ifThere, makeDirectory } from '../../../ipam/files.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
+import type { InterfaceChanges } from '../../attachment/result.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
@@ -16,30 +16,15 @@ import { openSandbox } from '../netns.ts'
 const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 
 /** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container goes. */
-export async function tune(
-  context: PodContext,
-  attachment: Attachment,
-  tuning: Tuning,
-  previous: Result
-): Promise<Result> {
+export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
   const link = await linkIn(sandbox, attachment)
   const wanted = settingsOf(tuning, link.name)
   if (changesLink(tuning)) keep(attachment, tuning, link)
   await apply(sandbox, wanted)
-  return {
-    ...previous,
-    interfaces: previous.interfaces.map((each) =>
-      each.name === attachment.ifname && each.sandbox !== undefined
-        ? {
-            ...each,
-            ...(tuning.mac === undefined ? {} : { mac: tuning.mac }),
-            ...(tuning.mtu === undefined || each.mtu === undefined ? {} : { mtu: tuning.mtu })
-          }
-        : each
-    )
-  }
+  const { mac, mtu } = tuning
+  return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
 }
 
 /** Errors: DIFFERENT with every setting that is another one now. */

@@ -1,7 +1,7 @@
-// The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
-import type { Attachment, ChainedAttachment } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
-import { reasonOf, WeftError } from '../../base/error.ts'
+// The verbs of plugins that change what an earlier plugin of the chain has made.
+import type { ChainedAttachment } from '../../../plugins/attachment.ts'
+import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
+import { reasonOf } from '../../base/error.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { addForwardAccept, checkForwardAccept, removeForwardAccept } from './forward-accept.ts'
@@ -11,37 +11,28 @@ import { checkLimits, collectLimits, limit, unlimit } from './limits.ts'
 import { collectOwned } from './ownership.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
-const mustBeChained = ({ plugin }: Attachment): WeftError =>
-  new WeftError(
-    'PREVIOUS_MISSING',
-    `Required prevResult missing: ${plugin} must be called as a chained plugin`,
-    `write ${plugin} behind the plugin that makes the interface, in "plugins" of a .conflist`
-  )
-
-/** `previous` with what was changed. Errors: PREVIOUS_MISSING; those of the plugin's own work, after which nothing of it is left. */
+/** `previous` is what the plugins before have reported. Errors: those of the plugin's own work, after which nothing of it is left. */
 export function addChained(
   context: PodContext,
   attachment: ChainedAttachment,
-  previous: Result | undefined
-): Promise<Result> {
+  previous: AttachmentResult
+): Promise<InterfaceChanges> {
   return context.attachments.inTurn(attachment, async () => {
-    if (previous === undefined) throw mustBeChained(attachment)
     const { tuning, forwards, apart, ports, limits } = attachment.interface
     if (apart !== undefined) await isolate(context, attachment, apart, previous)
     if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
-    const limited = limits ? await limit(context, attachment, previous) : previous
-    return tuning === undefined ? limited : await tune(context, attachment, tuning, limited)
+    const limited = limits ? await limit(context, attachment, previous) : {}
+    return tuning === undefined ? limited : { ...limited, ...(await tune(context, attachment, tuning)) }
   })
 }
 
-/** Errors: PREVIOUS_MISSING; DIFFERENT with what is wrong. */
+/** Errors: DIFFERENT with what is wrong. */
 export async function checkChained(
   context: PodContext,
   attachment: ChainedAttachment,
-  previous: Result | undefined
+  previous: AttachmentResult
 ): Promise<void> {
-  if (previous === undefined) throw mustBeChained(attachment)
   const { tuning, forwards, apart, ports, limits } = attachment.interface
   if (apart !== undefined) checkIsolation(context, attachment, apart, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)

@@ -13,9 +13,11 @@ import {
 } from '../../../daemon/attachment/identity.ts'
 import { podObjects, type Wiring } from '../../../daemon/attachment/objects.ts'
 import { resultOf } from '../../../daemon/attachment/result.ts'
+import { toCni } from '../../../daemon/cni/result.ts'
 import { type KernelObject, type Link, parseMac, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { everything, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { routeFrom } from '../../../plugins/keys/routes.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
 import { attachmentOf, poolAddresses } from './attachment.ts'
 
@@ -154,7 +156,7 @@ describe('routes of the pod', () => {
       readonly mtu?: number
     }[]
   ) => ({
-    ipam: { dataDir: '/x', requested: [], ranges: [], routes }
+    ipam: { dataDir: '/x', requested: [], ranges: [], routes: routes.flatMap((route) => routeFrom(route) ?? []) }
   })
 
   it("are those configured, by the pool's gateway unless they name one", () => {
@@ -186,7 +188,7 @@ describe('routes of the pod', () => {
 
 describe('the result', () => {
   it('lists bridge, host end and container end, and addresses point at the last', () => {
-    assert.deepEqual(resultOf(attachmentOf({ dns: { nameservers: ['10.96.0.10'] } }), both, node, wiring()), {
+    assert.deepEqual(toCni(resultOf(attachmentOf({ dns: { nameservers: ['10.96.0.10'] } }), both, node, wiring())), {
       interfaces: [
         { name: 'cni0', mac: bridgeMac(node.identity, 'cni0') },
         { name: hostName(pod), mac: hostMac(pod), mtu: 1450 },
@@ -205,7 +207,7 @@ describe('the result', () => {
   })
 
   it('has no bridge and single addresses in routed mode', () => {
-    const { interfaces, ips } = resultOf(pod, v4, node, wiring({ mode: 'routed' }))
+    const { interfaces, ips } = toCni(resultOf(pod, v4, node, wiring({ mode: 'routed' })))
     assert.deepEqual(
       interfaces.map(({ name }) => name),
       [hostName(pod), 'eth0']

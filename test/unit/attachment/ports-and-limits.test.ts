@@ -75,9 +75,9 @@ describe('limits', () => {
 
   it('from the pod show in the result as its last interface', () => {
     const attachment = attachmentOf({ bandwidth: { egress: limit } })
-    const { interfaces, ips } = resultOf(attachment, v4, node, wiring('bridge'))
+    const { interfaces, addresses } = resultOf(attachment, v4, node, wiring('bridge'))
     assert.deepEqual(interfaces.at(-1), { name: ifb, mac: ifbMac(ifb), mtu: 1450 })
-    assert.equal(interfaces[ips[0]?.interface ?? -1]?.name, 'eth0')
+    assert.equal(interfaces[addresses[0]?.interface ?? -1]?.name, 'eth0')
   })
 
   it('go with their device, without a request of their own', () => {

@@ -9,8 +9,8 @@ const ipam = { type: 'host-local', subnet: '10.1.0.0/24' }
 
 describe('bridge', () => {
   test('without keys is a port of cni0 without addresses, gateway, masquerade', () => {
-    const { interface: wish, isStandalone, ipam: pool, given, delegate, masquerade } = of({})
-    deepEqual([isStandalone, pool, given, delegate, masquerade], [true, undefined, undefined, undefined, false])
+    const { interface: wish, isStandalone, ipam: pool, ipamResult, delegate, masquerade } = of({})
+    deepEqual([isStandalone, pool, ipamResult, delegate, masquerade], [true, undefined, undefined, undefined, false])
     deepEqual(wish, {
       kind: 'veth',
       mode: 'bridge',
@@ -45,7 +45,7 @@ describe('bridge', () => {
   })
   test('addresses come from a pool, from the configuration, or from a third party', () => {
     equal(of({ ipam }).ipam?.ranges.length, 1)
-    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).given?.addresses.length, 1)
+    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).ipamResult?.addresses.length, 1)
     equal(of({ ipam: { type: 'dhcp' } }).delegate, 'dhcp')
     deepEqual(of({ ipam: {} }).ipam, undefined)
   })

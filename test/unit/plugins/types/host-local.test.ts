@@ -3,7 +3,7 @@ import { deepEqual, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
 import { hostLocal } from '../../../../plugins/types/host-local.ts'
-import { addCall, delCall } from '../calls.ts'
+import { addCall, delCall, routeText } from '../calls.ts'
 
 const wishOf = (configuration: object, args = '') =>
   hostLocal.attachment(addCall('host-local', configuration, { args }))
@@ -34,7 +34,7 @@ describe('host-local', () => {
     const { ipam } = wishOf({
       ipam: { subnet: '10.1.0.0/24', resolvConf: '/etc/resolv.conf', routes: [{ dst: '0.0.0.0/0' }] }
     })
-    deepEqual([ipam?.resolvConf, ipam?.routes], ['/etc/resolv.conf', [{ dst: '0.0.0.0/0' }]])
+    deepEqual([ipam?.resolvConf, ipam?.routes.map(routeText)], ['/etc/resolv.conf', ['0.0.0.0/0']])
   })
   for (const [configuration, args, code, message] of [
     [{}, '', 7, /ipam/],

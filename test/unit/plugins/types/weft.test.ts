@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
 import type { AddCall, DelCall } from '../../../../plugins/cni/types.ts'
 import { weft } from '../../../../plugins/types/weft.ts'
+import { routeText } from '../calls.ts'
 
 const call = (configuration: object = {}, args = ''): AddCall => ({
   verb: 'ADD',
@@ -100,7 +101,7 @@ describe('what is asked for', () => {
       ipam: { type: 'host-local', dataDir: '/run/x', routes: [{ dst: '10.0.0.0/8', gw: '10.1.0.9' }, { Dst: '::/0' }] }
     }
     const { ipam, dns, masquerade } = weft.attachment(call(configuration))
-    deepEqual([ipam?.dataDir, ipam?.routes], ['/run/x', [{ dst: '10.0.0.0/8', gw: '10.1.0.9' }, { dst: '::/0' }]])
+    deepEqual([ipam?.dataDir, ipam?.routes.map(routeText)], ['/run/x', ['10.0.0.0/8 via 10.1.0.9', '::/0']])
     deepEqual([dns, masquerade], [{ nameservers: ['10.96.0.10'], search: ['a'] }, false])
   })
   test('host ports and limits are handed on; other capabilities mean nothing to it', () => {
