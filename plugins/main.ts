@@ -9,11 +9,11 @@ import {
   type Done,
   defaultSocketPath,
   type Finished,
+  isSent,
   parseReply,
   protocolVersion,
   type Reply,
-  type Run,
-  travels
+  type Run
 } from './protocol.ts'
 import { unreachable } from './unreachable.ts'
 
@@ -87,7 +87,7 @@ async function serve(
   input: string
 ): Promise<Finished> {
   const { verb } = readCall(plugin, invocation, input)
-  const env = Object.fromEntries(Object.entries(variables).filter(([name]) => travels(name)))
+  const env = Object.fromEntries(Object.entries(variables).filter(([name]) => isSent(name)))
   const did: Done[] = []
   for (let runs = 0; runs <= mostRuns; runs++) {
     const request = {

@@ -38,7 +38,7 @@ export type CniRequest = {
   readonly v: typeof protocolVersion
   /** The name under which the executable was called. */
   readonly plugin: string
-  /** Every CNI_ variable and the W3C trace context. */
+  /** Every CNI_ variable, and TRACEPARENT for the log. */
   readonly env: Texts
   /** Standard input as it came, as text. */
   readonly stdin: string
@@ -92,9 +92,8 @@ export class ProtocolError extends Error {
   }
 }
 
-/** Whether a variable travels with a call: the protocol's own and the trace context, malformed or not. */
-export const travels = (variable: string): boolean =>
-  variable.startsWith('CNI_') || variable === 'TRACEPARENT' || variable === 'TRACESTATE' || variable === 'BAGGAGE'
+/** Whether a variable is sent with a call: CNI's own, and TRACEPARENT, malformed or not. */
+export const isSent = (variable: string): boolean => variable.startsWith('CNI_') || variable === 'TRACEPARENT'
 
 /** A request's line, parsed; throws ProtocolError. */
 export const parseRequest = (line: string): Request =>

@@ -82,7 +82,7 @@ function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId:
 /** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as they go: that they are malformed is what somebody will ask about. */
 function podKeyOf(args: string): PodKey | undefined {
   const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
-    (given) => given.exec(args)?.[1] ?? ''
+    (pattern) => pattern.exec(args)?.[1] ?? ''
   )
   if (name === '') return undefined
   return namespace === '' ? name : `${namespace}/${name}`

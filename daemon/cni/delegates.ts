@@ -10,7 +10,7 @@ export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
 const SHARE = 0.8
 
 /** Thrown to end this request: its answer is that a program be run. It is no error, and nothing must catch it but the answer's maker. */
-export class RunWanted extends Error {
+export class RunRequested extends Error {
   readonly run: Run
 
   constructor(run: Run) {
@@ -33,7 +33,7 @@ export type Delegates = {
   /** Lets the plugin free what its ADD took, then throws `error`. */
   undo(type: string, error: CniError): never
   /** The same, with another configuration on the delegates' standard input. */
-  given(stdin: string): Delegates
+  withInput(stdin: string): Delegates
 }
 
 const UNDO = 'undo '
@@ -43,7 +43,7 @@ export function delegatesOf(request: CniRequest, call: Call, input = request.std
   const undone = request.did.find(({ id }) => id.startsWith(UNDO))
   if (undone !== undefined) throw rememberedError(undone.id.slice(UNDO.length))
   const path = 'path' in call ? call.path : []
-  const wish = (id: string, type: string, verb: DelegateVerb): Run => ({
+  const runOf = (id: string, type: string, verb: DelegateVerb): Run => ({
     id,
     type,
     path,
@@ -56,13 +56,13 @@ export function delegatesOf(request: CniRequest, call: Call, input = request.std
     run(type, verb) {
       const id = `${verb} ${type}`
       const done = request.did.find((each) => each.id === id)
-      if (done === undefined) throw new RunWanted(wish(id, type, verb))
+      if (done === undefined) throw new RunRequested(runOf(id, type, verb))
       return printed(done, type)
     },
     undo(type, { code, message, details }) {
-      throw new RunWanted(wish(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
+      throw new RunRequested(runOf(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
     },
-    given: (stdin) => delegatesOf(request, call, stdin)
+    withInput: (stdin) => delegatesOf(request, call, stdin)
   }
 }
 

@@ -7,7 +7,7 @@ import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
-import { type Delegates, RunWanted } from './delegates.ts'
+import { type Delegates, RunRequested } from './delegates.ts'
 import { validAttachments } from './valid-attachments.ts'
 
 export type Printed = { readonly stdout?: string; readonly stderr?: string }
@@ -37,7 +37,7 @@ export async function forwarded(
     try {
       return await pass(call, configuration, delegates, serve)
     } catch (error) {
-      if (!(error instanceof RunWanted)) rmSync(state, { force: true })
+      if (!(error instanceof RunRequested)) rmSync(state, { force: true })
       throw error
     }
   }
@@ -71,7 +71,7 @@ async function pass(
     return value === undefined ? [] : [[key, value] as const]
   })
   const whole = { ...configuration, ...Object.fromEntries(extra) }
-  const next = delegates.given(JSON.stringify(whole))
+  const next = delegates.withInput(JSON.stringify(whole))
   const served = serve({ ...call, plugin: type, configuration: whole }, next)
   if (served !== undefined) return served
   const stdout = next.run(type, call.verb)
