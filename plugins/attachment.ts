@@ -1,6 +1,11 @@
 // What any plugin can ask of a node: one readonly value, the same for every verb. daemon/attachment/objects.ts turns it into kernel objects.
 import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
 
+/** The bridge of pods where the configuration names none. */
+export const DEFAULT_BRIDGE = 'cni0'
+/** host-local's: a node that moves from flannel keeps its reservations. */
+export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
+
 /** One interface of one container in one network: what ADD makes, CHECK compares and DEL takes away. */
 export type Attachment = {
   /** Name of the CNI network; also a folder of reservations. */

@@ -1,13 +1,10 @@
 // The keys of host-local's `ipam` object: which addresses, from which ranges, kept in which folder. Every plugin that gives addresses from a pool has them.
-import type { AddressRange, IpamConfig } from '../attachment.ts'
+import { type AddressRange, DEFAULT_DATA_DIR, type IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { inArgs, ip, prefix, requestedIp } from './readers.ts'
 import { routesIn } from './routes.ts'
-
-/** host-local's: a node that moves from flannel keeps its reservations. */
-export const defaultDataDir = '/var/lib/cni/networks'
 
 /** The wish of a configuration of host-local's kind, which must name a range. Errors: FieldError; CniError for CNI_ARGS. */
 export function hostLocalIpam(root: Field, args: Args): IpamConfig {
@@ -53,7 +50,7 @@ function rangesOf(root: Field): IpamConfig['ranges'] {
 }
 
 export function dataDirOf(ipam: Field): string {
-  const folder = text(member(ipam, 'dataDir')) || defaultDataDir
+  const folder = text(member(ipam, 'dataDir')) || DEFAULT_DATA_DIR
   if (!folder.startsWith('/')) throw new FieldError(member(ipam, 'dataDir'), 'must be an absolute path')
   return folder
 }
@@ -62,7 +59,7 @@ function dataDirIfReadable(call: AttachmentCall): string {
   try {
     return dataDirOf(member({ path: '', value: call.configuration }, 'ipam'))
   } catch {
-    return defaultDataDir
+    return DEFAULT_DATA_DIR
   }
 }
 

@@ -1,16 +1,15 @@
 // Keys that the plugins which make a pair of interfaces share: bridge, MAC address, MTU.
+import { DEFAULT_BRIDGE } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, member, text, wholeNumber } from '../cni/field.ts'
 import { brokenNameRule } from '../cni/interface-name.ts'
 import { inArgs, mac, unsupported } from './readers.ts'
 
-export const defaultBridge = 'cni0'
-
 /** CNI_ARGS that these plugins and the IPAM plugins behind them know. */
 export const interfaceArgs = ['IP', 'MAC', 'GATEWAY'] as const
 
 export function bridgeName(field: Field): string {
-  const name = text(field) || defaultBridge
+  const name = text(field) || DEFAULT_BRIDGE
   const rule = brokenNameRule(name)
   if (rule !== undefined) throw new FieldError(field, `must be an interface name: ${rule}`)
   return name

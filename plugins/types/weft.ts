@@ -1,5 +1,5 @@
 // The `weft` plugin: a pod's interface, its addresses, its way out and in, and its limits, in one call. Which keys it has and what they mean.
-import type { Attachment, IpamConfig, Veth } from '../attachment.ts'
+import { type Attachment, DEFAULT_BRIDGE, type IpamConfig, type Veth } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from '../cni/field.ts'
 import { readDns } from '../cni/result.ts'
@@ -11,7 +11,7 @@ import { givenDns } from '../keys/ipam.ts'
 import { portMappings } from '../keys/port-mappings.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from '../keys/readers.ts'
 import { routesIn } from '../keys/routes.ts'
-import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 
 const knownArgs = ['IP', 'MAC', ...podArgs]
@@ -61,7 +61,7 @@ function refuseUnsupported(root: Field): void {
 
 const plainVeth: Veth = {
   kind: 'veth',
-  bridge: defaultBridge,
+  bridge: DEFAULT_BRIDGE,
   isHairpin: false,
   isPromiscuous: false,
   isDefaultGateway: true

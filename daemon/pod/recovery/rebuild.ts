@@ -4,9 +4,7 @@ import { join } from 'node:path'
 import { type Ip, sameIp } from '../../../ipam/address.ts'
 import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
-import type { Pod } from '../../../plugins/attachment.ts'
-import { defaultDataDir } from '../../../plugins/keys/host-local-ipam.ts'
-import { defaultBridge } from '../../../plugins/keys/veth.ts'
+import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
 import { bridgeObjects } from '../../attachment/bridge.ts'
 import {
   type Alias,
@@ -42,7 +40,7 @@ export type Reserved = Identity & { readonly ip: Ip }
  */
 export async function rebuild(
   context: PodContext,
-  dataDir: string = defaultDataDir,
+  dataDir: string = DEFAULT_DATA_DIR,
   notes: readonly PodNote[] = []
 ): Promise<number> {
   const { host, attachments, networks } = context
@@ -99,7 +97,7 @@ function noteVanished({ host, attachments, now }: PodContext, notes: readonly Po
 /** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
 export async function emptyAfterReboot(
   { networks, log }: Pick<PodContext, 'networks' | 'log'>,
-  dataDir: string = defaultDataDir
+  dataDir: string = DEFAULT_DATA_DIR
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
   const tell = (error: unknown, network?: string) =>
@@ -118,7 +116,7 @@ export async function emptyAfterReboot(
 /** Addresses that are reserved for somebody, in every network of the data directory. */
 export async function reserved(
   { networks }: Pick<PodContext, 'networks'>,
-  dataDir: string = defaultDataDir
+  dataDir: string = DEFAULT_DATA_DIR
 ): Promise<readonly Reserved[]> {
   const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
   const names = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
@@ -186,7 +184,7 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
     ...(mtu === undefined ? {} : { mtu })
   }
   // Where a bridge port that lost its bridge belongs, when nothing else is known.
-  const guess = gateways.length === 0 && held.length > 0 ? defaultBridge : undefined
+  const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
   const bridge = master || (known.bridge?.name ?? guess)
   if (bridge !== undefined)
     return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
@@ -208,7 +206,7 @@ function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelO
   const readBack = [...observed.values()].filter(
     (object) => object.kind === 'proxy' && object.protocol === ROUTE_PROTOCOL && ips.some((ip) => sameIp(ip, object.ip))
   )
-  return readBack.length > 0 ? readBack : neighbourProxies(defaultBridge, ips)
+  return readBack.length > 0 ? readBack : neighbourProxies(DEFAULT_BRIDGE, ips)
 }
 
 /**

@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
+import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR } from '../../../../plugins/attachment.ts'
 import type { AddCall, DelCall } from '../../../../plugins/cni/types.ts'
 import { weft } from '../../../../plugins/types/weft.ts'
 import { routeText } from '../calls.ts'
@@ -93,6 +94,11 @@ describe('what is asked for', () => {
       [first?.rangeStart, first?.rangeEnd, first?.gateway].map((each) => each && formatIp(each)),
       ['10.3.0.9', '10.3.0.20', '10.3.0.1']
     )
+  })
+  test("bridge and data directory are flannel's where none is named: a node keeps its pods", () => {
+    const { interface: config, ipam } = weft.attachment(call())
+    deepEqual([config.kind === 'veth' && config.bridge, ipam?.dataDir], [DEFAULT_BRIDGE, DEFAULT_DATA_DIR])
+    deepEqual([DEFAULT_BRIDGE, DEFAULT_DATA_DIR], ['cni0', '/var/lib/cni/networks'])
   })
   test('folder, routes, dns and masquerade are handed on', () => {
     const configuration = {
