@@ -7,8 +7,8 @@ import { hostName } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
 import { linkNamed } from '../state/object.ts'
 import type { PodContext } from './context.ts'
+import { giveBack, takeDown } from './disconnect.ts'
 import { openSandbox } from './netns.ts'
-import { giveBack, takeDown } from './teardown.ts'
 import { timed } from './timing.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */

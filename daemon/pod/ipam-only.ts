@@ -5,10 +5,10 @@ import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { allocate } from './allocate.ts'
 import type { PodContext } from './context.ts'
+import { giveBack } from './disconnect.ts'
 import type { Listed } from './gc.ts'
 import { placeForAdd } from './place.ts'
 import { readResolvConf } from './resolv-conf.ts'
-import { giveBack } from './teardown.ts'
 
 /** Errors: those of allocate(); RESOLV_CONF_UNREADABLE. */
 export async function addAddresses(context: PodContext, attachment: Attachment): Promise<AttachmentResult> {

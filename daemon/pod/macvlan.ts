@@ -13,10 +13,10 @@ import { type KernelObject, type Link, linkNamed, type Mac, parseMac } from '../
 import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import type { PodContext } from './context.ts'
+import { giveBack } from './disconnect.ts'
 import { applyInside, openSandbox, whereItStands } from './netns.ts'
 import { placeForAdd } from './place.ts'
 import { readResolvConf } from './resolv-conf.ts'
-import { giveBack } from './teardown.ts'
 
 /**
  * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID, INTERFACE_EXISTS, the kernel's.

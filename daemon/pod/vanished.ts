@@ -5,7 +5,7 @@ import { reasonOf } from '../base/error.ts'
 import { linkNamed, type State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
 import type { PodContext } from './context.ts'
-import { giveBack } from './teardown.ts'
+import { giveBack } from './disconnect.ts'
 
 /**
  * Frees what has been without its link for `graceMs` milliseconds or more. Only what a weftd has seen itself is freed: a reservation alone may be of
