@@ -117,6 +117,8 @@ export type Veth = {
   readonly checksSource?: true
   /** The container's end stays down. */
   readonly staysDown?: true
+  /** The container's end stays in this host's namespace; the caller moves it, and sets addresses and routes from the result. */
+  readonly isHandedOver?: true
   /** Default routes of the families in use go to the node. */
   readonly isDefaultGateway: boolean
   /** The reference plugin whose result and routes it must have; absent: Weft's own ways. */

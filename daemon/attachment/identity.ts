@@ -48,6 +48,9 @@ export const bridgeOwnerOf = (who: Identity): string => `bridge of ${ownerOf(who
 /** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
 export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
 
+/** The container's end while it is in the host's namespace, where the caller moves and renames it. */
+export const peerName = (who: Identity): string => `peer${digest(ownerOf(who)).slice(0, 8)}`
+
 /** Six octets from text; `first` marks it as administered locally and unicast (IEEE 802c: second hex digit 2, 6, a or e). */
 const derived = (first: '76' | '0a:58' | '0a:77', text: string): Mac => {
   const octets = digest(text).match(/../g) ?? []

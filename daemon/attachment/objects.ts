@@ -22,7 +22,7 @@ import { type KernelObject, type Link, type Mac, parseMac, type Route } from '..
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge.ts'
 import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device.ts'
-import { aliasOf, hostMac, hostName, podMac } from './identity.ts'
+import { aliasOf, hostMac, hostName, peerName, podMac } from './identity.ts'
 import { proxies, routedHost } from './routed.ts'
 
 export type Mode = 'bridge' | 'routed'
@@ -46,7 +46,7 @@ export type PodObjects = {
   /** The bridge with its addresses, shared with its other pods; it stays when they go. */
   readonly bridge: readonly KernelObject[]
   readonly host: readonly KernelObject[]
-  /** In the order in which they are to be applied. */
+  /** In the order in which they are to be applied; empty where the container's end is handed over. */
   readonly inside: readonly KernelObject[]
 }
 
@@ -87,7 +87,7 @@ export function podObjects(
       ...checked,
       ...bandwidthObjects(link, attachment.bandwidth)
     ]),
-    inside: explained(insideObjects(attachment, addresses, wiring))
+    inside: attachment.interface.isHandedOver ? [] : explained(insideObjects(attachment, addresses, wiring))
   }
 }
 
@@ -127,13 +127,8 @@ function hostLink(
   { mode, mtu }: Wiring,
   { ipv6 }: Pick<Node, 'ipv6'>
 ): Link {
-  const { interface: wish, ifname, sandbox } = attachment
-  const peer = {
-    name: ifname,
-    mac: containerMac(attachment, addresses),
-    mtu,
-    ...(sandbox === undefined ? {} : { sandbox })
-  }
+  const { interface: config } = attachment
+  const peer = { ...containerEnd(attachment), mac: containerMac(attachment, addresses), mtu }
   return {
     kind: 'link',
     name: hostName(attachment),
@@ -149,14 +144,21 @@ function hostLink(
     // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
     ...(mode === 'bridge'
       ? {
-          ...{ master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined },
-          ...(wish.isIsolated ? { isolated: true } : {})
+          ...{ master: config.bridge, hairpin: config.isHairpin || attachment.hostPorts !== undefined },
+          ...(config.isIsolated ? { isolated: true } : {})
         }
       : {}),
     // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
     // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
     ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
   }
+}
+
+/** Where the container's end is made, and its name there. */
+export const containerEnd = (attachment: VethAttachment): { readonly name: string; readonly sandbox?: string } => {
+  const { ifname, sandbox, interface: config } = attachment
+  if (config.isHandedOver) return { name: peerName(attachment) }
+  return { name: ifname, ...(sandbox === undefined ? {} : { sandbox }) }
 }
 
 const portObjects = (

@@ -3,8 +3,9 @@ import { hostPrefix } from '../../ipam/address.ts'
 import type { Dns, InterfaceAddress, InterfaceRoute, VethAttachment } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import { ifbName } from '../state/ownership.ts'
+import { havingGateway, SCOPE_LINK } from './device.ts'
 import { bridgeMac, hostMac, hostName, ifbMac } from './identity.ts'
-import { containerMac, podRoutes, type Wiring } from './objects.ts'
+import { containerEnd, containerMac, podRoutes, type Wiring } from './objects.ts'
 
 export type ReportedInterface = {
   readonly name: string
@@ -45,18 +46,14 @@ export function resultOf(
   wiring: Wiring
 ): AttachmentResult {
   const { mtu, mode } = wiring
-  const { bridge, like } = attachment.interface
+  const { bridge, like, isHandedOver } = attachment.interface
+  const hasSubnet = mode === 'bridge' || (like !== undefined && !isHandedOver)
   const bridges =
     mode === 'bridge' ? [{ name: bridge, mac: wiring.bridge?.mac ?? bridgeMac(node.identity, bridge) }] : []
   const interfaces: readonly ReportedInterface[] = [
     ...bridges,
     { name: hostName(attachment), mac: hostMac(attachment), mtu },
-    {
-      name: attachment.ifname,
-      mac: containerMac(attachment, addresses),
-      mtu,
-      ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
-    }
+    { ...containerEnd(attachment), mac: containerMac(attachment, addresses), mtu }
   ]
   // Last, so that the addresses' index stays what callers are used to; the reference's bandwidth plugin appends it too.
   const ifb = ifbName(hostName(attachment))
@@ -65,13 +62,23 @@ export function resultOf(
     interfaces: [...interfaces, ...limits],
     addresses: addresses.map(({ prefix, gateway }) => ({
       interface: interfaces.length - 1,
-      prefix: mode === 'bridge' || like !== undefined ? prefix : hostPrefix(prefix.ip),
+      prefix: hasSubnet ? prefix : hostPrefix(prefix.ip),
       ...(gateway === undefined ? {} : { gateway })
     })),
-    // The reference reports routes as they were configured, and fills gateways in for the kernel only.
-    routes: podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ config, gateway, isImplied }) =>
-      gateway === undefined || (like !== undefined && !isImplied) ? config : { ...config, gateway }
-    ),
+    routes: [
+      ...(isHandedOver && !hasSubnet ? gatewayRoutes(addresses) : []),
+      // The reference reports routes as they were configured, and fills gateways in for the kernel only. Whoever makes the routes needs the gateways.
+      ...podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ config, gateway, isImplied }) =>
+        gateway === undefined || (like !== undefined && !isImplied && !isHandedOver) ? config : { ...config, gateway }
+      )
+    ],
     dns: attachment.dns ?? attachment.ipamResult?.dns ?? {}
   }
 }
+
+/** An address without a subnet does not reach its gateway: in routed mode weftd itself makes the other routes with `onlink`, which results can't say. */
+const gatewayRoutes = (addresses: readonly InterfaceAddress[]): readonly InterfaceRoute[] =>
+  havingGateway(addresses).map(({ gateway }) => ({
+    destination: hostPrefix(gateway),
+    ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
+  }))

@@ -3,31 +3,36 @@ import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
 import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
 import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
-import type { Attachment } from '../../plugins/attachment.ts'
+import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
+import { ownerOf } from '../attachment/identity.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import type { PodContext, PodPlace } from './context.ts'
+import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
-/** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
+/**
+ * One address from each range set, reserved for the attachment; it needs no namespace. Undone by release(). The caller has the attachment's turn.
+ * Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then.
+ */
 export async function allocate(
   context: PodContext,
-  reservations: Reservations,
   attachment: Attachment,
+  { dataDir, requested }: IpamConfig,
   place: PodPlace
 ): Promise<readonly PoolAddress[]> {
+  const reservations = context.networks.reservations(dataDir, attachment.network)
   const sets = rangeSetsOf(attachment, place)
-  const requested = attachment.ipam?.requested ?? []
-  const take = () => reservations.reserve(attachment, sets, requested, livesBeside(context, reservations, attachment))
+  const take = () => reservations.reserve(attachment, sets, requested, isUsedBeside(context, reservations, attachment))
   try {
     let answer = await take()
     if (answer.kind === 'exhausted') {
       await releaseVanished(
         context,
         0,
-        ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
+        (vanished) => vanished.network === attachment.network && vanished.dataDir === dataDir
       )
       const freed = await reservations.collect(isStale(context, attachment))
       if (freed.length > 0)
@@ -69,17 +74,33 @@ export async function allocate(
 }
 
 /**
+ * For a front door that connects later: an address from each range set, which counts as in use from now on although there is no interface yet. Errors: those
+ * of allocate(); conditions that block ADD.
+ */
+export function reserve(
+  context: PodContext,
+  attachment: Attachment,
+  ipam: IpamConfig
+): Promise<readonly PoolAddress[]> {
+  return context.attachments.inTurn(attachment, async () => {
+    const addresses = await allocate(context, attachment, ipam, placeForAdd(context, attachment))
+    context.attachments.reserved.add(ownerOf(attachment))
+    return addresses
+  })
+}
+
+/**
  * Two networks may both take their addresses from the node's subnet, and one gets another name while its pods run: what a living pod has is not given again. What a
  * dead one left in another network's directory is nothing to this one.
  */
-function livesBeside(
+function isUsedBeside(
   { networks, attachments }: PodContext,
   own: Reservations,
   { ipam }: Attachment
 ): (ip: Ip) => boolean {
   if (ipam?.ranges.length !== 0) return () => false
-  const lives = (who: Holder) => attachments.get(who) !== undefined || attachments.isBusy(who)
-  return (ip) => networks.holdersBeside(own, ip).some(lives)
+  const isUsed = (who: Holder) => attachments.get(who) !== undefined || attachments.isBusy(who)
+  return (ip) => networks.holdersBeside(own, ip).some(isUsed)
 }
 
 /** The same for ADD, STATUS and the condition. */

@@ -31,6 +31,8 @@ export class Attachments {
   readonly shared = new SharedObjects()
   /** Whom the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
+  /** Owners of addresses that were reserved ahead of the interface: no link says yet that they are in use. */
+  readonly reserved = new Set<string>()
   /** By owner. */
   readonly vanished = new Map<string, Vanished>()
   /** Addresses that were freed without a DEL, by the reason, for the metrics. */
@@ -63,6 +65,7 @@ export class Attachments {
     this.#known.set(owner, attachment)
     this.#byLink.set(attachment.link, owner)
     this.vanished.delete(owner)
+    this.reserved.delete(owner)
     this.onChanged()
   }
 

@@ -7,8 +7,9 @@ import { hostName } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
 import { linkNamed } from '../state/object.ts'
 import type { PodContext } from './context.ts'
-import { giveBack, takeDown } from './disconnect.ts'
+import { disconnect } from './disconnect.ts'
 import { openSandbox } from './netns.ts'
+import { release } from './release.ts'
 import { timed } from './timing.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
@@ -31,14 +32,15 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
     }
   }
   const hadLink = linkNamed(context.host.observed, hostName(attachment)) !== undefined
-  await collect(() => takeDown(context, attachment, 'DEL'))
+  await collect(() => disconnect(context, attachment, 'DEL'))
   // What the firewall plugin kept behind this interface has gone with it.
   if (attachment.isStandalone) await collect(context.answerForeignDrops)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
-    const reservations = context.networks.reservations(attachment.ipam.dataDir, attachment.network)
+    const { dataDir } = attachment.ipam
+    const reservations = context.networks.reservations(dataDir, attachment.network)
     if (!hadLink) await collect(() => removeForeign(context, attachment, reservations))
-    await collect(() => timed(context, 'DEL', 'reserve', () => giveBack(context, reservations, attachment)))
+    await collect(() => timed(context, 'DEL', 'reserve', () => release(context, attachment, dataDir)))
   }
   if (errors.length === 1) throw errors[0]
   if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))

@@ -1,9 +1,6 @@
-// Taking an attachment away again: for DEL, for an ADD that failed half-way, and for what GC finds. Everything may be gone already.
-
-import type { Ip } from '../../ipam/address.ts'
-import type { Reservations } from '../../ipam/reservations.ts'
+// Disconnects an attachment: for DEL, for an ADD that failed half-way, and for GC. Everything may be gone already.
 import type { Attachment } from '../../plugins/attachment.ts'
-import { hostName, type Identity, mayBeOf, ownersOf } from '../attachment/identity.ts'
+import { hostName, mayBeOf, ownersOf } from '../attachment/identity.ts'
 import { elementsOf } from '../state/host-port.ts'
 import { failureIn } from '../state/kernel.ts'
 import { type Key, keyOf, linkNamed } from '../state/object.ts'
@@ -12,7 +9,7 @@ import type { PodContext, Verb } from './context.ts'
 import { timed } from './timing.ts'
 
 /** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
-export async function takeDown(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {
+export async function disconnect(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {
   const name = hostName(attachment)
   const link = linkNamed(context.host.observed, name)
   // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
@@ -40,13 +37,18 @@ function strays(context: PodContext, attachment: Attachment): readonly Key[] {
   return [...(isOurs ? [keyOf(ifb)] : []), ...elementsOf(name, context.host.observed).map(keyOf)]
 }
 
-/** Frees the attachment's addresses and ends the conditions that such an end can end. */
-export async function giveBack(
+/**
+ * Undoes steps of a failed call, in this order, up to the first that fails. The caller throws what went wrong first; what goes wrong here is logged, and the
+ * runtime's DEL tries again.
+ */
+export async function undo(
   context: PodContext,
-  reservations: Reservations,
-  attachment: Identity
-): Promise<readonly Ip[]> {
-  const freed = await reservations.release(attachment)
-  if (freed.length > 0) context.health.clear('POOL_EXHAUSTED')
-  return freed
+  { because }: Pick<Attachment, 'because'>,
+  ...steps: readonly (() => Promise<unknown>)[]
+): Promise<void> {
+  try {
+    for (const step of steps) await step()
+  } catch (error) {
+    context.log.warn({ err: error, because }, 'undoing a failed ADD is incomplete; the DEL that follows tries again')
+  }
 }

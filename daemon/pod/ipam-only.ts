@@ -5,9 +5,9 @@ import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { allocate } from './allocate.ts'
 import type { PodContext } from './context.ts'
-import { giveBack } from './disconnect.ts'
 import type { Listed } from './gc.ts'
 import { placeForAdd } from './place.ts'
+import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
 
 /** Errors: those of allocate(); RESOLV_CONF_UNREADABLE. */
@@ -15,11 +15,8 @@ export async function addAddresses(context: PodContext, attachment: Attachment):
   const { ipam, ipamResult } = attachment
   if (ipam === undefined) return resultOf(ipamResult ?? { addresses: [], routes: [], dns: {} })
   const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
-  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
   const place = placeForAdd(context, attachment)
-  const addresses = await context.attachments.inTurn(attachment, () =>
-    allocate(context, reservations, attachment, place)
-  )
+  const addresses = await context.attachments.inTurn(attachment, () => allocate(context, attachment, ipam, place))
   return resultOf({ addresses, routes: ipam.routes, dns })
 }
 
@@ -56,10 +53,7 @@ export function checkConfigured({ ipamResult, because }: Attachment, previous: A
 
 /** Frees the reservations; nothing to free is no error. */
 export async function delAddresses(context: PodContext, attachment: Attachment): Promise<void> {
-  const { ipam } = attachment
-  if (ipam === undefined) return
-  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
-  await context.attachments.inTurn(attachment, () => giveBack(context, reservations, attachment))
+  await context.attachments.inTurn(attachment, () => release(context, attachment, attachment.ipam?.dataDir))
 }
 
 /** Frees what belongs to none of the attachments that the runtime lists. */

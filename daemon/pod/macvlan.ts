@@ -1,6 +1,5 @@
 // The verbs of macvlan: a link inside the container that stands on a device of this host. Nothing of it is on the host but that device and the reservation.
 import { formatPrefix, sameIp } from '../../ipam/address.ts'
-import type { Reservations } from '../../ipam/reservations.ts'
 import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
 import { address, sysctl } from '../attachment/device.ts'
 import { aliasOf, mayBeOf, podMac } from '../attachment/identity.ts'
@@ -13,9 +12,10 @@ import { type KernelObject, type Link, linkNamed, type Mac, parseMac } from '../
 import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import type { PodContext } from './context.ts'
-import { giveBack } from './disconnect.ts'
+import { undo } from './disconnect.ts'
 import { applyInside, openSandbox, whereItStands } from './netns.ts'
 import { placeForAdd } from './place.ts'
+import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
 
 /**
@@ -34,7 +34,6 @@ export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): 
     const { ipam } = attachment
     const place = placeForAdd(context, attachment)
     using sandbox = await openSandbox(context, attachment)
-    const reservations = ipam && context.networks.reservations(ipam.dataDir, attachment.network)
     const dns =
       attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.ipamResult?.dns : readResolvConf(ipam.resolvConf))
     // One that the IPAM plugin needed is there already.
@@ -42,36 +41,21 @@ export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): 
       await makeLink(context, attachment, sandbox)
     let addresses = attachment.ipamResult?.addresses ?? []
     try {
-      if (reservations !== undefined) addresses = await allocate(context, reservations, attachment, place)
+      if (ipam !== undefined) addresses = await allocate(context, attachment, ipam, place)
       const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
       if (failure !== undefined) throw failure.error
       return resultOf(attachment, addresses, linkNamed(await sandbox.read(), attachment.ifname), dns ?? {})
     } catch (error) {
-      await undo(context, attachment, sandbox, reservations, error)
+      // A reservation that an earlier ADD holds is not this one's to free.
+      const isHeld = error instanceof WeftError && error.code === 'ADDRESS_HELD'
+      const steps = [
+        () => removeLink(attachment, sandbox),
+        ...(isHeld ? [] : [() => release(context, attachment, ipam?.dataDir)])
+      ]
+      await undo(context, attachment, ...steps)
       throw error
     }
   })
-}
-
-/** What went wrong first is the error; what goes wrong now is logged, and the runtime's DEL tries again. */
-async function undo(
-  context: PodContext,
-  attachment: MacvlanAttachment,
-  sandbox: Sandbox,
-  reservations: Reservations | undefined,
-  cause: unknown
-): Promise<void> {
-  try {
-    await removeLink(attachment, sandbox)
-    // A reservation that an earlier ADD holds is not ours to give back.
-    const isHeld = cause instanceof WeftError && cause.code === 'ADDRESS_HELD'
-    if (reservations !== undefined && !isHeld) await giveBack(context, reservations, attachment)
-  } catch (error) {
-    context.log.warn(
-      { err: error, because: attachment.because },
-      'undoing a failed ADD is incomplete; the DEL that follows tries again'
-    )
-  }
 }
 
 async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Promise<boolean> {
@@ -217,7 +201,7 @@ export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): 
         await removeLink(attachment, sandbox, held.length > 0)
       }
     }
-    if (reservations !== undefined) await giveBack(context, reservations, attachment)
+    await release(context, attachment, ipam?.dataDir)
   })
 }
 

@@ -5,7 +5,7 @@ import { reasonOf } from '../base/error.ts'
 import { linkNamed, type State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
 import type { PodContext } from './context.ts'
-import { giveBack } from './disconnect.ts'
+import { release } from './release.ts'
 
 /**
  * Frees what has been without its link for `graceMs` milliseconds or more. Only what a weftd has seen itself is freed: a reservation alone may be of
@@ -22,18 +22,18 @@ export async function releaseVanished(
     if (context.now() - vanished.since < graceMs || !isMeant(vanished)) continue
     // An ADD or DEL of it is under way; whoever runs short of addresses inside of its own turn must not wait for itself.
     if (attachments.isBusy(vanished)) continue
-    freed += await attachments.inTurn(vanished, () => release(context, vanished))
+    freed += await attachments.inTurn(vanished, () => free(context, vanished))
   }
   return freed
 }
 
-async function release(context: PodContext, vanished: Vanished): Promise<number> {
-  const { attachments, host, log, networks } = context
-  const { network, dataDir, because, since } = vanished
+async function free(context: PodContext, vanished: Vanished): Promise<number> {
+  const { attachments, host, log } = context
+  const { dataDir, because, since } = vanished
   const link = hostName(vanished)
   if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
-    const ips = dataDir === undefined ? [] : await giveBack(context, networks.reservations(dataDir, network), vanished)
+    const ips = await release(context, vanished, dataDir)
     await context.answerForeignDrops()
     attachments.vanished.delete(ownerOf(vanished))
     attachments.onChanged()

@@ -9,6 +9,7 @@ import {
   hostName,
   mayBeOf,
   parseAlias,
+  peerName,
   podMac
 } from '../../../daemon/attachment/identity.ts'
 import { podObjects, type Wiring } from '../../../daemon/attachment/objects.ts'
@@ -213,6 +214,24 @@ describe('the result', () => {
       [hostName(pod), 'eth0']
     )
     assert.deepEqual(ips, [{ interface: 1, address: '10.244.1.2/32', gateway: '10.244.1.1' }])
+  })
+
+  it('says all that a caller needs who moves the end and configures it: nothing is made inside', () => {
+    const { sandbox: _, ...rest } = attachmentOf({ interface: { isHandedOver: true } })
+    for (const mode of ['bridge', 'routed'] as const) {
+      const { host, inside } = podObjects(rest, v4, node, wiring({ mode }))
+      const form = (host[0] as Link).form
+      assert.deepEqual(form?.type === 'veth' && [form.peer?.name, form.peer?.sandbox], [peerName(rest), undefined])
+      assert.deepEqual(inside, [])
+    }
+    const { interfaces, ips, routes } = toCni(resultOf(rest, v4, node, wiring({ mode: 'routed' })))
+    assert.deepEqual(interfaces[1], { name: peerName(rest), mac: '0a:58:0a:f4:01:02', mtu: 1450 })
+    assert.deepEqual(ips, [{ interface: 1, address: '10.244.1.2/32', gateway: '10.244.1.1' }])
+    assert.deepEqual(routes, [
+      { dst: '10.244.1.1/32', scope: 253 },
+      { dst: '0.0.0.0/0', gw: '10.244.1.1' }
+    ])
+    assert.deepEqual(toCni(resultOf(rest, v4, node, wiring())).routes, [{ dst: '0.0.0.0/0', gw: '10.244.1.1' }])
   })
 })
 
