@@ -1,7 +1,12 @@
 // Reads members out of JSON that others wrote: by path, without regard to case where Go's decoder has none, with errors that name path, value and rule.
 
-/** A place in a document: `runtimeConfig.ips[0]` and what stands there; `undefined` when nothing does. */
-export type Field = { readonly path: string; readonly value: unknown }
+/** A place in a document, such as `runtimeConfig.ips[0]`, and its value; `undefined` when there is none. */
+export type Field = {
+  readonly path: string
+  readonly value: unknown
+  /** The members of a large object by their keys in lower case; member() keeps them here for the next look-up. */
+  byLowerCase?: JsonObject
+}
 
 export type JsonObject = { readonly [key: string]: unknown }
 
@@ -36,17 +41,15 @@ export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`
   if (of.value === undefined || of.value === null) return { path, value: undefined }
   if (!isObject(of.value)) throw new FieldError(of, 'must be an object')
-  return { path, value: valueUnder(of.value, key) }
+  return { path, value: valueUnder(of, of.value, key) }
 }
 
-/** Above so many members an object's keys are put into lower case once for all that is looked for in it: it may hold many thousands. */
+/** With more members than this, an object's keys are lower-cased once per field instead of once per look-up: there may be many thousands. */
 const MANY = 64
-/** The last such object. No Map: the executable's engine has none (plugins/host). */
-let lowered: { readonly object: JsonObject; readonly members: JsonObject } | undefined
 
-function valueUnder(object: JsonObject, key: string): unknown {
+function valueUnder(of: Field, object: JsonObject, key: string): unknown {
   const wanted = key.toLowerCase()
-  if (lowered?.object === object) return lowered.members[wanted]
+  if (of.byLowerCase !== undefined) return of.byLowerCase[wanted]
   const names = Object.keys(object)
   if (names.length <= MANY) {
     // The lengths first: a call looks for some sixty keys among some ten names.
@@ -55,9 +58,10 @@ function valueUnder(object: JsonObject, key: string): unknown {
     const name = names.findLast(isWanted)
     return name === undefined ? undefined : object[name]
   }
+  // No Map: the executable's engine has none (plugins/host).
   const members: { [key: string]: unknown } = Object.create(null)
   for (const name of names) if (object[name] !== null) members[name.toLowerCase()] = object[name]
-  lowered = { object, members }
+  of.byLowerCase = members
   return members[wanted]
 }
 
