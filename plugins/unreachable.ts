@@ -1,4 +1,4 @@
-// What the executable says when weftd cannot be asked: the socket, the reason and the cure, in a code that makes the runtime try again.
+// The error when weftd can't be reached: socket, reason and cure, with a code that makes the runtime retry.
 import { CniError, cniCode } from './cni/error.ts'
 import type { Verb } from './cni/version.ts'
 import type { Answer } from './host.d.ts'

@@ -1,5 +1,4 @@
-// What one attachment asks of the kernel: on the host and inside the container. Pure; bridge and routed mode, both families by the same lines.
-
+// The kernel objects of one attachment, on the host and inside the container, in bridge and routed mode.
 import {
   contains,
   everything,
@@ -27,16 +26,16 @@ import { proxies, routedHost } from './routed.ts'
 
 export type Mode = 'bridge' | 'routed'
 
-/** How pods are connected on this node at this moment. */
+/** How a pod is connected at this moment. */
 export type Wiring = {
   readonly mode: Mode
   /** Bytes, for both ends. */
   readonly mtu: number
-  /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
+  /** Networks of the cluster, one per family: routed through the node even if it is not the default gateway. */
   readonly clusterNetworks: readonly Prefix[]
   /** Whether this node masquerades for its own subnet. */
   readonly masquerades?: true
-  /** The bridge as it is, if it is: it keeps its MAC. */
+  /** The existing bridge, if there is one: it keeps its MAC. */
   readonly bridge?: Link
 }
 
@@ -50,7 +49,6 @@ export type PodObjects = {
   readonly inside: readonly KernelObject[]
 }
 
-/** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
@@ -59,7 +57,7 @@ export function podObjects(
 ): PodObjects {
   const { because } = attachment
   const node = { identity, ipv6: ipv6 && wiring.mtu >= LEAST_MTU[6] }
-  const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
+  const withReason = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
   const bridged = wiring.mode === 'bridge'
   const link = hostLink(attachment, addresses, wiring, node)
   const ports = portObjects(attachment, addresses, link.name)
@@ -76,8 +74,8 @@ export function podObjects(
       ...(checked.length === 0 ? [] : sourceCheckBase()),
       ...masquerade.shared
     ],
-    bridge: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
-    host: explained([
+    bridge: bridged ? withReason(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
+    host: withReason([
       link,
       ...(bridged
         ? []
@@ -87,11 +85,11 @@ export function podObjects(
       ...checked,
       ...bandwidthObjects(link, attachment.bandwidth)
     ]),
-    inside: attachment.interface.isHandedOver ? [] : explained(insideObjects(attachment, addresses, wiring))
+    inside: attachment.interface.isHandedOver ? [] : withReason(insideObjects(attachment, addresses, wiring))
   }
 }
 
-/** The node masquerades for its own subnet (--ip-masq), unless the pod's network says otherwise; one of another kind, or with ranges of its own, says it for itself. */
+/** The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own ranges, or of other plugins, decide for themselves. */
 function masquerades(
   { masquerade, interface: { like }, ipam, because }: VethAttachment,
   addresses: readonly InterfaceAddress[],
@@ -107,7 +105,7 @@ function masquerades(
   return podMasquerade(masquerade, ips, wiring.clusterNetworks, link, because)
 }
 
-/** A bridge that is to be a gateway needs an address: the subnet's first, unless another is named. */
+/** A bridge that is the gateway needs an address: the subnet's first, unless another is configured. */
 export const withGateways = (
   { interface: { like } }: VethAttachment,
   addresses: readonly InterfaceAddress[]
@@ -141,15 +139,15 @@ function hostLink(
       attachment.pod,
       mode === 'bridge' ? bridgeOf(attachment.interface, addresses) : undefined
     ),
-    // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
+    // With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by.
     ...(mode === 'bridge'
       ? {
           ...{ master: config.bridge, hairpin: config.isHairpin || attachment.hostPorts !== undefined },
           ...(config.isIsolated ? { isolated: true } : {})
         }
       : {}),
-    // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
-    // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
+    // The link-local address of a bridge port is unreachable, yet the kernel announces it to all pods of the bridge at each start, and searches conntrack
+    // when it is removed: a tenth of a pod's cost, growing with their number.
     ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
   }
 }
@@ -173,7 +171,7 @@ const portObjects = (
     attachment.because
   )
 
-/** The MAC that the container's end gets: the one asked for, else derived. */
+/** The MAC of the container's end: the configured one, otherwise derived. */
 export const containerMac = (attachment: VethAttachment, addresses: readonly InterfaceAddress[]): Mac =>
   parseMac(attachment.interface.mac ?? '') ??
   podMac(
@@ -181,7 +179,7 @@ export const containerMac = (attachment: VethAttachment, addresses: readonly Int
     addresses.map(({ prefix }) => prefix.ip)
   )
 
-/** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
+/** Sysctls, then addresses, then the link up (so that its announcements include them), then neighbours and routes. */
 function insideObjects(
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
@@ -192,9 +190,9 @@ function insideObjects(
   const isPtp = attachment.interface.like?.kind === 'ptp'
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
   const settings = [
-    // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
+    // In this order: enabling IPv6 makes the link-local address at once if the link is up.
     ...(has6 ? [noDuplicateDetection(device), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
-    // A MAC that was asked for does not follow from the address: tell those who still have another one.
+    // A configured MAC does not follow from the address: announce it to neighbours that have another one cached.
     ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
   ]
   const neighbours = havingGateway(addresses).map(
@@ -204,7 +202,7 @@ function insideObjects(
     ...settings,
     ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
     ...(attachment.interface.staysDown ? [] : [{ kind: 'link', name: device, up: true } as const]),
-    // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
+    // The gateway is then in none of the pod's subnets, and ARP is not needed: the host is the only one at the other end.
     ...(routed ? neighbours : []),
     ...(isPtp ? subnetByGateway(device, addresses) : []),
     ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
@@ -213,7 +211,7 @@ function insideObjects(
   ]
 }
 
-/** Alone on its link a pod needs no subnet; like ptp it has one, and no route of the kernel's to it. */
+/** In routed mode a pod is alone on its link and needs no subnet; like ptp it has one, but without the kernel's route to it. */
 function podAddress({ ifname, interface: { like } }: VethAttachment, prefix: Prefix, routed: boolean): KernelObject {
   if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
   return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
@@ -234,11 +232,11 @@ const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[])
 export type PodRoute = {
   readonly config: InterfaceRoute
   readonly gateway?: Ip
-  /** Not configured: it follows from the kind of interface. */
+  /** Not configured, but part of this kind of interface. */
   readonly isImplied: boolean
 }
 
-/** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
+/** The configured routes, and default routes unless configured; without `isDefaultGateway`, routes to the cluster's networks instead. */
 export function podRoutes(
   attachment: Pick<Attachment, 'ipam' | 'ipamResult'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
   addresses: readonly InterfaceAddress[],

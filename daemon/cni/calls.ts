@@ -83,7 +83,7 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
   })
 }
 
-/** `undefined`: no plugin of that name makes anything itself. */
+/** `undefined`: no plugin of that name has verbs of its own. */
 function serveByPlugin(context: PodContext, call: ConfiguredCall, delegates: Delegates): Promise<Printed> | undefined {
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) return undefined
@@ -130,7 +130,7 @@ function withAddresses(attachment: Attachment, previous: Result): Attachment {
   return { ...attachment, ipamResult: { addresses: addressesOf(result, attachment.ifname), routes, dns } }
 }
 
-/** A third party's plugin gives the addresses; should anything fail after it, it gets them back before the error is told. */
+/** A third party's plugin gives the addresses. If anything fails after it, its DEL is run before the error is reported. */
 async function addWithDelegate(
   context: PodContext,
   attachment: Attachment,
@@ -162,7 +162,7 @@ async function addWithDelegate(
   }
 }
 
-/** A program that is no longer installed can free nothing, and a DEL that always fails would keep the container for ever. */
+/** A program that is no longer installed can't free anything, and a DEL that always fails would keep the container for ever. */
 function runUnlessMissing(context: PodContext, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
   try {
     delegates.run(type, verb)
@@ -171,13 +171,13 @@ function runUnlessMissing(context: PodContext, delegates: Delegates, type: strin
     if (!(thrown instanceof DelegateMissing)) throw thrown
     context.log.warn(
       { verb, delegate: type, err: thrown },
-      'what an IPAM plugin keeps was not freed: it is not installed'
+      'addresses kept by an IPAM plugin were not freed: it is not installed'
     )
-    return { stderr: `${thrown.message}; what it keeps was not freed\n` }
+    return { stderr: `${thrown.message}; the addresses that it keeps were not freed\n` }
   }
 }
 
-/** Before 0.3.0 a result has room for one address per family: what could not be told is not reserved. */
+/** Before 0.3.0 a result holds one address per family: an address that could not be reported is not reserved. */
 function refuseSecondOfFamily(attachment: Attachment, call: AttachmentCall): void {
   if (isAtLeast(call.version, '0.3.0')) return
   const families = (attachment.ipam?.ranges ?? []).flatMap((set) => set[0]?.subnet.ip.family ?? [])
@@ -204,7 +204,7 @@ async function serveNetwork(
   return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC')
 }
 
-/** What these verbs need of the configuration (data directory, ranges) is what any attachment of the network has. */
+/** Any attachment of the network: these verbs need only what all of them share, such as data directory and ranges. */
 function patternOf(plugin: Plugin, call: NetworkCall): Attachment {
   const any = { ...call, containerId: 'any', ifname: 'any' }
   return plugin.attachment(call.verb === 'GC' ? { ...any, verb: 'DEL' } : { ...any, verb: 'CHECK', netns: '' })

@@ -37,16 +37,16 @@ const numbers: Readonly<Record<string, number>> = {
   ADDRESS_MISSING: 109
 }
 
-/** Conditions in which pods that run already may be cut off from those of other nodes: STATUS says so by 51. */
+/** Conditions in which running pods may not reach those of other nodes: STATUS returns 51. */
 const limiting: readonly string[] = ['LEASE_LOST', 'NO_INTERFACE'] satisfies readonly ConditionCode[]
 
-/** STATUS has numbers of its own for "ADD would fail now". */
+/** STATUS has its own numbers for "ADD would fail now". */
 function statusNumber(code: string, number: number): number {
   if (number !== cniCode.tryAgain) return number
   return limiting.includes(code) ? cniCode.limitedConnectivity : cniCode.notAvailable
 }
 
-/** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */
+/** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, the cause in `details`. */
 export function cniError(thrown: unknown, verb?: Verb): CniError {
   if (thrown instanceof CniError) return thrown
   if (thrown instanceof AggregateError && thrown.errors.length > 0)
@@ -62,7 +62,7 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
   return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
 }
 
-/** Several failures of one DEL or GC, each with its cure; under their number where they have the same. */
+/** Several failures of one DEL or GC, each with its cure; with their number if all have the same. */
 function together(errors: readonly CniError[], cause: AggregateError): CniError {
   const codes = new Set(errors.map(({ code }) => code))
   const joined = (texts: readonly string[]) => [...new Set(texts)].filter((text) => text !== '').join('; ')
@@ -77,7 +77,7 @@ const unexpected = (thrown: unknown): CniError =>
   new CniError(reasonOf(thrown), {
     code: cniCode.internal,
     details:
-      'weftd did not expect that. If nothing of this host explains it, it is a fault of weftd: report it with its log.',
+      'weftd did not expect this error. If nothing on this host explains it, report it as a bug with the log of weftd.',
     cause: thrown
   })
 

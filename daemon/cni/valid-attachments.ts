@@ -1,4 +1,4 @@
-// The attachments that GC must leave alone, as the runtime lists them.
+// Reads the attachments that the runtime lists as valid in a GC call.
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, required, text } from '../../plugins/cni/field.ts'
 import type { NetworkCall } from '../../plugins/cni/types.ts'

@@ -1,4 +1,4 @@
-// Which code serves a verb, by the kind of interface that an attachment asks for; and results from and to CNI's shape.
+// The code for each verb by the attachment's kind of interface, and the conversion of results from and to CNI's shape.
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { Result } from '../../plugins/cni/types.ts'
 import type { AttachmentResult } from '../attachment/result.ts'
@@ -102,7 +102,7 @@ function resultOfAdd(previous: Result | undefined): AttachmentResult {
   throw new WeftError(
     'PREVIOUS_MISSING',
     'Required prevResult missing',
-    'a runtime must hand CHECK the result of the ADD'
+    'the runtime must pass CHECK the result of the ADD'
   )
 }
 
@@ -110,5 +110,5 @@ const mustBeChained = ({ plugin }: Attachment): WeftError =>
   new WeftError(
     'PREVIOUS_MISSING',
     `Required prevResult missing: ${plugin} must be called as a chained plugin`,
-    `write ${plugin} behind the plugin that makes the interface, in "plugins" of a .conflist`
+    `chain ${plugin} behind the plugin that makes the interface, in "plugins" of a .conflist`
   )

@@ -1,4 +1,4 @@
-// Reserving an attachment's addresses, and what to say when that can't be done.
+// Reserves an attachment's addresses; a full pool is first searched for addresses of pods that are gone.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
 import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
@@ -38,7 +38,7 @@ export async function allocate(
       if (freed.length > 0)
         context.log.warn(
           { network: attachment.network, freed: holdersText(freed) },
-          'the pool was full; addresses are free again whose pods went while no weftd ran'
+          'the pool was full: addresses of pods that ended while weftd was down are free again'
         )
       answer = await take()
     }
@@ -54,10 +54,10 @@ export async function allocate(
           'a runtime must send DEL before it sends ADD for the same container and interface again'
         )
       case 'refused':
-        throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
+        throw new WeftError('ADDRESS_REFUSED', answer.why, 'request a free address, or none')
       case 'exhausted': {
         const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
-        // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
+        // Only the node's own subnet is a condition of the node: configured ranges may be exhausted while it has free addresses.
         if (attachment.ipam?.ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
           'POOL_EXHAUSTED',
@@ -90,8 +90,8 @@ export function reserve(
 }
 
 /**
- * Two networks may both take their addresses from the node's subnet, and one gets another name while its pods run: what a living pod has is not given again. What a
- * dead one left in another network's directory is nothing to this one.
+ * Whether a running pod of another network has the address: two networks may share the node's subnet, and one may be renamed while its pods run. Reservations
+ * that pods which are gone left in another network's directory do not count.
  */
 function isUsedBeside(
   { networks, attachments }: PodContext,
@@ -103,7 +103,7 @@ function isUsedBeside(
   return (ip) => networks.holdersBeside(own, ip).some(isUsed)
 }
 
-/** The same for ADD, STATUS and the condition. */
+/** The detail of POOL_EXHAUSTED, the same for ADD, STATUS and the condition. */
 export function exhaustedDetail(set: RangeSet, reserved: readonly Reservation[], directory: string): string {
   const held = reserved.filter(({ ip }) => set.some((range) => inRange(range, ip)))
   return `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${held.length} reservations in ${directory}: ${holdersText(held)})`

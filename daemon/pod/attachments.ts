@@ -1,4 +1,4 @@
-// The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
+// Registry of the attachments on this node; verbs on the same attachment run one after the other.
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf, portsOwnerOf } from '../attachment/identity.ts'
@@ -7,37 +7,37 @@ import { PortClaims } from './port-claims.ts'
 import { SharedObjects } from './shared-objects.ts'
 
 export type Known = Identity & {
-  /** The link on the host. */
+  /** Name of the link on the host. */
   readonly link: string
   readonly addresses: readonly Ip[]
   readonly hostPorts?: readonly HostPort[]
   readonly bandwidth?: Bandwidth
   readonly pod?: Pod
-  /** Path of the container's namespace; not known of pods of an earlier weftd. */
+  /** Path of the container's namespace; unknown for pods set up by an earlier weftd. */
   readonly sandbox?: string
-  /** Where its addresses are reserved; absent when somebody else gave them. */
+  /** Where its addresses are reserved; absent when a third party's plugin keeps them. */
   readonly dataDir?: string
   readonly because: string
 }
 
-/** What the next weftd must know to free a pod's addresses when nothing else of the pod is left. */
+/** What the next weftd needs to free a pod's addresses when nothing else is left of the pod. */
 export type PodNote = Identity & Pick<Known, 'dataDir' | 'because'>
 
-/** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodContext.now`. */
+/** A pod whose link is gone without a DEL; see pod/vanished.ts. `since` is in milliseconds of `PodContext.now`. */
 export type Vanished = PodNote & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
   readonly shared = new SharedObjects()
-  /** Whom the bandwidth plugin limits, by the link on the host. */
+  /** Attachments that the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
-  /** Owners of addresses that were reserved ahead of the interface: no link says yet that they are in use. */
+  /** Owners of addresses that were reserved before there is an interface: no link shows yet that they are in use. */
   readonly reserved = new Set<string>()
   /** By owner. */
   readonly vanished = new Map<string, Vanished>()
-  /** Addresses that were freed without a DEL, by the reason, for the metrics. */
+  /** Addresses freed without a DEL, by reason, for the metrics. */
   readonly freed = { reboot: 0, vanished: 0, gc: 0 }
-  /** Called after every change of what is known. */
+  /** Called after every change of `list` or `vanished`. */
   onChanged: () => void = () => undefined
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
@@ -69,7 +69,7 @@ export class Attachments {
     this.onChanged()
   }
 
-  /** With what plugins behind the interface's own keep for it: that goes with the interface. */
+  /** Also drops the port claims and limits of chained plugins: they end with the interface. */
   delete(who: Identity): void {
     const known = this.#known.get(ownerOf(who))
     if (known !== undefined) this.#byLink.delete(known.link)

@@ -101,10 +101,10 @@ function refuseImpossible(context: PodContext, attachment: VethAttachment, wirin
   }
   const own = linkNamed(context.host.observed, hostName(attachment))
   if (own === undefined) return
-  const whose = mayBeOf(attachment, own.alias) ? 'this attachment exists already' : `it belongs to "${own.alias}"`
+  const whose = mayBeOf(attachment, own.alias) ? 'it is of this attachment' : `it belongs to "${own.alias}"`
   throw new WeftError(
     'INTERFACE_EXISTS',
-    `the host's link ${own.name} for ${attachment.because} is there already: ${whose}`,
+    `the host's link ${own.name} for ${attachment.because} already exists: ${whose}`,
     'a runtime must send DEL before it sends ADD for the same container and interface again'
   )
 }

@@ -9,16 +9,16 @@ import type { Node } from '../state/node.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
 import type { Attachments } from './attachments.ts'
 
-/** The host's desired state as pods need it: reconcile/reconciler.ts. */
+/** The part of the reconciler that pods use: reconcile/reconciler.ts. */
 export type HostState = {
   want(owner: string, objects: readonly KernelObject[], alsoKeys?: Iterable<Key>): Promise<readonly Outcome[]>
   wantAll(
     entries: Iterable<readonly [owner: string, objects: readonly KernelObject[]]>,
     alsoKeys?: Iterable<Key>
   ): Promise<readonly Outcome[]>
-  /** Replaces what an owner wants by what it has already; nothing is compared now. */
+  /** Replaces an owner's desired objects; they are not compared with the kernel now. */
   keep(owner: string, objects: readonly KernelObject[]): void
-  /** Removes what others might stand on, and so would stay when nobody wants it any more. */
+  /** Removes objects that otherwise stay when no owner wants them, because others may depend on them. */
   discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]>
   readonly observed: State
 }
@@ -34,7 +34,7 @@ export type PodPlace = {
   readonly clusterNetworks: PerFamily<Prefix>
 }
 
-/** Parts of a verb whose time is measured. `host` holds the links and rules of the host, `inside` those of the container. */
+/** Timed steps of a verb. `host`: links and rules of the host; `inside`: of the container. */
 export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
@@ -47,12 +47,12 @@ export type PodContext = {
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node holds a subnet. */
   readonly place: () => PodPlace | undefined
-  /** What is known before: enough for attachments that are not of the node's subnet. */
+  /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
-  /** The mode for pods whose configuration leaves it open and whose bridge does not exist yet. */
+  /** The mode for pods whose configuration names none and whose bridge does not exist yet. */
   readonly defaultMode: Mode
-  /** After a subnet was added to those whose packets pass: resolves when other programs' chains have been answered for it. */
-  readonly answerForeignDrops: () => Promise<void>
+  /** To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the accepts. */
+  readonly updateForeignAccepts: () => Promise<void>
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number

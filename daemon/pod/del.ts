@@ -1,5 +1,4 @@
-// DEL: the same difference with nothing desired, then the reservation. It works with everything gone, twice, for what never was, without a namespace.
-
+// DEL: removes the interface and its rules, then frees the address. Works if all is gone already, if called twice, for unknown attachments, and without a namespace.
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
@@ -33,8 +32,8 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
   }
   const hadLink = linkNamed(context.host.observed, hostName(attachment)) !== undefined
   await collect(() => disconnect(context, attachment, 'DEL'))
-  // What the firewall plugin kept behind this interface has gone with it.
-  if (attachment.isStandalone) await collect(context.answerForeignDrops)
+  // The accepts of the firewall plugin for this interface are removed with it.
+  if (attachment.isStandalone) await collect(context.updateForeignAccepts)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
     const { dataDir } = attachment.ipam
@@ -47,8 +46,8 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
 }
 
 /**
- * A pod that flannel's plugins have set up before us: its reservation is in the directory, its link has another name and no alias. The end inside the
- * container has the name that the runtime says, and takes the other end along.
+ * A pod set up by flannel's plugins before Weft: it has a reservation in the directory, and its link has another name and no alias. The end inside the
+ * container has the name that the runtime passes; removing it removes the other end.
  */
 async function removeForeign(context: PodContext, attachment: Attachment, reservations: Reservations): Promise<void> {
   const held: readonly Ip[] = await reservations.of(attachment)
@@ -57,7 +56,7 @@ async function removeForeign(context: PodContext, attachment: Attachment, reserv
   try {
     sandbox = await openSandbox(context, attachment)
   } catch {
-    // No namespace, no link.
+    // The link went with the namespace.
     return
   }
   using open = sandbox

@@ -8,18 +8,18 @@ import { ifbName } from '../state/ownership.ts'
 import type { PodContext, Verb } from './context.ts'
 import { timed } from './timing.ts'
 
-/** Removes the host's link (the container's goes with it) and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
+/** Removes the host's link, and the container's with it, and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
 export async function disconnect(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {
   const name = hostName(attachment)
   const link = linkNamed(context.host.observed, name)
-  // Eight digits can meet another program's random ones: what says that it is somebody else's stays.
+  // The name's eight digits may collide with another program's random name: a link whose alias names another owner stays.
   const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
   const isKnown = context.attachments.get(attachment) !== undefined
   context.attachments.delete(attachment)
   const outcomes = await timed(context, verb, 'host', () =>
     context.host.wantAll(
       ownersOf(attachment).map((owner) => [owner, []] as const),
-      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : strays(context, attachment))]
+      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : leftovers(context, attachment))]
     )
   )
   const failure = failureIn(outcomes)
@@ -27,10 +27,10 @@ export async function disconnect(context: PodContext, attachment: Attachment, ve
 }
 
 /**
- * What a restarted weftd does not know to be the attachment's, when its link has gone meanwhile: its host ports by their comments, and its ifb. Nobody
- * wants them any more, but until the store has answered nothing is removed for that reason.
+ * Objects that a restarted weftd could not assign to the attachment because the link was gone: host ports, found by their comments, and the ifb. They are
+ * named here because until the store's first complete list nothing is removed for lack of an owner.
  */
-function strays(context: PodContext, attachment: Attachment): readonly Key[] {
+function leftovers(context: PodContext, attachment: Attachment): readonly Key[] {
   const name = hostName(attachment)
   const ifb = linkNamed(context.host.observed, ifbName(name))
   const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(attachment, ifb.alias)

@@ -31,7 +31,7 @@ export async function checkReserved(context: PodContext, attachment: Attachment)
   throw new WeftError(
     'DIFFERENT',
     `${because} has no reservation in ${reservations.directory}`,
-    'restart the pod: its address may be given to another one'
+    'restart the pod: its address may be given to another pod'
   )
 }
 
@@ -74,5 +74,5 @@ export async function gcAddresses(
         )
     )
   if (freed.length > 0)
-    context.log.info({ network, freed: freed.length }, 'reservations freed that nobody uses any more')
+    context.log.info({ network, freed: freed.length }, 'freed reservations that the runtime no longer lists')
 }

@@ -1,4 +1,4 @@
-// The loopback plugin's verbs: `lo` of a container up, told, compared, down. It may run beside the pod's network in the same namespace.
+// The verbs of the loopback plugin: `lo` of a container set up, checked and set down. May run at the same time as the pod's network in the same namespace.
 import { formatIp, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'
@@ -15,11 +15,11 @@ export async function addLoopback(context: PodContext, attachment: Attachment): 
   using sandbox = await openSandbox(context, attachment)
   await apply(sandbox, { ...lo, because: attachment.because })
   const addresses = addressesOf(await sandbox.read())
-  const odd = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
-  if (odd !== undefined) {
+  const foreign = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
+  if (foreign !== undefined) {
     throw new WeftError(
       'LOOPBACK_FOREIGN',
-      `loopback interface found with non-loopback address ${formatIp(odd.prefix.ip)}`,
+      `loopback interface found with non-loopback address ${formatIp(foreign.prefix.ip)}`,
       'remove that address from lo of the container'
     )
   }
@@ -59,7 +59,7 @@ export async function checkLoopback(context: PodContext, attachment: Attachment)
   }
 }
 
-/** As the reference's: `lo` goes down; a namespace that is missing is fine. */
+/** As in the reference, `lo` is set down; a missing namespace is no error. */
 export async function delLoopback(context: PodContext, attachment: Attachment): Promise<void> {
   if (attachment.sandbox === undefined) return
   let open: Sandbox

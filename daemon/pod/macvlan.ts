@@ -1,4 +1,4 @@
-// The verbs of macvlan: a link inside the container that stands on a device of this host. Nothing of it is on the host but that device and the reservation.
+// The verbs of macvlan: a link inside the container on top of a device of this host. The host has nothing of it but that device and the reservation.
 import { formatPrefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
 import { address, sysctl } from '../attachment/device.ts'
@@ -13,7 +13,7 @@ import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import type { PodContext } from './context.ts'
 import { undo } from './disconnect.ts'
-import { applyInside, openSandbox, whereItStands } from './netns.ts'
+import { applyInside, openSandbox, withActualMetric } from './netns.ts'
 import { placeForAdd } from './place.ts'
 import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -36,7 +36,7 @@ export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): 
     using sandbox = await openSandbox(context, attachment)
     const dns =
       attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.ipamResult?.dns : readResolvConf(ipam.resolvConf))
-    // One that the IPAM plugin needed is there already.
+    // A link that the IPAM plugin needed exists already.
     if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
       await makeLink(context, attachment, sandbox)
     let addresses = attachment.ipamResult?.addresses ?? []
@@ -95,11 +95,11 @@ function linkOf(attachment: MacvlanAttachment, madeOn: string): Link {
   }
 }
 
-/** From the container's name, so that it is known before an address is. In mode passthru the device has one address for both. */
+/** From the container's identity, so that it is known before the address. In mode passthru the link has the device's MAC. */
 const ownMac = (attachment: MacvlanAttachment): Mac | undefined =>
   attachment.interface.mode === 'passthru' ? undefined : podMac(attachment, [])
 
-/** The device to stand on; one inside the container is the kernel's to judge. Errors: MASTER_INVALID, MTU_INVALID. */
+/** The lower device; one inside the container is checked by the kernel only. Errors: MASTER_INVALID, MTU_INVALID. */
 function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, mtu = 0 }: Macvlan): string {
   const name = master ?? deviceOfDefaultRoute(observed)
   if (name === undefined)
@@ -134,7 +134,7 @@ function deviceOfDefaultRoute(observed: PodContext['host']['observed']): string 
   return defaults.sort((a, b) => a.family - b.family || a.metric - b.metric)[0]?.device
 }
 
-/** In the order in which they are made. Whoever else is on that network has to learn the address: the link tells it when it comes up. */
+/** In the order in which they are made. arp_notify and ndisc_notify announce the address to the hosts of that network when the link comes up. */
 function insideObjects(attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
   const { ifname: device, because } = attachment
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
@@ -161,15 +161,15 @@ export async function checkMacvlan(
 ): Promise<void> {
   masterOf(context, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
-  const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
-  const mac = parseMac(told?.mac ?? '')
+  const reported = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
+  const mac = parseMac(reported?.mac ?? '')
   const held = ipam && (await context.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
   const addresses = addressesOf(previous, name)
   using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read()
   const wanted = insideObjects(attachment, addresses)
     .filter(({ kind }) => kind === 'address' || kind === 'route')
-    .map((object) => (object.kind === 'route' ? whereItStands(object, observed) : object))
+    .map((object) => (object.kind === 'route' ? withActualMetric(object, observed) : object))
   const link: Link = {
     ...{ kind: 'link', name, up: true, form: { type: 'macvlan', mode: attachment.interface.mode } },
     ...(mac === undefined ? {} : { mac })
@@ -183,7 +183,7 @@ export async function checkMacvlan(
     throw new WeftError('DIFFERENT', `${because} is not as it was set up: ${lines.join('; ')}`, 'restart the pod')
 }
 
-/** Without a namespace the link has gone with it. */
+/** A link whose namespace is gone is gone, too. */
 export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
@@ -194,7 +194,7 @@ export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): 
       try {
         open = await openSandbox(context, attachment)
       } catch (error) {
-        context.log.debug({ err: error, because: attachment.because }, 'no namespace, no link')
+        context.log.debug({ err: error, because: attachment.because }, 'the link went with its namespace')
       }
       if (open !== undefined) {
         using sandbox = open
@@ -205,7 +205,7 @@ export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): 
   })
 }
 
-/** A link of that name that is no macvlan, or says nothing of us, is somebody else's; `isHeld`: unless its address is reserved, as another project's plugin leaves it. */
+/** Only a macvlan whose alias names this attachment. `isHeld`, its address is reserved: also one without alias, as another project's plugin leaves it. */
 async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHeld = false): Promise<void> {
   const link = linkNamed(await sandbox.read(), attachment.ifname)
   if (link?.form?.type !== 'macvlan' || !(link.alias ? mayBeOf(attachment, link.alias) : isHeld)) return

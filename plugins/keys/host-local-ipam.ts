@@ -1,4 +1,4 @@
-// The keys of host-local's `ipam` object: which addresses, from which ranges, kept in which folder. Every plugin that gives addresses from a pool has them.
+// The keys of host-local's `ipam`: requested addresses, ranges, data directory. All plugins that give addresses from a pool have them.
 import { type AddressRange, DEFAULT_DATA_DIR, type IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
@@ -6,7 +6,7 @@ import type { AttachmentCall } from '../cni/types.ts'
 import { inArgs, ip, prefix, requestedIp } from './readers.ts'
 import { routesIn } from './routes.ts'
 
-/** The wish of a configuration of host-local's kind, which must name a range. Errors: FieldError; CniError for CNI_ARGS. */
+/** The configuration must name a range. Errors: FieldError; CniError for CNI_ARGS. */
 export function hostLocalIpam(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
@@ -23,7 +23,7 @@ export function hostLocalIpam(root: Field, args: Args): IpamConfig {
   }
 }
 
-/** For a DEL whose configuration is not understood: what releases the reservations all the same. */
+/** For a DEL whose configuration can't be read: enough to free the reservations. */
 export const poolOfAnyConfiguration = (call: AttachmentCall): IpamConfig => ({
   dataDir: dataDirIfReadable(call),
   requested: [],
@@ -31,7 +31,7 @@ export const poolOfAnyConfiguration = (call: AttachmentCall): IpamConfig => ({
   routes: []
 })
 
-/** What CNI_ARGS, `args.cni` and the runtime ask for, added up as host-local does. */
+/** Addresses in CNI_ARGS, `args.cni` and `runtimeConfig`, all of them as in host-local. */
 export function requestedOf(root: Field, args: Args): IpamConfig['requested'] {
   const fromArgs = (args.get('IP') ?? '').split(',').filter((each) => each !== '')
   return [
@@ -41,7 +41,7 @@ export function requestedOf(root: Field, args: Args): IpamConfig['requested'] {
   ]
 }
 
-/** In host-local's order: the runtime's, the one written into `ipam` itself, the listed ones. */
+/** In host-local's order: the runtime's, the one of `ipam` itself, the listed ones. */
 function rangesOf(root: Field): IpamConfig['ranges'] {
   const ipam = member(root, 'ipam')
   const single = isAbsent(member(ipam, 'subnet')) ? [] : [[range(ipam)]]

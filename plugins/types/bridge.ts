@@ -1,4 +1,4 @@
-// The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
+// The `bridge` plugin: connects the container to a bridge, with the reference's keys and results.
 import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, flag, isAbsent, member } from '../cni/field.ts'

@@ -1,4 +1,4 @@
-// The `ptp` plugin: the container alone on a pair of interfaces, the host as its gateway, with the reference's keys and results.
+// The `ptp` plugin: connects the container by a veth pair to the host as its gateway, with the reference's keys and results.
 import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import { FieldError, flag, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'

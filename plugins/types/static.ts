@@ -1,4 +1,4 @@
-// The `static` plugin: the addresses that its configuration names. Nothing is kept, so nothing can be lost.
+// The `static` plugin: the addresses in its configuration. It reserves nothing.
 import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
@@ -7,7 +7,7 @@ import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/
 import { staticIpam } from '../keys/static-ipam.ts'
 import type { Plugin } from './plugin.ts'
 
-/** MAC is for the plugin that asks us. */
+/** MAC is for the plugin that calls this one. */
 const knownArgs = ['IP', 'GATEWAY', 'MAC', ...podArgs]
 
 function attachment(call: AttachmentCall): Attachment {

@@ -1,4 +1,4 @@
-// The `weft` plugin: a pod's interface, its addresses, its way out and in, and its limits, in one call. Which keys it has and what they mean.
+// The `weft` plugin: interface, addresses, routes, masquerading, host ports and limits of a pod in one call.
 import { type Attachment, DEFAULT_BRIDGE, type IpamConfig, type Veth } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from '../cni/field.ts'
@@ -7,7 +7,7 @@ import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { bandwidthOf } from '../keys/bandwidth.ts'
 import { dataDirOf, poolOfAnyConfiguration, rangeSet, requestedOf } from '../keys/host-local-ipam.ts'
-import { givenDns } from '../keys/ipam.ts'
+import { configuredDns } from '../keys/ipam.ts'
 import { portMappings } from '../keys/port-mappings.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from '../keys/readers.ts'
 import { routesIn } from '../keys/routes.ts'
@@ -35,7 +35,7 @@ function strictly(call: AttachmentCall): Attachment {
       ...identity(call, podOf(args)),
       interface: vethOf(root, args),
       ipam: ipamOf(root, args),
-      ...givenDns(readDns(member(root, 'dns'))),
+      ...configuredDns(readDns(member(root, 'dns'))),
       ...(masquerade === undefined ? {} : { masquerade }),
       ...(hostPorts.length === 0 ? {} : { hostPorts }),
       ...(bandwidth === undefined ? {} : { bandwidth })
@@ -43,7 +43,7 @@ function strictly(call: AttachmentCall): Attachment {
   })
 }
 
-/** What is asked for and not done is an error with the key's name (code 2), never silence. */
+/** A key that requests something unsupported is an error (code 2) that names it. */
 function refuseUnsupported(root: Field): void {
   const type = descend(root, 'ipam', 'type')
   if (!['', 'weft', 'host-local'].includes(text(type) ?? '')) {
@@ -52,8 +52,8 @@ function refuseUnsupported(root: Field): void {
   refuseVlans(root)
   const bridgeAlone = 'the weft plugin does not do this: leave it out, or use the plugin bridge with host-local'
   for (const key of ['portIsolation', 'macspoofchk', 'disableContainerInterface', 'forceAddress']) {
-    const asked = member(root, key)
-    if (flag(asked)) throw unsupported(asked, bridgeAlone)
+    const requested = member(root, key)
+    if (flag(requested)) throw unsupported(requested, bridgeAlone)
   }
   const gateway = member(root, 'isGateway')
   if (flag(gateway) === false) throw unsupported(gateway, 'the bridge of pods is their gateway: leave it out')
@@ -87,7 +87,7 @@ function vethOf(root: Field, args: Args): Veth {
   }
 }
 
-/** A node's own subnet needs no range, so none is asked for here. */
+/** Ranges are optional: the default is the node's own subnet. */
 function ipamOf(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   return {

@@ -125,7 +125,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     }),
     self: { identity: 'node-1', ipv6: true },
     defaultMode: options.mode ?? 'bridge',
-    answerForeignDrops: async () => undefined,
+    updateForeignAccepts: async () => undefined,
     log: quiet,
     now: () => performance.now(),
     timings: () => undefined

@@ -1,6 +1,6 @@
-// Keeping a container apart from others, whoever made its interface: what firewall's `ingressPolicy` asks for.
+// Isolates a container from others, whichever plugin made its interface: the firewall plugin's `ingressPolicy`.
 import type { ChainedAttachment, Existing } from '../../../plugins/attachment.ts'
-import { apartMark, markedOwnerOf } from '../../attachment/identity.ts'
+import { isolationMark, markedOwnerOf } from '../../attachment/identity.ts'
 import type { AttachmentResult } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
@@ -11,10 +11,10 @@ import type { PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
 import { releaseOwned } from './ownership.ts'
 
-type Policy = NonNullable<Existing['apart']>
+type Policy = NonNullable<Existing['isolatedFrom']>
 type Interfaces = Pick<AttachmentResult, 'interfaces'>
 
-/** Errors: INTERFACE_MISSING, the kernel's; the container is not kept apart then, and the ADD must fail. */
+/** Errors: INTERFACE_MISSING, the kernel's; the container is not isolated then, and the ADD must fail. */
 export async function isolate(
   context: PodContext,
   attachment: ChainedAttachment,
@@ -22,7 +22,7 @@ export async function isolate(
   previous: Interfaces
 ): Promise<void> {
   const { shared, own } = wantedFor(context, attachment, policy, previous)
-  const owner = markedOwnerOf(apartMark(attachment))
+  const owner = markedOwnerOf(isolationMark(attachment))
   const outcomes = await context.host.wantAll([context.attachments.shared.with(shared), [owner, own]])
   const failure = failureIn(outcomes)
   if (failure === undefined) return
@@ -39,12 +39,12 @@ export function checkIsolation(
 ): void {
   const { shared, own } = wantedFor(context, attachment, policy, previous)
   const wrong = differencesIn([...shared, ...own], context.host.observed, 'on the host')
-  refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
+  refuseDifferences(`the isolation of ${attachment.because} is not as it was set up`, wrong)
 }
 
-/** The bridge stays isolated from others for as long as it is there, as in the reference. */
+/** The bridge stays isolated from others as long as it exists, as in the reference. */
 export const removeIsolation = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
-  releaseOwned(context, apartMark(attachment))
+  releaseOwned(context, isolationMark(attachment))
 
 function wantedFor(
   context: PodContext,
@@ -54,11 +54,11 @@ function wantedFor(
 ): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
   const { because } = attachment
   const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
-  if (policy === 'from other bridges') return { shared: bridge, own: [] }
+  if (policy === 'other bridges') return { shared: bridge, own: [] }
   const port = hostEnd(context, attachment, previous)
   return {
     shared: [...bridge, ...isolationBase()],
-    own: [{ ...isolatedPort(port.name, apartMark(attachment), because), because }]
+    own: [{ ...isolatedPort(port.name, isolationMark(attachment), because), because }]
   }
 }
 
@@ -68,7 +68,7 @@ function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous
   if (found !== undefined) return found.name
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no bridge of this host, by which ${because} could be kept apart from others`,
-    'use ingressPolicy behind a plugin that connects containers by a bridge, or leave it out'
+    `prevResult names no bridge of this host to isolate ${because} on`,
+    'chain the plugin behind one that connects containers to a bridge, or omit ingressPolicy'
   )
 }

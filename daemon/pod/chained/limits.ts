@@ -1,4 +1,4 @@
-// Limits to the throughput of an interface that another plugin has made, ours or not: what bandwidth does at ADD, CHECK, DEL and GC.
+// Throughput limits of an interface that another plugin made, Weft's or not: bandwidth's ADD, CHECK, DEL and GC.
 
 import type { ChainedAttachment } from '../../../plugins/attachment.ts'
 import { bandwidthObjects } from '../../attachment/bandwidth.ts'
@@ -22,10 +22,10 @@ import type { Listed } from '../gc.ts'
 
 type Interfaces = Pick<AttachmentResult, 'interfaces'>
 
-/** The device that holds back what an attachment sends. */
+/** The ifb that shapes what the attachment sends. */
 const ifbOf = (who: Identity): string => ifbName(hostName(who))
 
-/** Adds the device that holds back what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
+/** Reports the ifb that shapes what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
 export async function limit(
   context: PodContext,
   attachment: ChainedAttachment,
@@ -53,7 +53,7 @@ export function checkLimits(context: PodContext, attachment: ChainedAttachment, 
   refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
 }
 
-/** The token bucket towards the container goes with its device: taken off by itself, it would make the kernel wait. */
+/** The token bucket towards the container goes with its device: removing it alone would make the caller wait for a grace period. */
 export async function unlimit(context: PodContext, who: Identity): Promise<void> {
   const ifb = linkNamed(context.host.observed, ifbOf(who))
   const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(who, ifb.alias)
@@ -65,18 +65,18 @@ export async function unlimit(context: PodContext, who: Identity): Promise<void>
   if (failure !== undefined) throw failure.error
 }
 
-/** Takes off the limits of a network's containers that the runtime does not list any more. */
+/** Removes the limits of a network's containers that the runtime no longer lists. */
 export async function collectLimits(
   context: PodContext,
   { network }: ChainedAttachment,
   valid: readonly Listed[]
 ): Promise<void> {
-  const standing = [...context.host.observed.values()].flatMap((object) => {
+  const existing = [...context.host.observed.values()].flatMap((object) => {
     const who = object.kind === 'link' && object.form?.type === 'ifb' ? parseAlias(object.alias) : undefined
     return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
   })
   const limited = [...context.attachments.limited.values()].filter((who) => who.network === network)
-  for (const who of [...standing, ...limited]) {
+  for (const who of [...existing, ...limited]) {
     const isListed = valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
     if (!isListed) await unlimit(context, who)
   }
@@ -98,7 +98,7 @@ export function hostEnd({ host }: PodContext, { ifname, plugin }: ChainedAttachm
   }
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no end of a veth pair on this host (${onHost.map(({ name }) => name).join(', ') || 'it names no link of it at all'}), by which ${ifname} could be reached`,
-    `write ${plugin} behind a plugin that makes such a pair, as weft, bridge and ptp do`
+    `prevResult names no host end of a veth pair for ${ifname}; links of this host in it: ${onHost.map(({ name }) => name).join(', ') || 'none'}`,
+    `chain ${plugin} behind a plugin that makes a veth pair, as weft, bridge and ptp do`
   )
 }

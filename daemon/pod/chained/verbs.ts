@@ -1,4 +1,4 @@
-// The verbs of plugins that change what an earlier plugin of the chain has made.
+// The verbs of chained plugins: portmap, bandwidth, tuning, firewall.
 import type { ChainedAttachment } from '../../../plugins/attachment.ts'
 import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
 import { reasonOf } from '../../base/error.ts'
@@ -18,8 +18,8 @@ export function addChained(
   previous: AttachmentResult
 ): Promise<InterfaceChanges> {
   return context.attachments.inTurn(attachment, async () => {
-    const { tuning, forwards, apart, ports, limits } = attachment.interface
-    if (apart !== undefined) await isolate(context, attachment, apart, previous)
+    const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+    if (isolatedFrom !== undefined) await isolate(context, attachment, isolatedFrom, previous)
     if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
     const limited = limits ? await limit(context, attachment, previous) : {}
@@ -33,15 +33,15 @@ export async function checkChained(
   attachment: ChainedAttachment,
   previous: AttachmentResult
 ): Promise<void> {
-  const { tuning, forwards, apart, ports, limits } = attachment.interface
-  if (apart !== undefined) checkIsolation(context, attachment, apart, previous)
+  const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+  if (isolatedFrom !== undefined) checkIsolation(context, attachment, isolatedFrom, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
   if (limits) checkLimits(context, attachment, previous)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
   if (forwards !== undefined) checkForwardAccept(context, attachment, forwards)
 }
 
-/** An interface that is gone already is no error, nor what never was. */
+/** An interface that is gone or never existed is no error. */
 export function delChained(context: PodContext, attachment: ChainedAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
@@ -53,7 +53,7 @@ export function delChained(context: PodContext, attachment: ChainedAttachment): 
   })
 }
 
-/** What is left of containers that the runtime does not list any more. `pattern` is any attachment of the network. Goes on after an error. */
+/** Removes what is left of containers that the runtime no longer lists. `pattern` is any attachment of the network. Goes on after an error. */
 export async function gcChained(
   context: PodContext,
   pattern: ChainedAttachment,

@@ -69,7 +69,7 @@ describe('an error of weftd', () => {
   test('that nobody expected is told with what to do about it', () => {
     const { code, message, details } = cniError(new RangeError('too far', { cause: new Error('away') }))
     assert.deepEqual([code, message], [999, 'too far: away'])
-    assert.match(details, /its log/)
+    assert.match(details, /the log of weftd/)
   })
 
   test('of DEL has no words that containerd would take for success', () => {

@@ -196,10 +196,7 @@ describe('a folder that cannot be made', () => {
   // Node's own recursive mkdir never returns there.
   it('is an error that names it, in /proc too', async () => {
     const reservations = new Reservations('/proc/weft', 'net1', { lock: flock, boot: { id: 'boot-1', since: 0 } })
-    await assert.rejects(
-      reservations.reserve(owner('a'), small),
-      /\/proc\/weft\/net1 can not be read or written: ENOENT/
-    )
+    await assert.rejects(reservations.reserve(owner('a'), small), /\/proc\/weft\/net1 can't be read or written: ENOENT/)
     const below = new Reservations(join(base, 'a/b'), 'net1', { lock: flock, boot: { id: 'boot-1', since: 0 } })
     assert.deepEqual(addressesOf(await below.reserve(owner('a'), small)), ['10.20.0.2'])
   })

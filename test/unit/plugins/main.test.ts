@@ -131,8 +131,8 @@ describe('with a daemon', () => {
     for (const [answer, code, words] of [
       [() => undefined, 11, /closed the connection/],
       [() => new Promise<string>(() => {}), 11, /did not answer on .* within 50 ms/],
-      [() => 'hello', 999, /something else than an answer/],
-      [() => '{"v":2,"exit":0}', 999, /something else than an answer/]
+      [() => 'hello', 999, /sent an answer on .* that can.t be parsed/],
+      [() => '{"v":2,"exit":0}', 999, /sent an answer on .* that can.t be parsed/]
     ] as const) {
       await using daemon = await listen(answer)
       const variables = { ...environment, WEFTD_SOCKET: daemon.socketPath, WEFTD_DEADLINE_MS: '50' }

@@ -35,7 +35,7 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   place: () => undefined,
   self: testNode(),
   defaultMode: 'bridge',
-  answerForeignDrops: async () => undefined,
+  updateForeignAccepts: async () => undefined,
   log: silent,
   now: () => performance.now(),
   timings() {},

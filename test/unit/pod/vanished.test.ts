@@ -91,7 +91,7 @@ describe('addresses of a vanished pod', () => {
     const lock = () => Promise.reject(new Error('EROFS'))
     const networks = new Networks(() => ({ lock, boot: { id: 'boot', since: 0 } }))
     assert.equal(await releaseVanished({ ...given.context, networks }, 0), 0)
-    assert.match(given.lines.join(), /can not be freed yet/)
+    assert.match(given.lines.join(), /can't be freed yet/)
     assert.equal(await releaseVanished(given.context, 0), 1)
   })
 
@@ -147,5 +147,5 @@ test('a directory of networks that can not be read is told, and weftd goes on', 
   writeFileSync(join(dataDir, BOOT_DIRECTORY), '')
   const { context, lines } = surroundings()
   await emptyAfterReboot(context, dataDir)
-  assert.deepEqual(lines, ['reservations can not be looked at yet'])
+  assert.deepEqual(lines, ["the reservations can't be read yet"])
 })

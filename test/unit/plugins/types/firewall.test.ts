@@ -18,13 +18,8 @@ describe('firewall', () => {
   })
   test('keeps apart as the policy says', () => {
     const apart = (ingressPolicy: string) =>
-      (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).apart
-    deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [
-      undefined,
-      undefined,
-      'from other bridges',
-      'from all'
-    ])
+      (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).isolatedFrom
+    deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [undefined, undefined, 'other bridges', 'all'])
   })
   for (const [configuration, code, message] of [
     [{ ingressPolicy: 'x' }, 7, /ingressPolicy: "x"/],
