@@ -102,7 +102,7 @@ async function serve(
     if (!('run' in reply)) return reply
     did.push(await run(host, reply.run))
   }
-  throw new CniError(`weftd asked for more than ${mostRuns} delegates in one ${verb}`, {
+  throw new CniError(`weftd requested more than ${mostRuns} delegates in one ${verb}`, {
     code: cniCode.internal,
     details: 'This is a bug in weftd: report it with its log.'
   })

@@ -6,7 +6,7 @@ import type { Answer } from './host.d.ts'
 export type Failure = Exclude<Answer, { readonly kind: 'line' }>
 
 const look =
-  'Look at "systemctl status weftd", or at the weftd pod on this node ("kubectl get pods -A -o wide"), and at its log. The runtime will try again.'
+  'Check "systemctl status weftd", or the weftd pod on this node ("kubectl get pods -A -o wide"), and its log. The runtime will retry.'
 
 /** Code 11 (try again), for STATUS 50 (not available). */
 export function unreachable(failure: Failure, socketPath: string, deadlineMs: number, verb: Verb): CniError {

@@ -48,14 +48,14 @@ function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAns
 
 /** Why a valid lease is not used. */
 function notUsed({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
-  const ours = place()?.backend.type
-  if (ours === undefined) return { skipped: 'this node holds no subnet yet' }
-  if (lease.backendType === ours || isOwn) return {}
+  const ownType = place()?.backend.type
+  if (ownType === undefined) return { skipped: 'this node has no subnet yet' }
+  if (lease.backendType === ownType || isOwn) return {}
   return {
     skipped:
       lease.backendType === ''
         ? 'it is reserved for a node that has not joined yet'
-        : `its backend is ${lease.backendType}, and this network's is ${ours}`
+        : `its backend is ${lease.backendType}, and this network's is ${ownType}`
   }
 }
 
@@ -81,7 +81,7 @@ export function whyNode(context: QueryContext, name: string): WhyNodeAnswer {
   const { reconciler, peers, health } = context
   const ip = parseIp(name)
   const all = leases(context)
-  const found = all.filter((each) => namesOf(each).includes(name) || holds(peers.leases.get(each.key), ip))
+  const found = all.filter((each) => namesOf(each).includes(name) || isIn(peers.leases.get(each.key), ip))
   const objects = (key: string) => wantedFor(context, key).map((object) => objectAnswer(reconciler.observed, object))
   return {
     name,
@@ -98,5 +98,5 @@ const namesOf = ({ key, node, subnet, publicIp }: LeaseAnswer): readonly string[
   key
 ]
 
-const holds = (lease: Lease | undefined, ip: Ip | undefined): boolean =>
+const isIn = (lease: Lease | undefined, ip: Ip | undefined): boolean =>
   lease !== undefined && ip !== undefined && perFamily(lease.subnet).some(([, subnet]) => contains(subnet, ip))

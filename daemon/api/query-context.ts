@@ -23,7 +23,7 @@ export type QueryContext = {
   readonly attachments: Pick<Attachments, 'list' | 'vanished'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   readonly reserved: () => Promise<readonly Reserved[]>
-  /** `undefined` until this node holds a subnet. */
+  /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined
 }
 

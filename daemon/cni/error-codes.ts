@@ -87,6 +87,6 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
   return { v: 1, exit: 1, stdout, stderr: '' }
 }
 
-/** The answer to a line that is no request; `cure` helps whoever reads it. */
+/** The answer to a line that is not a request. */
 export const malformed = ({ message }: ProtocolError, cure: string): Finished =>
   failed(new CniError(message, { code: cniCode.decoding, details: cure }))

@@ -50,7 +50,7 @@ export const withChanges = (previous: Result, ifname: string, { own, added }: In
         ? {
             ...each,
             ...(own.mac === undefined ? {} : { mac: own.mac }),
-            // An MTU that nobody reported before stays unreported.
+            // Not added where no plugin reported an MTU before.
             ...(own.mtu === undefined || each.mtu === undefined ? {} : { mtu: own.mtu })
           }
         : each

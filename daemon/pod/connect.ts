@@ -113,11 +113,11 @@ function refuseNoGateway(
   { interface: { like }, network }: VethAttachment,
   addresses: readonly InterfaceAddress[]
 ): void {
-  const alone = addresses.find(({ gateway }) => gateway === undefined)
-  if (like?.kind !== 'ptp' || alone === undefined) return
+  const without = addresses.find(({ gateway }) => gateway === undefined)
+  if (like?.kind !== 'ptp' || without === undefined) return
   throw new WeftError(
     'GATEWAY_MISSING',
-    `${formatPrefix(alone.prefix)} has no gateway, and ptp reaches everything by one`,
+    `${formatPrefix(without.prefix)} has no gateway, and ptp routes everything via one`,
     `give the address a gateway in ipam of network ${network}`
   )
 }
@@ -128,7 +128,7 @@ async function waitForCarrier({ kernel }: PodContext, attachment: VethAttachment
   throw new WeftError(
     'INTERFACE_DOWN',
     `the host's link ${hostName(attachment)} for ${attachment.because} has no carrier after ${PATIENCE / 1000} s`,
-    `look for who sets ${attachment.ifname} down inside the container, or that link on the host; the runtime tries again`
+    `find the program that sets ${attachment.ifname} down inside the container, or that link on the host; the runtime retries`
   )
 }
 

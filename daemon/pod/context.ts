@@ -26,7 +26,7 @@ export type HostState = {
 /** What pods need to know of the node. */
 export type PodNode = Pick<Node, 'identity' | 'ipv6' | 'subnet'>
 
-/** What is known once this node holds a subnet. */
+/** Known once this node has a subnet. */
 export type PodPlace = {
   readonly node: PodNode
   /** Bytes, as the backend leaves them to pods. */
@@ -45,7 +45,7 @@ export type PodContext = {
   readonly attachments: Attachments
   readonly networks: Networks
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
-  /** `undefined` until this node holds a subnet. */
+  /** `undefined` until this node has a subnet. */
   readonly place: () => PodPlace | undefined
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>

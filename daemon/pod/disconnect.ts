@@ -13,13 +13,13 @@ export async function disconnect(context: PodContext, attachment: Attachment, ve
   const name = hostName(attachment)
   const link = linkNamed(context.host.observed, name)
   // The name's eight digits may collide with another program's random name: a link whose alias names another owner stays.
-  const ours = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
+  const isOwn = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
   const isKnown = context.attachments.get(attachment) !== undefined
   context.attachments.delete(attachment)
   const outcomes = await timed(context, verb, 'host', () =>
     context.host.wantAll(
       ownersOf(attachment).map((owner) => [owner, []] as const),
-      [...(ours ? [`link ${name}` as Key] : []), ...(isKnown ? [] : leftovers(context, attachment))]
+      [...(isOwn ? [`link ${name}` as Key] : []), ...(isKnown ? [] : leftovers(context, attachment))]
     )
   )
   const failure = failureIn(outcomes)

@@ -105,7 +105,7 @@ function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, 
   if (name === undefined)
     throw new WeftError(
       'MASTER_INVALID',
-      'no default route interface found: this host has no default route whose device macvlan could stand on',
+      'no default route interface found: this host has no default route, and no master is configured',
       'name the device in "master" of the network configuration'
     )
   if (isMasterInside) return name
@@ -113,7 +113,7 @@ function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, 
   if (link === undefined)
     throw new WeftError(
       'MASTER_INVALID',
-      `Link not found: this host has no device ${name}, on which macvlan was to stand`,
+      `Link not found: this host has no device ${name} for macvlan`,
       'correct "master" in the network configuration; "ip link" shows the devices'
     )
   if (link.mtu !== undefined && mtu > link.mtu)

@@ -23,6 +23,6 @@ export function placeOf(context: PodContext, attachment: Attachment): PodPlace {
   if (attachment.isStandalone) return { node: { ...context.self, subnet: {} }, mtu: DEFAULT_MTU, clusterNetworks: {} }
   const place = context.place()
   if (place === undefined)
-    throw new WeftError('STARTING', 'weftd is starting: this node holds no subnet yet', 'wait; the runtime tries again')
+    throw new WeftError('STARTING', 'weftd is starting: this node has no subnet yet', 'wait; the runtime retries')
   return place
 }

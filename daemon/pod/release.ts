@@ -3,7 +3,7 @@ import type { Ip } from '../../ipam/address.ts'
 import { type Identity, ownerOf } from '../attachment/identity.ts'
 import type { PodContext } from './context.ts'
 
-/** Frees what the attachment holds in the data directory, and ends conditions that this can end; nothing held is no error. Resolves with the addresses. */
+/** Frees the attachment's reservations in the data directory and clears POOL_EXHAUSTED; none is no error. Resolves with the freed addresses. */
 export async function release(context: PodContext, who: Identity, dataDir: string | undefined): Promise<readonly Ip[]> {
   context.attachments.reserved.delete(ownerOf(who))
   if (dataDir === undefined) return []

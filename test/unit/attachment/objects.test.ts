@@ -276,7 +276,7 @@ describe('names', () => {
     const bridge = { name: 'br@1', addresses: [prefix('10.1.0.1/24'), prefix('fd00::1/64')] }
     const ported = aliasOf(who, { namespace: '', name: 'a pod' }, bridge)
     assert.deepEqual(parseAlias(ported), { ...who, bridge, pod: 'a pod' })
-    // Cut, an address would be another one: then it is not told at all.
+    // Cut, an address would be another one: then it is left out.
     const full = { ...who, containerId: 'a'.repeat(220) }
     const cut = aliasOf(
       full,
@@ -302,7 +302,7 @@ describe('names', () => {
 })
 
 describe('forwarding', () => {
-  it('keeps a default route that a router told, by accept_ra before forwarding', () => {
+  it('keeps a default route learned from a router, by accept_ra before forwarding', () => {
     const learned: Route = {
       kind: 'route',
       table: 254,

@@ -66,7 +66,7 @@ describe('an error of weftd', () => {
     assert.equal(cniError(new AggregateError([new AggregateError([refused])]), 'GC').code, 100)
   })
 
-  test('that nobody expected is told with what to do about it', () => {
+  test('that was not expected is reported with a cure', () => {
     const { code, message, details } = cniError(new RangeError('too far', { cause: new Error('away') }))
     assert.deepEqual([code, message], [999, 'too far: away'])
     assert.match(details, /the log of weftd/)
@@ -81,7 +81,7 @@ describe('an error of weftd', () => {
 type Line = readonly [level: string, fields: Readonly<Record<string, unknown>>, message: string]
 
 /** What verbs that touch nothing need. */
-function surroundings() {
+function loggedCalls() {
   const lines: Line[] = []
   const log = heard((level, fields, message) => lines.push([level, { ...fields }, message]))
   const context = podContext({ log, now: () => 0 })
@@ -97,7 +97,7 @@ describe('the trace of a call', () => {
   const trace = { TRACEPARENT: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', TRACESTATE: 'a=1' }
 
   test('stands in the line of a call that succeeded, and in that of one that failed', async () => {
-    const { lines, serve } = surroundings()
+    const { lines, serve } = loggedCalls()
     await serve(request(trace))
     await serve(request({ ...trace, CNI_COMMAND: 'FOO' }))
     const traced = { traceparent: trace.TRACEPARENT, tracestate: undefined }
@@ -111,7 +111,7 @@ describe('the trace of a call', () => {
   })
 
   test('that is malformed, endless or absent changes nothing but the line', async () => {
-    const { lines, serve } = surroundings()
+    const { lines, serve } = loggedCalls()
     const plain = await serve(request({}))
     assert.equal(lines.length, 0)
     assert.deepEqual(await serve(request({ TRACEPARENT: 'x'.repeat(10_000) })), plain)

@@ -203,7 +203,7 @@ describe('a folder that cannot be made', () => {
 })
 
 describe('a lock that is not got', () => {
-  it('is told in the words of its keeper, which know the cure', async () => {
+  it('is reported in the words of its holder, with the cure', async () => {
     const held = Object.assign(new Error('held by another process'), { cure: 'see which one' })
     const lock = () => Promise.reject(held)
     const reservations = new Reservations(base, 'net1', { lock, boot: { id: 'boot-1', since: 0 } })

@@ -39,7 +39,7 @@ describe('required variables', () => {
       match(error.details, /^container runtimes set them/)
     })
   }
-  test('an empty variable is missing, and told to be set and empty', () => {
+  test('an empty variable is missing, and reported as set but empty', () => {
     const error = errorOf(() => readEnvironment(variablesFor('ADD', { CNI_NETNS: '' })))
     equal(error.message, 'required env variables [CNI_NETNS] missing')
     match(error.details, /^set, but empty: CNI_NETNS; container runtimes set them/)

@@ -26,7 +26,7 @@ describe('requests', () => {
   test('a call is read as it was written', () => {
     deepEqual(parseRequest(JSON.stringify(request)), request)
   })
-  test('a question of weftctl is told apart', () => {
+  test('a query of weftctl is recognised', () => {
     deepEqual(parseRequest('{"v":1,"ctl":"why","args":["10.0.0.5"]}'), { v: 1, ctl: 'why', args: ['10.0.0.5'] })
     deepEqual(parseRequest('{"v":1,"ctl":"status"}'), { v: 1, ctl: 'status', args: [] })
   })

@@ -1,4 +1,4 @@
-// What pods stand on together: every wish for it holds all that there was before.
+// Objects shared by pods: each request includes all earlier ones.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SharedObjects } from '../../../daemon/pod/shared-objects.ts'

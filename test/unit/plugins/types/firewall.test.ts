@@ -28,7 +28,7 @@ describe('firewall', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL needs no prevResult, and no configuration that is understood', () => {
-    const { interface: wish } = firewall.attachment(delCall('firewall', { ingressPolicy: 7 }))
-    deepEqual(wish, { kind: 'existing', forwards: [] })
+    const { interface: config } = firewall.attachment(delCall('firewall', { ingressPolicy: 7 }))
+    deepEqual(config, { kind: 'existing', forwards: [] })
   })
 })

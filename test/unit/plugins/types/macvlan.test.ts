@@ -47,10 +47,10 @@ describe('macvlan', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL is served whatever became of the configuration, by the same IPAM', () => {
-    const { interface: wish, ipam: pool } = macvlan.attachment(
+    const { interface: config, ipam: pool } = macvlan.attachment(
       delCall('macvlan', { mode: 7, ipam: { ...ipam, dataDir: '/d' } })
     )
-    deepEqual([wish.kind, pool?.dataDir], ['macvlan', '/d'])
+    deepEqual([config.kind, pool?.dataDir], ['macvlan', '/d'])
     equal(macvlan.attachment(delCall('macvlan', { mode: 7, ipam: { type: 'dhcp' } })).delegate, 'dhcp')
   })
 })
