@@ -32,7 +32,7 @@ export type Attachment = {
   readonly dns?: Dns
   /** The pod as the runtime names it. */
   readonly pod?: Pod
-  /** Whether packets that leave the pod network get this node's address; absent: as the node does (--ip-masq), or not at all for a network that is not the node's. */
+  /** Whether packets that leave the pod network get this node's address; absent: as the node does (--ip-masq); for other networks than the node's: no. */
   readonly masquerade?: boolean
   /** Ports of this host that lead to the container; absent: none. */
   readonly hostPorts?: readonly HostPort[]

@@ -28,7 +28,7 @@ const checks: readonly Check[] = [
 
 const byHand = 'container runtimes set them for each call; to run a plugin by hand, use cnitool'
 
-/** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. An unknown verb is no error yet: standard input is checked first. */
+/** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. An unknown verb is not reported yet: input comes first. */
 export function readEnvironment(variables: Variables): Invocation {
   const value = (name: string) => variables[name] ?? ''
   const verb = verbs.find((each) => each === value('CNI_COMMAND'))

@@ -1,4 +1,4 @@
-// Names, MAC addresses and aliases of a pod's links and marks of its nftables elements, derived from what every DEL knows: network, container id, interface name.
+// Names, MACs and aliases of a pod's links, and marks of its nftables elements: derived from network, container id and interface name.
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'

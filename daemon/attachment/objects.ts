@@ -89,7 +89,10 @@ export function podObjects(
   }
 }
 
-/** The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own ranges, or of other plugins, decide for themselves. */
+/**
+ * The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own ranges, or of other plugins, decide for
+ * themselves.
+ */
 function masquerades(
   { masquerade, interface: { like }, ipam, because }: VethAttachment,
   addresses: readonly InterfaceAddress[],

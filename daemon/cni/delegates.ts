@@ -1,4 +1,4 @@
-// Third-party plugins: weftd answers with the program to run; the executable runs it on the host and repeats its request with the outcome (plugins/protocol.ts).
+// Third-party plugins: weftd answers with the program to run, the executable runs it on the host and repeats its request with the outcome.
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { member, shown, text, wholeNumber } from '../../plugins/cni/field.ts'
 import type { Call } from '../../plugins/cni/types.ts'

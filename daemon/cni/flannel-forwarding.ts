@@ -16,7 +16,7 @@ export type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>
 /** Serves a call by a built-in plugin; `undefined`: there is none of this type. */
 type Serve = (call: ConfiguredCall, delegates: Delegates) => Promise<Printed> | undefined
 
-/** Keeps the state of flannel's own plugin, with its path and format, so that either can remove what the other has set up. Errors: WeftError; the other plugin's. */
+/** Keeps state with the path and format of flannel's own plugin, so that either can remove what the other set up. Errors: WeftError; the other plugin's. */
 export async function forwarded(
   plugin: ForwardingPlugin,
   call: ConfiguredCall,

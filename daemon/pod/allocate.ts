@@ -1,4 +1,4 @@
-// Reserves an attachment's addresses; a full pool is first searched for addresses of pods that are gone.
+// Reserves an attachment's addresses. In a full pool, those of pods that are gone are freed first.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
 import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'

@@ -1,4 +1,4 @@
-// DEL: removes the interface and its rules, then frees the address. Works if all is gone already, if called twice, for unknown attachments, and without a namespace.
+// DEL: removes the interface and its rules, then frees the address. Works if all is gone, when repeated, if unknown, and without a namespace.
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
