@@ -1,6 +1,5 @@
 // Reserves an attachment's addresses. In a full pool, those of pods that are gone are freed first.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
-import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
 import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
 import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
@@ -20,12 +19,13 @@ import { releaseVanished } from './vanished.ts'
 export async function allocate(
   context: PodContext,
   attachment: Attachment,
-  { dataDir, requested }: IpamConfig,
+  ipam: IpamConfig,
   place: PodPlace
 ): Promise<readonly PoolAddress[]> {
+  const { dataDir, requested, ranges } = ipam
   const reservations = context.networks.reservations(dataDir, attachment.network)
-  const sets = rangeSetsOf(attachment, place)
-  const take = () => reservations.reserve(attachment, sets, requested, isUsedBeside(context, reservations, attachment))
+  const sets = rangeSetsOf({ ipam, network: attachment.network }, place)
+  const take = () => reservations.reserve(attachment, sets, requested, isUsedBeside(context, reservations, ipam))
   try {
     let answer = await take()
     if (answer.kind === 'exhausted') {
@@ -58,7 +58,7 @@ export async function allocate(
       case 'exhausted': {
         const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
         // Only the node's own subnet is a condition of the node: configured ranges may be exhausted while it has free addresses.
-        if (attachment.ipam?.ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
+        if (ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
           'POOL_EXHAUSTED',
           `${CONDITIONS.POOL_EXHAUSTED.title}: ${detail}`,
@@ -96,11 +96,10 @@ export function reserve(
 function isUsedBeside(
   { networks, attachments }: PodContext,
   own: Reservations,
-  { ipam }: Attachment
+  { ranges }: IpamConfig
 ): (ip: Ip) => boolean {
-  if (ipam?.ranges.length !== 0) return () => false
-  const isUsed = (who: Holder) => attachments.get(who) !== undefined || attachments.isBusy(who)
-  return (ip) => networks.holdersBeside(own, ip).some(isUsed)
+  if (ranges.length !== 0) return () => false
+  return (ip) => networks.holdersBeside(own, ip).some((who) => attachments.isInUse(who))
 }
 
 /** The detail of POOL_EXHAUSTED, the same for ADD, STATUS and the condition. */

@@ -60,6 +60,12 @@ export class Attachments {
     return this.#queues.has(ownerOf(who))
   }
 
+  /** Whether its addresses are in use: it has an interface, will get one, or a verb on it is running. */
+  isInUse(who: Identity): boolean {
+    const owner = ownerOf(who)
+    return this.#known.has(owner) || this.isBusy(who) || this.reserved.has(owner)
+  }
+
   set(attachment: Known): void {
     const owner = ownerOf(attachment)
     this.#known.set(owner, attachment)

@@ -6,7 +6,10 @@ import { WeftError } from '../base/error.ts'
 import type { PodPlace } from './context.ts'
 
 /** Those of the configuration, else this node's subnets, one set each. Errors: RANGE_INVALID. */
-export function rangeSetsOf({ ipam, network }: Attachment, { node }: Pick<PodPlace, 'node'>): readonly RangeSet[] {
+export function rangeSetsOf(
+  { ipam, network }: Pick<Attachment, 'ipam' | 'network'>,
+  { node }: Pick<PodPlace, 'node'>
+): readonly RangeSet[] {
   if (ipam === undefined) return []
   try {
     return rangeSets(ipam.ranges.length > 0 ? ipam.ranges : perFamily(node.subnet).map(([, subnet]) => [{ subnet }]))

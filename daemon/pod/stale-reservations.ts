@@ -2,7 +2,7 @@
 import { contains, formatIp } from '../../ipam/address.ts'
 import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import { hostName, ownerOf, parseAlias } from '../attachment/identity.ts'
+import { hostName, parseAlias } from '../attachment/identity.ts'
 import { type KernelObject, type Link, linkNamed, type State } from '../state/object.ts'
 import type { PodContext } from './context.ts'
 
@@ -16,9 +16,7 @@ export function isStale(context: PodContext, attachment: Attachment): (reservati
   return ({ owner }) => {
     if (owner?.ifname === undefined) return false
     const who = { network: attachment.network, containerId: owner.containerId, ifname: owner.ifname }
-    const isKnown =
-      attachments.isBusy(who) || attachments.get(who) !== undefined || attachments.reserved.has(ownerOf(who))
-    return !isKnown && linkNamed(host.observed, hostName(who)) === undefined
+    return !attachments.isInUse(who) && linkNamed(host.observed, hostName(who)) === undefined
   }
 }
 
