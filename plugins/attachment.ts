@@ -8,7 +8,7 @@ export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
 
 /** One interface of one container in one network: what ADD makes, CHECK compares and DEL removes. */
 export type Attachment = {
-  /** Name of the CNI network; also a folder of reservations. */
+  /** Name of the CNI network; also a directory of reservations. */
   readonly network: string
   readonly containerId: string
   /** Name inside the container. */
@@ -20,7 +20,7 @@ export type Attachment = {
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface
-  /** Addresses from a pool of ours. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2). */
+  /** Addresses from a pool of Weft's. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2). */
   readonly ipam?: IpamConfig
   /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
   readonly ipamResult?: IpamResult

@@ -43,7 +43,7 @@ export class Attachments {
   readonly #byLink = new Map<string, string>()
   readonly #queues = new Map<string, SerialQueue>()
 
-  /** Runs `work` after whatever is under way for the same attachment; others go on beside it. */
+  /** Runs `work` after all earlier work on the same attachment; work on others is not held up. */
   async inTurn<T>(who: Identity, work: () => Promise<T>): Promise<T> {
     const key = ownerOf(who)
     const queue = this.#queues.get(key) ?? new SerialQueue()
@@ -55,7 +55,7 @@ export class Attachments {
     }
   }
 
-  /** Whether a verb on it is under way. */
+  /** Whether a verb on it is running or queued. */
   isBusy(who: Identity): boolean {
     return this.#queues.has(ownerOf(who))
   }

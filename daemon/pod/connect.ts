@@ -15,7 +15,7 @@ import { placeForAdd } from './place.ts'
 import { timed } from './timing.ts'
 import { wiringOf } from './wiring.ts'
 
-/** Milliseconds for a pair to work once both its ends are up. */
+/** Milliseconds for a veth pair to get its carrier once both ends are up. */
 const PATIENCE = 2_500
 
 export type Prepared = {
@@ -39,7 +39,7 @@ export function prepareConnect(context: PodContext, attachment: VethAttachment):
 }
 
 /**
- * Resolves when packets pass, or when the container's end waits to be moved where the attachment hands it over; `sandbox` is not needed then. The caller
+ * Resolves when the pair has its carrier. With `isHandedOver` there is no `sandbox`, and it resolves when the container's end can be moved. The caller
  * has the attachment's turn, and undoes a failed call by disconnect(). Errors: GATEWAY_MISSING, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
  */
 export async function connect(

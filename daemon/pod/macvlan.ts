@@ -28,7 +28,7 @@ export function prepareMacvlan(context: PodContext, attachment: MacvlanAttachmen
   })
 }
 
-/** Errors: those of prepareMacvlan and reserve(). Nothing is left behind by one that fails. */
+/** Errors: those of prepareMacvlan() and allocate(). One that fails leaves nothing behind. */
 export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<AttachmentResult> {
   return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
@@ -153,7 +153,7 @@ function insideObjects(attachment: MacvlanAttachment, addresses: readonly Interf
 const routesOf = (attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]) =>
   podRoutes({ ...attachment, interface: { isDefaultGateway: false, like: { kind: 'ptp' } } }, addresses, [])
 
-/** Errors: PREVIOUS_MISSING; DIFFERENT with one line per difference; MASTER_INVALID. */
+/** Errors: DIFFERENT with one line per difference; MASTER_INVALID. */
 export async function checkMacvlan(
   context: PodContext,
   attachment: MacvlanAttachment,
