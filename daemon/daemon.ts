@@ -1,6 +1,6 @@
 // Puts the daemon's parts together in the order of their dependencies: kernel, reconciler, pods, store, peers, membership, servers; and ends them.
 import { join } from 'node:path'
-import { defaultBridge } from '../plugins/keys/veth.ts'
+import { DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
 import { backends } from './backend/registry.ts'
@@ -178,7 +178,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
     ...{ forwardRules: options.iptablesForwardRules, blackholeRoute: options.ipBlackholeRoute }
   }
   return new Membership({
-    ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: defaultBridge },
+    ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(given, flag)

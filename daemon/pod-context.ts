@@ -16,7 +16,7 @@ type Daemon = Pick<PodContext, 'health' | 'log'> &
     readonly metrics: Metrics
   }
 
-/** What may yet come is looked up each time. */
+/** Parts that may be set later are looked up on each use. */
 type Live = {
   readonly kernel: PodContext['kernel']
   readonly reconciler: PodContext['host']
@@ -50,15 +50,14 @@ export function podContext(context: Daemon, core: Live): PodContext {
     },
     self: { identity, ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
-    rules: () => [],
-    answerForeignDrops: async () => core.drops?.answer(),
+    updateForeignAccepts: async () => core.drops?.answer(),
     log,
     now: () => performance.now(),
     timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)
   }
 }
 
-/** proc(5): the kernel's own id of this boot, and how long ago it began. */
+/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970. */
 function bootOf(): { readonly id: string; readonly since: number } {
   const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
   return { id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(), since: Date.now() - uptime * 1000 }

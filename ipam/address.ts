@@ -1,4 +1,4 @@
-// Addresses, prefixes and ranges as values with a family: one arithmetic for IPv4 and IPv6, so that nothing is written twice.
+// Addresses, prefixes and ranges as values with a family, with one arithmetic for IPv4 and IPv6.
 
 /** Address family by its usual number: 4 is IPv4 (RFC 791), 6 is IPv6 (RFC 8200). */
 export type Family = 4 | 6
@@ -92,11 +92,11 @@ export const formatPrefix = (prefix: Prefix): string => `${formatIp(prefix.ip)}/
 /** An address as a prefix that holds only itself: /32 or /128. */
 export const hostPrefix = (ip: Ip): Prefix => ({ ip, length: width(ip.family) })
 
-/** As many ones as the index says, at the end. */
+/** By index: a number with that many low bits set. */
 const ONES: readonly bigint[] = Array.from({ length: 129 }, (_, count) => (1n << BigInt(count)) - 1n)
 const hostBits = ({ ip, length }: Prefix): bigint => ONES[width(ip.family) - length] ?? 0n
 
-/** An address of ones as many as the prefix is long: 255.255.255.0. */
+/** The prefix length as an address: 255.255.255.0. */
 export const netmask = ({ ip: { family }, length }: Prefix): Ip => ({
   family,
   value: (ONES[width(family)] ?? 0n) ^ (ONES[width(family) - length] ?? 0n)

@@ -1,4 +1,4 @@
-// The reservations of all networks, one object for each directory, and what one has to know of the others.
+// The reservations of all networks, one object per directory.
 import type { Ip } from './address.ts'
 import { type Deps, type Owner, Reservations } from './reservations.ts'
 
@@ -23,7 +23,7 @@ export class Networks {
     return known.reservations
   }
 
-  /** Who has an address in other networks than `own`, as far as these were asked for. */
+  /** Holders of an address in other networks than `own`, among those opened so far. */
   holdersBeside(own: Reservations, ip: Ip): readonly Holder[] {
     return [...this.#opened.values()].flatMap(({ network, reservations }) => {
       const owner = reservations === own ? undefined : reservations.holderOf(ip)

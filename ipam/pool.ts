@@ -1,4 +1,4 @@
-// Which address is next: range sets, gateways and the walk through them. Pure, without state of its own, and as quick in a /64 as in a /24.
+// Chooses the next free address of range sets. Without state, and as fast in a /64 as in a /24.
 import {
   compareIp,
   formatIp,
@@ -14,24 +14,24 @@ import {
   width
 } from './address.ts'
 
-/** As it is configured; what is left out is filled in by `rangeSets`. */
-export type RangeWish = {
+/** A configured range; rangeSets() fills in what is absent. */
+export type RangeConfig = {
   readonly subnet: Prefix
   readonly rangeStart?: Ip
   readonly rangeEnd?: Ip
   readonly gateway?: Ip
 }
 
-/** Addresses from `first` to `last`, both included, that get the length of `subnet` and go out by `gateway`. */
+/** Addresses from `first` to `last`, both included, with the prefix length of `subnet` and this gateway. */
 export type PoolRange = { readonly subnet: Prefix; readonly first: Ip; readonly last: Ip; readonly gateway: Ip }
 
-/** Ranges of one family that are one pool: an attachment gets one address from each set. */
+/** Ranges of one family that form one pool: an attachment gets one address from each set. */
 export type RangeSet = readonly PoolRange[]
 
 /** An address of the pool with its subnet's length, and the gateway of its range. */
 export type PoolAddress = { readonly prefix: Prefix; readonly gateway: Ip }
 
-/** A range that breaks a rule; the message has the value, its place and the rule. */
+/** A range that breaks a rule; the message has the value, its position and the rule. */
 export class RangeRuleError extends Error {
   override readonly name = 'RangeRuleError'
 }
@@ -40,8 +40,8 @@ export class RangeRuleError extends Error {
  * Fills in and checks range sets by host-local's rules: a subnet is a network address with at least two host bits; the gateway defaults to its first
  * address, the start to the same, the end to the last that is no broadcast address (IPv4) or the very last (IPv6). Errors: RangeRuleError.
  */
-export function rangeSets(wishes: readonly (readonly RangeWish[])[]): readonly RangeSet[] {
-  const sets = wishes.map((set, at) => {
+export function rangeSets(configs: readonly (readonly RangeConfig[])[]): readonly RangeSet[] {
+  const sets = configs.map((set, at) => {
     if (set.length === 0) throw new RangeRuleError(`range set ${at} is empty: it must have at least one range`)
     return set.map(poolRange)
   })
@@ -49,17 +49,17 @@ export function rangeSets(wishes: readonly (readonly RangeWish[])[]): readonly R
   return sets
 }
 
-function poolRange(wish: RangeWish): PoolRange {
-  const subnet = network(wish.subnet)
-  const text = formatPrefix(wish.subnet)
-  if (!sameIp(subnet.ip, wish.subnet.ip))
+function poolRange(config: RangeConfig): PoolRange {
+  const subnet = network(config.subnet)
+  const text = formatPrefix(config.subnet)
+  if (!sameIp(subnet.ip, config.subnet.ip))
     throw new RangeRuleError(`subnet ${text} has host bits set: the network is ${formatPrefix(subnet)}`)
   if (width(subnet.ip.family) - subnet.length < 2)
     throw new RangeRuleError(`subnet ${text} is too small to give addresses from: it needs at least two host bits`)
   const whole = rangeOf(subnet)
   const second = step(whole.first, 1n)
-  const first = wish.rangeStart ?? second
-  const last = wish.rangeEnd ?? (subnet.ip.family === 4 ? step(whole.last, -1n) : whole.last)
+  const first = config.rangeStart ?? second
+  const last = config.rangeEnd ?? (subnet.ip.family === 4 ? step(whole.last, -1n) : whole.last)
   for (const [name, ip] of [
     ['rangeStart', first],
     ['rangeEnd', last]
@@ -68,13 +68,13 @@ function poolRange(wish: RangeWish): PoolRange {
   }
   if (compareIp(first, last) > 0)
     throw new RangeRuleError(`rangeStart ${formatIp(first)} comes after rangeEnd ${formatIp(last)} in subnet ${text}`)
-  const gateway = wish.gateway ?? second
+  const gateway = config.gateway ?? second
   if (gateway.family !== subnet.ip.family)
     throw new RangeRuleError(`gateway ${formatIp(gateway)} is of another family than subnet ${text}`)
   return { subnet, first, last, gateway }
 }
 
-/** One step inside a subnet that is known to have room for it. */
+/** One step inside a subnet that has room for it. */
 const step = (ip: Ip, by: bigint): Ip => offset(ip, by) as Ip
 
 function checkSet(set: RangeSet, at: number, earlier: readonly RangeSet[]): void {
@@ -98,7 +98,7 @@ function checkSet(set: RangeSet, at: number, earlier: readonly RangeSet[]): void
   }
 }
 
-/** Two ranges of one subnet may stand side by side as long as no address is in both. */
+/** Two ranges may share a subnet as long as no address is in both. */
 const meet = (a: PoolRange, b: PoolRange): boolean =>
   overlaps(a.subnet, b.subnet) && compareIp(a.first, b.last) <= 0 && compareIp(b.first, a.last) <= 0
 
@@ -106,7 +106,7 @@ const meet = (a: PoolRange, b: PoolRange): boolean =>
 export const describe = (set: RangeSet): string =>
   set.map(({ first, last }) => `${formatIp(first)}-${formatIp(last)}`).join(',')
 
-/** How many addresses the set can give; gateways and what is never given are not counted. */
+/** How many addresses the set can give, without gateways, network and broadcast addresses. */
 export const capacity = (set: RangeSet): bigint =>
   set.reduce(
     (sum, range) =>
@@ -133,9 +133,9 @@ const addressIn = (range: PoolRange, ip: Ip): PoolAddress => ({
 })
 
 /**
- * The next free address: the walk starts behind `last` (the address given most recently; anything outside the set starts it at the beginning), goes
- * upwards from range to range and round, so that a freed address rests until all others had their turn. `undefined`: every address is taken.
- * Costs one call of `isTaken` per address that is passed, never more than are taken.
+ * The next free address: searched upwards from `last` (the address given most recently; outside the set the search starts at the beginning), from range to
+ * range and round, so that a freed address rests until all others have been given. `undefined`: every address is taken. Calls `isTaken` once per address
+ * tried, so no more often than addresses are taken.
  */
 export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) => boolean): PoolAddress | undefined {
   for (const [range, from, to] of circle(set, last)) {
@@ -147,7 +147,7 @@ export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) 
   return undefined
 }
 
-/** The set as stretches in the order of the walk: the rest of the range of `last`, the other ranges, and what came before. */
+/** The set as stretches in search order: the rest of the range of `last`, the other ranges, and the start of its range. */
 function* circle(set: RangeSet, last: Ip | undefined): Generator<readonly [PoolRange, Ip, Ip]> {
   const at = last === undefined ? -1 : set.findIndex((range) => inRange(range, last))
   const here = set[at]
@@ -160,13 +160,13 @@ function* circle(set: RangeSet, last: Ip | undefined): Generator<readonly [PoolR
   yield [here, here.first, last]
 }
 
-/** What a set answers to a request for one certain address of it. */
-export type Wish =
+/** A set's answer to a request for one of its addresses. */
+export type Requested =
   | { readonly kind: 'address'; readonly address: PoolAddress }
   | { readonly kind: 'never'; readonly why: string }
 
 /** `undefined`: the address is not in this set. */
-export function requestedFrom(set: RangeSet, ip: Ip): Wish | undefined {
+export function requestedFrom(set: RangeSet, ip: Ip): Requested | undefined {
   const range = set.find((each) => inRange(each, ip))
   if (range === undefined) return undefined
   if (sameIp(ip, range.gateway)) return { kind: 'never', why: `requested ip ${formatIp(ip)} is subnet's gateway` }
@@ -178,7 +178,7 @@ export function requestedFrom(set: RangeSet, ip: Ip): Wish | undefined {
   return { kind: 'address', address: addressIn(range, ip) }
 }
 
-/** Which set serves which requested address: each at most one, in order. `unserved` are in no set, or in one that serves another already. */
+/** Assigns requested addresses to sets, at most one to each, in order. `unserved` are in no set, or in one that has another request. */
 export function assign(
   sets: readonly RangeSet[],
   requested: readonly Ip[]

@@ -1,7 +1,6 @@
-// Reservations in host-local's directory, to the byte, so that a node moves between flannel and Weft without losing or doubling an address.
-// A reservation is a file named after its address; its existence is the reservation, the index kept here only saves reading the directory again.
-// All work happens under host-local's lock and synchronously: some ten system calls on the page cache. Nothing is synced to disk, because a reboot
-// ends every reservation anyway.
+// Reservations in host-local's format, byte for byte, so that a node moves between flannel and Weft without losing an address or giving one twice.
+// A reservation is a file named after its address; the index in memory only saves reading the directory again. All work is done under host-local's lock and
+// synchronously: some ten system calls on the page cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
 import { linkSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
@@ -10,7 +9,7 @@ import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedF
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
 
-/** `owner` is absent for a file without content (its maker was killed between two system calls), and for what is no file. */
+/** `owner` is absent for an empty file (its writer was killed between two system calls), and for what is no file. */
 export type Reservation = {
   readonly ip: Ip
   readonly owner?: { readonly containerId: string; readonly ifname?: string }
@@ -18,38 +17,38 @@ export type Reservation = {
 
 export type Reserving =
   | { readonly kind: 'reserved'; readonly addresses: readonly PoolAddress[] }
-  /** This owner holds an address of one of the sets already. */
+  /** This owner already holds an address of one of the sets. */
   | { readonly kind: 'held'; readonly ip: Ip }
   | { readonly kind: 'exhausted'; readonly set: RangeSet }
-  /** An address was asked for that can't be given; `why` names it. */
+  /** A requested address can't be given; `why` names it. */
   | { readonly kind: 'refused'; readonly why: string }
 
 export type Deps = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
-  /** This boot: the kernel's id of it, its begin in milliseconds since 1970, and who is told what it has freed. */
+  /** This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because of it. */
   readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
 }
 
-/** The directory cannot be read or written; the message names it, the cause has the system's code. */
+/** The directory can't be read or written; the message names it, the cause has the system's code. */
 export class ReservationsUnusable extends Error {
   override readonly name = 'ReservationsUnusable'
 }
 
-/** `text` is the content without surrounding white space; `undefined` for what is no file, which only blocks its address. */
+/** `text` is the trimmed content; `undefined` for what is no file, which only blocks its address. */
 type Entry = { readonly ip: Ip; readonly name: string; readonly text: string | undefined }
-/** One call of `reserve`: for whom, from which sets, the address wished for from each of them, and what others of this host have. */
-type Asked = {
+/** One call of reserve(): owner, sets, the requested address of each set, and addresses in use in other networks. */
+type Request = {
   readonly owner: Owner
   readonly sets: readonly RangeSet[]
-  readonly wishes: readonly (Ip | undefined)[]
+  readonly requested: readonly (Ip | undefined)[]
   readonly elsewhere: (ip: Ip) => boolean
 }
 type Waiting = { readonly work: () => void; readonly fail: (error: unknown) => void }
 
-/** Where a reboot is noted, beside the networks' directories: host-local reads all that lies inside them, and no network's name begins with a dot. */
+/** Where the boot is noted, next to the networks' directories: host-local reads all files inside those, and no network's name begins with a dot. */
 export const BOOT_DIRECTORY = '.weft-boot'
-/** The next reservation while it is being written; it gets its address's name when it has its content. Left by a crash, it is removed. */
+/** The next reservation while it is being written; it gets its address as its name once it is complete. One left by a crash is removed. */
 const UNFINISHED = '.new'
 
 export class Reservations {
@@ -58,7 +57,7 @@ export class Reservations {
   readonly #waiting: Waiting[] = []
   #draining = false
   readonly #index = new Map<string, Entry>()
-  /** The address each set gave last. Whoever gives another one makes a file in the directory too, so this is as old as the index. */
+  /** The address each set gave last. Another program that gives one also makes a file in the directory, so this is as current as the index. */
   readonly #lasts = new Map<number, Ip | undefined>()
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
@@ -81,15 +80,17 @@ export class Reservations {
   ): Promise<Reserving> {
     this.#make()
     return this.#locked(() => {
-      const { bySet: wishes, unserved } = assign(sets, requested)
-      const odd = unserved.map((ip) => formatIp(ip)).join(', ')
-      if (odd !== '')
+      const { bySet, unserved } = assign(sets, requested)
+      const outside = unserved.map((ip) => formatIp(ip)).join(', ')
+      if (outside !== '')
         return {
           kind: 'refused',
-          why: `failed to allocate all requested IPs: ${odd}: in no range set of this network, or in one that gives another`
+          why: `failed to allocate all requested IPs: ${outside}: in no range set of this network, or in one that gives another`
         }
       const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
-      return held === undefined ? this.#reserveAll({ owner, sets, wishes, elsewhere }) : { kind: 'held', ip: held.ip }
+      return held === undefined
+        ? this.#reserveAll({ owner, sets, requested: bySet, elsewhere })
+        : { kind: 'held', ip: held.ip }
     })
   }
 
@@ -107,7 +108,7 @@ export class Reservations {
     return this.#lockedIfThere(() => this.#ofSurely(owner).map((entry) => entry.ip))
   }
 
-  /** By whom an address was reserved when we last looked; our own are known at once. */
+  /** The owner of an address when the directory was last read; reservations made here are known at once. */
   holderOf(ip: Ip): Reservation['owner'] {
     const entry = this.#index.get(formatIp(ip))
     return entry && reservationOf(entry).owner
@@ -119,8 +120,8 @@ export class Reservations {
   }
 
   /**
-   * Frees every reservation that `isGone` accepts, and files without content: whoever makes one does so under the lock that we hold then, so its
-   * maker is dead and never told anybody of the address.
+   * Frees every reservation that `isGone` accepts, and empty files: those are written under the lock that is held here, so their writer is dead and has
+   * reported the address to nobody.
    */
   collect(isGone: (reservation: Reservation) => boolean): Promise<readonly Reservation[]> {
     return this.#lockedIfThere(() => {
@@ -149,7 +150,7 @@ export class Reservations {
     return this.#exists() ? this.#locked(work) : []
   }
 
-  /** Runs `work` under the lock; what is asked for while the lock is awaited is done under the same hold, in order. */
+  /** Runs `work` under the lock; calls that come while the lock is awaited are served with it, in order. */
   #locked<T>(work: () => T): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>()
     const fail = (error: unknown) => {
@@ -189,7 +190,7 @@ export class Reservations {
 
   #unusable(cause: unknown): ReservationsUnusable {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    return new ReservationsUnusable(`the reservations in ${this.directory} can not be read or written: ${reason}`, {
+    return new ReservationsUnusable(`the reservations in ${this.directory} can't be read or written: ${reason}`, {
       cause
     })
   }
@@ -198,7 +199,7 @@ export class Reservations {
     return statSync(this.directory, { bigint: true }).mtimeNs
   }
 
-  /** Reads the directory. Names that are no address are not ours to judge: `lock`, `last_reserved_ip.0`, somebody's notes. */
+  /** Reads the directory. Other names than addresses are ignored: `lock`, `last_reserved_ip.0`, other programs' files. */
   #look(): void {
     this.#index.clear()
     this.#lasts.clear()
@@ -221,18 +222,18 @@ export class Reservations {
     return exact.length > 0 ? exact : entries.filter((entry) => entry.text === containerId)
   }
 
-  /** A file made within the same clock tick as our last look may be missing in the index: before "nothing" is believed, look again. */
+  /** The index may lack a file made within the clock tick of the last look: if nothing is found, look again. */
   #ofSurely(owner: Owner): readonly Entry[] {
     if (this.#of(owner).length === 0) this.#look()
     return this.#of(owner)
   }
 
-  #reserveAll(asked: Asked): Reserving {
+  #reserveAll(request: Request): Reserving {
     const addresses: PoolAddress[] = []
     const undo = () => this.#remove(addresses.flatMap(({ prefix }) => this.#index.get(formatIp(prefix.ip)) ?? []))
     try {
-      for (const [at, set] of asked.sets.entries()) {
-        const answer = this.#reserveOne(asked, set, at)
+      for (const [at, set] of request.sets.entries()) {
+        const answer = this.#reserveOne(request, set, at)
         if (answer.kind === 'reserved') addresses.push(...answer.addresses)
         else {
           undo()
@@ -246,18 +247,18 @@ export class Reservations {
     }
   }
 
-  #reserveOne({ owner, wishes, elsewhere }: Asked, set: RangeSet, at: number): Reserving {
-    const requested = wishes[at]
+  #reserveOne({ owner, requested: bySet, elsewhere }: Request, set: RangeSet, at: number): Reserving {
+    const requested = bySet[at]
     if (requested !== undefined) {
-      const wish = requestedFrom(set, requested)
-      if (wish?.kind === 'never') return { kind: 'refused', why: wish.why }
+      const found = requestedFrom(set, requested)
+      if (found?.kind === 'never') return { kind: 'refused', why: found.why }
       if (
-        wish !== undefined &&
+        found !== undefined &&
         !this.#index.has(formatIp(requested)) &&
         !elsewhere(requested) &&
-        this.#create(wish.address.prefix.ip, owner, at)
+        this.#create(found.address.prefix.ip, owner, at)
       ) {
-        return { kind: 'reserved', addresses: [wish.address] }
+        return { kind: 'reserved', addresses: [found.address] }
       }
       const holder = this.#index.get(formatIp(requested))
       return {
@@ -280,7 +281,7 @@ export class Reservations {
     return this.#lasts.get(at)
   }
 
-  /** `false`: the file is there already. Linking makes name and content appear together, so that a crash leaves no file without owner. */
+  /** `false`: the file already exists. link(2) makes name and content appear together, so that a crash leaves no file without an owner. */
   #create(ip: Ip, owner: Owner, at: number): boolean {
     const name = formatIp(ip)
     const text = `${owner.containerId}\r\n${owner.ifname}`
@@ -311,7 +312,7 @@ export class Reservations {
       write(path, text)
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error
-      // Never written over: after a crash it may be another name of somebody's reservation.
+      // Not overwritten: after a crash it may be a second name of a reservation.
       this.#unlink(UNFINISHED)
       write(path, text)
     }
@@ -333,8 +334,8 @@ export class Reservations {
   }
 
   /**
-   * No container survives a reboot, so no reservation should. Noted is the boot in which we last looked; when it is another now, files from before
-   * this boot go. Newer ones stay: flannel may have made them since. Without a note (we were never here) nothing is known, and all stay.
+   * No container survives a reboot, so no reservation should. The boot of the last look is noted; if it is another one now, files from before this boot are
+   * removed. Newer ones stay: flannel may have made them. Without a note (Weft was never here) all stay.
    */
   #emptyAfterReboot(): void {
     const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))

@@ -1,34 +1,38 @@
-// What any plugin can ask of a node: one readonly value, the same for every verb. daemon/attachment/objects.ts turns it into kernel objects.
+// An attachment: all that a plugin can request of a node, one value for every verb. daemon/attachment/objects.ts makes kernel objects of it.
 import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
-import type { Dns, ResultRoute } from './cni/types.ts'
 
-/** One interface of one container in one network: what ADD makes, CHECK compares and DEL takes away. */
+/** The bridge of pods where the configuration names none. */
+export const DEFAULT_BRIDGE = 'cni0'
+/** host-local's: a node that moves from flannel keeps its reservations. */
+export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
+
+/** One interface of one container in one network: what ADD makes, CHECK compares and DEL removes. */
 export type Attachment = {
-  /** Name of the CNI network; also a folder of reservations. */
+  /** Name of the CNI network; also a directory of reservations. */
   readonly network: string
   readonly containerId: string
   /** Name inside the container. */
   readonly ifname: string
-  /** Path of the namespace as the runtime gave it; absent when a DEL does not know it. It may be gone by then. */
+  /** Path of the namespace as the runtime passed it; absent if a DEL does not know it. It may no longer exist. */
   readonly sandbox?: string
   /** CNI_NETNS_OVERRIDE: the namespace may be this host's own. */
   readonly mayBeOwnNamespace?: true
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface
-  /** Addresses of a pool that we keep. Absent, like `given` and `delegate`: the interface gets no address (layer 2). */
+  /** Addresses from a pool of Weft's. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2). */
   readonly ipam?: IpamConfig
   /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
-  readonly given?: GivenAddresses
-  /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `given`. */
+  readonly ipamResult?: IpamResult
+  /** Type of a third party's IPAM plugin, which the executable runs; its answer becomes `ipamResult`. */
   readonly delegate?: string
-  /** It can be had on a node without a lease: nothing of this node's subnet, mode or MTU counts for it. */
+  /** Independent of the node: its subnet, mode and MTU do not apply, and no lease is needed. */
   readonly isStandalone?: true
-  /** Given in the configuration, so it wins over what else is known; absent: nothing was given. */
+  /** From the configuration, and wins over the IPAM plugin's; absent: not configured. */
   readonly dns?: Dns
-  /** What the runtime says of the pod. */
+  /** The pod as the runtime names it. */
   readonly pod?: Pod
-  /** Whether what leaves the pod network gets this node's address; absent: as the node has it (--ip-masq), or not at all for a network that is not the node's. */
+  /** Whether packets that leave the pod network get this node's address; absent: as the node does (--ip-masq); for other networks than the node's: no. */
   readonly masquerade?: boolean
   /** Ports of this host that lead to the container; absent: none. */
   readonly hostPorts?: readonly HostPort[]
@@ -38,41 +42,45 @@ export type Attachment = {
   readonly because: string
 }
 
+export type VethAttachment = Attachment & { readonly interface: Veth }
+export type MacvlanAttachment = Attachment & { readonly interface: Macvlan }
+export type ChainedAttachment = Attachment & { readonly interface: Existing }
+
 export type Interface = Loopback | Veth | Macvlan | AddressesOnly | Existing
 
-/** No interface at all: another plugin has asked for addresses. */
+/** No interface: another plugin requests addresses. */
 export type AddressesOnly = { readonly kind: 'none' }
 
-/** An interface that an earlier plugin of the chain has made, and whose result is handed on. */
+/** An interface that an earlier plugin of the chain has made. */
 export type Existing = {
   readonly kind: 'existing'
   readonly tuning?: Tuning
-  /** Addresses whose packets this host lets through. */
+  /** Addresses whose packets this host accepts at forwarding. */
   readonly forwards?: readonly Prefix[]
-  /** Whom the container is kept apart from: those behind other bridges of this kind, or also those on its own. */
-  readonly apart?: 'from other bridges' | 'from all'
+  /** The containers it can't reach: those on other isolated bridges, or also those on its own. */
+  readonly isolatedFrom?: 'other bridges' | 'all'
   /** The plugin keeps the attachment's `hostPorts`. */
-  readonly ports?: PortWays
+  readonly ports?: PortOptions
   /** The plugin keeps the attachment's `bandwidth`. */
   readonly limits?: true
 }
 
 /**
- * Whose packets reach the container with this host's address: everybody's, those for which the answer would not come back otherwise (from the host's
- * loopback, from containers behind the same device), or nobody's.
+ * Which packets to the container get this host's address as their source: all, only those whose replies would not come back otherwise (from the host's
+ * loopback, from containers behind the same device), or none.
  */
-export type PortWays = {
+export type PortOptions = {
   readonly translates: 'all' | 'own' | 'nothing'
-  /** What a packet of that family must be like, all of it, for its port to lead to the container; absent: anything. */
+  /** All must match a packet of that family for its port to lead to the container; absent: any packet. */
   readonly conditions?: PerFamily<readonly PortCondition[]>
 }
 
-/** About a packet that comes for a host port: whence (one of the prefixes), where to, or by which device; `name` may end in `*`. */
+/** On a packet to a host port: its source or destination (one of the prefixes), or the device it came in by; `name` may end in `*`. */
 export type PortCondition =
   | { readonly kind: 'source' | 'destination'; readonly prefixes: readonly Prefix[]; readonly not?: true }
   | { readonly kind: 'device'; readonly name: string; readonly not?: true }
 
-/** Settings of the interface and of the container's network. */
+/** Settings of the interface and sysctls of the container's network. */
 export type Tuning = {
   /** Paths below /proc/sys, with slashes, in the order in which they are written. */
   readonly sysctls: readonly { readonly path: string; readonly value: string }[]
@@ -80,92 +88,115 @@ export type Tuning = {
   readonly mtu?: number
   readonly promiscuous?: boolean
   readonly allMulticast?: boolean
-  /** Packets that may wait to be sent. */
+  /** Length of the transmit queue in packets. */
   readonly queueLength?: number
-  /** Folder in which the interface's old settings are kept until DEL. */
+  /** Directory in which the interface's old settings are kept until DEL. */
   readonly dataDir: string
 }
 
-/** `lo` of the container, whatever `ifname` says. */
+/** `lo` of the container, whatever `ifname` is. */
 export type Loopback = { readonly kind: 'loopback' }
 
 export type Veth = {
   readonly kind: 'veth'
-  /** Absent: as the node has it (an existing bridge keeps bridge mode). */
+  /** Absent: the node's mode (an existing bridge keeps bridge mode). */
   readonly mode?: 'bridge' | 'routed'
-  /** Name of the bridge, should the mode be `bridge`. */
+  /** Name of the bridge, in bridge mode. */
   readonly bridge: string
   /** Bytes; absent: the node's. */
   readonly mtu?: number
-  /** Lower case, colons; absent: the kernel's choice. */
+  /** Lower case, colons; absent: derived from the address. */
   readonly mac?: string
-  /** Frames may go back out of the port that they came in by: a pod reaches itself through its own service or host port. */
+  /** Hairpin mode: frames may leave by the port they came in by, so that a pod reaches itself through its own service or host port. */
   readonly isHairpin: boolean
-  /** The bridge takes frames for every hardware address, its own ports' included. */
+  /** The bridge is promiscuous: it takes frames for every MAC address. */
   readonly isPromiscuous: boolean
-  /** It reaches no other port of the bridge that is isolated too. */
+  /** Port isolation: it reaches no other isolated port of the bridge. */
   readonly isIsolated?: true
-  /** Only frames with the container's own hardware address are taken from it. */
+  /** Only frames with the container's own MAC address are accepted from it. */
   readonly checksSource?: true
   /** The container's end stays down. */
   readonly staysDown?: true
-  /** Default routes of the families in use go to the node. */
+  /** The container's end stays in this host's namespace; the caller moves it, and sets addresses and routes from the result. */
+  readonly isHandedOver?: true
+  /** The node is the default gateway of the families in use. */
   readonly isDefaultGateway: boolean
-  /** The reference plugin whose result and routes it must have; absent: Weft's own ways. */
+  /** The reference plugin whose result and routes it must have; absent: Weft's own. */
   readonly like?: LikeBridge | LikePtp
 }
 
-/** A link of the container's own on a device, with a hardware address of its own. */
+/** A link of the container on top of a device, with its own MAC address. */
 export type Macvlan = {
   readonly kind: 'macvlan'
   /** The device; absent: that of this host's default route. */
   readonly master?: string
   /** Whether that device is in the container. */
   readonly isMasterInside: boolean
-  /** Who hears whom among the links on one device (ip-link(8), "macvlan"). */
+  /** Which links on one device reach each other (ip-link(8), "macvlan"). */
   readonly mode: 'bridge' | 'private' | 'vepa' | 'passthru'
   /** Bytes; absent: the device's. */
   readonly mtu?: number
-  /** Lower case, colons; absent: from the container's name. */
+  /** Lower case, colons; absent: derived from the container's identity. */
   readonly mac?: string
-  /** Frames that may wait to be handed to all; absent: the kernel's choice. */
+  /** Length of the queue of broadcast and multicast frames; absent: the kernel's choice. */
   readonly broadcastQueue?: number
 }
 
 export type LikeBridge = {
   readonly kind: 'bridge'
-  /** The bridge bears the gateways' addresses. */
+  /** The bridge has the gateways' addresses. */
   readonly isGateway: boolean
-  /** Another IPv4 address of the bridge gives way. */
+  /** Conflicting addresses of the bridge are removed. */
   readonly forcesAddress: boolean
 }
 
-/** The pod's address has its subnet's length, and the subnet is reached by the gateway. */
+/** The pod's address has its subnet's length, and the subnet is routed via the gateway. */
 export type LikePtp = { readonly kind: 'ptp' }
 
 export type IpamConfig = {
-  /** Folder of reservations, in the layout of host-local; the network's name is a folder in it. */
+  /** Directory of reservations in host-local's layout, with a directory for each network. */
   readonly dataDir: string
-  /** Addresses asked for, from every source together; each must come from another range set. */
+  /** Requested addresses, from all sources; each must be in a different range set. */
   readonly requested: readonly Ip[]
-  /** Range sets: one address from each. Empty: the subnet that this node has leased. */
+  /** Range sets: one address from each. Empty: the node's leased subnet. */
   readonly ranges: readonly (readonly AddressRange[])[]
-  /** Absent `gw`: the gateway of the address of that family. */
-  readonly routes: readonly ResultRoute[]
-  /** A file of resolv.conf(5) from which the result's DNS is read at ADD. */
+  /** Without a gateway: by the gateway of the address of that family. */
+  readonly routes: readonly InterfaceRoute[]
+  /** Path of a resolv.conf(5) file from which ADD reads the result's DNS. */
   readonly resolvConf?: string
 }
 
 /** An address of an interface, with its subnet's length. */
 export type InterfaceAddress = { readonly prefix: Prefix; readonly gateway?: Ip }
 
-export type GivenAddresses = {
+/** A route of an interface. */
+export type InterfaceRoute = {
+  readonly destination: Prefix
+  readonly gateway?: Ip
+  readonly mtu?: number
+  readonly advmss?: number
+  /** The kernel's metric. */
+  readonly priority?: number
+  readonly table?: number
+  /** 0 global, 253 link, 254 host. */
+  readonly scope?: number
+}
+
+/** As in resolv.conf(5). */
+export type Dns = {
+  readonly nameservers?: readonly string[]
+  readonly domain?: string
+  readonly search?: readonly string[]
+  readonly options?: readonly string[]
+}
+
+export type IpamResult = {
   readonly addresses: readonly InterfaceAddress[]
-  readonly routes: readonly ResultRoute[]
+  readonly routes: readonly InterfaceRoute[]
   readonly dns: Dns
 }
 
-/** As it was configured: bounds, gateways and overlaps are judged by ipam/pool.ts. */
+/** As configured; ipam/pool.ts checks bounds, gateways and overlaps. */
 export type AddressRange = {
   readonly subnet: Prefix
   readonly rangeStart?: Ip
@@ -179,15 +210,15 @@ export type HostPort = {
   readonly protocol: 'tcp' | 'udp' | 'sctp'
   readonly hostPort: number
   readonly containerPort: number
-  /** The address of this host that it is reached by. Absent: every one; 0.0.0.0 or ::: every one of that family. */
+  /** The host's address. Absent: all of them; 0.0.0.0 or ::: all of that family. */
   readonly hostIp?: Ip
 }
 
-/** Directions as the container sees them; one that is absent is not limited. */
+/** Directions as seen by the container; an absent one is not limited. */
 export type Bandwidth = {
   readonly ingress?: RateLimit
   readonly egress?: RateLimit
-  /** Only what is exchanged with these prefixes is limited, or only what is not. Absent: everything is. */
+  /** Only traffic with these prefixes is limited, or only other traffic. Absent: all traffic. */
   readonly only?: { readonly limits: 'these' | 'others'; readonly subnets: readonly Prefix[] }
 }
 

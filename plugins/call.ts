@@ -1,4 +1,4 @@
-// Environment and standard input → Call, or the CniError that names what is wrong, in the reference's order of checks (specification 1.1.0, "Parameters").
+// Reads a CNI call from environment and standard input; errors come in the reference's order of checks (specification 1.1.0, "Parameters").
 import { CniError, cniCode } from './cni/error.ts'
 import { FieldError, isObject, type JsonObject, member, shown, text } from './cni/field.ts'
 import { brokenNameRule } from './cni/interface-name.ts'
@@ -18,7 +18,7 @@ export type Variables = Readonly<Record<string, string>>
 
 type Check = { readonly variable: string; readonly verbs: readonly Verb[]; readonly verify?: (value: string) => void }
 
-/** In the order in which missing ones are named. CNI_PATH is not among them: without a delegate nobody needs it. */
+/** In the order in which missing ones are named. CNI_PATH is not required: only delegates need it. */
 const checks: readonly Check[] = [
   { variable: 'CNI_COMMAND', verbs: ['ADD', 'CHECK', 'DEL', 'GC', 'STATUS', 'VERSION'] },
   { variable: 'CNI_CONTAINERID', verbs: ['ADD', 'CHECK', 'DEL'], verify: verifyContainerId },
@@ -26,9 +26,9 @@ const checks: readonly Check[] = [
   { variable: 'CNI_IFNAME', verbs: ['ADD', 'CHECK', 'DEL'], verify: verifyInterfaceName }
 ]
 
-const byHand = 'container runtimes set them for each call; to try a plugin by hand, use cnitool'
+const byHand = 'container runtimes set them for each call; to run a plugin by hand, use cnitool'
 
-/** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. Unknown verbs pass: standard input is judged first. */
+/** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. An unknown verb is not reported yet: input comes first. */
 export function readEnvironment(variables: Variables): Invocation {
   const value = (name: string) => variables[name] ?? ''
   const verb = verbs.find((each) => each === value('CNI_COMMAND'))
@@ -59,7 +59,7 @@ export function readEnvironment(variables: Variables): Invocation {
   }
 }
 
-/** The whole call. `input` is what stood on standard input; for VERSION it plays no part. Throws 1, 4, 6 or 7. */
+/** The whole call. `input` is standard input, ignored for VERSION. Throws 1, 4, 6 or 7. */
 export function readCall(plugin: string, invocation: Invocation, input: string): Call {
   const { verb } = invocation
   if (verb === 'VERSION') return { verb, plugin }
@@ -78,7 +78,7 @@ export function readCall(plugin: string, invocation: Invocation, input: string):
   return { ...common, verb, containerId, ifname, netns }
 }
 
-/** The version in which an error about this input is to be printed: the one asked for where it can be read and is one of ours, else the newest. */
+/** The version for printing an error about this input: the requested one if it can be read and is supported, else the newest. */
 export function versionForError(input: string): Version {
   try {
     const asked = text(member({ path: '', value: parseConfiguration(input) }, 'cniVersion')) ?? ''
@@ -107,7 +107,7 @@ function parseConfiguration(input: string): JsonObject {
   return value
 }
 
-/** A member that must be a string, decoded as the first thing: another type is a decoding error, not one of configuration. */
+/** A member that must be a string; another type is a decoding error, not an error of configuration. */
 function decoded(configuration: JsonObject, key: string): string | undefined {
   try {
     return text(member({ path: '', value: configuration }, key))
@@ -164,10 +164,10 @@ function versionOf(configuration: JsonObject, verb: Verb): Version {
   return asked
 }
 
-/** The rule of `isIdentifier`, as the end of a sentence. */
-export const identifierRule = 'must begin with a letter or digit of ASCII, and go on with those, "_", "." and "-"'
+/** The rule of isIdentifier(), to end a sentence with. */
+export const identifierRule = 'must begin with an ASCII letter or digit and consist of these, "_", "." and "-"'
 
-/** The alphabet of container ids and network names, which become parts of file names. Written without RegExp: the executable's engine has none. */
+/** The alphabet of container ids and network names, which become parts of file names. Without RegExp, which the executable's engine lacks. */
 export function isIdentifier(value: string): boolean {
   for (let at = 0; at < value.length; at++) {
     const code = value.charCodeAt(at)

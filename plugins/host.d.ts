@@ -1,25 +1,25 @@
-// The primitives that plugins/host (Rust) gives to main.ts; unit tests have the same on Node (test/unit/plugins/host-on-node.ts).
+// The primitives that plugins/host (Rust) provides to plugins/main.ts; unit tests implement them on Node (test/unit/plugins/host-on-node.ts).
 
-/** The executable answers at once, Node later: who uses the host awaits either. */
+/** The executable returns values, Node promises: callers await either. */
 export type Eventually<T> = T | Promise<T>
 
-/** What the program may ask of the system. It ends when `main` resolves, with that number as exit status. */
+/** All access to the system. The process ends when `main` resolves, with that number as exit status. */
 export interface Host {
-  /** The program's name as it was called (argv[0]), folder included. */
+  /** The program's name as it was called (argv[0]), directory included. */
   readonly program: string
-  /** The environment as execve(2) got it, `NAME=value` in order; bytes that are not UTF-8 are U+FFFD. */
+  /** The environment as execve(2) got it, `NAME=value` in order; invalid UTF-8 becomes U+FFFD. */
   readonly environment: readonly string[]
   /** All of standard input. Fails when it cannot be read, or holds more than `limitBytes`. */
   readInput(limitBytes: number): Eventually<Input>
   /** Throws when the stream cannot be written. */
   write(stream: 'output' | 'error', text: string): Eventually<void>
-  /** Whether a regular file (or a symbolic link to one) is there and may be seen. */
+  /** Whether a regular file (or a symbolic link to one) exists and is accessible. */
   isFile(path: string): Eventually<boolean>
   /** Sends one line to a unix stream socket and returns the first line of the answer, both without their newline. */
   request(socketPath: string, line: string, deadlineMilliseconds: number): Eventually<Answer>
   /**
-   * Runs a program (a path, not searched for) to its end, in its own process group, which is killed at the deadline. `changes` are laid over our own
-   * environment. The child gets pipes only, so nothing it leaves behind holds our output open.
+   * Runs a program (a path, not searched for) to its end, in its own process group, which is killed at the deadline. `changes` override variables of this
+   * process. The child gets pipes only, so that no process it leaves behind keeps our output open.
    */
   spawn(
     program: string,
@@ -34,7 +34,7 @@ export type Input =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'failed'; readonly reason: string }
 
-/** `missing`: no such file; `refused`: nobody listens; `denied`: permission; `deadline`; `closed`: ended before a whole line; `reason` in the system's words. */
+/** `missing`: no such file; `refused`: no listener; `denied`: permission; `deadline`; `closed`: before a whole line; `reason` is the system's message. */
 export type Answer =
   | { readonly kind: 'line'; readonly line: string }
   | {
@@ -42,7 +42,7 @@ export type Answer =
       readonly reason: string
     }
 
-/** `status` is the exit status, or the signal's number when `killed`. What was printed until a deadline is kept. `failed`: it could not be started. */
+/** `status` is the exit status, or the signal's number when `killed`. Output until a deadline is kept. `failed`: it could not be started. */
 export type Ended =
   | {
       readonly kind: 'exited' | 'killed' | 'deadline'

@@ -1,4 +1,4 @@
-// The executable, the same under every name: reads the call, asks weftd, prints; runs a third party's delegate when told to. It uses the host only.
+// The plugin executable, the same under every name: reads the call, forwards it to weftd, prints the answer; runs third-party plugins at weftd's request.
 import { readCall, readEnvironment, type Variables, versionForError } from './call.ts'
 import { asCniError, CniError, cniCode, printError } from './cni/error.ts'
 import type { Invocation } from './cni/types.ts'
@@ -9,24 +9,24 @@ import {
   type Done,
   defaultSocketPath,
   type Finished,
+  isSent,
   parseReply,
   protocolVersion,
   type Reply,
-  type Run,
-  travels
+  type Run
 } from './protocol.ts'
 import { unreachable } from './unreachable.ts'
 
-/** Put in by scripts/build-plugins, from package.json. */
+/** Set by scripts/build-plugins from package.json. */
 declare const WEFT_VERSION: string | undefined
 
-/** Ample for a configuration with thousands of ports, little enough not to fill a small node. */
+/** Enough for a configuration with thousands of ports, and not so much that it fills a small node's memory. */
 const longestInputBytes = 64 * 1024 * 1024
 
-/** kubelet gives a sandbox 2 to 4 minutes: answer before it has given up. STATUS comes every few seconds and must not pile up. */
+/** kubelet allows a sandbox 2 to 4 minutes: answer before that. STATUS comes every few seconds, and calls must not pile up. */
 const deadlineMs = (verb: Verb): number => (verb === 'STATUS' ? 5_000 : 100_000)
 
-/** No plugin delegates to more; a daemon that goes on asking is at fault. */
+/** No plugin has more delegates; a daemon that requests more has a bug. */
 const mostRuns = 16
 
 /** Runs one CNI call to its end; resolves to the exit status. */
@@ -59,7 +59,7 @@ const usage = (plugin: string): string =>
   `${plugin}: CNI plugin of Weft ${typeof WEFT_VERSION === 'string' ? WEFT_VERSION : '(from source)'}, run by a container runtime\n` +
   `CNI protocol versions supported: ${supportedVersions.join(', ')}\n`
 
-/** Of a variable that is given twice the last counts. */
+/** Of a variable that is set twice the last counts. */
 function variablesOf(environment: readonly string[]): Variables {
   const variables: Record<string, string> = Object.create(null)
   for (const each of environment) {
@@ -78,7 +78,7 @@ async function standardInput(host: Host): Promise<string> {
   })
 }
 
-/** Checks the call, forwards it as it came, and runs delegates until weftd has a last word. */
+/** Checks the call, forwards it unchanged, and runs delegates until weftd sends the final answer. */
 async function serve(
   host: Host,
   plugin: string,
@@ -87,7 +87,7 @@ async function serve(
   input: string
 ): Promise<Finished> {
   const { verb } = readCall(plugin, invocation, input)
-  const env = Object.fromEntries(Object.entries(variables).filter(([name]) => travels(name)))
+  const env = Object.fromEntries(Object.entries(variables).filter(([name]) => isSent(name)))
   const did: Done[] = []
   for (let runs = 0; runs <= mostRuns; runs++) {
     const request = {
@@ -95,23 +95,23 @@ async function serve(
       plugin,
       env,
       stdin: input,
-      deadlineMs: waitFor(variables, verb),
+      deadlineMs: deadlineOf(variables, verb),
       did
     } satisfies CniRequest
     const reply = await ask(host, variables.WEFTD_SOCKET || defaultSocketPath, request, verb)
     if (!('run' in reply)) return reply
     did.push(await run(host, reply.run))
   }
-  throw new CniError(`weftd asked for more than ${mostRuns} delegates in one ${verb}`, {
+  throw new CniError(`weftd requested more than ${mostRuns} delegates in one ${verb}`, {
     code: cniCode.internal,
-    details: 'This is a fault of weftd: report it with its log.'
+    details: 'This is a bug in weftd: report it with its log.'
   })
 }
 
-/** WEFTD_DEADLINE_MS is for laboratories, as WEFTD_SOCKET is. */
-function waitFor(variables: Variables, verb: Verb): number {
-  const wished = Number(variables.WEFTD_DEADLINE_MS)
-  return Number.isInteger(wished) && wished > 0 ? wished : deadlineMs(verb)
+/** WEFTD_DEADLINE_MS is for tests, as WEFTD_SOCKET is. */
+function deadlineOf(variables: Variables, verb: Verb): number {
+  const configured = Number(variables.WEFTD_DEADLINE_MS)
+  return Number.isInteger(configured) && configured > 0 ? configured : deadlineMs(verb)
 }
 
 async function ask(host: Host, socketPath: string, request: CniRequest, verb: Verb): Promise<Reply> {
@@ -121,7 +121,7 @@ async function ask(host: Host, socketPath: string, request: CniRequest, verb: Ve
     return parseReply(answer.line)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new CniError(`weftd answered on ${socketPath} with something else than an answer`, {
+    throw new CniError(`weftd sent an answer on ${socketPath} that can't be parsed`, {
       code: cniCode.internal,
       details: reason,
       cause
@@ -129,13 +129,13 @@ async function ask(host: Host, socketPath: string, request: CniRequest, verb: Ve
   }
 }
 
-/** Runs a delegate; its standard error goes to ours, as the specification has it ("Delegated plugin execution"). */
-async function run(host: Host, wish: Run): Promise<Done> {
-  const { id, type, path, env, stdin } = wish
+/** Runs a delegate; its standard error is passed on, as the specification says ("Delegated plugin execution"). */
+async function run(host: Host, requested: Run): Promise<Done> {
+  const { id, type, path, env, stdin, deadlineMs } = requested
   const program = await find(host, type, path)
   if (program === undefined)
     return { kind: 'failed', id, reason: `failed to find plugin "${type}" in path [${path.join(' ')}]` }
-  const ended = await host.spawn(program, [], env, stdin, wish.deadlineMs)
+  const ended = await host.spawn(program, [], env, stdin, deadlineMs)
   if (ended.kind !== 'failed' && ended.stderr !== '') await host.write('error', ended.stderr)
   switch (ended.kind) {
     case 'failed':
@@ -145,7 +145,7 @@ async function run(host: Host, wish: Run): Promise<Done> {
     case 'killed':
       return { kind: 'failed', id, reason: `${program} was killed by signal ${ended.status}` }
     case 'deadline':
-      return { kind: 'failed', id, reason: `${program} did not end within ${wish.deadlineMs} ms and was killed` }
+      return { kind: 'failed', id, reason: `${program} did not end within ${deadlineMs} ms and was killed` }
   }
 }
 

@@ -1,4 +1,4 @@
-// The messages on weftd's socket: one JSON line out, one back, with a version, so that an old executable meets a new daemon and says what is wrong.
+// Messages on weftd's socket: one JSON line each way, with a version, so that an executable and a daemon of different releases report the mismatch.
 import {
   entries,
   type Field,
@@ -16,12 +16,12 @@ export const protocolVersion = 1
 
 export const defaultSocketPath = '/run/weft/weftd.sock'
 
-/** Longer lines are refused: a configuration of the largest size that the executable reads, escaped. */
+/** Longer lines are refused: the largest configuration that the executable reads, escaped. */
 export const longestLineBytes = 160 * 1024 * 1024
 
 type Texts = Readonly<Record<string, string>>
 
-/** A delegate that has been run at the daemon's wish. */
+/** Outcome of a delegate that the daemon requested. */
 export type Done =
   | {
       readonly kind: 'ended'
@@ -38,17 +38,17 @@ export type CniRequest = {
   readonly v: typeof protocolVersion
   /** The name under which the executable was called. */
   readonly plugin: string
-  /** Every CNI_ variable and the W3C trace context. */
+  /** Every CNI_ variable, and TRACEPARENT for the log. */
   readonly env: Texts
-  /** Standard input as it came, as text. */
+  /** Standard input, unchanged. */
   readonly stdin: string
-  /** How long the executable waits for the answer to this line, so that the daemon need not work for nobody. */
+  /** How long the executable waits for the answer to this line: after that the daemon need not go on. */
   readonly deadlineMs: number
-  /** What the daemon asked for in earlier answers to this call, in order. */
+  /** Outcomes of what the daemon requested in earlier answers to this call, in order. */
   readonly did: readonly Done[]
 }
 
-/** A question of weftctl. */
+/** A query of weftctl. */
 export type ControlRequest = {
   readonly v: typeof protocolVersion
   readonly ctl: string
@@ -57,13 +57,13 @@ export type ControlRequest = {
 
 export type Request = CniRequest | ControlRequest
 
-/** A program to be run by the executable, which lives in the host's mount namespace; the daemon may sit in a container. */
+/** A program to be run by the executable, which is in the host's mount namespace; the daemon may be in a container. */
 export type Run = {
   readonly id: string
-  /** File name, looked for in `path` in order. */
+  /** File name, searched for in the directories of `path` in order. */
   readonly type: string
   readonly path: readonly string[]
-  /** Laid over the executable's own environment. */
+  /** Overrides variables of the executable's environment. */
   readonly env: Texts
   readonly stdin: string
   readonly deadlineMs: number
@@ -84,7 +84,7 @@ export type ControlReply =
       readonly error: { readonly code: string; readonly message: string; readonly cure: string }
     }
 
-/** The text names the message at fault, the member and the rule. */
+/** The message names the request or answer, the member and the rule. */
 export class ProtocolError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)
@@ -92,9 +92,8 @@ export class ProtocolError extends Error {
   }
 }
 
-/** Whether a variable travels with a call: the protocol's own and the trace context, malformed or not. */
-export const travels = (variable: string): boolean =>
-  variable.startsWith('CNI_') || variable === 'TRACEPARENT' || variable === 'TRACESTATE' || variable === 'BAGGAGE'
+/** Whether a variable is sent with a call: CNI's own, and TRACEPARENT, malformed or not. */
+export const isSent = (variable: string): boolean => variable.startsWith('CNI_') || variable === 'TRACEPARENT'
 
 /** A request's line, parsed; throws ProtocolError. */
 export const parseRequest = (line: string): Request =>
@@ -104,7 +103,7 @@ export const parseRequest = (line: string): Request =>
 export const parseReply = (line: string): Reply =>
   parse('the answer', line, (root) => {
     const run = member(root, 'run')
-    if (!isAbsent(run)) return { v: protocolVersion, run: runWish(run) }
+    if (!isAbsent(run)) return { v: protocolVersion, run: runRequest(run) }
     return {
       v: protocolVersion,
       exit: must(wholeNumber, member(root, 'exit'), 0, 255),
@@ -165,7 +164,7 @@ function done(field: Field): Done {
   }
 }
 
-function runWish(field: Field): Run {
+function runRequest(field: Field): Run {
   const type = must(text, member(field, 'type'))
   if (type === '' || type.includes('/')) throw new FieldError(member(field, 'type'), 'must be a file name')
   return {
@@ -187,7 +186,7 @@ function must<T, Bounds extends readonly number[]>(
   return required(read(field, ...bounds), field, 'given')
 }
 
-/** An object of strings. Its keys are names of variables: their capitalisation counts. */
+/** An object of strings. Its keys are names of variables: case-sensitive. */
 function textMembers(field: Field): Texts {
   if (!isObject(field.value)) throw new FieldError(field, 'must be an object')
   return Object.fromEntries(

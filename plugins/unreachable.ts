@@ -1,4 +1,4 @@
-// What the executable says when weftd cannot be asked: the socket, the reason and the cure, in a code that makes the runtime try again.
+// The error when weftd can't be reached: socket, reason and cure, with a code that makes the runtime retry.
 import { CniError, cniCode } from './cni/error.ts'
 import type { Verb } from './cni/version.ts'
 import type { Answer } from './host.d.ts'
@@ -6,7 +6,7 @@ import type { Answer } from './host.d.ts'
 export type Failure = Exclude<Answer, { readonly kind: 'line' }>
 
 const look =
-  'Look at "systemctl status weftd", or at the weftd pod on this node ("kubectl get pods -A -o wide"), and at its log. The runtime will try again.'
+  'Check "systemctl status weftd", or the weftd pod on this node ("kubectl get pods -A -o wide"), and its log. The runtime will retry.'
 
 /** Code 11 (try again), for STATUS 50 (not available). */
 export function unreachable(failure: Failure, socketPath: string, deadlineMs: number, verb: Verb): CniError {

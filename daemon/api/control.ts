@@ -1,5 +1,4 @@
-// What weftd answers when weftctl asks: status, diff, nodes, pods, why. Nothing is tried and nothing changes.
-
+// The queries of weftctl by name: status, diff, nodes, pods, why. They change nothing.
 import { WeftError } from '../base/error.ts'
 import { diffAnswer, type StatusFacts, statusAnswer, type WhyNodeAnswer, type WhyPodAnswer } from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
@@ -7,20 +6,19 @@ import { pods, whyPod } from './pod-answers.ts'
 import type { QueryContext } from './query-context.ts'
 import type { Control } from './server.ts'
 
-/** Every question by its name. */
-export function controlVerbs(facts: QueryContext): ReadonlyMap<string, Control> {
+export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
-    ['diff', async () => diffAnswer(facts.reconciler.differences())],
-    ['nodes', async () => ({ leases: leases(facts) })],
-    ['pods', async () => ({ pods: await pods(facts) })],
-    ['status', async () => statusAnswer(statusFacts(facts))],
-    ['why', async ([kind, name]) => why(facts, kind ?? '', name ?? '')]
+    ['diff', async () => diffAnswer(context.reconciler.differences())],
+    ['nodes', async () => ({ leases: leases(context) })],
+    ['pods', async () => ({ pods: await pods(context) })],
+    ['status', async () => statusAnswer(statusFacts(context))],
+    ['why', async ([kind, name]) => why(context, kind ?? '', name ?? '')]
   ])
 }
 
-function statusFacts(facts: QueryContext): StatusFacts {
-  const { version, startedAt, nodeName: name, store, health, peers, attachments } = facts
-  const place = facts.place()
+function statusFacts(context: QueryContext): StatusFacts {
+  const { version, startedAt, nodeName: name, store, health, peers, attachments } = context
+  const place = context.place()
   return {
     ...{ version, startedAt, name, store },
     peers: peers.others,
@@ -30,12 +28,12 @@ function statusFacts(facts: QueryContext): StatusFacts {
   }
 }
 
-function why(facts: QueryContext, kind: string, name: string): WhyPodAnswer | WhyNodeAnswer {
-  if (kind === 'pod' && name !== '') return whyPod(facts, name)
-  if (kind === 'node' && name !== '') return whyNode(facts, name)
+function why(context: QueryContext, kind: string, name: string): WhyPodAnswer | WhyNodeAnswer {
+  if (kind === 'pod' && name !== '') return whyPod(context, name)
+  if (kind === 'node' && name !== '') return whyNode(context, name)
   throw new WeftError(
     'UNKNOWN_QUESTION',
-    `weftd can't say why ${JSON.stringify(`${kind} ${name}`.trim())} is as it is`,
-    'ask "why pod NAMESPACE/NAME" or "why node NAME"; use weftctl and weftd of one release'
+    `weftd has no answer to "why ${`${kind} ${name}`.trim()}"`,
+    'run "weftctl why pod NAMESPACE/NAME" or "weftctl why node NAME"'
   )
 }

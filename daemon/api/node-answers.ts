@@ -1,4 +1,4 @@
-// What weftd says of nodes: their leases, how each is reached, and why.
+// Answers about nodes for weftctl: their leases, and how each is reached.
 import { contains, formatIp, formatPrefix, type Ip, type PerFamily, parseIp, perFamily } from '../../ipam/address.ts'
 import { sentence } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
@@ -8,10 +8,10 @@ import type { KernelObject, Key, State } from '../state/object.ts'
 import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './answers.ts'
 import { nearTo, objectAnswer, type QueryContext, stateIn } from './query-context.ts'
 
-/** Our own lease first, then in the order of subnets; last what can't be read. */
-export function leases(facts: QueryContext): readonly LeaseAnswer[] {
-  const { peers } = facts
-  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(facts, key, lease))
+/** The own lease first, then by subnet; last those that can't be read. */
+export function leases(context: QueryContext): readonly LeaseAnswer[] {
+  const { peers } = context
+  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(context, key, lease))
   const unreadable = [...peers.skipped]
     .filter(([key]) => !peers.leases.has(key))
     .map(([key, reason]) => unreadableAnswer(key, reason))
@@ -27,10 +27,10 @@ export function leases(facts: QueryContext): readonly LeaseAnswer[] {
 const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
   perFamily(values).map(([, value]) => format(value))
 
-function leaseAnswer(facts: QueryContext, key: string, lease: Lease): LeaseAnswer {
-  const { peers, nodeName, reconciler } = facts
+function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAnswer {
+  const { peers, nodeName, reconciler } = context
   const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
-  const wanted = wantedFor(facts, key)
+  const wanted = wantedFor(context, key)
   return {
     key,
     node: lease.node ?? (isOwn ? nodeName : ''),
@@ -38,24 +38,24 @@ function leaseAnswer(facts: QueryContext, key: string, lease: Lease): LeaseAnswe
     subnet: texts(lease.subnet, formatPrefix),
     publicIp: texts(lease.publicIp, formatIp),
     backend: lease.backendType,
-    reach: isOwn ? [] : wanted.flatMap((object) => reachBy(object, reconciler.observed, facts.place())),
+    reach: isOwn ? [] : wanted.flatMap((object) => reachBy(object, reconciler.observed, context.place())),
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
     ...(since !== undefined && { since: new Date(since).toISOString() }),
-    ...(skipped === undefined ? leftOut(facts, lease, isOwn) : { skipped })
+    ...(skipped === undefined ? notUsed(context, lease, isOwn) : { skipped })
   }
 }
 
-/** What is neither wrong nor used. */
-function leftOut({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
-  const ours = place()?.backend.type
-  if (ours === undefined) return { skipped: 'this node holds no subnet yet' }
-  if (lease.backendType === ours || isOwn) return {}
+/** Why a valid lease is not used. */
+function notUsed({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
+  const ownType = place()?.backend.type
+  if (ownType === undefined) return { skipped: 'this node has no subnet yet' }
+  if (lease.backendType === ownType || isOwn) return {}
   return {
     skipped:
       lease.backendType === ''
-        ? 'it is reserved for a node that has not come yet'
-        : `its backend is ${lease.backendType}, and this network's is ${ours}`
+        ? 'it is reserved for a node that has not joined yet'
+        : `its backend is ${lease.backendType}, and this network's is ${ownType}`
   }
 }
 
@@ -77,12 +77,12 @@ function reachBy(object: KernelObject, observed: State, place: Place | undefined
 }
 
 /** `name` is a node's name, one of its public addresses, its subnet, the lease's key, or an address in the subnet. */
-export function whyNode(facts: QueryContext, name: string): WhyNodeAnswer {
-  const { reconciler, peers, health } = facts
+export function whyNode(context: QueryContext, name: string): WhyNodeAnswer {
+  const { reconciler, peers, health } = context
   const ip = parseIp(name)
-  const all = leases(facts)
-  const found = all.filter((each) => namesOf(each).includes(name) || holds(peers.leases.get(each.key), ip))
-  const objects = (key: string) => wantedFor(facts, key).map((object) => objectAnswer(reconciler.observed, object))
+  const all = leases(context)
+  const found = all.filter((each) => namesOf(each).includes(name) || isIn(peers.leases.get(each.key), ip))
+  const objects = (key: string) => wantedFor(context, key).map((object) => objectAnswer(reconciler.observed, object))
   return {
     name,
     leases: found.map((each) => ({ ...each, objects: objects(each.key) })),
@@ -98,5 +98,5 @@ const namesOf = ({ key, node, subnet, publicIp }: LeaseAnswer): readonly string[
   key
 ]
 
-const holds = (lease: Lease | undefined, ip: Ip | undefined): boolean =>
+const isIn = (lease: Lease | undefined, ip: Ip | undefined): boolean =>
   lease !== undefined && ip !== undefined && perFamily(lease.subnet).some(([, subnet]) => contains(subnet, ip))

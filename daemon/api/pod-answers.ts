@@ -1,4 +1,4 @@
-// What weftd says of pods: those it knows, what else holds an address, what calls there were, and why.
+// Answers about pods for weftctl: attachments, other holders of addresses, and recent calls.
 import { formatIp, parseIp, sameIp } from '../../ipam/address.ts'
 import type { HostPort } from '../../plugins/attachment.ts'
 import { limitsOwnerOf, ownerOf, ownersOf, portsOwnerOf } from '../attachment/identity.ts'
@@ -12,28 +12,28 @@ import type { KernelObject, Key } from '../state/object.ts'
 import type { HostPortAnswer, PodAnswer, WhyPodAnswer } from './answers.ts'
 import { nearTo, objectAnswer, type QueryContext } from './query-context.ts'
 
-/** Attachments, and reservations that are of none of them: of plugins that made the interface themselves, or of a namespace that went without a DEL. */
-export async function pods(facts: QueryContext): Promise<readonly PodAnswer[]> {
-  const { vanished } = facts.attachments
-  const known = facts.attachments.list()
+/** Attachments, and reservations without one: of plugins that made the interface themselves, or of a namespace deleted without a DEL. */
+export async function pods(context: QueryContext): Promise<readonly PodAnswer[]> {
+  const { vanished } = context.attachments
+  const known = context.attachments.list()
   const others = new Map<string, PodAnswer>()
-  for (const { network, containerId, ifname, ip } of await facts.reserved()) {
+  for (const { network, containerId, ifname, ip } of await context.reserved()) {
     if (known.some((each) => isOf(each, network, containerId, ifname))) continue
     const key = `${network} ${containerId} ${ifname}`
     const before = others.get(key)?.addresses ?? []
     others.set(key, {
-      ...{ pod: podOfContainer(facts, containerId), container: containerId, interface: ifname, network, link: '' },
+      ...{ pod: podOfContainer(context, containerId), container: containerId, interface: ifname, network, link: '' },
       ...{ addresses: [...before, formatIp(ip)], hostPorts: [], bandwidth: {} },
       netns: vanished.has(ownerOf({ network, containerId, ifname })) ? 'gone' : 'unknown'
     })
   }
-  return [...known.map((each) => podAnswer(facts, each)), ...others.values()]
+  return [...known.map((each) => podAnswer(context, each)), ...others.values()]
 }
 
 const isOf = (known: Known, network: string, containerId: string, ifname: string): boolean =>
   known.network === network && known.containerId === containerId && (ifname === '' || known.ifname === ifname)
 
-/** The pod of which we remember a call for this container. */
+/** The pod of a recorded call for this container. */
 function podOfContainer({ outcomes }: QueryContext, containerId: string): string {
   const found = outcomes.pods().find((pod) => outcomes.of(pod).some((call) => call.containerId === containerId))
   return found === undefined || found === containerId ? '' : found
@@ -55,7 +55,7 @@ function podAnswer({ reconciler }: QueryContext, known: Known): PodAnswer {
       ...(ingress && { ingress: ingress.rateBitsPerSecond }),
       ...(egress && { egress: egress.rateBitsPerSecond })
     },
-    // A namespace that ends takes its end of the pair along, and that the other.
+    // When a namespace is deleted, both ends of the pair go.
     netns: reconciler.observed.has(`link ${known.link}` as Key) ? 'alive' : 'gone'
   }
 }
@@ -65,7 +65,7 @@ const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort)
   ...(hostIp && { hostIp: formatIp(hostIp) })
 })
 
-/** Those of a portmap behind our interface, read off what it wants; one that is of every address stands once for each family. */
+/** Host ports of a chained portmap, read from its desired objects; a port of all addresses is listed once per family. */
 const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer[] =>
   objects.flatMap((object) => {
     const entry = hostPortOf(object)
@@ -75,12 +75,12 @@ const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer
   })
 
 /** `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at least). */
-export function whyPod(facts: QueryContext, name: string): WhyPodAnswer {
-  const { outcomes, attachments, reconciler, health } = facts
+export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
+  const { outcomes, attachments, reconciler, health } = context
   const ip = parseIp(name)
-  const isIt = (known: Known) =>
+  const isMeant = (known: Known) =>
     isNamed(known, name) || (ip !== undefined && known.addresses.some((each) => sameIp(each, ip)))
-  const found = attachments.list().filter(isIt)
+  const found = attachments.list().filter(isMeant)
   const full = outcomes.pods().filter((pod) => pod === name || (!name.includes('/') && pod.endsWith(`/${name}`)))
   const ofFound = found.flatMap(({ containerId }) =>
     outcomes.ofContainer(containerId).filter((call) => call.containerId === containerId)
@@ -97,16 +97,16 @@ export function whyPod(facts: QueryContext, name: string): WhyPodAnswer {
     pod: name,
     calls: calls.sort((a, b) => b.at - a.at).map(callAnswer),
     attachments: [
-      ...found.map((known) => ({ ...podAnswer(facts, known), objects: objects(known) })),
-      ...gone(facts, calls).map((each) => ({ ...each, objects: [] }))
+      ...found.map((known) => ({ ...podAnswer(context, known), objects: objects(known) })),
+      ...gone(context, calls).map((each) => ({ ...each, objects: [] }))
     ],
     blocking: health.blockers('add').map(sentence),
-    near: isUnknown ? nearTo(name, podNames(facts)) : [],
-    rememberedSince: new Date(facts.startedAt).toISOString()
+    near: isUnknown ? nearTo(name, podNames(context)) : [],
+    rememberedSince: new Date(context.startedAt).toISOString()
   }
 }
 
-/** Attachments of these calls' containers whose namespace has gone without a DEL. */
+/** Attachments of these calls' containers whose namespace was deleted without a DEL. */
 const gone = ({ attachments }: QueryContext, calls: readonly Outcome[]): readonly PodAnswer[] =>
   [...attachments.vanished.values()]
     .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))
@@ -115,7 +115,7 @@ const gone = ({ attachments }: QueryContext, calls: readonly Outcome[]): readonl
       ...{ hostPorts: [], bandwidth: {}, netns: 'gone' }
     }))
 
-/** So few digits would fit too many containers. */
+/** Fewer than six digits would match too many containers. */
 const isContainerId = (name: string): boolean => /^[\w.-]{6,}$/.test(name)
 
 function isNamed({ pod, containerId }: Known, name: string): boolean {
@@ -124,9 +124,12 @@ function isNamed({ pod, containerId }: Known, name: string): boolean {
   return name === pod.name || name === `${pod.namespace}/${pod.name}`
 }
 
-const podNames = (facts: QueryContext): readonly string[] =>
+const podNames = (context: QueryContext): readonly string[] =>
   [
-    ...new Set([...facts.attachments.list().map((known) => podAnswer(facts, known).pod), ...facts.outcomes.pods()])
+    ...new Set([
+      ...context.attachments.list().map((known) => podAnswer(context, known).pod),
+      ...context.outcomes.pods()
+    ])
   ].filter((name) => name !== '')
 
 const callAnswer = ({ verb, plugin, network, containerId, ifname, at, seconds, failure, isFurther }: Outcome) => ({

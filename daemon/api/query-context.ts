@@ -1,5 +1,4 @@
-// What answers to weftctl are made from, and what those about pods and those about nodes have in common.
-
+// What the answers to weftctl are made from, and what answers about pods and nodes share.
 import { nearest } from '../base/nearest.ts'
 import type { CallHistory } from '../cni/call-history.ts'
 import type { Health } from '../health/health.ts'
@@ -24,25 +23,25 @@ export type QueryContext = {
   readonly attachments: Pick<Attachments, 'list' | 'vanished'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   readonly reserved: () => Promise<readonly Reserved[]>
-  /** `undefined` until this node holds a subnet. */
+  /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined
 }
 
-/** How the kernel's object compares with a wanted one. */
+/** Compares the kernel's object with a desired one. */
 export function stateIn(observed: State, object: KernelObject): ObjectAnswer['state'] {
   const have = observed.get(keyOf(object))
   if (have === undefined) return 'missing'
   return sameObject(object, have) ? 'there' : 'different'
 }
 
-/** A wanted object in the words of `ip`, with how it stands in the kernel. */
+/** A desired object in the syntax of `ip`, and its state in the kernel. */
 export function objectAnswer(observed: State, object: KernelObject): ObjectAnswer {
   const have = observed.get(keyOf(object))
   const state = stateIn(observed, object)
   return { text: textOf(object), state, ...(state === 'different' && have && { instead: textOf(have) }) }
 }
 
-/** The closest, and those that contain the word. */
+/** The closest name, and names that contain the word. */
 export function nearTo(name: string, names: readonly string[]): readonly string[] {
   const word = name.slice(name.lastIndexOf('/') + 1).toLowerCase()
   const close = nearest(name, names)

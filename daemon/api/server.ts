@@ -4,7 +4,6 @@ import { lstatSync, unlinkSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
-import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import {
   type CniRequest,
   type ControlReply,
@@ -17,7 +16,7 @@ import {
 } from '../../plugins/protocol.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import { cniError, failed } from '../cni/calls.ts'
+import { cniError, failed, malformed } from '../cni/error-codes.ts'
 import { type Connection, type ListenerEvents, UnixListener } from '../kernel/unix-listener.ts'
 import { CallFailed } from '../os/libc.ts'
 
@@ -177,7 +176,7 @@ class Calls {
       this.#options.log.warn({ reason: error.message }, 'a request was not understood')
       // Both kinds of caller find what they look for: we can't know which it is.
       answer = {
-        ...failed(new CniError(error.message, { code: cniCode.decoding, details: ONE_RELEASE })),
+        ...malformed(error, ONE_RELEASE),
         error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
       }
     }

@@ -1,17 +1,20 @@
-// Limits to a pod's throughput as queueing disciplines on the host, where the pod can't take them off. Pure.
+// Throughput limits of a pod as queueing disciplines on the host, where the pod can't remove them.
 import type { Bandwidth, RateLimit } from '../../plugins/attachment.ts'
 import { divided } from '../state/division.ts'
 import type { Discipline, Division, KernelObject, Link } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
 import { ifbMac } from './identity.ts'
 
-/** As the reference: how long a packet may wait in the queue when all before it have used up the burst. */
+/** As in the reference: how long a packet may wait in the queue once the burst is used up. */
 const LATENCY_SECONDS = 0.025
-/** Ethernet's header stands before the MTU's bytes; a bucket smaller than one packet would let none pass. */
+/** Bytes before those that the MTU counts; a bucket smaller than one frame would pass none. */
 const ETHERNET_HEADER = 14
 const MOST = 2 ** 32 - 1
 
-/** `link`: the pod's on the host, with the alias that its `ifb` gets too. Towards the pod its root holds packets back, from the pod an ifb does, since what comes in can't be queued. */
+/**
+ * `link`: the pod's on the host; its `ifb` gets the same alias. Traffic to the pod is shaped at the link's root, traffic from the pod on an ifb: ingress
+ * can't be queued.
+ */
 export function bandwidthObjects(
   link: Link,
   bandwidth: Bandwidth | undefined,

@@ -1,4 +1,4 @@
-// The bridge that attachments share, with the addresses that it bears, and how the alias of a port tells both. Pure.
+// The bridge of an attachment with its gateway addresses, and the part of a port's alias that records them.
 import type { Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
@@ -6,7 +6,7 @@ import type { KernelObject, Link } from '../state/object.ts'
 import { address, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device.ts'
 import { type BridgeInAlias, bridgeMac } from './identity.ts'
 
-/** The bridge and what it bears, for the alias of its port. */
+/** The bridge and its addresses, for the alias of its port. */
 export const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAddress[]): BridgeInAlias => ({
   name: bridge,
   addresses: like?.kind === 'bridge' && !like.isGateway ? [] : gatewayPrefixes(addresses)
@@ -15,7 +15,7 @@ export const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAd
 const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefix[] =>
   havingGateway(addresses).map(({ prefix, gateway }) => ({ ip: gateway, length: prefix.length }))
 
-/** The bridge with the gateways on it, its MAC pinned. Its MTU is the kernel's choice: the smallest of its ports'. */
+/** The bridge with the gateways' addresses and a fixed MAC. The kernel chooses its MTU: the smallest of its ports'. */
 export function bridgeObjects(
   { bridge: name, like, isPromiscuous }: Pick<Veth, 'bridge' | 'like' | 'isPromiscuous'>,
   addresses: readonly InterfaceAddress[],

@@ -1,9 +1,9 @@
-// Settings, addresses and routes of one device, on the host or in a container, as the objects of attachments are made of them. Pure.
+// Builders for sysctls, addresses and routes of one device, on the host or in a container.
 import type { Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
 
-/** RTPROT_BOOT: what `ip route add` gives; inside a pod nobody needs to tell our routes from others. */
+/** RTPROT_BOOT, as `ip route add` uses it; inside a pod Weft's routes need not be recognised. */
 const PROTOCOL_BOOT = 3
 export const SCOPE_LINK = 253
 const MAIN_TABLE = 254
@@ -12,7 +12,7 @@ export const sysctl = (path: string, value: string): KernelObject => ({ kind: 's
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
-/** Without duplicate address detection: nobody else gives out these addresses, and a tentative one makes the pod wait for a second or two. */
+/** Without duplicate address detection: only Weft assigns these addresses, and a tentative one delays the pod by one or two seconds. */
 export const address = (device: string, prefix: Prefix): KernelObject => ({
   kind: 'address',
   device,

@@ -1,4 +1,4 @@
-// That this host forwards, for its pods of a family, without losing what it learned from a router. Pure.
+// Sysctls that make this host forward, without losing a default route learned from router advertisements.
 import type { Family } from '../../ipam/address.ts'
 import type { KernelObject, Route, State } from '../state/object.ts'
 import { sysctl } from './device.ts'
@@ -11,7 +11,7 @@ const PROTOCOL_RA = 9
  * the kernel forget that route (Documentation/networking/ip-sysctl.rst, accept_ra).
  */
 export function forwarding(families: readonly Family[], observed: State): readonly KernelObject[] {
-  const because = 'pods are reached through this host'
+  const because = 'this host forwards for its pods'
   return families.flatMap((family) => {
     if (family === 4) return [{ ...sysctl('net/ipv4/ip_forward', '1'), because }]
     const learned = [...observed.values()].filter(

@@ -1,4 +1,4 @@
-// Names and hardware addresses of a pod's link, all derived from what every DEL knows, and the alias by which the kernel itself tells whose a link is.
+// Names, MACs and aliases of a pod's links, and marks of its nftables elements: derived from network, container id and interface name.
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
@@ -7,62 +7,65 @@ import { ALIAS_MARK, CHAINED_MARK } from '../state/ownership.ts'
 /** What identifies an attachment on this host. */
 export type Identity = { readonly network: string; readonly containerId: string; readonly ifname: string }
 
-/** One key per attachment: owner in the desired state, queue of verbs. */
+/** Key of an attachment: its owner in the desired state, and its queue of verbs. */
 export const ownerOf = (who: Identity): string => `pod ${who.network} ${who.containerId} ${who.ifname}`
 
-/** The limits that the bandwidth plugin keeps for an attachment. */
+/** Owner of the bandwidth plugin's objects for an attachment. */
 export const limitsOwnerOf = (who: Identity): string => `limits ${ownerOf(who)}`
 
-/** The host ports that the portmap plugin keeps for an attachment. */
+/** Owner of the portmap plugin's objects for an attachment. */
 export const portsOwnerOf = (who: Identity): string => markedOwnerOf(portMark(who))
 
-/** Who wants what a plugin behind the interface's own keeps in nftables under this mark. */
+/** Owner of a chained plugin's nftables elements with this mark. */
 export const markedOwnerOf = (mark: string): string => `marked ${mark}`
 
 /**
- * First word of the comment of what a plugin behind the interface's own keeps in nftables: it tells the network and the attachment to those who know their
- * names, so that DEL and GC find theirs without memory, and whoever made the interface.
+ * First word of the comment of a chained plugin's nftables elements: digests of network and attachment, so that DEL and GC find them without any state of
+ * weftd's, whichever plugin made the interface.
  */
 const markOf = (who: Identity): string => `${networkMark(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
-/** Of portmap's. */
+/** Mark of portmap's elements. */
 export const portMark = markOf
-/** Of what the firewall plugin keeps: an attachment apart from others, and its packets let through. */
-export const apartMark = (who: Identity): string => `${markOf(who)}-apart`
-export const throughMark = (who: Identity): string => `${markOf(who)}-through`
-/** How the marks of all attachments of a network begin. */
+/** Marks of the firewall plugin's elements: isolation and forwarding. */
+export const isolationMark = (who: Identity): string => `${markOf(who)}-apart`
+export const forwardMark = (who: Identity): string => `${markOf(who)}-through`
+/** Prefix of the marks of all attachments of a network. */
 export const networkMark = (network: string): string => `${CHAINED_MARK}${digest(network).slice(0, 8)}-`
 
-/** All that goes with an interface of ours: what plugins behind it keep leads nowhere without it. */
+/** All owners whose objects end with an interface of Weft's, those of chained plugins included. */
 export const ownersOf = (who: Identity): readonly string[] => [
   ownerOf(who),
   bridgeOwnerOf(who),
   portsOwnerOf(who),
-  markedOwnerOf(apartMark(who)),
-  markedOwnerOf(throughMark(who)),
+  markedOwnerOf(isolationMark(who)),
+  markedOwnerOf(forwardMark(who)),
   limitsOwnerOf(who)
 ]
 
-/** What an attachment asks of the bridge that it shares with others. */
+/** Owner of the bridge's objects that an attachment wants; other attachments want the same ones. */
 export const bridgeOwnerOf = (who: Identity): string => `bridge of ${ownerOf(who)}`
 
-/** The host's end: `veth` and eight hex digits, so that a DEL without namespace and without memory knows it. */
+/** The host's end: `veth` and eight hex digits, so that a DEL finds it without namespace and without state. */
 export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).slice(0, 8)}`
 
-/** Six octets from text; `first` marks it as administered locally and unicast (IEEE 802c: second hex digit 2, 6, a or e). */
+/** The container's end while it is in the host's namespace, before the caller moves and renames it. */
+export const peerName = (who: Identity): string => `peer${digest(ownerOf(who)).slice(0, 8)}`
+
+/** A MAC derived from text; `first` makes it locally administered and unicast (IEEE 802c: second hex digit 2, 6, a or e). */
 const derived = (first: '76' | '0a:58' | '0a:77', text: string): Mac => {
   const octets = digest(text).match(/../g) ?? []
   return [first, ...octets.slice(0, 6 - first.split(':').length)].join(':') as Mac
 }
 
-/** The host's end of the pair. Known in advance, so that the pod's side can be told it as its gateway's address. */
+/** Of the host's end. Known in advance, so that the pod's neighbour entry of its gateway can have it. */
 export const hostMac = (who: Identity): Mac => derived('76', ownerOf(who))
 
-/** The device that holds back what a pod sends, by its name. Nobody ever addresses it; results tell it. */
+/** Of the ifb that shapes what a pod sends. Nothing is ever sent to it; results report it. */
 export const ifbMac = (ifb: string): Mac => derived('76', ifb)
 
 /**
- * The pod's end. It follows from the pod's address (IPv4 in the last four octets), so that an address that is given out again does not meet ARP and
- * neighbour caches that still hold its last user's MAC.
+ * Of the pod's end. It follows from the pod's address (IPv4 in the last four octets), so that when an address is reused, ARP and neighbour caches with its
+ * previous MAC stay correct.
  */
 export function podMac(who: Identity, ips: readonly Ip[]): Mac {
   const ip = ips.find(({ family }) => family === 4) ?? ips[0]
@@ -71,16 +74,16 @@ export function podMac(who: Identity, ips: readonly Ip[]): Mac {
   return derived('0a:58', ip === undefined ? ownerOf(who) : formatIp(ip))
 }
 
-/** A bridge of ours: pinned, or it would follow its ports and break the ARP caches of all pods. */
+/** Of a bridge. Fixed: otherwise it would follow the bridge's ports, and the ARP caches of all pods would be wrong. */
 export const bridgeMac = (identity: string, bridge: string): Mac => derived('0a:77', `${identity} bridge ${bridge}`)
 
 /** IFALIASZ is 256 with the final zero. */
 const LONGEST_ALIAS = 255
 
-/** The bridge of a port with its addresses: should it go while weftd is away, nobody else could tell. */
+/** The bridge of a port with its addresses: if it is deleted while weftd is down, it can be restored from here. */
 export type BridgeInAlias = { readonly name: string; readonly addresses: readonly Prefix[] }
 
-/** What `ip link` shows at the host's end. Longer ones are cut; all that is needed to find the reservation stands first. */
+/** What `ip link` shows for the host's end. Longer ones are cut; what is needed to find the reservation comes first. */
 export function aliasOf(
   who: Identity,
   pod: { readonly namespace: string; readonly name: string } | undefined,
@@ -90,13 +93,13 @@ export function aliasOf(
   const port =
     bridge === undefined ? [] : [`${BRIDGE_MARK}${[bridge.name, ...bridge.addresses.map(formatPrefix)].join(';')}`]
   const whole = [...words, ...port].join(' ')
-  // Cut, it would tell another address.
+  // Cut, it would name a wrong address.
   if (cut(whole) === whole) words.push(...port)
   if (pod !== undefined) words.push(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)
   return cut(words.join(' '))
 }
 
-/** Identifiers are ASCII, a pod's or interface's name may not be: cut between characters. */
+/** Cuts between characters: a pod's or interface's name may have others than ASCII. */
 function cut(text: string): string {
   if (/^[\x20-\x7e]*$/.test(text)) return text.slice(0, LONGEST_ALIAS)
   let [out, bytes] = ['', 0]
@@ -116,7 +119,7 @@ export type Alias = {
   readonly pod?: string
 }
 
-/** Reads an alias of ours; `undefined` for any other. What was cut is missing, and the last word may be. */
+/** Reads an alias of Weft's; `undefined` for any other. What was cut is missing, and the last word may be incomplete. */
 export function parseAlias(alias: string | undefined): Alias | undefined {
   const [mark, network, containerId, ifname, ...rest] = (alias ?? '').split(' ')
   if (mark !== ALIAS_MARK || !network || !containerId) return undefined
@@ -130,7 +133,7 @@ export function parseAlias(alias: string | undefined): Alias | undefined {
   }
 }
 
-/** No pod's name begins with it. */
+/** No pod's name begins with this character. */
 const BRIDGE_MARK = '@'
 
 function bridgeIn(text: string): BridgeInAlias {
@@ -138,7 +141,7 @@ function bridgeIn(text: string): BridgeInAlias {
   return { name, addresses: addresses.flatMap((each) => parsePrefix(each) ?? []) }
 }
 
-/** Whether a link with our name for this attachment may be taken for it: it says so, or it was born by a process that died before it could. */
+/** Whether a link with this attachment's name may be its own: its alias says so, or it has none because the process died before setting it. */
 export const mayBeOf = (who: Identity, alias: string | undefined): boolean =>
   alias === undefined ||
   alias === '' ||

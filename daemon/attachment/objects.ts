@@ -1,24 +1,19 @@
-// What one attachment asks of the kernel: on the host and inside the container. Pure; bridge and routed mode, both families by the same lines.
-
+// The kernel objects of one attachment, on the host and inside the container, in bridge and routed mode.
 import {
   contains,
   everything,
   FAMILIES,
-  formatPrefix,
   hostPrefix,
   type Ip,
   network,
   offset,
   type Prefix,
-  parseIp,
-  parsePrefix,
   sameIp,
   samePrefix
 } from '../../ipam/address.ts'
-import type { Attachment, InterfaceAddress, Veth } from '../../plugins/attachment.ts'
-import type { ResultRoute } from '../../plugins/cni/types.ts'
-import { ownSource, sourceGround } from '../firewall/bridge-ports.ts'
-import { hostPortDevice, hostPortGround, hostPorts } from '../firewall/host-ports.ts'
+import type { Attachment, InterfaceAddress, InterfaceRoute, Veth, VethAttachment } from '../../plugins/attachment.ts'
+import { ownSource, sourceCheckBase } from '../firewall/bridge-ports.ts'
+import { hostPortBase, hostPortDevice, hostPorts } from '../firewall/host-ports.ts'
 import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
@@ -26,44 +21,43 @@ import { type KernelObject, type Link, type Mac, parseMac, type Route } from '..
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge.ts'
 import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device.ts'
-import { aliasOf, hostMac, hostName, podMac } from './identity.ts'
+import { aliasOf, hostMac, hostName, peerName, podMac } from './identity.ts'
 import { proxies, routedHost } from './routed.ts'
 
 export type Mode = 'bridge' | 'routed'
 
-/** How pods are connected on this node at this moment. */
+/** How a pod is connected at this moment. */
 export type Wiring = {
   readonly mode: Mode
   /** Bytes, for both ends. */
   readonly mtu: number
-  /** Networks of the cluster, one per family: reached through the node also when it is not the default gateway. */
+  /** Networks of the cluster, one per family: routed through the node even if it is not the default gateway. */
   readonly clusterNetworks: readonly Prefix[]
   /** Whether this node masquerades for its own subnet. */
   readonly masquerades?: true
-  /** The bridge as it is, if it is: it keeps its MAC. */
+  /** The existing bridge, if there is one: it keeps its MAC. */
   readonly bridge?: Link
 }
 
 export type PodObjects = {
-  /** What all pods with host ports on this node stand on; empty for a pod without. */
-  readonly ground: readonly KernelObject[]
-  /** Shared with the other pods of a bridge; stays when they go. */
+  /** Chains, maps and sets in nftables that pods share; empty for a pod that needs none. */
   readonly shared: readonly KernelObject[]
+  /** The bridge with its addresses, shared with its other pods; it stays when they go. */
+  readonly bridge: readonly KernelObject[]
   readonly host: readonly KernelObject[]
-  /** In the order in which they are to be applied. */
+  /** In the order in which they are to be applied; empty where the container's end is handed over. */
   readonly inside: readonly KernelObject[]
 }
 
-/** `attachment.interface` is a Veth; `addresses` are its reservations, in order. */
 export function podObjects(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   { identity, ipv6 }: Pick<Node, 'identity' | 'ipv6'>,
   wiring: Wiring
 ): PodObjects {
   const { because } = attachment
   const node = { identity, ipv6: ipv6 && wiring.mtu >= LEAST_MTU[6] }
-  const explained = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
+  const withReason = (objects: readonly KernelObject[]) => objects.map((object) => ({ ...object, because }))
   const bridged = wiring.mode === 'bridge'
   const link = hostLink(attachment, addresses, wiring, node)
   const ports = portObjects(attachment, addresses, link.name)
@@ -75,13 +69,13 @@ export function podObjects(
       : []
   const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
   return {
-    ground: [
-      ...(ports.length === 0 ? [] : [...hostPortGround(), ...(bridged ? device : [])]),
-      ...(checked.length === 0 ? [] : sourceGround()),
-      ...masquerade.ground
+    shared: [
+      ...(ports.length === 0 ? [] : [...hostPortBase(), ...(bridged ? device : [])]),
+      ...(checked.length === 0 ? [] : sourceCheckBase()),
+      ...masquerade.shared
     ],
-    shared: bridged ? explained(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
-    host: explained([
+    bridge: bridged ? withReason(bridgeObjects(attachment.interface, addresses, node, wiring)) : [],
+    host: withReason([
       link,
       ...(bridged
         ? []
@@ -91,18 +85,21 @@ export function podObjects(
       ...checked,
       ...bandwidthObjects(link, attachment.bandwidth)
     ]),
-    inside: explained(insideObjects(attachment, addresses, wiring))
+    inside: attachment.interface.isHandedOver ? [] : withReason(insideObjects(attachment, addresses, wiring))
   }
 }
 
-/** The node masquerades for its own subnet (--ip-masq), unless the pod's network says otherwise; one of another kind, or with ranges of its own, says it for itself. */
+/**
+ * The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own ranges, or of other plugins, decide for
+ * themselves.
+ */
 function masquerades(
-  { masquerade, interface: { like }, ipam, because }: VethWish,
+  { masquerade, interface: { like }, ipam, because }: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring,
   link: string
-): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
-  const none = { ground: [], own: [] }
+): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+  const none = { shared: [], own: [] }
   const isOfNode = like === undefined && ipam?.ranges.length === 0
   if (!isOfNode)
     return masquerade ? { ...none, own: addresses.map(({ prefix }) => subnetChain('masquerade', prefix)) } : none
@@ -111,11 +108,9 @@ function masquerades(
   return podMasquerade(masquerade, ips, wiring.clusterNetworks, link, because)
 }
 
-type VethWish = Attachment & { readonly interface: Veth }
-
-/** A bridge that is to be a gateway needs an address: the subnet's first, unless another is named. */
+/** A bridge that is the gateway needs an address: the subnet's first, unless another is configured. */
 export const withGateways = (
-  { interface: { like } }: VethWish,
+  { interface: { like } }: VethAttachment,
   addresses: readonly InterfaceAddress[]
 ): readonly InterfaceAddress[] =>
   like?.kind === 'bridge' && like.isGateway
@@ -128,18 +123,13 @@ function firstOf(prefix: Prefix): Ip {
 }
 
 function hostLink(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   { mode, mtu }: Wiring,
   { ipv6 }: Pick<Node, 'ipv6'>
 ): Link {
-  const { interface: wish, ifname, sandbox } = attachment
-  const peer = {
-    name: ifname,
-    mac: containerMac(attachment, addresses),
-    mtu,
-    ...(sandbox === undefined ? {} : { sandbox })
-  }
+  const { interface: config } = attachment
+  const peer = { ...containerEnd(attachment), mac: containerMac(attachment, addresses), mtu }
   return {
     kind: 'link',
     name: hostName(attachment),
@@ -152,17 +142,24 @@ function hostLink(
       attachment.pod,
       mode === 'bridge' ? bridgeOf(attachment.interface, addresses) : undefined
     ),
-    // With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by.
+    // With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by.
     ...(mode === 'bridge'
       ? {
-          ...{ master: wish.bridge, hairpin: wish.isHairpin || attachment.hostPorts !== undefined },
-          ...(wish.isIsolated ? { isolated: true } : {})
+          ...{ master: config.bridge, hairpin: config.isHairpin || attachment.hostPorts !== undefined },
+          ...(config.isIsolated ? { isolated: true } : {})
         }
       : {}),
-    // Nobody can reach the address of a bridge's port, yet the kernel would announce it to all pods of the bridge at each start, and look through
-    // conntrack when it goes: a tenth of what a pod costs, and more the more there are.
+    // The link-local address of a bridge port is unreachable, yet the kernel announces it to all pods of the bridge at each start, and searches conntrack
+    // when it is removed: a tenth of a pod's cost, growing with their number.
     ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
   }
+}
+
+/** Where the container's end is made, and its name there. */
+export const containerEnd = (attachment: VethAttachment): { readonly name: string; readonly sandbox?: string } => {
+  const { ifname, sandbox, interface: config } = attachment
+  if (config.isHandedOver) return { name: peerName(attachment) }
+  return { name: ifname, ...(sandbox === undefined ? {} : { sandbox }) }
 }
 
 const portObjects = (
@@ -177,17 +174,17 @@ const portObjects = (
     attachment.because
   )
 
-/** The MAC that the container's end gets: the one asked for, else derived. */
-export const containerMac = (attachment: VethWish, addresses: readonly InterfaceAddress[]): Mac =>
+/** The MAC of the container's end: the configured one, otherwise derived. */
+export const containerMac = (attachment: VethAttachment, addresses: readonly InterfaceAddress[]): Mac =>
   parseMac(attachment.interface.mac ?? '') ??
   podMac(
     attachment,
     addresses.map(({ prefix }) => prefix.ip)
   )
 
-/** Settings, then addresses, then the link up (so that what it announces holds them), then neighbours and routes. */
+/** Sysctls, then addresses, then the link up (so that its announcements include them), then neighbours and routes. */
 function insideObjects(
-  attachment: VethWish,
+  attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring
 ): readonly KernelObject[] {
@@ -196,9 +193,9 @@ function insideObjects(
   const isPtp = attachment.interface.like?.kind === 'ptp'
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
   const settings = [
-    // In this order: IPv6 that is switched on makes its link-local address at once when the link is up.
+    // In this order: enabling IPv6 makes the link-local address at once if the link is up.
     ...(has6 ? [noDuplicateDetection(device), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
-    // A MAC that was asked for does not follow from the address: tell those who still have another one.
+    // A configured MAC does not follow from the address: announce it to neighbours that have another one cached.
     ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
   ]
   const neighbours = havingGateway(addresses).map(
@@ -208,7 +205,7 @@ function insideObjects(
     ...settings,
     ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
     ...(attachment.interface.staysDown ? [] : [{ kind: 'link', name: device, up: true } as const]),
-    // No link of the pod's holds the gateway then, and it needs no ARP: there is nobody else at the other end.
+    // The gateway is then in none of the pod's subnets, and ARP is not needed: the host is the only one at the other end.
     ...(routed ? neighbours : []),
     ...(isPtp ? subnetByGateway(device, addresses) : []),
     ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
@@ -217,8 +214,8 @@ function insideObjects(
   ]
 }
 
-/** Alone on its link a pod needs no subnet; like ptp it has one, and no route of the kernel's to it. */
-function podAddress({ ifname, interface: { like } }: VethWish, prefix: Prefix, routed: boolean): KernelObject {
+/** In routed mode a pod is alone on its link and needs no subnet; like ptp it has one, but without the kernel's route to it. */
+function podAddress({ ifname, interface: { like } }: VethAttachment, prefix: Prefix, routed: boolean): KernelObject {
   if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
   return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
 }
@@ -234,49 +231,48 @@ const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[])
     { ...route(network(prefix), device), yields: true, gateway, source: prefix.ip }
   ])
 
-/** A route inside the pod, with the gateway filled in. */
+/** A route inside the pod, as it was configured and with the gateway filled in. */
 export type PodRoute = {
-  readonly wish: ResultRoute
-  readonly destination: Prefix
+  readonly config: InterfaceRoute
   readonly gateway?: Ip
-  /** Not configured: it follows from the kind of interface. */
+  /** Not configured, but part of this kind of interface. */
   readonly isImplied: boolean
 }
 
-/** The configured routes, and the default ones unless they are among them; without default gateway, routes to the cluster's networks. */
+/** The configured routes, and default routes unless configured; without `isDefaultGateway`, routes to the cluster's networks instead. */
 export function podRoutes(
-  attachment: Pick<Attachment, 'ipam' | 'given'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
+  attachment: Pick<Attachment, 'ipam' | 'ipamResult'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
   addresses: readonly InterfaceAddress[],
   clusterNetworks: readonly Prefix[]
 ): readonly PodRoute[] {
   const families = FAMILIES.filter((family) => addresses.some(({ prefix }) => prefix.ip.family === family))
-  const configured = (attachment.ipam?.routes ?? attachment.given?.routes ?? []).flatMap((wish) => {
-    const destination = parsePrefix(wish.dst)
-    return destination === undefined ? [] : [{ wish, destination, isImplied: false }]
-  })
+  const configured = attachment.ipam?.routes ?? attachment.ipamResult?.routes ?? []
   const implied = attachment.interface.isDefaultGateway
     ? families.map(everything)
     : attachment.interface.like !== undefined
       ? []
       : clusterNetworks.filter(({ ip }) => families.includes(ip.family))
-  const own = implied
-    .filter((destination) => !configured.some((route) => samePrefix(route.destination, destination)))
-    .map((destination) => ({ wish: { dst: formatPrefix(destination) }, destination, isImplied: true }))
-  return [...configured, ...own].map((route: Omit<PodRoute, 'gateway'>) => {
-    const { family } = route.destination.ip
-    const gateway = parseIp(route.wish.gw ?? '') ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
-    return { ...route, ...(gateway === undefined ? {} : { gateway }) }
-  })
+  const podRoute = (config: InterfaceRoute, isImplied: boolean): PodRoute => {
+    const { family } = config.destination.ip
+    const gateway = config.gateway ?? addresses.find(({ prefix }) => prefix.ip.family === family)?.gateway
+    return { config, isImplied, ...(gateway === undefined ? {} : { gateway }) }
+  }
+  return [
+    ...configured.map((config) => podRoute(config, false)),
+    ...implied
+      .filter((destination) => !configured.some((each) => samePrefix(each.destination, destination)))
+      .map((destination) => podRoute({ destination }, true))
+  ]
 }
 
 export function insideRoute(
-  { wish, destination, gateway }: PodRoute,
+  { config, gateway }: PodRoute,
   device: string,
   addresses: readonly InterfaceAddress[],
   routed: boolean,
   isPtp: boolean
 ): Route {
-  const { priority, table, scope, mtu } = wish
+  const { destination, priority, table, scope, mtu } = config
   const toNode =
     gateway !== undefined &&
     addresses.some((each) => sameIp(each.gateway, gateway) || (isPtp && contains(each.prefix, gateway)))

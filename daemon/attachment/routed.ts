@@ -1,4 +1,4 @@
-// Routed mode on the host: how a pod that is on no bridge is reached, by this host and by pods that are on one. Pure.
+// Routed mode on the host: routes to a pod that is on no bridge, and neighbour proxies for pods that are on one.
 import { hostPrefix, type Ip } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
@@ -7,8 +7,8 @@ import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { havingGateway, noDuplicateDetection, noRouterAdvertisements, route, SCOPE_LINK } from './device.ts'
 
 /**
- * A route to each address of the pod, and the gateway's address on the link, as ptp has it: the pod can ping its gateway, and
- * sees the host by the same address as in bridge mode.
+ * A route to each address of the pod, and the gateway's address on the link, as with ptp: the pod can ping its gateway, and
+ * the host has the same address for it as in bridge mode.
  */
 export function routedHost(
   device: string,
@@ -16,7 +16,7 @@ export function routedHost(
   node: Pick<Node, 'ipv6'>
 ): readonly KernelObject[] {
   return [
-    // Neighbour discovery towards the pod needs a link-local address that is not tentative.
+    // Neighbour discovery of the pod needs a link-local address that is not tentative.
     ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
     ...havingGateway(addresses).flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
       {
@@ -36,7 +36,7 @@ export function routedHost(
   ]
 }
 
-/** Of the wish for an interface: a plugin that is like another has a subnet of its own, which no bridge of ours shares. */
+/** An interface like a reference plugin's has a subnet of its own, which no bridge of Weft's shares. */
 export const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, addresses: readonly InterfaceAddress[]) =>
   like === undefined
     ? neighbourProxies(
@@ -45,6 +45,6 @@ export const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, address
       )
     : []
 
-/** Pods on the bridge take a routed pod's address, which is of their subnet, for one of theirs: the host answers there for it. IPv4 needs no entry for that. */
+/** A routed pod's address is in the subnet of the pods on the bridge, which look for it there: the host answers for it. IPv4 needs no entry for that. */
 export const neighbourProxies = (bridge: string, ips: readonly Ip[]): readonly KernelObject[] =>
   ips.flatMap((ip) => (ip.family === 6 ? [{ kind: 'proxy', device: bridge, ip, protocol: ROUTE_PROTOCOL }] : []))

@@ -1,4 +1,4 @@
-// What became of the latest CNI calls, by pod: so that `weftctl why pod` can answer after the fact, when the runtime has long sent its DEL.
+// Outcomes of the latest CNI calls by pod: `weftctl why pod` can explain a failure after the runtime has sent its DEL.
 import type { CniError } from '../../plugins/cni/error.ts'
 import type { Call } from '../../plugins/cni/types.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
@@ -13,21 +13,21 @@ export type Outcome = {
   /** When it ended, milliseconds since 1970. */
   readonly at: number
   readonly seconds: number
-  /** What the runtime was told: code, `msg` and `details` of the CNI error. */
+  /** The CNI error that the runtime got: code, `msg` and `details`. */
   readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
-  /** An ADD that failed where an earlier one had succeeded, which no DEL had taken back. */
+  /** An ADD that failed after an earlier one had succeeded without a DEL in between. */
   readonly isFurther?: true
 }
 
 /** A pod as `namespace/name`; a name alone where the runtime knows no namespaces; else the container's id. */
 export type PodKey = string
 
-/** Pods that are remembered, the latest of them: some 200 bytes for each call of a pod that is set up by two plugins. */
+/** The latest pods are kept: some 200 bytes for each call of a pod that is set up by two plugins. */
 const MOST_PODS = 512
 
 export class CallHistory {
   readonly #now: () => number
-  /** In the order of their last call. For each pod the last outcome of each verb of each plugin, so that neither the DEL after a failed ADD nor `lo` hides it. */
+  /** In order of the last call. Per pod the last outcome of each verb of each plugin, so that neither the DEL after a failed ADD nor `lo` replaces it. */
   readonly #ofPod = new Map<PodKey, Map<string, Outcome>>()
 
   /** `now` in milliseconds since 1970. */
@@ -35,7 +35,7 @@ export class CallHistory {
     this.#now = now
   }
 
-  /** `call` is what could be read of the request. Calls that are of no container are not remembered. */
+  /** `call` is what could be read of the request. Calls without a container are not recorded. */
   record(request: CniRequest, call: Call | undefined, seconds: number, failure: CniError | undefined): void {
     const { CNI_COMMAND: verb, CNI_CONTAINERID: containerId = '', CNI_IFNAME: ifname = '', CNI_ARGS } = request.env
     if ((verb !== 'ADD' && verb !== 'CHECK' && verb !== 'DEL') || containerId === '') return
@@ -62,7 +62,7 @@ export class CallHistory {
     return [...(this.#ofPod.get(pod)?.values() ?? [])].reverse()
   }
 
-  /** Of this container, whatever pod it is in; the beginning of its id is enough. The latest first. */
+  /** Of this container, whatever its pod; the beginning of its id is enough. The latest first. */
   ofContainer(beginning: string): readonly Outcome[] {
     const all = [...this.#ofPod.values()].flatMap((calls) => [...calls.values()])
     return all.filter(({ containerId }) => containerId.startsWith(beginning)).sort((a, b) => b.at - a.at)
@@ -73,16 +73,16 @@ export class CallHistory {
   }
 }
 
-/** Whether what this container's last ADD made, or found made, has not been taken back. */
+/** Whether what this container's last ADD made, or found, still exists: no DEL has followed. */
 function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId: string): boolean {
   if (add?.containerId !== containerId || (add.failure !== undefined && add.isFurther !== true)) return false
   return del?.containerId !== containerId || del.at < add.at
 }
 
-/** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as they go: that they are malformed is what somebody will ask about. */
+/** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as possible: the malformed call itself is to be found by its pod. */
 function podKeyOf(args: string): PodKey | undefined {
   const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
-    (given) => given.exec(args)?.[1] ?? ''
+    (pattern) => pattern.exec(args)?.[1] ?? ''
   )
   if (name === '') return undefined
   return namespace === '' ? name : `${namespace}/${name}`

@@ -1,125 +1,44 @@
-// One CNI call, from the bytes that the executable forwarded to the bytes that it prints: the verb's dispatch, and the one place where CNI errors are made.
-
+// Serves a CNI call that the executable forwarded: reads it, runs its verb, and returns what the executable is to print.
 import type { Attachment } from '../../plugins/attachment.ts'
-import { readCall, readEnvironment, versionForError } from '../../plugins/call.ts'
-import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
+import { readCall, readEnvironment } from '../../plugins/call.ts'
+import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { shown } from '../../plugins/cni/field.ts'
 import { parseDelegateResult, previousResult, printResult } from '../../plugins/cni/result.ts'
 import type { AttachmentCall, Call, NetworkCall, Result } from '../../plugins/cni/types.ts'
-import { isAtLeast, newestVersion, supportedVersions, type Verb } from '../../plugins/cni/version.ts'
-import type { CniRequest, Finished, Reply } from '../../plugins/protocol.ts'
+import { isAtLeast, newestVersion, supportedVersions } from '../../plugins/cni/version.ts'
+import type { CniRequest, Reply } from '../../plugins/protocol.ts'
 import type { Plugin } from '../../plugins/types/plugin.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/types/registry.ts'
-import { reasonOf, WeftError } from '../base/error.ts'
-import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
-import { type PodContext, timed } from '../pod/context.ts'
-import { ipamResultOf } from '../pod/ipam-result.ts'
+import { addressesOf } from '../attachment/result.ts'
+import type { PodContext } from '../pod/context.ts'
+import { timed } from '../pod/timing.ts'
 import type { CallHistory } from './call-history.ts'
-import { DelegateMissing, type Delegates, delegatesOf, RunWanted } from './delegates.ts'
+import { DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
+import { cniError, failed } from './error-codes.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
+import { fromCni, ipamResultFrom } from './result.ts'
 import { validAttachments } from './valid-attachments.ts'
 import { verbsOf } from './verbs.ts'
 
-/** What a code of ours is in CNI's numbers (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
-const numbers: Readonly<Record<string, number>> = {
-  ...Object.fromEntries(Object.keys(CONDITIONS).map((code) => [code, cniCode.tryAgain])),
-  CONTAINER_UNKNOWN: cniCode.unknownContainer,
-  INTERFACE_DOWN: cniCode.tryAgain,
-  LOCK_HELD: cniCode.tryAgain,
-  OVERLOADED: cniCode.tryAgain,
-  STOPPING: cniCode.tryAgain,
-  SANDBOX_GONE: cniCode.namespace,
-  SANDBOX_INVALID: cniCode.namespace,
-  RANGE_INVALID: cniCode.configuration,
-  PREVIOUS_MISSING: cniCode.configuration,
-  SYSCTL_NOT_ALLOWED: cniCode.configuration,
-  GATEWAY_MISSING: cniCode.configuration,
-  SUBNET_FILE_UNREADABLE: cniCode.tryAgain,
-  SUBNET_ENV_INVALID: cniCode.configuration,
-  RESOLV_CONF_UNREADABLE: cniCode.configuration,
-  KERNEL_REFUSED: 100,
-  BRIDGE_INVALID: 101,
-  INTERFACE_EXISTS: 102,
-  ADDRESS_HELD: 103,
-  ADDRESS_REFUSED: 104,
-  LOOPBACK_FOREIGN: 105,
-  DIFFERENT: 106,
-  INTERFACE_MISSING: 107,
-  MASTER_INVALID: cniCode.configuration,
-  MTU_INVALID: cniCode.configuration,
-  PORT_TAKEN: 108,
-  ADDRESS_MISSING: 109
-}
-
-/** Conditions in which pods that run already may be cut off from those of other nodes: STATUS says so by 51. */
-const limiting: readonly string[] = ['LEASE_LOST', 'NO_INTERFACE'] satisfies readonly ConditionCode[]
-
-/** STATUS has numbers of its own for "ADD would fail now". */
-function statusNumber(code: string, number: number): number {
-  if (number !== cniCode.tryAgain) return number
-  return limiting.includes(code) ? cniCode.limitedConnectivity : cniCode.notAvailable
-}
-
-/** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, what caused it in `details`. */
-export function cniError(thrown: unknown, verb?: Verb): CniError {
-  if (thrown instanceof CniError) return thrown
-  if (thrown instanceof AggregateError && thrown.errors.length > 0)
-    return together(
-      thrown.errors.map((each) => cniError(each, verb)),
-      thrown
-    )
-  if (!(thrown instanceof WeftError)) return unexpected(thrown)
-  const number = numbers[thrown.code] ?? cniCode.internal
-  const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
-  const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
-  const details = thrown.message.includes(cause) ? '' : cause
-  return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
-}
-
-/** Several failures of one DEL or GC, each with its cure; under their number where they have the same. */
-function together(errors: readonly CniError[], cause: AggregateError): CniError {
-  const codes = new Set(errors.map(({ code }) => code))
-  const joined = (texts: readonly string[]) => [...new Set(texts)].filter((text) => text !== '').join('; ')
-  return new CniError(joined(errors.map(({ message }) => message)), {
-    code: codes.size === 1 ? (errors[0]?.code ?? cniCode.internal) : cniCode.internal,
-    details: joined(errors.map(({ details }) => details)),
-    cause
-  })
-}
-
-const unexpected = (thrown: unknown): CniError =>
-  new CniError(reasonOf(thrown), {
-    code: cniCode.internal,
-    details:
-      'weftd did not expect that. If nothing of this host explains it, it is a fault of weftd: report it with its log.',
-    cause: thrown
-  })
-
-/** The answer that makes the executable print this error and fail. */
-export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {
-  const stdout = printError(error, versionForError(request?.stdin ?? ''), request?.env.CNI_COMMAND)
-  return { v: 1, exit: 1, stdout, stderr: '' }
-}
-
-/** Serves calls, and remembers what became of them. Never rejects: what goes wrong is the answer, and one line of the log. */
+/** Serves calls and records their outcome. Never rejects: a failure is the answer, and one line of the log. */
 export function cniCalls(
   context: PodContext,
-  outcomes: Pick<CallHistory, 'record'>
+  history: Pick<CallHistory, 'record'>
 ): (request: CniRequest) => Promise<Reply> {
   return async (request) => {
     const begun = context.now()
     let call: Call | undefined
     const remember = (failure: CniError | undefined) =>
-      outcomes.record(request, call, (context.now() - begun) / 1000, failure)
+      history.record(request, call, (context.now() - begun) / 1000, failure)
     try {
       call = readCall(request.plugin, readEnvironment(request.env), request.stdin)
       const known = call
       const printed = await timed(context, call.verb, 'total', () => serve(context, known, request))
-      tellTraced(context, request)
+      logTraced(context, request)
       remember(undefined)
       return { v: 1, exit: 0, stdout: '', stderr: '', ...printed }
     } catch (thrown) {
-      if (thrown instanceof RunWanted) return { v: 1, run: thrown.run }
+      if (thrown instanceof RunRequested) return { v: 1, run: thrown.run }
       const error = cniError(thrown, call?.verb)
       const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
       context.log.warn(
@@ -132,23 +51,20 @@ export function cniCalls(
   }
 }
 
-/** Where a caller keeps a trace, our lines carry it, so that the two can be laid side by side (https://www.w3.org/TR/trace-context/). */
-function traceOf({ env }: CniRequest): Readonly<Record<string, string>> {
-  const told = { traceparent: env.TRACEPARENT, tracestate: env.TRACESTATE, baggage: env.BAGGAGE }
-  return Object.fromEntries(
-    Object.entries(told).flatMap(([name, value]) => (value ? [[name, value.slice(0, LONGEST_TRACE)]] : []))
-  )
+/** For the log line of a call whose caller keeps a trace (https://www.w3.org/TR/trace-context/). */
+function traceOf({ env: { TRACEPARENT } }: CniRequest): { readonly traceparent?: string } {
+  return TRACEPARENT ? { traceparent: TRACEPARENT.slice(0, LONGEST_TRACEPARENT) } : {}
 }
 
-/** What the specifications of these headers ask everybody to keep at least. Malformed or endless ones must not fill the log. */
-const LONGEST_TRACE = 512
+/** Characters. A malformed one must not fill the log. */
+const LONGEST_TRACEPARENT = 512
 
-/** A call that succeeds leaves lines of what it changed only; one that is traced is told itself. */
-function tellTraced({ log }: PodContext, request: CniRequest): void {
-  const trace = traceOf(request)
-  if (Object.keys(trace).length === 0) return
+/** A call that succeeds logs what it changed, and only one that is traced logs a line of its own. */
+function logTraced({ log }: PodContext, request: CniRequest): void {
+  const { traceparent } = traceOf(request)
+  if (traceparent === undefined) return
   const { CNI_COMMAND: verb, CNI_CONTAINERID: container, CNI_IFNAME: ifname } = request.env
-  log.info({ verb, plugin: request.plugin, container, ifname, ...trace }, 'a traced CNI call was served')
+  log.info({ verb, plugin: request.plugin, container, ifname, traceparent }, 'a traced CNI call was served')
 }
 
 /** What goes to standard output, and to standard error. */
@@ -167,7 +83,7 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
   })
 }
 
-/** `undefined`: no plugin of that name makes anything itself. */
+/** `undefined`: no plugin of that name has verbs of its own. */
 function serveByPlugin(context: PodContext, call: ConfiguredCall, delegates: Delegates): Promise<Printed> | undefined {
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) return undefined
@@ -195,9 +111,9 @@ async function serveAttachment(
     }
     case 'CHECK': {
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
-      const given =
-        delegate === undefined || previous === undefined ? {} : { given: ipamResultOf(previous, call.ifname) }
-      await verbsOf(context, { ...attachment, ...given }).check(previous)
+      const checked =
+        delegate === undefined || previous === undefined ? attachment : withAddresses(attachment, previous)
+      await verbsOf(context, checked).check(previous)
       return {}
     }
     case 'DEL': {
@@ -207,7 +123,14 @@ async function serveAttachment(
   }
 }
 
-/** A third party's plugin gives the addresses; should anything fail after it, it gets them back before the error is told. */
+/** CHECK has the addresses of a third party's plugin from the result of the ADD. */
+function withAddresses(attachment: Attachment, previous: Result): Attachment {
+  const result = fromCni(previous)
+  const { routes, dns } = result
+  return { ...attachment, ipamResult: { addresses: addressesOf(result, attachment.ifname), routes, dns } }
+}
+
+/** A third party's plugin gives the addresses. If anything fails after it, its DEL is run before the error is reported. */
 async function addWithDelegate(
   context: PodContext,
   attachment: Attachment,
@@ -221,7 +144,7 @@ async function addWithDelegate(
   try {
     output = delegates.run(delegate, 'ADD')
   } catch (thrown) {
-    if (prepare !== undefined && !(thrown instanceof RunWanted)) await del()
+    if (prepare !== undefined && !(thrown instanceof RunRequested)) await del()
     throw thrown
   }
   try {
@@ -232,14 +155,14 @@ async function addWithDelegate(
         details: `it printed ${shown(output)}`
       })
     }
-    return await verbsOf(context, { ...attachment, given: ipamResultOf(answer) }).add(undefined)
+    return await verbsOf(context, { ...attachment, ipamResult: ipamResultFrom(answer) }).add(undefined)
   } catch (thrown) {
     if (prepare !== undefined) await del()
     return delegates.undo(delegate, cniError(thrown))
   }
 }
 
-/** A program that is no longer installed can free nothing, and a DEL that always fails would keep the container for ever. */
+/** A program that is no longer installed can't free anything, and a DEL that always fails would keep the container for ever. */
 function runUnlessMissing(context: PodContext, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
   try {
     delegates.run(type, verb)
@@ -248,13 +171,13 @@ function runUnlessMissing(context: PodContext, delegates: Delegates, type: strin
     if (!(thrown instanceof DelegateMissing)) throw thrown
     context.log.warn(
       { verb, delegate: type, err: thrown },
-      'what an IPAM plugin keeps was not freed: it is not installed'
+      'addresses kept by an IPAM plugin were not freed: it is not installed'
     )
-    return { stderr: `${thrown.message}; what it keeps was not freed\n` }
+    return { stderr: `${thrown.message}; the addresses that it keeps were not freed\n` }
   }
 }
 
-/** Before 0.3.0 a result has room for one address per family: what could not be told is not reserved. */
+/** Before 0.3.0 a result holds one address per family: an address that could not be reported is not reserved. */
 function refuseSecondOfFamily(attachment: Attachment, call: AttachmentCall): void {
   if (isAtLeast(call.version, '0.3.0')) return
   const families = (attachment.ipam?.ranges ?? []).flatMap((set) => set[0]?.subnet.ip.family ?? [])
@@ -281,7 +204,7 @@ async function serveNetwork(
   return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC')
 }
 
-/** What these verbs need of the configuration (data directory, ranges) is what any attachment of the network has. */
+/** Any attachment of the network: these verbs need only what all of them share, such as data directory and ranges. */
 function patternOf(plugin: Plugin, call: NetworkCall): Attachment {
   const any = { ...call, containerId: 'any', ifname: 'any' }
   return plugin.attachment(call.verb === 'GC' ? { ...any, verb: 'DEL' } : { ...any, verb: 'CHECK', netns: '' })

@@ -1,4 +1,4 @@
-// Plugins of third parties: weftd says what is to be run, the executable runs it in the host and comes again with what came of it (plugins/protocol.ts).
+// Third-party plugins: weftd answers with the program to run, the executable runs it on the host and repeats its request with the outcome.
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { member, shown, text, wholeNumber } from '../../plugins/cni/field.ts'
 import type { Call } from '../../plugins/cni/types.ts'
@@ -6,11 +6,11 @@ import type { CniRequest, Done, Run } from '../../plugins/protocol.ts'
 
 export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
 
-/** Part of the deadline that a delegate gets: what is left is for us to say that it took too long. */
+/** The delegate's part of the deadline: the rest is for reporting that it took too long. */
 const SHARE = 0.8
 
-/** Thrown to end this request: its answer is that a program be run. It is no error, and nothing must catch it but the answer's maker. */
-export class RunWanted extends Error {
+/** Thrown to end this request; the answer asks for a program to be run. It is not an error: only cniCalls() may catch it without throwing it on. */
+export class RunRequested extends Error {
   readonly run: Run
 
   constructor(run: Run) {
@@ -19,31 +19,31 @@ export class RunWanted extends Error {
   }
 }
 
-/** The file is in none of the directories. */
+/** The program is in none of the directories. */
 export class DelegateMissing extends CniError {}
 
 export type Delegates = {
   /**
-   * What the plugin `type` printed for `verb`. Ends the request when it has not been run yet, so whatever came before is done once more then: it must
-   * be idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
+   * What the plugin `type` printed for `verb`. Ends the request if it has not been run yet; everything before this call is then repeated, so it must be
+   * idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
    */
   run(type: string, verb: DelegateVerb): string
-  /** Whether `run` has an answer, be it an error. */
+  /** Whether `run` has an outcome, also an error. */
   has(type: string, verb: DelegateVerb): boolean
-  /** Lets the plugin free what its ADD took, then throws `error`. */
+  /** Runs the plugin's DEL, then throws `error`. */
   undo(type: string, error: CniError): never
-  /** The same, with another configuration on the delegates' standard input. */
-  given(stdin: string): Delegates
+  /** The same delegates with another configuration on their standard input. */
+  withInput(stdin: string): Delegates
 }
 
 const UNDO = 'undo '
 
-/** The delegates of one call. Throws the error that made an ADD be undone, once that is done. */
+/** The delegates of one call. Once an ADD has been undone, throws the error that was the reason. */
 export function delegatesOf(request: CniRequest, call: Call, input = request.stdin): Delegates {
   const undone = request.did.find(({ id }) => id.startsWith(UNDO))
   if (undone !== undefined) throw rememberedError(undone.id.slice(UNDO.length))
   const path = 'path' in call ? call.path : []
-  const wish = (id: string, type: string, verb: DelegateVerb): Run => ({
+  const runOf = (id: string, type: string, verb: DelegateVerb): Run => ({
     id,
     type,
     path,
@@ -56,13 +56,13 @@ export function delegatesOf(request: CniRequest, call: Call, input = request.std
     run(type, verb) {
       const id = `${verb} ${type}`
       const done = request.did.find((each) => each.id === id)
-      if (done === undefined) throw new RunWanted(wish(id, type, verb))
+      if (done === undefined) throw new RunRequested(runOf(id, type, verb))
       return printed(done, type)
     },
     undo(type, { code, message, details }) {
-      throw new RunWanted(wish(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
+      throw new RunRequested(runOf(`${UNDO}${JSON.stringify({ code, msg: message, details })}`, type, 'DEL'))
     },
-    given: (stdin) => delegatesOf(request, call, stdin)
+    withInput: (stdin) => delegatesOf(request, call, stdin)
   }
 }
 
@@ -78,7 +78,7 @@ function printed(done: Done, type: string): string {
     })
   throw new CniError(`plugin "${type}" failed: ${done.reason}`, {
     code: cniCode.internal,
-    details: 'it is a program of somebody else, which the network configuration names: see to it, or name another'
+    details: 'it is a third-party program named in the network configuration: fix it, or configure another'
   })
 }
 
@@ -100,7 +100,7 @@ function errorPrinted(stdout: string): CniError | undefined {
   }
 }
 
-/** The error travels in the delegate's id, so that not even a restart of weftd in between loses it. */
+/** The error is kept in the delegate's id, so that even a restart of weftd in between does not lose it. */
 const rememberedError = (json: string): CniError =>
   errorPrinted(json) ??
   new CniError('an ADD failed and was undone', { code: cniCode.internal, details: "weftd's log says why" })

@@ -1,4 +1,4 @@
-// Calls of a plugin that makes nothing itself: what the node's subnet.env says is made into another plugin's call, whose configuration is kept for its DEL.
+// Calls of the flannel plugin: turned into another plugin's call with the values of subnet.env; that configuration is kept for its DEL.
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { ifThere, makeDirectory } from '../../ipam/files.ts'
@@ -7,16 +7,16 @@ import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
-import { type Delegates, RunWanted } from './delegates.ts'
+import { type Delegates, RunRequested } from './delegates.ts'
 import { validAttachments } from './valid-attachments.ts'
 
 export type Printed = { readonly stdout?: string; readonly stderr?: string }
 export type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>
 
-/** Serves a call by a plugin of ours; `undefined`: there is none of this type. */
+/** Serves a call by a built-in plugin; `undefined`: there is none of this type. */
 type Serve = (call: ConfiguredCall, delegates: Delegates) => Promise<Printed> | undefined
 
-/** The state that flannel's own plugin keeps, in its place and form, so that either can take down what the other has set up. Errors: WeftError; the other plugin's. */
+/** Keeps state with the path and format of flannel's own plugin, so that either can remove what the other set up. Errors: WeftError; the other plugin's. */
 export async function forwarded(
   plugin: ForwardingPlugin,
   call: ConfiguredCall,
@@ -26,8 +26,13 @@ export async function forwarded(
   const { subnetFile, stateDirectory } = plugin.files(call)
   const fromNode = () => plugin.forward(call, subnetFacts(subnetFile))
   if (!('containerId' in call)) {
-    const printed = await pass(call, call.verb === 'GC' ? anyway(fromNode, plugin, call) : fromNode(), delegates, serve)
-    if (call.verb === 'GC') forgetOthers(stateDirectory, call)
+    const printed = await pass(
+      call,
+      call.verb === 'GC' ? orMinimal(fromNode, plugin, call) : fromNode(),
+      delegates,
+      serve
+    )
+    if (call.verb === 'GC') removeOthers(stateDirectory, call)
     return printed
   }
   const state = join(stateDirectory, call.containerId)
@@ -37,18 +42,18 @@ export async function forwarded(
     try {
       return await pass(call, configuration, delegates, serve)
     } catch (error) {
-      if (!(error instanceof RunWanted)) rmSync(state, { force: true })
+      if (!(error instanceof RunRequested)) rmSync(state, { force: true })
       throw error
     }
   }
-  const configuration = kept(state, call.network) ?? anyway(fromNode, plugin, call)
+  const configuration = kept(state, call.network) ?? orMinimal(fromNode, plugin, call)
   const printed = await pass(call, configuration, delegates, serve)
   if (call.verb === 'DEL') rmSync(state, { force: true })
   return printed
 }
 
-/** A DEL or GC needs no more than the network's name, and must not depend on a file that has gone since. */
-function anyway(fromNode: () => JsonObject, plugin: ForwardingPlugin, call: ConfiguredCall): JsonObject {
+/** DEL and GC need only the network's name, and must not depend on a file that may be gone. */
+function orMinimal(fromNode: () => JsonObject, plugin: ForwardingPlugin, call: ConfiguredCall): JsonObject {
   try {
     return fromNode()
   } catch (error) {
@@ -65,13 +70,13 @@ async function pass(
 ): Promise<Printed> {
   const root = { path: '', value: configuration }
   const type = text(member(root, 'type')) || 'bridge'
-  const asked = { path: '', value: call.configuration }
+  const original = { path: '', value: call.configuration }
   const extra = ['prevResult', 'cni.dev/valid-attachments', 'cni.dev/attachments'].flatMap((key) => {
-    const { value } = member(asked, key)
+    const { value } = member(original, key)
     return value === undefined ? [] : [[key, value] as const]
   })
   const whole = { ...configuration, ...Object.fromEntries(extra) }
-  const next = delegates.given(JSON.stringify(whole))
+  const next = delegates.withInput(JSON.stringify(whole))
   const served = serve({ ...call, plugin: type, configuration: whole }, next)
   if (served !== undefined) return served
   const stdout = next.run(type, call.verb)
@@ -86,14 +91,14 @@ function subnetFacts(path: string): SubnetFacts {
     throw new WeftError(
       'SUBNET_FILE_UNREADABLE',
       `open ${path}: ${reasonOf(cause)}`,
-      'weftd writes that file once this node has a subnet: look at "weftctl status"; or correct subnetFile in the CNI configuration',
+      'wait until this node has a subnet (weftctl status), or correct subnetFile in the CNI configuration',
       { cause }
     )
   }
   return parseSubnetEnv(written, path)
 }
 
-/** Synced, as flannel's plugin does: after a crash the address could not be freed without it. */
+/** Synced, as flannel's plugin does: without it the address could not be freed after a crash. */
 function keep(directory: string, path: string, json: string): void {
   try {
     makeDirectory(directory, 0o700)
@@ -114,21 +119,21 @@ function keep(directory: string, path: string, json: string): void {
   }
 }
 
-/** The configuration kept for a container, when it is of this network; a container may be in several. */
+/** The configuration kept for a container, if it is of this network; a container may be in several. */
 function kept(path: string, network: string): JsonObject | undefined {
   try {
     const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
     return isObject(value) && text(member({ path, value }, 'name')) === network ? value : undefined
   } catch (error) {
-    // Missing, cut by a crash, or somebody else's: then the node's own facts must do.
+    // Missing, cut by a crash, or another program's: then subnet.env is used.
     if (error instanceof SyntaxError || error instanceof FieldError || (error instanceof Error && 'code' in error))
       return undefined
     throw error
   }
 }
 
-/** The state of containers that the runtime lists no more. */
-function forgetOthers(directory: string, call: NetworkCall): void {
+/** Deletes the state of containers that the runtime no longer lists. */
+function removeOthers(directory: string, call: NetworkCall): void {
   const valid = validAttachments(call)
   for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
     const path = join(directory, name)

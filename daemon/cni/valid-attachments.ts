@@ -1,4 +1,4 @@
-// The attachments that GC must leave alone, as the runtime lists them.
+// Reads the attachments that the runtime lists as valid in a GC call.
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, required, text } from '../../plugins/cni/field.ts'
 import type { NetworkCall } from '../../plugins/cni/types.ts'
@@ -8,11 +8,11 @@ import type { Listed } from '../pod/gc.ts'
 export function validAttachments(call: NetworkCall): readonly Listed[] {
   const root: Field = { path: '', value: call.configuration }
   const [newer, older] = [descend(root, 'cni.dev/valid-attachments'), descend(root, 'cni.dev/attachments')]
-  const given = (of: Field, key: string) => required(text(member(of, key)), member(of, key), 'a string')
+  const textOf = (of: Field, key: string) => required(text(member(of, key)), member(of, key), 'a string')
   try {
     return entries(isAbsent(newer) ? older : newer).map((each) => ({
-      containerId: given(each, 'containerID'),
-      ifname: given(each, 'ifname')
+      containerId: textOf(each, 'containerID'),
+      ifname: textOf(each, 'ifname')
     }))
   } catch (error) {
     if (!(error instanceof FieldError)) throw error

@@ -29,8 +29,8 @@ const chain = (name: string, hook: string, rule: string): NftChain => ({
   family: 'bridge'
 })
 
-/** What `ownSource` stands on, once a host. */
-export const sourceGround = (): readonly KernelObject[] => [
+/** The sets and the chain that the elements of `ownSource` depend on, once per host. */
+export const sourceCheckBase = (): readonly KernelObject[] => [
   set(CHECKED_PORTS, 'type ifname'),
   set(PORT_SOURCES, 'type ifname . ether_addr'),
   chain('port_sources', 'prerouting', `iifname @${CHECKED_PORTS} iifname . ether saddr != @${PORT_SOURCES} drop`)
@@ -42,8 +42,8 @@ export function ownSource(port: string, mac: Mac, mark: string, whose: string): 
   return [element(CHECKED_PORTS, `"${port}"`, comment), element(PORT_SOURCES, `"${port}" . ${mac}`, comment)]
 }
 
-/** What `isolatedPort` stands on, once a host. */
-export const isolationGround = (): readonly KernelObject[] => [
+/** The set and the chain that the element of `isolatedPort` depends on, once per host. */
+export const isolationBase = (): readonly KernelObject[] => [
   set(ISOLATED_PORTS, 'type ifname'),
   chain('isolated_ports', 'forward', `iifname @${ISOLATED_PORTS} oifname @${ISOLATED_PORTS} drop`)
 ]
@@ -64,16 +64,16 @@ export function isolatedBridge(bridge: string): readonly KernelObject[] {
   ]
 }
 
-/** What the ground must hold for elements that stand already: a restarted weftd asks for it again. */
-export function groundFor(
+/** The sets and chains that existing elements depend on, and isolated bridges: what a restarted weftd must want again. */
+export function bridgePortBaseFor(
   elements: readonly NftElement[],
   isBridge: (device: string) => boolean
 ): readonly KernelObject[] {
   const has = (name: string) => elements.some((each) => each.set === name)
   const bridges = elements.flatMap((each) => (each.set === ISOLATED_BRIDGES ? [each.key.replaceAll('"', '')] : []))
   return [
-    ...(has(CHECKED_PORTS) || has(PORT_SOURCES) ? sourceGround() : []),
-    ...(has(ISOLATED_PORTS) ? isolationGround() : []),
+    ...(has(CHECKED_PORTS) || has(PORT_SOURCES) ? sourceCheckBase() : []),
+    ...(has(ISOLATED_PORTS) ? isolationBase() : []),
     ...bridges.filter(isBridge).flatMap(isolatedBridge)
   ]
 }

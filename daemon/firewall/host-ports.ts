@@ -47,7 +47,7 @@ const fromPods = `iifname @${HOST_PORT_DEVICES}`
 const fromLoopback = 'ip saddr 127.0.0.0/8'
 
 /** Chains, maps and the set of devices: once a host, from its first pod with host ports on. */
-export function hostPortGround(): readonly KernelObject[] {
+export function hostPortBase(): readonly KernelObject[] {
   return [
     ...FAMILIES.flatMap((family) => maps(family)),
     set({ set: HOST_PORT_DEVICES, form: 'set', declaration: 'type ifname' }),
@@ -72,8 +72,8 @@ export function hostPortGround(): readonly KernelObject[] {
   ]
 }
 
-/** The same for packets under conditions: once a host for each list of them. The rest of `hostPortGround` is theirs too. */
-export const conditionedGround = (family: Family, conditions: readonly PortCondition[]): readonly KernelObject[] => [
+/** The same for packets under conditions: once a host for each list of them. The rest of `hostPortBase` is theirs too. */
+export const conditionedPortBase = (family: Family, conditions: readonly PortCondition[]): readonly KernelObject[] => [
   ...maps(family, conditions),
   ...entryChains(`_${family}${endingOf(conditions)}`, lookUps(family, conditions))
 ]
@@ -126,8 +126,8 @@ export const hostPortDevice = (device: string, comment?: string): readonly Kerne
   { kind: 'sysctl', path: `net/ipv4/conf/${device}/route_localnet`, value: '1', because }
 ]
 
-/** What `translatedPods` stands on: like the ground, once a host. */
-export function translationGround(): readonly KernelObject[] {
+/** The sets and the chain that the elements of `translatedPods` depend on, once per host. */
+export function translationBase(): readonly KernelObject[] {
   const sets = FAMILIES.map((family) => addressSet(translatedPodSet(family), family, because))
   const rules = FAMILIES.map(
     (family) => `ct status dnat ${protocol(family)} daddr @${translatedPodSet(family)} masquerade`
@@ -143,7 +143,7 @@ export const translatedPods = (ips: readonly Ip[], link: string, whose: string):
 
 /**
  * The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`; `conditions` are on
- * `conditionedGround`.
+ * `conditionedPortBase`.
  */
 export function hostPorts(
   mappings: readonly PortMapping[],

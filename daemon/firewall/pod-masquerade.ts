@@ -31,7 +31,7 @@ function masqueradeChain(network: Prefix): KernelObject {
   return nftChain(prefixName(CHAIN, network), 'type nat hook postrouting priority srcnat', rules, 'ipMasq')
 }
 
-export type PodMasquerade = { readonly ground: readonly KernelObject[]; readonly own: readonly NftElement[] }
+export type PodMasquerade = { readonly shared: readonly KernelObject[]; readonly own: readonly NftElement[] }
 
 /** `ips` of a pod of the node's subnet in `networks`; `link` and `whose` as in `hostPortElement`. */
 export function podMasquerade(
@@ -45,13 +45,13 @@ export function podMasquerade(
   const families = FAMILIES.filter((family) => ips.some((ip) => ip.family === family))
   const chains = isWanted ? networks.filter(({ ip }) => families.includes(ip.family)).map(masqueradeChain) : []
   return {
-    ground: [...families.map((family) => setOf(which, family)), ...chains],
+    shared: [...families.map((family) => setOf(which, family)), ...chains],
     own: ips.map((ip) => addressElement(setName(which, ip.family), ip, link, whose))
   }
 }
 
 /** The sets and chains of such pods that exist: a restarted weftd desires them again. */
-export function masqueradeGroundFor(elements: readonly NftElement[], observed: State): readonly KernelObject[] {
+export function masqueradeBaseFor(elements: readonly NftElement[], observed: State): readonly KernelObject[] {
   const has = (which: Which, family: Family) => elements.some(({ set }) => set === setName(which, family))
   const sets = FAMILIES.flatMap((family) =>
     (['unmasqueraded', 'masqueraded'] as const)

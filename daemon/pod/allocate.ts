@@ -1,38 +1,44 @@
-// Reserving an attachment's addresses, and what to say when that can't be done.
+// Reserves an attachment's addresses. In a full pool, those of pods that are gone are freed first.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
-import type { Holder } from '../../ipam/networks.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
 import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
-import type { Attachment } from '../../plugins/attachment.ts'
+import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
+import { ownerOf } from '../attachment/identity.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
-import { type PodContext, type PodPlace, poolsOf } from './context.ts'
+import type { PodContext, PodPlace } from './context.ts'
+import { placeForAdd } from './place.ts'
+import { rangeSetsOf } from './range-sets.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
-/** One address from each range set. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then. */
+/**
+ * One address from each range set, reserved for the attachment; it needs no namespace. Undone by release(). The caller has the attachment's turn.
+ * Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then.
+ */
 export async function allocate(
   context: PodContext,
-  reservations: Reservations,
   attachment: Attachment,
+  ipam: IpamConfig,
   place: PodPlace
 ): Promise<readonly PoolAddress[]> {
-  const sets = poolsOf(attachment, place)
-  const requested = attachment.ipam?.requested ?? []
-  const take = () => reservations.reserve(attachment, sets, requested, livesBeside(context, reservations, attachment))
+  const { dataDir, requested, ranges } = ipam
+  const reservations = context.networks.reservations(dataDir, attachment.network)
+  const sets = rangeSetsOf({ ipam, network: attachment.network }, place)
+  const take = () => reservations.reserve(attachment, sets, requested, isUsedBeside(context, reservations, ipam))
   try {
     let answer = await take()
     if (answer.kind === 'exhausted') {
       await releaseVanished(
         context,
         0,
-        ({ network, dataDir }) => network === attachment.network && dataDir === attachment.ipam?.dataDir
+        (vanished) => vanished.network === attachment.network && vanished.dataDir === dataDir
       )
       const freed = await reservations.collect(isStale(context, attachment))
       if (freed.length > 0)
         context.log.warn(
           { network: attachment.network, freed: holdersText(freed) },
-          'the pool was full; addresses are free again whose pods went while no weftd ran'
+          'the pool was full: addresses of pods that ended while weftd was down are free again'
         )
       answer = await take()
     }
@@ -48,11 +54,11 @@ export async function allocate(
           'a runtime must send DEL before it sends ADD for the same container and interface again'
         )
       case 'refused':
-        throw new WeftError('ADDRESS_REFUSED', answer.why, 'ask for an address that is free, or for none')
+        throw new WeftError('ADDRESS_REFUSED', answer.why, 'request a free address, or none')
       case 'exhausted': {
         const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
-        // Ranges of a configuration may run dry while the node's own subnet has room: that is no condition of the node.
-        if (attachment.ipam?.ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
+        // Only the node's own subnet is a condition of the node: configured ranges may be exhausted while it has free addresses.
+        if (ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
           'POOL_EXHAUSTED',
           `${CONDITIONS.POOL_EXHAUSTED.title}: ${detail}`,
@@ -68,20 +74,35 @@ export async function allocate(
 }
 
 /**
- * Two networks may both take their addresses from the node's subnet, and one gets another name while its pods run: what a living pod has is not given again. What a
- * dead one left in another network's directory is nothing to this one.
+ * For a front door that connects later: an address from each range set, which counts as in use from now on although there is no interface yet. Errors: those
+ * of allocate(); conditions that block ADD.
  */
-function livesBeside(
-  { networks, attachments }: PodContext,
-  own: Reservations,
-  { ipam }: Attachment
-): (ip: Ip) => boolean {
-  if (ipam?.ranges.length !== 0) return () => false
-  const lives = (who: Holder) => attachments.get(who) !== undefined || attachments.isBusy(who)
-  return (ip) => networks.holdersBeside(own, ip).some(lives)
+export function reserve(
+  context: PodContext,
+  attachment: Attachment,
+  ipam: IpamConfig
+): Promise<readonly PoolAddress[]> {
+  return context.attachments.inTurn(attachment, async () => {
+    const addresses = await allocate(context, attachment, ipam, placeForAdd(context, attachment))
+    context.attachments.reserved.add(ownerOf(attachment))
+    return addresses
+  })
 }
 
-/** The same for ADD, STATUS and the condition. */
+/**
+ * Whether a running pod of another network has the address: two networks may share the node's subnet, and one may be renamed while its pods run. Reservations
+ * that pods which are gone left in another network's directory do not count.
+ */
+function isUsedBeside(
+  { networks, attachments }: PodContext,
+  own: Reservations,
+  { ranges }: IpamConfig
+): (ip: Ip) => boolean {
+  if (ranges.length !== 0) return () => false
+  return (ip) => networks.holdersBeside(own, ip).some((who) => attachments.isInUse(who))
+}
+
+/** The detail of POOL_EXHAUSTED, the same for ADD, STATUS and the condition. */
 export function exhaustedDetail(set: RangeSet, reserved: readonly Reservation[], directory: string): string {
   const held = reserved.filter(({ ip }) => set.some((range) => inRange(range, ip)))
   return `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${held.length} reservations in ${directory}: ${holdersText(held)})`

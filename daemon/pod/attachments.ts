@@ -1,4 +1,4 @@
-// The attachments this daemon knows, for weftctl and for noticing that one has vanished; and the queue that keeps verbs on one attachment in a row.
+// Registry of the attachments on this node; verbs on the same attachment run one after the other.
 import type { Ip } from '../../ipam/address.ts'
 import type { Bandwidth, HostPort, Pod } from '../../plugins/attachment.ts'
 import { type Identity, ownerOf, portsOwnerOf } from '../attachment/identity.ts'
@@ -7,41 +7,43 @@ import { PortClaims } from './port-claims.ts'
 import { SharedObjects } from './shared-objects.ts'
 
 export type Known = Identity & {
-  /** The link on the host. */
+  /** Name of the link on the host. */
   readonly link: string
   readonly addresses: readonly Ip[]
   readonly hostPorts?: readonly HostPort[]
   readonly bandwidth?: Bandwidth
   readonly pod?: Pod
-  /** Path of the container's namespace; not known of pods of an earlier weftd. */
+  /** Path of the container's namespace; unknown for pods set up by an earlier weftd. */
   readonly sandbox?: string
-  /** Where its addresses are reserved; absent when somebody else gave them. */
+  /** Where its addresses are reserved; absent when a third party's plugin keeps them. */
   readonly dataDir?: string
   readonly because: string
 }
 
-/** What the next weftd must know to free a pod's addresses when nothing else of the pod is left. */
+/** What the next weftd needs to free a pod's addresses when nothing else is left of the pod. */
 export type PodNote = Identity & Pick<Known, 'dataDir' | 'because'>
 
-/** A pod whose link has gone and for which no DEL has come; see vanished.ts. `since` is of the clock of `PodContext.now`. */
+/** A pod whose link is gone without a DEL; see pod/vanished.ts. `since` is in milliseconds of `PodContext.now`. */
 export type Vanished = PodNote & { readonly since: number }
 
 export class Attachments {
   readonly ports = new PortClaims()
-  readonly ground = new SharedObjects()
-  /** Whom the bandwidth plugin limits, by the link on the host. */
+  readonly shared = new SharedObjects()
+  /** Attachments that the bandwidth plugin limits, by the link on the host. */
   readonly limited = new Map<string, Identity>()
+  /** Owners of addresses that were reserved before there is an interface: no link shows yet that they are in use. */
+  readonly reserved = new Set<string>()
   /** By owner. */
   readonly vanished = new Map<string, Vanished>()
-  /** Addresses that were freed without a DEL, by the reason, for the metrics. */
+  /** Addresses freed without a DEL, by reason, for the metrics. */
   readonly freed = { reboot: 0, vanished: 0, gc: 0 }
-  /** Called after every change of what is known. */
+  /** Called after every change of `list` or `vanished`. */
   onChanged: () => void = () => undefined
   readonly #known = new Map<string, Known>()
   readonly #byLink = new Map<string, string>()
   readonly #queues = new Map<string, SerialQueue>()
 
-  /** Runs `work` after whatever is under way for the same attachment; others go on beside it. */
+  /** Runs `work` after all earlier work on the same attachment; work on others is not held up. */
   async inTurn<T>(who: Identity, work: () => Promise<T>): Promise<T> {
     const key = ownerOf(who)
     const queue = this.#queues.get(key) ?? new SerialQueue()
@@ -53,9 +55,15 @@ export class Attachments {
     }
   }
 
-  /** Whether a verb on it is under way. */
+  /** Whether a verb on it is running or queued. */
   isBusy(who: Identity): boolean {
     return this.#queues.has(ownerOf(who))
+  }
+
+  /** Whether its addresses are in use: it has an interface, will get one, or a verb on it is running. */
+  isInUse(who: Identity): boolean {
+    const owner = ownerOf(who)
+    return this.#known.has(owner) || this.isBusy(who) || this.reserved.has(owner)
   }
 
   set(attachment: Known): void {
@@ -63,10 +71,11 @@ export class Attachments {
     this.#known.set(owner, attachment)
     this.#byLink.set(attachment.link, owner)
     this.vanished.delete(owner)
+    this.reserved.delete(owner)
     this.onChanged()
   }
 
-  /** With what plugins behind the interface's own keep for it: that goes with the interface. */
+  /** Also drops the port claims and limits of chained plugins: they end with the interface. */
   delete(who: Identity): void {
     const known = this.#known.get(ownerOf(who))
     if (known !== undefined) this.#byLink.delete(known.link)

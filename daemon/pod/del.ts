@@ -1,13 +1,15 @@
-// DEL: the same difference with nothing desired, then the reservation. It works with everything gone, twice, for what never was, without a namespace.
-
+// DEL: removes the interface and its rules, then frees the address. Works if all is gone, when repeated, if unknown, and without a namespace.
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
-import { linkNamed, type PodContext, timed } from './context.ts'
+import { linkNamed } from '../state/object.ts'
+import type { PodContext } from './context.ts'
+import { disconnect } from './disconnect.ts'
 import { openSandbox } from './netns.ts'
-import { giveBack, takeDown } from './teardown.ts'
+import { release } from './release.ts'
+import { timed } from './timing.ts'
 
 /** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
 export async function del(context: PodContext, attachment: Attachment): Promise<void> {
@@ -29,22 +31,23 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
     }
   }
   const hadLink = linkNamed(context.host.observed, hostName(attachment)) !== undefined
-  await collect(() => takeDown(context, attachment, 'DEL'))
-  // What the firewall plugin kept behind this interface has gone with it.
-  if (attachment.isStandalone) await collect(context.answerForeignDrops)
+  await collect(() => disconnect(context, attachment, 'DEL'))
+  // The accepts of the firewall plugin for this interface are removed with it.
+  if (attachment.isStandalone) await collect(context.updateForeignAccepts)
   // An address that is still in use must not be given to the next pod: it stays reserved until the link is gone.
   if (errors.length === 0 && attachment.ipam !== undefined) {
-    const reservations = context.networks.reservations(attachment.ipam.dataDir, attachment.network)
+    const { dataDir } = attachment.ipam
+    const reservations = context.networks.reservations(dataDir, attachment.network)
     if (!hadLink) await collect(() => removeForeign(context, attachment, reservations))
-    await collect(() => timed(context, 'DEL', 'reserve', () => giveBack(context, reservations, attachment)))
+    await collect(() => timed(context, 'DEL', 'reserve', () => release(context, attachment, dataDir)))
   }
   if (errors.length === 1) throw errors[0]
   if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
 }
 
 /**
- * A pod that flannel's plugins have set up before us: its reservation is in the directory, its link has another name and no alias. The end inside the
- * container has the name that the runtime says, and takes the other end along.
+ * A pod set up by flannel's plugins before Weft: it has a reservation in the directory, and its link has another name and no alias. The end inside the
+ * container has the name that the runtime passes; removing it removes the other end.
  */
 async function removeForeign(context: PodContext, attachment: Attachment, reservations: Reservations): Promise<void> {
   const held: readonly Ip[] = await reservations.of(attachment)
@@ -53,7 +56,7 @@ async function removeForeign(context: PodContext, attachment: Attachment, reserv
   try {
     sandbox = await openSandbox(context, attachment)
   } catch {
-    // No namespace, no link.
+    // The link went with the namespace.
     return
   }
   using open = sandbox

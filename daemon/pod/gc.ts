@@ -1,4 +1,4 @@
-// GC: DEL for every attachment of a network that the runtime does not list any more, by its reservation or by its link.
+// GC: DEL for every attachment of a network that has a reservation or a link and that the runtime no longer lists.
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../base/error.ts'
 import type { PodContext } from './context.ts'
@@ -6,7 +6,7 @@ import { del } from './del.ts'
 
 export type Listed = { readonly containerId: string; readonly ifname: string }
 
-/** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error; all of them are the error in the end. */
+/** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error, and throws all of them at the end. */
 export async function gc(context: PodContext, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
   const reservations = pattern.ipam && context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
@@ -30,7 +30,7 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
       del(context, {
         ...rest,
         ...who,
-        because: `container ${who.containerId.slice(0, 12)}, ${who.ifname} in network ${pattern.network}, which the runtime lists no more`
+        because: `container ${who.containerId.slice(0, 12)}, ${who.ifname} in network ${pattern.network}, which the runtime no longer lists`
       })
     )
   )
@@ -38,5 +38,5 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
   if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
   context.attachments.freed.gc += freed
   if (freed > 0)
-    context.log.info({ network: pattern.network, freed }, 'reservations freed that the runtime lists no more')
+    context.log.info({ network: pattern.network, freed }, 'freed reservations that the runtime no longer lists')
 }

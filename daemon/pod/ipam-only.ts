@@ -1,71 +1,51 @@
-// The verbs of plugins that give addresses and make no interface: host-local and static, asked by whatever plugin makes one.
-import { formatIp, formatPrefix, parsePrefix, sameIp, samePrefix } from '../../ipam/address.ts'
-import type { Attachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
+// The verbs of plugins that give addresses and make no interface: host-local and static, called by the plugin that makes one.
+import { formatIp, formatPrefix, sameIp, samePrefix } from '../../ipam/address.ts'
+import type { Attachment, IpamResult } from '../../plugins/attachment.ts'
+import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { allocate } from './allocate.ts'
-import { type PodContext, placeForAdd } from './context.ts'
+import type { PodContext } from './context.ts'
 import type { Listed } from './gc.ts'
-import { requireAddress } from './ipam-result.ts'
+import { placeForAdd } from './place.ts'
+import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
-import { giveBack } from './teardown.ts'
 
-/** Errors: those of reserve(); RESOLV_CONF_UNREADABLE. */
-export async function addAddresses(context: PodContext, attachment: Attachment): Promise<Result> {
-  const { ipam, given } = attachment
-  if (ipam === undefined) return resultOf(given?.addresses ?? [], given?.routes ?? [], given?.dns ?? {})
+/** Errors: those of allocate(); RESOLV_CONF_UNREADABLE. */
+export async function addAddresses(context: PodContext, attachment: Attachment): Promise<AttachmentResult> {
+  const { ipam, ipamResult } = attachment
+  if (ipam === undefined) return resultOf(ipamResult ?? { addresses: [], routes: [], dns: {} })
   const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
-  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
   const place = placeForAdd(context, attachment)
-  const addresses = await context.attachments.inTurn(attachment, () =>
-    allocate(context, reservations, attachment, place)
-  )
-  return resultOf(addresses, ipam.routes, dns)
+  const addresses = await context.attachments.inTurn(attachment, () => allocate(context, attachment, ipam, place))
+  return resultOf({ addresses, routes: ipam.routes, dns })
 }
 
-const resultOf = (
-  addresses: NonNullable<Attachment['given']>['addresses'],
-  routes: Result['routes'],
-  dns: Result['dns']
-): Result => ({
-  interfaces: [],
-  ips: addresses.map(({ prefix, gateway }) => ({
-    address: formatPrefix(prefix),
-    ...(gateway === undefined ? {} : { gateway: formatIp(gateway) })
-  })),
-  routes,
-  dns
-})
+const resultOf = (found: IpamResult): AttachmentResult => ({ interfaces: [], ...found })
 
-/** A pool's addresses must be reserved; given ones must be in `previous` with the same gateway. Errors: DIFFERENT, PREVIOUS_MISSING. */
-export async function checkAddresses(
-  context: PodContext,
-  attachment: Attachment,
-  previous: Result | undefined
-): Promise<void> {
-  const { ipam, because } = attachment
-  if (ipam === undefined) return checkGiven(attachment, previous)
-  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
+/** Addresses of a pool must be reserved. Errors: DIFFERENT. */
+export async function checkReserved(context: PodContext, attachment: Attachment): Promise<void> {
+  const { ipam, because, network } = attachment
+  if (ipam === undefined) return
+  const reservations = context.networks.reservations(ipam.dataDir, network)
   if ((await reservations.of(attachment)).length > 0) return
   throw new WeftError(
     'DIFFERENT',
     `${because} has no reservation in ${reservations.directory}`,
-    'restart the pod: its address may be given to another one'
+    'restart the pod: its address may be given to another pod'
   )
 }
 
-function checkGiven({ given, because }: Attachment, previous: Result | undefined): void {
-  requireAddress(previous)
-  for (const { prefix, gateway } of given?.addresses ?? []) {
-    const listed = previous.ips.find(({ address }) => {
-      const parsed = parsePrefix(address)
-      return parsed !== undefined && samePrefix(parsed, prefix) && sameIp(parsed.ip, prefix.ip)
-    })
-    const wanted = gateway === undefined ? undefined : formatIp(gateway)
-    if (listed === undefined || wanted === undefined || listed.gateway === wanted) continue
+/** Configured addresses must be in `previous` with the same gateway. Errors: DIFFERENT. */
+export function checkConfigured({ ipamResult, because }: Attachment, previous: AttachmentResult): void {
+  for (const { prefix, gateway } of ipamResult?.addresses ?? []) {
+    const listed = previous.addresses.find(
+      (each) => samePrefix(each.prefix, prefix) && sameIp(each.prefix.ip, prefix.ip)
+    )
+    if (listed === undefined || gateway === undefined || sameIp(listed.gateway, gateway)) continue
+    const reported = listed.gateway === undefined ? 'none' : formatIp(listed.gateway)
     throw new WeftError(
       'DIFFERENT',
-      `${because} has ${listed.address} with gateway ${listed.gateway ?? 'none'} in prevResult, but ${wanted} configured`,
+      `${because} has ${formatPrefix(listed.prefix)} with gateway ${reported} in prevResult, but ${formatIp(gateway)} configured`,
       'restart the pod'
     )
   }
@@ -73,10 +53,7 @@ function checkGiven({ given, because }: Attachment, previous: Result | undefined
 
 /** Frees the reservations; nothing to free is no error. */
 export async function delAddresses(context: PodContext, attachment: Attachment): Promise<void> {
-  const { ipam } = attachment
-  if (ipam === undefined) return
-  const reservations = context.networks.reservations(ipam.dataDir, attachment.network)
-  await context.attachments.inTurn(attachment, () => giveBack(context, reservations, attachment))
+  await context.attachments.inTurn(attachment, () => release(context, attachment, attachment.ipam?.dataDir))
 }
 
 /** Frees what belongs to none of the attachments that the runtime lists. */
@@ -97,5 +74,5 @@ export async function gcAddresses(
         )
     )
   if (freed.length > 0)
-    context.log.info({ network, freed: freed.length }, 'reservations freed that nobody uses any more')
+    context.log.info({ network, freed: freed.length }, 'freed reservations that the runtime no longer lists')
 }

@@ -1,33 +1,28 @@
-// The loopback plugin's verbs: `lo` of a container up, told, compared, down. It may run beside the pod's network in the same namespace.
-import { formatIp, formatPrefix, isLoopback } from '../../ipam/address.ts'
+// The verbs of the loopback plugin: `lo` of a container set up, checked and set down. May run at the same time as the pod's network in the same namespace.
+import { formatIp, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
+import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
-import type { Sandbox } from '../state/kernel.ts'
-import type { Address, KernelObject, State } from '../state/object.ts'
-import { failureIn, linkNamed, type PodContext } from './context.ts'
+import { failureIn, type Sandbox } from '../state/kernel.ts'
+import { type Address, type KernelObject, linkNamed, type State } from '../state/object.ts'
+import type { PodContext } from './context.ts'
 import { openSandbox } from './netns.ts'
 
 const lo: KernelObject = { kind: 'link', name: 'lo', up: true }
 
-/** `previous` is handed on unchanged when there is one. Errors: LOOPBACK_FOREIGN when `lo` has an address of another kind. */
-export async function addLoopback(
-  context: PodContext,
-  attachment: Attachment,
-  previous: Result | undefined
-): Promise<Result> {
+/** Errors: LOOPBACK_FOREIGN when `lo` has an address that is not a loopback address. */
+export async function addLoopback(context: PodContext, attachment: Attachment): Promise<AttachmentResult> {
   using sandbox = await openSandbox(context, attachment)
   await apply(sandbox, { ...lo, because: attachment.because })
   const addresses = addressesOf(await sandbox.read())
-  const odd = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
-  if (odd !== undefined) {
+  const foreign = addresses.find(({ prefix }) => !isLoopback(prefix.ip))
+  if (foreign !== undefined) {
     throw new WeftError(
       'LOOPBACK_FOREIGN',
-      `loopback interface found with non-loopback address ${formatIp(odd.prefix.ip)}`,
+      `loopback interface found with non-loopback address ${formatIp(foreign.prefix.ip)}`,
       'remove that address from lo of the container'
     )
   }
-  if (previous !== undefined) return previous
   const firsts = ([4, 6] as const).flatMap(
     (family) => addresses.find(({ prefix }) => prefix.ip.family === family) ?? []
   )
@@ -39,7 +34,7 @@ export async function addLoopback(
         ...(attachment.sandbox === undefined ? {} : { sandbox: attachment.sandbox })
       }
     ],
-    ips: firsts.map(({ prefix }) => ({ interface: 0, address: formatPrefix(prefix) })),
+    addresses: firsts.map(({ prefix }) => ({ interface: 0, prefix })),
     routes: [],
     dns: {}
   }
@@ -64,7 +59,7 @@ export async function checkLoopback(context: PodContext, attachment: Attachment)
   }
 }
 
-/** As the reference's: `lo` goes down; a namespace that is missing is fine. */
+/** As in the reference, `lo` is set down; a missing namespace is no error. */
 export async function delLoopback(context: PodContext, attachment: Attachment): Promise<void> {
   if (attachment.sandbox === undefined) return
   let open: Sandbox

@@ -1,21 +1,22 @@
-// The verbs of macvlan: a link inside the container that stands on a device of this host. Nothing of it is on the host but that device and the reservation.
-import { formatIp, formatPrefix, sameIp } from '../../ipam/address.ts'
-import type { Reservations } from '../../ipam/reservations.ts'
-import type { InterfaceAddress, Macvlan } from '../../plugins/attachment.ts'
-import type { Result } from '../../plugins/cni/types.ts'
+// The verbs of macvlan: a link inside the container on top of a device of this host. The host has nothing of it but that device and the reservation.
+import { formatPrefix, sameIp } from '../../ipam/address.ts'
+import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
 import { address, sysctl } from '../attachment/device.ts'
 import { aliasOf, mayBeOf, podMac } from '../attachment/identity.ts'
 import { insideRoute, podRoutes } from '../attachment/objects.ts'
+import { type AttachmentResult, addressesOf } from '../attachment/result.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import type { Sandbox } from '../state/kernel.ts'
-import { type KernelObject, type Link, type Mac, parseMac } from '../state/object.ts'
+import { put } from '../state/difference.ts'
+import { failureIn, type Sandbox } from '../state/kernel.ts'
+import { type KernelObject, type Link, linkNamed, type Mac, parseMac } from '../state/object.ts'
 import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
-import { failureIn, linkNamed, type MacvlanAttachment, type PodContext, placeForAdd, put } from './context.ts'
-import { ipamResultOf, requireAddress } from './ipam-result.ts'
-import { applyInside, openSandbox, whereItStands } from './netns.ts'
+import type { PodContext } from './context.ts'
+import { undo } from './disconnect.ts'
+import { applyInside, openSandbox, withActualMetric } from './netns.ts'
+import { placeForAdd } from './place.ts'
+import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
-import { giveBack } from './teardown.ts'
 
 /**
  * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID, INTERFACE_EXISTS, the kernel's.
@@ -27,50 +28,34 @@ export function prepareMacvlan(context: PodContext, attachment: MacvlanAttachmen
   })
 }
 
-/** Errors: those of prepareMacvlan and reserve(). Nothing is left behind by one that fails. */
-export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<Result> {
+/** Errors: those of prepareMacvlan() and allocate(). One that fails leaves nothing behind. */
+export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<AttachmentResult> {
   return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
     const place = placeForAdd(context, attachment)
     using sandbox = await openSandbox(context, attachment)
-    const reservations = ipam && context.networks.reservations(ipam.dataDir, attachment.network)
     const dns =
-      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.given?.dns : readResolvConf(ipam.resolvConf))
-    // One that the IPAM plugin needed is there already.
+      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.ipamResult?.dns : readResolvConf(ipam.resolvConf))
+    // A link that the IPAM plugin needed exists already.
     if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
       await makeLink(context, attachment, sandbox)
-    let addresses = attachment.given?.addresses ?? []
+    let addresses = attachment.ipamResult?.addresses ?? []
     try {
-      if (reservations !== undefined) addresses = await allocate(context, reservations, attachment, place)
+      if (ipam !== undefined) addresses = await allocate(context, attachment, ipam, place)
       const failure = failureIn(await applyInside(sandbox, insideObjects(attachment, addresses)))
       if (failure !== undefined) throw failure.error
       return resultOf(attachment, addresses, linkNamed(await sandbox.read(), attachment.ifname), dns ?? {})
     } catch (error) {
-      await undo(context, attachment, sandbox, reservations, error)
+      // A reservation that an earlier ADD holds is not this one's to free.
+      const isHeld = error instanceof WeftError && error.code === 'ADDRESS_HELD'
+      const steps = [
+        () => removeLink(attachment, sandbox),
+        ...(isHeld ? [] : [() => release(context, attachment, ipam?.dataDir)])
+      ]
+      await undo(context, attachment, ...steps)
       throw error
     }
   })
-}
-
-/** What went wrong first is the error; what goes wrong now is logged, and the runtime's DEL tries again. */
-async function undo(
-  context: PodContext,
-  attachment: MacvlanAttachment,
-  sandbox: Sandbox,
-  reservations: Reservations | undefined,
-  cause: unknown
-): Promise<void> {
-  try {
-    await removeLink(attachment, sandbox)
-    // A reservation that an earlier ADD holds is not ours to give back.
-    const isHeld = cause instanceof WeftError && cause.code === 'ADDRESS_HELD'
-    if (reservations !== undefined && !isHeld) await giveBack(context, reservations, attachment)
-  } catch (error) {
-    context.log.warn(
-      { err: error, because: attachment.because },
-      'undoing a failed ADD is incomplete; the DEL that follows tries again'
-    )
-  }
 }
 
 async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Promise<boolean> {
@@ -79,9 +64,9 @@ async function isPrepared(attachment: MacvlanAttachment, sandbox: Sandbox): Prom
 }
 
 async function makeLink(context: PodContext, attachment: MacvlanAttachment, sandbox: Sandbox): Promise<void> {
-  const { interface: wish, ifname: name, because } = attachment
-  const link: Link = { ...linkOf(attachment, masterOf(context, wish)), because }
-  const failure = wish.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
+  const { interface: config, ifname: name, because } = attachment
+  const link: Link = { ...linkOf(attachment, masterOf(context, config)), because }
+  const failure = config.isMasterInside ? failureIn(await sandbox.apply([put(link)]))?.error : await sandbox.bring(link)
   if (failure !== undefined) {
     if (!('errnoName' in failure) || failure.errnoName !== 'EEXIST') throw failure
     throw new WeftError(
@@ -110,17 +95,17 @@ function linkOf(attachment: MacvlanAttachment, madeOn: string): Link {
   }
 }
 
-/** From the container's name, so that it is known before an address is. In mode passthru the device has one address for both. */
+/** From the container's identity, so that it is known before the address. In mode passthru the link has the device's MAC. */
 const ownMac = (attachment: MacvlanAttachment): Mac | undefined =>
   attachment.interface.mode === 'passthru' ? undefined : podMac(attachment, [])
 
-/** The device to stand on; one inside the container is the kernel's to judge. Errors: MASTER_INVALID, MTU_INVALID. */
+/** The lower device; one inside the container is checked by the kernel only. Errors: MASTER_INVALID, MTU_INVALID. */
 function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, mtu = 0 }: Macvlan): string {
   const name = master ?? deviceOfDefaultRoute(observed)
   if (name === undefined)
     throw new WeftError(
       'MASTER_INVALID',
-      'no default route interface found: this host has no default route whose device macvlan could stand on',
+      'no default route interface found: this host has no default route, and no master is configured',
       'name the device in "master" of the network configuration'
     )
   if (isMasterInside) return name
@@ -128,7 +113,7 @@ function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, 
   if (link === undefined)
     throw new WeftError(
       'MASTER_INVALID',
-      `Link not found: this host has no device ${name}, on which macvlan was to stand`,
+      `Link not found: this host has no device ${name} for macvlan`,
       'correct "master" in the network configuration; "ip link" shows the devices'
     )
   if (link.mtu !== undefined && mtu > link.mtu)
@@ -149,7 +134,7 @@ function deviceOfDefaultRoute(observed: PodContext['host']['observed']): string 
   return defaults.sort((a, b) => a.family - b.family || a.metric - b.metric)[0]?.device
 }
 
-/** In the order in which they are made. Whoever else is on that network has to learn the address: the link tells it when it comes up. */
+/** In the order in which they are made. arp_notify and ndisc_notify announce the address to the hosts of that network when the link comes up. */
 function insideObjects(attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
   const { ifname: device, because } = attachment
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
@@ -168,24 +153,23 @@ function insideObjects(attachment: MacvlanAttachment, addresses: readonly Interf
 const routesOf = (attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]) =>
   podRoutes({ ...attachment, interface: { isDefaultGateway: false, like: { kind: 'ptp' } } }, addresses, [])
 
-/** Errors: PREVIOUS_MISSING; DIFFERENT with one line per difference; MASTER_INVALID. */
+/** Errors: DIFFERENT with one line per difference; MASTER_INVALID. */
 export async function checkMacvlan(
   context: PodContext,
   attachment: MacvlanAttachment,
-  previous: Result | undefined
+  previous: AttachmentResult
 ): Promise<void> {
-  requireAddress(previous)
   masterOf(context, { ...attachment.interface, mtu: 0 })
   const { ifname: name, ipam, because } = attachment
-  const told = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
-  const mac = parseMac(told?.mac ?? '')
+  const reported = previous.interfaces.find((each) => each.name === name && each.sandbox !== undefined)
+  const mac = parseMac(reported?.mac ?? '')
   const held = ipam && (await context.networks.reservations(ipam.dataDir, attachment.network).of(attachment))
-  const addresses = ipamResultOf(previous, name).addresses
+  const addresses = addressesOf(previous, name)
   using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read()
   const wanted = insideObjects(attachment, addresses)
     .filter(({ kind }) => kind === 'address' || kind === 'route')
-    .map((object) => (object.kind === 'route' ? whereItStands(object, observed) : object))
+    .map((object) => (object.kind === 'route' ? withActualMetric(object, observed) : object))
   const link: Link = {
     ...{ kind: 'link', name, up: true, form: { type: 'macvlan', mode: attachment.interface.mode } },
     ...(mac === undefined ? {} : { mac })
@@ -199,7 +183,7 @@ export async function checkMacvlan(
     throw new WeftError('DIFFERENT', `${because} is not as it was set up: ${lines.join('; ')}`, 'restart the pod')
 }
 
-/** Without a namespace the link has gone with it. */
+/** A link whose namespace is gone is gone, too. */
 export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
     const { ipam } = attachment
@@ -210,18 +194,18 @@ export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): 
       try {
         open = await openSandbox(context, attachment)
       } catch (error) {
-        context.log.debug({ err: error, because: attachment.because }, 'no namespace, no link')
+        context.log.debug({ err: error, because: attachment.because }, 'the link went with its namespace')
       }
       if (open !== undefined) {
         using sandbox = open
         await removeLink(attachment, sandbox, held.length > 0)
       }
     }
-    if (reservations !== undefined) await giveBack(context, reservations, attachment)
+    await release(context, attachment, ipam?.dataDir)
   })
 }
 
-/** A link of that name that is no macvlan, or says nothing of us, is somebody else's; `isHeld`: unless its address is reserved, as another project's plugin leaves it. */
+/** Only a macvlan whose alias names this attachment. `isHeld`, its address is reserved: also one without alias, as another project's plugin leaves it. */
 async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHeld = false): Promise<void> {
   const link = linkNamed(await sandbox.read(), attachment.ifname)
   if (link?.form?.type !== 'macvlan' || !(link.alias ? mayBeOf(attachment, link.alias) : isHeld)) return
@@ -230,16 +214,16 @@ async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHel
 }
 
 /** Errors: MASTER_INVALID, MTU_INVALID. */
-export function statusMacvlan(context: PodContext, { interface: wish }: MacvlanAttachment): void {
-  masterOf(context, wish)
+export function statusMacvlan(context: PodContext, { interface: config }: MacvlanAttachment): void {
+  masterOf(context, config)
 }
 
 function resultOf(
   attachment: MacvlanAttachment,
   addresses: readonly InterfaceAddress[],
   link: Link | undefined,
-  dns: Result['dns']
-): Result {
+  dns: AttachmentResult['dns']
+): AttachmentResult {
   const { ifname: name, sandbox } = attachment
   return {
     interfaces: [
@@ -250,12 +234,8 @@ function resultOf(
         ...(sandbox === undefined ? {} : { sandbox })
       }
     ],
-    ips: addresses.map(({ prefix, gateway }) => ({
-      interface: 0,
-      address: formatPrefix(prefix),
-      ...(gateway === undefined ? {} : { gateway: formatIp(gateway) })
-    })),
-    routes: routesOf(attachment, addresses).map(({ wish }) => wish),
+    addresses: addresses.map((each) => ({ interface: 0, ...each })),
+    routes: routesOf(attachment, addresses).map(({ config }) => config),
     dns
   }
 }

@@ -1,8 +1,9 @@
-// What a verb does and finds inside a container's namespace, where other interfaces may have routes to the same destinations.
+// Applies objects inside a container's namespace, where other interfaces may have routes to the same destinations.
 import type { Attachment } from '../../plugins/attachment.ts'
+import { put } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
 import { type KernelObject, keyOf, type Route, type State } from '../state/object.ts'
-import { type PodContext, put } from './context.ts'
+import type { PodContext } from './context.ts'
 
 /** Errors: SANDBOX_GONE, SANDBOX_INVALID. */
 export const openSandbox = (
@@ -11,8 +12,8 @@ export const openSandbox = (
 ): Promise<Sandbox> => kernel.sandbox(sandbox, mayBeOwnNamespace === true)
 
 /**
- * Makes these objects in their order. A route whose place another interface's has gets the next metric that is free: the first interface's default route stays
- * in force, and when it goes with its interface the next one is there.
+ * Applies these objects in order. A route whose destination and metric are taken by another interface's gets the next free metric: the first interface's
+ * default route stays in use, and when that interface goes, the next one takes over.
  */
 export async function applyInside(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
   const outcomes = await sandbox.apply(objects.map(put))
@@ -39,8 +40,8 @@ const isTaken = ({ change: { object }, error }: Outcome): boolean =>
   'errnoName' in error &&
   error.errnoName === 'EEXIST'
 
-/** The route where it stands, should it have yielded to others'; as it was wished when it is nowhere. */
-export function whereItStands(route: Route, observed: State): Route {
+/** The route with the metric that applyInside() gave it; as requested if there is no such route. */
+export function withActualMetric(route: Route, observed: State): Route {
   const isOther = (each: Route) => {
     const found = observed.get(keyOf(each))
     return found?.kind === 'route' && found.device !== route.device

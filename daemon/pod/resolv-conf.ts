@@ -1,6 +1,6 @@
-// DNS of a result from a file of resolv.conf(5), as host-local's key `resolvConf` asks.
+// Reads the DNS of a result from a resolv.conf(5) file: host-local's key `resolvConf`.
 import { readFileSync } from 'node:fs'
-import type { Dns } from '../../plugins/cni/types.ts'
+import type { Dns } from '../../plugins/attachment.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 
 /** Errors: RESOLV_CONF_UNREADABLE with the path. */
@@ -11,13 +11,13 @@ export function readResolvConf(path: string): Dns {
     throw new WeftError(
       'RESOLV_CONF_UNREADABLE',
       `ipam.resolvConf ${path} can't be read: ${reasonOf(cause)}`,
-      'correct ipam.resolvConf in the CNI configuration, or make that file',
+      'correct ipam.resolvConf in the CNI configuration, or create that file',
       { cause }
     )
   }
 }
 
-/** Several nameserver lines add up, as do those of search and options; of domain the last counts. Comments begin with # or ;. */
+/** Lines of nameserver, search and options add up; of several domain lines the last counts. Comments begin with # or ;. */
 function parseResolvConf(text: string): Dns {
   const found = { nameservers: [] as string[], search: [] as string[], options: [] as string[], domain: '' }
   for (const line of text.split('\n')) {

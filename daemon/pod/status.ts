@@ -1,4 +1,4 @@
-// STATUS: whether an ADD would succeed now. Nothing is tried and nothing changes: runtimes ask every few seconds.
+// STATUS: whether an ADD would succeed now. It changes nothing: runtimes call it every few seconds.
 import { inRange } from '../../ipam/address.ts'
 import { capacity } from '../../ipam/pool.ts'
 import type { Reservation } from '../../ipam/reservations.ts'
@@ -6,24 +6,26 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
-import { type PodContext, placeForAdd, poolsOf } from './context.ts'
+import type { PodContext } from './context.ts'
+import { placeForAdd } from './place.ts'
+import { rangeSetsOf } from './range-sets.ts'
 import { isStale } from './stale-reservations.ts'
 
 /** Errors: the condition that blocks ADD, a full pool among them. */
 export async function status(context: PodContext, pattern: Attachment): Promise<void> {
-  const sets = poolsOf(pattern, placeForAdd(context, pattern))
+  const sets = rangeSetsOf(pattern, placeForAdd(context, pattern))
   if (pattern.ipam === undefined) return
   const reservations = context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const vanished = [...context.attachments.vanished.values()].filter(
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
   )
-  // What an ADD would free before it says that all is taken.
-  const isNobodys = isStale(context, pattern)
+  // An ADD would free these before it reports a full pool.
+  const isOrphaned = isStale(context, pattern)
   const isFree = (reservation: Reservation) => {
     const { owner } = reservation
-    const isIts = (each: { containerId: string; ifname: string }) =>
+    const isOwner = (each: { containerId: string; ifname: string }) =>
       each.containerId === owner?.containerId && each.ifname === owner.ifname
-    return owner === undefined || vanished.some(isIts) || isNobodys(reservation)
+    return owner === undefined || vanished.some(isOwner) || isOrphaned(reservation)
   }
   const held = (await reservations.list()).filter((each) => !isFree(each))
   for (const set of sets) {

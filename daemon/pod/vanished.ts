@@ -1,40 +1,40 @@
-// Pods whose namespace went without a DEL: their addresses stay reserved while the DEL that a runtime owes may still come, and are freed after that.
+// Frees addresses of pods whose namespace was deleted without a DEL, after a grace period in which the DEL may still come.
 import { formatIp } from '../../ipam/address.ts'
 import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
-import type { State } from '../state/object.ts'
+import { linkNamed, type State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
-import { linkNamed, type PodContext } from './context.ts'
-import { giveBack } from './teardown.ts'
+import type { PodContext } from './context.ts'
+import { release } from './release.ts'
 
 /**
- * Frees what has been without its link for `graceMs` milliseconds or more. Only what a weftd has seen itself is freed: a reservation alone may be of
- * another program's pod. Never rejects; what can't be freed is tried again next time. Resolves with the number of addresses.
+ * Frees the addresses of pods that have been without a link for `graceMs` milliseconds or more. Only of pods that a weftd has seen: a reservation alone may be
+ * another program's. Never rejects; what can't be freed is tried again by the next call. Resolves with the number of addresses.
  */
 export async function releaseVanished(
   context: PodContext,
   graceMs: number,
-  isMeant: (vanished: Vanished) => boolean = () => true
+  isIncluded: (vanished: Vanished) => boolean = () => true
 ): Promise<number> {
   const { attachments } = context
   let freed = 0
   for (const vanished of [...attachments.vanished.values()]) {
-    if (context.now() - vanished.since < graceMs || !isMeant(vanished)) continue
-    // An ADD or DEL of it is under way; whoever runs short of addresses inside of its own turn must not wait for itself.
+    if (context.now() - vanished.since < graceMs || !isIncluded(vanished)) continue
+    // An ADD or DEL of it is running. An ADD that finds its pool full calls this in its own turn, and must not wait for itself.
     if (attachments.isBusy(vanished)) continue
-    freed += await attachments.inTurn(vanished, () => release(context, vanished))
+    freed += await attachments.inTurn(vanished, () => free(context, vanished))
   }
   return freed
 }
 
-async function release(context: PodContext, vanished: Vanished): Promise<number> {
-  const { attachments, host, log, networks } = context
-  const { network, dataDir, because, since } = vanished
+async function free(context: PodContext, vanished: Vanished): Promise<number> {
+  const { attachments, host, log } = context
+  const { dataDir, because, since } = vanished
   const link = hostName(vanished)
   if (attachments.vanished.get(ownerOf(vanished)) !== vanished || isThere(host.observed, vanished)) return 0
   try {
-    const ips = dataDir === undefined ? [] : await giveBack(context, networks.reservations(dataDir, network), vanished)
-    await context.answerForeignDrops()
+    const ips = await release(context, vanished, dataDir)
+    await context.updateForeignAccepts()
     attachments.vanished.delete(ownerOf(vanished))
     attachments.onChanged()
     attachments.freed.vanished += ips.length
@@ -45,12 +45,12 @@ async function release(context: PodContext, vanished: Vanished): Promise<number>
       )
     return ips.length
   } catch (error) {
-    log.warn({ reason: reasonOf(error), because }, "a vanished pod's addresses can not be freed yet")
+    log.warn({ reason: reasonOf(error), because }, "a vanished pod's addresses can't be freed yet")
     return 0
   }
 }
 
-/** By its name, or by its alias: somebody may have renamed it. */
+/** By its name, or by its alias: the link may have been renamed. */
 const isThere = (observed: State, vanished: Vanished): boolean =>
   linkNamed(observed, hostName(vanished)) !== undefined ||
   [...observed.values()].some((object) => object.kind === 'link' && object.alias && mayBeOf(vanished, object.alias))

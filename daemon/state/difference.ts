@@ -28,3 +28,5 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
 /** A neighbour proxy on a device that is not there is not missed: nobody could ask it. */
 export const waitsForItsDevice = (object: KernelObject, observed: State): boolean =>
   object.kind === 'proxy' && !observed.has(keyOf({ kind: 'link', name: object.device }))
+
+export const put = (object: KernelObject): Change => ({ do: 'put', object })

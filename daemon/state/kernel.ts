@@ -26,6 +26,14 @@ export type Observation =
 
 export type Outcome = { readonly change: Change; readonly error?: Error }
 
+/** The first error among outcomes, with its change. */
+export function failureIn(
+  outcomes: readonly Outcome[]
+): { readonly change: Change; readonly error: Error } | undefined {
+  for (const { change, error } of outcomes) if (error !== undefined) return { change, error }
+  return undefined
+}
+
 /** Another network namespace, entered for one verb: a socket that was opened inside it. */
 export interface Sandbox extends Disposable {
   /** Links, addresses, routes and the named sysctls (paths below /proc/sys, `net/…`) as they are inside. */

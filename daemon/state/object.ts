@@ -356,3 +356,8 @@ export function differingFields(wanted: object, observed: object, prefix = ''): 
       : [`${prefix}${field}`]
   })
 }
+
+export function linkNamed(state: State, name: string): Link | undefined {
+  const link = state.get(`link ${name}` as Key)
+  return link?.kind === 'link' ? link : undefined
+}

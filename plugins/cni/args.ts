@@ -1,10 +1,10 @@
-// CNI_ARGS, `K=V;K2=V2`: what the runtime says of the container beside the configuration (cni.md 1.5, 1.10).
+// Parses CNI_ARGS, `K=V;K2=V2`: what the runtime passes about the container besides the configuration (cni.md 1.5, 1.10).
 import { CniError, cniCode } from './error.ts'
 import { shown } from './field.ts'
 
 export type Args = ReadonlyMap<string, string>
 
-/** Parses the text; a key outside `known` is an error unless `IgnoreUnknown` is 1 or true. Keys are case-sensitive; of equal ones the last counts. */
+/** Parses the text; a key outside `known` is an error unless `IgnoreUnknown` is 1 or true. Keys are case-sensitive; of repeated ones the last counts. */
 export function parseArgs(written: string, known: readonly string[]): Args {
   const args = new Map<string, string>()
   for (const pair of written === '' ? [] : written.split(';')) {
@@ -22,7 +22,7 @@ export function parseArgs(written: string, known: readonly string[]): Args {
   if (unknown.length > 0 && !mayBeUnknown) {
     throw new CniError(`CNI_ARGS: unknown key ${unknown.map(shown).join(', ')}`, {
       code: cniCode.environment,
-      details: `known are ${known.join(', ')}; IgnoreUnknown=1 lets others pass`
+      details: `known are ${known.join(', ')}; IgnoreUnknown=1 allows others`
     })
   }
   return args

@@ -1,4 +1,4 @@
-// The error object of the CNI specification: what the runtime shows to whoever waits for the pod.
+// The error object of the CNI specification, which runtimes show to users.
 import { newestVersion, type Version } from './version.ts'
 
 /** Codes of the specification 1.1.0 ("Error"), from 100 on our own. */
@@ -17,7 +17,7 @@ export const cniCode = {
   internal: 999
 } as const
 
-/** `message` names the object and what is wrong; `details` say why and what helps. Runtimes show both as `message; details`. */
+/** `message` names the object and what is wrong; `details` say why, and the cure. Runtimes show both as `message; details`. */
 export class CniError extends Error {
   readonly code: number
   readonly details: string
@@ -30,39 +30,39 @@ export class CniError extends Error {
   }
 }
 
-/** Anything thrown, as a CniError: what is none yet gets code 999, the reference's for everything untyped. */
+/** Anything thrown as a CniError; other errors get code 999, as in the reference. */
 export function asCniError(thrown: unknown): CniError {
   if (thrown instanceof CniError) return thrown
   if (thrown instanceof Error) return new CniError(thrown.message, { code: cniCode.internal, cause: thrown })
   return new CniError(String(thrown), { code: cniCode.internal })
 }
 
-/** The error as one JSON line for standard output. Every error of every plugin passes here. A verb that is not known may be a DEL. */
+/** The error as one JSON line for standard output; every error of every plugin is printed here. An unknown verb may be a DEL. */
 export function printError(error: CniError, version: Version = newestVersion, verb?: string): string {
-  const say = verb === undefined || verb === 'DEL' ? sayForDel : (text: string) => text
-  const details = error.details === '' ? {} : { details: say(error.details) }
-  return `${JSON.stringify({ cniVersion: version, code: error.code, msg: say(error.message), ...details })}\n`
+  const worded = verb === undefined || verb === 'DEL' ? wordedForDel : (text: string) => text
+  const details = error.details === '' ? {} : { details: worded(error.details) }
+  return `${JSON.stringify({ cniVersion: version, code: error.code, msg: worded(error.message), ...details })}\n`
 }
 
-/** What containerd takes for "already deleted", and then drops the error of a DEL that did not free its things (cni.md 2.2). */
+/** Phrases that containerd takes for "already deleted": it then drops the error of a DEL that freed nothing (cni.md 2.2). */
 const swallowed = [
   ['not found', 'missing'],
   ['no such file or directory', 'it does not exist (ENOENT)']
 ] as const
 
-/** The same text in words that containerd does not swallow, in whatever letter case. One pass will do: no phrase begins or ends with part of a replacement. */
-export function sayForDel(text: string): string {
-  let said = ''
+/** The same text without phrases that containerd swallows, in any letter case. One pass is enough: no phrase begins or ends with part of a replacement. */
+export function wordedForDel(text: string): string {
+  let worded = ''
   for (let at = 0; at < text.length; ) {
-    const found = swallowed.find(([phrase]) => standsAt(text, at, phrase))
-    said += found === undefined ? text.charAt(at) : found[1]
+    const found = swallowed.find(([phrase]) => occursAt(text, at, phrase))
+    worded += found === undefined ? text.charAt(at) : found[1]
     at += found === undefined ? 1 : found[0].length
   }
-  return said
+  return worded
 }
 
-/** Letter by letter: the lower case of a whole text may be longer than the text ("\u0130"), and an index in the one is none in the other. */
-function standsAt(text: string, at: number, phrase: string): boolean {
+/** Letter by letter: the lower case of a text may be longer than the text ("\u0130"), so that indexes would not match. */
+function occursAt(text: string, at: number, phrase: string): boolean {
   for (let n = 0; n < phrase.length; n++) if (text.charAt(at + n).toLowerCase() !== phrase.charAt(n)) return false
   return true
 }

@@ -1,7 +1,12 @@
-// Reads members out of JSON that others wrote: by path, without regard to case where Go's decoder has none, with errors that name path, value and rule.
+// Reads members of foreign JSON: keys case-insensitive as in Go's decoder, errors with path, value and rule.
 
-/** A place in a document: `runtimeConfig.ips[0]` and what stands there; `undefined` when nothing does. */
-export type Field = { readonly path: string; readonly value: unknown }
+/** A place in a document, such as `runtimeConfig.ips[0]`, and its value; `undefined` when there is none. */
+export type Field = {
+  readonly path: string
+  readonly value: unknown
+  /** The members of a large object by their keys in lower case; member() keeps them here for the next look-up. */
+  byLowerCase?: JsonObject
+}
 
 export type JsonObject = { readonly [key: string]: unknown }
 
@@ -19,7 +24,7 @@ export class FieldError extends Error {
   }
 }
 
-/** A value as JSON, cut where it would fill the screen. */
+/** A value as JSON for messages, cut after 120 characters. */
 export function shown(value: unknown): string {
   const text = value === undefined ? 'nothing' : JSON.stringify(value)
   return text.length > 120 ? `${text.slice(0, 117)}...` : text
@@ -29,39 +34,38 @@ export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
- * The member of `of` whose key is `key` in any capitalisation; of several the last, as Go's decoder has it (equal spellings are one already: JSON.parse).
- * `null` is absence. Absent parents have absent members; a parent of another kind is an error.
+ * The member of `of` whose key is `key` in any letter case; of several the last, as in Go's decoder (JSON.parse has merged equal spellings already).
+ * `null` is absence. Absent parents have absent members; a parent that is no object is an error.
  */
 export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`
   if (of.value === undefined || of.value === null) return { path, value: undefined }
   if (!isObject(of.value)) throw new FieldError(of, 'must be an object')
-  return { path, value: valueUnder(of.value, key) }
+  return { path, value: valueUnder(of, of.value, key) }
 }
 
-/** Above so many members an object's keys are put into lower case once for all that is looked for in it: it may hold many thousands. */
+/** With more members than this, an object's keys are lower-cased once per field instead of once per look-up: there may be many thousands. */
 const MANY = 64
-/** The last such object. No Map: the executable's engine has none (plugins/host). */
-let lowered: { readonly object: JsonObject; readonly members: JsonObject } | undefined
 
-function valueUnder(object: JsonObject, key: string): unknown {
+function valueUnder(of: Field, object: JsonObject, key: string): unknown {
   const wanted = key.toLowerCase()
-  if (lowered?.object === object) return lowered.members[wanted]
+  if (of.byLowerCase !== undefined) return of.byLowerCase[wanted]
   const names = Object.keys(object)
   if (names.length <= MANY) {
-    // The lengths first: a call looks for some sixty keys among some ten names.
+    // Lengths first: a call looks up some sixty keys among some ten names.
     const isWanted = (name: string) =>
       name.length === wanted.length && object[name] !== null && name.toLowerCase() === wanted
     const name = names.findLast(isWanted)
     return name === undefined ? undefined : object[name]
   }
+  // No Map: the executable's engine has none (plugins/host).
   const members: { [key: string]: unknown } = Object.create(null)
   for (const name of names) if (object[name] !== null) members[name.toLowerCase()] = object[name]
-  lowered = { object, members }
+  of.byLowerCase = members
   return members[wanted]
 }
 
-/** `of` followed along several keys. */
+/** The member reached from `of` by several keys. */
 export const descend = (of: Field, ...keys: readonly string[]): Field =>
   keys.reduce((field, key) => member(field, key), of)
 
@@ -79,13 +83,13 @@ export function flag(field: Field): boolean | undefined {
   return field.value
 }
 
-/** A whole number from `least` to `most`, both allowed. */
+/** A whole number from `least` to `most`, both included. */
 export function wholeNumber(field: Field, least: number, most: number): number | undefined {
   if (field.value === undefined) return undefined
   if (typeof field.value !== 'number' || !Number.isInteger(field.value) || field.value < least || field.value > most) {
     throw new FieldError(field, `must be a whole number from ${least} to ${most}`)
   }
-  // JSON has a -0, which is 0 to everybody but Object.is.
+  // JSON has -0; adding 0 makes it 0.
   return field.value + 0
 }
 
@@ -108,7 +112,7 @@ export function entries(field: Field): readonly Field[] {
 export const texts = (field: Field): readonly string[] =>
   entries(field).map((entry) => required(text(entry), entry, 'a string'))
 
-/** `value`, or the error that `field` must be there. */
+/** `value`, or the error that `field` must be `what`. */
 export function required<T>(value: T | undefined, field: Field, what: string): T {
   if (value === undefined) throw new FieldError(field, `must be ${what}`)
   return value

@@ -1,13 +1,13 @@
-// What the kernel takes for the name of a link, and we for one that somebody meant. Written without RegExp: the executable's engine has none.
+// The rules for interface names: the kernel's, and those against patterns. Without RegExp, which the executable's engine lacks.
 
-/** The rule that `name` breaks, as the end of a sentence; `undefined` for a good one (dev_valid_name in net/core/dev.c; IFNAMSIZ is 16 with the final zero). */
+/** The rule that `name` breaks, to end a sentence with; `undefined` for a valid name (dev_valid_name in net/core/dev.c; IFNAMSIZ is 16 with the final zero). */
 export function brokenNameRule(name: string): string | undefined {
   if (name === '') return 'must not be empty'
   if (byteLength(name) > 15) return 'must not be longer than 15 bytes'
   if (name === '.' || name === '..') return 'must not be "." or ".."'
   for (const character of name) {
     if (character === '/' || character === ':') return 'must have no "/" and no ":"'
-    // dev_alloc_name() takes it for a pattern: "eth%d" would become the first name of that form that is free.
+    // A pattern to dev_alloc_name(): "eth%d" would become the first free name of that form.
     if (character === '%') return 'must have no "%"'
     if (character === '\u0000') return 'must have no zero byte'
     if (character.trim() === '' || character === '\u0085') return 'must have no white space'

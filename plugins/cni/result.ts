@@ -1,4 +1,4 @@
-// Results between the versions of the specification, both ways; inside, every result has the shape of 1.1.0 (cni/types.ts).
+// Parses and prints results in any version of the specification; internally every result has the shape of 1.1.0 (cni/types.ts).
 import { parseIp, parsePrefix } from '../../ipam/address.ts'
 import { CniError, cniCode } from './error.ts'
 import {
@@ -19,14 +19,14 @@ import { isAtLeast, isSupported, type Version } from './version.ts'
 
 const largest32Bits = 0xffff_ffff
 
-/** `prevResult` of a call; `undefined` when it has none. It must be in the version of the call: runtimes convert, plugins of a chain must not differ. */
+/** `prevResult` of a call; `undefined` if it has none. It must have the version of the call: runtimes convert it. */
 export function previousResult(call: Exclude<Call, { readonly verb: 'VERSION' }>): Result | undefined {
   const field = member({ path: '', value: call.configuration }, 'prevResult')
   if (isAbsent(field)) return undefined
   return parseResult(field, call.version)
 }
 
-/** What a delegate printed on standard output, in the version of the call that it was given; `null` is an empty result, as it is to libcni. */
+/** What a delegate printed on standard output, in the version of its call; `null` is an empty result, as in libcni. */
 export function parseDelegateResult(output: string, plugin: string, version: Version): Result {
   let value: unknown
   try {
@@ -41,7 +41,7 @@ export function parseDelegateResult(output: string, plugin: string, version: Ver
   return parseResult({ path: `result of ${plugin}`, value: value ?? {} }, version)
 }
 
-/** A result in any version; without a `cniVersion` of its own it is in `version`. Throws 1 for another version, 6 for a shape that does not fit. */
+/** A result in `version`, which its own `cniVersion`, if any, must equal. Throws 1 for another version, 6 for a malformed result. */
 function parseResult(field: Field, version: Version): Result {
   try {
     if (!isObject(field.value)) throw new FieldError(field, 'must be an object')
@@ -87,7 +87,7 @@ function fromFamilies(field: Field): Result {
   }
 }
 
-/** Members that are undefined are left out, as exact optional types want it. */
+/** Leaves out undefined members, as exact optional types require. */
 type Without<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
   [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>
 }
@@ -149,11 +149,11 @@ function address(field: Field): string | undefined {
   return written
 }
 
-/** The result as the JSON value that `version` has for it. Throws 1 where that version cannot say it at all. */
+/** The result as a JSON value of `version`. Throws 1 if that version cannot express it. */
 export function resultIn(version: Version, result: Result): { readonly [key: string]: unknown } {
   const dns = writtenDns(result.dns)
   if (!isAtLeast(version, '0.3.0')) return { cniVersion: version, ...families(version, result), ...dns }
-  // 1.0.0 keeps the members that are new in 1.1.0, as the reference's library does: a chain must not lose them.
+  // 1.0.0 keeps members that are new in 1.1.0, as the reference's library does: a chain must not lose them.
   const isComplete = isAtLeast(version, '1.0.0')
   return {
     cniVersion: version,
@@ -177,7 +177,7 @@ export function resultIn(version: Version, result: Result): { readonly [key: str
 export const printResult = (version: Version, result: Result): string =>
   `${JSON.stringify(resultIn(version, result))}\n`
 
-/** In a CIDR or an address that has been parsed, only IPv6 has colons. */
+/** Of a valid address or prefix. */
 const isVersion6 = (written: string): boolean => written.includes(':')
 
 const list = (key: string, values: readonly unknown[]) => (values.length === 0 ? {} : { [key]: values })
@@ -198,7 +198,7 @@ function families(version: Version, result: Result): { readonly [key: string]: u
     written[key] = { ...without({ ip: first.address, gateway: first.gateway }), ...list('routes', routes) }
   }
   if (Object.keys(written).length === 0) {
-    throw new CniError(`a result without an address cannot be told in cniVersion ${version}`, {
+    throw new CniError(`cniVersion ${version} has no result without an address`, {
       code: cniCode.incompatibleVersion,
       details: 'use cniVersion 0.3.0 or later'
     })
@@ -206,7 +206,7 @@ function families(version: Version, result: Result): { readonly [key: string]: u
   return written
 }
 
-/** Empty lists and texts are left out, and `dns` itself when nothing is left. */
+/** Without empty lists and strings; `dns` itself is left out if nothing remains. */
 function writtenDns(dns: Dns): { readonly dns?: Dns } {
   const kept = Object.fromEntries(Object.entries(dns).filter(([, value]) => value.length > 0))
   return Object.keys(kept).length === 0 ? {} : { dns: kept }

@@ -1,4 +1,4 @@
-// Shapes of calls and results, as CNI 1.1.0 has them: the internal form of every version.
+// Calls and results as in CNI 1.1.0: the internal form of every version.
 import type { JsonObject } from './field.ts'
 import type { Verb, Version } from './version.ts'
 
@@ -10,7 +10,7 @@ type Common = {
   readonly version: Version
   /** The whole configuration from standard input, keys as they were written. */
   readonly configuration: JsonObject
-  /** CNI_ARGS as it was given; see cni/args.ts. */
+  /** CNI_ARGS, unparsed; see cni/args.ts. */
   readonly args: string
   /** Directories of CNI_PATH, in order. */
   readonly path: readonly string[]
@@ -22,7 +22,7 @@ type OfContainer = Common & { readonly containerId: string; readonly ifname: str
 
 export type AddCall = OfContainer & { readonly verb: 'ADD'; readonly netns: string }
 export type CheckCall = OfContainer & { readonly verb: 'CHECK'; readonly netns: string }
-/** The namespace may be unknown, and one that is named may be gone. */
+/** The namespace may be absent, or no longer exist. */
 export type DelCall = OfContainer & { readonly verb: 'DEL'; readonly netns?: string }
 export type NetworkCall = Common & { readonly verb: 'GC' | 'STATUS' }
 export type VersionCall = { readonly verb: 'VERSION'; readonly plugin: string }
@@ -30,7 +30,7 @@ export type VersionCall = { readonly verb: 'VERSION'; readonly plugin: string }
 export type AttachmentCall = AddCall | CheckCall | DelCall
 export type Call = AttachmentCall | NetworkCall | VersionCall
 
-/** What the environment alone says: the first half of a call, known before standard input is read. */
+/** What the environment says of a call, before standard input is read. */
 export type Invocation = {
   readonly verb: Verb | { readonly unknown: string }
   readonly containerId: string
@@ -77,7 +77,7 @@ export type Dns = {
   readonly options?: readonly string[]
 }
 
-/** Addresses and routes stay text here: a result is passed along a chain, and must come out as it went in. */
+/** Addresses and routes stay text: a result handed on along a chain must come out unchanged. */
 export type Result = {
   readonly interfaces: readonly ResultInterface[]
   readonly ips: readonly ResultAddress[]

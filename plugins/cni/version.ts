@@ -1,6 +1,6 @@
-// The versions of the CNI specification, in order, and which verbs each has (specification 1.1.0, "Versions" and "Operations").
+// The versions of the CNI specification in order, and the verbs of each (specification 1.1.0, "Versions" and "Operations").
 
-/** Every version that Weft speaks, oldest first; the order is the order of release. */
+/** Every version that Weft supports, in order of release. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
 
 export type Version = (typeof supportedVersions)[number]
@@ -20,7 +20,7 @@ const since: Readonly<Partial<Record<Verb, readonly number[]>>> = {
   STATUS: [1, 1, 0]
 }
 
-/** Versions match by exact text: `1.1` and `01.1.0` are none of ours. */
+/** Versions match by exact text: `1.1` and `01.1.0` are not supported. */
 export const isSupported = (text: string): text is Version => (supportedVersions as readonly string[]).includes(text)
 
 /** Negative, zero or positive as `a` is older than, the same as, or newer than `b`. */
@@ -36,11 +36,11 @@ export function versionNumbers(text: string): readonly number[] | undefined {
   return parts.map(Number)
 }
 
-/** Without RegExp: it is part of the executable, whose engine leaves that out for a quicker start. */
+/** Without RegExp, which the executable's engine lacks for a quicker start. */
 const isNumber = (text: string): boolean =>
   text.length > 0 && text.length < 10 && Array.from(text).every((digit) => digit >= '0' && digit <= '9')
 
-/** Whether `verb` exists in the version written as `text`, one of ours or not; `undefined` when the text is no version but the verb needs one. */
+/** Whether `verb` exists in the version `text`, supported or not; `undefined` if the text is no version and the verb depends on it. */
 export function allowsVerb(text: string, verb: Verb): boolean | undefined {
   const first = since[verb]
   if (first === undefined) return true

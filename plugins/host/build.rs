@@ -1,4 +1,4 @@
-//! Compiles the bundled script to QuickJS bytecode, with the very engine that will read it.
+//! Compiles the bundled script to QuickJS bytecode with the engine that will run it.
 
 use rquickjs::{Context, Module, Runtime, WriteOptions};
 use std::{env, fs, path::Path};
@@ -14,7 +14,7 @@ fn main() {
     let bytecode = context.with(|ctx| {
         let module =
             Module::declare(ctx.clone(), "main.js", source).unwrap_or_else(|error| panic!("{bundle} does not compile: {error}: {:?}", ctx.catch()));
-        // Line numbers stay, for the trace of a failure nobody expected; the text of functions goes.
+        // Keeps line numbers for stack traces; strips the source text of functions.
         let options = WriteOptions { strip_source: true, ..WriteOptions::default() };
         module.write(options).expect("bytecode")
     });

@@ -1,17 +1,16 @@
-// Limits to a container's throughput: the capability `bandwidth` (CNI conventions) and the same four keys written into the configuration, where these may
-// be for some networks only.
+// Throughput limits: the capability `bandwidth` (CNI conventions), and the same four keys in the configuration with the subnets they apply to.
 import type { Bandwidth, RateLimit } from '../attachment.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, wholeNumber } from '../cni/field.ts'
 import { prefix } from './readers.ts'
 
 const KEYS = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'] as const
 
-/** The kernel counts a burst in bytes with 32 bits, and the reference refuses their largest value: 34,359,738,359 bits are the most. */
+/** The kernel counts a burst in bytes with 32 bits, and the reference refuses the largest value: at most 34,359,738,359 bits. */
 const MOST_BURST_BITS = 8 * (2 ** 32 - 1) - 1
-/** One byte a second. */
+/** One byte per second. */
 const LEAST_RATE_BITS = 8
 
-/** What is written into the configuration wins as a whole over what the runtime says, as in the reference. `undefined`: no limit. Errors: FieldError. */
+/** Limits in the configuration replace all of the runtime's, as in the reference. `undefined`: no limit. Errors: FieldError. */
 export function bandwidthOf(root: Field): Bandwidth | undefined {
   const isWritten = KEYS.some((key) => !isAbsent(member(root, key)))
   const from = isWritten ? root : descend(root, 'runtimeConfig', 'bandwidth')
@@ -26,12 +25,12 @@ export function bandwidthOf(root: Field): Bandwidth | undefined {
   }
 }
 
-/** A filter for each: the kernel tries one after the other, for every packet. */
+/** Each is a filter, and the kernel tries them one by one for every packet. */
 const MOST_SUBNETS = 256
 
 /**
- * Releases 1.5 of the reference have these keys. Unlike there, subnets in the configuration count for a runtime's limits too: who writes them means whatever
- * limits the pod has.
+ * The reference has these keys since release 1.5. Unlike there, subnets in the configuration also apply to limits from the runtime: they are meant for
+ * whatever limits the pod has.
  */
 function onlyFor(from: Field): Bandwidth['only'] {
   const [these, others] = [member(from, 'shapedSubnets'), member(from, 'unshapedSubnets')]
@@ -53,6 +52,6 @@ function limit(rate: Field, burst: Field): RateLimit | undefined {
   if (burstBits === 0) throw new FieldError(rate, `must come together with ${burst.path}`)
   if (rateBitsPerSecond === 0) throw new FieldError(burst, `must come together with ${rate.path}`)
   if (rateBitsPerSecond < LEAST_RATE_BITS)
-    throw new FieldError(rate, `must be 0 (no limit) or at least ${LEAST_RATE_BITS} bits a second`)
+    throw new FieldError(rate, `must be 0 (no limit) or at least ${LEAST_RATE_BITS} bits per second`)
   return { rateBitsPerSecond, burstBits }
 }

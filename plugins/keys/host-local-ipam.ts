@@ -1,15 +1,12 @@
-// The keys of host-local's `ipam` object: which addresses, from which ranges, kept in which folder. Every plugin that gives addresses from a pool has them.
-import type { AddressRange, IpamConfig } from '../attachment.ts'
+// The keys of host-local's `ipam`: requested addresses, ranges, data directory. All plugins that give addresses from a pool have them.
+import { type AddressRange, DEFAULT_DATA_DIR, type IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'
-import { readRoute } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { inArgs, ip, prefix, requestedIp } from './readers.ts'
+import { routesIn } from './routes.ts'
 
-/** host-local's: a node that moves from flannel keeps its reservations. */
-export const defaultDataDir = '/var/lib/cni/networks'
-
-/** The wish of a configuration of host-local's kind, which must name a range. Errors: FieldError; CniError for CNI_ARGS. */
+/** The configuration must name a range. Errors: FieldError; CniError for CNI_ARGS. */
 export function hostLocalIpam(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
@@ -21,12 +18,12 @@ export function hostLocalIpam(root: Field, args: Args): IpamConfig {
     dataDir: dataDirOf(ipam),
     requested: requestedOf(root, args),
     ranges,
-    routes: entries(member(ipam, 'routes')).map(readRoute),
+    routes: routesIn(member(ipam, 'routes')),
     ...(resolvConf === undefined ? {} : { resolvConf })
   }
 }
 
-/** For a DEL whose configuration is not understood: what releases the reservations all the same. */
+/** For a DEL whose configuration can't be read: enough to free the reservations. */
 export const poolOfAnyConfiguration = (call: AttachmentCall): IpamConfig => ({
   dataDir: dataDirIfReadable(call),
   requested: [],
@@ -34,7 +31,7 @@ export const poolOfAnyConfiguration = (call: AttachmentCall): IpamConfig => ({
   routes: []
 })
 
-/** What CNI_ARGS, `args.cni` and the runtime ask for, added up as host-local does. */
+/** Addresses in CNI_ARGS, `args.cni` and `runtimeConfig`, all of them as in host-local. */
 export function requestedOf(root: Field, args: Args): IpamConfig['requested'] {
   const fromArgs = (args.get('IP') ?? '').split(',').filter((each) => each !== '')
   return [
@@ -44,7 +41,7 @@ export function requestedOf(root: Field, args: Args): IpamConfig['requested'] {
   ]
 }
 
-/** In host-local's order: the runtime's, the one written into `ipam` itself, the listed ones. */
+/** In host-local's order: the runtime's, the one of `ipam` itself, the listed ones. */
 function rangesOf(root: Field): IpamConfig['ranges'] {
   const ipam = member(root, 'ipam')
   const single = isAbsent(member(ipam, 'subnet')) ? [] : [[range(ipam)]]
@@ -53,7 +50,7 @@ function rangesOf(root: Field): IpamConfig['ranges'] {
 }
 
 export function dataDirOf(ipam: Field): string {
-  const folder = text(member(ipam, 'dataDir')) || defaultDataDir
+  const folder = text(member(ipam, 'dataDir')) || DEFAULT_DATA_DIR
   if (!folder.startsWith('/')) throw new FieldError(member(ipam, 'dataDir'), 'must be an absolute path')
   return folder
 }
@@ -62,7 +59,7 @@ function dataDirIfReadable(call: AttachmentCall): string {
   try {
     return dataDirOf(member({ path: '', value: call.configuration }, 'ipam'))
   } catch {
-    return defaultDataDir
+    return DEFAULT_DATA_DIR
   }
 }
 

@@ -1,4 +1,4 @@
-// Where an interface's addresses come from: `ipam.type` names one of ours, a third party's plugin, or nobody.
+// Where an interface's addresses come from: `ipam.type` is a built-in plugin, a third party's, or absent.
 import type { Attachment } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, member, text } from '../cni/field.ts'
@@ -7,9 +7,9 @@ import type { Version } from '../cni/version.ts'
 import { hostLocalIpam, poolOfAnyConfiguration } from './host-local-ipam.ts'
 import { staticIpam } from './static-ipam.ts'
 
-export type AddressConfig = Pick<Attachment, 'ipam' | 'given' | 'delegate'>
+export type AddressConfig = Pick<Attachment, 'ipam' | 'ipamResult' | 'delegate'>
 
-/** Nothing of it: the interface gets no address (layer 2). Errors: FieldError; CniError for CNI_ARGS. */
+/** Empty: the interface gets no address (layer 2). Errors: FieldError; CniError for CNI_ARGS. */
 export function addressConfig(root: Field, args: Args, version: Version): AddressConfig {
   const type = ipamType(root)
   switch (type) {
@@ -18,13 +18,13 @@ export function addressConfig(root: Field, args: Args, version: Version): Addres
     case 'host-local':
       return { ipam: hostLocalIpam(root, args) }
     case 'static':
-      return { given: staticIpam(root, args, version) }
+      return { ipamResult: staticIpam(root, args, version) }
     default:
       return { delegate: type }
   }
 }
 
-/** For a DEL whose configuration is not understood. */
+/** For a DEL whose configuration can't be read. */
 export function addressConfigUnchecked(call: AttachmentCall): AddressConfig {
   try {
     const type = ipamType({ path: '', value: call.configuration })
@@ -35,7 +35,7 @@ export function addressConfigUnchecked(call: AttachmentCall): AddressConfig {
   return { ipam: poolOfAnyConfiguration(call) }
 }
 
-/** Plugins of ours that give no addresses: asked for some, they would make an interface of their own. */
+/** Built-in plugins that are no IPAM plugins: called as one, they would make an interface of their own. */
 const OTHERS: readonly string[] = [
   ...['weft', 'bridge', 'ptp', 'macvlan', 'loopback', 'flannel'],
   ...['portmap', 'bandwidth', 'tuning', 'firewall']
@@ -53,5 +53,5 @@ function ipamType(root: Field): string {
   return type
 }
 
-/** `undefined` when not one of its members is there: then the IPAM plugin's word counts. */
-export const givenDns = (dns: Dns): { readonly dns?: Dns } => (Object.keys(dns).length === 0 ? {} : { dns })
+/** Absent if it has no members: then the IPAM plugin's DNS is used. */
+export const configuredDns = (dns: Dns): { readonly dns?: Dns } => (Object.keys(dns).length === 0 ? {} : { dns })

@@ -1,12 +1,12 @@
-// portmap's `conditionsV4` and `conditionsV6`: what else must be true of a packet for a host port, in the words of iptables or of nft.
+// portmap's `conditionsV4` and `conditionsV6`: further matches on packets to a host port, in the syntax of iptables or nft.
 import { type Family, type Prefix, parseIp, parsePrefix, width } from '../../ipam/address.ts'
 import type { PortCondition } from '../attachment.ts'
 import { entries, type Field, FieldError, required, text } from '../cni/field.ts'
 
 const KNOWN =
-  'must be one of the conditions that Weft can keep: -s, -d or -i of iptables, with or without "!" before it, or saddr, daddr or iifname of nft, with or without "!=". Name the address in hostIP of the mapping, or filter in a chain of your own'
+  'must be one of the conditions that Weft supports: -s, -d or -i of iptables, with or without "!" before it, or saddr, daddr or iifname of nft, with or without "!=". Name the address in hostIP of the mapping, or filter in a chain of your own'
 
-/** Words of iptables(8) and of nft(8), and what they are about. */
+/** Options of iptables(8) and keywords of nft(8) by what they match. */
 const iptables: ReadonlyMap<string, PortCondition['kind']> = new Map([
   ...['-s', '--source', '--src'].map((word) => [word, 'source'] as const),
   ...['-d', '--destination', '--dst'].map((word) => [word, 'destination'] as const),
@@ -17,10 +17,10 @@ const nft: ReadonlyMap<string, PortCondition['kind']> = new Map([
   ['daddr', 'destination']
 ])
 
-/** More would not fit the name of a chain, which tells a restarted weftd what they are. */
+/** More would not fit into a chain's name, from which a restarted weftd reads them. */
 const MOST = 4
 
-/** As the reference, either language, told by the first word. Errors: FieldError. */
+/** As in the reference, the first word decides which of the two syntaxes it is. Errors: FieldError. */
 export function portConditions(list: Field, family: Family): readonly PortCondition[] {
   const words = entries(list).flatMap(split)
   const found: PortCondition[] = []
@@ -80,7 +80,7 @@ function condition(kind: PortCondition['kind'], value: Word, not: boolean, famil
   const sense = not ? { not: true as const } : {}
   if (kind === 'device') return { kind, name: deviceName(value), ...sense }
   const parts = value.value.split(',')
-  if (not && parts.length > 1) throw new FieldError(value, 'must be a single prefix behind "!", as iptables has it')
+  if (not && parts.length > 1) throw new FieldError(value, 'must be a single prefix after "!", as in iptables')
   return { kind, prefixes: parts.map((part) => prefixIn({ ...value, value: part }, family)), ...sense }
 }
 
@@ -91,9 +91,9 @@ function prefixIn(word: Word, family: Family): Prefix {
   return found
 }
 
-/** `eth+` of iptables and `eth*` of nft are every device whose name begins so. */
+/** `eth+` (iptables) and `eth*` (nft) match every device whose name begins with `eth`. */
 function deviceName(word: Word): string {
   if (!/^[\w.@-]{1,14}[\w.@+*-]?$/.test(word.value))
-    throw new FieldError(word, 'must be the name of a device, or its beginning with + or * behind it')
+    throw new FieldError(word, 'must be the name of a device, or its beginning followed by + or *')
   return word.value.replace('+', '*')
 }

@@ -1,4 +1,4 @@
-// The capability `portMappings` (CNI conventions, "Well-known Capabilities"): which ports of the host lead to which of the container.
+// The capability `portMappings` (CNI conventions, "Well-known Capabilities"): ports of the host that lead to ports of the container.
 import { formatIp } from '../../ipam/address.ts'
 import type { HostPort } from '../attachment.ts'
 import { entries, type Field, FieldError, isAbsent, member, oneOf, required, text, wholeNumber } from '../cni/field.ts'
@@ -6,11 +6,11 @@ import { ip } from './readers.ts'
 
 const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const
 
-/** Entries without a host port ask for nothing: runtimes list every port that a container declares. Errors: FieldError. */
+/** Entries without a host port are skipped: runtimes list every port that a container declares. Errors: FieldError. */
 export function portMappings(list: Field): readonly HostPort[] {
-  const asked = entries(list).filter((entry) => !isAbsent(member(entry, 'hostPort')))
+  const mapped = entries(list).filter((entry) => !isAbsent(member(entry, 'hostPort')))
   const found = new Map<string, HostPort>()
-  for (const entry of asked) {
+  for (const entry of mapped) {
     const mapping = portMapping(entry)
     const key = `${mapping.hostIp === undefined ? '' : formatIp(mapping.hostIp)} ${mapping.protocol} ${mapping.hostPort}`
     const before = found.get(key)
@@ -37,7 +37,7 @@ function portMapping(entry: Field): HostPort {
   }
 }
 
-/** Names in any case, as Docker's tools write them; the error shows what was written. */
+/** Names in any letter case, as Docker's tools write them; the error shows the original. */
 function known(written: Field, lower: Field): HostPort['protocol'] | undefined {
   try {
     return oneOf(lower, PROTOCOLS)

@@ -1,4 +1,4 @@
-// What the plugins' files share: their errors as CniErrors, addresses as values, the pod's name, and the members that every attachment has.
+// Readers that plugins share: addresses, MACs and the pod's name, members of every attachment, and FieldErrors as CniErrors.
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../../ipam/address.ts'
 import type { Attachment, Pod } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
@@ -6,17 +6,17 @@ import { CniError, cniCode } from '../cni/error.ts'
 import { type Field, FieldError, shown, text } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 
-/** CNI_ARGS that say which pod it is; Kubernetes runtimes give them. */
+/** CNI_ARGS that name the pod; Kubernetes runtimes set them. */
 export const podArgs = ['K8S_POD_NAMESPACE', 'K8S_POD_NAME', 'K8S_POD_INFRA_CONTAINER_ID', 'K8S_POD_UID'] as const
 
 export function podOf(args: Args): Pod | undefined {
   const [namespace, name, uid] = [args.get('K8S_POD_NAMESPACE'), args.get('K8S_POD_NAME'), args.get('K8S_POD_UID')]
   if (!name) return undefined
-  // podman gives a name without a namespace
+  // podman passes a name without a namespace.
   return uid ? { namespace: namespace ?? '', name, uid } : { namespace: namespace ?? '', name }
 }
 
-/** For plugins to which CNI_ARGS mean nothing but the pod's name: a malformed one must not stop them. */
+/** For plugins that read only the pod's name from CNI_ARGS: malformed ones must not make them fail. */
 export function podIfReadable(written: string): Pod | undefined {
   try {
     return podOf(parseArgs(`IgnoreUnknown=1;${written}`, podArgs))
@@ -59,14 +59,14 @@ export function configured<T>(read: () => T): T {
   }
 }
 
-/** What is asked for and not done is an error with the key's name (code 2), never silence. */
+/** A key that requests something unsupported is an error (code 2) that names it. */
 export const unsupported = (field: Field, cure: string): CniError =>
   new CniError(`not supported in the network configuration: ${field.path}: ${shown(field.value)}`, {
     code: cniCode.unsupportedField,
     details: cure
   })
 
-/** DEL always gets an answer: what was made must go, whatever became of the configuration since. */
+/** DEL is served even if the configuration has become invalid since the ADD. */
 export function evenIfUnreadable(
   call: AttachmentCall,
   strictly: () => Attachment,
@@ -80,7 +80,7 @@ export function evenIfUnreadable(
   }
 }
 
-/** A value of CNI_ARGS is of the environment (code 4), not of the configuration. */
+/** An invalid value in CNI_ARGS is an error of the environment (code 4), not of the configuration. */
 export function inArgs<T>(key: string, read: () => T): T {
   try {
     return read()
@@ -102,7 +102,7 @@ export function ip(field: Field): Ip | undefined {
   return parsed
 }
 
-/** An address with or without a prefix length, as `ips` has them; the length plays no part. */
+/** An address with or without a prefix length, as in `ips`; the length is ignored. */
 export function requestedIp(field: Field): Ip {
   const written = text(field) ?? ''
   const parsed = parseIp(written) ?? parsePrefix(written)?.ip
@@ -117,7 +117,7 @@ export function prefix(field: Field): Prefix {
   return parsed
 }
 
-/** A unicast MAC address in lower case with colons; an empty text is absence, as runtimes send it. */
+/** A unicast MAC address in lower case with colons; runtimes send an empty string for none. */
 export function mac(field: Field): string | undefined {
   const written = text(field)
   if (written === undefined || written === '') return undefined

@@ -1,17 +1,17 @@
-// What the plugins share that make an interface under the reference's name and with its keys: bridge, ptp, macvlan.
+// Shared by the plugins that make an interface with the reference's name and keys: bridge, ptp, macvlan.
 import type { Attachment, Interface } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { type Field, member } from '../cni/field.ts'
 import { readDns } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
-import { type AddressConfig, addressConfig, addressConfigUnchecked, givenDns } from './ipam.ts'
+import { type AddressConfig, addressConfig, addressConfigUnchecked, configuredDns } from './ipam.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf } from './readers.ts'
 import { interfaceArgs } from './veth.ts'
 
-/** What is the plugin's own of an attachment. */
+/** The plugin's own part of an attachment. */
 export type Own = Pick<Attachment, 'interface' | 'masquerade'>
 
-/** `plain` is taken away by a DEL whose configuration can't be read any more. Errors: CniError, those of `read` as FieldError. */
+/** `plain` is the interface for a DEL whose configuration can no longer be read. Errors: CniError, those of `read` as FieldError. */
 export const standAlone = (
   call: AttachmentCall,
   plain: Interface,
@@ -29,7 +29,7 @@ export const standAlone = (
           isStandalone: true,
           ...read(root, args, addresses),
           ...addresses,
-          ...givenDns(readDns(member(root, 'dns')))
+          ...configuredDns(readDns(member(root, 'dns')))
         }
       })
     },

@@ -1,18 +1,19 @@
-// The keys of `ipam` with type `static`: addresses, routes and DNS as they are written, for plugins that let others or nobody keep a pool.
+// The keys of `ipam` with type `static`: configured addresses, routes and DNS, without a pool.
 import { contains } from '../../ipam/address.ts'
-import type { GivenAddresses, InterfaceAddress } from '../attachment.ts'
+import type { InterfaceAddress, IpamResult } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { CniError, cniCode } from '../cni/error.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member } from '../cni/field.ts'
-import { readDns, readRoute } from '../cni/result.ts'
+import { readDns } from '../cni/result.ts'
 import { isAtLeast, type Version } from '../cni/version.ts'
 import { inArgs, ip, prefix } from './readers.ts'
+import { routesIn } from './routes.ts'
 
 /**
- * What is written, with what CNI_ARGS add; `args.cni.ips` takes the place of both, and `runtimeConfig.ips` of all, without gateways then (cni.md 3.7).
- * Errors: FieldError; CniError for CNI_ARGS and for addresses that the version cannot tell.
+ * Configured addresses and those of CNI_ARGS; `args.cni.ips` replaces both, and `runtimeConfig.ips` all, then without gateways (cni.md 3.7).
+ * Errors: FieldError; CniError for CNI_ARGS and for addresses that the version cannot express.
  */
-export function staticIpam(root: Field, args: Args, version: Version): GivenAddresses {
+export function staticIpam(root: Field, args: Args, version: Version): IpamResult {
   const ipam = member(root, 'ipam')
   if (isAbsent(ipam)) throw new FieldError(ipam, 'must be given: it says which addresses there are')
   const written = entries(member(ipam, 'addresses')).map(addressOf)
@@ -27,7 +28,7 @@ export function staticIpam(root: Field, args: Args, version: Version): GivenAddr
   )
   const addresses = replacing === undefined ? own : entries(replacing).map((field) => ({ prefix: prefix(field) }))
   refuseSeveral(addresses, version)
-  return { addresses, routes: entries(member(ipam, 'routes')).map(readRoute), dns: readDns(member(ipam, 'dns')) }
+  return { addresses, routes: routesIn(member(ipam, 'routes')), dns: readDns(member(ipam, 'dns')) }
 }
 
 const listed = (args: Args, key: string): readonly Field[] =>
@@ -46,6 +47,6 @@ function refuseSeveral(addresses: readonly InterfaceAddress[], version: Version)
   if (isAtLeast(version, '0.3.0') || new Set(families).size === families.length) return
   throw new CniError(`cniVersion ${version} allows one address per family`, {
     code: cniCode.incompatibleVersion,
-    details: `ipam asks for ${addresses.length}: use cniVersion 0.3.0 or later`
+    details: `ipam has ${addresses.length} addresses: use cniVersion 0.3.0 or later`
   })
 }

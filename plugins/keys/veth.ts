@@ -1,22 +1,21 @@
-// Keys that the plugins which make a pair of interfaces share: bridge, MAC address, MTU.
+// Keys shared by plugins that make a veth pair: bridge, MAC address, MTU.
+import { DEFAULT_BRIDGE } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, member, text, wholeNumber } from '../cni/field.ts'
 import { brokenNameRule } from '../cni/interface-name.ts'
 import { inArgs, mac, unsupported } from './readers.ts'
 
-export const defaultBridge = 'cni0'
-
-/** CNI_ARGS that these plugins and the IPAM plugins behind them know. */
+/** CNI_ARGS of these plugins and of the IPAM plugins they call. */
 export const interfaceArgs = ['IP', 'MAC', 'GATEWAY'] as const
 
 export function bridgeName(field: Field): string {
-  const name = text(field) || defaultBridge
+  const name = text(field) || DEFAULT_BRIDGE
   const rule = brokenNameRule(name)
   if (rule !== undefined) throw new FieldError(field, `must be an interface name: ${rule}`)
   return name
 }
 
-/** `undefined`: not given, which to the reference is 0 too. 68 is the least that IPv4 allows (RFC 791); the kernel refuses less. */
+/** `undefined`: not set; 0 means that, too, as in the reference. 68 is the minimum of IPv4 (RFC 791); the kernel refuses less. */
 export function mtuOf(field: Field): number | undefined {
   const { value } = field
   if (value === undefined || value === 0) return undefined
@@ -24,7 +23,7 @@ export function mtuOf(field: Field): number | undefined {
   throw new FieldError(field, 'must be 0 (not given) or a whole number from 68 to 65535')
 }
 
-/** Keys that would leave the pod less isolated than its configuration says are never passed over in silence. */
+/** Ignoring these keys would leave the pod less isolated than its configuration says. */
 export function refuseVlans(root: Field): void {
   const [vlan, trunk] = [member(root, 'vlan'), member(root, 'vlanTrunk')]
   const cure =
@@ -33,7 +32,7 @@ export function refuseVlans(root: Field): void {
   if (entries(trunk).length > 0) throw unsupported(trunk, cure)
 }
 
-/** The runtime's word counts more than the configuration's, and both more than CNI_ARGS (cni.md 1.10). All three are checked. */
+/** The runtime's MAC wins over the configuration's, and both over CNI_ARGS (cni.md 1.10). All three are checked. */
 export function macOf(root: Field, args: Args): string | undefined {
   const fromArgs = inArgs('MAC', () => mac({ path: 'CNI_ARGS: MAC', value: args.get('MAC') }))
   const fromConfiguration = mac(descend(root, 'args', 'cni', 'mac'))

@@ -1,4 +1,4 @@
-// The `bandwidth` plugin: limits the throughput of an interface that an earlier plugin of the chain has made as a pair with an end on this host.
+// The `bandwidth` plugin: throughput limits of a veth pair that an earlier plugin of the chain made.
 import type { Attachment } from '../attachment.ts'
 import type { Field } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'

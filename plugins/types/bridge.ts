@@ -1,15 +1,15 @@
-// The `bridge` plugin: the container on a bridge of this host, with the reference's keys and results.
-import type { Attachment, Veth } from '../attachment.ts'
+// The `bridge` plugin: connects the container to a bridge, with the reference's keys and results.
+import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, flag, isAbsent, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { standAlone } from '../keys/stand-alone.ts'
-import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 
 const plain: Veth = {
-  ...{ kind: 'veth', mode: 'bridge', bridge: defaultBridge, isHairpin: false, isPromiscuous: false },
+  ...{ kind: 'veth', mode: 'bridge', bridge: DEFAULT_BRIDGE, isHairpin: false, isPromiscuous: false },
   isDefaultGateway: false,
   like: { kind: 'bridge', isGateway: false, forcesAddress: false }
 }

@@ -1,4 +1,4 @@
-// The `firewall` plugin: packets of the container are let through this host, whatever other programs' firewalls do with those that they do not know.
+// The `firewall` plugin: accepts forwarded packets of the container, also where other programs' firewalls drop unknown ones; isolates it if configured.
 import { type Prefix, parsePrefix } from '../../ipam/address.ts'
 import type { Attachment, Existing } from '../attachment.ts'
 import { type Field, member, oneOf } from '../cni/field.ts'
@@ -10,32 +10,32 @@ import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {
   const root: Field = { path: '', value: call.configuration }
-  const letThrough = (forwards: readonly Prefix[], apart?: Existing['apart']): Attachment => ({
+  const accepting = (forwards: readonly Prefix[], isolatedFrom?: Existing['isolatedFrom']): Attachment => ({
     ...identity(call, undefined),
     isStandalone: true,
-    interface: { kind: 'existing', forwards, ...(apart === undefined ? {} : { apart }) }
+    interface: { kind: 'existing', forwards, ...(isolatedFrom === undefined ? {} : { isolatedFrom }) }
   })
   return evenIfUnreadable(
     call,
     () => {
-      const apart = configured(() => policyOf(root))
+      const isolatedFrom = configured(() => policyOf(root))
       const addresses = call.verb === 'DEL' ? [] : (previousResult(call)?.ips ?? [])
-      return letThrough(
+      return accepting(
         addresses.flatMap(({ address }) => parsePrefix(address) ?? []),
-        apart
+        isolatedFrom
       )
     },
-    () => letThrough([])
+    () => accepting([])
   )
 }
 
-/** Backends and names of chains and zones say how the reference does it. */
-function policyOf(root: Field): Existing['apart'] {
+/** Keys for backends, chains and zones configure the reference's implementation and are ignored. */
+function policyOf(root: Field): Existing['isolatedFrom'] {
   switch (oneOf(member(root, 'ingressPolicy'), ['', 'open', 'same-bridge', 'isolated'])) {
     case 'same-bridge':
-      return 'from other bridges'
+      return 'other bridges'
     case 'isolated':
-      return 'from all'
+      return 'all'
     default:
       return undefined
   }

@@ -1,4 +1,4 @@
-// The `flannel` plugin: what flanneld wrote of this node, made into the configuration of another plugin, by default `bridge` (flannel.md 8).
+// The `flannel` plugin: makes the configuration of another plugin, by default `bridge`, from subnet.env (flannel.md 8).
 import { formatPrefix, perFamily } from '../../ipam/address.ts'
 import {
   descend,
@@ -32,7 +32,7 @@ const files: ForwardingPlugin['files'] = (call) =>
     stateDirectory: absolute(member(rootOf(call), 'dataDir'), '/var/lib/cni/flannel')
   }))
 
-/** The members that are there already win; the ranges are this node's, and a route to each network of the cluster is added. */
+/** Members of `delegate` win; the ranges are this node's, and a route to each of the cluster's networks is added. */
 function forward(call: ConfiguredCall, facts: SubnetFacts): JsonObject {
   return configured(() => {
     const root = rootOf(call)

@@ -1,4 +1,4 @@
-// The `host-local` plugin: addresses from ranges, kept in a directory of this host. Another plugin asks for them, on ADD before it makes the interface.
+// The `host-local` plugin: addresses from ranges, reserved in a directory of this host. Another plugin calls it, on ADD before it makes the interface.
 import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
@@ -7,7 +7,7 @@ import { hostLocalIpam, poolOfAnyConfiguration } from '../keys/host-local-ipam.t
 import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
-/** MAC and GATEWAY are for the plugin that asks us. */
+/** MAC and GATEWAY are for the plugin that calls this one. */
 const knownArgs = ['IP', 'MAC', 'GATEWAY', ...podArgs]
 
 function attachment(call: AttachmentCall): Attachment {

@@ -1,11 +1,11 @@
-// The `loopback` plugin: brings `lo` up in the container. containerd calls it for every pod, beside the pod's network and at the same time.
+// The `loopback` plugin: sets `lo` up in the container. containerd calls it for every pod, at the same time as the pod's network.
 import type { Attachment } from '../attachment.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { identity, podIfReadable } from '../keys/readers.ts'
 import type { Plugin } from './plugin.ts'
 
-/** It has no keys, and CNI_ARGS mean nothing to it but the pod's name: a malformed one must not keep `lo` down. */
+/** It has no keys and reads only the pod's name from CNI_ARGS: malformed ones must not keep `lo` down. */
 function attachment(call: AttachmentCall): Attachment {
   return { ...identity(call, podIfReadable(call.args)), interface: { kind: 'loopback' } }
 }

@@ -1,4 +1,4 @@
-// The `macvlan` plugin: the container straight on the network of a device of this host, with a hardware address of its own.
+// The `macvlan` plugin: connects the container to the network of a device of this host, with its own MAC address.
 import type { Attachment, Macvlan } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, flag, member, oneOf, text, wholeNumber } from '../cni/field.ts'

@@ -1,4 +1,4 @@
-// What every plugin's file exports: a type, a sentence, its versions, and the keys it accepts → what the daemon is to do.
+// What each plugin's file exports: its type, description and versions, and the function that makes an attachment of a call.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../attachment.ts'
 import type { JsonObject } from '../cni/field.ts'
@@ -8,18 +8,18 @@ import type { Version } from '../cni/version.ts'
 type Named = {
   /** The `type` in a configuration, and the executable's file name. */
   readonly type: string
-  /** For people, one sentence. */
+  /** One phrase for documents and help. */
   readonly about: string
-  /** What VERSION announces; a test keeps the executable's answer equal to it. */
+  /** What VERSION reports; a test keeps the executable's answer equal. */
   readonly versions: readonly Version[]
 }
 
 export type Plugin = Named & {
-  /** What the call asks for. Throws CniError for ADD and CHECK; DEL always gets an answer: what was made must go, whatever became of the configuration. */
+  /** Throws CniError for ADD and CHECK; DEL always gets an attachment, since what was made must be removed even if the configuration is invalid now. */
   attachment(call: AttachmentCall): Attachment
 }
 
-/** What subnet.env says. */
+/** The values of subnet.env. */
 export type SubnetFacts = {
   readonly network: PerFamily<Prefix>
   readonly subnet: PerFamily<Prefix>
@@ -27,9 +27,9 @@ export type SubnetFacts = {
   readonly ipMasq?: boolean
 }
 
-/** Makes nothing itself: weftd reads a file of the node, and another plugin's configuration comes of it. */
+/** Has no verbs of its own: weftd reads a file of the node, and calls another plugin with a configuration made from it. */
 export type ForwardingPlugin = Named & {
-  /** What the daemon reads, and the folder where it keeps the other plugin's configuration, by container id. Throws CniError. */
+  /** The file to read, and the directory for the other plugin's configuration by container id. Throws CniError. */
   files(call: Exclude<Call, { readonly verb: 'VERSION' }>): {
     readonly subnetFile: string
     readonly stateDirectory: string

@@ -1,5 +1,5 @@
-// The `portmap` plugin: ports of this host lead to a container whose interface an earlier plugin of the chain has made, whoever's that plugin is.
-import type { Attachment, PortWays } from '../attachment.ts'
+// The `portmap` plugin: host ports for a container whose interface an earlier plugin of the chain made, a built-in one or not.
+import type { Attachment, PortOptions } from '../attachment.ts'
 import { descend, type Field, FieldError, flag, isAbsent, member, oneOf, text, wholeNumber } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
@@ -10,7 +10,7 @@ import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {
   const root: Field = { path: '', value: call.configuration }
-  const mapping = (ports: PortWays): Attachment => ({
+  const mapping = (ports: PortOptions): Attachment => ({
     ...identity(call, podIfReadable(call.args)),
     isStandalone: true,
     interface: { kind: 'existing', ports }
@@ -19,16 +19,16 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () =>
       configured(() => {
-        checkWays(root)
+        checkImplementationKeys(root)
         const hostPorts = portMappings(descend(root, 'runtimeConfig', 'portMappings'))
-        return { ...mapping(waysOf(root)), ...(hostPorts.length === 0 ? {} : { hostPorts }) }
+        return { ...mapping(optionsOf(root)), ...(hostPorts.length === 0 ? {} : { hostPorts }) }
       }),
     () => mapping({ translates: 'own' })
   )
 }
 
-/** Without `snat`, `masqAll` means nothing, as in the reference. */
-function waysOf(root: Field): PortWays {
+/** Without `snat`, `masqAll` has no effect, as in the reference. */
+function optionsOf(root: Field): PortOptions {
   const isWanted = flag(member(root, 'snat')) ?? true
   const ofAll = flag(member(root, 'masqAll')) ?? false
   const [four, six] = [portConditions(member(root, 'conditionsV4'), 4), portConditions(member(root, 'conditionsV6'), 6)]
@@ -39,8 +39,8 @@ function waysOf(root: Field): PortWays {
   }
 }
 
-/** How the reference does it (which firewall, which mark) is no matter here, but what is written must be valid. */
-function checkWays(root: Field): void {
+/** Keys for the reference's implementation (which firewall, which mark) have no effect here, but must be valid. */
+function checkImplementationKeys(root: Field): void {
   oneOf(member(root, 'backend'), ['', 'iptables', 'nftables'])
   const [bit, chain] = [member(root, 'markMasqBit'), member(root, 'externalSetMarkChain')]
   wholeNumber(bit, 0, 31)

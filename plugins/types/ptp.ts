@@ -1,16 +1,16 @@
-// The `ptp` plugin: the container alone on a pair of interfaces, the host as its gateway, with the reference's keys and results.
-import type { Attachment, Veth } from '../attachment.ts'
+// The `ptp` plugin: connects the container by a veth pair to the host as its gateway, with the reference's keys and results.
+import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import { FieldError, flag, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { standAlone } from '../keys/stand-alone.ts'
-import { defaultBridge, mtuOf } from '../keys/veth.ts'
+import { mtuOf } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 
 const veth: Veth = {
   kind: 'veth',
   mode: 'routed',
-  bridge: defaultBridge,
+  bridge: DEFAULT_BRIDGE,
   isHairpin: false,
   isPromiscuous: false,
   isDefaultGateway: false,

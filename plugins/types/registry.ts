@@ -1,4 +1,4 @@
-// Name → plugin, one line each: weftd looks types up here, and scripts/build-plugins installs exactly these names.
+// Plugins by type: weftd looks them up here, and scripts/build-plugins installs exactly these names.
 import { bandwidth } from './bandwidth.ts'
 import { bridge } from './bridge.ts'
 import { firewall } from './firewall.ts'
@@ -24,6 +24,6 @@ export const pluginTypes: readonly string[] = [...plugins, ...forwarding].map((p
 
 export const pluginNamed = (type: string): Plugin | undefined => plugins.find((plugin) => plugin.type === type)
 
-/** One that makes another plugin's call of its own. */
+/** A plugin that forwards to another one. */
 export const forwardingPluginNamed = (type: string): ForwardingPlugin | undefined =>
   forwarding.find((plugin) => plugin.type === type)

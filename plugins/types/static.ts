@@ -1,4 +1,4 @@
-// The `static` plugin: the addresses that its configuration names. Nothing is kept, so nothing can be lost.
+// The `static` plugin: the addresses in its configuration. It reserves nothing.
 import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'
@@ -7,7 +7,7 @@ import { configured, evenIfUnreadable, identity, podArgs, podOf } from '../keys/
 import { staticIpam } from '../keys/static-ipam.ts'
 import type { Plugin } from './plugin.ts'
 
-/** MAC is for the plugin that asks us. */
+/** MAC is for the plugin that calls this one. */
 const knownArgs = ['IP', 'GATEWAY', 'MAC', ...podArgs]
 
 function attachment(call: AttachmentCall): Attachment {
@@ -16,10 +16,10 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () => {
       const args = parseArgs(call.args, knownArgs)
-      const given = configured(() => staticIpam({ path: '', value: call.configuration }, args, call.version))
-      return { ...identity(call, podOf(args)), ...common, given }
+      const ipamResult = configured(() => staticIpam({ path: '', value: call.configuration }, args, call.version))
+      return { ...identity(call, podOf(args)), ...common, ipamResult }
     },
-    () => ({ ...identity(call, undefined), ...common, given: { addresses: [], routes: [], dns: {} } })
+    () => ({ ...identity(call, undefined), ...common, ipamResult: { addresses: [], routes: [], dns: {} } })
   )
 }
 

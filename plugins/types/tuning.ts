@@ -1,4 +1,4 @@
-// The `tuning` plugin: settings of an interface that an earlier plugin of the chain has made, and of the container's network.
+// The `tuning` plugin: settings of an interface that an earlier plugin of the chain made, and sysctls of the container's network.
 import type { Attachment, Tuning } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import {
@@ -38,29 +38,29 @@ function attachment(call: AttachmentCall): Attachment {
   )
 }
 
-/** `args.cni` counts most, then the runtime, then CNI_ARGS (MAC only), then what is written. */
+/** `args.cni` wins, then the runtime, then CNI_ARGS (MAC only), then the configuration. */
 function tuningOf(root: Field, args: Args, ifname: string): Tuning {
-  const asked = descend(root, 'args', 'cni')
-  const mtu = mtuOf(member(asked, 'mtu')) ?? mtuOf(member(root, 'mtu'))
-  const flagOf = (key: string) => flag(member(asked, key)) ?? flag(member(root, key))
+  const requested = descend(root, 'args', 'cni')
+  const mtu = mtuOf(member(requested, 'mtu')) ?? mtuOf(member(root, 'mtu'))
+  const flagOf = (key: string) => flag(member(requested, key)) ?? flag(member(root, key))
   const queueOf = (keys: Field) => wholeNumber(member(keys, 'txQLen'), 0, 0x7fff_ffff)
-  const address = mac(member(asked, 'mac')) ?? macOf(root, args) ?? mac(member(root, 'mac'))
+  const address = mac(member(requested, 'mac')) ?? macOf(root, args) ?? mac(member(root, 'mac'))
   return {
-    sysctls: [...sysctlsOf(member(root, 'sysctl'), ifname), ...sysctlsOf(member(asked, 'sysctl'), ifname)],
+    sysctls: [...sysctlsOf(member(root, 'sysctl'), ifname), ...sysctlsOf(member(requested, 'sysctl'), ifname)],
     dataDir: dataDirOf(root),
     ...(mtu === undefined ? {} : { mtu }),
     ...(address === undefined ? {} : { mac: address }),
-    // As in the reference, `promisc: false` asks for nothing, while the other two may also take away.
+    // As in the reference, `promisc: false` has no effect, while the other two may also switch off.
     ...(flagOf('promisc') ? { promiscuous: true } : {}),
     ...defined('allMulticast', flagOf('allmulti')),
-    ...defined('queueLength', queueOf(asked) ?? queueOf(root))
+    ...defined('queueLength', queueOf(requested) ?? queueOf(root))
   }
 }
 
 const defined = <K extends string, T>(key: K, value: T | undefined): { readonly [key in K]?: T } =>
   (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: T }
 
-/** `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots, which an interface's name may have. */
+/** `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots: an interface's name may have some. */
 function sysctlsOf(field: Field, ifname: string): Tuning['sysctls'] {
   if (isAbsent(field)) return []
   if (!isObject(field.value)) throw new FieldError(field, 'must be an object')

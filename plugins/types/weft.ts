@@ -1,16 +1,17 @@
-// The `weft` plugin: a pod's interface, its addresses, its way out and in, and its limits, in one call. Which keys it has and what they mean.
-import type { Attachment, IpamConfig, Veth } from '../attachment.ts'
+// The `weft` plugin: interface, addresses, routes, masquerading, host ports and limits of a pod in one call.
+import { type Attachment, DEFAULT_BRIDGE, type IpamConfig, type Veth } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, flag, member, oneOf, text } from '../cni/field.ts'
-import { readDns, readRoute } from '../cni/result.ts'
+import { readDns } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { bandwidthOf } from '../keys/bandwidth.ts'
 import { dataDirOf, poolOfAnyConfiguration, rangeSet, requestedOf } from '../keys/host-local-ipam.ts'
-import { givenDns } from '../keys/ipam.ts'
+import { configuredDns } from '../keys/ipam.ts'
 import { portMappings } from '../keys/port-mappings.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from '../keys/readers.ts'
-import { bridgeName, defaultBridge, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import { routesIn } from '../keys/routes.ts'
+import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
 
 const knownArgs = ['IP', 'MAC', ...podArgs]
@@ -34,7 +35,7 @@ function strictly(call: AttachmentCall): Attachment {
       ...identity(call, podOf(args)),
       interface: vethOf(root, args),
       ipam: ipamOf(root, args),
-      ...givenDns(readDns(member(root, 'dns'))),
+      ...configuredDns(readDns(member(root, 'dns'))),
       ...(masquerade === undefined ? {} : { masquerade }),
       ...(hostPorts.length === 0 ? {} : { hostPorts }),
       ...(bandwidth === undefined ? {} : { bandwidth })
@@ -42,7 +43,7 @@ function strictly(call: AttachmentCall): Attachment {
   })
 }
 
-/** What is asked for and not done is an error with the key's name (code 2), never silence. */
+/** A key that requests something unsupported is an error (code 2) that names it. */
 function refuseUnsupported(root: Field): void {
   const type = descend(root, 'ipam', 'type')
   if (!['', 'weft', 'host-local'].includes(text(type) ?? '')) {
@@ -51,8 +52,8 @@ function refuseUnsupported(root: Field): void {
   refuseVlans(root)
   const bridgeAlone = 'the weft plugin does not do this: leave it out, or use the plugin bridge with host-local'
   for (const key of ['portIsolation', 'macspoofchk', 'disableContainerInterface', 'forceAddress']) {
-    const asked = member(root, key)
-    if (flag(asked)) throw unsupported(asked, bridgeAlone)
+    const requested = member(root, key)
+    if (flag(requested)) throw unsupported(requested, bridgeAlone)
   }
   const gateway = member(root, 'isGateway')
   if (flag(gateway) === false) throw unsupported(gateway, 'the bridge of pods is their gateway: leave it out')
@@ -60,7 +61,7 @@ function refuseUnsupported(root: Field): void {
 
 const plainVeth: Veth = {
   kind: 'veth',
-  bridge: defaultBridge,
+  bridge: DEFAULT_BRIDGE,
   isHairpin: false,
   isPromiscuous: false,
   isDefaultGateway: true
@@ -86,7 +87,7 @@ function vethOf(root: Field, args: Args): Veth {
   }
 }
 
-/** A node's own subnet needs no range, so none is asked for here. */
+/** Ranges are optional: the default is the node's own subnet. */
 function ipamOf(root: Field, args: Args): IpamConfig {
   const ipam = member(root, 'ipam')
   return {
@@ -95,7 +96,7 @@ function ipamOf(root: Field, args: Args): IpamConfig {
     ranges: [descend(root, 'runtimeConfig', 'ipRanges'), member(ipam, 'ranges')].flatMap((sets) =>
       entries(sets).map(rangeSet)
     ),
-    routes: entries(member(ipam, 'routes')).map(readRoute)
+    routes: routesIn(member(ipam, 'routes'))
   }
 }
 

@@ -1,7 +1,7 @@
 // What docs/errors.md prints: every condition, every code of a WeftError, every CNI number. The conditions' words are the code's own; the rest is told here.
 
 import { WeftError } from '../../daemon/base/error.ts'
-import { cniError } from '../../daemon/cni/calls.ts'
+import { cniError } from '../../daemon/cni/error-codes.ts'
 import { CONDITIONS } from '../../daemon/health/conditions.ts'
 import { cniCode } from '../../plugins/cni/error.ts'
 import { type Failure, unreachable } from '../../plugins/unreachable.ts'

@@ -308,7 +308,7 @@ describe("portmap, bandwidth and firewall behind another project's bridge", { sk
     await until(() => passes(two.pod), { what: 'the packets to pass again' })
     await at.ok('DEL', 'firewall', { config: { cniVersion: '1.0.0' }, id: one.pod.name, netns: '' })
     assert.ok(await passes(two.pod))
-    await at.fails('CHECK', 'firewall', one.asked(), /not let through/, 106)
+    await at.fails('CHECK', 'firewall', one.asked(), /forwarding of packets of .* is not as it was set up/, 106)
     await at.cluster.daemon(1).restart('SIGKILL')
     await at.ok('GC', 'firewall', {
       config: { 'cni.dev/valid-attachments': [{ containerID: two.pod.name, ifname: 'eth0' }] }

@@ -1,7 +1,7 @@
 // The pure layer under calls that nobody should make: environment × standard input → a Call and an Attachment, or a CniError; nothing else, ever.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { failed } from '../../daemon/cni/calls.ts'
+import { failed } from '../../daemon/cni/error-codes.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { readCall, readEnvironment, versionForError } from '../../plugins/call.ts'

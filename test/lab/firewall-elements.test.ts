@@ -6,16 +6,16 @@ import { Lane } from '../../daemon/base/serial-queue.ts'
 import {
   isolatedBridge,
   isolatedPort,
-  isolationGround,
+  isolationBase,
   ownSource,
-  sourceGround
+  sourceCheckBase
 } from '../../daemon/firewall/bridge-ports.ts'
 import {
+  hostPortBase,
   hostPortDevice,
-  hostPortGround,
   hostPorts,
   translatedPods,
-  translationGround
+  translationBase
 } from '../../daemon/firewall/host-ports.ts'
 import { NETLINK_NETFILTER } from '../../daemon/kernel/netlink/nfnetlink.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
@@ -39,11 +39,11 @@ const mac = (text: string) => parseMac(text) ?? assert.fail(text)
 const ips = [parsed('10.244.1.2'), parsed('fd00:10:0:1::2')]
 const isElement = ({ kind }: KernelObject) => kind === 'nft-element'
 const isolated = isolatedBridge('cni0')
-const ground = [
-  ...hostPortGround(),
-  ...translationGround(),
-  ...sourceGround(),
-  ...isolationGround(),
+const shared = [
+  ...hostPortBase(),
+  ...translationBase(),
+  ...sourceCheckBase(),
+  ...isolationBase(),
   ...isolated.filter((object) => !isElement(object))
 ]
 const elements = [
@@ -76,9 +76,9 @@ const differs = async (firewall: Firewall, desired: readonly KernelObject[]) =>
 test('every kind of element reads back as wanted, is replaced and goes again', async () => {
   await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
   using socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
-  await bring(firewall, ground)
+  await bring(firewall, shared)
   assert.deepEqual(await transact(socket, changes('put')), [])
-  assert.deepEqual(await differs(firewall, [...ground, ...elements]), [])
+  assert.deepEqual(await differs(firewall, [...shared, ...elements]), [])
   const others = hostPorts(
     [{ protocol: 'tcp', hostPort: 80, containerPort: 9 }],
     [parsed('10.244.1.3'), parsed('fd00:10:0:1::3')],
@@ -89,22 +89,22 @@ test('every kind of element reads back as wanted, is replaced and goes again', a
   assert.deepEqual(await transact(socket, instead), [])
   const replaced = new Set(others.map(keyOf))
   const left = elements.filter((each) => !replaced.has(keyOf(each)))
-  assert.deepEqual(await differs(firewall, [...ground, ...left, ...others]), [])
+  assert.deepEqual(await differs(firewall, [...shared, ...left, ...others]), [])
   assert.deepEqual(await transact(socket, changes('remove')), [])
-  assert.deepEqual(await differs(firewall, ground), [])
+  assert.deepEqual(await differs(firewall, shared), [])
 })
 
 test('of a transaction with an element that is not there nothing is done, and the library does the rest', async () => {
   await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
   using socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
-  await bring(firewall, [...ground, ...elements])
+  await bring(firewall, [...shared, ...elements])
   const missing = hostPorts([{ protocol: 'tcp', hostPort: 9, containerPort: 9 }], ips, 'vetha', 'default/web')
   const all = [...elements, ...missing].map((object) => ({ do: 'remove' as const, object }))
   assert.deepEqual(
     (await transact(socket, all)).map(({ errno }) => errnoName(errno)),
     missing.map(() => 'ENOENT')
   )
-  assert.deepEqual(await differs(firewall, [...ground, ...elements]), [])
+  assert.deepEqual(await differs(firewall, [...shared, ...elements]), [])
   for (const { error } of await firewall.apply(all)) assert.ifError(error)
-  assert.deepEqual(await differs(firewall, ground), [])
+  assert.deepEqual(await differs(firewall, shared), [])
 })

@@ -9,10 +9,11 @@ import type { Mode } from '../../daemon/attachment/objects.ts'
 import { backends } from '../../daemon/backend/registry.ts'
 import { flock } from '../../daemon/os/flock.ts'
 import { Attachments } from '../../daemon/pod/attachments.ts'
-import type { PodContext, VethAttachment } from '../../daemon/pod/context.ts'
+import type { PodContext } from '../../daemon/pod/context.ts'
 import { forgetVanished } from '../../daemon/pod/recovery/rebuild.ts'
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts'
 import { Networks } from '../../ipam/networks.ts'
+import type { VethAttachment } from '../../plugins/attachment.ts'
 import { attachmentOf } from '../unit/attachment/attachment.ts'
 import { dualStackNode } from '../unit/test-node.ts'
 import { open, prefix, quiet, run } from './kernel-namespace.ts'
@@ -124,8 +125,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     }),
     self: { identity: 'node-1', ipv6: true },
     defaultMode: options.mode ?? 'bridge',
-    rules: () => [],
-    answerForeignDrops: async () => undefined,
+    updateForeignAccepts: async () => undefined,
     log: quiet,
     now: () => performance.now(),
     timings: () => undefined

@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { hostName } from '../../daemon/attachment/identity.ts'
+import { toCni } from '../../daemon/cni/result.ts'
 import { add } from '../../daemon/pod/add.ts'
 import { check } from '../../daemon/pod/check.ts'
 import { del } from '../../daemon/pod/del.ts'
@@ -13,6 +14,7 @@ import { rebuild } from '../../daemon/pod/recovery/rebuild.ts'
 import { status } from '../../daemon/pod/status.ts'
 import type { Key } from '../../daemon/state/object.ts'
 import type { ResultInterface } from '../../plugins/cni/types.ts'
+import { routeFrom } from '../../plugins/keys/routes.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
 import { hostLinks, podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
 import { until } from './run.ts'
@@ -41,8 +43,8 @@ for (const mode of ['bridge', 'routed'] as const) {
       assert.equal(first.exec('ip', '-6', 'addr', 'show', 'tentative'), '')
       if (mode === 'bridge') assert.equal(run('ip', '-6', 'addr', 'show', 'dev', 'cni0', 'tentative'), '')
       for (const each of one.interfaces) assertAsTold(each, first)
-      for (const [at, sandbox] of [first, second].entries())
-        await check(context, sandbox.attachment({ dataDir }), results[at])
+      await check(context, first.attachment({ dataDir }), one)
+      await check(context, second.attachment({ dataDir }), two)
       for (const sandbox of [first, second]) await del(context, sandbox.attachment({ dataDir }))
       assert.deepEqual(veths(), [])
       assert.deepEqual(place.reservations(), [])
@@ -110,7 +112,7 @@ for (const first of ['bridge', 'routed'] as const) {
       [two, 'fd00:0:0:1::2']
     ] as const)
       await until(() => from.reaches(to), { what: `${to} to answer` })
-    for (const [at, attachment] of attachments.entries()) await check(context, attachment, results[at])
+    for (const [at, attachment] of attachments.entries()) await check(context, attachment, results[at] ?? assert.fail())
     const routed = attachments[modes.indexOf('routed')] ?? assert.fail()
     assert.match(run('ip', '-6', 'neigh', 'show', 'proxy'), /^fd00:0:0:1::[23] dev cni0 proxy *proto 87 *\n$/)
 
@@ -195,7 +197,7 @@ describe('an ADD that cannot be', { skip }, () => {
       dataDir: place.dataDir,
       requested: [],
       ranges: [],
-      routes: [{ dst: '192.0.2.0/24', gw: '198.51.100.1' }]
+      routes: [routeFrom({ dst: '192.0.2.0/24', gw: '198.51.100.1' }) ?? assert.fail()]
     }
     await rejectsWith(
       add(place.context, { ...sandbox.attachment({ dataDir: place.dataDir }), ipam }),
@@ -319,7 +321,7 @@ describe('many', { skip }, () => {
     for (let at = 0; at < 20; at++) seconds.add(new Sandbox())
     const attachments = (pair: Pair) => [...pair].map((each) => each.attachment({ dataDir: place.dataDir }))
     const results = await Promise.all(attachments(firsts).map((each) => add(place.context, each)))
-    assert.equal(new Set(results.map(({ ips }) => ips[0]?.address)).size, 50)
+    assert.equal(new Set(results.map((each) => toCni(each).ips[0]?.address)).size, 50)
     assert.equal(hostLinks().filter((name) => name === 'cni0').length, 1)
     assert.equal(veths().length, 50)
     assert.equal(run('ip', '-4', '-o', 'addr', 'show', 'dev', 'cni0').trim().split('\n').length, 1)
@@ -373,10 +375,10 @@ test("loopback goes up beside the pod's network, is told, compared and set down"
   using sandbox = new Sandbox()
   const lo = { ...sandbox.attachment({ dataDir: place.dataDir }), interface: { kind: 'loopback' } as const }
   const [result] = await Promise.all([
-    addLoopback(place.context, lo, undefined),
+    addLoopback(place.context, lo),
     add(place.context, sandbox.attachment({ dataDir: place.dataDir }))
   ])
-  assert.deepEqual(result, {
+  assert.deepEqual(toCni(result), {
     interfaces: [{ name: 'lo', mac: '00:00:00:00:00:00', sandbox: sandbox.path }],
     ips: [
       { interface: 0, address: '127.0.0.1/8' },

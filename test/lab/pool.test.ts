@@ -4,11 +4,12 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { hostName } from '../../daemon/attachment/identity.ts'
+import { toCni } from '../../daemon/cni/result.ts'
 import { add } from '../../daemon/pod/add.ts'
-import { linkNamed } from '../../daemon/pod/context.ts'
 import { del } from '../../daemon/pod/del.ts'
 import { rebuild } from '../../daemon/pod/recovery/rebuild.ts'
 import { status } from '../../daemon/pod/status.ts'
+import { linkNamed } from '../../daemon/state/object.ts'
 import { ip as address, inOwnNamespace, run, skip } from './kernel-namespace.ts'
 import { podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
 import { until } from './run.ts'
@@ -40,7 +41,7 @@ describe('a full pool', { skip }, () => {
       })
       await status(context, attachment(second))
       const result = await add(context, attachment(second))
-      assert.equal(result.ips[0]?.address, '10.244.1.2/30')
+      assert.equal(toCni(result).ips[0]?.address, '10.244.1.2/30')
       await rejectsWith(add(context, attachment(third)), 'POOL_EXHAUSTED', new RegExp(second.containerId.slice(0, 12)))
       await del(context, attachment(second))
     }
@@ -84,8 +85,8 @@ test('two networks on the subnet of the node give no address twice: asked at onc
   writeFileSync(`${directory}/10.244.1.2`, 'nobody\r\neth0')
   await context.networks.reservations(dataDir, 'forgotten').list()
   const results = await Promise.all([add(context, one), add(context, two)])
-  const given = results.map(({ ips }) => ips[0]?.address)
-  assert.deepEqual(given.toSorted(), ['10.244.1.2/24', '10.244.1.3/24'])
+  const addresses = results.map((each) => toCni(each).ips[0]?.address)
+  assert.deepEqual(addresses.toSorted(), ['10.244.1.2/24', '10.244.1.3/24'])
 
   await using restarted = await podPlace({ dataDir })
   assert.equal(await rebuild(restarted.context, dataDir), 2)
@@ -93,6 +94,6 @@ test('two networks on the subnet of the node give no address twice: asked at onc
   const late = (requested: readonly string[]) =>
     third.attachment({ dataDir, network: 'third', ipam: { ...ipam, requested: requested.map(address) } })
   await rejectsWith(add(restarted.context, late(['10.244.1.2'])), 'ADDRESS_REFUSED', /another network has it/)
-  assert.equal((await add(restarted.context, late([]))).ips[0]?.address, '10.244.1.4/24')
+  assert.equal(toCni(await add(restarted.context, late([]))).ips[0]?.address, '10.244.1.4/24')
   for (const attachment of [one, two, late([])]) await del(restarted.context, attachment)
 })

@@ -1,11 +1,12 @@
-// Packets of an attachment's addresses pass this host: our own chain for their subnet, and answers to what other programs drop.
+// Accepts forwarded packets of an attachment's addresses: a chain of Weft's for their subnet, and accepts inside chains of other programs that drop them.
 import type { Prefix } from '../../../ipam/address.ts'
 import type { Attachment } from '../../../plugins/attachment.ts'
-import { type Identity, markedOwnerOf, throughMark } from '../../attachment/identity.ts'
+import { forwardMark, type Identity, markedOwnerOf } from '../../attachment/identity.ts'
 import { letThroughObjects } from '../../firewall/subnet-chain.ts'
+import { failureIn } from '../../state/kernel.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { failureIn, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { releaseOwned } from './ownership.ts'
 
 type Who = Identity & Pick<Attachment, 'because'>
@@ -16,29 +17,29 @@ export async function addForwardAccept(
   attachment: Who,
   forwards: readonly Prefix[]
 ): Promise<void> {
-  const owner = markedOwnerOf(throughMark(attachment))
-  const failure = failureIn(await context.host.want(owner, throughFor(attachment, forwards)))
+  const owner = markedOwnerOf(forwardMark(attachment))
+  const failure = failureIn(await context.host.want(owner, acceptsFor(attachment, forwards)))
   if (failure !== undefined) {
     await context.host.want(owner, [])
     throw failure.error
   }
-  await context.answerForeignDrops()
+  await context.updateForeignAccepts()
 }
 
-/** What was let through for this attachment is so no more. Errors: the kernel's. */
+/** Ends the accepts for this attachment. Errors: the kernel's. */
 export async function removeForwardAccept(context: PodContext, attachment: Identity): Promise<void> {
-  await releaseOwned(context, throughMark(attachment))
-  await context.answerForeignDrops()
+  await releaseOwned(context, forwardMark(attachment))
+  await context.updateForeignAccepts()
 }
 
 /** Errors: DIFFERENT with one line per difference. */
 export function checkForwardAccept(context: PodContext, attachment: Who, forwards: readonly Prefix[]): void {
-  const wrong = differencesIn(throughFor(attachment, forwards), context.host.observed, 'on the host')
-  refuseDifferences(`packets of ${attachment.because} are not let through as was set up`, wrong)
+  const wrong = differencesIn(acceptsFor(attachment, forwards), context.host.observed, 'on the host')
+  refuseDifferences(`the forwarding of packets of ${attachment.because} is not as it was set up`, wrong)
 }
 
-const throughFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
-  letThroughObjects(forwards, throughMark(attachment), attachment.because).map((object) => ({
+const acceptsFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
+  letThroughObjects(forwards, forwardMark(attachment), attachment.because).map((object) => ({
     ...object,
     because: attachment.because
   }))

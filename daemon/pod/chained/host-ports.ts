@@ -1,37 +1,37 @@
-// Host ports for an interface that another plugin has made, ours or not: what portmap does at ADD, CHECK and DEL.
+// Host ports of an interface that another plugin made, Weft's or not: portmap's ADD, CHECK and DEL.
 import { type Ip, perFamily } from '../../../ipam/address.ts'
-import type { PortWays } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
+import type { ChainedAttachment, PortOptions } from '../../../plugins/attachment.ts'
 import { hostName, mayBeOf, portMark, portsOwnerOf } from '../../attachment/identity.ts'
+import { type AttachmentResult, addressesOf } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import {
-  conditionedGround,
+  conditionedPortBase,
+  hostPortBase,
   hostPortDevice,
-  hostPortGround,
   hostPorts,
   translatedPods,
-  translationGround
+  translationBase
 } from '../../firewall/host-ports.ts'
 import { elementComment } from '../../state/host-port.ts'
-import type { KernelObject, Link } from '../../state/object.ts'
+import { failureIn } from '../../state/kernel.ts'
+import { type KernelObject, type Link, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
-import { ipamResultOf } from '../ipam-result.ts'
+import type { PodContext } from '../context.ts'
 import { releaseOwned } from './ownership.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
 export async function mapPorts(
   context: PodContext,
   attachment: ChainedAttachment,
-  ways: PortWays,
-  previous: Result
+  options: PortOptions,
+  previous: AttachmentResult
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
   const owner = portsOwnerOf(attachment)
-  const { ports, ground } = context.attachments
-  const wanted = await wantedFor(context, attachment, ways, previous)
+  const { ports, shared } = context.attachments
+  const wanted = await wantedFor(context, attachment, options, previous)
   const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
-  const failure = failureIn(await context.host.wantAll([ground.with(wanted.ground), [owner, wanted.own]]))
+  const failure = failureIn(await context.host.wantAll([shared.with(wanted.shared), [owner, wanted.own]]))
   if (failure === undefined) return
   giveBack()
   await context.host.want(owner, [])
@@ -42,41 +42,41 @@ export async function mapPorts(
 export async function checkPorts(
   context: PodContext,
   attachment: ChainedAttachment,
-  ways: PortWays,
-  previous: Result
+  options: PortOptions,
+  previous: AttachmentResult
 ): Promise<void> {
   if (attachment.hostPorts === undefined) return
-  const { ground, own } = await wantedFor(context, attachment, ways, previous)
+  const { shared, own } = await wantedFor(context, attachment, options, previous)
   const isCompared = ({ kind }: KernelObject) => kind === 'nft-element' || kind === 'nft-chain' || kind === 'nft-set'
-  const wrong = differencesIn([...ground, ...own].filter(isCompared), context.host.observed, 'on the host')
+  const wrong = differencesIn([...shared, ...own].filter(isCompared), context.host.observed, 'on the host')
   refuseDifferences(`the host ports of ${attachment.because} are not as they were set up`, wrong)
 }
 
-/** What was never mapped is no error. */
+/** Ports that were never mapped are no error. */
 export async function unmapPorts(context: PodContext, attachment: ChainedAttachment): Promise<void> {
   await releaseOwned(context, portMark(attachment))
 }
 
-type Wanted = { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] }
+type Wanted = { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] }
 
 async function wantedFor(
   context: PodContext,
   attachment: ChainedAttachment,
-  { translates, conditions = {} }: PortWays,
-  previous: Result
+  { translates, conditions = {} }: PortOptions,
+  previous: AttachmentResult
 ): Promise<Wanted> {
   const { because, hostPorts: mappings = [], ifname } = attachment
-  const ips = ipamResultOf(previous, ifname).addresses.map(({ prefix }) => prefix.ip)
+  const ips = addressesOf(previous, ifname).map(({ prefix }) => prefix.ip)
   if (ips.length === 0)
     throw new WeftError(
       'ADDRESS_MISSING',
-      `prevResult has no address of ${ifname}: host ports of ${because} would lead nowhere`,
-      `write ${attachment.plugin} behind a plugin that gives ${ifname} an address`
+      `prevResult has no address of ${ifname}: host ports of ${because} have no target`,
+      `chain ${attachment.plugin} behind a plugin that gives ${ifname} an address`
     )
   const mark = portMark(attachment)
   const elements = hostPorts(mappings, ips, mark, because, conditions)
-  if (elements.length === 0) return { ground: [], own: [] }
-  const device = translates === 'nothing' ? undefined : await deviceTowards(context, ips)
+  if (elements.length === 0) return { shared: [], own: [] }
+  const device = translates === 'nothing' ? undefined : await deviceTo(context, ips)
   const isBridge = device !== undefined && linkNamed(context.host.observed, device)?.form?.type === 'bridge'
   const ofAll = translates === 'all'
   const own = [
@@ -86,18 +86,18 @@ async function wantedFor(
     ...hairpin(context, attachment)
   ]
   return {
-    ground: [
-      ...hostPortGround(),
-      ...perFamily(conditions).flatMap(([family, list]) => conditionedGround(family, list)),
-      ...(ofAll ? translationGround() : []),
+    shared: [
+      ...hostPortBase(),
+      ...perFamily(conditions).flatMap(([family, list]) => conditionedPortBase(family, list)),
+      ...(ofAll ? translationBase() : []),
       ...(isBridge ? hostPortDevice(device) : [])
     ],
     own: own.map((object) => ({ ...object, because }))
   }
 }
 
-/** The device by which this host reaches the container, as the reference looks for it. */
-async function deviceTowards(context: PodContext, ips: readonly Ip[]): Promise<string | undefined> {
+/** The device through which this host reaches the container: like the reference, by a route look-up. */
+async function deviceTo(context: PodContext, ips: readonly Ip[]): Promise<string | undefined> {
   for (const ip of [...ips].sort((a, b) => a.family - b.family)) {
     const route = await context.kernel.routeTo(ip)
     if (route !== undefined) return route.device
@@ -106,8 +106,8 @@ async function deviceTowards(context: PodContext, ips: readonly Ip[]): Promise<s
 }
 
 /**
- * With br_netfilter the bridge itself carries a pod's packets to its own host port back, by the port they came in by. A port of somebody else's bridge is as
- * that plugin has made it.
+ * With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by. Ports that another program made are left
+ * alone.
  */
 function hairpin({ host: { observed } }: PodContext, attachment: ChainedAttachment): readonly Link[] {
   const link = linkNamed(observed, hostName(attachment))

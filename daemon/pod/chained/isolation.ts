@@ -1,27 +1,29 @@
-// Keeping a container apart from others, whoever made its interface: what firewall's `ingressPolicy` asks for.
-import type { Existing } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
-import { apartMark, markedOwnerOf } from '../../attachment/identity.ts'
+// Isolates a container from others, whichever plugin made its interface: the firewall plugin's `ingressPolicy`.
+import type { ChainedAttachment, Existing } from '../../../plugins/attachment.ts'
+import { isolationMark, markedOwnerOf } from '../../attachment/identity.ts'
+import type { AttachmentResult } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
-import { isolatedBridge, isolatedPort, isolationGround } from '../../firewall/bridge-ports.ts'
-import type { KernelObject } from '../../state/object.ts'
+import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
+import { failureIn } from '../../state/kernel.ts'
+import { type KernelObject, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
-import { type ChainedAttachment, failureIn, linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
 import { releaseOwned } from './ownership.ts'
 
-type Policy = NonNullable<Existing['apart']>
+type Policy = NonNullable<Existing['isolatedFrom']>
+type Interfaces = Pick<AttachmentResult, 'interfaces'>
 
-/** Errors: INTERFACE_MISSING, the kernel's; the container is not kept apart then, and the ADD must fail. */
+/** Errors: INTERFACE_MISSING, the kernel's; the container is not isolated then, and the ADD must fail. */
 export async function isolate(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
+  previous: Interfaces
 ): Promise<void> {
-  const { ground, own } = wantedFor(context, attachment, policy, previous)
-  const owner = markedOwnerOf(apartMark(attachment))
-  const outcomes = await context.host.wantAll([context.attachments.ground.with(ground), [owner, own]])
+  const { shared, own } = wantedFor(context, attachment, policy, previous)
+  const owner = markedOwnerOf(isolationMark(attachment))
+  const outcomes = await context.host.wantAll([context.attachments.shared.with(shared), [owner, own]])
   const failure = failureIn(outcomes)
   if (failure === undefined) return
   await context.host.want(owner, [])
@@ -33,40 +35,40 @@ export function checkIsolation(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
+  previous: Interfaces
 ): void {
-  const { ground, own } = wantedFor(context, attachment, policy, previous)
-  const wrong = differencesIn([...ground, ...own], context.host.observed, 'on the host')
-  refuseDifferences(`${attachment.because} is not kept apart as it was set up`, wrong)
+  const { shared, own } = wantedFor(context, attachment, policy, previous)
+  const wrong = differencesIn([...shared, ...own], context.host.observed, 'on the host')
+  refuseDifferences(`the isolation of ${attachment.because} is not as it was set up`, wrong)
 }
 
-/** The bridge stays isolated from others for as long as it is there, as in the reference. */
+/** The bridge stays isolated from others as long as it exists, as in the reference. */
 export const removeIsolation = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
-  releaseOwned(context, apartMark(attachment))
+  releaseOwned(context, isolationMark(attachment))
 
 function wantedFor(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
-  previous: Result
-): { readonly ground: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+  previous: Interfaces
+): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
   const { because } = attachment
   const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
-  if (policy === 'from other bridges') return { ground: bridge, own: [] }
+  if (policy === 'other bridges') return { shared: bridge, own: [] }
   const port = hostEnd(context, attachment, previous)
   return {
-    ground: [...bridge, ...isolationGround()],
-    own: [{ ...isolatedPort(port.name, apartMark(attachment), because), because }]
+    shared: [...bridge, ...isolationBase()],
+    own: [{ ...isolatedPort(port.name, isolationMark(attachment), because), because }]
   }
 }
 
-function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Result): string {
-  const told = previous.interfaces.filter(({ sandbox }) => !sandbox)
-  const found = told.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
+function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Interfaces): string {
+  const onHost = previous.interfaces.filter(({ sandbox }) => !sandbox)
+  const found = onHost.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
   if (found !== undefined) return found.name
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no bridge of this host, by which ${because} could be kept apart from others`,
-    'use ingressPolicy behind a plugin that connects containers by a bridge, or leave it out'
+    `prevResult names no bridge of this host to isolate ${because} on`,
+    'chain the plugin behind one that connects containers to a bridge, or omit ingressPolicy'
   )
 }

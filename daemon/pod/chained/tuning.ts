@@ -1,47 +1,33 @@
-// Settings of a container's interface and network, with the interface's old ones kept on disk in the reference's form until DEL puts them back.
+// Sysctls and link settings of a container: the tuning plugin. Old link settings are kept on disk in the reference's format until DEL restores them.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contentOf, ifThere, makeDirectory } from '../../../ipam/files.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
+import type { InterfaceChanges } from '../../attachment/result.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import type { Sandbox } from '../../state/kernel.ts'
-import { type KernelObject, type Key, type Link, parseMac } from '../../state/object.ts'
-import { failureIn, linkNamed, type PodContext, put } from '../context.ts'
+import { put } from '../../state/difference.ts'
+import { failureIn, type Sandbox } from '../../state/kernel.ts'
+import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
+import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
 
-/** The reference's: regular expressions, one a line, of which each key must match one. */
+/** The reference's allowlist: regular expressions, one per line; each key must match one. */
 const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 
-/** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container goes. */
-export async function tune(
-  context: PodContext,
-  attachment: Attachment,
-  tuning: Tuning,
-  previous: Result
-): Promise<Result> {
+/** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container is deleted. */
+export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
   const link = await linkIn(sandbox, attachment)
   const wanted = settingsOf(tuning, link.name)
   if (changesLink(tuning)) keep(attachment, tuning, link)
   await apply(sandbox, wanted)
-  return {
-    ...previous,
-    interfaces: previous.interfaces.map((each) =>
-      each.name === attachment.ifname && each.sandbox !== undefined
-        ? {
-            ...each,
-            ...(tuning.mac === undefined ? {} : { mac: tuning.mac }),
-            ...(tuning.mtu === undefined || each.mtu === undefined ? {} : { mtu: tuning.mtu })
-          }
-        : each
-    )
-  }
+  const { mac, mtu } = tuning
+  return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
 }
 
-/** Errors: DIFFERENT with every setting that is another one now. */
+/** Errors: DIFFERENT with every setting that has changed. */
 export async function checkTuning(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   using sandbox = await openSandbox(context, attachment)
   const observed = await sandbox.read(tuning.sysctls.map(({ path }) => path))
@@ -52,7 +38,7 @@ export async function checkTuning(context: PodContext, attachment: Attachment, t
     ...MODES.flatMap((mode) =>
       tuning[mode] === undefined || link?.[mode] === tuning[mode]
         ? []
-        : [`${wordOf[mode]} ${link?.[mode]}, not ${tuning[mode]}`]
+        : [`${keyOf[mode]} ${link?.[mode]}, not ${tuning[mode]}`]
     ),
     ...tuning.sysctls.flatMap(({ path, value }) => {
       const found = observed.get(`sysctl ${path}` as Key)
@@ -64,10 +50,10 @@ export async function checkTuning(context: PodContext, attachment: Attachment, t
     throw new WeftError('DIFFERENT', `${attachment.because} has ${wrong.join('; ')}`, 'restart the pod')
 }
 
-/** The kernel separates several numbers by tabs, people by spaces. */
+/** The kernel separates several numbers by tabs, configurations by spaces. */
 const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') === b.trim().split(/\s+/).join(' ')
 
-/** Puts the old settings back where that can be done, and forgets them. */
+/** Restores the old settings if possible, and deletes their file. */
 export async function restore(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
   try {
@@ -87,13 +73,13 @@ export async function restore(context: PodContext, attachment: Attachment, tunin
     }
     await apply(sandbox, [old])
   } catch (error) {
-    // Nothing kept, no namespace, no interface: the usual ways in which there is nothing to put back.
-    context.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not put back')
+    // No file, no namespace, no interface: the usual cases in which there is nothing to restore.
+    context.log.debug({ err: error, because: attachment.because }, 'the old settings of an interface were not restored')
   }
   rmSync(file, { force: true })
 }
 
-/** Forgets the kept settings of a network's containers that are not in `valid`; their interfaces are gone by then. */
+/** Deletes the files of a network's containers that are not in `valid`; their interfaces are gone by then. */
 export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): void {
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
   for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
@@ -102,7 +88,7 @@ export function collectSettings({ dataDir }: Tuning, network: string, valid: rea
   }
 }
 
-/** Whose network the settings in a file are of; the reference does not write it. */
+/** The network whose settings a file has; the reference does not write it. */
 function networkIn(file: string): unknown {
   try {
     return (JSON.parse(readFileSync(file, 'utf8')) as { readonly network?: unknown }).network
@@ -117,13 +103,13 @@ async function linkIn(sandbox: Sandbox, { ifname, sandbox: path }: Attachment): 
   throw new WeftError(
     'INTERFACE_MISSING',
     `there is no interface ${ifname} in ${path}`,
-    'write this plugin behind the one that makes the interface'
+    'chain this plugin behind the one that makes the interface'
   )
 }
 
 const MODES = ['promiscuous', 'allMulticast', 'queueLength'] as const
-/** The keys of the configuration, which are those of the reference's files too. */
-const wordOf = { promiscuous: 'promisc', allMulticast: 'allmulti', queueLength: 'txQLen' } as const
+/** The keys of the configuration, and of the reference's files. */
+const keyOf = { promiscuous: 'promisc', allMulticast: 'allmulti', queueLength: 'txQLen' } as const
 
 const modesOf = (of: Pick<Link, (typeof MODES)[number]>): Pick<Link, (typeof MODES)[number]> =>
   Object.fromEntries(MODES.flatMap((mode) => (of[mode] === undefined ? [] : [[mode, of[mode]]])))
@@ -159,12 +145,12 @@ function refuseForbidden({ sysctls }: Tuning): void {
     throw new WeftError(
       'SYSCTL_NOT_ALLOWED',
       `sysctl ${key} is not allowed on this node`,
-      `take it out of the network configuration, or add a line that matches it to ${ALLOWED}`
+      `remove it from the network configuration, or add a line that matches it to ${ALLOWED}`
     )
   }
 }
 
-/** `undefined`: this node has no such list, and all are allowed. One that can't be read allows nothing. */
+/** `undefined`: this node has no allowlist, and all keys are allowed. One that can't be read allows none. */
 function allowedKeys(): readonly RegExp[] | undefined {
   try {
     return contentOf(ALLOWED)
@@ -175,8 +161,8 @@ function allowedKeys(): readonly RegExp[] | undefined {
   } catch (cause) {
     throw new WeftError(
       'SYSCTL_NOT_ALLOWED',
-      `the sysctls that this node allows are not known, from ${ALLOWED}: ${reasonOf(cause)}`,
-      'make it a readable file of regular expressions, one a line, or remove it where all sysctls are allowed',
+      `the allowlist of sysctls ${ALLOWED} can't be read: ${reasonOf(cause)}`,
+      'make it a readable file of regular expressions, one per line, or delete it to allow all',
       { cause }
     )
   }
@@ -192,7 +178,7 @@ function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
     network: attachment.network,
     ...(tuning.mac === undefined || mac === undefined ? {} : { mac }),
     ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
-    ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[wordOf[mode], link[mode]]])))
+    ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[keyOf[mode], link[mode]]])))
   }
   try {
     makeDirectory(tuning.dataDir, 0o700)

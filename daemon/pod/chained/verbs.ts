@@ -1,8 +1,8 @@
-// The verbs of plugins that change what an earlier plugin of the chain has made, and hand its result on.
-import type { Attachment } from '../../../plugins/attachment.ts'
-import type { Result } from '../../../plugins/cni/types.ts'
-import { reasonOf, WeftError } from '../../base/error.ts'
-import type { ChainedAttachment, PodContext } from '../context.ts'
+// The verbs of chained plugins: portmap, bandwidth, tuning, firewall.
+import type { ChainedAttachment } from '../../../plugins/attachment.ts'
+import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
+import { reasonOf } from '../../base/error.ts'
+import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { addForwardAccept, checkForwardAccept, removeForwardAccept } from './forward-accept.ts'
 import { checkPorts, mapPorts, unmapPorts } from './host-ports.ts'
@@ -11,46 +11,37 @@ import { checkLimits, collectLimits, limit, unlimit } from './limits.ts'
 import { collectOwned } from './ownership.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
-const mustBeChained = ({ plugin }: Attachment): WeftError =>
-  new WeftError(
-    'PREVIOUS_MISSING',
-    `Required prevResult missing: ${plugin} must be called as a chained plugin`,
-    `write ${plugin} behind the plugin that makes the interface, in "plugins" of a .conflist`
-  )
-
-/** `previous` with what was changed. Errors: PREVIOUS_MISSING; those of the plugin's own work, after which nothing of it is left. */
+/** `previous` is what the plugins before have reported. Errors: those of the plugin's own work, after which nothing of it is left. */
 export function addChained(
   context: PodContext,
   attachment: ChainedAttachment,
-  previous: Result | undefined
-): Promise<Result> {
+  previous: AttachmentResult
+): Promise<InterfaceChanges> {
   return context.attachments.inTurn(attachment, async () => {
-    if (previous === undefined) throw mustBeChained(attachment)
-    const { tuning, forwards, apart, ports, limits } = attachment.interface
-    if (apart !== undefined) await isolate(context, attachment, apart, previous)
+    const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+    if (isolatedFrom !== undefined) await isolate(context, attachment, isolatedFrom, previous)
     if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
-    const limited = limits ? await limit(context, attachment, previous) : previous
-    return tuning === undefined ? limited : await tune(context, attachment, tuning, limited)
+    const limited = limits ? await limit(context, attachment, previous) : {}
+    return tuning === undefined ? limited : { ...limited, ...(await tune(context, attachment, tuning)) }
   })
 }
 
-/** Errors: PREVIOUS_MISSING; DIFFERENT with what is wrong. */
+/** Errors: DIFFERENT with what is wrong. */
 export async function checkChained(
   context: PodContext,
   attachment: ChainedAttachment,
-  previous: Result | undefined
+  previous: AttachmentResult
 ): Promise<void> {
-  if (previous === undefined) throw mustBeChained(attachment)
-  const { tuning, forwards, apart, ports, limits } = attachment.interface
-  if (apart !== undefined) checkIsolation(context, attachment, apart, previous)
+  const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+  if (isolatedFrom !== undefined) checkIsolation(context, attachment, isolatedFrom, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
   if (limits) checkLimits(context, attachment, previous)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
   if (forwards !== undefined) checkForwardAccept(context, attachment, forwards)
 }
 
-/** An interface that is gone already is no error, nor what never was. */
+/** An interface that is gone or never existed is no error. */
 export function delChained(context: PodContext, attachment: ChainedAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
@@ -62,7 +53,7 @@ export function delChained(context: PodContext, attachment: ChainedAttachment): 
   })
 }
 
-/** What is left of containers that the runtime does not list any more. `pattern` is any attachment of the network. Goes on after an error. */
+/** Removes what is left of containers that the runtime no longer lists. `pattern` is any attachment of the network. Goes on after an error. */
 export async function gcChained(
   context: PodContext,
   pattern: ChainedAttachment,

@@ -1,4 +1,4 @@
-// Pods over the daemon's own life: known again at start, noted for the next weftd, and freed when they vanished; with what the metrics tell of it.
+// Pods across restarts of weftd: rebuilt at start, saved for the next weftd, freed when they vanished; and their metrics.
 import { join } from 'node:path'
 import { setInterval } from 'node:timers/promises'
 import type { Log } from '../../base/log.ts'
@@ -15,11 +15,11 @@ export type KeepingDeps = {
   readonly log: Log
   readonly metrics: Metrics
   readonly reconciler: Pick<Reconciler, 'onObserved'>
-  /** Work that lasts as long as the daemon: should it fail, the daemon ends. */
+  /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
 }
 
-/** Resolves when the pods of an earlier weftd are known and wanted again; goes on until the signal. Disposing writes the notes a last time. */
+/** Resolves when the pods of an earlier weftd are registered and desired again; goes on until the signal. Disposing writes the file a last time. */
 export async function keepPods(
   pods: PodContext,
   { options, log, metrics, reconciler, running }: KeepingDeps,
@@ -27,7 +27,7 @@ export async function keepPods(
 ): Promise<Disposable> {
   const path = join(options.stateDir, 'pods.json')
   const attached = await rebuild(pods, undefined, readPodsFile(path, log))
-  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd go on')
+  if (attached > 0) log.info({ pods: attached }, 'pods of an earlier weftd continue')
   const notes = keepPodsFile(path, pods.attachments, log)
   reconciler.onObserved(forgetVanished(pods))
   observePods(metrics, pods)
@@ -36,7 +36,7 @@ export async function keepPods(
   return notes
 }
 
-/** Looks again and again for pods that have been gone for long enough; rejects with the signal. */
+/** Frees pods whose grace period is over, until the signal; rejects with it. */
 async function freeVanished(pods: PodContext, graceMs: number, signal: AbortSignal): Promise<void> {
   const every = Math.min(Math.max(1_000, graceMs / 4), 60_000)
   for await (const _ of setInterval(every, undefined, { signal, ref: false })) await releaseVanished(pods, graceMs)
@@ -50,12 +50,12 @@ function observePods(metrics: Metrics, { attachments }: PodContext): void {
     [],
     (gauge) => gauge.set(attachments.vanished.size)
   )
-  const told = { reboot: 0, vanished: 0, gc: 0 }
+  const reported = { reboot: 0, vanished: 0, gc: 0 }
   metrics.counter('weft_reservations_freed_total', 'Addresses freed without a DEL, by why.', ['reason'], (counter) => {
     for (const reason of ['reboot', 'vanished', 'gc'] as const) {
       const now = attachments.freed[reason]
-      counter.inc({ reason }, now - told[reason])
-      told[reason] = now
+      counter.inc({ reason }, now - reported[reason])
+      reported[reason] = now
     }
   })
 }

@@ -1,9 +1,9 @@
-// What stands in the kernel of pods' nftables elements and limits: a restarted weftd asks for it again as it is. Pure.
+// Reads nftables elements and limits of pods back from the kernel: a restarted weftd wants them as they are.
 import { FAMILIES } from '../../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../../plugins/attachment.ts'
-import { groundFor } from '../../firewall/bridge-ports.ts'
-import { conditionedGround, hostPortDevice, hostPortGround, translationGround } from '../../firewall/host-ports.ts'
-import { masqueradeGroundFor } from '../../firewall/pod-masquerade.ts'
+import { bridgePortBaseFor } from '../../firewall/bridge-ports.ts'
+import { conditionedPortBase, hostPortBase, hostPortDevice, translationBase } from '../../firewall/host-ports.ts'
+import { masqueradeBaseFor } from '../../firewall/pod-masquerade.ts'
 import { conditionsOf } from '../../firewall/port-conditions.ts'
 import { letThroughAsItIs } from '../../firewall/subnet-chain.ts'
 import {
@@ -18,26 +18,26 @@ import {
   type Discipline,
   type KernelObject,
   type Link,
+  linkNamed,
   type NftElement,
   type State,
   stateOf
 } from '../../state/object.ts'
 import { CHAINED_MARK, ifbName, NFT_TABLE } from '../../state/ownership.ts'
-import { linkNamed } from '../context.ts'
 
 export type Readback = {
   readonly nft: {
-    /** What there is for the pod behind this link of the host, and the guard of that link; or, by its mark, what a plugin behind another keeps for an attachment. */
+    /** The elements of the pod behind this link of the host, and the guard of that link; or, by a mark, the elements of a chained plugin. */
     objects(linkOrMark: string): readonly KernelObject[]
-    /** The host ports among it. */
+    /** The host ports among them. */
     hostPorts(linkOrMark: string): readonly HostPort[]
-    /** Of all that such plugins keep. */
+    /** All marks of chained plugins. */
     marks(): readonly string[]
   }
-  /** Token buckets on the pod's link and on its ifb, the way there, and the ifb. */
+  /** Token buckets on the pod's link and on its ifb, the redirection, and the ifb. */
   limits(link: string, ifb?: string): readonly KernelObject[]
-  /** The ground of host ports when there are any, or bridges that are guarded: these stay guarded for as long as they are there. */
-  readonly ground: readonly KernelObject[]
+  /** Chains, maps and sets that the elements found depend on, and bridges in the set of guarded devices: a bridge stays guarded as long as it exists. */
+  readonly shared: readonly KernelObject[]
 }
 
 export function readBack(observed: State): Readback {
@@ -46,22 +46,22 @@ export function readBack(observed: State): Readback {
   return {
     nft: {
       objects: (link) => [
-        ...elementsOf(link, extras).flatMap((element) => withSetting(element, observed)),
+        ...elementsOf(link, extras).flatMap((element) => withRelated(element, observed)),
         ...(guarded.includes(link) ? hostPortDevice(link) : [])
       ],
       marks: () => [...elementsByMark(CHAINED_MARK, extras).keys()],
       hostPorts: (link) =>
         elementsOf(link, extras)
           .flatMap((element) => hostPortOf(element) ?? [])
-          .map(asWish)
+          .map(asHostPort)
     },
     limits: (link, ifb = ifbName(link)) => limitsOf(link, extras, linkNamed(observed, ifb)),
-    ground: groundOf(guarded, extras, observed)
+    shared: sharedIn(guarded, extras, observed)
   }
 }
 
-/** A guarded device whose pod's link we do not know has its setting from here, and an address that is let through its chain. */
-const withSetting = (element: NftElement, observed: State): readonly KernelObject[] =>
+/** An element with what belongs to it: the sysctl of a guarded device, the chain of an accepted address. */
+const withRelated = (element: NftElement, observed: State): readonly KernelObject[] =>
   element.set === HOST_PORT_DEVICES
     ? hostPortDevice(element.key.replaceAll('"', ''), element.comment)
     : (letThroughAsItIs(element, observed) ?? [element])
@@ -73,20 +73,20 @@ const guardedIn = (extras: State): readonly string[] =>
       : []
   )
 
-function groundOf(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
+function sharedIn(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
   const isBridge = (device: string) => linkNamed(observed, device)?.form?.type === 'bridge'
   const bridges = guarded.filter(isBridge)
   const elements = [...extras.values()].filter(isElement)
   const sets = [...new Set(elements.map((element) => element.set))]
   const hasPorts = elements.some((element) => hostPortOf(element) !== undefined)
   return [
-    ...(hasPorts || bridges.length > 0 ? hostPortGround() : []),
+    ...(hasPorts || bridges.length > 0 ? hostPortBase() : []),
     ...sets
       .flatMap((set) => conditionsOf(set) ?? [])
-      .flatMap((each) => conditionedGround(each.family, each.conditions)),
-    ...(sets.some((set) => TRANSLATED.has(set)) ? translationGround() : []),
-    ...masqueradeGroundFor(elements, observed),
-    ...groundFor(elements, isBridge),
+      .flatMap((each) => conditionedPortBase(each.family, each.conditions)),
+    ...(sets.some((set) => TRANSLATED.has(set)) ? translationBase() : []),
+    ...masqueradeBaseFor(elements, observed),
+    ...bridgePortBaseFor(elements, isBridge),
     ...bridges.flatMap((bridge) => hostPortDevice(bridge))
   ]
 }
@@ -96,8 +96,8 @@ const TRANSLATED: ReadonlySet<string> = new Set(FAMILIES.map(translatedPodSet))
 const isElement = (object: KernelObject): object is NftElement =>
   object.kind === 'nft-element' && object.table === NFT_TABLE
 
-/** An element for every address is of one family, and so is its wish. */
-const asWish = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({
+/** An element for all addresses is of one family, and so is the host port. */
+const asHostPort = ({ protocol, port, at, to }: HostPortEntry): HostPort => ({
   protocol,
   hostPort: port,
   containerPort: to.port,
@@ -116,11 +116,11 @@ function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly 
   return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
 }
 
-/** Of others', and of one whose parts no dump has told, nobody could make another. */
+/** Whether weftd could make it again: not other programs' disciplines, nor a division whose parts a dump does not show. */
 const isReadable = (discipline: Discipline): boolean =>
   discipline.type !== 'other' && (discipline.type !== 'htb' || discipline.division !== undefined)
 
-/** The limits in a pod's words, read back from its queueing disciplines: bits, where the kernel counts bytes. */
+/** The limits as they were configured, read back from queueing disciplines: in bits, where the kernel counts bytes. */
 export function limitsAsConfigured(link: string, objects: readonly KernelObject[]): { readonly bandwidth?: Bandwidth } {
   const limitOn = (device: string): RateLimit | undefined => {
     for (const object of objects) {

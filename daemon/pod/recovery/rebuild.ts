@@ -1,12 +1,10 @@
-// Which pods are there: after a restart the kernel says it itself (aliases, routes) together with the reservations; later, links that vanish are noticed.
+// Rebuilds the registry of pods after a restart from link aliases, routes and reservations; notices links that vanish later.
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Ip, sameIp } from '../../../ipam/address.ts'
 import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
-import type { Pod } from '../../../plugins/attachment.ts'
-import { defaultDataDir } from '../../../plugins/keys/host-local-ipam.ts'
-import { defaultBridge } from '../../../plugins/keys/veth.ts'
+import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
 import { bridgeObjects } from '../../attachment/bridge.ts'
 import {
   type Alias,
@@ -23,32 +21,32 @@ import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
-import { deviceOf, type KernelObject, type Link, type State } from '../../state/object.ts'
+import { deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { PodNote } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
-import { linkNamed, type PodContext } from '../context.ts'
+import type { PodContext } from '../context.ts'
 import { limitsAsConfigured, type Readback, readBack } from './readback.ts'
 
-/** Milliseconds after which a link that a dump does not show is taken for gone: a dump may be older than the link. */
-const DOUBT = 1_000
+/** Milliseconds after which a link missing from a dump counts as gone: a dump may be older than the link. */
+const DUMP_AGE = 1_000
 
-/** `ifname` is empty where an old plugin has not written it down. */
+/** `ifname` is empty where an old plugin did not write it. */
 export type Reserved = Identity & { readonly ip: Ip }
 
 /**
- * Asks again for what the pods of an earlier weftd have on the host, before anything that nobody asks for may be removed. What that weftd noted and the
- * kernel has no more has vanished meanwhile. Resolves with the number of pods.
+ * Wants again what pods of an earlier weftd have on the host, before objects without an owner may be removed. Pods in its file (`notes`) that the kernel no
+ * longer has have vanished meanwhile. Resolves with the number of pods.
  */
 export async function rebuild(
   context: PodContext,
-  dataDir: string = defaultDataDir,
+  dataDir: string = DEFAULT_DATA_DIR,
   notes: readonly PodNote[] = []
 ): Promise<number> {
   const { host, attachments, networks } = context
   const wanted: (readonly [string, readonly KernelObject[]])[] = []
   let pods = 0
-  const { nft, limits, ground } = readBack(host.observed)
+  const { nft, limits, shared } = readBack(host.observed)
   const byLink = new Map(notes.map((note) => [hostName(note), note]))
   for (const link of host.observed.values()) {
     if (link.kind !== 'link' || link.form?.type !== 'veth') continue
@@ -82,43 +80,43 @@ export async function rebuild(
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
   wanted.push(...chainedAsItIs(context, nft, limits))
-  if (ground.length > 0) wanted.push(attachments.ground.with(ground))
+  if (shared.length > 0) wanted.push(attachments.shared.with(shared))
   noteVanished(context, notes)
   await host.wantAll(wanted)
-  await context.answerForeignDrops()
+  await context.updateForeignAccepts()
   return pods
 }
 
-/** Pods that an earlier weftd knew and that have no link any more. */
+/** Pods that an earlier weftd knew and whose link is gone. */
 function noteVanished({ host, attachments, now }: PodContext, notes: readonly PodNote[]): void {
   for (const note of notes)
     if (linkNamed(host.observed, hostName(note)) === undefined)
       attachments.vanished.set(ownerOf(note), { ...note, since: now() })
 }
 
-/** Empties what a reboot has emptied, without waiting for the first pod of each network. Never rejects: what can't be read now will be then. */
+/** Frees reservations from before a reboot now, not at the first pod of each network. Never rejects: a directory that can't be read is retried then. */
 export async function emptyAfterReboot(
   { networks, log }: Pick<PodContext, 'networks' | 'log'>,
-  dataDir: string = defaultDataDir
+  dataDir: string = DEFAULT_DATA_DIR
 ): Promise<void> {
   const seen = join(dataDir, BOOT_DIRECTORY)
-  const tell = (error: unknown, network?: string) =>
-    log.warn({ network, dataDir, reason: reasonOf(error) }, 'reservations can not be looked at yet')
+  const warn = (error: unknown, network?: string) =>
+    log.warn({ network, dataDir, reason: reasonOf(error) }, "the reservations can't be read yet")
   try {
     for (const network of existsSync(seen) ? readdirSync(seen) : [])
       await networks
         .reservations(dataDir, network)
         .list()
-        .catch((error) => tell(error, network))
+        .catch((error) => warn(error, network))
   } catch (error) {
-    tell(error)
+    warn(error)
   }
 }
 
-/** Addresses that are reserved for somebody, in every network of the data directory. */
+/** Reservations with an owner, in every network of the data directory. */
 export async function reserved(
   { networks }: Pick<PodContext, 'networks'>,
-  dataDir: string = defaultDataDir
+  dataDir: string = DEFAULT_DATA_DIR
 ): Promise<readonly Reserved[]> {
   const folders = existsSync(dataDir) ? readdirSync(dataDir, { withFileTypes: true }) : []
   const names = folders.filter((each) => each.isDirectory()).map(({ name }) => name)
@@ -132,13 +130,13 @@ export async function reserved(
   return lists.flat()
 }
 
-/** An alias has `namespace/name`, or the name alone where a runtime knows no namespaces. */
+/** An alias has `namespace/name`, or only the name where the runtime has no namespaces. */
 function podNamed(text: string): Pod {
   const at = text.indexOf('/')
   return { namespace: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
 }
 
-/** What portmap, firewall and bandwidth keep, for interfaces of ours as for others'. */
+/** Objects of portmap, firewall and bandwidth, for Weft's interfaces and for others'. */
 function chainedAsItIs(
   { host: { observed }, attachments }: PodContext,
   nft: Readback['nft'],
@@ -147,7 +145,7 @@ function chainedAsItIs(
   const kept = nft.marks().map((mark) => {
     const owner = markedOwnerOf(mark)
     const [first] = elementsOf(mark, observed)
-    // "ports-… pod default/web-1, eth0 in network lab": cut where a comment is full.
+    // "ports-… pod default/web-1, eth0 in network lab", cut to the length of a comment.
     const because = first?.comment?.slice(mark.length + 1) ?? ''
     attachments.ports.claim(owner, because, nft.hostPorts(mark))
     return [owner, nft.objects(mark).map((object) => ({ ...object, because }))] as const
@@ -163,7 +161,7 @@ function chainedAsItIs(
   return [...kept, ...redirected]
 }
 
-/** The candidate whose link this is. */
+/** The candidate that this link belongs to. */
 function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identity | undefined {
   for (const { network, containerId, ifname } of candidates) {
     if (network === undefined || containerId === undefined || ifname === undefined) continue
@@ -172,7 +170,7 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
   return undefined
 }
 
-/** The host's objects of a pod, from what the kernel has and what is reserved: one of the two may have lost something meanwhile. */
+/** The host's objects of a pod, from the kernel and from the reservations, either of which may be incomplete. */
 function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
   const { name, mac, alias, mtu, hairpin, isolated, master } = link
   const gateways = gatewaysOn(name, observed)
@@ -185,8 +183,8 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
     ...(alias === undefined ? {} : { alias }),
     ...(mtu === undefined ? {} : { mtu })
   }
-  // Where a bridge port that lost its bridge belongs, when nothing else is known.
-  const guess = gateways.length === 0 && held.length > 0 ? defaultBridge : undefined
+  // The bridge of a port that lost it, if nothing else is known.
+  const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
   const bridge = master || (known.bridge?.name ?? guess)
   if (bridge !== undefined)
     return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
@@ -203,16 +201,16 @@ function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias):
   return [kept, ...routedHost(name, addresses, { ipv6: false }), ...proxiesAsTheyAre(ips, observed)]
 }
 
-/** On the bridge where they are now; else on the one that most pods use, which may come yet. */
+/** On the bridge where they are now; otherwise on the default bridge, which may not exist yet. */
 function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelObject[] {
   const readBack = [...observed.values()].filter(
     (object) => object.kind === 'proxy' && object.protocol === ROUTE_PROTOCOL && ips.some((ip) => sameIp(ip, object.ip))
   )
-  return readBack.length > 0 ? readBack : neighbourProxies(defaultBridge, ips)
+  return readBack.length > 0 ? readBack : neighbourProxies(DEFAULT_BRIDGE, ips)
 }
 
 /**
- * The chains of the pod's subnets; when its addresses are not known (another data directory, a third party's IPAM) all of them, which then go with the
+ * The chains of the pod's subnets. If its addresses are unknown (another data directory, a third party's IPAM) all of them, which are then removed with the
  * last such pod.
  */
 const masquerading = (held: readonly Ip[], observed: State): readonly KernelObject[] => {
@@ -223,7 +221,7 @@ const masquerading = (held: readonly Ip[], observed: State): readonly KernelObje
   })
 }
 
-/** The bridge of a pod with its gateways: wanted by an earlier weftd, and by us from now on. One that has gone meanwhile is as the alias of its port tells it. */
+/** The bridge of a pod with its gateways, as it is; if it is gone, as the alias of its port describes it. */
 function bridgeAsItWas({ host: { observed }, self }: PodContext, name: string, alias: Alias): readonly KernelObject[] {
   const link = linkNamed(observed, name)
   const because = 'pods of an earlier weftd'
@@ -250,15 +248,15 @@ function bridgeAsItWas({ host: { observed }, self }: PodContext, name: string, a
   ]
 }
 
-/** In routed mode the host's end bears the gateways' addresses; a bridge port bears none but its link-local one. */
+/** In routed mode the host's end has the gateways' addresses; a bridge port has at most a link-local one. */
 const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
   [...observed.values()].flatMap((object) =>
     object.kind === 'address' && deviceOf(object) === device && (object.scope ?? 0) === 0 ? [object.prefix.ip] : []
   )
 
 /**
- * For the reconciler's listener: a pod's link that has gone with its namespace is not wanted any more, so that nobody tries to put it right. The
- * reservation stays until the DEL (or GC) that a runtime owes, or until releaseVanished() has waited for that long enough.
+ * For the reconciler's listener: a pod's link that went with its namespace is no longer desired, so it is not repaired. The reservation stays until the
+ * runtime's DEL or GC, or until releaseVanished() frees it after the grace period.
  */
 export function forgetVanished(context: PodContext): (changed: readonly KernelObject[] | 'everything') => void {
   const { host, attachments, log } = context
@@ -273,7 +271,10 @@ export function forgetVanished(context: PodContext): (changed: readonly KernelOb
     const { network, containerId, ifname, because, dataDir } = known
     const vanished = { network, containerId, ifname, because, ...(dataDir !== undefined && { dataDir }) }
     attachments.vanished.set(ownerOf(known), { ...vanished, since: context.now() })
-    log.info({ link, because }, "a pod's link went with its namespace; its addresses stay reserved for a while")
+    log.info(
+      { link, because },
+      "a pod's link went with its namespace; its addresses stay reserved for the grace period"
+    )
     host
       .wantAll(ownersOf(known).map((owner) => [owner, []]))
       .catch((error) => log.error({ err: error, because: known.because }, 'forgetting a pod failed'))
@@ -285,6 +286,6 @@ export function forgetVanished(context: PodContext): (changed: readonly KernelOb
     }
     const links = [...attachments.list().map(({ link }) => link), ...attachments.limited.keys()]
     const missing = links.filter((link) => linkNamed(host.observed, link) === undefined)
-    if (missing.length > 0) setTimeout(() => missing.forEach(forget), DOUBT).unref()
+    if (missing.length > 0) setTimeout(() => missing.forEach(forget), DUMP_AGE).unref()
   }
 }

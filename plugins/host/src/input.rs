@@ -1,11 +1,11 @@
-//! Reads standard input to its end, however small the pieces, up to a limit.
+//! Reads all of standard input, up to a limit.
 
 use crate::wait;
 use std::ffi::c_int;
 
 const PIECE: usize = 16 * 1024;
 
-/// All of standard input as text; bytes that are not UTF-8 become U+FFFD, as Go's JSON decoder has it.
+/// All of standard input as text; bytes that are not UTF-8 become U+FFFD, as in Go's JSON decoder.
 pub fn read_all(limit: usize) -> Result<String, String> {
     let mut bytes = Vec::new();
     loop {
@@ -20,11 +20,11 @@ pub fn read_all(limit: usize) -> Result<String, String> {
     }
 }
 
-/// One read(2) at the end of `bytes`: the number of bytes got (0 at the end of the stream), or errno.
+/// One read(2) at the end of `bytes`: the number of bytes read (0 at the end of the stream), or errno.
 pub fn read_some(fd: c_int, bytes: &mut Vec<u8>) -> Result<usize, c_int> {
     bytes.reserve(PIECE);
     let room = bytes.spare_capacity_mut();
-    // SAFETY: the kernel writes at most `room.len()` bytes, and says how many.
+    // SAFETY: the kernel writes at most `room.len()` bytes, and returns how many.
     let got = unsafe { libc::read(fd, room.as_mut_ptr().cast(), room.len()) };
     if got < 0 {
         return Err(wait::errno());

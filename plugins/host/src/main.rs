@@ -1,5 +1,5 @@
-//! The host of the plugin executables: starts QuickJS with as little as the script needs and hands it a few primitives of this system.
-//! It knows nothing of CNI: what the primitives mean to the script stands in plugins/host.d.ts.
+//! The host of the plugin executables: starts QuickJS with only what the script needs, and provides a few system primitives.
+//! It knows nothing of CNI; plugins/host.d.ts documents the primitives.
 #![no_main] // Rust's own start-up reads /proc/self/maps and costs a dozen system calls; nothing here needs it
 
 mod input;
@@ -15,7 +15,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 static BYTECODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/main.bytecode"));
 
-/// What the script may use beside the language's basic objects. No RegExp, Map, Date or eval: each costs start-up time in every call.
+/// What the script may use besides the language's basic objects. No RegExp, Map, Date or eval: each costs start-up time in every call.
 type Intrinsics = (Json, PromiseIntrinsic);
 
 unsafe extern "C" {
@@ -31,13 +31,13 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
         let _ = write_all(2, &format!("{program}: {reason}\n"));
         1
     });
-    // Everything is written already: no destructor has anything to add.
+    // All output is written: no destructor has anything to do.
     unsafe { libc::_exit(status) }
 }
 
 fn run(program: &str) -> std::result::Result<c_int, String> {
     let runtime = Runtime::new().map_err(|error| format!("QuickJS does not start: {error}"))?;
-    // A process that ends in milliseconds has no use for the collector of cycles.
+    // A process that ends within milliseconds does not need the cycle collector.
     runtime.set_gc_threshold(usize::MAX);
     let context = Context::custom::<Intrinsics>(&runtime).map_err(|error| format!("QuickJS does not start: {error}"))?;
     let status = context.with(|ctx| start(&ctx, program).catch(&ctx).map_err(|error| error.to_string()));
@@ -106,15 +106,15 @@ fn spawn_for<'js>(
     }
 }
 
-/// A text of the script's. Half a surrogate pair, which JSON can hold and UTF-8 can't, is U+FFFD here, as everywhere else in the world.
+/// A string of the script. An unpaired surrogate, which JSON allows and UTF-8 does not, becomes U+FFFD.
 struct Said(String);
 
 impl<'js> FromJs<'js> for Said {
     fn from_js(_: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
         let text = Text::from_value(value)?.to_cstring()?;
-        // SAFETY: pointer and length are those of the text's own bytes, which live as long as it does.
+        // SAFETY: pointer and length are those of the string's bytes, valid as long as it is.
         let mut bytes = unsafe { std::slice::from_raw_parts(text.as_ptr().cast::<u8>(), text.len()) }.to_vec();
-        // QuickJS writes such a half as the three bytes that it would have, were it a character: ED A0..BF 80..BF.
+        // QuickJS encodes an unpaired surrogate as three bytes: ED A0..BF 80..BF.
         for at in 0..bytes.len().saturating_sub(2) {
             if bytes[at] == 0xed && bytes[at + 1] >= 0xa0 {
                 bytes[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());

@@ -1,4 +1,4 @@
-//! One line to a unix stream socket, one line back, before a deadline.
+//! Sends one line to a unix stream socket and reads one line back, before a deadline.
 
 use crate::{
     input::{read_some, text},
@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-/// A daemon that answers with more than this is not ours.
+/// No answer of weftd is longer.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 type Failure = (&'static str, String);
@@ -51,7 +51,7 @@ fn connect(path: &str, deadline: Deadline) -> Result<OwnedFd, Failure> {
         fd if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
         _ => return Err(("failed", describe(errno()))),
     };
-    // connect(2) waits while the backlog is full; only this option bounds that. Zero would mean for ever.
+    // connect(2) waits while the backlog is full; only this option bounds that. Zero means no limit.
     let left = deadline.left().unwrap_or_default().as_micros().max(1);
     let bound = libc::timeval { tv_sec: (left / 1_000_000) as libc::time_t, tv_usec: (left % 1_000_000) as libc::suseconds_t };
     // SAFETY: the pointers and lengths are those of live values.
@@ -91,13 +91,13 @@ fn send(fd: c_int, rest: &[u8]) -> Result<usize, Failure> {
     match (sent, errno()) {
         (sent, _) if sent >= 0 => Ok(sent as usize),
         (_, libc::EAGAIN | libc::EINTR) => Ok(0),
-        // An answer may have been sent before the other side closed: let it be read first.
+        // The other side may have answered before it closed: read that first.
         (_, libc::EPIPE | libc::ECONNRESET) => Ok(rest.len()),
         (_, code) => Err((kind(code), describe(code))),
     }
 }
 
-/// Reads what is there; `true` when a whole line has arrived (and cuts the answer to it).
+/// Reads what is available; `true` when a whole line has arrived (and cuts the answer to it).
 fn receive(fd: c_int, answer: &mut Vec<u8>) -> Result<bool, Failure> {
     let before = answer.len();
     match read_some(fd, answer) {

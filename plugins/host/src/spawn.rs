@@ -1,4 +1,4 @@
-//! Runs another program to its end: standard input in, exit status and both outputs back, killed with its whole group at a deadline.
+//! Runs another program: passes standard input, returns exit status and both outputs; kills its process group at a deadline.
 
 use crate::{
     input::{read_some, text},
@@ -23,11 +23,11 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Starts `program` with our environment and `changes` to it. It gets pipes, never our own output: whoever waits for that must not wait for a
-/// grandchild. It leads its own process group, so that a deadline ends its children too.
+/// Starts `program` with this process's environment and `changes`. It gets pipes, not this process's output: a caller that reads it to the end must not wait
+/// for a grandchild. It leads its own process group, so that a deadline also ends its children.
 pub fn run(program: &str, arguments: &[String], changes: &[(String, String)], input: &str, deadline: Deadline) -> Result<Ended, String> {
     open_standard_streams();
-    // SAFETY: no other thread exists. A program that does not read its input must not kill us; std restores the default in the child.
+    // SAFETY: no other thread exists. SIGPIPE from a program that does not read its input must not end this process; std restores the default in the child.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let mut child = Command::new(program)
         .args(arguments)
@@ -41,7 +41,7 @@ pub fn run(program: &str, arguments: &[String], changes: &[(String, String)], in
     let (stdout, stderr, in_time) = exchange(&mut child, input, deadline)?;
     let (stdout, stderr) = (text(stdout), text(stderr));
     if !in_time || !ends(&mut child, deadline)? {
-        // SAFETY: the child is not reaped yet, so its number is still its own.
+        // SAFETY: the child is not reaped yet, so its PID is not reused.
         unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
         let _ = child.wait();
         return Ok(Ended { kind: "deadline", status: 0, stdout, stderr });
@@ -66,7 +66,7 @@ fn exchange(child: &mut Child, input: &str, deadline: Deadline) -> Result<(Vec<u
     let (mut output_fd, mut errors_fd) = (stdout.as_raw_fd(), stderr.as_raw_fd());
     while output_fd >= 0 || errors_fd >= 0 {
         if rest.is_empty() {
-            stdin = None; // the child sees the end of its input
+            stdin = None; // end of the child's input
         }
         let mut descriptors = [
             interest(output_fd, libc::POLLIN),
@@ -83,10 +83,10 @@ fn exchange(child: &mut Child, input: &str, deadline: Deadline) -> Result<(Vec<u
             match pipe.write(rest) {
                 Ok(wrote) => rest = &rest[wrote..],
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-                Err(_) => rest = &[], // it does not want the rest; its status will tell
+                Err(_) => rest = &[], // it does not read the rest; its exit status says why
             }
         }
-        // When the child has ended, what the pipes still hold is read and a grandchild that keeps them open is not waited for.
+        // When the child has ended, what is left in the pipes is read; a grandchild that keeps them open is not waited for.
         let over = descriptors[3].revents != 0;
         drain(&mut output_fd, &mut output, descriptors[0].revents != 0, over);
         drain(&mut errors_fd, &mut errors, descriptors[1].revents != 0, over);
@@ -112,7 +112,7 @@ fn pidfd(child: &Child) -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Waits for the child's end; `false` at the deadline. It is not reaped, so that its process group keeps its number.
+/// Waits for the child's end; `false` at the deadline. It is not reaped, so that its process group's number is not reused.
 fn ends(child: &mut Child, deadline: Deadline) -> Result<bool, String> {
     loop {
         // SAFETY: all zero is a valid siginfo_t, and the pointer is to a live one.
@@ -132,7 +132,7 @@ fn ends(child: &mut Child, deadline: Deadline) -> Result<bool, String> {
     }
 }
 
-/// Streams 0 to 2 may be closed; a pipe made for the child would then take their number and be lost when the child's own are put there.
+/// Opens streams 0 to 2 if they are closed: a pipe for the child would otherwise get such a number, and be overwritten when the child's streams are set.
 fn open_standard_streams() {
     for fd in 0..3 {
         // SAFETY: plain numbers and a constant string. open(2) takes the lowest free number, which is `fd`.

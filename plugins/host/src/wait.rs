@@ -1,4 +1,4 @@
-//! Deadlines, poll and the words for error numbers, for the three files that wait for something.
+//! Deadlines, poll(2), and messages for error numbers.
 
 use std::{
     ffi::c_int,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A moment until which to wait; `None` is for ever.
+/// When to stop waiting; `None` is never.
 #[derive(Clone, Copy)]
 pub struct Deadline(Option<Instant>);
 
@@ -39,7 +39,7 @@ impl Deadline {
                 None => -1,
                 Some(left) => c_int::try_from(left.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX),
             };
-            // SAFETY: the slice is live and its length is given.
+            // SAFETY: the slice is live, and its length is passed.
             match unsafe { libc::poll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, timeout) } {
                 0 => return Ok(false),
                 ready if ready > 0 => return Ok(true),
@@ -58,7 +58,7 @@ pub fn errno() -> c_int {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// The C library's sentence for an error number, without Rust's "(os error N)".
+/// The C library's message for an error number, without Rust's "(os error N)".
 pub fn describe(code: c_int) -> String {
     let text = io::Error::from_raw_os_error(code).to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()

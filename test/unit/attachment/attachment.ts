@@ -1,8 +1,8 @@
 // Attachments for the pod tests: what the weft plugin makes of an ordinary configuration.
 import assert from 'node:assert/strict'
-import type { VethAttachment } from '../../../daemon/pod/context.ts'
 import { formatIp, parsePrefix } from '../../../ipam/address.ts'
 import { type PoolAddress, rangeSets } from '../../../ipam/pool.ts'
+import type { VethAttachment } from '../../../plugins/attachment.ts'
 
 export const attachmentOf = (
   over: Omit<Partial<VethAttachment>, 'interface'> & { readonly interface?: Partial<VethAttachment['interface']> } = {}

@@ -9,13 +9,16 @@ import {
   hostName,
   mayBeOf,
   parseAlias,
+  peerName,
   podMac
 } from '../../../daemon/attachment/identity.ts'
 import { podObjects, type Wiring } from '../../../daemon/attachment/objects.ts'
-import { resultOf } from '../../../daemon/pod/result.ts'
+import { resultOf } from '../../../daemon/attachment/result.ts'
+import { toCni } from '../../../daemon/cni/result.ts'
 import { type KernelObject, type Link, parseMac, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { everything, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { routeFrom } from '../../../plugins/keys/routes.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
 import { attachmentOf, poolAddresses } from './attachment.ts'
 
@@ -35,8 +38,8 @@ const pod = attachmentOf()
 
 describe('bridge mode', () => {
   it('makes bridge and gateway, a port with alias, and address and default route in the container', () => {
-    const { shared, host, inside } = podObjects(pod, v4, node, wiring())
-    assert.deepEqual(texts(shared), [
+    const { bridge, host, inside } = podObjects(pod, v4, node, wiring())
+    assert.deepEqual(texts(bridge), [
       `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
@@ -51,13 +54,13 @@ describe('bridge mode', () => {
       'link eth0 up',
       'route default via 10.244.1.1 dev eth0 proto 3'
     ])
-    for (const object of [...shared, ...host, ...inside]) assert.equal(object.because, 'pod default/web-1')
+    for (const object of [...bridge, ...host, ...inside]) assert.equal(object.because, 'pod default/web-1')
   })
 
   it('asks nothing of IPv6 where the MTU is too small for it', () => {
     const small = podObjects(pod, v4, testNode(), wiring({ mtu: 1279 }))
     assert.deepEqual(
-      small.shared.filter((object) => textOf(object).includes('ipv6')),
+      small.bridge.filter((object) => textOf(object).includes('ipv6')),
       []
     )
     assert.equal((small.host[0] as Link).linkLocal, undefined)
@@ -65,8 +68,8 @@ describe('bridge mode', () => {
   })
 
   it('is the same for both families, with IPv6 switched on and no address ever tentative', () => {
-    const { shared, inside } = podObjects(pod, both, dualStackNode(), wiring())
-    assert.deepEqual(texts(shared).slice(1), [
+    const { bridge, inside } = podObjects(pod, both, dualStackNode(), wiring())
+    assert.deepEqual(texts(bridge).slice(1), [
       'sysctl net/ipv6/conf/cni0/accept_ra=0',
       'sysctl net/ipv6/conf/cni0/accept_dad=0',
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
@@ -85,7 +88,7 @@ describe('bridge mode', () => {
       'route default via 10.244.1.1 dev eth0 proto 3',
       'route default via fd00:0:0:1::1 dev eth0 proto 3'
     ])
-    for (const object of [...shared, ...inside]) {
+    for (const object of [...bridge, ...inside]) {
       if (object.kind === 'address') assert.equal(object.nodad, object.prefix.ip.family === 6 ? true : undefined)
     }
   })
@@ -94,7 +97,7 @@ describe('bridge mode', () => {
     const mac = parseMac('0a:58:0a:f4:01:01') ?? assert.fail()
     const bridge: Link = { kind: 'link', name: 'cni0', form: { type: 'bridge' }, up: true, mtu: 1400, mac }
     assert.equal(
-      texts(podObjects(pod, v4, node, wiring({ bridge })).shared)[0],
+      texts(podObjects(pod, v4, node, wiring({ bridge })).bridge)[0],
       `link cni0 type bridge address ${mac} up`
     )
     assert.deepEqual(resultOf(pod, v4, node, wiring({ bridge })).interfaces[0], { name: 'cni0', mac })
@@ -117,9 +120,9 @@ describe('bridge mode', () => {
 
 describe('routed mode', () => {
   it('needs no bridge: a host route out, a static neighbour and an on-link gateway in', () => {
-    const { shared, host, inside } = podObjects(pod, both, dualStackNode(), wiring({ mode: 'routed' }))
+    const { bridge, host, inside } = podObjects(pod, both, dualStackNode(), wiring({ mode: 'routed' }))
     const link = hostName(pod)
-    assert.deepEqual(shared, [])
+    assert.deepEqual(bridge, [])
     assert.deepEqual(texts(host).slice(1), [
       `sysctl net/ipv6/conf/${link}/accept_ra=0`,
       `sysctl net/ipv6/conf/${link}/accept_dad=0`,
@@ -154,7 +157,7 @@ describe('routes of the pod', () => {
       readonly mtu?: number
     }[]
   ) => ({
-    ipam: { dataDir: '/x', requested: [], ranges: [], routes }
+    ipam: { dataDir: '/x', requested: [], ranges: [], routes: routes.flatMap((route) => routeFrom(route) ?? []) }
   })
 
   it("are those configured, by the pool's gateway unless they name one", () => {
@@ -186,7 +189,7 @@ describe('routes of the pod', () => {
 
 describe('the result', () => {
   it('lists bridge, host end and container end, and addresses point at the last', () => {
-    assert.deepEqual(resultOf(attachmentOf({ dns: { nameservers: ['10.96.0.10'] } }), both, node, wiring()), {
+    assert.deepEqual(toCni(resultOf(attachmentOf({ dns: { nameservers: ['10.96.0.10'] } }), both, node, wiring())), {
       interfaces: [
         { name: 'cni0', mac: bridgeMac(node.identity, 'cni0') },
         { name: hostName(pod), mac: hostMac(pod), mtu: 1450 },
@@ -205,12 +208,30 @@ describe('the result', () => {
   })
 
   it('has no bridge and single addresses in routed mode', () => {
-    const { interfaces, ips } = resultOf(pod, v4, node, wiring({ mode: 'routed' }))
+    const { interfaces, ips } = toCni(resultOf(pod, v4, node, wiring({ mode: 'routed' })))
     assert.deepEqual(
       interfaces.map(({ name }) => name),
       [hostName(pod), 'eth0']
     )
     assert.deepEqual(ips, [{ interface: 1, address: '10.244.1.2/32', gateway: '10.244.1.1' }])
+  })
+
+  it('says all that a caller needs who moves the end and configures it: nothing is made inside', () => {
+    const { sandbox: _, ...rest } = attachmentOf({ interface: { isHandedOver: true } })
+    for (const mode of ['bridge', 'routed'] as const) {
+      const { host, inside } = podObjects(rest, v4, node, wiring({ mode }))
+      const form = (host[0] as Link).form
+      assert.deepEqual(form?.type === 'veth' && [form.peer?.name, form.peer?.sandbox], [peerName(rest), undefined])
+      assert.deepEqual(inside, [])
+    }
+    const { interfaces, ips, routes } = toCni(resultOf(rest, v4, node, wiring({ mode: 'routed' })))
+    assert.deepEqual(interfaces[1], { name: peerName(rest), mac: '0a:58:0a:f4:01:02', mtu: 1450 })
+    assert.deepEqual(ips, [{ interface: 1, address: '10.244.1.2/32', gateway: '10.244.1.1' }])
+    assert.deepEqual(routes, [
+      { dst: '10.244.1.1/32', scope: 253 },
+      { dst: '0.0.0.0/0', gw: '10.244.1.1' }
+    ])
+    assert.deepEqual(toCni(resultOf(rest, v4, node, wiring())).routes, [{ dst: '0.0.0.0/0', gw: '10.244.1.1' }])
   })
 })
 
@@ -255,7 +276,7 @@ describe('names', () => {
     const bridge = { name: 'br@1', addresses: [prefix('10.1.0.1/24'), prefix('fd00::1/64')] }
     const ported = aliasOf(who, { namespace: '', name: 'a pod' }, bridge)
     assert.deepEqual(parseAlias(ported), { ...who, bridge, pod: 'a pod' })
-    // Cut, an address would be another one: then it is not told at all.
+    // Cut, an address would be another one: then it is left out.
     const full = { ...who, containerId: 'a'.repeat(220) }
     const cut = aliasOf(
       full,
@@ -281,7 +302,7 @@ describe('names', () => {
 })
 
 describe('forwarding', () => {
-  it('keeps a default route that a router told, by accept_ra before forwarding', () => {
+  it('keeps a default route learned from a router, by accept_ra before forwarding', () => {
     const learned: Route = {
       kind: 'route',
       table: 254,

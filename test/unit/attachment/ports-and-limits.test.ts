@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { hostName, ifbMac } from '../../../daemon/attachment/identity.ts'
 import { podObjects, type Wiring } from '../../../daemon/attachment/objects.ts'
-import { resultOf } from '../../../daemon/pod/result.ts'
+import { resultOf } from '../../../daemon/attachment/result.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
 import { order } from '../../../daemon/state/order.ts'
 import { textOf } from '../../../daemon/state/text.ts'
@@ -25,32 +25,32 @@ describe('host ports', () => {
   const element = `element inet weft host_ports_4 { tcp . 8080 comment "${link} pod default/web-1" : 10.244.1.2 . 80 }`
 
   it('are elements beside the pod’s link, which is in hairpin mode; the bridge is guarded for all pods', () => {
-    const { ground, host } = of({ hostPorts })
+    const { shared, host } = of({ hostPorts })
     assert.match(texts(host)[0] ?? '', /hairpin on/)
     assert.deepEqual(texts(host).slice(1), [element])
-    assert.deepEqual(texts(ground).slice(-2), [
+    assert.deepEqual(texts(shared).slice(-2), [
       'element inet weft host_port_devices { "cni0" }',
       'sysctl net/ipv4/conf/cni0/route_localnet=1'
     ])
   })
 
   it('in routed mode guard the pod’s own link, which takes guard and setting along', () => {
-    const { ground, host } = of({ hostPorts }, 'routed')
+    const { shared, host } = of({ hostPorts }, 'routed')
     assert.deepEqual(texts(host).slice(-3), [
       `element inet weft host_port_devices { "${link}" }`,
       `sysctl net/ipv4/conf/${link}/route_localnet=1`,
       element
     ])
     assert.equal(
-      texts(ground).some((text) => text.startsWith('element')),
+      texts(shared).some((text) => text.startsWith('element')),
       false
     )
   })
 
-  it('that lead nowhere need no ground, as those of another family', () => {
-    const { ground, host } = of({ hostPorts: [{ ...hostPorts[0], hostIp: { family: 6, value: 1n } }] })
-    assert.deepEqual([ground, host.length], [[], 1])
-    assert.deepEqual(of({}).ground, [])
+  it('that lead nowhere need no shared objects, as those of another family', () => {
+    const { shared, host } = of({ hostPorts: [{ ...hostPorts[0], hostIp: { family: 6, value: 1n } }] })
+    assert.deepEqual([shared, host.length], [[], 1])
+    assert.deepEqual(of({}).shared, [])
   })
 })
 
@@ -75,9 +75,9 @@ describe('limits', () => {
 
   it('from the pod show in the result as its last interface', () => {
     const attachment = attachmentOf({ bandwidth: { egress: limit } })
-    const { interfaces, ips } = resultOf(attachment, v4, node, wiring('bridge'))
+    const { interfaces, addresses } = resultOf(attachment, v4, node, wiring('bridge'))
     assert.deepEqual(interfaces.at(-1), { name: ifb, mac: ifbMac(ifb), mtu: 1450 })
-    assert.equal(interfaces[ips[0]?.interface ?? -1]?.name, 'eth0')
+    assert.equal(interfaces[addresses[0]?.interface ?? -1]?.name, 'eth0')
   })
 
   it('go with their device, without a request of their own', () => {

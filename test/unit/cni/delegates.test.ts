@@ -1,7 +1,7 @@
 // Delegates of third parties: what the executable is asked to run, and what its answers come to.
 import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { DelegateMissing, delegatesOf, RunWanted } from '../../../daemon/cni/delegates.ts'
+import { DelegateMissing, delegatesOf, RunRequested } from '../../../daemon/cni/delegates.ts'
 import { CniError } from '../../../plugins/cni/error.ts'
 import type { CniRequest, Done } from '../../../plugins/protocol.ts'
 import { addCall } from '../plugins/calls.ts'
@@ -14,7 +14,7 @@ const wantedBy = (work: () => unknown) => {
   try {
     work()
   } catch (error) {
-    if (error instanceof RunWanted) return error.run
+    if (error instanceof RunRequested) return error.run
     throw error
   }
   throw new Error('nothing is to be run')
@@ -33,7 +33,7 @@ describe('a delegate', () => {
       wantedBy(() => delegates().run('x', 'ADD')),
       { id: 'ADD x', type: 'x', path: ['/opt/cni/bin'], env: { CNI_COMMAND: 'ADD' }, stdin: '{"a":1}', deadlineMs: 800 }
     )
-    equal(wantedBy(() => delegates().given('{}').run('x', 'DEL')).stdin, '{}')
+    equal(wantedBy(() => delegates().withInput('{}').run('x', 'DEL')).stdin, '{}')
   })
   test('that succeeded gives what it printed', () => equal(delegates(ended(0, '{}')).run('x', 'ADD'), '{}'))
   test('that failed hands its error on unchanged', () => {
@@ -58,7 +58,7 @@ describe('a delegate', () => {
       }
     )
   })
-  test('gets its DEL before the error of a failed ADD is told, and the error survives in between', () => {
+  test('gets its DEL before the error of a failed ADD is reported, and the error survives in between', () => {
     const error = new CniError('no bridge', { code: 101, details: 'why' })
     const { id, env } = wantedBy(() => delegates(ended(0, '{}')).undo('x', error))
     deepEqual(env, { CNI_COMMAND: 'DEL' })

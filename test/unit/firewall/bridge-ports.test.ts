@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import {
-  groundFor,
+  bridgePortBaseFor,
   isolatedBridge,
   isolatedPort,
-  isolationGround,
+  isolationBase,
   ownSource,
-  sourceGround
+  sourceCheckBase
 } from '../../../daemon/firewall/bridge-ports.ts'
 import { type KernelObject, type NftElement, parseMac } from '../../../daemon/state/object.ts'
 import { mayRemove } from '../../../daemon/state/ownership.ts'
@@ -21,7 +21,7 @@ const elementsIn = (objects: readonly KernelObject[]) =>
 
 describe('ports of a bridge', () => {
   it('whose source is checked let frames with their own address pass, and no others', () => {
-    assert.deepEqual(rules(sourceGround()), [
+    assert.deepEqual(rules(sourceCheckBase()), [
       'bridge type filter hook prerouting priority -250: iifname @checked_ports iifname . ether saddr != @port_sources drop'
     ])
     assert.deepEqual(ownSource('veth1', mac, 'veth1', 'pod a/b').map(textOf), [
@@ -31,7 +31,7 @@ describe('ports of a bridge', () => {
   })
 
   it('that are isolated do not reach each other', () => {
-    assert.deepEqual(rules(isolationGround()), [
+    assert.deepEqual(rules(isolationBase()), [
       'bridge type filter hook forward priority -250: iifname @isolated_ports oifname @isolated_ports drop'
     ])
     assert.equal(
@@ -46,7 +46,7 @@ describe('ports of a bridge', () => {
     ])
   })
 
-  it('ask for their ground again by what stands, a bridge only while it is there', () => {
+  it('ask for their sets and chains again by what exists, a bridge only while it is there', () => {
     const standing = elementsIn([
       ...ownSource('veth1', mac, 'veth1', 'x'),
       isolatedPort('veth1', 'm', 'x'),
@@ -54,17 +54,17 @@ describe('ports of a bridge', () => {
       ...isolatedBridge('br2')
     ])
     assert.deepEqual(
-      groundFor(standing, (device) => device === 'br1').map(textOf),
-      [...sourceGround(), ...isolationGround(), ...isolatedBridge('br1')].map(textOf)
+      bridgePortBaseFor(standing, (device) => device === 'br1').map(textOf),
+      [...sourceCheckBase(), ...isolationBase(), ...isolatedBridge('br1')].map(textOf)
     )
     assert.deepEqual(
-      groundFor([], () => true),
+      bridgePortBaseFor([], () => true),
       []
     )
   })
 
   it('are ours by their table, so that what nobody wants goes', () => {
-    for (const object of [...sourceGround(), ...isolatedBridge('br1')])
+    for (const object of [...sourceCheckBase(), ...isolatedBridge('br1')])
       assert.equal(
         mayRemove(object, () => undefined),
         true

@@ -1,7 +1,7 @@
 // Host ports: the shared rules, and the elements of a pod for one family and for both.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hostPortDevice, hostPortGround, hostPorts } from '../../../daemon/firewall/host-ports.ts'
+import { hostPortBase, hostPortDevice, hostPorts } from '../../../daemon/firewall/host-ports.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { parseIp } from '../../../ipam/address.ts'
 
@@ -15,7 +15,7 @@ const texts = (mappings: Parameters<typeof hostPorts>[0], ...ips: readonly (type
 
 test('the rules are these, whatever pods there are', () => {
   const rules = Object.fromEntries(
-    hostPortGround().flatMap((object) =>
+    hostPortBase().flatMap((object) =>
       object.kind === 'nft-chain' ? [[`${object.chain}: ${object.hook}`, object.rules]] : []
     )
   )
@@ -48,9 +48,9 @@ test('the rules are these, whatever pods there are', () => {
 })
 
 test('every map that a rule asks is made', () => {
-  const ground = hostPortGround()
-  const made = ground.flatMap((object) => (object.kind === 'nft-set' ? [object.set] : []))
-  const asked = ground.flatMap((object) =>
+  const shared = hostPortBase()
+  const made = shared.flatMap((object) => (object.kind === 'nft-set' ? [object.set] : []))
+  const asked = shared.flatMap((object) =>
     object.kind === 'nft-chain' ? [...(object.rules ?? []).join(' ').matchAll(/@(\w+)/g)].map(([, name]) => name) : []
   )
   assert.deepEqual([...new Set(asked)].sort(), [...made].sort())

@@ -1,7 +1,7 @@
 // Conditional host ports: rules in nft syntax, names that contain the conditions, and the maps of the elements.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { conditionedGround, hostPorts } from '../../../daemon/firewall/host-ports.ts'
+import { conditionedPortBase, hostPorts } from '../../../daemon/firewall/host-ports.ts'
 import { conditionsOf, endingOf, matchOf } from '../../../daemon/firewall/port-conditions.ts'
 import { parseIp } from '../../../ipam/address.ts'
 import { portConditions } from '../../../plugins/keys/port-conditions.ts'
@@ -40,7 +40,7 @@ test('what is no such map tells nothing', () => {
 
 test('the longest list fits the name of a chain (NFT_NAME_MAXLEN is 256 with the final zero)', () => {
   const most = Array.from({ length: 4 }, () => ['!', '-s', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff']).flat()
-  const names = conditionedGround(6, read(6, ...most)).flatMap((object) =>
+  const names = conditionedPortBase(6, read(6, ...most)).flatMap((object) =>
     object.kind === 'nft-chain' ? [object.chain] : object.kind === 'nft-set' ? [object.set] : []
   )
   assert.equal(names.length, 4)
@@ -49,8 +49,8 @@ test('the longest list fits the name of a chain (NFT_NAME_MAXLEN is 256 with the
 
 test('each condition is in front of both look-ups, and elements are in the maps that these ask', () => {
   const conditions = read(4, '!', '-d', '192.0.2.0/24')
-  const ground = conditionedGround(4, conditions)
-  const chains = ground.flatMap((object) => (object.kind === 'nft-chain' ? [object] : []))
+  const shared = conditionedPortBase(4, conditions)
+  const chains = shared.flatMap((object) => (object.kind === 'nft-chain' ? [object] : []))
   assert.deepEqual(
     chains.map(({ chain }) => chain),
     ['host_port_in_4__not_to_c0000200_24', 'host_port_out_4__not_to_c0000200_24']

@@ -196,17 +196,14 @@ describe('a folder that cannot be made', () => {
   // Node's own recursive mkdir never returns there.
   it('is an error that names it, in /proc too', async () => {
     const reservations = new Reservations('/proc/weft', 'net1', { lock: flock, boot: { id: 'boot-1', since: 0 } })
-    await assert.rejects(
-      reservations.reserve(owner('a'), small),
-      /\/proc\/weft\/net1 can not be read or written: ENOENT/
-    )
+    await assert.rejects(reservations.reserve(owner('a'), small), /\/proc\/weft\/net1 can't be read or written: ENOENT/)
     const below = new Reservations(join(base, 'a/b'), 'net1', { lock: flock, boot: { id: 'boot-1', since: 0 } })
     assert.deepEqual(addressesOf(await below.reserve(owner('a'), small)), ['10.20.0.2'])
   })
 })
 
 describe('a lock that is not got', () => {
-  it('is told in the words of its keeper, which know the cure', async () => {
+  it('is reported in the words of its holder, with the cure', async () => {
     const held = Object.assign(new Error('held by another process'), { cure: 'see which one' })
     const lock = () => Promise.reject(held)
     const reservations = new Reservations(base, 'net1', { lock, boot: { id: 'boot-1', since: 0 } })

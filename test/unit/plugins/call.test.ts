@@ -39,7 +39,7 @@ describe('required variables', () => {
       match(error.details, /^container runtimes set them/)
     })
   }
-  test('an empty variable is missing, and told to be set and empty', () => {
+  test('an empty variable is missing, and reported as set but empty', () => {
     const error = errorOf(() => readEnvironment(variablesFor('ADD', { CNI_NETNS: '' })))
     equal(error.message, 'required env variables [CNI_NETNS] missing')
     match(error.details, /^set, but empty: CNI_NETNS; container runtimes set them/)
@@ -102,8 +102,8 @@ describe('standard input', () => {
     ['7', 6, /object/],
     ['{"name":5}', 6, /name/],
     ['null', 7, /missing network name/],
-    ['{}', 7, /missing network name; .* has no member "name", which must begin with a letter or digit/],
-    ['{"name":""}', 7, /missing network name; .* has an empty "name": it must begin with a letter or digit/],
+    ['{}', 7, /missing network name; .* has no member "name", which must begin with an ASCII letter or digit/],
+    ['{"name":""}', 7, /missing network name; .* has an empty "name": it must begin with an ASCII letter or digit/],
     ['{"name":null}', 7, /missing network name/],
     ['{"name":"a/b"}', 7, /"a\/b"/],
     ['{"name":"../x"}', 7, /"\.\.\/x"/],

@@ -1,4 +1,6 @@
 // Calls of plugins for their unit tables: an ordinary one, and what is laid over it.
+import { formatIp, formatPrefix } from '../../../ipam/address.ts'
+import type { InterfaceRoute } from '../../../plugins/attachment.ts'
 import type { AddCall, DelCall } from '../../../plugins/cni/types.ts'
 import type { Version } from '../../../plugins/cni/version.ts'
 
@@ -24,3 +26,7 @@ export function delCall(type: string, configuration: object = {}): DelCall {
   const { netns: _, ...rest } = addCall(type, configuration)
   return { ...rest, verb: 'DEL' }
 }
+
+/** A route in the words of `ip route`. */
+export const routeText = ({ destination, gateway }: InterfaceRoute): string =>
+  `${formatPrefix(destination)}${gateway === undefined ? '' : ` via ${formatIp(gateway)}`}`

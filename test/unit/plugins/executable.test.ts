@@ -176,7 +176,7 @@ describe('delegates of the executable', { skip }, () => {
     let folder = ''
     await using daemon = await listen((request: CniRequest) => {
       if (request.did.length > 0) return JSON.stringify({ v: 1, exit: 0, stdout: 'done' })
-      const wish = {
+      const requested = {
         id: 'a',
         type: 'third',
         path: ['/nonexistent', folder],
@@ -184,7 +184,7 @@ describe('delegates of the executable', { skip }, () => {
         stdin: 'x'.repeat(300_000),
         deadlineMs
       }
-      return JSON.stringify({ v: 1, run: wish })
+      return JSON.stringify({ v: 1, run: requested })
     })
     folder = join(daemon.folder, 'bin')
     await mkdir(folder)

@@ -20,10 +20,10 @@ export class HostOnNode implements Host {
   hasReadInput = false
   readonly #input: string | undefined
 
-  constructor(surroundings: Deps) {
-    this.program = surroundings.program ?? '/opt/cni/bin/weft'
-    this.environment = Object.entries(surroundings.environment ?? {}).map(([name, value]) => `${name}=${value}`)
-    this.#input = surroundings.input
+  constructor(deps: Deps) {
+    this.program = deps.program ?? '/opt/cni/bin/weft'
+    this.environment = Object.entries(deps.environment ?? {}).map(([name, value]) => `${name}=${value}`)
+    this.#input = deps.input
   }
 
   readInput(limitBytes: number): Input {

@@ -20,8 +20,8 @@ const environment = {
   WEFTD_SOCKET: '/nonexistent/weftd.sock'
 }
 
-async function run(surroundings: Deps) {
-  const host = new HostOnNode(surroundings)
+async function run(deps: Deps) {
+  const host = new HostOnNode(deps)
   const exit = await main(host)
   return { exit, host, printed: host.output === '' ? undefined : JSON.parse(host.output) }
 }
@@ -69,7 +69,7 @@ describe('without a daemon', () => {
   })
   test('no error of DEL has the words that make containerd forget it, not even where they come from the caller', async () => {
     const del = { ...environment, CNI_COMMAND: 'DEL' }
-    for (const [given, code] of [
+    for (const [changes, code] of [
       [{ environment: { ...del, CNI_CONTAINERID: 'not found' }, input: configuration }, 4],
       [{ environment: { ...del, CNI_IFNAME: 'a/not found' }, input: configuration }, 4],
       [{ environment: del, input: '"Not Found"' }, 6],
@@ -78,7 +78,7 @@ describe('without a daemon', () => {
       [{ environment: del, input: '{"name":"n","cniVersion":"not found"}' }, 1],
       [{ environment: { ...del, WEFTD_SOCKET: '/run/not found/s' }, input: configuration }, 11]
     ] as const) {
-      const { exit, printed } = await run(given)
+      const { exit, printed } = await run(changes)
       deepEqual([exit, printed.code], [1, code], JSON.stringify(printed))
       equal(/not found|no such file or directory/i.test(`${printed.msg} ${printed.details}`), false, printed.msg)
     }
@@ -131,8 +131,8 @@ describe('with a daemon', () => {
     for (const [answer, code, words] of [
       [() => undefined, 11, /closed the connection/],
       [() => new Promise<string>(() => {}), 11, /did not answer on .* within 50 ms/],
-      [() => 'hello', 999, /something else than an answer/],
-      [() => '{"v":2,"exit":0}', 999, /something else than an answer/]
+      [() => 'hello', 999, /sent an answer on .* that can.t be parsed/],
+      [() => '{"v":2,"exit":0}', 999, /sent an answer on .* that can.t be parsed/]
     ] as const) {
       await using daemon = await listen(answer)
       const variables = { ...environment, WEFTD_SOCKET: daemon.socketPath, WEFTD_DEADLINE_MS: '50' }

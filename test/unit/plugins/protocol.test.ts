@@ -3,11 +3,11 @@ import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import {
   type CniRequest,
+  isSent,
   parseControlReply,
   parseReply,
   parseRequest,
-  type Reply,
-  travels
+  type Reply
 } from '../../../plugins/protocol.ts'
 
 const request: CniRequest = {
@@ -26,7 +26,7 @@ describe('requests', () => {
   test('a call is read as it was written', () => {
     deepEqual(parseRequest(JSON.stringify(request)), request)
   })
-  test('a question of weftctl is told apart', () => {
+  test('a query of weftctl is recognised', () => {
     deepEqual(parseRequest('{"v":1,"ctl":"why","args":["10.0.0.5"]}'), { v: 1, ctl: 'why', args: ['10.0.0.5'] })
     deepEqual(parseRequest('{"v":1,"ctl":"status"}'), { v: 1, ctl: 'status', args: [] })
   })
@@ -87,8 +87,8 @@ describe('replies', () => {
   })
 })
 
-test('variables of CNI and of the trace travel, others stay', () => {
-  for (const name of ['CNI_COMMAND', 'CNI_NETNS_OVERRIDE', 'TRACEPARENT', 'TRACESTATE', 'BAGGAGE'])
-    equal(travels(name), true)
-  for (const name of ['PATH', 'HOME', 'XCNI_COMMAND', 'TRACEPARENT2']) equal(travels(name), false)
+test('variables of CNI and TRACEPARENT are sent, others are not', () => {
+  for (const name of ['CNI_COMMAND', 'CNI_NETNS_OVERRIDE', 'TRACEPARENT']) equal(isSent(name), true)
+  for (const name of ['PATH', 'HOME', 'XCNI_COMMAND', 'TRACEPARENT2', 'TRACESTATE', 'BAGGAGE'])
+    equal(isSent(name), false)
 })

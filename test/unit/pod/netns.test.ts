@@ -1,7 +1,7 @@
 // Routes inside a container whose places other interfaces' routes have: where they go, and where CHECK looks for them.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { applyInside, whereItStands } from '../../../daemon/pod/netns.ts'
+import { applyInside, withActualMetric } from '../../../daemon/pod/netns.ts'
 import type { Change } from '../../../daemon/state/difference.ts'
 import type { Outcome, Sandbox } from '../../../daemon/state/kernel.ts'
 import { type KernelObject, keyOf, type Route, stateOf } from '../../../daemon/state/object.ts'
@@ -71,8 +71,8 @@ describe('a route whose place is taken', () => {
 
   it('is looked for where it stands', () => {
     const observed = stateOf([route('10.9.0.0/16', 'eth0'), route('10.9.0.0/16', 'eth1', { metric: 1 })])
-    assert.equal(whereItStands(ours('10.9.0.0/16'), observed).metric, 1)
-    assert.equal(whereItStands(ours('10.8.0.0/16'), observed).metric, 0)
-    assert.equal(whereItStands(ours('10.9.0.0/16'), stateOf([route('10.9.0.0/16', 'eth0')])).metric, 0)
+    assert.equal(withActualMetric(ours('10.9.0.0/16'), observed).metric, 1)
+    assert.equal(withActualMetric(ours('10.8.0.0/16'), observed).metric, 0)
+    assert.equal(withActualMetric(ours('10.9.0.0/16'), stateOf([route('10.9.0.0/16', 'eth0')])).metric, 0)
   })
 })

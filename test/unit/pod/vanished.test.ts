@@ -27,7 +27,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
 
 /** What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand. */
-function surroundings() {
+function nodeWithPods() {
   const lines: string[] = []
   const clock = { now: 0 }
   const observed = new Map(stateOf([]))
@@ -39,67 +39,67 @@ function surroundings() {
   return { context, reservations: context.networks.reservations(dataDir, 'net1'), lines, clock, observed }
 }
 
-async function vanishedPod(given: ReturnType<typeof surroundings>, containerId: string) {
-  await given.reservations.reserve(who(containerId), sets)
-  const vanished = { ...who(containerId), because: `pod ${containerId}`, dataDir, since: given.clock.now }
-  given.context.attachments.vanished.set(`pod net1 ${containerId} eth0`, vanished)
+async function vanishedPod(node: ReturnType<typeof nodeWithPods>, containerId: string) {
+  await node.reservations.reserve(who(containerId), sets)
+  const vanished = { ...who(containerId), because: `pod ${containerId}`, dataDir, since: node.clock.now }
+  node.context.attachments.vanished.set(`pod net1 ${containerId} eth0`, vanished)
 }
 
 const held = async (reservations: Reservations) => (await reservations.list()).map(({ ip }) => formatIp(ip)).sort()
 
 describe('addresses of a vanished pod', () => {
-  test('are freed once the grace is over, and not before; the reason is told once and counted', async () => {
-    const given = surroundings()
-    await vanishedPod(given, 'a')
-    await given.reservations.reserve(who('foreign'), sets)
-    given.clock.now = 59_000
-    assert.equal(await releaseVanished(given.context, 60_000), 0)
-    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3'])
-    given.clock.now = 60_000
+  test('are freed once the grace is over, and not before; the reason is logged once and counted', async () => {
+    const node = nodeWithPods()
+    await vanishedPod(node, 'a')
+    await node.reservations.reserve(who('foreign'), sets)
+    node.clock.now = 59_000
+    assert.equal(await releaseVanished(node.context, 60_000), 0)
+    assert.deepEqual(await held(node.reservations), ['10.20.0.2', '10.20.0.3'])
+    node.clock.now = 60_000
     let changes = 0
-    given.context.attachments.onChanged = () => void changes++
-    assert.equal(await releaseVanished(given.context, 60_000), 1)
+    node.context.attachments.onChanged = () => void changes++
+    assert.equal(await releaseVanished(node.context, 60_000), 1)
     assert.equal(changes, 1)
-    assert.deepEqual(await held(given.reservations), ['10.20.0.3'])
-    assert.equal(await releaseVanished(given.context, 0), 0)
-    assert.deepEqual([given.context.attachments.freed.vanished, given.lines.length], [1, 1])
+    assert.deepEqual(await held(node.reservations), ['10.20.0.3'])
+    assert.equal(await releaseVanished(node.context, 0), 0)
+    assert.deepEqual([node.context.attachments.freed.vanished, node.lines.length], [1, 1])
   })
 
   test('stay when its link is there again, by whatever name, when it was added again, and while a verb on it is under way', async () => {
-    const given = surroundings()
-    const { attachments } = given.context
-    for (const id of ['back', 'renamed', 'added', 'busy']) await vanishedPod(given, id)
+    const node = nodeWithPods()
+    const { attachments } = node.context
+    for (const id of ['back', 'renamed', 'added', 'busy']) await vanishedPod(node, id)
     const link = { kind: 'link', up: true, form: { type: 'veth' } } as const
     for (const each of [
       { ...link, name: hostName(who('back')) },
       { ...link, name: 'other', alias: aliasOf(who('renamed'), undefined) }
     ] satisfies KernelObject[])
-      given.observed.set(keyOf(each), each)
+      node.observed.set(keyOf(each), each)
     attachments.set({ ...who('added'), link: 'x', addresses: [], because: 'again' } satisfies Known)
     const { promise, resolve } = Promise.withResolvers<void>()
     const busy = attachments.inTurn(who('busy'), () => promise)
-    assert.equal(await releaseVanished(given.context, 0), 0)
+    assert.equal(await releaseVanished(node.context, 0), 0)
     resolve()
     await busy
-    assert.equal(await releaseVanished(given.context, 0), 1)
-    assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
+    assert.equal(await releaseVanished(node.context, 0), 1)
+    assert.deepEqual(await held(node.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
   })
 
-  test('are tried again when they can not be freed now', async () => {
-    const given = surroundings()
-    await vanishedPod(given, 'a')
+  test('are tried again when they cannot be freed now', async () => {
+    const node = nodeWithPods()
+    await vanishedPod(node, 'a')
     const lock = () => Promise.reject(new Error('EROFS'))
     const networks = new Networks(() => ({ lock, boot: { id: 'boot', since: 0 } }))
-    assert.equal(await releaseVanished({ ...given.context, networks }, 0), 0)
-    assert.match(given.lines.join(), /can not be freed yet/)
-    assert.equal(await releaseVanished(given.context, 0), 1)
+    assert.equal(await releaseVanished({ ...node.context, networks }, 0), 0)
+    assert.match(node.lines.join(), /can't be freed yet/)
+    assert.equal(await releaseVanished(node.context, 0), 1)
   })
 
   test('of another network are not touched when only one is meant', async () => {
-    const given = surroundings()
-    await vanishedPod(given, 'a')
-    assert.equal(await releaseVanished(given.context, 0, ({ network }) => network === 'net2'), 0)
-    assert.equal(given.context.attachments.vanished.size, 1)
+    const node = nodeWithPods()
+    await vanishedPod(node, 'a')
+    assert.equal(await releaseVanished(node.context, 0, ({ network }) => network === 'net2'), 0)
+    assert.equal(node.context.attachments.vanished.size, 1)
   })
 })
 
@@ -107,13 +107,13 @@ describe('the notes', () => {
   const path = () => join(dataDir, 'pods.json')
 
   test('tell the next weftd what there was: pods, and those that have vanished', async () => {
-    const given = surroundings()
-    const { attachments } = given.context
+    const node = nodeWithPods()
+    const { attachments } = node.context
     {
       using _notes = keepPodsFile(path(), attachments, silent)
       const address = parseIp('10.20.0.9') ?? assert.fail()
       attachments.set({ ...who('pod'), link: 'veth1', addresses: [address], because: 'pod a/b', dataDir })
-      await vanishedPod(given, 'gone')
+      await vanishedPod(node, 'gone')
     }
     assert.equal(statSync(path()).mode & 0o777, 0o600)
     assert.deepEqual(readPodsFile(path(), silent), [
@@ -123,12 +123,12 @@ describe('the notes', () => {
   })
 
   test('make a pod without a link a vanished one, whose address is freed after the grace', async () => {
-    const given = surroundings()
-    await given.reservations.reserve(who('gone'), sets)
-    await rebuild(given.context, dataDir, [{ ...who('gone'), because: 'pod gone', dataDir }])
-    given.clock.now = 1_000
-    assert.equal(await releaseVanished(given.context, 1_001), 0)
-    assert.equal(await releaseVanished(given.context, 1_000), 1)
+    const node = nodeWithPods()
+    await node.reservations.reserve(who('gone'), sets)
+    await rebuild(node.context, dataDir, [{ ...who('gone'), because: 'pod gone', dataDir }])
+    node.clock.now = 1_000
+    assert.equal(await releaseVanished(node.context, 1_001), 0)
+    assert.equal(await releaseVanished(node.context, 1_000), 1)
   })
 
   test('are not missed when there are none, and of no use, with a warning, when they are spoiled', () => {
@@ -143,9 +143,9 @@ describe('the notes', () => {
   })
 })
 
-test('a directory of networks that can not be read is told, and weftd goes on', async () => {
+test('a directory of networks that cannot be read is logged, and weftd goes on', async () => {
   writeFileSync(join(dataDir, BOOT_DIRECTORY), '')
-  const { context, lines } = surroundings()
+  const { context, lines } = nodeWithPods()
   await emptyAfterReboot(context, dataDir)
-  assert.deepEqual(lines, ['reservations can not be looked at yet'])
+  assert.deepEqual(lines, ["the reservations can't be read yet"])
 })

@@ -23,7 +23,7 @@ describe('bandwidth', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL is served whatever became of the configuration', () => {
-    const { interface: wish } = bandwidth.attachment(delCall('bandwidth', { ingressRate: 'x' }))
-    deepEqual(wish, { kind: 'existing', limits: true })
+    const { interface: config } = bandwidth.attachment(delCall('bandwidth', { ingressRate: 'x' }))
+    deepEqual(config, { kind: 'existing', limits: true })
   })
 })

@@ -9,9 +9,9 @@ const ipam = { type: 'host-local', subnet: '10.1.0.0/24' }
 
 describe('bridge', () => {
   test('without keys is a port of cni0 without addresses, gateway, masquerade', () => {
-    const { interface: wish, isStandalone, ipam: pool, given, delegate, masquerade } = of({})
-    deepEqual([isStandalone, pool, given, delegate, masquerade], [true, undefined, undefined, undefined, false])
-    deepEqual(wish, {
+    const { interface: config, isStandalone, ipam: pool, ipamResult, delegate, masquerade } = of({})
+    deepEqual([isStandalone, pool, ipamResult, delegate, masquerade], [true, undefined, undefined, undefined, false])
+    deepEqual(config, {
       kind: 'veth',
       mode: 'bridge',
       bridge: 'cni0',
@@ -30,9 +30,9 @@ describe('bridge', () => {
       Mtu: 1400,
       ipMasq: true
     }
-    const { interface: wish, masquerade } = of(keys)
+    const { interface: config, masquerade } = of(keys)
     equal(masquerade, true)
-    deepEqual(wish, {
+    deepEqual(config, {
       kind: 'veth',
       mode: 'bridge',
       bridge: 'br1',
@@ -45,7 +45,7 @@ describe('bridge', () => {
   })
   test('addresses come from a pool, from the configuration, or from a third party', () => {
     equal(of({ ipam }).ipam?.ranges.length, 1)
-    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).given?.addresses.length, 1)
+    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).ipamResult?.addresses.length, 1)
     equal(of({ ipam: { type: 'dhcp' } }).delegate, 'dhcp')
     deepEqual(of({ ipam: {} }).ipam, undefined)
   })
@@ -56,9 +56,9 @@ describe('bridge', () => {
     equal(macOf({ args: { cni: { mac: b } }, runtimeConfig: { mac: c } }), c)
   })
   test('keys that keep a container apart from others on its bridge are read', () => {
-    const wish = of({ macspoofchk: true, portIsolation: true, disableContainerInterface: true }).interface
+    const config = of({ macspoofchk: true, portIsolation: true, disableContainerInterface: true }).interface
     deepEqual(
-      [wish].map((each) => each.kind === 'veth' && [each.checksSource, each.isIsolated, each.staysDown]),
+      [config].map((each) => each.kind === 'veth' && [each.checksSource, each.isIsolated, each.staysDown]),
       [[true, true, true]]
     )
     const none = of({ macspoofchk: false, portIsolation: null, vlan: 0, vlanTrunk: [] }).interface

@@ -18,13 +18,8 @@ describe('firewall', () => {
   })
   test('keeps apart as the policy says', () => {
     const apart = (ingressPolicy: string) =>
-      (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).apart
-    deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [
-      undefined,
-      undefined,
-      'from other bridges',
-      'from all'
-    ])
+      (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).isolatedFrom
+    deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [undefined, undefined, 'other bridges', 'all'])
   })
   for (const [configuration, code, message] of [
     [{ ingressPolicy: 'x' }, 7, /ingressPolicy: "x"/],
@@ -33,7 +28,7 @@ describe('firewall', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL needs no prevResult, and no configuration that is understood', () => {
-    const { interface: wish } = firewall.attachment(delCall('firewall', { ingressPolicy: 7 }))
-    deepEqual(wish, { kind: 'existing', forwards: [] })
+    const { interface: config } = firewall.attachment(delCall('firewall', { ingressPolicy: 7 }))
+    deepEqual(config, { kind: 'existing', forwards: [] })
   })
 })

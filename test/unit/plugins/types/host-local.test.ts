@@ -3,17 +3,17 @@ import { deepEqual, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
 import { hostLocal } from '../../../../plugins/types/host-local.ts'
-import { addCall, delCall } from '../calls.ts'
+import { addCall, delCall, routeText } from '../calls.ts'
 
-const wishOf = (configuration: object, args = '') =>
+const attachmentOf = (configuration: object, args = '') =>
   hostLocal.attachment(addCall('host-local', configuration, { args }))
 const rangesOf = (configuration: object) =>
-  wishOf(configuration).ipam?.ranges.map((set) => set.map(({ subnet }) => formatPrefix(subnet)))
+  attachmentOf(configuration).ipam?.ranges.map((set) => set.map(({ subnet }) => formatPrefix(subnet)))
 
 describe('host-local', () => {
   test('asks for addresses and no interface, on any node', () => {
-    const { interface: wish, isStandalone, ipam } = wishOf({ ipam: { subnet: '10.1.0.0/24' } })
-    deepEqual([wish, isStandalone, ipam?.dataDir], [{ kind: 'none' }, true, '/var/lib/cni/networks'])
+    const { interface: config, isStandalone, ipam } = attachmentOf({ ipam: { subnet: '10.1.0.0/24' } })
+    deepEqual([config, isStandalone, ipam?.dataDir], [{ kind: 'none' }, true, '/var/lib/cni/networks'])
   })
   test("takes range sets in the reference's order: the runtime's, the single one, the listed ones", () => {
     const configuration = {
@@ -28,13 +28,17 @@ describe('host-local', () => {
       args: { cni: { ips: ['10.1.0.8'] } },
       runtimeConfig: { ips: ['10.1.0.9/24'] }
     }
-    deepEqual(wishOf(configuration, 'IP=10.1.0.7').ipam?.requested.map(formatIp), ['10.1.0.7', '10.1.0.8', '10.1.0.9'])
+    deepEqual(attachmentOf(configuration, 'IP=10.1.0.7').ipam?.requested.map(formatIp), [
+      '10.1.0.7',
+      '10.1.0.8',
+      '10.1.0.9'
+    ])
   })
   test('keeps the file of name servers and the routes as they are written', () => {
-    const { ipam } = wishOf({
+    const { ipam } = attachmentOf({
       ipam: { subnet: '10.1.0.0/24', resolvConf: '/etc/resolv.conf', routes: [{ dst: '0.0.0.0/0' }] }
     })
-    deepEqual([ipam?.resolvConf, ipam?.routes], ['/etc/resolv.conf', [{ dst: '0.0.0.0/0' }]])
+    deepEqual([ipam?.resolvConf, ipam?.routes.map(routeText)], ['/etc/resolv.conf', ['0.0.0.0/0']])
   })
   for (const [configuration, args, code, message] of [
     [{}, '', 7, /ipam/],
@@ -48,7 +52,7 @@ describe('host-local', () => {
     [{ ipam: { subnet: '10.1.0.0/24' } }, 'OTHER=1', 4, /OTHER/]
   ] as const) {
     test(`${JSON.stringify(configuration)} with "${args}" is error ${code}`, () => {
-      throws(() => wishOf(configuration, args), { code, message })
+      throws(() => attachmentOf(configuration, args), { code, message })
     })
   }
   test('DEL is served whatever became of the configuration, in its directory where that can be read', () => {

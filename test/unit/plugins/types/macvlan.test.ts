@@ -11,7 +11,7 @@ const [a, b] = ['02:00:00:00:00:0a', '02:00:00:00:00:0b']
 describe('macvlan', () => {
   test("without keys stands on the default route's device, in mode bridge, and gives no address", () => {
     deepEqual(of({}).interface, { kind: 'macvlan', mode: 'bridge', isMasterInside: false })
-    deepEqual([of({}).ipam, of({}).delegate, of({}).given], [undefined, undefined, undefined])
+    deepEqual([of({}).ipam, of({}).delegate, of({}).ipamResult], [undefined, undefined, undefined])
     deepEqual(of({ master: '', mode: '', mac: '', mtu: 0, bcqueuelen: 0 }).interface, of({}).interface)
   })
   test('each key is read', () => {
@@ -23,7 +23,7 @@ describe('macvlan', () => {
   })
   test('addresses come from a pool, from the configuration, or from a third party, and so does DNS', () => {
     equal(of({ ipam }).ipam?.ranges.length, 1)
-    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).given?.addresses.length, 1)
+    equal(of({ ipam: { type: 'static', addresses: [{ address: '10.1.0.5/24' }] } }).ipamResult?.addresses.length, 1)
     equal(of({ ipam: { type: 'dhcp' } }).delegate, 'dhcp')
     deepEqual(of({ dns: { search: ['lab'] } }).dns, { search: ['lab'] })
   })
@@ -47,10 +47,10 @@ describe('macvlan', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL is served whatever became of the configuration, by the same IPAM', () => {
-    const { interface: wish, ipam: pool } = macvlan.attachment(
+    const { interface: config, ipam: pool } = macvlan.attachment(
       delCall('macvlan', { mode: 7, ipam: { ...ipam, dataDir: '/d' } })
     )
-    deepEqual([wish.kind, pool?.dataDir], ['macvlan', '/d'])
+    deepEqual([config.kind, pool?.dataDir], ['macvlan', '/d'])
     equal(macvlan.attachment(delCall('macvlan', { mode: 7, ipam: { type: 'dhcp' } })).delegate, 'dhcp')
   })
 })

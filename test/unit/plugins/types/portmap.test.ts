@@ -60,7 +60,7 @@ describe('portmap', () => {
   })
 
   test('DEL is served whatever became of the configuration', () => {
-    const { interface: wish, hostPorts } = portmap.attachment(delCall('portmap', { backend: 7, conditionsV4: ['x'] }))
-    deepEqual([wish, hostPorts], [{ kind: 'existing', ports: { translates: 'own' } }, undefined])
+    const { interface: config, hostPorts } = portmap.attachment(delCall('portmap', { backend: 7, conditionsV4: ['x'] }))
+    deepEqual([config, hostPorts], [{ kind: 'existing', ports: { translates: 'own' } }, undefined])
   })
 })

@@ -9,8 +9,8 @@ const of = (configuration: object) => ptp.attachment(addCall('ptp', configuratio
 
 describe('ptp', () => {
   test('is routed, like the reference', () => {
-    const { interface: wish, masquerade, isStandalone } = of({ ipam, mtu: 1400, ipMasq: true })
-    deepEqual(wish, {
+    const { interface: config, masquerade, isStandalone } = of({ ipam, mtu: 1400, ipMasq: true })
+    deepEqual(config, {
       kind: 'veth',
       mode: 'routed',
       bridge: 'cni0',

@@ -5,10 +5,10 @@ import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
 import { staticAddresses } from '../../../../plugins/types/static.ts'
 import { addCall, delCall } from '../calls.ts'
 
-const givenBy = (configuration: object, args = '') =>
-  staticAddresses.attachment(addCall('static', configuration, { args })).given
+const ipamResultOf = (configuration: object, args = '') =>
+  staticAddresses.attachment(addCall('static', configuration, { args })).ipamResult
 const addressesOf = (configuration: object, args = '') =>
-  givenBy(configuration, args)?.addresses.map(
+  ipamResultOf(configuration, args)?.addresses.map(
     ({ prefix, gateway }) => `${formatPrefix(prefix)}${gateway === undefined ? '' : ` via ${formatIp(gateway)}`}`
   )
 const ipam = { addresses: [{ address: '10.1.0.5/24', gateway: '10.1.0.1' }, { address: 'fd00::5/64' }] }
@@ -16,9 +16,12 @@ const ipam = { addresses: [{ address: '10.1.0.5/24', gateway: '10.1.0.1' }, { ad
 describe('static', () => {
   test('gives what is written', () => {
     deepEqual(addressesOf({ ipam }), ['10.1.0.5/24 via 10.1.0.1', 'fd00::5/64'])
-    deepEqual(givenBy({ ipam: { ...ipam, routes: [{ dst: '0.0.0.0/0' }], dns: { nameservers: ['10.0.0.1'] } } })?.dns, {
-      nameservers: ['10.0.0.1']
-    })
+    deepEqual(
+      ipamResultOf({ ipam: { ...ipam, routes: [{ dst: '0.0.0.0/0' }], dns: { nameservers: ['10.0.0.1'] } } })?.dns,
+      {
+        nameservers: ['10.0.0.1']
+      }
+    )
   })
   test('CNI_ARGS add addresses, and set the gateway of those whose subnet holds it', () => {
     deepEqual(addressesOf({ ipam }, 'IP=10.2.0.9/24,10.3.0.9/24;GATEWAY=10.2.0.1,10.1.0.254'), [
@@ -41,7 +44,7 @@ describe('static', () => {
     [{ ipam, runtimeConfig: { ips: ['10.1.0.9'] } }, '', 7, /runtimeConfig\.ips\[0\]/]
   ] as const) {
     test(`${JSON.stringify(configuration)} with "${args}" is error ${code}`, () => {
-      throws(() => givenBy(configuration, args), { code, message })
+      throws(() => ipamResultOf(configuration, args), { code, message })
     })
   }
   test('two addresses of a family need version 0.3.0', () => {
@@ -52,6 +55,6 @@ describe('static', () => {
     })
   })
   test('DEL is served whatever became of the configuration', () => {
-    deepEqual(staticAddresses.attachment(delCall('static', { ipam: 7 })).given?.addresses, [])
+    deepEqual(staticAddresses.attachment(delCall('static', { ipam: 7 })).ipamResult?.addresses, [])
   })
 })

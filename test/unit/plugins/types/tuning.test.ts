@@ -54,7 +54,7 @@ describe('tuning', () => {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))
   }
   test('DEL is served whatever became of the configuration', () => {
-    const { interface: wish } = tuning.attachment(delCall('tuning', { sysctl: 7, dataDir: '/d' }))
-    deepEqual(wish, { kind: 'existing', tuning: { sysctls: [], dataDir: '/d' } })
+    const { interface: config } = tuning.attachment(delCall('tuning', { sysctl: 7, dataDir: '/d' }))
+    deepEqual(config, { kind: 'existing', tuning: { sysctls: [], dataDir: '/d' } })
   })
 })

@@ -2,8 +2,10 @@
 import { deepEqual, equal, match, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'
+import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR } from '../../../../plugins/attachment.ts'
 import type { AddCall, DelCall } from '../../../../plugins/cni/types.ts'
 import { weft } from '../../../../plugins/types/weft.ts'
+import { routeText } from '../calls.ts'
 
 const call = (configuration: object = {}, args = ''): AddCall => ({
   verb: 'ADD',
@@ -93,6 +95,11 @@ describe('what is asked for', () => {
       ['10.3.0.9', '10.3.0.20', '10.3.0.1']
     )
   })
+  test("bridge and data directory are flannel's where none is named: a node keeps its pods", () => {
+    const { interface: config, ipam } = weft.attachment(call())
+    deepEqual([config.kind === 'veth' && config.bridge, ipam?.dataDir], [DEFAULT_BRIDGE, DEFAULT_DATA_DIR])
+    deepEqual([DEFAULT_BRIDGE, DEFAULT_DATA_DIR], ['cni0', '/var/lib/cni/networks'])
+  })
   test('folder, routes, dns and masquerade are handed on', () => {
     const configuration = {
       ipMasq: false,
@@ -100,7 +107,7 @@ describe('what is asked for', () => {
       ipam: { type: 'host-local', dataDir: '/run/x', routes: [{ dst: '10.0.0.0/8', gw: '10.1.0.9' }, { Dst: '::/0' }] }
     }
     const { ipam, dns, masquerade } = weft.attachment(call(configuration))
-    deepEqual([ipam?.dataDir, ipam?.routes], ['/run/x', [{ dst: '10.0.0.0/8', gw: '10.1.0.9' }, { dst: '::/0' }]])
+    deepEqual([ipam?.dataDir, ipam?.routes.map(routeText)], ['/run/x', ['10.0.0.0/8 via 10.1.0.9', '::/0']])
     deepEqual([dns, masquerade], [{ nameservers: ['10.96.0.10'], search: ['a'] }, false])
   })
   test('host ports and limits are handed on; other capabilities mean nothing to it', () => {

@@ -1,0 +1,92 @@
+// Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything thrown.
+import { versionForError } from '../../plugins/call.ts'
+import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
+import type { Verb } from '../../plugins/cni/version.ts'
+import type { CniRequest, Finished, ProtocolError } from '../../plugins/protocol.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
+import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
+
+/** CNI's numbers by our codes (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
+const numbers: Readonly<Record<string, number>> = {
+  ...Object.fromEntries(Object.keys(CONDITIONS).map((code) => [code, cniCode.tryAgain])),
+  CONTAINER_UNKNOWN: cniCode.unknownContainer,
+  INTERFACE_DOWN: cniCode.tryAgain,
+  LOCK_HELD: cniCode.tryAgain,
+  OVERLOADED: cniCode.tryAgain,
+  STOPPING: cniCode.tryAgain,
+  SANDBOX_GONE: cniCode.namespace,
+  SANDBOX_INVALID: cniCode.namespace,
+  RANGE_INVALID: cniCode.configuration,
+  PREVIOUS_MISSING: cniCode.configuration,
+  SYSCTL_NOT_ALLOWED: cniCode.configuration,
+  GATEWAY_MISSING: cniCode.configuration,
+  SUBNET_FILE_UNREADABLE: cniCode.tryAgain,
+  SUBNET_ENV_INVALID: cniCode.configuration,
+  RESOLV_CONF_UNREADABLE: cniCode.configuration,
+  KERNEL_REFUSED: 100,
+  BRIDGE_INVALID: 101,
+  INTERFACE_EXISTS: 102,
+  ADDRESS_HELD: 103,
+  ADDRESS_REFUSED: 104,
+  LOOPBACK_FOREIGN: 105,
+  DIFFERENT: 106,
+  INTERFACE_MISSING: 107,
+  MASTER_INVALID: cniCode.configuration,
+  MTU_INVALID: cniCode.configuration,
+  PORT_TAKEN: 108,
+  ADDRESS_MISSING: 109
+}
+
+/** Conditions in which running pods may not reach those of other nodes: STATUS returns 51. */
+const limiting: readonly string[] = ['LEASE_LOST', 'NO_INTERFACE'] satisfies readonly ConditionCode[]
+
+/** STATUS has its own numbers for "ADD would fail now". */
+function statusNumber(code: string, number: number): number {
+  if (number !== cniCode.tryAgain) return number
+  return limiting.includes(code) ? cniCode.limitedConnectivity : cniCode.notAvailable
+}
+
+/** Anything thrown, as the runtime gets it: the sentence with its cure in `msg`, the cause in `details`. */
+export function cniError(thrown: unknown, verb?: Verb): CniError {
+  if (thrown instanceof CniError) return thrown
+  if (thrown instanceof AggregateError && thrown.errors.length > 0)
+    return together(
+      thrown.errors.map((each) => cniError(each, verb)),
+      thrown
+    )
+  if (!(thrown instanceof WeftError)) return unexpected(thrown)
+  const number = numbers[thrown.code] ?? cniCode.internal
+  const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
+  const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
+  const details = thrown.message.includes(cause) ? '' : cause
+  return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
+}
+
+/** Several failures of one DEL or GC, each with its cure; with their number if all have the same. */
+function together(errors: readonly CniError[], cause: AggregateError): CniError {
+  const codes = new Set(errors.map(({ code }) => code))
+  const joined = (texts: readonly string[]) => [...new Set(texts)].filter((text) => text !== '').join('; ')
+  return new CniError(joined(errors.map(({ message }) => message)), {
+    code: codes.size === 1 ? (errors[0]?.code ?? cniCode.internal) : cniCode.internal,
+    details: joined(errors.map(({ details }) => details)),
+    cause
+  })
+}
+
+const unexpected = (thrown: unknown): CniError =>
+  new CniError(reasonOf(thrown), {
+    code: cniCode.internal,
+    details:
+      'weftd did not expect this error. If nothing on this host explains it, report it as a bug with the log of weftd.',
+    cause: thrown
+  })
+
+/** The answer that makes the executable print this error and fail. */
+export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {
+  const stdout = printError(error, versionForError(request?.stdin ?? ''), request?.env.CNI_COMMAND)
+  return { v: 1, exit: 1, stdout, stderr: '' }
+}
+
+/** The answer to a line that is not a request. */
+export const malformed = ({ message }: ProtocolError, cure: string): Finished =>
+  failed(new CniError(message, { code: cniCode.decoding, details: cure }))

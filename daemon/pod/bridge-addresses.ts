@@ -1,0 +1,45 @@
+// Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge plugin.
+import { formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
+import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
+import type { Wiring } from '../attachment/objects.ts'
+import { WeftError } from '../base/error.ts'
+import type { Address, State } from '../state/object.ts'
+
+/**
+ * Those to be removed first (`forceAddress`). One IPv4 network on a bridge, several IPv6 networks that do not overlap. Errors: BRIDGE_INVALID, where the
+ * configuration does not let the new address win.
+ */
+export function conflictingAddresses(
+  { interface: { like }, network }: VethAttachment,
+  addresses: readonly InterfaceAddress[],
+  wiring: Wiring,
+  observed: State
+): readonly Address[] {
+  if (wiring.bridge === undefined || (like?.kind === 'bridge' && !like.isGateway)) return []
+  const { name } = wiring.bridge
+  const removed: Address[] = []
+  for (const { prefix, gateway } of addresses) {
+    if (gateway === undefined) continue
+    const wanted: Prefix = { ip: gateway, length: prefix.length }
+    for (const object of observed.values()) {
+      if (object.kind !== 'address' || object.device !== name || !conflict(object, wanted)) continue
+      if (like?.kind === 'bridge' && like.forcesAddress) {
+        removed.push(object)
+        continue
+      }
+      const other = formatPrefix(object.prefix)
+      throw new WeftError(
+        'BRIDGE_INVALID',
+        `"${name}" already has an address different from ${formatIp(gateway)}/${prefix.length}: ${other}`,
+        `it is from an earlier subnet of this node or from another network: once no pod uses it any more, "ip address del ${other} dev ${name}"; or name another bridge in network ${network}`
+      )
+    }
+  }
+  return removed
+}
+
+function conflict({ prefix, scope = 0 }: Address, wanted: Prefix): boolean {
+  if (prefix.ip.family !== wanted.ip.family || scope !== 0) return false
+  if (sameIp(prefix.ip, wanted.ip) && prefix.length === wanted.length) return false
+  return wanted.ip.family === 4 || overlaps(prefix, wanted)
+}
