@@ -3,8 +3,8 @@ import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, keyOf, type NftChain, type NftElement, type NftSet } from '../../state/object.ts'
-import type { NftComplaint } from './libnftables.ts'
 import { COMMENT } from './own-tables.ts'
+import type { NftComplaint } from './session.ts'
 
 /** A change with the commands that carry it out; without any it is done already. */
 export type Step = { readonly change: Change; readonly commands: readonly string[] }

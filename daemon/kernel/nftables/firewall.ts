@@ -13,10 +13,10 @@ import { RequestSocket } from '../netlink/requests.ts'
 import { commandsFor, type Step } from './command.ts'
 import { elementBatch } from './elements.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
-import { Libnftables, type RunNft } from './libnftables.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read.ts'
+import { Libnftables, type RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
 export type FirewallSettings = {

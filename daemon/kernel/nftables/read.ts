@@ -4,8 +4,8 @@ import { type ForeignTable, fateIn, isPolicyTable } from '../../state/foreign-ch
 import { type ForeignAccept, type KernelObject, type Key, keyOf, type NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { foreignTable, textsOf } from './foreign-tables.ts'
-import type { RunNft } from './libnftables.ts'
 import { entriesOf, isRecord, type NftJson, tableObjects } from './own-tables.ts'
+import type { RunNft } from './session.ts'
 
 /** Everything in the tables that `interest` accepts a chain of. Errors: KERNEL_REFUSED. */
 export async function readOwn(

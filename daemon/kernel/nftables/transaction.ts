@@ -3,7 +3,7 @@ import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import { textOf } from '../../state/text.ts'
 import { blamed, putElement, type Step, transaction } from './command.ts'
-import type { NftResult, RunNft } from './libnftables.ts'
+import type { NftResult, RunNft } from './session.ts'
 
 /** A refused transaction is searched by its complaints when it has at most this many steps; each complaint repeats the whole text. Longer ones are halved. */
 const SEARCHED = 64
