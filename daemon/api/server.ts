@@ -1,7 +1,7 @@
 // The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
-import { lstatSync, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
+import { lstatSync, readFileSync, unlinkSync } from 'node:fs'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
@@ -18,13 +18,14 @@ import {
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { cniError, failed } from '../cni/calls.ts'
-import { type Connection, type ListenerEvents, UnixListener } from '../kernel/unix-listener.ts'
-import { CallFailed } from '../os/libc.ts'
+import { Connection } from './connection.ts'
 
 /** Verbs at work at one time; each needs a few descriptors. A deletion of many links takes as long as one of a few: with 128, a hundred DELs take four fifths of the time with 32. */
 const MOST_RUNNING = 128
 /** Connections that may wait to be accepted: a burst of a few hundred executables must not meet a full queue. */
 const BACKLOG = 4_096
+/** Descriptors left for verbs, of which each needs about three, and for all else that is open. */
+const RESERVED_DESCRIPTORS = 512
 /** Milliseconds in which a caller must have sent its line, and then have taken the answer. */
 const LINE_DEADLINE = 30_000
 /** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
@@ -54,24 +55,33 @@ type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError)
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
   const calls = new Calls(options)
   makeDirectory(dirname(options.path), 0o700)
-  const listener = await listen(options.path, {
-    connection: (connection) => calls.accept(connection),
-    failed: (error) => options.log.error({ err: error }, 'the socket failed')
+  let isFailing = false
+  const failed = (error: Error) => {
+    if (!isFailing) options.log.error({ err: error }, 'the socket failed')
+    isFailing = true
+  }
+  const server = await listen(options.path, (socket) => {
+    isFailing = false
+    calls.accept(socket)
   })
+  server.on('error', failed)
+  server.maxConnections = mostConnections()
+  server.on('drop', () => failed(new Error(`${server.maxConnections} connections are open already`)))
   return {
     async [Symbol.asyncDispose]() {
-      listener[Symbol.dispose]()
+      // Takes the file away before anything else, so that callers learn at once that nobody is there. Connections go on.
+      server.close()
       await calls.finish()
     }
   }
 }
 
 /** A socket file that a dead daemon left is replaced; a living one is an error. */
-async function listen(path: string, events: ListenerEvents): Promise<UnixListener> {
+async function listen(path: string, accept: (socket: Socket) => void): Promise<Server> {
   try {
-    return bind(path, events)
+    return await bind(path, accept)
   } catch (error) {
-    if (!(error instanceof CallFailed) || error.errnoName !== 'EADDRINUSE') throw unusable(path, error)
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw unusable(path, error)
     if (await answers(path))
       throw new WeftError(
         'DAEMON_RUNNING',
@@ -81,7 +91,7 @@ async function listen(path: string, events: ListenerEvents): Promise<UnixListene
     try {
       if (!lstatSync(path).isSocket()) throw new Error('what is there is no socket')
       unlinkSync(path)
-      return bind(path, events)
+      return await bind(path, accept)
     } catch (second) {
       throw unusable(path, second)
     }
@@ -96,14 +106,24 @@ const unusable = (path: string, cause: unknown): WeftError =>
     { cause }
   )
 
-function bind(path: string, events: ListenerEvents): UnixListener {
-  // No moment remains in which others could open the socket.
+async function bind(path: string, accept: (socket: Socket) => void): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true }, accept)
+  // No moment remains in which others could open the socket: bind(2) is called before server.listen() returns.
   const umask = process.umask(0o177)
   try {
-    return new UnixListener(path, BACKLOG, events)
+    server.listen({ path, backlog: BACKLOG })
   } finally {
     process.umask(umask)
   }
+  await once(server, 'listening')
+  return server
+}
+
+/** What the limit of descriptors leaves. Were all in use, verbs would fail, and libuv would close new connections without an event. */
+function mostConnections(): number {
+  const limit = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
+  const most = Number(limit ?? 1024)
+  return Math.max(most - RESERVED_DESCRIPTORS, Math.floor(most / 4))
 }
 
 async function answers(path: string): Promise<boolean> {
@@ -137,12 +157,12 @@ class Calls {
     this.#longest = options.longestLineBytes ?? longestLineBytes
   }
 
-  accept(connection: Connection): void {
-    this.#connections.add(connection)
-    connection.onclose = () => {
+  accept(socket: Socket): void {
+    const connection = new Connection(socket, () => {
       this.#connections.delete(connection)
       this.#wakeIfIdle()
-    }
+    })
+    this.#connections.add(connection)
     this.#talk(connection).catch((error) => {
       this.#options.log.error({ err: error }, 'serving a connection failed')
       connection.close()

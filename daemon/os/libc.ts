@@ -3,12 +3,9 @@ import koffi from 'koffi'
 
 /** <linux/netlink.h>, <linux/sched.h>, <linux/sockios.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
 const AF_NETLINK = 16
-const AF_UNIX = 1
 export const NETLINK_ROUTE = 0
 const CLONE_NEWNET = 0x40000000
-const SOCK_STREAM = 1
 const SOCK_RAW = 3
-const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
@@ -26,10 +23,6 @@ const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
 const MSG_DONTWAIT = 0x40
-const MSG_NOSIGNAL = 0x4000
-const SHUT_WR = 1
-/** struct sockaddr_un: the family, then a path with a zero byte behind it. */
-const SOCKADDR_UN = { family: 2, path: 108 } as const
 
 const libc = koffi.load(null)
 // `long` for ssize_t and socklen_t by reference as a one-element array: koffi converts neither.
@@ -40,9 +33,6 @@ const cSetsockopt = libc.func('int setsockopt(int fd, int level, int name, const
 const cSend = libc.func('long send(int fd, const void *bytes, size_t length, int flags)')
 const cRecv = libc.func('long recv(int fd, void *bytes, size_t length, int flags)')
 const cClose = libc.func('int close(int fd)')
-const cListen = libc.func('int listen(int fd, int backlog)')
-const cAccept = libc.func('int accept4(int fd, void *address, void *length, int flags)')
-const cShutdown = libc.func('int shutdown(int fd, int how)')
 const cSetns = libc.func('int setns(int fd, int type)')
 const cUnshare = libc.func('int unshare(int flags)')
 // Variadic in C; with one pointer-sized argument the call is the same on the two architectures we ship.
@@ -100,35 +90,6 @@ export function netlinkPort(fd: number): number | undefined {
   if (cGetsockname(fd, address, length) < 0 || address.readUInt16LE(0) !== AF_NETLINK) return undefined
   return address.readUInt32LE(4)
 }
-
-/** A unix stream socket that listens at `path`; nothing waits on it or on what it accepts. Errors: CallFailed, EADDRINUSE for a file that is there. */
-export function unixListener(path: string, backlog: number): number {
-  const name = Buffer.from(`${path}\0`)
-  if (name.length > SOCKADDR_UN.path) throw new CallFailed('bind', errnoNumber('ENAMETOOLONG'))
-  const fd = checked('socket', cSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
-  try {
-    const family = Buffer.alloc(SOCKADDR_UN.family)
-    family.writeUInt16LE(AF_UNIX)
-    const address = Buffer.concat([family, name])
-    checked('bind', cBind(fd, address, address.length))
-    checked('listen', cListen(fd, backlog))
-    return fd
-  } catch (error) {
-    cClose(fd)
-    throw error
-  }
-}
-
-/** The next connection; `undefined` when none waits. Errors: CallFailed. */
-export const acceptNow = (fd: number): number | undefined =>
-  unlessBusy('accept', () => cAccept(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK))
-
-/** How many octets of these the peer's queue took; `undefined` when it is full. Errors: CallFailed, EPIPE when the peer is gone. */
-export const sendSome = (fd: number, bytes: Uint8Array): number | undefined =>
-  unlessBusy('send', () => cSend(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL))
-
-/** The peer reads an end; what it says can still be read. */
-export const endSending = (fd: number): void => void cShutdown(fd, SHUT_WR)
 
 function setOption(fd: number, level: number, name: number, value: Buffer): boolean {
   return cSetsockopt(fd, level, name, value, value.length) === 0

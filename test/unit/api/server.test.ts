@@ -1,6 +1,6 @@
 // The daemon's socket: lines in and out, bounds, many at once, a stale file, a living daemon, the end.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
@@ -9,7 +9,6 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { type ServerOptions, serve } from '../../../daemon/api/server.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
-import { close, unixListener } from '../../../daemon/os/libc.ts'
 import { type CniRequest, parseControlReply, parseReply, type Reply } from '../../../plugins/protocol.ts'
 import { silent } from '../logs.ts'
 
@@ -59,6 +58,15 @@ async function letGo(socket: Socket, ...events: readonly ('error' | 'close')[]):
     clearInterval(dribble)
     socket.destroy()
   }
+}
+
+/** A process that listens at a path and accepts nothing, as a daemon that is too busy. */
+async function stoppedListener(at: string): Promise<ChildProcess> {
+  const script = `require('node:net').createServer().listen({ path: ${JSON.stringify(at)}, backlog: 1 }, () => process.kill(process.pid, 'SIGSTOP'))`
+  const child = spawn(process.execPath, ['-e', script], { stdio: 'ignore' })
+  while (!/\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8')))
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  return child
 }
 
 const errorIn = (reply: Reply) =>
@@ -161,9 +169,12 @@ describe('the socket', () => {
   it('serves again once descriptors are free that were all in use', () => {
     const file = (name: string) => JSON.stringify(new URL(`../../../daemon/api/${name}`, import.meta.url).href)
     const script = `
+      import { closeSync, openSync } from 'node:fs'
       import { connect } from 'node:net'
       const { serve } = await import(${file('server.ts')})
-      const log = { info() {}, warn() {}, debug() {}, error: (fields, message) => console.log(message) }
+      let isFailing = false
+      const error = (fields, message) => console.log(message, isFailing = true)
+      const log = { info() {}, warn() {}, debug() {}, error }
       const control = new Map([['echo', async () => 'here']])
       await using server = await serve({ path: ${JSON.stringify(path())}, cni: async () => undefined, control, log })
       const idle = []
@@ -172,14 +183,25 @@ describe('the socket', () => {
         idle.push(socket)
         socket.on('error', () => resolve(false)).on('connect', () => setTimeout(resolve, 1, true))
       })
-      while (await more());
+      while (!isFailing && await more());
+      for (const socket of idle.splice(0)) socket.destroy()
+      const files = []
+      try { for (;;) files.push(openSync('/dev/null')) } catch {}
+      // One for the caller, none for the server.
+      closeSync(files.pop())
+      await more()
+      await more()
+      for (const file of files) closeSync(file)
       for (const socket of idle) socket.destroy()
       const socket = connect(${JSON.stringify(path())})
       socket.write('{"v":1,"ctl":"echo","args":[]}\\n')
       for await (const chunk of socket) process.stdout.write(chunk)
       process.exit(0)`
     const shell = 'ulimit -n 64; exec "$0" --input-type=module -e "$1"'
-    const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, script], { encoding: 'utf8' })
+    const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, script], {
+      encoding: 'utf8',
+      timeout: 60_000
+    })
     assert.match(stdout, /the socket failed.*"answer":"here"/s, stderr)
   })
 
@@ -323,7 +345,7 @@ describe('a socket file that is there already', () => {
 
   it('of a living daemon for which too many callers wait is its own all the same', async () => {
     mkdirSync(join(directory, 'run'))
-    const fd = unixListener(path(), 0)
+    const daemon = await stoppedListener(path())
     const callers: Socket[] = []
     const isQueued = async () => {
       const socket = connect(path())
@@ -338,7 +360,7 @@ describe('a socket file that is there already', () => {
       await assert.rejects(start(), { code: 'DAEMON_RUNNING' })
     } finally {
       for (const caller of callers) caller.destroy()
-      close(fd)
+      daemon.kill('SIGKILL')
     }
   })
 
