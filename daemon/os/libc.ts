@@ -13,8 +13,6 @@ const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
-/** <linux/prctl.h>; nanoseconds. */
-const PR_SET_TIMERSLACK = 29
 const SIOCGIFNAME = 0x8910
 const SIOCGIFFLAGS = 0x8913
 const SIOCGIFINDEX = 0x8933
@@ -144,20 +142,6 @@ function threaded(call: string, start: (done: Callback) => void): Promise<number
 /** send(2) in the thread pool; the bytes must not change until it is done. */
 export const send = (fd: number, bytes: Uint8Array): Promise<number> =>
   threaded('send', (done) => cSend.async(fd, bytes, bytes.length, 0, done))
-const cSleep = libc.func('int usleep(uint32_t microseconds)')
-const cPrctl = libc.func(
-  'int prctl(int operation, unsigned long first, unsigned long second, unsigned long third, unsigned long fourth)'
-)
-let isPrompt = false
-/**
- * Lets go of the processor for a moment, on the calling thread. The kernel may make every sleep 50 µs longer, to wake for several at once, unless a thread
- * asks for less (prctl(2)): 20 µs took 108, and take 54 (medians).
- */
-export function sleepNow(microseconds: number): void {
-  if (!isPrompt) cPrctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-  isPrompt = true
-  cSleep(microseconds)
-}
 /** send(2) on the calling thread. */
 export const sendNow = (fd: number, bytes: Uint8Array): number => checked('send', cSend(fd, bytes, bytes.length, 0))
 /** recv(2) in the thread pool. */
