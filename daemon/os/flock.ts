@@ -1,8 +1,8 @@
 // flock(2) on a file, which Node lacks: what host-local processes and we take turns by. Never blocks a thread: tries, waits, tries again.
 import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import koffi from 'koffi'
 import { WeftError } from '../base/error.ts'
+import { ERRNO, errno, Library } from './foreign-function.ts'
 import { type Process, processOf } from './process.ts'
 
 /** <sys/file.h>; the same on every Linux. */
@@ -11,8 +11,7 @@ const LOCK_NB = 4
 /** Milliseconds between two tries: a host-local call holds its lock for a fraction of the first. */
 const WAIT = { first: 1, most: 20, deadline: 30_000 } as const
 
-const { EINTR, EAGAIN } = koffi.os.errno
-const cFlock = koffi.load(null).func('int flock(int fd, int operation)')
+const cFlock = new Library().declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)')
 
 /**
  * Takes the exclusive lock on `path`, which is made with `mode` (0750, as host-local's) when it is missing; disposing of the answer gives it back. The kernel gives
@@ -23,9 +22,9 @@ export async function flock(path: string, deadline: number = WAIT.deadline, mode
   try {
     let [waited, wait] = [0, WAIT.first as number]
     while (cFlock(fd, LOCK_EX | LOCK_NB) < 0) {
-      const errno = koffi.errno()
-      if (errno === EINTR) continue
-      if (errno !== EAGAIN) throw new Error(`flock ${path}: errno ${errno}`)
+      const failure = errno()
+      if (failure === ERRNO.EINTR) continue
+      if (failure !== ERRNO.EAGAIN) throw new Error(`flock ${path}: errno ${failure}`)
       if (waited >= deadline) throw held(path, deadline)
       await pause(wait)
       waited += wait

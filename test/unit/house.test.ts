@@ -255,6 +255,12 @@ test('daemon/ has at its root only what starts and wires the daemon', () => {
   assert.deepEqual(atRoot.toSorted(), ['daemon/daemon.ts', 'daemon/main.ts', 'daemon/pod-context.ts'])
 })
 
+test('foreign functions are declared in one file, which checks their buffers', () => {
+  const users = files.filter((path) => /^(daemon|plugins|ipam)\/.*\.ts$/.test(path) && read(path).includes("'koffi'"))
+  assert.deepEqual(users, ['daemon/os/foreign-function.ts', 'daemon/os/readable.ts'])
+  assert.doesNotMatch(read('daemon/os/readable.ts'), /koffi\.(?!node\.poll)\w/)
+})
+
 const imported: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
   ['daemon/state/x.ts', '../../ipam/address.ts', true],
   ['daemon/state/x.ts', '../kernel/kernel.ts', false],
@@ -265,6 +271,9 @@ const imported: readonly (readonly [path: string, from: string, allowed: boolean
   ['daemon/os/x.ts', 'koffi', true],
   ['daemon/kernel/x.ts', '../lease/lease.ts', false],
   ['daemon/kernel/x.ts', 'netlink', false],
+  ['daemon/kernel/x.ts', 'koffi', false],
+  ['daemon/kernel/netlink/x.ts', 'koffi', false],
+  ['daemon/kernel/nftables/x.ts', 'koffi', false],
   ['daemon/stores/etcd/x.ts', '@grpc/grpc-js', true],
   ['daemon/stores/etcd/x.ts', '../../kube/api.ts', false],
   ['daemon/stores/x.ts', 'node:fs', false],

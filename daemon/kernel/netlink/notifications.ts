@@ -3,7 +3,6 @@
 // Not the `netlink` package, which was meant for this: when the receive buffer overruns, its native part turns ENOBUFS into an exception that nobody can catch
 // and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
 // test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
-import koffi from 'koffi'
 import {
   CallFailed,
   close,
@@ -14,6 +13,7 @@ import {
   netlinkSocket,
   receiveNow
 } from '../../os/libc.ts'
+import { whileReadable } from '../../os/readable.ts'
 import { KernelError } from './error.ts'
 import { type Message, readMessages } from './message.ts'
 import { GROUPS } from './uapi.ts'
@@ -43,7 +43,7 @@ export class NotificationSocket implements Disposable {
   readonly port: number
   readonly #fd: number
   readonly #to: Notifications
-  readonly #poll: ReturnType<typeof koffi.node.poll>
+  readonly #poll: Disposable
   readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
   #closed = false
 
@@ -56,7 +56,7 @@ export class NotificationSocket implements Disposable {
     try {
       forceBuffers(this.#fd, { receive: receiveBytes })
       for (const group of groups) joinGroup(this.#fd, group)
-      this.#poll = koffi.node.poll(this.#fd, { readable: true }, () => this.#read())
+      this.#poll = whileReadable(this.#fd, () => this.#read())
     } catch (error) {
       close(this.#fd)
       if (!(error instanceof CallFailed) || error.errnoName !== 'EPERM') throw error
@@ -87,9 +87,7 @@ export class NotificationSocket implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
-    // In this order: libuv must have let go of the descriptor before its number can be given to another file.
-    this.#poll.stop()
-    this.#poll.close()
+    this.#poll[Symbol.dispose]()
     close(this.#fd)
   }
 }

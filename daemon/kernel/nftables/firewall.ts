@@ -16,7 +16,7 @@ import { LegacyIptables } from './iptables-legacy.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read.ts'
-import { Libnftables, type RunNft } from './session.ts'
+import { NftSession, type RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
 export type FirewallSettings = {
@@ -32,7 +32,7 @@ type Dirty = { own: boolean; foreign: boolean; by: Sender | undefined; at: numbe
 const BURST_MS = 2
 
 export class Firewall implements FirewallPort {
-  readonly #nft: Libnftables
+  readonly #nft: NftSession
   /** For what needs no library. Transactions wait for each other, but not for whoever holds the rtnl lock. */
   readonly #socket: RequestSocket
   readonly #legacy = new LegacyIptables()
@@ -51,7 +51,7 @@ export class Firewall implements FirewallPort {
 
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
   constructor(settings: FirewallSettings) {
-    this.#nft = new Libnftables()
+    this.#nft = new NftSession()
     this.#socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
     this.#notifications = listenToNftables(
       (port) => port === this.#socket.port || port === this.#nft.port,

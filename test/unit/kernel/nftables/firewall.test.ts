@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { commandsFor, transaction } from '../../../../daemon/kernel/nftables/command.ts'
 import { entriesOf, tableObjects } from '../../../../daemon/kernel/nftables/own-tables.ts'
-import { Libnftables, type NftResult } from '../../../../daemon/kernel/nftables/session.ts'
+import { type NftResult, NftSession } from '../../../../daemon/kernel/nftables/session.ts'
 import { applySteps } from '../../../../daemon/kernel/nftables/transaction.ts'
 import type { Change } from '../../../../daemon/state/difference.ts'
 import type { NftChain, NftElement, NftFamily } from '../../../../daemon/state/object.ts'
@@ -202,7 +202,7 @@ test('a removal of what is gone is done, an element that is there with another v
 })
 
 test('a missing libnftables is an error that names the packages', () => {
-  assert.throws(() => new Libnftables('libnftables-is-not-here.so.1'), {
+  assert.throws(() => new NftSession('libnftables-is-not-here.so.1'), {
     code: 'NFTABLES_MISSING',
     message: /libnftables-is-not-here\.so\.1/,
     cure: /libnftables1 .*nftables \(Alpine\)/
