@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import { ordinaryLane, removalLanes } from '../base/serial-queue.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
@@ -12,6 +11,7 @@ import { Conntrack } from './netlink/conntrack.ts'
 import { decodeRoute } from './netlink/decode.ts'
 import { lookUpRoute } from './netlink/encode.ts'
 import { KernelError } from './netlink/error.ts'
+import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/requests.ts'
 import type { FirewallPort } from './nftables/port.ts'
 import { Observer, type ObserverParts } from './observer.ts'
@@ -36,16 +36,17 @@ export type KernelOptions = {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const { log, nft, culprits = new Senders() } = options
   using opened = new DisposableStack()
-  const requests = opened.use(new RequestSocket())
+  const lanes = new Lanes()
+  const requests = opened.use(new RequestSocket(lanes.ordinary))
   // A dump of a large host must not stand before a pod's requests.
-  const dumps = opened.use(new RequestSocket())
-  const [first = ordinaryLane, ...others] = removalLanes
+  const dumps = opened.use(new RequestSocket(lanes.ordinary))
+  const [first, ...others] = lanes.removals
   const removals = [
     opened.use(new RequestSocket(first)),
     ...others.map((lane) => opened.use(new RequestSocket(lane)))
   ] as const
   for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
-  const conntrack = opened.use(new Conntrack(log))
+  const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
   const remover = new LinkDeleter(removals, log)
   const carriers = new Carriers(requests)
   await remover.finishOldWork()
@@ -86,7 +87,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       for (const observer of observers) observer.wantDump(why)
     },
     apply: (changes) => applyChanges(changes, target),
-    sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, requests, mayBeOwn),
+    sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     routeTo: (ip) => routeTo(requests, ip),
     async [Symbol.asyncDispose]() {

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Lane } from '../../daemon/base/serial-queue.ts'
 import {
   isolatedBridge,
   isolatedPort,
@@ -17,6 +16,7 @@ import {
   translatedPods,
   translationGround
 } from '../../daemon/firewall/host-ports.ts'
+import { Lane } from '../../daemon/kernel/netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../../daemon/kernel/netlink/nfnetlink.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
 import { elementBatch } from '../../daemon/kernel/nftables/elements.ts'

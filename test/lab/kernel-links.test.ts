@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { backends } from '../../daemon/backend/registry.ts'
-import { removalLanes } from '../../daemon/base/serial-queue.ts'
+import { SerialQueue } from '../../daemon/base/serial-queue.ts'
 import { LinkDeleter } from '../../daemon/kernel/delete-links.ts'
 import { missingFeatures } from '../../daemon/kernel/features.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
@@ -128,7 +128,7 @@ test('50 links removed together are one deletion; those that come meanwhile are 
     (_, n): Link => ({ kind: 'link', name: `many${n}`, form: { type: 'veth', peer: { name: `peer${n}` } } })
   )
   await applied(kernel, ...links.map(put))
-  using socket = new RequestSocket(removalLanes[0])
+  using socket = new RequestSocket(new SerialQueue())
   const remover = new LinkDeleter([socket], quiet)
   const [early, late] = [links.slice(0, 40), links.slice(40)]
   const first = Promise.all(early.map((link) => remover.remove(link)))
@@ -148,8 +148,8 @@ test('a link is removed while the call for an earlier one has not returned yet',
     (name): Link => ({ kind: 'link', name, form: { type: 'veth', peer: { name: `${name}p` } } })
   )
   await applied(kernel, ...links.map(put))
-  using first = new RequestSocket(removalLanes[0])
-  using second = new RequestSocket(removalLanes[1])
+  using first = new RequestSocket(new SerialQueue())
+  using second = new RequestSocket(new SerialQueue())
   const { promise: gate, resolve: letReturn } = Promise.withResolvers<void>()
   const slow: Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'> = {
     indexOf: (device) => first.indexOf(device),

@@ -1,8 +1,8 @@
 // Making conntrack forget UDP "connections" whose first packet was treated as is no longer wanted (nfnetlink, <linux/netfilter/nfnetlink_conntrack.h>).
 import { ipBytes, ipFromBytes, sameIp } from '../../../ipam/address.ts'
 import type { Log } from '../../base/log.ts'
-import { ordinaryLane } from '../../base/serial-queue.ts'
 import type { StaleFlows } from '../../state/host-port.ts'
+import type { Lane } from './lane.ts'
 import { Attributes, type Message } from './message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest } from './nfnetlink.ts'
 import { RequestSocket } from './requests.ts'
@@ -22,10 +22,12 @@ const STATUS = { answered: 2, sourceTranslated: 16, destinationTranslated: 32 } 
 
 export class Conntrack implements Disposable {
   readonly #log: Log
+  readonly #lane: Lane
   #socket: RequestSocket | undefined
 
-  constructor(log: Log) {
+  constructor(log: Log, lane: Lane) {
     this.#log = log
+    this.#lane = lane
   }
 
   /** Never throws: what could not be forgotten is logged, and ends by itself when its sender is silent for half a minute. */
@@ -41,7 +43,7 @@ export class Conntrack implements Disposable {
 
   async #forget(flow: StaleFlows): Promise<void> {
     // Opened here, in the daemon's own namespace: most nodes never need it.
-    this.#socket ??= new RequestSocket(ordinaryLane, NETLINK_NETFILTER)
+    this.#socket ??= new RequestSocket(this.#lane, NETLINK_NETFILTER)
     const stale: Buffer[] = []
     await this.#socket.dump(
       () => listFlows(flow),

@@ -3,11 +3,12 @@
 // Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
 // for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
 // Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
-// machine. So what is short is sent at once (base/serial-queue.ts says when not); large batches, dumps and deletions go to the pool.
+// machine. So what is short is sent at once (lane.ts says when not); large batches, dumps and deletions go to the pool.
 
-import { Lane, ordinaryLane, SerialQueue } from '../../base/serial-queue.ts'
+import { SerialQueue } from '../../base/serial-queue.ts'
 import * as libc from '../../os/libc.ts'
 import { KernelError } from './error.ts'
+import { Lane } from './lane.ts'
 import {
   type Acknowledgement,
   MalformedMessage,
@@ -50,8 +51,8 @@ export class RequestSocket implements Disposable {
   #sequence = 1
   #closed = false
 
-  /** Opens in the network namespace of the calling thread. Errors: CallFailed. */
-  constructor(lane: SerialQueue = ordinaryLane, protocol = libc.NETLINK_ROUTE) {
+  /** Opens in the network namespace of the calling thread. `lane`: shared by the sockets that should wait for each other. Errors: CallFailed. */
+  constructor(lane: SerialQueue, protocol = libc.NETLINK_ROUTE) {
     this.fd = libc.netlinkSocket(protocol)
     this.#lane = lane
     this.port = libc.netlinkPort(this.fd) ?? 0

@@ -2,12 +2,12 @@
 
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
-import { Lane } from '../../base/serial-queue.ts'
 import type { Change } from '../../state/difference.ts'
 import type { ForeignTable, ForeignView } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
+import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/requests.ts'
 import { commandsFor, type Step } from './command.ts'
