@@ -224,7 +224,7 @@ async function uninstallWhenDeleted(
 
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
-    ...{ identity, options, log, reconciler: core.reconciler, firewall: core.firewall },
+    ...{ identity, options, log, reconciler: core.reconciler },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length
   })

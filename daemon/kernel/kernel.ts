@@ -87,6 +87,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       for (const observer of observers) observer.wantDump(why)
     },
     apply: (changes) => applyChanges(changes, target),
+    removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     routeTo: (ip) => routeTo(requests, ip),

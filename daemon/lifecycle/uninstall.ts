@@ -6,7 +6,6 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile } from '../base/replace-file.ts'
 import type { Options } from '../cli/flag-table.ts'
-import type { Firewall } from '../kernel/nftables/firewall.ts'
 import { leaseFilePath } from '../node/lease-file.ts'
 import { removeSubnetFile } from '../node/subnet-file.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -19,7 +18,6 @@ import { removePlugins } from './install.ts'
 export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
-  readonly firewall: Pick<Firewall, 'removeTables'>
   /** From which the MACs of our bridges are derived. */
   readonly identity: string
   /** Of this node; a bridge that has an address in it carries our pods. */
@@ -35,7 +33,7 @@ export type UninstallDeps = {
  * the log says what is left, and so does the answer, false then.
  */
 export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
-  const { options, reconciler, firewall, pods, log } = leaving
+  const { options, reconciler, pods, log } = leaving
   const told: string[] = []
   const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
     try {
@@ -51,11 +49,11 @@ export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
   if (cniConfDir !== undefined) await step('the CNI configuration list', () => goes([removeConflist(cniConfDir)]))
   await step('the network', async () => {
-    refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
-  })
-  await step('the firewall tables', async () => {
-    const [complaint] = await firewall.removeTables()
-    if (complaint !== undefined) throw new Error(complaint)
+    const { outcomes, complaints } = await reconciler.leave(staysFor(reconciler.observed))
+    await step('the firewall tables', () => {
+      if (complaints[0] !== undefined) throw new Error(complaints[0])
+    })
+    refuseErrors(outcomes)
   })
   if (pods === 0)
     await step('the bridge', async () => {
@@ -78,7 +76,7 @@ export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
   return true
 }
 
-function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void {
+function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['discard']>>): void {
   const failed = outcomes.flatMap(({ change, error }) =>
     error === undefined ? [] : [`${textOf(change.object)}: ${reasonOf(error)}`]
   )

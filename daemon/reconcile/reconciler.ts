@@ -38,7 +38,7 @@ export class Reconciler {
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
   readonly #refusals: Retries
-  readonly #crossings: AckOrder
+  readonly #ackOrder: AckOrder
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
@@ -57,8 +57,9 @@ export class Reconciler {
     this.#drift = new Drift(deps.now)
     this.#refusals = new Retries(deps)
     this.#later = new Requeue(deps.now, (keys) => this.#lookAgain(keys))
-    this.#crossings = new AckOrder(deps.now, (key, object) =>
-      this.#observe({ kind: 'changed', key, object, at: deps.now() })
+    this.#ackOrder = new AckOrder(
+      { now: deps.now, after: (milliseconds, work) => void setTimeout(work, milliseconds).unref() },
+      (key, object) => this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }
 
@@ -148,14 +149,20 @@ export class Reconciler {
     )
   }
 
-  /** Takes away what anybody wanted here and what is ours besides, but for what `stays` accepts: Weft leaves this host. */
-  leave(stays: (object: KernelObject) => boolean): Promise<readonly Outcome[]> {
+  /**
+   * Removes all desired objects and what else is owned by Weft, nftables tables last, except what `stays` accepts: Weft leaves this host. `complaints` are the
+   * kernel's about the tables.
+   */
+  async leave(
+    stays: (object: KernelObject) => boolean
+  ): Promise<{ readonly outcomes: readonly Outcome[]; readonly complaints: readonly string[] }> {
     const kept = [...this.#desired.state.values()].filter(stays)
     const ours = [...this.#observed].flatMap(([key, object]) =>
       this.#mayRemove(object) && !stays(object) ? [key] : []
     )
     const owners = [...this.#desired.owners()].map((owner): readonly [string, readonly KernelObject[]] => [owner, []])
-    return this.wantAll([['what stays', kept], ...owners], ours)
+    const outcomes = await this.wantAll([['what stays', kept], ...owners], ours)
+    return { outcomes, complaints: await this.#deps.kernel.removeTables() }
   }
 
   /** What is as it should be, or nobody asks for any more, is no refusal: a pod that could not be set up is its own error, not this node's condition. */
@@ -185,7 +192,7 @@ export class Reconciler {
   #observe(observation: Observation): void {
     if (observation.kind === 'everything') {
       this.#observed = new Map(observation.state)
-      const since = this.#crossings.dumped(observation.state, observation.at, this.#inFlight.keys())
+      const since = this.#ackOrder.dumped(observation.state, observation.at, this.#inFlight.keys())
       for (const [key, object] of since) this.#know(key, object)
       for (const key of this.#refusals.keys()) this.#refusals.allow(key)
       for (const listener of this.#listeners) listener('everything')
@@ -195,7 +202,7 @@ export class Reconciler {
     }
     const { key, object, by } = observation
     const before = this.#observed.get(key)
-    this.#crossings.heard(key, object, this.#inFlight.has(key))
+    this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#know(key, object)
     if (object?.kind === 'link') this.#greet(object, before)
     const subject = object ?? before
@@ -320,7 +327,7 @@ export class Reconciler {
         continue
       }
       this.#refusals.drop([key])
-      this.#know(key, this.#crossings.acknowledged(change))
+      this.#know(key, this.#ackOrder.acknowledged(change))
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#deps.drift(report)

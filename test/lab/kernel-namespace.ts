@@ -32,6 +32,7 @@ export const quiet: Log = {
 const noFirewall: FirewallPort = {
   read: async () => [],
   apply: async (changes) => changes.map((change) => ({ change, error: new Error('not here') })),
+  removeTables: async () => [],
   changes: async function* () {},
   [Symbol.asyncDispose]: async () => undefined
 }

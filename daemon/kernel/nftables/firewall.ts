@@ -98,14 +98,18 @@ export class Firewall implements FirewallPort {
     return stream
   }
 
-  /** Takes our tables away, with whatever another version may have left in them. Resolves with the kernel's complaints. Errors: KERNEL_REFUSED. */
-  removeTables(): Promise<readonly string[]> {
-    return this.#nft.exclusive(async (run) => {
-      const families = await familiesOfOwn(run)
-      if (families.length === 0) return []
-      const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
-      return result.done ? [] : result.complaints.map(({ words }) => words)
-    })
+  /** See FirewallPort. */
+  async removeTables(): Promise<readonly string[]> {
+    try {
+      return await this.#nft.exclusive(async (run) => {
+        const families = await familiesOfOwn(run)
+        if (families.length === 0) return []
+        const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
+        return result.done ? [] : result.complaints.map(({ words }) => words)
+      })
+    } catch (error) {
+      return [reasonOf(error)]
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

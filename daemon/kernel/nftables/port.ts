@@ -20,6 +20,8 @@ export interface FirewallPort extends AsyncDisposable {
    * `remove` of what is gone already succeeds.
    */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
+  /** See Kernel.removeTables. */
+  removeTables(): Promise<readonly string[]>
   /** What changes from the call of `changes` on (subscribed at once, not at the first `next`), until the signal. Ends quietly when the signal fires. */
   changes(signal: AbortSignal): AsyncIterable<FirewallChange>
 }

@@ -67,6 +67,21 @@ async function started(kernel: MapKernel, now = () => performance.now()) {
   return { reconciler, drifts, refusals }
 }
 
+test('leaving removes what is desired and what is owned by Weft, but for what stays, and the tables', async () => {
+  const chain: KernelObject = { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'forward', digests: [] }
+  const foreign: KernelObject = { ...route(9, 4), device: 'eth0' } as KernelObject
+  const kernel = new MapKernel([uplink, tunnel, route(7), foreign, chain])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  const { outcomes, complaints } = await reconciler.leave((object) => object.kind === 'link')
+  assert.deepEqual(
+    outcomes.filter(({ error }) => error !== undefined),
+    []
+  )
+  assert.deepEqual(complaints, [])
+  assert.deepEqual([...kernel.objects.values()], [uplink, tunnel, foreign])
+})
+
 test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler } = await started(kernel)
