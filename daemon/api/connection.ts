@@ -10,7 +10,7 @@ export type Line =
 
 export class Connection {
   readonly #socket: Socket
-  #isFlooded = false
+  #isTooLong = false
   #answering = false
 
   /** `socket` must allow half-open connections: a caller may shut down its side once its line is sent. */
@@ -21,7 +21,7 @@ export class Connection {
     socket.on('error', () => undefined)
   }
 
-  /** The first line, of at most `longest` octets, if it comes within `milliseconds`: a byte now and then does not keep the descriptor for ever. */
+  /** The first line, of at most `longest` octets, if all of it arrives within `milliseconds`. */
   line(longest: number, milliseconds: number): Promise<Line> {
     const { promise, resolve } = Promise.withResolvers<Line>()
     const socket = this.#socket
@@ -37,9 +37,9 @@ export class Connection {
       const end = chunk.indexOf(10)
       const part = end < 0 ? chunk : chunk.subarray(0, end)
       length += part.length
-      this.#isFlooded = length > longest
+      this.#isTooLong = length > longest
       chunks.push(part)
-      if (this.#isFlooded) settle({ kind: 'too long' })
+      if (this.#isTooLong) settle({ kind: 'too long' })
       else if (end >= 0) settle({ kind: 'line', text: (chunks.length === 1 ? part : Buffer.concat(chunks)).toString() })
     }
     const timer = setTimeout(none, milliseconds)
@@ -54,12 +54,12 @@ export class Connection {
     this.#answering = true
     const timer = setTimeout(() => socket.destroy(), milliseconds)
     socket.once('close', () => clearTimeout(timer))
-    // A caller that is still sending would lose the answer were the connection closed before it has read it.
-    if (this.#isFlooded) socket.resume().end(answer)
+    // If the connection were closed while the caller is still sending, it would lose the answer.
+    if (this.#isTooLong) socket.resume().end(answer)
     else socket.write(answer, () => socket.destroy())
   }
 
-  /** Closes at once, or when the answer is out. */
+  /** Closes at once, or when the answer has been sent. */
   closeSoon(): void {
     if (!this.#answering) this.close()
   }

@@ -1,4 +1,4 @@
-// Another network namespace for one verb: sockets that were opened inside it, and short synchronous visits for its sysctl files.
+// A pod's network namespace for one verb: a netlink socket opened inside it, and short synchronous visits for its sysctl files.
 import { closeSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
 import { errnoNumber } from '../os/libc.ts'
@@ -38,7 +38,7 @@ class OpenSandbox implements Sandbox {
   readonly #namespace: number
   readonly #socket: RequestSocket
   readonly #deps: SandboxDeps
-  #removals: { readonly socket: RequestSocket; readonly remover: LinkDeleter } | undefined
+  #deletion: { readonly socket: RequestSocket; readonly deleter: LinkDeleter } | undefined
   #closed = false
 
   constructor(namespace: number, socket: RequestSocket, deps: SandboxDeps) {
@@ -68,8 +68,8 @@ class OpenSandbox implements Sandbox {
   apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
     return applyChanges(changes, {
       socket: this.#socket,
-      // Few verbs remove a link from inside; the host's end goes, and takes this one along.
-      remove: (link) => this.#remover().remove(link),
+      // Few verbs delete a link from inside; deleting the host's end of a pair deletes this one too.
+      remove: (link) => this.#deleter().remove(link),
       openNamespace,
       writeSysctls: (objects) => this.#writeSysctls(objects),
       firewall: async (firewallChanges) =>
@@ -80,12 +80,12 @@ class OpenSandbox implements Sandbox {
     })
   }
 
-  #remover(): LinkDeleter {
-    if (this.#removals === undefined) {
+  #deleter(): LinkDeleter {
+    if (this.#deletion === undefined) {
       const socket = inside(this.#namespace, () => new RequestSocket(this.#deps.lanes.removals[0]))
-      this.#removals = { socket, remover: new LinkDeleter([socket], this.#deps.log) }
+      this.#deletion = { socket, deleter: new LinkDeleter([socket], this.#deps.log) }
     }
-    return this.#removals.remover
+    return this.#deletion.deleter
   }
 
   #writeSysctls(objects: readonly Sysctl[]): readonly (Error | undefined)[] {
@@ -98,13 +98,13 @@ class OpenSandbox implements Sandbox {
     )
   }
 
-  /** The descriptors close now; a socket that still waits for an answer closes after it. */
+  /** Closes the descriptors now; a socket that waits for an answer closes after it. */
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
     closeSync(this.#namespace)
     this.#socket[Symbol.dispose]()
-    const removals = this.#removals
-    if (removals !== undefined) void removals.remover.idle().finally(() => removals.socket[Symbol.dispose]())
+    const deletion = this.#deletion
+    if (deletion !== undefined) void deletion.deleter.idle().finally(() => deletion.socket[Symbol.dispose]())
   }
 }

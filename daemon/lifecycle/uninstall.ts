@@ -1,4 +1,4 @@
-// Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
+// Removes Weft from a node, kernel objects and files, except what running pods need.
 import { existsSync } from 'node:fs'
 import { contains, formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { bridgeMac } from '../attachment/identity.ts'
@@ -18,9 +18,9 @@ import { removePlugins } from './install.ts'
 export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
-  /** From which the MACs of our bridges are derived. */
+  /** The MACs of Weft's bridges are derived from it. */
   readonly identity: string
-  /** Of this node; a bridge that has an address in it carries our pods. */
+  /** This node's; a bridge with an address in it is for Weft's pods. */
   readonly subnet: PerFamily<Prefix>
   /** How many pods are attached. */
   readonly pods: number
@@ -28,26 +28,26 @@ export type UninstallDeps = {
 }
 
 /**
- * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease. Pods that
- * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is,
- * the log says what is left, and so does the answer, false then.
+ * First the configuration list, so that the runtime sends no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease.
+ * Running pods keep their interfaces and reach each other on this node until they are deleted. Never throws: continues after a failure, logs what is left, and
+ * resolves with false then.
  */
-export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
-  const { options, reconciler, pods, log } = leaving
-  const told: string[] = []
+export async function uninstall(deps: UninstallDeps): Promise<boolean> {
+  const { options, reconciler, pods, log } = deps
+  const failed: string[] = []
   const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
     try {
       await work()
     } catch (error) {
-      told.push(what)
-      log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
+      failed.push(what)
+      log.error({ err: error }, `${what} could not be removed: ${reasonOf(error)}`)
     }
   }
-  const goes = (paths: readonly (string | undefined)[]): void => {
-    for (const path of paths) if (path !== undefined) log.info({ path }, 'taken away')
+  const logRemoved = (paths: readonly (string | undefined)[]): void => {
+    for (const path of paths) if (path !== undefined) log.info({ path }, 'removed')
   }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
-  if (cniConfDir !== undefined) await step('the CNI configuration list', () => goes([removeConflist(cniConfDir)]))
+  if (cniConfDir !== undefined) await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir)]))
   await step('the network', async () => {
     const { outcomes, complaints } = await reconciler.leave(staysFor(reconciler.observed))
     await step('the firewall tables', () => {
@@ -57,21 +57,20 @@ export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
   })
   if (pods === 0)
     await step('the bridge', async () => {
-      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet, leaving.identity)))
+      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, deps.subnet, deps.identity)))
     })
-  if (cniBinDir !== undefined) await step('the plugins', () => goes(removePlugins(cniBinDir)))
+  if (cniBinDir !== undefined) await step('the plugins', () => logRemoved(removePlugins(cniBinDir)))
   await step('subnet.env', () => {
     const isThere = existsSync(subnetFile)
-    if (removeSubnetFile(subnetFile, stateDir)) goes(isThere ? [subnetFile] : [])
-    else log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
+    if (removeSubnetFile(subnetFile, stateDir)) logRemoved(isThere ? [subnetFile] : [])
+    else log.warn({ path: subnetFile }, 'subnet.env stays: another program has written it since')
   })
   await step('the remembered lease', () => {
     const path = leaseFilePath(stateDir)
-    goes(removeFile(path) ? [path] : [])
+    logRemoved(removeFile(path) ? [path] : [])
   })
-  if (pods > 0)
-    log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
-  if (told.length > 0) return false
+  if (pods > 0) log.warn({ pods }, 'running pods keep their interfaces and reach only this node until they are deleted')
+  if (failed.length > 0) return false
   log.info({}, 'this node is clean')
   return true
 }
@@ -83,11 +82,11 @@ function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['discard']>>): voi
   if (failed.length > 0) throw new Error(failed.join('; '))
 }
 
-/** The host's end of a pod, by its alias; a node's own link may be a veth as well. */
+/** A pod's end on the host, by its alias; the node's own link may be a veth too. */
 const isPodLink = (link: Link): boolean =>
   link.form?.type === 'veth' && link.alias?.startsWith(`${ALIAS_MARK} `) === true
 
-/** Pods' ends on the host with what hangs on them and leads to them, and the bridges between them. Routes to other nodes may lead over a bridge, and go. */
+/** Pods' ends on the host with their objects and the routes to them, and bridges with their addresses; not routes to other nodes over a bridge. */
 export function staysFor(observed: State): (object: KernelObject) => boolean {
   const links = [...observed.values()].filter((object) => object.kind === 'link')
   const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))
@@ -105,7 +104,7 @@ export function staysFor(observed: State): (object: KernelObject) => boolean {
   }
 }
 
-/** Bridges with an address of our subnet on which nothing hangs, and that we made: their MAC says so. */
+/** Bridges without ports, with an address of our subnet, and created by Weft, which their MAC shows. */
 export function emptyBridges(observed: State, subnet: PerFamily<Prefix>, identity: string): readonly KernelObject[] {
   const objects = [...observed.values()]
   const subnets = perFamily(subnet).map(([, prefix]) => prefix)

@@ -51,7 +51,7 @@ export const prototypes = {
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
   setns: libc.declare<(fd: number, type: number) => number>('int setns(int fd, int type)'),
   unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),
-  // Variadic in C; with at most one argument of a pointer's size the call is the same on the two architectures we ship.
+  // Variadic in C; with at most one argument of a pointer's size the call is the same on x86-64 and arm64.
   ioctl: libc.declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request)'),
   ioctlInterface: libc.declare<(fd: number, request: number, ifreq: Uint8Array) => number>(
     'int ioctl(int fd, unsigned long request, void *ifreq)',
@@ -60,7 +60,7 @@ export const prototypes = {
 }
 
 const namesOfErrno = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name]))
-// EWOULDBLOCK and EOPNOTSUPP have second names; say the ones that manual pages use first.
+// Of two names for one number, the one that manual pages name first.
 for (const name of ['EAGAIN', 'EOPNOTSUPP', 'EDEADLK']) namesOfErrno.set(ERRNO[name] ?? -1, name)
 
 /** `ENODEV` for 19; numbers without a name come back as `errno 524`. */
@@ -69,7 +69,7 @@ export const errnoName = (number: number): string =>
 export const errnoNumber = (name: string): number => ERRNO[name] ?? 0
 const EAGAIN = errnoNumber('EAGAIN')
 
-/** A call of the C library that failed. Callers turn it into an error that names what was attempted on which object. */
+/** A failed call of the C library. Callers turn it into an error that names the operation and the object. */
 export class CallFailed extends Error {
   readonly call: string
   readonly errno: number
@@ -89,7 +89,7 @@ function checked(call: string, result: number): number {
   return result
 }
 
-/** A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id that the kernel chose. */
+/** A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id chosen by the kernel. */
 export function netlinkSocket(protocol: number): number {
   const fd = checked('socket', prototypes.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol))
   try {
@@ -103,7 +103,7 @@ export function netlinkSocket(protocol: number): number {
   }
 }
 
-/** The port id of a netlink socket; `undefined` when `fd` is none. */
+/** The port id of a netlink socket; `undefined` for any other descriptor. */
 export function netlinkPort(fd: number): number | undefined {
   const address = Buffer.alloc(128)
   const length = Buffer.alloc(4)
@@ -122,7 +122,7 @@ const int = (value: number): Buffer => {
   return bytes
 }
 
-/** Turns on one of SOL_NETLINK's switches; `false` when this kernel does not know it. */
+/** Turns on an option of SOL_NETLINK; `false` when this kernel does not know it. */
 export const setNetlinkOption = (fd: number, name: number): boolean => setOption(fd, SOL_NETLINK, name, int(1))
 
 /** Buffers in bytes beyond the sysctl limits; needs CAP_NET_ADMIN in the socket's user namespace. */
@@ -135,14 +135,14 @@ export function forceBuffers(fd: number, sizes: { readonly send?: number; readon
   }
 }
 
-/** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to one. */
+/** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to it. */
 export function joinGroup(fd: number, group: number): void {
   if (!setOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int(group))) {
     throw new CallFailed('setsockopt NETLINK_ADD_MEMBERSHIP', errno())
   }
 }
 
-/** So that a thread of the pool can never wait for ever in recv(2). */
+/** Limits how long a thread of the pool waits in recv(2). */
 export function setReceiveTimeout(fd: number, seconds: number): void {
   const time = Buffer.alloc(16)
   time.writeBigInt64LE(BigInt(seconds), 0)
@@ -151,7 +151,7 @@ export function setReceiveTimeout(fd: number, seconds: number): void {
 
 type Callback = (error: unknown, result: number) => void
 
-/** Runs a blocking call in the thread pool. koffi hands the thread's errno to the callback and only there. */
+/** Runs a blocking call in the thread pool. The thread's errno is available in the callback only. */
 function threaded(call: string, start: (done: Callback) => void): Promise<number> {
   return new Promise((resolve, reject) => {
     start((error, result) => {
@@ -171,11 +171,11 @@ export const sendNow = (fd: number, bytes: Uint8Array): number =>
 /** recv(2) in the thread pool. */
 export const receive = (fd: number, into: Uint8Array): Promise<number> =>
   threaded('recv', (done) => prototypes.recv.async(fd, into, into.length, 0, done))
-/** recv(2) with MSG_DONTWAIT on the calling thread; `undefined` when nothing is there. */
+/** recv(2) with MSG_DONTWAIT on the calling thread; `undefined` when nothing has arrived. */
 export const receiveNow = (fd: number, into: Uint8Array): number | undefined =>
   unlessBusy('recv', () => prototypes.recv(fd, into, into.length, MSG_DONTWAIT))
 
-/** What a call answers that does not wait; `undefined` for EAGAIN. */
+/** The result of a non-blocking call; `undefined` for EAGAIN. */
 function unlessBusy(call: string, run: () => number): number | undefined {
   const result = run()
   if (result >= 0) return result
@@ -185,17 +185,17 @@ function unlessBusy(call: string, run: () => number): number | undefined {
 
 export const close = (fd: number): void => void prototypes.close(fd)
 
-/** Moves the calling thread into the network namespace that `fd` stands for. */
+/** Moves the calling thread into the network namespace of this descriptor. */
 export const setNetworkNamespace = (fd: number): void => void checked('setns', prototypes.setns(fd, CLONE_NEWNET))
 /** Moves the calling thread into a new, empty network namespace. */
 export const newNetworkNamespace = (): void => void checked('unshare', prototypes.unshare(CLONE_NEWNET))
-/** Whether `fd` stands for a network namespace (ioctl_nsfs(2)). */
+/** Whether this is a network namespace's descriptor (ioctl_nsfs(2)). */
 export const isNetworkNamespace = (fd: number): boolean => prototypes.ioctl(fd, NS_GET_NSTYPE) === CLONE_NEWNET
 
 /** Scratch memory of the calls below, each of which writes all of it. */
 const ifreq = Buffer.alloc(IFREQ_BYTES)
 
-/** The index of a device in the socket's namespace, read under RCU: it never waits for the rtnl lock. `undefined`: there is none of that name. */
+/** The index of a device in the socket's namespace, read under RCU: never waits for the rtnl lock. `undefined`: no such device. */
 export function deviceIndex(fd: number, name: string): number | undefined {
   if (name === '' || Buffer.byteLength(name) > 15) return undefined
   ifreq.fill(0)
@@ -203,14 +203,14 @@ export function deviceIndex(fd: number, name: string): number | undefined {
   return prototypes.ioctlInterface(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
 }
 
-/** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is none of that name. */
+/** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is no such device. */
 export function deviceRuns(fd: number, name: string): boolean {
   ifreq.fill(0)
   ifreq.write(name)
   return prototypes.ioctlInterface(fd, SIOCGIFFLAGS, ifreq) === 0 && (ifreq.readUInt16LE(16) & IFF_RUNNING) !== 0
 }
 
-/** The name of the device with this index, read under RCU; `undefined` once the device has left the kernel's lists. Loads no module, unlike `deviceIndex`. */
+/** The name of the device with this index, read under RCU; `undefined` once it has left the kernel's lists. Unlike `deviceIndex` never loads a module. */
 export function deviceName(fd: number, index: number): string | undefined {
   ifreq.fill(0)
   ifreq.writeInt32LE(index, 16)

@@ -139,8 +139,8 @@ test('messages are read as they stand or refused as malformed, by the observer a
   campaign('netlink', casesOf(0.1), (random, index) => {
     if (index % 1_000 === 0) [observed, transactions] = [new Cache(() => true), new Transactions()]
     for (const message of errorOnly(() => readMessages(spoiled(random))) ?? []) {
-      const news = errorOnly(() => observed.hear(message))
-      for (const { key, object } of news?.changed ?? []) {
+      const update = errorOnly(() => observed.apply(message))
+      for (const { key, object } of update?.changed ?? []) {
         heard++
         if (object !== undefined) assert.equal(keyOf(object), key)
       }

@@ -7,13 +7,13 @@ import { NFT_OUTPUT, NftContext } from '../../os/libnftables.ts'
 /** What `list` prints. `json`: libnftables-json(5); `text`: as `nft -a list`. Neither has packet counters, so equal rulesets print alike. */
 export type OutputForm = 'json' | 'text'
 
-/** libnftables' own words about one command and where in the text that command's fault is (-1: it did not say). */
+/** libnftables' error message for one command, and the column of the error (-1: unknown). */
 export type NftComplaint = { readonly words: string; readonly at: number }
 export type NftResult =
   | { readonly done: true; readonly output: string }
   | { readonly done: false; readonly complaints: readonly NftComplaint[] }
 
-/** Runs commands in one transaction: one line, separated by `; `, so that complaints have a place. */
+/** Runs commands in one transaction: one line, separated by `; `, so that errors have a column. */
 export type RunNft = (commands: string, form?: OutputForm) => Promise<NftResult>
 
 const FLAGS: Readonly<Record<OutputForm, number>> = {
@@ -21,7 +21,7 @@ const FLAGS: Readonly<Record<OutputForm, number>> = {
   text: NFT_OUTPUT.stateless | NFT_OUTPUT.handle
 }
 
-/** Files of this process that are sockets, by inode, which is never used twice at the same time. */
+/** This process's sockets: descriptors by inode. */
 function sockets(): ReadonlyMap<string, number> {
   const found = new Map<string, number>()
   for (const fd of readdirSync('/proc/self/fd')) {
@@ -60,13 +60,13 @@ export class NftSession implements Disposable {
     this.#socket = [...sockets()].find(([inode]) => !before.has(inode))?.[1]
   }
 
-  /** The netlink port id that notifications about our own transactions carry; `undefined` until the first command was sent. */
+  /** The netlink port id in notifications of our own transactions; `undefined` until the first command was sent. */
   get port(): number | undefined {
     const port = this.#socket === undefined ? undefined : netlinkPort(this.#socket)
     return port === 0 ? undefined : port
   }
 
-  /** Lets `work` run commands once all earlier work is done, and nobody else until it has ended. */
+  /** Lets `work` run commands once all earlier work is done, with no other commands in between. */
   exclusive<T>(work: (run: RunNft) => Promise<T>): Promise<T> {
     return this.#queue.take(async () => {
       if (this.#closed) throw new Error('libnftables was called after its context had been freed')
@@ -79,7 +79,7 @@ export class NftSession implements Disposable {
     return status === 0 ? { done: true, output } : { done: false, complaints: complaintsOf(errors) }
   }
 
-  /** Frees the context at once, or when the work that is under way has ended; work that waits behind it fails. */
+  /** Frees the context at once, or when the running work has ended; queued work fails. */
   [Symbol.dispose](): void {
     if (this.#closed) return
     const isIdle = this.#queue.idle

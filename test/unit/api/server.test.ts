@@ -280,7 +280,7 @@ describe('calls', () => {
     await condition('the first', () => held.waiting.length === 1)
     const error = errorIn(parseReply(await ask(`${request({ stdin: 'late', deadlineMs: 50 })}\n`)))
     assert.equal(error.code, 11)
-    assert.match(error.msg, /could not finish ADD for container c1 within 50 ms: 1 calls are at work/)
+    assert.match(error.msg, /could not finish ADD for container c1 within 50 ms: 1 calls are running/)
     held.next()
     assert.deepEqual(parseReply(await first), finished('first'))
     assert.equal(held.most(), 1)

@@ -42,18 +42,18 @@ test('a process is told by its own id and by those of its threads, under its own
 
 test('a culprit is the process, whichever thread sent the message, and never weftd for a thread that only looks like ours', async () => {
   using other = await neighbour()
-  const culprits = new Senders()
+  const senders = new Senders()
   const wanted = { self: false, pid: other.pid, name: other.name }
   assert.deepEqual(
-    [other.pid, other.thread].map((port) => culprits.of(port, 0)),
+    [other.pid, other.thread].map((port) => senders.of(port, 0)),
     [wanted, wanted]
   )
   const own =
     readdirSync('/proc/self/task')
       .map(Number)
       .find((id) => id !== process.pid) ?? assert.fail('no thread')
-  assert.equal(culprits.of(own, 0), undefined)
-  assert.deepEqual(culprits.of(process.pid, 0), { self: true, pid: process.pid, name: 'weftd' })
+  assert.equal(senders.of(own, 0), undefined)
+  assert.deepEqual(senders.of(process.pid, 0), { self: true, pid: process.pid, name: 'weftd' })
 })
 
 test('a lock names its holder while it is held, also one on a network namespace', async () => {

@@ -169,11 +169,11 @@ test('alias and hairpin travel in the message after birth', () => {
   const birth = decodeLink(only(encode.createLink(link, resolve)), nameOf)
   assert.equal(birth.alias, '')
   assert.equal(birth.hairpin, undefined)
-  const later = encode.afterBirth(link, resolve)
+  const later = encode.afterCreation(link, resolve)
   assert.ok(later)
   const { alias, hairpin } = decodeLink(only(later), nameOf)
   assert.deepEqual({ alias, hairpin }, { alias: 'weft pod ä', hairpin: true })
-  assert.equal(encode.afterBirth({ kind: 'link', name: 'veth1' }, resolve), undefined)
+  assert.equal(encode.afterCreation({ kind: 'link', name: 'veth1' }, resolve), undefined)
 })
 
 test('a removal of an IPv4 route names maker, device and gateway, so that no other route to the destination can be hit', () => {

@@ -33,7 +33,7 @@ test('a link that is down is named as the cause, with the way to set it up', () 
   assert.ok(destination && gateway)
   const route = { kind: 'route', table: 254, destination, metric: 0, type: 'unicast', gateway, protocol: 87 } as const
   const cure = (device: object, name: string) => refused('add', { ...route, ...device }, errnoNumber(name)).cure
-  assert.equal(cure({ device: 'eth0' }, 'ENETDOWN'), 'eth0 is down: set it up with `ip link set eth0 up`')
+  assert.equal(cure({ device: 'eth0' }, 'ENETDOWN'), 'set the link up with `ip link set eth0 up`')
   assert.match(cure({ device: 'eth0' }, 'ENETUNREACH'), /^the gateway 192\.0\.2\.7 is .* whether eth0 is down/)
   assert.match(cure({}, 'EHOSTUNREACH'), /whether its link is down/)
   assert.match(new KernelError({ operation: 'add', object: 'x', errno: errnoNumber('ENETDOWN') }).cure, /ip link set/)
@@ -56,7 +56,7 @@ test('the condition of what the kernel refuses has the cure of that refusal', ()
   const error = new KernelError({ operation: 'add', object: 'link weft.1', errno: errnoNumber('ENETDOWN') })
   for (const _ of [1, 2]) {
     refusals.add(keyOf(object), { do: 'put', object }, error)
-    refusals.tell()
+    refusals.report()
   }
   assert.deepEqual(said, [
     [0, undefined],

@@ -115,7 +115,7 @@ test('a division of which a part is missing or another’s is none', () => {
   const other = putQdisc({ ...bucket(), discipline: divided({ ...division, side: 'destination' }) }, undefined, resolve)
   assert.equal(readBack([...messages, other[3] ?? assert.fail()]), undefined)
   const lost: Qdisc = { ...bucket(), discipline: { type: 'htb', fingerprint: 1 } }
-  assert.throws(() => putQdisc(lost, undefined, resolve), /not told how/)
+  assert.throws(() => putQdisc(lost, undefined, resolve), /without its division/)
   const types = messagesOf(putQdisc({ ...bucket(), discipline: divided(division) }, lost, resolve)).map(
     ({ type }) => type
   )
