@@ -16,7 +16,7 @@ export function processOf(id: number): Process | undefined {
   return statusOf(own.pid) ?? own
 }
 
-/** What one read tells, so that nothing of it is another process's. */
+/** All fields from one read, so that none is of a process that has got the same id since. */
 function statusOf(id: number): Process | undefined {
   let text: string
   try {

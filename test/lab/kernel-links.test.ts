@@ -1,4 +1,4 @@
-// Veths with one end in a sandbox, and how links go, against the real kernel in a namespace of its own.
+// Veths with one end in a sandbox, and the deletion of links, against the real kernel in a namespace of its own.
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -32,7 +32,7 @@ import { until } from './run.ts'
 
 inOwnNamespace()
 
-test('a pair of veths is made with its end in the sandbox, and what the sandbox wants is put inside', {
+test('a pair of veths is created with its end in the sandbox, and the sandbox’s objects inside', {
   skip
 }, async () => {
   await using kernel = await open()
@@ -118,7 +118,7 @@ test('a port of a bridge that is to have none gets no link-local address when it
   await applied(kernel, remove(with6), remove(without6), remove(bridge))
 })
 
-test('50 links removed together are one deletion; those that come meanwhile are the next', {
+test('50 links removed together are one deletion; those that arrive meanwhile are the next', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -183,7 +183,7 @@ test('a link runs once the other end of its pair is up, and not before', { skip 
   assert.deepEqual(await Promise.all(waiting), [true, true])
 })
 
-test('a link that can not be deleted says so and spoils nothing', { skip }, async () => {
+test('a link that can’t be deleted is an error, and does not stop others', { skip }, async () => {
   await using kernel = await open()
   const good: Link = { kind: 'link', name: 'good0', form: { type: 'veth', peer: { name: 'good1' } } }
   await applied(kernel, put(good))
@@ -193,7 +193,7 @@ test('a link that can not be deleted says so and spoils nothing', { skip }, asyn
   assert.match(run('ip', 'link', 'show', 'lo'), /group default/)
 })
 
-test('links that a killed daemon had begun to delete are gone after the start', { skip }, async () => {
+test('links that a killed daemon had begun to delete are deleted at the start', { skip }, async () => {
   run('ip', 'link', 'add', 'left0', 'group', String(DOOMED_GROUP), 'type', 'veth', 'peer', 'name', 'left1')
   await using kernel = await open()
   await using watch = new Watch(kernel, (object) => object.kind === 'link')
@@ -201,7 +201,7 @@ test('links that a killed daemon had begun to delete are gone after the start', 
   await watch.lacks({ kind: 'link', name: 'left0' })
 })
 
-test('this kernel has what the lab needs, and asking leaves nothing behind', { skip }, async () => {
+test('this kernel has what the lab needs, and trying it leaves nothing behind', { skip }, async () => {
   const links = run('ip', '-o', 'link')
   assert.deepEqual(await missingFeatures(backends.configure('vxlan', {}).features), [])
   assert.equal(run('ip', '-o', 'link'), links)

@@ -1,4 +1,4 @@
-// C functions: what a wrong argument would end the process with is an Error before the call.
+// Foreign functions: a wrong argument, which would end the process, is an Error before the call.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { errno, type ForeignFunction, Library, type Pointer } from '../../../daemon/os/foreign-function.ts'
@@ -61,19 +61,19 @@ test('libnftables refuses what is no context of it and what is no command', {
   for (const [name, call] of Object.entries(functions)) refusesAll(name, call as never)
 })
 
-test('lengths that are no lengths are refused too', () => {
+test('invalid lengths are refused too', () => {
   for (const length of [-1, 1.5, Number.NaN, 2 ** 53, 1n, '4', undefined])
     assert.throws(() => prototypes.recv(NO_DESCRIPTOR, Buffer.alloc(8), length as number, 0), TypeError)
 })
 
-test('a call with good arguments reaches the kernel, whose errno is told', () => {
+test('a call with good arguments reaches the kernel, whose errno is available', () => {
   assert.equal(prototypes.recv(NO_DESCRIPTOR, Buffer.alloc(8), 8, 0), -1)
   assert.equal(errno(), 9)
   const into = Buffer.alloc(0)
   assert.equal(prototypes.send(NO_DESCRIPTOR, into, 0, 0), -1, 'no octets are a buffer too')
 })
 
-test('a prototype whose pointers have no extent, or that names what it has not, is not declared', () => {
+test('a prototype is refused when a pointer has no extent, or an extent no pointer', () => {
   const library = new Library()
   const read = 'long read(int fd, void *bytes, size_t length)'
   assert.throws(() => library.declare(read), /how many octets are behind bytes/)

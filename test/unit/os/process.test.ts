@@ -1,4 +1,4 @@
-// Processes by an id of theirs, and who holds a lock: against this process and one that it starts.
+// Looking up processes by pid or thread id, and a lock's holder: against this process and one that it starts.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -31,7 +31,7 @@ async function neighbour() {
   }
 }
 
-test('a process is told by its own id and by those of its threads, under its own name', async () => {
+test('a process is found by its id and by those of its threads, under its own name', async () => {
   using other = await neighbour()
   const wanted = { pid: other.pid, name: other.name, uid: process.geteuid?.() }
   assert.deepEqual(processOf(other.pid), wanted)
@@ -40,7 +40,7 @@ test('a process is told by its own id and by those of its threads, under its own
   assert.equal(processOf(2 ** 22 + 1), undefined)
 })
 
-test('a culprit is the process, whichever thread sent the message, and never weftd for a thread that only looks like ours', async () => {
+test('the sender is the process, whichever thread sent the message, and never weftd for a thread id that only equals one of ours', async () => {
   using other = await neighbour()
   const senders = new Senders()
   const wanted = { self: false, pid: other.pid, name: other.name }

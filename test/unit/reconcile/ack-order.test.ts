@@ -1,4 +1,4 @@
-// Acknowledgements, notifications and dumps that cross: which is the last word.
+// Acknowledgements, notifications and dumps that arrive in any order: which is the newest.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { AckOrder, ECHO } from '../../../daemon/reconcile/ack-order.ts'
@@ -49,7 +49,7 @@ test('a removal that was acknowledged after a dump counts too', (t) => {
   assert.deepEqual([...each.dumped(stateOf([link(1450)]), 900, [])], [[key, undefined]])
 })
 
-test('a dump that disagrees with a later acknowledgement is the last word when nothing follows', (t) => {
+test('a dump that disagrees with a later acknowledgement wins when nothing follows', (t) => {
   const { again, ackOrder: each } = started(t)
   each.acknowledged(put(link(1450)))
   each.dumped(new Map(), 900, [])
@@ -58,7 +58,7 @@ test('a dump that disagrees with a later acknowledgement is the last word when n
   assert.deepEqual(again, [[key, undefined]])
 })
 
-test('a notification that follows ends the doubt about a dump', (t) => {
+test('a notification that follows decides about a dump', (t) => {
   const { again, ackOrder: each } = started(t)
   each.acknowledged(put(link(1450)))
   each.dumped(new Map(), 900, [])
@@ -67,7 +67,7 @@ test('a notification that follows ends the doubt about a dump', (t) => {
   assert.deepEqual(again, [])
 })
 
-test('what is seen while a change is under way and disagrees with it is heard again when nothing follows', (t) => {
+test('an observation during a change that disagrees with it is replayed when nothing follows', (t) => {
   const { again, ackOrder: each } = started(t)
   each.notified(key, link(1500), true)
   each.acknowledged(put(link(1450)))
@@ -75,7 +75,7 @@ test('what is seen while a change is under way and disagrees with it is heard ag
   assert.deepEqual(again, [[key, link(1500)]])
 })
 
-test('a dump that shows less than a change under way is heard again when nothing follows the acknowledgement', (t) => {
+test('a dump without the object of a change in flight is replayed when nothing follows the acknowledgement', (t) => {
   const { again, ackOrder: each } = started(t)
   each.dumped(new Map(), 900, [key])
   each.acknowledged(put(link(1450)))
@@ -83,7 +83,7 @@ test('a dump that shows less than a change under way is heard again when nothing
   assert.deepEqual(again, [[key, undefined]])
 })
 
-test('what agrees with the acknowledgement is not heard again', (t) => {
+test('what agrees with the acknowledgement is not replayed', (t) => {
   const { again, ackOrder: each } = started(t)
   each.notified(key, link(1450), true)
   each.acknowledged(put(link(1450)))

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Lane } from '../../../../daemon/kernel/netlink/lane.ts'
 
-test('a short call is made at once when nothing else has its turn', async () => {
+test('a short call is made at once when the lane is idle', async () => {
   const lane = new Lane(() => 0)
   const answer = lane.takeShort(
     () => 'here',
@@ -12,7 +12,7 @@ test('a short call is made at once when nothing else has its turn', async () => 
   assert.equal(await answer, 'here')
 })
 
-test('a short call that fails rejects, and the lane goes on', async () => {
+test('a short call that fails rejects, and the lane continues', async () => {
   const lane = new Lane(() => 0)
   const failing = lane.takeShort(
     () => assert.fail('refused'),
@@ -22,7 +22,7 @@ test('a short call that fails rejects, and the lane goes on', async () => {
   assert.equal(lane.idle, true)
 })
 
-test('a short call waits its turn while something else is at work', async () => {
+test('a short call waits in the queue while another runs', async () => {
   const lane = new Lane(() => 0)
   const { promise, resolve } = Promise.withResolvers<void>()
   const before = lane.take(() => promise)
@@ -40,7 +40,7 @@ test('a short call waits its turn while something else is at work', async () => 
   assert.equal(here, false)
 })
 
-test('after a call that took long, calls go to the pool for seconds', async () => {
+test('after a long call, calls go to the pool for seconds', async () => {
   let now = 0
   const lane = new Lane(() => now)
   const call = (takes: number) =>
