@@ -36,7 +36,7 @@ export class Library {
   }
 
   /**
-   * The function of this prototype. Every `void *` needs its extent, by the argument's name. `long` stands for ssize_t, which koffi does not know.
+   * The function of this prototype. Every pointer needs its extent, by the argument's name, except `const char *` and opaque types. `long` stands for ssize_t, which koffi does not know.
    * Errors: no such function; a pointer without an extent. Calls throw RangeError for a buffer that is too short, TypeError for what is none.
    */
   declare<F extends AnyFunction>(
@@ -76,9 +76,11 @@ export const ERRNO: Readonly<Record<string, number>> = koffi.os.errno
 function argumentsOf(prototype: string): readonly (readonly [name: string, type: string])[] {
   const list = /^[\w\s*]+?\w\(([^()]*)\)$/.exec(prototype)?.[1]
   if (list === undefined) throw new Error(`not a prototype: ${prototype}`)
+  if (list === 'void') return []
   return list.split(',').map((argument) => {
-    const [, type = '', name = ''] = /^\s*(.+?)\s*(\w+)\s*$/.exec(argument) ?? []
-    return [name, type]
+    const [, type, name] = /^\s*([\w\s]+[\s*])(\w+)\s*$/.exec(argument) ?? []
+    if (type === undefined || name === undefined) throw new Error(`${prototype}: ${argument} is no plain argument`)
+    return [name, type.trim()]
   })
 }
 
@@ -86,17 +88,19 @@ function pointersOf(prototype: string, extents: Readonly<Record<string, Extent>>
   const all = argumentsOf(prototype)
   const pointers = all.flatMap(([name, type], at): readonly Pointer[] => {
     if (!type.endsWith('*')) return []
-    const base = type
-      .slice(0, -1)
-      .replace(/^const /, '')
-      .trim()
-    const extent = base === 'char' ? 'text' : base === 'void' ? extents[name] : 'handle'
+    const extent = extents[name] ?? (type === 'const char *' ? 'text' : isOpaque(type) ? 'handle' : undefined)
     if (extent === undefined) throw new Error(`${prototype}: how many octets are behind ${name}?`)
     return [{ name, at, extent }]
   })
   const unknown = Object.keys(extents).filter((name) => !pointers.some((pointer) => pointer.name === name))
   if (unknown.length > 0) throw new Error(`${prototype}: no pointer ${unknown.join(', ')}`)
   return pointers
+}
+
+/** Whether this is a pointer to a type that opaqueType() has named. */
+const isOpaque = (pointer: string): boolean => {
+  const { primitive, size } = koffi.type(pointer.slice(0, -1).trim())
+  return primitive === 'Void' && size === 0 && !/\bvoid\b/.test(pointer)
 }
 
 /** Throws when what was passed for this pointer is not what the callee takes it for. */
