@@ -239,7 +239,7 @@ test('after an overrun everything is reported again', { skip }, async () => {
   execFileSync('ip', ['-batch', '-'], { input: lines.join('\n') })
   await watch.shows(...routes)
   assert.ok(
-    watch.dumps().some((why) => why.includes('more notifications came')),
+    watch.dumps().some((why) => why.includes('more notifications arrived')),
     watch.dumps().join('; ')
   )
   await applied(kernel, remove(bridge))
