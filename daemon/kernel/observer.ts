@@ -2,6 +2,7 @@
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import { Wakeup } from '../base/wakeup.ts'
 import type { Observation, Sender } from '../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
@@ -42,7 +43,7 @@ export class Observer implements Disposable {
   readonly #observed: Cache
   readonly #notifications: NotificationSocket
   readonly #queue: Observation[] = []
-  #wake: (() => void) | undefined
+  readonly #wakeup = new Wakeup()
   /** Notifications that have arrived and are not processed yet; during a dump they wait for its end. */
   readonly #inbox: Pending[] = []
   /** A consumer may stop iterating without its signal. */
@@ -69,26 +70,20 @@ export class Observer implements Disposable {
 
   /** Observations until the signal. A dump that fails is logged and repeated. */
   async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
-    const wakeUp = () => this.#wake?.()
-    signal.addEventListener('abort', wakeUp)
     void this.#followFirewall(AbortSignal.any([signal, this.#ended.signal]))
     let restUntil = 0
-    try {
-      while (!signal.aborted) {
-        // Not yield*: of an array it costs several more promises for each value.
-        for (const observation of this.#queue.splice(0)) yield observation
-        if (this.#queue.length > 0 || signal.aborted) continue
-        const wait = this.#dumpWanted === undefined ? undefined : this.#dumpDue(restUntil) - performance.now()
-        // Changes are yielded while a dump has to wait.
-        if (wait === undefined || wait > 0) await this.#woken(wait)
-        else {
-          const start = performance.now()
-          yield* await this.#dump()
-          restUntil = performance.now() + (performance.now() - start) * REST_FACTOR
-        }
+    while (!signal.aborted) {
+      // Not yield*: of an array it costs several more promises for each value.
+      for (const observation of this.#queue.splice(0)) yield observation
+      if (this.#queue.length > 0 || signal.aborted) continue
+      const wait = this.#dumpWanted === undefined ? undefined : this.#dumpDue(restUntil) - performance.now()
+      // Changes are yielded while a dump has to wait.
+      if (wait === undefined || wait > 0) await this.#woken(wait, signal)
+      else {
+        const start = performance.now()
+        yield* await this.#dump()
+        restUntil = performance.now() + (performance.now() - start) * REST_FACTOR
       }
-    } finally {
-      signal.removeEventListener('abort', wakeUp)
     }
   }
 
@@ -96,11 +91,9 @@ export class Observer implements Disposable {
     return this.#dumpWanted === 'start' ? 0 : Math.max(this.#wantedAt + GATHER_MS, restUntil)
   }
 
-  async #woken(afterMs: number | undefined): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#wake = resolve
-    const timer = afterMs === undefined ? undefined : setTimeout(resolve, afterMs)
-    await promise
+  async #woken(afterMs: number | undefined, signal: AbortSignal): Promise<void> {
+    const timer = afterMs === undefined ? undefined : setTimeout(() => this.#wakeup.notify(), afterMs)
+    await this.#wakeup.next(signal)
     clearTimeout(timer)
   }
 
@@ -109,7 +102,7 @@ export class Observer implements Disposable {
       this.#queue.splice(0)
       this.wantDump('the consumer is too slow: observations were dropped')
     } else this.#queue.push(observation)
-    this.#wake?.()
+    this.#wakeup.notify()
   }
 
   /** Requests a dump; several requests share one. */
@@ -118,7 +111,7 @@ export class Observer implements Disposable {
       this.#dumpWanted = why
       this.#wantedAt = performance.now()
     }
-    this.#wake?.()
+    this.#wakeup.notify()
   }
 
   /**

@@ -114,7 +114,7 @@ export class Firewall implements FirewallPort {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
     this.#notifications[Symbol.dispose]()
-    for (const queue of [...this.#changes, ...this.#views]) queue.end()
+    for (const queue of [...this.#changes, ...this.#views]) queue.close()
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
   }
