@@ -12,7 +12,6 @@ import { cniCalls } from './cni/calls.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
-import { AfterBurst } from './kernel/after-burst.ts'
 import { missingFeatures } from './kernel/features.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
@@ -85,8 +84,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
 
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.tell?.(condition, active))
-  const bursts = new AfterBurst()
-  const peers = openPeers(deps, core, bursts)
+  const peers = openPeers(deps, core)
   const membership = openMembership(deps, core, store, peers)
   const place = () => core.place
   if (options.healthzPort !== 0) {
@@ -100,7 +98,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   const joined = membership.join(signal)
-  core.running(joined.then(() => store.announce?.()).then(() => bursts.started()))
+  core.running(joined.then(() => store.announce?.()))
   const { cniConfDir: directory, cniConfSource: source } = options
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
@@ -150,7 +148,7 @@ async function openCore(
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, bursts: AfterBurst): Peers {
+function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events of the lease store, by kind; malformed ones are skipped.',
@@ -158,8 +156,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, b
   )
   const peers = new Peers({
     ...{ reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
-    counted: (kind) => events.inc({ kind }),
-    processed: (leases) => bursts.heard(leases)
+    counted: (kind) => events.inc({ kind })
   })
   metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
     gauge.set(peers.leases.size)
@@ -228,7 +225,7 @@ async function uninstallWhenDeleted(
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
     secretFiles: backends.secretFiles,
-    ...{ identity, options, log, reconciler: core.reconciler, firewall: core.firewall },
+    ...{ identity, options, log, reconciler: core.reconciler },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length
   })

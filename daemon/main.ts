@@ -121,7 +121,7 @@ function nameProcess(): void {
 }
 
 async function start(options: Options, strangers: readonly string[], work: Work): Promise<void> {
-  // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (base/serial-queue.ts); files and name lookups need some too.
+  // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (kernel/netlink/lane.ts); files and name lookups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
   const log: Log = pino(

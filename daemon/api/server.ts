@@ -1,7 +1,7 @@
-// The unix socket: one JSON line in, a verb, one JSON line out. Bounded in everything a caller decides: length of a line, time to send it, calls at once.
+// Serves the unix socket: one JSON line in, one JSON line out. Limits what a caller decides: length of a line, time to send it, calls at once.
 import { once } from 'node:events'
-import { lstatSync, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
+import { lstatSync, readFileSync, unlinkSync } from 'node:fs'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import {
@@ -17,19 +17,20 @@ import {
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { cniError, failed, malformed } from '../cni/error-codes.ts'
-import { type Connection, type ListenerEvents, UnixListener } from '../kernel/unix-listener.ts'
-import { CallFailed } from '../os/libc.ts'
+import { Connection } from './connection.ts'
 
-/** Verbs at work at one time; each needs a few descriptors. A deletion of many links takes as long as one of a few: with 128, a hundred DELs take four fifths of the time with 32. */
+/** Verbs that run at the same time; each needs a few descriptors. Deleting many links takes as long as a few: with 128, a hundred DELs take four fifths of the time with 32. */
 const MOST_RUNNING = 128
-/** Connections that may wait to be accepted: a burst of a few hundred executables must not meet a full queue. */
+/** Connections that may wait to be accepted: a burst of a few hundred executables must not find the queue full. */
 const BACKLOG = 4_096
-/** Milliseconds in which a caller must have sent its line, and then have taken the answer. */
+/** Descriptors reserved for verbs, which need about three each, and for all else that is open. */
+const RESERVED_DESCRIPTORS = 512
+/** Milliseconds in which a caller must send its line, and then read the answer. */
 const LINE_DEADLINE = 30_000
-/** Share of a caller's patience after which we answer ourselves, with more to say than "no answer". */
-const PATIENCE = 0.95
+/** Share of a caller's deadline after which the answer is OVERLOADED, which says more than the caller's own timeout. */
+const DEADLINE_SHARE = 0.95
 const ONE_RELEASE = 'use executables, weftctl and weftd of one release'
-/** What setTimeout can count to, in milliseconds; longer ones end at once. */
+/** The largest delay of setTimeout in milliseconds; larger ones fire at once. */
 const LONGEST_TIMER = 2 ** 31 - 1
 
 export type Control = (args: readonly string[]) => Promise<unknown>
@@ -38,7 +39,7 @@ export type ServerOptions = {
   readonly path: string
   /** Never rejects. */
   readonly cni: (request: CniRequest) => Promise<Reply>
-  /** weftctl's questions by name. A rejection with a WeftError is the answer. */
+  /** weftctl's questions by name. A rejection with a WeftError becomes the answer. */
   readonly control: ReadonlyMap<string, Control>
   readonly log: Log
   readonly mostRunning?: number
@@ -49,28 +50,37 @@ export type ServerOptions = {
 
 type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError) => void }
 
-/** Listens until it is disposed of, which waits for the verbs at work. Errors: DAEMON_RUNNING, SOCKET_UNUSABLE. */
+/** Listens until it is disposed, which waits for running verbs. Errors: DAEMON_RUNNING, SOCKET_UNUSABLE. */
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
   const calls = new Calls(options)
   makeDirectory(dirname(options.path), 0o700)
-  const listener = await listen(options.path, {
-    connection: (connection) => calls.accept(connection),
-    failed: (error) => options.log.error({ err: error }, 'the socket failed')
+  let isFailing = false
+  const failed = (error: Error) => {
+    if (!isFailing) options.log.error({ err: error }, 'the socket failed')
+    isFailing = true
+  }
+  const server = await listen(options.path, (socket) => {
+    isFailing = false
+    calls.accept(socket)
   })
+  server.on('error', failed)
+  server.maxConnections = mostConnections()
+  server.on('drop', () => failed(new Error(`${server.maxConnections} connections are open already`)))
   return {
     async [Symbol.asyncDispose]() {
-      listener[Symbol.dispose]()
+      // Removes the file at once, so that callers see that no daemon is there. Open connections continue.
+      server.close()
       await calls.finish()
     }
   }
 }
 
-/** A socket file that a dead daemon left is replaced; a living one is an error. */
-async function listen(path: string, events: ListenerEvents): Promise<UnixListener> {
+/** Replaces the socket file of a daemon that no longer runs; that of a running one is an error. */
+async function listen(path: string, accept: (socket: Socket) => void): Promise<Server> {
   try {
-    return bind(path, events)
+    return await bind(path, accept)
   } catch (error) {
-    if (!(error instanceof CallFailed) || error.errnoName !== 'EADDRINUSE') throw unusable(path, error)
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw unusable(path, error)
     if (await answers(path))
       throw new WeftError(
         'DAEMON_RUNNING',
@@ -78,9 +88,9 @@ async function listen(path: string, events: ListenerEvents): Promise<UnixListene
         'stop it first, or give this one a socket of its own (WEFTD_SOCKET)'
       )
     try {
-      if (!lstatSync(path).isSocket()) throw new Error('what is there is no socket')
+      if (!lstatSync(path).isSocket()) throw new Error('the file is no socket')
       unlinkSync(path)
-      return bind(path, events)
+      return await bind(path, accept)
     } catch (second) {
       throw unusable(path, second)
     }
@@ -90,19 +100,29 @@ async function listen(path: string, events: ListenerEvents): Promise<UnixListene
 const unusable = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'SOCKET_UNUSABLE',
-    `can not listen on ${path}: ${reasonOf(cause)}`,
-    'see that the directory exists, is writable for root and holds nothing else of this name',
+    `can't listen on ${path}: ${reasonOf(cause)}`,
+    'make the directory writable for root, and remove any other file of this name',
     { cause }
   )
 
-function bind(path: string, events: ListenerEvents): UnixListener {
-  // No moment remains in which others could open the socket.
+async function bind(path: string, accept: (socket: Socket) => void): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true }, accept)
+  // Others can never open the socket: bind(2) is called before server.listen() returns.
   const umask = process.umask(0o177)
   try {
-    return new UnixListener(path, BACKLOG, events)
+    server.listen({ path, backlog: BACKLOG })
   } finally {
     process.umask(umask)
   }
+  await once(server, 'listening')
+  return server
+}
+
+/** By the limit of descriptors. If all were in use, verbs would fail, and libuv would close new connections without an event. */
+function mostConnections(): number {
+  const limit = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
+  const most = Number(limit ?? 1024)
+  return Math.max(most - RESERVED_DESCRIPTORS, Math.floor(most / 4))
 }
 
 async function answers(path: string): Promise<boolean> {
@@ -111,7 +131,7 @@ async function answers(path: string): Promise<boolean> {
     await once(socket, 'connect')
     return true
   } catch (error) {
-    // More callers wait than its queue holds: it is busy, not dead.
+    // Its queue is full: it is busy, but runs.
     return (error as NodeJS.ErrnoException).code === 'EAGAIN'
   } finally {
     socket.destroy()
@@ -125,7 +145,7 @@ class Calls {
   readonly #waiting: Waiting[] = []
   readonly #connections = new Set<Connection>()
   #running = 0
-  /** weftctl's questions at work. */
+  /** weftctl's questions that are being answered. */
   #asked = 0
   #stopping = false
   readonly #idle: (() => void)[] = []
@@ -136,19 +156,19 @@ class Calls {
     this.#longest = options.longestLineBytes ?? longestLineBytes
   }
 
-  accept(connection: Connection): void {
-    this.#connections.add(connection)
-    connection.onclose = () => {
+  accept(socket: Socket): void {
+    const connection = new Connection(socket, () => {
       this.#connections.delete(connection)
       this.#wakeIfIdle()
-    }
+    })
+    this.#connections.add(connection)
     this.#talk(connection).catch((error) => {
       this.#options.log.error({ err: error }, 'serving a connection failed')
       connection.close()
     })
   }
 
-  /** Waits for what is at work; what has not begun is told to come again. */
+  /** Waits for running calls; those that have not begun get STOPPING. */
   async finish(): Promise<void> {
     this.#stopping = true
     for (const { refuse } of this.#waiting.splice(0)) refuse(stopping())
@@ -161,7 +181,7 @@ class Calls {
     while (!isSo()) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
-  /** A caller that went away changes nothing: what it asked for goes on, and DEL follows. */
+  /** The call runs to its end even if the caller disconnects: DEL follows. */
   async #talk(connection: Connection): Promise<void> {
     const deadline = this.#options.lineDeadline ?? LINE_DEADLINE
     let answer: Reply | ControlReply
@@ -174,7 +194,7 @@ class Calls {
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
       this.#options.log.warn({ reason: error.message }, 'a request was not understood')
-      // Both kinds of caller find what they look for: we can't know which it is.
+      // An answer for both kinds of caller, since it is unknown which one this is.
       answer = {
         ...malformed(error, ONE_RELEASE),
         error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
@@ -205,7 +225,7 @@ class Calls {
       this.#options.log.error({ err: error, ctl }, 'answering weftctl failed')
       return {
         v: protocolVersion,
-        error: { code: 'INTERNAL', message: reasonOf(error), cure: 'this is a fault of weftd: report it with its log' }
+        error: { code: 'INTERNAL', message: reasonOf(error), cure: 'report this as a bug of weftd, with its log' }
       }
     } finally {
       this.#asked--
@@ -213,21 +233,21 @@ class Calls {
     }
   }
 
-  /** Runs the call when its turn has come, and answers in time whatever happens. */
+  /** Runs the call when there are fewer than the limit, and always answers before the caller's deadline. */
   #cni(request: CniRequest): Promise<Reply> {
     const { promise, resolve } = Promise.withResolvers<Reply>()
     const refuse = (error: WeftError) => resolve(failed(cniError(error), request))
-    let isOver = false
+    let isAnswered = false
     const timer = setTimeout(
       () => {
-        isOver = true
+        isAnswered = true
         refuse(overloaded(request, this.#running, this.#waiting.length))
       },
-      Math.min(request.deadlineMs * PATIENCE, LONGEST_TIMER)
+      Math.min(request.deadlineMs * DEADLINE_SHARE, LONGEST_TIMER)
     )
     const begin = async () => {
-      // Its caller has been told to come again: to do it now would be work for nobody.
-      if (isOver) return
+      // The caller has got OVERLOADED already and will retry.
+      if (isAnswered) return
       resolve(await this.#options.cni(request))
     }
     const run = () => {
@@ -238,7 +258,7 @@ class Calls {
             new WeftError(
               'INTERNAL',
               `weftd failed: ${reasonOf(error)}`,
-              'this is a fault of weftd: report it with its log',
+              'report this as a bug of weftd, with its log',
               { cause: error }
             )
           )
@@ -276,15 +296,11 @@ class Calls {
 }
 
 const stopping = (): WeftError =>
-  new WeftError(
-    'STOPPING',
-    'weftd is stopping',
-    'the runtime tries again; if weftd stays away, look at why it was stopped'
-  )
+  new WeftError('STOPPING', 'weftd is stopping', 'no action needed while weftd restarts: the runtime tries again')
 
 const overloaded = (request: CniRequest, running: number, waiting: number): WeftError =>
   new WeftError(
     'OVERLOADED',
-    `weftd could not finish ${request.env.CNI_COMMAND} for container ${request.env.CNI_CONTAINERID} within ${request.deadlineMs} ms: ${running} calls are at work and ${waiting} wait`,
-    'the runtime tries again; if it stays so, look at the log of weftd and at what else keeps the kernel busy'
+    `weftd could not finish ${request.env.CNI_COMMAND} for container ${request.env.CNI_CONTAINERID} within ${request.deadlineMs} ms: ${running} calls are running and ${waiting} wait`,
+    'the runtime tries again; if this lasts, find in the log of weftd what it waits for'
   )

@@ -1,4 +1,4 @@
-// Changes → as few system calls as their order allows: runs of the same channel go together, messages of a run in one send.
+// Applies changes with as few system calls as their order allows: consecutive changes of one channel are a run, and a run's messages one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { errnoName, errnoNumber } from '../os/libc.ts'
@@ -15,9 +15,9 @@ import type { Failure, RequestSocket } from './netlink/requests.ts'
 /** One network namespace, as far as changes go. */
 export type Target = {
   readonly socket: RequestSocket
-  /** Removes a link; says why it could not. */
+  /** Deletes a link; returns the error. */
   readonly remove: (link: Link) => Promise<Error | undefined>
-  /** Whether a device of this name is there; absent where that can't be seen cheaply. */
+  /** Whether a device of this name exists; absent where that is expensive to know. */
   readonly exists?: (device: string) => boolean
   /** Opens the namespace at a path; the descriptor is closed after the send. */
   readonly openNamespace: (path: string) => number
@@ -25,13 +25,13 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
-  /** Told how many seconds each run of changes took. */
+  /** Called with the seconds that each run of changes took. */
   readonly took?: ((channel: Channel, seconds: number) => void) | undefined
-  /** Makes conntrack forget connections; absent where no firewall is. */
+  /** Deletes conntrack entries; absent where there is no firewall. */
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-/** By which way a run of changes reaches the kernel: links, routes and so on; links that go; files below /proc/sys; nftables and iptables. */
+/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; nftables and iptables. */
 export type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall'
 
 function channelOf(change: Change): Channel {
@@ -56,15 +56,15 @@ function channelOf(change: Change): Channel {
 }
 
 /**
- * Applies changes in their order; one outcome each, in that order. Never throws for a change. Where all is to go, nftables and the links have nothing to do
- * with each other, and each makes its caller wait for locks of its own: a pod's host ports go while its link does.
+ * Applies changes in their order; one outcome each, in that order. Never throws for a change. If all are removals, nftables and the links are independent, and
+ * each blocks its caller for locks of its own: a pod's host ports are removed while its link is.
  */
 export async function applyChanges(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   const rules = changes.filter((change) => channelOf(change) === 'firewall')
   if (rules.length === 0 || rules.length === changes.length || changes.some((change) => change.do === 'put'))
     return applyInOrder(changes, target)
   const others = changes.filter((change) => channelOf(change) !== 'firewall')
-  // nftables' part is done on this thread: a turn later the links are on their way in others.
+  // nftables' part runs on this thread: one turn later, when the threads of the links have started.
   const beside = [applyInOrder(others, target), turn().then(() => applyInOrder(rules, target))]
   const outcomes = new Map((await Promise.all(beside)).flat().map((outcome) => [outcome.change, outcome]))
   return changes.flatMap((change) => outcomes.get(change) ?? [])
@@ -94,7 +94,7 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
     case 'removal':
       return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
     case 'sysctl': {
-      // A sysctl has no absence to go back to: what nobody wants any more stays as it is.
+      // A sysctl can't be removed: one that is no longer desired keeps its value.
       const puts = changes.filter((change) => change.do === 'put')
       const errors = target.writeSysctls(puts.map((change) => change.object as Sysctl))
       return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
@@ -107,26 +107,26 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
   }
 }
 
-/** A device that a pending message is about to make: its index can't be known before that message was sent. */
-class NotYet extends Error {}
+/** The index of a device that a pending message creates is not known before that message has been sent. */
+class NotCreatedYet extends Error {}
 
-/** `makes`: the link that the messages make. `afterwards`: what can be said only once it is there. */
+/** `creates`: the link that the messages create. `afterwards`: a message that needs it to exist. */
 type Requests = {
   readonly messages: readonly Buffer[]
-  readonly makes?: string
+  readonly creates?: string
   readonly afterwards?: Buffer | undefined
 }
 type Planned = Requests & { readonly at: number; readonly change: Change }
 
-/** Objects that are encoded and sent together. */
-const TOGETHER = 500
+/** Changes that are encoded and sent together. */
+const BATCH = 500
 
-/** A run of rtnetlink requests. It is one send unless an object names a device that the same run makes. */
+/** A run of rtnetlink requests. It is one send unless an object names a device that the same run creates. */
 class NetlinkRun {
   readonly #target: Target
   readonly #indexes = new Map<string, number>()
   readonly #namespaces = new Map<string, number>()
-  readonly #newborn = new Set<string>()
+  readonly #creating = new Set<string>()
   readonly #resolve: encode.Resolve
   #planned: Planned[] = []
   readonly #errors = new Map<number, Error>()
@@ -150,33 +150,33 @@ class NetlinkRun {
     try {
       const planned: Planned = { at, change, ...requestsOf(change, this.#resolve) }
       this.#planned.push(this.#inOneSend(planned))
-      if (planned.makes !== undefined) this.#newborn.add(planned.makes)
-      // Encoding thousands of objects in one go would hold the event loop.
-      if (this.#planned.length >= TOGETHER) await this.#send()
+      if (planned.creates !== undefined) this.#creating.add(planned.creates)
+      // Encoding thousands of objects at once would block the event loop.
+      if (this.#planned.length >= BATCH) await this.#send()
     } catch (error) {
-      if (error instanceof NotYet) {
+      if (error instanceof NotCreatedYet) {
         await this.#send()
         return this.#plan(at, change)
       }
       if (!(error instanceof UnknownDevice)) {
         this.#errors.set(at, error instanceof Error ? error : new Error(String(error)))
       } else if (change.do === 'put') this.#errors.set(at, error.about(change))
-      // What hung on a device that is gone went with it: a removal is done.
+      // The kernel has removed a deleted device's objects with it: nothing to do.
     }
   }
 
   /**
-   * What follows a link's birth must not hit a link that had the name before. When there is none the two can share a send: should the birth fail,
-   * the second finds nothing.
+   * The second message must not change another link that already had the name. When there is none the two can share a send: if the creation fails, the second
+   * finds no link.
    */
   #inOneSend(planned: Planned): Planned {
-    const { makes, afterwards, messages } = planned
-    if (makes === undefined || afterwards === undefined || this.#target.exists?.(makes) !== false) return planned
+    const { creates, afterwards, messages } = planned
+    if (creates === undefined || afterwards === undefined || this.#target.exists?.(creates) !== false) return planned
     return { ...planned, messages: [...messages, afterwards], afterwards: undefined }
   }
 
   #index(device: string): number {
-    if (this.#newborn.has(device)) throw new NotYet()
+    if (this.#creating.has(device)) throw new NotCreatedYet()
     const index = this.#indexes.get(device) ?? this.#target.socket.indexOf(device)
     if (index === undefined) throw new UnknownDevice(device)
     this.#indexes.set(device, index)
@@ -192,7 +192,7 @@ class NetlinkRun {
   async #send(): Promise<void> {
     const planned = this.#planned
     this.#planned = []
-    this.#newborn.clear()
+    this.#creating.clear()
     const failures = await this.#target.socket.send(planned.flatMap(({ messages }) => messages))
     let from = 0
     for (const { at, change, messages, afterwards } of planned) {
@@ -222,7 +222,7 @@ class UnknownDevice extends Error {
   }
 }
 
-/** Answers to a removal that mean: it is not there. */
+/** Errors of a removal that mean that there is no such object. */
 const goneAlready = new Set(['ENODEV', 'ENOENT', 'ESRCH', 'EADDRNOTAVAIL'])
 
 function errorOf(change: Change, failures: readonly Failure[]): Error | undefined {
@@ -257,7 +257,7 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
   }
 }
 
-/** For IPv4 the kernel says yes to a replacement with other flags or another scope and changes neither (seen on 6.18), so that one goes first. */
+/** For IPv4 the kernel acknowledges a replacement with other flags or another scope and changes neither (seen on 6.18), so the old address is removed first. */
 function addressRequests(
   address: Address,
   instead: KernelObject | undefined,
@@ -275,20 +275,20 @@ const SETTINGS = [
 ]
 const PORT_FLAGS: readonly (typeof SETTINGS)[number][] = ['hairpin', 'isolated']
 
-/** A link that is there gets what differs; one whose form says how is made; any other must be there already (`lo`, a pod's end of a pair). */
+/** Changes what differs on an existing link; creates one whose form says how; any other must exist already (`lo`, a pod's end of a pair). */
 function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
   const form = link.form
-  const canBeMade =
+  const canBeCreated =
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
     form?.type === 'ifb' ||
     (form?.type === 'macvlan' && form.madeOn !== undefined) ||
     (form?.type === 'veth' && form.peer !== undefined)
-  if (instead === undefined && canBeMade) {
+  if (instead === undefined && canBeCreated) {
     return {
-      makes: link.name,
+      creates: link.name,
       messages: [encode.createLink(link, resolve)],
-      afterwards: encode.afterBirth(link, resolve)
+      afterwards: encode.afterCreation(link, resolve)
     }
   }
   const differs = (field: (typeof SETTINGS)[number]): boolean =>
@@ -297,7 +297,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
   if (changing.length === 0 && instead !== undefined) return { messages: [] }
   const change = (fields: readonly (typeof SETTINGS)[number][]): Buffer =>
     encode.changeLink(link.name, Object.fromEntries(fields.map((field) => [field, link[field]])), resolve)
-  // A port's flags are refused (EOPNOTSUPP) in the message that makes it a port: the kernel looks for the bridge before it reads IFLA_MASTER.
+  // A port's flags are refused (EOPNOTSUPP) in the message that sets its master: the kernel looks for the bridge before it reads IFLA_MASTER.
   const flags = changing.filter((field) => PORT_FLAGS.includes(field))
   const isPortFirst = changing.includes('master') && flags.length > 0
   if (!isPortFirst) return { messages: [change(changing)] }

@@ -1,4 +1,4 @@
-// What one observer was told: the accepted objects, by key and by the device they hang on, and all links by index for the names in messages. No I/O.
+// The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since messages name devices by index. No I/O.
 import { isDeepStrictEqual } from 'node:util'
 import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
@@ -17,18 +17,18 @@ import { Attributes, type Message } from './netlink/message.ts'
 import { decodeTraffic } from './netlink/qdisc.ts'
 import { AF_BRIDGE, ALL_DEVICES, NETCONFA, RTM } from './netlink/uapi.ts'
 
-/** What a notification comes to. */
-export type News = {
+/** What a notification changes. */
+export type Update = {
   readonly changed: readonly { readonly key: Key; readonly object: KernelObject | undefined }[]
-  /** Set when objects may have gone of which the kernel says nothing; only a dump tells. */
+  /** Set when the kernel may have removed objects without a notification: only a dump shows which. */
   readonly dumpBecause?: string
 }
 
-const NOTHING: News = { changed: [] }
+const UNCHANGED: Update = { changed: [] }
 
 export class Cache {
   readonly #interest: (object: KernelObject) => boolean
-  readonly #held: (key: Key) => KernelObject | undefined
+  readonly #desired: (key: Key) => KernelObject | undefined
   readonly #links = new Map<number, Link>()
   readonly #objects = new Map<Key, KernelObject>()
   readonly #byDevice = new Map<string, Set<Key>>()
@@ -36,18 +36,18 @@ export class Cache {
 
   constructor(
     interest: (object: KernelObject) => boolean,
-    held: (key: Key) => KernelObject | undefined = () => undefined
+    desired: (key: Key) => KernelObject | undefined = () => undefined
   ) {
     this.#interest = interest
-    this.#held = held
+    this.#desired = desired
   }
 
-  /** A copy: what the consumer gets may not change under it. */
+  /** A copy, since the consumer keeps it. */
   state(): Map<Key, KernelObject> {
     return new Map(this.#objects)
   }
 
-  /** Starts anew with the links of a dump; `put` the other objects afterwards. */
+  /** Replaces everything by the links of a dump; `put` the other objects afterwards. */
   restart(links: ReadonlyMap<number, Link>): void {
     this.#links.clear()
     this.#objects.clear()
@@ -58,12 +58,12 @@ export class Cache {
     }
   }
 
-  /** Keeps an object if it is of interest, or what says the same and is held already. */
+  /** Stores an object of interest; where an equivalent desired object exists, stores that one, so that thousands of routes are in memory once. */
   put(decoded: KernelObject): Key | undefined {
     if (!this.#interest(decoded)) return undefined
     const key = keyOf(decoded)
-    const held = this.#held(key)
-    const object = held !== undefined && saysTheSame(held, decoded) ? held : decoded
+    const desired = this.#desired(key)
+    const object = desired !== undefined && isEquivalent(desired, decoded) ? desired : decoded
     // A route may come back under its key on another device.
     this.drop(key)
     this.#objects.set(key, object)
@@ -89,66 +89,68 @@ export class Cache {
     return this.#objects.get(key)
   }
 
-  /** What a message of rtnetlink's groups changes. Errors: MalformedMessage. */
-  hear(message: Message): News {
+  /** Applies a message of rtnetlink's multicast groups. Errors: MalformedMessage. */
+  apply(message: Message): Update {
     switch (message.type) {
       case RTM.newLink:
       case RTM.deleteLink:
-        return this.#hearLink(message)
+        return this.#onLink(message)
       case RTM.newAddress:
-        return this.#appeared(decodeAddress(message, this.nameOf))
+        return this.#onObject(decodeAddress(message, this.nameOf))
       case RTM.deleteAddress:
-        return this.#hearAddressGone(message)
+        return this.#onAddressGone(message)
       case RTM.newRoute:
-        return this.#appeared(decodeRoute(message, this.nameOf))
+        return this.#onObject(decodeRoute(message, this.nameOf))
       case RTM.deleteRoute:
-        return this.#went(decodeRoute(message, this.nameOf))
+        return this.#onGone(decodeRoute(message, this.nameOf))
       case RTM.newNeighbour:
       case RTM.deleteNeighbour: {
         const entry = decodeNeighbour(message, this.nameOf)
-        if (entry === undefined) return NOTHING
-        // A permanent entry that became another kind counts as gone.
+        if (entry === undefined) return UNCHANGED
+        // A permanent entry that became another kind counts as removed.
         return message.type === RTM.newNeighbour && entry.permanent
-          ? this.#appeared(entry.object)
-          : this.#went(entry.object)
+          ? this.#onObject(entry.object)
+          : this.#onGone(entry.object)
       }
       case RTM.newQdisc:
       case RTM.newFilter:
-        return this.#appeared(decodeTraffic(message, this.nameOf))
+        return this.#onObject(decodeTraffic(message, this.nameOf))
       case RTM.deleteQdisc:
       case RTM.deleteFilter:
-        return this.#went(decodeTraffic(message, this.nameOf))
+        return this.#onGone(decodeTraffic(message, this.nameOf))
       case RTM.newNetconf:
-        return endsForwarding(message) ? { changed: [], dumpBecause: 'this host no longer forwards packets' } : NOTHING
+        return endsForwarding(message)
+          ? { changed: [], dumpBecause: 'this host no longer forwards packets' }
+          : UNCHANGED
       default:
-        return NOTHING
+        return UNCHANGED
     }
   }
 
-  #appeared(object: KernelObject | undefined): News {
-    if (object === undefined) return NOTHING
+  #onObject(object: KernelObject | undefined): Update {
+    if (object === undefined) return UNCHANGED
     const key = this.put(object)
     if (key !== undefined) return { changed: [{ key, object: this.#objects.get(key) }] }
-    // It was of interest and became something else under the same key, as a route that another program replaced.
-    return this.#went(object)
+    // The key is still in use, but no longer for an object of interest: a route that another program replaced.
+    return this.#onGone(object)
   }
 
-  #went(object: KernelObject | undefined): News {
-    if (object === undefined) return NOTHING
+  #onGone(object: KernelObject | undefined): Update {
+    if (object === undefined) return UNCHANGED
     const key = keyOf(object)
-    return this.drop(key) ? { changed: [{ key, object: undefined }] } : NOTHING
+    return this.drop(key) ? { changed: [{ key, object: undefined }] } : UNCHANGED
   }
 
-  /** With an address the kernel drops IPv4 routes without a word: those with it as source, and with a device's last address all of the device. */
-  #hearAddressGone(message: Message): News {
+  /** With an address the kernel removes IPv4 routes without a notification: those with it as source, and with a device's last address all routes of the device. */
+  #onAddressGone(message: Message): Update {
     const address = decodeAddress(message, this.nameOf)
-    const news = this.#went(address)
-    if (address === undefined || address.prefix.ip.family !== 4 || !this.#carries(address.device, ['route']))
-      return news
-    return { ...news, dumpBecause: `${address.device} lost an address, and with it perhaps routes` }
+    const update = this.#onGone(address)
+    if (address === undefined || address.prefix.ip.family !== 4 || !this.#hasObjects(address.device, ['route']))
+      return update
+    return { ...update, dumpBecause: `${address.device} lost an address, and with it perhaps routes` }
   }
 
-  #carries(device: string, kinds: readonly KernelObject['kind'][]): boolean {
+  #hasObjects(device: string, kinds: readonly KernelObject['kind'][]): boolean {
     for (const key of this.#byDevice.get(device) ?? []) {
       const kind = this.#objects.get(key)?.kind
       if (kind !== undefined && kinds.includes(kind)) return true
@@ -156,57 +158,60 @@ export class Cache {
     return false
   }
 
-  #hearLink(message: Message): News {
+  #onLink(message: Message): Update {
     const { index, af } = linkIdentity(message)
     const before = this.#links.get(index)
-    if (af === AF_BRIDGE) return this.#hearPort(message, before)
-    if (message.type === RTM.deleteLink) return this.#hearLinkGone(index, message)
+    if (af === AF_BRIDGE) return this.#onPort(message, before)
+    if (message.type === RTM.deleteLink) return this.#onLinkGone(index, message)
     const link = decodeLink(message, this.nameOf)
     this.#links.set(index, link)
     if (before !== undefined && before.name !== link.name) {
       this.drop(keyOf(before))
-      const news = this.#appeared(link)
+      const update = this.#onObject(link)
       return {
-        changed: [{ key: keyOf(before), object: undefined }, ...news.changed],
+        changed: [{ key: keyOf(before), object: undefined }, ...update.changed],
         dumpBecause: `${before.name} became ${link.name}`
       }
     }
-    const news = before !== undefined && sameLink(before, link) ? NOTHING : this.#appeared(link)
-    // A link that we are deleting goes down too; the message that it is gone follows and says all.
+    const update = before !== undefined && sameLink(before, link) ? UNCHANGED : this.#onObject(link)
+    // A link that we are deleting goes down too; RTM_DELLINK follows.
     const wentDown =
       before?.up === true &&
       link.up === false &&
       link.group !== DOOMED_GROUP &&
-      this.#carries(link.name, ['route', 'proxy'])
+      this.#hasObjects(link.name, ['route', 'proxy'])
     return wentDown
-      ? { ...news, dumpBecause: `${link.name} went down, and with it IPv4 routes and neighbour proxies without a word` }
-      : news
+      ? {
+          ...update,
+          dumpBecause: `${link.name} went down: the kernel removed IPv4 routes and neighbour proxies without a notification`
+        }
+      : update
   }
 
-  /** Family AF_BRIDGE tells about a link as a port: its flags change without any other notification. That it left the bridge comes as family AF_UNSPEC too. */
-  #hearPort(message: Message, before: Link | undefined): News {
+  /** Messages of family AF_BRIDGE describe a link as a bridge port: a port's flags have no other notification. Leaving the bridge is notified as AF_UNSPEC too. */
+  #onPort(message: Message, before: Link | undefined): Update {
     const flags = message.type === RTM.newLink ? portFlags(message) : {}
     const link = before && { ...before, ...flags }
-    if (before === undefined || link === undefined || sameLink(before, link)) return NOTHING
+    if (before === undefined || link === undefined || sameLink(before, link)) return UNCHANGED
     if (before.index !== undefined) this.#links.set(before.index, link)
-    return this.#appeared(link)
+    return this.#onObject(link)
   }
 
-  /** All that hung on the device went with it; the kernel says so for a part of it only, and before this message. */
-  #hearLinkGone(index: number, message: Message): News {
+  /** The device's objects are gone with it; the kernel notifies only some of them, before this message. */
+  #onLinkGone(index: number, message: Message): Update {
     const link = this.#links.get(index)
     this.#links.delete(index)
     const gone = link?.name ?? linkName(message)
-    if (gone === undefined) return NOTHING
+    if (gone === undefined) return UNCHANGED
     const keys = [...(this.#byDevice.get(gone) ?? [])]
     this.#byDevice.delete(gone)
     for (const key of keys) this.#objects.delete(key)
-    const news = this.#went({ kind: 'link', name: gone })
+    const update = this.#onGone({ kind: 'link', name: gone })
     const redirects = link?.form?.type === 'ifb' ? this.#redirectsTo(gone) : []
-    return { changed: [...[...keys, ...redirects].map((key) => ({ key, object: undefined })), ...news.changed] }
+    return { changed: [...[...keys, ...redirects].map((key) => ({ key, object: undefined })), ...update.changed] }
   }
 
-  /** What is redirected to a device that has gone goes nowhere, and the kernel does not say so. */
+  /** A redirect to a deleted device no longer works; the kernel has no notification for that. */
   #redirectsTo(device: string): readonly Key[] {
     const found = [...this.#objects].filter(
       ([, object]) =>
@@ -217,14 +222,14 @@ export class Cache {
   }
 }
 
-/** What a wanted route leaves out and the kernel tells. */
-const SILENT = { scope: 0, onlink: false } as const
-/** Kinds of which there are thousands. They are read back whole, which a link is not. */
-const PLENTIFUL: ReadonlySet<KernelObject['kind']> = new Set(['route', 'neighbour', 'fdb'])
+/** Fields that a desired route leaves out and the kernel reports. */
+const DEFAULTS = { scope: 0, onlink: false } as const
+/** Kinds with thousands of objects. Unlike links they are read back with all their fields. */
+const NUMEROUS: ReadonlySet<KernelObject['kind']> = new Set(['route', 'neighbour', 'fdb'])
 
-function saysTheSame(held: KernelObject, decoded: KernelObject): boolean {
-  if (!PLENTIFUL.has(decoded.kind) || !sameObject(held, decoded)) return false
-  return sameObject(decoded, held.kind === 'route' ? { ...SILENT, ...held } : held)
+function isEquivalent(desired: KernelObject, decoded: KernelObject): boolean {
+  if (!NUMEROUS.has(decoded.kind) || !sameObject(desired, decoded)) return false
+  return sameObject(decoded, desired.kind === 'route' ? { ...DEFAULTS, ...desired } : desired)
 }
 
 const FIELDS = [
@@ -232,15 +237,15 @@ const FIELDS = [
   ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength'] as const)
 ]
 
-/** Links speak often and say little: a pod's start brings a dozen notifications. */
+/** Most link notifications change nothing here: a pod's start brings a dozen. */
 const sameLink = (a: Link, b: Link): boolean =>
   FIELDS.every((field) => a[field] === b[field]) && sameForm(a.form, b.form)
 
 const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))
 
-/** Of sysctls the kernel tells few, and those of each new device too; the one whose loss cuts pods off is worth a dump. */
+/** The kernel notifies few sysctls, and those of each new device too. Only the end of forwarding, which cuts pods off, is worth a dump. */
 function endsForwarding({ body }: Message): boolean {
-  const told = new Attributes(body, 4)
-  return told.u32(NETCONFA.ifindex) === ALL_DEVICES && told.u32(NETCONFA.forwarding) === 0
+  const netconf = new Attributes(body, 4)
+  return netconf.u32(NETCONFA.ifindex) === ALL_DEVICES && netconf.u32(NETCONFA.forwarding) === 0
 }

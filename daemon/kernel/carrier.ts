@@ -1,9 +1,8 @@
-// Waiting for links to work: the kernel hands a carrier on in a worker of its own, after the request that set the other end up was answered.
-
+// Waits for a link's carrier, which the kernel sets in a worker after it has acknowledged the request that brought the other end up.
 import type { RequestSocket } from './netlink/requests.ts'
 import { pollUntil } from './poll.ts'
 
-/** Milliseconds for which one who waits alone looks in every turn of the event loop. The worker needs some 0.1 when it gets a processor at once. */
+/** Milliseconds of eager polling for a single waiter. The worker needs about 0.1 ms when it gets a processor at once. */
 const EAGER_MS = 2
 
 export class Carriers {

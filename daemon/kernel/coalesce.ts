@@ -1,4 +1,4 @@
-// Which notifications need not be read: a pod's start brings twenty about three links, each of which tells all there is to tell.
+// Drops link notifications that a later one repeats: a pod's start brings twenty about three links, each with the link's whole state.
 import { linkIdentity } from './netlink/decode.ts'
 import type { Message } from './netlink/message.ts'
 import { IFF_UP, RTM } from './netlink/uapi.ts'
@@ -7,9 +7,9 @@ import { IFF_UP, RTM } from './netlink/uapi.ts'
 const FLAGS_AT = 8
 
 /**
- * Leaves out what a later message of the same batch says again: a link as it was before it was changed once more, or before it went. Kept are the first word
- * about a link that `isKnown` does not know, since what follows names it by its index only, and every change between up and down: IPv4 routes go with
- * that, without a word. Messages that can't be read are kept, so that whoever reads them says so.
+ * Drops a message if a later one of the same batch describes the same link again or its deletion. Kept are the first message about a link that `isKnown` does
+ * not know, since later messages name it by index only, and every change between up and down, because the kernel removes IPv4 routes with it without a
+ * notification. Messages that can't be parsed are kept, so that parsing them reports the error.
  */
 export function coalesce<T extends { readonly message?: Message }>(
   batch: readonly T[],
@@ -29,15 +29,15 @@ export function coalesce<T extends { readonly message?: Message }>(
     if (one === undefined) continue
     const after = state && later.get(state.of)
     if (state !== undefined) later.set(state.of, state.is)
-    const isOvertaken = state !== undefined && (after === 'gone' || after === state.is)
-    if (!isOvertaken || introduces[at] === true) kept.push(one)
+    const isRepeated = state !== undefined && (after === 'gone' || after === state.is)
+    if (!isRepeated || introduces[at] === true) kept.push(one)
   }
   return kept.reverse()
 }
 
 type State = { readonly index: number; readonly of: string; readonly is: 'up' | 'down' | 'gone' }
 
-/** A link is told of as itself and as a bridge's port: two stories. `undefined`: the message is about no link, or can't be read. */
+/** Messages about a link and about it as a bridge port are separate series. `undefined`: not about a link, or malformed. */
 function stateIn(message: Message): State | undefined {
   if (message.type !== RTM.newLink && message.type !== RTM.deleteLink) return undefined
   if (message.body.length < FLAGS_AT + 4) return undefined

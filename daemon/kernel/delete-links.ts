@@ -1,10 +1,10 @@
-// Deleting links. Each deletion makes its caller wait for 15–25 ms, one deletion of a whole group waits once: 50 links one by one 1,256 ms, as a group 45 ms
-// (kernel 6.18). So links to be removed are moved into a group of ours and the group is deleted; what arrives meanwhile goes into the next round.
+// Deletes links in groups. Each deletion blocks its caller for 15–25 ms, the deletion of a whole group only once: 50 links one by one 1,256 ms, as a group
+// 45 ms (kernel 6.18). So links are moved into a group of Weft's and the group is deleted; links that arrive meanwhile are in the next round.
 //
-// Nearly all of that wait comes after the rtnl lock was let go: the links are unlisted after 1 ms (a group of 50: 8 ms) and others get the lock 0.6 ms later,
-// while the caller waits for RCU's callbacks (rcu_barrier in netdev_run_todo). So callers here wait only until their link has left the kernel's lists, and the
-// next round begins then too, on another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and sends and
-// receives nothing (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
+// Nearly all of that wait comes after the rtnl lock was released: the links are unlisted after 1 ms (a group of 50: 8 ms) and others get the lock 0.6 ms later,
+// while the caller waits for RCU callbacks (rcu_barrier in netdev_run_todo). So callers here wait only until their link has left the kernel's lists, and the
+// next round starts then too, on another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and neither sends nor
+// receives (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
 import { setTimeout } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { errnoName } from '../os/libc.ts'
@@ -15,42 +15,42 @@ import { refused } from './netlink/error.ts'
 import type { Failure, RequestSocket } from './netlink/requests.ts'
 import { pollUntil } from './poll.ts'
 
-type Doomed = {
+type Deletion = {
   readonly link: Link
   readonly index: number
   readonly done: (error: Error | undefined) => void
   gone: boolean
 }
 
-/** For the first milliseconds of a lone deletion look in every turn of the event loop: it is over by then. Among many that would cost more than it gains. */
+/** Milliseconds of eager polling for a single deletion, which is done by then. Among many it would cost more than it gains. */
 const EAGER_MS = 3
-/** So long a round waits for company while an earlier one has not returned. */
+/** Milliseconds that a round waits for more links while an earlier one has not returned. */
 const GATHER_MS = 2
 
 type LinkSocket = Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'>
 
 /** Removes links of one network namespace, in rounds. */
 export class LinkDeleter {
-  /** Asks what is there; deletes while a round is under way on no other. */
+  /** For look-ups; also the first that deletes. */
   readonly #socket: LinkSocket
-  /** Those on which nothing is being deleted. */
+  /** Sockets without a deletion in progress. */
   readonly #free: LinkSocket[]
   readonly #log: Log
-  #waiting: Doomed[] = []
+  #waiting: Deletion[] = []
   #running: Promise<void> | undefined
-  /** Deletions whose links have left the lists, but whose call has not returned. */
+  /** Deletions whose links have left the lists, but whose system call has not returned. */
   readonly #returning = new Set<Promise<unknown>>()
   /** Rounds run so far; each is one RTM_DELLINK and one grace period. */
   rounds = 0
 
-  /** As many rounds may be under way as there are sockets; each should have a lane of its own. */
+  /** There are at most as many rounds at once as sockets; each should have a lane of its own. */
   constructor(sockets: readonly [LinkSocket, ...LinkSocket[]], log: Log) {
     this.#socket = sockets[0]
     this.#free = [...sockets]
     this.#log = log
   }
 
-  /** Resolves with the reason it failed, or with `undefined` once the link has left the kernel's lists; at once when it is gone already. */
+  /** Resolves with the error, or with `undefined` once the link has left the kernel's lists; at once when there is no such link. */
   remove(link: Link): Promise<Error | undefined> {
     const index = this.#socket.indexOf(link.name)
     if (index === undefined) return Promise.resolve(undefined)
@@ -60,46 +60,45 @@ export class LinkDeleter {
     })
   }
 
-  /** Deletes what a killed daemon left in the group. */
-  async finishOldWork(): Promise<void> {
+  /** Deletes the links that a killed daemon left in the group. */
+  async finishInterrupted(): Promise<void> {
     const [failure] = await this.#socket.send([deleteGroup(DOOMED_GROUP)])
-    if (failure === undefined)
-      this.#log.info({ group: DOOMED_GROUP }, 'links deleted that an earlier run had begun to delete')
+    if (failure === undefined) this.#log.info({ group: DOOMED_GROUP }, 'deleted links of an interrupted deletion')
     else if (errnoName(failure.errno) !== 'ENODEV') {
       this.#log.warn(
         { group: DOOMED_GROUP, errno: errnoName(failure.errno), sentence: failure.sentence },
-        'links of an earlier run can not be deleted'
+        "links of an interrupted deletion can't be deleted"
       )
     }
   }
 
-  /** Resolves when nothing is being deleted any more. */
+  /** Resolves when no deletion is in progress. */
   async idle(): Promise<void> {
     await this.#running
     await Promise.allSettled(this.#returning)
   }
 
   async #rounds(): Promise<void> {
-    // Whoever asks in the same turn shares the round.
+    // Requests of the same turn share the round.
     await Promise.resolve()
     while (this.#waiting.length > 0) {
       const isAlone = this.#returning.size === 0
       if (!isAlone) await setTimeout(GATHER_MS)
       const socket = await this.#freeSocket()
-      const doomed = this.#waiting
+      const deletions = this.#waiting
       this.#waiting = []
       this.rounds++
       let returned = false
-      const deletion = this.#delete(socket, doomed)
-        .then((failures) => settle(doomed, failures))
-        .catch((error) => fail(doomed, error))
+      const deletion = this.#delete(socket, deletions)
+        .then((failures) => settle(deletions, failures))
+        .catch((error) => fail(deletions, error))
         .finally(() => {
           returned = true
           this.#free.push(socket)
           this.#returning.delete(deletion)
         })
       this.#returning.add(deletion)
-      await this.#watch(doomed, isAlone ? EAGER_MS : 0, () => returned)
+      await this.#watch(deletions, isAlone ? EAGER_MS : 0, () => returned)
     }
     this.#running = undefined
   }
@@ -112,11 +111,11 @@ export class LinkDeleter {
     }
   }
 
-  /** Answers those whose link has left the lists, until the request has ended. All links of a group leave together. */
-  async #watch(doomed: readonly Doomed[], eagerMs: number, ended: () => boolean): Promise<void> {
+  /** Resolves deletions whose link has left the lists, until the request has ended. All links of a group leave together. */
+  async #watch(deletions: readonly Deletion[], eagerMs: number, ended: () => boolean): Promise<void> {
     await pollUntil(() => {
       if (ended()) return true
-      for (const one of doomed) {
+      for (const one of deletions) {
         if (one.gone) continue
         if (this.#socket.nameOf(one.index) !== undefined) return false
         one.gone = true
@@ -126,29 +125,29 @@ export class LinkDeleter {
     }, eagerMs)
   }
 
-  async #delete(socket: LinkSocket, doomed: readonly Doomed[]): Promise<readonly Failure[]> {
-    const eachAlone = () => socket.send(doomed.map(({ link }) => deleteLink(link.name)))
-    if (doomed.length === 1) return eachAlone()
+  async #delete(socket: LinkSocket, deletions: readonly Deletion[]): Promise<readonly Failure[]> {
+    const deleteEach = () => socket.send(deletions.map(({ link }) => deleteLink(link.name)))
+    if (deletions.length === 1) return deleteEach()
     const failures = await socket.send([
-      ...doomed.map(({ link }) => moveToGroup(link.name, DOOMED_GROUP)),
+      ...deletions.map(({ link }) => moveToGroup(link.name, DOOMED_GROUP)),
       deleteGroup(DOOMED_GROUP)
     ])
     const group = failures.at(-1)
     if (group === undefined || errnoName(group.errno) === 'ENODEV') return failures.slice(0, -1)
-    // One link that can't be deleted (a physical device) spoils its group: try each alone, and put back what stays.
-    const alone = await eachAlone()
-    const staying = doomed.filter((_, at) => alone[at] !== undefined && errnoName(alone[at].errno) !== 'ENODEV')
+    // One link that can't be deleted (a physical device) fails its group: delete each alone, and move the remaining ones back.
+    const alone = await deleteEach()
+    const staying = deletions.filter((_, at) => alone[at] !== undefined && errnoName(alone[at].errno) !== 'ENODEV')
     await socket.send(staying.map(({ link }) => moveToGroup(link.name, link.group ?? 0)))
     return alone
   }
 }
 
-function fail(doomed: readonly Doomed[], error: unknown): void {
-  for (const one of doomed) if (!one.gone) one.done(error instanceof Error ? error : new Error(String(error)))
+function fail(deletions: readonly Deletion[], error: unknown): void {
+  for (const one of deletions) if (!one.gone) one.done(error instanceof Error ? error : new Error(String(error)))
 }
 
-function settle(doomed: readonly Doomed[], failures: readonly Failure[]): void {
-  for (const [at, one] of doomed.entries()) {
+function settle(deletions: readonly Deletion[], failures: readonly Failure[]): void {
+  for (const [at, one] of deletions.entries()) {
     if (one.gone) continue
     const failure = failures[at]
     const fine = failure === undefined || errnoName(failure.errno) === 'ENODEV'

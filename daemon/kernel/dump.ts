@@ -1,5 +1,4 @@
-// Reading a whole network namespace: links first, since all else names devices by their indexes.
-
+// Dumps a network namespace: links first, since all other messages name devices by index.
 import { FAMILIES } from '../../ipam/address.ts'
 import type { KernelObject, Link } from '../state/object.ts'
 import {
@@ -90,7 +89,7 @@ async function dumpRoutes(socket: RequestSocket, nameOf: NameOf): Promise<readon
 }
 
 function permanent(message: Message, nameOf: NameOf): KernelObject | undefined {
-  // Looked at before anything is decoded: a busy host has thousands of learned neighbours.
+  // Checked before decoding: a busy host has thousands of learned neighbours.
   if (message.body.length >= 12 && (message.body.readUInt16LE(8) & NUD_PERMANENT) === 0) return undefined
   return decodeNeighbour(message, nameOf)?.object
 }
@@ -106,14 +105,14 @@ const dumpNeighbours = (socket: RequestSocket, af: number, what: string, nameOf:
 const dumpProxies = (socket: RequestSocket, nameOf: NameOf) =>
   collect(socket, getProxies, 'the neighbour proxies', (message) => decodeNeighbour(message, nameOf)?.object)
 
-/** What can be in a pod: addresses and routes. */
+/** Links, addresses and routes, which is all that a pod has. */
 export async function dumpSandbox(socket: RequestSocket): Promise<readonly KernelObject[]> {
   const links = await dumpLinks(socket)
   const nameOf: NameOf = (index) => links.get(index)?.name
   return [...links.values(), ...(await dumpAddresses(socket, nameOf)), ...(await dumpRoutes(socket, nameOf))]
 }
 
-/** Everything but the links, which the caller has dumped already. */
+/** All but the links, which the caller has dumped already. */
 export async function dumpObjects(socket: RequestSocket, nameOf: NameOf): Promise<readonly KernelObject[]> {
   return [
     ...(await dumpAddresses(socket, nameOf)),

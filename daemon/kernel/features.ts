@@ -5,6 +5,7 @@ import type { Link } from '../state/object.ts'
 import { insideNew } from './namespace.ts'
 import { createLink, type Resolve } from './netlink/encode.ts'
 import { moduleCure } from './netlink/error.ts'
+import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
 import { RequestSocket } from './netlink/requests.ts'
 
@@ -21,7 +22,7 @@ const ALWAYS: readonly Link[] = [
 export async function missingFeatures(links: readonly Link[]): Promise<readonly WeftError[]> {
   let socket: RequestSocket
   try {
-    socket = insideNew(() => new RequestSocket())
+    socket = insideNew(() => new RequestSocket(new Lane()))
   } catch (error) {
     const message = `weftd can't create a network namespace to try the kernel's features: ${String(error)}`
     const cure = 'run weftd as root with CAP_NET_ADMIN and CAP_SYS_ADMIN'

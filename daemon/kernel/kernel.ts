@@ -1,8 +1,7 @@
-// The kernel port on real Linux: observe, apply, sandboxes, route look-up. This file only puts the room's parts together.
+// Implements the kernel port (state/kernel.ts) on Linux: puts sockets, observers, deletions, sandboxes and route look-up together.
 import { existsSync } from 'node:fs'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import { ordinaryLane, removalLanes } from '../base/serial-queue.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
@@ -12,6 +11,7 @@ import { Conntrack } from './netlink/conntrack.ts'
 import { decodeRoute } from './netlink/decode.ts'
 import { lookUpRoute } from './netlink/encode.ts'
 import { KernelError } from './netlink/error.ts'
+import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/requests.ts'
 import type { FirewallPort } from './nftables/port.ts'
 import { Observer, type ObserverParts } from './observer.ts'
@@ -25,37 +25,38 @@ export type KernelOptions = {
   readonly nft: FirewallPort
   /** Paths below /proc/sys that a dump reads; the kernel announces no changes of them. */
   readonly sysctls?: () => readonly string[]
-  /** Told how many seconds each run of changes on the host took. */
+  /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
-  readonly culprits?: Senders
+  readonly senders?: Senders
   /** Receive buffer for notifications in bytes. */
   readonly receiveBytes?: number
 }
 
-/** Opens the network namespace of this process. Links that an earlier run had begun to delete are gone when it resolves. Errors: CallFailed, for want of privilege. */
+/** Opens the network namespace of this process. When it resolves, an interrupted deletion of links has been finished. Errors: CallFailed, without the privileges. */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
-  const { log, nft, culprits = new Senders() } = options
+  const { log, nft, senders = new Senders() } = options
   using opened = new DisposableStack()
-  const requests = opened.use(new RequestSocket())
-  // A dump of a large host must not stand before a pod's requests.
-  const dumps = opened.use(new RequestSocket())
-  const [first = ordinaryLane, ...others] = removalLanes
+  const lanes = new Lanes()
+  const requests = opened.use(new RequestSocket(lanes.ordinary))
+  // A dump of a large host must not delay a pod's requests.
+  const dumps = opened.use(new RequestSocket(lanes.ordinary))
+  const [first, ...others] = lanes.removals
   const removals = [
     opened.use(new RequestSocket(first)),
     ...others.map((lane) => opened.use(new RequestSocket(lane)))
   ] as const
-  for (const socket of [requests, dumps, ...removals]) culprits.own.add(socket.port)
-  const conntrack = opened.use(new Conntrack(log))
-  const remover = new LinkDeleter(removals, log)
+  for (const socket of [requests, dumps, ...removals]) senders.own.add(socket.port)
+  const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
+  const deleter = new LinkDeleter(removals, log)
   const carriers = new Carriers(requests)
-  await remover.finishOldWork()
+  await deleter.finishInterrupted()
 
   const target: Target = {
     socket: requests,
-    remove: (link) => remover.remove(link),
-    // Every device has a directory there; to ask the kernel by name would make it look for a module of that name.
+    remove: (link) => deleter.remove(link),
+    // Every device has a directory there; a look-up by name would make the kernel try to load a module of that name.
     exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
-    // Whoever asks for a link there has opened the namespace before, and been refused if it must not be ours.
+    // The caller has opened the namespace before, where weftd's own was refused if it must not be.
     openNamespace: (path) => openNamespace(path, true),
     writeSysctls: (objects) => objects.map(writeSysctl),
     firewall: (changes) => nft.apply(changes),
@@ -65,7 +66,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const parts: ObserverParts = {
     socket: dumps,
     firewall: nft,
-    culprits,
+    senders,
     log,
     sysctls: options.sysctls ?? (() => []),
     receiveBytes: options.receiveBytes
@@ -73,8 +74,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const observers = new Set<Observer>()
   const sockets = opened.move()
   return {
-    async *observe(interest, signal, held) {
-      using observer = new Observer(parts, interest, held)
+    async *observe(interest, signal, desired) {
+      using observer = new Observer(parts, interest, desired)
       observers.add(observer)
       try {
         yield* observer.observations(signal)
@@ -86,11 +87,12 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       for (const observer of observers) observer.wantDump(why)
     },
     apply: (changes) => applyChanges(changes, target),
-    sandbox: async (path, mayBeOwn = false) => openSandbox(path, log, requests, mayBeOwn),
+    removeTables: () => nft.removeTables(),
+    sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     routeTo: (ip) => routeTo(requests, ip),
     async [Symbol.asyncDispose]() {
-      await remover.idle()
+      await deleter.idle()
       sockets.dispose()
       await nft[Symbol.asyncDispose]()
     }
@@ -115,7 +117,7 @@ async function routeTo(socket: RequestSocket, ip: Ip): ReturnType<Kernel['routeT
       ...(mtu !== undefined && { mtu })
     }
   } catch (error) {
-    // An unreachable, prohibit or blackhole route answers with an error too.
+    // The kernel also answers with an error for an unreachable, prohibit or blackhole route.
     if (error instanceof KernelError && unreachable.has(error.errnoName)) return undefined
     throw error
   }

@@ -1,5 +1,5 @@
-// Entering another network namespace for the length of one synchronous function. Nothing asynchronous may stand between the two setns calls: the main thread
-// would run the rest of the daemon in a pod.
+// Runs a synchronous function inside another network namespace. Nothing asynchronous may come between the two setns calls: the main thread would run the
+// rest of the daemon in a pod.
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from '../os/libc.ts'
@@ -10,7 +10,7 @@ const OWN = '/proc/thread-self/ns/net'
 export function openNamespace(path: string, mayBeOwn = false): number {
   let fd: number
   try {
-    // A FIFO would be waited for without end.
+    // Opening a FIFO would block.
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     throw gone(path, error)
@@ -25,7 +25,7 @@ export function openNamespace(path: string, mayBeOwn = false): number {
   throw new WeftError(
     'SANDBOX_INVALID',
     `the network namespace ${path} ${fault}`,
-    'a pod with hostNetwork must not be handed to a network plugin; otherwise look at what the runtime passes as CNI_NETNS'
+    'check the CNI_NETNS that the runtime passes; a pod with hostNetwork must not be passed to a network plugin'
   )
 }
 
@@ -33,21 +33,21 @@ const gone = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'SANDBOX_GONE',
     `the network namespace ${path} can't be opened: ${reasonOf(cause)}`,
-    'the sandbox may have been deleted meanwhile; if weftd runs in a container, mount the directory with mountPropagation: HostToContainer',
+    'no action needed if the sandbox has been deleted; where weftd runs in a container, mount the directory with mountPropagation: HostToContainer',
     { cause }
   )
 
-/** The kernel names a namespace by its inode on nsfs, of which there is one (namespaces(7)): `net:[4026531840]`. */
+/** A namespace's name is its inode on nsfs, of which there is one (namespaces(7)): `net:[4026531840]`. */
 function isOwn(fd: number): boolean {
   return readlinkSync(OWN) === `net:[${fstatSync(fd).ino}]`
 }
 
-/** Runs `work` with the calling thread inside the namespace. Should the way back fail, the process ends: it must not go on in a pod's namespace. */
+/** Runs `work` with the calling thread inside the namespace. If the thread can't return, the process ends: it must not go on in a pod's namespace. */
 export function inside<T>(fd: number, work: () => T): T {
   return elsewhere(() => setNetworkNamespace(fd), work)
 }
 
-/** Runs `work` in a new, empty network namespace, which lives as long as a socket that was opened in it. */
+/** Runs `work` in a new, empty network namespace, which exists as long as a socket that was opened in it. */
 export function insideNew<T>(work: () => T): T {
   return elsewhere(newNetworkNamespace, work)
 }

@@ -1,28 +1,21 @@
-// Waiting for what the kernel does by itself in a moment, and announces later than it can be seen.
+// Polls a kernel state that changes within a millisecond or so, and whose notification comes later than the change.
 import { setImmediate, setTimeout } from 'node:timers/promises'
-import { sleepNow } from '../os/libc.ts'
-
-/** Microseconds between two looks. To look without a pause would hold the processor that the kernel may be waiting for. */
-const MOMENT_US = 20
 
 /**
- * Looks until it is so, or for `patienceMs`; resolves with which. For the first `eagerMs` in every turn of the event loop: for one who waits alone; among many
- * that would cost more than it gains. Then every millisecond.
+ * Polls until `isDone()`, at most for `timeoutMs`; resolves with whether it is. For the first `eagerMs` in every turn of the event loop, then every
+ * millisecond. Eager polling is for a single waiter: with many it costs more than it gains.
  */
 export async function pollUntil(
-  isSo: () => boolean,
+  isDone: () => boolean,
   eagerMs: number,
-  patienceMs = Number.POSITIVE_INFINITY
+  timeoutMs = Number.POSITIVE_INFINITY
 ): Promise<boolean> {
   const start = performance.now()
   for (;;) {
-    if (isSo()) return true
+    if (isDone()) return true
     const waited = performance.now() - start
-    if (waited >= patienceMs) return false
+    if (waited >= timeoutMs) return false
     if (waited >= eagerMs) await setTimeout(1)
-    else {
-      await setImmediate()
-      sleepNow(MOMENT_US)
-    }
+    else await setImmediate()
   }
 }

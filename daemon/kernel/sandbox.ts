@@ -1,7 +1,6 @@
-// Another network namespace for one verb: sockets that were opened inside it, and short synchronous visits for its sysctl files.
+// A pod's network namespace for one verb: a netlink socket opened inside it, and short synchronous visits for its sysctl files.
 import { closeSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
-import { removalLanes } from '../base/serial-queue.ts'
 import { errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
@@ -12,19 +11,23 @@ import { dumpSandbox } from './dump.ts'
 import { inside, openNamespace } from './namespace.ts'
 import { createLink } from './netlink/encode.ts'
 import { refused } from './netlink/error.ts'
+import type { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/requests.ts'
 import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
 
+export type SandboxDeps = {
+  readonly log: Log
+  readonly lanes: Lanes
+  /** A socket in the host's namespace. */
+  readonly host: RequestSocket
+}
+
 /** Opens the namespace at `path`. Errors: WeftError SANDBOX_GONE, SANDBOX_INVALID; CallFailed. */
-export function openSandbox(path: string, log: Log, host: RequestSocket, mayBeOwn = false): Sandbox {
+export function openSandbox(path: string, deps: SandboxDeps, mayBeOwn = false): Sandbox {
   const namespace = openNamespace(path, mayBeOwn)
   try {
-    return new OpenSandbox(
-      namespace,
-      inside(namespace, () => new RequestSocket()),
-      host,
-      log
-    )
+    const socket = inside(namespace, () => new RequestSocket(deps.lanes.ordinary))
+    return new OpenSandbox(namespace, socket, deps)
   } catch (error) {
     closeSync(namespace)
     throw error
@@ -34,16 +37,14 @@ export function openSandbox(path: string, log: Log, host: RequestSocket, mayBeOw
 class OpenSandbox implements Sandbox {
   readonly #namespace: number
   readonly #socket: RequestSocket
-  readonly #host: RequestSocket
-  readonly #log: Log
-  #removals: { readonly socket: RequestSocket; readonly remover: LinkDeleter } | undefined
+  readonly #deps: SandboxDeps
+  #deletion: { readonly socket: RequestSocket; readonly deleter: LinkDeleter } | undefined
   #closed = false
 
-  constructor(namespace: number, socket: RequestSocket, host: RequestSocket, log: Log) {
+  constructor(namespace: number, socket: RequestSocket, deps: SandboxDeps) {
     this.#namespace = namespace
     this.#socket = socket
-    this.#host = host
-    this.#log = log
+    this.#deps = deps
   }
 
   async read(sysctls: readonly string[] = []): Promise<State> {
@@ -57,18 +58,18 @@ class OpenSandbox implements Sandbox {
 
   async bring(link: Link): Promise<Error | undefined> {
     const parent = link.form?.type === 'macvlan' ? link.form.madeOn : undefined
-    const index = parent === undefined ? undefined : this.#host.indexOf(parent)
+    const index = parent === undefined ? undefined : this.#deps.host.indexOf(parent)
     if (index === undefined) return refused('add', link, errnoNumber('ENODEV'), `there is no device ${parent}`)
     const message = createLink(link, { index: () => index, netns: () => this.#namespace }, this.#namespace)
-    const [failure] = await this.#host.send([message])
+    const [failure] = await this.#deps.host.send([message])
     return failure && refused('add', link, failure.errno, failure.sentence)
   }
 
   apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
     return applyChanges(changes, {
       socket: this.#socket,
-      // Few verbs remove a link from inside; the host's end goes, and takes this one along.
-      remove: (link) => this.#remover().remove(link),
+      // Few verbs delete a link from inside; deleting the host's end of a pair deletes this one too.
+      remove: (link) => this.#deleter().remove(link),
       openNamespace,
       writeSysctls: (objects) => this.#writeSysctls(objects),
       firewall: async (firewallChanges) =>
@@ -79,12 +80,12 @@ class OpenSandbox implements Sandbox {
     })
   }
 
-  #remover(): LinkDeleter {
-    if (this.#removals === undefined) {
-      const socket = inside(this.#namespace, () => new RequestSocket(removalLanes[0]))
-      this.#removals = { socket, remover: new LinkDeleter([socket], this.#log) }
+  #deleter(): LinkDeleter {
+    if (this.#deletion === undefined) {
+      const socket = inside(this.#namespace, () => new RequestSocket(this.#deps.lanes.removals[0]))
+      this.#deletion = { socket, deleter: new LinkDeleter([socket], this.#deps.log) }
     }
-    return this.#removals.remover
+    return this.#deletion.deleter
   }
 
   #writeSysctls(objects: readonly Sysctl[]): readonly (Error | undefined)[] {
@@ -97,13 +98,13 @@ class OpenSandbox implements Sandbox {
     )
   }
 
-  /** The descriptors close now; a socket that still waits for an answer closes after it. */
+  /** Closes the descriptors now; a socket that waits for an answer closes after it. */
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
     closeSync(this.#namespace)
     this.#socket[Symbol.dispose]()
-    const removals = this.#removals
-    if (removals !== undefined) void removals.remover.idle().finally(() => removals.socket[Symbol.dispose]())
+    const deletion = this.#deletion
+    if (deletion !== undefined) void deletion.deleter.idle().finally(() => deletion.socket[Symbol.dispose]())
   }
 }

@@ -1,21 +1,20 @@
-// Who changed the kernel's tables: the port id in a notification is, for ordinary programs, the process id of the sender.
-
+// Finds the process behind a notification: its netlink port id is, for ordinary programs, the process id of the sender.
 import { type Process, processOf } from '../os/process.ts'
 import type { Sender } from '../state/kernel.ts'
 
-/** A pid can be given to another process; in this time it is not. */
+/** Milliseconds in which a pid is not reused by another process. */
 const TRUSTED_MS = 1_000
 const REMEMBERED = 256
 
 export class Senders {
-  /** Port ids of our own sockets, whichever file opened them. */
+  /** Port ids of this process's own sockets. */
   readonly own = new Set<number>()
   readonly #known = new Map<number, { readonly sender: Process | undefined; readonly at: number }>()
 
   /**
-   * Must be called at once: a short-lived program is gone a millisecond later. Port id 0 is the kernel itself; `undefined` also when no process has that id
-   * (a program's second socket gets a made-up port id, and one in another pid namespace shows ids that mean nothing here: a thread of ours, say, though
-   * all our sockets are in `own`).
+   * Call it when the notification arrives: a short-lived program is gone a millisecond later. Port id 0 is the kernel itself. `undefined` also when no process
+   * has that id: a program's second socket gets a generated port id, and the ids of another pid namespace mean nothing here (one may be that of a thread of
+   * weftd, whose sockets are all in `own`).
    */
   of(port: number, at: number): Sender | undefined {
     if (port === 0) return undefined

@@ -1,18 +1,18 @@
-// Files under /proc/sys, read and written synchronously: one takes some 20 µs, and those of a sandbox must be touched while the thread is inside it.
+// Reads and writes files under /proc/sys synchronously: one takes about 20 µs, and a sandbox's can be accessed only while the thread is inside it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { errnoNumber } from '../os/libc.ts'
 import type { Sysctl } from '../state/object.ts'
 import { KernelError, refused } from './netlink/error.ts'
 
-/** Letters of the kernel's own files and of device names, which hold anything but a slash and white space. No way out of /proc/sys. */
+/** Accepts all names of the kernel's files and of devices (anything but slashes and white space), and no path that leaves /proc/sys. */
 const isPath = (path: string): boolean =>
   /^[^\s/]+(\/[^\s/]+)*$/.test(path) && !path.split('/').some((part) => part === '.' || part === '..')
 
-/** Runtimes mount a container's /proc/sys read-only, over which nothing can be mounted; deploy/ mounts the host's net/ here. */
+/** Runtimes mount a container's /proc/sys read-only, and nothing can be mounted over it; deploy/ mounts the host's net/ here. */
 const MOUNTED = '/host/proc/sys'
 const root = existsSync(`${MOUNTED}/net/core`) ? MOUNTED : '/proc/sys'
 
-/** The file, in the network namespace of the calling thread: /proc/sys/net shows that of whoever opens it, wherever it is mounted. */
+/** /proc/sys/net shows the network namespace of the thread that opens a file, wherever it is mounted. */
 const fileOf = (path: string): string => `${isNetworkSysctl(path) ? root : '/proc/sys'}/${path}`
 
 /** The value as trimmed text; `undefined` where this kernel or namespace has no such file. Errors: KernelError. */
@@ -27,7 +27,7 @@ export function readSysctl(path: string): Sysctl | undefined {
   }
 }
 
-/** Writes a value; returns what the kernel has against it. */
+/** Writes a value; returns the kernel's refusal. */
 export function writeSysctl(object: Sysctl): Error | undefined {
   if (!isPath(object.path)) return refused('write', object, errnoNumber('EINVAL'), 'not a path below /proc/sys')
   try {
@@ -38,7 +38,7 @@ export function writeSysctl(object: Sysctl): Error | undefined {
   }
 }
 
-/** Whether the file belongs to the network namespace; the others would be the host's. */
+/** Whether the file belongs to the network namespace and not to the whole host. */
 export const isNetworkSysctl = (path: string): boolean => path.startsWith('net/')
 
 function errnoOf(error: unknown): number {

@@ -1,4 +1,4 @@
-// Weft leaves a node: everything that is ours goes, in the kernel and on the disk, but for what pods that still live stand on.
+// Removes Weft from a node, kernel objects and files, except what running pods need.
 import { existsSync } from 'node:fs'
 import { contains, formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { bridgeMac } from '../attachment/identity.ts'
@@ -6,7 +6,6 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { removeFile } from '../base/replace-file.ts'
 import type { Options } from '../cli/flag-table.ts'
-import type { Firewall } from '../kernel/nftables/firewall.ts'
 import { leaseFilePath } from '../node/lease-file.ts'
 import { removeSubnetFile } from '../node/subnet-file.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -19,10 +18,9 @@ import { removePlugins } from './install.ts'
 export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
   readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
-  readonly firewall: Pick<Firewall, 'removeTables'>
-  /** From which the MACs of our bridges are derived. */
+  /** The MACs of Weft's bridges are derived from it. */
   readonly identity: string
-  /** Of this node; a bridge that has an address in it carries our pods. */
+  /** This node's; a bridge with an address in it is for Weft's pods. */
   readonly subnet: PerFamily<Prefix>
   /** Files of the backends' secrets that weftd writes. */
   readonly secretFiles: readonly string[]
@@ -32,67 +30,66 @@ export type UninstallDeps = {
 }
 
 /**
- * First the configuration list, so that the runtime hands us no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease. Pods that
- * still run keep their interfaces and reach each other on this node, until they are deleted. Never throws: a node that can only be cleaned in part is,
- * the log says what is left, and so does the answer, false then.
+ * First the configuration list, so that the runtime sends no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease.
+ * Running pods keep their interfaces and reach each other on this node until they are deleted. Never throws: continues after a failure, logs what is left, and
+ * resolves with false then.
  */
-export async function uninstall(leaving: UninstallDeps): Promise<boolean> {
-  const { options, reconciler, firewall, pods, log } = leaving
-  const told: string[] = []
+export async function uninstall(deps: UninstallDeps): Promise<boolean> {
+  const { options, reconciler, pods, log } = deps
+  const failed: string[] = []
   const step = async (what: string, work: () => void | Promise<void>): Promise<void> => {
     try {
       await work()
     } catch (error) {
-      told.push(what)
-      log.error({ err: error }, `${what} could not be taken away: ${reasonOf(error)}`)
+      failed.push(what)
+      log.error({ err: error }, `${what} could not be removed: ${reasonOf(error)}`)
     }
   }
-  const goes = (paths: readonly (string | undefined)[]): void => {
-    for (const path of paths) if (path !== undefined) log.info({ path }, 'taken away')
+  const logRemoved = (paths: readonly (string | undefined)[]): void => {
+    for (const path of paths) if (path !== undefined) log.info({ path }, 'removed')
   }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
-  if (cniConfDir !== undefined) await step('the CNI configuration list', () => goes([removeConflist(cniConfDir)]))
+  if (cniConfDir !== undefined) await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir)]))
   await step('the network', async () => {
-    refuseErrors(await reconciler.leave(staysFor(reconciler.observed)))
-  })
-  await step('the firewall tables', async () => {
-    const [complaint] = await firewall.removeTables()
-    if (complaint !== undefined) throw new Error(complaint)
+    const { outcomes, complaints } = await reconciler.leave(staysFor(reconciler.observed))
+    await step('the firewall tables', () => {
+      if (complaints[0] !== undefined) throw new Error(complaints[0])
+    })
+    refuseErrors(outcomes)
   })
   if (pods === 0)
     await step('the bridge', async () => {
-      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, leaving.subnet, leaving.identity)))
+      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, deps.subnet, deps.identity)))
     })
-  if (cniBinDir !== undefined) await step('the plugins', () => goes(removePlugins(cniBinDir)))
+  if (cniBinDir !== undefined) await step('the plugins', () => logRemoved(removePlugins(cniBinDir)))
   await step('subnet.env', () => {
     const isThere = existsSync(subnetFile)
-    if (removeSubnetFile(subnetFile, stateDir)) goes(isThere ? [subnetFile] : [])
-    else log.warn({ path: subnetFile }, 'subnet.env stays: somebody else has written it since')
+    if (removeSubnetFile(subnetFile, stateDir)) logRemoved(isThere ? [subnetFile] : [])
+    else log.warn({ path: subnetFile }, 'subnet.env stays: another program has written it since')
   })
   await step('the remembered lease', () => {
     const path = leaseFilePath(stateDir)
-    goes(removeFile(path) ? [path] : [])
+    logRemoved(removeFile(path) ? [path] : [])
   })
-  await step('the secrets of the backends', () => goes(leaving.secretFiles.filter(removeFile)))
-  if (pods > 0)
-    log.warn({ pods }, 'pods that still run keep their interfaces and reach only this node until they are deleted')
-  if (told.length > 0) return false
+  await step('the secrets of the backends', () => logRemoved(deps.secretFiles.filter((path) => removeFile(path))))
+  if (pods > 0) log.warn({ pods }, 'running pods keep their interfaces and reach only this node until they are deleted')
+  if (failed.length > 0) return false
   log.info({}, 'this node is clean')
   return true
 }
 
-function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['leave']>>): void {
+function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['discard']>>): void {
   const failed = outcomes.flatMap(({ change, error }) =>
     error === undefined ? [] : [`${textOf(change.object)}: ${reasonOf(error)}`]
   )
   if (failed.length > 0) throw new Error(failed.join('; '))
 }
 
-/** The host's end of a pod, by its alias; a node's own link may be a veth as well. */
+/** A pod's end on the host, by its alias; the node's own link may be a veth too. */
 const isPodLink = (link: Link): boolean =>
   link.form?.type === 'veth' && link.alias?.startsWith(`${ALIAS_MARK} `) === true
 
-/** Pods' ends on the host with what hangs on them and leads to them, and the bridges between them. Routes to other nodes may lead over a bridge, and go. */
+/** Pods' ends on the host with their objects and the routes to them, and bridges with their addresses; not routes to other nodes over a bridge. */
 export function staysFor(observed: State): (object: KernelObject) => boolean {
   const links = [...observed.values()].filter((object) => object.kind === 'link')
   const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))
@@ -110,7 +107,7 @@ export function staysFor(observed: State): (object: KernelObject) => boolean {
   }
 }
 
-/** Bridges with an address of our subnet on which nothing hangs, and that we made: their MAC says so. */
+/** Bridges without ports, with an address of our subnet, and created by Weft, which their MAC shows. */
 export function emptyBridges(observed: State, subnet: PerFamily<Prefix>, identity: string): readonly KernelObject[] {
   const objects = [...observed.values()]
   const subnets = perFamily(subnet).map(([, prefix]) => prefix)

@@ -1,14 +1,11 @@
-// The C library's calls that Node lacks or makes dear, through koffi: sockets, setns, ioctl. The one file where a wrong argument can end the process.
-import koffi from 'koffi'
+// C library calls that Node lacks: netlink sockets, network namespaces, interface requests by ioctl(2).
+import { ERRNO, errno, Library } from './foreign-function.ts'
 
 /** <linux/netlink.h>, <linux/sched.h>, <linux/sockios.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
 const AF_NETLINK = 16
-const AF_UNIX = 1
 export const NETLINK_ROUTE = 0
 const CLONE_NEWNET = 0x40000000
-const SOCK_STREAM = 1
 const SOCK_RAW = 3
-const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
@@ -16,8 +13,6 @@ const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
-/** <linux/prctl.h>; nanoseconds. */
-const PR_SET_TIMERSLACK = 29
 const SIOCGIFNAME = 0x8910
 const SIOCGIFFLAGS = 0x8913
 const SIOCGIFINDEX = 0x8933
@@ -26,112 +21,99 @@ const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
 const MSG_DONTWAIT = 0x40
-const MSG_NOSIGNAL = 0x4000
-const SHUT_WR = 1
-/** struct sockaddr_un: the family, then a path with a zero byte behind it. */
-const SOCKADDR_UN = { family: 2, path: 108 } as const
 
-const libc = koffi.load(null)
-// `long` for ssize_t and socklen_t by reference as a one-element array: koffi converts neither.
-const cSocket = libc.func('int socket(int domain, int type, int protocol)')
-const cBind = libc.func('int bind(int fd, const void *address, uint32_t length)')
-const cGetsockname = libc.func('int getsockname(int fd, void *address, void *length)')
-const cSetsockopt = libc.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)')
-const cSend = libc.func('long send(int fd, const void *bytes, size_t length, int flags)')
-const cRecv = libc.func('long recv(int fd, void *bytes, size_t length, int flags)')
-const cClose = libc.func('int close(int fd)')
-const cListen = libc.func('int listen(int fd, int backlog)')
-const cAccept = libc.func('int accept4(int fd, void *address, void *length, int flags)')
-const cShutdown = libc.func('int shutdown(int fd, int how)')
-const cSetns = libc.func('int setns(int fd, int type)')
-const cUnshare = libc.func('int unshare(int flags)')
-// Variadic in C; with one pointer-sized argument the call is the same on the two architectures we ship.
-const cIoctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)')
+/** struct ifreq, <linux/if.h>: 16 octets of name, then a union; 40 octets in all on 64-bit systems. */
+const IFREQ_BYTES = 40
 
-const namesOfErrno = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number, name]))
-// EWOULDBLOCK and EOPNOTSUPP have second names; say the ones that manual pages use first.
-for (const name of ['EAGAIN', 'EOPNOTSUPP', 'EDEADLK']) namesOfErrno.set(koffi.os.errno[name] ?? -1, name)
+const libc = new Library()
+type Socket = (fd: number, bytes: Uint8Array, length: number, flags: number) => number
+const BY_LENGTH = { bytes: 'length' } as const
+
+/** Exported for the test that calls each with too short a buffer. */
+export const prototypes = {
+  socket: libc.declare<(domain: number, type: number, protocol: number) => number>(
+    'int socket(int domain, int type, int protocol)'
+  ),
+  bind: libc.declare<(fd: number, address: Uint8Array, length: number) => number>(
+    'int bind(int fd, const void *address, uint32_t length)',
+    { address: 'length' }
+  ),
+  getsockname: libc.declare<(fd: number, address: Uint8Array, length: Uint8Array) => number>(
+    'int getsockname(int fd, void *address, void *length)',
+    { address: '*length', length: 4 }
+  ),
+  setsockopt: libc.declare<(fd: number, level: number, name: number, value: Uint8Array, length: number) => number>(
+    'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+    { value: 'length' }
+  ),
+  send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
+  recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
+  close: libc.declare<(fd: number) => number>('int close(int fd)'),
+  setns: libc.declare<(fd: number, type: number) => number>('int setns(int fd, int type)'),
+  unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),
+  // Variadic in C; with at most one argument of a pointer's size the call is the same on x86-64 and arm64.
+  ioctl: libc.declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request)'),
+  ioctlInterface: libc.declare<(fd: number, request: number, ifreq: Uint8Array) => number>(
+    'int ioctl(int fd, unsigned long request, void *ifreq)',
+    { ifreq: IFREQ_BYTES }
+  )
+}
+
+const namesOfErrno = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name]))
+// Of two names for one number, the one that manual pages name first.
+for (const name of ['EAGAIN', 'EOPNOTSUPP', 'EDEADLK']) namesOfErrno.set(ERRNO[name] ?? -1, name)
 
 /** `ENODEV` for 19; numbers without a name come back as `errno 524`. */
-export const errnoName = (errno: number): string =>
-  namesOfErrno.get(errno) ?? (errno === 524 ? 'ENOTSUPP' : `errno ${errno}`)
-export const errnoNumber = (name: string): number => koffi.os.errno[name] ?? 0
+export const errnoName = (number: number): string =>
+  namesOfErrno.get(number) ?? (number === 524 ? 'ENOTSUPP' : `errno ${number}`)
+export const errnoNumber = (name: string): number => ERRNO[name] ?? 0
 const EAGAIN = errnoNumber('EAGAIN')
 
-/** A call of the C library that failed. Callers turn it into an error that names what was attempted on which object. */
+/** A failed call of the C library. Callers turn it into an error that names the operation and the object. */
 export class CallFailed extends Error {
   readonly call: string
   readonly errno: number
   readonly errnoName: string
 
-  constructor(call: string, errno: number) {
-    super(`${call}: ${errnoName(errno)}`)
+  constructor(call: string, number: number) {
+    super(`${call}: ${errnoName(number)}`)
     this.name = 'CallFailed'
     this.call = call
-    this.errno = errno
-    this.errnoName = errnoName(errno)
+    this.errno = number
+    this.errnoName = errnoName(number)
   }
 }
 
 function checked(call: string, result: number): number {
-  if (result < 0) throw new CallFailed(call, koffi.errno())
+  if (result < 0) throw new CallFailed(call, errno())
   return result
 }
 
-/** A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id that the kernel chose. */
+/** A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id chosen by the kernel. */
 export function netlinkSocket(protocol: number): number {
-  const fd = checked('socket', cSocket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol))
+  const fd = checked('socket', prototypes.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol))
   try {
     const address = Buffer.alloc(12)
     address.writeUInt16LE(AF_NETLINK, 0)
-    checked('bind', cBind(fd, address, address.length))
+    checked('bind', prototypes.bind(fd, address, address.length))
     return fd
   } catch (error) {
-    cClose(fd)
+    prototypes.close(fd)
     throw error
   }
 }
 
-/** The port id of a netlink socket; `undefined` when `fd` is none. */
+/** The port id of a netlink socket; `undefined` for any other descriptor. */
 export function netlinkPort(fd: number): number | undefined {
   const address = Buffer.alloc(128)
   const length = Buffer.alloc(4)
   length.writeUInt32LE(address.length)
-  if (cGetsockname(fd, address, length) < 0 || address.readUInt16LE(0) !== AF_NETLINK) return undefined
+  if (prototypes.getsockname(fd, address, length) < 0 || address.readUInt16LE(0) !== AF_NETLINK) return undefined
   return address.readUInt32LE(4)
 }
 
-/** A unix stream socket that listens at `path`; nothing waits on it or on what it accepts. Errors: CallFailed, EADDRINUSE for a file that is there. */
-export function unixListener(path: string, backlog: number): number {
-  const name = Buffer.from(`${path}\0`)
-  if (name.length > SOCKADDR_UN.path) throw new CallFailed('bind', errnoNumber('ENAMETOOLONG'))
-  const fd = checked('socket', cSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
-  try {
-    const family = Buffer.alloc(SOCKADDR_UN.family)
-    family.writeUInt16LE(AF_UNIX)
-    const address = Buffer.concat([family, name])
-    checked('bind', cBind(fd, address, address.length))
-    checked('listen', cListen(fd, backlog))
-    return fd
-  } catch (error) {
-    cClose(fd)
-    throw error
-  }
-}
-
-/** The next connection; `undefined` when none waits. Errors: CallFailed. */
-export const acceptNow = (fd: number): number | undefined =>
-  unlessBusy('accept', () => cAccept(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK))
-
-/** How many octets of these the peer's queue took; `undefined` when it is full. Errors: CallFailed, EPIPE when the peer is gone. */
-export const sendSome = (fd: number, bytes: Uint8Array): number | undefined =>
-  unlessBusy('send', () => cSend(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL))
-
-/** The peer reads an end; what it says can still be read. */
-export const endSending = (fd: number): void => void cShutdown(fd, SHUT_WR)
-
 function setOption(fd: number, level: number, name: number, value: Buffer): boolean {
-  return cSetsockopt(fd, level, name, value, value.length) === 0
+  return prototypes.setsockopt(fd, level, name, value, value.length) === 0
 }
 
 const int = (value: number): Buffer => {
@@ -140,27 +122,27 @@ const int = (value: number): Buffer => {
   return bytes
 }
 
-/** Turns on one of SOL_NETLINK's switches; `false` when this kernel does not know it. */
+/** Turns on an option of SOL_NETLINK; `false` when this kernel does not know it. */
 export const setNetlinkOption = (fd: number, name: number): boolean => setOption(fd, SOL_NETLINK, name, int(1))
 
 /** Buffers in bytes beyond the sysctl limits; needs CAP_NET_ADMIN in the socket's user namespace. */
 export function forceBuffers(fd: number, sizes: { readonly send?: number; readonly receive?: number }): void {
   const { send, receive } = sizes
   if (send !== undefined && !setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, int(send)))
-    throw new CallFailed('setsockopt SO_SNDBUFFORCE', koffi.errno())
+    throw new CallFailed('setsockopt SO_SNDBUFFORCE', errno())
   if (receive !== undefined && !setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, int(receive))) {
-    throw new CallFailed('setsockopt SO_RCVBUFFORCE', koffi.errno())
+    throw new CallFailed('setsockopt SO_RCVBUFFORCE', errno())
   }
 }
 
-/** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to one. */
+/** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to it. */
 export function joinGroup(fd: number, group: number): void {
   if (!setOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int(group))) {
-    throw new CallFailed('setsockopt NETLINK_ADD_MEMBERSHIP', koffi.errno())
+    throw new CallFailed('setsockopt NETLINK_ADD_MEMBERSHIP', errno())
   }
 }
 
-/** So that a thread of the pool can never wait for ever in recv(2). */
+/** Limits how long a thread of the pool waits in recv(2). */
 export function setReceiveTimeout(fd: number, seconds: number): void {
   const time = Buffer.alloc(16)
   time.writeBigInt64LE(BigInt(seconds), 0)
@@ -169,12 +151,12 @@ export function setReceiveTimeout(fd: number, seconds: number): void {
 
 type Callback = (error: unknown, result: number) => void
 
-/** Runs a blocking call in the thread pool. koffi hands the thread's errno to the callback and only there. */
+/** Runs a blocking call in the thread pool. The thread's errno is available in the callback only. */
 function threaded(call: string, start: (done: Callback) => void): Promise<number> {
   return new Promise((resolve, reject) => {
     start((error, result) => {
       if (error) reject(error)
-      else if (result < 0) reject(new CallFailed(call, koffi.errno()))
+      else if (result < 0) reject(new CallFailed(call, errno()))
       else resolve(result)
     })
   })
@@ -182,69 +164,56 @@ function threaded(call: string, start: (done: Callback) => void): Promise<number
 
 /** send(2) in the thread pool; the bytes must not change until it is done. */
 export const send = (fd: number, bytes: Uint8Array): Promise<number> =>
-  threaded('send', (done) => cSend.async(fd, bytes, bytes.length, 0, done))
-const cSleep = libc.func('int usleep(uint32_t microseconds)')
-const cPrctl = libc.func(
-  'int prctl(int operation, unsigned long first, unsigned long second, unsigned long third, unsigned long fourth)'
-)
-let isPrompt = false
-/**
- * Lets go of the processor for a moment, on the calling thread. The kernel may make every sleep 50 µs longer, to wake for several at once, unless a thread
- * asks for less (prctl(2)): 20 µs took 108, and take 54 (medians).
- */
-export function sleepNow(microseconds: number): void {
-  if (!isPrompt) cPrctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-  isPrompt = true
-  cSleep(microseconds)
-}
+  threaded('send', (done) => prototypes.send.async(fd, bytes, bytes.length, 0, done))
 /** send(2) on the calling thread. */
-export const sendNow = (fd: number, bytes: Uint8Array): number => checked('send', cSend(fd, bytes, bytes.length, 0))
+export const sendNow = (fd: number, bytes: Uint8Array): number =>
+  checked('send', prototypes.send(fd, bytes, bytes.length, 0))
 /** recv(2) in the thread pool. */
 export const receive = (fd: number, into: Uint8Array): Promise<number> =>
-  threaded('recv', (done) => cRecv.async(fd, into, into.length, 0, done))
-/** recv(2) with MSG_DONTWAIT on the calling thread; `undefined` when nothing is there. */
+  threaded('recv', (done) => prototypes.recv.async(fd, into, into.length, 0, done))
+/** recv(2) with MSG_DONTWAIT on the calling thread; `undefined` when nothing has arrived. */
 export const receiveNow = (fd: number, into: Uint8Array): number | undefined =>
-  unlessBusy('recv', () => cRecv(fd, into, into.length, MSG_DONTWAIT))
+  unlessBusy('recv', () => prototypes.recv(fd, into, into.length, MSG_DONTWAIT))
 
-/** What a call answers that does not wait; `undefined` for EAGAIN. */
+/** The result of a non-blocking call; `undefined` for EAGAIN. */
 function unlessBusy(call: string, run: () => number): number | undefined {
   const result = run()
   if (result >= 0) return result
-  if (koffi.errno() === EAGAIN) return undefined
-  throw new CallFailed(call, koffi.errno())
+  if (errno() === EAGAIN) return undefined
+  throw new CallFailed(call, errno())
 }
 
-export const close = (fd: number): void => void cClose(fd)
+export const close = (fd: number): void => void prototypes.close(fd)
 
-/** Moves the calling thread into the network namespace that `fd` stands for. */
-export const setNetworkNamespace = (fd: number): void => void checked('setns', cSetns(fd, CLONE_NEWNET))
+/** Moves the calling thread into the network namespace of this descriptor. */
+export const setNetworkNamespace = (fd: number): void => void checked('setns', prototypes.setns(fd, CLONE_NEWNET))
 /** Moves the calling thread into a new, empty network namespace. */
-export const newNetworkNamespace = (): void => void checked('unshare', cUnshare(CLONE_NEWNET))
-/** Whether `fd` stands for a network namespace (ioctl_nsfs(2)). */
-export const isNetworkNamespace = (fd: number): boolean => cIoctl(fd, NS_GET_NSTYPE, null) === CLONE_NEWNET
+export const newNetworkNamespace = (): void => void checked('unshare', prototypes.unshare(CLONE_NEWNET))
+/** Whether this is a network namespace's descriptor (ioctl_nsfs(2)). */
+export const isNetworkNamespace = (fd: number): boolean => prototypes.ioctl(fd, NS_GET_NSTYPE) === CLONE_NEWNET
 
-/** struct ifreq: 16 octets of name, then a union; 40 octets in all on 64-bit systems. */
-const ifreq = Buffer.alloc(40)
+/** Scratch memory of the calls below, each of which writes all of it. */
+const ifreq = Buffer.alloc(IFREQ_BYTES)
 
-/** The index of a device in the socket's namespace, read under RCU: it never waits for the rtnl lock. `undefined`: there is none of that name. */
+/** The index of a device in the socket's namespace, read under RCU: never waits for the rtnl lock. `undefined`: no such device. */
 export function deviceIndex(fd: number, name: string): number | undefined {
   if (name === '' || Buffer.byteLength(name) > 15) return undefined
   ifreq.fill(0)
   ifreq.write(name)
-  return cIoctl(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
+  return prototypes.ioctlInterface(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
 }
 
-/** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is none of that name. */
+/** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is no such device. */
 export function deviceRuns(fd: number, name: string): boolean {
   ifreq.fill(0)
   ifreq.write(name)
-  return cIoctl(fd, SIOCGIFFLAGS, ifreq) === 0 && (ifreq.readUInt16LE(16) & IFF_RUNNING) !== 0
+  return prototypes.ioctlInterface(fd, SIOCGIFFLAGS, ifreq) === 0 && (ifreq.readUInt16LE(16) & IFF_RUNNING) !== 0
 }
 
-/** The name of the device with this index, read under RCU; `undefined` once the device has left the kernel's lists. Loads no module, unlike `deviceIndex`. */
+/** The name of the device with this index, read under RCU; `undefined` once it has left the kernel's lists. Unlike `deviceIndex` never loads a module. */
 export function deviceName(fd: number, index: number): string | undefined {
   ifreq.fill(0)
   ifreq.writeInt32LE(index, 16)
-  if (cIoctl(fd, SIOCGIFNAME, ifreq) !== 0) return undefined
+  if (prototypes.ioctlInterface(fd, SIOCGIFNAME, ifreq) !== 0) return undefined
   return ifreq.toString('utf8', 0, Math.max(0, ifreq.indexOf(0)))
 }

@@ -1,4 +1,4 @@
-// Which process an id stands for, as proc(5) tells it: for naming who changed what is ours, and who holds a lock.
+// Looks up a process by its id in proc(5): to name the program that changed an object or holds a lock.
 import { readFileSync } from 'node:fs'
 
 export type Process = {
@@ -9,14 +9,14 @@ export type Process = {
   readonly uid: number
 }
 
-/** The process with this id, or the one that the thread with this id belongs to: threads have names of their own. `undefined` once it has gone. */
+/** The process with this id, or the one that the thread with this id belongs to: threads have names of their own. `undefined` when it does not exist any more. */
 export function processOf(id: number): Process | undefined {
   const own = statusOf(id)
   if (own === undefined || own.pid === id) return own
   return statusOf(own.pid) ?? own
 }
 
-/** What one read tells, so that nothing of it is another process's. */
+/** All fields from one read, so that none is of a process that has got the same id since. */
 function statusOf(id: number): Process | undefined {
   let text: string
   try {

@@ -23,8 +23,6 @@ export type PeersDeps = {
   readonly doubtMs: number
   /** Called for each event. */
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
-  /** Called after each batch of events with the number of leases that it touched. */
-  readonly processed?: (leases: number) => void
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -117,7 +115,6 @@ export class Peers {
     await this.#want([...touched])
     this.#report()
     await this.#trustIfPlausible()
-    this.#deps.processed?.(touched.size)
   }
 
   #put(lease: Lease): string {

@@ -1,16 +1,16 @@
-// All that should be in the kernel, piece by piece and by owner, so that one lease or pod replaces only its own keys.
+// The desired state by owner, so that one lease or pod replaces only its own keys.
 import { type KernelObject, type Key, keyOf, type State } from '../state/object.ts'
 
 /** Paths below /proc/sys that are desired: a complete check reads them, because the kernel does not announce their changes. */
 export const wantedSysctls = (desired: State): readonly string[] =>
   [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
 
-/** The desired state. Several owners may ask for one key (two pods for one bridge); the object stays until the last has gone. */
+/** Several owners may want one key (two pods one bridge); the object stays until the last of them no longer does. */
 export class Desired {
   readonly #state = new Map<Key, KernelObject>()
-  /** A list, since there are thousands of owners with three keys each. */
+  /** Arrays, since there are thousands of owners with three keys each. */
   readonly #keysOf = new Map<string, readonly Key[]>()
-  /** Only keys with more than one owner are here; the last to ask wins. */
+  /** Only keys with more than one owner; the object of the last to want it counts. */
   readonly #shared = new Map<Key, Map<string, KernelObject>>()
   readonly #ownerOf = new Map<Key, string>()
 
@@ -22,12 +22,12 @@ export class Desired {
     return this.#keysOf.keys()
   }
 
-  /** What `owner` asks for; what several ask for is as the last of them has it. */
+  /** What `owner` wants; a shared object as the last of its owners wants it. */
   wantedBy(owner: string): readonly KernelObject[] {
     return [...(this.#keysOf.get(owner) ?? [])].flatMap((key) => this.#state.get(key) ?? [])
   }
 
-  /** Replaces what `owner` asks for; returns every key it touched, before or now. */
+  /** Replaces what `owner` wants; returns all its keys, before and now. */
   replace(owner: string, objects: readonly KernelObject[]): ReadonlySet<Key> {
     const touched = new Set(this.#keysOf.get(owner))
     const now = new Set<Key>()

@@ -1,23 +1,23 @@
-// Who changed what is ours, how often, and after how long it was back: for the log line of a repair, and to slow down in a fight.
+// Tracks other programs' changes of Weft's objects: who, how often, how long until the repair. Slows down when a program keeps undoing repairs.
 import type { Change } from '../state/difference.ts'
 import type { Sender } from '../state/kernel.ts'
 import { differingFields, type Key } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
-/** More repairs of one object than this within the window are a fight: from then on each waits longer, up to the last value (milliseconds). */
+/** From this many repairs of one object within the window on, each waits longer, up to the last value (milliseconds). */
 const FIGHT = { repairs: 5, window: 10_000, firstPause: 500, mostPause: 10_000 } as const
 
 export type DriftReport = {
   readonly object: string
   /** The kind of object, for the counter. */
   readonly kind: string
-  /** What had happened to it: `removed`, `changed (mac)`, `added`. */
+  /** What the other program did: `removed`, `changed (mac)`, `added`. */
   readonly what: string
   readonly by: Sender | undefined
   /** Milliseconds from the notification to the kernel's acknowledgement. */
   readonly afterMs: number
   readonly because: string | undefined
-  /** How often this object was repaired within the window; more than a few mean that somebody keeps undoing us. */
+  /** Repairs of this object within the window. */
   readonly times: number
   readonly fighting: boolean
 }
@@ -33,7 +33,7 @@ export class Drift {
     this.#now = now
   }
 
-  /** An observation disagrees with what is desired. Returns for how many milliseconds the repair has to wait: 0 unless somebody keeps undoing it. */
+  /** An observation differs from the desired state. Returns for how many milliseconds the repair has to wait: 0 unless repairs are being undone. */
   seen(key: Key, change: Change, by: Sender | undefined): number {
     const now = this.#now()
     const trace = this.#traces.get(key) ?? { at: now, by, what: '', repairs: [], heldUntil: 0 }
@@ -43,7 +43,7 @@ export class Drift {
     return Math.max(0, trace.heldUntil - now)
   }
 
-  /** The object is as desired again; a report when that was a repair. */
+  /** The object is as desired again; returns a report if that was a repair. */
   repaired(key: Key, change: Change): DriftReport | undefined {
     const trace = this.#traces.get(key)
     if (trace === undefined || trace.what === '') return undefined
@@ -67,7 +67,7 @@ export class Drift {
   }
 
   #forgetOld(now: number): void {
-    // All of them are looked at, so not at each of the thousands of repairs that a device's return brings.
+    // A search through all of them, so not at each of the thousands of repairs after a device was created again.
     if (this.#traces.size < 1000 || now - this.#forgotten < FIGHT.window) return
     this.#forgotten = now
     for (const [key, trace] of this.#traces)

@@ -1,4 +1,4 @@
-// The loop that makes the kernel hold what is desired: the only caller of kernel.apply, for start, lease events, pods and repairs alike.
+// The reconciliation loop: compares desired and observed state and applies the difference. The only caller of kernel.apply for the host.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { type Change, difference } from '../state/difference.ts'
@@ -13,9 +13,9 @@ import { Drift, type DriftReport } from './drift.ts'
 import { Requeue } from './requeue.ts'
 import { Retries } from './retries.ts'
 
-/** Milliseconds between two complete checks, the net behind the notifications. */
+/** Milliseconds between two complete checks, in case a notification is missing. */
 const CHECK_EVERY = 60_000
-/** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not hold up a pod or a lease. */
+/** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not delay a pod or a lease. */
 const COMPARED_TOGETHER = 1_000
 
 export type ReconcilerDeps = {
@@ -23,12 +23,12 @@ export type ReconcilerDeps = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Told of every object the kernel keeps refusing, with the cure of the first, and, with an empty list, of none. */
+  /** Called with the errors of all objects that the kernel keeps refusing and the first one's cure; with an empty list when there are none. */
   readonly refused: (errors: readonly string[], cure?: string) => void
   readonly drift: (report: DriftReport) => void
   /** Which devices are a backend's. */
   readonly recognises: Recognises
-  /** What else of the host is worth observing, besides what is ours or desired: links and addresses for the choice of interface, routes into the network. */
+  /** Objects to observe besides Weft's and desired ones: links and addresses for the choice of interface, routes into the network. */
   readonly interest: (object: KernelObject) => boolean
 }
 
@@ -38,27 +38,28 @@ export class Reconciler {
   #observed = new Map<Key, KernelObject>()
   readonly #inFlight = new Map<Key, Promise<unknown>>()
   readonly #refusals: Retries
-  readonly #crossings: AckOrder
+  readonly #ackOrder: AckOrder
   readonly #drift: Drift
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
   /**
-   * When a link was last changed by us. Making one takes several steps, each with a notification that names nobody, and they are read after the
-   * acknowledgement: for a while a link that looks unfinished is not taken for somebody's doing.
+   * When we last changed a link. Creating one takes several steps, each with a notification without a sender, which arrive after the acknowledgement: for
+   * ECHO ms an incomplete link is not taken for another program's change.
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
   #dirty = new Map<Key, Sender | undefined>()
-  #answering = false
-  readonly #later: Requeue
+  #isScheduled = false
+  readonly #requeue: Requeue
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps
     this.#drift = new Drift(deps.now)
     this.#refusals = new Retries(deps)
-    this.#later = new Requeue(deps.now, (keys) => this.#lookAgain(keys))
-    this.#crossings = new AckOrder(deps.now, (key, object) =>
-      this.#observe({ kind: 'changed', key, object, at: deps.now() })
+    this.#requeue = new Requeue(deps.now, (keys) => this.#recheck(keys))
+    this.#ackOrder = new AckOrder(
+      { now: deps.now, after: (milliseconds, work) => void setTimeout(work, milliseconds).unref() },
+      (key, object) => this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }
 
@@ -70,7 +71,7 @@ export class Reconciler {
     return this.#observed
   }
 
-  /** What `owner` asks for on the host. */
+  /** What `owner` wants on the host. */
   wantedBy(owner: string): readonly KernelObject[] {
     return this.#desired.wantedBy(owner)
   }
@@ -79,19 +80,19 @@ export class Reconciler {
     return this.#trusted
   }
 
-  /** From now on objects that are ours and that nobody desires are removed. Said once the store has listed everything. */
+  /** From now on objects of Weft that are not desired are removed. Called once the store has listed everything. */
   async trust(): Promise<void> {
     if (this.#trusted) return
     this.#trusted = true
-    await this.#settle([...this.#observed.keys()])
+    await this.#sync([...this.#observed.keys()])
   }
 
-  /** Calls back after observations that concern links, addresses or routes: for facts about the node. */
+  /** Calls `listener` after observations of links, addresses or routes: for facts about the node. */
   onObserved(listener: (changed: readonly KernelObject[] | 'everything') => void): void {
     this.#listeners.add(listener)
   }
 
-  /** Observes until the signal; every observation that disagrees with what is desired is answered. */
+  /** Observes until the signal, and repairs what differs from the desired state. */
   async run(signal: AbortSignal): Promise<void> {
     const check = setInterval(() => this.#deps.kernel.recheck('slow check'), CHECK_EVERY)
     try {
@@ -103,18 +104,18 @@ export class Reconciler {
       for await (const observation of observations) this.#observe(observation)
     } finally {
       clearInterval(check)
-      this.#later.end()
+      this.#requeue.end()
     }
   }
 
-  /** Resolves when the kernel has been looked at for the first time. */
+  /** Resolves after the first dump. */
   get observing(): Promise<void> {
     return this.#firstDump.promise
   }
 
   /**
-   * Replaces what `owner` wants on the host and resolves with what the kernel answered. `alsoKeys` are compared too, so that what an earlier
-   * process made for this owner goes as well. What shares a key with another owner stays until the last has gone.
+   * Replaces what `owner` wants on the host and resolves with the kernel's outcomes. `alsoKeys` are compared too, to remove what an earlier process created
+   * for this owner. An object of several owners stays until the last no longer wants it.
    */
   want(owner: string, objects: readonly KernelObject[], alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
     return this.wantAll([[owner, objects]], alsoKeys)
@@ -127,17 +128,17 @@ export class Reconciler {
   ): Promise<readonly Outcome[]> {
     const keys = new Set<Key>(alsoKeys)
     for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
-    this.#settled([...keys].filter((key) => !this.#desired.state.has(key)))
+    this.#clearRefusals([...keys].filter((key) => !this.#desired.state.has(key)))
     await this.#firstDump.promise
-    return this.#settle([...keys], true)
+    return this.#sync([...keys], true)
   }
 
-  /** Replaces what `owner` wants by what it has already: nothing is compared until the kernel says something. */
+  /** Replaces what `owner` wants by what exists already: nothing is compared until the next observation. */
   keep(owner: string, objects: readonly KernelObject[]): void {
     this.#desired.replace(owner, objects)
   }
 
-  /** Removes what nobody wants, also what would stay because others may stand on it: somebody has decided that it must give way. */
+  /** Removes objects that are not desired, also of kinds that otherwise stay because others may depend on them. */
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
@@ -148,24 +149,30 @@ export class Reconciler {
     )
   }
 
-  /** Takes away what anybody wanted here and what is ours besides, but for what `stays` accepts: Weft leaves this host. */
-  leave(stays: (object: KernelObject) => boolean): Promise<readonly Outcome[]> {
+  /**
+   * Removes all desired objects and what else is owned by Weft, nftables tables last, except what `stays` accepts: Weft leaves this host. `complaints` are the
+   * kernel's about the tables.
+   */
+  async leave(
+    stays: (object: KernelObject) => boolean
+  ): Promise<{ readonly outcomes: readonly Outcome[]; readonly complaints: readonly string[] }> {
     const kept = [...this.#desired.state.values()].filter(stays)
     const ours = [...this.#observed].flatMap(([key, object]) =>
       this.#mayRemove(object) && !stays(object) ? [key] : []
     )
     const owners = [...this.#desired.owners()].map((owner): readonly [string, readonly KernelObject[]] => [owner, []])
-    return this.wantAll([['what stays', kept], ...owners], ours)
+    const outcomes = await this.wantAll([['what stays', kept], ...owners], ours)
+    return { outcomes, complaints: await this.#deps.kernel.removeTables() }
   }
 
-  /** What is as it should be, or nobody asks for any more, is no refusal: a pod that could not be set up is its own error, not this node's condition. */
-  #settled(keys: readonly Key[]): void {
+  /** Objects that are as desired or no longer desired are no refusals: a pod that failed is its caller's error, not this node's condition. */
+  #clearRefusals(keys: readonly Key[]): void {
     if (!keys.some((key) => this.#refusals.has(key))) return
     this.#refusals.drop(keys)
-    this.#refusals.tell()
+    this.#refusals.report()
   }
 
-  /** What would be done now if nothing were held back: for `weftctl diff`. */
+  /** All changes that would be made now without pauses: for `weftctl diff`. */
   differences(): readonly Change[] {
     return order(
       difference(this.#desired.state, this.#observed).filter(
@@ -185,55 +192,55 @@ export class Reconciler {
   #observe(observation: Observation): void {
     if (observation.kind === 'everything') {
       this.#observed = new Map(observation.state)
-      const since = this.#crossings.dumped(observation.state, observation.at, this.#inFlight.keys())
-      for (const [key, object] of since) this.#know(key, object)
+      const since = this.#ackOrder.dumped(observation.state, observation.at, this.#inFlight.keys())
+      for (const [key, object] of since) this.#setObserved(key, object)
       for (const key of this.#refusals.keys()) this.#refusals.allow(key)
       for (const listener of this.#listeners) listener('everything')
       this.#firstDump.resolve()
-      this.#answer([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
+      this.#schedule([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
       return
     }
     const { key, object, by } = observation
     const before = this.#observed.get(key)
-    this.#crossings.heard(key, object, this.#inFlight.has(key))
-    this.#know(key, object)
-    if (object?.kind === 'link') this.#greet(object, before)
+    this.#ackOrder.notified(key, object, this.#inFlight.has(key))
+    this.#setObserved(key, object)
+    if (object?.kind === 'link') this.#onBridgeUp(object, before)
     const subject = object ?? before
     if (subject !== undefined && (subject.kind === 'link' || subject.kind === 'address' || subject.kind === 'route')) {
-      if (subject.kind !== 'route') this.#forgive(subject.kind === 'link' ? subject.name : deviceOf(subject))
+      if (subject.kind !== 'route') this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])
     }
-    this.#answer([key], by)
+    this.#schedule([key], by)
   }
 
-  /** Neighbour proxies wait for their bridge, on which they need no repair when it comes. Of other links pods make too many to look at all that is desired. */
-  #greet({ name, form }: Link, before: KernelObject | undefined): void {
+  /** Creates neighbour proxies that wait for their bridge, which is no repair. Only for bridges: pods create too many other links to search all that is desired. */
+  #onBridgeUp({ name, form }: Link, before: KernelObject | undefined): void {
     if (form?.type !== 'bridge' || (before?.kind === 'link' && before.index !== undefined)) return
     const waiting = [...this.#desired.state].flatMap(([key, object]) =>
       object.kind === 'proxy' && object.device === name ? [key] : []
     )
-    this.#settle(waiting).catch((error) => this.#deps.log.error({ err: error }, 'neighbour proxies failed'))
+    this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'neighbour proxies failed'))
   }
 
-  /** What was refused and has to do with this device is tried again: something about it has changed. */
-  #forgive(device: string | undefined): void {
+  /** The device has changed: refused objects that depend on it are retried. */
+  #resetBackoff(device: string | undefined): void {
     for (const key of this.#refusals.keys()) {
       const object = this.#desired.state.get(key)
       if (object !== undefined && (deviceOf(object) === device || object.kind === 'link')) {
         this.#refusals.allow(key)
-        this.#answer([key], undefined)
+        this.#schedule([key], undefined)
       }
     }
   }
 
-  /** Collects what came in one turn of the event loop, so that it is answered in one batch. */
-  #answer(keys: Iterable<Key>, by: Sender | undefined): void {
+  /** Collects the keys of one turn of the event loop, to compare them in one batch. */
+  #schedule(keys: Iterable<Key>, by: Sender | undefined): void {
     for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
-    if (this.#answering) return
-    this.#answering = true
-    // Not a microtask: observations reach us by several of them each, and a flushed table must come back whole, its maps before the rules that use them.
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    // Not a microtask: each observation takes several of them, and a flushed table must be restored in one batch, its maps before the rules that use them.
     setImmediate(() => {
-      this.#answering = false
+      this.#isScheduled = false
       const dirty = this.#dirty
       this.#dirty = new Map()
       this.#repair(dirty).catch((error) => this.#deps.log.error({ err: error }, 'a repair failed'))
@@ -243,47 +250,47 @@ export class Reconciler {
   async #repair(dirty: ReadonlyMap<Key, Sender | undefined>): Promise<void> {
     const now: Key[] = []
     const right = new Set([...dirty.keys()].filter((key) => this.#refusals.has(key)))
-    for await (const change of this.#wrong([...dirty.keys()])) {
+    for await (const change of this.#divergences([...dirty.keys()])) {
       const key = keyOf(change.object)
       right.delete(key)
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      if (this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)) this.#later.add(key, ECHO)
+      if (this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)) this.#requeue.add(key, ECHO)
       else if (this.#refusals.has(key)) now.push(key)
       else {
         const pause = this.#drift.seen(key, change, by)
         if (pause === 0) now.push(key)
-        else this.#later.add(key, pause)
+        else this.#requeue.add(key, pause)
       }
     }
-    this.#settled([...right])
-    await this.#settle(now)
+    this.#clearRefusals([...right])
+    await this.#sync(now)
   }
 
-  async *#wrong(keys: readonly Key[]): AsyncGenerator<Change, void> {
+  async *#divergences(keys: readonly Key[]): AsyncGenerator<Change, void> {
     for (let at = 0; at < keys.length; at += COMPARED_TOGETHER) {
       if (at > 0) await turn()
       for (const change of this.#allowed(keys.slice(at, at + COMPARED_TOGETHER), false)) yield change
     }
   }
 
-  #allowed(keys: readonly Key[], asked: boolean): readonly Change[] {
+  #allowed(keys: readonly Key[], requested: boolean): readonly Change[] {
     return difference(this.#desired.state, this.#observed, keys).filter(
       ({ do: what, object }) =>
         what === 'put' ||
-        (asked ? !staysWhenUnwanted(object, this.#deps.recognises) : this.#trusted && this.#mayRemove(object))
+        (requested ? !staysWhenUnwanted(object, this.#deps.recognises) : this.#trusted && this.#mayRemove(object))
     )
   }
 
-  /** Applies the difference for these keys, after whatever is on its way for any of them has been answered. */
-  async #settle(keys: readonly Key[], asked = false): Promise<readonly Outcome[]> {
+  /** Applies the difference for these keys, after changes in flight for any of them have been acknowledged. */
+  async #sync(keys: readonly Key[], requested = false): Promise<readonly Outcome[]> {
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
-    const due = keys.filter((key) => asked || this.#due(key))
-    return this.#apply(order(this.#allowed(due, asked)))
+    const due = keys.filter((key) => requested || this.#due(key))
+    return this.#apply(order(this.#allowed(due, requested)))
   }
 
-  /** What is on its way for any of these keys. Between the answer "nothing" and #apply no other turn may come, or two would make one object. */
+  /** Changes in flight for any of these keys. When there are none, #apply must follow in the same turn, or two would create one object. */
   #busy(keys: readonly Key[]): ReadonlySet<Promise<unknown>> {
     return new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
   }
@@ -301,14 +308,14 @@ export class Reconciler {
     }
   }
 
-  /** A refused object is tried again after its pause; until then it waits. */
+  /** A refused object is retried after its pause; until then it waits. */
   #due(key: Key): boolean {
     const left = this.#refusals.left(key)
-    if (left > 0) this.#later.add(key, left)
+    if (left > 0) this.#requeue.add(key, left)
     return left <= 0
   }
 
-  /** An acknowledgement is an observation too: it tells what the kernel holds until a notification says otherwise. */
+  /** An acknowledgement is an observation too, until a notification says otherwise. */
   #record(outcomes: readonly Outcome[]): void {
     const done: Change[] = []
     for (const { change, error } of outcomes) {
@@ -316,27 +323,27 @@ export class Reconciler {
       if (change.object.kind === 'link') this.#linkTouched.set(key, this.#deps.now())
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
-          this.#later.add(key, this.#refusals.add(key, change, error))
+          this.#requeue.add(key, this.#refusals.add(key, change, error))
         continue
       }
       this.#refusals.drop([key])
-      this.#know(key, this.#crossings.acknowledged(change))
+      this.#setObserved(key, this.#ackOrder.acknowledged(change))
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#deps.drift(report)
     }
-    // Whoever waits for the change need not wait for its lines.
+    // The caller need not wait for the log lines.
     if (done.length > 0) setImmediate(() => logChanges(this.#deps.log, done))
-    this.#refusals.tell()
+    this.#refusals.report()
   }
 
-  #know(key: Key, object: KernelObject | undefined): void {
+  #setObserved(key: Key, object: KernelObject | undefined): void {
     if (object === undefined) this.#observed.delete(key)
     else this.#observed.set(key, object)
   }
 
-  #lookAgain(keys: readonly Key[]): void {
+  #recheck(keys: readonly Key[]): void {
     for (const [link, at] of this.#linkTouched) if (this.#deps.now() - at >= ECHO) this.#linkTouched.delete(link)
-    this.#answer(keys, undefined)
+    this.#schedule(keys, undefined)
   }
 }

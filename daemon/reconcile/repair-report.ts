@@ -26,7 +26,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
         afterMs: Math.round(report.afterMs * 10) / 10,
         because: report.because
       }
-      log.warn(fields, 'put right what somebody changed')
+      log.warn(fields, 'repaired what another program changed')
       if (!report.fighting) return
       health.raise(
         'UNDONE_REPEATEDLY',

@@ -1,20 +1,20 @@
-// Objects that are looked at again after a while: refused, held back in a fight, or links whose change may still echo. One timer for all of them.
+// Compares objects again later: refused ones, repairs that have to wait, links whose notifications may still arrive. One timer for all of them.
 import type { Key } from '../state/object.ts'
 
 export class Requeue {
   readonly #now: () => number
-  readonly #look: (keys: readonly Key[]) => void
+  readonly #compare: (keys: readonly Key[]) => void
   readonly #waiting = new Set<Key>()
   #next: { readonly timer: NodeJS.Timeout; readonly at: number } | undefined
   #ended = false
 
-  /** `now` in milliseconds of the monotonic clock; `look` is called with all that waits when the first of it is due. */
-  constructor(now: () => number, look: (keys: readonly Key[]) => void) {
+  /** `now` in milliseconds of the monotonic clock; `compare` is called with all waiting keys when the first is due. */
+  constructor(now: () => number, compare: (keys: readonly Key[]) => void) {
     this.#now = now
-    this.#look = look
+    this.#compare = compare
   }
 
-  /** Looks at this object after `pause` milliseconds at the latest. */
+  /** Compares this object after `pause` milliseconds at the latest. */
   add(key: Key, pause: number): void {
     if (this.#ended) return
     this.#waiting.add(key)
@@ -25,12 +25,12 @@ export class Requeue {
       this.#next = undefined
       const waiting = [...this.#waiting]
       this.#waiting.clear()
-      this.#look(waiting)
+      this.#compare(waiting)
     }, pause)
     this.#next = { timer, at }
   }
 
-  /** Nothing is looked at any more. */
+  /** Nothing is compared any more. */
   end(): void {
     clearTimeout(this.#next?.timer)
     this.#ended = true

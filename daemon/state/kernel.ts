@@ -59,6 +59,8 @@ export interface Kernel extends AsyncDisposable {
    * A failed change does not stop the others. `remove` of what is gone already succeeds. Removed links have left the kernel's lists when the promise resolves.
    */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
+  /** Removes Weft's nftables tables with all that is in them, also what another version left there. Never throws: resolves with the kernel's complaints. */
+  removeTables(): Promise<readonly string[]>
   /** Opens the namespace at `path` (a file on nsfs). Errors: it does not exist, is no network namespace, or is the daemon's own and may not be. */
   sandbox(path: string, mayBeOwn?: boolean): Promise<Sandbox>
   /** Asks for one more complete dump, which `observe` then yields: the slow check behind the notifications. `why` ends up in the observation. */

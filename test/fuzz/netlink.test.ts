@@ -1,4 +1,4 @@
-// Netlink messages of the kernel with bytes changed, lost and doubled: objects, or MalformedMessage; what is read stays within what was sent.
+// Netlink messages with bytes changed, removed and duplicated: objects, or MalformedMessage; nothing is read beyond the message.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../daemon/base/error.ts'
@@ -106,7 +106,7 @@ function spoiled(random: Random): Buffer {
         bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + random.between(1, 9))])
         break
       default:
-        // Lengths and types stand in low octets: small numbers there are the most telling.
+        // Lengths and types are in low octets: small numbers there find the most.
         bytes[at] = random.chance(0.6) ? random.below(24) : random.below(256)
     }
   }
@@ -133,19 +133,19 @@ const decoders: readonly ((message: Message) => unknown)[] = [
   readAcknowledgement
 ]
 
-test('messages are read as they stand or refused as malformed, by the observer and by every decoder', () => {
+test('messages are decoded or refused as malformed, by the observer and by every decoder', () => {
   let [heard, observed] = [0, new Cache(() => true)]
   let transactions = new Transactions()
   campaign('netlink', casesOf(0.1), (random, index) => {
     if (index % 1_000 === 0) [observed, transactions] = [new Cache(() => true), new Transactions()]
     for (const message of errorOnly(() => readMessages(spoiled(random))) ?? []) {
-      const news = errorOnly(() => observed.hear(message))
-      for (const { key, object } of news?.changed ?? []) {
+      const update = errorOnly(() => observed.apply(message))
+      for (const { key, object } of update?.changed ?? []) {
         heard++
         if (object !== undefined) assert.equal(keyOf(object), key)
       }
       if (message.body.length >= 4) errorOnly(() => transactions.take(message, (port) => port === 1))
-      // What the observer passes to one decoder by its type, the others must withstand as well.
+      // The observer passes a message to one decoder by its type; the others must accept any message too.
       errorOnly(() => random.pick(decoders)(message))
     }
   })

@@ -1,4 +1,4 @@
-// weftd's socket under bytes that nobody should send: always an answer or an end, never a crash, a hang, a change in the kernel, or memory without bound.
+// weftd's socket with invalid input: always an answer or a closed connection, never a crash, a hang, a change in the kernel, or unbounded memory.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, describe, test } from 'node:test'
@@ -28,7 +28,7 @@ const node = () => cluster.node(1)
 
 const send = (sending: Sending) => sendTo(node().path(SOCKET), sending)
 
-/** A call to its end, as the executable makes it: what weftd wants run is told to have failed, or to have said anything at all. */
+/** A call to its end, as the executable makes it: delegates that weftd wants run fail, or print anything. */
 async function callToEnd(random: Random, call: Spoken, plugin: string): Promise<string> {
   const did: unknown[] = []
   for (let runs = 0; runs <= 16; runs++) {
@@ -36,7 +36,7 @@ async function callToEnd(random: Random, call: Spoken, plugin: string): Promise<
     checkReply(line, call.env.CNI_COMMAND)
     const { run } = JSON.parse(line ?? '') as { readonly run?: { readonly id: string } }
     if (run === undefined) return line ?? ''
-    // What was made must go: what a DEL depends on works.
+    // What was created must be removable: a DEL's delegates succeed.
     if (call.env.CNI_COMMAND === 'DEL') {
       did.push({ id: run.id, exit: 0, stdout: '', stderr: '' })
       continue
@@ -59,7 +59,7 @@ const delegated = {
   dns: { nameservers: ['10.0.0.10'] }
 }
 
-/** An answer of weftd to a call or to anything else, in due form. */
+/** A well-formed answer of weftd to a call or to anything else. */
 function checkReply(line: string | undefined, verb: string | undefined | 'any'): void {
   assert.ok(line !== undefined, 'no answer')
   const reply: unknown = JSON.parse(line)
@@ -84,10 +84,10 @@ function hostileLine(
   return { line: lineOf(call, plugin, random.pick([1, 500, 60_000, 100_000])), call, plugin }
 }
 
-/** Of the others, addresses and rules, some are given to whoever asks, namespace or not: an ADD of theirs may be a good one. */
+/** Other plugins, for addresses and rules, may not need a namespace: an ADD of theirs may be valid. */
 const NEED_NAMESPACE = ['weft', 'loopback', 'bridge', 'ptp']
 
-/** Bytes that are no call, and what may come back: an answer, or nothing. */
+/** Bytes that are no call, and whether they get an answer. */
 function nonsense(random: Random): Sending & { readonly answered: boolean } {
   const { line } = hostileLine(random, NOWHERE, NEED_NAMESPACE)
   const bytes = Buffer.from(`${line}\n`)
@@ -104,7 +104,7 @@ function nonsense(random: Random): Sending & { readonly answered: boolean } {
     case 2:
       return { pieces: [bytes.subarray(0, cut)], last: 'leave', answered: false }
     case 3:
-      // Everything is there; the caller is gone before the answer.
+      // A whole request; the caller disconnects before the answer.
       return { pieces: [bytes], last: 'leave', answered: false }
     case 4:
       return {
@@ -130,7 +130,7 @@ function controlLine(random: Random): string {
   return random.chance(0.5) ? JSON.stringify(question) : spoiledJson(random, treeOf(question)).replaceAll('\n', ' ')
 }
 
-/** A call without a namespace. What a plugin that needs none has given nevertheless is taken back. */
+/** A call without a namespace. If a plugin needs none, its ADD is undone. */
 async function refusedCall(random: Random): Promise<void> {
   const { line, call, plugin } = hostileLine(random, NOWHERE)
   const bytes = Buffer.from(`${line}\n`)
@@ -142,8 +142,8 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
-/** What the first pod of its kind makes and no DEL takes away, so that a later one is not taken for a trace: maps, chains, the guard of a bridge, weftd's socket to conntrack. */
-async function makeGround(): Promise<void> {
+/** Creates what the first pod of its kind creates and no DEL removes, so that it is not taken for a leftover: maps, chains, a bridge's guard, weftd's socket to conntrack. */
+async function createShared(): Promise<void> {
   const portMappings = ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, containerPort: 80, protocol }))
   for (const ipMasq of [true, false]) {
     const { pod, id } = await cluster.pod(node(), { mode: 'bridge', ipMasq, runtimeConfig: { portMappings } })
@@ -162,16 +162,16 @@ async function makeGround(): Promise<void> {
   await pod[Symbol.asyncDispose]()
 }
 
-/** The same for maps and chains of host ports under conditions, of which there is no end: empty ones and what looks things up there. */
+/** Maps and chains of host ports with conditions, of which there can be any number: empty ones and the rules that use them. */
 const CONDITIONED = /\t(map|chain) host_ports?_\w*__\w+ \{\n((?!\t\}|\t\telements).*\n)*\t\}\n+/g
 
-/** What calls may not have changed, bridges of theirs apart. */
+/** What calls may not change, except their bridges. */
 async function traces(options: { readonly bridges: boolean }): Promise<string> {
   const record = await recordOf(node(), { ...options, networks: false })
   return record.replaceAll(CONDITIONED, '').replaceAll(/\n\n+/g, '\n')
 }
 
-/** The daemon is the one that was started, and serves. */
+/** The daemon is still the process that was started, and serves. */
 async function checkAlive(): Promise<void> {
   const daemon = cluster.daemon(1)
   assert.equal(daemon.program.ended, undefined, daemon.text.slice(-2_000))
@@ -184,14 +184,14 @@ describe('the socket', { skip }, () => {
   before(async () => {
     cluster = await Cluster.start({ hosts: [1] })
     resident = await cluster.pod(node())
-    await makeGround()
+    await createShared()
     pid = cluster.daemon(1).pid
-    // Folders of reservations come from configurations: nothing outside the host's own mounts may be written, whatever they say.
+    // Directories of reservations are in configurations: nothing outside the host's own mounts may be written.
     await node().sh('mkdir -p /run/weft-fuzz; mount -o remount,bind,ro /')
   })
   after(() => cluster?.[Symbol.asyncDispose]())
 
-  test('answers every line and outlives every byte, and an invalid call changes nothing', async () => {
+  test('answers every line and survives any input, and an invalid call changes nothing', async () => {
     await campaignOf('socket: warm', 50, TOGETHER, async (random) => void (await send(nonsense(random))))
     const [record, open] = [await traces({ bridges: true }), await descriptors(pid)]
     await campaignOf('socket', casesOf(0.09), TOGETHER, async (random) => {
@@ -205,7 +205,7 @@ describe('the socket', { skip }, () => {
     await atMostOpen(pid, open)
   })
 
-  test('takes half lines of many callers at once and goes on serving others', async () => {
+  test('accepts half lines of many callers at once and continues to serve others', async () => {
     const open = await descriptors(pid)
     const halves = Array.from({ length: 300 }, () => connect(node().path(SOCKET)))
     for (const half of halves) half.on('error', () => undefined).write('{"v":1,"plugin":"weft","stdin":"')
@@ -229,7 +229,7 @@ describe('the socket', { skip }, () => {
     })
   })
 
-  test('makes of calls with a real namespace a pod that DEL takes away, or nothing', async () => {
+  test('turns calls with a real namespace into a pod that DEL removes, or into nothing', async () => {
     const pods = await Promise.all(Array.from({ length: 4 }, (_, at) => node().pod(`fuzz-pod${at}`)))
     const before = await traces({ bridges: false })
     let added = 0

@@ -1,8 +1,7 @@
-// Elements of nftables' sets and maps in messages of our own: the kernel takes each kind, nft reads them as wanted, and a refusal undoes all of a transaction.
+// Elements of nftables sets and maps as our own messages: the kernel accepts each kind, nft reads them back as wanted, and a refusal rolls back the transaction.
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Lane } from '../../daemon/base/serial-queue.ts'
 import {
   isolatedBridge,
   isolatedPort,
@@ -17,6 +16,7 @@ import {
   translatedPods,
   translationBase
 } from '../../daemon/firewall/host-ports.ts'
+import { Lane } from '../../daemon/kernel/netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../../daemon/kernel/netlink/nfnetlink.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
 import { elementBatch } from '../../daemon/kernel/nftables/elements.ts'
@@ -61,7 +61,7 @@ const elements = [
   ...translatedPods(ips, 'vetha', 'default/web'),
   ...hostPortDevice('a-device-of-15.', 'vetha default/web').filter(isElement),
   ...ownSource('vetha', mac('02:0a:f4:01:02:ff'), 'vetha', 'default/web'),
-  // With the longest comment that there is.
+  // With the longest comment possible.
   isolatedPort('vetha', 'vetha', 'x'.repeat(200)),
   ...isolated.filter(isElement)
 ]
@@ -73,7 +73,7 @@ const transact = async (socket: RequestSocket, what: readonly Change[]) =>
 const differs = async (firewall: Firewall, desired: readonly KernelObject[]) =>
   difference(stateOf(desired), stateOf(await firewall.read(ofWeft))).map(changeText)
 
-test('every kind of element reads back as wanted, is replaced and goes again', async () => {
+test('every kind of element reads back as wanted, is replaced and removed', async () => {
   await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
   using socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
   await bring(firewall, shared)
@@ -94,7 +94,7 @@ test('every kind of element reads back as wanted, is replaced and goes again', a
   assert.deepEqual(await differs(firewall, shared), [])
 })
 
-test('of a transaction with an element that is not there nothing is done, and the library does the rest', async () => {
+test('a transaction with a missing element is not applied, and libnftables does the rest', async () => {
   await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
   using socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
   await bring(firewall, [...shared, ...elements])

@@ -1,4 +1,4 @@
-// The daemon's loop around the firewall in small: others' tables and every change lead to the difference being applied again.
+// A small version of the daemon's loop around the firewall: after each change, and each change of other programs' tables, the difference is applied.
 import assert from 'node:assert/strict'
 import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign.ts'
 import { ownFirewall } from '../../daemon/firewall/own.ts'

@@ -1,4 +1,4 @@
-// The firewall against the real kernel: what is applied reads back equal, what others undo is told with the culprit and repaired, and pods get through their drops.
+// The firewall against the real kernel: what is applied reads back equal, other programs' changes are reported with the program and repaired, and pods get through their drops.
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -52,7 +52,7 @@ describe('applying and reading back', () => {
     assert.deepEqual(await bring(again, desired), [])
   })
 
-  test('what is no longer desired is removed, rules that call each other included', async () => {
+  test('what is no longer desired is removed, chains that jump to each other included', async () => {
     await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
     const chain = (name: string, rules: readonly string[]): KernelObject => ({
       kind: 'nft-chain',
@@ -101,7 +101,7 @@ describe('applying and reading back', () => {
     assert.equal((await firewall.read(ofWeft)).length, 298)
   })
 
-  test('removing what is gone already succeeds, and an element that has another value is replaced', async () => {
+  test('removing what does not exist succeeds, and an element that has another value is replaced', async () => {
     await using firewall = new Firewall({ iptablesResyncSeconds: 60 })
     await bring(firewall, [...inetMap, element(80)])
     const gone = own.find((object) => object.kind === 'nft-chain') ?? assert.fail('no chain')
@@ -142,8 +142,8 @@ describe('applying and reading back', () => {
   })
 })
 
-describe('somebody else', () => {
-  test('a flushed ruleset is told with its culprit and is back', async () => {
+describe('another program', () => {
+  test('a flushed ruleset is reported with the program and restored', async () => {
     await using keeper = new Keeper()
     await until(async () => (await run('nft', ['list', 'ruleset'])).stdout.includes('masquerade'), {
       what: 'the first set-up'
@@ -178,13 +178,13 @@ describe('somebody else', () => {
     })
   }
 
-  test('our own transactions are not told', async () => {
+  test('our own transactions are not reported', async () => {
     await using keeper = new Keeper()
     await until(() => run('nft', ['list', 'chain', 'inet', 'weft', 'forward']), { what: 'the chain' })
     await keeper.firewall.apply(inetMap.map((object) => ({ do: 'put', object })))
     for (const port of [80, 81]) await keeper.firewall.apply([{ do: 'put', object: element(port) }])
     await keeper.firewall.apply([{ do: 'remove', object: element(80) }])
-    // What somebody else does afterwards arrives after ours, if ours came.
+    // A later change of another program arrives after ours, if ours was reported.
     await run('nft', ['delete', 'element', 'inet', 'weft', 'ports', '{ tcp . 81 }'])
     await until(() => keeper.seen.length > 0, { what: 'the other change' })
     assert.deepEqual(
@@ -257,7 +257,7 @@ X`,
   ] as const
 
   for (const { who, script, undo } of drops) {
-    test(`${who} stops pods, and no longer with the accept in it, also after somebody took it out`, async () => {
+    test(`${who} stops pods, and no longer with the accept in it, also after another program removed it`, async () => {
       await sh(script)
       assert.ok(await none(), 'the drop has no effect')
       await using keeper = new Keeper()
@@ -283,7 +283,7 @@ X`,
     assert.ok(keeper.reasons.every((reason) => reason.includes('iptables-legacy')))
   })
 
-  test('accepts go when their reason goes, from every kind of chain', async () => {
+  test('accepts are removed with their reason, from every kind of chain', async () => {
     await sh('iptables-legacy -P FORWARD DROP; iptables-nft -P FORWARD DROP')
     await using keeper = new Keeper(1)
     const count = async () =>
@@ -325,13 +325,13 @@ iptables-nft -A FORWARD -j KUBE-ROUTER-FORWARD`)
     await using keeper = new Keeper()
     await until(() => b.reaches('192.0.2.2'), { what: 'pods to reach the world' })
     assert.equal(await a.reaches('10.244.1.130'), false)
-    // Somebody appends a wish of his own behind our accept: it wins all the same.
+    // The administrator appends a rule behind our accept: it still counts.
     await sh('iptables-nft -A FORWARD -s 10.244.1.130 -p icmp --icmp-type echo-request -j DROP')
     await until(async () => !(await b.reaches('192.0.2.2')), { what: 'the administrator to be obeyed' })
     assert.ok(keeper.reasons.length > 0)
   })
 
-  test('the world sees the host, pods see each other', async () => {
+  test('other hosts see the host’s address, pods see each other’s', async () => {
     await using _ = new Keeper()
     await until(() => run('nft', ['list', 'chain', 'inet', 'weft', 'postrouting']), { what: 'the chain' })
     for (const [from, to, seen] of [

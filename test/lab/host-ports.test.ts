@@ -1,4 +1,4 @@
-// Host ports of the weft plugin: who reaches them and as whom, what a taken port is told, and that they outlive the daemon (cases 52 to 60 of the CNI reference).
+// Host ports of the weft plugin: from where they are reachable and with which source, the error for a taken port, and that they outlive the daemon (cases 52 to 60 of the CNI reference).
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -26,7 +26,7 @@ async function serve(resident: Resident, name = 'server'): Promise<void> {
   await until(() => program.text().includes('listening'), { what: 'the server in the pod' })
 }
 
-/** What is said there, or why nothing. */
+/** The answer there, or the error. */
 async function ask(place: Place, protocol: 'tcp' | 'udp', address: string, port: number, from = 0): Promise<string> {
   const args = [script('echo-client.ts'), protocol, address, String(port), String(from)]
   return (await place.exec(process.execPath, args, { check: false })).stdout.trim()
@@ -35,7 +35,7 @@ async function ask(place: Place, protocol: 'tcp' | 'udp', address: string, port:
 const answers = async (place: Place, address: string, port: number): Promise<boolean> =>
   (await ask(place, 'tcp', address, port)).startsWith('server sees')
 
-/** What stands in the maps, one line of JSON an element. */
+/** The elements of the maps, one line of JSON each. */
 async function elements(host: Host): Promise<readonly string[]> {
   const { stdout } = await host.exec('nft', ['-j', 'list', 'ruleset'])
   const { nftables } = JSON.parse(stdout) as {
@@ -46,7 +46,7 @@ async function elements(host: Host): Promise<readonly string[]> {
   )
 }
 
-/** Tables, chains, rules and maps, without what is in the maps. */
+/** Tables, chains, rules and maps, without the maps' elements. */
 async function outline(host: Host): Promise<readonly string[]> {
   const { nftables } = JSON.parse((await host.exec('nft', ['-j', 'list', 'ruleset'])).stdout) as {
     readonly nftables: readonly Readonly<Record<string, object>>[]
@@ -54,7 +54,7 @@ async function outline(host: Host): Promise<readonly string[]> {
   return nftables.map((object) => JSON.stringify(object, (key, value) => (key === 'elem' ? undefined : value)))
 }
 
-/** What the kernel notifies of nftables while `work` runs, a line a change. */
+/** The kernel's nftables notifications while `work` runs, one line for each change. */
 async function changesDuring(host: Host, work: () => Promise<void>): Promise<readonly string[]> {
   await using monitor = host.spawn('nft', ['monitor'])
   const isTold = async (table: string) => {
@@ -165,7 +165,7 @@ describe('a host port', { skip }, () => {
     const second = await cluster.pod(here, withPorts(udp(5353)))
     await serve(second, 'second')
     assert.equal(await asked(), `second sees ${there.address}`)
-    // What has nothing to do with it is not forgotten.
+    // Unrelated entries are not deleted.
     assert.equal((await linesOf(here, 'conntrack', '-L', '-p', 'udp', '--orig-port-dst', '5354')).length, 1)
   })
 
@@ -216,7 +216,7 @@ describe('a host port', { skip }, () => {
     assert.deepEqual(await elements(here), [])
   })
 
-  test('costs the kernel the same however many there are: no chain, rule or map more for a thousand, and a pod brings and takes its own elements', async () => {
+  test('costs the kernel the same however many there are: no additional chain, rule or map for a thousand, and a pod adds and removes its own elements', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     await cluster.pod(here, withPorts(tcp(8080)))
@@ -250,7 +250,7 @@ describe('a host port', { skip }, () => {
     assert.equal(await ruleset(), before)
   })
 
-  test('case 57: a port or protocol that cannot be is refused by its value, and nothing changes', async () => {
+  test('case 57: an invalid port or protocol is refused by its value, and nothing changes', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const ruleset = async () => (await here.exec('nft', ['list', 'ruleset'])).stdout
@@ -272,7 +272,7 @@ describe('a host port', { skip }, () => {
     assert.deepEqual((await linesOf(here, 'ls', '/var/lib/cni')).length, 0)
   })
 
-  test('case 59: CHECK passes after ADD; a port removed by hand is back, and its pod is reached again', async () => {
+  test('case 59: CHECK passes after ADD; a port removed by hand is restored, and its pod is reachable again', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const config = withPorts(tcp(8080), udp(8080))
@@ -333,7 +333,7 @@ describe('a host port', { skip }, () => {
     assert.equal((await add(tcp(8080))).error, undefined)
   })
 
-  test('outlives the daemon: after kill -9 it works, is known, is repaired, and goes with DEL', async () => {
+  test('outlives the daemon: after kill -9 it works, is known, is repaired, and is removed with DEL', async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [here, there] = [cluster.node(1), cluster.node(2)]
     const mappings = withPorts(tcp(8080), udp(8080), { ...tcp(8081), hostIP: here.address })
@@ -368,7 +368,7 @@ describe('a host port', { skip }, () => {
     )
   })
 
-  test('of a pod that vanished while the daemon was away is free again', async () => {
+  test('of a pod that vanished while no daemon ran is free again', async () => {
     await using cluster = await Cluster.start({ hosts: [1] })
     const here = cluster.node(1)
     const server = await cluster.pod(here, withPorts(tcp(8080)))

@@ -105,7 +105,7 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   assert.match(cleaned.stderr, /this node is clean/)
   assert.doesNotMatch(cleaned.stderr, /weftd starts|weftd is starting/)
   for (const path of [`${CONF}/10-weft.conflist`, `${PLUGINS}/weft`, '/run/flannel/subnet.env'])
-    assert.ok(cleaned.stderr.includes(`"path":"${path}","msg":"taken away"`), `${path}: ${cleaned.stderr}`)
+    assert.ok(cleaned.stderr.includes(`"path":"${path}","msg":"removed"`), `${path}: ${cleaned.stderr}`)
   assert.equal(await network(host), before)
   assert.deepEqual(filesIn(host.path(CONF)), ['99-other.conf'])
   assert.deepEqual(filesIn(host.path(PLUGINS)), ['cilium-cni'])
@@ -123,7 +123,7 @@ test('clean leaves a pod that still runs its interface and its neighbours on the
   const [one, two] = [await cluster.pod(host), await cluster.pod(host)]
   await daemon.stop()
   const { stderr } = await weftd(host, 'clean')
-  assert.match(stderr, /pods that still run keep their interfaces/)
+  assert.match(stderr, /running pods keep their interfaces/)
   assert.ok((await one.pod.ping(two.address)).received > 0)
   assert.equal((await host.exec('nft', ['list', 'table', 'inet', 'weft'], { check: false })).code, 1)
   assert.equal(existsSync(host.path(`${CONF}/10-weft.conflist`)), false)

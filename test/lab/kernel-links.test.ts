@@ -1,9 +1,9 @@
-// Veths with one end in a sandbox, and how links go, against the real kernel in a namespace of its own.
+// Veths with one end in a sandbox, and the deletion of links, against the real kernel in a namespace of its own.
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { backends } from '../../daemon/backend/registry.ts'
-import { removalLanes } from '../../daemon/base/serial-queue.ts'
+import { SerialQueue } from '../../daemon/base/serial-queue.ts'
 import { LinkDeleter } from '../../daemon/kernel/delete-links.ts'
 import { missingFeatures } from '../../daemon/kernel/features.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
@@ -32,7 +32,7 @@ import { until } from './run.ts'
 
 inOwnNamespace()
 
-test('a pair of veths is made with its end in the sandbox, and what the sandbox wants is put inside', {
+test('a pair of veths is created with its end in the sandbox, and the sandbox’s objects inside', {
   skip
 }, async () => {
   await using kernel = await open()
@@ -118,7 +118,7 @@ test('a port of a bridge that is to have none gets no link-local address when it
   await applied(kernel, remove(with6), remove(without6), remove(bridge))
 })
 
-test('50 links removed together are one deletion; those that come meanwhile are the next', {
+test('50 links removed together are one deletion; those that arrive meanwhile are the next', {
   skip,
   timeout: 300_000
 }, async () => {
@@ -128,7 +128,7 @@ test('50 links removed together are one deletion; those that come meanwhile are 
     (_, n): Link => ({ kind: 'link', name: `many${n}`, form: { type: 'veth', peer: { name: `peer${n}` } } })
   )
   await applied(kernel, ...links.map(put))
-  using socket = new RequestSocket(removalLanes[0])
+  using socket = new RequestSocket(new SerialQueue())
   const remover = new LinkDeleter([socket], quiet)
   const [early, late] = [links.slice(0, 40), links.slice(40)]
   const first = Promise.all(early.map((link) => remover.remove(link)))
@@ -148,8 +148,8 @@ test('a link is removed while the call for an earlier one has not returned yet',
     (name): Link => ({ kind: 'link', name, form: { type: 'veth', peer: { name: `${name}p` } } })
   )
   await applied(kernel, ...links.map(put))
-  using first = new RequestSocket(removalLanes[0])
-  using second = new RequestSocket(removalLanes[1])
+  using first = new RequestSocket(new SerialQueue())
+  using second = new RequestSocket(new SerialQueue())
   const { promise: gate, resolve: letReturn } = Promise.withResolvers<void>()
   const slow: Pick<RequestSocket, 'send' | 'indexOf' | 'nameOf'> = {
     indexOf: (device) => first.indexOf(device),
@@ -183,7 +183,7 @@ test('a link runs once the other end of its pair is up, and not before', { skip 
   assert.deepEqual(await Promise.all(waiting), [true, true])
 })
 
-test('a link that can not be deleted says so and spoils nothing', { skip }, async () => {
+test('a link that can’t be deleted is an error, and does not stop others', { skip }, async () => {
   await using kernel = await open()
   const good: Link = { kind: 'link', name: 'good0', form: { type: 'veth', peer: { name: 'good1' } } }
   await applied(kernel, put(good))
@@ -193,7 +193,7 @@ test('a link that can not be deleted says so and spoils nothing', { skip }, asyn
   assert.match(run('ip', 'link', 'show', 'lo'), /group default/)
 })
 
-test('links that a killed daemon had begun to delete are gone after the start', { skip }, async () => {
+test('links that a killed daemon had begun to delete are deleted at the start', { skip }, async () => {
   run('ip', 'link', 'add', 'left0', 'group', String(DOOMED_GROUP), 'type', 'veth', 'peer', 'name', 'left1')
   await using kernel = await open()
   await using watch = new Watch(kernel, (object) => object.kind === 'link')
@@ -201,7 +201,7 @@ test('links that a killed daemon had begun to delete are gone after the start', 
   await watch.lacks({ kind: 'link', name: 'left0' })
 })
 
-test('this kernel has what the lab needs, and asking leaves nothing behind', { skip }, async () => {
+test('this kernel has what the lab needs, and trying it leaves nothing behind', { skip }, async () => {
   const links = run('ip', '-o', 'link')
   assert.deepEqual(await missingFeatures(backends.configure('vxlan', {}).features), [])
   assert.equal(run('ip', '-o', 'link'), links)

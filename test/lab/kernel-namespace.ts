@@ -28,10 +28,11 @@ export const quiet: Log = {
   info: () => undefined,
   debug: () => undefined
 }
-/** Firewall objects have their own tests; here nothing asks for any. */
+/** Firewall objects have their own tests; none are used here. */
 const noFirewall: FirewallPort = {
   read: async () => [],
   apply: async (changes) => changes.map((change) => ({ change, error: new Error('not here') })),
+  removeTables: async () => [],
   changes: async function* () {},
   [Symbol.asyncDispose]: async () => undefined
 }
@@ -52,7 +53,7 @@ export async function applied(kernel: Pick<Kernel, 'apply'>, ...changes: readonl
   for (const { error } of await kernel.apply(changes)) assert.ifError(error)
 }
 
-/** What an observer knows, kept from its observations; `until` waits for a condition on it. */
+/** An observer's state, from its observations; `until` waits for a condition on it. */
 export class Watch implements AsyncDisposable {
   readonly state = new Map<Key, KernelObject>()
   readonly told: Observation[] = []
@@ -89,7 +90,7 @@ export class Watch implements AsyncDisposable {
     })
   }
 
-  /** Waits until what is observed under these keys is what is wanted. */
+  /** Waits until these objects are observed as wanted. */
   shows(...wanted: readonly KernelObject[]): Promise<void> {
     const desired = stateOf(wanted)
     return this.until(wanted.map(keyOf).join(', '), () => difference(desired, this.state, desired.keys()).length === 0)

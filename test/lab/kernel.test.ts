@@ -101,7 +101,7 @@ test('every kind of object is put, observed, changed and removed', { skip, timeo
     const have = watch.state.get(keyOf(first))
     await applied(kernel, { do: 'put', object: second, ...(have !== undefined && { instead: have }) })
     await seen(second)
-    // The second time it is gone already, which is what was asked for.
+    // The second time it does not exist any more, which is a success.
     await applied(kernel, remove(second))
     look(second)
     if (second.kind !== 'sysctl') await watch.lacks(second)
@@ -109,7 +109,7 @@ test('every kind of object is put, observed, changed and removed', { skip, timeo
   }
 })
 
-test('a neighbour proxy outlives the carrier of its bridge, and a bridge that is set down is looked at again', {
+test('a neighbour proxy outlives the carrier of its bridge, and a bridge that is set down causes a dump', {
   skip
 }, async () => {
   await using kernel = await open()
@@ -130,7 +130,7 @@ test('a neighbour proxy outlives the carrier of its bridge, and a bridge that is
   await watch.shows(proxy)
 })
 
-test('objects may stand on links of the same call, and one failure stops nothing else', { skip }, async () => {
+test('objects may be on links of the same call, and one failure does not stop the others', { skip }, async () => {
   await using kernel = await open()
   const outcomes = await kernel.apply([
     put(bridge),
@@ -201,7 +201,7 @@ test('15,000 objects are put, observed and removed', { skip, timeout: 300_000 },
   await applied(kernel, remove(vxlan), remove(bridge))
 })
 
-test('who deletes a route is named, and we know ourselves', { skip }, async () => {
+test('the program that deletes a route is named, and weftd recognises itself', { skip }, async () => {
   await using kernel = await open()
   await applied(kernel, put(bridge), put(address4))
   const wanted = route('10.6.0.0/16', { device: 'br0', gateway: ip('10.9.0.9') })
@@ -225,7 +225,7 @@ test('who deletes a route is named, and we know ourselves', { skip }, async () =
   await applied(kernel, remove(bridge))
 })
 
-test('after an overrun everything is told anew', { skip }, async () => {
+test('after an overrun everything is reported again', { skip }, async () => {
   // The kernel's smallest buffer holds a handful of notifications.
   await using kernel = await open({ receiveBytes: 1 })
   await applied(kernel, put(bridge), put(address4))
@@ -239,13 +239,15 @@ test('after an overrun everything is told anew', { skip }, async () => {
   execFileSync('ip', ['-batch', '-'], { input: lines.join('\n') })
   await watch.shows(...routes)
   assert.ok(
-    watch.dumps().some((why) => why.includes('more notifications came')),
+    watch.dumps().some((why) => why.includes('more notifications arrived')),
     watch.dumps().join('; ')
   )
   await applied(kernel, remove(bridge))
 })
 
-test('routes that go without a word when their device goes down are seen as gone', { skip }, async () => {
+test('routes that the kernel removes without a notification when their device goes down are observed as removed', {
+  skip
+}, async () => {
   await using kernel = await open()
   await applied(kernel, put(bridge), put(address4))
   const wanted = route('10.7.0.0/16', { device: 'br0', gateway: ip('10.9.0.9') })

@@ -255,6 +255,26 @@ test('daemon/ has at its root only what starts and wires the daemon', () => {
   assert.deepEqual(atRoot.toSorted(), ['daemon/daemon.ts', 'daemon/main.ts', 'daemon/pod-context.ts'])
 })
 
+test('no file exports an instance or keeps a variable of its own: what lasts is made where the daemon is put together, and handed in', () => {
+  const lasting = files
+    .filter((path) => /^(daemon|plugins|ipam)\/.*(?<!\.d|\.generated)\.ts$/.test(path))
+    .flatMap((path) =>
+      [
+        ...read(path).matchAll(
+          /^(?:export const (\w+)(?: *:[^\n=]+)? = (?![(<]|async\b)(?=[^\n]*\bnew [A-Z])|(?:export )?(?:let|var) (\w+))/gm
+        )
+      ].map(([, instance, variable]) => `${path} ${instance ?? variable}`)
+    )
+  // The last large object in lower case: a cache of one value, in an engine without Map or WeakMap (plugins/host).
+  assert.deepEqual(lasting, ['plugins/cni/field.ts lowered'])
+})
+
+test('foreign functions are declared in one file, which checks their buffers', () => {
+  const users = files.filter((path) => /^(daemon|plugins|ipam)\/.*\.ts$/.test(path) && read(path).includes("'koffi'"))
+  assert.deepEqual(users, ['daemon/os/foreign-function.ts', 'daemon/os/readable.ts'])
+  assert.doesNotMatch(read('daemon/os/readable.ts'), /koffi\.(?!node\.poll)\w/)
+})
+
 const imported: readonly (readonly [path: string, from: string, allowed: boolean])[] = [
   ['daemon/state/x.ts', '../../ipam/address.ts', true],
   ['daemon/state/x.ts', '../kernel/kernel.ts', false],
@@ -265,6 +285,9 @@ const imported: readonly (readonly [path: string, from: string, allowed: boolean
   ['daemon/os/x.ts', 'koffi', true],
   ['daemon/kernel/x.ts', '../lease/lease.ts', false],
   ['daemon/kernel/x.ts', 'netlink', false],
+  ['daemon/kernel/x.ts', 'koffi', false],
+  ['daemon/kernel/netlink/x.ts', 'koffi', false],
+  ['daemon/kernel/nftables/x.ts', 'koffi', false],
   ['daemon/stores/etcd/x.ts', '@grpc/grpc-js', true],
   ['daemon/stores/etcd/x.ts', '../../kube/api.ts', false],
   ['daemon/stores/x.ts', 'node:fs', false],

@@ -75,6 +75,11 @@ export class MapKernel implements Kernel {
     return Promise.reject(new Error('this kernel has no namespaces'))
   }
 
+  removeTables(): Promise<readonly string[]> {
+    for (const [key, object] of this.objects) if (object.kind.startsWith('nft-')) this.change(undefined, key)
+    return Promise.resolve([])
+  }
+
   runs(): Promise<boolean> {
     return Promise.resolve(true)
   }

@@ -1,8 +1,8 @@
-// Making conntrack forget UDP "connections" whose first packet was treated as is no longer wanted (nfnetlink, <linux/netfilter/nfnetlink_conntrack.h>).
+// Deletes conntrack entries of UDP flows that no longer match the host ports (nfnetlink, <linux/netfilter/nfnetlink_conntrack.h>).
 import { ipBytes, ipFromBytes, sameIp } from '../../../ipam/address.ts'
 import type { Log } from '../../base/log.ts'
-import { ordinaryLane } from '../../base/serial-queue.ts'
 import type { StaleFlows } from '../../state/host-port.ts'
+import type { Lane } from './lane.ts'
 import { Attributes, type Message } from './message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest } from './nfnetlink.ts'
 import { RequestSocket } from './requests.ts'
@@ -14,7 +14,7 @@ const CTA_TUPLE = { ip: 1, proto: 2 } as const
 const CTA_IP = { source: { 4: 1, 6: 3 }, destination: { 4: 2, 6: 4 } } as const
 const CTA_PROTO = { number: 1, sourcePort: 2, destinationPort: 3 } as const
 const CTA_FILTER = { original: 1, reply: 2 } as const
-/** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (nf_conntrack_netlink.c, Linux 5.8). An older kernel ignores the filter and tells all. */
+/** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (nf_conntrack_netlink.c, Linux 5.8). An older kernel ignores the filter and lists all entries. */
 const BY_PROTOCOL_AND_PORT = 8 | 32
 const UDP = 17
 /** IPS_SEEN_REPLY, IPS_SRC_NAT, IPS_DST_NAT. */
@@ -22,13 +22,15 @@ const STATUS = { answered: 2, sourceTranslated: 16, destinationTranslated: 32 } 
 
 export class Conntrack implements Disposable {
   readonly #log: Log
+  readonly #lane: Lane
   #socket: RequestSocket | undefined
 
-  constructor(log: Log) {
+  constructor(log: Log, lane: Lane) {
     this.#log = log
+    this.#lane = lane
   }
 
-  /** Never throws: what could not be forgotten is logged, and ends by itself when its sender is silent for half a minute. */
+  /** Never throws: a failure is logged; the entries expire when their sender is silent for half a minute. */
   async forget(flows: readonly StaleFlows[]): Promise<void> {
     for (const flow of flows) {
       try {
@@ -40,8 +42,8 @@ export class Conntrack implements Disposable {
   }
 
   async #forget(flow: StaleFlows): Promise<void> {
-    // Opened here, in the daemon's own namespace: most nodes never need it.
-    this.#socket ??= new RequestSocket(ordinaryLane, NETLINK_NETFILTER)
+    // Opened on first use: most nodes never need it.
+    this.#socket ??= new RequestSocket(this.#lane, NETLINK_NETFILTER)
     const stale: Buffer[] = []
     await this.#socket.dump(
       () => listFlows(flow),
@@ -51,7 +53,7 @@ export class Conntrack implements Disposable {
       },
       () => stale.splice(0)
     )
-    // Those that ended meanwhile answer ENOENT.
+    // Entries that have expired meanwhile answer ENOENT.
     if (stale.length > 0) await this.#socket.send(stale)
   }
 
@@ -60,7 +62,7 @@ export class Conntrack implements Disposable {
   }
 }
 
-/** Asks for the UDP flows of this family to this port. */
+/** Requests the UDP flows of this family to this port. */
 export const listFlows = ({ family, port }: Pick<StaleFlows, 'family' | 'port'>): Buffer =>
   netfilterRequest(NFNL_SUBSYS.conntrack, IPCTNL_MSG_CT.get, afOf(family))
     .nest(CTA.original, (tuple) =>
@@ -69,7 +71,7 @@ export const listFlows = ({ family, port }: Pick<StaleFlows, 'family' | 'port'>)
     .nest(CTA.filter, (filter) => filter.u32(CTA_FILTER.original, BY_PROTOCOL_AND_PORT).u32(CTA_FILTER.reply, 0))
     .done()
 
-/** Whether the entry that a message tells of is one of these flows. */
+/** Whether a message's entry is one of these flows. */
 export function isStale(message: Message, flow: StaleFlows): boolean {
   const attributes = new Attributes(message.body, NFGENMSG)
   const [original, reply] = [attributes.nested(CTA.original), attributes.nested(CTA.reply)]
@@ -88,7 +90,7 @@ export function isStale(message: Message, flow: StaleFlows): boolean {
   )
 }
 
-/** Deletes exactly the entry that a message tells of: same tuple, same id. */
+/** Deletes exactly a message's entry: same tuple, same id. */
 export function deleteFlow(message: Message): Buffer {
   const attributes = new Attributes(message.body, NFGENMSG)
   const writer = netfilterRequest(NFNL_SUBSYS.conntrack, IPCTNL_MSG_CT.delete, message.body.readUInt8(0))

@@ -1,4 +1,4 @@
-// rtnetlink messages → kernel objects, every length checked. Pure: indexes become names through the function handed in.
+// Decodes rtnetlink messages into kernel objects; every length is checked. Pure: a function handed in maps indexes to names.
 import { type Ip, ipFromBytes, type Prefix } from '../../../ipam/address.ts'
 import type {
   Address,
@@ -17,7 +17,7 @@ import * as uapi from './uapi.ts'
 
 const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA } = uapi
 
-/** The name of a device in the namespace the message came from; `undefined` for one that is not (or no longer) there. */
+/** The name of a device in the message's namespace; `undefined` when there is none (any more). */
 export type NameOf = (index: number) => string | undefined
 
 /** Octets of the fixed parts: ifinfomsg, ifaddrmsg, rtmsg, ndmsg. */
@@ -42,7 +42,7 @@ const mac = (bytes: Buffer | undefined): Mac | undefined =>
 
 const HEX: readonly string[] = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'))
 
-/** Index and address family of a link message: AF_BRIDGE ones speak of a bridge port only. */
+/** Index and address family of a link message: those of AF_BRIDGE describe a bridge port only. */
 export function linkIdentity(message: Message): { readonly index: number; readonly af: number } {
   const body = fixedPart(message, FIXED.link)
   return { index: body.readInt32LE(4), af: body.readUInt8(0) }
@@ -51,7 +51,7 @@ export function linkIdentity(message: Message): { readonly index: number; readon
 export const linkName = (message: Message): string | undefined =>
   new Attributes(fixedPart(message, FIXED.link), FIXED.link).text(IFLA.ifname)
 
-/** The flags of a bridge port in an AF_BRIDGE link message; empty when it says nothing about them. */
+/** The flags of a bridge port in an AF_BRIDGE link message; empty when it has none. */
 export const portFlags = (message: Message): PortFlags =>
   flagsIn(new Attributes(fixedPart(message, FIXED.link), FIXED.link).nested(IFLA.protinfo))
 
@@ -65,7 +65,7 @@ function flagsIn(port: Attributes | undefined): PortFlags {
   }
 }
 
-/** A link from RTM_NEWLINK of family AF_UNSPEC. What is not there is said as such: no master is `''`, no alias is `''`. */
+/** A link from RTM_NEWLINK of family AF_UNSPEC. No master and no alias are `''`. */
 export function decodeLink(message: Message, nameOf: NameOf): Link {
   const body = fixedPart(message, FIXED.link)
   const attributes = new Attributes(body, FIXED.link)
@@ -113,7 +113,7 @@ function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   if (data === undefined) return { type: 'other', of }
   const local = ip(data.bytes(IFLA_VXLAN.local)) ?? ip(data.bytes(IFLA_VXLAN.local6))
   const parent = nameOf(data.u32(IFLA_VXLAN.link) ?? 0)
-  // Without a source address or parent, or with metadata from elsewhere (VNI 0 of "external"), it is none that we would make.
+  // Weft creates none without a source address or parent, nor with external metadata (VNI 0).
   if (local === undefined || parent === undefined) return { type: 'other', of }
   return {
     type: 'vxlan',
@@ -126,7 +126,7 @@ function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   }
 }
 
-/** An address; `undefined` when its device has gone. */
+/** An address; `undefined` when its device no longer exists. */
 export function decodeAddress(message: Message, nameOf: NameOf): Address | undefined {
   const body = fixedPart(message, FIXED.address)
   const attributes = new Attributes(body, FIXED.address)
@@ -155,7 +155,7 @@ const typeOfNumber = new Map<number, RouteType>(
   Object.entries(uapi.RTN).map(([name, number]) => [number, name as RouteType])
 )
 
-/** A route of IPv4 or IPv6; `undefined` for other families and for cached copies, as which answers to a lookup come too (`looked`). */
+/** A route of IPv4 or IPv6; `undefined` for other families and for cached copies, unless it is the answer to a look-up, which is marked as one too (`looked`). */
 export function decodeRoute(message: Message, nameOf: NameOf, looked = false): Route | undefined {
   const body = fixedPart(message, FIXED.route)
   const family = uapi.familyOf(body.readUInt8(0))
@@ -163,7 +163,7 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
   if (family === undefined || (!looked && (flags & uapi.RTM_F_CLONED) !== 0)) return undefined
   const attributes = new Attributes(body, FIXED.route)
   const type = typeOfNumber.get(body.readUInt8(7)) ?? 'other'
-  // IPv6 hangs its blackholes on lo, which nobody asked for.
+  // The kernel puts IPv6 blackhole routes on lo by itself.
   const index = type === 'unicast' || type === 'local' ? attributes.u32(RTA.oif) : undefined
   const device = index === undefined ? undefined : nameOf(index)
   const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
@@ -190,7 +190,7 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
 
-/** A neighbour, proxy or FDB message, with whether it is permanent: entries that the kernel learned are nobody's wish. `undefined`: neither of the two, or its device has gone. */
+/** A neighbour, proxy or FDB entry, and whether it is permanent: the others were learned by the kernel. `undefined`: of another kind, or its device no longer exists. */
 export function decodeNeighbour(
   message: Message,
   nameOf: NameOf
@@ -206,7 +206,7 @@ export function decodeNeighbour(
   const permanent = (body.readUInt16LE(8) & uapi.NUD_PERMANENT) !== 0
   const address = ip(destination)
   if (address === undefined) return undefined
-  // The kernel does not tell the state of proxies; none is ever learned.
+  // Proxy entries have no state in messages; none is ever learned.
   if (isProxy(message))
     return {
       permanent: true,
@@ -222,6 +222,6 @@ export function decodeNeighbour(
   }
 }
 
-/** Whether a message of neighbours is of an address for which the host answers. */
+/** Whether a neighbour message is about a proxy entry. */
 const isProxy = ({ body }: Message): boolean =>
   body.readUInt8(0) !== uapi.AF_BRIDGE && (body.readUInt8(10) & uapi.NTF_PROXY) !== 0

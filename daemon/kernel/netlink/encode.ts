@@ -1,4 +1,4 @@
-// Kernel objects → rtnetlink messages. Pure: names become indexes and namespaces become descriptors through the functions handed in.
+// Encodes kernel objects as rtnetlink messages. Pure: functions handed in map names to indexes and namespaces to descriptors.
 import { type Family, type Ip, ipBytes, width } from '../../../ipam/address.ts'
 import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../state/object.ts'
 import { MessageWriter, NLM_F } from './message.ts'
@@ -6,11 +6,11 @@ import * as uapi from './uapi.ts'
 
 const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } = uapi
 
-/** What only the kernel of the moment knows. Both may throw; the message is then not made. */
+/** Look-ups in the running kernel. Both may throw; there is no message then. */
 export type Resolve = {
-  /** A device's index in the namespace the message goes to. */
+  /** A device's index in the namespace that the message is sent to. */
   readonly index: (device: string) => number
-  /** A descriptor of the network namespace at a path, open until the message was sent. */
+  /** A descriptor of the network namespace at a path, open until the message has been sent. */
   readonly netns: (path: string) => number
 }
 
@@ -29,8 +29,8 @@ type Settings = {
 }
 
 /**
- * Creates a link: the form, and every setting that the kernel takes at birth. It ignores alias, a port's flags and linkLocal then, so `afterBirth` says them in a
- * second message. `sandbox`: a namespace's descriptor, in which it is made.
+ * Creates a link: its form, and all settings that the kernel accepts at creation. It ignores alias, a port's flags and linkLocal then: those are in the second
+ * message, `afterCreation`. `sandbox`: descriptor of the namespace in which it is created.
  * Fails with EEXIST when the name is taken, at either end of a veth pair, and leaves what exists.
  */
 export function createLink(link: Link, resolve: Resolve, sandbox?: number): Buffer {
@@ -44,7 +44,7 @@ export function createLink(link: Link, resolve: Resolve, sandbox?: number): Buff
 }
 
 /** The settings of a new link that `createLink` can't carry; `undefined` when there are none. */
-export function afterBirth(link: Link, resolve: Resolve): Buffer | undefined {
+export function afterCreation(link: Link, resolve: Resolve): Buffer | undefined {
   const { alias, hairpin, isolated, linkLocal } = link
   const settings = { alias, hairpin, isolated, linkLocal }
   if (Object.values(settings).every((setting) => setting === undefined)) return undefined
@@ -58,7 +58,7 @@ export function changeLink(name: string, settings: Settings, resolve: Resolve): 
   return writer.done()
 }
 
-/** Deletes the links of a group, all under one grace period. Fails with ENODEV when there are none. */
+/** Deletes the links of a group, in one grace period. Fails with ENODEV when there are none. */
 export const deleteGroup = (group: number): Buffer =>
   new MessageWriter(RTM.deleteLink, NLM_F.request).fixed([4, 0], [4, 0], [4, 0], [4, 0]).u32(IFLA.group, group).done()
 
@@ -66,7 +66,7 @@ export const deleteGroup = (group: number): Buffer =>
 export const deleteLink = (name: string): Buffer =>
   new MessageWriter(RTM.deleteLink, NLM_F.request).fixed([4, 0], [4, 0], [4, 0], [4, 0]).text(IFLA.ifname, name).done()
 
-/** Moves a link into a group. A message of its own because nothing else may be tried on a link that is about to go. */
+/** Moves a link into a group. A message of its own, since nothing else of a link to be deleted may be changed. */
 export const moveToGroup = (name: string, group: number): Buffer =>
   linkMessage(NLM_F.request, {}).text(IFLA.ifname, name).u32(IFLA.group, group).done()
 
@@ -143,7 +143,7 @@ function linkForm(writer: MessageWriter, link: Link, resolve: Resolve): void {
   }
 }
 
-/** Adds an address or replaces what stands under the same address and length. */
+/** Adds an address, or replaces the one of the same address and prefix length. */
 export const putAddress = (address: Address, resolve: Resolve): Buffer =>
   addressMessage(RTM.newAddress, REPLACE, address, resolve)
 export const removeAddress = (address: Address, resolve: Resolve): Buffer =>
@@ -170,11 +170,11 @@ function addressMessage(type: number, flags: number, address: Address, resolve: 
 export const putRoute = (route: Route, resolve: Resolve): Buffer =>
   routeMessage(RTM.newRoute, route.yields ? CREATE : REPLACE, route, route.scope ?? defaultScope(route), resolve)
 
-/** Removes the route that agrees in destination, table, metric, type, maker, gateway and device: a metric of 0 alone would match any IPv4 route to the destination. */
+/** Removes the route that agrees in destination, table, metric, type, protocol, gateway and device: a metric of 0 alone would match any IPv4 route to the destination. */
 export const removeRoute = (route: Route, resolve: Resolve): Buffer =>
   routeMessage(RTM.deleteRoute, NLM_F.request, route, route.scope ?? uapi.RT_SCOPE_NOWHERE, resolve)
 
-/** As ip(8): what is reached without a gateway is on the link. IPv6 has no scopes; the kernel ignores the field. */
+/** As ip(8): a route without gateway has scope link. IPv6 routes have no scope; the kernel ignores the field. */
 function defaultScope(route: Route): number {
   if (route.type === 'local') return 254
   return route.type === 'unicast' && route.gateway === undefined && route.destination.ip.family === 4 ? 253 : 0
@@ -208,7 +208,7 @@ function routeMessage(type: number, flags: number, route: Route, scope: number, 
   return writer.done()
 }
 
-/** A gateway of the other family (RFC 8950) travels in RTA_VIA with its family before it. */
+/** A gateway of the other family (RFC 8950) is in RTA_VIA, after its family. */
 function writeGateway(writer: MessageWriter, gateway: Ip, family: Family): void {
   if (gateway.family === family) writer.bytes(RTA.gateway, ipBytes(gateway))
   else writer.bytes(RTA.via, Buffer.concat([Uint8Array.of(uapi.afOf(gateway.family), 0), ipBytes(gateway)]))
@@ -224,7 +224,7 @@ function networkBytes(ip: Ip, length: number): Uint8Array {
   return bytes
 }
 
-/** Asks by which route the host reaches an address. */
+/** Looks up the route by which the host reaches an address. */
 export const lookUpRoute = (ip: Ip): Buffer =>
   new MessageWriter(RTM.getRoute, NLM_F.request)
     .fixed([1, uapi.afOf(ip.family)], [1, width(ip.family)], [2, 0], [4, 0], [4, 0])
@@ -256,7 +256,7 @@ function neighbourMessage(
     .done()
 }
 
-/** Permanent, or the kernel drops it when the device loses its carrier, as a bridge does with its last port. */
+/** Permanent: the kernel drops others when the device loses its carrier, as a bridge does with its last port. */
 export const putProxy = (entry: NeighbourProxy, resolve: Resolve): Buffer =>
   proxyMessage(RTM.newNeighbour, REPLACE, entry, resolve).u8(NDA.protocol, entry.protocol).done()
 export const removeProxy = (entry: NeighbourProxy, resolve: Resolve): Buffer =>

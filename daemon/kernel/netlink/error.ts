@@ -1,4 +1,4 @@
-// What the kernel refused, in words: operation, object, errno, the kernel's own sentence, and what to do about it.
+// The error for a request that the kernel refused: operation, object, errno, the kernel's sentence, and the cure.
 import { getSystemErrorMessage } from 'node:util'
 import { formatIp } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
@@ -7,13 +7,13 @@ import type { Discipline, KernelObject } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 
 export type KernelErrorDetails = {
-  /** What was tried, as a verb: `add`, `change`, `remove`, `read`. */
+  /** A verb: `add`, `change`, `remove`, `read`. */
   readonly operation: string
-  /** On what, in the syntax of ip(8). */
+  /** In the syntax of ip(8). */
   readonly object: string
   /** The number from errno(3). */
   readonly errno: number
-  /** The kernel's own sentence, from the extended acknowledgement. */
+  /** The kernel's sentence, from the extended acknowledgement. */
   readonly sentence?: string | undefined
   readonly cure?: string | undefined
 }
@@ -52,9 +52,9 @@ function meaning(errno: number): string {
   }
 }
 
-/** The kernel says the same where the link is down as where nobody there has an address of the gateway's network. */
-function noWay(gateway: string, link: string): string {
-  return `${gateway} is in the network of no link that is up: see whether ${link} is down (\`ip link\`) or has lost its address (\`ip address\`)`
+/** The kernel gives the same error when the link is down and when the host has no address in the gateway's network there. */
+function gatewayCure(gateway: string, link: string): string {
+  return `${gateway} is in the network of no link that is up: check with \`ip address\` whether ${link} is down or has lost its address`
 }
 
 const cures: { readonly [name: string]: string } = {
@@ -63,17 +63,16 @@ const cures: { readonly [name: string]: string } = {
   EACCES:
     "run weftd as root with CAP_NET_ADMIN and CAP_SYS_ADMIN in the host's network namespace (in a pod: hostNetwork and privileged)",
   EROFS: 'mount /proc/sys writable for weftd (in a pod: privileged: true)',
-  ENODEV: 'look which devices exist with `ip link`; weftd tries again when the device appears',
-  EOPNOTSUPP:
-    'this kernel lacks the feature: load its module with modprobe or install the package with the extra kernel modules',
-  ENETDOWN: 'the link is down: see `ip link`, and set it up with `ip link set NAME up`',
-  ENETUNREACH: noWay('the gateway', 'its link'),
-  EHOSTUNREACH: noWay('the gateway', 'its link'),
-  ENOBUFS: 'the kernel is short of memory for network buffers: look at `free` and at the limits of the control group',
-  ENOMEM: 'the kernel is short of memory: look at `free` and at the limits of the control group'
+  ENODEV: 'check the name with `ip link`; weftd tries again when the device appears',
+  EOPNOTSUPP: 'load the module of the feature with modprobe, or install the package with the extra kernel modules',
+  ENETDOWN: 'set the link up with `ip link set NAME up`',
+  ENETUNREACH: gatewayCure('the gateway', 'its link'),
+  EHOSTUNREACH: gatewayCure('the gateway', 'its link'),
+  ENOBUFS: 'free memory, or raise the memory limit of the control group',
+  ENOMEM: 'free memory, or raise the memory limit of the control group'
 }
 
-/** Modules behind the kinds of link we make, for kernels that answer EOPNOTSUPP ("Unknown device type"). */
+/** For kernels that answer EOPNOTSUPP ("Unknown device type") because they lack a module. */
 export const moduleCure = (module: string): string =>
   `load it with \`modprobe ${module}\`; where the module is missing, install the package with the extra kernel modules ` +
   '(Raspberry Pi and Ubuntu: linux-modules-extra-…; Alpine: linux-lts; Fedora and RHEL: kernel-modules-extra)'
@@ -89,7 +88,7 @@ export function refused(operation: string, object: KernelObject, errno: number, 
   })
 }
 
-/** What a queueing discipline needs. */
+/** The modules that a queueing discipline needs. */
 const modules: Readonly<Record<Discipline['type'], string>> = {
   tbf: 'sch_tbf',
   htb: '-a sch_htb cls_u32',
@@ -101,18 +100,17 @@ function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP') return moduleCure(object.form.type)
   if (object.kind === 'link' && name === 'EEXIST') {
     return object.form?.type === 'vxlan'
-      ? `a link with this name, or another VXLAN device with VNI ${object.form.vni} on this port, exists: see \`ip -d link show type vxlan\``
-      : `a link with this name exists already: see \`ip link show ${object.name}\``
+      ? `delete the link of this name, or the other VXLAN device with VNI ${object.form.vni} on this port: \`ip -d link show type vxlan\``
+      : `delete or rename the link that has this name: \`ip link show ${object.name}\``
   }
   if ('device' in object && object.device !== undefined && name === 'ENETDOWN')
-    return `${object.device} is down: set it up with \`ip link set ${object.device} up\``
+    return `set the link up with \`ip link set ${object.device} up\``
   if (object.kind === 'route' && object.gateway !== undefined && (name === 'ENETUNREACH' || name === 'EHOSTUNREACH'))
-    return noWay(`the gateway ${formatIp(object.gateway)}`, object.device ?? 'its link')
+    return gatewayCure(`the gateway ${formatIp(object.gateway)}`, object.device ?? 'its link')
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
   if (object.kind === 'sysctl' && name === 'ENOENT')
-    return 'this kernel does not have the setting, or its device does not exist'
-  if (object.kind === 'sysctl' && name === 'EINVAL')
-    return `the kernel does not take this value: see /proc/sys/${object.path}`
+    return 'check the name: this kernel does not have the setting, or its device does not exist'
+  if (object.kind === 'sysctl' && name === 'EINVAL') return `use a value that /proc/sys/${object.path} accepts`
   return undefined
 }

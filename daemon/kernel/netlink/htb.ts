@@ -1,8 +1,8 @@
-// A token bucket for a part of what leaves a device: a class of htb that holds packets back, a queue in it, and a u32 filter for each prefix.
+// Shapes a part of a device's outgoing traffic: an htb class with a queue in it, and a u32 filter for each prefix.
 // Structures from <linux/pkt_sched.h>, <linux/pkt_cls.h>.
 //
-// The kernel tells of the discipline, its class and its filters one by one. So the discipline bears the fingerprint of the whole where htb keeps a number
-// that it needs only for classes without a quantum of their own, and a dump reads the parts again: one that somebody has changed has another fingerprint.
+// The kernel notifies the discipline, its class and its filters separately. So the discipline carries a fingerprint of all of them in a field of htb that only
+// matters for classes without a quantum, and a dump reads the parts again: if another program changed one, the fingerprint differs.
 import { type Family, ipBytes, ipFromBytes, netmask, network, type Prefix, width } from '../../../ipam/address.ts'
 import { divided } from '../../state/division.ts'
 import type { Discipline, Division } from '../../state/object.ts'
@@ -27,26 +27,26 @@ import {
 } from './tc.ts'
 import { RTM } from './uapi.ts'
 
-/** The one class, `1:1`, and the queue in it, `2:`. What is sent to `1:0` passes at once. */
+/** The only class, `1:1`, and the queue in it, `2:`. Packets classified to `1:0` are not shaped. */
 const CLASS = ROOT_HANDLE | 1
 const QUEUE_HANDLE = 0x0002_0000
 const TCA_HTB = { parms: 1, init: 2, rate64: 6, ceil64: 7 } as const
 const HTB_VERSION = 3
-/** Bytes of the class's turn. There are no others to take turns with. */
+/** Bytes that the class may send in its turn; it is the only one. */
 const QUANTUM = 60_000
 /** ETH_P_IP and ETH_P_IPV6 in network order. A preference has filters of one protocol only. */
 const FILTER_INFO: Readonly<Record<Family, number>> = { 4: (1 << 16) | 0x0008, 6: (2 << 16) | 0xdd86 }
 /** Octets from the beginning of the header (RFC 791 3.1, RFC 8200 3). */
 const OFFSET = { 4: { source: 12, destination: 16 }, 6: { source: 8, destination: 24 } } as const
 
-/** Where nothing of the kind is yet. */
+/** Where there is no discipline, class or filter yet. */
 export function putDivision(fingerprint: number, division: Division, index: number): readonly Buffer[] {
   const { rate, burst, limit, limits } = division
   const flags = NLM_F.request | NLM_F.create | NLM_F.replace
   const discipline = trafficMessage(RTM.newQdisc, flags, index, ROOT_HANDLE, TC_H_ROOT)
     .text(TCA.kind, 'htb')
     .nest(TCA.options, (options) => {
-      // struct tc_htb_glob: version, the divisor that makes a quantum of a rate, the class of what no filter knows, two that the kernel fills in.
+      // struct tc_htb_glob: version, rate2quantum, the default class, two that the kernel fills in.
       const usual = limits === 'these' ? 0 : CLASS & 0xffff
       options.bytes(TCA_HTB.init, fields([[4, HTB_VERSION], [4, fingerprint], [4, usual], ...zeros(8)]))
     })
@@ -61,7 +61,7 @@ export function putDivision(fingerprint: number, division: Division, index: numb
       )
       if (rate >= MOST) options.bytes(TCA_HTB.rate64, bigRate(rate)).bytes(TCA_HTB.ceil64, bigRate(rate))
     })
-  // struct tc_fifo_qopt, in no attribute of its own.
+  // struct tc_fifo_qopt, without an attribute around it.
   const queue = trafficMessage(RTM.newQdisc, flags, index, QUEUE_HANDLE, CLASS)
     .text(TCA.kind, 'bfifo')
     .bytes(TCA.options, fields([[4, limit]]))
@@ -90,7 +90,7 @@ function filter({ side, limits }: Division, prefix: Prefix, index: number): Buff
     .done()
 }
 
-/** struct tc_u32_key for each word of the address: mask and value in network order, the word's place, no mask for the place. */
+/** struct tc_u32_key for each word of the address: mask and value in network order, the word's offset, no mask for the offset. */
 function keysOf(prefix: Prefix, offset: number): Fields {
   const [address, mask] = [Buffer.from(ipBytes(prefix.ip)), Buffer.from(ipBytes(netmask(prefix)))]
   const words = Array.from({ length: Math.max(1, Math.ceil(prefix.length / 32)) }, (_, word) => word * 4)
@@ -102,7 +102,7 @@ function keysOf(prefix: Prefix, offset: number): Fields {
   ])
 }
 
-/** What a notification tells: the whole is known by its fingerprint. */
+/** From a notification: the parts are known by the fingerprint only. */
 export function decodeDivision(options: Attributes): Discipline {
   const init = options.bytes(TCA_HTB.init)
   return { type: 'htb', fingerprint: init !== undefined && init.length >= 12 ? init.readUInt32LE(4) : 0 }
@@ -116,7 +116,7 @@ type Parts = {
   isForeign: boolean
 }
 
-/** What is there, with the fingerprint that it has by its parts: 0 when these are not as we make them. Errors: KernelError. */
+/** What exists, with the fingerprint computed from its parts: 0 when these are not as Weft creates them. Errors: KernelError. */
 export async function dumpDivision(socket: RequestSocket, index: number): Promise<Discipline> {
   const parts: Parts = { filters: [], isForeign: false }
   const read = async (what: string, type: number, parent: number, reader: (message: Message) => void) => {
@@ -165,7 +165,7 @@ export function readClass({ body }: Message, parts: Parts): void {
   parts.held = { rate, burst: bytesIn(parms.readUInt32LE(24), rate) }
 }
 
-/** A preference and each of its tables have entries of their own, without keys. */
+/** A preference and each of its hash tables have entries of their own, without keys. */
 export function readFilter({ body }: Message, parts: Parts): void {
   const attributes = new Attributes(body, TCMSG)
   const isU32 = attributes.text(TCA.kind) === 'u32'

@@ -1,4 +1,4 @@
-// The framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, written and read with every length checked. Pure.
+// Reads and writes the framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, every length checked. Pure.
 // Numbers are in host order, which is little endian on x86-64 and arm64.
 import { WeftError } from '../../base/error.ts'
 
@@ -24,7 +24,7 @@ export const NLM_F = {
   capped: 0x100
 } as const
 
-/** One message as it came: the header's fields and what follows the header. */
+/** One message as received: the header's fields and what follows the header. */
 export type Message = {
   readonly type: number
   readonly flags: number
@@ -33,7 +33,7 @@ export type Message = {
   readonly body: Buffer
 }
 
-/** Bytes that are no netlink message, or one that says less than the kernel promises. */
+/** Bytes that are no netlink message, or one without what the kernel always sends. */
 export class MalformedMessage extends WeftError {
   constructor(what: string) {
     super(
@@ -57,7 +57,7 @@ export class MessageWriter {
     this.#u16(6, flags)
   }
 
-  // Octet by octet: Buffer's own writers check what is known here, and cost as much as the rest of a message.
+  // Octet by octet: Buffer's writers repeat checks that are done here, and cost as much as the rest of a message.
   #u16(at: number, value: number): void {
     this.#bytes[at] = value
     this.#bytes[at + 1] = value >> 8
@@ -70,7 +70,7 @@ export class MessageWriter {
     this.#bytes[at + 3] = value >> 24
   }
 
-  /** The header of an attribute whose value is to have this many octets; returns where that begins. */
+  /** Writes the header of an attribute whose value has this many octets; returns where the value begins. */
   #attribute(type: number, length: number): number {
     const at = this.#room(ATTRIBUTE + length)
     this.#u16(at, ATTRIBUTE + length)
@@ -125,7 +125,7 @@ export class MessageWriter {
     return this
   }
 
-  /** Text with the NUL at its end that the kernel's policies want. */
+  /** Text with a NUL at its end, as the kernel's policies require. */
   text(type: number, value: string): this {
     const at = this.#attribute(type, Buffer.byteLength(value) + 1)
     this.#bytes.write(value, at)
@@ -151,7 +151,7 @@ export class MessageWriter {
   }
 }
 
-/** The messages of one datagram. Errors: MalformedMessage for a length that can't be. */
+/** The messages of one datagram. Errors: MalformedMessage for an impossible length. */
 export function readMessages(bytes: Buffer): readonly Message[] {
   const messages: Message[] = []
   for (let at = 0; at < bytes.length; ) {
@@ -173,12 +173,12 @@ export function readMessages(bytes: Buffer): readonly Message[] {
 }
 
 /**
- * The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last stays. Every length is checked at
- * once, values are made when they are asked for: a link has some fifty attributes, of which a dozen are read, and links speak a dozen times a pod.
+ * The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last counts. Lengths are checked at once,
+ * values are decoded on access: a link has some fifty attributes, of which a dozen are read, and a pod's start brings a dozen link messages.
  */
 export class Attributes {
   readonly #bytes: Buffer
-  /** Three numbers an attribute: its type, where its value begins and where it ends. */
+  /** Three numbers for each attribute: its type, where its value begins and where it ends. */
   readonly #places: number[] = []
 
   constructor(bytes: Buffer, from = 0, to = bytes.length) {
@@ -253,7 +253,7 @@ export class Attributes {
 
 const u16 = (bytes: Buffer, at: number): number => (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
 
-/** What an NLMSG_ERROR says: errno (0: done as asked) and the kernel's own sentence, where it has one (extended acknowledgement). */
+/** An NLMSG_ERROR: errno (0: success) and the kernel's sentence, where it has one (extended acknowledgement). */
 export type Acknowledgement = { readonly errno: number; readonly sentence?: string }
 
 const NLMSGERR_ATTR_MSG = 1

@@ -1,4 +1,4 @@
-// What conntrack's and nf_tables' messages have in common (<linux/netfilter/nfnetlink.h>, <linux/netfilter.h>). Pure.
+// Framing shared by conntrack's and nf_tables' messages (<linux/netfilter/nfnetlink.h>, <linux/netfilter.h>). Pure.
 import { MessageWriter, NLM_F } from './message.ts'
 
 /** <linux/netlink.h>. */
@@ -15,7 +15,7 @@ export const netfilterRequest = (subsystem: number, type: number, family: number
 
 const NFNL_MSG_BATCH = { begin: 16, end: 17 } as const
 
-/** What tells the kernel to take the messages between the two as one transaction of a subsystem, which is the resource id of both. */
+/** Marks around messages that are one transaction of a subsystem, whose number is the resource id of both. */
 export function batch(subsystem: number, messages: readonly Buffer[]): readonly Buffer[] {
   const mark = (type: number): Buffer =>
     new MessageWriter(type, NLM_F.request).fixed([1, 0], [1, 0], [1, subsystem >> 8], [1, subsystem]).done()

@@ -1,9 +1,8 @@
-// Notifications of rtnetlink: a raw socket that libuv polls through koffi.
+// Receives netlink notifications on a raw socket that libuv polls.
 //
-// Not the `netlink` package, which was meant for this: when the receive buffer overruns, its native part turns ENOBUFS into an exception that nobody can catch
+// Why not the `netlink` package: when the receive buffer overruns, its native part turns ENOBUFS into an exception that can't be caught
 // and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
 // test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
-import koffi from 'koffi'
 import {
   CallFailed,
   close,
@@ -14,20 +13,21 @@ import {
   netlinkSocket,
   receiveNow
 } from '../../os/libc.ts'
+import { whileReadable } from '../../os/readable.ts'
 import { KernelError } from './error.ts'
 import { type Message, readMessages } from './message.ts'
 import { GROUPS } from './uapi.ts'
 
-/** Room for some 30,000 notifications of 1 KiB kernel memory each: a first sync of 5,000 nodes without an overrun. */
+/** About 30,000 notifications of 1 KiB kernel memory each: a first sync of 5,000 nodes without an overrun. */
 const RECEIVE_BYTES = 32 << 20
-/** The kernel makes no notification larger than that; links with many virtual functions come close to 16 KiB. */
+/** Larger than any notification; links with many virtual functions come close to 16 KiB. */
 const DATAGRAM_BYTES = 64 << 10
 /** Datagrams read in one turn of the event loop; poll(2) is level-triggered and calls again for the rest. */
-const TOGETHER = 64
+const BATCH = 64
 
 export type Notifications = {
   readonly message: (message: Message) => void
-  /** Notifications were lost or can't be read: only a new dump tells what is true. */
+  /** Notifications were lost or can't be read: only a new dump shows the state. */
   readonly lost: (why: string) => void
 }
 
@@ -43,7 +43,7 @@ export class NotificationSocket implements Disposable {
   readonly port: number
   readonly #fd: number
   readonly #to: Notifications
-  readonly #poll: ReturnType<typeof koffi.node.poll>
+  readonly #poll: Disposable
   readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
   #closed = false
 
@@ -56,22 +56,22 @@ export class NotificationSocket implements Disposable {
     try {
       forceBuffers(this.#fd, { receive: receiveBytes })
       for (const group of groups) joinGroup(this.#fd, group)
-      this.#poll = koffi.node.poll(this.#fd, { readable: true }, () => this.#read())
+      this.#poll = whileReadable(this.#fd, () => this.#read())
     } catch (error) {
       close(this.#fd)
       if (!(error instanceof CallFailed) || error.errnoName !== 'EPERM') throw error
-      // The first thing that a weftd without CAP_NET_ADMIN is refused.
+      // The first call that fails without CAP_NET_ADMIN.
       const { errno } = error
       throw new KernelError({ operation: 'open', object: 'a socket for notifications', errno }, { cause: error })
     }
   }
 
-  /** Reads all that has come by now, and does not wait for the event loop to say so. */
+  /** Reads all that has arrived by now, without waiting for the event loop. */
   readNow(): void {
     this.#read(Number.POSITIVE_INFINITY)
   }
 
-  #read(most = TOGETHER): void {
+  #read(most = BATCH): void {
     for (let count = 0; count < most && !this.#closed; count++) {
       try {
         const length = receiveNow(this.#fd, this.#buffer)
@@ -79,7 +79,7 @@ export class NotificationSocket implements Disposable {
         for (const message of readMessages(Buffer.from(this.#buffer.subarray(0, length)))) this.#to.message(message)
       } catch (error) {
         const overrun = error instanceof CallFailed && error.errnoName === 'ENOBUFS'
-        this.#to.lost(overrun ? 'more notifications came than the socket could hold' : String(error))
+        this.#to.lost(overrun ? 'more notifications arrived than the socket could hold' : String(error))
       }
     }
   }
@@ -87,9 +87,7 @@ export class NotificationSocket implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
-    // In this order: libuv must have let go of the descriptor before its number can be given to another file.
-    this.#poll.stop()
-    this.#poll.close()
+    this.#poll[Symbol.dispose]()
     close(this.#fd)
   }
 }

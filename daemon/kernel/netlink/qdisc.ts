@@ -1,4 +1,4 @@
-// Queueing disciplines: token buckets, and the redirection of what comes in to a device where a queue can hold it. To messages and back; a dump.
+// Encodes, decodes and dumps queueing disciplines: token buckets, and the redirect of incoming traffic to a device on which it can be shaped.
 // Structures from <linux/pkt_sched.h>, <linux/pkt_cls.h>, <linux/tc_act/tc_mirred.h>.
 import type { Discipline, KernelObject, Qdisc } from '../../state/object.ts'
 import type { NameOf } from './decode.ts'
@@ -37,10 +37,10 @@ const TCA_MIRRED_PARMS = 2
 const TC_ACT_STOLEN = 4
 const TCA_EGRESS_REDIR = 1
 
-/** Makes the discipline, or changes it where it stands already. `instead`: what the kernel has there. */
+/** Creates the discipline, or changes it where it exists already. `instead`: what the kernel has there. */
 export function putQdisc(qdisc: Qdisc, instead: KernelObject | undefined, resolve: Resolve): readonly Buffer[] {
   const { discipline } = qdisc
-  // A token bucket is changed in place; a filter that is changed is notified as it was before (seen on 6.18).
+  // A token bucket is changed in place; the notification of a changed filter shows it as it was before (seen on 6.18).
   const anew = instead?.kind === 'qdisc' && !(instead.discipline.type === 'tbf' && discipline.type === 'tbf')
   const first = anew ? [removeQdisc(qdisc, resolve)] : []
   const index = resolve.index(qdisc.device)
@@ -48,12 +48,12 @@ export function putQdisc(qdisc: Qdisc, instead: KernelObject | undefined, resolv
     case 'tbf':
       return [...first, tokenBucket(discipline, index)]
     case 'htb':
-      if (discipline.division === undefined) throw new Error('weftd was asked to divide traffic, and not told how')
+      if (discipline.division === undefined) throw new Error('an htb discipline without its division')
       return [...first, ...putDivision(discipline.fingerprint, discipline.division, index)]
     case 'redirect':
       return [...first, ingress(index), redirection(index, resolve.index(discipline.to))]
     case 'other':
-      throw new Error(`weftd makes no queueing discipline ${discipline.of}`)
+      throw new Error(`weftd creates no queueing discipline ${discipline.of}`)
   }
 }
 
@@ -70,7 +70,7 @@ function tokenBucket({ rate, burst, limit }: Extract<Discipline, { type: 'tbf' }
   return trafficMessage(RTM.newQdisc, NLM_F.request | NLM_F.create | NLM_F.replace, index, ROOT_HANDLE, TC_H_ROOT)
     .text(TCA.kind, 'tbf')
     .nest(TCA.options, (options) => {
-      // struct tc_tbf_qopt. The bucket's size comes as bytes in an attribute of its own (Linux 3.13), not as a time that would overflow at low rates.
+      // struct tc_tbf_qopt. The bucket's size is in bytes in an attribute of its own (Linux 3.13), not a time, which would overflow at low rates.
       options.bytes(TCA_TBF.parms, fields([...rateSpec(rate), ...rateSpec(0), [4, limit], [4, 0], [4, 0]]))
       if (rate >= MOST) options.bytes(TCA_TBF.rate64, bigRate(rate))
       options.u32(TCA_TBF.burst, burst)
@@ -83,7 +83,7 @@ const ingress = (index: number): Buffer =>
     .text(TCA.kind, 'ingress')
     .done()
 
-/** A u32 filter that every packet meets; matchall would say it shorter, but fewer kernels have it. */
+/** A u32 filter that matches every packet; matchall would be shorter, but fewer kernels have it. */
 const redirection = (index: number, to: number): Buffer =>
   trafficMessage(RTM.newFilter, NLM_F.request | NLM_F.create, index, FILTER_HANDLE, INGRESS_HANDLE, FILTER_INFO)
     .text(TCA.kind, 'u32')
@@ -114,8 +114,8 @@ const redirection = (index: number, to: number): Buffer =>
     .done()
 
 /**
- * A discipline from a message about one, or a redirection from a message about its filter. `undefined`: default queues, inner classes, ingress as such
- * (what it does is in its filter, unless it goes), and whatever hangs on a device that is gone.
+ * A discipline from a message about one, or a redirect from a message about its filter. `undefined`: default queues, inner classes, ingress itself (its filter
+ * says what it does, except on deletion), and anything on a device that no longer exists.
  */
 export function decodeTraffic(message: Message, nameOf: NameOf): Qdisc | undefined {
   const { body, type } = message
@@ -125,7 +125,7 @@ export function decodeTraffic(message: Message, nameOf: NameOf): Qdisc | undefin
   if (device === undefined || handle === 0) return undefined
   const attributes = new Attributes(body, TCMSG)
   const kind = attributes.text(TCA.kind) ?? ''
-  // Others' options need not be attributes: pfifo has a bare structure.
+  // Options of other kinds need not be attributes: pfifo has a bare structure.
   const options = kind === 'tbf' || kind === 'htb' || kind === 'u32' ? attributes.nested(TCA.options) : undefined
   if (type === RTM.newFilter || type === RTM.deleteFilter) {
     const to = parent === INGRESS_HANDLE && kind === 'u32' ? options && redirectedTo(options, nameOf) : undefined
@@ -161,7 +161,7 @@ function redirectedTo(options: Attributes, nameOf: NameOf): string | undefined {
 const getQdiscs = () => trafficMessage(RTM.getQdisc, NLM_F.request, 0, 0, 0).done()
 const getFilters = (index: number) => trafficMessage(RTM.getFilter, NLM_F.request, index, 0, INGRESS_HANDLE).done()
 
-/** Every discipline that somebody chose, for each ingress where its filter sends packets to, and how each divides what it holds back. Errors: KernelError. */
+/** All disciplines but default ones, with each ingress filter's redirect and each htb's division. Errors: KernelError. */
 export async function dumpQdiscs(socket: RequestSocket, nameOf: NameOf): Promise<readonly Qdisc[]> {
   const found = new Map<number, Qdisc[]>()
   const redirecting: number[] = []
@@ -190,7 +190,7 @@ export async function dumpQdiscs(socket: RequestSocket, nameOf: NameOf): Promise
 
 async function dumpRedirection(socket: RequestSocket, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> {
   const found: Qdisc[] = []
-  // A device that went meanwhile answers with nothing.
+  // A device that was deleted meanwhile answers with nothing.
   await socket.dump(
     () => getFilters(index),
     `the ingress filters of ${nameOf(index)}`,

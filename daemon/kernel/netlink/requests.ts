@@ -1,13 +1,14 @@
-// A netlink socket for requests, of NETLINK_ROUTE if not said otherwise: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are whole.
+// A netlink socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are consistent.
 //
 // Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
 // for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
 // Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
-// machine. So what is short is sent at once (base/serial-queue.ts says when not); large batches, dumps and deletions go to the pool.
+// machine. So short requests are sent on the event loop (lane.ts says when not); large batches, dumps and deletions go to the pool.
 
-import { Lane, ordinaryLane, SerialQueue } from '../../base/serial-queue.ts'
+import { SerialQueue } from '../../base/serial-queue.ts'
 import * as libc from '../../os/libc.ts'
 import { KernelError } from './error.ts'
+import { Lane } from './lane.ts'
 import {
   type Acknowledgement,
   MalformedMessage,
@@ -24,34 +25,34 @@ const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
 
-/** Messages a send: answers to all of them, at about 1 KiB of kernel memory each, must fit the receive buffer. */
+/** Messages in one send: the answers to all of them, about 1 KiB of kernel memory each, must fit the receive buffer. */
 const CHUNK = 500
 const BUFFER_BYTES = 4 << 20
-/** A pod's links, addresses and routes: some ten messages, 2 ms of the kernel's time. */
+/** A pod's links, addresses and routes: about ten messages, 2 ms in the kernel. */
 const SHORT_BYTES = 2 << 10
-/** The kernel makes no dump datagram larger than 32 KiB. */
+/** The kernel sends no dump datagram larger than 32 KiB. */
 const DATAGRAM_BYTES = 64 << 10
 const DUMP_ATTEMPTS = 50
 
-/** For receives that end before anything else runs; what is kept is copied. Dumps, which wait in between, have a buffer of their own. */
+/** Scratch memory for synchronous receives; what is kept is copied. Dumps, which wait in between, have a buffer of their own. */
 const scratch = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
 
-/** What became of each message: `undefined` when it was done as asked. */
+/** The outcome of a message: `undefined` on success. */
 export type Failure = Acknowledgement | undefined
 
 export class RequestSocket implements Disposable {
   readonly fd: number
-  /** The port id that notifications caused by this socket carry. */
+  /** The port id in notifications of this socket's changes. */
   readonly port: number
   readonly #lane: SerialQueue
-  /** Whole exchanges on this socket; the lane holds single system calls. */
+  /** Orders request-answer exchanges on this socket; the lane orders single system calls. */
   readonly #exchanges = new SerialQueue()
   #dumpBuffer: Buffer | undefined
   #sequence = 1
   #closed = false
 
-  /** Opens in the network namespace of the calling thread. Errors: CallFailed. */
-  constructor(lane: SerialQueue = ordinaryLane, protocol = libc.NETLINK_ROUTE) {
+  /** Opens in the network namespace of the calling thread. `lane` is shared by the sockets whose calls wait for each other; `protocol` is a netlink family. Errors: CallFailed. */
+  constructor(lane: SerialQueue, protocol = libc.NETLINK_ROUTE) {
     this.fd = libc.netlinkSocket(protocol)
     this.#lane = lane
     this.port = libc.netlinkPort(this.fd) ?? 0
@@ -71,17 +72,17 @@ export class RequestSocket implements Disposable {
     return this.#closed ? undefined : libc.deviceIndex(this.fd, device)
   }
 
-  /** Whether a device in this socket's namespace passes packets on: IFF_RUNNING. */
+  /** Whether a device in this socket's namespace has IFF_RUNNING. */
   runs(device: string): boolean {
     return !this.#closed && libc.deviceRuns(this.fd, device)
   }
 
-  /** The name of a device in this socket's namespace; `undefined` as soon as it left the kernel's lists. */
+  /** The name of a device in this socket's namespace; `undefined` as soon as it has left the kernel's lists. */
   nameOf(index: number): string | undefined {
     return this.#closed ? undefined : libc.deviceName(this.fd, index)
   }
 
-  /** Sends requests that change something, in order. A failed one does not stop the others. Never throws for what the kernel answers. */
+  /** Sends requests that change something, in order. A failed one does not stop the others. Never throws for the kernel's answers. */
   send(messages: readonly Buffer[]): Promise<readonly Failure[]> {
     return this.#exchanges.take(async () => {
       const failures: Failure[] = []
@@ -91,7 +92,7 @@ export class RequestSocket implements Disposable {
     })
   }
 
-  /** Sends what batch() of nfnetlink.ts has made: all of it is done when nothing failed, and nothing otherwise. Never throws for what the kernel answers. */
+  /** Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing. Never throws for the kernel's answers. */
   transact(batch: readonly Buffer[]): Promise<readonly Failure[]> {
     // Kernels before 6.10 do not acknowledge the mark at its end.
     return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2))
@@ -100,7 +101,7 @@ export class RequestSocket implements Disposable {
   async #sendChunk(messages: readonly Buffer[], asked = messages.length - 1): Promise<readonly Failure[]> {
     const first = this.#number(messages)
     const last = messages[asked]
-    // The kernel answers what failed unasked; the acknowledgement of the last says that it read that far.
+    // The kernel always reports failures; the acknowledgement of the last message says that it has read that far.
     last?.writeUInt16LE(last.readUInt16LE(6) | NLM_F.ack, 6)
     try {
       const bytes = Buffer.concat(messages)
@@ -109,7 +110,7 @@ export class RequestSocket implements Disposable {
       if (!(error instanceof libc.CallFailed)) throw error
       return messages.map(() => ({ errno: error.errno, sentence: 'the request could not be sent' }))
     }
-    // The kernel works inside send(2), so every answer is there now.
+    // The kernel processes requests inside send(2), so all answers have arrived.
     const answers = this.#answers()
     const complete = answers.has(first + asked)
     return messages.map((_, at) => {
@@ -145,7 +146,7 @@ export class RequestSocket implements Disposable {
     }
   }
 
-  /** ENOBUFS says that answers were dropped; those that are left can still be read. */
+  /** ENOBUFS says that answers were dropped; the others can still be read. */
   #receiveNow(): number | undefined {
     try {
       return libc.receiveNow(this.fd, scratch)
@@ -172,8 +173,8 @@ export class RequestSocket implements Disposable {
   }
 
   /**
-   * A complete dump, told datagram by datagram so that a long one does not hold the event loop. When the kernel says that the tables changed under it
-   * (NLM_F_DUMP_INTR) it is made again, and `each` starts from an empty hand: `restart` is called first. Errors: KernelError with `what` as its object.
+   * A complete dump, read datagram by datagram so that a long one does not block the event loop. When the kernel reports that the tables changed meanwhile
+   * (NLM_F_DUMP_INTR), it is repeated; `restart` is called before each attempt. Errors: KernelError with `what` as its object.
    */
   async dump(
     request: () => Buffer,
@@ -191,7 +192,7 @@ export class RequestSocket implements Disposable {
     })
   }
 
-  /** Returns whether the dump is whole. */
+  /** Returns whether the dump is consistent. */
   async #dumpOnce(request: Buffer, what: string, each: (message: Message) => void): Promise<boolean> {
     const sequence = this.#number([request])
     request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
@@ -209,7 +210,7 @@ export class RequestSocket implements Disposable {
     return reading.whole
   }
 
-  /** Closes at once, or when the exchange under way has ended. */
+  /** Closes at once, or when the exchange in progress has ended. */
   [Symbol.dispose](): void {
     if (this.#closed) return
     this.#closed = true
@@ -221,10 +222,10 @@ export class RequestSocket implements Disposable {
 const readError = (what: string, answer: Acknowledgement): KernelError =>
   new KernelError({ operation: 'read', object: what, ...answer })
 
-/** How far a dump has been read. */
+/** State of a dump that is being read. */
 type Reading = { ended: boolean; whole: boolean; failed: Error | undefined }
 
-/** A dump must be read to its end even when a part can't be understood, or the next one on the socket gets EBUSY. */
+/** A dump must be read to its end even when a part can't be parsed, or the next one on the socket gets EBUSY. */
 function readPart(message: Message, what: string, each: (message: Message) => void, reading: Reading): void {
   if ((message.flags & NLM_F.dumpInterrupted) !== 0) reading.whole = false
   if (message.type === NLMSG_ERROR) {

@@ -1,12 +1,12 @@
-// What all messages of traffic control share: their head, handles, rates. Structures from <linux/rtnetlink.h>, <linux/pkt_sched.h>.
+// Header, handles and rates of traffic control messages. Structures from <linux/rtnetlink.h>, <linux/pkt_sched.h>.
 import { MessageWriter } from './message.ts'
 
 export const TC_H_ROOT = 0xffff_ffff
-/** Handle by which our discipline at a device's root is known: `1:`. */
+/** Handle of our discipline at a device's root: `1:`. */
 export const ROOT_HANDLE = 0x0001_0000
 export const TCA = { kind: 1, options: 2 } as const
 export const TCA_U32 = { classid: 1, sel: 5, act: 7 } as const
-/** A match is the end of the search (struct tc_u32_sel). */
+/** TC_U32_TERMINAL: a match ends the search (struct tc_u32_sel). */
 export const TC_U32_TERMINAL = 1
 /** struct tcmsg. */
 export const TCMSG = 20
@@ -49,7 +49,7 @@ export function bigRate(rate: number): Buffer {
 
 export const zeros = (octets: number): Fields => Array.from({ length: octets / 4 }, () => [4, 0] as const)
 
-/** The kernel tells a bucket's size as the time that it takes to fill it, in steps of 64 ns. */
+/** The kernel reports a bucket's size as the time to fill it, in units of 64 ns. */
 export const bytesIn = (ticks: number, rate: number): number => Math.round((ticks * 64 * rate) / 1e9)
 export const ticksFor = (bytes: number, rate: number): number =>
   Math.min(Math.round((bytes * 1e9) / (64 * Math.max(rate, 1))), MOST)

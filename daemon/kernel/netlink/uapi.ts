@@ -34,7 +34,7 @@ export const RTM = {
   newNetconf: 80
 } as const
 
-/** Multicast groups (RTNLGRP_…); FDB entries travel in the neighbours' group with family AF_BRIDGE. */
+/** Multicast groups (RTNLGRP_…); FDB entries are notified in the neighbours' group with family AF_BRIDGE. */
 export const GROUPS = {
   link: 1,
   neighbour: 3,
@@ -66,7 +66,7 @@ export const IFLA = {
   extMask: 29,
   carrier: 33
 } as const
-/** <linux/netconf.h>: settings of a device, or of all of them, which stand behind struct netconfmsg (one octet, padded to four). */
+/** <linux/netconf.h>: settings of a device, or of all of them, after struct netconfmsg (one octet, padded to four). */
 export const NETCONFA = { ifindex: 1, forwarding: 2 } as const
 /** NETCONFA_IFINDEX_ALL, -1: what `net.ipv4.ip_forward` and `net.ipv6.conf.all` set. */
 export const ALL_DEVICES = 0xffff_ffff
@@ -78,7 +78,7 @@ export const IFLA_BRPORT_MODE = 4
 export const IFLA_BRPORT_ISOLATED = 33
 export const IFLA_MACVLAN = { mode: 1, broadcastQueue: 7 } as const
 export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const
-/** Within IFLA_AF_SPEC's AF_INET6: by which rule link-local addresses are made; 0 is eui64, 1 none. */
+/** Within IFLA_AF_SPEC's AF_INET6: how link-local addresses are generated; 0 is eui64, 1 none. */
 export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const VETH_INFO_PEER = 1
 
@@ -88,7 +88,7 @@ export const IFA_F = { noDad: 0x02, noPrefixRoute: 0x200 } as const
 export const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, via: 18 } as const
 export const RTAX_MTU = 2
 export const RTNH_F_ONLINK = 4
-/** RTM_F_CLONED: a cached route made from another one, not one that somebody made. */
+/** RTM_F_CLONED: a cached copy of a route. */
 export const RTM_F_CLONED = 0x200
 export const RT_SCOPE_NOWHERE = 255
 export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const
@@ -96,5 +96,5 @@ export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibi
 export const NDA = { dst: 1, lladdr: 2, protocol: 12 } as const
 export const NUD_PERMANENT = 0x80
 export const NTF_SELF = 2
-/** A proxy entry; they are listed apart from the others. */
+/** A proxy entry; they are dumped separately. */
 export const NTF_PROXY = 8

@@ -1,15 +1,15 @@
-// Changes of firewall objects as nft commands, and libnftables' complaints back to the changes they are about. Pure.
+// Translates changes of firewall objects into nft commands, and libnftables' errors back to those changes. Pure.
 import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, keyOf, type NftChain, type NftElement, type NftSet } from '../../state/object.ts'
-import type { NftComplaint } from './libnftables.ts'
 import { COMMENT } from './own-tables.ts'
+import type { NftComplaint } from './session.ts'
 
-/** A change with the commands that carry it out; without any it is done already. */
+/** A change with its commands; without any there is nothing to do. */
 export type Step = { readonly change: Change; readonly commands: readonly string[] }
 
-/** The commands of one change. `foreign`: the tables of others as they are now, for accepts. Errors: an Error for a kind that is no firewall object. */
+/** The commands of one change. `foreign`: other programs' tables as they are now, for accepts. Errors: an Error for a kind that is no firewall object. */
 export function commandsFor(change: Change, foreign: readonly ForeignTable[]): readonly string[] {
   const { object } = change
   switch (object.kind) {
@@ -24,7 +24,7 @@ export function commandsFor(change: Change, foreign: readonly ForeignTable[]): r
     case 'accept':
       return acceptCommands(change.do, object, foreign)
     default:
-      throw new Error(`nftables was asked for an object of kind ${object.kind}`)
+      throw new Error(`not a firewall object: ${object.kind}`)
   }
 }
 
@@ -37,20 +37,20 @@ const braces = (text: string | undefined): string => (text === undefined ? '' : 
 function putChain(chain: NftChain, instead: Change['instead']): readonly string[] {
   const name = named(chain, chain.chain)
   const rehooked = instead?.kind === 'nft-chain' && instead.hook !== chain.hook
-  // A base chain's hook can't be changed, only its policy; nothing jumps to base chains, so they can go.
-  const reborn = rehooked ? [`flush chain ${name}`, `delete chain ${name}`] : []
+  // A base chain's hook can't be changed, only its policy; nothing jumps to base chains, so they can be deleted.
+  const recreate = rehooked ? [`flush chain ${name}`, `delete chain ${name}`] : []
   const hook =
     chain.hook === undefined ? undefined : `${chain.hook}${chain.hook.includes('policy') ? '' : '; policy accept'}`
   return [
     addTable(chain),
-    ...reborn,
+    ...recreate,
     `add chain ${name} ${braces(hook)}`,
     `flush chain ${name}`,
     ...(chain.rules ?? []).map((rule, at) => `add rule ${name} ${rule} comment "${COMMENT} ${chain.digests[at]}"`)
   ]
 }
 
-// Rules go first, so that chains which call each other can go in one transaction (see `transaction`).
+// Rules are flushed first, so that chains which jump to each other can be deleted in one transaction (see `transaction`).
 const removeChain = (chain: NftChain): readonly string[] => [
   `flush chain ${named(chain, chain.chain)}`,
   `delete chain ${named(chain, chain.chain)}`
@@ -61,7 +61,7 @@ const removeSet = (set: NftSet): readonly string[] => [`delete ${set.form} ${nam
 const removeElement = (element: NftElement): string =>
   `delete element ${named(element, element.set)} { ${element.key} }`
 
-/** `instead`: the key is there with another value or comment, which the kernel does not overwrite. */
+/** `instead`: the key exists with another value or comment, which the kernel does not overwrite. */
 export function putElement(element: NftElement, instead: boolean): readonly string[] {
   const value = element.value === undefined ? '' : ` : ${element.value}`
   const comment = element.comment === undefined ? '' : ` comment "${element.comment}"`
@@ -71,7 +71,7 @@ export function putElement(element: NftElement, instead: boolean): readonly stri
 
 const protocol: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' }
 
-/** Deletes what stands of this accept, and inserts it before the rule that drops; at the end when only the policy or the chain's end does. */
+/** Deletes existing rules of this accept and inserts one before the rule that drops; at the end when only the policy or the chain's end drops. */
 function acceptCommands(
   verb: Change['do'],
   accept: ForeignAccept,
@@ -86,7 +86,7 @@ function acceptCommands(
   if (verb === 'remove') return deletions
   const before = table && chain?.rules[fateIn(table, accept.chain, accept.prefix).at]?.handle
   const side = accept.match === 'source' ? 'saddr' : 'daddr'
-  // The counter makes it a rule as iptables-nft writes them; `iptables -S` and `iptables -D` know it (tried with 1.8.9).
+  // With a counter it looks like a rule of iptables-nft; `iptables -S` and `iptables -D` handle it (tried with 1.8.9).
   const rule = `${protocol[accept.prefix.ip.family]} ${side} ${formatPrefix(network(accept.prefix))} counter accept comment "${COMMENT}"`
   return [
     ...deletions,
@@ -94,7 +94,7 @@ function acceptCommands(
   ]
 }
 
-/** Steps as one line of commands, for a single transaction, and the way back from a column to the step. */
+/** All steps' commands in one line, for a single transaction, and the step of each column. */
 export function transaction(steps: readonly Step[]): {
   readonly text: string
   stepAt(column: number): Step | undefined
@@ -111,8 +111,8 @@ export function transaction(steps: readonly Step[]): {
   return { text, stepAt: (column) => starts.findLast(({ from }) => from <= column)?.step }
 }
 
-/** The steps that complaints are about with the words, each once. Empty when no complaint has a place. */
-export function blamed(
+/** The steps that the errors are about, with their messages, each once. Empty when no error has a column. */
+export function refusedSteps(
   complaints: readonly NftComplaint[],
   stepAt: (column: number) => Step | undefined
 ): ReadonlyMap<Step, string> {

@@ -1,7 +1,7 @@
-// Elements of our sets and maps as messages of nf_tables (<linux/netfilter/nf_tables.h>), one transaction in one send. Pure.
+// Encodes changes of set and map elements as nf_tables messages (<linux/netfilter/nf_tables.h>), one transaction in one send. Pure.
 //
-// What a pod with host ports brings and takes is elements only. libnftables, which sets up all else, reads the ruleset's outline before each transaction,
-// sixteen requests, however little is to be changed: a DEL with two host ports took 1.1 ms longer for it.
+// A pod with host ports adds and removes elements only. libnftables, which does all else, makes sixteen requests about the ruleset before each transaction,
+// however small: a DEL with two host ports took 1.1 ms longer with it.
 import { ipBytes, parseIp } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type NftElement, parseMac } from '../../state/object.ts'
@@ -13,7 +13,7 @@ const NFTA_SET_ELEM_LIST = { table: 1, set: 2, elements: 3 } as const
 const NFTA_LIST_ELEM = 1
 const NFTA_SET_ELEM = { key: 1, data: 2, userdata: 6 } as const
 const NFTA_DATA_VALUE = 1
-/** libnftnl's first kind of user data, by which nft finds the comment. */
+/** libnftnl's type of user data for the comment. */
 const NFTNL_UDATA_SET_ELEM_COMMENT = 0
 const IFNAMSIZ = 16
 
@@ -24,7 +24,7 @@ const protocols = new Map([
   ['sctp', 132]
 ])
 
-/** The messages that carry the changes out, as one transaction. `undefined`: one of them is not about an element, or about one whose words are not of the kinds here. */
+/** The messages of the changes, as one transaction. `undefined`: one is not about an element, or its key or value has a type that is not encoded here. */
 export function elementBatch(changes: readonly Change[]): readonly Buffer[] | undefined {
   const messages: Buffer[] = []
   for (const { do: verb, object, instead } of changes) {
@@ -63,10 +63,10 @@ const request = (type: number, flags: number, place: NftElement, fill: (writer: 
 const datum = (writer: MessageWriter, type: number, value: Octets): MessageWriter =>
   writer.nest(type, (nested) => nested.bytes(NFTA_DATA_VALUE, value))
 
-/** Plain arrays: a Buffer for each of a pod's dozen parts of two to sixteen octets takes longer than all that is done with them. */
+/** Plain arrays: creating a Buffer for each of a pod's dozen parts of two to sixteen octets takes longer than encoding them. */
 type Octets = readonly number[]
 
-/** A key or value as nft prints it, in the octets in which the kernel holds it: the parts of a concatenation begin at multiples of four. */
+/** Encodes a key or value as nft prints it: the parts of a concatenation begin at multiples of four octets. */
 function fieldOctets(text: string): Octets | undefined {
   const words = text.split(' . ')
   const octets: number[] = []
@@ -79,7 +79,7 @@ function fieldOctets(text: string): Octets | undefined {
   return octets
 }
 
-/** The words tell their types apart: ifname is in quotes, inet_proto a name, inet_service a number, ether_addr and the addresses as always. */
+/** Types are recognised by their syntax: ifname is in quotes, inet_proto a name, inet_service a number, ether_addr and addresses as usual. */
 function partOctets(word: string): Octets | undefined {
   const name = /^"([^"*]{1,15})"$/.exec(word)?.[1]
   if (name !== undefined) {

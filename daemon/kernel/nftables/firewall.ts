@@ -1,26 +1,25 @@
-// The firewall behind port.ts: reads our tables and others' chains, applies changes in transactions, tells what somebody else changed.
-
+// Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, applies changes in transactions, publishes other programs' changes.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
-import { Lane } from '../../base/serial-queue.ts'
 import type { Change } from '../../state/difference.ts'
 import type { ForeignTable, ForeignView } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
+import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/requests.ts'
 import { commandsFor, type Step } from './command.ts'
 import { elementBatch } from './elements.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
-import { Libnftables, type RunNft } from './libnftables.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read.ts'
+import { NftSession, type RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
 export type FirewallSettings = {
-  /** Seconds between two looks at iptables-legacy, which has no notifications (--iptables-resync). */
+  /** Seconds between two reads of iptables-legacy, which has no notifications (--iptables-resync). */
   readonly iptablesResyncSeconds: number
 }
 
@@ -28,12 +27,12 @@ type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcome
 type Interest = (object: KernelObject) => boolean
 type Dirty = { own: boolean; foreign: boolean; by: Sender | undefined; at: number }
 
-/** Notifications that follow each other within this time are answered by one look: iptables commands come in bursts. */
+/** Milliseconds in which further notifications share one read: iptables commands come in bursts. */
 const BURST_MS = 2
 
 export class Firewall implements FirewallPort {
-  readonly #nft: Libnftables
-  /** For what needs no library. Transactions wait for each other, but not for whoever holds the rtnl lock. */
+  readonly #nft: NftSession
+  /** For elements. nf_tables transactions wait for each other, but not for the rtnl lock. */
   readonly #socket: RequestSocket
   readonly #legacy = new LegacyIptables()
   readonly #notifications: Disposable
@@ -41,8 +40,8 @@ export class Firewall implements FirewallPort {
   readonly #changes = new Set<AsyncQueue<FirewallChange>>()
   readonly #views = new Set<AsyncQueue<ForeignView>>()
   #interest: Interest = (object) => object.kind === 'accept' || ('table' in object && object.table === NFT_TABLE)
-  /** What the kernel held when we last looked or wrote: to tell afterwards what somebody changed. Nothing is done or left out because of it. */
-  #seen = new Map<Key, KernelObject>()
+  /** The kernel's state at our last read or write, to find out what another program changed. No change is made or skipped because of it. */
+  #lastRead = new Map<Key, KernelObject>()
   #foreignText = ''
   #forwardTables: ReadonlySet<string> = new Set()
   #waiting: Waiting[] = []
@@ -51,13 +50,13 @@ export class Firewall implements FirewallPort {
 
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
   constructor(settings: FirewallSettings) {
-    this.#nft = new Libnftables()
+    this.#nft = new NftSession()
     this.#socket = new RequestSocket(new Lane(), NETLINK_NETFILTER)
     this.#notifications = listenToNftables(
       (port) => port === this.#socket.port || port === this.#nft.port,
-      (notified) => this.#noted(notified)
+      (notified) => this.#onNotified(notified)
     )
-    this.#poll = setInterval(() => this.#mark({ foreign: true }), settings.iptablesResyncSeconds * 1000)
+    this.#poll = setInterval(() => this.#markDirty({ foreign: true }), settings.iptablesResyncSeconds * 1000)
     this.#poll.unref()
   }
 
@@ -71,7 +70,7 @@ export class Firewall implements FirewallPort {
       return [...own, ...acceptsIn([...foreign, ...(await legacy).tables])]
     })
     const wanted = objects.filter(interest)
-    this.#seen = new Map(wanted.map((object) => [keyOf(object), object]))
+    this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))
     return wanted
   }
 
@@ -90,28 +89,32 @@ export class Firewall implements FirewallPort {
     return subscribe(this.#changes, signal)
   }
 
-  /** Other programs' tables: as they are now, and again whenever they changed, until the signal. What they mean is firewall/foreign.ts's business. */
+  /** Other programs' tables as they are now, and again after each change, until the signal. firewall/foreign.ts interprets them. */
   foreign(signal: AbortSignal): AsyncIterable<ForeignView> {
-    const stream = subscribe(this.#views, signal)
+    const queue = subscribe(this.#views, signal)
     this.#foreignText = ''
-    this.#mark({ foreign: true })
-    return stream
+    this.#markDirty({ foreign: true })
+    return queue
   }
 
-  /** Takes our tables away, with whatever another version may have left in them. Resolves with the kernel's complaints. Errors: KERNEL_REFUSED. */
-  removeTables(): Promise<readonly string[]> {
-    return this.#nft.exclusive(async (run) => {
-      const families = await familiesOfOwn(run)
-      if (families.length === 0) return []
-      const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
-      return result.done ? [] : result.complaints.map(({ words }) => words)
-    })
+  /** See FirewallPort. */
+  async removeTables(): Promise<readonly string[]> {
+    try {
+      return await this.#nft.exclusive(async (run) => {
+        const families = await familiesOfOwn(run)
+        if (families.length === 0) return []
+        const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
+        return result.done ? [] : result.complaints.map(({ words }) => words)
+      })
+    } catch (error) {
+      return [reasonOf(error)]
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
     this.#notifications[Symbol.dispose]()
-    for (const stream of [...this.#changes, ...this.#views]) stream.end()
+    for (const queue of [...this.#changes, ...this.#views]) queue.close()
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
   }
@@ -171,15 +174,15 @@ export class Firewall implements FirewallPort {
     return new Map([...failures, ...(await applySteps(run, steps))])
   }
 
-  /** `false`: not all are elements, or the kernel refused one; nothing was done then, and the library finds out what can be. */
+  /** `false`: not all are elements, or the kernel refused one; nothing is applied then, and libnftables finds out which can be. */
   async #applyElements(changes: readonly Change[]): Promise<boolean> {
     const batch = elementBatch(changes)
     return batch !== undefined && (await this.#socket.transact(batch)).every((failure) => failure === undefined)
   }
 
   #remember({ do: verb, object }: Change): void {
-    if (verb === 'remove') this.#seen.delete(keyOf(object))
-    else this.#seen.set(keyOf(object), object)
+    if (verb === 'remove') this.#lastRead.delete(keyOf(object))
+    else this.#lastRead.set(keyOf(object), object)
   }
 
   async #readForeign(run: RunNft): Promise<readonly ForeignTable[]> {
@@ -196,20 +199,20 @@ export class Firewall implements FirewallPort {
     }
   }
 
-  #noted(notified: Notified): void {
+  #onNotified(notified: Notified): void {
     const at = performance.now()
     if (notified.kind === 'lost') {
-      this.#tell({ kind: 'reread', why: notified.why, at })
-      this.#mark({ own: true, foreign: true, at })
+      this.#publish({ kind: 'reread', why: notified.why, at })
+      this.#markDirty({ own: true, foreign: true, at })
       return
     }
     const { tables, hooked, by } = notified.touched
     const own = [...tables].some((table) => table.endsWith(` ${NFT_TABLE}`))
     const foreign = hooked || [...tables].some((table) => this.#forwardTables.has(table))
-    if (own || foreign) this.#mark({ own, foreign, by, at })
+    if (own || foreign) this.#markDirty({ own, foreign, by, at })
   }
 
-  #mark(what: {
+  #markDirty(what: {
     readonly own?: boolean
     readonly foreign?: boolean
     readonly by?: Sender
@@ -224,11 +227,11 @@ export class Firewall implements FirewallPort {
       return
     }
     this.#dirty = { own, foreign, by, at }
-    setTimeout(() => void this.#look(), BURST_MS)
+    setTimeout(() => void this.#reread(), BURST_MS)
   }
 
-  /** Looks at what notifications pointed to, and tells the differences from what was there before. */
-  async #look(): Promise<void> {
+  /** Reads what notifications said had changed, and publishes the differences. */
+  async #reread(): Promise<void> {
     const dirty = this.#dirty
     this.#dirty = undefined
     if (dirty === undefined) return
@@ -239,10 +242,10 @@ export class Firewall implements FirewallPort {
         if (!legacy) return
         const tables = [...(await this.#readForeign(run)), ...legacy.tables]
         this.#compare(acceptsIn(tables), (object) => object.kind === 'accept', dirty)
-        this.#show({ ...legacy, tables })
+        this.#publishView({ ...legacy, tables })
       })
     } catch (error) {
-      this.#tell({
+      this.#publish({
         kind: 'reread',
         why: `the firewall could not be read after a change: ${reasonOf(error)}`,
         at: dirty.at
@@ -250,28 +253,28 @@ export class Firewall implements FirewallPort {
     }
   }
 
-  /** Tells what is different among the objects of one kind. */
+  /** Publishes the differences among the objects of one kind. */
   #compare(now: readonly KernelObject[], ofKind: Interest, { by, at }: Dirty): void {
     const state = new Map(now.filter(this.#interest).map((object) => [keyOf(object), object]))
-    const gone = [...this.#seen].filter(([key, object]) => ofKind(object) && !state.has(key)).map(([key]) => key)
+    const gone = [...this.#lastRead].filter(([key, object]) => ofKind(object) && !state.has(key)).map(([key]) => key)
     const who = by === undefined ? {} : { by }
     for (const key of gone) {
-      this.#seen.delete(key)
-      this.#tell({ kind: 'changed', key, object: undefined, ...who, at })
+      this.#lastRead.delete(key)
+      this.#publish({ kind: 'changed', key, object: undefined, ...who, at })
     }
     for (const [key, object] of state) {
-      const before = this.#seen.get(key)
+      const before = this.#lastRead.get(key)
       if (before !== undefined && sameObject(before, object)) continue
-      this.#seen.set(key, object)
-      this.#tell({ kind: 'changed', key, object, ...who, at })
+      this.#lastRead.set(key, object)
+      this.#publish({ kind: 'changed', key, object, ...who, at })
     }
   }
 
-  #tell(change: FirewallChange): void {
-    for (const stream of this.#changes) stream.push(change)
+  #publish(change: FirewallChange): void {
+    for (const queue of this.#changes) queue.push(change)
   }
 
-  #show(view: ForeignView): void {
+  #publishView(view: ForeignView): void {
     const text = JSON.stringify(view, (_, value) =>
       value instanceof Map
         ? [...value]
@@ -283,14 +286,14 @@ export class Firewall implements FirewallPort {
     )
     if (text === this.#foreignText) return
     this.#foreignText = text
-    for (const stream of this.#views) stream.push(view)
+    for (const queue of this.#views) queue.push(view)
   }
 }
 
-function subscribe<T>(streams: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQueue<T> {
-  const stream = new AsyncQueue<T>(signal, () => streams.delete(stream))
-  if (!signal.aborted) streams.add(stream)
-  return stream
+function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQueue<T> {
+  const queue = new AsyncQueue<T>(signal, () => queues.delete(queue))
+  if (!signal.aborted) queues.add(queue)
+  return queue
 }
 
 const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept } =>

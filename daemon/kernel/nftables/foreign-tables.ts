@@ -1,4 +1,4 @@
-// Other programs' nftables tables, made by nft or by iptables-nft, read from libnftables-json(5) into what state/foreign-chain.ts judges. Pure.
+// Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for state/foreign-chain.ts. Pure.
 import { hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type {
   ForeignBranch,
@@ -11,7 +11,7 @@ import type {
 import type { NftFamily } from '../../state/object.ts'
 import { COMMENT, isRecord, type NftJson } from './own-tables.ts'
 
-/** Tables whose names and chains iptables-nft uses: what looks like them is shown by `iptables -S` and gets rules that it can print. */
+/** Table names of iptables-nft. Tables that look like its own are shown by `iptables -S` and get rules that it can print. */
 const iptablesTable = /^(filter|mangle|raw|security|nat)$/
 
 /** One table from its JSON listing; `texts` are the rules as nft prints them, by handle. */
@@ -84,7 +84,7 @@ function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   return undefined
 }
 
-/** A verdict map: one branch an element. Of a named map only its existence is known, so it may drop anything. */
+/** A verdict map: one branch for each element. The elements of a named map are not known, so it may drop anything. */
 function mapBranches(vmap: NftJson): readonly ForeignBranch[] {
   const elements = isRecord(vmap.data) && Array.isArray(vmap.data.set) ? vmap.data.set : undefined
   if (elements === undefined) return [{ conditions: conditionOf(vmap.key, '==', ''), verdict: { kind: 'drop' } }]
@@ -98,7 +98,7 @@ function mapBranches(vmap: NftJson): readonly ForeignBranch[] {
 const deliberate: readonly ForeignCondition[] = [{ kind: 'deliberate' }]
 const other: readonly ForeignCondition[] = [{ kind: 'other' }]
 
-/** meta keys that say where a packet comes from or goes to, or only its protocol; the rest (marks, users, time) are somebody's decision. */
+/** meta keys about a packet's origin, destination or protocol; the others (marks, users, time) are a deliberate choice. */
 const broadKeys = new Set([
   'iif',
   'oif',
@@ -130,7 +130,7 @@ function conditionOf(left: unknown, op: string, right: unknown): readonly Foreig
     if (key === 'nfproto' && op === '==') return [{ kind: 'family', family: right === 'ipv6' ? 6 : 4 }]
     return broadKeys.has(key) || key === 'nfproto' ? other : deliberate
   }
-  // Concatenations with ports, fib's questions about addresses, sets of both.
+  // Concatenations with ports, fib expressions, sets of both.
   return deliberate
 }
 
@@ -141,13 +141,13 @@ function payloadCondition(payload: NftJson, op: string, right: unknown): readonl
   if (field === 'protocol' || field === 'nexthdr') return [family, ...other]
   if (field !== 'saddr' && field !== 'daddr') return [family, ...deliberate]
   const prefixes = prefixesOf(right)
-  // A named set is a list that somebody keeps.
+  // A named set is maintained deliberately.
   if (prefixes === undefined)
     return [family, ...(typeof right === 'string' && right.startsWith('@') ? deliberate : other)]
   return [family, { kind: 'address', prefixes, negated: op === '!=' }]
 }
 
-/** Addresses on the right side; `undefined` when they are not spelled out. */
+/** Addresses on the right side; `undefined` when they are not literal. */
 function prefixesOf(right: unknown): readonly Prefix[] | undefined {
   if (typeof right === 'string') {
     const ip = parseIp(right)
@@ -159,7 +159,7 @@ function prefixesOf(right: unknown): readonly Prefix[] | undefined {
     const parsed = parsePrefix(`${prefix.addr}/${prefix.len}`)
     return parsed === undefined ? undefined : [parsed]
   }
-  // A range is taken for the smallest prefix around it: when in doubt it overlaps.
+  // The smallest prefix around a range: if in doubt it overlaps.
   if (Array.isArray(range)) return coveringPrefix(prefixesOf(range[0])?.[0], prefixesOf(range[1])?.[0])
   if (!Array.isArray(set)) return undefined
   const each = set.map(prefixesOf)
@@ -172,7 +172,7 @@ function coveringPrefix(first: Prefix | undefined, last: Prefix | undefined): re
   return [{ ip: first.ip, length: first.length - (differing === '0' ? 0 : differing.length) }]
 }
 
-/** States in which no packet of a working connection is. */
+/** conntrack states that packets of a working connection never have. */
 const broken = new Set(['invalid', 'untracked'])
 
 function stateCondition(ct: NftJson, op: string, right: unknown): readonly ForeignCondition[] {
@@ -181,10 +181,10 @@ function stateCondition(ct: NftJson, op: string, right: unknown): readonly Forei
   return op !== '!=' && set.every((state) => broken.has(String(state))) ? deliberate : other
 }
 
-/** Matches of iptables that say nothing narrow: interfaces of a bridge, kinds of addresses, the family of a policy. */
+/** iptables matches that are not narrow: bridge ports, address types, policies. */
 const broadExtensions = new Set(['conntrack', 'state', 'physdev', 'addrtype', 'policy'])
 
-/** A match of iptables that nft can't tell in JSON; of conntrack nft's text has the states, where its version can translate them. */
+/** An iptables match, which nft can't express in JSON; of conntrack, nft's text has the states, if its version can translate them. */
 function extensionCondition(name: string, text: string): readonly ForeignCondition[] {
   if (name === 'comment') return []
   const states = /\bct state (?!!)([a-z,]+)/.exec(text)?.[1]?.split(',')
@@ -192,7 +192,7 @@ function extensionCondition(name: string, text: string): readonly ForeignConditi
   return broadExtensions.has(name) ? other : deliberate
 }
 
-/** The exact form of an accept of ours: one address match, perhaps a counter, accept. */
+/** Exactly the form of Weft's accepts: one address match, perhaps a counter, accept. */
 function acceptOf(statements: readonly NftJson[]): ForeignRule['ours'] {
   const [first, ...rest] = statements.filter((statement) => !('counter' in statement))
   const match = first?.match

@@ -1,4 +1,4 @@
-// iptables-legacy: the older packet filter that nftables neither shows nor reports. Read and changed by its own programs, without a shell and never per pod.
+// Reads and changes iptables-legacy, which nftables neither shows nor notifies, through its own programs: without a shell, and never for a pod.
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
@@ -10,13 +10,13 @@ import { textOf } from '../../state/text.ts'
 import { savedTables } from './iptables-save.ts'
 import { COMMENT } from './own-tables.ts'
 
-/** Which legacy tables exist in this network namespace. The kernel makes them at first use, so merely listing one would create it: this file is asked first. */
+/** Which legacy tables exist in this network namespace. The kernel creates them at first use, even by listing, so this file is read first. */
 const namesFile: Readonly<Record<Family, string>> = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' }
 const program: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' }
 /** Tables with a chain at hook forward. */
 const forwarding = new Set(['filter', 'mangle', 'security'])
 
-/** Seconds that iptables waits for its lock, and the whole call in milliseconds. */
+/** Seconds that iptables waits for its lock; milliseconds for the whole call. */
 const LOCK_SECONDS = '5'
 const CALL_MS = 10_000
 
@@ -43,14 +43,14 @@ function run(file: string, args: readonly string[]): Promise<Ran> {
 const missingTool = (family: Family): WeftError =>
   new WeftError(
     'IPTABLES_MISSING',
-    `${namesFile[family]} says that another program uses legacy iptables tables, but neither ${program[family]}-legacy nor a legacy ${program[family]} is installed, so weftd can't see whether they drop pods' packets`,
-    'install the package iptables (Debian, Ubuntu), iptables-legacy (Alpine, Fedora), or move that program to nftables'
+    `another program uses legacy iptables tables (${namesFile[family]}), but neither ${program[family]}-legacy nor a legacy ${program[family]} is installed: weftd can't see whether they drop pods' packets`,
+    'install the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, Fedora)'
   )
 
 export class LegacyIptables {
   readonly #tools = new Map<Family, string>()
 
-  /** The legacy tables of both families that can drop forwarded packets; empty, without running anything, where nobody uses them. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  /** The legacy tables of both families that can drop forwarded packets; where none exists, nothing is run. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
   async read(): Promise<readonly ForeignTable[]> {
     const each = await Promise.all(FAMILIES.map((family) => this.#read(family)))
     return each.flat()
@@ -71,7 +71,7 @@ export class LegacyIptables {
     if (known) return known
     for (const name of [`${program[family]}-legacy`, program[family]]) {
       const { stdout, failed } = await run(name, ['--version'])
-      // Before 1.8 there was only one kind, and it did not say so.
+      // Before 1.8 there was only this variant, and --version did not name it.
       if (failed === undefined && !stdout.includes('nf_tables')) {
         this.#tools.set(family, name)
         return name
@@ -80,7 +80,7 @@ export class LegacyIptables {
     throw missingTool(family)
   }
 
-  /** Puts or removes one accept. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  /** Adds or removes one accept. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
   async apply(change: Change & { readonly object: ForeignAccept }): Promise<void> {
     const accept = change.object
     const family = accept.prefix.ip.family
@@ -91,8 +91,8 @@ export class LegacyIptables {
       if (change.do === 'remove') return
       throw new WeftError(
         'IPTABLES_FAILED',
-        `to set up ${textOf(accept)}: there is no such chain any more`,
-        'nothing; weftd looks again by itself'
+        `can't set up ${textOf(accept)}: its chain no longer exists`,
+        'no action needed: weftd reads the chains again'
       )
     }
     const isOld = (rule: (typeof chain.rules)[number]): boolean =>
@@ -119,7 +119,7 @@ export class LegacyIptables {
     return new WeftError(
       'IPTABLES_FAILED',
       `${command} failed: ${said}`,
-      'run the quoted command as root to see the fault; if it names a kernel module, load it',
+      'run the quoted command as root; if its error names a kernel module, load that',
       {
         cause: ran.failed
       }

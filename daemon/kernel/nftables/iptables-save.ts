@@ -1,4 +1,4 @@
-// What iptables-save prints, read into what state/foreign-chain.ts judges: for iptables-legacy, which nftables does not see. Pure.
+// Parses the output of iptables-save for state/foreign-chain.ts: of iptables-legacy, which nftables does not show. Pure.
 import { type Family, hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type {
   ForeignChain,
@@ -9,7 +9,7 @@ import type {
 } from '../../state/foreign-chain.ts'
 import { COMMENT } from './own-tables.ts'
 
-/** Tables from the output of iptables-save (family 4) or ip6tables-save (family 6). Lines that can't be understood are rules without a verdict. */
+/** Tables from the output of iptables-save (family 4) or ip6tables-save (family 6). Lines that can't be parsed are rules without a verdict. */
 export function savedTables(output: string, family: Family): readonly ForeignTable[] {
   const tables: ForeignTable[] = []
   let chains = new Map<string, ForeignChain & { readonly rules: ForeignRule[] }>()
@@ -40,7 +40,7 @@ type Reading = {
   readonly conditions: ForeignCondition[]
   comment: string | undefined
   verdict: ForeignVerdict | undefined
-  /** The single address match, while there is nothing else. */
+  /** The address match, as long as it is the only condition. */
   only: ForeignRule['ours'] | 'none' | 'more'
 }
 
@@ -52,7 +52,7 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
     const from = at + (negated ? 2 : 1)
     let to = from
     while (to < words.length && words[to] !== '!' && !words[to]?.startsWith('-')) to++
-    // Options of a target follow it and are no conditions.
+    // A target's options follow it and are no conditions.
     if (readOption(reading, option, words.slice(from, to), negated)) break
     at = to
   }
@@ -61,7 +61,7 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
   return { branches: verdict === undefined ? [] : [{ conditions, verdict }], text, ...ours }
 }
 
-/** Matches that say nothing narrow; see extensionCondition in foreign-tables.ts. */
+/** Matches that are not narrow; see extensionCondition in foreign-tables.ts. */
 const broadOptions =
   /^(-i|-o|-p|--ctstate|--state|--ctstatus|--ctdir|--physdev-.*|--src-type|--dst-type|--limit-iface-.*|--dir|--pol)$/
 const broken = /^(INVALID|UNTRACKED)(,(INVALID|UNTRACKED))*$/
@@ -98,7 +98,7 @@ function prefixOf(text: string): Prefix | undefined {
   return ip === undefined ? parsePrefix(text) : hostPrefix(ip)
 }
 
-/** Targets that let the packet go on: it only gets a mark, a log line, another size. */
+/** Targets after which the packet continues: marks, logging, TCP MSS. */
 const goesOn =
   /^(LOG|NFLOG|ULOG|MARK|CONNMARK|SECMARK|CONNSECMARK|TCPMSS|TOS|DSCP|TTL|HL|CT|NOTRACK|TRACE|CLASSIFY|CHECKSUM|SET|RATEEST|AUDIT|TEE|IDLETIMER|LED|HMARK|ECN|TCPOPTSTRIP)$/
 

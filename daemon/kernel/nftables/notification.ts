@@ -1,4 +1,4 @@
-// nftables' notifications: which tables a transaction touched and who made it. The kernel tells pid and name at the end of each transaction.
+// Receives nftables notifications: the tables that a transaction touched, and its sender. The kernel sends pid and name at the end of each transaction.
 import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
@@ -14,24 +14,24 @@ const NFTA_GEN_PROC_NAME = 3
 
 const familyNames = new Map<number, string>(Object.entries(NFPROTO).map(([name, number]) => [number, name]))
 
-/** One finished transaction of another process: what it touched, as `inet weft`. */
+/** One finished transaction of another process; tables as `inet weft`. */
 export type Touched = {
   readonly tables: ReadonlySet<string>
-  /** Whether a chain that hangs at a hook was made or changed. */
+  /** Whether a base chain was added or changed. */
   readonly hooked: boolean
   readonly by: Sender
 }
 
 export type Notified =
   | { readonly kind: 'touched'; readonly touched: Touched }
-  /** The kernel dropped notifications, or one could not be read. */
+  /** The kernel dropped notifications, or one could not be parsed. */
   | { readonly kind: 'lost'; readonly why: string }
 
-/** Collects the messages of each transaction until its end. Pure but for its memory of unfinished ones. */
+/** Collects the messages of each transaction until its end. */
 export class Transactions {
   readonly #open = new Map<number, { readonly tables: Set<string>; hooked: boolean }>()
 
-  /** The transaction that this message ends, if it does. `own`: port ids that are ours. */
+  /** The transaction that this message ends, if it ends one. `own`: whether a port id is weftd's. */
   take(message: Message, own: (port: number) => boolean): Touched | undefined {
     if (message.type >> 8 !== NFNL_SUBSYS.nftables) return undefined
     if (own(message.port)) return undefined
@@ -53,19 +53,19 @@ export class Transactions {
   }
 }
 
-/** Rule sets come in large transactions; an overrun is no harm but makes everything be read again. */
+/** Rulesets are loaded in large transactions; after an overrun everything is read again. */
 const RECEIVE_BYTES = 4 << 20
 
-/** Listens in the daemon's network namespace. `own` tells our own port ids. */
-export function listenToNftables(own: (port: number) => boolean, tell: (notified: Notified) => void): Disposable {
+/** Listens in the daemon's network namespace. `own`: whether a port id is weftd's. */
+export function listenToNftables(own: (port: number) => boolean, notify: (notified: Notified) => void): Disposable {
   const transactions = new Transactions()
   return new NotificationSocket(
     {
       message(message) {
         const touched = transactions.take(message, own)
-        if (touched) tell({ kind: 'touched', touched })
+        if (touched) notify({ kind: 'touched', touched })
       },
-      lost: (why) => tell({ kind: 'lost', why: `nftables notifications: ${why}` })
+      lost: (why) => notify({ kind: 'lost', why: `nftables notifications: ${why}` })
     },
     { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES }
   )

@@ -1,15 +1,15 @@
-// Our own nftables tables as libnftables-json(5) tells them, read into chains, sets and elements. Pure.
+// Parses Weft's nftables tables from libnftables-json(5) into chains, sets and elements. Pure.
 import type { KernelObject, NftChain, NftElement, NftFamily, NftSet } from '../../state/object.ts'
 
-/** First word of the comment of every rule of ours; the rule's digest follows. */
+/** First word of the comment of each of Weft's rules; the rule's digest follows. */
 export const COMMENT = 'weft'
 
-/** A JSON value whose shape libnftables promises; each reader below checks what it needs. */
+/** A JSON value as libnftables documents it; each function below checks what it needs. */
 export type NftJson = { readonly [key: string]: unknown }
 
-/** The entries of a listing, each a record with one key (`chain`, `rule` …). Errors: SyntaxError for what is no JSON. */
+/** The entries of a listing, each a record with one key (`chain`, `rule` …). Errors: SyntaxError for invalid JSON. */
 export function entriesOf(output: string): readonly NftJson[] {
-  // Nothing at all is printed for an empty ruleset by some versions.
+  // Some versions print nothing for an empty ruleset.
   if (output.trim() === '') return []
   const list: unknown = (JSON.parse(output) as NftJson).nftables
   return Array.isArray(list) ? list.filter(isRecord) : []
@@ -18,7 +18,7 @@ export function entriesOf(output: string): readonly NftJson[] {
 export const isRecord = (value: unknown): value is NftJson =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Priorities with names, those of NAT at one hook only (nft(8), "Priority"); the bridge family is not used. */
+/** Named priorities, those of NAT at one hook only (nft(8), "Priority"); the bridge family is not used. */
 const priorities: readonly (readonly [string, number, hook?: string])[] = [
   ['raw', -300],
   ['mangle', -150],
@@ -45,7 +45,7 @@ function hookText(chain: NftJson): string | undefined {
   return policy === undefined || policy === 'accept' ? text : `${text}; policy ${policy}`
 }
 
-/** What is compared of a rule: the digest in its comment; a rule that is not ours stands out by its handle. */
+/** What is compared of a rule: the digest in its comment; another program's rule is identified by its handle. */
 function digestOf(rule: NftJson): string {
   const [mark, digest] = String(rule.comment ?? '').split(' ')
   return mark === COMMENT && digest !== undefined ? digest : `not ours (handle ${rule.handle})`
@@ -105,7 +105,7 @@ function setObjects(set: NftJson, form: NftSet['form']): readonly KernelObject[]
 const typesOf = (type: unknown): readonly string[] =>
   Array.isArray(type) ? type.map(String) : String(type ?? '').split(' . ')
 
-/** Where /etc/protocols is missing, as in small container images, nft takes names but prints numbers. */
+/** Without /etc/protocols, as in small container images, nft accepts names but prints numbers. */
 const protocolNames: { readonly [number: string]: string } = { 6: 'tcp', 17: 'udp', 132: 'sctp' }
 
 /** An element's key or value as nft prints it; types tell which words are in quotes. */

@@ -1,13 +1,13 @@
-// What stands in nf_tables: our tables in full, others' tables as far as they meet forwarded packets, and our accepts inside those.
+// Reads nf_tables: Weft's tables in full, other programs' tables with a chain at hook forward, and Weft's accepts in those.
 import { WeftError } from '../../base/error.ts'
 import { type ForeignTable, fateIn, isPolicyTable } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, type NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { foreignTable, textsOf } from './foreign-tables.ts'
-import type { RunNft } from './libnftables.ts'
 import { entriesOf, isRecord, type NftJson, tableObjects } from './own-tables.ts'
+import type { RunNft } from './session.ts'
 
-/** Everything in the tables that `interest` accepts a chain of. Errors: KERNEL_REFUSED. */
+/** All objects of the tables of which `interest` accepts a chain. Errors: KERNEL_REFUSED. */
 export async function readOwn(
   run: RunNft,
   interest: (object: KernelObject) => boolean
@@ -18,19 +18,19 @@ export async function readOwn(
     const [family, name] = [table.family as NftFamily, String(table.name)]
     if (!interest({ kind: 'nft-chain', family, table: name, chain: '', digests: [] })) continue
     const result = await run(`list table ${family} ${name}`)
-    // Otherwise it went since the list was made: nothing to read.
+    // Otherwise it was deleted after the tables were listed.
     if (result.done) objects.push(...tableObjects(entriesOf(result.output)))
   }
   return objects
 }
 
-/** The families in which there is a table of ours. Errors: KERNEL_REFUSED. */
+/** The families in which Weft has a table. Errors: KERNEL_REFUSED. */
 export async function familiesOfOwn(run: RunNft): Promise<readonly NftFamily[]> {
   const tables = (await listed(run, 'list tables')).map((entry) => entry.table).filter(isRecord)
   return tables.filter(({ name }) => name === NFT_TABLE).map(({ family }) => family as NftFamily)
 }
 
-/** Others' tables that have a chain at hook forward; `names` (as `ip filter`) has those too that are a policy engine's and so are not read. Errors: KERNEL_REFUSED. */
+/** Other programs' tables with a chain at hook forward; `names` (as `ip filter`) also has those of policy engines, which are not read. Errors: KERNEL_REFUSED. */
 export async function readForeign(
   run: RunNft
 ): Promise<{ readonly tables: readonly ForeignTable[]; readonly names: ReadonlySet<string> }> {
@@ -62,7 +62,7 @@ async function listed(run: RunNft, command: string): Promise<readonly NftJson[]>
   throw new WeftError('KERNEL_REFUSED', `nf_tables can't be read (nft ${command}): ${words}`, cure)
 }
 
-/** Our accepts in others' chains; of several under one key the effective one counts. */
+/** Weft's accepts in other programs' chains; of several under one key the effective one counts. */
 export function acceptsIn(tables: readonly ForeignTable[]): readonly ForeignAccept[] {
   const found = new Map<Key, ForeignAccept>()
   for (const table of tables) {

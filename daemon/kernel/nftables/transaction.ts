@@ -1,14 +1,14 @@
-// Applies many firewall changes as one transaction; when the kernel refuses some, finds out which and applies the others.
+// Applies many firewall changes as one transaction; if the kernel refuses some, finds out which and applies the others.
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import { textOf } from '../../state/text.ts'
-import { blamed, putElement, type Step, transaction } from './command.ts'
-import type { NftResult, RunNft } from './libnftables.ts'
+import { putElement, refusedSteps, type Step, transaction } from './command.ts'
+import type { NftResult, RunNft } from './session.ts'
 
-/** A refused transaction is searched by its complaints when it has at most this many steps; each complaint repeats the whole text. Longer ones are halved. */
+/** A refused transaction of at most this many steps is searched by its error messages, each of which repeats the whole text. Longer ones are halved. */
 const SEARCHED = 64
 
-/** Why a change failed; changes without an entry are done. Each failing transaction costs the kernel some 10 ms (it waits out readers before it undoes). */
+/** Errors by change; changes without an entry are done. Each failing transaction takes the kernel some 10 ms (it waits for readers before it rolls back). */
 export type Failures = Map<Change, Error>
 
 export async function applySteps(run: RunNft, steps: readonly Step[]): Promise<Failures> {
@@ -21,7 +21,7 @@ async function attempt(run: RunNft, steps: readonly Step[], failures: Failures):
   let rest = steps.filter((step) => step.commands.length > 0)
   while (rest.length > 0) {
     const { text, stepAt } = transaction(rest)
-    const result = await tried(run, text)
+    const result = await runOrComplain(run, text)
     if (result.done) return
     if (rest.length > SEARCHED) {
       const half = Math.ceil(rest.length / 2)
@@ -29,7 +29,7 @@ async function attempt(run: RunNft, steps: readonly Step[], failures: Failures):
       await attempt(run, rest.slice(half), failures)
       return
     }
-    const refused = blamed(result.complaints, stepAt)
+    const refused = refusedSteps(result.complaints, stepAt)
     const words = result.complaints.map((one) => one.words).join('; ')
     if (refused.size === 0) {
       if (rest.length > 1) for (const step of rest) await attempt(run, [step], failures)
@@ -40,7 +40,7 @@ async function attempt(run: RunNft, steps: readonly Step[], failures: Failures):
   }
 }
 
-async function tried(run: RunNft, text: string): Promise<NftResult> {
+async function runOrComplain(run: RunNft, text: string): Promise<NftResult> {
   try {
     return await run(text)
   } catch (error) {
@@ -48,7 +48,7 @@ async function tried(run: RunNft, text: string): Promise<NftResult> {
   }
 }
 
-/** What to try next for a step: itself when nobody complained, another way when there is one, otherwise nothing. */
+/** What to try next for a step: itself if it was not refused, other commands if there are any, otherwise nothing. */
 function afterRefusal(step: Step, words: string | undefined, failures: Failures): readonly Step[] {
   if (words === undefined) return [step]
   const { change } = step
@@ -56,7 +56,7 @@ function afterRefusal(step: Step, words: string | undefined, failures: Failures)
   if (change.do === 'remove' && missing) return removedInPart(step)
   if (change.object.kind === 'nft-element' && change.do === 'put') {
     const replaces = step.commands.length > 1
-    // There with another value: replaced. Meant to be replaced, but gone: added.
+    // It exists with another value: replace it. It was to be replaced, but does not exist: add it.
     if (words.includes('File exists') && !replaces) return [{ change, commands: putElement(change.object, true) }]
     if (missing && replaces) return [{ change, commands: putElement(change.object, false) }]
   }
@@ -64,7 +64,7 @@ function afterRefusal(step: Step, words: string | undefined, failures: Failures)
   return []
 }
 
-/** Of several accepts to be deleted one may be gone; for anything else, gone is done. */
+/** One of several accepts to be deleted may no longer exist; any other object that does not exist is removed already. */
 function removedInPart(step: Step): readonly Step[] {
   if (step.change.object.kind !== 'accept' || step.commands.length < 2) return []
   return [{ ...step, commands: step.commands.slice(1) }]
@@ -77,6 +77,6 @@ function refusal(step: Step, words: string): WeftError {
     `the kernel refused to ${verb} ${textOf(step.change.object)}: ${words} (nft ${step.commands.join('; ')})`,
     words.includes('Operation not permitted')
       ? 'run weftd as root or with CAP_NET_ADMIN'
-      : 'run the quoted commands with nft as root to see the fault; if they need a module (nf_tables, nft_masq, nft_nat), load it'
+      : 'run the quoted commands with nft as root; if they need a module (nf_tables, nft_masq, nft_nat), load it'
   )
 }

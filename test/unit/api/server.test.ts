@@ -1,6 +1,6 @@
-// The daemon's socket: lines in and out, bounds, many at once, a stale file, a living daemon, the end.
+// The daemon's socket: lines in and out, limits, many callers at once, a stale file, a running daemon, stopping.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
@@ -9,7 +9,6 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { type ServerOptions, serve } from '../../../daemon/api/server.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
-import { close, unixListener } from '../../../daemon/os/libc.ts'
 import { type CniRequest, parseControlReply, parseReply, type Reply } from '../../../plugins/protocol.ts'
 import { silent } from '../logs.ts'
 
@@ -49,7 +48,7 @@ async function read(socket: Socket): Promise<string> {
   return text
 }
 
-/** Says a byte now and then until one of the events tells that nobody listens any more: a writer learns it by EPIPE. */
+/** Writes a byte now and then until one of the events: a writer sees the end of the connection as EPIPE. */
 async function letGo(socket: Socket, ...events: readonly ('error' | 'close')[]): Promise<void> {
   const told = Promise.race(events.map((event) => new Promise((resolve) => socket.on(event, resolve))))
   const dribble = setInterval(() => socket.write('x'), 10)
@@ -59,6 +58,15 @@ async function letGo(socket: Socket, ...events: readonly ('error' | 'close')[]):
     clearInterval(dribble)
     socket.destroy()
   }
+}
+
+/** A process that listens at a path and accepts nothing, as a daemon that is too busy. */
+async function stoppedListener(at: string): Promise<ChildProcess> {
+  const script = `require('node:net').createServer().listen({ path: ${JSON.stringify(at)}, backlog: 1 }, () => process.kill(process.pid, 'SIGSTOP'))`
+  const child = spawn(process.execPath, ['-e', script], { stdio: 'ignore' })
+  while (!/\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8')))
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  return child
 }
 
 const errorIn = (reply: Reply) =>
@@ -72,7 +80,7 @@ describe('the socket', () => {
     assert.equal(statSync(join(directory, 'run')).mode & 0o777, 0o700)
   })
 
-  it('reads a line that comes in pieces, cut inside a character too, and ignores what follows it', async () => {
+  it('reads a line that arrives in pieces, cut inside a character too, and ignores what follows it', async () => {
     await using _server = await start()
     const line = Buffer.from(`${request({ stdin: 'ü' })}\nmore`)
     const at = line.indexOf(0xc3) + 1
@@ -112,7 +120,7 @@ describe('the socket', () => {
     }
   })
 
-  it('lets go at once of a caller that leaves with the answer unread and much to say', {
+  it('closes at once when a caller disconnects with the answer unread and data in the queue', {
     timeout: 60_000
   }, async () => {
     const { promise: refused, resolve } = Promise.withResolvers<void>()
@@ -132,10 +140,10 @@ describe('the socket', () => {
   })
 
   for (const [what, first] of [
-    ['whose line does not end in time, however often a byte of it comes', ''],
-    ['that has its answer and does not hang up, whatever else it says', `${request()}\n`]
+    ['whose line does not end in time, however often a byte of it arrives', ''],
+    ['that has its answer and does not disconnect, whatever else it sends', `${request()}\n`]
   ] as const) {
-    it(`lets go of a caller ${what}`, async () => {
+    it(`disconnects a caller ${what}`, async () => {
       await using _server = await start({ lineDeadline: 100 })
       const socket = connect({ path: path(), allowHalfOpen: true })
       socket.write(first)
@@ -144,7 +152,7 @@ describe('the socket', () => {
     })
   }
 
-  it('sends an answer that is larger than any queue whole, and lets go of who does not take it', async () => {
+  it('sends all of an answer that is larger than any queue, and disconnects a caller that does not read it', async () => {
     const cni = async () => finished('x'.repeat(3 << 20))
     {
       await using _server = await start({ cni })
@@ -158,12 +166,15 @@ describe('the socket', () => {
     await letGo(socket, 'error')
   })
 
-  it('serves again once descriptors are free that were all in use', () => {
+  it('serves again once descriptors are free after all were in use', () => {
     const file = (name: string) => JSON.stringify(new URL(`../../../daemon/api/${name}`, import.meta.url).href)
     const script = `
+      import { closeSync, openSync } from 'node:fs'
       import { connect } from 'node:net'
       const { serve } = await import(${file('server.ts')})
-      const log = { info() {}, warn() {}, debug() {}, error: (fields, message) => console.log(message) }
+      let isFailing = false
+      const error = (fields, message) => console.log(message, isFailing = true)
+      const log = { info() {}, warn() {}, debug() {}, error }
       const control = new Map([['echo', async () => 'here']])
       await using server = await serve({ path: ${JSON.stringify(path())}, cni: async () => undefined, control, log })
       const idle = []
@@ -172,18 +183,29 @@ describe('the socket', () => {
         idle.push(socket)
         socket.on('error', () => resolve(false)).on('connect', () => setTimeout(resolve, 1, true))
       })
-      while (await more());
+      while (!isFailing && await more());
+      for (const socket of idle.splice(0)) socket.destroy()
+      const files = []
+      try { for (;;) files.push(openSync('/dev/null')) } catch {}
+      // One for the caller, none for the server.
+      closeSync(files.pop())
+      await more()
+      await more()
+      for (const file of files) closeSync(file)
       for (const socket of idle) socket.destroy()
       const socket = connect(${JSON.stringify(path())})
       socket.write('{"v":1,"ctl":"echo","args":[]}\\n')
       for await (const chunk of socket) process.stdout.write(chunk)
       process.exit(0)`
     const shell = 'ulimit -n 64; exec "$0" --input-type=module -e "$1"'
-    const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, script], { encoding: 'utf8' })
+    const { stdout, stderr } = spawnSync('sh', ['-c', shell, process.execPath, script], {
+      encoding: 'utf8',
+      timeout: 60_000
+    })
     assert.match(stdout, /the socket failed.*"answer":"here"/s, stderr)
   })
 
-  it("answers weftctl by the table, with the error's code and cure, or by saying what it knows", async () => {
+  it("answers weftctl by the table, with the error's code and cure, or with the names that it knows", async () => {
     const control = new Map([
       ['echo', async (args: readonly string[]) => ({ args })],
       ['fail', () => Promise.reject(new WeftError('NO_LEASE', 'no lease', 'wait'))],
@@ -226,7 +248,7 @@ describe('calls', () => {
     }
   }
 
-  it('run side by side up to the limit, the others after them, all answered', async () => {
+  it('run concurrently up to the limit, the others after them; all are answered', async () => {
     const held = gate()
     await using _server = await start({ cni: held.cni, mostRunning: 3 })
     let done = 0
@@ -251,20 +273,20 @@ describe('calls', () => {
     )
   })
 
-  it('that wait longer than their caller are told to come again and never begun', async () => {
+  it('that wait longer than their caller get an error to try again and are never run', async () => {
     const held = gate()
     await using _server = await start({ cni: held.cni, mostRunning: 1 })
     const first = ask(`${request({ stdin: 'first' })}\n`)
     await condition('the first', () => held.waiting.length === 1)
     const error = errorIn(parseReply(await ask(`${request({ stdin: 'late', deadlineMs: 50 })}\n`)))
     assert.equal(error.code, 11)
-    assert.match(error.msg, /could not finish ADD for container c1 within 50 ms: 1 calls are at work/)
+    assert.match(error.msg, /could not finish ADD for container c1 within 50 ms: 1 calls are running/)
     held.next()
     assert.deepEqual(parseReply(await first), finished('first'))
     assert.equal(held.most(), 1)
   })
 
-  it('of callers that went away do no harm', async () => {
+  it('of callers that disconnected do no harm', async () => {
     const held = gate()
     await using _server = await start({ cni: held.cni })
     const socket = connect(path())
@@ -279,7 +301,7 @@ describe('calls', () => {
     assert.deepEqual(parseReply(await second), finished('second'))
   })
 
-  it('at work are finished when the daemon stops, waiting ones are told to come again, and the file goes', async () => {
+  it('that run are finished when the daemon stops, waiting ones get an error to try again, and the file is removed', async () => {
     const held = gate()
     const server = await start({ cni: held.cni, mostRunning: 1 })
     const first = ask(`${request({ stdin: 'first' })}\n`)
@@ -299,8 +321,8 @@ describe('calls', () => {
   })
 })
 
-describe('a socket file that is there already', () => {
-  it('is replaced when nobody listens', async () => {
+describe('a socket file that exists already', () => {
+  it('is replaced when no process listens', async () => {
     mkdirSync(join(directory, 'run'))
     // A daemon that was killed leaves its file: bind without ever removing it.
     spawnSync(process.execPath, [
@@ -312,7 +334,7 @@ describe('a socket file that is there already', () => {
     assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
   })
 
-  it('of a living daemon is an error that says so, and it goes on', async () => {
+  it('of a running daemon is an error that says so, and that daemon continues', async () => {
     await using _server = await start()
     await assert.rejects(
       start(),
@@ -321,9 +343,9 @@ describe('a socket file that is there already', () => {
     assert.deepEqual(parseReply(await ask(`${request()}\n`)), finished('{}'))
   })
 
-  it('of a living daemon for which too many callers wait is its own all the same', async () => {
+  it('of a running daemon with a full queue is not taken over', async () => {
     mkdirSync(join(directory, 'run'))
-    const fd = unixListener(path(), 0)
+    const daemon = await stoppedListener(path())
     const callers: Socket[] = []
     const isQueued = async () => {
       const socket = connect(path())
@@ -338,11 +360,11 @@ describe('a socket file that is there already', () => {
       await assert.rejects(start(), { code: 'DAEMON_RUNNING' })
     } finally {
       for (const caller of callers) caller.destroy()
-      close(fd)
+      daemon.kill('SIGKILL')
     }
   })
 
-  it('that is no socket is an error, and stays', async () => {
+  it('that is no socket is an error, and is kept', async () => {
     mkdirSync(join(directory, 'run'))
     writeFileSync(path(), 'mine')
     await assert.rejects(
@@ -352,7 +374,7 @@ describe('a socket file that is there already', () => {
     assert.equal(readFileSync(path(), 'utf8'), 'mine')
   })
 
-  it('that can not be is an error with the path', async () => {
+  it('with an impossible path is an error with the path', async () => {
     await assert.rejects(
       start({ path: `${directory}/${'x'.repeat(200)}.sock` }),
       (error: WeftError) => error.code === 'SOCKET_UNUSABLE'

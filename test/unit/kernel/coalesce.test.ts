@@ -1,4 +1,4 @@
-// Which of a burst of link notifications are read.
+// Which link notifications of a batch are processed.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { coalesce } from '../../../daemon/kernel/coalesce.ts'
@@ -20,21 +20,21 @@ const names = (batch: readonly Told[], known: readonly number[] = [5]) =>
 
 const { newLink, deleteLink, newAddress } = RTM
 
-test('of several words about one link the last is read', () => {
+test('of several messages about one link the last is processed', () => {
   assert.deepEqual(names([told('a', newLink, 5), told('b', newLink, 5), told('c', newLink, 5)]), ['c'])
 })
 
-test('the first word about an unknown link is read, since what follows names it by index', () => {
+test('the first message about an unknown link is processed, since later ones name it by index', () => {
   const batch = [told('a', newLink, 9), told('address', newAddress, 9), told('b', newLink, 9), told('c', newLink, 9)]
   assert.deepEqual(names(batch), ['a', 'address', 'c'])
 })
 
-test('a link that went down and came up again is read as that', () => {
+test('a link that went down and came up again is processed as both', () => {
   const batch = [told('up', newLink, 5), told('down', newLink, 5, { up: false }), told('again', newLink, 5)]
   assert.deepEqual(names(batch), ['up', 'down', 'again'])
 })
 
-test('of a known link that is gone only that is read, and what came after it', () => {
+test('of a known link that was deleted only the deletion is processed, and what came after it', () => {
   const batch = [
     told('down', newLink, 5, { up: false }),
     told('gone', deleteLink, 5, { up: false }),
@@ -43,7 +43,7 @@ test('of a known link that is gone only that is read, and what came after it', (
   assert.deepEqual(names(batch), ['gone', 'new'])
 })
 
-test('what is told of it as a port and as a link are two stories, and two links too', () => {
+test('messages about a link and about it as a port are separate series, and those of two links', () => {
   const batch = [
     told('port', newLink, 5, { af: AF_BRIDGE }),
     told('link', newLink, 5),
@@ -53,7 +53,7 @@ test('what is told of it as a port and as a link are two stories, and two links 
   assert.deepEqual(names(batch, [5, 6]), ['link', 'other', 'left the bridge'])
 })
 
-test('what is no link message or too short for one is read', () => {
+test('a message that is not about a link, or too short, is processed', () => {
   const short: Told = {
     name: 'short',
     message: { type: newLink, flags: 0, sequence: 0, port: 0, body: Buffer.alloc(4) }

@@ -196,7 +196,7 @@ const tunnel: KernelObject = {
   }
 }
 
-test('tunnels and the routes to other nodes go; interfaces of pods, their bridge and the routes to them stay', () => {
+test('tunnels and the routes to other nodes are removed; interfaces of pods, their bridge and the routes to them stay', () => {
   const objects = [
     bridge,
     gateway,
@@ -225,7 +225,7 @@ test('tunnels and the routes to other nodes go; interfaces of pods, their bridge
   )
 })
 
-test("a bridge of our subnet goes when nothing hangs on it, and no other program's", () => {
+test("a bridge of Weft's with an address of the subnet is removed when it has no ports, another program's is not", () => {
   const subnet = { 4: prefix('10.244.1.0/24') }
   const names = (objects: readonly KernelObject[]) =>
     emptyBridges(stateOf(objects), subnet, 'one').map((object) => (object.kind === 'link' ? object.name : object.kind))

@@ -1,4 +1,4 @@
-// Processes by an id of theirs, and who holds a lock: against this process and one that it starts.
+// Looking up processes by pid or thread id, and a lock's holder: against this process and one that it starts.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -31,7 +31,7 @@ async function neighbour() {
   }
 }
 
-test('a process is told by its own id and by those of its threads, under its own name', async () => {
+test('a process is found by its id and by those of its threads, under its own name', async () => {
   using other = await neighbour()
   const wanted = { pid: other.pid, name: other.name, uid: process.geteuid?.() }
   assert.deepEqual(processOf(other.pid), wanted)
@@ -40,20 +40,20 @@ test('a process is told by its own id and by those of its threads, under its own
   assert.equal(processOf(2 ** 22 + 1), undefined)
 })
 
-test('a culprit is the process, whichever thread sent the message, and never weftd for a thread that only looks like ours', async () => {
+test('the sender is the process, whichever thread sent the message, and never weftd for a thread id that only equals one of ours', async () => {
   using other = await neighbour()
-  const culprits = new Senders()
+  const senders = new Senders()
   const wanted = { self: false, pid: other.pid, name: other.name }
   assert.deepEqual(
-    [other.pid, other.thread].map((port) => culprits.of(port, 0)),
+    [other.pid, other.thread].map((port) => senders.of(port, 0)),
     [wanted, wanted]
   )
   const own =
     readdirSync('/proc/self/task')
       .map(Number)
       .find((id) => id !== process.pid) ?? assert.fail('no thread')
-  assert.equal(culprits.of(own, 0), undefined)
-  assert.deepEqual(culprits.of(process.pid, 0), { self: true, pid: process.pid, name: 'weftd' })
+  assert.equal(senders.of(own, 0), undefined)
+  assert.deepEqual(senders.of(process.pid, 0), { self: true, pid: process.pid, name: 'weftd' })
 })
 
 test('a lock names its holder while it is held, also one on a network namespace', async () => {

@@ -1,4 +1,4 @@
-// Acknowledgements, notifications and dumps that cross: which is the last word.
+// Acknowledgements, notifications and dumps that arrive in any order: which is the newest.
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { AckOrder, ECHO } from '../../../daemon/reconcile/ack-order.ts'
@@ -8,22 +8,22 @@ const link = (mtu: number): KernelObject => ({ kind: 'link', name: 'weft.1', mtu
 const key = keyOf(link(0))
 const put = (object: KernelObject) => ({ do: 'put', object }) as const
 
-function crossings(t: TestContext) {
-  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+function started(t: TestContext) {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
   const clock = { now: 1_000 }
   const again: (readonly [Key, KernelObject | undefined])[] = []
   return {
     clock,
     again,
-    crossings: new AckOrder(
-      () => clock.now,
-      (...heard) => again.push(heard)
+    ackOrder: new AckOrder(
+      { now: () => clock.now, after: (milliseconds, work) => void setTimeout(work, milliseconds) },
+      (...replayed) => again.push(replayed)
     )
   }
 }
 
 test('what was acknowledged after a dump was complete counts, and what was before is in the dump', (t) => {
-  const { clock, crossings: each } = crossings(t)
+  const { clock, ackOrder: each } = started(t)
   const other: KernelObject = { kind: 'link', name: 'weft.2', mtu: 1 }
   each.acknowledged(put(other))
   clock.now = 2_000
@@ -33,23 +33,24 @@ test('what was acknowledged after a dump was complete counts, and what was befor
 })
 
 test('an acknowledgement is kept against a dump for seconds, and not for ever', (t) => {
-  const { crossings: each } = crossings(t)
+  const { ackOrder: each } = started(t)
   each.acknowledged(put(link(1450)))
   t.mock.timers.tick(6_000)
   assert.ok(each.dumped(new Map(), 900, []).has(key))
   each.acknowledged(put(link(1450)))
-  t.mock.timers.tick(10_000)
+  // One after the other: a timer that a timer sets counts from the end of a tick.
+  for (let seconds = 0; seconds < 10; seconds += 5) t.mock.timers.tick(5_000)
   assert.deepEqual([...each.dumped(new Map(), 900, [])], [])
 })
 
 test('a removal that was acknowledged after a dump counts too', (t) => {
-  const { crossings: each } = crossings(t)
+  const { ackOrder: each } = started(t)
   each.acknowledged({ do: 'remove', object: link(1450) })
   assert.deepEqual([...each.dumped(stateOf([link(1450)]), 900, [])], [[key, undefined]])
 })
 
-test('a dump that disagrees with a later acknowledgement is the last word when nothing follows', (t) => {
-  const { again, crossings: each } = crossings(t)
+test('a dump that disagrees with a later acknowledgement wins when nothing follows', (t) => {
+  const { again, ackOrder: each } = started(t)
   each.acknowledged(put(link(1450)))
   each.dumped(new Map(), 900, [])
   assert.deepEqual(again, [])
@@ -57,34 +58,34 @@ test('a dump that disagrees with a later acknowledgement is the last word when n
   assert.deepEqual(again, [[key, undefined]])
 })
 
-test('a notification that follows ends the doubt about a dump', (t) => {
-  const { again, crossings: each } = crossings(t)
+test('a notification that follows decides about a dump', (t) => {
+  const { again, ackOrder: each } = started(t)
   each.acknowledged(put(link(1450)))
   each.dumped(new Map(), 900, [])
-  each.heard(key, link(1450), false)
+  each.notified(key, link(1450), false)
   t.mock.timers.tick(ECHO)
   assert.deepEqual(again, [])
 })
 
-test('what is seen while a change is under way and disagrees with it is heard again when nothing follows', (t) => {
-  const { again, crossings: each } = crossings(t)
-  each.heard(key, link(1500), true)
+test('an observation during a change that disagrees with it is replayed when nothing follows', (t) => {
+  const { again, ackOrder: each } = started(t)
+  each.notified(key, link(1500), true)
   each.acknowledged(put(link(1450)))
   t.mock.timers.tick(ECHO)
   assert.deepEqual(again, [[key, link(1500)]])
 })
 
-test('a dump that shows less than a change under way is heard again when nothing follows the acknowledgement', (t) => {
-  const { again, crossings: each } = crossings(t)
+test('a dump without the object of a change in flight is replayed when nothing follows the acknowledgement', (t) => {
+  const { again, ackOrder: each } = started(t)
   each.dumped(new Map(), 900, [key])
   each.acknowledged(put(link(1450)))
   t.mock.timers.tick(ECHO)
   assert.deepEqual(again, [[key, undefined]])
 })
 
-test('what agrees with the acknowledgement is not heard again', (t) => {
-  const { again, crossings: each } = crossings(t)
-  each.heard(key, link(1450), true)
+test('what agrees with the acknowledgement is not replayed', (t) => {
+  const { again, ackOrder: each } = started(t)
+  each.notified(key, link(1450), true)
   each.acknowledged(put(link(1450)))
   t.mock.timers.tick(ECHO)
   assert.deepEqual(again, [])

@@ -1,4 +1,4 @@
-// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, nothing foreign is removed.
+// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, other programs' objects are not removed.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import fc from 'fast-check'
@@ -67,6 +67,21 @@ async function started(kernel: MapKernel, now = () => performance.now()) {
   return { reconciler, drifts, refusals }
 }
 
+test('leaving removes what is desired and what is owned by Weft, but for what stays, and the tables', async () => {
+  const chain: KernelObject = { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'forward', digests: [] }
+  const foreign: KernelObject = { ...route(9, 4), device: 'eth0' } as KernelObject
+  const kernel = new MapKernel([uplink, tunnel, route(7), foreign, chain])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel, route(2)])
+  const { outcomes, complaints } = await reconciler.leave((object) => object.kind === 'link')
+  assert.deepEqual(
+    outcomes.filter(({ error }) => error !== undefined),
+    []
+  )
+  assert.deepEqual(complaints, [])
+  assert.deepEqual([...kernel.objects.values()], [uplink, tunnel, foreign])
+})
+
 test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler } = await started(kernel)
@@ -80,7 +95,7 @@ test('what an owner wants is in the kernel when want() resolves, and a second wa
   assert.equal(kernel.batches.length, 1)
 })
 
-test('what many want at once is made once', async () => {
+test('what several owners want at once is created once', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler } = await started(kernel)
   await Promise.all(Array.from({ length: 20 }, (_, n) => reconciler.want(`pod ${n}`, [tunnel, fdb(n)])))
@@ -88,14 +103,14 @@ test('what many want at once is made once', async () => {
   assert.equal(made.length, 1)
 })
 
-test('links are made before what stands on them, whatever the order of the wish', async () => {
+test('links are created before the objects on them, whatever the order of what is wanted', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, refusals } = await started(kernel)
   await reconciler.want('node', [route(2), fdb(2), tunnel])
   assert.deepEqual(refusals.at(-1), [])
 })
 
-test('what is ours and unwanted stays until the list is trusted, then goes; what is foreign stays', async () => {
+test('objects of Weft that are not desired stay until the list is trusted, then are removed; other programs’ stay', async () => {
   const foreign = { ...route(9, 3), device: 'eth0' } as KernelObject
   const kernel = new MapKernel([uplink, tunnel, route(7), foreign])
   const { reconciler } = await started(kernel)
@@ -106,7 +121,7 @@ test('what is ours and unwanted stays until the list is trusted, then goes; what
   assert.ok(kernel.objects.has(keyOf(foreign)))
 })
 
-test('a route that somebody deletes is put back, and the report names who did it', async () => {
+test('a route that another program deletes is restored, and the report names the program', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, drifts } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2)])
@@ -118,7 +133,7 @@ test('a route that somebody deletes is put back, and the report names who did it
   assert.equal(drifts[0]?.fighting, false)
 })
 
-test('somebody who keeps undoing us is called a fight', async () => {
+test('repeated undoing by another program is reported as a fight', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, drifts } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2)])
@@ -130,7 +145,7 @@ test('somebody who keeps undoing us is called a fight', async () => {
   assert.ok(drifts.slice(0, 3).every((report) => !report.fighting))
 })
 
-test('one refused object does not stop the others and is tried again', async () => {
+test('one refused object does not stop the others and is retried', async () => {
   const kernel = new MapKernel([uplink])
   kernel.refuses.set(keyOf(route(2)), 'no memory')
   const { reconciler, refusals } = await started(kernel)
@@ -144,20 +159,20 @@ test('one refused object does not stop the others and is tried again', async () 
   await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
 })
 
-test('what was refused and is wished for no more is no refusal, also when its device changed in between', async () => {
+test('a refused object that is no longer desired is no refusal, also when its device changed in between', async () => {
   const kernel = new MapKernel([uplink])
   kernel.refuses.set(keyOf(route(2)), 'no memory')
   const { reconciler, refusals } = await started(kernel)
   await reconciler.want('node', [tunnel])
   await reconciler.want('peer', [route(2)])
   await until(() => refusals.at(-1)?.length === 1, 'the refusal')
-  // Whatever a device tells forgives what hangs on it; before that is tried again, nobody wants it any more.
+  // A notification of a device resets the backoff of its objects; before the retry they are no longer desired.
   reconciler.onObserved(() => void reconciler.want('peer', []))
   kernel.recheck('the device changed')
   await until(() => refusals.at(-1)?.length === 0, 'no refusal left')
 })
 
-test('a refusal ends without a try when somebody else has put the object right, by a notification or a dump', async () => {
+test('a refusal ends without a retry when another program has created the object, by a notification or a dump', async () => {
   for (const how of ['notification', 'dump'] as const) {
     const kernel = new MapKernel([uplink])
     kernel.refuses.set(keyOf(route(2)), 'no memory')
@@ -188,7 +203,7 @@ test('dumps do not end a refusal that lasts: the condition does not flap', async
   assert.ok(refusals.slice(before).every((errors) => errors.length === 1))
 })
 
-test('a device that went before the news of it is our own race, and no refusal', async () => {
+test('a device that was deleted before its notification arrived is a race, and no refusal', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, refusals } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2), fdb(2)])
@@ -200,7 +215,7 @@ test('a device that went before the news of it is our own race, and no refusal',
   kernel.change(undefined, keyOf(tunnel))
   await until(
     () => difference(reconciler.desired, kernel.objects).every((change) => change.do === 'remove'),
-    'the device and what hung on it'
+    'the device and its objects'
   )
   assert.deepEqual(
     refusals.filter((errors) => errors.length > 0),
@@ -208,7 +223,7 @@ test('a device that went before the news of it is our own race, and no refusal',
   )
 })
 
-test('what somebody adds again while we discard it is seen', async () => {
+test('what another program adds again while we discard it is observed', async () => {
   const stray: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('10.244.9.1/24') }
   class Contested extends MapKernel {
     override async apply(changes: readonly Change[]) {
@@ -226,7 +241,7 @@ test('what somebody adds again while we discard it is seen', async () => {
   await until(() => reconciler.observed.has(keyOf(stray)), 'the address to be seen')
 })
 
-test('a link that looks unfinished while we make it is nobody’s doing, whatever else waits to be tried again', async () => {
+test('a link that is incomplete while we create it is no other program’s change, whatever else waits for a retry', async () => {
   const kernel = new MapKernel([uplink])
   kernel.refuses.set(keyOf(route(2)), 'no memory')
   // However long this machine takes between two steps, to the reconciler it is 5 ms.
@@ -247,7 +262,7 @@ test('a link that looks unfinished while we make it is nobody’s doing, whateve
   )
 })
 
-test('a device that vanishes comes back with everything that hung on it', async () => {
+test('a device that is deleted is created again with all its objects', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2), fdb(2), route(3), fdb(3)])
@@ -259,7 +274,7 @@ test('a device that vanishes comes back with everything that hung on it', async 
   )
 })
 
-test('a neighbour proxy waits for its bridge without a word, is made once that comes, and goes when nobody wants it', async () => {
+test('a neighbour proxy waits for its bridge without an error, is created once that exists, and is removed when no longer desired', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, drifts, refusals } = await started(kernel)
   const proxy: KernelObject = { kind: 'proxy', device: 'cni0', ip: ip('fd00::2'), protocol: ROUTE_PROTOCOL }
@@ -277,7 +292,7 @@ test('a neighbour proxy waits for its bridge without a word, is made once that c
   assert.equal(kernel.objects.has(keyOf(proxy)), false)
 })
 
-test('an object that two owners want goes with the last of them', async () => {
+test('an object that two owners want is removed with the last of them', async () => {
   const kernel = new MapKernel([uplink, tunnel])
   const { reconciler } = await started(kernel)
   await reconciler.want('a', [route(2)])
@@ -288,7 +303,7 @@ test('an object that two owners want goes with the last of them', async () => {
   assert.equal(kernel.objects.has(keyOf(route(2))), false)
 })
 
-test('any sequence of wishes and foreign changes ends with the kernel as desired and nothing foreign touched', async () => {
+test('any sequence of wants and other programs’ changes ends with the kernel as desired and their objects untouched', async () => {
   const step = fc.oneof(
     fc.record({
       kind: fc.constant('want' as const),

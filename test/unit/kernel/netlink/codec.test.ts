@@ -109,7 +109,7 @@ test('an address keeps its host bits and flags', () => {
   )
 })
 
-test('neighbours, proxies and forwarding entries are told apart and decode as permanent', () => {
+test('neighbours, proxies and forwarding entries are distinguished and decode as permanent', () => {
   const neighbour: fc.Arbitrary<Neighbour> = fc.record({ kind: fc.constant('neighbour' as const), device, ip, mac })
   const fdb: fc.Arbitrary<FdbEntry> = fc.record({ kind: fc.constant('fdb' as const), device, mac, destination: ip })
   fc.assert(
@@ -158,7 +158,7 @@ test('a vxlan link decodes to what was encoded, with the tunnel in either family
   )
 })
 
-test('alias and hairpin travel in the message after birth', () => {
+test('alias and hairpin are in the message after creation', () => {
   const link: Link = {
     kind: 'link',
     name: 'veth1',
@@ -169,14 +169,14 @@ test('alias and hairpin travel in the message after birth', () => {
   const birth = decodeLink(only(encode.createLink(link, resolve)), nameOf)
   assert.equal(birth.alias, '')
   assert.equal(birth.hairpin, undefined)
-  const later = encode.afterBirth(link, resolve)
+  const later = encode.afterCreation(link, resolve)
   assert.ok(later)
   const { alias, hairpin } = decodeLink(only(later), nameOf)
   assert.deepEqual({ alias, hairpin }, { alias: 'weft pod ä', hairpin: true })
-  assert.equal(encode.afterBirth({ kind: 'link', name: 'veth1' }, resolve), undefined)
+  assert.equal(encode.afterCreation({ kind: 'link', name: 'veth1' }, resolve), undefined)
 })
 
-test('a removal of an IPv4 route names maker, device and gateway, so that no other route to the destination can be hit', () => {
+test('a removal of an IPv4 route names protocol, device and gateway, so that it can match no other route to the destination', () => {
   const [destination, gateway] = [parsePrefix('10.1.0.0/16'), parseIp('10.9.0.1')]
   assert.ok(destination && gateway)
   const route: Route = {

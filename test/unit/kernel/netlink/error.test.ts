@@ -1,4 +1,4 @@
-// What an administrator reads when the kernel refuses.
+// The error messages for what the kernel refuses.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Health } from '../../../../daemon/health/health.ts'
@@ -28,18 +28,18 @@ test('operation, object, errno and the kernel sentence are in one line, with a c
   assert.match(error.cure, /gateway/)
 })
 
-test('a link that is down is named as the cause, with the way to set it up', () => {
+test('for a link that is down the cure is to set it up', () => {
   const [destination, gateway] = [parsePrefix('10.3.0.0/16'), parseIp('192.0.2.7')]
   assert.ok(destination && gateway)
   const route = { kind: 'route', table: 254, destination, metric: 0, type: 'unicast', gateway, protocol: 87 } as const
   const cure = (device: object, name: string) => refused('add', { ...route, ...device }, errnoNumber(name)).cure
-  assert.equal(cure({ device: 'eth0' }, 'ENETDOWN'), 'eth0 is down: set it up with `ip link set eth0 up`')
+  assert.equal(cure({ device: 'eth0' }, 'ENETDOWN'), 'set the link up with `ip link set eth0 up`')
   assert.match(cure({ device: 'eth0' }, 'ENETUNREACH'), /^the gateway 192\.0\.2\.7 is .* whether eth0 is down/)
   assert.match(cure({}, 'EHOSTUNREACH'), /whether its link is down/)
   assert.match(new KernelError({ operation: 'add', object: 'x', errno: errnoNumber('ENETDOWN') }).cure, /ip link set/)
 })
 
-test('the condition of what the kernel refuses has the cure of that refusal', () => {
+test('the condition for refused changes has the cure of the refusal', () => {
   const log = { error() {}, warn() {}, info() {}, debug() {} }
   const health = new Health(Date.now, () => undefined)
   const told = repairReport(log, createMetrics(), health)
@@ -56,7 +56,7 @@ test('the condition of what the kernel refuses has the cure of that refusal', ()
   const error = new KernelError({ operation: 'add', object: 'link weft.1', errno: errnoNumber('ENETDOWN') })
   for (const _ of [1, 2]) {
     refusals.add(keyOf(object), { do: 'put', object }, error)
-    refusals.tell()
+    refusals.report()
   }
   assert.deepEqual(said, [
     [0, undefined],
@@ -73,7 +73,7 @@ test('a missing driver names the module', () => {
   assert.match(refused('add', { kind: 'link', name: 'weft.1', form }, errnoNumber('EOPNOTSUPP')).cure, /modprobe vxlan/)
 })
 
-test("without a sentence the system's words stand in, also for numbers it does not know", () => {
+test("without the kernel's sentence the system's text for errno is used, also for unknown numbers", () => {
   assert.match(
     new KernelError({ operation: 'read', object: 'the links', errno: 1 }).message,
     /EPERM \(operation not permitted\)/

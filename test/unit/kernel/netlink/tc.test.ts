@@ -1,4 +1,4 @@
-// The bytes of queueing disciplines and of conntrack: what is encoded is read back, and what is not ours is told from what is.
+// The bytes of queueing disciplines and of conntrack: what is encoded decodes to the same, and other programs' objects are distinguished from Weft's.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { deleteFlow, isStale, listFlows } from '../../../../daemon/kernel/netlink/conntrack.ts'
@@ -40,7 +40,7 @@ test('a redirection is read back from its filter, not from ingress as such', () 
   assert.deepEqual(decoded(putQdisc(redirect, undefined, resolve)), [undefined, redirect])
 })
 
-test('what somebody else put there goes first; a token bucket is changed in place', () => {
+test('another program’s discipline is removed first; a token bucket is changed in place', () => {
   const other: Discipline = { type: 'other', of: 'pfifo' }
   const types = (qdisc: Qdisc, instead?: Qdisc) => messagesOf(putQdisc(qdisc, instead, resolve)).map(({ type }) => type)
   assert.deepEqual(types(bucket(), { ...bucket(), discipline: other }), [37, 36])
@@ -60,7 +60,7 @@ const traffic = (type: number, handle: number, parent: number, kind: string, opt
       .done()
   ])
 
-test('others’ disciplines are told from ours, whatever their options look like', () => {
+test('other programs’ disciplines are distinguished from Weft’s, whatever their options', () => {
   // struct tc_fifo_qopt is no attribute.
   const [limit] = [Buffer.from([0xe8, 3, 0, 0])]
   const read = (...of: Parameters<typeof traffic>) => decodeTraffic(traffic(...of)[0] ?? assert.fail(), nameOf)
@@ -82,7 +82,7 @@ const division: Division = {
   subnets: ['10.0.0.0/8', '192.0.2.1/32', '0.0.0.0/0', 'fd00:1::/40', '::/0', '2001:db8::5/128'].map(prefix)
 }
 
-/** What a dump would tell of these messages. */
+/** What a dump makes of these messages. */
 function readBack(buffers: readonly Buffer[]): Division | undefined {
   const parts: Parameters<typeof divisionOf>[0] = { filters: [], isForeign: false }
   for (const message of messagesOf(buffers)) {
@@ -94,7 +94,7 @@ function readBack(buffers: readonly Buffer[]): Division | undefined {
 }
 
 for (const over of [{}, { side: 'destination' }, { limits: 'others' }, { rate: 10_000_000_000 }] as const)
-  test(`a division with ${JSON.stringify(over)} is read back from its parts, and known by its fingerprint before`, () => {
+  test(`a division with ${JSON.stringify(over)} is read back from its parts, and from a notification by its fingerprint`, () => {
     const wanted = { ...division, ...over }
     const put: Qdisc = { ...bucket(), discipline: divided(wanted) }
     const messages = putQdisc(put, undefined, resolve)
@@ -115,7 +115,7 @@ test('a division of which a part is missing or another’s is none', () => {
   const other = putQdisc({ ...bucket(), discipline: divided({ ...division, side: 'destination' }) }, undefined, resolve)
   assert.equal(readBack([...messages, other[3] ?? assert.fail()]), undefined)
   const lost: Qdisc = { ...bucket(), discipline: { type: 'htb', fingerprint: 1 } }
-  assert.throws(() => putQdisc(lost, undefined, resolve), /not told how/)
+  assert.throws(() => putQdisc(lost, undefined, resolve), /without its division/)
   const types = messagesOf(putQdisc({ ...bucket(), discipline: divided(division) }, lost, resolve)).map(
     ({ type }) => type
   )
@@ -137,7 +137,7 @@ test('the fingerprint does not depend on the order of subnets, and on nothing el
 
 type Tuple = { readonly source: string; readonly destination: string; readonly from: number; readonly to: number }
 
-/** A conntrack entry as the kernel tells it. */
+/** A conntrack entry as the kernel sends it. */
 function flow(original: Tuple, reply: Tuple, status: number, protocol = 17): Message {
   const six = original.source.includes(':')
   const address = (text: string) => {
@@ -175,15 +175,15 @@ for (const [what, message, stale, expected] of [
   ['to another port of this host', translated, { ...place, port: 54, translatedTo: pod }, false],
   ['to this address', translated, { ...place, at: ip('192.0.2.1'), translatedTo: pod }, true],
   ['to another address', translated, { ...place, at: ip('192.0.2.2'), translatedTo: pod }, false],
-  ['that somebody translated, when only silence is meant', translated, place, false],
+  ['that was translated, when only unanswered ones are meant', translated, place, false],
   ['that nobody answered', unanswered, place, true],
   ['that a program of the host answered', answered, place, false],
   ['of TCP', flow(way, { ...way }, 8, 6), place, false]
 ] as const) {
-  test(`a flow ${what} is ${expected ? '' : 'not '}forgotten`, () => assert.equal(isStale(message, stale), expected))
+  test(`a flow ${what} is ${expected ? '' : 'not '}deleted`, () => assert.equal(isStale(message, stale), expected))
 }
 
-test('a flow of IPv6 is told by the same lines', () => {
+test('a flow of IPv6 is recognised in the same way', () => {
   const six = flow(
     { source: 'fd00::9', destination: 'fd00::1', from: 4000, to: 53 },
     { source: 'fd00:10::2', destination: 'fd00::9', from: 5353, to: 4000 },

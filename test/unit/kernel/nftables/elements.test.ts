@@ -1,4 +1,4 @@
-// The bytes of nf_tables' elements: keys and values as the kernel holds them, and nothing guessed where a word is of no known kind.
+// The bytes of nf_tables' elements: keys and values in the kernel's encoding; words of unknown types are not encoded.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -12,7 +12,7 @@ const element = (key: string, value?: string): NftElement => ({
   ...(value !== undefined && { value })
 })
 const put = (object: NftElement): Change => ({ do: 'put', object })
-/** What stands in the messages between the two marks, in hex. */
+/** The messages between the two marks, in hex. */
 const contents = (changes: readonly Change[]): readonly string[] | undefined =>
   elementBatch(changes)
     ?.flatMap((bytes) => readMessages(bytes))
@@ -30,7 +30,7 @@ test('the parts of a concatenation begin at multiples of four octets, a key alon
   assert.ok(source.includes(`${'7665746861'.padEnd(32, '0')}02000000000a0000`), source)
 })
 
-test('what takes the place of another is deleted first, in the same transaction', () => {
+test('a replaced element is deleted first, in the same transaction', () => {
   const [before, after] = [element('tcp . 80', '10.0.0.1 . 1'), element('tcp . 80', '10.0.0.2 . 1')]
   const types = elementBatch([{ do: 'put', object: after, instead: before }])?.map(
     (bytes) => readMessages(bytes)[0]?.type
@@ -38,7 +38,7 @@ test('what takes the place of another is deleted first, in the same transaction'
   assert.deepEqual(types, [16, 0xa0e, 0xa0c, 17])
 })
 
-test('a word of no known kind, or an object that is no element, is left to the library', () => {
+test('a word of an unknown type, or an object that is no element, is left to libnftables', () => {
   const words = [
     '"eth*"',
     '65536',
@@ -58,7 +58,7 @@ test('a word of no known kind, or an object that is no element, is left to the l
   assert.equal(contents([put(element('tcp . 80')), chain]), undefined)
 })
 
-test('no text makes anything but messages that can be read', () => {
+test('any text yields well-formed messages or none', () => {
   const word = fc.oneof(fc.string(), fc.constantFrom('tcp', '"eth0"', '::1', '1.2.3.4', '80', '02:00:00:00:00:01'))
   const text = fc.array(word, { minLength: 1, maxLength: 4 }).map((words) => words.join(' . '))
   fc.assert(

@@ -1,9 +1,9 @@
-// The codec for our own tables: what libnftables prints becomes objects, changes become commands, complaints find their change.
+// Weft's own tables: libnftables' output to objects, changes to commands, error messages to their change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { commandsFor, transaction } from '../../../../daemon/kernel/nftables/command.ts'
-import { Libnftables, type NftResult } from '../../../../daemon/kernel/nftables/libnftables.ts'
 import { entriesOf, tableObjects } from '../../../../daemon/kernel/nftables/own-tables.ts'
+import { type NftResult, NftSession } from '../../../../daemon/kernel/nftables/session.ts'
 import { applySteps } from '../../../../daemon/kernel/nftables/transaction.ts'
 import type { Change } from '../../../../daemon/state/difference.ts'
 import type { NftChain, NftElement, NftFamily } from '../../../../daemon/state/object.ts'
@@ -101,7 +101,7 @@ test('a listed table becomes chains with their digests, sets and elements as nft
 
 test('an empty answer is an empty ruleset', () => assert.deepEqual(entriesOf('\n'), []))
 
-test('a chain whose hook changed is made anew, one whose rules changed is filled anew', () => {
+test('a chain whose hook changed is created again, one whose rules changed is filled again', () => {
   const chain: NftChain = {
     kind: 'nft-chain',
     ...place,
@@ -128,7 +128,7 @@ test('a chain whose hook changed is made anew, one whose rules changed is filled
   )
 })
 
-test('removed chains are emptied before the first of them goes', () => {
+test('removed chains are flushed before the first of them is deleted', () => {
   const chain = (name: string): Change => ({
     do: 'remove',
     object: { kind: 'nft-chain', ...place, chain: name, digests: [] }
@@ -139,7 +139,7 @@ test('removed chains are emptied before the first of them goes', () => {
   )
 })
 
-/** Answers like the kernel: a transaction fails as a whole, with a complaint at the column of each command that `refuse` has words for. */
+/** Answers like the kernel: a transaction fails as a whole, with an error at the column of each command for which `refuse` has a message. */
 const kernel =
   (refuse: (command: string) => string | undefined, log: string[] = []) =>
   async (text: string): Promise<NftResult> => {
@@ -169,7 +169,7 @@ test('refused objects are found, and the others applied in one more transaction'
   assert.equal(log.length, 2)
 })
 
-test('complaints without a place lead to each object being tried alone', async () => {
+test('after errors without a column each object is tried alone', async () => {
   const changes = [1, 2, 3].map((port) => put(element(port)))
   const run = kernel((command) => (command.includes('tcp . 2 ') ? 'Out of memory' : undefined))
   const failures = await applySteps(async (text) => {
@@ -179,7 +179,7 @@ test('complaints without a place lead to each object being tried alone', async (
   assert.deepEqual([...failures.keys()], [changes[1]])
 })
 
-test('a removal of what is gone is done, an element that is there with another value is replaced, one to be replaced that is gone is added', async () => {
+test('removing what does not exist succeeds, an element that exists with another value is replaced, a missing one that was to be replaced is added', async () => {
   const log: string[] = []
   const changes: readonly Change[] = [
     { do: 'remove', object: element(1) },
@@ -202,7 +202,7 @@ test('a removal of what is gone is done, an element that is there with another v
 })
 
 test('a missing libnftables is an error that names the packages', () => {
-  assert.throws(() => new Libnftables('libnftables-is-not-here.so.1'), {
+  assert.throws(() => new NftSession('libnftables-is-not-here.so.1'), {
     code: 'NFTABLES_MISSING',
     message: /libnftables-is-not-here\.so\.1/,
     cure: /libnftables1 .*nftables \(Alpine\)/
