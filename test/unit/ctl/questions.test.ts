@@ -63,7 +63,7 @@ test('why node of a name that nobody has says which are near, how else to ask, a
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'worker-2' })] })
   const { exit, out } = await daemon.weftctl('why', 'node', 'worker2')
   assert.match(out, /^worker2: no lease is known of such a node\nnear it are: worker-2\ncure: /)
-  assert.match(out, /^ {2}the lease store does not answer.*: etcd is silent\. Cure: /m)
+  assert.match(out, /^ {2}the lease store does not respond.*: etcd is silent\. Cure: /m)
   assert.equal(exit, 1)
 })
 
@@ -154,7 +154,7 @@ test('why pod after an ADD that failed and the DEL that followed still tells cau
     out,
     /calls, the latest first:\n.*DEL eth0 by weft, container c0ffee0000, .* ms: ok\n.*ADD .*: FAILED, CNI error 11\n/
   )
-  assert.match(out, /now no pod can be set up on this node:\n {2}this node holds no subnet: etcd has no room\. Cure: /)
+  assert.match(out, /now no pod can be set up on this node:\n {2}this node has no subnet: etcd has no room\. Cure: /)
   assert.equal(exit, 1)
 })
 

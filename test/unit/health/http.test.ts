@@ -38,7 +38,7 @@ test('/readyz names what blocks with its cure, and is ok when only warnings hold
   const { health, get } = await serving(t)
   assert.deepEqual(await get('/readyz').then(({ status, text }) => [status, text]), [
     503,
-    'STARTING: weftd is starting: nothing has been set up yet. Cure: wait; if it stays so, the weftd log of this node says what it waits for\n'
+    'STARTING: weftd is starting: nothing has been set up yet. Cure: wait; if it lasts, check the weftd log on this node\n'
   ])
   health.clear('STARTING')
   health.raise('STORE_UNREACHABLE', 'http://127.0.0.1:2379 refused the connection')

@@ -183,7 +183,7 @@ test('a source that does not exist is told, and no other list is written in its 
   node.health.clear('STARTING')
   const wrong = await until(() => holds(node.health, 'CNI_CONF_INVALID'), { what: 'the condition' })
   assert.equal(wrong.detail, `--cni-conf-source ${join(node.root, 'cni-conf.json')} does not exist`)
-  assert.match(wrong.cure, /^correct the path/)
+  assert.match(wrong.cure, /^correct --cni-conf-source/)
   assert.equal(node.text(), undefined)
   writeFileSync(join(node.root, 'cni-conf.json'), flannels)
   await until(() => node.text() === flannels, { what: 'the list of the source' })

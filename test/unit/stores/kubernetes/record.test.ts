@@ -229,7 +229,7 @@ test('public-ip-overwrite wins over node-public-ip, that over what was detected;
       perFamily(publicIp)
         .map(([, ip]) => formatIp(ip))
         .join(' '),
-      ...faults
+      ...faults.map(({ text }) => text)
     ]
   }
   assert.deepEqual(of({}), ['192.0.2.1 2001:db8::1'])
