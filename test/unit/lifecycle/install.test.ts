@@ -186,7 +186,7 @@ test('a misspelled command is answered with the nearest, as weftctl does, and no
     assert.equal(kind, 'wrong')
     const [error, ...others] = 'errors' in rest ? rest.errors : []
     assert.deepEqual([error?.code, error?.message, others], ['COMMAND_UNKNOWN', message, []])
-    assert.match(error?.cure ?? '', /install, clean, man, completion; weftd --help/)
+    assert.match(error?.cure ?? '', /install, clean, man, completion \(see weftd --help\)/)
   }
 })
 
@@ -201,7 +201,7 @@ test('the help of install has each of its flags, within the width', () => {
 
 test('the help of clean says what goes, what stays, which flags matter, and its exit status', () => {
   const help = printCleanHelp(100)
-  for (const part of ['It goes', 'It stays', '--cni-conf-dir', '--cni-bin-dir', '/opt/cni/bin', '--state-dir', 'Exit'])
+  for (const part of ['Removed:', 'Kept:', '--cni-conf-dir', '--cni-bin-dir', '/opt/cni/bin', '--state-dir', 'Exit'])
     assert.ok(help.includes(part), part)
   assert.equal(help.includes('--etcd-endpoints'), false)
   assert.ok(
