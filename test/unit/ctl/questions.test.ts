@@ -178,10 +178,7 @@ test('a later ADD that succeeds makes good what failed before', async (t) => {
   assert.equal((await call({ ipam: {} })).exit, 1)
   assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: could not be set up/)
   assert.equal((await call({})).exit, 0)
-  assert.match(
-    (await daemon.weftctl('why', 'pod', 'web-1')).out,
-    /^web-1: is set up; it has no objects on the host/
-  )
+  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: is set up; it has no objects on the host/)
 })
 
 test('a further ADD that is refused does not hide that the pod stands, until a DEL takes it away', async (t) => {
