@@ -25,7 +25,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   COMMAND_UNKNOWN: [
     'weftd or weftctl has no such command or argument',
-    'use the nearest, which the message names, or see `weftd --help`, `weftctl --help`'
+    'correct the command; `weftd --help` and `weftctl --help` list them'
   ],
   CONTAINER_UNKNOWN: [
     'CHECK for a container of which nothing is left on this host',
@@ -98,9 +98,9 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   OPTION_INVALID: [
     'a flag or variable has an invalid value, or two contradict each other',
-    'correct the value by the rule in the message; `weftd --help` lists the flags'
+    'correct the value; `weftd --help` lists the flags'
   ],
-  OPTION_UNKNOWN: ['there is no such flag', 'use the nearest, which the message names, or see `weftd --help`'],
+  OPTION_UNKNOWN: ['there is no such flag', 'correct the flag; `weftd --help` lists them'],
   OVERLOADED: [
     'weftd could not finish a call within the time that the runtime allows',
     'the runtime retries; if it lasts, check the log of weftd and what keeps the kernel busy'
@@ -110,10 +110,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'set `master` to a device of this host'
   ],
   MTU_INVALID: ['an MTU is larger than that of the underlying device', 'lower `mtu`, or omit it'],
-  PORT_TAKEN: [
-    'another pod of this node, named in the message, has the host port',
-    'delete that pod, or use another hostPort or hostIP'
-  ],
+  PORT_TAKEN: ['another pod of this node has the host port', 'delete that pod, or use another hostPort or hostIP'],
   PREVIOUS_MISSING: [
     'a chained plugin was called without the result of the previous one',
     'chain it behind the plugin that makes the interface, in `plugins` of a .conflist'
@@ -155,7 +152,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
 /** Numbers of the specification. */
 const NUMBERS: Readonly<Record<keyof typeof cniCode, string>> = {
   incompatibleVersion: 'the version of the configuration does not support the request',
-  unsupportedField: 'a key, named in the message, requests something that Weft does not support',
+  unsupportedField: 'a key requests something that Weft does not support',
   unknownContainer: 'CHECK: the container is unknown',
   environment: 'a variable that the runtime must set (CNI_…) is missing or wrong',
   inputOutput: 'standard input could not be read',
