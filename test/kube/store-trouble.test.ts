@@ -232,7 +232,7 @@ current-context: x
     assert.equal(watcher.lists, 2)
   })
 
-  test('a page that is no API server is told as what it is', async () => {
+  test('a page that is no API server is reported as what it is', async () => {
     await using place = await StorePlace.make(api)
     await using front = await Front.open(api)
     front.instead = () => ({ status: 200, headers: { 'content-type': 'text/html' }, body: [] as unknown as object })

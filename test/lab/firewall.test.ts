@@ -143,7 +143,7 @@ describe('applying and reading back', () => {
 })
 
 describe('somebody else', () => {
-  test('a flushed ruleset is told with its culprit and is back', async () => {
+  test('a flushed ruleset is reported with its culprit and is back', async () => {
     await using keeper = new Keeper()
     await until(async () => (await run('nft', ['list', 'ruleset'])).stdout.includes('masquerade'), {
       what: 'the first set-up'

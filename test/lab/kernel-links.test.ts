@@ -183,7 +183,7 @@ test('a link runs once the other end of its pair is up, and not before', { skip 
   assert.deepEqual(await Promise.all(waiting), [true, true])
 })
 
-test('a link that can not be deleted says so and spoils nothing', { skip }, async () => {
+test('a link that cannot be deleted says so and spoils nothing', { skip }, async () => {
   await using kernel = await open()
   const good: Link = { kind: 'link', name: 'good0', form: { type: 'veth', peer: { name: 'good1' } } }
   await applied(kernel, put(good))

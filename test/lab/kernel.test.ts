@@ -225,7 +225,7 @@ test('who deletes a route is named, and we know ourselves', { skip }, async () =
   await applied(kernel, remove(bridge))
 })
 
-test('after an overrun everything is told anew', { skip }, async () => {
+test('after an overrun everything is reported again', { skip }, async () => {
   // The kernel's smallest buffer holds a handful of notifications.
   await using kernel = await open({ receiveBytes: 1 })
   await applied(kernel, put(bridge), put(address4))

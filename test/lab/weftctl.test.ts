@@ -71,7 +71,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     assert.equal(code, 0)
   })
 
-  test('pods and why pod tell what an ADD has made, also after weftd was started anew', async () => {
+  test('pods and why pod tell what an ADD has made, also after weftd was restarted', async () => {
     const here = cluster.node(1)
     const row = async () => {
       const { pods } = JSON.parse((await weftctl(here, ['pods', '--json'])).stdout)
@@ -177,7 +177,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     }
   })
 
-  test('who is not root is told so; a weftd that does not run is told, with its cure', async () => {
+  test('who is not root is told so; a weftd that does not run is reported, with its cure', async () => {
     const here = cluster.node(1)
     const denied = await weftctl(here, ['status'], { as: 65_534 })
     assert.deepEqual([denied.code, denied.stdout], [3, ''])

@@ -96,7 +96,7 @@ test('names of Object’s own are no flags', () => {
   assert.deepEqual(errors(['--constructor=1']), ['there is no flag --constructor'])
 })
 
-test('a variable of ours that names no flag is told, but not the ones of a Kubernetes service', () => {
+test('a variable of ours that names no flag is reported, but not the ones of a Kubernetes service', () => {
   const parsed = parseFlags(flags, ['WEFTD_', 'FLANNELD_'], [], {
     WEFTD_PROT: '1',
     WEFTD_SERVICE_HOST: '10.0.0.1',

@@ -65,7 +65,7 @@ describe('an error of weftd', () => {
     assert.equal(cniError(new AggregateError([new AggregateError([refused])]), 'GC').code, 100)
   })
 
-  test('that nobody expected is told with what to do about it', () => {
+  test('that nobody expected is reported with what to do about it', () => {
     const { code, message, details } = cniError(new RangeError('too far', { cause: new Error('away') }))
     assert.deepEqual([code, message], [999, 'too far: away'])
     assert.match(details, /its log/)

@@ -58,7 +58,7 @@ describe('a delegate', () => {
       }
     )
   })
-  test('gets its DEL before the error of a failed ADD is told, and the error survives in between', () => {
+  test('gets its DEL before the error of a failed ADD is reported, and the error survives in between', () => {
     const error = new CniError('no bridge', { code: 101, details: 'why' })
     const { id, env } = wantedBy(() => delegates(ended(0, '{}')).undo('x', error))
     deepEqual(env, { CNI_COMMAND: 'DEL' })

@@ -67,7 +67,7 @@ test('why node of a name that nobody has says which are near, how else to ask, a
   assert.equal(exit, 1)
 })
 
-test('a record that can not be read is a row of nodes, and why node explains it by its key', async (t) => {
+test('a record that cannot be read is a row of nodes, and why node explains it by its key', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
   const error = new WeftError('LEASE_MALFORMED', 'lease 10.244.9.0-24: PublicIP is missing', 'delete the key')

@@ -82,7 +82,7 @@ test('kubectl weft why pod finds the node by itself', async () => {
   assert.deepEqual((await weftctl(['why', 'pod', 'web-1'], replies)).asked[0]?.slice(1, 4), ['get', 'pod', 'web-1'])
 })
 
-test("kubectl's refusals, missing pods and the complaints of the weftctl there are told with a cure", async () => {
+test("kubectl's refusals, missing pods and the complaints of the weftctl there are reported with a cure", async () => {
   const denied = 'E1121 memcache.go: x\nError from server (Forbidden): pods is forbidden\n'
   for (const [words, replies, expected] of [
     [

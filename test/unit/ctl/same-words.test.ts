@@ -46,7 +46,7 @@ for (const code of codes.filter((each) => !endedByTrying.includes(each))) {
   })
 }
 
-test('the store being away is what a starting node tells everywhere, and where all conditions stand it is told once', async (t) => {
+test('the store being away is what a starting node tells everywhere, and where all conditions stand it is reported once', async (t) => {
   const daemon = await SmallDaemon.start(t)
   daemon.health.raise('STORE_UNREACHABLE', 'connect ECONNREFUSED 192.0.2.9:2379')
   const { msg = '' } = await daemon.cni('ADD')

@@ -97,7 +97,7 @@ test('the end closes the port and connections that were kept alive', async (t) =
   assert.equal(error.code, 'ECONNREFUSED')
 })
 
-test('a port in use and an address of nobody are told with their cures', async (t) => {
+test('a port in use and an address of nobody are reported with their cures', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   t.after(() => other.close())
   await once(other, 'listening')

@@ -52,7 +52,7 @@ const route: Route = {
   protocol: 87
 }
 
-test('a route that is made and deleted is told under its key', () => {
+test('a route that is made and deleted is reported under its key', () => {
   const state = observed()
   const made = state.hear(message(encode.putRoute(route, resolve)))
   assert.deepEqual(

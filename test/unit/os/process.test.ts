@@ -31,7 +31,7 @@ async function neighbour() {
   }
 }
 
-test('a process is told by its own id and by those of its threads, under its own name', async () => {
+test('a process is found by its own id and by those of its threads, under its own name', async () => {
   using other = await neighbour()
   const wanted = { pid: other.pid, name: other.name, uid: process.geteuid?.() }
   assert.deepEqual(processOf(other.pid), wanted)

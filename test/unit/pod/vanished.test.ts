@@ -48,7 +48,7 @@ async function vanishedPod(given: ReturnType<typeof surroundings>, containerId: 
 const held = async (reservations: Reservations) => (await reservations.list()).map(({ ip }) => formatIp(ip)).sort()
 
 describe('addresses of a vanished pod', () => {
-  test('are freed once the grace is over, and not before; the reason is told once and counted', async () => {
+  test('are freed once the grace is over, and not before; the reason is reported once and counted', async () => {
     const given = surroundings()
     await vanishedPod(given, 'a')
     await given.reservations.reserve(who('foreign'), sets)
@@ -85,7 +85,7 @@ describe('addresses of a vanished pod', () => {
     assert.deepEqual(await held(given.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
   })
 
-  test('are tried again when they can not be freed now', async () => {
+  test('are tried again when they cannot be freed now', async () => {
     const given = surroundings()
     await vanishedPod(given, 'a')
     const lock = () => Promise.reject(new Error('EROFS'))
@@ -143,7 +143,7 @@ describe('the notes', () => {
   })
 })
 
-test('a directory of networks that can not be read is told, and weftd goes on', async () => {
+test('a directory of networks that cannot be read is reported, and weftd goes on', async () => {
   writeFileSync(join(dataDir, BOOT_DIRECTORY), '')
   const { context, lines } = surroundings()
   await emptyAfterReboot(context, dataDir)

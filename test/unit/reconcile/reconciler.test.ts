@@ -95,7 +95,7 @@ test('links are made before what stands on them, whatever the order of the wish'
   assert.deepEqual(refusals.at(-1), [])
 })
 
-test('what is ours and unwanted stays until the list is trusted, then goes; what is foreign stays', async () => {
+test('objects of Weft that are not desired stay until the list is trusted, then are removed; foreign ones stay', async () => {
   const foreign = { ...route(9, 3), device: 'eth0' } as KernelObject
   const kernel = new MapKernel([uplink, tunnel, route(7), foreign])
   const { reconciler } = await started(kernel)

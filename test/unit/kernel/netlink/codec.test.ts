@@ -109,7 +109,7 @@ test('an address keeps its host bits and flags', () => {
   )
 })
 
-test('neighbours, proxies and forwarding entries are told apart and decode as permanent', () => {
+test('neighbours, proxies and forwarding entries are distinguished and decode as permanent', () => {
   const neighbour: fc.Arbitrary<Neighbour> = fc.record({ kind: fc.constant('neighbour' as const), device, ip, mac })
   const fdb: fc.Arbitrary<FdbEntry> = fc.record({ kind: fc.constant('fdb' as const), device, mac, destination: ip })
   fc.assert(

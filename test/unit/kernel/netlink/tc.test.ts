@@ -60,7 +60,7 @@ const traffic = (type: number, handle: number, parent: number, kind: string, opt
       .done()
   ])
 
-test('others’ disciplines are told from ours, whatever their options look like', () => {
+test('others’ disciplines are distinguished from ours, whatever their options look like', () => {
   // struct tc_fifo_qopt is no attribute.
   const [limit] = [Buffer.from([0xe8, 3, 0, 0])]
   const read = (...of: Parameters<typeof traffic>) => decodeTraffic(traffic(...of)[0] ?? assert.fail(), nameOf)
@@ -183,7 +183,7 @@ for (const [what, message, stale, expected] of [
   test(`a flow ${what} is ${expected ? '' : 'not '}forgotten`, () => assert.equal(isStale(message, stale), expected))
 }
 
-test('a flow of IPv6 is told by the same lines', () => {
+test('a flow of IPv6 is reported by the same lines', () => {
   const six = flow(
     { source: 'fd00::9', destination: 'fd00::1', from: 4000, to: 53 },
     { source: 'fd00:10::2', destination: 'fd00::9', from: 5353, to: 4000 },

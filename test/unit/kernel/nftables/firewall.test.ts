@@ -101,7 +101,7 @@ test('a listed table becomes chains with their digests, sets and elements as nft
 
 test('an empty answer is an empty ruleset', () => assert.deepEqual(entriesOf('\n'), []))
 
-test('a chain whose hook changed is made anew, one whose rules changed is filled anew', () => {
+test('a chain whose hook changed is made again, one whose rules changed is filled anew', () => {
   const chain: NftChain = {
     kind: 'nft-chain',
     ...place,
