@@ -131,7 +131,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Changes that reach the kernel of this host together, by channel: netlink, removal, sysctl, firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
@@ -153,7 +153,7 @@ async function openCore(
 function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, bursts: AfterBurst): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
-    'Events of the lease store, by kind; malformed ones are skipped.',
+    'Events from the lease store, by kind; malformed leases are skipped.',
     ['kind']
   )
   const peers = new Peers({
@@ -161,9 +161,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, b
     counted: (kind) => events.inc({ kind }),
     processed: (leases) => bursts.heard(leases)
   })
-  metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
-    gauge.set(peers.leases.size)
-  )
+  metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))
   return peers
 }
 

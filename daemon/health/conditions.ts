@@ -28,7 +28,7 @@ export const CONDITIONS = {
   STORE_DENIED: {
     severity: 'error',
     blocks: [],
-    title: "the lease store rejects weftd's credentials",
+    title: 'the lease store denies access to weftd',
     cure: 'give weftd valid credentials with the rights it needs (etcd: --etcd-username, --etcd-password, --etcd-certfile, --etcd-keyfile and a role for --etcd-prefix; Kubernetes: deploy/20-rbac.yaml)'
   },
   CONFIG_MISSING: {

@@ -94,7 +94,7 @@ class Conflist implements Disposable {
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
     else {
       const paths = before.map((name) => join(directory, name)).join(', ')
-      health.raise('CNI_CONF_SHADOWED', paths, `remove ${paths}, or rename so that ${CONFLIST_NAME} sorts first`)
+      health.raise('CNI_CONF_SHADOWED', paths, `remove ${paths}, or rename to sort after ${CONFLIST_NAME}`)
     }
   }
 

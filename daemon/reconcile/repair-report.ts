@@ -11,7 +11,10 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
     'kind',
     'by'
   ])
-  const seconds = metrics.histogram('weft_repair_seconds', 'From the notification of a foreign change to its repair.')
+  const seconds = metrics.histogram(
+    'weft_repair_seconds',
+    'Time from the notification of a foreign change to its repair.'
+  )
   let fight: NodeJS.Timeout | undefined
   return {
     drift(report: DriftReport) {

@@ -113,6 +113,6 @@ test('a port in use and an address of nobody are reported with their cures', asy
   assert.ok(nobodys)
   await assert.rejects(serveHttp({ ...surroundings, ip: nobodys, port: 0 }), {
     code: 'HTTP_LISTEN',
-    cure: /no link of this machine/
+    cure: /set --healthz-ip to an address of this machine/
   })
 })
