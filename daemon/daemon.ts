@@ -168,7 +168,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core, b
 function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers): Membership {
   const { options, log, health, nodeName, identity, ipv6 } = deps
   const { kernel, reconciler, signal } = core
-  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, given } = options
+  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
   const { ipMasq, subnetFile, stateDir } = options
   const files = new NodeFiles({ subnetFile, stateDir, ipMasq, health, log, signal })
   const objectOptions = {
@@ -179,7 +179,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: defaultBridge },
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
-      flagName: (flag) => writtenAs(given, flag)
+      flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),

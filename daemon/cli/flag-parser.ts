@@ -40,15 +40,15 @@ type ValueOf<F> = F extends { readonly reader: Reader<infer T>; readonly default
 export type Values<F extends Flags> = { readonly [Name in keyof F & string as Camel<Name>]: ValueOf<F[Name]> }
 
 /** The flag or variable that set each option, by the option's name. */
-export type Given = ReadonlyMap<string, string>
+export type SetBy = ReadonlyMap<string, string>
 
 /** The name the user set it by, for messages: the flag, or the variable. */
-export const writtenAs = (given: Given | undefined, name: string): string => given?.get(name) ?? `--${name}`
+export const writtenAs = (setBy: SetBy | undefined, name: string): string => setBy?.get(name) ?? `--${name}`
 
 export type Parsed<F extends Flags> = {
   readonly values: Values<F>
   /** The flag or variable that set each option: `iface` → `FLANNELD_IFACE`. */
-  readonly given: Given
+  readonly setBy: SetBy
   /** Variables with the prefix WEFTD_ that match no flag, each as a sentence. */
   readonly unknownVariables: readonly string[]
 }
@@ -156,7 +156,7 @@ export function parseFlags<F extends Flags>(
   if (errors.length > 0) return { errors }
   return {
     values: values as Values<F>,
-    given: new Map([...sources].map(([name, { from }]) => [name, from])),
+    setBy: new Map([...sources].map(([name, { from }]) => [name, from])),
     unknownVariables: unknownVariables(flags, prefixes, env)
   }
 }

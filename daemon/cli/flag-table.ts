@@ -1,7 +1,7 @@
 // The table of weftd's flags: the source of the parser, --help, the documents and the type Options. Pure.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../../ipam/address.ts'
 import type { Flag, Flags } from './flag-parser.ts'
-import { commaList, type Given, ip, oneOf, repeated, text, toggle, type Values, whole } from './flag-parser.ts'
+import { commaList, ip, oneOf, repeated, type SetBy, text, toggle, type Values, whole } from './flag-parser.ts'
 
 /** The headings of --help, in order. */
 export const GROUPS = {
@@ -256,5 +256,5 @@ export type Options = Omit<Values<typeof FLAGS>, 'publicIp' | 'publicIpv6' | 'ku
   /** The addresses that --public-ip and --public-ipv6 name. */
   readonly publicIp: PerFamily<Ip>
   /** The flag or variable that set each option. */
-  readonly given: Given
+  readonly setBy: SetBy
 }

@@ -34,18 +34,18 @@ export function parseOptions(
   const options = {
     ...rest,
     store: kubeSubnetMgr ? 'kubernetes' : rest.store,
-    given: parsed.given,
+    setBy: parsed.setBy,
     etcdPrefix: rest.etcdPrefix.replace(/\/+$/, ''),
     publicIp: byFamily(publicIp, publicIpv6)
   } as const
   return { kind: 'run', options, unknownVariables: parsed.unknownVariables }
 }
 
-function contradictions({ values, given }: Parsed<typeof FLAGS>): readonly WeftError[] {
+function contradictions({ values, setBy }: Parsed<typeof FLAGS>): readonly WeftError[] {
   const errors: WeftError[] = []
-  const as = (name: string) => writtenAs(given, name)
+  const as = (name: string) => writtenAs(setBy, name)
   const wrong = (message: string, cure: string) => errors.push(new WeftError('OPTION_INVALID', message, cure))
-  if (values.kubeSubnetMgr && given.has('store') && values.store !== 'kubernetes') {
+  if (values.kubeSubnetMgr && setBy.has('store') && values.store !== 'kubernetes') {
     wrong(
       `${as('kube-subnet-mgr')} selects the Kubernetes API, ${as('store')} selects ${values.store}`,
       'set only one of them'

@@ -89,7 +89,7 @@ test('a flanneld command line means the same here', () => {
 test('what was given as a variable is called so, what was given as a flag by its name', () => {
   const mixed = options(['-iface-can-reach=192.0.2.1'], { FLANNELD_IFACE: 'eth7', WEFTD_IFACE_REGEX: '^ens' })
   assert.deepEqual(
-    ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'].map((name) => writtenAs(mixed.given, name)),
+    ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'].map((name) => writtenAs(mixed.setBy, name)),
     ['FLANNELD_IFACE', 'WEFTD_IFACE_REGEX', '--iface-can-reach', '--public-ip']
   )
   const parsed = parseOptions([], { WEFTD_ETCD_CERTFILE: 'c.pem' })
