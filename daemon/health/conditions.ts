@@ -82,8 +82,8 @@ export const CONDITIONS = {
   BRIDGE_FOREIGN: {
     severity: 'warning',
     blocks: [],
-    title: 'cni0 has an address of a previous subnet, so bridge mode refuses new pods',
-    cure: 'once no pod uses that subnet, remove the address from cni0 (ip address del)'
+    title: 'the pod bridge has an address of a previous subnet, so bridge mode refuses new pods',
+    cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
   },
   NO_LEASE: {
     severity: 'error',
