@@ -129,7 +129,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Changes that reach the kernel of this host together, by channel: netlink, removal, sysctl, firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
@@ -151,23 +151,21 @@ async function openCore(
 function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
-    'Events of the lease store, by kind; malformed ones are skipped.',
+    'Events from the lease store, by kind; malformed leases are skipped.',
     ['kind']
   )
   const peers = new Peers({
     ...{ reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
     counted: (kind) => events.inc({ kind })
   })
-  metrics.gauge('weft_leases', 'Leases of the network that are understood.', [], (gauge) =>
-    gauge.set(peers.leases.size)
-  )
+  metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))
   return peers
 }
 
 function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers): Membership {
   const { options, log, health, nodeName, identity, ipv6 } = deps
   const { kernel, reconciler, signal } = core
-  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, given } = options
+  const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
   const { ipMasq, subnetFile, stateDir } = options
   const files = new NodeFiles({ subnetFile, stateDir, ipMasq, health, log, signal })
   const objectOptions = {
@@ -178,7 +176,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
-      flagName: (flag) => writtenAs(given, flag)
+      flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),

@@ -77,7 +77,7 @@ async function follow(parsed: ParsedOptions, work: Work): Promise<void> {
       refuse(parsed.errors)
       break
     case 'run':
-      await start(parsed.options, parsed.strangers, work)
+      await start(parsed.options, parsed.unknownVariables, work)
   }
 }
 
@@ -120,7 +120,7 @@ function nameProcess(): void {
   }
 }
 
-async function start(options: Options, strangers: readonly string[], work: Work): Promise<void> {
+async function start(options: Options, unknownVariables: readonly string[], work: Work): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (kernel/netlink/lane.ts); files and name lookups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
@@ -146,7 +146,7 @@ async function start(options: Options, strangers: readonly string[], work: Work)
 
   log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, work.begins)
   const health = new Health(Date.now, work.logCondition(log))
-  reportUnknownVariables(health, strangers)
+  reportUnknownVariables(health, unknownVariables)
   const metrics = createMetrics()
   observeProcess(metrics, manifest.version)
   observeHealth(metrics, health)

@@ -28,7 +28,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
   const { options, log, health, metrics, identity, ipv6 } = context
   const steps = metrics.histogram(
     'weft_pod_step_seconds',
-    'ADD, CHECK and DEL: total for the whole call, and its parts queue, sandbox, reserve, host, inside.',
+    'Duration of ADD, CHECK and DEL: total for the whole call, and its steps queue, sandbox, reserve, host, inside.',
     ['verb', 'step']
   )
   const boot = bootOf()

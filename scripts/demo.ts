@@ -1,4 +1,4 @@
-// The demo behind scripts/demo: real daemons and real CNI calls on hosts that are namespaces, and the matrix of who reaches whom.
+// The program of scripts/demo: real daemons and real CNI calls on hosts that are namespaces, and a matrix of who reaches whom.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,7 +17,7 @@ const BIN = fileURLToPath(new URL('../dist/cni', import.meta.url))
 const PREFIX = '/coreos.com/network'
 
 type DemoPod = { readonly host: Host; readonly pod: Pod; readonly address: string; readonly microseconds: number }
-type Wishes = {
+type DemoOptions = {
   readonly nodes: number
   readonly pods: number
   readonly backend: 'vxlan' | 'host-gw'
@@ -34,16 +34,16 @@ function fail(message: string, cure: string): never {
   process.exit(2)
 }
 
-function wishes(): Wishes {
+function demoOptions(): DemoOptions {
   const number = (name: string, text: string, most: number): number => {
     const value = Number(text)
     return Number.isInteger(value) && value >= 1 && value <= most
       ? value
-      : fail(`--${name} is ${JSON.stringify(text)}`, `give a whole number from 1 to ${most}`)
+      : fail(`--${name} is ${JSON.stringify(text)}`, `use a whole number from 1 to ${most}`)
   }
   const choice = <T extends string>(name: string, text: string, ...allowed: readonly T[]): T =>
     allowed.find((word) => word === text) ??
-    fail(`--${name} is ${JSON.stringify(text)}`, `give one of ${allowed.join(', ')}`)
+    fail(`--${name} is ${JSON.stringify(text)}`, `use one of ${allowed.join(', ')}`)
   try {
     const { values } = parseArgs({
       options: {
@@ -59,12 +59,12 @@ function wishes(): Wishes {
     if (values.remove !== undefined) {
       if (values.check) process.exit(0)
       if (labOwner(values.remove) === undefined)
-        fail(`there is no lab ${JSON.stringify(values.remove)}`, 'give the name that --keep printed')
+        fail(`there is no lab ${JSON.stringify(values.remove)}`, 'use the name that --keep printed')
       removeLab(values.remove)
-      process.stdout.write(`${values.remove} is taken away: its hosts, their processes and its files\n`)
+      process.stdout.write(`removed ${values.remove}: its hosts, their processes and its files\n`)
       process.exit(0)
     }
-    const wish: Wishes = {
+    const options: DemoOptions = {
       nodes: number('nodes', values.nodes, 50),
       pods: number('pods', values.pods, 100),
       backend: choice('backend', values.backend, 'vxlan', 'host-gw'),
@@ -72,18 +72,23 @@ function wishes(): Wishes {
       keep: values.keep
     }
     if (values.check) process.exit(0)
-    return wish
+    return options
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error), 'scripts/demo --help lists the options')
   }
 }
 
-/** With vxlan the last host stands behind a router, so that both kinds of path are shown; host-gw needs one link. */
-const hasRouter = ({ nodes, backend }: Wishes): boolean => backend === 'vxlan' && nodes > 1
+/** With vxlan the last host is behind a router, so that both kinds of path are shown; host-gw needs one link. */
+const hasRouter = ({ nodes, backend }: DemoOptions): boolean => backend === 'vxlan' && nodes > 1
 
-const segments = (wish: Wishes): readonly number[] => (hasRouter(wish) ? [wish.nodes - 1, 1] : [wish.nodes])
+const segments = (options: DemoOptions): readonly number[] =>
+  hasRouter(options) ? [options.nodes - 1, 1] : [options.nodes]
 
-async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonly Host[]): Promise<readonly Weftd[]> {
+async function startDaemons(
+  lab: Lab,
+  { backend, store }: DemoOptions,
+  hosts: readonly Host[]
+): Promise<readonly Weftd[]> {
   const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
   const file = join(lab.directory, 'net-conf.json')
   writeFileSync(file, configuration)
@@ -96,10 +101,10 @@ async function startDaemons(lab: Lab, { backend, store }: Wishes, hosts: readonl
   return Promise.all(hosts.map((host) => Weftd.start(host, { args: [...args, '--ip-masq'] })))
 }
 
-/** As a container runtime does: a namespace, then ADD by the executable. */
+/** Like a container runtime: creates a namespace, then calls ADD of the executable. */
 async function addPod(host: Host, name: string): Promise<DemoPod> {
   const pod = await host.pod(name)
-  // The usual name: reservations are kept by it, and a pod made by hand as docs/troubleshooting.md shows must get an address of its own.
+  // The usual name, which is that of the reservations: a pod made by hand as in docs/troubleshooting.md must get another address.
   const config = { cniVersion: '1.1.0', name: 'cbr0', type: 'weft' }
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=${name}`
   const { result, microseconds } = await cni(host, {
@@ -140,7 +145,7 @@ async function pathTo(from: DemoPod, to: DemoPod): Promise<string> {
 
 async function cell(from: DemoPod, to: DemoPod): Promise<{ readonly text: string; readonly reached: boolean }> {
   if (from === to) return { text: '·', reached: true }
-  // The first packet of a pair pays for ARP; a node that has just joined is known to the others some milliseconds later.
+  // The first packet of a pair waits for ARP; the others know a node that has just joined some milliseconds later.
   await until(async () => (await from.pod.ping(to.address)).received > 0, { what: '', deadlineMs: 5_000 }).catch(
     () => {}
   )
@@ -170,7 +175,7 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: read
   const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
   const enter = host.commandLine('').slice(0, -1).join(' ')
   const lines = [
-    'Everything is left up. Look deps, for example on the first host:',
+    'Everything is left running. Look around, for example on the first host:',
     `  ${enter} ip route`,
     ...(hasTunnel ? [`  ${enter} bridge fdb show dev weft.1`, `  ${enter} ip neigh show dev weft.1`] : []),
     `  ${enter} cat /run/flannel/subnet.env`,
@@ -178,30 +183,30 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: read
     `  ${enter} ${weftctl} nodes`,
     `  ${enter} ${weftctl} why pod demo/${first.pod.name}`,
     `  ${enter} ip netns exec ${first.pod.name} ping -c 3 ${last.address}`,
-    'The way into each host (with a shell: bash in place of hostname), and the log of its weftd:',
+    'To enter each host (for a shell, replace hostname by bash), and the log of its weftd:',
     ...daemons.flatMap(({ host, program }) => [
       `  ${host.commandLine('').slice(0, -1).join(' ')} hostname`,
       `  tail -n 3 ${program.logPath}`
     ]),
-    'Take it away:',
+    'To remove it:',
     `  scripts/demo --remove ${lab.name}`
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
 }
 
 async function main(): Promise<boolean> {
-  const wish = wishes()
+  const options = demoOptions()
   process.env.WEFT_LAB_BIN ??= '1'
-  await using lab = await Lab.start({ hosts: segments(wish) })
+  await using lab = await Lab.start({ hosts: segments(options) })
   const hosts = lab.hosts.slice()
   say(
-    `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${hasRouter(wish) ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
+    `${hosts.length === 1 ? '1 host is' : `${hosts.length} hosts are`} up${hasRouter(options) ? `, ${hosts.at(-1)?.name} behind a router` : ''}`
   )
-  const daemons = await startDaemons(lab, wish, hosts)
-  say(`weftd is ready on each, with leases in ${wish.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
+  const daemons = await startDaemons(lab, options, hosts)
+  say(`weftd is ready on each, with leases in ${options.store === 'etcd' ? 'an etcd' : 'the embedded store'}`)
   const pods: DemoPod[] = []
   for (const [at, host] of hosts.entries())
-    for (let n = 1; n <= wish.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${letters(n)}`))
+    for (let n = 1; n <= options.pods; n++) pods.push(await addPod(host, `pod-${at + 1}${letters(n)}`))
   say(pods.length === 1 ? '1 pod has an address' : `${pods.length} pods have addresses`)
   const rows = pods.map(({ host, pod, address, microseconds }) => [
     pod.name,
@@ -213,7 +218,7 @@ async function main(): Promise<boolean> {
   process.stdout.write(`\n${table([['pod', 'host', 'host address', 'pod address', 'ADD'], ...rows])}\n`)
   const complete = await matrix(pods)
   say(complete ? 'every pod reaches every pod' : 'NOT every pod reaches every pod')
-  if (wish.keep) {
+  if (options.keep) {
     lab.keep()
     await howToLookAround(lab, pods, daemons)
   }

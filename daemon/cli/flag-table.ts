@@ -1,17 +1,17 @@
-// The table of weftd's flags: from it the command line and the environment are read, --help and the documents printed, and the type Options made. Pure.
+// The table of weftd's flags: the source of the parser, --help, the documents and the type Options. Pure.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../../ipam/address.ts'
 import type { Flag, Flags } from './flag-parser.ts'
-import { commaList, type Given, ip, oneOf, repeated, text, toggle, type Values, whole } from './flag-parser.ts'
+import { commaList, ip, oneOf, repeated, type SetBy, text, toggle, type Values, whole } from './flag-parser.ts'
 
 /** The headings of --help, in order. */
 export const GROUPS = {
-  store: 'Where leases are kept',
+  store: 'Lease store',
   etcd: 'etcd',
   kubernetes: 'Kubernetes',
-  interface: 'The link to the other nodes',
+  interface: 'Interface to the other nodes',
   network: 'Pods, routes and firewall',
   files: 'Files',
-  telling: 'Health, log and help'
+  health: 'Health, log and help'
 } as const
 
 const path = text('FILE')
@@ -35,60 +35,60 @@ function compiles(source: string | undefined): boolean {
   }
 }
 
-/** Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and embedded-path are ours. */
+/** Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and embedded-path are Weft's own. */
 export const FLAGS = {
   store: {
     group: 'store',
     reader: oneOf('etcd', 'embedded', 'kubernetes'),
     default: 'etcd',
-    help: 'what keeps the leases: an etcd (v3 API), a SQLite file for daemons on one machine, or the Kubernetes API'
+    help: 'where leases are kept: etcd (v3 API), an SQLite file shared by daemons on one machine, or the Kubernetes API'
   },
   'embedded-path': {
     group: 'store',
     reader: path,
     default: '/var/lib/weft/leases.db',
-    help: 'file of --store embedded; all daemons that name the same file are one network'
+    help: 'file of --store embedded; all daemons that use the same file form one network'
   },
   'node-name': {
     group: 'store',
     reader: text('NAME', 'a name without spaces and slashes', /^[^\s/]+$/),
-    help: "this node's name; default: the node of this pod in Kubernetes, else the host name"
+    help: 'name of this node; default: the node of this pod in Kubernetes, otherwise the host name'
   },
   'subnet-lease-renew-margin': {
     group: 'store',
     reader: whole('MINUTES', 1, 1439),
     default: '60',
-    help: 'minutes before its end at which our lease is renewed'
+    help: 'minutes before its expiry at which the lease is renewed'
   },
 
   'etcd-endpoints': {
     group: 'etcd',
     reader: commaList(url),
     default: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
-    help: 'where etcd answers'
+    help: 'URLs of the etcd endpoints'
   },
   'etcd-prefix': {
     group: 'etcd',
     reader: text('PREFIX', 'a path that begins with /', /^\/[^/]/),
     default: '/coreos.com/network',
-    help: 'prefix of all our keys'
+    help: 'prefix of all keys in etcd'
   },
   'etcd-keyfile': { group: 'etcd', reader: path, help: 'private key of the client certificate, PEM' },
   'etcd-certfile': { group: 'etcd', reader: path, help: 'client certificate, PEM' },
-  'etcd-cafile': { group: 'etcd', reader: path, help: "authority that signed etcd's certificate, PEM" },
-  'etcd-username': { group: 'etcd', reader: text('NAME'), help: 'user name' },
+  'etcd-cafile': { group: 'etcd', reader: path, help: 'CA certificate that signed the certificate of etcd, PEM' },
+  'etcd-username': { group: 'etcd', reader: text('NAME'), help: 'etcd user name' },
   'etcd-password': {
     group: 'etcd',
     reader: text('PASSWORD'),
     secret: true,
-    help: 'password; better given as WEFTD_ETCD_PASSWORD, since every user of this machine can read a command line'
+    help: 'etcd password; prefer the variable WEFTD_ETCD_PASSWORD, since every user of this machine can read command lines'
   },
 
   'kube-subnet-mgr': { group: 'kubernetes', reader: toggle, default: 'false', help: 'the same as --store kubernetes' },
   'kube-api-url': {
     group: 'kubernetes',
     reader: url,
-    help: 'the API server; default: from the kubeconfig, or the one that this pod belongs to'
+    help: 'URL of the API server; default: from the kubeconfig, or that of the cluster this pod runs in'
   },
   'kubeconfig-file': {
     group: 'kubernetes',
@@ -99,11 +99,11 @@ export const FLAGS = {
     group: 'kubernetes',
     reader: text(
       'PREFIX',
-      'a DNS name with an optional path, as flannel.alpha.coreos.com',
+      'a DNS name with an optional path, such as flannel.alpha.coreos.com',
       /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(\/[-\w.]*)?$/i
     ),
     default: 'flannel.alpha.coreos.com',
-    help: 'prefix of the annotations on nodes'
+    help: 'prefix of the node annotations'
   },
   'net-config-path': {
     group: 'kubernetes',
@@ -115,57 +115,57 @@ export const FLAGS = {
     group: 'kubernetes',
     reader: toggle,
     default: 'true',
-    help: "clear the node's condition NetworkUnavailable once the network is up"
+    help: 'clear the node condition NetworkUnavailable once the network is up'
   },
   'network-policy-enforced': {
     group: 'kubernetes',
     reader: toggle,
     default: 'false',
-    help: 'another program enforces NetworkPolicies; otherwise one node warns by an event on each of them that nobody does'
+    help: 'another program enforces NetworkPolicies; otherwise one node adds a warning event to each policy that it is not enforced'
   },
   'kube-daemonset': {
     group: 'kubernetes',
     reader: text('NAMESPACE/NAME', 'NAMESPACE/NAME of a DaemonSet', /^[a-z0-9][-a-z0-9.]*\/[a-z0-9][-a-z0-9.]*$/),
-    help: 'the DaemonSet this weftd belongs to; a weftd that ends after its deletion takes all that is its own off the node'
+    help: 'the DaemonSet this weftd belongs to; when weftd stops because it was deleted, it removes everything that belongs to Weft from the node'
   },
 
   iface: {
     group: 'interface',
     reader: repeated(text('NAME|IP')),
-    help: 'link to use, by its name or one of its addresses; the first that exists wins. Default: the link of the default route'
+    help: 'interface to use, by name or address; the first that exists wins. Default: the interface of the default route'
   },
   'iface-regex': {
     group: 'interface',
     reader: repeated(regex),
-    help: 'links to use, by a regular expression on names or addresses; looked at after --iface'
+    help: 'regular expression that the name or an address of the interface must match; tried after --iface'
   },
   'iface-can-reach': {
     group: 'interface',
     reader: ip('IP', 'an address that packets can be sent to', (address) => !isMulticast(address)),
-    help: 'use the link by which the kernel reaches this address; looked at after --iface-regex'
+    help: 'use the interface through which the kernel reaches this address; tried after --iface-regex'
   },
   'public-ip': {
     group: 'interface',
     reader: publicAddress(4),
-    help: 'IPv4 address that the other nodes send to; default: the first of the link'
+    help: 'IPv4 address that the other nodes send to; default: the first address of the interface'
   },
   'public-ipv6': {
     group: 'interface',
     reader: publicAddress(6),
-    help: 'IPv6 address that the other nodes send to; default: the first of the link'
+    help: 'IPv6 address that the other nodes send to; default: the first address of the interface'
   },
 
   'pod-mode': {
     group: 'network',
     reader: oneOf('auto', 'bridge', 'routed'),
     default: 'auto',
-    help: 'how pods hang on this node: on a bridge, or each by a route of its own; auto keeps the bridge where there is one'
+    help: 'how pods are attached: to a bridge, or each by its own route; auto uses the bridge if it exists'
   },
   'ip-masq': {
     group: 'network',
     reader: toggle,
     default: 'false',
-    help: 'masquerade packets that leave the pod network'
+    help: 'masquerade traffic that leaves the pod network'
   },
   'ip-masq-fully-random-disable': {
     group: 'network',
@@ -177,33 +177,33 @@ export const FLAGS = {
     group: 'network',
     reader: toggle,
     default: 'true',
-    help: 'see to it that the firewall forwards packets from and to pods'
+    help: 'make the firewall accept forwarded packets from and to pods'
   },
   'iptables-resync': {
     group: 'network',
     reader: whole('SECONDS', 1, 86_400),
     default: '5',
-    help: 'seconds between two looks at legacy iptables tables, which tell nobody of a change; what the kernel tells is put right at once, and all is compared every minute'
+    help: 'seconds between checks of legacy iptables tables, which send no notifications; changes that the kernel does notify are repaired at once, and everything is compared every minute'
   },
   'ip-blackhole-route': {
     group: 'network',
     reader: toggle,
     default: 'false',
-    help: "drop packets to addresses of this node's subnet that no pod has, instead of sending them to the default route"
+    help: "drop packets to unused addresses of this node's subnet instead of sending them to the default route"
   },
 
   'vanished-grace': {
     group: 'network',
     reader: whole('SECONDS', 0, 86_400),
     default: '60',
-    help: 'seconds for which the addresses of a pod whose network namespace vanished stay reserved for the DEL of its runtime'
+    help: 'seconds for which the addresses of a pod stay reserved after its network namespace vanished, in case the runtime still sends DEL'
   },
 
   'subnet-file': {
     group: 'files',
     reader: path,
     default: '/run/flannel/subnet.env',
-    help: 'where our subnet and MTU are written for others'
+    help: 'file to which the subnet and MTU of this node are written for other programs'
   },
   'state-dir': {
     group: 'files',
@@ -214,47 +214,47 @@ export const FLAGS = {
   'cni-conf-dir': {
     group: 'files',
     reader: directory,
-    help: 'directory where 10-weft.conflist is written once pods can be served, usually /etc/cni/net.d; default: none is written'
+    help: 'directory to write 10-weft.conflist to once pods can be served, usually /etc/cni/net.d; default: none is written'
   },
   'cni-conf-source': {
     group: 'files',
     reader: path,
-    help: 'file with the content of 10-weft.conflist, followed when it changes; default: the network cbr0 with the plugin weft'
+    help: 'file to take the content of 10-weft.conflist from, watched for changes; default: the network cbr0 with the plugin weft'
   },
   'cni-bin-dir': {
     group: 'files',
     reader: directory,
-    help: 'directory of the plugins, from which a weftd that leaves the node clean takes its own; default: they stay (weftd clean: /opt/cni/bin)'
+    help: 'directory of the plugins; a weftd that cleans up its node removes its own from there; default: they stay (weftd clean: /opt/cni/bin)'
   },
 
   'healthz-ip': {
-    group: 'telling',
+    group: 'health',
     reader: ip('IP', 'an address of this machine', (address) => !isMulticast(address)),
     default: '0.0.0.0',
-    help: 'address of /healthz, /readyz and /metrics'
+    help: 'address to serve /healthz, /readyz and /metrics on'
   },
   'healthz-port': {
-    group: 'telling',
+    group: 'health',
     reader: whole('PORT', 0, 65_535),
     default: '0',
-    help: 'port of the same; 0 is off'
+    help: 'port to serve them on; 0 is off'
   },
   v: {
-    group: 'telling',
+    group: 'health',
     reader: whole('LEVEL', 0, 10),
     default: '0',
-    help: 'verbosity: 0 tells what changed, 1 and above also what was compared'
+    help: 'log verbosity: 0 logs changes, 1 and above also what was compared'
   },
-  help: { group: 'telling', reader: toggle, default: 'false', help: 'print this text' },
-  version: { group: 'telling', reader: toggle, default: 'false', help: 'print the version' }
+  help: { group: 'health', reader: toggle, default: 'false', help: 'print this text' },
+  version: { group: 'health', reader: toggle, default: 'false', help: 'print the version' }
 } as const satisfies Flags & Record<string, Flag<unknown> & { readonly group: keyof typeof GROUPS }>
 
-/** In this order: our own name for a variable, then flanneld's. */
+/** Prefixes of environment variables by precedence: Weft's own, then flanneld's. */
 export const PREFIXES = ['WEFTD_', 'FLANNELD_'] as const
 
 export type Options = Omit<Values<typeof FLAGS>, 'publicIp' | 'publicIpv6' | 'kubeSubnetMgr' | 'help' | 'version'> & {
   /** The addresses that --public-ip and --public-ipv6 name. */
   readonly publicIp: PerFamily<Ip>
-  /** By which flag or variable each was given. */
-  readonly given: Given
+  /** The flag or variable that set each option. */
+  readonly setBy: SetBy
 }

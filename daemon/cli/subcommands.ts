@@ -1,4 +1,4 @@
-// weftd's commands besides running: `weftd install` and `weftd clean`, each with its table of flags, from which its help is printed too.
+// weftd's subcommands `install` and `clean`: their flag tables, from which they are parsed and their help is printed.
 
 import type { WeftError } from '../base/error.ts'
 import { type Flags, parseFlags, printFlags, text, toggle, unknownCommand, type Values } from './flag-parser.ts'
@@ -16,18 +16,18 @@ export const INSTALL_FLAGS = {
     group: 'flags',
     reader: text('DIR', 'a path that begins with /', /^\/./),
     default: '/usr/lib/weft/cni',
-    help: 'directory that holds the plugins to be installed'
+    help: 'directory to install the plugins from'
   },
   'replace-foreign': {
     group: 'flags',
     reader: toggle,
     default: 'false',
-    help: "also put Weft's in the place of other programs' files, such as a bridge or host-local of the reference plugins"
+    help: "also replace other programs' files of the same names, such as bridge or host-local of the reference plugins"
   },
   help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' }
 } as const satisfies Flags
 
-/** Those that matter to `weftd clean`; it takes every one of weftd's. */
+/** The flags that matter to `weftd clean`; it accepts all of weftd's. */
 const CLEAN_FLAGS = {
   'cni-conf-dir': {
     ...FLAGS['cni-conf-dir'],
@@ -37,18 +37,18 @@ const CLEAN_FLAGS = {
   },
   'cni-bin-dir': { ...FLAGS['cni-bin-dir'], group: 'flags', default: '/opt/cni/bin', help: 'directory of the plugins' },
   'subnet-file': { ...FLAGS['subnet-file'], group: 'flags' },
-  'state-dir': { ...FLAGS['state-dir'], group: 'flags', help: 'directory of what weftd remembers' },
+  'state-dir': { ...FLAGS['state-dir'], group: 'flags', help: "directory of weftd's state" },
   'node-name': { ...FLAGS['node-name'], group: 'flags' },
   help: INSTALL_FLAGS.help
 } as const satisfies Flags
 
-/** What `weftd clean` takes away, unless other places are named. */
+/** Where `weftd clean` looks unless told otherwise. */
 const CLEAN_DEFAULTS = {
   cniConfDir: CLEAN_FLAGS['cni-conf-dir'].default,
   cniBinDir: CLEAN_FLAGS['cni-bin-dir'].default
 } as const
 
-/** Pages too, which flag-table.ts knows. */
+/** All commands, the two that print pages included. */
 const WORDS = ['install', 'clean', 'man', 'completion']
 
 export type Command =
@@ -61,7 +61,7 @@ export type Command =
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Reads the command line without program and script: the first word is a command, or everything is the daemon's. */
+/** Parses the command line without program and script: the first word is a command, or everything belongs to the daemon. */
 export function parseCommand(argv: readonly string[], env: Environment): Command {
   const [word, ...rest] = argv
   if (word === 'install') return parseInstall(rest, env)
@@ -70,7 +70,7 @@ export function parseCommand(argv: readonly string[], env: Environment): Command
     return parsed.kind === 'help' ? { kind: 'clean help' } : { kind: 'clean', parsed: withPlaces(parsed) }
   }
   const parsed = parseOptions(argv, env)
-  // A first word that is no flag was meant for a command.
+  // A first word that is not a flag was meant as a command.
   if (parsed.kind === 'wrong' && word?.startsWith('-') === false)
     return { kind: 'wrong', errors: [unknownCommand('weftd', word, WORDS)] }
   return { kind: 'daemon', parsed }
@@ -82,7 +82,7 @@ function parseInstall(argv: readonly string[], env: Environment): Command {
   return parsed.values.help ? { kind: 'install help' } : { kind: 'install', flags: parsed.values }
 }
 
-/** A node is cleaned where it usually is dirty: whoever gave these flags to weftd need not repeat them when they are the usual ones. */
+/** Adds the usual directories, so that flags with the usual values need not be repeated. */
 function withPlaces(parsed: ParsedOptions): ParsedOptions {
   if (parsed.kind !== 'run') return parsed
   const { cniConfDir, cniBinDir } = parsed.options
@@ -99,38 +99,37 @@ function withPlaces(parsed: ParsedOptions): ParsedOptions {
 /** The text of `weftd install --help`; `width` in columns. */
 export const printInstallHelp = (
   width: number
-): string => `weftd install puts the plugin executables where the runtime looks for them.
+): string => `weftd install installs the CNI plugin executables where the runtime looks for them.
 
 Usage: weftd install [--flag=value …]
 
-Each file is replaced whole. One that another program put there under the same name is kept.
+Each file is replaced atomically. Files of the same name that belong to other programs are kept.
 
 ${printFlags(INSTALL_FLAGS, { flags: 'Flags' }, width)}
 
-Exit status: 0 all in place or kept, 1 some not, 2 wrong words.
+Exit status: 0 all installed or kept, 1 some not, 2 usage error.
 `
 
 /** The text of `weftd clean --help`; `width` in columns. */
 export const printCleanHelp = (
   width: number
-): string => `weftd clean takes off this node what Weft has put there. No weftd may run on it.
+): string => `weftd clean removes from this node what Weft has put there. weftd must not be running.
 
 Usage: weftd clean [--flag=value …]
 
-It goes:   10-weft.conflist; the tunnel, routes and firewall tables of Weft; the
-           plugins of Weft, whatever version, with other programs' left alone;
-           subnet.env, if weftd wrote it last; the bridge, when no pod is left;
-           what weftd remembers of its lease.
-It stays:  pods that still run, with their interfaces and the bridge, until they
-           are deleted; reserved pod addresses (/var/lib/cni/networks); the lease
-           in the store, which ends there by itself or with its node object; the
-           file of --store embedded; weftd.lock and weft-addons-0 in /run/weft,
-           which a reboot empties; weftd itself.
+Removed:  10-weft.conflist; the tunnel, routes and firewall tables of Weft;
+          Weft's plugins of any version, but no other program's; subnet.env, if
+          weftd wrote it last; the bridge, if no pod is left; the saved lease.
+Kept:     running pods with their interfaces and the bridge, until they are
+          deleted; reserved pod addresses (/var/lib/cni/networks); the lease in
+          the store, which expires or is deleted with its Node object; the file
+          of --store embedded; weftd.lock and weft-addons-0 in /run/weft, which
+          a reboot empties; weftd itself.
 
-Each change is a line of the log. Give the flags that weftd was run with; all of
-weftd's are taken, and these matter:
+Each change is logged. Use the flags that weftd ran with: all of them are
+accepted, and these matter:
 
 ${printFlags(CLEAN_FLAGS, { flags: 'Flags' }, width)}
 
-Exit status: 0 done, 1 not or in part (the log says why and what is left), 2 wrong words.
+Exit status: 0 done, 1 not or partly (the log says why and what is left), 2 usage error.
 `

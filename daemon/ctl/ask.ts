@@ -1,4 +1,4 @@
-// One question to the daemon on its socket, and its answer or a reason that a person can act on.
+// Sends one question to the daemon over its socket and returns the answer, or an error with a cure.
 import { connect } from 'node:net'
 import {
   type ControlRequest,
@@ -40,12 +40,12 @@ function read(line: string) {
 }
 
 function cureOf({ code, name }: NodeJS.ErrnoException): string {
-  if (code === 'EACCES') return 'only root may ask: try sudo'
+  if (code === 'EACCES') return 'run weftctl as root (sudo)'
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-    return 'start weftd (systemctl status weftd; in a cluster its pod of this node: kubectl -n weft get pods -o wide), or name its socket with --socket if it has another --state-dir'
+    return 'start weftd (systemctl status weftd; in a cluster: kubectl -n weft get pods -o wide), or set --socket if weftd has another --state-dir'
   }
-  if (name === 'TimeoutError') return 'weftd is busy or stuck: look into its log, or give it longer with --timeout'
-  return 'look into the log of weftd (journalctl -u weftd)'
+  if (name === 'TimeoutError') return 'check the log of weftd, which is busy or stuck, or wait longer with --timeout'
+  return 'check the log of weftd (journalctl -u weftd)'
 }
 
 /** Sends a line and resolves with the line that comes back. */
@@ -63,7 +63,7 @@ async function exchange(path: string, line: string, signal: AbortSignal): Promis
     parts.push(end < 0 ? part : part.subarray(0, end))
     bytes += part.length
     if (end >= 0) resolve(Buffer.concat(parts).toString())
-    else if (bytes > longestLineBytes) reject(new Error(`its answer has more than ${longestLineBytes} bytes`))
+    else if (bytes > longestLineBytes) reject(new Error(`the answer is longer than ${longestLineBytes} bytes`))
   })
   socket.on('error', reject)
   socket.on('close', () => reject(new Error('it closed the connection without an answer')))

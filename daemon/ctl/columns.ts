@@ -1,6 +1,6 @@
-// Tables for people: columns as wide as their widest cell, two spaces between.
+// Prints tables: columns as wide as their widest cell, two spaces between.
 
-/** The first row is the heading. Cells that are empty show as `-`, so that columns can be counted (awk). */
+/** The first row is the heading. Empty cells print as `-`, so that columns can be counted (awk). */
 export function columns(rows: readonly (readonly string[])[]): string {
   const shown = rows.map((row) => row.map((cell) => (cell === '' ? '-' : cell)))
   const widths = (shown[0] ?? []).map((_, at) => Math.max(...shown.map((row) => row[at]?.length ?? 0)))

@@ -1,4 +1,4 @@
-// What a command of weftctl is: a question to the daemon and how its answer reads to a person and to a shell, or a page that is printed without asking.
+// The type of a weftctl command: a question to the daemon and how its answer is printed, or a page that is printed without asking.
 
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'
@@ -6,7 +6,7 @@ import type { Flags } from '../cli/flag-parser.ts'
 
 /** A word that follows the command's name. */
 export type Operand = {
-  /** For --help: `NAMESPACE/NAME`; with `oneOf` not shown. */
+  /** For --help: `NAMESPACE/NAME`; not shown with `oneOf`. */
   readonly name: string
   readonly oneOf?: readonly string[]
   readonly isOptional?: true
@@ -14,17 +14,17 @@ export type Operand = {
   readonly offers?: Readonly<Record<string, string>>
 }
 
-/** A command in the words of --help, manual page and completion. */
+/** A command as described in --help, manual page and completion. */
 export type Described = {
   readonly about: string
   readonly operands?: readonly Operand[]
-  /** What 0 and 1 mean as exit status; absent: 0. */
+  /** What exit status 0 and 1 mean; absent: always 0. */
   readonly exits?: string
 }
 
 export type Command = Described & {
   readonly exits: string
-  /** Lays the answer out; `operands` are those that were given. Errors: ANSWER_UNKNOWN. */
+  /** Formats the answer; `operands` are those of the command line. Errors: ANSWER_UNKNOWN. */
   read(answer: unknown, operands: readonly string[]): { readonly text: string; readonly exit: 0 | 1 }
 }
 
@@ -61,22 +61,22 @@ function shownAs({ name, oneOf, isOptional }: Operand): string {
   return isOptional ? `[${text}]` : text
 }
 
-/** Errors: COMMAND_UNKNOWN for an operand that is missing, one too many, or none of the words it may be. */
+/** Errors: COMMAND_UNKNOWN for an operand that is missing, one too many, or not one of the allowed words. */
 export function checkOperands(program: string, name: string, command: Described, given: readonly string[]): void {
   const { operands = [] } = command
-  const usage = `write ${program} ${usageOf(name, command)}`
+  const usage = `run ${program} ${usageOf(name, command)}`
   for (const [at, operand] of operands.entries()) {
     const word = given[at]
     if (word === undefined) {
       if (operand.isOptional) continue
-      throw new WeftError('COMMAND_UNKNOWN', `${name} needs ${shownAs(operand)}, and nothing is given`, usage)
+      throw new WeftError('COMMAND_UNKNOWN', `${name} needs ${shownAs(operand)}`, usage)
     }
     if (operand.oneOf === undefined || operand.oneOf.includes(word)) continue
     const near = nearest(word, operand.oneOf)
     const hint = near === undefined ? '' : `; the nearest is ${near}`
-    throw new WeftError('COMMAND_UNKNOWN', `${name} knows no ${JSON.stringify(word)}${hint}`, usage)
+    throw new WeftError('COMMAND_UNKNOWN', `${name} has no ${JSON.stringify(word)}${hint}`, usage)
   }
   const extra = given[operands.length]
   if (extra === undefined) return
-  throw new WeftError('COMMAND_UNKNOWN', `${name} takes no word ${JSON.stringify(extra)}`, usage)
+  throw new WeftError('COMMAND_UNKNOWN', `${name} takes no argument ${JSON.stringify(extra)}`, usage)
 }

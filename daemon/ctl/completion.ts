@@ -1,11 +1,11 @@
-// Completion for bash, zsh and fish, printed from the tables of flags and commands. No shell package is needed (bash-completion, …).
+// Prints completion scripts for bash, zsh and fish from the tables of flags and commands; they need no shell package (bash-completion, …).
 import type { Flag } from '../cli/flag-parser.ts'
 import type { Operand, Program } from './command.ts'
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
 
-/** A script that the shell reads: `source <(weftctl completion bash)`, `weftctl completion fish | source`. */
+/** A script for the shell to read: `source <(weftctl completion bash)`, `weftctl completion fish | source`. */
 export function completion(shell: Shell, program: Program): string {
   switch (shell) {
     case 'bash':
@@ -17,7 +17,7 @@ export function completion(shell: Shell, program: Program): string {
   }
 }
 
-/** The words that a value may be; `file` and `directory` for paths; `undefined`: the shell can't know. */
+/** The allowed values; `file` and `directory` for paths; `undefined`: not known to the shell. */
 function valuesOf({ reader }: Flag<unknown>): readonly string[] | 'file' | 'directory' | undefined {
   const { placeholder } = reader
   if (placeholder === 'FILE') return 'file'
@@ -46,7 +46,7 @@ function bash(program: Program): string {
   return `# bash completion for ${program.name}: source <(${program.name} completion bash)
 _${program.name}() {
   local cur=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} flag='' word skip='' others=()
-  # Readline makes a word of its own of each "=".
+  # Readline splits words at "=" and makes the "=" a word.
   if [[ $cur == '=' ]]; then flag=$before cur=''
   elif [[ $before == '=' ]]; then flag=\${COMP_WORDS[COMP_CWORD-2]}
   elif [[ $before == -* ]]; then flag=$before; fi

@@ -1,14 +1,14 @@
-// kubectl as a program: its words, what it printed, and an end by force where it does not come to one.
+// Runs kubectl with a deadline, after which it is killed.
 import { execFile } from 'node:child_process'
 import type { Kubectl } from './remote.ts'
 
-/** `Kubectl` with the milliseconds that it has. */
+/** `Kubectl` with its deadline in milliseconds. */
 export type KubectlProgram = (words: readonly string[], deadlineMs: number) => ReturnType<Kubectl>
 
-/** Bytes of an answer: `nodes` of a large cluster has some hundred for each. */
+/** Limit of the output in bytes: `nodes` of a large cluster has a few hundred for each node. */
 const LONGEST = 64 << 20
 
-/** Never rejects: what keeps it from running, or from ending in time, stands where its own complaint would. */
+/** Never rejects: why it could not run or did not finish in time is in `stderr`. */
 export const kubectl: KubectlProgram = (words, deadlineMs) =>
   new Promise((resolve) => {
     const options = { maxBuffer: LONGEST, timeout: deadlineMs, killSignal: 'SIGKILL' } as const

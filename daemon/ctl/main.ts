@@ -1,4 +1,4 @@
-// weftctl: hands the process's words, environment, streams and kubectl to run.ts.
+// Entry of weftctl: passes the process's arguments, environment, streams and kubectl to run.ts.
 import { basename } from 'node:path'
 import manifest from '../../package.json' with { type: 'json' }
 import { exitOnClosedPipe } from './closed-reader.ts'

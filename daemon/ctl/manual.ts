@@ -1,4 +1,4 @@
-// Manual pages in the macros of man(7), printed from the tables of flags and commands.
+// Prints manual pages with the macros of man(7) from the tables of flags and commands.
 import { variableOf } from '../cli/flag-parser.ts'
 import { type Program, usageOf } from './command.ts'
 
@@ -24,7 +24,7 @@ export function manualPage(program: Program, version: string): string {
       text(`${sentence(described.about)}${described.exits === undefined ? '' : ` Exit status: ${described.exits}.`}`)
     ]),
     '.SH OPTIONS',
-    text('Flags have one dash or two, and "=" or a space before the value.'),
+    text('Flags take one dash or two, and "=" or a space before the value.'),
     ...Object.entries(groups).flatMap(([group, heading]) => [
       ...(Object.keys(groups).length > 1 ? [`.SS ${text(heading)}`] : []),
       ...Object.entries(flags)
@@ -33,7 +33,7 @@ export function manualPage(program: Program, version: string): string {
     ]),
     '.SH ENVIRONMENT',
     text(
-      `Each flag is also read from a variable: ${prefixes.map((prefix) => `${prefix}FLAG_NAME`).join(' or ')}, in upper case and with _ for -, as ${variableOf(prefixes[0] ?? '', Object.keys(flags)[0] ?? '')}. ${['The command line', ...prefixes].join(' wins over ')}.`
+      `Each flag can also be set by a variable: ${prefixes.map((prefix) => `${prefix}FLAG_NAME`).join(' or ')}, in upper case with _ for -, such as ${variableOf(prefixes[0] ?? '', Object.keys(flags)[0] ?? '')}. ${['The command line', ...prefixes].join(' takes precedence over ')}.`
     ),
     '.SH EXIT STATUS',
     ...exits.flatMap(([status, meaning]) => ['.TP', `.B ${text(status)}`, text(sentence(meaning))]),
@@ -50,7 +50,7 @@ function option(name: string, { reader, help, default: usual }: Program['flags']
   const value = placeholder === '' ? '' : `=\\fI${text(placeholder)}\\fR`
   const said = [
     sentence(help),
-    ...(repeatable ? ['Can be given several times.'] : []),
+    ...(repeatable ? ['Can be repeated.'] : []),
     ...(usual === undefined || (placeholder === '' && usual === 'false') ? [] : [`Default: ${usual}.`])
   ]
   return ['.TP', `\\fB${text(`--${name}`)}\\fR${value}`, text(said.join(' '))]
@@ -60,6 +60,6 @@ function option(name: string, { reader, help, default: usual }: Program['flags']
 const sentence = (words: string): string =>
   `${words.slice(0, 1).toUpperCase()}${words.slice(1)}${/[.!?]$/.test(words) ? '' : '.'}`
 
-/** What troff would take for its own: backslashes, hyphens that a reader copies, and a line that begins with a control character. */
+/** Escapes for troff: backslashes, hyphens that a reader may copy, and a control character at the start of a line. */
 const text = (words: string): string =>
   words.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll('…', '...').replace(/^[.']/, '\\&$&')

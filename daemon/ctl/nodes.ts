@@ -1,22 +1,22 @@
-// `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel holds what that needs.
+// `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel has the objects for it.
 import { type LeaseAnswer, type NodesAnswer, readAnswer } from '../api/answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
 export const nodes: Command = {
-  about: 'the leases of the network, how each node is reached, and whether the kernel has it',
+  about: 'the leases of the network, how each node is reached, and whether that is in the kernel',
   exits: '0 all reached, 1 not all',
   read(answer) {
     const { leases } = readAnswer<NodesAnswer>(answer, { leases: 'array' })
     const isFine = leases.every(({ inKernel, skipped }) => inKernel && skipped === undefined)
-    return { text: leases.length === 0 ? 'no lease is known\n' : nodesText(leases), exit: isFine ? 0 : 1 }
+    return { text: leases.length === 0 ? 'no leases\n' : nodesText(leases), exit: isFine ? 0 : 1 }
   }
 }
 
 function nodesText(leases: readonly LeaseAnswer[]): string {
   const heading = ['NODE', 'SUBNET', 'PUBLIC-IP', 'BACKEND', 'REACHED', 'IN-KERNEL', 'SINCE']
   const rows = leases.map((lease) => [
-    // Where no name is known, what `weftctl why node` takes for one.
+    // Without a name, what `weftctl why node` accepts instead.
     lease.node || lease.publicIp[0] || lease.key,
     lease.subnet.join(','),
     lease.publicIp.join(','),

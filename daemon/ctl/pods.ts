@@ -3,15 +3,15 @@ import { type HostPortAnswer, type PodAnswer, type PodsAnswer, readAnswer } from
 import { columns } from './columns.ts'
 import type { Command } from './command.ts'
 
-/** Digits of a container's id, as docker and crictl show them. */
+/** Digits of a container id, as docker and crictl show it. */
 const ID_SHOWN = 12
 
 export const pods: Command = {
   about: 'the pods of this node: container, interface, addresses, host ports, limits',
-  exits: '0 none is without its namespace, 1 some are',
+  exits: '0 all have their network namespace, 1 some do not',
   read(answer) {
     const { pods } = readAnswer<PodsAnswer>(answer, { pods: 'array' })
-    if (pods.length === 0) return { text: 'no pod is attached on this node\n', exit: 0 }
+    if (pods.length === 0) return { text: 'no pods on this node\n', exit: 0 }
     const heading = [
       'POD',
       'CONTAINER',
@@ -46,7 +46,7 @@ export function hostPortText({ protocol, hostPort, containerPort, hostIp }: Host
   return `${protocol}/${at}${hostPort}->${containerPort}`
 }
 
-/** `in:10M,out:1.5G`, bits a second. */
+/** `in:10M,out:1.5G`, bits per second. */
 export function bandwidthText({ ingress, egress }: PodAnswer['bandwidth']): string {
   const parts = [
     ingress === undefined ? '' : `in:${short(ingress)}`,

@@ -1,7 +1,7 @@
-// weftctl from afar: with kubectl, the weftctl in the weft pod of another node asks its weftd there, and its answer is laid out here.
+// Asks the weftd of another node: runs weftctl in the weft pod there through kubectl exec; its answer is printed here.
 import { WeftError } from '../base/error.ts'
 
-/** Runs kubectl to its end, or for so many milliseconds; `exit` is undefined when it could not be run or did not end. */
+/** Runs kubectl to its end or its deadline; `exit` is undefined when it could not be run or did not end. */
 export type Kubectl = (
   words: readonly string[]
 ) => Promise<{ readonly exit: number | undefined; readonly stdout: string; readonly stderr: string }>
@@ -9,7 +9,7 @@ export type Kubectl = (
 /** Labels of the pods of deploy/. */
 const WEFT = 'app.kubernetes.io/name=weft'
 
-/** Asks the weftd of a node. Errors: KUBECTL_FAILED with kubectl's words, or those of the weftctl there. */
+/** Asks the weftd of a node. Errors: KUBECTL_FAILED with the message of kubectl, or of the weftctl there. */
 export async function askRemote(
   kubectl: Kubectl,
   node: string,
@@ -20,7 +20,7 @@ export async function askRemote(
   const inPod = ['exec', '--namespace', namespace, pod, '--container', 'weftd', '--']
   const { stdout, stderr } = await kubectl([...inPod, 'weftctl', question, ...args, '--json'])
   try {
-    // The exit status is the answer's; what failed prints nothing.
+    // The exit status belongs to the answer; a failed command prints nothing.
     return JSON.parse(stdout)
   } catch {
     throw failed(`asking pod ${namespace}/${pod} on node ${node}`, stderr || stdout)
@@ -37,8 +37,8 @@ async function weftPodOn(kubectl: Kubectl, node: string): Promise<readonly [name
   if (namespace && pod) return [namespace, pod]
   throw new WeftError(
     'KUBECTL_FAILED',
-    `no running pod with the label ${WEFT} is on a node ${JSON.stringify(node)}`,
-    'see "kubectl get nodes" for the name, and "kubectl get pods -A -o wide -l app.kubernetes.io/name=weft" for the pods'
+    `node ${JSON.stringify(node)} has no running pod with the label ${WEFT}`,
+    'check the name with "kubectl get nodes", and the pods with "kubectl get pods -A -o wide -l app.kubernetes.io/name=weft"'
   )
 }
 
@@ -51,8 +51,8 @@ export async function nodeOfPod(kubectl: Kubectl, name: string): Promise<string>
   if (stdout.trim() !== '') return stdout.trim()
   throw new WeftError(
     'KUBECTL_FAILED',
-    `pod ${name} is on no node yet, so no network has anything to do with it`,
-    `see "kubectl describe pod ${pod}" for why the scheduler has not placed it`
+    `pod ${name} is not scheduled to a node yet, so no network has been set up for it`,
+    `run "kubectl describe pod ${pod}" to see why the scheduler has not placed it`
   )
 }
 
@@ -60,12 +60,12 @@ const failed = (what: string, said: string): WeftError =>
   new WeftError(
     'KUBECTL_FAILED',
     `${what} failed: ${wordsOf(said)}`,
-    'see that kubectl reaches the cluster and may exec into the weft pods; for a pod that is gone, name its node with --node'
+    'check that kubectl can reach the cluster and exec into the weft pods; for a deleted pod, name its node with --node'
   )
 
-/** The words of the weftctl there, else the last line: before it kubectl logs how often it tried. */
+/** The message of the weftctl there, otherwise the last line: kubectl logs its retries before it. */
 function wordsOf(said: string): string {
   const lines = said.split('\n').filter((line) => line.trim() !== '')
-  const told = lines.filter((line) => /^(weftctl|cure): /.test(line))
-  return (told.length > 0 ? told.join('; ') : lines.at(-1)) ?? 'kubectl said nothing'
+  const reported = lines.filter((line) => /^(weftctl|cure): /.test(line))
+  return (reported.length > 0 ? reported.join('; ') : lines.at(-1)) ?? 'kubectl printed nothing'
 }

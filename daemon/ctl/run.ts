@@ -1,4 +1,4 @@
-// weftctl from its words to its exit status, with the streams handed in.
+// Runs weftctl: from the command line to the exit status, with the streams passed in.
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
@@ -15,7 +15,7 @@ import { status } from './status.ts'
 import { why } from './why.ts'
 import { splitWords } from './words.ts'
 
-/** A new question is a file with a Command, and a word here. */
+/** A new question is a file with a Command, and an entry here. */
 export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods, diff, why }
 
 export type Deps = {
@@ -23,27 +23,27 @@ export type Deps = {
   readonly version: string
   /** Called as kubectl's plugin. */
   readonly isPlugin?: boolean
-  /** weftd has its pages printed here: they are its own then, and so is the name in complaints. */
+  /** weftd prints its pages through this too: then the pages and the name in error messages are weftd's. */
   readonly isDaemon?: boolean
   readonly kubectl?: KubectlProgram
   out(text: string): void
   complain(text: string): void
 }
 
-/** Milliseconds for kubectl to say itself that nobody answered. For exec it never does, nor does a plugin that waits for a password. */
+/** Milliseconds for kubectl to report a timeout by itself, which exec never does, nor a plugin that waits for a password. */
 const GRACE = 5_000
 
-/** 0 and 1 as the command says, 2 wrong words, 3 no answer. */
+/** 0 and 1 depend on the command; 2 usage error, 3 no answer. */
 export type Exit = 0 | 1 | 2 | 3
 
-/** What is printed without asking anybody; the tables hold weftctl itself, hence a function. */
+/** What is printed without asking weftd; a function, since the tables contain weftctl itself. */
 function pages(version: string): Readonly<Record<'completion' | 'man', Page>> {
   const whose = { name: 'PROGRAM', oneOf: ['weftctl', 'weftd'], isOptional: true } as const
   const program = (name: string | undefined): Program =>
     name === 'weftd' ? WEFTD : weftctl({ ...COMMANDS, ...pages(version) })
   return {
     completion: {
-      about: 'print completion for a shell, of weftctl unless another program is named',
+      about: 'print shell completion, of weftctl unless another program is named',
       operands: [{ name: 'SHELL', oneOf: SHELLS }, whose],
       print: ([shell, name]) => completion(SHELLS.find((each) => each === shell) ?? 'bash', program(name))
     },
@@ -55,7 +55,7 @@ function pages(version: string): Readonly<Record<'completion' | 'man', Page>> {
   }
 }
 
-/** The same of weftd alone. */
+/** The same for weftd alone. */
 function pagesOfDaemon(version: string): Readonly<Record<string, Page>> {
   const { completion, man } = pages(version)
   const ofDaemon = ({ about, operands = [], print }: Page): Page => ({
@@ -66,7 +66,7 @@ function pagesOfDaemon(version: string): Readonly<Record<string, Page>> {
   return { completion: ofDaemon(completion), man: ofDaemon(man) }
 }
 
-/** As the user has written it. */
+/** The program's name as the user called it. */
 const calledAs = ({ isDaemon, isPlugin }: Deps): string => (isDaemon ? 'weftd' : isPlugin ? 'kubectl weft' : 'weftctl')
 
 /** Runs `weftctl WORDS…` to its end. Never throws. */
@@ -111,7 +111,7 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
 
 type Values = Pick<Flagged<typeof FLAGS>, 'socket' | 'timeout' | 'node' | 'context'>
 
-/** From the weftd of this machine, or by kubectl from that of a node. */
+/** From the weftd of this machine, or through kubectl from that of another node. */
 async function answerTo(
   name: string,
   operands: readonly string[],
@@ -132,12 +132,12 @@ async function answerTo(
     return await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
   } catch (error) {
     if (!isPlugin || !(error instanceof WeftError) || error.code !== 'DAEMON_UNREACHABLE') throw error
-    const cure = 'name the node to be asked with --node ("kubectl get nodes" lists them)'
+    const cure = 'select the node with --node ("kubectl get nodes" lists them)'
     throw new WeftError(error.code, error.message, cure, { cause: error.cause })
   }
 }
 
-/** With --json an answer of another version is still printed. */
+/** With --json, an answer of another version is still printed. */
 function exitOf(command: Command, answer: unknown, operands: readonly string[]): Exit {
   try {
     return command.read(answer, operands).exit
@@ -160,13 +160,13 @@ export function printHelp(width: number): string {
   ])
   return `weftctl asks the weftd of this node.
 
-Usage: weftctl COMMAND [WORD …] [--flag=value …]
+Usage: weftctl COMMAND [ARGUMENT …] [--flag=value …]
 
 Commands:
 ${listed.join('\n')}
 
 ${printFlags(flags, groups, width)}
 
-Exit status: 0 and 1 as the command says, 2 wrong words, 3 no answer.
+Exit status: 0 and 1 depend on the command, 2 usage error, 3 no answer.
 `
 }

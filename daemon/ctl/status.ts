@@ -1,9 +1,9 @@
-// `weftctl status`: whether this node is ready, what it holds, and each condition with its cure.
+// `weftctl status`: whether this node is ready, its state, and each condition with its cure.
 import { readAnswer, type StatusAnswer } from '../api/answers.ts'
 import type { Command } from './command.ts'
 
 export const status: Command = {
-  about: 'what this node holds, and what is wrong with the cure',
+  about: 'state of this node, and what is wrong, with the cure',
   exits: '0 ready, 1 not ready',
   read(answer) {
     const status = readAnswer<StatusAnswer>(answer, {
@@ -24,14 +24,14 @@ export const status: Command = {
   }
 }
 
-/** The answer for people, one fact a line. */
+/** The answer as text, one fact per line. */
 function statusText(status: StatusAnswer): string {
   const { link } = status
   const facts: readonly (readonly [string, string])[] = [
     ['subnet', status.subnet.join(', ')],
     ['network', status.network.join(', ')],
     ['public IP', status.publicIp.join(', ')],
-    ['link', link === undefined ? '' : `${link.name}, MTU ${link.mtuBytes}, ${link.ips.join(', ')}`],
+    ['interface', link === undefined ? '' : `${link.name}, MTU ${link.mtuBytes}, ${link.ips.join(', ')}`],
     ['backend', status.backend],
     ['store', status.store],
     ['other nodes', String(status.peers)],

@@ -1,4 +1,4 @@
-// `weftctl why pod NAME` and `why node NAME`: what happened last, its cause and cure, and which objects in the kernel exist because of it.
+// `weftctl why pod NAME` and `why node NAME`: what happened last, its cause and cure, and the kernel objects that exist because of it.
 import {
   type CallAnswer,
   type LeaseAnswer,
@@ -14,8 +14,8 @@ import { reachText } from './nodes.ts'
 import { bandwidthText, hostPortText } from './pods.ts'
 
 export const why: Command = {
-  about: 'what became of a pod or a lease, why, with the cure, and what the kernel has because of it',
-  exits: '0 all is there, 1 something failed, is missing or unknown',
+  about: 'what happened to a pod or lease and why, with the cure, and what is in the kernel because of it',
+  exits: '0 everything is there, 1 something failed, is missing or unknown',
   operands: [
     { name: 'KIND', oneOf: ['pod', 'node'] },
     { name: 'NAME', offers: { pod: 'pods', node: 'nodes' } }
@@ -23,9 +23,9 @@ export const why: Command = {
   read: (answer, [kind]) => (kind === 'pod' ? whyPod(answer) : whyNode(answer))
 }
 
-type Laid = ReturnType<Command['read']>
+type Printed = ReturnType<Command['read']>
 
-function whyPod(answer: unknown): Laid {
+function whyPod(answer: unknown): Printed {
   const found = readAnswer<WhyPodAnswer>(answer, {
     pod: 'string',
     calls: 'array',
@@ -41,32 +41,33 @@ function whyPod(answer: unknown): Laid {
     ...failed.flatMap(failureLines),
     ...found.attachments.flatMap(attachmentLines),
     '',
-    'calls, the latest first:',
+    'calls, latest first:',
     ...found.calls.map((call) => `  ${callLine(call)}`),
     ...blockingLines(found.blocking)
   ]
-  // What another plugin, or one like macvlan, has made leaves nothing on the host.
+  // What another plugin, or one like macvlan, sets up has no objects on the host.
   const isThere = found.attachments.length > 0 || found.calls[0]?.verb !== 'DEL'
   const isWell = isThere && found.attachments.every((each) => isWhole(each) && each.netns !== 'gone')
   return { text: `${lines.join('\n')}\n`, exit: isWell && failed.length === 0 ? 0 : 1 }
 }
 
 function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnswer[]): string {
-  const refused = failed.find((call) => call.verb === 'ADD' && !isOfStanding(call, attachments, calls))
-  if (refused !== undefined) return `could not be set up${partsBeside(refused, calls)}`
-  if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be taken away'
-  if (attachments.some(({ netns }) => netns === 'gone')) return 'its namespace has gone, and no DEL has come for it'
-  const isOtherwise = failed.some(foundOtherwise)
+  const refused = failed.find((call) => call.verb === 'ADD' && !leavesEarlier(call, attachments, calls))
+  if (refused !== undefined) return `could not be set up${restOfChain(refused, calls)}`
+  if (failed.some(({ verb }) => verb === 'DEL')) return 'could not be removed'
+  if (attachments.some(({ netns }) => netns === 'gone'))
+    return 'its network namespace is gone, and no DEL was received for it'
+  const isDifferent = failed.some(foundDifference)
   if (attachments.length === 0) {
-    if (calls[0]?.verb === 'DEL') return 'was taken away'
-    return isOtherwise ? 'is not as it was set up' : 'is set up; nothing of it is on the host itself'
+    if (calls[0]?.verb === 'DEL') return 'was removed'
+    return isDifferent ? 'differs from how it was set up' : 'is set up; it has no objects on the host'
   }
   if (!attachments.every(isWhole)) return 'is set up, but not all of it is in the kernel'
-  return isOtherwise ? 'is set up, but not as the last CHECK wants it' : 'is set up'
+  return isDifferent ? 'is set up, but the last CHECK found a difference' : 'is set up'
 }
 
-/** A further ADD that is refused leaves what an earlier one made as it is. Of an earlier weftd's pods no call is remembered, but their links stand. */
-function isOfStanding(
+/** A repeated ADD that is refused leaves what an earlier one set up. Calls to an earlier weftd are not remembered, but the links of its pods exist. */
+function leavesEarlier(
   refused: CallAnswer,
   attachments: WhyPodAnswer['attachments'],
   calls: readonly CallAnswer[]
@@ -81,31 +82,31 @@ function isOfStanding(
   return !isPartOfChain && attachments.some((each) => isBeside(each) && each.link !== '' && each.netns === 'alive')
 }
 
-/** Codes from 100 on are what weftd found in the kernel; a CHECK that could not be understood or served has found nothing. */
-const foundOtherwise = ({ verb, failure }: CallAnswer): boolean =>
+/** Codes from 100 on are differences found in the kernel; a CHECK that could not be parsed or served found none. */
+const foundDifference = ({ verb, failure }: CallAnswer): boolean =>
   verb === 'CHECK' && failure !== undefined && failure.code >= 100
 
-/** Of a chain one part fails: which, and what has become of those before it. Empty where there was nothing before it. */
-function partsBeside(refused: CallAnswer, calls: readonly CallAnswer[]): string {
+/** In a chain one plugin fails: which, and what happened to what those before it set up. Empty without earlier plugins. */
+function restOfChain(refused: CallAnswer, calls: readonly CallAnswer[]): string {
   const { interface: name, container, plugin } = refused
   const ofIt = calls.filter((call) => call.interface === name && call.container === container && !call.failure)
   const made = ofIt.filter((call) => call.verb === 'ADD' && call.plugin !== plugin)
   if (made.length === 0) return ''
   const isUndone = (add: CallAnswer) =>
     ofIt.some((call) => call.verb === 'DEL' && call.plugin === add.plugin && call.at >= add.at)
-  const told = (adds: readonly CallAnswer[], words: string) => {
+  const parts = (adds: readonly CallAnswer[], words: string) => {
     const names = adds.map((add) => add.plugin).toReversed()
-    return names.length === 0 ? '' : `; what ${names.join(', ')} made for it ${words}`
+    return names.length === 0 ? '' : `; what ${names.join(', ')} set up ${words}`
   }
-  const undone = told(made.filter(isUndone), 'was taken back by the runtime')
-  const left = told(
+  const undone = parts(made.filter(isUndone), 'was removed by the runtime')
+  const left = parts(
     made.filter((add) => !isUndone(add)),
-    'is there until the runtime takes it back (DEL)'
+    'remains until the runtime removes it (DEL)'
   )
   return `: ${plugin} failed for ${name}${undone}${left}`
 }
 
-/** What a later success of the same plugin and verb, or of its ADD, has not made good. The answer has the last call of each. */
+/** Failures without a later success of the same plugin and verb, or of its ADD. The answer has the last call of each. */
 function failures(calls: readonly CallAnswer[]): readonly CallAnswer[] {
   const later = (call: CallAnswer) => (other: CallAnswer) =>
     other.failure === undefined &&
@@ -146,14 +147,14 @@ const callLine = ({ verb, plugin, interface: name, container, at, seconds, failu
 
 function blockingLines(blocking: readonly string[]): readonly string[] {
   if (blocking.length === 0) return []
-  return ['', 'now no pod can be set up on this node:', ...blocking.map((sentence) => `  ${sentence}`)]
+  return ['', 'no pod can be set up on this node now:', ...blocking.map((sentence) => `  ${sentence}`)]
 }
 
 function unknownPod({ pod, near, blocking, rememberedSince }: WhyPodAnswer): string {
   const lines = [
-    `${pod}: this weftd has had no call for such a pod since ${shortTime(rememberedSince)}`,
-    ...(near.length === 0 ? [] : [`near it on this node: ${near.join(', ')}`]),
-    'cure: ask on the node that the pod is on (kubectl get pod -o wide), by NAMESPACE/NAME, address or container id; if it is this one, the runtime has not called weft: look at its log and at what stands first in /etc/cni/net.d',
+    `${pod}: weftd has received no call for this pod since ${shortTime(rememberedSince)}`,
+    ...(near.length === 0 ? [] : [`similar names on this node: ${near.join(', ')}`]),
+    'cure: ask on the node of the pod (kubectl get pod -o wide), by NAMESPACE/NAME, address or container id; if this is its node, the runtime has not called weft: check its log and which file sorts first in /etc/cni/net.d',
     ...blockingLines(blocking)
   ]
   return `${lines.join('\n')}\n`
@@ -173,7 +174,7 @@ const objectLines = (objects: readonly ObjectAnswer[]): readonly string[] =>
           `  ${SIGNS[state] ?? '?'} ${text}${state === 'missing' ? '   (missing)' : ''}${instead === undefined ? '' : `   (now: ${instead})`}`
       )
 
-function whyNode(answer: unknown): Laid {
+function whyNode(answer: unknown): Printed {
   const found = readAnswer<WhyNodeAnswer>(answer, {
     name: 'string',
     leases: 'array',
@@ -183,13 +184,13 @@ function whyNode(answer: unknown): Laid {
   const conditions =
     found.conditions.length === 0
       ? []
-      : ['', 'what holds on this node:', ...found.conditions.map((sentence) => `  ${sentence}`)]
+      : ['', 'conditions on this node:', ...found.conditions.map((sentence) => `  ${sentence}`)]
   if (found.leases.length === 0) {
-    const near = found.near.length === 0 ? [] : [`near it are: ${found.near.join(', ')}`]
+    const near = found.near.length === 0 ? [] : [`similar names: ${found.near.join(', ')}`]
     const cure =
-      'cure: name it by one of its public addresses, its subnet or an address in it (etcd knows no names of nodes; weftctl nodes lists all); if it is not there, see weftctl status on that node'
+      'cure: use one of its public addresses, its subnet or an address in it (etcd has no node names; weftctl nodes lists all leases); if it has no lease, run weftctl status on that node'
     return {
-      text: `${[`${found.name}: no lease is known of such a node`, ...near, cure, ...conditions].join('\n')}\n`,
+      text: `${[`${found.name}: no lease matches this node`, ...near, cure, ...conditions].join('\n')}\n`,
       exit: 1
     }
   }
@@ -214,7 +215,7 @@ function leaseLines(lease: LeaseAnswer & { readonly objects: readonly ObjectAnsw
 }
 
 function leaseVerdict({ inKernel, skipped, isOwn }: LeaseAnswer): string {
-  if (skipped !== undefined) return 'nothing is made of it'
-  if (isOwn) return inKernel ? 'our end is set up' : 'our end is not all in the kernel'
-  return inKernel ? 'reached' : 'not all that it needs is in the kernel'
+  if (skipped !== undefined) return 'not used'
+  if (isOwn) return inKernel ? 'the local end is set up' : 'the local end is incomplete in the kernel'
+  return inKernel ? 'reached' : 'incomplete in the kernel'
 }

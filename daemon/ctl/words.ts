@@ -1,9 +1,9 @@
-// A command line taken apart into flags and the other words, so that they may stand in any order.
+// Splits a command line into flags and other words, so that they may be in any order.
 import type { Flags } from '../cli/flag-parser.ts'
 
 export type Words = { readonly flags: readonly string[]; readonly others: readonly string[] }
 
-/** A flag that needs a value takes the next word with it, as in `--socket FILE`; what follows `--` is no flag. */
+/** A flag that needs a value takes the next word, as in `--socket FILE`; what follows `--` is not a flag. */
 export function splitWords(flags: Flags, words: readonly string[]): Words {
   const found: { flags: string[]; others: string[] } = { flags: [], others: [] }
   for (let at = 0; at < words.length; at++) {

@@ -1,5 +1,5 @@
 // Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own table can't undo such a drop.
-import { type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type Fate, type ForeignTable, fateIn, isPolicyTable } from '../state/foreign-chain.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -97,3 +97,10 @@ export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignA
 export const dropReasons = (drops: readonly ForeignDrop[]): readonly string[] => [
   ...new Set(drops.map((drop) => drop.text))
 ]
+
+/** The cure of FORWARD_DROPPED, with the networks and the chains. */
+export function dropCure(drops: readonly ForeignDrop[]): string {
+  const each = (name: (drop: ForeignDrop) => string) => [...new Set(drops.map(name))].join(' and ')
+  const chains = each(({ table, chain }) => `${chain} (${table.tool}, ${table.family} ${table.table})`)
+  return `no action needed unless pods can't reach each other; then allow ${each(({ prefix }) => formatPrefix(prefix))} in the chain ${chains}`
+}

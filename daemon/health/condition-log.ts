@@ -10,13 +10,13 @@ export function logCondition(log: Log): (condition: Condition, active: boolean) 
     const fields = { condition: condition.code, detail: condition.detail, cure: condition.cure }
     if (!active) log.info({ condition: condition.code }, 'condition is over')
     else if (condition.severity === 'error') log.error(fields, sentence(condition))
-    // Every start has it. One that lasts is told by what it waits for.
+    // Every start has it; one that lasts shows in what it waits for.
     else if (condition.code === 'STARTING') log.info(fields, sentence(condition))
     else log.warn(fields, sentence(condition))
   }
 }
 
-/** Variables that name no flag, most often misspelled ones: they hold until weftd is started with others. */
-export function reportUnknownVariables(health: Pick<Health, 'raise'>, strangers: readonly string[]): void {
-  if (strangers.length > 0) health.raise('VARIABLE_UNKNOWN', strangers.join('; '))
+/** Variables that match no flag, most often misspelled ones; the condition lasts until weftd is restarted with others. */
+export function reportUnknownVariables(health: Pick<Health, 'raise'>, unknown: readonly string[]): void {
+  if (unknown.length > 0) health.raise('VARIABLE_UNKNOWN', unknown.join('; '))
 }

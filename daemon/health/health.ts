@@ -7,7 +7,7 @@ const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Co
   cure
 })
 
-/** The conditions that hold now. Starts with STARTING, so that nothing is served before main.ts says so. */
+/** The active conditions. Starts with STARTING, so that nothing is served before it is cleared. */
 export class Health {
   readonly #active = new Map<ConditionCode, Condition>()
   readonly #now: () => number
@@ -23,13 +23,13 @@ export class Health {
     this.raise('STARTING', 'nothing has been set up yet')
   }
 
-  /** One more that is told of every change, and at once of what holds already. */
+  /** Adds a listener for changes; it is called at once with the conditions that are active already. */
   listen(listener: (condition: Condition, active: boolean) => void): void {
     this.#listeners.push(listener)
     for (const condition of this.#active.values()) listener(condition, true)
   }
 
-  /** Raises a condition or renews its detail; told on only when something changed. `cure`: where the cause has one of its own, which says more than the table's. */
+  /** Raises a condition or updates its detail; listeners are called only on a change. `cure` replaces the table's where the cause has a more specific one. */
   raise(code: ConditionCode, detail: string, cure: string = CONDITIONS[code].cure): void {
     const before = this.#active.get(code)
     if (before?.detail === detail && before.cure === cure) return
@@ -43,12 +43,12 @@ export class Health {
     if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
   }
 
-  /** Codes of all that holds, explained or not. */
+  /** Codes of all active conditions, including a STARTING that `active` leaves out. */
   get codes(): Iterable<ConditionCode> {
     return this.#active.keys()
   }
 
-  /** Errors before warnings, and what has held longer first. STARTING is left out where an error says why nothing is served yet. */
+  /** Errors before warnings, older first. STARTING is left out if an error says why nothing is served yet. */
   active(): readonly Condition[] {
     const rank = { error: 0, warning: 1 } as const
     const sorted = [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
@@ -59,8 +59,8 @@ export class Health {
   }
 
   /**
-   * All that block `what`, in the order of `active()`, each whole by itself: at start nothing can be served without the store, so its trouble, which blocks
-   * nothing later, stands in the sentence of STARTING.
+   * All conditions that block `what`, in the order of `active()`. At start nothing can be served without the store, so its trouble, which blocks nothing
+   * later, is part of the sentence of STARTING.
    */
   blockers(what: Blocks): readonly Condition[] {
     const active = this.active()

@@ -1,4 +1,4 @@
-// The pages for probes and Prometheus: /healthz (the process lives), /readyz (nothing blocks it; what does, with the cure) and /metrics.
+// HTTP endpoints for probes and Prometheus: /healthz (the process is alive), /readyz (503 with the blocking condition and its cure) and /metrics.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
@@ -27,7 +27,7 @@ const plain = (status: number, body: string): Page => ({ status, type: 'text/pla
 /** Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had. */
 export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
   const server = createServer((request, response) => void answer(wanted, request, response))
-  // A scraper that keeps a connection open must not keep the daemon from ending, and one that stalls must not stay.
+  // A scraper that keeps a connection open must not delay shutdown, and a stalled one must be disconnected.
   server.keepAliveTimeout = 5_000
   server.requestTimeout = 10_000
   server.headersTimeout = 10_000
@@ -46,19 +46,16 @@ function listen(server: Server, { ip, port }: Wanted): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', (cause: NodeJS.ErrnoException) => {
     const cures: Record<string, string> = {
-      EADDRINUSE: 'another program has this port: choose another --healthz-port, or stop it (`ss -ltnp` names it)',
-      EADDRNOTAVAIL: 'no link of this machine has this address: correct --healthz-ip, or take 0.0.0.0',
-      EACCES: 'ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another --healthz-port'
+      EADDRINUSE: 'choose another --healthz-port, or stop the program that has this port (`ss -ltnp` names it)',
+      EADDRNOTAVAIL: 'set --healthz-ip to an address of this machine, or to 0.0.0.0',
+      EACCES: 'choose a --healthz-port from 1024 on; lower ones need root or CAP_NET_BIND_SERVICE'
     }
     const place = `${ip.family === 6 ? `[${formatIp(ip)}]` : formatIp(ip)}:${port}`
     const cure = cures[cause.code ?? ''] ?? 'correct --healthz-ip and --healthz-port'
     reject(
-      new WeftError(
-        'HTTP_LISTEN',
-        `can not listen on ${place} (--healthz-ip, --healthz-port): ${cause.message}`,
-        cure,
-        { cause }
-      )
+      new WeftError('HTTP_LISTEN', `cannot listen on ${place} (--healthz-ip, --healthz-port): ${cause.message}`, cure, {
+        cause
+      })
     )
   })
   server.listen({ host: formatIp(ip), port }, resolve)
@@ -88,7 +85,7 @@ async function page({ health, metrics }: Wanted, request: IncomingMessage): Prom
   }
 }
 
-/** 503 while a condition blocks readiness. The short form names the first that does, the verbose one a line for everything that holds. */
+/** 503 while a condition blocks readiness. The short form has the first blocking condition, the verbose form a line for every active one. */
 export function readiness(health: Pick<Health, 'active' | 'blocking'>, verbose: boolean): Page {
   const blocking = health.blocking('ready')
   const status = blocking === undefined ? 200 : 503

@@ -91,28 +91,26 @@ export function observeProcess(metrics: Metrics, version: string): void {
   const gauge = (name: string, help: string, value: () => number) =>
     metrics.gauge(name, help, [], (self) => self.set(value()))
   metrics
-    .gauge('weft_build_info', 'Always 1; which version runs.', ['version', 'runtime'])
+    .gauge('weft_build_info', 'Always 1; the labels have the version.', ['version', 'runtime'])
     .set({ version, runtime: process.version }, 1)
   gauge(
     'weft_process_start_time_seconds',
-    'When the process started, seconds since 1970.',
+    'Start time of the process, in seconds since 1970.',
     () => performance.timeOrigin / 1000
   )
-  gauge('weft_process_resident_memory_bytes', 'Resident memory, clean pages of the executable included.', () =>
+  gauge('weft_process_resident_memory_bytes', 'Resident memory, including clean pages of the executable.', () =>
     resident('VmRSS')
   )
-  gauge(
-    'weft_process_anonymous_memory_bytes',
-    'Resident memory that no file backs: what the process itself costs.',
-    () => resident('RssAnon')
+  gauge('weft_process_anonymous_memory_bytes', 'Resident anonymous memory: what the process itself costs.', () =>
+    resident('RssAnon')
   )
   gauge('weft_process_heap_used_bytes', 'JavaScript heap in use.', () => process.memoryUsage().heapUsed)
-  rising(metrics, 'weft_process_cpu_seconds_total', 'Processor time, user and system.', () => {
+  rising(metrics, 'weft_process_cpu_seconds_total', 'CPU time, user and system.', () => {
     const { user, system } = process.cpuUsage()
     return (user + system) / 1e6
   })
   // Its rate is the share of time in which nothing else could run. A histogram of delays would need a timer that wakes an idle daemon.
-  rising(metrics, 'weft_event_loop_busy_seconds_total', 'Time in which the event loop was running callbacks.', () => {
+  rising(metrics, 'weft_event_loop_busy_seconds_total', 'Time the event loop spent running callbacks.', () => {
     return performance.eventLoopUtilization().active / 1000
   })
 }
@@ -135,7 +133,7 @@ function resident(line: 'VmRSS' | 'RssAnon'): number {
 
 /** One series per row of the table of conditions: 1 while it holds. */
 export function observeHealth(metrics: Metrics, health: Pick<Health, 'codes'>): void {
-  metrics.gauge('weft_condition', '1 while the condition holds.', ['code', 'severity'], (gauge) => {
+  metrics.gauge('weft_condition', '1 while the condition is active.', ['code', 'severity'], (gauge) => {
     const holding = new Set<string>(health.codes)
     for (const code of Object.keys(CONDITIONS) as ConditionCode[]) {
       gauge.set({ code, severity: CONDITIONS[code].severity }, holding.has(code) ? 1 : 0)

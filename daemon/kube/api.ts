@@ -60,7 +60,7 @@ export class KubeApi implements AsyncDisposable {
   readonly #report: Report
   readonly #connections: KubeConnections
   /** Requests that are currently denied, by verb and path: STORE_DENIED lasts until each of them succeeds. */
-  readonly #denied = new Map<string, string>()
+  readonly #denied = new Map<string, KubeError>()
 
   /** Opens nothing yet. */
   constructor(access: KubeAccess, report: Report) {
@@ -180,10 +180,10 @@ export class KubeApi implements AsyncDisposable {
 
   #cure(status: number, said: JsonObject | undefined): string {
     if (status === 401) return `renew the token or certificate that ${this.#access.target.from} names`
-    if (status === 403) return 'bind the user that the message names to a role with that verb (deploy/ has the list)'
+    if (status === 403) return 'bind that user to a role with that verb (deploy/20-rbac.yaml has the list)'
     if (said === undefined)
-      return `see that ${this.#access.target.server} (${this.#access.target.from}) is an API server`
-    return 'see the log of the API server; weftd tries again by itself'
+      return `check that ${this.#access.target.server} (${this.#access.target.from}) is an API server`
+    return 'check the log of the API server; weftd retries'
   }
 
   #succeeded(request: KubeRequest): void {
@@ -199,15 +199,15 @@ export class KubeApi implements AsyncDisposable {
   #tellDenied(): void {
     const [first] = this.#denied.values()
     if (first === undefined) this.#report.clear('STORE_DENIED')
-    else this.#report.raise('STORE_DENIED', first)
+    else this.#report.raise('STORE_DENIED', first.message, first.cure)
   }
 
   #failed(request: KubeRequest, cause: unknown): KubeError {
     const error = cause instanceof KubeError ? cause : this.#unanswered(request, cause)
     if (error.code === 'STORE_DENIED') {
-      this.#denied.set(named(request), `${error.message}. ${error.cure}`)
+      this.#denied.set(named(request), error)
       this.#tellDenied()
-    } else this.#report.raise('STORE_UNREACHABLE', error.trouble)
+    } else this.#report.raise('STORE_UNREACHABLE', error.trouble, error.cure)
     return error
   }
 
@@ -222,7 +222,7 @@ export class KubeApi implements AsyncDisposable {
     )
     const cure = isTls
       ? `compare the authority and the name in the certificate with ${from}`
-      : `see that ${server} (${from}) is right and that this node reaches it`
+      : `check that ${server} (${from}) is right and that this node can reach it`
     return new KubeError('STORE_UNREACHABLE', message, cure, { cause, trouble: `${this.place}: ${reason}` })
   }
 

@@ -103,7 +103,7 @@ export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'
   const { only, leases } = request
   const choice = chooseSubnet(only === undefined ? request : { ...request, previous: only })
   if (choice.kind === 'exhausted') {
-    const cure = 'remove leases of nodes that are gone, or widen Network or SubnetMin…SubnetMax'
+    const cure = 'delete leases of nodes that no longer exist, or widen Network or SubnetMin to SubnetMax'
     throw new WeftError('SUBNETS_EXHAUSTED', `no subnet is left in ${place}: ${choice.detail}`, cure)
   }
   const got = leaseKey(choice.kind === 'keep' ? choice.lease : choice)
@@ -113,7 +113,7 @@ export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'
   throw new WeftError(
     'LEASE_LOST',
     `${leaseKey({ subnet: only })} was ours, but in ${place} ${whose ?? `this node's lease is ${got}`}`,
-    'drain this node and restart weftd so that it takes a new subnet'
+    'drain this node and restart weftd to lease a new subnet'
   )
 }
 

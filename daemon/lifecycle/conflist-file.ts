@@ -92,7 +92,10 @@ class Conflist implements Disposable {
     }
     const before = takenBefore(names)
     if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
-    else health.raise('CNI_CONF_SHADOWED', before.map((name) => join(directory, name)).join(', '))
+    else {
+      const paths = before.map((name) => join(directory, name)).join(', ')
+      health.raise('CNI_CONF_SHADOWED', paths, `remove ${paths}, or rename to sort after ${CONFLIST_NAME}`)
+    }
   }
 
   /** `undefined`: the source is not valid; the list stays as it is. */
@@ -133,7 +136,11 @@ class Conflist implements Disposable {
       health.clear('CNI_CONF_UNWRITABLE')
       return wasChanged
     } catch (error) {
-      health.raise('CNI_CONF_UNWRITABLE', `${path}: ${reasonOf(error)}`)
+      health.raise(
+        'CNI_CONF_UNWRITABLE',
+        `${path}: ${reasonOf(error)}`,
+        `make ${directory} writable for weftd, or set --cni-conf-dir to the directory that the runtime reads`
+      )
       return false
     }
   }
@@ -171,7 +178,7 @@ function sourceAt(path: string): string {
   throw new WeftError(
     'CNI_CONF_INVALID',
     `--cni-conf-source ${path} does not exist`,
-    'correct the path, or leave the flag out for the list that weftd has built in'
+    'correct --cni-conf-source, or leave it out to use the built-in list'
   )
 }
 

@@ -39,7 +39,7 @@ export function checkedConflist(source: string, place: string): string {
     throw new WeftError(
       'CNI_CONF_INVALID',
       `${place}: ${reasonOf(cause)}`,
-      `correct ${place} (in a cluster: in its ConfigMap) as the message says`,
+      `correct ${place} (in a cluster: in its ConfigMap)`,
       { cause }
     )
   }

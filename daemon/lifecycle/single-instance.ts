@@ -23,11 +23,11 @@ export async function lockSingleInstance(directory: string, log: Log): Promise<D
       throw running(
         path,
         `with ${directory}`,
-        'a directory of its own (--state-dir) is for a weftd in another network namespace'
+        'only a weftd in another network namespace can run beside it, with another --state-dir'
       )
     const cure =
       process.getuid?.() === 0 ? 'make the directory writable, or choose another with --state-dir' : 'run weftd as root'
-    throw new WeftError('STATE_UNWRITABLE', `${path} can not be locked: ${reasonOf(cause)}`, cure, { cause })
+    throw new WeftError('STATE_UNWRITABLE', `${path} cannot be locked: ${reasonOf(cause)}`, cure, { cause })
   }
   return parts.move()
 }
@@ -43,7 +43,7 @@ async function lockNetwork(log: Log): Promise<Disposable | undefined> {
       throw running(
         NETWORK,
         'in this network namespace',
-        'two would undo each other, whatever their --state-dir; a network namespace of its own may have one'
+        'only one weftd can run per network namespace, even with a different --state-dir'
       )
     log.warn(
       { holder },
@@ -55,6 +55,6 @@ async function lockNetwork(log: Log): Promise<Disposable | undefined> {
 
 function running(path: string, where: string, why: string): WeftError {
   const holder = lockHolder(path)
-  const who = holder === undefined ? 'its process can not be seen from here' : `${holder.name}, pid ${holder.pid}`
+  const who = holder === undefined ? 'its process is not visible from here' : `${holder.name}, pid ${holder.pid}`
   return new WeftError('DAEMON_RUNNING', `another weftd runs ${where} (${who})`, `stop it first; ${why}`)
 }

@@ -56,7 +56,7 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   throw new WeftError(
     'NO_INTERFACE',
     `no interface leads to the other nodes: ${reasons.join('; ') || 'this host has none but lo'}`,
-    'name one with --iface, --iface-regex or --iface-can-reach, and give it an address of every family of the network'
+    'select one with --iface, --iface-regex or --iface-can-reach; it must have an address of every family of the network'
   )
 }
 

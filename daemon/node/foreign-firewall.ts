@@ -1,7 +1,7 @@
 // Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it is.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import { dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
+import { dropCure, dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
 import { purposeOf } from '../firewall/subnet-chain.ts'
 import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -55,9 +55,8 @@ export class ForeignFirewall {
     this.#answeredFor = text
     const drops = networks.flatMap((each) => foreignDrops(view.tables, each))
     await this.#deps.reconciler.want('foreign drops', foreignAccepts(drops))
-    const [first, ...others] = [...new Set(dropReasons(drops))]
-    if (first === undefined) this.#deps.health.clear('FORWARD_DROPPED')
-    else this.#deps.health.raise('FORWARD_DROPPED', [first, ...others].join('; '))
+    if (drops.length === 0) this.#deps.health.clear('FORWARD_DROPPED')
+    else this.#deps.health.raise('FORWARD_DROPPED', dropReasons(drops).join('; '), dropCure(drops))
   }
 
   #pluginNetworks(): readonly PerFamily<Prefix>[] {

@@ -17,8 +17,8 @@ import type { Recognises } from '../state/ownership.ts'
 
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
-/** `cure`: where it can be more exact than the one in the table of conditions. */
-export type HostFault = { readonly detail: string; readonly cure?: string }
+/** What is wrong and what to do, with the names of this host's objects. */
+export type HostFault = { readonly detail: string; readonly cure: string }
 
 export type HostExpectations = {
   /** The whole pod network of each family. */
@@ -45,22 +45,32 @@ export function checkHost(
     const isExpected = outdated.includes(address) || isBackends || isForPods(address, node)
     return whole === undefined || isExpected || !overlaps(whole, address.prefix)
       ? []
-      : [`the pod network ${formatPrefix(whole)} and ${formatPrefix(network(address.prefix))} of ${address.device}`]
+      : [{ text: `the pod network ${formatPrefix(whole)} and ${formatPrefix(network(address.prefix))}`, address }]
   })
   return {
     LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
-    BRIDGE_FOREIGN: joined(
-      outdated.map(({ prefix }) => {
-        const subnet = node.subnet[prefix.ip.family]
-        return `${bridge} has ${formatPrefix(prefix)}, and this node's subnet is ${subnet && formatPrefix(subnet)}`
-      })
-    ),
-    NETWORK_OVERLAPS: joined(overlapping)
+    BRIDGE_FOREIGN: outdated.length === 0 ? undefined : bridgeFault(outdated, node),
+    NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : overlapFault(overlapping)
   }
 }
 
-const joined = (parts: readonly string[]): HostFault | undefined =>
-  parts.length === 0 ? undefined : { detail: parts.join('; ') }
+function bridgeFault(outdated: readonly Address[], { subnet }: CheckedNode): HostFault {
+  const details = outdated.map(({ device, prefix }) => {
+    const own = subnet[prefix.ip.family]
+    return `${device} has ${formatPrefix(prefix)}, and this node's subnet is ${own && formatPrefix(own)}`
+  })
+  const old = outdated.map(({ prefix }) => formatPrefix(network(prefix))).join(' or ')
+  const commands = outdated.map(({ device, prefix }) => `ip address del ${formatPrefix(prefix)} dev ${device}`)
+  return { detail: details.join('; '), cure: `once no pod has an address of ${old}, run: ${commands.join('; ')}` }
+}
+
+function overlapFault(overlapping: readonly { readonly text: string; readonly address: Address }[]): HostFault {
+  const devices = [...new Set(overlapping.map(({ address }) => address.device))].join(' and ')
+  return {
+    detail: overlapping.map(({ text, address }) => `${text} of ${address.device}`).join('; '),
+    cure: `change Network in the network configuration, or renumber ${devices}`
+  }
+}
 
 const linkOf = (observed: State, name: string): Link | undefined => {
   const object = observed.get(`link ${name}` as Key)
@@ -74,16 +84,17 @@ function linkFault(
 ): HostFault | undefined {
   const fault = (detail: string, cure: string): HostFault => ({
     detail: `${device} ${detail}`,
-    cure: `${cure}; routes and pods stay as they are`
+    cure: `${cure}; routes and pods are left as they are`
   })
-  if (link === undefined) return fault('is gone', `bring ${device} back (driver, virtual machine, or who renamed it)`)
-  if (link.up === false) return fault('is set down', `ip link set ${device} up, and see which program set it down`)
-  if (link.carrier === false) return fault('has no carrier', `see to the cable of ${device} and the switch behind it`)
+  if (link === undefined)
+    return fault('is gone', `bring ${device} back (driver, virtual machine, or a renamed interface)`)
+  if (link.up === false) return fault('is set down', `run: ip link set ${device} up`)
+  if (link.carrier === false) return fault('has no carrier', `check the cable of ${device} and its switch port`)
   const has = (value: bigint) => addresses.some(({ prefix, device: on }) => on === device && prefix.ip.value === value)
   const [lost] = perFamily(localIp).filter(([, ip]) => !has(ip.value))
   if (lost === undefined) return undefined
   const ip = formatIp(lost[1])
-  return fault(`has lost its address ${ip}`, `give ${device} the address ${ip} back, or restart weftd to use another`)
+  return fault(`has lost its address ${ip}`, `give ${device} its address ${ip} back, or restart weftd to use another`)
 }
 
 /** An address from an earlier subnet, or somebody else's. */

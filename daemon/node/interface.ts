@@ -33,7 +33,7 @@ export class NodeInterface {
     const { health } = this.#deps
     const onError = (error: unknown) => {
       if (!(error instanceof WeftError)) throw error
-      health.raise('NO_INTERFACE', reasonOf(error))
+      health.raise('NO_INTERFACE', reasonOf(error), error.cure)
     }
     const choice = await retry(() => this.choose(conf), { signal, backoff: Backoff.constant(RETRY), onError })
     health.clear('NO_INTERFACE')

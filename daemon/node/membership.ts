@@ -235,8 +235,8 @@ export class Membership {
     const onError = (error: unknown) => {
       if (!(error instanceof WeftError)) throw error
       if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
-        this.#deps.health.raise(error.code, error.message)
-      else this.#deps.health.raise('NO_LEASE', reasonOf(error))
+        this.#deps.health.raise(error.code, error.message, error.cure)
+      else this.#deps.health.raise('NO_LEASE', reasonOf(error), error.cure)
     }
     const attempt = () => this.#deps.store.acquire(request, signal)
     const lease = await retry(attempt, { signal, backoff: Backoff.constant(RETRY), onError })

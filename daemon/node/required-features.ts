@@ -22,8 +22,10 @@ export async function followFeatures(
 /** Tries once and raises or clears KERNEL_FEATURE; true when nothing is missing. */
 export async function reportMissingFeatures({ missing, health }: FeaturesDeps): Promise<boolean> {
   const errors = await missing()
+  // Without the right to try, all features have one error.
+  const each = (part: 'message' | 'cure') => [...new Set(errors.map((error) => error[part]))].join('; ')
   if (errors.length === 0) health.clear('KERNEL_FEATURE')
-  else health.raise('KERNEL_FEATURE', errors.map(({ message, cure }) => `${message} (${cure})`).join('; '))
+  else health.raise('KERNEL_FEATURE', each('message'), each('cure'))
   return errors.length === 0
 }
 

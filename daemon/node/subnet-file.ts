@@ -95,7 +95,11 @@ export class SubnetFile {
       this.#health.clear('SUBNET_FILE_UNWRITABLE')
       return true
     } catch (error) {
-      this.#health.raise('SUBNET_FILE_UNWRITABLE', `${this.#path}: ${reasonOf(error)}`)
+      this.#health.raise(
+        'SUBNET_FILE_UNWRITABLE',
+        `${this.#path}: ${reasonOf(error)}`,
+        `free space or make ${dirname(this.#path)} writable, or choose another --subnet-file; weftd retries`
+      )
       return false
     }
   }

@@ -164,7 +164,7 @@ export class Peers {
     for (const key of gone) this.#gone(key)
     if ([...kept].every((key) => this.#doubted.has(key))) return gone
     for (const key of kept) this.#doubted.add(key)
-    this.#doubt(`${kept.size} leases are kept that the store no longer lists (it lists ${others} others)`)
+    this.#doubt(`${kept.size} leases that the store no longer lists are kept (it lists ${others} others)`)
     return gone
   }
 
@@ -258,12 +258,12 @@ export class Peers {
 
   #report(): void {
     this.#conflicts.report(this.#deps.health)
-    const [first] = this.#malformed.values()
+    const [first] = this.#malformed
     if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')
-    else
-      this.#deps.health.raise(
-        'LEASE_MALFORMED',
-        this.#malformed.size === 1 ? first : `${first} (and ${this.#malformed.size - 1} more)`
-      )
+    else {
+      const [key, reason] = first
+      const more = this.#malformed.size === 1 ? '' : ` (and ${this.#malformed.size - 1} more)`
+      this.#deps.health.raise('LEASE_MALFORMED', `${reason}${more}`, `correct or delete the lease ${key}`)
+    }
   }
 }

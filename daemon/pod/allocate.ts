@@ -68,8 +68,11 @@ export async function allocate(
     }
   } catch (error) {
     if (!(error instanceof ReservationsUnusable)) throw error
-    context.health.raise('STATE_UNWRITABLE', error.message)
-    throw unwritable(error)
+    const cure = `free space or make ${reservations.directory} writable`
+    context.health.raise('STATE_UNWRITABLE', error.message, cure)
+    throw new WeftError('STATE_UNWRITABLE', `${CONDITIONS.STATE_UNWRITABLE.title}: ${error.message}`, cure, {
+      cause: error
+    })
   }
 }
 
@@ -106,9 +109,4 @@ function isUsedBeside(
 export function exhaustedDetail(set: RangeSet, reserved: readonly Reservation[], directory: string): string {
   const held = reserved.filter(({ ip }) => set.some((range) => inRange(range, ip)))
   return `no IP addresses available in range set: ${describe(set)}: all ${capacity(set)} are taken (${held.length} reservations in ${directory}: ${holdersText(held)})`
-}
-
-const unwritable = (cause: ReservationsUnusable): WeftError => {
-  const { title, cure } = CONDITIONS.STATE_UNWRITABLE
-  return new WeftError('STATE_UNWRITABLE', `${title}: ${cause.message}`, cure, { cause })
 }

@@ -7,11 +7,14 @@ import type { ReconcilerDeps } from './reconciler.ts'
 
 /** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
 export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
-  const repairs = metrics.counter('weft_repairs_total', 'Objects put right after somebody else changed them.', [
+  const repairs = metrics.counter('weft_repairs_total', 'Objects repaired after another program changed them.', [
     'kind',
     'by'
   ])
-  const seconds = metrics.histogram('weft_repair_seconds', 'From the notification of a foreign change to its repair.')
+  const seconds = metrics.histogram(
+    'weft_repair_seconds',
+    'Time from the notification of a foreign change to its repair.'
+  )
   let fight: NodeJS.Timeout | undefined
   return {
     drift(report: DriftReport) {
@@ -30,7 +33,8 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
       if (!report.fighting) return
       health.raise(
         'UNDONE_REPEATEDLY',
-        `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`
+        `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`,
+        report.by && `configure ${report.by.name} to leave weft.*, flannel.*, cni0 and veth* alone`
       )
       clearTimeout(fight)
       fight = setTimeout(() => health.clear('UNDONE_REPEATEDLY'), 60_000)
@@ -43,7 +47,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
         health.raise(
           'KERNEL_REFUSED',
           errors.length === 1 ? first : `${first} (and ${errors.length - 1} more)`,
-          cure && `${cure}; weftd tries again with growing pauses`
+          cure && `${cure}; weftd retries with increasing delays`
         )
     }
   }

@@ -1,16 +1,16 @@
-// What must change so that the kernel holds what is desired: the one comparison behind start, repair, ADD, CHECK and `weftctl diff`.
+// Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl diff`.
 import { type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'
   readonly object: KernelObject
-  /** For `put`: what the kernel holds under the same key. */
+  /** For `put`: what the kernel has under the same key. */
   readonly instead?: KernelObject
 }
 
 /**
- * The changes that turn `observed` into `desired`, looking only at `keys` (default: every key of either). What the kernel holds and nobody desires is removed:
- * callers filter by ownership. Fields that a desired object leaves out are the kernel's choice, and what waits for its device is no difference.
+ * The changes that turn `observed` into `desired`, limited to `keys` (default: every key of either). Objects that are only in `observed` are removed: callers
+ * filter by ownership. Fields that a desired object omits are the kernel's choice, and an object that waits for its device is not a difference.
  */
 export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
   const changes: Change[] = []
@@ -25,7 +25,7 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
   return changes
 }
 
-/** A neighbour proxy on a device that is not there is not missed: nobody could ask it. */
+/** A neighbour proxy without its device is not missing: nobody could send it a solicitation. */
 export const waitsForItsDevice = (object: KernelObject, observed: State): boolean =>
   object.kind === 'proxy' && !observed.has(keyOf({ kind: 'link', name: object.device }))
 

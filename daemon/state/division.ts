@@ -1,4 +1,4 @@
-// By which number a queueing discipline of several parts is known in the kernel, which tells of these parts one by one. Pure.
+// Fingerprint of an HTB division: one number to compare, since the kernel reports its classes and filters one by one. Pure.
 import { formatPrefix, network } from '../../ipam/address.ts'
 import { digest } from './digest.ts'
 import type { Discipline, Division } from './object.ts'

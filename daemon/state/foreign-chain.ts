@@ -1,29 +1,29 @@
-// Other programs' chains at hook forward as plain values, and the one judgement about them: where a pod's packet would be dropped.
+// Types for other programs' chains at hook forward, and the walk that finds where they drop packets of pods.
 import { contains, type Family, overlaps, type Prefix } from '../../ipam/address.ts'
 import type { ForeignAccept } from './object.ts'
 
-/** What must hold for a packet so that a rule's verdict meets it. */
+/** A condition for a rule's verdict to apply to a packet. */
 export type ForeignCondition =
-  /** Source or destination lies in one of the prefixes (outside all of them when `negated`). */
+  /** Source or destination is in one of the prefixes (in none of them when `negated`). */
   | { readonly kind: 'address'; readonly prefixes: readonly Prefix[]; readonly negated: boolean }
   | { readonly kind: 'family'; readonly family: Family }
-  /** A service, a mark, a rate, a list somebody keeps, packets conntrack calls invalid: a decision about these packets, not about pods. */
+  /** A service, a mark, a rate, a set maintained by someone, packets that conntrack calls invalid: a decision about these packets, not about pods. */
   | { readonly kind: 'deliberate' }
-  /** Anything else, interfaces and protocols among it: pods' packets may be meant. */
+  /** Anything else, such as interfaces and protocols: it may match packets of pods. */
   | { readonly kind: 'other' }
 
 export type ForeignVerdict =
   | { readonly kind: 'accept' | 'drop' | 'return' | 'queue' }
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
 
-/** One way out of a rule; a verdict map has many, a rule that only counts or logs has none. */
+/** One verdict of a rule; a verdict map has many, a rule that only counts or logs has none. */
 export type ForeignBranch = { readonly conditions: readonly ForeignCondition[]; readonly verdict: ForeignVerdict }
 
 export type ForeignRule = {
-  /** nft's number of the rule inside its table; iptables-legacy has none. */
+  /** nft's handle of the rule in its table; iptables-legacy has none. */
   readonly handle?: number
   readonly branches: readonly ForeignBranch[]
-  /** Set when the rule is an accept of ours. */
+  /** Set if the rule is one of Weft's accepts. */
   readonly ours?: Pick<ForeignAccept, 'match' | 'prefix'>
   /** The rule as its tool prints it. */
   readonly text: string
@@ -31,7 +31,7 @@ export type ForeignRule = {
 
 export type ForeignChain = {
   readonly name: string
-  /** What meets packets that reach the end; only chains that hang at hook forward have one. */
+  /** The verdict for packets that reach the end; only base chains at hook forward have one. */
   readonly policy?: 'accept' | 'drop'
   readonly rules: readonly ForeignRule[]
 }
@@ -43,33 +43,33 @@ export type ForeignTable = Pick<ForeignAccept, 'tool' | 'family' | 'table'> & {
 /** Other programs' tables with chains at hook forward, for firewall/foreign.ts. */
 export type ForeignView = {
   readonly tables: readonly ForeignTable[]
-  /** Why part of it could not be read: a missing tool, most likely. */
+  /** Why a part could not be read, most likely a missing tool. */
   readonly trouble?: Error
 }
 
-/** What becomes of a pod's packet in a chain, and between which rules an accept has its place. */
+/** What happens to a pod's packet in a chain, and between which rules an accept belongs. */
 export type Fate = {
   readonly end: 'drops' | 'accepts' | 'passes'
-  /** Index of the rule that decides; the number of rules when the policy or the chain's end does. An accept must stand before it. */
+  /** Index of the rule that decides; the number of rules if the policy or the end of the chain does. An accept must be before it. */
   readonly at: number
-  /** Index after the last rule before `at` that drops on purpose (a NetworkPolicy, a blocked port); an accept must not stand before those. */
+  /** Index after the last rule before `at` that drops on purpose (a NetworkPolicy, a blocked port); an accept must not be before those. */
   readonly after: number
 }
 
 /**
- * Chains by which NetworkPolicy engines and kube-proxy refuse packets (Calico, kube-router, kube-proxy, Weave, Cilium, Antrea). They mean it: an accept
- * before them would switch the policies off. Names read off their sources, November 2026.
+ * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave, Cilium, Antrea): an accept before
+ * them would disable the policies. Names from their sources, November 2026.
  */
 const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
 const policyTable = /^(kube-|kindnet|calico|cilium|antrea)/
 
-/** Docker's, which only keep its own bridges apart: what comes by one and leaves by another of them. Nothing of a pod's passes there. */
+/** Docker's, which only isolate its own bridges: they drop what enters by one and leaves by another. Packets of pods never match. */
 const dockerIsolation = /^DOCKER-ISOLATION-STAGE-[12]$/
 
-/** Whether all a table does is the business of a policy engine or of kube-proxy's own nftables mode. */
+/** Whether a table belongs to a policy engine or to kube-proxy's nftables mode. */
 export const isPolicyTable = (table: Pick<ForeignTable, 'table'>): boolean => policyTable.test(table.table)
 
-/** What becomes of packets from or to `prefix` in a chain of `table`. A chain that does not exist lets them pass. */
+/** What happens to packets from or to `prefix` in a chain of `table`. They pass a chain that does not exist. */
 export const fateIn = (table: ForeignTable, chain: string, prefix: Prefix): Fate => new Walk(table, prefix).chain(chain)
 
 type Effect = 'none' | 'deliberate' | 'drops' | 'accepts' | 'returns'
@@ -90,7 +90,7 @@ class Walk {
     const passes: Fate = { end: 'passes', at: 0, after: 0 }
     const chain = this.#table.chains.get(name)
     if (chain === undefined) return passes
-    // The kernel refuses loops; output read while somebody changes it may still show one.
+    // The kernel rejects loops; output read during a change may still show one.
     this.#known.set(name, passes)
     const fate = this.#rules(chain)
     this.#known.set(name, fate)
@@ -119,7 +119,7 @@ class Walk {
     const family = this.#prefix.ip.family
     if (conditions.some((condition) => condition.kind === 'family' && condition.family !== family)) return 'none'
     const always = conditions.every((condition) => condition.kind === 'family')
-    const onPurpose = conditions.some((condition) => this.#spares(condition))
+    const onPurpose = conditions.some((condition) => this.#isOnPurpose(condition))
     switch (verdict.kind) {
       case 'accept':
         return always ? 'accepts' : 'none'
@@ -146,8 +146,8 @@ class Walk {
     return verdict.kind === 'goto' ? 'returns' : 'none'
   }
 
-  /** Whether a condition says that the drop behind it is not about pods as such. */
-  #spares(condition: ForeignCondition): boolean {
+  /** Whether a condition shows that the drop is not about pods in general. */
+  #isOnPurpose(condition: ForeignCondition): boolean {
     if (condition.kind !== 'address') return condition.kind === 'deliberate'
     return condition.negated
       ? condition.prefixes.some((prefix) => contains(prefix, this.#prefix))

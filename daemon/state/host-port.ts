@@ -1,4 +1,4 @@
-// A host port as elements of our nftables maps: names of the maps, how key, value and comment are written and read back, and what conntrack remembers of it.
+// Host ports as elements of nftables maps: names of the maps, encoding and decoding of elements, and the conntrack entries that a change makes stale.
 import { type Family, formatIp, type Ip, isUnspecified, parseIp } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import type { KernelObject, NftElement, State } from './object.ts'
@@ -6,30 +6,30 @@ import { NFT_TABLE } from './ownership.ts'
 
 export type PortProtocol = 'tcp' | 'udp' | 'sctp'
 
-/** One way in: what reaches `port` of this host is sent to `to`. */
+/** Packets to `port` of this host are translated to `to`. */
 export type HostPortEntry = {
   readonly protocol: PortProtocol
   readonly port: number
-  /** The address of this host; absent: every one of the family of `to`. */
+  /** The address of this host; absent: all of the family of `to`. */
   readonly at?: Ip
   readonly to: { readonly ip: Ip; readonly port: number }
 }
 
-/** The map for ports of every address, or for ports of single ones. `only`: the ending of the maps for packets under conditions. */
+/** The map for ports on all addresses, or on single ones. `only`: the suffix of the maps for packets under conditions. */
 export const hostPortMap = (family: Family, which: 'any' | 'at', only = ''): string =>
   `host_ports_${which === 'any' ? '' : 'at_'}${family}${only}`
 
-/** Devices behind which pods with host ports are. */
+/** Devices of pods with host ports. */
 export const HOST_PORT_DEVICES = 'host_port_devices'
 
-/** Pods for which everybody's packets are masqueraded. */
+/** Pods for which all packets to host ports are masqueraded. */
 export const translatedPodSet = (family: Family): string => `host_port_all_${family}`
 
-/** Longest comment that nft takes, in bytes (libnftnl: NFTNL_UDATA_COMMENT_MAXLEN without the final zero). */
+/** Longest comment that nft accepts, in bytes (libnftnl: NFTNL_UDATA_COMMENT_MAXLEN without the final zero). */
 const LONGEST_COMMENT = 127
 
 /**
- * `link`: the pod's link on the host, or a word in its place, by which a restarted weftd knows whose the port is; `whose` is for people; `only` as in
+ * `link`: the pod's link on the host, or another mark, by which a restarted weftd recognises the owner; `whose` is for readers; `only` as in
  * `hostPortMap`.
  */
 export function hostPortElement(entry: HostPortEntry, link: string, whose: string, only?: string): NftElement {
@@ -46,19 +46,19 @@ export function hostPortElement(entry: HostPortEntry, link: string, whose: strin
   }
 }
 
-/** Whose an element is, in its comment. Quotes would end it; everything else but ASCII would make its length unclear. */
+/** The comment that names an element's owner. Quotes would end it, and non-ASCII characters would make its length ambiguous. */
 export const elementComment = (link: string, whose: string): string =>
   `${link} ${whose.replaceAll(/[^ !#-~]/g, '?')}`.slice(0, LONGEST_COMMENT)
 
-/** The first word of the comment of an element of ours. */
+/** The first word of the comment of one of Weft's elements. */
 const markOf = (object: KernelObject): string | undefined =>
   object.kind === 'nft-element' && object.table === NFT_TABLE ? object.comment?.split(' ', 1)[0] : undefined
 
-/** The host ports that lead to the pod behind this link of the host. */
+/** The elements of the pod behind this link of the host. */
 export const elementsOf = (link: string, state: State): readonly NftElement[] =>
   [...state.values()].filter((object): object is NftElement => markOf(object) === link)
 
-/** Elements whose comments begin with `start`, by the first words of these. */
+/** Elements whose marks begin with `start`, by mark. */
 export function elementsByMark(start: string, state: State): ReadonlyMap<string, readonly NftElement[]> {
   const found = new Map<string, NftElement[]>()
   for (const object of state.values()) {
@@ -68,7 +68,7 @@ export function elementsByMark(start: string, state: State): ReadonlyMap<string,
   return found
 }
 
-/** Reads an element of our maps; `undefined` for any other object. */
+/** Parses an element of the host port maps; `undefined` for any other object. */
 export function hostPortOf(object: KernelObject): HostPortEntry | undefined {
   if (object.kind !== 'nft-element' || object.table !== NFT_TABLE || !/^host_ports_/.test(object.set)) return undefined
   const [port = '', protocol = '', at] = object.key.split(' . ').reverse()
@@ -87,8 +87,8 @@ export function hostPortOf(object: KernelObject): HostPortEntry | undefined {
 const isProtocol = (text: string): text is PortProtocol => text === 'tcp' || text === 'udp' || text === 'sctp'
 
 /**
- * UDP packets that conntrack would go on treating as before: translated ones (`translatedTo`), or ones that nobody has answered (without it), which
- * passed untranslated. The first have the port as their original destination too.
+ * UDP flows that conntrack would keep handling as before: translated ones (`translatedTo`), or unreplied ones (without it), which passed untranslated.
+ * Both have the port as their original destination.
  */
 export type StaleFlows = {
   readonly family: Family
@@ -98,7 +98,7 @@ export type StaleFlows = {
   readonly translatedTo?: { readonly ip: Ip; readonly port: number }
 }
 
-/** What conntrack must forget once this change is in the kernel: a connection is translated by its first packet, and one of UDP ends only when it is silent. */
+/** The conntrack entries to delete once this change is in the kernel: the first packet decides the translation of a flow, and a UDP flow ends only when it is idle. */
 export function staleFlows({ do: verb, object, instead }: Change): readonly StaleFlows[] {
   const entry = hostPortOf(object)
   if (entry === undefined || entry.protocol !== 'udp') return []

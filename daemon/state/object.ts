@@ -1,19 +1,19 @@
-// The vocabulary of kernel state: plain records told apart by `kind`, interfaces by name, a family inside each address.
+// The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their family.
 import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
 
-/** Reads a MAC in any letter case with `:` or `-`; `undefined` when it is not six octets. */
+/** Parses a MAC in any letter case with `:` or `-`; `undefined` if it is not six octets. */
 export function parseMac(text: string): Mac | undefined {
   const normal = text.toLowerCase().replaceAll('-', ':')
   return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(normal) ? (normal as Mac) : undefined
 }
 
-/** Why an object is wanted: the lease or attachment that asked, as a phrase. Never part of equality. */
+/** Why an object is desired: the lease or attachment, as a phrase. Never part of equality. */
 type Wanted = { readonly because?: string }
 
-/** What makes a link what it is. Fields here can only be given at creation: another value means delete and create. */
+/** The type of a link and its creation parameters. The kernel accepts them only at creation: another value means delete and create. */
 export type LinkForm =
   | {
       readonly type: 'vxlan'
@@ -30,23 +30,23 @@ export type LinkForm =
       readonly gbp: boolean
     }
   | { readonly type: 'bridge' }
-  /** Takes packets from another device's ingress, so that a queue can hold them (`qdisc … redirect`). */
+  /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
   | {
       readonly type: 'veth'
-      /** Given when wanted; not read back. `sandbox` is the path of the namespace the other end is created in (absent: the same). */
+      /** Only in desired links; not read back. `sandbox` is the path of the namespace the other end is created in (absent: the same). */
       readonly peer?: { readonly name: string; readonly sandbox?: string; readonly mac?: Mac; readonly mtu?: number }
     }
-  /** On another device, with a hardware address of its own. */
+  /** On another device, with its own MAC address. */
   | {
       readonly type: 'macvlan'
       readonly mode: MacvlanMode
-      /** Name of that device, in the namespace from which it is made. Given when wanted; not read back. */
+      /** Name of that device, in the namespace from which the macvlan is created. Only in desired links; not read back. */
       readonly madeOn?: string
-      /** Frames that may wait to be handed to all (IFLA_MACVLAN_BC_QUEUE_LEN). Given when wanted; not read back. */
+      /** Broadcast queue length (IFLA_MACVLAN_BC_QUEUE_LEN). Only in desired links; not read back. */
       readonly broadcastQueue?: number
     }
-  /** Anything we never create: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical devices. */
+  /** Anything that Weft never creates: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical devices. */
   | { readonly type: 'other'; readonly of: string }
 
 export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru'
@@ -57,30 +57,30 @@ export type Link = Wanted & {
   readonly form?: LinkForm
   /** Administrative state (IFF_UP). */
   readonly up?: boolean
-  /** Operational carrier; only ever observed. */
+  /** Carrier; only observed. */
   readonly carrier?: boolean
-  /** Bytes of the largest network-layer packet. */
+  /** MTU in bytes. */
   readonly mtu?: number
   readonly mac?: Mac
-  /** Name of the bridge this link is a port of. `''`: of none. */
+  /** Name of the bridge this link is a port of. `''`: none. */
   readonly master?: string
   /** Free text of at most 255 bytes that `ip link` prints as `alias`. */
   readonly alias?: string
-  /** Link group (`ip link … group N`), by which many links are deleted at once. */
+  /** Link group (`ip link … group N`), used to delete many links at once. */
   readonly group?: number
   /** Bridge port flag: packets may leave by the port they came in. */
   readonly hairpin?: boolean
-  /** Bridge port flag: it reaches no other port that is isolated too. */
+  /** Bridge port flag: no traffic to other isolated ports. */
   readonly isolated?: boolean
-  /** It takes frames for every hardware address (IFF_PROMISC), because somebody set it so. */
+  /** Receives frames for every MAC address (IFF_PROMISC), set explicitly. */
   readonly promiscuous?: boolean
-  /** It takes all multicast frames (IFF_ALLMULTI), because somebody set it so. */
+  /** Receives all multicast frames (IFF_ALLMULTI), set explicitly. */
   readonly allMulticast?: boolean
-  /** Packets that may wait to be sent. */
+  /** Transmit queue length. */
   readonly queueLength?: number
-  /** Whether the kernel gives it an IPv6 link-local address when it comes up, as it does unless told. Wanted, not compared. */
+  /** Whether the kernel adds an IPv6 link-local address when it comes up, which is the default. Set, not compared. */
   readonly linkLocal?: boolean
-  /** Kernel index; only ever observed, never wanted. */
+  /** Kernel index; only observed, never desired. */
   readonly index?: number
 }
 
@@ -91,7 +91,7 @@ export type Address = Wanted & {
   readonly prefix: Prefix
   /** rtnetlink scope: 0 global, 253 link, 254 host. */
   readonly scope?: number
-  /** IPv6 only: skip duplicate address detection (IFA_F_NODAD), so the address works at once. Wanted, not compared. */
+  /** IPv6 only: skip duplicate address detection (IFA_F_NODAD), so the address works at once. Set, not compared. */
   readonly nodad?: boolean
   /** Do not create the route to the prefix (IFA_F_NOPREFIXROUTE). */
   readonly noPrefixRoute?: boolean
@@ -111,14 +111,14 @@ export type Route = Wanted & {
   readonly gateway?: Ip
   /** Preferred source address. */
   readonly source?: Ip
-  /** The gateway counts as reachable on `device` although no prefix there holds it (RTNH_F_ONLINK). */
+  /** The gateway counts as reachable on `device` although it is in no prefix of the device (RTNH_F_ONLINK). */
   readonly onlink?: boolean
   /** rtnetlink scope: 0 global, 253 link. */
   readonly scope?: number
-  /** rtm_protocol: who made it. Ours is in ownership.ts. */
+  /** rtm_protocol: who created it. Weft's is in ownership.ts. */
   readonly protocol: number
   readonly mtu?: number
-  /** A route that is there under the same key stays: the kernel answers EEXIST then. Wanted, not compared. */
+  /** An existing route with the same key stays: the kernel answers EEXIST. Set, not compared. */
   readonly yields?: boolean
 }
 
@@ -131,14 +131,14 @@ export type Neighbour = Wanted & {
 }
 
 /**
- * The host answers neighbour solicitations for `ip` on this device, with its own MAC, where net.ipv6.conf.DEVICE.proxy_ndp is on. There is none without the
- * device: what is wanted on one that is not there waits for it (difference.ts).
+ * The host answers neighbour solicitations for `ip` on this device, with its own MAC, if net.ipv6.conf.DEVICE.proxy_ndp is on. It cannot exist without the
+ * device: a desired proxy waits until the device exists (difference.ts).
  */
 export type NeighbourProxy = Wanted & {
   readonly kind: 'proxy'
   readonly device: string
   readonly ip: Ip
-  /** NDA_PROTOCOL: who made it, as for routes; 0 when nobody said. */
+  /** NDA_PROTOCOL: who created it, as for routes; 0 if not set. */
   readonly protocol: number
 }
 
@@ -150,12 +150,12 @@ export type FdbEntry = Wanted & {
   readonly destination: Ip
 }
 
-/** One file under /proc/sys, path with slashes and without the prefix, as `net/ipv4/ip_forward`. Values are compared as trimmed text. */
+/** One file under /proc/sys, path with slashes and without the prefix, such as `net/ipv4/ip_forward`. Values are compared as trimmed text. */
 export type Sysctl = Wanted & { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
 
 export type NftFamily = 'inet' | 'ip' | 'ip6' | 'bridge'
 
-/** A whole chain of a table of ours. Rules are nft text; each is stored with its digest as comment, by which it is recognised. */
+/** A whole chain of one of Weft's tables. Rules are nft text; each is stored with its digest as comment, by which it is recognised. */
 export type NftChain = Wanted & {
   readonly kind: 'nft-chain'
   readonly family: NftFamily
@@ -165,11 +165,11 @@ export type NftChain = Wanted & {
   readonly hook?: string
   /** Rules without comment, in order. Not read back. */
   readonly rules?: readonly string[]
-  /** One digest a rule, in order: what is compared. Made by `nftChain()`. */
+  /** One digest per rule, in order; these are compared. Created by `nftChain()`. */
   readonly digests: readonly string[]
 }
 
-/** A named set or map of a table of ours; `declaration` is nft text such as `type inet_proto . inet_service : ipv4_addr . inet_service`. */
+/** A named set or map of one of Weft's tables; `declaration` is nft text such as `type inet_proto . inet_service : ipv4_addr . inet_service`. */
 export type NftSet = Wanted & {
   readonly kind: 'nft-set'
   readonly family: NftFamily
@@ -179,7 +179,7 @@ export type NftSet = Wanted & {
   readonly declaration?: string
 }
 
-/** One element of such a set or map, texts as nft prints them. `value` is for maps. */
+/** One element of such a set or map, as nft prints it. `value` is for maps. */
 export type NftElement = Wanted & {
   readonly kind: 'nft-element'
   readonly family: NftFamily
@@ -187,13 +187,13 @@ export type NftElement = Wanted & {
   readonly set: string
   readonly key: string
   readonly value?: string
-  /** At most 127 bytes of ASCII; tells a restarted weftd whose the element is. */
+  /** At most 127 bytes of ASCII; identifies the owner for a restarted weftd. */
   readonly comment?: string
 }
 
 /**
  * An accept for `prefix` at the head of a chain that belongs to another program and would drop pod packets.
- * `tool` says by what the chain was made and so must be changed: nft itself, or the iptables of either kind.
+ * `tool` is the tool that created the chain and must change it: nft itself, or either iptables.
  */
 export type ForeignAccept = Wanted & {
   readonly kind: 'accept'
@@ -204,32 +204,32 @@ export type ForeignAccept = Wanted & {
   readonly chain: string
   readonly match: 'source' | 'destination'
   readonly prefix: Prefix
-  /** Whether it stands before every rule that could drop, and after what drops on purpose (foreign-chain.ts); wanted ones say `true`. */
+  /** Whether it is before every rule that could drop pod packets, and after what drops on purpose (foreign-chain.ts); `true` in desired ones. */
   readonly effective?: boolean
 }
 
-/** How packets are held back at a device. */
+/** How a device limits its packets. */
 export type Discipline =
   /** A token bucket (tc-tbf(8)) for what leaves the device. */
   | {
       readonly type: 'tbf'
-      /** Bytes a second. */
+      /** Bytes per second. */
       readonly rate: number
-      /** Bytes that may leave at once. Not compared: the kernel tells it as a time in steps of 64 ns; `limit` contains it. */
+      /** Burst in bytes. Not compared: the kernel reports it as a time in steps of 64 ns; `limit` contains it. */
       readonly burst: number
       /** Bytes of the queue, the burst included. */
       readonly limit: number
     }
-  /** A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; the rest only a dump tells. */
+  /** A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; only a dump has the rest. */
   | { readonly type: 'htb'; readonly fingerprint: number; readonly division?: Division }
-  /** All that comes in leaves by another device first (tc-mirred(8)). */
+  /** Ingress is redirected to another device (tc-mirred(8)). */
   | { readonly type: 'redirect'; readonly to: string }
-  /** Anything we never make. */
+  /** Anything that Weft never creates. */
   | { readonly type: 'other'; readonly of: string }
 
-/** Packets whose address on this side is in one of the prefixes are held back, or all others are; the rest passes at once. */
+/** Limits packets whose address on this side is in one of the prefixes, or all others; the rest passes without delay. */
 export type Division = {
-  /** As of a token bucket. */
+  /** As for a token bucket. */
   readonly rate: number
   readonly burst: number
   readonly limit: number
@@ -238,7 +238,7 @@ export type Division = {
   readonly subnets: readonly Prefix[]
 }
 
-/** A traffic control queueing discipline on a device. It goes with its device. */
+/** A traffic control queueing discipline on a device. It is removed with its device. */
 export type Qdisc = Wanted & {
   readonly kind: 'qdisc'
   readonly device: string
@@ -260,11 +260,11 @@ export type KernelObject =
   | ForeignAccept
   | Qdisc
 
-/** What the kernel itself indexes an object by, as text: `route 254 10.1.2.0/24 metric 0`. */
+/** The key by which the kernel indexes an object, as text: `route 254 10.1.2.0/24 metric 0`. */
 export type Key = string & { readonly identity: true }
 export type State = ReadonlyMap<Key, KernelObject>
 
-/** The name under which the kernel knows the object; two objects with one key can't exist side by side. */
+/** The key of an object; two objects with the same key cannot exist at once. */
 export function keyOf(object: KernelObject): Key {
   return keyText(object) as Key
 }
@@ -298,19 +298,19 @@ function keyText(object: KernelObject): string {
   }
 }
 
-/** A state from a list; of two objects with one key the later stays. */
+/** A state from a list; of two objects with the same key, the later one wins. */
 export const stateOf = (objects: Iterable<KernelObject>): Map<Key, KernelObject> =>
   new Map([...objects].map((object) => [keyOf(object), object]))
 
-/** The device an object hangs on: when it goes, the kernel drops the object without a word. */
+/** The device an object belongs to: when it is removed, the kernel drops the object without a notification. */
 export function deviceOf(object: KernelObject): string | undefined {
   return 'device' in object ? object.device : undefined
 }
 
-/** The metric the kernel uses where none is given. */
+/** The kernel's default metric. */
 export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
-/** Fields that say why, or that the kernel does not give back: they never make a difference. */
+/** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([
   'because',
   'nodad',
@@ -327,7 +327,7 @@ const notCompared = new Set([
   'broadcastQueue'
 ])
 
-/** Whether the kernel's object is what is wanted. Fields that the wanted one leaves out are the kernel's choice. */
+/** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */
 export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean => agrees(wanted, observed)
 
 function agrees(wanted: unknown, observed: unknown): boolean {

@@ -1,8 +1,8 @@
-// In which order changes reach the kernel: what others stand on is made first and removed last.
+// Orders changes for the kernel: what others depend on is created first and removed last.
 import type { Change } from './difference.ts'
 import { type KernelObject, type Link, sameObject } from './object.ts'
 
-/** Smaller is made earlier and removed later. The order inside a VXLAN peer is flannel's: neighbour, FDB, route. */
+/** Smaller is created earlier and removed later. The order within a VXLAN peer is flannel's: neighbour, FDB, route. */
 function rank(object: KernelObject): number {
   switch (object.kind) {
     case 'link':
@@ -32,25 +32,25 @@ function rank(object: KernelObject): number {
   }
 }
 
-/** Form fields that the kernel takes only at creation differ, so the link must be made anew. */
-const needsRebirth = (wanted: Link, have: Link): boolean =>
+/** Whether fields differ that the kernel accepts only at creation, so that the link must be recreated. */
+const mustRecreate = (wanted: Link, have: Link): boolean =>
   wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
 
-/** Removals first (in reverse order of making), then puts; a link whose creation parameters differ becomes a removal and a put. */
+/** Removals first (in reverse order of creation), then puts; a link whose creation parameters differ becomes a removal and a put. */
 export function order(changes: readonly Change[]): readonly Change[] {
   const removals = changes.filter((change) => change.do === 'remove')
   const puts: Change[] = []
   for (const change of changes) {
     if (change.do === 'remove') continue
     const { object, instead } = change
-    if (object.kind === 'link' && instead?.kind === 'link' && needsRebirth(object, instead)) {
+    if (object.kind === 'link' && instead?.kind === 'link' && mustRecreate(object, instead)) {
       removals.push({ do: 'remove', object: instead })
       puts.push({ do: 'put', object })
     } else puts.push(change)
   }
-  const going = new Set(removals.flatMap(({ object }) => (object.kind === 'link' ? object.name : [])))
-  // Taken off by itself, a queueing discipline makes the kernel wait; its device takes it along.
-  const needed = removals.filter(({ object }) => object.kind !== 'qdisc' || !going.has(object.device))
+  const removedLinks = new Set(removals.flatMap(({ object }) => (object.kind === 'link' ? object.name : [])))
+  // Removing a queueing discipline by itself makes the kernel wait; with its device it costs nothing.
+  const needed = removals.filter(({ object }) => object.kind !== 'qdisc' || !removedLinks.has(object.device))
   needed.sort((a, b) => rank(b.object) - rank(a.object))
   puts.sort((a, b) => rank(a.object) - rank(b.object))
   return [...needed, ...puts]

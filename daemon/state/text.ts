@@ -1,4 +1,4 @@
-// Kernel objects as `ip`, `bridge`, `nft` and `tc` would print them: for logs, errors, `weftctl diff` and the expectations of tests.
+// Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import {
@@ -140,7 +140,7 @@ function routeText(route: Route): string {
   )
 }
 
-/** A change as a line of a diff: `+` is missing in the kernel, `-` is too much, `~` differs (with the fields that do). */
+/** A change as a line of a diff: `+` is missing in the kernel, `-` must be removed, `~` differs (with the fields that differ). */
 export function changeText(change: Change): string {
   const why = change.object.because === undefined ? '' : `   # ${change.object.because}`
   if (change.do === 'remove') return `- ${textOf(change.object)}`
@@ -148,7 +148,7 @@ export function changeText(change: Change): string {
   return `~ ${textOf(change.object)}   (${differingFields(change.object, change.instead).join(', ')}; now: ${textOf(change.instead)})${why}`
 }
 
-/** A whole state, one sorted line per object: what tests compare. */
+/** A whole state, one sorted line per object, for comparison in tests. */
 export const stateText = (state: State): string => [...state.values()].map(textOf).sort().join('\n')
 
 function divisionText({ rate, burst, limit, side, limits, subnets }: Division): string {

@@ -103,7 +103,8 @@ export class PathMtu {
     const more = others.length === 0 ? '' : ` (and ${others.length} more node${others.length === 1 ? '' : 's'})`
     health.raise(
       'UNDERLAY_MTU',
-      `the way to ${name} at ${address} carries ${mtu} bytes, and packets of pods have up to ${most} between nodes${more}`
+      `the path to ${name} at ${address} carries ${mtu} bytes, packets of pods have up to ${most} between nodes${more}`,
+      `fix the MTU on the path to ${name}, or set MTU in Backend to ${mtu} and restart weftd on every node; the condition ends within 15 minutes`
     )
   }
 }

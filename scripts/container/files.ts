@@ -36,7 +36,7 @@ const LINKS: Readonly<Record<string, string>> = {
   'var/run': '/run'
 }
 
-/** glibc's default since 2.34, said aloud; its own modules for both are inside libc.so.6. */
+/** glibc's default since 2.34, made explicit; the modules for both are inside libc.so.6. */
 const NSSWITCH = 'hosts: files dns\nprotocols: files\nservices: files\n'
 
 export type Entry =
@@ -45,7 +45,7 @@ export type Entry =
   /** A second name of a file of the image. */
   | { readonly kind: 'hard link' | 'symbolic link'; readonly to: string }
 
-/** Path in the image → what is there. `dist`: the folder that scripts/build fills. Errors: a file that is missing, by its path. */
+/** Path in the image → what is there. `dist`: the directory that scripts/build fills. Errors: a missing file, by its path. */
 export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
   const files = new Map<string, Entry>()
   const copy = (path: string, from: string) => {
@@ -55,7 +55,7 @@ export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
   copy('usr/bin/weftd', join(dist, 'bin/weftd'))
   for (const name of ['weftctl', 'kubectl-weft'])
     files.set(`usr/bin/${name}`, { kind: 'hard link', to: 'usr/bin/weftd' })
-  // Beside the single file, because nothing in the container can be written to and executed.
+  // Beside the executable, because nothing in the container is both writable and executable.
   copy('usr/lib/weft/koffi.node', join(dist, 'lib/koffi.node'))
   const [first = '', ...others] = pluginTypes
   copy(`usr/lib/weft/cni/${first}`, join(dist, 'cni', first))
@@ -82,7 +82,7 @@ export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
 const libraryFolder = (): string => `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
 const found = (name: string): string => join(libraryFolder(), name)
 
-/** One for each match and target that a rule of iptables may have: without it such a rule can not be read. */
+/** One for each match and target that an iptables rule may have: without it, the rule cannot be read. */
 function extensionFiles(): readonly string[] {
   const folder = join(libraryFolder(), 'xtables')
   // Those for bridges and ARP belong to other programs.
@@ -132,10 +132,10 @@ export function layOut(files: ReadonlyMap<string, Entry>, root: string): void {
         symlinkSync(entry.to, place)
     }
   }
-  // Where containers mount things: made here, since the root may be read-only.
+  // Mount points of containers: created here, since the root may be read-only.
   for (const path of ['run', 'tmp', 'proc', 'sys', 'dev', 'opt/cni/bin', 'etc/cni', 'etc/weft', 'var/lib/cni'])
     if (!lstatSync(join(root, path), { throwIfNoEntry: false })) mkdirSync(join(root, path), { recursive: true })
 }
 
-/** Links after what they lead to. */
+/** Links after their targets. */
 const rank: Readonly<Record<Entry['kind'], number>> = { copy: 0, text: 0, 'hard link': 1, 'symbolic link': 1 }

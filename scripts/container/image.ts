@@ -39,7 +39,7 @@ function words(): { readonly folder?: string; readonly name: string } {
     if (verb === undefined) return { name }
     return verb === 'root' && folder && more.length === 0 && values.name === undefined
       ? { name, folder }
-      : wrong(`wrong words: ${positionals.join(' ')}`, cure)
+      : wrong(`unknown arguments: ${positionals.join(' ')}`, cure)
   } catch (error) {
     return wrong(error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error), cure)
   }
@@ -115,7 +115,7 @@ function writeLayout(layout: string, name: string, layer: Blob): void {
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}')
 }
 
-/** ENV, ENTRYPOINT and LABEL as the last stage of the Dockerfile has them: said once. */
+/** ENV, ENTRYPOINT and LABEL, read from the last stage of the Dockerfile. */
 function runtimeConfig(dockerfile: string): object {
   const stage = dockerfile.slice(dockerfile.lastIndexOf('\nFROM '))
   const env = [...stage.matchAll(/^ENV (\S+=\S+)$/gm)].map(([, variable]) => variable)

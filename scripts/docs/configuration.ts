@@ -1,4 +1,4 @@
-// What docs/configuration.md prints: weftd's flags and variables, the network configuration, the backends' keys, weftctl's commands.
+// Tables for docs/configuration.md: weftd's flags and variables, the network configuration, the backends' keys, weftctl's commands.
 
 import { variableOf } from '../../daemon/cli/flag-parser.ts'
 import { FLAGS, GROUPS, PREFIXES } from '../../daemon/cli/flag-table.ts'
@@ -7,24 +7,24 @@ import { usageOf } from '../../daemon/ctl/command.ts'
 import { COMMANDS } from '../../daemon/ctl/run.ts'
 import { code, table } from './markdown.ts'
 
-/** flannel's keys: default and meaning. What they must be is in the schema. */
+/** flannel's keys: default and meaning. The rule for the value is in the schema. */
 export const NETWORK: Readonly<Record<keyof typeof netConfSchema.properties, readonly [usual: string, means: string]>> =
   {
     EnableIPv4: ['true', 'pods get IPv4 addresses'],
     EnableIPv6: ['false', 'pods get IPv6 addresses'],
     EnableNFTables: [
       'false',
-      'read and ignored: Weft always uses nftables of its own, and answers iptables where others use it'
+      'ignored: Weft always uses its own nftables table, and adds accepts to iptables where other programs use it'
     ],
-    Network: ['', 'the whole pod network; needed with EnableIPv4'],
+    Network: ['', 'the whole pod network; required with EnableIPv4'],
     SubnetLen: ['24, or 2 more than that of Network', "prefix length of each node's subnet"],
     SubnetMin: ['the second subnet of Network', 'the first subnet that may be leased'],
-    SubnetMax: ['the last subnet of Network', 'the last one'],
-    IPv6Network: ['', 'the whole pod network; needed with EnableIPv6'],
+    SubnetMax: ['the last subnet of Network', 'the last such subnet'],
+    IPv6Network: ['', 'the whole pod network; required with EnableIPv6'],
     IPv6SubnetLen: ['64, or 2 more than that of IPv6Network', "prefix length of each node's subnet"],
     IPv6SubnetMin: ['the second subnet of IPv6Network', 'the first subnet that may be leased'],
-    IPv6SubnetMax: ['the last subnet of IPv6Network', 'the last one'],
-    Backend: ['', 'how packets get to other nodes: an object with `Type`, and the keys of that backend']
+    IPv6SubnetMax: ['the last subnet of IPv6Network', 'the last such subnet'],
+    Backend: ['', 'how packets reach other nodes: an object with `Type` and the keys of that backend']
   }
 
 /** Keys beside `Type`, by backend: rule, default, meaning. */
@@ -32,16 +32,16 @@ export const BACKENDS: Readonly<
   Record<string, Readonly<Record<string, readonly [rule: string, usual: string, means: string]>>>
 > = {
   vxlan: {
-    VNI: ['1 to 16777215', '1', 'network identifier; names the device `weft.VNI`'],
-    Port: ['0 to 65535', '8472', "outer UDP port; 0 is the default, IANA's is 4789"],
+    VNI: ['1 to 16777215', '1', 'network identifier; the device is called `weft.VNI`'],
+    Port: ['0 to 65535', '8472', 'outer UDP port; 0 means 8472; the IANA port is 4789'],
     MTU: [
       "0, or 118 (with IPv6 1350) to the link's",
       "the link's",
-      'MTU of the link between the nodes, before 50 (IPv6: 70) bytes are taken off for the encapsulation'
+      'MTU of the link between the nodes; pods get 50 (IPv6: 70) bytes less for the encapsulation'
     ],
-    DirectRouting: ['true or false', 'true', 'plain routes to nodes on a link of ours; flannel has false'],
+    DirectRouting: ['true or false', 'true', 'plain routes to nodes on the same link; the default in flannel is false'],
     GBP: ['true or false', 'false', 'group policy extension'],
-    Learning: ['true or false', 'false', 'let the device learn addresses; not needed']
+    Learning: ['true or false', 'false', 'let the device learn addresses; not required']
   },
   'host-gw': { MTU: ["0, or 68 (with IPv6 1280) to the link's", "the link's", 'MTU that pods get'] }
 }
@@ -60,12 +60,12 @@ export const blocks = {
           const repeatable = 'repeatable' in reader ? ' (repeatable)' : ''
           return [code(`--${name}`), code(variableOf(PREFIXES[0], name)), `${ruleOf(reader)}${repeatable}`, usual, help]
         })
-        return `### ${heading}\n\n${table([['flag', 'variable', 'value', 'default', 'what it does'], ...rows])}`
+        return `### ${heading}\n\n${table([['flag', 'variable', 'value', 'default', 'meaning'], ...rows])}`
       })
       .join('\n\n'),
   network: () =>
     table([
-      ['key', 'value', 'default', 'what it does'],
+      ['key', 'value', 'default', 'meaning'],
       ...Object.entries(netConfSchema.properties).map(([key, { description }]) => {
         const [usual, means] = NETWORK[key as keyof typeof NETWORK]
         return [code(key), description, usual, means]
@@ -73,14 +73,14 @@ export const blocks = {
     ]),
   backends: () =>
     table([
-      ['Type', 'key', 'value', 'default', 'what it does'],
+      ['Type', 'key', 'value', 'default', 'meaning'],
       ...Object.entries(BACKENDS).flatMap(([type, keys]) =>
         Object.entries(keys).map(([key, [rule, usual, means]]) => [code(type), code(key), rule, usual, means])
       )
     ]),
   weftctl: () =>
     table([
-      ['command', 'what it tells', 'exit status'],
+      ['command', 'what it shows', 'exit status'],
       ...Object.entries(COMMANDS).map(([name, command]) => [
         code(`weftctl ${usageOf(name, command)}`),
         command.about,

@@ -1,4 +1,4 @@
-// What docs/errors.md prints: every condition, every code of a WeftError, every CNI number. The conditions' words are the code's own; the rest is told here.
+// Tables for docs/errors.md: conditions, codes of WeftErrors, CNI numbers. The texts of conditions come from the code; the others are written here.
 
 import { WeftError } from '../../daemon/base/error.ts'
 import { cniError } from '../../daemon/cni/error-codes.ts'
@@ -7,173 +7,167 @@ import { cniCode } from '../../plugins/cni/error.ts'
 import { type Failure, unreachable } from '../../plugins/unreachable.ts'
 import { code, table } from './markdown.ts'
 
-/** Codes of WeftErrors that are no conditions: what each means, and what helps. The error itself says which value, and where. */
+/** Codes of WeftErrors that are not conditions: meaning and cure. The error itself names the value and the place. */
 export const ERRORS: Readonly<Record<string, readonly [means: string, cure: string]>> = {
   ADDRESS_HELD: [
-    'the container holds an address of this network already',
+    'the container already has an address of this network',
     'the runtime must send DEL before it sends ADD again; `weftctl pods` shows who holds what'
   ],
-  ADDRESS_REFUSED: [
-    'an address that was asked for can not be given: it is taken, or in none of the ranges',
-    'ask for one that is free, or for none'
-  ],
-  ANSWER_UNKNOWN: ['weftctl does not understand what weftd answers', 'use weftctl and weftd of one release'],
+  ADDRESS_REFUSED: ['a requested address is taken, or in none of the ranges', 'request a free address, or none'],
+  ANSWER_UNKNOWN: ["weftctl cannot read weftd's answer", 'use weftctl and weftd of the same release'],
   ADDRESS_MISSING: [
-    'a host port is to lead to an interface that has no address',
-    'write the plugin behind one that gives the interface an address'
+    'a host port maps to an interface without an address',
+    'chain the plugin behind one that gives the interface an address'
   ],
   BRIDGE_INVALID: [
-    "a link of the bridge's name is no bridge, or has an address of another subnet",
-    'rename that link, delete the old address, or name another bridge'
+    "a link with the bridge's name is not a bridge, or has an address of another subnet",
+    'rename that link, delete the old address, or configure another bridge'
   ],
   COMMAND_UNKNOWN: [
-    'weftd or weftctl knows no such command or word',
-    'the message names the nearest; `weftd --help`, `weftctl --help`'
+    'weftd or weftctl has no such command or argument',
+    'correct the command; `weftd --help` and `weftctl --help` list them'
   ],
   CONTAINER_UNKNOWN: [
-    'CHECK asks for a container of which nothing is left on this host',
-    'restart the pod, if it still runs'
+    'CHECK for a container of which nothing is left on this host',
+    'restart the pod if it is still running'
   ],
   DAEMON_RUNNING: [
-    'another weftd runs in this network namespace, or with the same directory or socket',
-    'stop the one that the message names; in another network namespace a weftd of its own may run, with a --state-dir of its own'
+    'another weftd runs in this network namespace, or with the same directory or socket. Only one weftd can run per network namespace, even with a different --state-dir',
+    'stop the other weftd; in another network namespace, run a second one with its own --state-dir'
   ],
   DAEMON_UNREACHABLE: [
-    'weftctl gets no answer from weftd: it does not run, or its socket may not be opened',
-    'start weftd; ask as root; name the socket with --socket'
+    'weftctl gets no answer from weftd: it is not running, or access to its socket is denied',
+    'start weftd, run weftctl as root, or set --socket'
   ],
   DIFFERENT: [
-    'CHECK finds an attachment not as it was set up',
-    'restart the pod; what is on the host weftd puts right by itself'
+    'CHECK found an attachment that differs from how it was set up',
+    'restart the pod; weftd repairs what is on the host by itself'
   ],
-  FILE_UNREADABLE: ['a file that weftd keeps can not be read', 'make it readable for weftd'],
-  GATEWAY_MISSING: ['`ptp` is to connect by an address that has no gateway', 'give the address a gateway in `ipam`'],
+  FILE_UNREADABLE: ['a file that weftd keeps cannot be read', 'make it readable for weftd'],
+  GATEWAY_MISSING: ['`ptp` has an address without a gateway', 'give the address a gateway in `ipam`'],
   HTTP_LISTEN: [
-    'the address of /healthz, /readyz and /metrics can not be listened on',
+    'weftd cannot listen on the address of /healthz, /readyz and /metrics',
     'correct --healthz-ip and --healthz-port; `ss -ltnp` shows who has the port'
   ],
   INSTALL_FAILED: [
-    'a plugin executable can not be put in place',
-    "make the directory writable and give it room; where the system's is read-only, choose another with --cni-bin-dir and tell the runtime"
+    'a plugin executable cannot be installed',
+    "free space and make the directory writable; where the system's is read-only, set --cni-bin-dir and configure the runtime to use it"
   ],
   INTERFACE_DOWN: [
-    'the pair of interfaces of a new pod does not begin to work',
-    "look for who sets the container's end down, or the host's; the runtime tries again"
+    'the veth pair of a new pod does not come up',
+    'find the program that sets either end down; the runtime retries'
   ],
   INTERFACE_EXISTS: [
-    'the interface is there already, in the container or on the host',
+    'the interface already exists, in the container or on the host',
     'the runtime must send DEL before it sends ADD again; otherwise delete that interface'
   ],
   INTERFACE_MISSING: [
     'a chained plugin finds no interface in the container',
-    'write it behind the plugin that makes the interface'
+    'chain it behind the plugin that makes the interface'
   ],
-  INTERNAL: ['a fault of weftd itself', 'report it with the log of weftd'],
+  INTERNAL: ['a bug in weftd', 'report it with the log of weftd'],
   IPTABLES_FAILED: [
     'iptables, which weftd needs where other programs use legacy tables, failed',
-    'run the command that the message quotes as root to see the fault'
+    'run the quoted command as root to see the error'
   ],
   IPTABLES_MISSING: [
-    'another program uses legacy iptables tables, and no program is installed that can read them',
+    'another program uses legacy iptables tables, and no program that can read them is installed',
     'install `iptables`, or move that program to nftables'
   ],
   KERNEL_FEATURE_MISSING: [
-    'this kernel can not make something that the configuration needs',
-    'load the module that the message names, or choose another backend'
+    'the kernel lacks something that the configuration needs',
+    'load the kernel module, or choose another backend'
   ],
   KUBECTL_FAILED: [
-    'weftctl could not ask another node by kubectl',
-    'see that kubectl reaches the cluster and may exec into the weft pods'
+    'weftctl could not ask another node through kubectl',
+    'check that kubectl can reach the cluster and exec into the weft pods'
   ],
   LEASE_CONTESTED: [
-    'other nodes took each subnet that this one tried to lease',
-    'try again; if it stays so, look for two nodes with one public IP'
+    'other nodes took each subnet that this node tried to lease',
+    'weftd retries; if it lasts, look for two nodes with one public IP'
   ],
   LOCK_HELD: [
-    'another process has held a lock for long: of reservations, or of a taken-over plugin',
-    '`lslocks` names it; a host-local process that hangs may be ended'
+    'another process holds a lock for too long: that of reservations, or of a plugin that Weft replaced',
+    'end the process if it hangs; `lslocks` names it'
   ],
-  LOOPBACK_FOREIGN: ['`lo` of the container has an address that is none of loopback', 'remove that address'],
-  NETLINK_MALFORMED: ['the kernel sent a message that can not be read', 'report it with `uname -r`'],
+  LOOPBACK_FOREIGN: ['`lo` of the container has an address that is not a loopback address', 'remove that address'],
+  NETLINK_MALFORMED: ['the kernel sent a message that cannot be parsed', 'report it with `uname -r`'],
   NFTABLES_MISSING: [
-    'the library libnftables can not be loaded or gives no context',
+    'the library libnftables cannot be loaded or gives no context',
     'install `libnftables1` (Debian, Ubuntu), `nftables` (Alpine, Fedora)'
   ],
   OPTION_INVALID: [
-    'a flag or variable has a value that breaks its rule, or two contradict each other',
-    'the message has the rule; `weftd --help`'
+    'a flag or variable has an invalid value, or two contradict each other',
+    'correct the value; `weftd --help` lists the flags'
   ],
-  OPTION_UNKNOWN: ['there is no such flag', 'the message names the nearest; `weftd --help`'],
+  OPTION_UNKNOWN: ['there is no such flag', 'correct the flag; `weftd --help` lists them'],
   OVERLOADED: [
-    'weftd could not finish a call within the time that the runtime gives',
-    'the runtime tries again; if it stays so, look at the log and at what keeps the kernel busy'
+    'weftd could not finish a call within the time that the runtime allows',
+    'the runtime retries; if it lasts, check the log of weftd and what keeps the kernel busy'
   ],
   MASTER_INVALID: [
-    'the device that macvlan is to stand on is not there, or none is named and there is no default route',
-    'name a device of this host in `master`'
+    'the master device of macvlan does not exist, or none is configured and there is no default route',
+    'set `master` to a device of this host'
   ],
-  MTU_INVALID: ['an MTU is larger than that of the device below', 'make `mtu` smaller, or leave it out'],
-  PORT_TAKEN: [
-    'another pod of this node has the host port; the message names it',
-    'delete that pod, or use another hostPort or hostIP'
-  ],
+  MTU_INVALID: ['an MTU is larger than that of the underlying device', 'lower `mtu`, or omit it'],
+  PORT_TAKEN: ['another pod of this node has the host port', 'delete that pod, or use another hostPort or hostIP'],
   PREVIOUS_MISSING: [
-    'a chained plugin was called without the result of the one before',
-    'write it behind the plugin that makes the interface, in `plugins` of a .conflist'
+    'a chained plugin was called without the result of the previous one',
+    'chain it behind the plugin that makes the interface, in `plugins` of a .conflist'
   ],
   PROTOCOL: [
-    'weftd was sent a line that it does not understand',
-    'use executables, weftctl and weftd of releases that fit (versioning.md)'
+    'weftd received a line that it cannot parse',
+    'use executables, weftctl and weftd of compatible releases (versioning.md)'
   ],
-  RANGE_INVALID: ['the ranges of an `ipam` contradict themselves', 'correct `ipam.ranges` in the CNI configuration'],
-  RESOLV_CONF_UNREADABLE: [
-    'the file that `ipam.resolvConf` names can not be read',
-    'correct the path, or leave the key out'
-  ],
+  RANGE_INVALID: ['the ranges of `ipam` contradict each other', 'correct `ipam.ranges` in the CNI configuration'],
+  RESOLV_CONF_UNREADABLE: ['the file in `ipam.resolvConf` cannot be read', 'correct the path, or omit the key'],
   SANDBOX_GONE: [
-    'the network namespace of the container can not be opened',
-    'usually the container has gone meanwhile; if weftd runs in a container, mount the directory with HostToContainer propagation'
+    'the network namespace of the container cannot be opened',
+    'usually none: the container is gone; if weftd runs in a container, mount the directory with HostToContainer propagation'
   ],
   SANDBOX_INVALID: [
-    "what the runtime names is no network namespace, or is the host's own",
-    'a pod with hostNetwork must not be handed to a network plugin'
+    "the runtime passed something that is not a network namespace, or the host's own",
+    'do not call a network plugin for pods with hostNetwork'
   ],
   SOCKET_UNUSABLE: [
-    'weftd can not listen on its socket',
-    'see that the directory exists, is writable for root and holds nothing else of this name'
+    'weftd cannot listen on its socket',
+    'make the directory writable for root, and remove any other file of this name'
   ],
-  STOPPING: ['weftd is about to end', 'the runtime tries again; if weftd stays away, look at why it was stopped'],
-  SUBNET_ENV_INVALID: ['a line of subnet.env breaks its rule', 'correct or delete the file: weftd writes it anew'],
+  STOPPING: ['weftd is shutting down', 'the runtime retries; if weftd stays away, check why it was stopped'],
+  SUBNET_ENV_INVALID: ['a line of subnet.env is invalid', 'correct or delete the file: weftd writes it again'],
   SUBNET_FILE_UNREADABLE: [
     'the `flannel` plugin finds no subnet.env',
-    'weftd writes it once this node has a subnet: `weftctl status`; or correct `subnetFile`'
+    'wait until this node has a subnet (`weftctl status`), or correct `subnetFile`'
   ],
   SYSCTL_NOT_ALLOWED: [
-    "`tuning` is to set a sysctl that this node's list does not allow, or the list can not be read",
-    'take it out, or add it to the list that the message names; make the list readable'
+    "`tuning` is to set a sysctl that this node's allowlist does not allow, or the list cannot be read",
+    'remove the sysctl, or add it to the allowlist'
   ],
-  UNKNOWN_QUESTION: ['weftctl asks something that this weftd does not know', 'use weftctl and weftd of one release']
+  UNKNOWN_QUESTION: [
+    'weftctl asked something that this weftd does not know',
+    'use weftctl and weftd of the same release'
+  ]
 }
 
-/** Numbers of the specification, and those of ours that no code above has. */
+/** Numbers of the specification. */
 const NUMBERS: Readonly<Record<keyof typeof cniCode, string>> = {
-  incompatibleVersion: 'the version of the configuration does not fit what is asked',
-  unsupportedField: 'a key asks for something that Weft does not do; the message names it',
-  unknownContainer: 'CHECK: nothing is known of the container',
+  incompatibleVersion: 'the version of the configuration does not support the request',
+  unsupportedField: 'a key requests something that Weft does not support',
+  unknownContainer: 'CHECK: the container is unknown',
   environment: 'a variable that the runtime must set (CNI_…) is missing or wrong',
   inputOutput: 'standard input could not be read',
-  decoding: 'what was read is not understood: standard input, a version, a message on the socket',
-  configuration: 'a value in the network configuration is wrong; the message has path, value and rule',
-  namespace: 'the network namespace is not there, or is none',
-  tryAgain: 'a condition blocks pods for now, or weftd does not answer: the runtime tries again',
+  decoding: 'input cannot be parsed: standard input, a version, a message on the socket',
+  configuration: 'a value in the network configuration is invalid; the message has path, value and rule',
+  namespace: 'the network namespace does not exist, or is not one',
+  tryAgain: 'a condition blocks pods for now, or weftd does not answer: the runtime retries',
   notAvailable: 'STATUS only: an ADD would fail now',
-  limitedConnectivity: 'STATUS only: an ADD would fail now, and pods that run may be cut off from other nodes',
-  internal: 'anything else: a fault that should be reported, or of a plugin that somebody else wrote'
+  limitedConnectivity: 'STATUS only: an ADD would fail now, and running pods may be cut off from other nodes',
+  internal: 'anything else: a bug to report, or an error of a third-party plugin'
 }
 
 const numberOf = (name: string, verb: 'ADD' | 'STATUS'): number => cniError(new WeftError(name, '', ''), verb).code
 
-/** A condition that blocks nothing may be the error of a single call all the same. */
+/** A condition that blocks nothing may still be the error of a single call. */
 function numbersOf(name: string, blocksAdd: boolean): string {
   const number = numberOf(name, 'ADD')
   if (blocksAdd) return `${number}, ${numberOf(name, 'STATUS')}`
@@ -183,7 +177,7 @@ function numbersOf(name: string, blocksAdd: boolean): string {
 export const blocks = {
   conditions: () =>
     table([
-      ['code', 'severity', 'blocks', 'ADD, STATUS', 'it means', 'cure'],
+      ['code', 'severity', 'blocks', 'ADD, STATUS', 'meaning', 'cure'],
       ...Object.entries(CONDITIONS).map(([name, { severity, blocks, title, cure }]) => [
         code(name),
         severity,
@@ -195,7 +189,7 @@ export const blocks = {
     ]),
   errors: () =>
     table([
-      ['code', 'CNI', 'it means', 'cure'],
+      ['code', 'CNI', 'meaning', 'cure'],
       ...Object.entries(ERRORS).map(([name, [means, cure]]) => {
         const number = numberOf(name, 'ADD')
         return [code(name), number === cniCode.internal ? '' : String(number), means, cure]
@@ -203,7 +197,7 @@ export const blocks = {
     ]),
   cni: () =>
     table([
-      ['number', 'it means'],
+      ['number', 'meaning'],
       ...Object.entries(cniCode).map(([name, number]) => [String(number), NUMBERS[name as keyof typeof cniCode]])
     ]),
   executable: () => {

@@ -1,4 +1,4 @@
-// Tables in Markdown, and the places in a page where they are printed.
+// Prints Markdown tables, and puts them between their marks in a page.
 
 /** The first row is the heading. */
 export function table(rows: readonly (readonly string[])[]): string {
@@ -7,7 +7,7 @@ export function table(rows: readonly (readonly string[])[]): string {
   return [line(heading), line(heading.map(() => '---')), ...rest.map(line)].join('\n')
 }
 
-/** A bar would end the cell, also inside of code; outside of it, stars and angles would be taken for marks. */
+/** A bar would end the cell, even in code; outside code, stars and angle brackets would be markup. */
 function escaped(cell: string): string {
   if (cell === '') return '–'
   const parts = cell.replaceAll('|', '\\|').replaceAll('\n', ' ').split('`')
@@ -19,13 +19,13 @@ export const code = (text: string): string => `\`${text}\``
 const place = (name: string): RegExp =>
   new RegExp(`(<!-- printed by scripts/docs\\.ts: ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`)
 
-/** The page with each block between its marks. Errors: a block that has no marks, or marks that have no block. */
+/** The page with each block between its marks. Errors: a block without marks, or marks without a block. */
 export function withBlocks(path: string, page: string, blocks: Readonly<Record<string, () => string>>): string {
   const marks = [...page.matchAll(/<!-- printed by scripts\/docs\.ts: (\S+) -->/g)].map(([, name = '']) => name)
-  const strangers = marks.filter((name) => !Object.hasOwn(blocks, name))
-  if (strangers.length > 0) throw new Error(`${path} wants to be given ${strangers.join(', ')}, which nothing prints`)
+  const unknown = marks.filter((name) => !Object.hasOwn(blocks, name))
+  if (unknown.length > 0) throw new Error(`${path} has marks for ${unknown.join(', ')}, which nothing prints`)
   return Object.entries(blocks).reduce((text, [name, print]) => {
-    if (!place(name).test(text)) throw new Error(`${path} has no place for ${name}`)
+    if (!place(name).test(text)) throw new Error(`${path} has no marks for ${name}`)
     return text.replace(place(name), (_, begin: string, end: string) => `${begin}${print()}\n${end}`)
   }, page)
 }

@@ -1,4 +1,4 @@
-// What docs/metrics.md prints: every metric, as it is written where it is made. A registry has only those of the store and the backend in use.
+// Table for docs/metrics.md: every metric, parsed from the source where it is created. A registry has only those of the store and backend in use.
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -38,7 +38,7 @@ export function describedMetrics(): readonly Described[] {
     .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
-/** Every text in the source that could be a metric's name, however it is used. */
+/** Every string in the source that could be a metric's name, however it is used. */
 export const metricNames = (): readonly string[] => [
   ...new Set(
     sources().flatMap((source) => [...source.matchAll(/['"`](weft_[a-z0-9_]+)['"`]/g)].map(([, name = '']) => name))
@@ -54,7 +54,7 @@ function unitOf({ name }: Described): string {
 export const blocks = {
   metrics: () =>
     table([
-      ['name', 'type', 'labels', 'unit', 'what it is'],
+      ['name', 'type', 'labels', 'unit', 'meaning'],
       ...describedMetrics().map((metric) => [
         code(metric.name),
         metric.type,

@@ -1,4 +1,4 @@
-// Gives the bundled packages their native addons: in the single file they are assets, which the loader of shared objects can only read from disk.
+// Loads native add-ons for the bundled packages: in the executable they are assets, and the dynamic loader can only read them from disk.
 import { createHash } from 'node:crypto'
 import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -25,7 +25,7 @@ function open(path: string): unknown {
   return module.exports
 }
 
-/** Laid beside the single file where nothing may be written, as in the image: weftd in bin/, this in lib/weft/. */
+/** Beside the executable where nothing can be written, as in the image: weftd in bin/, this in lib/weft/. */
 const shippedPath = (name: string): string => join(dirname(process.execPath), '../lib/weft', name)
 
 function extracted(name: string): unknown {
@@ -48,12 +48,12 @@ function extracted(name: string): unknown {
     }
   }
   throw new Error(
-    `the native addon ${name} can not be unpacked anywhere: ${refused.join('; ')}. ` +
+    `the native add-on ${name} cannot be unpacked anywhere: ${refused.join('; ')}. ` +
       'Cure: make one of these directories writable and mount it without noexec'
   )
 }
 
-/** Makes the folder for us alone. One that somebody else made, or could have put files in, is refused. */
+/** Creates the directory for this user only. One that another user made, or could have put files in, is rejected. */
 function privateFolder(parent: string, folder: string): void {
   mkdirSync(parent, { recursive: true, mode: 0o700 })
   try {
@@ -68,7 +68,7 @@ function privateFolder(parent: string, folder: string): void {
     )
 }
 
-/** What other versions left; a process that has mapped such a file keeps it. */
+/** Removes what other versions left; a process that has mapped such a file keeps it. */
 function removeOthers(folder: string, name: string, hash: string): void {
   for (const entry of readdirSync(folder)) {
     if (entry.startsWith(`${name}-`) && entry !== `${name}-${hash}`)
@@ -84,7 +84,7 @@ function same(file: string, content: Uint8Array): boolean {
   }
 }
 
-/** Under a name of this process first, so that two starting at once never see half a file. */
+/** Written under a name of this process first, so that two starting at once never see an incomplete file. */
 function writeWhole(file: string, content: Uint8Array): void {
   const half = `${file}.${process.pid}`
   writeFileSync(half, content, { mode: 0o500 })

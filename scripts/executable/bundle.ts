@@ -1,4 +1,4 @@
-// Bundles an entry with all its packages into one ES module, and puts the native addons beside it: what node can run, and what the single file holds.
+// Bundles an entry with all its packages into one ES module, and puts the native add-ons beside it: for node, and for the executable.
 import { copyFileSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -14,14 +14,14 @@ const folderOf = (name: string, from = find): string => dirname(from.resolve(`${
 const koffiNative = `@koromix/koffi-linux-${process.arch}`
 const addons = { 'koffi.node': join(folderOf(koffiNative), `linux_${process.arch}`, 'koffi.node') }
 
-/** The packages look for their addons next to themselves; in a bundle they ask addon.ts. */
+/** The packages look for their add-ons beside themselves; in a bundle they use addon.ts. */
 const nativeAddons: Plugin = {
   name: 'native addons',
   setup(bundler) {
     const loader = JSON.stringify(join(root, 'scripts/executable/addon.ts'))
     const module = (contents: string) => ({ contents, resolveDir: root, loader: 'js' as const })
     const load = (addon: keyof typeof addons) => `require(${loader}).loadAddon('${addon}', __dirname)`
-    // koffi's ES module makes its own `require`, which a bundler can not follow; the CommonJS one it can.
+    // koffi's ES module creates its own `require`, which a bundler cannot follow; it can follow the CommonJS one.
     bundler.onResolve({ filter: /^koffi$/ }, () => ({ path: find.resolve('koffi') }))
     bundler.onResolve({ filter: /^@koromix\/koffi-/ }, ({ path }) => ({ path, namespace: 'koffi-addon' }))
     bundler.onLoad({ filter: /.*/, namespace: 'koffi-addon' }, ({ path }) =>
@@ -43,7 +43,7 @@ const result = await build({
   absWorkingDir: root,
   nodePaths: [join(root, 'node_modules')],
   plugins: [nativeAddons],
-  // CommonJS packages inside an ES module; inside the single file only built-in modules can be required.
+  // CommonJS packages inside an ES module; in the executable only built-in modules can be required.
   banner: {
     js: [
       "import { createRequire as weftRequire } from 'node:module'",

@@ -1,4 +1,4 @@
-// Where the single file starts: it is weftd, or weftctl when called by that name or as kubectl's plugin, so that 120 MB of Node lie on the disk once.
+// Entry of the executable: weftd, or weftctl when called by that name or as kubectl's plugin, so that the 120 MB of Node are on disk once.
 import { basename } from 'node:path'
 import { loadAddon } from './addon.ts'
 
@@ -9,7 +9,7 @@ else {
   await import('../../daemon/main.ts')
 }
 
-/** Before anything imports them, because koffi swallows the reason why its addon did not load. */
+/** Before anything imports them, because koffi hides the reason why its add-on did not load. */
 function loadAddons(): void {
   try {
     loadAddon('koffi.node', import.meta.dirname)

@@ -151,7 +151,7 @@ for (const { type, network } of subjects) {
       for (const each of [given, fromIpam]) await each.del()
     })
 
-    test('case 69: what is broken on the host is named or put right, and then CHECK agrees', async () => {
+    test('case 69: what is broken on the host is named or repaired, and then CHECK agrees', async () => {
       const config = own('10.63.0.0/24')
       const { call, result, del } = await added(config)
       const checked = { ...call, config: { ...config, prevResult: result } }

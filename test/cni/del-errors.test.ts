@@ -46,7 +46,7 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     await failsAudibly('weft', { id, env: { CNI_ARGS: '' }, config: { cniVersion: 'İİİİİİİnot found' } }, /missing/)
   })
 
-  test('that tells what a third party says, or that it can not be run', async () => {
+  test('that tells what a third party says, or that it cannot be run', async () => {
     const words = `echo '{"code":7,"msg":"link not found","details":"open /x: No such file or directory"}'; exit 1`
     await program('telling', `#!/bin/sh\n${words}`)
     await program('silent', '#!/bin/sh\necho not found; echo no such file or directory >&2; exit 3')
@@ -63,7 +63,7 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     await failsAudibly('flannel', { id: 'third', config: elsewhere }, /failed to find plugin "missing"/)
   })
 
-  test('whose state can not be read or written', async () => {
+  test('whose state cannot be read or written', async () => {
     const pod = await at.pod()
     await at.ok('ADD', 'weft', { pod })
     await at.host.sh('mount -o remount,ro /var/lib/cni')
@@ -99,7 +99,7 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     }
   })
 
-  test('that weftd can not be asked', async () => {
+  test('that weftd cannot be asked', async () => {
     const daemon = at.cluster.daemon(1)
     const soon = { WEFTD_DEADLINE_MS: '300' }
     daemon.program.kill('SIGSTOP')

@@ -115,7 +115,7 @@ describe('third parties', { skip, timeout: 300_000 }, () => {
     await isClean()
   })
 
-  test('what fails after the IPAM plugin makes it free its address, and the first error is told', async () => {
+  test('what fails after the IPAM plugin makes it free its address, and the first error is reported', async () => {
     const pod = await at.pod()
     await pod.sh('ip link add eth0 type veth peer name other')
     await at.fails('ADD', 'bridge', { config: bridge(pool), pod, path }, /eth0 exists already/)

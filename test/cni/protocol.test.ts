@@ -163,7 +163,7 @@ for (const { type, config } of subjects) {
       assert.match((await pod.exec('ip', ['link'])).stdout, /abcdefghijklmno/)
       await at.ok('DEL', type, call)
     })
-    test('case 17: what is no configuration is told apart from a bad name, and makes no file', async () => {
+    test('case 17: what is no configuration is distinguished from a bad name, and makes no file', async () => {
       const pod = await at.pod()
       const before = await at.files('/var/lib/cni/networks')
       for (const input of ['', '{', '[]', '"x"']) await at.fails('ADD', type, { config: input, pod }, /./, 6)

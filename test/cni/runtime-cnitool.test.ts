@@ -70,7 +70,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
       await beside.run('del', kept.netns)
     }))
 
-  test('says by status that ADD can not be served, with the cause and the cure, and that it can again', async () => {
+  test('says by status that ADD cannot be served, with the cause and the cure, and that it can again', async () => {
     const tool = await Cnitool.of(cluster.node(1), { cniVersion: '1.1.0', name: 'lab', plugins: [{ type: 'weft' }] })
     await using pod = await cluster.node(1).pod('status')
     await tool.run('status', pod.netns)

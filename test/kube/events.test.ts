@@ -121,7 +121,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     assert.deepEqual(shown(await at.there()), ['Warning KernelRefused 1'])
   })
 
-  test('an event that the API server has forgotten is made anew', async () => {
+  test('an event that the API server has forgotten is made again', async () => {
     await using at = await written(50, 0)
     at.events.tell(condition('LEASE_LOST', 'a'), true)
     await until(async () => (await at.there()).length === 1, { what: 'the first', ...slow })

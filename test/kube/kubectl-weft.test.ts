@@ -64,9 +64,9 @@ describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
     }
   })
 
-  test('a node or a pod that is not there is told with a cure', async () => {
+  test('a node or a pod that is not there is reported with a cure', async () => {
     const { code, stderr } = await plugin('status', '--node=none')
-    assert.match(stderr, /no running pod .* is on a node "none"\ncure: /)
+    assert.match(stderr, /node "none" has no running pod .*\ncure: /)
     assert.equal(code, 3)
     assert.match((await plugin('why', 'pod', 'default/none')).stderr, /NotFound.*\ncure: /)
   })

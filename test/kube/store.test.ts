@@ -215,7 +215,7 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
     await until(() => watcher.keys.join() === '10.77.1.0-24', { what: 'our lease', ...slow })
   })
 
-  test('sets NetworkUnavailable to False once the network works, and again when a node is made anew', async () => {
+  test('sets NetworkUnavailable to False once the network works, and again when a node is made again', async () => {
     await using place = await StorePlace.make(api)
     await place.add('n1', { podCidrs: ['10.77.1.0/24'] })
     const conditions = new Conditions()

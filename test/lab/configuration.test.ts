@@ -186,7 +186,7 @@ test('a start that cannot succeed ends with one line that has the cure, and no s
   for (const [args, expected] of [
     [['--store=embedded', '--embedded-path=/proc/leases.db'], /\/proc\/leases\.db cannot be used/],
     [['--etcd-cafile=/nowhere.pem'], /--etcd-cafile \/nowhere\.pem cannot be read/],
-    [['--state-dir=/proc/weft'], /\/proc\/weft.*can not be locked/]
+    [['--state-dir=/proc/weft'], /\/proc\/weft.*cannot be locked/]
   ] as const) {
     const daemon = await cluster.join(cluster.node(1), { wait: false, args })
     assert.equal((await daemon.exited()).code, 1)

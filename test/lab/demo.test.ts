@@ -59,6 +59,6 @@ test('with host-gw on an etcd, what the demo leaves up works as it says, and goe
 test('the demo names an option that is wrong before it builds anything', { skip, timeout: 300_000 }, async () => {
   const { code, stderr } = await run('bash', [demo, '--nodes=many'], { check: false, timeoutMs: 300_000 })
   assert.equal(code, 2)
-  assert.match(stderr, /--nodes is "many"\ncure: give a whole number from 1 to 50/)
+  assert.match(stderr, /--nodes is "many"\ncure: use a whole number from 1 to 50/)
   assert.doesNotMatch(stderr, /build:/)
 })

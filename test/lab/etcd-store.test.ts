@@ -202,7 +202,7 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     assert.equal(await waiting, 'stopped')
   })
 
-  test('names a certificate that can not be read', () => {
+  test('names a certificate that cannot be read', () => {
     const missing = options(['https://127.0.0.1:1'], { caFile: '/nowhere/ca.crt' })
     assert.throws(() => new EtcdStore(missing, new Conditions().deps), {
       code: 'OPTION_INVALID',

@@ -22,9 +22,7 @@ test('a path MTU below what pods send is reported with node and size; MTU in Bac
   await until(async () => (await said()).includes('UNDERLAY_MTU'), { what: 'the condition' })
   assert.match(
     await said(),
-    new RegExp(
-      `the way to \\S+ at ${far.address} carries 1400 bytes, and packets of pods have up to 1500 between nodes`
-    )
+    new RegExp(`the path to \\S+ at ${far.address} carries 1400 bytes, packets of pods have up to 1500 between nodes`)
   )
   await cluster.etcd.put(`${PREFIX}/config`, JSON.stringify(network(1400)))
   await cluster.daemon(1).restart('SIGTERM')

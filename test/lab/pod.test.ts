@@ -297,7 +297,7 @@ describe('CHECK', { skip }, () => {
     await check(place.context, attachment, { ...result, interfaces })
   })
 
-  test("finds the host's end put right by itself: in the bridge and up", async () => {
+  test("finds the host's end repaired by itself: in the bridge and up", async () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
@@ -370,7 +370,7 @@ describe('what others made', { skip }, () => {
   })
 })
 
-test("loopback goes up beside the pod's network, is told, compared and set down", { skip }, async () => {
+test("loopback goes up beside the pod's network, is reported, compared and set down", { skip }, async () => {
   await using place = await podPlace()
   using sandbox = new Sandbox()
   const lo = { ...sandbox.attachment({ dataDir: place.dataDir }), interface: { kind: 'loopback' } as const }

@@ -28,6 +28,8 @@ export const wishOf = (
 
 export class Conditions {
   readonly active = new Map<ConditionCode, string>()
+  /** Cures that replaced the table's. */
+  readonly cures = new Map<ConditionCode, string | undefined>()
   /** Every condition that was ever raised. */
   readonly raised = new Set<ConditionCode>()
   readonly logged: string[] = []
@@ -37,8 +39,9 @@ export class Conditions {
     return {
       log: { error: log, warn: log, info: log, debug: () => undefined } satisfies Log,
       report: {
-        raise: (code, detail) => {
+        raise: (code, detail, cure) => {
           this.active.set(code, detail)
+          this.cures.set(code, cure)
           this.raised.add(code)
         },
         clear: (code) => void this.active.delete(code)

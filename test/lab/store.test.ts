@@ -180,7 +180,7 @@ for (const [name, make] of Object.entries(kinds))
       })
     })
 
-    test('does not give the subnet of a lease away that can not be understood', async () => {
+    test('does not give the subnet of a lease away that cannot be understood', async () => {
       await using network = await make()
       await network.put('10.77.1.0-24', peer('192.0.2.1'))
       await network.put('10.77.2.0-24', 'garbage')
@@ -233,7 +233,7 @@ test('the lease file is readable by root only, and so is what SQLite puts beside
   }
 })
 
-test('a lease file that can not be used is named with the option that chooses it', () => {
+test('a lease file that cannot be used is named with the option that chooses it', () => {
   assert.throws(() => new EmbeddedStore({ path: '/etc/hostname/leases.db' }, new Conditions().deps), {
     code: 'STATE_UNWRITABLE',
     message: /\/etc\/hostname\/leases\.db cannot be used/
@@ -255,7 +255,7 @@ test('a writer that is killed in mid-transaction leaves the lease file as it was
   assert.notEqual(leaseKey(await other.acquire(wishOf('192.0.2.2'), never)), key)
 })
 
-test('a transaction that fails for want of space says so, and not that it can not be rolled back', {
+test('a transaction that fails for lack of space says so, and not that it cannot be rolled back', {
   timeout: 300_000
 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-store-'))

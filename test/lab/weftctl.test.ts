@@ -71,7 +71,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     assert.equal(code, 0)
   })
 
-  test('pods and why pod tell what an ADD has made, also after weftd was started anew', async () => {
+  test('pods and why pod tell what an ADD has made, also after weftd was restarted', async () => {
     const here = cluster.node(1)
     const row = async () => {
       const { pods } = JSON.parse((await weftctl(here, ['pods', '--json'])).stdout)
@@ -177,11 +177,11 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     }
   })
 
-  test('who is not root is told so; a weftd that does not run is told, with its cure', async () => {
+  test('who is not root is told so; a weftd that does not run is reported, with its cure', async () => {
     const here = cluster.node(1)
     const denied = await weftctl(here, ['status'], { as: 65_534 })
     assert.deepEqual([denied.code, denied.stdout], [3, ''])
-    assert.match(denied.stderr, /weftd\.sock: .*EACCES.*\ncure: only root may ask: try sudo\n/)
+    assert.match(denied.stderr, /weftd\.sock: .*EACCES.*\ncure: run weftctl as root \(sudo\)\n/)
     const absent = await weftctl(here, ['status', '--socket=/run/weft/none.sock'])
     assert.equal(absent.code, 3)
     assert.match(absent.stderr, /does not answer on \/run\/weft\/none\.sock: .*ENOENT.*\ncure: start weftd /)

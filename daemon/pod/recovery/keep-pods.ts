@@ -43,19 +43,24 @@ async function freeVanished(pods: PodContext, graceMs: number, signal: AbortSign
 }
 
 function observePods(metrics: Metrics, { attachments }: PodContext): void {
-  metrics.gauge('weft_pods', 'Pods that this weftd knows.', [], (gauge) => gauge.set(attachments.list().length))
+  metrics.gauge('weft_pods', 'Pods attached to this node.', [], (gauge) => gauge.set(attachments.list().length))
   metrics.gauge(
     'weft_pods_vanished',
-    'Pods whose namespace went and whose addresses are still reserved.',
+    'Pods whose network namespace vanished and whose addresses are still reserved.',
     [],
     (gauge) => gauge.set(attachments.vanished.size)
   )
   const reported = { reboot: 0, vanished: 0, gc: 0 }
-  metrics.counter('weft_reservations_freed_total', 'Addresses freed without a DEL, by why.', ['reason'], (counter) => {
-    for (const reason of ['reboot', 'vanished', 'gc'] as const) {
-      const now = attachments.freed[reason]
-      counter.inc({ reason }, now - reported[reason])
-      reported[reason] = now
+  metrics.counter(
+    'weft_reservations_freed_total',
+    'Addresses freed without a DEL, by reason.',
+    ['reason'],
+    (counter) => {
+      for (const reason of ['reboot', 'vanished', 'gc'] as const) {
+        const now = attachments.freed[reason]
+        counter.inc({ reason }, now - reported[reason])
+        reported[reason] = now
+      }
     }
-  })
+  )
 }

@@ -203,6 +203,6 @@ const unanswered = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'STORE_UNREACHABLE',
     `the lease file ${path} does not answer: ${reasonOf(cause)}`,
-    'look for a full or failing disk',
+    `check the disk of ${path}: it may be full or failing`,
     { cause }
   )

@@ -124,7 +124,7 @@ export class EmbeddedStore implements Store {
       return result
     } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'STORE_UNREACHABLE') throw error
-      this.#deps.report.raise('STORE_UNREACHABLE', reasonOf(error))
+      this.#deps.report.raise('STORE_UNREACHABLE', reasonOf(error), error.cure)
       return undefined
     }
   }

@@ -32,6 +32,13 @@ const PONG = 5_000
 /** Bytes of one message; a watch that catches up can send many events at once. */
 const LARGEST_MESSAGE = 64 << 20
 
+/** Cures of the two conditions that a failed request raises. */
+const CURES = {
+  STORE_DENIED:
+    'check --etcd-username, --etcd-password, --etcd-certfile, --etcd-keyfile and the rights of their role under --etcd-prefix',
+  STORE_UNREACHABLE: 'check that etcd is running and that this node can reach it (--etcd-endpoints, --etcd-cafile)'
+}
+
 const CHANNEL = {
   'grpc.keepalive_time_ms': PING,
   'grpc.keepalive_timeout_ms': PONG,
@@ -129,8 +136,9 @@ export class EtcdConnection implements AsyncDisposable {
     const message = `${what} at ${this.place} failed: ${text(cause)}`
     if (isCompacted(cause)) return new WeftError('STORE_UNREACHABLE', message, 'weftd lists again by itself', { cause })
     if (needsToken(cause)) this.#token = undefined
-    this.#report.raise(code, `${this.place}: ${text(cause)}`)
-    return new WeftError(code, message, 'see the condition of the same name', { cause })
+    const cure = CURES[code]
+    this.#report.raise(code, `${this.place}: ${text(cause)}`, cure)
+    return new WeftError(code, message, cure, { cause })
   }
 
   /** A stream to the member that answered last. When it breaks, `useNextMember` makes the next one use another member. */

@@ -10,7 +10,7 @@ import type { Regarding } from '../../kube/events.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import { projectNode } from './node.ts'
-import { PodCidrDiagnosis } from './podcidr-diagnosis.ts'
+import { missingCure, outsideCure, PodCidrDiagnosis } from './podcidr-diagnosis.ts'
 import {
   annotationDifferences,
   annotationPatch,
@@ -154,18 +154,19 @@ export class NodeKeeper implements AsyncDisposable {
       this.#why(undefined, '')
       return placement.subnet
     }
-    if (placement.kind === 'outside') this.#why('POD_CIDR_OUTSIDE', placement.detail)
+    if (placement.kind === 'outside') this.#why('POD_CIDR_OUTSIDE', placement.detail, outsideCure(node.name))
     else {
       const { used, others } = await this.#diagnosis.look(node, request.network, signal)
-      if (used === undefined) this.#why('POD_CIDR_MISSING', `${placement.detail}; ${others}`)
+      if (used === undefined)
+        this.#why('POD_CIDR_MISSING', `${placement.detail}; ${others}`, missingCure(request.network))
       else this.#why('POD_CIDRS_EXHAUSTED', `${placement.detail}: ${used}`)
     }
     return undefined
   }
 
-  #why(code: ConditionCode | undefined, detail: string): void {
+  #why(code: ConditionCode | undefined, detail: string, cure?: string): void {
     for (const other of NO_SUBNET) if (other !== code) this.#deps.report.clear(other)
-    if (code !== undefined) this.#deps.report.raise(code, detail)
+    if (code !== undefined) this.#deps.report.raise(code, detail, cure)
   }
 
   /** Writes the annotations that differ; `undefined` when the node was deleted meanwhile. */
@@ -187,7 +188,12 @@ export class NodeKeeper implements AsyncDisposable {
   #publicIp(node: KubeNode, request: LeaseRequest): Lease['publicIp'] {
     const { publicIp, faults } = publicAddresses(node, this.#options.prefix, request.publicIp)
     if (faults.length === 0) this.#deps.report.clear('NODE_ANNOTATION_INVALID')
-    else this.#deps.report.raise('NODE_ANNOTATION_INVALID', faults.join('; '))
+    else
+      this.#deps.report.raise(
+        'NODE_ANNOTATION_INVALID',
+        faults.map(({ text }) => text).join('; '),
+        `correct the annotation, or remove it: kubectl annotate node ${node.name} ${faults.map(({ annotation }) => `${annotation}-`).join(' ')}`
+      )
     return publicIp
   }
 
@@ -217,7 +223,7 @@ export class NodeKeeper implements AsyncDisposable {
       throw new WeftError(
         'NO_LEASE',
         `PATCH ${patch.path} at ${this.#api.place} was answered with ${status}: ${String(answer.message)}`,
-        'see the log of the API server'
+        'check the log of the API server'
       )
     }
     return retry(attempt, { signal })

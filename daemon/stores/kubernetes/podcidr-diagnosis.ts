@@ -1,5 +1,5 @@
 // Diagnoses why a node has no podCIDR: none are allocated, or all are used up; with the evidence from the API server.
-import { type Prefix, perFamily } from '../../../ipam/address.ts'
+import { formatPrefix, type Prefix, perFamily } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
 import type { JsonObject } from '../../config/json.ts'
 import type { NetConf } from '../../config/net-conf.ts'
@@ -15,6 +15,18 @@ export type Evidence = {
   /** A sentence about the other nodes. */
   readonly others: string
 }
+
+/** The cure of POD_CIDR_MISSING for this network. */
+export function missingCure(conf: NetConf): string {
+  const cidr = perFamily(conf.families)
+    .map(([, range]) => formatPrefix(range.network))
+    .join(',')
+  return `run the controller manager with --allocate-node-cidrs=true --cluster-cidr=${cidr} (kubeadm: init --pod-network-cidr=${cidr})`
+}
+
+/** The cure of POD_CIDR_OUTSIDE. */
+export const outsideCure = (node: string): string =>
+  `set Network in net-conf.json to the controller manager's --cluster-cidr and restart weftd, or delete the Node ${node} and let its kubelet register again`
 
 /** Milliseconds between two diagnoses: listing all nodes of a large cluster is expensive. */
 const INTERVAL = 60_000

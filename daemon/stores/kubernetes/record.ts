@@ -123,21 +123,21 @@ function malformed(node: KubeNode, what: string, value: string | undefined, rule
   return new WeftError(
     'LEASE_MALFORMED',
     `node ${node.name}: ${what} ${shown}; it must be ${rule}`,
-    `look at it with: kubectl get node ${node.name} -o yaml; what a daemon writes wrongly comes back when it is removed`,
+    `correct ${what} of node ${node.name}, or remove it so that the daemon there writes it again`,
     cause === undefined ? undefined : { cause }
   )
 }
 
 export type PublicAddresses = {
   readonly publicIp: PerFamily<Ip>
-  /** Sentences about annotations of the administrator that can't be used. */
-  readonly faults: readonly string[]
+  /** Annotations of the administrator that can't be used, each with a sentence about it. */
+  readonly faults: readonly { readonly annotation: string; readonly text: string }[]
 }
 
 /** The addresses that this node publishes: public-ip-overwrite takes precedence over node-public-ip, and that over the detected or configured address. */
 export function publicAddresses(node: KubeNode, prefix: string, detected: PerFamily<Ip>): PublicAddresses {
   const publicIp: { [F in Family]?: Ip } = {}
-  const faults: string[] = []
+  const faults: { annotation: string; text: string }[] = []
   for (const [family, ip] of perFamily(detected)) {
     publicIp[family] = ip
     for (const name of [NAMES[family].own, NAMES[family].overwrite]) {
@@ -146,9 +146,10 @@ export function publicAddresses(node: KubeNode, prefix: string, detected: PerFam
       const given = parseIp(text)
       if (given?.family === family && !isUnspecified(given)) publicIp[family] = given
       else
-        faults.push(
-          `${prefix}${name} of node ${node.name} is ${JSON.stringify(text)}, but must be an IPv${family} address`
-        )
+        faults.push({
+          annotation: `${prefix}${name}`,
+          text: `${prefix}${name} of node ${node.name} is ${JSON.stringify(text)}, but must be an IPv${family} address`
+        })
     }
   }
   return { publicIp, faults }

@@ -153,7 +153,7 @@ test('a kernel that lacks its device is reported', async () => {
   const complete = Promise.withResolvers<void>()
   const running = (work: Promise<unknown>) => void work.catch(() => undefined)
   await followFeatures({ missing, health: at.health }, complete.resolve, { running, signal: stop.signal })
-  assert.equal(at.detail('KERNEL_FEATURE'), "this kernel can't make a try-toy (load it)")
+  assert.equal(at.detail('KERNEL_FEATURE'), "this kernel can't make a try-toy")
   lacking.clear()
   await complete.promise
   assert.equal(at.detail('KERNEL_FEATURE'), undefined)

@@ -73,9 +73,9 @@ test('a wrong value is named with its flag or variable and the rule', () => {
   ])
   assert.deepEqual(errors(['--ip-masq=yes']), ['--ip-masq is "yes", but must be true or false'])
   assert.deepEqual(errors(['--hosts=a,']), [
-    '--hosts is "a,", but must be a list with commas in which each item is a non-empty text'
+    '--hosts is "a,", but must be a comma-separated list of items, each a non-empty string'
   ])
-  assert.deepEqual(errors(['--port']), ['--port stands without a value, which must be a whole number from 0 to 65535'])
+  assert.deepEqual(errors(['--port']), ['--port has no value; it must be a whole number from 0 to 65535'])
 })
 
 test('a secret is not printed when it is wrong', () => {
@@ -96,7 +96,7 @@ test('names of Object’s own are no flags', () => {
   assert.deepEqual(errors(['--constructor=1']), ['there is no flag --constructor'])
 })
 
-test('a variable of ours that names no flag is told, but not the ones of a Kubernetes service', () => {
+test('a variable of ours that names no flag is reported, but not the ones of a Kubernetes service', () => {
   const parsed = parseFlags(flags, ['WEFTD_', 'FLANNELD_'], [], {
     WEFTD_PROT: '1',
     WEFTD_SERVICE_HOST: '10.0.0.1',
@@ -104,8 +104,10 @@ test('a variable of ours that names no flag is told, but not the ones of a Kuber
     FLANNELD_NEW: '1',
     PATH: '/bin'
   })
-  assert.ok('strangers' in parsed)
-  assert.deepEqual(parsed.strangers, ['the environment variable WEFTD_PROT names no flag; the nearest is WEFTD_PORT'])
+  assert.ok('unknownVariables' in parsed)
+  assert.deepEqual(parsed.unknownVariables, [
+    'the environment variable WEFTD_PROT names no flag; the nearest is WEFTD_PORT'
+  ])
 })
 
 test('nearest gives up on words that have nothing in common', () => {

@@ -89,12 +89,12 @@ test('a flanneld command line means the same here', () => {
 test('what was given as a variable is called so, what was given as a flag by its name', () => {
   const mixed = options(['-iface-can-reach=192.0.2.1'], { FLANNELD_IFACE: 'eth7', WEFTD_IFACE_REGEX: '^ens' })
   assert.deepEqual(
-    ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'].map((name) => writtenAs(mixed.given, name)),
+    ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'].map((name) => writtenAs(mixed.setBy, name)),
     ['FLANNELD_IFACE', 'WEFTD_IFACE_REGEX', '--iface-can-reach', '--public-ip']
   )
   const parsed = parseOptions([], { WEFTD_ETCD_CERTFILE: 'c.pem' })
   assert.ok(parsed.kind === 'wrong')
-  assert.match(parsed.errors[0]?.message ?? '', /^WEFTD_ETCD_CERTFILE is given without --etcd-keyfile/)
+  assert.match(parsed.errors[0]?.message ?? '', /^WEFTD_ETCD_CERTFILE is set without --etcd-keyfile/)
 })
 
 test('a misspelled variable is a condition with the nearest name, and none is where all are known', () => {
@@ -102,7 +102,7 @@ test('a misspelled variable is a condition with the nearest name, and none is wh
     const parsed = parseOptions([], env)
     assert.ok(parsed.kind === 'run')
     const health = new Health(Date.now, () => undefined)
-    reportUnknownVariables(health, parsed.strangers)
+    reportUnknownVariables(health, parsed.unknownVariables)
     return health.active().find(({ code }) => code === 'VARIABLE_UNKNOWN')
   }
   const condition = told({ WEFTD_IP_MSAQ: 'true' })
@@ -122,12 +122,12 @@ test('--kube-subnet-mgr is --store kubernetes', () => {
 })
 
 for (const [argv, message] of [
-  [['--kube-subnet-mgr', '--store=etcd'], /--kube-subnet-mgr asks for the Kubernetes API, --store for etcd/],
-  [['--etcd-certfile=c.pem'], /--etcd-certfile is given without --etcd-keyfile/],
-  [['--etcd-keyfile=k.pem'], /--etcd-keyfile is given without --etcd-certfile/],
-  [['--etcd-password=x'], /--etcd-password is given without --etcd-username/],
+  [['--kube-subnet-mgr', '--store=etcd'], /--kube-subnet-mgr selects the Kubernetes API, --store selects etcd/],
+  [['--etcd-certfile=c.pem'], /--etcd-certfile is set without --etcd-keyfile/],
+  [['--etcd-keyfile=k.pem'], /--etcd-keyfile is set without --etcd-certfile/],
+  [['--etcd-password=x'], /--etcd-password is set without --etcd-username/],
   [['--etcd-endpoints=http://a:1,https://b:1'], /mixes http and https/],
-  [['--etcd-endpoints=a:2379'], /--etcd-endpoints is "a:2379", but must be a list .* http:\/\//],
+  [['--etcd-endpoints=a:2379'], /--etcd-endpoints is "a:2379", but must be a comma-separated list .* http:\/\//],
   [['--store=zookeeper'], /"zookeeper", but must be one of etcd, embedded, kubernetes/],
   [['--public-ip=2001:db8::1'], /--public-ip is "2001:db8::1", but must be an IPv4 address/],
   [['--public-ip=127.0.0.1'], /other nodes can send to/],

@@ -39,7 +39,7 @@ test('a lease whose route is missing is not in the kernel; with all there the ex
   await new Promise((resolve) => setImmediate(resolve))
   const { exit, out } = await daemon.weftctl('why', 'node', '192.0.2.2')
   assert.equal(exit, 1)
-  assert.match(out, /^lease 10\.244\.2\.0-24: not all that it needs is in the kernel$/m)
+  assert.match(out, /^lease 10\.244\.2\.0-24: incomplete in the kernel$/m)
   assert.match(out, /^ {2}\+ route 10\.244\.2\.0\/24 via 192\.0\.2\.2 dev eth0 proto 87 {3}\(missing\)$/m)
   assert.match(out, /because of it, 0 of 1:/)
 })
@@ -62,19 +62,19 @@ test('why node of a name that nobody has says which are near, how else to ask, a
   daemon.health.raise('STORE_UNREACHABLE', 'etcd is silent')
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'worker-2' })] })
   const { exit, out } = await daemon.weftctl('why', 'node', 'worker2')
-  assert.match(out, /^worker2: no lease is known of such a node\nnear it are: worker-2\ncure: /)
-  assert.match(out, /^ {2}the lease store does not answer.*: etcd is silent\. Cure: /m)
+  assert.match(out, /^worker2: no lease matches this node\nsimilar names: worker-2\ncure: /)
+  assert.match(out, /^ {2}the lease store does not respond.*: etcd is silent\. Cure: /m)
   assert.equal(exit, 1)
 })
 
-test('a record that can not be read is a row of nodes, and why node explains it by its key', async (t) => {
+test('a record that cannot be read is a row of nodes, and why node explains it by its key', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
   const error = new WeftError('LEASE_MALFORMED', 'lease 10.244.9.0-24: PublicIP is missing', 'delete the key')
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] }, { kind: 'malformed', key: '10.244.9.0-24', error })
   assert.match((await daemon.weftctl('nodes')).out, /^10\.244\.9\.0-24 +- +- +- +skipped +NO +-$/m)
   const { out } = await daemon.weftctl('why', 'node', '10.244.9.0-24')
-  assert.match(out, /nothing is made of it\n {2}skipped: lease 10\.244\.9\.0-24: PublicIP is missing/)
+  assert.match(out, /not used\n {2}skipped: lease 10\.244\.9\.0-24: PublicIP is missing/)
 })
 
 const who = { network: 'cbr0', containerId: 'c0ffee0000', ifname: 'eth0' }
@@ -108,7 +108,7 @@ async function attach(daemon: SmallDaemon): Promise<void> {
 test('pods lists what each attachment has, by columns and as JSON', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
-  assert.equal((await daemon.weftctl('pods')).out, 'no pod is attached on this node\n')
+  assert.equal((await daemon.weftctl('pods')).out, 'no pods on this node\n')
   await attach(daemon)
   const { exit, out } = await daemon.weftctl('pods')
   assert.deepEqual(out.split('\n')[1]?.split(/ +/), [
@@ -152,9 +152,9 @@ test('why pod after an ADD that failed and the DEL that followed still tells cau
   assert.ok(msg && out.includes(`  ${msg}\n`), out)
   assert.match(
     out,
-    /calls, the latest first:\n.*DEL eth0 by weft, container c0ffee0000, .* ms: ok\n.*ADD .*: FAILED, CNI error 11\n/
+    /calls, latest first:\n.*DEL eth0 by weft, container c0ffee0000, .* ms: ok\n.*ADD .*: FAILED, CNI error 11\n/
   )
-  assert.match(out, /now no pod can be set up on this node:\n {2}this node holds no subnet: etcd has no room\. Cure: /)
+  assert.match(out, /no pod can be set up on this node now:\n {2}this node has no subnet: etcd has no room\. Cure: /)
   assert.equal(exit, 1)
 })
 
@@ -164,11 +164,11 @@ test('of a chain why pod says which part failed, and what became of the others',
   assert.equal((await daemon.cni('ADD', { plugin: 'host-local', conf })).exit, 0)
   assert.equal((await daemon.cni('ADD', { plugin: 'portmap', conf: { backend: 'ipfw' } })).exit, 1)
   const verdict = async () => (await daemon.weftctl('why', 'pod', 'web-1')).out.split('\n')[0]
-  const failed = 'web-1: could not be set up: portmap failed for eth0; what host-local made for it '
-  assert.equal(await verdict(), `${failed}is there until the runtime takes it back (DEL)`)
+  const failed = 'web-1: could not be set up: portmap failed for eth0; what host-local set up '
+  assert.equal(await verdict(), `${failed}remains until the runtime removes it (DEL)`)
   await daemon.cni('DEL', { plugin: 'portmap', conf: {} })
   assert.equal((await daemon.cni('DEL', { plugin: 'host-local', conf })).exit, 0)
-  assert.equal(await verdict(), `${failed}was taken back by the runtime`)
+  assert.equal(await verdict(), `${failed}was removed by the runtime`)
 })
 
 test('a later ADD that succeeds makes good what failed before', async (t) => {
@@ -178,10 +178,7 @@ test('a later ADD that succeeds makes good what failed before', async (t) => {
   assert.equal((await call({ ipam: {} })).exit, 1)
   assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: could not be set up/)
   assert.equal((await call({})).exit, 0)
-  assert.match(
-    (await daemon.weftctl('why', 'pod', 'web-1')).out,
-    /^web-1: is set up; nothing of it is on the host itself/
-  )
+  assert.match((await daemon.weftctl('why', 'pod', 'web-1')).out, /^web-1: is set up; it has no objects on the host/)
 })
 
 test('a further ADD that is refused does not hide that the pod stands, until a DEL takes it away', async (t) => {
@@ -192,7 +189,7 @@ test('a further ADD that is refused does not hide that the pod stands, until a D
   await call('ADD')
   for (let n = 0; n < 2; n++) assert.equal((await call('ADD', { ipam: {} })).exit, 1)
   const { out, exit } = await daemon.weftctl('why', 'pod', 'web-1')
-  assert.match(out, /^web-1: is set up; nothing of it is on the host itself\n\nADD of eth0 by host-local failed at /)
+  assert.match(out, /^web-1: is set up; it has no objects on the host\n\nADD of eth0 by host-local failed at /)
   assert.equal(exit, 1)
   assert.equal((await call('DEL')).exit, 0)
   assert.equal((await call('ADD', { ipam: {} })).exit, 1)
@@ -250,7 +247,7 @@ test('why pod tells of a namespace that went without a DEL', async (t) => {
   const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-1')
   assert.match(
     out,
-    /^shop\/web-1: its namespace has gone, and no DEL has come for it\n\neth0 in network cbr0, .* namespace gone\n/
+    /^shop\/web-1: its network namespace is gone, and no DEL was received for it\n\neth0 in network cbr0, .* namespace gone\n/
   )
   assert.equal(exit, 1)
   assert.match((await daemon.weftctl('pods')).out, /10\.9\.0\.2 .* gone$/m)
@@ -276,8 +273,8 @@ test('why pod of a pod that weftd never heard of says so, what is near, and wher
   await daemon.hold()
   await attach(daemon)
   const { exit, out } = await daemon.weftctl('why', 'pod', 'shop/web-2')
-  assert.match(out, /^shop\/web-2: this weftd has had no call for such a pod since 2026-01-01T00:00:00Z\n/)
-  assert.match(out, /^near it on this node: shop\/web-1\ncure: /m)
+  assert.match(out, /^shop\/web-2: weftd has received no call for this pod since 2026-01-01T00:00:00Z\n/)
+  assert.match(out, /^similar names on this node: shop\/web-1\ncure: /m)
   assert.equal(exit, 1)
 })
 

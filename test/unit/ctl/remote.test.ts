@@ -75,14 +75,14 @@ test('kubectl weft why pod finds the node by itself', async () => {
   }
   const replies = { ...there, pod: { stdout: 'n3' }, exec: { stdout: JSON.stringify(why) } }
   const told = await weftctl(['why', 'pod', 'shop/web-1'], replies)
-  assert.match(told.out, /^shop\/web-1: this weftd has had no call/)
+  assert.match(told.out, /^shop\/web-1: weftd has received no call/)
   assert.equal(told.exit, 1)
   assert.deepEqual(told.asked[0]?.slice(1, 6), ['get', 'pod', '--namespace', 'shop', 'web-1'])
   assert.ok(told.asked[1]?.includes('spec.nodeName=n3,status.phase=Running'))
   assert.deepEqual((await weftctl(['why', 'pod', 'web-1'], replies)).asked[0]?.slice(1, 4), ['get', 'pod', 'web-1'])
 })
 
-test("kubectl's refusals, missing pods and the complaints of the weftctl there are told with a cure", async () => {
+test("kubectl's refusals, missing pods and the complaints of the weftctl there are reported with a cure", async () => {
   const denied = 'E1121 memcache.go: x\nError from server (Forbidden): pods is forbidden\n'
   for (const [words, replies, expected] of [
     [
@@ -90,7 +90,7 @@ test("kubectl's refusals, missing pods and the complaints of the weftctl there a
       { pods: { exit: 1, stderr: denied } },
       /weft pod of node n2 failed: Error from server \(Forbidden\): pods is forbidden\ncure: /
     ],
-    [['status', '--node=n9'], {}, /no running pod .* is on a node "n9"\ncure: see "kubectl get nodes"/],
+    [['status', '--node=n9'], {}, /node "n9" has no running pod .*\ncure: check the name with "kubectl get nodes"/],
     [['status', '--node=n2'], { pods: { exit: undefined, stderr: 'spawn kubectl ENOENT' } }, /spawn kubectl ENOENT/],
     [
       ['status', '--node=n2'],
@@ -108,7 +108,7 @@ test("kubectl's refusals, missing pods and the complaints of the weftctl there a
       { pod: { exit: 1, stderr: 'Error from server (NotFound): pods "b" not found' } },
       /node of pod a\/b failed: .*NotFound/
     ],
-    [['why', 'pod', 'a/b'], {}, /pod a\/b is on no node yet.*\ncure: see "kubectl describe pod b"/]
+    [['why', 'pod', 'a/b'], {}, /pod a\/b is not scheduled to a node yet.*\ncure: run "kubectl describe pod b"/]
   ] as const) {
     const told = await weftctl(words, replies)
     assert.equal(told.exit, 3)
@@ -119,7 +119,7 @@ test("kubectl's refusals, missing pods and the complaints of the weftctl there a
 test('kubectl weft without --node asks this machine, and says what is missing where no weftd is', async () => {
   const told = await weftctl(['status'], {})
   assert.equal(told.asked.length, 0)
-  assert.match(told.complaints, /does not answer on .*\ncure: name the node to be asked with --node/)
+  assert.match(told.complaints, /does not answer on .*\ncure: select the node with --node/)
   assert.match((await weftctl(['status'], {}, false)).complaints, /cure: start weftd/)
 })
 

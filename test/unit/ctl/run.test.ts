@@ -94,7 +94,7 @@ test('status of a node that is ready', async (t) => {
   subnet        10.244.1.0/24, fd00:1::/64
   network       10.244.0.0/16
   public IP     198.51.100.1
-  link          eth0, MTU 1500, 192.0.2.1
+  interface     eth0, MTU 1500, 192.0.2.1
   backend       vxlan
   store         etcd
   other nodes   2
@@ -114,7 +114,7 @@ test('status of a node without a lease has the cure and exit status 1', async (t
   assert.match(out, /^ {2}subnet {8}\(not known yet\)$/m)
   assert.match(
     out,
-    /^ERROR NO_LEASE, blocks add and ready, since 2026-01-01T00:00:00.000Z\n {2}this node holds no subnet: etcd is silent. Cure: /m
+    /^ERROR NO_LEASE, blocks add and ready, since 2026-01-01T00:00:00.000Z\n {2}this node has no subnet: etcd is silent. Cure: /m
   )
 })
 
@@ -198,18 +198,10 @@ test('wrong words are exit status 2 and named with the nearest', async () => {
 test('complaints and cures bear the name that was called', async () => {
   const daemon = { isDaemon: true }
   for (const [words, as, complaints] of [
-    [
-      ['completion'],
-      daemon,
-      'weftd: completion needs bash|zsh|fish, and nothing is given\ncure: write weftd completion bash|zsh|fish\n'
-    ],
-    [['completion', 'foo'], daemon, 'weftd: completion knows no "foo"\ncure: write weftd completion bash|zsh|fish\n'],
-    [['man', 'weftctl'], daemon, 'weftd: man takes no word "weftctl"\ncure: write weftd man\n'],
-    [
-      ['why'],
-      { isPlugin: true },
-      'kubectl weft: why needs pod|node, and nothing is given\ncure: write kubectl weft why pod|node NAME\n'
-    ],
+    [['completion'], daemon, 'weftd: completion needs bash|zsh|fish\ncure: run weftd completion bash|zsh|fish\n'],
+    [['completion', 'foo'], daemon, 'weftd: completion has no "foo"\ncure: run weftd completion bash|zsh|fish\n'],
+    [['man', 'weftctl'], daemon, 'weftd: man takes no argument "weftctl"\ncure: run weftd man\n'],
+    [['why'], { isPlugin: true }, 'kubectl weft: why needs pod|node\ncure: run kubectl weft why pod|node NAME\n'],
     [['version'], {}, 'weftctl: there is no command "version"\ncure: write weftctl --version\n']
   ] as const) {
     const said = await weftctl(words, {}, as)

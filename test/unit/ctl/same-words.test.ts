@@ -46,11 +46,11 @@ for (const code of codes.filter((each) => !endedByTrying.includes(each))) {
   })
 }
 
-test('the store being away is what a starting node tells everywhere, and where all conditions stand it is told once', async (t) => {
+test('the store being away is what a starting node tells everywhere, and where all conditions stand it is reported once', async (t) => {
   const daemon = await SmallDaemon.start(t)
   daemon.health.raise('STORE_UNREACHABLE', 'connect ECONNREFUSED 192.0.2.9:2379')
   const { msg = '' } = await daemon.cni('ADD')
-  assert.match(msg, /^weftd is starting: .*ECONNREFUSED 192\.0\.2\.9:2379\. Cure: check that the store runs/)
+  assert.match(msg, /^weftd is starting: .*ECONNREFUSED 192\.0\.2\.9:2379\. Cure: check that the store is running/)
   assert.equal((await daemon.cni('STATUS')).msg, msg)
   assert.ok(readiness(daemon.health, false).body.includes(msg))
   assert.ok((await daemon.weftctl('why', 'pod', 'shop/web-1')).out.includes(msg))
@@ -74,7 +74,10 @@ test('a pool without a free address is the same sentence for ADD, STATUS, /ready
 
   const { code, msg = '' } = await daemon.cni('ADD', { conf: { ipam } })
   assert.equal(code, 11)
-  assert.match(msg, /^every pod address of this node is taken: .*10\.244\.1\..*all 253 are taken.*\. Cure: delete pods/)
+  assert.match(
+    msg,
+    /^all pod addresses of this node are in use: .*10\.244\.1\..*all 253 are taken.*\. Cure: delete pods/
+  )
   assert.deepEqual(await daemon.cni('STATUS', { conf: { ipam } }), { exit: 1, cniVersion: '1.1.0', code: 50, msg })
   assert.ok(readiness(daemon.health, true).body.includes(msg))
   assert.ok(daemon.said.includes(msg), 'the log')

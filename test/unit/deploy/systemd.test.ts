@@ -19,7 +19,7 @@ test('every setting, those that are commented out too, is a flag with a value th
   assert.ok(written.length > 10)
   const parsed = parseOptions([], Object.fromEntries(written))
   assert.ok(parsed.kind === 'run', parsed.kind === 'wrong' ? parsed.errors.map(String).join('\n') : parsed.kind)
-  assert.deepEqual(parsed.strangers, [])
+  assert.deepEqual(parsed.unknownVariables, [])
 })
 
 test("the service has the capabilities of the DaemonSet's pod, and one more for Docker's namespaces", () => {

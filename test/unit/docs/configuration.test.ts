@@ -22,7 +22,7 @@ test('the keys of the network configuration are those of its schema', () => {
 })
 
 describe("a backend's keys", () => {
-  test('are all told', () => {
+  test('are all documented', () => {
     const inSource = read('daemon/backend/*.ts').flatMap((source) => {
       const type = /^ {2}type: '([^']+)'/m.exec(source)?.[1]
       const keys = [...source.matchAll(/(?:integerKey|booleanKey|textKey)\(\s*keys,\s*'([^']+)'/g)].map(
@@ -125,7 +125,7 @@ const wrongFor = (value: string): unknown =>
   /^(whole number|0 to|list|object|true|bits)/.test(value) ? 'not this' : { not: 'this' }
 
 describe("a plugin's keys", () => {
-  test('are told for every plugin there is', () =>
+  test('are documented for every plugin', () =>
     assert.deepEqual(Object.keys(PLUGIN_KEYS).sort(), pluginTypes.toSorted()))
 
   for (const [type, keys] of Object.entries(PLUGIN_KEYS)) {
@@ -150,7 +150,7 @@ describe("a plugin's keys", () => {
     }
   }
 
-  test('are all told: what plugins look up by name stands in one of the tables', () => {
+  test('are all documented: every key that plugins read by name is in one of the tables', () => {
     const told = new Set(
       Object.values(PLUGIN_KEYS).flatMap((keys) =>
         keys.flatMap(([key]) => key.split('.').map((part) => part.replaceAll('[]', '')))

@@ -11,11 +11,11 @@ for (const page of Object.keys(PAGES)) {
   })
 }
 
-test('a block without its place, and a place without its block, are errors', () => {
+test('a block without marks, and marks without a block, are errors', () => {
   const page = 'a\n<!-- printed by scripts/docs.ts: x -->\nold\n<!-- end -->\nb\n'
   assert.equal(withBlocks('p', page, { x: () => 'new' }), page.replace('old', 'new'))
-  assert.throws(() => withBlocks('p', page, {}), /p wants to be given x/)
-  assert.throws(() => withBlocks('p', page, { x: () => '', y: () => '' }), /p has no place for y/)
+  assert.throws(() => withBlocks('p', page, {}), /p has marks for x/)
+  assert.throws(() => withBlocks('p', page, { x: () => '', y: () => '' }), /p has no marks for y/)
 })
 
 test('nothing in a cell is taken for a mark', () => {

@@ -31,7 +31,7 @@ test('an error blocks before a warning that holds longer', () => {
   )
   health.raise('CONFIG_INVALID', 'Network is 7')
   assert.equal(health.blocking('ready')?.code, 'CONFIG_INVALID')
-  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /not valid: Network is 7\. Cure: correct/)
+  assert.match(sentence(health.blocking('ready') ?? assert.fail()), /invalid: Network is 7\. Cure: correct/)
 })
 
 test('a cause that brings its own cure has that one told, and a change of it too', () => {
@@ -47,7 +47,7 @@ test('a cause that brings its own cure has that one told, and a change of it too
   assert.deepEqual(told.slice(1), ['add one', CONDITIONS.CONFIG_INVALID.cure])
 })
 
-test('a start is told as information; what holds besides by how bad it is', () => {
+test('a start is reported as information; what holds besides by how bad it is', () => {
   const lines: string[] = []
   const line = (level: string) => (fields: object) => lines.push(`${level} ${(fields as Fields).condition}`)
   type Fields = { readonly condition: string }
@@ -73,7 +73,7 @@ test('listeners hear of what begins, what changes its words and what ends, once 
   assert.deepEqual(told.slice(1), ['STORE_UNREACHABLE true a', 'STORE_UNREACHABLE true b', 'STORE_UNREACHABLE false b'])
 })
 
-test('at start the store’s trouble is the cause that is told, with its cure', () => {
+test('at start the store’s trouble is the cause that is reported, with its cure', () => {
   const health = new Health(
     () => 0,
     () => undefined
@@ -84,7 +84,7 @@ test('at start the store’s trouble is the cause that is told, with its cure', 
   assert.equal(blocking.code, 'STARTING')
   assert.match(
     sentence(blocking),
-    /configuration; the lease store does not answer.*192\.0\.2\.1:2379 refused.*Cure: check that the store runs/
+    /configuration; the lease store does not respond.*192\.0\.2\.1:2379 refused.*Cure: check that the store is running/
   )
 })
 

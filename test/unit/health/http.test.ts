@@ -38,7 +38,7 @@ test('/readyz names what blocks with its cure, and is ok when only warnings hold
   const { health, get } = await serving(t)
   assert.deepEqual(await get('/readyz').then(({ status, text }) => [status, text]), [
     503,
-    'STARTING: weftd is starting: nothing has been set up yet. Cure: wait; if it stays so, the weftd log of this node says what it waits for\n'
+    'STARTING: weftd is starting: nothing has been set up yet. Cure: wait; if it lasts, check the weftd log on this node\n'
   ])
   health.clear('STARTING')
   health.raise('STORE_UNREACHABLE', 'http://127.0.0.1:2379 refused the connection')
@@ -97,7 +97,7 @@ test('the end closes the port and connections that were kept alive', async (t) =
   assert.equal(error.code, 'ECONNREFUSED')
 })
 
-test('a port in use and an address of nobody are told with their cures', async (t) => {
+test('a port in use and an address of nobody are reported with their cures', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   t.after(() => other.close())
   await once(other, 'listening')
@@ -113,6 +113,6 @@ test('a port in use and an address of nobody are told with their cures', async (
   assert.ok(nobodys)
   await assert.rejects(serveHttp({ ...surroundings, ip: nobodys, port: 0 }), {
     code: 'HTTP_LISTEN',
-    cure: /no link of this machine/
+    cure: /set --healthz-ip to an address of this machine/
   })
 })

@@ -22,7 +22,7 @@ test('a file has its content, and one that is not there has none', () => {
   )
 })
 
-test('what is there and can not be read is an error with its path and the code of the system', () => {
+test('what is there and cannot be read is an error with its path and the code of the system', () => {
   mkdirSync(join(base, 'directory'))
   writeFileSync(join(base, 'file'), '')
   for (const [path, code] of [

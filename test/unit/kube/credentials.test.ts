@@ -48,7 +48,7 @@ test('what was read last counts while a file is being replaced, but there must b
   })
 })
 
-test('a kubeconfig may be YAML or JSON, and one that is neither is told by its line and not by what stands there', async () => {
+test('a kubeconfig may be YAML or JSON, and one that is neither is reported by its line and not by what stands there', async () => {
   const yaml = `current-context: x
 contexts: [{name: x, context: {cluster: c}}]
 clusters: [{name: c, cluster: {server: "https://192.0.2.1:6443"}}]

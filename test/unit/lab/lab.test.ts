@@ -35,7 +35,7 @@ const closing = (sent: number) =>
 const answer = (sequence: number, more = '') =>
   `64 bytes from 10.0.0.1: icmp_seq=${sequence} ttl=64 time=0.043 ms${more}\n`
 
-test('lines of ping are told apart, in both families', () => {
+test('lines of ping are distinguished, in both families', () => {
   assert.deepEqual(answerOf(answer(7)), { sequence: 7, duplicate: false, rttMs: 0.043 })
   assert.deepEqual(answerOf('64 bytes from fd00:10::11: icmp_seq=2 ttl=63 time=1.5 ms (DUP!)'), {
     sequence: 2,

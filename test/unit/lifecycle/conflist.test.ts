@@ -140,7 +140,7 @@ test('the list outlives the keeper, so that a restart leaves no gap', async () =
   rmSync(directory, { recursive: true })
 })
 
-test('a list that somebody removes, changes, or removes with its directory comes back, and a removal is told', async () => {
+test('a list that somebody removes, changes, or removes with its directory comes back, and a removal is reported', async () => {
   await using node = keeper()
   node.health.clear('STARTING')
   await until(node.text, { what: 'the list' })
@@ -177,13 +177,13 @@ test('the source is followed when it is replaced, and one that is not valid leav
   assert.deepEqual(node.fights, [])
 })
 
-test('a source that does not exist is told, and no other list is written in its place', async () => {
+test('a source that does not exist is reported, and no other list is written in its place', async () => {
   await using node = keeper(flannels)
   rmSync(join(node.root, 'cni-conf.json'))
   node.health.clear('STARTING')
   const wrong = await until(() => holds(node.health, 'CNI_CONF_INVALID'), { what: 'the condition' })
   assert.equal(wrong.detail, `--cni-conf-source ${join(node.root, 'cni-conf.json')} does not exist`)
-  assert.match(wrong.cure, /^correct the path/)
+  assert.match(wrong.cure, /^correct --cni-conf-source/)
   assert.equal(node.text(), undefined)
   writeFileSync(join(node.root, 'cni-conf.json'), flannels)
   await until(() => node.text() === flannels, { what: 'the list of the source' })
@@ -203,7 +203,7 @@ test('a configuration that sorts before ours is a condition that names the file,
   await until(() => holds(node.health, 'CNI_CONF_SHADOWED') === undefined, { what: 'its end' })
 })
 
-test('a directory that can not be written is a condition with path and reason, which ends when it can', async () => {
+test('a directory that cannot be written is a condition with path and reason, which ends when it can', async () => {
   await using node = keeper()
   writeFileSync(node.directory, 'a file')
   node.health.clear('STARTING')

@@ -93,7 +93,7 @@ test("other programs' files are kept and named, until one says otherwise", () =>
   assert.equal(readFileSync(join(node.to, 'cilium-cni'), 'latin1'), 'not ours by name')
 })
 
-test('half a file under our own name is replaced, and so is one that can not be executed', () => {
+test('half a file under our own name is replaced, and so is one that cannot be executed', () => {
   using node = place()
   node.install()
   writeFileSync(join(node.to, 'weft'), '\x7fEL')
@@ -111,7 +111,7 @@ test('what a killed run left half written is gone after the next', () => {
   assert.equal(existsSync(join(node.to, '.weft.weft-new')), false)
 })
 
-test('one file that can not be put in place does not keep the others out, and is told with path, reason and cure', () => {
+test('one file that cannot be put in place does not keep the others out, and is reported with path, reason and cure', () => {
   using node = place()
   mkdirSync(join(node.to, 'tuning'), { recursive: true })
   const results = node.install()
@@ -121,7 +121,7 @@ test('one file that can not be put in place does not keep the others out, and is
   assert.equal(results.filter(({ kind }) => kind === 'installed').length, pluginTypes.length - 1)
 })
 
-test('a source directory that is not there is told once, with the flag that names another', () => {
+test('a source directory that is not there is reported once, with the flag that names another', () => {
   using node = place()
   rmSync(node.from, { recursive: true })
   const [told, ...more] = node.install()
@@ -186,7 +186,7 @@ test('a misspelled command is answered with the nearest, as weftctl does, and no
     assert.equal(kind, 'wrong')
     const [error, ...others] = 'errors' in rest ? rest.errors : []
     assert.deepEqual([error?.code, error?.message, others], ['COMMAND_UNKNOWN', message, []])
-    assert.match(error?.cure ?? '', /install, clean, man, completion; weftd --help/)
+    assert.match(error?.cure ?? '', /install, clean, man, completion \(see weftd --help\)/)
   }
 })
 
@@ -201,7 +201,7 @@ test('the help of install has each of its flags, within the width', () => {
 
 test('the help of clean says what goes, what stays, which flags matter, and its exit status', () => {
   const help = printCleanHelp(100)
-  for (const part of ['It goes', 'It stays', '--cni-conf-dir', '--cni-bin-dir', '/opt/cni/bin', '--state-dir', 'Exit'])
+  for (const part of ['Removed:', 'Kept:', '--cni-conf-dir', '--cni-bin-dir', '/opt/cni/bin', '--state-dir', 'Exit'])
     assert.ok(help.includes(part), part)
   assert.equal(help.includes('--etcd-endpoints'), false)
   assert.ok(

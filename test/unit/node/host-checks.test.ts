@@ -64,9 +64,9 @@ test('a network of the host that overlaps the pod network is reported with both,
 
 for (const [what, objects, expected] of [
   ['gone', [], /^bring eth0 back/],
-  ['set down', [link('eth0', { up: false }), ...uplink.slice(1)], /^ip link set eth0 up/],
-  ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], /^see to the cable of eth0/],
-  ['without its address', uplink.slice(0, 2), /^give eth0 the address 2001:db8::1 back/]
+  ['set down', [link('eth0', { up: false }), ...uplink.slice(1)], /^run: ip link set eth0 up/],
+  ['without carrier', [link('eth0', { carrier: false }), ...uplink.slice(1)], /^check the cable of eth0/],
+  ['without its address', uplink.slice(0, 2), /^give eth0 its address 2001:db8::1 back/]
 ] as const)
   test(`the cure for an interface that is ${what} names it and nothing else`, () => {
     const { cure = '' } = checkHost(stateOf(objects), dualStackNode(), expectations).LINK_DOWN ?? assert.fail()

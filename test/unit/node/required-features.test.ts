@@ -18,10 +18,8 @@ test('each missing feature is reported with its cure, until it is there', async 
   }
   assert.equal(await reportMissingFeatures(deps), false)
   const raised = health.active().find(({ code }) => code === 'KERNEL_FEATURE')
-  assert.equal(
-    raised?.detail,
-    "this kernel can't make a vxlan (modprobe vxlan); this kernel can't make a bridge (modprobe bridge)"
-  )
+  assert.equal(raised?.detail, "this kernel can't make a vxlan; this kernel can't make a bridge")
+  assert.equal(raised?.cure, 'modprobe vxlan; modprobe bridge')
   await untilNoneMissing(deps, new AbortController().signal)
   assert.equal(questions, 4)
   assert.deepEqual(

@@ -30,7 +30,7 @@ describe('requests', () => {
     deepEqual(parseRequest('{"v":1,"ctl":"why","args":["10.0.0.5"]}'), { v: 1, ctl: 'why', args: ['10.0.0.5'] })
     deepEqual(parseRequest('{"v":1,"ctl":"status"}'), { v: 1, ctl: 'status', args: [] })
   })
-  test('members that a later version adds are passed by', () => {
+  test('members that a later version adds are ignored', () => {
     deepEqual(parseRequest(JSON.stringify({ ...request, later: true })), request)
   })
   for (const [line, reason] of [

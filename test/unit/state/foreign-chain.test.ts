@@ -80,7 +80,7 @@ test('a chain that does not exist lets packets pass', () => {
   assert.deepEqual(fateIn(table(), 'nothing', pods), { end: 'passes', at: 0, after: 0 })
 })
 
-test('tables of policy engines are told from those of firewalls', () => {
+test('tables of policy engines are distinguished from those of firewalls', () => {
   assert.deepEqual(
     ['kube-proxy', 'calico', 'cilium', 'filter', 'firewalld'].map((name) => isPolicyTable({ table: name })),
     [true, true, true, false, false]

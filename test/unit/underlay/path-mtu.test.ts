@@ -55,7 +55,7 @@ test('the node with the smallest path MTU is named with it, and with what pods s
   await path.check()
   assert.equal(
     detail(),
-    'the way to n515 at 192.0.2.3 carries 1400 bytes, and packets of pods have up to 1500 between nodes (and 1 more node)'
+    'the path to n515 at 192.0.2.3 carries 1400 bytes, packets of pods have up to 1500 between nodes (and 1 more node)'
   )
 })
 

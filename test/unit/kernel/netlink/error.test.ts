@@ -63,7 +63,7 @@ test('the condition for refused changes has the cure of the refusal', () => {
     [1, error.cure]
   ])
   const condition = health.active().find(({ code }) => code === 'KERNEL_REFUSED')
-  assert.equal(condition?.cure, `${error.cure}; weftd tries again with growing pauses`)
+  assert.equal(condition?.cure, `${error.cure}; weftd retries with increasing delays`)
 })
 
 test('a missing driver names the module', () => {

@@ -59,7 +59,7 @@ test('a heartbeat means nothing, a new address, type or podCIDR does', () => {
   assert.deepEqual(all(leases.gone('n1')), [])
 })
 
-test('a malformed node keeps the lease it was known by, in lists too, and is told once', () => {
+test('a malformed node keeps the lease it was known by, in lists too, and is reported once', () => {
   const leases = new NodeLeases(PREFIX)
   const good = node('n1', '10.244.1.0/24')
   const bad = node('n1', '10.244.1.0/24', { 'public-ip': 'x' })

@@ -221,7 +221,7 @@ test('a backend without data publishes the text null, as flannel does', () => {
   assert.equal(annotationsOf(lease)['backend-data'], 'null')
 })
 
-test('public-ip-overwrite wins over node-public-ip, that over what was detected; what is no address is told and passed by', () => {
+test('public-ip-overwrite wins over node-public-ip, that over what was detected; what is no address is reported and ignored', () => {
   const detected = { 4: parseIp('192.0.2.1')!, 6: parseIp('2001:db8::1')! }
   const of = (annotations: Record<string, string>) => {
     const { publicIp, faults } = publicAddresses(node(annotations), PREFIX, detected)
@@ -229,7 +229,7 @@ test('public-ip-overwrite wins over node-public-ip, that over what was detected;
       perFamily(publicIp)
         .map(([, ip]) => formatIp(ip))
         .join(' '),
-      ...faults
+      ...faults.map(({ text }) => text)
     ]
   }
   assert.deepEqual(of({}), ['192.0.2.1 2001:db8::1'])
@@ -273,7 +273,7 @@ test('podCIDRs are used up when nodes hold every subnet of their length', () => 
   assert.equal(usedUp([], range), undefined)
 })
 
-test('a node made anew with other podCIDRs no longer has our subnets', () => {
+test('a node made again with other podCIDRs no longer has our subnets', () => {
   const lease = leaseOfNode(node(FLANNEL), PREFIX)!
   assert.equal(hasSubnets(node({}), lease), true)
   assert.equal(hasSubnets(node({}, ['10.244.4.0/24']), lease), false)
