@@ -10,7 +10,7 @@ import { textOf } from '../state/text.ts'
 import * as encode from './netlink/encode.ts'
 import { KernelError, refused } from './netlink/error.ts'
 import { putQdisc, removeQdisc } from './netlink/qdisc.ts'
-import type { Failure, RequestSocket } from './netlink/requests.ts'
+import type { Failure, RequestSocket } from './netlink/request-socket.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {

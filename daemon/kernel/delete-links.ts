@@ -12,7 +12,7 @@ import type { Link } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import { deleteGroup, deleteLink, moveToGroup } from './netlink/encode.ts'
 import { refused } from './netlink/error.ts'
-import type { Failure, RequestSocket } from './netlink/requests.ts'
+import type { Failure, RequestSocket } from './netlink/request-socket.ts'
 import { pollUntil } from './poll.ts'
 
 type Deletion = {

@@ -12,7 +12,7 @@ import {
 } from './netlink/decode.ts'
 import { type Message, MessageWriter, NLM_F } from './netlink/message.ts'
 import { dumpQdiscs } from './netlink/qdisc.ts'
-import type { RequestSocket } from './netlink/requests.ts'
+import type { RequestSocket } from './netlink/request-socket.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './netlink/uapi.ts'
 
 const getLinks = () =>

@@ -7,7 +7,7 @@ import { createLink, type Resolve } from './netlink/encode.ts'
 import { moduleCure } from './netlink/error.ts'
 import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
-import { RequestSocket } from './netlink/requests.ts'
+import { RequestSocket } from './netlink/request-socket.ts'
 
 /** Needed by every node, besides nf_tables. */
 const ALWAYS: readonly Link[] = [

@@ -12,11 +12,11 @@ import { decodeRoute } from './netlink/decode.ts'
 import { lookUpRoute } from './netlink/encode.ts'
 import { KernelError } from './netlink/error.ts'
 import { Lanes } from './netlink/lane.ts'
-import { RequestSocket } from './netlink/requests.ts'
+import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
+import { Senders } from './notification-sender.ts'
 import { Observer, type ObserverParts } from './observer.ts'
 import { openSandbox } from './sandbox.ts'
-import { Senders } from './sender.ts'
 import { writeSysctl } from './sysctl.ts'
 
 export type KernelOptions = {

@@ -9,10 +9,10 @@ import { Cache } from './cache.ts'
 import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
 import type { Message } from './netlink/message.ts'
-import { NotificationSocket } from './netlink/notifications.ts'
-import type { RequestSocket } from './netlink/requests.ts'
+import { NotificationSocket } from './netlink/notification-socket.ts'
+import type { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallChange, FirewallPort } from './nftables/port.ts'
-import type { Senders } from './sender.ts'
+import type { Senders } from './notification-sender.ts'
 import { readSysctl } from './sysctl.ts'
 
 /** Observations that the consumer has not fetched; beyond this a dump is cheaper. */

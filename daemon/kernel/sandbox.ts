@@ -12,7 +12,7 @@ import { inside, openNamespace } from './namespace.ts'
 import { createLink } from './netlink/encode.ts'
 import { refused } from './netlink/error.ts'
 import type { Lanes } from './netlink/lane.ts'
-import { RequestSocket } from './netlink/requests.ts'
+import { RequestSocket } from './netlink/request-socket.ts'
 import { isNetworkSysctl, readSysctl, writeSysctl } from './sysctl.ts'
 
 export type SandboxDeps = {

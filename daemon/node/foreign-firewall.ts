@@ -1,7 +1,7 @@
 // Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it is.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import { dropCure, dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign.ts'
+import { dropCure, dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign-accepts.ts'
 import { purposeOf } from '../firewall/subnet-chain.ts'
 import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'

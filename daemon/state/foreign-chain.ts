@@ -40,7 +40,7 @@ export type ForeignTable = Pick<ForeignAccept, 'tool' | 'family' | 'table'> & {
   readonly chains: ReadonlyMap<string, ForeignChain>
 }
 
-/** Other programs' tables with chains at hook forward, for firewall/foreign.ts. */
+/** Other programs' tables with chains at hook forward, for firewall/foreign-accepts.ts. */
 export type ForeignView = {
   readonly tables: readonly ForeignTable[]
   /** Why a part could not be read, most likely a missing tool. */

@@ -18,7 +18,7 @@ import {
 } from '../../daemon/firewall/host-ports.ts'
 import { Lane } from '../../daemon/kernel/netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../../daemon/kernel/netlink/nfnetlink.ts'
-import { RequestSocket } from '../../daemon/kernel/netlink/requests.ts'
+import { RequestSocket } from '../../daemon/kernel/netlink/request-socket.ts'
 import { elementBatch } from '../../daemon/kernel/nftables/elements.ts'
 import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import { errnoName } from '../../daemon/os/libc.ts'

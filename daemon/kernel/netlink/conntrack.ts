@@ -5,7 +5,7 @@ import type { StaleFlows } from '../../state/host-port.ts'
 import type { Lane } from './lane.ts'
 import { Attributes, type Message } from './message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest } from './nfnetlink.ts'
-import { RequestSocket } from './requests.ts'
+import { RequestSocket } from './request-socket.ts'
 import { afOf } from './uapi.ts'
 
 const IPCTNL_MSG_CT = { get: 1, delete: 2 } as const

@@ -7,7 +7,7 @@ import { type Family, ipBytes, ipFromBytes, netmask, network, type Prefix, width
 import { divided } from '../../state/division.ts'
 import type { Discipline, Division } from '../../state/object.ts'
 import { Attributes, type Message, NLM_F } from './message.ts'
-import type { RequestSocket } from './requests.ts'
+import type { RequestSocket } from './request-socket.ts'
 import {
   bigRate,
   bytesIn,

@@ -5,7 +5,7 @@ import type { NameOf } from './decode.ts'
 import type { Resolve } from './encode.ts'
 import { decodeDivision, dumpDivision, putDivision } from './htb.ts'
 import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
-import type { RequestSocket } from './requests.ts'
+import type { RequestSocket } from './request-socket.ts'
 import {
   bigRate,
   bytesIn,

@@ -3,7 +3,7 @@ import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, keyOf, type NftChain, type NftElement, type NftSet } from '../../state/object.ts'
-import { COMMENT } from './own-tables.ts'
+import { COMMENT } from './parse-own-tables.ts'
 import type { NftComplaint } from './session.ts'
 
 /** A change with its commands; without any there is nothing to do. */

@@ -8,13 +8,13 @@ import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } fr
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
-import { RequestSocket } from '../netlink/requests.ts'
+import { RequestSocket } from '../netlink/request-socket.ts'
 import { commandsFor, type Step } from './command.ts'
 import { elementBatch } from './elements.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
-import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read.ts'
+import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read-tables.ts'
 import { NftSession, type RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
@@ -89,7 +89,7 @@ export class Firewall implements FirewallPort {
     return subscribe(this.#changes, signal)
   }
 
-  /** Other programs' tables as they are now, and again after each change, until the signal. firewall/foreign.ts interprets them. */
+  /** Other programs' tables as they are now, and again after each change, until the signal. firewall/foreign-accepts.ts interprets them. */
   foreign(signal: AbortSignal): AsyncIterable<ForeignView> {
     const queue = subscribe(this.#views, signal)
     this.#foreignText = ''

@@ -8,7 +8,7 @@ import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, keyOf } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { savedTables } from './iptables-save.ts'
-import { COMMENT } from './own-tables.ts'
+import { COMMENT } from './parse-own-tables.ts'
 
 /** Which legacy tables exist in this network namespace. The kernel creates them at first use, even by listing, so this file is read first. */
 const namesFile: Readonly<Record<Family, string>> = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' }

@@ -7,7 +7,7 @@ import type {
   ForeignTable,
   ForeignVerdict
 } from '../../state/foreign-chain.ts'
-import { COMMENT } from './own-tables.ts'
+import { COMMENT } from './parse-own-tables.ts'
 
 /** Tables from the output of iptables-save (family 4) or ip6tables-save (family 6). Lines that can't be parsed are rules without a verdict. */
 export function savedTables(output: string, family: Family): readonly ForeignTable[] {
@@ -61,7 +61,7 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
   return { branches: verdict === undefined ? [] : [{ conditions, verdict }], text, ...ours }
 }
 
-/** Matches that are not narrow; see extensionCondition in foreign-tables.ts. */
+/** Matches that are not narrow; see extensionCondition in parse-foreign-tables.ts. */
 const broadOptions =
   /^(-i|-o|-p|--ctstate|--state|--ctstatus|--ctdir|--physdev-.*|--src-type|--dst-type|--limit-iface-.*|--dir|--pol)$/
 const broken = /^(INVALID|UNTRACKED)(,(INVALID|UNTRACKED))*$/

@@ -2,7 +2,7 @@
 import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
-import { NotificationSocket } from '../netlink/notifications.ts'
+import { NotificationSocket } from '../netlink/notification-socket.ts'
 
 /** <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
 const NFNLGRP_NFTABLES = 7

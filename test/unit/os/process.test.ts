@@ -6,7 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { Senders } from '../../../daemon/kernel/sender.ts'
+import { Senders } from '../../../daemon/kernel/notification-sender.ts'
 import { flock, lockHolder } from '../../../daemon/os/flock.ts'
 import { processOf } from '../../../daemon/os/process.ts'
 

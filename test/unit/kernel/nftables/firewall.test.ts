@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { commandsFor, transaction } from '../../../../daemon/kernel/nftables/command.ts'
-import { entriesOf, tableObjects } from '../../../../daemon/kernel/nftables/own-tables.ts'
+import { entriesOf, tableObjects } from '../../../../daemon/kernel/nftables/parse-own-tables.ts'
 import { type NftResult, NftSession } from '../../../../daemon/kernel/nftables/session.ts'
 import { applySteps } from '../../../../daemon/kernel/nftables/transaction.ts'
 import type { Change } from '../../../../daemon/state/difference.ts'

@@ -1,10 +1,10 @@
 // Rulesets of other programs, as nft's JSON and iptables-save print them, and the accepts for each.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { dropReasons, foreignAccepts, foreignDrops } from '../../../daemon/firewall/foreign.ts'
-import { foreignTable, textsOf } from '../../../daemon/kernel/nftables/foreign-tables.ts'
+import { dropReasons, foreignAccepts, foreignDrops } from '../../../daemon/firewall/foreign-accepts.ts'
 import { savedTables } from '../../../daemon/kernel/nftables/iptables-save.ts'
-import { acceptsIn } from '../../../daemon/kernel/nftables/read.ts'
+import { foreignTable, textsOf } from '../../../daemon/kernel/nftables/parse-foreign-tables.ts'
+import { acceptsIn } from '../../../daemon/kernel/nftables/read-tables.ts'
 import type { ForeignTable } from '../../../daemon/state/foreign-chain.ts'
 import { keyOf, type NftFamily } from '../../../daemon/state/object.ts'
 import { type PerFamily, type Prefix, parsePrefix } from '../../../ipam/address.ts'

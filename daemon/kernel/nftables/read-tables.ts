@@ -3,8 +3,8 @@ import { WeftError } from '../../base/error.ts'
 import { type ForeignTable, fateIn, isPolicyTable } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, type NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
-import { foreignTable, textsOf } from './foreign-tables.ts'
-import { entriesOf, isRecord, type NftJson, tableObjects } from './own-tables.ts'
+import { foreignTable, textsOf } from './parse-foreign-tables.ts'
+import { entriesOf, isRecord, type NftJson, tableObjects } from './parse-own-tables.ts'
 import type { RunNft } from './session.ts'
 
 /** All objects of the tables of which `interest` accepts a chain. Errors: KERNEL_REFUSED. */

@@ -9,7 +9,7 @@ import type {
   ForeignVerdict
 } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
-import { COMMENT, isRecord, type NftJson } from './own-tables.ts'
+import { COMMENT, isRecord, type NftJson } from './parse-own-tables.ts'
 
 /** Table names of iptables-nft. Tables that look like its own are shown by `iptables -S` and get rules that it can print. */
 const iptablesTable = /^(filter|mangle|raw|security|nat)$/

@@ -1,7 +1,7 @@
 // A netlink socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are consistent.
 //
 // Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
-// for the rtnl lock on the event loop, and a receive overrun ends the process (see notifications.ts).
+// for the rtnl lock on the event loop, and a receive overrun ends the process (see notification-socket.ts).
 // Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
 // machine. So short requests are sent on the event loop (lane.ts says when not); large batches, dumps and deletions go to the pool.
 
