@@ -14,7 +14,7 @@ const root = join(import.meta.dirname, '../..')
 const OF_OTHERS = ['plugins/protocol.ts', 'plugins/main.ts']
 
 /** Names of an attachment's members and words of errors that stand on such lines. */
-const NO_KEYS = ['allMulticast', 'given']
+const NO_KEYS = ['allMulticast']
 
 /** What is looked up, and the words that are allowed there: they stand on the lines that look. Texts with anything else in them are for people. */
 function wordsLookedUp(): ReadonlyMap<string, string> {
@@ -27,7 +27,7 @@ function wordsLookedUp(): ReadonlyMap<string, string> {
   ]
   for (const path of files) {
     for (const line of readFileSync(join(root, path), 'utf8').split('\n')) {
-      if (!/\b(member|descend|decoded|given|list|flagOf)\(|\bKEYS = /.test(line)) continue
+      if (!/\b(member|descend|decoded|textOf|list|flagOf)\(|\bKEYS = /.test(line)) continue
       for (const [, word = ''] of line.matchAll(/'(\w[\w./-]*)'/g)) if (!NO_KEYS.includes(word)) words.set(word, path)
     }
   }
