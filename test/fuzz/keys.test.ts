@@ -14,7 +14,7 @@ const root = join(import.meta.dirname, '../..')
 const OF_OTHERS = ['plugins/protocol.ts', 'plugins/main.ts']
 
 /** Names of an attachment's members and words of errors that stand on such lines. */
-const NO_KEYS = ['allMulticast']
+const NO_KEYS = ['allMulticast', 'given']
 
 /** What is looked up, and the words that are allowed there: they stand on the lines that look. Texts with anything else in them are for people. */
 function wordsLookedUp(): ReadonlyMap<string, string> {
