@@ -215,3 +215,30 @@ test('a secret whose file is not writable lasts until weftd ends', async () => {
   at.file.configure(CONF)
   assert.match((await at.join()).place?.node.secret ?? '', /^[0-9a-f]{16}$/)
 })
+
+test('a refused configuration leaves no secret: none in a file of its backend, none for the next backend', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-secret-'))
+  const [toys, others] = [join(folder, 'toy'), join(folder, 'other')]
+  const keepingToy = { ...toy, secret: { files: [toys], isValid: () => true, make: () => 'of toy' } }
+  const other = {
+    ...toy,
+    ...{ type: 'other', secret: { files: [others], isValid: () => true, make: () => 'of other' } }
+  }
+  const tooLarge: typeof toy = {
+    ...keepingToy,
+    mtu: () => {
+      throw new WeftError('CONFIG_INVALID', 'Backend.Colour is too large for eth0', 'choose another')
+    }
+  }
+  try {
+    await using at = new Scene(undefined, { registry: registry([tooLarge, other]) })
+    at.file.configure(CONF)
+    const joining = at.join()
+    await until(() => at.detail('CONFIG_INVALID'), 'the condition')
+    at.file.configure(CONF.replace('"toy"', '"other"'))
+    assert.equal((await joining).place?.node.secret, 'of other')
+    assert.deepEqual([existsSync(toys), existsSync(others)], [false, true])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
