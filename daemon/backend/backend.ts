@@ -66,7 +66,6 @@ export type ConfiguredBackend = {
   readonly keys: readonly string[]
   readonly features: readonly Link[]
   readonly secret?: HostSecret
-  namesOurDevice(lease: Lease, links: readonly Link[]): boolean
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -24,7 +24,7 @@ import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
 import { hostSecret } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
-  readonly backends: Pick<Registry, 'configure' | 'recognises'>
+  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice'>
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -202,7 +202,7 @@ export class Membership {
       previous: before === undefined ? this.#deps.previous : before.node.subnet,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
-      namesOurDevice: (lease) => backend.namesOurDevice(lease, facts.links),
+      namesOurDevice: (lease) => this.#deps.backends.namesOurDevice(lease, facts.links),
       backendData: (held) => backend.publish({ ...facts, remembered: held?.backendData ?? {} })
     }
   }

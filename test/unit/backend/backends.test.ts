@@ -235,14 +235,14 @@ for (const [what, device, expected] of [
     assert.equal(backends.recognises(device as Parameters<typeof backends.recognises>[0]), expected))
 
 test('a lease names our device when it publishes the MAC of one', () => {
-  const backend = backends.configure('vxlan', {})
-  const [device] = backend.own(testNode({ remembered: { 4: { VtepMAC: mac } } })) as readonly Link[]
+  const [device] = backends
+    .configure('vxlan', {})
+    .own(testNode({ remembered: { 4: { VtepMAC: mac } } })) as readonly Link[]
   assert.ok(device)
-  assert.ok(backend.namesOurDevice(near, [device]))
-  assert.equal(
-    backend.namesOurDevice({ ...near, backendData: { 4: { VtepMAC: '02:00:00:00:00:09' } } }, [device]),
-    false
-  )
-  assert.equal(backend.namesOurDevice({ ...near, backendData: {} }, [device]), false)
-  assert.equal(backends.configure('host-gw', {}).namesOurDevice(near, [device]), false)
+  const names = (over: Partial<Lease>) => backends.namesOurDevice({ ...near, ...over }, [device])
+  assert.ok(names({}))
+  assert.equal(names({ backendData: { 4: { VtepMAC: '02:00:00:00:00:09' } } }), false)
+  assert.equal(names({ backendData: {} }), false)
+  assert.equal(names({ backendType: 'host-gw' }), false)
+  assert.equal(names({ backendType: 'udp' }), false)
 })

@@ -94,6 +94,20 @@ test('our lease is found by our device after our address has changed', async () 
   assert.equal(now.publicIp[4] && formatIp(now.publicIp[4]), '192.0.2.55')
 })
 
+test('our lease is found by our device after our address and the backend have changed', async () => {
+  const first = scene(CONF)
+  const before = (await first.join()).place?.lease ?? assert.fail('no lease')
+  await first.stop()
+  const [eth0, , everywhere] = HOST as [Link, KernelObject, KernelObject]
+  const moved: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.55/24') }
+  const own = link('toy.7', { alias: (before.backendData[4] as { Token: string }).Token })
+  await using second = scene(HOST_GW, [eth0, moved, everywhere, own], first.folder)
+  const { place } = await second.join({ previous: before.subnet, remembered: undefined })
+  assert.equal(place?.lease.backendType, 'host-gw')
+  assert.equal(leaseKey(place.lease), leaseKey(before))
+  assert.equal(place.lease.publicIp[4] && formatIp(place.lease.publicIp[4]), '192.0.2.55')
+})
+
 test('an existing device is adopted, and objects on it are ours from then on', async () => {
   const stale = routeOn('oldtoy.7', '10.244.200.0/24')
   await using at = scene(CONF, [...HOST, link('oldtoy.7'), stale, link('oldtoy.3'), routeOn('oldtoy.3', '10.9.0.0/24')])
