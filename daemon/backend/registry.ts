@@ -9,6 +9,7 @@ import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'
 
+/** The backends of this version. */
 export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
 
 export type Registry = {
@@ -45,9 +46,6 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
     namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false
   }
 }
-
-/** The backends of this version. */
-export const backends: Registry = registry(BACKENDS)
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)

@@ -267,6 +267,23 @@ test('no file exports an instance or keeps a variable of its own: what lasts is 
   assert.deepEqual(lasting, [])
 })
 
+/** Exported constants that a call makes, and why they are no instances. */
+const MADE_BY_A_CALL = [
+  // Questions about an address, each made from its prefixes: functions without state.
+  ...['isLoopback', 'isLinkLocal', 'isMulticast'].map((name) => `ipam/address.ts ${name}`)
+]
+
+test('no file exports what a call has made: it would be an instance that every importer shares', () => {
+  const made = files
+    .filter((path) => /^(daemon|plugins|ipam)\/.*(?<!\.d|\.generated)\.ts$/.test(path))
+    .flatMap((path) =>
+      [...read(path).matchAll(/^export const (\w+)(?: *:[^\n=]+)? =\s+(?:await )?[a-z][\w.]*(?:<[^\n]*>)?\(/gm)].map(
+        ([, name]) => `${path} ${name}`
+      )
+    )
+  assert.deepEqual(made, MADE_BY_A_CALL)
+})
+
 test('foreign functions are declared in one file, which checks their buffers', () => {
   const users = files.filter((path) => /^(daemon|plugins|ipam)\/.*\.ts$/.test(path) && read(path).includes("'koffi'"))
   assert.deepEqual(users, ['daemon/os/foreign-function.ts', 'daemon/os/readable.ts'])

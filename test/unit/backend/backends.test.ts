@@ -1,7 +1,7 @@
 // Backends: leases and configuration in, kernel objects as text of `ip` and `bridge` out.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
@@ -12,6 +12,7 @@ import { stateText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const lines = (objects: readonly KernelObject[]) => objects.map(textOf)

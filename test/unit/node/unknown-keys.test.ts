@@ -1,11 +1,12 @@
 // Unknown keys of the network configuration; and every key that a backend lists is really read.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { JsonObject } from '../../../daemon/config/net-conf.ts'
 import { unknownKeys } from '../../../daemon/node/unknown-keys.ts'
 
+const backends = registry(BACKENDS)
 const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), backends.configure(type, {}))
 const Network = '10.244.0.0/16'
 

@@ -1,11 +1,12 @@
 // Two nodes with one VTEP MAC or one public address: both are named, while it lasts; two leases of one node are no conflict.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import { Conflicts } from '../../../daemon/peers/conflicts.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const macOf = (n: number) => `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`
