@@ -13,7 +13,7 @@ export function unknownKeys(text: string, backend: Pick<ConfiguredBackend, 'type
     ...unknownIn(written, Object.keys(netConfSchema.properties), '', 'the network'),
     ...(below === undefined
       ? []
-      : unknownIn(below.value as JsonObject, ['Type', ...backend.keys], below.path, backend.type))
+      : unknownIn(below.value as JsonObject, ['Type', ...Object.keys(backend.keys)], below.path, backend.type))
   ]
 }
 

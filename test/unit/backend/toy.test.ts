@@ -11,6 +11,7 @@ import { followFeatures } from '../../../daemon/node/required-features.ts'
 import { type KernelObject, type Key, keyOf, type Link } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { formatIp, parsePrefix, perFamily } from '../../../ipam/address.ts'
+import { backendTable } from '../../../scripts/docs/configuration.ts'
 import { HOST, Scene, sqlOf } from '../node/membership-scene.ts'
 import { until } from '../until.ts'
 import { toy } from './toy.ts'
@@ -51,6 +52,12 @@ test('its keys are read and checked, and a misspelled one is reported with the n
   at.file.configure(CONF.replace('Colour', 'Color'))
   assert.equal((await joining).place?.backend.type, 'toy')
   assert.match(at.detail('CONFIG_KEY_UNKNOWN') ?? '', /Backend\.Color is no key of toy; the nearest is Colour$/)
+})
+
+test('its keys are rows of the table in docs/configuration.md', () => {
+  const [, , ...rows] = backendTable([...BACKENDS, toy]).split('\n')
+  assert.equal(rows.at(-1), '| `toy` | `Colour` | 1 to 9 | 1 | the colour of the whole network |')
+  assert.equal(rows.length, [...BACKENDS, toy].flatMap(({ keys }) => Object.keys(keys)).length)
 })
 
 test('its device and its routes to peers are put into the kernel; a lease that it refuses is reported', async () => {

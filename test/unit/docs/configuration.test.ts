@@ -10,7 +10,7 @@ import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/types/registry.ts'
-import { BACKENDS as DOCUMENTED, NETWORK } from '../../../scripts/docs/configuration.ts'
+import { NETWORK } from '../../../scripts/docs/configuration.ts'
 import { PLUGIN_KEYS } from '../../../scripts/docs/plugin-keys.ts'
 import { addCall } from '../plugins/calls.ts'
 
@@ -31,16 +31,11 @@ describe("a backend's keys", () => {
       )
       return type === undefined ? [] : [[type, keys] as const]
     })
-    assert.deepEqual(
-      Object.entries(DOCUMENTED)
-        .map(([type, keys]) => [type, Object.keys(keys)])
-        .sort(),
-      inSource.sort()
-    )
+    assert.deepEqual(BACKENDS.map(({ type, keys }) => [type, Object.keys(keys)]).sort(), inSource.sort())
   })
 
-  for (const [type, keys] of Object.entries(DOCUMENTED)) {
-    for (const [key, [rule]] of Object.entries(keys)) {
+  for (const { type, keys } of BACKENDS) {
+    for (const [key, { rule }] of Object.entries(keys)) {
       test(`${key} of ${type} is read: a wrong value is refused by its name`, () => {
         const refused = (wrong: Json) =>
           assert.throws(

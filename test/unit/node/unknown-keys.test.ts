@@ -34,7 +34,7 @@ test('every known key is accepted in any letter case, and a missing Backend has 
 })
 
 for (const type of ['vxlan', 'host-gw'])
-  for (const key of backends.configure(type, {}).keys)
+  for (const key of Object.keys(backends.configure(type, {}).keys))
     test(`${type} reads ${key}`, () =>
       assert.throws(() => backends.configure(type, { [key]: 'of no type it has' }), {
         code: 'CONFIG_INVALID',
