@@ -179,7 +179,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: "another program keeps undoing weftd's changes",
-    cure: 'configure that program to leave weft.*, flannel.*, cni0 and veth* alone'
+    cure: "configure that program to leave Weft's links, routes and firewall tables alone"
   },
   FORWARD_DROPPED: {
     severity: 'warning',

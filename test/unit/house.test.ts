@@ -241,12 +241,18 @@ const VXLAN_VOCABULARY = [
   'daemon/stores/kubernetes/record.ts'
 ]
 
-test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {
+/** Files outside daemon/backend/ whose code, comments left out, matches. */
+function matchingOutsideBackend(pattern: RegExp): readonly string[] {
   const code = (path: string) => read(path).replaceAll(/\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm, '')
-  const knowing = files.filter(
-    (path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && /vxlan|vtep|\bvni\b/i.test(code(path))
-  )
-  assert.deepEqual(knowing.toSorted(), VXLAN_VOCABULARY.toSorted())
+  return files.filter((path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && pattern.test(code(path)))
+}
+
+test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {
+  assert.deepEqual(matchingOutsideBackend(/vxlan|vtep|\bvni\b/i).toSorted(), VXLAN_VOCABULARY.toSorted())
+})
+
+test('outside daemon/backend/ no code has the name of a device that a backend makes or adopts', () => {
+  assert.deepEqual(matchingOutsideBackend(/\b(weft6?|flannel(-v6)?)\\?\.(\*|\d|\\d|\$\{)/), [])
 })
 
 test('daemon/ has at its root only what starts and wires the daemon', () => {
