@@ -7,7 +7,8 @@ import type { JsonObject } from '../../../daemon/config/net-conf.ts'
 import { unknownKeys } from '../../../daemon/node/unknown-keys.ts'
 
 const backends = registry(BACKENDS)
-const unknown = (conf: JsonObject, type = 'vxlan') => unknownKeys(JSON.stringify(conf), backends.configure(type, {}))
+const unknown = (conf: JsonObject, type = 'vxlan') =>
+  unknownKeys(JSON.stringify(conf), backends.configure(type, {})).map(({ text }) => text)
 const Network = '10.244.0.0/16'
 
 test('a misspelled key is reported by its path, with the nearest known one', () => {
