@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
-import { backends } from './backend/registry.ts'
+import { BACKENDS, type Registry, registry } from './backend/registry.ts'
 import type { Log } from './base/log.ts'
 import { writtenAs } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
@@ -64,6 +64,7 @@ type Core = {
   readonly firewall: Firewall
   readonly kernel: Kernel
   readonly reconciler: Reconciler
+  readonly backends: Registry
   /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
   readonly failure: Promise<never>
@@ -133,6 +134,7 @@ async function openCore(
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
+  const backends = registry(BACKENDS)
   const sysctls = (): readonly string[] => wantedSysctls(core.reconciler.desired)
   const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))
   const reconciler = new Reconciler({
@@ -142,13 +144,13 @@ async function openCore(
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
-  const core: Core = { signal, firewall, kernel, reconciler, running, failure }
+  const core: Core = { signal, firewall, kernel, reconciler, backends, running, failure }
   running(reconciler.run(signal))
   await Promise.race([reconciler.observing, failure])
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core): Peers {
+function openPeers({ log, health, metrics }: DaemonDeps, { reconciler, backends }: Core): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events from the lease store, by kind; malformed leases are skipped.',
@@ -164,7 +166,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { reconciler }: Core): 
 
 function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers): Membership {
   const { options, log, health, nodeName, identity, ipv6 } = deps
-  const { kernel, reconciler, signal } = core
+  const { kernel, reconciler, backends, signal } = core
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
   const { ipMasq, subnetFile, stateDir } = options
   const files = new NodeFiles({ subnetFile, stateDir, ipMasq, health, log, signal })
@@ -222,7 +224,7 @@ async function uninstallWhenDeleted(
 
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
-    secretFiles: backends.secretFiles,
+    secretFiles: core.backends.secretFiles,
     ...{ identity, options, log, reconciler: core.reconciler },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length

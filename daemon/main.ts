@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import { reasonOf, WeftError } from './base/error.ts'
 import type { Log } from './base/log.ts'
+import type { UnknownVariable } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
 import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
@@ -120,7 +121,7 @@ function nameProcess(): void {
   }
 }
 
-async function start(options: Options, unknownVariables: readonly string[], work: Work): Promise<void> {
+async function start(options: Options, unknownVariables: readonly UnknownVariable[], work: Work): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (kernel/netlink/lane.ts); files and name lookups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()

@@ -9,7 +9,7 @@ import type { Recognised } from '../state/ownership.ts'
 
 /** A value in a lease that no two nodes may publish. */
 export type Claim = {
-  /** The condition raised while several nodes publish it. */
+  /** The condition raised while several nodes publish it. A new kind of claim needs a row in health/conditions.ts, with title and cure. */
   readonly code: ConditionCode
   /** Equal for equal claims of one code; names the family where each family has values of its own. */
   readonly key: string
@@ -31,11 +31,14 @@ export type HostSecret = {
   make(random: (octets: number) => Uint8Array): string
 }
 
+/** A key beside Type, as docs/configuration.md prints it. */
+export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
   /** The keys that `config` reads, besides Type. */
-  readonly keys: readonly string[]
+  readonly keys: Readonly<Record<string, BackendKey>>
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
   /** Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo` only. */
@@ -63,10 +66,9 @@ export type Backend<Config> = {
 /** A backend whose configuration has been read. */
 export type ConfiguredBackend = {
   readonly type: string
-  readonly keys: readonly string[]
+  readonly keys: Readonly<Record<string, BackendKey>>
   readonly features: readonly Link[]
   readonly secret?: HostSecret
-  namesOurDevice(lease: Lease, links: readonly Link[]): boolean
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -24,7 +24,9 @@ const carried = (node: Node, { mtu }: HostGwConfig): number =>
 
 export const hostGw = {
   type: 'host-gw',
-  keys: ['MTU'],
+  keys: {
+    MTU: { rule: "0, or 68 (with IPv6 1280) to the link's", default: "the link's", meaning: 'MTU that pods get' }
+  },
 
   config: (keys: JsonObject): HostGwConfig => ({ mtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }) }),
 

@@ -3,11 +3,13 @@ import { WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
 import { DEFAULT_BACKEND } from '../config/net-conf.ts'
 import type { Lease } from '../lease/lease.ts'
+import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'
 
+/** The backends of this version. */
 export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
 
 export type Registry = {
@@ -19,6 +21,8 @@ export type Registry = {
   readonly recognises: Recognises
   /** What the lease's own backend says, whichever is configured here. */
   claims(lease: Lease): readonly Claim[]
+  /** The same for our device among `links`: with another backend than before our lease is still found. */
+  namesOurDevice(lease: Lease, links: readonly Link[]): boolean
 }
 
 export function registry(backends: readonly Backend<unknown>[]): Registry {
@@ -38,12 +42,10 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
       }
       return undefined
     },
-    claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? []
+    claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? [],
+    namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false
   }
 }
-
-/** The backends of this version. */
-export const backends: Registry = registry(BACKENDS)
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
@@ -52,7 +54,6 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     keys: backend.keys,
     features: backend.features(config),
     ...(backend.secret && { secret: backend.secret }),
-    namesOurDevice: (lease, links) => backend.namesOurDevice(lease, links),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),

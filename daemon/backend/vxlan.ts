@@ -67,7 +67,22 @@ const flannelDevice = /^(flannel|flannel-v6)\.\d+$/
 
 export const vxlan = {
   type: 'vxlan',
-  keys: ['VNI', 'Port', 'MTU', 'DirectRouting', 'GBP', 'Learning'],
+  keys: {
+    VNI: { rule: '1 to 16777215', default: '1', meaning: 'network identifier; the device is called `weft.VNI`' },
+    Port: { rule: '0 to 65535', default: '8472', meaning: 'outer UDP port; 0 means 8472; the IANA port is 4789' },
+    MTU: {
+      rule: "0, or 118 (with IPv6 1350) to the link's",
+      default: "the link's",
+      meaning: 'MTU of the link between the nodes; pods get 50 (IPv6: 70) bytes less for the encapsulation'
+    },
+    DirectRouting: {
+      rule: 'true or false',
+      default: 'true',
+      meaning: 'plain routes to nodes on the same link; the default in flannel is false'
+    },
+    GBP: { rule: 'true or false', default: 'false', meaning: 'group policy extension' },
+    Learning: { rule: 'true or false', default: 'false', meaning: 'let the device learn addresses; not required' }
+  },
 
   config: (keys: JsonObject): VxlanConfig => ({
     vni: integerKey(keys, 'VNI', { default: 1, min: 1, max: 0xff_ffff }),

@@ -49,9 +49,12 @@ export type Parsed<F extends Flags> = {
   readonly values: Values<F>
   /** The flag or variable that set each option: `iface` → `FLANNELD_IFACE`. */
   readonly setBy: SetBy
-  /** Variables with the prefix WEFTD_ that match no flag, each as a sentence. */
-  readonly unknownVariables: readonly string[]
+  /** Variables with the prefix WEFTD_ that match no flag. */
+  readonly unknownVariables: readonly UnknownVariable[]
 }
+
+/** `text` is a sentence with the nearest known name. */
+export type UnknownVariable = { readonly name: string; readonly text: string }
 
 type Texts = readonly string[]
 const one =
@@ -249,13 +252,14 @@ function unknownVariables(
   flags: Flags,
   prefixes: readonly string[],
   env: Readonly<Record<string, string | undefined>>
-): readonly string[] {
+): readonly UnknownVariable[] {
   const prefix = prefixes[0] ?? ''
   const known = Object.keys(flags).map((name) => variableOf(prefix, name))
   return Object.keys(env).flatMap((variable) => {
     if (!variable.startsWith(prefix) || known.includes(variable) || ofService.test(variable)) return []
     const near = nearest(variable, known)
-    return [`the environment variable ${variable} names no flag${near === undefined ? '' : `; the nearest is ${near}`}`]
+    const nearestIs = near === undefined ? '' : `; the nearest is ${near}`
+    return [{ name: variable, text: `the environment variable ${variable} names no flag${nearestIs}` }]
   })
 }
 

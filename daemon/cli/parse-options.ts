@@ -1,6 +1,6 @@
 // Parses weftd's command line and environment into Options, or returns all errors at once; prints --help and --version.
 import { WeftError } from '../base/error.ts'
-import { byFamily, type Parsed, parseFlags, printFlags, writtenAs } from './flag-parser.ts'
+import { byFamily, type Parsed, parseFlags, printFlags, type UnknownVariable, writtenAs } from './flag-parser.ts'
 import { FLAGS, GROUPS, type Options, PREFIXES } from './flag-table.ts'
 
 export type ParsedOptions =
@@ -8,7 +8,7 @@ export type ParsedOptions =
       readonly kind: 'run'
       readonly options: Options
       /** For the condition VARIABLE_UNKNOWN. */
-      readonly unknownVariables: readonly string[]
+      readonly unknownVariables: readonly UnknownVariable[]
     }
   /** `weftd man`, `weftd completion SHELL`: printed by ctl/run.ts. */
   | { readonly kind: 'page' }

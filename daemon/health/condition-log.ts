@@ -17,6 +17,12 @@ export function logCondition(log: Log): (condition: Condition, active: boolean) 
 }
 
 /** Variables that match no flag, most often misspelled ones; the condition lasts until weftd is restarted with others. */
-export function reportUnknownVariables(health: Pick<Health, 'raise'>, unknown: readonly string[]): void {
-  if (unknown.length > 0) health.raise('VARIABLE_UNKNOWN', unknown.join('; '))
+export function reportUnknownVariables(
+  health: Pick<Health, 'raise'>,
+  unknown: readonly { readonly name: string; readonly text: string }[]
+): void {
+  if (unknown.length === 0) return
+  const names = unknown.map(({ name }) => name).join(', ')
+  const cure = `correct or remove ${names} in the environment of weftd (its unit, or its DaemonSet) and restart weftd`
+  health.raise('VARIABLE_UNKNOWN', unknown.map(({ text }) => text).join('; '), cure)
 }

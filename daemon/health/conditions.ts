@@ -149,13 +149,13 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'two nodes publish the same VTEP MAC address, so tunnel traffic reaches only one of them',
-    cure: 'give one of the two (often clones of one machine) its own /etc/machine-id and host name, and a new lease: with Kubernetes, delete its Node object and restart its kubelet once its pods are gone; with etcd, stop weftd, delete its lease and start weftd'
+    cure: 'give one of the two its own /etc/machine-id and a new lease (docs/troubleshooting.md, "Two nodes publish the same")'
   },
   PUBLIC_IP_CONFLICT: {
     severity: 'error',
     blocks: [],
     title: 'two nodes publish the same public address, so only one of them is reachable',
-    cure: 'delete the Node object that has no machine (kubectl delete node <name>), or give each node its own address (--public-ip, --iface or the annotation public-ip-overwrite)'
+    cure: 'delete the Node object that has no machine (kubectl delete node <name>)'
   },
   UNDERLAY_MTU: {
     severity: 'warning',
@@ -179,7 +179,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: "another program keeps undoing weftd's changes",
-    cure: 'configure that program to leave weft.*, flannel.*, cni0 and veth* alone'
+    cure: "configure that program to leave Weft's links, routes and firewall tables alone"
   },
   FORWARD_DROPPED: {
     severity: 'warning',

@@ -87,8 +87,13 @@ export class Configuration {
   #reportUnknownKeys({ text, backend }: Configured): void {
     const { health } = this.#deps
     const unknown = unknownKeys(text, backend)
-    if (unknown.length === 0) health.clear('CONFIG_KEY_UNKNOWN')
-    else health.raise('CONFIG_KEY_UNKNOWN', `${this.#place}: ${unknown.join('; ')}`)
+    if (unknown.length === 0) {
+      health.clear('CONFIG_KEY_UNKNOWN')
+      return
+    }
+    const [texts, paths] = [unknown.map((key) => key.text), unknown.map(({ path }) => path)]
+    const cure = `correct or remove ${paths.join(', ')} in ${this.#place}`
+    health.raise('CONFIG_KEY_UNKNOWN', `${this.#place}: ${texts.join('; ')}`, cure)
   }
 
   /** A change is reported and not applied: other nodes still use the old configuration, and pods have its addresses. */

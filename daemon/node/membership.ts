@@ -24,7 +24,7 @@ import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
 import { hostSecret } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
-  readonly backends: Pick<Registry, 'configure' | 'recognises'>
+  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice'>
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -61,8 +61,8 @@ export class Membership {
   readonly #interface: NodeInterface
   /** The configuration as read from the store. */
   #configurationText: string | undefined
-  /** Of the configured backend, made when it is first needed. */
-  #secret: string | undefined
+  /** By backend type: a configuration that was refused may have named another backend. */
+  readonly #secrets = new Map<string, string>()
   #place: Place | undefined
   #updating = false
   #changed = false
@@ -136,13 +136,15 @@ export class Membership {
       const { conf, backend } = configured(text, 'the remembered configuration', backends)
       const choice = await this.#interface.choose(conf)
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
-      const node = { ...this.#facts(backend, choice), subnet: lease.subnet, remembered: lease.backendData }
+      const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
+      const mtu = backend.mtu(facts)
+      const node = { ...facts, ...this.#secretOf(backend) }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
         `the ${store.type} store does not answer; going on with the lease of an earlier weftd until it does`
       )
-      await this.#settle({ node, backend, conf, text, lease, mtu: backend.mtu(node), isConfirmed: false })
+      await this.#settle({ node, backend, conf, text, lease, mtu, isConfirmed: false })
       return true
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
@@ -168,15 +170,15 @@ export class Membership {
 
   /** Errors: CONFIG_INVALID when the interface's MTU is below the configured one. */
   #checkMtu({ conf, backend }: Pick<Configured, 'conf' | 'backend'>, choice: InterfaceChoice): void {
-    backend.mtu({ ...this.#facts(backend, choice), subnet: networksOf(conf) })
+    backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
   }
 
-  /** Takes or renews the lease for this choice, then sets up the backend and recomputes the peers. */
+  /** Takes or renews the lease for this choice, whose MTU has been checked, then sets up the backend and recomputes the peers. */
   async #take(read: Configured, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = this.#facts(backend, choice)
+    const facts = { ...this.#facts(choice), ...this.#secretOf(backend) }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
@@ -200,7 +202,7 @@ export class Membership {
       previous: before === undefined ? this.#deps.previous : before.node.subnet,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
-      namesOurDevice: (lease) => backend.namesOurDevice(lease, facts.links),
+      namesOurDevice: (lease) => this.#deps.backends.namesOurDevice(lease, facts.links),
       backendData: (held) => backend.publish({ ...facts, remembered: held?.backendData ?? {} })
     }
   }
@@ -244,8 +246,16 @@ export class Membership {
     return lease
   }
 
-  #facts({ secret }: ConfiguredBackend, choice: InterfaceChoice): Omit<Node, 'subnet'> {
-    if (secret !== undefined) this.#secret ??= hostSecret(secret, this.#deps.log)
+  /** Reads the backend's secret, or makes it and writes its file: only for a configuration that is accepted. */
+  #secretOf({ type, secret }: ConfiguredBackend): Pick<Node, 'secret'> {
+    if (secret === undefined) return {}
+    const value = this.#secrets.get(type) ?? hostSecret(secret, this.#deps.log)
+    this.#secrets.set(type, value)
+    return { secret: value }
+  }
+
+  /** All but the subnet and the backend's secret. */
+  #facts(choice: InterfaceChoice): Omit<Node, 'subnet' | 'secret'> {
     const { nodeName, identity, ipv6, backends, reconciler } = this.#deps
     const links = () =>
       [...reconciler.observed.values()].filter(
@@ -256,8 +266,7 @@ export class Membership {
       ...{ device: choice.device, deviceMtu: choice.mtu, addresses: choice.addresses },
       ...{ localIp: choice.localIp, publicIp: choice.publicIp },
       links: this.#place?.node.links ?? links(),
-      remembered: this.#place?.node.remembered ?? {},
-      ...(this.#secret !== undefined && { secret: this.#secret })
+      remembered: this.#place?.node.remembered ?? {}
     }
   }
 

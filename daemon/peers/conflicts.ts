@@ -78,7 +78,8 @@ export class Conflicts {
       if (first === undefined) health.clear(code)
       else {
         const others = contested.size - 1
-        health.raise(code, `${this.#sentence(first)}${others === 0 ? '' : ` (and ${others} more)`}`)
+        const detail = `${this.#sentence(first)}${others === 0 ? '' : ` (and ${others} more)`}`
+        health.raise(code, detail, code === 'PUBLIC_IP_CONFLICT' ? publicIpCure(this.#nodes(first)) : undefined)
       }
     }
   }
@@ -105,6 +106,9 @@ function nameOf(lease: Lease): string {
   const subnets = perFamily(lease.subnet).map(([, prefix]) => formatPrefix(prefix))
   return `${lease.node ?? `lease ${leaseKey(lease)}`} (public address ${ips.join(', ')}, subnet ${subnets.join(', ')})`
 }
+
+const publicIpCure = (nodes: readonly Claim[]): string =>
+  `delete the Node object ${nodes.map(({ by }) => by).join(' or ')}, whichever has no machine (kubectl delete node)`
 
 /** Claimed by the node's name, which only Kubernetes has: in other stores a node has no other identity than its address. */
 const publicAddresses = ({ node, publicIp }: Lease): readonly Claim[] =>

@@ -34,7 +34,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
       health.raise(
         'UNDONE_REPEATEDLY',
         `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`,
-        report.by && `configure ${report.by.name} to leave weft.*, flannel.*, cni0 and veth* alone`
+        report.by && `configure ${report.by.name} to leave ${report.object} alone`
       )
       clearTimeout(fight)
       fight = setTimeout(() => health.clear('UNDONE_REPEATEDLY'), 60_000)

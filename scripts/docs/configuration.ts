@@ -1,5 +1,7 @@
 // Tables for docs/configuration.md: weftd's flags and variables, the network configuration, the backends' keys, weftctl's commands.
 
+import type { Backend } from '../../daemon/backend/backend.ts'
+import { BACKENDS } from '../../daemon/backend/registry.ts'
 import { variableOf } from '../../daemon/cli/flag-parser.ts'
 import { FLAGS, GROUPS, PREFIXES } from '../../daemon/cli/flag-table.ts'
 import { netConfSchema } from '../../daemon/config/net-conf.schema.ts'
@@ -27,24 +29,20 @@ export const NETWORK: Readonly<Record<keyof typeof netConfSchema.properties, rea
     Backend: ['', 'how packets reach other nodes: an object with `Type` and the keys of that backend']
   }
 
-/** Keys beside `Type`, by backend: rule, default, meaning. */
-export const BACKENDS: Readonly<
-  Record<string, Readonly<Record<string, readonly [rule: string, usual: string, means: string]>>>
-> = {
-  vxlan: {
-    VNI: ['1 to 16777215', '1', 'network identifier; the device is called `weft.VNI`'],
-    Port: ['0 to 65535', '8472', 'outer UDP port; 0 means 8472; the IANA port is 4789'],
-    MTU: [
-      "0, or 118 (with IPv6 1350) to the link's",
-      "the link's",
-      'MTU of the link between the nodes; pods get 50 (IPv6: 70) bytes less for the encapsulation'
-    ],
-    DirectRouting: ['true or false', 'true', 'plain routes to nodes on the same link; the default in flannel is false'],
-    GBP: ['true or false', 'false', 'group policy extension'],
-    Learning: ['true or false', 'false', 'let the device learn addresses; not required']
-  },
-  'host-gw': { MTU: ["0, or 68 (with IPv6 1280) to the link's", "the link's", 'MTU that pods get'] }
-}
+/** The keys beside `Type` of these backends. */
+export const backendTable = (backends: readonly Pick<Backend<unknown>, 'type' | 'keys'>[]): string =>
+  table([
+    ['Type', 'key', 'value', 'default', 'meaning'],
+    ...backends.flatMap(({ type, keys }) =>
+      Object.entries(keys).map(([key, { rule, default: usual, meaning }]) => [
+        code(type),
+        code(key),
+        rule,
+        usual,
+        meaning
+      ])
+    )
+  ])
 
 const ruleOf = ({ placeholder, rule }: (typeof FLAGS)[keyof typeof FLAGS]['reader']): string =>
   placeholder === '' ? 'true, false' : rule
@@ -71,13 +69,7 @@ export const blocks = {
         return [code(key), description, usual, means]
       })
     ]),
-  backends: () =>
-    table([
-      ['Type', 'key', 'value', 'default', 'meaning'],
-      ...Object.entries(BACKENDS).flatMap(([type, keys]) =>
-        Object.entries(keys).map(([key, [rule, usual, means]]) => [code(type), code(key), rule, usual, means])
-      )
-    ]),
+  backends: () => backendTable(BACKENDS),
   weftctl: () =>
     table([
       ['command', 'what it shows', 'exit status'],

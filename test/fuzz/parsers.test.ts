@@ -1,7 +1,7 @@
 // Everything that the daemon reads from others (stores, files, the kernel, nft, its own clients) spoiled: a value or an error of ours, nothing else.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { backends } from '../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
 import { WeftError } from '../../daemon/base/error.ts'
 import { decode, encode } from '../../daemon/base/protobuf.ts'
 import { parseOptions } from '../../daemon/cli/parse-options.ts'
@@ -22,6 +22,8 @@ import { dualStackNode } from '../unit/test-node.ts'
 import { campaign, casesOf } from './campaign.ts'
 import type { Random } from './random.ts'
 import { jsonOf, spoiledJson, spoiledText, treeOf } from './tree.ts'
+
+const backends = registry(BACKENDS)
 
 /** Runs `work`; besides an error of one of these kinds nothing may come out. */
 function errorOnly<T>(work: () => T, kinds: readonly (new (...args: never) => Error)[] = [WeftError]): T | undefined {

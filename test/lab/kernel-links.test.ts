@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { backends } from '../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
 import { SerialQueue } from '../../daemon/base/serial-queue.ts'
 import { LinkDeleter } from '../../daemon/kernel/delete-links.ts'
 import { missingFeatures } from '../../daemon/kernel/features.ts'
@@ -29,6 +29,8 @@ import {
   Watch
 } from './kernel-namespace.ts'
 import { until } from './run.ts'
+
+const backends = registry(BACKENDS)
 
 inOwnNamespace()
 

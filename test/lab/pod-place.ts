@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Mode } from '../../daemon/attachment/objects.ts'
-import { backends } from '../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
 import { flock } from '../../daemon/os/flock.ts'
 import { Attachments } from '../../daemon/pod/attachments.ts'
 import type { PodContext } from '../../daemon/pod/context.ts'
@@ -17,6 +17,8 @@ import type { VethAttachment } from '../../plugins/attachment.ts'
 import { attachmentOf } from '../unit/attachment/attachment.ts'
 import { dualStackNode } from '../unit/test-node.ts'
 import { open, prefix, quiet, run } from './kernel-namespace.ts'
+
+const backends = registry(BACKENDS)
 
 let sandboxes = 0
 

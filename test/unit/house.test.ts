@@ -241,12 +241,18 @@ const VXLAN_VOCABULARY = [
   'daemon/stores/kubernetes/record.ts'
 ]
 
-test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {
+/** Files outside daemon/backend/ whose code, comments left out, matches. */
+function matchingOutsideBackend(pattern: RegExp): readonly string[] {
   const code = (path: string) => read(path).replaceAll(/\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm, '')
-  const knowing = files.filter(
-    (path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && /vxlan|vtep|\bvni\b/i.test(code(path))
-  )
-  assert.deepEqual(knowing.toSorted(), VXLAN_VOCABULARY.toSorted())
+  return files.filter((path) => /^daemon\/(?!backend\/).*\.ts$/.test(path) && pattern.test(code(path)))
+}
+
+test('a backend is one file: outside daemon/backend/ no code knows VXLAN, but for the vocabulary', () => {
+  assert.deepEqual(matchingOutsideBackend(/vxlan|vtep|\bvni\b/i).toSorted(), VXLAN_VOCABULARY.toSorted())
+})
+
+test('outside daemon/backend/ no code has the name of a device that a backend makes or adopts', () => {
+  assert.deepEqual(matchingOutsideBackend(/\b(weft6?|flannel(-v6)?)\\?\.(\*|\d|\\d|\$\{)/), [])
 })
 
 test('daemon/ has at its root only what starts and wires the daemon', () => {
@@ -265,6 +271,23 @@ test('no file exports an instance or keeps a variable of its own: what lasts is 
       ].map(([, instance, variable]) => `${path} ${instance ?? variable}`)
     )
   assert.deepEqual(lasting, [])
+})
+
+/** Exported constants that a call makes, and why they are no instances. */
+const MADE_BY_A_CALL = [
+  // Questions about an address, each made from its prefixes: functions without state.
+  ...['isLoopback', 'isLinkLocal', 'isMulticast'].map((name) => `ipam/address.ts ${name}`)
+]
+
+test('no file exports what a call has made: it would be an instance that every importer shares', () => {
+  const made = files
+    .filter((path) => /^(daemon|plugins|ipam)\/.*(?<!\.d|\.generated)\.ts$/.test(path))
+    .flatMap((path) =>
+      [...read(path).matchAll(/^export const (\w+)(?: *:[^\n=]+)? =\s+(?:await )?[a-z][\w.]*(?:<[^\n]*>)?\(/gm)].map(
+        ([, name]) => `${path} ${name}`
+      )
+    )
+  assert.deepEqual(made, MADE_BY_A_CALL)
 })
 
 test('foreign functions are declared in one file, which checks their buffers', () => {

@@ -1,7 +1,7 @@
 // Backends: leases and configuration in, kernel objects as text of `ip` and `bridge` out.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
@@ -12,6 +12,7 @@ import { stateText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const lines = (objects: readonly KernelObject[]) => objects.map(textOf)
@@ -235,14 +236,14 @@ for (const [what, device, expected] of [
     assert.equal(backends.recognises(device as Parameters<typeof backends.recognises>[0]), expected))
 
 test('a lease names our device when it publishes the MAC of one', () => {
-  const backend = backends.configure('vxlan', {})
-  const [device] = backend.own(testNode({ remembered: { 4: { VtepMAC: mac } } })) as readonly Link[]
+  const [device] = backends
+    .configure('vxlan', {})
+    .own(testNode({ remembered: { 4: { VtepMAC: mac } } })) as readonly Link[]
   assert.ok(device)
-  assert.ok(backend.namesOurDevice(near, [device]))
-  assert.equal(
-    backend.namesOurDevice({ ...near, backendData: { 4: { VtepMAC: '02:00:00:00:00:09' } } }, [device]),
-    false
-  )
-  assert.equal(backend.namesOurDevice({ ...near, backendData: {} }, [device]), false)
-  assert.equal(backends.configure('host-gw', {}).namesOurDevice(near, [device]), false)
+  const names = (over: Partial<Lease>) => backends.namesOurDevice({ ...near, ...over }, [device])
+  assert.ok(names({}))
+  assert.equal(names({ backendData: { 4: { VtepMAC: '02:00:00:00:00:09' } } }), false)
+  assert.equal(names({ backendData: {} }), false)
+  assert.equal(names({ backendType: 'host-gw' }), false)
+  assert.equal(names({ backendType: 'udp' }), false)
 })

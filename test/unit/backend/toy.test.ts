@@ -11,6 +11,7 @@ import { followFeatures } from '../../../daemon/node/required-features.ts'
 import { type KernelObject, type Key, keyOf, type Link } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { formatIp, parsePrefix, perFamily } from '../../../ipam/address.ts'
+import { backendTable } from '../../../scripts/docs/configuration.ts'
 import { HOST, Scene, sqlOf } from '../node/membership-scene.ts'
 import { until } from '../until.ts'
 import { toy } from './toy.ts'
@@ -53,6 +54,12 @@ test('its keys are read and checked, and a misspelled one is reported with the n
   assert.match(at.detail('CONFIG_KEY_UNKNOWN') ?? '', /Backend\.Color is no key of toy; the nearest is Colour$/)
 })
 
+test('its keys are rows of the table in docs/configuration.md', () => {
+  const [, , ...rows] = backendTable([...BACKENDS, toy]).split('\n')
+  assert.equal(rows.at(-1), '| `toy` | `Colour` | 1 to 9 | 1 | the colour of the whole network |')
+  assert.equal(rows.length, [...BACKENDS, toy].flatMap(({ keys }) => Object.keys(keys)).length)
+})
+
 test('its device and its routes to peers are put into the kernel; a lease that it refuses is reported', async () => {
   await using at = scene(CONF)
   for (const [n, token] of [
@@ -92,6 +99,20 @@ test('our lease is found by our device after our address has changed', async () 
   const now = place?.lease ?? assert.fail('no lease')
   assert.equal(leaseKey(now), leaseKey(before))
   assert.equal(now.publicIp[4] && formatIp(now.publicIp[4]), '192.0.2.55')
+})
+
+test('our lease is found by our device after our address and the backend have changed', async () => {
+  const first = scene(CONF)
+  const before = (await first.join()).place?.lease ?? assert.fail('no lease')
+  await first.stop()
+  const [eth0, , everywhere] = HOST as [Link, KernelObject, KernelObject]
+  const moved: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.55/24') }
+  const own = link('toy.7', { alias: (before.backendData[4] as { Token: string }).Token })
+  await using second = scene(HOST_GW, [eth0, moved, everywhere, own], first.folder)
+  const { place } = await second.join({ previous: before.subnet, remembered: undefined })
+  assert.equal(place?.lease.backendType, 'host-gw')
+  assert.equal(leaseKey(place.lease), leaseKey(before))
+  assert.equal(place.lease.publicIp[4] && formatIp(place.lease.publicIp[4]), '192.0.2.55')
 })
 
 test('an existing device is adopted, and objects on it are ours from then on', async () => {
@@ -214,4 +235,31 @@ test('a secret whose file is not writable lasts until weftd ends', async () => {
   await using at = new Scene(undefined, { registry: keeping('/proc/no/such/place') })
   at.file.configure(CONF)
   assert.match((await at.join()).place?.node.secret ?? '', /^[0-9a-f]{16}$/)
+})
+
+test('a refused configuration leaves no secret: none in a file of its backend, none for the next backend', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-secret-'))
+  const [toys, others] = [join(folder, 'toy'), join(folder, 'other')]
+  const keepingToy = { ...toy, secret: { files: [toys], isValid: () => true, make: () => 'of toy' } }
+  const other = {
+    ...toy,
+    ...{ type: 'other', secret: { files: [others], isValid: () => true, make: () => 'of other' } }
+  }
+  const tooLarge: typeof toy = {
+    ...keepingToy,
+    mtu: () => {
+      throw new WeftError('CONFIG_INVALID', 'Backend.Colour is too large for eth0', 'choose another')
+    }
+  }
+  try {
+    await using at = new Scene(undefined, { registry: registry([tooLarge, other]) })
+    at.file.configure(CONF)
+    const joining = at.join()
+    await until(() => at.detail('CONFIG_INVALID'), 'the condition')
+    at.file.configure(CONF.replace('"toy"', '"other"'))
+    assert.equal((await joining).place?.node.secret, 'of other')
+    assert.deepEqual([existsSync(toys), existsSync(others)], [false, true])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -24,7 +24,7 @@ const deviceOf = (links: readonly Link[], { colour }: ToyConfig): string =>
 
 export const toy: Backend<ToyConfig> = {
   type: 'toy',
-  keys: ['Colour'],
+  keys: { Colour: { rule: '1 to 9', default: '1', meaning: 'the colour of the whole network' } },
   config: (keys) => ({ colour: integerKey(keys, 'Colour', { default: 1, min: 1, max: 9 }) }),
   features: () => [{ kind: 'link', name: 'try-toy', form: FORM }],
   recognises: ({ name, form }) => {

@@ -106,7 +106,7 @@ test('a variable of ours that names no flag is reported, but not the ones of a K
   })
   assert.ok('unknownVariables' in parsed)
   assert.deepEqual(parsed.unknownVariables, [
-    'the environment variable WEFTD_PROT names no flag; the nearest is WEFTD_PORT'
+    { name: 'WEFTD_PROT', text: 'the environment variable WEFTD_PROT names no flag; the nearest is WEFTD_PORT' }
   ])
 })
 

@@ -107,6 +107,7 @@ test('a misspelled variable is a condition with the nearest name, and none is wh
   }
   const condition = told({ WEFTD_IP_MSAQ: 'true' })
   assert.equal(condition?.detail, 'the environment variable WEFTD_IP_MSAQ names no flag; the nearest is WEFTD_IP_MASQ')
+  assert.match(condition?.cure ?? '', /^correct or remove WEFTD_IP_MSAQ in the environment of weftd /)
   assert.deepEqual(condition?.blocks, [])
   assert.equal(told({ WEFTD_IP_MASQ: 'true' }), undefined)
 })

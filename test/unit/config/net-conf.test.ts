@@ -3,13 +3,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { type NetConf, type NetworkRange, parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { configured } from '../../../daemon/node/configuration.ts'
 import { contains, FAMILIES, formatIp, formatPrefix, network, perFamily } from '../../../ipam/address.ts'
 import { compiledSchemas, GENERATED } from '../../../scripts/schemas.ts'
 
+const backends = registry(BACKENDS)
 const SOURCE = 'etcd key /coreos.com/network/config'
 const parse = (value: unknown): NetConf => parseNetConf(JSON.stringify(value), SOURCE)
 const shown = (range: NetworkRange | undefined): string =>

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { controlVerbs } from '../../../daemon/api/control.ts'
 import { serve } from '../../../daemon/api/server.ts'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { Log } from '../../../daemon/base/log.ts'
 import { CallHistory } from '../../../daemon/cni/call-history.ts'
 import { cniCalls } from '../../../daemon/cni/calls.ts'
@@ -29,6 +29,8 @@ import { heard } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { podContext } from '../pod/context.ts'
 import { testNode } from '../test-node.ts'
+
+const backends = registry(BACKENDS)
 
 export const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 export const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)

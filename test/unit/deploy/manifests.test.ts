@@ -6,7 +6,7 @@ import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
 import type { ConfigMap, Container, Namespace } from 'kubernetes-types/core/v1.js'
 import type { ClusterRole, ClusterRoleBinding, Role } from 'kubernetes-types/rbac/v1.js'
 import { parse } from 'yaml'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { Options } from '../../../daemon/cli/flag-table.ts'
 import { parseCommand } from '../../../daemon/cli/subcommands.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
@@ -15,6 +15,7 @@ import { formatIp } from '../../../ipam/address.ts'
 import { deployFolder, manifestFiles, manifests, only } from './manifests.ts'
 import { schemaFaults } from './typed.ts'
 
+const backends = registry(BACKENDS)
 const daemonSet = only<DaemonSet>('DaemonSet')
 const pod = daemonSet.spec?.template.spec
 assert.ok(pod)

@@ -4,16 +4,17 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { netConfSchema } from '../../../daemon/config/net-conf.schema.ts'
 import type { Json } from '../../../daemon/config/net-conf.ts'
 import { CniError, cniCode } from '../../../plugins/cni/error.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../../plugins/types/registry.ts'
-import { BACKENDS, NETWORK } from '../../../scripts/docs/configuration.ts'
+import { NETWORK } from '../../../scripts/docs/configuration.ts'
 import { PLUGIN_KEYS } from '../../../scripts/docs/plugin-keys.ts'
 import { addCall } from '../plugins/calls.ts'
 
+const backends = registry(BACKENDS)
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const read = (pattern: string) => globSync(pattern, { cwd: root }).map((path) => readFileSync(join(root, path), 'utf8'))
 
@@ -30,16 +31,11 @@ describe("a backend's keys", () => {
       )
       return type === undefined ? [] : [[type, keys] as const]
     })
-    assert.deepEqual(
-      Object.entries(BACKENDS)
-        .map(([type, keys]) => [type, Object.keys(keys)])
-        .sort(),
-      inSource.sort()
-    )
+    assert.deepEqual(BACKENDS.map(({ type, keys }) => [type, Object.keys(keys)]).sort(), inSource.sort())
   })
 
-  for (const [type, keys] of Object.entries(BACKENDS)) {
-    for (const [key, [rule]] of Object.entries(keys)) {
+  for (const { type, keys } of BACKENDS) {
+    for (const [key, { rule }] of Object.entries(keys)) {
       test(`${key} of ${type} is read: a wrong value is refused by its name`, () => {
         const refused = (wrong: Json) =>
           assert.throws(

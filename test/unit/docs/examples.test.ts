@@ -4,7 +4,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { INSTALL_FLAGS } from '../../../daemon/cli/subcommands.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
@@ -13,6 +13,7 @@ import { COMMANDS } from '../../../daemon/ctl/run.ts'
 import { forwardingPluginNamed, pluginNamed } from '../../../plugins/types/registry.ts'
 import { addCall } from '../plugins/calls.ts'
 
+const backends = registry(BACKENDS)
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const pages = globSync(['*.md', 'docs/*.md'], { cwd: root }).map((path) => ({
   path,

@@ -1,11 +1,12 @@
 // The choice of the interface: flannel's order, and the reasons in log and errors.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { chooseInterface, type InterfaceOptions } from '../../../daemon/node/choose-interface.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const link = (name: string, over: object = {}): KernelObject => ({

@@ -1,12 +1,13 @@
 // Host misconfigurations: each is reported with its values, and nothing is reported on a correct host.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { checkHost } from '../../../daemon/node/host-checks.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode } from '../test-node.ts'
 
+const backends = registry(BACKENDS)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const link = (name: string, over: object = {}): KernelObject => ({
   kind: 'link',

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { backends, type Registry } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, type Registry, registry } from '../../../daemon/backend/registry.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
 import { Membership, type MembershipDeps } from '../../../daemon/node/membership.ts'
@@ -16,6 +16,7 @@ import { parsePrefix } from '../../../ipam/address.ts'
 import { silent } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
 
+const backends = registry(BACKENDS)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const everywhere: KernelObject = {
   ...({ kind: 'route', table: 254, destination: prefix('0.0.0.0/0'), metric: 0, type: 'unicast' } as const),

@@ -92,6 +92,8 @@ test('a misspelled key of the configuration is reported and does not prevent ser
     scene.detail('CONFIG_KEY_UNKNOWN') ?? '',
     /leases\.db: SubnetMinn is no key of the network; the nearest is SubnetMin$/
   )
+  const cure = scene.health.active().find(({ code }) => code === 'CONFIG_KEY_UNKNOWN')?.cure
+  assert.match(cure ?? '', /^correct or remove SubnetMinn in the lease file .*leases\.db$/)
   assert.equal(scene.health.blocking('ready'), undefined)
 })
 

@@ -1,11 +1,12 @@
 // Two nodes with one VTEP MAC or one public address: both are named, while it lasts; two leases of one node are no conflict.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import { Conflicts } from '../../../daemon/peers/conflicts.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const macOf = (n: number) => `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`
@@ -19,13 +20,16 @@ const lease = (n: number, over: Partial<Lease> = {}, mac = macOf(n)): Lease => (
 
 function scene() {
   const conflicts = new Conflicts(backends.claims)
+  const cures: Record<string, string | undefined> = {}
   return {
+    cures,
     replace: (before: Lease | undefined, now: Lease | undefined) => conflicts.replace(before, now),
     reported() {
       const reported: Record<string, string> = {}
       conflicts.report({
-        raise: (code, detail) => {
+        raise: (code, detail, cure) => {
           reported[code] = detail
+          cures[code] = cure
         },
         clear: (code) => assert.equal(reported[code], undefined)
       })
@@ -102,14 +106,17 @@ test('the tunnels of the two families have MACs of their own', () => {
   assert.match(reported().VTEP_MAC_CONFLICT ?? '', /2001:db8::2.*2001:db8::3/)
 })
 
-test('two nodes that publish one public address are both named, whatever their backend', () => {
-  const { replace, reported } = scene()
+test('two nodes that publish one public address are both named, in the cure too, whatever their backend', () => {
+  const { replace, reported, cures } = scene()
   const of = (n: number) => lease(n, { node: `n${n}`, backendType: 'host-gw', publicIp: { 4: ip('192.0.2.9') } })
   replace(undefined, of(1))
   replace(undefined, of(2))
   assert.deepEqual(reported(), {
     PUBLIC_IP_CONFLICT:
       '192.0.2.9 is published by n1 (public address 192.0.2.9, subnet 10.244.1.0/24) and by n2 (public address 192.0.2.9, subnet 10.244.2.0/24)'
+  })
+  assert.deepEqual(cures, {
+    PUBLIC_IP_CONFLICT: 'delete the Node object n1 or n2, whichever has no machine (kubectl delete node)'
   })
 })
 

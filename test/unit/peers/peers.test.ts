@@ -1,7 +1,7 @@
 // Other nodes' leases: the objects for each, and routes kept while most leases are suddenly missing.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
@@ -16,6 +16,7 @@ import { MapKernel } from '../map-kernel.ts'
 import { testNode } from '../test-node.ts'
 import { until } from '../until.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import fc from 'fast-check'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { DriftReport } from '../../../daemon/reconcile/drift.ts'
 import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type Change, difference } from '../../../daemon/state/difference.ts'
@@ -14,6 +14,7 @@ import { silent } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { until } from '../until.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { Desired } from '../../../daemon/reconcile/desired.ts'
 import { difference } from '../../../daemon/state/difference.ts'
 import { digest } from '../../../daemon/state/digest.ts'
@@ -20,6 +20,7 @@ import { mayRemove, ROUTE_PROTOCOL, staysWhenUnwanted } from '../../../daemon/st
 import { changeText, textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
+const backends = registry(BACKENDS)
 const { recognises } = backends
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)

@@ -1,7 +1,7 @@
 // Path MTUs below what pods send: which node is named, how long a finding is kept, and how many nodes are checked at a time.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backends } from '../../../daemon/backend/registry.ts'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import { PathMtu } from '../../../daemon/underlay/path-mtu.ts'
@@ -9,6 +9,7 @@ import { formatIp, type Ip, parseIp, parsePrefix } from '../../../ipam/address.t
 import { silent } from '../logs.ts'
 import { testNode } from '../test-node.ts'
 
+const backends = registry(BACKENDS)
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const lease = (n: number): Lease => ({
   subnet: { 4: parsePrefix(`10.${n >> 8}.${n & 255}.0/24`) ?? assert.fail() },
