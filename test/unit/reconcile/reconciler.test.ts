@@ -73,13 +73,27 @@ test('leaving removes what is desired and what is owned by Weft, but for what st
   const kernel = new MapKernel([uplink, tunnel, route(7), foreign, chain])
   const { reconciler } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2)])
-  const { outcomes, complaints } = await reconciler.leave((object) => object.kind === 'link')
+  const outcomes = await reconciler.leave((object) => object.kind === 'link')
   assert.deepEqual(
     outcomes.filter(({ error }) => error !== undefined),
     []
   )
-  assert.deepEqual(complaints, [])
+  assert.deepEqual(await reconciler.removeTables(), [])
   assert.deepEqual([...kernel.objects.values()], [uplink, tunnel, foreign])
+})
+
+test('the tables are removed although the removal before them failed', async () => {
+  const chain: KernelObject = { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'forward', digests: [] }
+  const kernel = new MapKernel([uplink, chain])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  kernel.apply = () => Promise.reject(new Error('netlink: no buffer'))
+  await assert.rejects(
+    reconciler.leave(() => false),
+    /no buffer/
+  )
+  assert.deepEqual(await reconciler.removeTables(), [])
+  assert.deepEqual([...kernel.objects.values()], [uplink, tunnel])
 })
 
 test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
