@@ -205,28 +205,6 @@ describe('the socket', () => {
     assert.match(stdout, /the socket failed.*"answer":"here"/s, stderr)
   })
 
-  it('closes connections beyond the limit unanswered, and logs that once until a second has passed without one', async () => {
-    const errors: string[] = []
-    await using _server = await start({
-      mostConnections: 1,
-      log: { ...silent, error: (_, message) => void errors.push(message) }
-    })
-    const socket = connect(path())
-    await once(socket, 'connect')
-    const refused = async () => {
-      const extra = connect(path())
-      await once(extra, 'connect')
-      assert.equal(await read(extra), '')
-    }
-    for (let n = 0; n < 3; n++) await refused()
-    assert.equal(errors.length, 1)
-    await new Promise((resolve) => setTimeout(resolve, 1_050))
-    await refused()
-    assert.deepEqual(errors, ['the socket failed', 'the socket failed'])
-    socket.end(`${request({ stdin: 'served' })}\n`)
-    assert.deepEqual(parseReply(await read(socket)), finished('served'))
-  })
-
   it("answers weftctl by the table, with the error's code and cure, or with the names that it knows", async () => {
     const control = new Map([
       ['echo', async (args: readonly string[]) => ({ args })],
