@@ -8,10 +8,11 @@ import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type Change, difference } from '../../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Mac } from '../../../daemon/state/object.ts'
 import { mayRemove, ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
-import { stateText, textOf } from '../../../daemon/state/text.ts'
+import { textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { silent } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
+import { stateText } from '../state-text.ts'
 import { until } from '../until.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
