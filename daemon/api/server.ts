@@ -16,7 +16,8 @@ import {
 } from '../../plugins/protocol.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import { cniError, failed, malformed } from '../cni/error-codes.ts'
+import { Wakeup } from '../base/wakeup.ts'
+import { failure, malformed, overloaded, stopping } from '../cni/error-codes.ts'
 import { Connection } from './connection.ts'
 
 /** Verbs that run at the same time; each needs a few descriptors. Deleting many links takes as long as a few: with 128, a hundred DELs take four fifths of the time with 32. */
@@ -29,6 +30,8 @@ const RESERVED_DESCRIPTORS = 512
 const LINE_DEADLINE = 30_000
 /** Share of a caller's deadline after which the answer is OVERLOADED, which says more than the caller's own timeout. */
 const DEADLINE_SHARE = 0.95
+/** Milliseconds without a refused connection after which the next one is logged again. */
+const CALM = 1_000
 const ONE_RELEASE = 'use executables, weftctl and weftd of one release'
 /** The largest delay of setTimeout in milliseconds; larger ones fire at once. */
 const LONGEST_TIMER = 2 ** 31 - 1
@@ -43,12 +46,14 @@ export type ServerOptions = {
   readonly control: ReadonlyMap<string, Control>
   readonly log: Log
   readonly mostRunning?: number
+  /** Open connections; by the limit of descriptors when absent. */
+  readonly mostConnections?: number
   readonly longestLineBytes?: number
   /** Milliseconds for a whole line; half a minute when absent. */
   readonly lineDeadline?: number
 }
 
-type Waiting = { readonly begin: () => void; readonly refuse: (error: WeftError) => void }
+type Waiting = { readonly begin: () => void; readonly stop: () => void }
 
 /** Listens until it is disposed, which waits for running verbs. Errors: DAEMON_RUNNING, SOCKET_UNUSABLE. */
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
@@ -64,8 +69,18 @@ export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
     calls.accept(socket)
   })
   server.on('error', failed)
-  server.maxConnections = mostConnections()
-  server.on('drop', () => failed(new Error(`${server.maxConnections} connections are open already`)))
+  // Beyond this a connection is closed unanswered: the executable then prints code 11 (STATUS: 50), "weftd closed the connection", and the runtime tries again.
+  server.maxConnections = options.mostConnections ?? mostConnections()
+  let droppedAt = Number.NEGATIVE_INFINITY
+  server.on('drop', () => {
+    const now = performance.now()
+    if (now - droppedAt >= CALM)
+      options.log.error(
+        { err: new Error(`${server.maxConnections} connections are open already`) },
+        'the socket failed'
+      )
+    droppedAt = now
+  })
   return {
     async [Symbol.asyncDispose]() {
       // Removes the file at once, so that callers see that no daemon is there. Open connections continue.
@@ -148,7 +163,8 @@ class Calls {
   /** weftctl's questions that are being answered. */
   #asked = 0
   #stopping = false
-  readonly #idle: (() => void)[] = []
+  /** A call, an answer or a connection has ended. */
+  readonly #ended = new Wakeup()
 
   constructor(options: ServerOptions) {
     this.#options = options
@@ -159,7 +175,7 @@ class Calls {
   accept(socket: Socket): void {
     const connection = new Connection(socket, () => {
       this.#connections.delete(connection)
-      this.#wakeIfIdle()
+      this.#ended.notify()
     })
     this.#connections.add(connection)
     this.#talk(connection).catch((error) => {
@@ -171,14 +187,14 @@ class Calls {
   /** Waits for running calls; those that have not begun get STOPPING. */
   async finish(): Promise<void> {
     this.#stopping = true
-    for (const { refuse } of this.#waiting.splice(0)) refuse(stopping())
+    for (const { stop } of this.#waiting.splice(0)) stop()
     await this.#until(() => this.#running === 0 && this.#asked === 0)
     for (const connection of this.#connections) connection.closeSoon()
     await this.#until(() => this.#connections.size === 0)
   }
 
   async #until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    while (!isSo()) await this.#ended.next()
   }
 
   /** The call runs to its end even if the caller disconnects: DEL follows. */
@@ -229,19 +245,18 @@ class Calls {
       }
     } finally {
       this.#asked--
-      this.#wakeIfIdle()
+      this.#ended.notify()
     }
   }
 
   /** Runs the call when there are fewer than the limit, and always answers before the caller's deadline. */
   #cni(request: CniRequest): Promise<Reply> {
     const { promise, resolve } = Promise.withResolvers<Reply>()
-    const refuse = (error: WeftError) => resolve(failed(cniError(error), request))
     let isAnswered = false
     const timer = setTimeout(
       () => {
         isAnswered = true
-        refuse(overloaded(request, this.#running, this.#waiting.length))
+        resolve(overloaded(request, this.#running, this.#waiting.length))
       },
       Math.min(request.deadlineMs * DEADLINE_SHARE, LONGEST_TIMER)
     )
@@ -253,29 +268,20 @@ class Calls {
     const run = () => {
       this.#running++
       begin()
-        .catch((error) =>
-          refuse(
-            new WeftError(
-              'INTERNAL',
-              `weftd failed: ${reasonOf(error)}`,
-              'report this as a bug of weftd, with its log',
-              { cause: error }
-            )
-          )
-        )
+        .catch((error) => resolve(failure(request, error)))
         .finally(() => {
           clearTimeout(timer)
           this.#running--
           this.#next()
         })
     }
-    const refuseNow = (error: WeftError) => {
+    const stop = () => {
       clearTimeout(timer)
-      refuse(error)
+      resolve(stopping(request))
     }
-    if (this.#stopping) refuseNow(stopping())
+    if (this.#stopping) stop()
     else {
-      this.#waiting.push({ begin: run, refuse: refuseNow })
+      this.#waiting.push({ begin: run, stop })
       this.#next()
     }
     return promise
@@ -287,20 +293,6 @@ class Calls {
       if (next === undefined) break
       next.begin()
     }
-    this.#wakeIfIdle()
-  }
-
-  #wakeIfIdle(): void {
-    if (this.#stopping) for (const resolve of this.#idle.splice(0)) resolve()
+    this.#ended.notify()
   }
 }
-
-const stopping = (): WeftError =>
-  new WeftError('STOPPING', 'weftd is stopping', 'no action needed while weftd restarts: the runtime tries again')
-
-const overloaded = (request: CniRequest, running: number, waiting: number): WeftError =>
-  new WeftError(
-    'OVERLOADED',
-    `weftd could not finish ${request.env.CNI_COMMAND} for container ${request.env.CNI_CONTAINERID} within ${request.deadlineMs} ms: ${running} calls are running and ${waiting} wait`,
-    'the runtime tries again; if this lasts, find in the log of weftd what it waits for'
-  )

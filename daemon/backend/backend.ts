@@ -1,4 +1,4 @@
-// The interface of a backend: pure functions from this node, its configuration and a lease to kernel objects. One file and one line in registry.ts per backend.
+// The interface of a backend: functions from this node, its configuration and a lease to kernel objects. One file and one line in registry.ts per backend.
 import type { PerFamily } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'

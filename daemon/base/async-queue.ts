@@ -12,12 +12,14 @@ export class AsyncQueue<T> implements AsyncIterable<T> {
   #closed = false
   #failure: { readonly error: unknown } | undefined
 
-  /** Closed by the signal. `onEnd` is called once, when no further value is taken. */
+  /** Closed by the signal. `onEnd` is called once, when no further value is taken; for a signal that has aborted already after the constructor, when the caller has the queue. */
   constructor(signal?: AbortSignal, onEnd: () => void = () => undefined) {
     this.#signal = signal
     this.#onEnd = onEnd
-    if (signal?.aborted) this.#ended = this.#closed = true
-    else signal?.addEventListener('abort', this.#stop)
+    if (signal?.aborted) {
+      this.#ended = this.#closed = true
+      void Promise.resolve().then(onEnd)
+    } else signal?.addEventListener('abort', this.#stop)
   }
 
   /** All that `source` yields; ends or fails as it does. It is read as fast as it yields, also when the reader has left: its own signal has to stop it. */

@@ -8,20 +8,25 @@ const USUAL: BackoffBounds = { firstMs: 100, longestMs: 15_000 }
 
 type Wait = (milliseconds: number, signal: AbortSignal) => Promise<void>
 
+const timer: Wait = (milliseconds, signal) => sleep(milliseconds, undefined, { signal })
+
 export class Backoff {
   readonly #bounds: BackoffBounds
   readonly #wait: Wait
+  readonly #least: number
   #next: number
 
-  constructor(bounds = USUAL, wait: Wait = (milliseconds, signal) => sleep(milliseconds, undefined, { signal })) {
+  /** A pause lasts `least` times its length or up to half its length more, so that nodes do not retry in step. */
+  constructor(bounds = USUAL, wait = timer, least = 0.5) {
     this.#bounds = bounds
     this.#wait = wait
+    this.#least = least
     this.#next = bounds.firstMs
   }
 
-  /** Pauses that do not grow: for what an administrator corrects, not for a server under load. */
-  static constant(milliseconds: number): Backoff {
-    return new Backoff({ firstMs: milliseconds, longestMs: milliseconds })
+  /** Pauses that do not grow, of this length to half as much again: for what an administrator corrects, not for a server under load. */
+  static constant(milliseconds: number, wait = timer): Backoff {
+    return new Backoff({ firstMs: milliseconds, longestMs: milliseconds }, wait, 1)
   }
 
   /** Back to the first pause: the last attempt succeeded. */
@@ -29,11 +34,16 @@ export class Backoff {
     this.#next = this.#bounds.firstMs
   }
 
-  /** Waits between half the current pause and all of it, so that nodes do not retry in step, and doubles it. Rejects when the signal aborts. */
+  /** Waits, and doubles the next pause. When the signal aborts, rejects with its reason and leaves the next pause as it was. */
   async pause(signal: AbortSignal): Promise<void> {
-    const pause = this.#next * (0.5 + Math.random() / 2)
+    try {
+      await this.#wait(this.#next * (this.#least + Math.random() / 2), signal)
+    } catch (error) {
+      // A timer rejects with an error of its own.
+      signal.throwIfAborted()
+      throw error
+    }
     this.#next = Math.min(this.#next * 2, this.#bounds.longestMs)
-    await this.#wait(pause, signal)
   }
 }
 

@@ -1,4 +1,4 @@
-// The table of weftd's flags: the source of the parser, --help, the documents and the type Options. Pure.
+// The table of weftd's flags: the source of the parser, --help, the documents and the type Options.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../../ipam/address.ts'
 import type { Flag, Flags } from './flag-parser.ts'
 import { commaList, ip, oneOf, repeated, type SetBy, text, toggle, type Values, whole } from './flag-parser.ts'

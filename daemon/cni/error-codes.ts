@@ -90,3 +90,32 @@ export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'en
 /** The answer to a line that is not a request. */
 export const malformed = ({ message }: ProtocolError, cure: string): Finished =>
   failed(new CniError(message, { code: cniCode.decoding, details: cure }))
+
+/** The answer to a call that weftd can't finish before its caller's deadline. */
+export const overloaded = (request: CniRequest, running: number, waiting: number): Finished =>
+  refusal(
+    request,
+    new WeftError(
+      'OVERLOADED',
+      `weftd could not finish ${request.env.CNI_COMMAND} for container ${request.env.CNI_CONTAINERID} within ${request.deadlineMs} ms: ${running} calls are running and ${waiting} wait`,
+      'the runtime tries again; if this lasts, find in the log of weftd what it waits for'
+    )
+  )
+
+/** The answer to a call that has not begun when weftd stops. */
+export const stopping = (request: CniRequest): Finished =>
+  refusal(
+    request,
+    new WeftError('STOPPING', 'weftd is stopping', 'no action needed while weftd restarts: the runtime tries again')
+  )
+
+/** The answer to a call that threw. */
+export const failure = (request: CniRequest, thrown: unknown): Finished =>
+  refusal(
+    request,
+    new WeftError('INTERNAL', `weftd failed: ${reasonOf(thrown)}`, 'report this as a bug of weftd, with its log', {
+      cause: thrown
+    })
+  )
+
+const refusal = (request: CniRequest, error: WeftError): Finished => failed(cniError(error), request)

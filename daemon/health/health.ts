@@ -1,4 +1,4 @@
-// Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events and metrics. Pure.
+// Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events and metrics.
 import { type Blocks, CONDITIONS, type Condition, type ConditionCode } from './conditions.ts'
 
 const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({

@@ -1,4 +1,4 @@
-// The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since messages name devices by index. No I/O.
+// The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
 import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'

@@ -1,5 +1,6 @@
 // Observes one network namespace: a dump, then notifications, and another dump whenever notifications may have been lost.
-import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
+import { setImmediate as turn } from 'node:timers/promises'
+import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
@@ -23,6 +24,7 @@ const BATCH = 250
 const GATHER_MS = 5
 /** The next dump waits this many times as long as the last one took: a flapping link must not cause one dump after the other. */
 const REST_FACTOR = 4
+/** Milliseconds before a dump that failed is repeated, or up to half as much again. */
 const RETRY_MS = 1_000
 
 export type ObserverParts = {
@@ -70,7 +72,8 @@ export class Observer implements Disposable {
 
   /** Observations until the signal. A dump that fails is logged and repeated. */
   async *observations(signal: AbortSignal): AsyncGenerator<Observation, void, undefined> {
-    void this.#followFirewall(AbortSignal.any([signal, this.#ended.signal]))
+    const either = AbortSignal.any([signal, this.#ended.signal])
+    void this.#followFirewall(either)
     let restUntil = 0
     while (!signal.aborted) {
       // Not yield*: of an array it costs several more promises for each value.
@@ -81,7 +84,7 @@ export class Observer implements Disposable {
       if (wait === undefined || wait > 0) await this.#woken(wait, signal)
       else {
         const start = performance.now()
-        yield* await this.#dump()
+        yield* await this.#dump(either)
         restUntil = performance.now() + (performance.now() - start) * REST_FACTOR
       }
     }
@@ -153,7 +156,7 @@ export class Observer implements Disposable {
   }
 
   /** A new dump, or nothing when it failed and will be repeated. */
-  async #dump(): Promise<readonly Observation[]> {
+  async #dump(signal: AbortSignal): Promise<readonly Observation[]> {
     const why = this.#dumpWanted ?? ''
     // Changes before the dump are part of it, but only their notifications name the sender. Those during it are processed after it, whether or not the dump
     // has them already: the result is the same.
@@ -176,7 +179,9 @@ export class Observer implements Disposable {
       return [...others, { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
-      await pause(RETRY_MS)
+      await Backoff.constant(RETRY_MS)
+        .pause(signal)
+        .catch(() => undefined)
       this.wantDump(why)
       return []
     } finally {

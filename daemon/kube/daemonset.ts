@@ -1,5 +1,5 @@
 // Watches the DaemonSet of this weftd, to distinguish at the end whether weftd is being replaced or was deleted: the pod's signal is the same.
-import { setTimeout as sleep } from 'node:timers/promises'
+import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
@@ -22,7 +22,7 @@ export type DaemonSetEvents = {
 }
 
 export type DaemonSetPace = {
-  /** Milliseconds between two requests before the DaemonSet has been seen, and after. */
+  /** Milliseconds between two requests, or up to half as much again, before the DaemonSet has been seen, and after. */
   readonly againMs: number
   readonly lookMs: number
   /** Milliseconds at the end for the watch to report the deletion. */
@@ -71,12 +71,11 @@ export class DaemonSetWatch implements Disposable {
   }
 
   async #askAgain(signal: AbortSignal): Promise<never> {
+    const [often, seldom] = [Backoff.constant(this.#pace.againMs), Backoff.constant(this.#pace.lookMs)]
     for (;;) {
       const state = await this.#events.ask(signal).catch(() => undefined)
       if (state !== undefined) this.#note(state)
-      const pause = this.#wasSeen ? this.#pace.lookMs : this.#pace.againMs
-      // Jitter, so that nodes do not poll in step.
-      await sleep(pause * (0.5 + Math.random() / 2), undefined, { signal, ref: false })
+      await (this.#wasSeen ? seldom : often).pause(signal)
     }
   }
 

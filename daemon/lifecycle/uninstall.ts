@@ -17,7 +17,7 @@ import { removePlugins } from './install.ts'
 
 export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
-  readonly reconciler: Pick<Reconciler, 'leave' | 'discard' | 'observed'>
+  readonly reconciler: Pick<Reconciler, 'leave' | 'removeTables' | 'discard' | 'observed'>
   /** The MACs of Weft's bridges are derived from it. */
   readonly identity: string
   /** This node's; a bridge with an address in it is for Weft's pods. */
@@ -50,12 +50,10 @@ export async function uninstall(deps: UninstallDeps): Promise<boolean> {
   }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
   if (cniConfDir !== undefined) await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir)]))
-  await step('the network', async () => {
-    const { outcomes, complaints } = await reconciler.leave(staysFor(reconciler.observed))
-    await step('the firewall tables', () => {
-      if (complaints[0] !== undefined) throw new Error(complaints[0])
-    })
-    refuseErrors(outcomes)
+  await step('the network', async () => refuseErrors(await reconciler.leave(staysFor(reconciler.observed))))
+  await step('the firewall tables', async () => {
+    const [complaint] = await reconciler.removeTables()
+    if (complaint !== undefined) throw new Error(complaint)
   })
   if (pods === 0)
     await step('the bridge', async () => {

@@ -1,4 +1,4 @@
-// Chooses the interface to the other nodes, with the reason why each candidate was chosen or not. Pure.
+// Chooses the interface to the other nodes, with the reason why each candidate was chosen or not.
 import {
   type Family,
   formatIp,

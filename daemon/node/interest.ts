@@ -1,4 +1,4 @@
-// Which of the host's kernel objects the node observes besides its own and the desired ones. Pure.
+// Which of the host's kernel objects the node observes besides its own and the desired ones.
 import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
 

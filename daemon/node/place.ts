@@ -1,4 +1,4 @@
-// The place of this node in the network: configuration, lease and the facts about the host; and when two places are equal. Pure.
+// The place of this node in the network: configuration, lease and the facts about the host; and when two places are equal.
 import {
   FAMILIES,
   type Family,

@@ -1,5 +1,5 @@
 // Raises KERNEL_FEATURE while the kernel lacks something that the configuration needs. Tries again, since an administrator may load a module at any time.
-import { Backoff } from '../base/backoff.ts'
+import { Backoff, retry } from '../base/backoff.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Health } from '../health/health.ts'
 
@@ -32,6 +32,6 @@ export async function reportMissingFeatures({ missing, health }: FeaturesDeps): 
 /** Resolves once nothing is missing any more; tries with exponential backoff. Rejects when the signal aborts. */
 export async function untilNoneMissing(deps: FeaturesDeps, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff()
-  do await backoff.pause(signal)
-  while (!(await reportMissingFeatures(deps)))
+  await backoff.pause(signal)
+  await retry(async () => (await reportMissingFeatures(deps)) || undefined, { signal, backoff })
 }

@@ -1,4 +1,4 @@
-// Finds keys of the network configuration that neither Weft nor its backend reads: most are misspelled. Pure.
+// Finds keys of the network configuration that neither Weft nor its backend reads: most are misspelled.
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import { nearest } from '../base/nearest.ts'
 import type { JsonObject } from '../config/json.ts'

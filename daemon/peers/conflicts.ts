@@ -1,4 +1,4 @@
-// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a VTEP MAC. Constant cost per lease. Pure.
+// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a VTEP MAC. Constant cost per lease.
 import { formatIp, formatPrefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import type { ConditionCode } from '../health/conditions.ts'

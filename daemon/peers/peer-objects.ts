@@ -1,4 +1,4 @@
-// Another node's lease → kernel objects on this node, or the reason why the lease is skipped. Pure.
+// Another node's lease → kernel objects on this node, or the reason why the lease is skipped.
 import {
   contains,
   formatIp,

@@ -66,6 +66,13 @@ export class Attachments {
     return this.#known.has(owner) || this.isBusy(who) || this.reserved.has(owner)
   }
 
+  /** What `reserved` has of an attachment, or of all of a container's where the reservation names no interface. */
+  forgetReserved({ network, containerId, ifname = '' }: Omit<Identity, 'ifname'> & Partial<Identity>): void {
+    const owner = ownerOf({ network, containerId, ifname })
+    for (const each of this.reserved)
+      if (each === owner || (ifname === '' && each.startsWith(owner))) this.reserved.delete(each)
+  }
+
   set(attachment: Known): void {
     const owner = ownerOf(attachment)
     this.#known.set(owner, attachment)

@@ -73,6 +73,7 @@ export async function gcAddresses(
             containerId === owner.containerId && (owner.ifname === undefined || ifname === owner.ifname)
         )
     )
+  for (const { owner } of freed) if (owner !== undefined) context.attachments.forgetReserved({ network, ...owner })
   if (freed.length > 0)
     context.log.info({ network, freed: freed.length }, 'freed reservations that the runtime no longer lists')
 }

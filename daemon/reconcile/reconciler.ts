@@ -149,20 +149,19 @@ export class Reconciler {
     )
   }
 
-  /**
-   * Removes all desired objects and what else is owned by Weft, nftables tables last, except what `stays` accepts: Weft leaves this host. `complaints` are the
-   * kernel's about the tables.
-   */
-  async leave(
-    stays: (object: KernelObject) => boolean
-  ): Promise<{ readonly outcomes: readonly Outcome[]; readonly complaints: readonly string[] }> {
+  /** Removes all desired objects and what else is owned by Weft, except what `stays` accepts: Weft leaves this host. `removeTables` follows. */
+  leave(stays: (object: KernelObject) => boolean): Promise<readonly Outcome[]> {
     const kept = [...this.#desired.state.values()].filter(stays)
     const ours = [...this.#observed].flatMap(([key, object]) =>
       this.#mayRemove(object) && !stays(object) ? [key] : []
     )
     const owners = [...this.#desired.owners()].map((owner): readonly [string, readonly KernelObject[]] => [owner, []])
-    const outcomes = await this.wantAll([['what stays', kept], ...owners], ours)
-    return { outcomes, complaints: await this.#deps.kernel.removeTables() }
+    return this.wantAll([['what stays', kept], ...owners], ours)
+  }
+
+  /** Removes Weft's nftables tables with all that is in them, and resolves with the kernel's complaints. The last step, also after a `leave` that failed. */
+  removeTables(): Promise<readonly string[]> {
+    return this.#deps.kernel.removeTables()
   }
 
   /** Objects that are as desired or no longer desired are no refusals: a pod that failed is its caller's error, not this node's condition. */

@@ -1,4 +1,4 @@
-// A short stable fingerprint for names and comments: 64-bit FNV-1a, pure. Not for secrets.
+// A short stable fingerprint for names and comments: 64-bit FNV-1a. Not for secrets.
 
 /** Sixteen hex digits of FNV-1a 64 (draft-eastlake-fnv) over the UTF-16 code units of `text`, low byte first. */
 export function digest(text: string): string {

@@ -1,4 +1,4 @@
-// Fingerprint of an HTB division: one number to compare, since the kernel reports its classes and filters one by one. Pure.
+// Fingerprint of an HTB division: one number to compare, since the kernel reports its classes and filters one by one.
 import { formatPrefix, network } from '../../ipam/address.ts'
 import { digest } from './digest.ts'
 import type { Discipline, Division } from './object.ts'

@@ -1,15 +1,7 @@
 // Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import {
-  type Discipline,
-  type Division,
-  differingFields,
-  type KernelObject,
-  type Link,
-  type Route,
-  type State
-} from './object.ts'
+import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -147,9 +139,6 @@ export function changeText(change: Change): string {
   if (change.instead === undefined) return `+ ${textOf(change.object)}${why}`
   return `~ ${textOf(change.object)}   (${differingFields(change.object, change.instead).join(', ')}; now: ${textOf(change.instead)})${why}`
 }
-
-/** A whole state, one sorted line per object, for comparison in tests. */
-export const stateText = (state: State): string => [...state.values()].map(textOf).sort().join('\n')
 
 function divisionText({ rate, burst, limit, side, limits, subnets }: Division): string {
   const whom = `${side} ${limits === 'these' ? '' : 'not '}${subnets.map(formatPrefix).join(',')}`

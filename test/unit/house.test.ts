@@ -33,6 +33,15 @@ test('the first line of every source file is a comment that says why it exists',
   assert.deepEqual(silent, [])
 })
 
+test('which files are pure is said by the table of rooms, not by their first lines', () => {
+  const claims = files.filter(
+    (path) =>
+      /^(daemon|plugins|ipam)\/.*(?<!\.d)\.ts$/.test(path) &&
+      /\b(pure|no I\/O)\b/i.test(read(path).split('\n', 1)[0] ?? '')
+  )
+  assert.deepEqual(claims, [])
+})
+
 test('no source file is longer than 400 lines', () => {
   const long = sources.filter((path) => read(path).trimEnd().split('\n').length > 400)
   assert.deepEqual(long, [])

@@ -1,4 +1,4 @@
-// Decodes rtnetlink messages into kernel objects; every length is checked. Pure: a function handed in maps indexes to names.
+// Decodes rtnetlink messages into kernel objects; every length is checked. A function handed in maps indexes to names.
 import { type Ip, ipFromBytes, type Prefix } from '../../../ipam/address.ts'
 import type {
   Address,

@@ -1,4 +1,4 @@
-// Encodes kernel objects as rtnetlink messages. Pure: functions handed in map names to indexes and namespaces to descriptors.
+// Encodes kernel objects as rtnetlink messages. Functions handed in map names to indexes and namespaces to descriptors.
 import { type Family, type Ip, ipBytes, width } from '../../../ipam/address.ts'
 import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../state/object.ts'
 import { MessageWriter, NLM_F } from './message.ts'

@@ -1,4 +1,4 @@
-// Reads and writes the framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, every length checked. Pure.
+// Reads and writes the framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, every length checked.
 // Numbers are in host order, which is little endian on x86-64 and arm64.
 import { WeftError } from '../../base/error.ts'
 

@@ -1,4 +1,4 @@
-// Framing shared by conntrack's and nf_tables' messages (<linux/netfilter/nfnetlink.h>, <linux/netfilter.h>). Pure.
+// Framing shared by conntrack's and nf_tables' messages (<linux/netfilter/nfnetlink.h>, <linux/netfilter.h>).
 import { MessageWriter, NLM_F } from './message.ts'
 
 /** <linux/netlink.h>. */

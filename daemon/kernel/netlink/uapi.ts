@@ -1,4 +1,4 @@
-// Numbers of Linux' rtnetlink interface that encoder and decoder share, under the kernel's own names. Pure.
+// Numbers of Linux' rtnetlink interface that encoder and decoder share, under the kernel's own names.
 // From <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>, <linux/neighbour.h>, <linux/veth.h>, <linux/if.h>.
 import type { Family } from '../../../ipam/address.ts'
 

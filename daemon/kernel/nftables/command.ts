@@ -1,4 +1,4 @@
-// Translates changes of firewall objects into nft commands, and libnftables' errors back to those changes. Pure.
+// Translates changes of firewall objects into nft commands, and libnftables' errors back to those changes.
 import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'

@@ -1,4 +1,4 @@
-// Encodes changes of set and map elements as nf_tables messages (<linux/netfilter/nf_tables.h>), one transaction in one send. Pure.
+// Encodes changes of set and map elements as nf_tables messages (<linux/netfilter/nf_tables.h>), one transaction in one send.
 //
 // A pod with host ports adds and removes elements only. libnftables, which does all else, makes sixteen requests about the ruleset before each transaction,
 // however small: a DEL with two host ports took 1.1 ms longer with it.

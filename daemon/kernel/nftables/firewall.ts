@@ -292,7 +292,7 @@ export class Firewall implements FirewallPort {
 
 function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQueue<T> {
   const queue = new AsyncQueue<T>(signal, () => queues.delete(queue))
-  if (!signal.aborted) queues.add(queue)
+  queues.add(queue)
   return queue
 }
 

@@ -1,4 +1,4 @@
-// Parses the output of iptables-save for state/foreign-chain.ts: of iptables-legacy, which nftables does not show. Pure.
+// Parses the output of iptables-save for state/foreign-chain.ts: of iptables-legacy, which nftables does not show.
 import { type Family, hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type {
   ForeignChain,

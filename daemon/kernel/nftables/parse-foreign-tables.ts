@@ -1,4 +1,4 @@
-// Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for state/foreign-chain.ts. Pure.
+// Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for state/foreign-chain.ts.
 import { hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type {
   ForeignBranch,

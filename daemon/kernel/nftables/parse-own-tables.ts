@@ -1,4 +1,4 @@
-// Parses Weft's nftables tables from libnftables-json(5) into chains, sets and elements. Pure.
+// Parses Weft's nftables tables from libnftables-json(5) into chains, sets and elements.
 import type { KernelObject, NftChain, NftElement, NftFamily, NftSet } from '../../state/object.ts'
 
 /** First word of the comment of each of Weft's rules; the rule's digest follows. */

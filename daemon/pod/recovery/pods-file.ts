@@ -14,7 +14,7 @@ export function readPodsFile(path: string, log: Log): readonly PodNote[] {
   try {
     const written = contentOf(path)
     const notes: unknown = written === undefined ? [] : JSON.parse(written)
-    if (Array.isArray(notes) && notes.every(isNote)) return notes
+    if (Array.isArray(notes) && notes.every(isNote)) return notes.map(withoutNull)
     log.warn({ path, reason: 'it is not a list of pods' }, UNREADABLE)
   } catch (error) {
     if (!(error instanceof SyntaxError || (error instanceof Error && 'code' in error))) throw error
@@ -25,11 +25,16 @@ export function readPodsFile(path: string, log: Log): readonly PodNote[] {
 
 const UNREADABLE = "the last weftd's file of pods can't be read: addresses of pods that went meanwhile stay reserved"
 
-function isNote(value: unknown): value is PodNote {
+/** `null` counts as absent. */
+type Written = Omit<PodNote, 'dataDir'> & { readonly dataDir?: string | null }
+
+function isNote(value: unknown): value is Written {
   if (typeof value !== 'object' || value === null) return false
-  const { network, containerId, ifname, because, dataDir = '' } = value as Readonly<Record<string, unknown>>
-  return [network, containerId, ifname, because, dataDir].every((each) => typeof each === 'string')
+  const { network, containerId, ifname, because, dataDir } = value as Readonly<Record<string, unknown>>
+  return [network, containerId, ifname, because, dataDir ?? ''].every((each) => typeof each === 'string')
 }
+
+const withoutNull = ({ dataDir, ...note }: Written): PodNote => ({ ...note, ...(dataDir != null && { dataDir }) })
 
 /** Writes the file after each change, and a last time when disposed of. Without pods there is no file. */
 export function keepPodsFile(path: string, attachments: Attachments, log: Log): Disposable {

@@ -102,15 +102,21 @@ export class NodeKeeper implements AsyncDisposable {
     this.#name ??= await this.#ownName(request, either)
     const backoff = new Backoff()
     for (;;) {
-      const changed = this.#changed.next()
-      const node = await this.#get(this.#name, either)
-      const subnet = await this.#subnetOf(node, request, either)
-      if (node !== undefined && subnet !== undefined) {
-        const lease = await this.#publish(node, request, subnet, either)
-        if (lease !== undefined) return lease
+      // Ends what still waits when the round is over: the waiter for a change, or the pause.
+      const round = new AbortController()
+      try {
+        const changed = this.#changed.next(round.signal)
+        const node = await this.#get(this.#name, either)
+        const subnet = await this.#subnetOf(node, request, either)
+        if (node !== undefined && subnet !== undefined) {
+          const lease = await this.#publish(node, request, subnet, either)
+          if (lease !== undefined) return lease
+        }
+        // The watch reports changes of the node; polling covers the time without a watch.
+        await Promise.race([changed, backoff.pause(AbortSignal.any([either, round.signal]))])
+      } finally {
+        round.abort()
       }
-      // The watch reports changes of the node; polling covers the time without a watch.
-      await Promise.race([changed, backoff.pause(either)])
     }
   }
 

@@ -8,8 +8,9 @@ import type { Node } from '../../../daemon/state/node.ts'
 import { LEAST_MTU } from '../../../daemon/state/node.ts'
 import { type KernelObject, type Link, stateOf } from '../../../daemon/state/object.ts'
 import { mayRemove } from '../../../daemon/state/ownership.ts'
-import { stateText, textOf } from '../../../daemon/state/text.ts'
+import { textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { stateText } from '../state-text.ts'
 import { dualStackNode, testNode } from '../test-node.ts'
 
 const backends = registry(BACKENDS)

@@ -57,6 +57,18 @@ test('the signal ends it at once, while values wait and while the reader does', 
   assert.deepEqual(await all(new AsyncQueue<number>(stop.signal)), [])
 })
 
+test('a signal that has aborted before ends it as well, once its maker has it', async () => {
+  const queues = new Set<AsyncQueue<number>>()
+  let ends = 0
+  const queue = new AsyncQueue<number>(AbortSignal.abort(), () => {
+    queues.delete(queue)
+    ends++
+  })
+  queues.add(queue)
+  assert.deepEqual(await all(queue), [])
+  assert.deepEqual([queues.size, ends], [0, 1])
+})
+
 test('a reader that leaves ends it', async () => {
   let ends = 0
   const queue = new AsyncQueue<number>(undefined, () => ends++)

@@ -45,6 +45,31 @@ test('a pause ends when nobody waits for it any more', async () => {
   await assert.rejects(waiting, { name: 'AbortError' })
 })
 
+test('a pause that was cut short rejects with the reason, and does not lengthen the next one', async () => {
+  const waited: number[] = []
+  const backoff = new Backoff(undefined, async (milliseconds, { aborted }) => {
+    waited.push(milliseconds)
+    if (aborted) throw new Error('The operation was aborted')
+  })
+  for (let n = 0; n < 5; n++) await assert.rejects(backoff.pause(AbortSignal.abort(new Error('stopping'))), /stopping/)
+  await backoff.pause(signal)
+  assert.ok(Math.max(...waited) <= 100, String(waited))
+})
+
+test('constant pauses neither grow nor are shorter than asked for', async () => {
+  const waited: number[] = []
+  const backoff = Backoff.constant(1_000, async (milliseconds) => void waited.push(milliseconds))
+  for (const pause of await pauses(backoff, waited, 20)) assert.ok(pause >= 1_000 && pause <= 1_500, `${pause} ms`)
+  assert.equal(new Set(waited).size, 20)
+})
+
+test('retries that the signal ends during a pause reject with its reason', async () => {
+  const stop = new AbortController()
+  const waiting = retry(() => undefined, { signal: stop.signal, backoff: Backoff.constant(60_000) })
+  setImmediate(() => stop.abort(new Error('stopping')))
+  await assert.rejects(waiting, /stopping/)
+})
+
 test('with equal bounds the pauses do not grow', async () => {
   const { backoff, waited } = recorded({ firstMs: 1_000, longestMs: 1_000 })
   for (const pause of await pauses(backoff, waited, 5)) assert.ok(pause >= 500 && pause <= 1_000, `${pause} ms`)

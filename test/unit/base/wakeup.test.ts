@@ -47,3 +47,23 @@ test('after a wait the signal has no listener left', async () => {
   await next
   assert.equal(listeners.size, 0)
 })
+
+test('a wait that a signal ended leaves no waiter to the next notification', async () => {
+  let abort: (() => void) | undefined
+  let ended = 0
+  const signal = {
+    aborted: false,
+    addEventListener: (_: string, listener: () => void) => {
+      abort = listener
+    },
+    // Each time the waiter is run.
+    removeEventListener: () => ended++
+  } as unknown as AbortSignal
+  const changed = new Wakeup()
+  const next = changed.next(signal)
+  abort?.()
+  await next
+  assert.equal(ended, 1)
+  changed.notify()
+  assert.equal(ended, 1)
+})

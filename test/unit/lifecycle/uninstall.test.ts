@@ -1,17 +1,20 @@
 // Leaving a node: when weftd takes its end for a removal, and what it takes away then.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test from 'node:test'
 import { bridgeMac } from '../../../daemon/attachment/identity.ts'
 import { type DaemonSetState, DaemonSetWatch, daemonSetEvents } from '../../../daemon/kube/daemonset.ts'
-import { emptyBridges, staysFor } from '../../../daemon/lifecycle/uninstall.ts'
+import { emptyBridges, staysFor, uninstall } from '../../../daemon/lifecycle/uninstall.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
-import { silent } from '../logs.ts'
+import { heard, silent } from '../logs.ts'
 
 type Ending = {
   /** What the watch tells while weftd runs, and after it was told to end. */
@@ -235,4 +238,27 @@ test("a bridge of Weft's with an address of the subnet is removed when it has no
   assert.deepEqual(names([ours, docker]), [])
   for (const mac of [bridgeMac('another', 'cni0'), bridgeMac('one', 'cni1'), undefined])
     assert.deepEqual(names([{ ...bridge, mac } as KernelObject, gateway]), [], 'a bridge that somebody else made')
+})
+
+test('the firewall tables are removed although the routes could not be, and both failures are named', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-uninstall-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const errors: string[] = []
+  let asked = 0
+  const removed = await uninstall({
+    options: { cniConfDir: undefined, cniBinDir: undefined, subnetFile: join(folder, 'subnet.env'), stateDir: folder },
+    reconciler: {
+      observed: stateOf([]),
+      leave: () => Promise.reject(new Error('netlink: no buffer')),
+      removeTables: async () => [`busy ${++asked}`],
+      discard: async () => []
+    },
+    ...{ identity: 'one', subnet: {}, secretFiles: [], pods: 0 },
+    log: heard((level, _, message) => void (level === 'error' && errors.push(message)))
+  })
+  assert.equal(removed, false)
+  assert.deepEqual(errors, [
+    'the network could not be removed: netlink: no buffer',
+    'the firewall tables could not be removed: busy 1'
+  ])
 })

@@ -122,6 +122,15 @@ describe('the notes', () => {
     ])
   })
 
+  test('may have null for a directory that is not known', () => {
+    const [a, b] = [
+      { ...who('a'), because: 'pod a' },
+      { ...who('b'), because: 'pod b', dataDir }
+    ]
+    writeFileSync(path(), JSON.stringify([{ ...a, dataDir: null }, b]))
+    assert.deepEqual(readPodsFile(path(), silent), [a, b])
+  })
+
   test('make a pod without a link a vanished one, whose address is freed after the grace', async () => {
     const node = nodeWithPods()
     await node.reservations.reserve(who('gone'), sets)

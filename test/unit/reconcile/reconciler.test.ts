@@ -8,10 +8,11 @@ import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type Change, difference } from '../../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Mac } from '../../../daemon/state/object.ts'
 import { mayRemove, ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
-import { stateText, textOf } from '../../../daemon/state/text.ts'
+import { textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { silent } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
+import { stateText } from '../state-text.ts'
 import { until } from '../until.ts'
 
 const backends = registry(BACKENDS)
@@ -74,13 +75,27 @@ test('leaving removes what is desired and what is owned by Weft, but for what st
   const kernel = new MapKernel([uplink, tunnel, route(7), foreign, chain])
   const { reconciler } = await started(kernel)
   await reconciler.want('node', [tunnel, route(2)])
-  const { outcomes, complaints } = await reconciler.leave((object) => object.kind === 'link')
+  const outcomes = await reconciler.leave((object) => object.kind === 'link')
   assert.deepEqual(
     outcomes.filter(({ error }) => error !== undefined),
     []
   )
-  assert.deepEqual(complaints, [])
+  assert.deepEqual(await reconciler.removeTables(), [])
   assert.deepEqual([...kernel.objects.values()], [uplink, tunnel, foreign])
+})
+
+test('the tables are removed although the removal before them failed', async () => {
+  const chain: KernelObject = { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'forward', digests: [] }
+  const kernel = new MapKernel([uplink, chain])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('node', [tunnel])
+  kernel.apply = () => Promise.reject(new Error('netlink: no buffer'))
+  await assert.rejects(
+    reconciler.leave(() => false),
+    /no buffer/
+  )
+  assert.deepEqual(await reconciler.removeTables(), [])
+  assert.deepEqual([...kernel.objects.values()], [uplink, tunnel])
 })
 
 test('what an owner wants is in the kernel when want() resolves, and a second want changes nothing', async () => {
