@@ -12,7 +12,7 @@ import { Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import type { KubeObject } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, nodeObject, StorePlace } from './store-place.ts'
+import { allow, nodeObject, StorePlace } from './store-scene.ts'
 
 const skip = noControlPlane()
 const slow = { deadlineMs: 30_000 }

@@ -11,7 +11,7 @@ import { KubeCluster } from './cluster.ts'
 import { described } from './install.ts'
 import type { KubeNode } from './kube-node.ts'
 import { noCluster } from './parts.ts'
-import { weftdRole } from './store-place.ts'
+import { weftdRole } from './store-scene.ts'
 import { webContainer } from './workload.ts'
 
 const slow = { deadlineMs: 120_000, everyMs: 500 }

@@ -14,7 +14,7 @@ import { CONFIG, Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import { conditionOf } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, annotationsOn, flannel, PREFIX, StorePlace, USER } from './store-place.ts'
+import { allow, annotationsOn, flannel, PREFIX, StorePlace, USER } from './store-scene.ts'
 
 const never = new AbortController().signal
 const VXLAN = '{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}'

@@ -7,7 +7,7 @@ import { listenToNftables } from '../../daemon/kernel/nftables/notification.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, type NftElement, stateOf } from '../../daemon/state/object.ts'
 import { bring, Keeper, ofWeft, own } from './firewall-keeper.ts'
-import { ensureOwnNamespace, Neighbour } from './firewall-place.ts'
+import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
 import { run, until } from './run.ts'
 
 ensureOwnNamespace(fileURLToPath(import.meta.url))

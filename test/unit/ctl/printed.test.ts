@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import test from 'node:test'
 import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { run } from '../../../daemon/ctl/run.ts'
-import { splitWords } from '../../../daemon/ctl/words.ts'
+import { splitWords } from '../../../daemon/ctl/split-words.ts'
 
 async function printed(...words: readonly string[]): Promise<string> {
   let [out, complaints] = ['', '']
