@@ -1,4 +1,4 @@
-// Conditions as events of our node in a real API server: one object for each, settled, counted up, called over, and told late when there was no other way.
+// Conditions as events about our node in a real API server: one object per reason, debounced, counted up, renewed, and sent late after an outage.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { CONDITIONS, type Condition, type ConditionCode, sentence } from '../../daemon/health/conditions.ts'

@@ -1,4 +1,4 @@
-// The Kubernetes store on a real API server: flannel's annotations to the letter, what a missing podCIDR is told as, and how it goes on after trouble.
+// The Kubernetes store on a real API server: flannel's annotations, diagnosis of a missing podCIDR, recovery after failures.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { KubeApi } from '../../daemon/kube/api.ts'

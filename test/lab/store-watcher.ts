@@ -1,4 +1,4 @@
-// What a store's test needs around it: the conditions it raises, the leases its watch has told of, and a wish to make of it.
+// Helpers for tests of a store: the conditions it raises, the leases its watch reports, and a lease request.
 
 import type { Log } from '../../daemon/base/log.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'

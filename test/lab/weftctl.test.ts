@@ -1,4 +1,4 @@
-// weftctl as a person uses it on a node: what it tells of nodes and pods that are really there, why something failed, and who may ask.
+// weftctl on real nodes: nodes, pods, why and diff, reasons for failures, and access by root only.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { describedMetrics } from '../../scripts/docs/metrics.ts'

@@ -1,4 +1,4 @@
-// A changed configuration is told by what differs, not by what follows from that.
+// The description of a changed configuration names the keys that differ, not what is derived from them.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { configurationChanges } from '../../../daemon/config/changes.ts'

@@ -1,4 +1,4 @@
-// Completion and manual pages, read by the programs that they are for: bash, zsh, fish and groff.
+// Completion scripts and manual pages, parsed by bash, zsh, fish and groff.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import test from 'node:test'

@@ -1,4 +1,4 @@
-// weftctl from afar: what it asks kubectl for, how the answer from another node is laid out here, and what it says when kubectl can't.
+// weftctl for another node: the kubectl commands it runs, how it prints the reply, and errors when kubectl fails.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-// The table of conditions: every row says what to do, and what blocks is told with the error before what only follows from it.
+// The table of conditions: every row has a cure, and causes are reported before their consequences.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { logCondition } from '../../../daemon/health/condition-log.ts'
