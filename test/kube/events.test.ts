@@ -200,9 +200,9 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await using store = await place.open(conditions, { networkPolicyEnforced: false })
     await store.acquire(wishOf('192.0.2.1'), new AbortController().signal)
     await using _ = new Watcher(store)
-    const told = async () =>
+    const hasWarning = async () =>
       (await api.api.list<Event>(EVENTS)).some(({ reason }) => reason === 'NetworkPolicyNotEnforced')
-    await until(told, { what: 'the warning', deadlineMs: 90_000 })
+    await until(hasWarning, { what: 'the warning', deadlineMs: 90_000 })
     await api.api.call('DELETE', policies)
   })
 })

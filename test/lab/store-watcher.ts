@@ -9,7 +9,7 @@ import { parseIp } from '../../ipam/address.ts'
 
 export const CONFIG = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}'
 
-/** The wish of the node with this address. */
+/** The lease request of the node with this address. */
 export const wishOf = (
   publicIp: string,
   more: { readonly conf?: string; readonly previous?: string } = {}

@@ -151,7 +151,7 @@ describe("a plugin's keys", () => {
   }
 
   test('are all documented: every key that plugins read by name is in one of the tables', () => {
-    const told = new Set(
+    const documented = new Set(
       Object.values(PLUGIN_KEYS).flatMap((keys) =>
         keys.flatMap(([key]) => key.split('.').map((part) => part.replaceAll('[]', '')))
       )
@@ -186,6 +186,6 @@ describe("a plugin's keys", () => {
       'name',
       'prevResult'
     ])
-    assert.deepEqual([...new Set(lookedUp.filter((name) => !told.has(name) && !others.has(name)))], [])
+    assert.deepEqual([...new Set(lookedUp.filter((name) => !documented.has(name) && !others.has(name)))], [])
   })
 })
