@@ -84,7 +84,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   await uninstallWhenDeleted(deps, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
-  health.listen((condition, active) => store.tell?.(condition, active))
+  health.listen((condition, active) => store.onCondition?.(condition, active))
   const peers = openPeers(deps, core)
   const membership = openMembership(deps, core, store, peers)
   const place = () => core.place
@@ -200,7 +200,7 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   if (!options.iptablesForwardRules) return
   core.drops = new ForeignFirewall(networksOf(place.conf), { reconciler, health, log })
   running(core.drops.follow(firewall.foreign(signal)))
-  await core.drops.answered
+  await core.drops.ready
 }
 
 /** At the very end, when no pods are served any more and the kernel is still open: deleting the DaemonSet leaves a clean node. */

@@ -21,7 +21,7 @@ type Live = {
   readonly kernel: PodContext['kernel']
   readonly reconciler: PodContext['host']
   readonly place?: Place
-  readonly drops?: Pick<ForeignFirewall, 'answer'>
+  readonly drops?: Pick<ForeignFirewall, 'update'>
 }
 
 export function podContext(context: Daemon, core: Live): PodContext {
@@ -50,7 +50,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
     },
     self: { identity, ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
-    updateForeignAccepts: async () => core.drops?.answer(),
+    updateForeignAccepts: async () => core.drops?.update(),
     log,
     now: () => performance.now(),
     timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)

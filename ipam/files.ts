@@ -18,7 +18,7 @@ export function ifThere<T>(path: string, read: (path: string) => T): T | undefin
 /** The text of a file; `undefined` if there is none. Errors: as ifThere(). */
 export const contentOf = (path: string): string | undefined => ifThere(path, (at) => readFileSync(at, 'utf8'))
 
-/** With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node retries for ever (26.10). */
+/** With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node retries forever (26.10). */
 export function makeDirectory(path: string, mode: number, isSecond = false): void {
   try {
     mkdirSync(path, { mode })

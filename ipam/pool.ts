@@ -83,13 +83,13 @@ function checkSet(set: RangeSet, at: number, earlier: readonly RangeSet[]): void
     if (range.subnet.ip.family !== family)
       throw new RangeRuleError(`range set ${at} has mixed address families: ${describe(set)}`)
     for (const other of set.slice(0, place)) {
-      if (meet(range, other))
+      if (rangesOverlap(range, other))
         throw new RangeRuleError(
           `subnets ${formatPrefix(other.subnet)} and ${formatPrefix(range.subnet)} overlap in range set ${at}`
         )
     }
     for (const [before, others] of earlier.entries()) {
-      const other = others.find((each) => meet(range, each))
+      const other = others.find((each) => rangesOverlap(range, each))
       if (other !== undefined)
         throw new RangeRuleError(
           `range set ${before} overlaps with ${at}: ${describe([other])} and ${describe([range])}`
@@ -99,7 +99,7 @@ function checkSet(set: RangeSet, at: number, earlier: readonly RangeSet[]): void
 }
 
 /** Two ranges may share a subnet as long as no address is in both. */
-const meet = (a: PoolRange, b: PoolRange): boolean =>
+const rangesOverlap = (a: PoolRange, b: PoolRange): boolean =>
   overlaps(a.subnet, b.subnet) && compareIp(a.first, b.last) <= 0 && compareIp(b.first, a.last) <= 0
 
 /** `10.1.0.1-10.1.0.254,10.2.0.1-10.2.0.9`: the set as messages name it. */
@@ -114,18 +114,19 @@ export const capacity = (set: RangeSet): bigint =>
       range.last.value -
       range.first.value +
       1n -
-      BigInt(neverGiven(range).filter((ip) => inRange(range, ip)).length),
+      BigInt(reservedAddresses(range).filter((ip) => inRange(range, ip)).length),
     0n
   )
 
 /** Gateway, network address and, for IPv4, broadcast address; each once. */
-function neverGiven(range: PoolRange): readonly Ip[] {
+function reservedAddresses(range: PoolRange): readonly Ip[] {
   const { first, last } = rangeOf(range.subnet)
   const ends = range.subnet.ip.family === 4 ? [first, last] : [first]
   return ends.some((end) => sameIp(end, range.gateway)) ? ends : [...ends, range.gateway]
 }
 
-const mayBeGiven = (range: PoolRange, ip: Ip): boolean => !neverGiven(range).some((never) => sameIp(never, ip))
+const isAssignable = (range: PoolRange, ip: Ip): boolean =>
+  !reservedAddresses(range).some((reserved) => sameIp(reserved, ip))
 
 const addressIn = (range: PoolRange, ip: Ip): PoolAddress => ({
   prefix: { ip, length: range.subnet.length },
@@ -140,7 +141,7 @@ const addressIn = (range: PoolRange, ip: Ip): PoolAddress => ({
 export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) => boolean): PoolAddress | undefined {
   for (const [range, from, to] of circle(set, last)) {
     for (let ip = from; compareIp(ip, to) <= 0; ip = step(ip, 1n)) {
-      if (mayBeGiven(range, ip) && !isTaken(ip)) return addressIn(range, ip)
+      if (isAssignable(range, ip) && !isTaken(ip)) return addressIn(range, ip)
       if (sameIp(ip, to)) break
     }
   }
@@ -170,7 +171,7 @@ export function requestedFrom(set: RangeSet, ip: Ip): Requested | undefined {
   const range = set.find((each) => inRange(each, ip))
   if (range === undefined) return undefined
   if (sameIp(ip, range.gateway)) return { kind: 'never', why: `requested ip ${formatIp(ip)} is subnet's gateway` }
-  if (!mayBeGiven(range, ip))
+  if (!isAssignable(range, ip))
     return {
       kind: 'never',
       why: `requested ip ${formatIp(ip)} is the network or broadcast address of ${formatPrefix(range.subnet)}`

@@ -125,7 +125,7 @@ export class Reservations {
    */
   collect(isGone: (reservation: Reservation) => boolean): Promise<readonly Reservation[]> {
     return this.#lockedIfThere(() => {
-      this.#look()
+      this.#readDirectory()
       const gone = [...this.#index.values()].filter(
         (entry) => entry.text === '' || (entry.text !== undefined && isGone(reservationOf(entry)))
       )
@@ -162,6 +162,7 @@ export class Reservations {
     return promise
   }
 
+  /** Not base/serial-queue: ipam imports no room of the daemon, and one drain serves a batch of calls under one file lock. */
   async #drain(): Promise<void> {
     this.#draining = true
     try {
@@ -182,7 +183,7 @@ export class Reservations {
 
   #indexedAround<T>(work: () => T): T {
     if (!this.#bootChecked) this.#emptyAfterReboot()
-    if (this.#indexed === undefined || this.#indexed !== this.#changedAt()) this.#look()
+    if (this.#indexed === undefined || this.#indexed !== this.#changedAt()) this.#readDirectory()
     const answer = work()
     this.#indexed = this.#changedAt()
     return answer
@@ -200,7 +201,7 @@ export class Reservations {
   }
 
   /** Reads the directory. Other names than addresses are ignored: `lock`, `last_reserved_ip.0`, other programs' files. */
-  #look(): void {
+  #readDirectory(): void {
     this.#index.clear()
     this.#lasts.clear()
     for (const entry of readdirSync(this.directory, { withFileTypes: true })) {
@@ -222,9 +223,9 @@ export class Reservations {
     return exact.length > 0 ? exact : entries.filter((entry) => entry.text === containerId)
   }
 
-  /** The index may lack a file made within the clock tick of the last look: if nothing is found, look again. */
+  /** The index may lack a file made within the clock tick of the last read: if nothing is found, read again. */
   #ofSurely(owner: Owner): readonly Entry[] {
-    if (this.#of(owner).length === 0) this.#look()
+    if (this.#of(owner).length === 0) this.#readDirectory()
     return this.#of(owner)
   }
 
@@ -272,7 +273,7 @@ export class Reservations {
         return { kind: 'exhausted', set }
       }
       if (this.#create(next.prefix.ip, owner, at)) return { kind: 'reserved', addresses: [next] }
-      this.#look()
+      this.#readDirectory()
     }
   }
 
@@ -334,7 +335,7 @@ export class Reservations {
   }
 
   /**
-   * No container survives a reboot, so no reservation should. The boot of the last look is noted; if it is another one now, files from before this boot are
+   * No container survives a reboot, so no reservation should. The boot of the last read is noted; if it is another one now, files from before this boot are
    * removed. Newer ones stay: flannel may have made them. Without a note (Weft was never here) all stay.
    */
   #emptyAfterReboot(): void {
@@ -342,7 +343,7 @@ export class Reservations {
     const before = contentOf(note)?.trim()
     if (before !== this.#deps.boot.id) {
       if (before !== undefined) {
-        this.#look()
+        this.#readDirectory()
         const old = [...this.#index.values()].filter((entry) => this.#isOlderThanBoot(entry))
         this.#remove(old)
         this.#deps.boot.freed?.(old.map(({ ip }) => ip))

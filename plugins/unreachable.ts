@@ -5,7 +5,7 @@ import type { Answer } from './host.d.ts'
 
 export type Failure = Exclude<Answer, { readonly kind: 'line' }>
 
-const look =
+const checkWeftd =
   'Check "systemctl status weftd", or the weftd pod on this node ("kubectl get pods -A -o wide"), and its log. The runtime will retry.'
 
 /** Code 11 (try again), for STATUS 50 (not available). */
@@ -18,25 +18,25 @@ export function unreachable(failure: Failure, socketPath: string, deadlineMs: nu
 function words(failure: Failure, socketPath: string, deadlineMs: number): readonly [message: string, details: string] {
   switch (failure.kind) {
     case 'missing':
-      return [`weftd is not running on this node: there is no socket ${socketPath}`, look]
+      return [`weftd is not running on this node: there is no socket ${socketPath}`, checkWeftd]
     case 'refused':
       return [
-        `weftd is not running on this node: nobody listens on ${socketPath}`,
-        `It ended without removing its socket. ${look}`
+        `weftd is not running on this node: no process listens on ${socketPath}`,
+        `It ended without removing its socket. ${checkWeftd}`
       ]
     case 'denied':
-      return [
-        `weftd cannot be asked: ${socketPath} may not be opened (${failure.reason})`,
-        'The socket is for root only: run the plugin as root.'
-      ]
+      return [`permission denied on ${socketPath}`, 'The socket is for root only: run the plugin as root.']
     case 'deadline':
-      return [`weftd did not answer on ${socketPath} within ${deadlineMs} ms`, `It is overloaded or stuck. ${look}`]
+      return [
+        `weftd did not answer on ${socketPath} within ${deadlineMs} ms`,
+        `It is overloaded or stuck. ${checkWeftd}`
+      ]
     case 'closed':
       return [
         `weftd closed the connection on ${socketPath} without an answer (${failure.reason})`,
-        `It was stopped or restarted. ${look}`
+        `It was stopped or restarted. ${checkWeftd}`
       ]
     case 'failed':
-      return [`weftd cannot be asked on ${socketPath}: ${failure.reason}`, look]
+      return [`connecting to weftd on ${socketPath} failed: ${failure.reason}`, checkWeftd]
   }
 }

@@ -128,14 +128,14 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
     // A file in which no name matched passes as a test named like itself.
     if (values.name !== undefined && file !== undefined && resolve(name) === resolve(file)) return
     const reason = skip || todo
-    // The tests of a suite that is skipped are not told of one by one.
+    // The runner reports no test of a skipped suite, only the suite.
     if (reason) skipped(name, file, reason)
     else if (details.type !== 'suite') count('passed')
   })
   stream.on('test:fail', ({ name, file, details, todo }) => {
     if (details.type === 'suite') return
     if (todo) return skipped(name, file, todo)
-    // A parent fails with its subtests, which have told already.
+    // A parent fails with its subtests, which are reported already.
     if ((details.error as { failureType?: string } | undefined)?.failureType === 'subtestsFailed') return
     count('failed')
     failures.push({

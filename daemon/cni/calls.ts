@@ -162,7 +162,7 @@ async function addWithDelegate(
   }
 }
 
-/** A program that is no longer installed can't free anything, and a DEL that always fails would keep the container for ever. */
+/** A program that is no longer installed can't free anything, and a DEL that always fails would keep the container forever. */
 function runUnlessMissing(context: PodContext, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
   try {
     delegates.run(type, verb)

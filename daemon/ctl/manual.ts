@@ -48,12 +48,12 @@ export function manualPage(program: Program, version: string): string {
 function option(name: string, { reader, help, default: usual }: Program['flags'][string]): readonly string[] {
   const { placeholder, repeatable } = reader
   const value = placeholder === '' ? '' : `=\\fI${text(placeholder)}\\fR`
-  const said = [
+  const parts = [
     sentence(help),
     ...(repeatable ? ['Can be repeated.'] : []),
     ...(usual === undefined || (placeholder === '' && usual === 'false') ? [] : [`Default: ${usual}.`])
   ]
-  return ['.TP', `\\fB${text(`--${name}`)}\\fR${value}`, text(said.join(' '))]
+  return ['.TP', `\\fB${text(`--${name}`)}\\fR${value}`, text(parts.join(' '))]
 }
 
 /** Begins with a capital, ends with a full stop. */

@@ -56,16 +56,16 @@ export async function nodeOfPod(kubectl: Kubectl, name: string): Promise<string>
   )
 }
 
-const failed = (what: string, said: string): WeftError =>
+const failed = (what: string, stderr: string): WeftError =>
   new WeftError(
     'KUBECTL_FAILED',
-    `${what} failed: ${wordsOf(said)}`,
+    `${what} failed: ${wordsOf(stderr)}`,
     'check that kubectl can reach the cluster and exec into the weft pods; for a deleted pod, name its node with --node'
   )
 
 /** The message of the weftctl there, otherwise the last line: kubectl logs its retries before it. */
-function wordsOf(said: string): string {
-  const lines = said.split('\n').filter((line) => line.trim() !== '')
+function wordsOf(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
   const reported = lines.filter((line) => /^(weftctl|cure): /.test(line))
   return (reported.length > 0 ? reported.join('; ') : lines.at(-1)) ?? 'kubectl printed nothing'
 }

@@ -11,9 +11,9 @@ import { nodes } from './nodes.ts'
 import { pods } from './pods.ts'
 import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
 import { askRemote, nodeOfPod } from './remote.ts'
+import { splitWords } from './split-words.ts'
 import { status } from './status.ts'
 import { why } from './why.ts'
-import { splitWords } from './words.ts'
 
 /** A new question is a file with a Command, and an entry here. */
 export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods, diff, why }

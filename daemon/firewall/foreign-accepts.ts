@@ -10,7 +10,7 @@ export type ForeignDrop = {
   /** The chain at hook forward that drops. */
   readonly chain: string
   /** The chain that gets the accept: the same, or DOCKER-USER. */
-  readonly answeredIn: string
+  readonly acceptChain: string
   readonly prefix: Prefix
   /** One sentence with the program, the chain and the rule. */
   readonly text: string
@@ -45,11 +45,11 @@ function dropIn(table: ForeignTable, chain: string, prefix: Prefix): readonly Fo
   const rule = table.chains.get(chain)?.rules[fate.at]
   const by = rule === undefined ? 'its policy' : `"${rule.text}"`
   const text = `${programOf(table)}: chain ${table.family} ${table.table} ${chain} (${table.tool}) drops forwarded packets by ${by}`
-  return [{ table, chain, answeredIn: answerChain(table, chain, fate), prefix, text }]
+  return [{ table, chain, acceptChain: acceptChainFor(table, chain, fate), prefix, text }]
 }
 
 /** DOCKER-USER when the chain jumps to it before it drops, with no rule in between that drops on purpose. */
-function answerChain(table: ForeignTable, chain: string, fate: Fate): string {
+function acceptChainFor(table: ForeignTable, chain: string, fate: Fate): string {
   const call = table.chains
     .get(chain)
     ?.rules.findIndex(({ branches }) =>
@@ -78,13 +78,13 @@ function programOf(table: ForeignTable): string {
 
 /** The accepts against these drops: from and to each network, once per chain. */
 export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignAccept[] {
-  return drops.flatMap(({ table, answeredIn, prefix, text }) =>
+  return drops.flatMap(({ table, acceptChain, prefix, text }) =>
     (['source', 'destination'] as const).map((match) => ({
       kind: 'accept' as const,
       tool: table.tool,
       family: table.family,
       table: table.table,
-      chain: answeredIn,
+      chain: acceptChain,
       match,
       prefix,
       effective: true,

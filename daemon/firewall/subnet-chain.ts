@@ -49,7 +49,7 @@ export const chainsAround = (purpose: SubnetPurpose, ips: readonly Ip[], observe
 const throughSet = (family: Family): string => `let_through_${family}`
 
 /** All that lets packets of these addresses through. `mark` and `whose` as in `hostPortElement`. */
-export const letThroughObjects = (
+export const forwardAcceptObjects = (
   addresses: readonly Prefix[],
   mark: string,
   whose: string
@@ -64,7 +64,7 @@ const throughElement = (ip: Ip, mark: string, whose: string): readonly KernelObj
 ]
 
 /** The same, from an existing element; `undefined` for any other element. */
-export function letThroughAsItIs(element: NftElement, observed: State): readonly KernelObject[] | undefined {
+export function forwardAcceptReadBack(element: NftElement, observed: State): readonly KernelObject[] | undefined {
   const ip = parseIp(element.key)
   if (ip === undefined || element.set !== throughSet(ip.family)) return undefined
   const [mark = '', ...whose] = (element.comment ?? '').split(' ')

@@ -178,10 +178,10 @@ export class KubeApi implements AsyncDisposable {
     })
   }
 
-  #cure(status: number, said: JsonObject | undefined): string {
+  #cure(status: number, statusObject: JsonObject | undefined): string {
     if (status === 401) return `renew the token or certificate that ${this.#access.target.from} names`
     if (status === 403) return 'bind that user to a role with that verb (deploy/20-rbac.yaml has the list)'
-    if (said === undefined)
+    if (statusObject === undefined)
       return `check that ${this.#access.target.server} (${this.#access.target.from}) is an API server`
     return 'check the log of the API server; weftd retries'
   }
@@ -193,10 +193,10 @@ export class KubeApi implements AsyncDisposable {
 
   /** A request that succeeded, or is no longer made, is not denied. */
   #forget(request: KubeRequest): void {
-    if (this.#denied.delete(named(request))) this.#tellDenied()
+    if (this.#denied.delete(named(request))) this.#reportDenied()
   }
 
-  #tellDenied(): void {
+  #reportDenied(): void {
     const [first] = this.#denied.values()
     if (first === undefined) this.#report.clear('STORE_DENIED')
     else this.#report.raise('STORE_DENIED', first.message, first.cure)
@@ -206,7 +206,7 @@ export class KubeApi implements AsyncDisposable {
     const error = cause instanceof KubeError ? cause : this.#unanswered(request, cause)
     if (error.code === 'STORE_DENIED') {
       this.#denied.set(named(request), error)
-      this.#tellDenied()
+      this.#reportDenied()
     } else this.#report.raise('STORE_UNREACHABLE', error.trouble, error.cure)
     return error
   }

@@ -154,7 +154,7 @@ export class ConditionEvents implements AsyncDisposable {
     this.#pace = pace
   }
 
-  tell(condition: Condition, active: boolean): void {
+  onCondition(condition: Condition, active: boolean): void {
     // Every start has it; what delays a start has a condition of its own.
     if (condition.code === 'STARTING' || this.#ended.signal.aborted) return
     const latest = { condition, active, at: Date.now() }

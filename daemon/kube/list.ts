@@ -22,8 +22,8 @@ export async function listAll(
   signal: AbortSignal
 ): Promise<Listed> {
   for (let next = ''; ; ) {
-    const asked = { ...query, limit: String(page), ...(next !== '' && { continue: next }) }
-    const { status, body, object } = await api.call({ verb: 'GET', path, query: asked, protobuf }, signal)
+    const pageQuery = { ...query, limit: String(page), ...(next !== '' && { continue: next }) }
+    const { status, body, object } = await api.call({ verb: 'GET', path, query: pageQuery, protobuf }, signal)
     if (status !== 200) return { status, message: String(body.message ?? '') }
     const list = listOf(object)
     for (const item of list.items) each(item)

@@ -15,11 +15,11 @@ export type PolicyDeps = {
   readonly writer: Pick<EventWriter, 'write'>
   readonly log: Log
   /** Whether this node writes the warnings for the cluster. */
-  readonly isSpeaker: () => boolean
+  readonly isLeader: () => boolean
 }
 
 export type PolicyPace = {
-  /** Milliseconds between two checks of `isSpeaker`. */
+  /** Milliseconds between two checks of `isLeader`. */
   readonly checkMs: number
   /** Milliseconds after which a warning is renewed: by default API servers keep events for an hour. */
   readonly renewMs: number
@@ -43,21 +43,21 @@ const warningOf = ({ namespace, name, uid }: Policy): EventContent => ({
     'Cure: run a policy controller beside Weft, such as kube-network-policies, and start weftd with --network-policy-enforced'
 })
 
-/** Watches policies while this node is the speaker. Ends with the signal; trouble with the API server only delays it. */
+/** Watches policies while this node is the leader. Ends with the signal; trouble with the API server only delays it. */
 export async function warnOfPolicies(deps: PolicyDeps, signal: AbortSignal, pace = POLICY_PACE): Promise<void> {
   while (!signal.aborted) {
-    if (deps.isSpeaker()) await warnWhileSpeaker(deps, signal, pace)
+    if (deps.isLeader()) await warnWhileLeader(deps, signal, pace)
     await sleep(pace.checkMs, undefined, { signal, ref: false }).catch(() => undefined)
   }
 }
 
-async function warnWhileSpeaker(
-  { api, writer, log, isSpeaker }: PolicyDeps,
+async function warnWhileLeader(
+  { api, writer, log, isLeader }: PolicyDeps,
   signal: AbortSignal,
   pace: PolicyPace
 ): Promise<void> {
-  const speaking = new AbortController()
-  const either = AbortSignal.any([signal, speaking.signal])
+  const leading = new AbortController()
+  const either = AbortSignal.any([signal, leading.signal])
   /** By uid, with the time of the last warning. */
   const warned = new Map<string, { readonly policy: Policy; at: number }>()
   const warn = async (policy: Policy) => {
@@ -68,7 +68,7 @@ async function warnWhileSpeaker(
     await writer.write(warningOf(policy), Date.now(), either)
   }
   const renewing = setInterval(() => {
-    if (!isSpeaker()) speaking.abort()
+    if (!isLeader()) leading.abort()
     else for (const { policy } of warned.values()) warn(policy).catch(() => undefined)
   }, pace.checkMs)
   renewing.unref()

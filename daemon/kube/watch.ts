@@ -123,13 +123,16 @@ class Watch<T> {
     this.#resumes = true
     const { path, query, protobuf } = this.#collection
     const seconds = Math.round(this.#pace.lifeSeconds + Math.random() * this.#pace.lifeJitterSeconds)
-    const asked = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
+    const watchQuery = { watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) }
     const alive = new WatchTimeout(1000 * seconds, this.#pace.overtimeMs)
     const either = AbortSignal.any([signal, alive.signal])
     if (this.#bookmarks) alive.received(this.#pace.silenceMs)
     try {
-      const wanted = { ...query, ...asked, resourceVersion: this.version ?? '' }
-      for await (const { type, object } of this.#api.events({ verb: 'GET', path, query: wanted, protobuf }, either)) {
+      const fullQuery = { ...query, ...watchQuery, resourceVersion: this.version ?? '' }
+      for await (const { type, object } of this.#api.events(
+        { verb: 'GET', path, query: fullQuery, protobuf },
+        either
+      )) {
         const event = this.#event(type, object)
         if (this.#bookmarks) alive.received(this.#pace.silenceMs)
         if (event !== undefined) yield event

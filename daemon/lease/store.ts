@@ -58,7 +58,7 @@ export interface Store extends AsyncDisposable {
   /** Called once, when this node's network works: for a store in which other programs wait for that. */
   announce?(): void
   /** Called when a condition begins, changes or ends: for a store in which administrators look. */
-  tell?(condition: Condition, active: boolean): void
+  onCondition?(condition: Condition, active: boolean): void
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**

@@ -39,13 +39,13 @@ export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Pro
   while (deps.health.blocking('add') !== undefined) await sleep(POLL, undefined, { signal })
   using kept = new Conflist(deps)
   const { backoff = new Backoff() } = deps
-  let foughtAt = Number.NEGATIVE_INFINITY
+  let lastRestoredAt = Number.NEGATIVE_INFINITY
   while (!signal.aborted) {
     const changed = kept.directoryChanged.next(signal, AbortSignal.timeout(deps.checkMs ?? CHECK))
     if (kept.check()) {
       // Two programs with different lists would otherwise write and log as fast as the disk allows.
-      if (performance.now() - foughtAt > CALM) backoff.reset()
-      foughtAt = performance.now()
+      if (performance.now() - lastRestoredAt > CALM) backoff.reset()
+      lastRestoredAt = performance.now()
       await backoff.pause(signal)
     }
     await changed

@@ -19,7 +19,7 @@ export class ForeignFirewall {
   readonly #first = Promise.withResolvers<void>()
   #view: ForeignView | undefined
   /** The networks for which accepts in this view are in place. */
-  #answeredFor = ''
+  #updatedFor = ''
   #trouble = ''
 
   constructor(cluster: PerFamily<Prefix>, deps: ForeignDeps) {
@@ -27,32 +27,32 @@ export class ForeignFirewall {
     this.#deps = deps
   }
 
-  /** Resolves when the first view has been answered. */
-  get answered(): Promise<void> {
+  /** Resolves when the accepts for the first view are in place. */
+  get ready(): Promise<void> {
     return this.#first.promise
   }
 
-  /** Answers each view, until the iterable ends. */
+  /** Updates the accepts for each view, until the iterable ends. */
   async follow(views: AsyncIterable<ForeignView>): Promise<void> {
     for await (const view of views) {
       this.#view = view
-      this.#answeredFor = ''
-      await this.answer()
+      this.#updatedFor = ''
+      await this.update()
       this.#logTrouble(view)
       this.#first.resolve()
     }
   }
 
   /** Puts accepts in place for the cluster's networks, and for those that the firewall plugin accepts by now. */
-  async answer(): Promise<void> {
+  async update(): Promise<void> {
     const view = this.#view
     if (view === undefined) return
     const networks = [this.#cluster, ...this.#pluginNetworks()]
     const text = networks
       .map((each) => JSON.stringify(each, (_, value) => (typeof value === 'bigint' ? `${value}` : value)))
       .join()
-    if (text === this.#answeredFor) return
-    this.#answeredFor = text
+    if (text === this.#updatedFor) return
+    this.#updatedFor = text
     const drops = networks.flatMap((each) => foreignDrops(view.tables, each))
     await this.#deps.reconciler.want('foreign drops', foreignAccepts(drops))
     if (drops.length === 0) this.#deps.health.clear('FORWARD_DROPPED')

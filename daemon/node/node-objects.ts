@@ -1,7 +1,7 @@
 // Kernel objects of every node besides its backend's: firewall chains, forwarding, and with --ip-blackhole-route a blackhole for unused pod addresses.
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
-import { type FirewallOptions, ownFirewall } from '../firewall/own.ts'
+import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
 import type { KernelObject, State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { networksOf, type Place } from './place.ts'

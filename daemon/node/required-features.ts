@@ -9,7 +9,7 @@ export type FeaturesDeps = {
   readonly health: Pick<Health, 'raise' | 'clear'>
 }
 
-/** Tries once, and goes on in the background while something is missing; `complete` is called when nothing is any more. */
+/** Tries once, and continues in the background while something is missing; `complete` is called when nothing is any more. */
 export async function followFeatures(
   deps: FeaturesDeps,
   complete: () => void,

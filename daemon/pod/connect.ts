@@ -16,7 +16,7 @@ import { timed } from './timing.ts'
 import { wiringOf } from './wiring.ts'
 
 /** Milliseconds for a veth pair to get its carrier once both ends are up. */
-const PATIENCE = 2_500
+const CARRIER_TIMEOUT_MS = 2_500
 
 export type Prepared = {
   readonly place: PodPlace
@@ -101,7 +101,7 @@ function refuseImpossible(context: PodContext, attachment: VethAttachment, wirin
   }
   const own = linkNamed(context.host.observed, hostName(attachment))
   if (own === undefined) return
-  const whose = mayBeOf(attachment, own.alias) ? 'it is of this attachment' : `it belongs to "${own.alias}"`
+  const whose = mayBeOf(attachment, own.alias) ? 'it belongs to this attachment' : `it belongs to "${own.alias}"`
   throw new WeftError(
     'INTERFACE_EXISTS',
     `the host's link ${own.name} for ${attachment.because} already exists: ${whose}`,
@@ -124,10 +124,10 @@ function refuseNoGateway(
 
 /** So that the pod's first packet is not lost: the reference's bridge waits for this, too, and as long. */
 async function waitForCarrier({ kernel }: PodContext, attachment: VethAttachment): Promise<void> {
-  if (await kernel.runs(hostName(attachment), PATIENCE)) return
+  if (await kernel.runs(hostName(attachment), CARRIER_TIMEOUT_MS)) return
   throw new WeftError(
     'INTERFACE_DOWN',
-    `the host's link ${hostName(attachment)} for ${attachment.because} has no carrier after ${PATIENCE / 1000} s`,
+    `the host's link ${hostName(attachment)} for ${attachment.because} has no carrier after ${CARRIER_TIMEOUT_MS / 1000} s`,
     `find the program that sets ${attachment.ifname} down inside the container, or that link on the host; the runtime retries`
   )
 }

@@ -5,7 +5,7 @@ import { differingFields, type Key } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
 /** From this many repairs of one object within the window on, each waits longer, up to the last value (milliseconds). */
-const FIGHT = { repairs: 5, window: 10_000, firstPause: 500, mostPause: 10_000 } as const
+const REPEATED = { repairs: 5, window: 10_000, firstPause: 500, mostPause: 10_000 } as const
 
 export type DriftReport = {
   readonly object: string
@@ -19,7 +19,7 @@ export type DriftReport = {
   readonly because: string | undefined
   /** Repairs of this object within the window. */
   readonly times: number
-  readonly fighting: boolean
+  readonly isRepeated: boolean
 }
 
 type Trace = { at: number; by: Sender | undefined; what: string; repairs: number[]; heldUntil: number }
@@ -48,9 +48,9 @@ export class Drift {
     const trace = this.#traces.get(key)
     if (trace === undefined || trace.what === '') return undefined
     const now = this.#now()
-    trace.repairs = [...trace.repairs.filter((at) => now - at < FIGHT.window), now]
-    const over = trace.repairs.length - FIGHT.repairs
-    if (over >= 0) trace.heldUntil = now + Math.min(FIGHT.firstPause * 2 ** over, FIGHT.mostPause)
+    trace.repairs = [...trace.repairs.filter((at) => now - at < REPEATED.window), now]
+    const over = trace.repairs.length - REPEATED.repairs
+    if (over >= 0) trace.heldUntil = now + Math.min(REPEATED.firstPause * 2 ** over, REPEATED.mostPause)
     const report: DriftReport = {
       object: textOf(change.object),
       kind: change.object.kind,
@@ -59,7 +59,7 @@ export class Drift {
       afterMs: now - trace.at,
       because: change.object.because,
       times: trace.repairs.length,
-      fighting: over >= 0
+      isRepeated: over >= 0
     }
     trace.what = ''
     this.#forgetOld(now)
@@ -68,10 +68,10 @@ export class Drift {
 
   #forgetOld(now: number): void {
     // A search through all of them, so not at each of the thousands of repairs after a device was created again.
-    if (this.#traces.size < 1000 || now - this.#forgotten < FIGHT.window) return
+    if (this.#traces.size < 1000 || now - this.#forgotten < REPEATED.window) return
     this.#forgotten = now
     for (const [key, trace] of this.#traces)
-      if (trace.what === '' && trace.repairs.every((at) => now - at > FIGHT.window)) this.#traces.delete(key)
+      if (trace.what === '' && trace.repairs.every((at) => now - at > REPEATED.window)) this.#traces.delete(key)
   }
 }
 

@@ -30,7 +30,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
         because: report.because
       }
       log.warn(fields, 'repaired what another program changed')
-      if (!report.fighting) return
+      if (!report.isRepeated) return
       health.raise(
         'UNDONE_REPEATEDLY',
         `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`,

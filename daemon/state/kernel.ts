@@ -71,11 +71,11 @@ export interface Kernel extends AsyncDisposable {
    */
   runs(device: string, milliseconds: number): Promise<boolean>
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
-  routeTo(ip: Ip): Promise<Way | undefined>
+  routeTo(ip: Ip): Promise<RouteLookup | undefined>
 }
 
 /** The route by which the host reaches an address. */
-export type Way = {
+export type RouteLookup = {
   readonly device: string
   readonly source?: Ip
   readonly gateway?: Ip

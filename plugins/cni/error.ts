@@ -39,7 +39,7 @@ export function asCniError(thrown: unknown): CniError {
 
 /** The error as one JSON line for standard output; every error of every plugin is printed here. An unknown verb may be a DEL. */
 export function printError(error: CniError, version: Version = newestVersion, verb?: string): string {
-  const worded = verb === undefined || verb === 'DEL' ? wordedForDel : (text: string) => text
+  const worded = verb === undefined || verb === 'DEL' ? rewordForDel : (text: string) => text
   const details = error.details === '' ? {} : { details: worded(error.details) }
   return `${JSON.stringify({ cniVersion: version, code: error.code, msg: worded(error.message), ...details })}\n`
 }
@@ -51,7 +51,7 @@ const swallowed = [
 ] as const
 
 /** The same text without phrases that containerd swallows, in any letter case. One pass is enough: no phrase begins or ends with part of a replacement. */
-export function wordedForDel(text: string): string {
+export function rewordForDel(text: string): string {
   let worded = ''
   for (let at = 0; at < text.length; ) {
     const found = swallowed.find(([phrase]) => occursAt(text, at, phrase))

@@ -84,7 +84,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   LEASE_CONTESTED: [
     'other nodes took each subnet that this node tried to lease',
-    'weftd retries; if it lasts, look for two nodes with one public IP'
+    'weftd retries; if it lasts, give each node its own public IP (--public-ip)'
   ],
   LOCK_HELD: [
     'another process holds a lock for too long: that of reservations, or of a plugin that Weft replaced',

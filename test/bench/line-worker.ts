@@ -2,7 +2,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import type { Place } from '../lab/place.ts'
+import type { Place } from '../lab/lab-scene.ts'
 
 export class LineWorker<Request, Answer> implements AsyncDisposable {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>

@@ -264,8 +264,8 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
       assert.match((await pod.exec('ip', ['link', 'show', 'lo'])).stdout, /LOOPBACK,UP/)
       if (cniVersion < '0.3.0') assert.deepEqual(result.ip4, { ip: '127.0.0.1/8' })
       else {
-        const told = { name: 'lo', mac: '00:00:00:00:00:00', sandbox: pod.netns }
-        assert.deepEqual(result.interfaces, [told])
+        const loopback = { name: 'lo', mac: '00:00:00:00:00:00', sandbox: pod.netns }
+        assert.deepEqual(result.interfaces, [loopback])
         assert.deepEqual(
           (result.ips as readonly Json[]).map(({ address }) => address),
           ['127.0.0.1/8', '::1/128']

@@ -1,4 +1,4 @@
-// Every code that the specification reserves is met where it belongs, by a real call, and with a word of what to do.
+// Every error code that the CNI specification reserves is returned by a real call, with a cure.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { BIN, PREFIX } from '../lab/cluster.ts'

@@ -99,7 +99,7 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     }
   })
 
-  test('that weftd cannot be asked', async () => {
+  test('that weftd cannot be reached', async () => {
     const daemon = at.cluster.daemon(1)
     const soon = { WEFTD_DEADLINE_MS: '300' }
     daemon.program.kill('SIGSTOP')
@@ -109,7 +109,7 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
       daemon.program.kill('SIGCONT')
     }
     await daemon.kill('SIGKILL')
-    await failsAudibly('weft', { id: 'alone' }, /nobody listens on/)
+    await failsAudibly('weft', { id: 'alone' }, /no process listens on/)
     await at.host.sh('rm /run/weft/weftd.sock')
     await failsAudibly('weft', { id: 'alone' }, /there is no socket/)
     await failsAudibly(

@@ -47,7 +47,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
       }))
   }
 
-  test('frees by gc what its cache knows and what only we know, and leaves a network beside it alone', () =>
+  test("gc frees attachments in its cache and those that only weftd knows, and no other network's", () =>
     leavingNothing(async () => {
       const host = cluster.node(1)
       const list = { cniVersion: '1.1.0', plugins: [{ type: 'weft' }] }
@@ -70,7 +70,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
       await beside.run('del', kept.netns)
     }))
 
-  test('says by status that ADD cannot be served, with the cause and the cure, and that it can again', async () => {
+  test('status fails with cause and cure while ADD cannot be served, and succeeds afterwards', async () => {
     const tool = await Cnitool.of(cluster.node(1), { cniVersion: '1.1.0', name: 'lab', plugins: [{ type: 'weft' }] })
     await using pod = await cluster.node(1).pod('status')
     await tool.run('status', pod.netns)
@@ -82,7 +82,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     await tool.run('status', pod.netns)
   })
 
-  test('tells by check what was taken away from a pod', async () => {
+  test('check names the missing address of a pod', async () => {
     const tool = await Cnitool.of(cluster.node(1), { cniVersion: '1.1.0', name: 'lab', plugins: [{ type: 'weft' }] })
     await using pod = await cluster.node(1).pod('broken')
     const [address] = addressesOf(await tool.add(pod.netns))
@@ -99,7 +99,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     ['0.3.1', 'ours', BIN],
     ['1.1.0', 'ours', BIN]
   ] as const) {
-    test(`runs the list that flannel's own installer writes, unchanged but for its version ${cniVersion}, with portmap: ${whose}`, () =>
+    test(`runs the list of flannel's installer in version ${cniVersion}, with portmap: ${whose}`, () =>
       leavingNothing(async () => {
         const host = cluster.node(1)
         const path = pluginFolder(host, { flannel: BIN, bridge: BIN, 'host-local': BIN, portmap })
@@ -167,7 +167,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     )
 
     test(
-      `gives addresses by our host-local to the bridge of ${owner} in version ${cniVersion}`,
+      `Weft's host-local assigns addresses for the bridge of ${owner} in version ${cniVersion}`,
       { skip: without },
       () =>
         leavingNothing(async () => {
@@ -189,7 +189,7 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
     )
 
     test(
-      `runs our bridge with our host-local before portmap of ${owner} in version ${cniVersion}`,
+      `runs Weft's bridge and host-local before portmap of ${owner} in version ${cniVersion}`,
       { skip: without },
       () =>
         leavingNothing(async () => {

@@ -37,7 +37,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
     assert.equal(ping.exitCode, 0, `${pod.ip} → ${address}: ${ping.stdout}${ping.stderr}`)
   }
 
-  test('runs pods that reach each other across hosts, and StopPodSandbox leaves nothing of them', () =>
+  test('connects pods across hosts; StopPodSandbox removes everything', () =>
     leavingNothing(async () => {
       const [first, second] = [await here.pod(), await there.pod()]
       await reaches(here, first, second.ip)
@@ -46,7 +46,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       await there.cri.stopPodSandbox(second.id)
     }))
 
-  test('tells the address, MAC and interfaces that the pod really has, and that we reserved', () =>
+  test("reports the pod's actual address, MAC and interfaces; the address is the reserved one", () =>
     leavingNothing(async () => {
       const pod = await here.pod()
       const { stdout } = await here.cri.exec(pod.container, ['ip', 'addr', 'show', 'eth0'])
@@ -61,7 +61,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       await here.cri.stopPodSandbox(pod.id)
     }))
 
-  test('runs loopback and weft at the same time in each of twelve pods made at once: lo is up, no address is there twice', () =>
+  test('runs loopback and weft in parallel for twelve pods at once: lo is up, addresses are unique', () =>
     leavingNothing(async () => {
       const pods = await Promise.all(Array.from({ length: 12 }, () => here.pod()))
       assert.equal(new Set(pods.map(({ ip }) => ip)).size, pods.length)
@@ -73,7 +73,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
     }))
 
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    test(`keeps pods over its restart by ${signal}, and stops them afterwards`, () =>
+    test(`keeps pods when it is restarted by ${signal}, and stops them afterwards`, () =>
       leavingNothing(async () => {
         const [first, second] = [await here.pod(), await there.pod()]
         await here.restart(signal)
@@ -83,7 +83,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       }))
   }
 
-  test('stops a pod whose namespace was deleted behind its back, and again, and the address is free', () =>
+  test('stops a pod twice after its namespace was deleted, and frees the address', () =>
     leavingNothing(async () => {
       const pod = await here.pod()
       const { Interfaces } = pod.details.cniResult as {
@@ -95,7 +95,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       await here.cri.removePodSandbox(pod.id)
     }))
 
-  test('tells in the words of the plugin that weftd is down and what to look at; once weftd is back the next try works', () =>
+  test("passes on the plugin's error and cure while weftd is down; the next attempt after its restart succeeds", () =>
     leavingNothing(async () => {
       const daemon = cluster.daemon(1)
       const earlier = await here.cri.podSandboxes()
@@ -112,7 +112,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       for (const id of await here.cri.podSandboxes()) if (!earlier.includes(id)) await here.cri.stopPodSandbox(id)
     }))
 
-  test('keeps a pod whose DEL failed because weftd was down, and stops it when it is asked again', () =>
+  test('keeps a pod whose DEL failed because weftd was down, and stops it at the next StopPodSandbox', () =>
     leavingNothing(async () => {
       const [pod, daemon] = [await here.pod(), cluster.daemon(1)]
       await daemon.kill('SIGKILL')
@@ -122,7 +122,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
     }))
 
   for (const cniVersion of ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0']) {
-    test(`takes a list of version ${cniVersion}`, () =>
+    test(`accepts a list of version ${cniVersion}`, () =>
       leavingNothing(async () => {
         await writeList(here.host, { ...weftList, cniVersion })
         await loaded(here, cniVersion)
@@ -132,7 +132,7 @@ describe('containerd', { skip, timeout: 600_000 }, () => {
       }))
   }
 
-  test('says that the network is not ready while there is no list, and that it is as soon as there is one', async () => {
+  test('reports the network as not ready until there is a list', async () => {
     const ready = async () => (await here.cri.status()).conditions.find(({ type }) => type === 'NetworkReady')
     await here.host.sh('rm /etc/cni/net.d/10-weft.conflist')
     await until(async () => (await ready())?.status === false, { what: 'NetworkReady to be false' })

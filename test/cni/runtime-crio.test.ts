@@ -38,7 +38,7 @@ describe("CRI-O's order of calls", { skip, timeout: 600_000 }, () => {
   }
 
   for (const type of pluginTypes) {
-    test(`VERSION of ${type} announces every version from 0.4.0 on`, async () => {
+    test(`VERSION of ${type} lists every version from 0.4.0 on`, async () => {
       const { result } = await cni(cluster.node(1), {
         verb: 'VERSION',
         config: { cniVersion: '1.1.0', type },
@@ -108,7 +108,7 @@ describe("CRI-O's order of calls", { skip, timeout: 600_000 }, () => {
       await crio.tearDown(pod.name)
     }))
 
-  test('twenty pods at once each pass their CHECK, and go in any order', () =>
+  test('twenty pods at once pass CHECK, and are deleted in any order', () =>
     leavingNothing(async () => {
       const crio = await Crio.start(cluster.node(1), { cniVersion: '1.1.0', name: 'lab', plugins })
       await using stack = new AsyncDisposableStack()
@@ -120,7 +120,7 @@ describe("CRI-O's order of calls", { skip, timeout: 600_000 }, () => {
       await Promise.all(pods.toReversed().map((pod) => crio.tearDown(pod.name)))
     }))
 
-  test('GC with a null list at start frees what a crash left, pods that are known survive the next', () =>
+  test('GC with a null list at start frees leftovers of a crash; listed pods survive the next GC', () =>
     leavingNothing(async () => {
       const list = { cniVersion: '1.1.0', name: 'lab', plugins }
       const crashed = await Crio.start(cluster.node(1), list)

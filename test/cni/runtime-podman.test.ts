@@ -32,7 +32,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
     assert.deepEqual(await traces(), earlier)
   }
 
-  test('runs containers that reach each other across hosts, and leaves nothing of them when they are removed', () =>
+  test('connects containers across hosts; removing them removes everything', () =>
     leavingNothing(async () => {
       await here.run('one')
       const address = await there.run('two')
@@ -42,13 +42,13 @@ describe('podman', { skip, timeout: 600_000 }, () => {
       await there.remove('two')
     }))
 
-  test('shows our network, since every plugin of its list announces the version of the list', async () => {
+  test("shows Weft's network, since every plugin of the list supports the list's version", async () => {
     const { stdout } = await here.podman(['network', 'ls', '--format', '{{.Name}} {{.Driver}}'])
     assert.match(stdout, /^lab weft$/m)
   })
 
   for (const cniVersion of ['0.3.1', '0.4.0', '1.0.0']) {
-    test(`takes a list of version ${cniVersion}`, () =>
+    test(`accepts a list of version ${cniVersion}`, () =>
       leavingNothing(async () => {
         here.use({ ...podmanList, cniVersion })
         await here.run('version')
@@ -58,7 +58,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
       }))
   }
 
-  test('gives a container the address and the MAC that it asks for, and tells who has an address that is taken', () =>
+  test('assigns the requested address and MAC; for an address in use the error names its container', () =>
     leavingNothing(async () => {
       const free = (await here.run('first')).replace(/\d+$/, '77')
       assert.equal(await here.run('static', [`--ip=${free}`, '--mac-address=02:11:22:33:44:55']), free)
@@ -71,7 +71,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
       for (const name of ['first', 'static', 'second']) await here.remove(name)
     }))
 
-  test('stops, starts and restarts a container, which is reachable each time', () =>
+  test('keeps a container connected through restart, kill and start', () =>
     leavingNothing(async () => {
       await here.run('again')
       for (const words of [
@@ -86,7 +86,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
       await here.remove('again')
     }))
 
-  test('calls no DEL for a container whose namespace was deleted behind its back; weftd frees its address by itself', () =>
+  test('calls no DEL for a container whose namespace was deleted; weftd frees the address without it', () =>
     leavingNothing(async () => {
       const address = await here.run('robbed')
       const { stdout } = await here.podman(['inspect', '--format', '{{.NetworkSettings.SandboxKey}}', 'robbed'])
@@ -104,7 +104,7 @@ describe('podman', { skip, timeout: 600_000 }, () => {
       await here.remove('heir')
     }))
 
-  test('tells in the words of the plugin that weftd is down and what to look at; once weftd is back the next try works', () =>
+  test("passes on the plugin's error and cure while weftd is down; the next attempt after its restart succeeds", () =>
     leavingNothing(async () => {
       const daemon = cluster.daemon(1)
       await daemon.stop()

@@ -76,7 +76,7 @@ for (const { about, plugins, from, needs } of sets) {
     const get = (from: Host, address: string) =>
       from.exec('wget', ['-q', '-O', '-', '-T', '3', '-t', '1', `http://${address}/index.html`], { check: false })
 
-    test('of containerd lead to a pod from another host, from the node and from the pod itself, until the pod is stopped', () =>
+    test('of containerd reach a pod from another host, from the node and from the pod itself, until the pod is stopped', () =>
       leavingNothing(async () => {
         const { address } = here.host
         const pod = await here.pod(
@@ -108,7 +108,7 @@ for (const { about, plugins, from, needs } of sets) {
         assert.notEqual((await get(there, `${address}:8080`)).code, 0)
       }))
 
-    test('that annotations ask containerd for limit the pod', () =>
+    test('in annotations of containerd limit the pod', () =>
       leavingNothing(async () => {
         const pod = await here.pod({
           annotations: { 'kubernetes.io/ingress-bandwidth': '8M', 'kubernetes.io/egress-bandwidth': '16M' }
@@ -120,7 +120,7 @@ for (const { about, plugins, from, needs } of sets) {
         assert.doesNotMatch((await here.host.exec('tc', ['qdisc', 'show'])).stdout, /tbf/)
       }))
 
-    test('of podman lead to a container over tcp and udp, a port that is taken is refused, and it is free after the end', () =>
+    test('of podman reach a container over TCP and UDP; a port in use is refused, and is free after the container ends', () =>
       leavingNothing(async () => {
         const { address } = podman.host
         await podman.run('web', ['--publish=8082:80', '--publish=8083:83/udp'], serve)

@@ -228,7 +228,7 @@ describe('ours and the reference', { skip, timeout: 900_000 }, () => {
     })
   }
 
-  test('announce the same versions, or ours more', async () => {
+  test('list the same versions; Weft may list more', async () => {
     for (const type of pluginTypes) {
       if (missingPeer(`cni/${type}`)) continue
       const versions = async (host: Host, binDir: string) =>

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Cluster } from '../lab/cluster.ts'
-import type { Place } from '../lab/place.ts'
+import type { Place } from '../lab/lab-scene.ts'
 import { until } from '../lab/run.ts'
 import { skip } from './cni-host.ts'
 

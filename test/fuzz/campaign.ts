@@ -1,4 +1,4 @@
-// How many cases a test makes and from which seed; a case that fails is told with what makes it again.
+// Number of cases and seed of a fuzz run; a failing case is reported with the variables that repeat it.
 import assert from 'node:assert/strict'
 import { Random } from './random.ts'
 

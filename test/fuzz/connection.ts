@@ -1,4 +1,4 @@
-// One connection to weftd's socket, as a caller with bad manners has it.
+// One connection of a misbehaving client to weftd's socket.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import type { Spoken } from './call.ts'

@@ -1,4 +1,4 @@
-// Answers of a daemon that is none of ours, too old, too new or out of its mind.
+// Hostile replies of a daemon: another program's, of older and newer versions, malformed.
 import type { Random } from './random.ts'
 import { jsonOf, oddTree, spoiledJson, spoiledText, treeOf } from './tree.ts'
 

@@ -1,4 +1,4 @@
-// Conditions as events of our node in a real API server: one object for each, settled, counted up, called over, and told late when there was no other way.
+// Conditions as events about our node in a real API server: one object per reason, debounced, counted up, renewed, and sent late after an outage.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { CONDITIONS, type Condition, type ConditionCode, sentence } from '../../daemon/health/conditions.ts'
@@ -12,7 +12,7 @@ import { Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import type { KubeObject } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, nodeObject, StorePlace } from './store-place.ts'
+import { allow, nodeObject, StorePlace } from './store-scene.ts'
 
 const skip = noControlPlane()
 const slow = { deadlineMs: 30_000 }
@@ -69,7 +69,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
   test('a condition is one warning in the words of the table, and its end a normal event', async () => {
     await using at = await written(50, 0)
     const missing = condition('POD_CIDR_MISSING', 'node n1 has no podCIDR', Date.now() - 5_000)
-    at.events.tell(missing, true)
+    at.events.onCondition(missing, true)
     await until(async () => (await at.there()).length === 1, { what: 'the warning', ...slow })
     const [event] = await at.there()
     assert.equal(event?.message, sentence(missing))
@@ -78,7 +78,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
       component: 'weftd',
       host: 'n1'
     })
-    at.events.tell(missing, false)
+    at.events.onCondition(missing, false)
     await until(async () => (await at.there()).length === 2, { what: 'its end', ...slow })
     assert.deepEqual(shown(await at.there()), ['Warning PodCidrMissing 1', 'Normal PodCidrMissing 1'])
     assert.equal((await at.there())[1]?.message, 'no longer: this node has no podCIDR')
@@ -86,11 +86,11 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
 
   test('changes of a condition count one event up, and what flaps is written once', async () => {
     await using at = await written(300, 0)
-    at.events.tell(condition('FORWARD_DROPPED', 'by docker'), true)
+    at.events.onCondition(condition('FORWARD_DROPPED', 'by docker'), true)
     await until(async () => (await at.there()).length === 1, { what: 'the first warning', ...slow })
     for (let turn = 0; turn < 20; turn++) {
-      at.events.tell(condition('FORWARD_DROPPED', 'by docker'), false)
-      at.events.tell(condition('FORWARD_DROPPED', `by docker and firewalld ${turn}`), true)
+      at.events.onCondition(condition('FORWARD_DROPPED', 'by docker'), false)
+      at.events.onCondition(condition('FORWARD_DROPPED', `by docker and firewalld ${turn}`), true)
     }
     await until(async () => shown(await at.there()).join() === 'Warning ForwardDropped 2', { what: 'two', ...slow })
     assert.match((await at.there())[0]!.message, /by docker and firewalld 19\. Cure: /)
@@ -100,8 +100,8 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await using at = await written(100, 0)
     await at.relay.cut()
     const away = condition('STORE_UNREACHABLE', 'connection refused', Date.now() - 90_000)
-    at.events.tell(away, true)
-    at.events.tell(away, false)
+    at.events.onCondition(away, true)
+    at.events.onCondition(away, false)
     await until(() => at.conditions.raised.size === 0, { what: 'nothing to be raised by an event', ...slow })
     await at.relay.open()
     await until(async () => (await at.there()).length === 2, { what: 'both events', ...slow })
@@ -112,21 +112,21 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
 
   test('neither the start nor what is over at once is an event', async () => {
     await using at = await written(100, 0)
-    at.events.tell(condition('STARTING', 'reading'), true)
+    at.events.onCondition(condition('STARTING', 'reading'), true)
     const short = condition('CONFIG_MISSING', 'not there')
-    at.events.tell(short, true)
-    at.events.tell(short, false)
-    at.events.tell(condition('KERNEL_REFUSED', 'a route', Date.now() - 1_000), true)
+    at.events.onCondition(short, true)
+    at.events.onCondition(short, false)
+    at.events.onCondition(condition('KERNEL_REFUSED', 'a route', Date.now() - 1_000), true)
     await until(async () => (await at.there()).length > 0, { what: 'the one that counts', ...slow })
     assert.deepEqual(shown(await at.there()), ['Warning KernelRefused 1'])
   })
 
   test('an event that the API server has forgotten is made again', async () => {
     await using at = await written(50, 0)
-    at.events.tell(condition('LEASE_LOST', 'a'), true)
+    at.events.onCondition(condition('LEASE_LOST', 'a'), true)
     await until(async () => (await at.there()).length === 1, { what: 'the first', ...slow })
     await api.api.remove(`${EVENTS}/${(await at.there())[0]!.metadata.name}`)
-    at.events.tell(condition('LEASE_LOST', 'b'), true)
+    at.events.onCondition(condition('LEASE_LOST', 'b'), true)
     await until(async () => (await at.there())[0]?.message.includes(': b.'), { what: 'the second', ...slow })
     assert.deepEqual(shown(await at.there()), ['Warning LeaseLost 1'])
   })
@@ -140,7 +140,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     const reasons = ['LEASE_LOST', 'KERNEL_REFUSED', 'FORWARD_DROPPED'] as const
     await until(
       () => {
-        for (const code of reasons) at.events.tell(condition(code, String(performance.now())), true)
+        for (const code of reasons) at.events.onCondition(condition(code, String(performance.now())), true)
         return at.conditions.logged.includes('events cannot be written')
       },
       { what: 'the line', everyMs: 200, ...slow }
@@ -157,7 +157,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await policy('before')
     let speaks = false
     const stop = new AbortController()
-    const deps = { api: at.client, writer: at.writer, log: at.conditions.deps.log, isSpeaker: () => speaks }
+    const deps = { api: at.client, writer: at.writer, log: at.conditions.deps.log, isLeader: () => speaks }
     const warning = warnOfPolicies(deps, stop.signal, { checkMs: 100, renewMs: 1_000 })
     const there = async () =>
       (await api.api.list<Event>(EVENTS)).filter(({ involvedObject }) => involvedObject.kind === 'NetworkPolicy')
@@ -200,9 +200,9 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await using store = await place.open(conditions, { networkPolicyEnforced: false })
     await store.acquire(wishOf('192.0.2.1'), new AbortController().signal)
     await using _ = new Watcher(store)
-    const told = async () =>
+    const hasWarning = async () =>
       (await api.api.list<Event>(EVENTS)).some(({ reason }) => reason === 'NetworkPolicyNotEnforced')
-    await until(told, { what: 'the warning', deadlineMs: 90_000 })
+    await until(hasWarning, { what: 'the warning', deadlineMs: 90_000 })
     await api.api.call('DELETE', policies)
   })
 })

@@ -11,7 +11,7 @@ import { until } from '../lab/run.ts'
 import { Weftd } from '../lab/weftd.ts'
 import { ControlPlane } from './control-plane.ts'
 import { noControlPlane } from './parts.ts'
-import { annotationsOn, nodeObject, weftdRole } from './store-place.ts'
+import { annotationsOn, nodeObject, weftdRole } from './store-scene.ts'
 
 const slow = { deadlineMs: 90_000 }
 

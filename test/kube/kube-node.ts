@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { Containerd } from '../lab/containerd.ts'
 import type { Host } from '../lab/host.ts'
-import { Place } from '../lab/place.ts'
+import { Place } from '../lab/lab-scene.ts'
 import { type Background, until } from '../lab/run.ts'
 import { isReady, type Pod } from './api.ts'
 import type { ControlPlane } from './control-plane.ts'

@@ -11,7 +11,7 @@ import { KubeCluster } from './cluster.ts'
 import { described } from './install.ts'
 import type { KubeNode } from './kube-node.ts'
 import { noCluster } from './parts.ts'
-import { weftdRole } from './store-place.ts'
+import { weftdRole } from './store-scene.ts'
 import { webContainer } from './workload.ts'
 
 const slow = { deadlineMs: 120_000, everyMs: 500 }
@@ -88,9 +88,9 @@ describe('why a pod has no network', { skip: noCluster(), timeout: 900_000 }, ()
     assert.match(sentence, /10\.244\.\d+\.0\/24.*10\.99\.0\.0\/16.*\. Cure: /)
 
     await cluster.plane.apply(podOn('web', node))
-    const told = await described(cluster, 'web', /FailedCreatePodSandBox/)
-    assert.ok(told.includes(`plugin type="weft" failed (add): ${sentence}`), told)
-    t.diagnostic(told.slice(told.indexOf('Events:')))
+    const description = await described(cluster, 'web', /FailedCreatePodSandBox/)
+    assert.ok(description.includes(`plugin type="weft" failed (add): ${sentence}`), description)
+    t.diagnostic(description.slice(description.indexOf('Events:')))
 
     const status = await cni(node.host, {
       ...{ verb: 'STATUS', config: { cniVersion: '1.1.0', name: 'cbr0', type: 'weft' }, binDir: BIN, check: false }
@@ -122,10 +122,10 @@ describe('why a pod has no network', { skip: noCluster(), timeout: 900_000 }, ()
   test('without weftd the executable says so itself, with what to look at', async () => {
     await weftd.stop()
     await cluster.plane.apply(podOn('late', node))
-    const told = await described(cluster, 'late', /FailedCreatePodSandBox/)
+    const description = await described(cluster, 'late', /FailedCreatePodSandBox/)
     // containerd runs both at the same time and tells of the one that failed first.
     assert.match(
-      told,
+      description,
       /plugin type="(weft|loopback)" failed \(add\): weftd is not running on this node: .*systemctl status weftd/
     )
   })

@@ -1,5 +1,5 @@
 // Traffic between two pods while something happens to the cluster: pings every 5 ms, and a TCP connection that is asked every second whether bytes still arrive.
-import type { Place } from '../lab/place.ts'
+import type { Place } from '../lab/lab-scene.ts'
 import { until } from '../lab/run.ts'
 
 type Report = {

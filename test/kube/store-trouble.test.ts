@@ -9,7 +9,7 @@ import { Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import { ApiAlone, Front } from './api-alone.ts'
 import { Authority } from './authority.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, annotationsOn, flannel, StorePlace, USER } from './store-place.ts'
+import { allow, annotationsOn, flannel, StorePlace, USER } from './store-scene.ts'
 
 const never = new AbortController().signal
 const skip = noControlPlane()

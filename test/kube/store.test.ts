@@ -1,4 +1,4 @@
-// The Kubernetes store on a real API server: flannel's annotations to the letter, what a missing podCIDR is told as, and how it goes on after trouble.
+// The Kubernetes store on a real API server: flannel's annotations, diagnosis of a missing podCIDR, recovery after failures.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { KubeApi } from '../../daemon/kube/api.ts'
@@ -14,7 +14,7 @@ import { CONFIG, Conditions, Watcher, wishOf } from '../lab/store-watcher.ts'
 import { conditionOf } from './api.ts'
 import { ApiAlone } from './api-alone.ts'
 import { noControlPlane } from './parts.ts'
-import { allow, annotationsOn, flannel, PREFIX, StorePlace, USER } from './store-place.ts'
+import { allow, annotationsOn, flannel, PREFIX, StorePlace, USER } from './store-scene.ts'
 
 const never = new AbortController().signal
 const VXLAN = '{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}'

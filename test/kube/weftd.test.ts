@@ -9,7 +9,7 @@ import { Weftd } from '../lab/weftd.ts'
 import { conditionOf, type KubeObject } from './api.ts'
 import { ControlPlane } from './control-plane.ts'
 import { noControlPlane } from './parts.ts'
-import { annotationsOn, nodeObject, weftdRole } from './store-place.ts'
+import { annotationsOn, nodeObject, weftdRole } from './store-scene.ts'
 
 const slow = { deadlineMs: 90_000 }
 

@@ -1,4 +1,4 @@
-// A pod's server for the stories of host ports: over TCP and UDP it tells its own name and whom it sees. Arguments: name, port.
+// A pod's server for tests of host ports: replies over TCP and UDP with its name and the client's address. Arguments: name, port.
 import { createSocket } from 'node:dgram'
 import { createServer } from 'node:net'
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Keeper } from './firewall-keeper.ts'
-import { ensureOwnNamespace, Neighbour } from './firewall-place.ts'
+import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
 import { Background, run, until } from './run.ts'
 
 ensureOwnNamespace(fileURLToPath(import.meta.url))

@@ -27,7 +27,7 @@ import { type KernelObject, keyOf, parseMac, stateOf } from '../../daemon/state/
 import { changeText } from '../../daemon/state/text.ts'
 import { parseIp } from '../../ipam/address.ts'
 import { bring, ofWeft } from './firewall-keeper.ts'
-import { ensureOwnNamespace } from './firewall-place.ts'
+import { ensureOwnNamespace } from './firewall-scene.ts'
 import { run } from './run.ts'
 
 ensureOwnNamespace(fileURLToPath(import.meta.url))

@@ -1,7 +1,7 @@
 // A small version of the daemon's loop around the firewall: after each change, and each change of other programs' tables, the difference is applied.
 import assert from 'node:assert/strict'
 import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign-accepts.ts'
-import { ownFirewall } from '../../daemon/firewall/own.ts'
+import { ownFirewall } from '../../daemon/firewall/node-chains.ts'
 import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import type { FirewallChange } from '../../daemon/kernel/nftables/port.ts'
 import { difference } from '../../daemon/state/difference.ts'

@@ -7,7 +7,7 @@ import { listenToNftables } from '../../daemon/kernel/nftables/notification.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, type NftElement, stateOf } from '../../daemon/state/object.ts'
 import { bring, Keeper, ofWeft, own } from './firewall-keeper.ts'
-import { ensureOwnNamespace, Neighbour } from './firewall-place.ts'
+import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
 import { run, until } from './run.ts'
 
 ensureOwnNamespace(fileURLToPath(import.meta.url))
@@ -152,9 +152,9 @@ describe('another program', () => {
     await until(async () => (await run('nft', ['list', 'ruleset'])).stdout.includes('masquerade'), {
       what: 'the repair'
     })
-    const told = keeper.seen.find((change) => change.kind === 'changed' && change.object === undefined)
-    assert.equal(told?.by?.name, 'nft')
-    assert.equal(told?.by?.self, false)
+    const removal = keeper.seen.find((change) => change.kind === 'changed' && change.object === undefined)
+    assert.equal(removal?.by?.name, 'nft')
+    assert.equal(removal?.by?.self, false)
     assert.deepEqual(await bring(keeper.firewall, own), [])
   })
 

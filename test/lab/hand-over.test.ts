@@ -12,7 +12,7 @@ import { release } from '../../daemon/pod/release.ts'
 import { linkNamed } from '../../daemon/state/object.ts'
 import { formatIp, formatPrefix } from '../../ipam/address.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
-import { hostLinks, podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
+import { hostLinks, podPlace, rejectsWith, Sandbox, veths } from './pod-scene.ts'
 import { until } from './run.ts'
 
 inOwnNamespace()

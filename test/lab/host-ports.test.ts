@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Cluster, linesOf, type Resident } from './cluster.ts'
 import type { Host } from './host.ts'
-import type { Place } from './place.ts'
+import type { Place } from './lab-scene.ts'
 import { until } from './run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'

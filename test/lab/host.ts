@@ -1,7 +1,7 @@
 // A host of the lab: network, mounts and name of its own, an eth0 on the underlay whose cable can be pulled, and pods.
 import type { Holder } from './holder.ts'
+import { Place } from './lab-scene.ts'
 import { hostAddresses, segmentAddresses } from './names.ts'
-import { Place } from './place.ts'
 import { Pod } from './pod.ts'
 import type { NamespaceOwner, Underlay } from './underlay.ts'
 

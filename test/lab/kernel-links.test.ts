@@ -199,7 +199,7 @@ test('links that a killed daemon had begun to delete are deleted at the start', 
   run('ip', 'link', 'add', 'left0', 'group', String(DOOMED_GROUP), 'type', 'veth', 'peer', 'name', 'left1')
   await using kernel = await open()
   await using watch = new Watch(kernel, (object) => object.kind === 'link')
-  await watch.until('the first dump', () => watch.told.length > 0)
+  await watch.until('the first dump', () => watch.observations.length > 0)
   await watch.lacks({ kind: 'link', name: 'left0' })
 })
 

@@ -56,7 +56,7 @@ export async function applied(kernel: Pick<Kernel, 'apply'>, ...changes: readonl
 /** An observer's state, from its observations; `until` waits for a condition on it. */
 export class Watch implements AsyncDisposable {
   readonly state = new Map<Key, KernelObject>()
-  readonly told: Observation[] = []
+  readonly observations: Observation[] = []
   readonly #stop = new AbortController()
   readonly #ended: Promise<void>
   #look: () => void = () => undefined
@@ -67,7 +67,7 @@ export class Watch implements AsyncDisposable {
 
   async #follow(kernel: Kernel, interest: (object: KernelObject) => boolean): Promise<void> {
     for await (const observation of kernel.observe(interest, this.#stop.signal)) {
-      this.told.push(observation)
+      this.observations.push(observation)
       if (observation.kind === 'everything') {
         this.state.clear()
         for (const [key, object] of observation.state) this.state.set(key, object)
@@ -101,7 +101,7 @@ export class Watch implements AsyncDisposable {
   }
 
   dumps(): readonly string[] {
-    return this.told.flatMap((one) => (one.kind === 'everything' ? [one.why] : []))
+    return this.observations.flatMap((one) => (one.kind === 'everything' ? [one.why] : []))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

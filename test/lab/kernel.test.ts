@@ -183,7 +183,7 @@ test('15,000 objects are put, observed and removed', { skip, timeout: 300_000 },
     ]
   }).flat()
   await using watch = new Watch(kernel, (object) => 'device' in object && object.device === 'weft.9')
-  await watch.until('the first dump', () => watch.told.length > 0)
+  await watch.until('the first dump', () => watch.observations.length > 0)
   await applied(kernel, ...objects.map(put))
   const desired = stateOf(objects)
   await watch.until(
@@ -206,7 +206,7 @@ test('the program that deletes a route is named, and weftd recognises itself', {
   await applied(kernel, put(bridge), put(address4))
   const wanted = route('10.6.0.0/16', { device: 'br0', gateway: ip('10.9.0.9') })
   await using watch = new Watch(kernel, (object) => object.kind === 'route')
-  await watch.until('the first dump', () => watch.told.length > 0)
+  await watch.until('the first dump', () => watch.observations.length > 0)
   await applied(kernel, put(wanted))
   await watch.shows(wanted)
   // In batch mode ip lives until its input ends, so that its name can be read however slow this machine is.
@@ -214,9 +214,11 @@ test('the program that deletes a route is named, and weftd recognises itself', {
   vandal.stdin.write('route del 10.6.0.0/16\n')
   await watch.lacks(wanted)
   vandal.stdin.end()
-  const told = watch.told.flatMap((one) => (one.kind === 'changed' && one.key === keyOf(wanted) ? [one] : []))
+  const changes = watch.observations.flatMap((one) =>
+    one.kind === 'changed' && one.key === keyOf(wanted) ? [one] : []
+  )
   assert.deepEqual(
-    told.map(({ by }) => by),
+    changes.map(({ by }) => by),
     [
       { self: true, pid: process.pid, name: 'weftd' },
       { self: false, pid: vandal.pid, name: 'ip' }
@@ -230,7 +232,7 @@ test('after an overrun everything is reported again', { skip }, async () => {
   await using kernel = await open({ receiveBytes: 1 })
   await applied(kernel, put(bridge), put(address4))
   await using watch = new Watch(kernel, (object) => object.kind === 'route' && object.protocol === 87)
-  await watch.until('the first dump', () => watch.told.length > 0)
+  await watch.until('the first dump', () => watch.observations.length > 0)
   const routes = Array.from({ length: 1_000 }, (_, n) =>
     route(`10.${128 + (n >> 8)}.${n & 255}.0/24`, { device: 'br0', gateway: ip('10.9.0.9') })
   )

@@ -176,8 +176,8 @@ test('a weftd that starts while etcd is down learns afterwards that another node
   await daemon.ready()
   await cluster.pod(cluster.node(1))
   await cluster.node(1).sh('iptables -D OUTPUT -p tcp --dport 2379 -j DROP')
-  const told = async () => (await daemon.readyz()).body
-  await until(async () => new RegExp(`LEASE_LOST .*leased to ${publicIp}`).test(await told()), {
+  const readyz = async () => (await daemon.readyz()).body
+  await until(async () => new RegExp(`LEASE_LOST .*leased to ${publicIp}`).test(await readyz()), {
     what: 'the condition LEASE_LOST'
   })
 })

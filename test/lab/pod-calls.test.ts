@@ -6,7 +6,7 @@ import { cniCalls } from '../../daemon/cni/calls.ts'
 import { CONDITIONS } from '../../daemon/health/conditions.ts'
 import type { CniRequest, Finished } from '../../plugins/protocol.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
-import { type PodPlace, podPlace, Sandbox, veths } from './pod-place.ts'
+import { type PodPlace, podPlace, Sandbox, veths } from './pod-scene.ts'
 
 inOwnNamespace()
 

@@ -16,7 +16,7 @@ import type { Key } from '../../daemon/state/object.ts'
 import type { ResultInterface } from '../../plugins/cni/types.ts'
 import { routeFrom } from '../../plugins/keys/routes.ts'
 import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
-import { hostLinks, podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
+import { hostLinks, podPlace, rejectsWith, Sandbox, veths } from './pod-scene.ts'
 import { until } from './run.ts'
 
 inOwnNamespace()

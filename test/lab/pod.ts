@@ -1,5 +1,5 @@
 // A pod's network namespace, kept by a bind mount inside its host, as a container runtime keeps it.
-import { Place } from './place.ts'
+import { Place } from './lab-scene.ts'
 
 /** What a pod needs of its host. */
 export interface PodHost extends Place {

@@ -11,7 +11,7 @@ import { rebuild } from '../../daemon/pod/recovery/rebuild.ts'
 import { status } from '../../daemon/pod/status.ts'
 import { linkNamed } from '../../daemon/state/object.ts'
 import { ip as address, inOwnNamespace, run, skip } from './kernel-namespace.ts'
-import { podPlace, rejectsWith, Sandbox, veths } from './pod-place.ts'
+import { podPlace, rejectsWith, Sandbox, veths } from './pod-scene.ts'
 import { until } from './run.ts'
 
 inOwnNamespace()

@@ -1,4 +1,4 @@
-// The part of a lease store's contract that every store keeps, whoever hands out its subnets: what it tells, and that what it publishes stays published.
+// Tests that every lease store must pass: acquisition, events, and what it publishes staying published.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { leaseKey } from '../../daemon/lease/lease.ts'

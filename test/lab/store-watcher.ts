@@ -1,4 +1,4 @@
-// What a store's test needs around it: the conditions it raises, the leases its watch has told of, and a wish to make of it.
+// Helpers for tests of a store: the conditions it raises, the leases its watch reports, and a lease request.
 
 import type { Log } from '../../daemon/base/log.ts'
 import { parseNetConf } from '../../daemon/config/net-conf.ts'
@@ -9,7 +9,7 @@ import { parseIp } from '../../ipam/address.ts'
 
 export const CONFIG = '{"Network":"10.77.0.0/16","Backend":{"Type":"vxlan"}}'
 
-/** The wish of the node with this address. */
+/** The lease request of the node with this address. */
 export const wishOf = (
   publicIp: string,
   more: { readonly conf?: string; readonly previous?: string } = {}

@@ -1,4 +1,4 @@
-// What a lab leaves in the kernel and how it is taken away: processes carry WEFT_LAB=<name> in their environment, and everything else of a lab lives and dies with them.
+// Removes what a lab leaves in the kernel: its processes have WEFT_LAB=<name> in their environment, and all else ends with them.
 import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 // The wires of the lab: one bridge for each segment in a namespace called switch, and a router with a leg in each segment.
 import type { Holder } from './holder.ts'
+import { Place, type PlaceOwner } from './lab-scene.ts'
 import { segmentAddresses } from './names.ts'
-import { Place, type PlaceOwner } from './place.ts'
 
 export interface UnderlayOptions {
   readonly mtu: number

@@ -1,4 +1,4 @@
-// weftctl as a person uses it on a node: what it tells of nodes and pods that are really there, why something failed, and who may ask.
+// weftctl on real nodes: nodes, pods, why and diff, reasons for failures, and access by root only.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { describedMetrics } from '../../scripts/docs/metrics.ts'
@@ -77,14 +77,14 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
       const { pods } = JSON.parse((await weftctl(here, ['pods', '--json'])).stdout)
       return pods.find(({ container }: { readonly container: string }) => container === pod.id)
     }
-    const told = await row()
+    const listed = await row()
     assert.deepEqual(
-      [told.pod, told.addresses, told.interface, told.netns],
+      [listed.pod, listed.addresses, listed.interface, listed.netns],
       [`lab/${pod.id}`, [pod.address], 'eth0', 'alive']
     )
-    assert.deepEqual(told.hostPorts, [{ protocol: 'tcp', hostPort: 8080, containerPort: 80 }])
-    assert.deepEqual(told.bandwidth, { ingress: 8_000_000, egress: 4_000_000 })
-    assert.ok((await here.ip('link', 'show', 'dev', told.link)).length === 1)
+    assert.deepEqual(listed.hostPorts, [{ protocol: 'tcp', hostPort: 8080, containerPort: 80 }])
+    assert.deepEqual(listed.bandwidth, { ingress: 8_000_000, egress: 4_000_000 })
+    assert.ok((await here.ip('link', 'show', 'dev', listed.link)).length === 1)
     const before = await weftctl(here, ['why', 'pod', `lab/${pod.id}`])
     assert.match(before.stdout, /: is set up\n[\s\S]*\n {4}link veth[\s\S]*ADD eth0 by weft, .* ms: ok\n/)
     assert.equal(before.code, 0)
@@ -92,8 +92,8 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
     await cluster.daemon(1).restart()
     const again = await row()
     // What is read off the kernel names the family of the port, which the wish had left open.
-    assert.deepEqual({ ...again, hostPorts: [] }, { ...told, hostPorts: [] })
-    assert.deepEqual(again.hostPorts, [{ ...told.hostPorts[0], hostIp: '0.0.0.0' }])
+    assert.deepEqual({ ...again, hostPorts: [] }, { ...listed, hostPorts: [] })
+    assert.deepEqual(again.hostPorts, [{ ...listed.hostPorts[0], hostIp: '0.0.0.0' }])
     const { code, stdout } = await weftctl(here, ['why', 'pod', `lab/${pod.id}`])
     assert.match(stdout, /: is set up\n/)
     assert.equal(code, 0, stdout)
@@ -118,9 +118,9 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
       }
     })
     const { pods } = JSON.parse((await weftctl(here, ['pods', '--json'])).stdout)
-    const [told] = pods.filter(({ pod: name }: { readonly pod: string }) => name === 'lab/chained')
-    assert.deepEqual(told.hostPorts, [{ protocol: 'udp', hostPort: 9090, containerPort: 90 }])
-    assert.deepEqual(told.bandwidth, { ingress: 8_000_000 })
+    const [listed] = pods.filter(({ pod: name }: { readonly pod: string }) => name === 'lab/chained')
+    assert.deepEqual(listed.hostPorts, [{ protocol: 'udp', hostPort: 9090, containerPort: 90 }])
+    assert.deepEqual(listed.bandwidth, { ingress: 8_000_000 })
     const { code, stdout } = await weftctl(here, ['why', 'pod', 'lab/chained'])
     assert.match(stdout, /^ {4}element inet weft host_ports_4 .*udp \. 9090/m)
     assert.match(stdout, /^ {4}qdisc dev veth.* tbf rate 8000000bit/m)

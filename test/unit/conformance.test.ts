@@ -73,12 +73,12 @@ test('every test that the page of conformance names is in the file that it names
 })
 
 test('every test of a runtime is on the page of conformance', () => {
-  const told = new Set(rows.map(({ file, name }) => `${file}: ${name}`))
+  const listed = new Set(rows.map(({ file, name }) => `${file}: ${name}`))
   const tests = paths
     .filter((path) => named(path).startsWith('runtime-'))
     .flatMap((path) => testsIn(path).map((name) => `${named(path)}: ${name}`))
   assert.deepEqual(
-    tests.filter((name) => !told.has(name)),
+    tests.filter((name) => !listed.has(name)),
     []
   )
 })
@@ -97,9 +97,9 @@ test('the page of conformance knows the plugins, verbs and callers, and leaves o
     )
     assert.ok(callers.includes(row.caller), row.caller)
   }
-  const told = new Set(rows.flatMap(({ plugins }) => plugins))
+  const listed = new Set(rows.flatMap(({ plugins }) => plugins))
   assert.deepEqual(
-    pluginTypes.filter((type) => !told.has(type)),
+    pluginTypes.filter((type) => !listed.has(type)),
     [],
     'plugins without a row: name them in rows of the page whose tests call them'
   )
@@ -121,14 +121,14 @@ function spans(versions: ReadonlySet<string>): string {
 }
 
 function cell(plugin: string, verb: string): string {
-  const told = callers.flatMap((caller) => {
+  const entries = callers.flatMap((caller) => {
     const those = rows.filter(
       (row) => row.caller === caller && row.plugins.includes(plugin) && row.verbs.includes(verb)
     )
     const versions = new Set(those.flatMap((row) => row.versions))
     return versions.size === 0 ? [] : [`${caller} ${spans(versions)}`]
   })
-  return told.length === 0 ? '–' : told.join('<br>')
+  return entries.length === 0 ? '–' : entries.join('<br>')
 }
 
 function matrix(): string {

@@ -50,14 +50,14 @@ test('no source file is longer than 400 lines', () => {
 test('the version stands in package.json, and in deploy/ the same one', () => {
   const { version } = JSON.parse(read('package.json'))
   // The lock file repeats it by npm's rule; the changelog tells history; Cargo's needs one and is never shown. Manifests and chart name an image.
-  const told = files.filter(
+  const others = files.filter(
     (path) =>
       !/^(package(-lock)?\.json|CHANGELOG\.md|plugins\/host\/Cargo\.(toml|lock)|deploy\/[^/]+\.yaml|deploy\/chart\/.*\.yaml)$/.test(
         path
       )
   )
   const alone = new RegExp(`(?<![\\w.])v?${version.replaceAll('.', '\\.')}(?![\\w.]|-)`)
-  const ours = told.filter((path) => /\.(ts|md|ya?ml|rs|service|json)$|^(scripts|deploy|\.ci)\//.test(path))
+  const ours = others.filter((path) => /\.(ts|md|ya?ml|rs|service|json)$|^(scripts|deploy|\.ci)\//.test(path))
   assert.deepEqual(
     ours.filter((path) =>
       read(path)
@@ -70,7 +70,7 @@ test('the version stands in package.json, and in deploy/ the same one', () => {
   const deployed = files
     .filter((path) => /^deploy\/.*\.yaml$/.test(path))
     .flatMap((path) => [...read(path).matchAll(/(?:image: \S*weft:|^(?:appVersion|version): "?)([^"\s]+)/gm)])
-    .map(([, told]) => told)
+    .map(([, found]) => found)
   assert.ok(deployed.length > 0)
   assert.deepEqual(new Set(deployed), new Set([version]))
 })

@@ -76,14 +76,14 @@ function linkMessage(
   { up, promiscuous, allMulticast }: Pick<Settings, 'up' | 'promiscuous' | 'allMulticast'>
 ): MessageWriter {
   let [set, change] = [0, 0]
-  for (const [wish, flag] of [
+  for (const [value, flag] of [
     [up, uapi.IFF_UP],
     [promiscuous, uapi.IFF_PROMISC],
     [allMulticast, uapi.IFF_ALLMULTI]
   ] as const) {
-    if (wish === undefined) continue
+    if (value === undefined) continue
     change |= flag
-    if (wish) set |= flag
+    if (value) set |= flag
   }
   return new MessageWriter(RTM.newLink, flags).fixed([4, 0], [4, 0], [4, set], [4, change])
 }

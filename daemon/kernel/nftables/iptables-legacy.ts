@@ -115,10 +115,10 @@ export class LegacyIptables {
   }
 
   #failed(command: string, ran: Ran): WeftError {
-    const said = ran.stderr.trim() || reasonOf(ran.failed)
+    const output = ran.stderr.trim() || reasonOf(ran.failed)
     return new WeftError(
       'IPTABLES_FAILED',
-      `${command} failed: ${said}`,
+      `${command} failed: ${output}`,
       'run the quoted command as root; if its error names a kernel module, load that',
       {
         cause: ran.failed

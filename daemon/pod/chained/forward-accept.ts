@@ -2,7 +2,7 @@
 import type { Prefix } from '../../../ipam/address.ts'
 import type { Attachment } from '../../../plugins/attachment.ts'
 import { forwardMark, type Identity, markedOwnerOf } from '../../attachment/identity.ts'
-import { letThroughObjects } from '../../firewall/subnet-chain.ts'
+import { forwardAcceptObjects } from '../../firewall/subnet-chain.ts'
 import { failureIn } from '../../state/kernel.ts'
 import type { KernelObject } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
@@ -39,7 +39,7 @@ export function checkForwardAccept(context: PodContext, attachment: Who, forward
 }
 
 const acceptsFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
-  letThroughObjects(forwards, forwardMark(attachment), attachment.because).map((object) => ({
+  forwardAcceptObjects(forwards, forwardMark(attachment), attachment.because).map((object) => ({
     ...object,
     because: attachment.because
   }))

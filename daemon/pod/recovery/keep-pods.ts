@@ -19,7 +19,7 @@ export type KeepingDeps = {
   readonly running: (work: Promise<unknown>) => void
 }
 
-/** Resolves when the pods of an earlier weftd are registered and desired again; goes on until the signal. Disposing writes the file a last time. */
+/** Resolves when the pods of an earlier weftd are registered and desired again; continues until the signal. Disposing writes the file a last time. */
 export async function keepPods(
   pods: PodContext,
   { options, log, metrics, reconciler, running }: KeepingDeps,

@@ -5,7 +5,7 @@ import { bridgePortBaseFor } from '../../firewall/bridge-ports.ts'
 import { conditionedPortBase, hostPortBase, hostPortDevice, translationBase } from '../../firewall/host-ports.ts'
 import { masqueradeBaseFor } from '../../firewall/pod-masquerade.ts'
 import { conditionsOf } from '../../firewall/port-conditions.ts'
-import { letThroughAsItIs } from '../../firewall/subnet-chain.ts'
+import { forwardAcceptReadBack } from '../../firewall/subnet-chain.ts'
 import {
   elementsByMark,
   elementsOf,
@@ -64,7 +64,7 @@ export function readBack(observed: State): Readback {
 const withRelated = (element: NftElement, observed: State): readonly KernelObject[] =>
   element.set === HOST_PORT_DEVICES
     ? hostPortDevice(element.key.replaceAll('"', ''), element.comment)
-    : (letThroughAsItIs(element, observed) ?? [element])
+    : (forwardAcceptReadBack(element, observed) ?? [element])
 
 const guardedIn = (extras: State): readonly string[] =>
   [...extras.values()].flatMap((object) =>

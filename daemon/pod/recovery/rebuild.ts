@@ -61,14 +61,14 @@ export async function rebuild(
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
     const objects = [
-      ...asItIs(link, held, host.observed, alias),
+      ...readBackPod(link, held, host.observed, alias),
       ...masquerading(held, host.observed),
       ...nft.objects(link.name),
       ...limits(link.name)
     ]
     wanted.push([ownerOf(who), objects.map((object) => ({ ...object, because }))])
     const bridge = objects.find((object) => object.kind === 'link')?.master
-    if (bridge) wanted.push([bridgeOwnerOf(who), bridgeAsItWas(context, bridge, alias)])
+    if (bridge) wanted.push([bridgeOwnerOf(who), readBackBridge(context, bridge, alias)])
     pods++
     const hostPorts = nft.hostPorts(link.name)
     attachments.set({
@@ -79,7 +79,7 @@ export async function rebuild(
     })
     attachments.ports.claim(ownerOf(who), because, hostPorts)
   }
-  wanted.push(...chainedAsItIs(context, nft, limits))
+  wanted.push(...readBackChained(context, nft, limits))
   if (shared.length > 0) wanted.push(attachments.shared.with(shared))
   noteVanished(context, notes)
   await host.wantAll(wanted)
@@ -137,7 +137,7 @@ function podNamed(text: string): Pod {
 }
 
 /** Objects of portmap, firewall and bandwidth, for Weft's interfaces and for others'. */
-function chainedAsItIs(
+function readBackChained(
   { host: { observed }, attachments }: PodContext,
   nft: Readback['nft'],
   limits: Readback['limits']
@@ -171,7 +171,7 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
 }
 
 /** The host's objects of a pod, from the kernel and from the reservations, either of which may be incomplete. */
-function asItIs(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
+function readBackPod(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
   const { name, mac, alias, mtu, hairpin, isolated, master } = link
   const gateways = gatewaysOn(name, observed)
   const kept: Link = {
@@ -222,7 +222,7 @@ const masquerading = (held: readonly Ip[], observed: State): readonly KernelObje
 }
 
 /** The bridge of a pod with its gateways, as it is; if it is gone, as the alias of its port describes it. */
-function bridgeAsItWas({ host: { observed }, self }: PodContext, name: string, alias: Alias): readonly KernelObject[] {
+function readBackBridge({ host: { observed }, self }: PodContext, name: string, alias: Alias): readonly KernelObject[] {
   const link = linkNamed(observed, name)
   const because = 'pods of an earlier weftd'
   if (link === undefined && alias.bridge?.name === name) {

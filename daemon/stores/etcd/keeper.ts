@@ -225,7 +225,7 @@ const contested = (prefix: string): WeftError =>
   new WeftError(
     'LEASE_CONTESTED',
     `a subnet could not be leased under ${prefix}: ${CONFLICTS + 1} times another node took the chosen one first`,
-    'try again; if it stays so, look for two nodes with one public IP'
+    'weftd retries; if it lasts, give each node its own public IP (--public-ip)'
   )
 
 const hasNoOwner = (lease: Lease): boolean => perFamily(lease.publicIp).length === 0

@@ -121,8 +121,8 @@ export class KubernetesStore implements Store {
     this.#keeper.announce()
   }
 
-  tell(condition: Condition, active: boolean): void {
-    this.#events.tell(condition, active)
+  onCondition(condition: Condition, active: boolean): void {
+    this.#events.onCondition(condition, active)
   }
 
   reconnect(): void {
@@ -137,8 +137,8 @@ export class KubernetesStore implements Store {
 
   /** Yields nothing. */
   async *#warnings(signal: AbortSignal): AsyncGenerator<never, void> {
-    const isSpeaker = () => this.#keeper.name !== undefined && this.#leases.first === this.#keeper.name
-    if (!this.#options.networkPolicyEnforced) await warnOfPolicies({ ...this.#policies, isSpeaker }, signal)
+    const isLeader = () => this.#keeper.name !== undefined && this.#leases.first === this.#keeper.name
+    if (!this.#options.networkPolicyEnforced) await warnOfPolicies({ ...this.#policies, isLeader }, signal)
   }
 
   async *#nodes(signal: AbortSignal): AsyncGenerator<LeaseEvent, void> {

@@ -50,10 +50,10 @@ async function read(socket: Socket): Promise<string> {
 
 /** Writes a byte now and then until one of the events: a writer sees the end of the connection as EPIPE. */
 async function letGo(socket: Socket, ...events: readonly ('error' | 'close')[]): Promise<void> {
-  const told = Promise.race(events.map((event) => new Promise((resolve) => socket.on(event, resolve))))
+  const ended = Promise.race(events.map((event) => new Promise((resolve) => socket.on(event, resolve))))
   const dribble = setInterval(() => socket.write('x'), 10)
   try {
-    await told
+    await ended
   } finally {
     clearInterval(dribble)
     socket.destroy()

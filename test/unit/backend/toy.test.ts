@@ -42,7 +42,7 @@ const lease = (at: Scene, n: number, token: unknown, ip = `192.0.2.${n}`): void 
   sqlOf(at, `INSERT INTO lease (key, value, revision) VALUES ('10.244.${n}.0-24', '${value}', ${n})`)
 }
 
-const told = (at: Scene, part: string): readonly string[] =>
+const objectsWith = (at: Scene, part: string): readonly string[] =>
   [...at.kernel.objects.values()].map(textOf).filter((text) => text.includes(part))
 
 test('its keys are read and checked, and a misspelled one is reported with the nearest', async () => {
@@ -71,8 +71,8 @@ test('its device and its routes to peers are put into the kernel; a lease that i
   const { place } = await at.join()
   assert.equal(place?.mtu, 1476)
   assert.deepEqual(Object.keys(place.lease.backendData[4] as object), ['Token'])
-  await until(() => told(at, 'dev toy.7').length === 2, 'the routes')
-  assert.deepEqual(told(at, 'route 10.244'), [
+  await until(() => objectsWith(at, 'dev toy.7').length === 2, 'the routes')
+  assert.deepEqual(objectsWith(at, 'route 10.244'), [
     'route 10.244.98.0/24 dev toy.7 proto 87',
     'route 10.244.99.0/24 dev toy.7 proto 87'
   ])
@@ -120,9 +120,12 @@ test('an existing device is adopted, and objects on it are ours from then on', a
   await using at = scene(CONF, [...HOST, link('oldtoy.7'), stale, link('oldtoy.3'), routeOn('oldtoy.3', '10.9.0.0/24')])
   lease(at, 99, 'c')
   await at.join()
-  await until(() => told(at, 'dev oldtoy.7').join() === 'route 10.244.99.0/24 dev oldtoy.7 proto 87', 'its routes')
+  await until(
+    () => objectsWith(at, 'dev oldtoy.7').join() === 'route 10.244.99.0/24 dev oldtoy.7 proto 87',
+    'its routes'
+  )
   assert.equal(at.kernel.objects.has('link toy.7' as Key), false)
-  assert.equal(told(at, 'dev oldtoy.3').length, 1, 'a device of another network is left alone')
+  assert.equal(objectsWith(at, 'dev oldtoy.3').length, 1, 'a device of another network is left alone')
 })
 
 test('a daemon whose configuration no longer names it removes its device, and no device of others', async () => {

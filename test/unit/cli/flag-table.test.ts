@@ -98,18 +98,18 @@ test('what was given as a variable is called so, what was given as a flag by its
 })
 
 test('a misspelled variable is a condition with the nearest name, and none is where all are known', () => {
-  const told = (env: Record<string, string>) => {
+  const conditionOf = (env: Record<string, string>) => {
     const parsed = parseOptions([], env)
     assert.ok(parsed.kind === 'run')
     const health = new Health(Date.now, () => undefined)
     reportUnknownVariables(health, parsed.unknownVariables)
     return health.active().find(({ code }) => code === 'VARIABLE_UNKNOWN')
   }
-  const condition = told({ WEFTD_IP_MSAQ: 'true' })
+  const condition = conditionOf({ WEFTD_IP_MSAQ: 'true' })
   assert.equal(condition?.detail, 'the environment variable WEFTD_IP_MSAQ names no flag; the nearest is WEFTD_IP_MASQ')
   assert.match(condition?.cure ?? '', /^correct or remove WEFTD_IP_MSAQ in the environment of weftd /)
   assert.deepEqual(condition?.blocks, [])
-  assert.equal(told({ WEFTD_IP_MASQ: 'true' }), undefined)
+  assert.equal(conditionOf({ WEFTD_IP_MASQ: 'true' }), undefined)
 })
 
 test('the public address has a place for each family', () => {

@@ -1,4 +1,4 @@
-// A changed configuration is told by what differs, not by what follows from that.
+// The description of a changed configuration names the keys that differ, not what is derived from them.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { configurationChanges } from '../../../daemon/config/changes.ts'
@@ -15,7 +15,7 @@ test('what means the same is no change, however it is written', () => {
   )
 })
 
-for (const [what, there, told] of [
+for (const [what, there, expected] of [
   ['another network', { ...usual, Network: '10.9.0.0/16' }, ['Network is 10.244.0.0/16 here and 10.9.0.0/16 there']],
   ['a narrower range', { ...usual, SubnetMax: '10.244.9.0' }, ['SubnetMax is 10.244.255.0 here and 10.244.9.0 there']],
   [
@@ -29,4 +29,4 @@ for (const [what, there, told] of [
     ['IPv6Network is absent here and fd00::/48 there']
   ]
 ] as const)
-  test(`${what} is named with both values`, () => assert.deepEqual(changes(usual, there), told))
+  test(`${what} is named with both values`, () => assert.deepEqual(changes(usual, there), expected))

@@ -1,4 +1,4 @@
-// Values against the schemas compiled ahead: where the first fault is, what stands there, and the rule in words.
+// Values against the precompiled schemas: path of the first fault, the value found, and the rule in words.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { check, spelled } from '../../../daemon/config/check.ts'

@@ -1,4 +1,4 @@
-// `weftd install | head`: programs that print end quietly when nobody reads any more.
+// `weftd install | head`: programs that print exit quietly when the reader closes the pipe.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

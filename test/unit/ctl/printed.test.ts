@@ -1,10 +1,10 @@
-// Completion and manual pages, read by the programs that they are for: bash, zsh, fish and groff.
+// Completion scripts and manual pages, parsed by bash, zsh, fish and groff.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import test from 'node:test'
 import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { run } from '../../../daemon/ctl/run.ts'
-import { splitWords } from '../../../daemon/ctl/words.ts'
+import { splitWords } from '../../../daemon/ctl/split-words.ts'
 
 async function printed(...words: readonly string[]): Promise<string> {
   let [out, complaints] = ['', '']

@@ -1,4 +1,4 @@
-// weftctl from afar: what it asks kubectl for, how the answer from another node is laid out here, and what it says when kubectl can't.
+// weftctl for another node: the kubectl commands it runs, how it prints the reply, and errors when kubectl fails.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -40,15 +40,15 @@ const there = { pods: { stdout: 'weft weft-x7k2p\n' } }
 
 test('--node has the weft pod of that node asked, and its answer is laid out as if it were asked here', async () => {
   for (const isPlugin of [true, false]) {
-    const told = await weftctl(
+    const ran = await weftctl(
       ['status', '--node=n2', '--context', 'prod'],
       { ...there, exec: { stdout: answer } },
       isPlugin
     )
-    assert.match(told.out, /^n2: ready \(weftd 1\.2\.3\)\n/)
-    assert.deepEqual([told.exit, told.complaints], [0, ''])
-    assert.deepEqual([...told.deadlines], [15_000])
-    const [pods = [], exec = []] = told.asked
+    assert.match(ran.out, /^n2: ready \(weftd 1\.2\.3\)\n/)
+    assert.deepEqual([ran.exit, ran.complaints], [0, ''])
+    assert.deepEqual([...ran.deadlines], [15_000])
+    const [pods = [], exec = []] = ran.asked
     assert.deepEqual(pods.slice(0, 3), ['--request-timeout=10s', '--context', 'prod'])
     assert.ok(pods.includes('spec.nodeName=n2,status.phase=Running'), pods.join(' '))
     assert.equal(exec.slice(3).join(' '), 'exec --namespace weft weft-x7k2p --container weftd -- weftctl status --json')
@@ -56,12 +56,12 @@ test('--node has the weft pod of that node asked, and its answer is laid out as 
 })
 
 test('an answer with exit status 1 is an answer, and --json prints it', async () => {
-  const told = await weftctl(['diff', '--node=n2', '--json'], {
+  const ran = await weftctl(['diff', '--node=n2', '--json'], {
     ...there,
     exec: { exit: 1, stdout: '{"changes":[{"do":"put","text":"+ x"}]}' }
   })
-  assert.deepEqual(JSON.parse(told.out), { changes: [{ do: 'put', text: '+ x' }] })
-  assert.equal(told.exit, 1)
+  assert.deepEqual(JSON.parse(ran.out), { changes: [{ do: 'put', text: '+ x' }] })
+  assert.equal(ran.exit, 1)
 })
 
 test('kubectl weft why pod finds the node by itself', async () => {
@@ -74,11 +74,11 @@ test('kubectl weft why pod finds the node by itself', async () => {
     rememberedSince: '2026-01-01T00:00:00Z'
   }
   const replies = { ...there, pod: { stdout: 'n3' }, exec: { stdout: JSON.stringify(why) } }
-  const told = await weftctl(['why', 'pod', 'shop/web-1'], replies)
-  assert.match(told.out, /^shop\/web-1: weftd has received no call/)
-  assert.equal(told.exit, 1)
-  assert.deepEqual(told.asked[0]?.slice(1, 6), ['get', 'pod', '--namespace', 'shop', 'web-1'])
-  assert.ok(told.asked[1]?.includes('spec.nodeName=n3,status.phase=Running'))
+  const ran = await weftctl(['why', 'pod', 'shop/web-1'], replies)
+  assert.match(ran.out, /^shop\/web-1: weftd has received no call/)
+  assert.equal(ran.exit, 1)
+  assert.deepEqual(ran.asked[0]?.slice(1, 6), ['get', 'pod', '--namespace', 'shop', 'web-1'])
+  assert.ok(ran.asked[1]?.includes('spec.nodeName=n3,status.phase=Running'))
   assert.deepEqual((await weftctl(['why', 'pod', 'web-1'], replies)).asked[0]?.slice(1, 4), ['get', 'pod', 'web-1'])
 })
 
@@ -110,16 +110,16 @@ test("kubectl's refusals, missing pods and the complaints of the weftctl there a
     ],
     [['why', 'pod', 'a/b'], {}, /pod a\/b is not scheduled to a node yet.*\ncure: run "kubectl describe pod b"/]
   ] as const) {
-    const told = await weftctl(words, replies)
-    assert.equal(told.exit, 3)
-    assert.match(told.complaints, expected)
+    const ran = await weftctl(words, replies)
+    assert.equal(ran.exit, 3)
+    assert.match(ran.complaints, expected)
   }
 })
 
 test('kubectl weft without --node asks this machine, and says what is missing where no weftd is', async () => {
-  const told = await weftctl(['status'], {})
-  assert.equal(told.asked.length, 0)
-  assert.match(told.complaints, /does not answer on .*\ncure: select the node with --node/)
+  const ran = await weftctl(['status'], {})
+  assert.equal(ran.asked.length, 0)
+  assert.match(ran.complaints, /does not answer on .*\ncure: select the node with --node/)
   assert.match((await weftctl(['status'], {}, false)).complaints, /cure: start weftd/)
 })
 

@@ -1,4 +1,4 @@
-// weftctl against a real unix socket: what it asks, how it lays out the answer, and what it says when there is none.
+// weftctl against a real unix socket: requests, printed replies, and errors without a daemon.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'

@@ -81,7 +81,7 @@ export class SmallDaemon implements AsyncDisposable {
     const logged = logCondition(log)
     this.health = new Health(now, (condition, active) => {
       logged(condition, active)
-      events.tell(condition, active)
+      events.onCondition(condition, active)
     })
     const { kernel, health, attachments } = this
     this.reconciler = new Reconciler({

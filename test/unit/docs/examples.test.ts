@@ -82,9 +82,9 @@ test('every command of weftctl in the documents exists, and the documents tell t
     named.filter(([, word]) => !word.startsWith('-') && !all.includes(word)),
     []
   )
-  const told = new Set(named.map(([, word]) => word))
+  const documented = new Set(named.map(([, word]) => word))
   assert.deepEqual(
-    Object.keys(COMMANDS).filter((name) => !told.has(name)),
+    Object.keys(COMMANDS).filter((name) => !documented.has(name)),
     []
   )
 })

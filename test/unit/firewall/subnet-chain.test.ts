@@ -1,7 +1,12 @@
 // Chains of one subnet: their rules, and their purpose from the name.
 import { deepEqual, equal, fail, match } from 'node:assert/strict'
 import { test } from 'node:test'
-import { letThroughAsItIs, letThroughObjects, purposeOf, subnetChain } from '../../../daemon/firewall/subnet-chain.ts'
+import {
+  forwardAcceptObjects,
+  forwardAcceptReadBack,
+  purposeOf,
+  subnetChain
+} from '../../../daemon/firewall/subnet-chain.ts'
 import { stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { formatPrefix, parsePrefix } from '../../../ipam/address.ts'
@@ -37,13 +42,13 @@ test('other chains are of no subnet', () => {
 
 test('what lets addresses through is recognised by its element, with the chain that stands for it', () => {
   const addresses = ['10.60.0.5/24', 'fd00::5/64'].map((text) => parsePrefix(text) ?? fail())
-  const made = letThroughObjects(addresses, 'ports-a-b-through', 'container c, eth0 in network n')
+  const made = forwardAcceptObjects(addresses, 'ports-a-b-through', 'container c, eth0 in network n')
   const beside = subnetChain('forward', parsePrefix('10.61.0.0/24') ?? fail())
   const observed = stateOf([...made, beside])
   const found = made.flatMap((object) =>
-    object.kind === 'nft-element' ? (letThroughAsItIs(object, observed) ?? fail()) : []
+    object.kind === 'nft-element' ? (forwardAcceptReadBack(object, observed) ?? fail()) : []
   )
   deepEqual(new Set(found.map(textOf)), new Set(made.map(textOf)))
   const other = { kind: 'nft-element', family: 'inet', table: 'weft', set: 'host_ports_4', key: '10.0.0.1' } as const
-  equal(letThroughAsItIs(other, observed), undefined)
+  equal(forwardAcceptReadBack(other, observed), undefined)
 })

@@ -1,4 +1,4 @@
-// The table of conditions: every row says what to do, and what blocks is told with the error before what only follows from it.
+// The table of conditions: every row has a cure, and causes are reported before their consequences.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { logCondition } from '../../../daemon/health/condition-log.ts'
@@ -35,16 +35,16 @@ test('an error blocks before a warning that holds longer', () => {
 })
 
 test('a cause that brings its own cure has that one told, and a change of it too', () => {
-  const told: string[] = []
+  const cures: string[] = []
   const health = new Health(
     () => 0,
-    (condition, active) => active && told.push(condition.cure)
+    (condition, active) => active && cures.push(condition.cure)
   )
   health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
   health.raise('CONFIG_INVALID', 'Backend is missing', 'add one')
   assert.match(sentence(health.blocking('ready') ?? assert.fail()), /Backend is missing\. Cure: add one$/)
   health.raise('CONFIG_INVALID', 'Backend is missing')
-  assert.deepEqual(told.slice(1), ['add one', CONDITIONS.CONFIG_INVALID.cure])
+  assert.deepEqual(cures.slice(1), ['add one', CONDITIONS.CONFIG_INVALID.cure])
 })
 
 test('a start is reported as information; what holds besides by how bad it is', () => {
@@ -60,17 +60,21 @@ test('a start is reported as information; what holds besides by how bad it is', 
 })
 
 test('listeners hear of what begins, what changes its words and what ends, once each', () => {
-  const told: string[] = []
+  const heard: string[] = []
   const health = new Health(
     () => 0,
-    (condition, active) => told.push(`${condition.code} ${active} ${condition.detail}`)
+    (condition, active) => heard.push(`${condition.code} ${active} ${condition.detail}`)
   )
   health.raise('STORE_UNREACHABLE', 'a')
   health.raise('STORE_UNREACHABLE', 'a')
   health.raise('STORE_UNREACHABLE', 'b')
   health.clear('STORE_UNREACHABLE')
   health.clear('STORE_UNREACHABLE')
-  assert.deepEqual(told.slice(1), ['STORE_UNREACHABLE true a', 'STORE_UNREACHABLE true b', 'STORE_UNREACHABLE false b'])
+  assert.deepEqual(heard.slice(1), [
+    'STORE_UNREACHABLE true a',
+    'STORE_UNREACHABLE true b',
+    'STORE_UNREACHABLE false b'
+  ])
 })
 
 test('at start the store’s trouble is the cause that is reported, with its cure', () => {

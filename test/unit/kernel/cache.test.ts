@@ -148,11 +148,11 @@ test('an object equivalent to a desired one is that very object; a different one
     (key) => (key === keyOf(wanted) ? wanted : undefined)
   )
   state.restart(new Map([[7, link('weft.1', 7)]]))
-  const told = (object: Route) => state.apply(message(encode.putRoute(object, resolve))).changed[0]?.object
-  assert.equal(told(route), wanted)
+  const changedTo = (object: Route) => state.apply(message(encode.putRoute(object, resolve))).changed[0]?.object
+  assert.equal(changedTo(route), wanted)
   assert.equal(state.get(keyOf(wanted)), wanted)
   for (const difference of [{ protocol: 4 }, { scope: 253 }, { onlink: true }]) {
-    const other = told({ ...route, ...difference })
+    const other = changedTo({ ...route, ...difference })
     assert.notEqual(other, wanted)
     assert.deepEqual(other, { ...other, ...difference })
   }

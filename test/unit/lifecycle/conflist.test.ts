@@ -70,15 +70,15 @@ test('a runtime takes before ours what sorts before it and ends as a configurati
   assert.deepEqual(takenBefore(names), ['05-x.conf', '10-flannel.conflist', '10-weft.conf'])
 })
 
-type Told = { readonly level: 'info' | 'warn'; readonly text: string }
+type Logged = { readonly level: 'info' | 'warn'; readonly text: string }
 
 /** A directory, a node that can serve pods, and the keeper at work until the end of the test. */
 function keeper(source?: string) {
   const root = mkdtempSync(join(tmpdir(), 'weft-conflist-'))
   const directory = join(root, 'net.d')
   const health = new Health(Date.now, () => {})
-  const told: Told[] = []
-  const log = heard((level, _fields, text) => (level === 'info' || level === 'warn') && told.push({ level, text }))
+  const logged: Logged[] = []
+  const log = heard((level, _fields, text) => (level === 'info' || level === 'warn') && logged.push({ level, text }))
   const stop = new AbortController()
   const path = join(directory, CONFLIST_NAME)
   if (source !== undefined) writeFileSync(join(root, 'cni-conf.json'), source)
@@ -87,7 +87,7 @@ function keeper(source?: string) {
   const from = source !== undefined && { source: join(root, 'cni-conf.json') }
   const kept = keepConflist({ directory, ...from, health, log, checkMs: 50, backoff }, stop.signal)
   return {
-    ...{ root, directory, health, told, path, fights },
+    ...{ root, directory, health, logged, path, fights },
     text: () => (existsSync(path) ? readFileSync(path, 'utf8') : undefined),
     async [Symbol.asyncDispose]() {
       stop.abort()
@@ -117,7 +117,7 @@ for (const isThere of [false, true])
     if (isThere) mkdirSync(node.directory)
     node.health.clear('STARTING')
     await until(node.text, { what: 'the list' })
-    const made = node.told.filter(({ text }) => text.startsWith('created the directory of --cni-conf-dir'))
+    const made = node.logged.filter(({ text }) => text.startsWith('created the directory of --cni-conf-dir'))
     assert.deepEqual(
       made.map(({ level }) => level),
       isThere ? [] : ['info']
@@ -146,7 +146,7 @@ test('a list that somebody removes, changes, or removes with its directory comes
   await until(node.text, { what: 'the list' })
   rmSync(node.path)
   await until(node.text, { what: 'the list again' })
-  assert.match(node.told.at(-1)?.text ?? '', /restored/)
+  assert.match(node.logged.at(-1)?.text ?? '', /restored/)
   writeFileSync(node.path, '{}')
   await until(() => node.text() === DEFAULT_CONFLIST, { what: 'its content again' })
   // Pauses grow while somebody keeps at it.

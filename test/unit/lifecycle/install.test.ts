@@ -124,10 +124,10 @@ test('one file that cannot be put in place does not keep the others out, and is 
 test('a source directory that is not there is reported once, with the flag that names another', () => {
   using node = place()
   rmSync(node.from, { recursive: true })
-  const [told, ...more] = node.install()
+  const [installed, ...more] = node.install()
   assert.equal(more.length, 0)
   assert.match(
-    installedText(told as Installed),
+    installedText(installed as Installed),
     /no plugins can be installed: the directory .* does not exist\ncure: .*--cni-source-dir/
   )
 })

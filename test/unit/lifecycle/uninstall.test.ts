@@ -1,4 +1,4 @@
-// Leaving a node: when weftd takes its end for a removal, and what it takes away then.
+// Uninstalling: how weftd tells its removal from a restart, and what it deletes then.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'

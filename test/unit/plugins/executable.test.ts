@@ -128,7 +128,7 @@ describe('the executable without an answer', { skip }, () => {
     await writeFile(refused, '')
     for (const [path, words] of [
       [join(daemon.folder, 'absent.sock'), /there is no socket/],
-      [refused, /nobody listens/],
+      [refused, /no process listens/],
       [`/${'x'.repeat(120)}`, /path is longer than 107 bytes/]
     ] as const) {
       const { exit, stdout } = await run(environment(path, 'DEL'), configuration)

@@ -1,4 +1,4 @@
-// What is said without a daemon: socket, reason and cure, and a code that makes the runtime try again.
+// The error when weftd can't be reached: socket, reason and cure, with a code that makes the runtime retry.
 import { equal, match } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { printError } from '../../../plugins/cni/error.ts'
@@ -7,11 +7,11 @@ import { type Failure, unreachable } from '../../../plugins/unreachable.ts'
 
 const failures: readonly (readonly [Failure, RegExp])[] = [
   [{ kind: 'missing', reason: 'No such file or directory' }, /there is no socket \/run\/w\.sock/],
-  [{ kind: 'refused', reason: 'Connection refused' }, /nobody listens on \/run\/w\.sock/],
-  [{ kind: 'denied', reason: 'Permission denied' }, /\/run\/w\.sock may not be opened \(Permission denied\)/],
+  [{ kind: 'refused', reason: 'Connection refused' }, /no process listens on \/run\/w\.sock/],
+  [{ kind: 'denied', reason: 'Permission denied' }, /permission denied on \/run\/w\.sock$/],
   [{ kind: 'deadline', reason: 'no answer in time' }, /did not answer on \/run\/w\.sock within 5000 ms/],
   [{ kind: 'closed', reason: 'reset' }, /closed the connection on \/run\/w\.sock/],
-  [{ kind: 'failed', reason: 'host not found' }, /\/run\/w\.sock: host not found/]
+  [{ kind: 'failed', reason: 'host not found' }, /\/run\/w\.sock failed: host not found/]
 ]
 
 for (const [failure, words] of failures) {

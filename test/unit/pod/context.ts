@@ -1,4 +1,4 @@
-// What the verbs of pods stand on in unit tests: reservations are real, the host does at once what it is asked, and namespaces are empty.
+// A context for the pod verbs in unit tests: real reservations, a host that applies at once, empty namespaces.
 import { flock } from '../../../daemon/os/flock.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
 import type { HostState, PodContext } from '../../../daemon/pod/context.ts'

@@ -146,7 +146,7 @@ test('a route that another program deletes is restored, and the report names the
   assert.ok(kernel.objects.has(keyOf(route(2))))
   assert.equal(drifts[0]?.by?.name, 'NetworkManager')
   assert.equal(drifts[0]?.what, 'removed')
-  assert.equal(drifts[0]?.fighting, false)
+  assert.equal(drifts[0]?.isRepeated, false)
 })
 
 test('repeated undoing by another program is reported as a fight', async () => {
@@ -157,8 +157,8 @@ test('repeated undoing by another program is reported as a fight', async () => {
     kernel.change(undefined, keyOf(route(2)), { self: false, pid: 611, name: 'bad' })
     await until(() => drifts.length === round, `repair ${round}`)
   }
-  assert.equal(drifts.at(-1)?.fighting, true)
-  assert.ok(drifts.slice(0, 3).every((report) => !report.fighting))
+  assert.equal(drifts.at(-1)?.isRepeated, true)
+  assert.ok(drifts.slice(0, 3).every((report) => !report.isRepeated))
 })
 
 test('one refused object does not stop the others and is retried', async () => {

@@ -42,14 +42,14 @@ test('for a link that is down the cure is to set it up', () => {
 test('the condition for refused changes has the cure of the refusal', () => {
   const log = { error() {}, warn() {}, info() {}, debug() {} }
   const health = new Health(Date.now, () => undefined)
-  const told = repairReport(log, createMetrics(), health)
+  const report = repairReport(log, createMetrics(), health)
   const said: (readonly [number, string | undefined])[] = []
   const refusals = new Retries({
     log,
     now: () => said.length * 1_000,
     refused: (errors, cure) => {
       said.push([errors.length, cure])
-      told.refused(errors, cure)
+      report.refused(errors, cure)
     }
   })
   const object: KernelObject = { kind: 'link', name: 'weft.1' }

@@ -101,9 +101,9 @@ for (const over of [{}, { side: 'destination' }, { limits: 'others' }, { rate: 1
     const found = readBack(messages) ?? assert.fail()
     assert.ok(Math.abs(found.burst - wanted.burst) <= wanted.rate * 64e-9 + 1, `${found.burst}`)
     assert.deepEqual({ ...found, burst: wanted.burst }, wanted)
-    const [told] = decoded(messages)
-    assert.deepEqual(told?.discipline, { type: 'htb', fingerprint: fingerprintOf(wanted) })
-    assert.ok(told && sameObject(put, told))
+    const [decodedPut] = decoded(messages)
+    assert.deepEqual(decodedPut?.discipline, { type: 'htb', fingerprint: fingerprintOf(wanted) })
+    assert.ok(decodedPut && sameObject(put, decodedPut))
   })
 
 test('a division of which a part is missing or another’s is none', () => {

@@ -1,7 +1,7 @@
 // The error object as runtimes read it (cni.md 1.6).
 import { deepEqual, equal, match } from 'node:assert/strict'
 import { test } from 'node:test'
-import { asCniError, CniError, printError, wordedForDel } from '../../../../plugins/cni/error.ts'
+import { asCniError, CniError, printError, rewordForDel } from '../../../../plugins/cni/error.ts'
 
 test('an error is one JSON line with version, code, message and details', () => {
   const printed = printError(new CniError('no pool', { code: 11, details: 'wait' }), '0.4.0')
@@ -36,9 +36,9 @@ test('an error of DEL has none of the words that make containerd forget it', () 
     equal(/not found|no such file or directory/i.test(printed), false, printed)
     match(printError(new CniError(words, { code: 999 }), '1.0.0', 'ADD'), /not found|no such file or directory/i)
   }
-  equal(wordedForDel('route deleted'), 'route deleted')
+  equal(rewordForDel('route deleted'), 'route deleted')
   equal(
-    wordedForDel('İ, Not Found; ENOENT: no such file or directory, open'),
+    rewordForDel('İ, Not Found; ENOENT: no such file or directory, open'),
     'İ, missing; ENOENT: it does not exist (ENOENT), open'
   )
 })
@@ -49,5 +49,5 @@ test('an error of which nobody knows whose it is may be one of DEL', () => {
 })
 
 test('an error of DEL may be long and full of such words', () => {
-  equal(wordedForDel('not found '.repeat(100_000)), 'missing '.repeat(100_000))
+  equal(rewordForDel('not found '.repeat(100_000)), 'missing '.repeat(100_000))
 })

@@ -1,4 +1,4 @@
-// The reason reaches the user: whoever asks why a pod can't be set up meets one sentence with cause, evidence and cure, wherever it is asked.
+// A condition that blocks ADD is the same sentence with cause and cure in CNI errors, STATUS, /readyz, log, event and weftctl.
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { CONDITIONS, type ConditionCode, sentence } from '../../../daemon/health/conditions.ts'

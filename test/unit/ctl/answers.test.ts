@@ -1,4 +1,4 @@
-// nodes, pods and why, from weftd's own values over the socket to the text: what a person reads who wants to know why something does not work.
+// nodes, pods and why: weftd's values over the socket, printed as text.
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { hostName, ownerOf } from '../../../daemon/attachment/identity.ts'

@@ -1,4 +1,4 @@
-// Everything the pods' verbs stand on, real but for the lease: kernel, reconciler and reservations in a network namespace of the test's own.
+// A context for the pod verbs with real kernel, reconciler and reservations in the test's own network namespace; only the lease is fake.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'

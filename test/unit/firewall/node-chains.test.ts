@@ -1,7 +1,7 @@
 // Our own table: its rules and their order, for one family and for both.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/own.ts'
+import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/node-chains.ts'
 import { digest } from '../../../daemon/state/digest.ts'
 import type { NftChain } from '../../../daemon/state/object.ts'
 import { type PerFamily, type Prefix, parsePrefix } from '../../../ipam/address.ts'
