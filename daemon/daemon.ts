@@ -1,4 +1,5 @@
-// Puts the daemon's parts together in the order of their dependencies: kernel, reconciler, pods, store, peers, membership, servers; and ends them.
+// Puts the daemon's parts together in the order of their dependencies: kernel, reconciler, pods, store, peers,
+// membership, servers; and ends them.
 import { join } from 'node:path'
 import { DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
@@ -73,7 +74,10 @@ type Core = {
   drops?: ForeignFirewall
 }
 
-/** Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another weftd, no libnftables). */
+/**
+ * Runs until the signal. Errors: what makes it impossible to serve at all (no privilege, the socket held by another
+ * weftd, no libnftables).
+ */
 export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<void> {
   const { options, log, health, metrics, version, nodeName } = deps
   await using parts = new AsyncDisposableStack()
@@ -203,7 +207,10 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   await core.drops.ready
 }
 
-/** At the very end, when no pods are served any more and the kernel is still open: deleting the DaemonSet leaves a clean node. */
+/**
+ * At the very end, when no pods are served any more and the kernel is still open: deleting the DaemonSet leaves a clean
+ * node.
+ */
 async function uninstallWhenDeleted(
   deps: DaemonDeps,
   core: Core,

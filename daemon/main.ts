@@ -1,4 +1,5 @@
-// The executable weftd: parses the command line, sets up logging and signals, runs the daemon or a subcommand. Pods' traffic does not depend on it.
+// The executable weftd: parses the command line, sets up logging and signals, runs the daemon or a subcommand. Pods'
+// traffic does not depend on it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
@@ -112,7 +113,10 @@ function install(flags: {
   }
 }
 
-/** For ps(1), pgrep(1), and the error of a second weftd: Node gives its main thread another name. Not process.title, which would overwrite the flags. */
+/**
+ * For ps(1), pgrep(1), and the error of a second weftd: Node gives its main thread another name. Not process.title,
+ * which would overwrite the flags.
+ */
 function nameProcess(): void {
   try {
     writeFileSync('/proc/self/comm', 'weftd')
@@ -122,7 +126,8 @@ function nameProcess(): void {
 }
 
 async function start(options: Options, unknownVariables: readonly UnknownVariable[], work: Work): Promise<void> {
-  // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads (kernel/netlink/lane.ts); files and name lookups need some too.
+  // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads
+  // (kernel/netlink/lane.ts); files and name lookups need some too.
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
   const log: Log = pino(

@@ -17,7 +17,10 @@ export type Range = { readonly first: Ip; readonly last: Ip }
 /** Bits in an address of this family. */
 export const width = (family: Family): number => (family === 4 ? 32 : 128)
 
-/** Reads an address in dotted decimal (no leading zeros: RFC 6943 3.1.1) or RFC 4291 text; `undefined` when it is neither. Zones (`%eth0`) are refused. */
+/**
+ * Reads an address in dotted decimal (no leading zeros: RFC 6943 3.1.1) or RFC 4291 text; `undefined` when it is
+ * neither. Zones (`%eth0`) are refused.
+ */
 export function parseIp(text: string): Ip | undefined {
   const value = text.includes(':') ? parse6(text) : parse4(text)
   return value === undefined ? undefined : { family: text.includes(':') ? 6 : 4, value }
@@ -78,7 +81,9 @@ export function formatIp(ip: Ip): string {
   return best.at < 0 ? hex(parts) : `${hex(parts.slice(0, best.at))}::${hex(parts.slice(best.at + best.length))}`
 }
 
-/** Reads `address/length`; host bits are kept. `undefined` when the address or the length is not valid for the family. */
+/**
+ * Reads `address/length`; host bits are kept. `undefined` when the address or the length is not valid for the family.
+ */
 export function parsePrefix(text: string): Prefix | undefined {
   const [address, length, ...rest] = text.split('/')
   const ip = parseIp(address ?? '')

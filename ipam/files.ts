@@ -18,7 +18,10 @@ export function ifThere<T>(path: string, read: (path: string) => T): T | undefin
 /** The text of a file; `undefined` if there is none. Errors: as ifThere(). */
 export const contentOf = (path: string): string | undefined => ifThere(path, (at) => readFileSync(at, 'utf8'))
 
-/** With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node retries forever (26.10). */
+/**
+ * With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node
+ * retries forever (26.10).
+ */
 export function makeDirectory(path: string, mode: number, isSecond = false): void {
   try {
     mkdirSync(path, { mode })
@@ -40,8 +43,9 @@ export function write(path: string, text: string): void {
 }
 
 /**
- * Without truncating to zero first: ext4 takes that for a replacement that must survive a crash, and writes it to the disk at close (auto_da_alloc),
- * which takes longer than all the rest of a reservation. The worst that a crash in between leaves is another address to start the search from.
+ * Without truncating to zero first: ext4 takes that for a replacement that must survive a crash, and writes it to the
+ * disk at close (auto_da_alloc), which takes longer than all the rest of a reservation. The worst that a crash in
+ * between leaves is another address to start the search from.
  */
 export function rewrite(path: string, text: string): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)

@@ -37,8 +37,9 @@ export class RangeRuleError extends Error {
 }
 
 /**
- * Fills in and checks range sets by host-local's rules: a subnet is a network address with at least two host bits; the gateway defaults to its first
- * address, the start to the same, the end to the last that is no broadcast address (IPv4) or the very last (IPv6). Errors: RangeRuleError.
+ * Fills in and checks range sets by host-local's rules: a subnet is a network address with at least two host bits; the
+ * gateway defaults to its first address, the start to the same, the end to the last that is no broadcast address (IPv4)
+ * or the very last (IPv6). Errors: RangeRuleError.
  */
 export function rangeSets(configs: readonly (readonly RangeConfig[])[]): readonly RangeSet[] {
   const sets = configs.map((set, at) => {
@@ -134,9 +135,10 @@ const addressIn = (range: PoolRange, ip: Ip): PoolAddress => ({
 })
 
 /**
- * The next free address: searched upwards from `last` (the address given most recently; outside the set the search starts at the beginning), from range to
- * range and round, so that a freed address rests until all others have been given. `undefined`: every address is taken. Calls `isTaken` once per address
- * tried, so no more often than addresses are taken.
+ * The next free address: searched upwards from `last` (the address given most recently; outside the set the search
+ * starts at the beginning), from range to range and round, so that a freed address rests until all others have been
+ * given. `undefined`: every address is taken. Calls `isTaken` once per address tried, so no more often than addresses
+ * are taken.
  */
 export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) => boolean): PoolAddress | undefined {
   for (const [range, from, to] of circle(set, last)) {
@@ -148,7 +150,9 @@ export function nextFree(set: RangeSet, last: Ip | undefined, isTaken: (ip: Ip) 
   return undefined
 }
 
-/** The set as stretches in search order: the rest of the range of `last`, the other ranges, and the start of its range. */
+/**
+ * The set as stretches in search order: the rest of the range of `last`, the other ranges, and the start of its range.
+ */
 function* circle(set: RangeSet, last: Ip | undefined): Generator<readonly [PoolRange, Ip, Ip]> {
   const at = last === undefined ? -1 : set.findIndex((range) => inRange(range, last))
   const here = set[at]
@@ -179,7 +183,10 @@ export function requestedFrom(set: RangeSet, ip: Ip): Requested | undefined {
   return { kind: 'address', address: addressIn(range, ip) }
 }
 
-/** Assigns requested addresses to sets, at most one to each, in order. `unserved` are in no set, or in one that has another request. */
+/**
+ * Assigns requested addresses to sets, at most one to each, in order. `unserved` are in no set, or in one that has
+ * another request.
+ */
 export function assign(
   sets: readonly RangeSet[],
   requested: readonly Ip[]

@@ -1,6 +1,7 @@
-// Reservations in host-local's format, byte for byte, so that a node moves between flannel and Weft without losing an address or giving one twice.
-// A reservation is a file named after its address; the index in memory only saves reading the directory again. All work is done under host-local's lock and
-// synchronously: some ten system calls on the page cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
+// Reservations in host-local's format, byte for byte, so that a node moves between flannel and Weft without losing an
+// address or giving one twice. A reservation is a file named after its address; the index in memory only saves reading
+// the directory again. All work is done under host-local's lock and synchronously: some ten system calls on the page
+// cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
 import { linkSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
@@ -26,7 +27,10 @@ export type Reserving =
 export type Deps = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
-  /** This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because of it. */
+  /**
+   * This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because
+   * of it.
+   */
   readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
 }
 
@@ -46,9 +50,15 @@ type Request = {
 }
 type Waiting = { readonly work: () => void; readonly fail: (error: unknown) => void }
 
-/** Where the boot is noted, next to the networks' directories: host-local reads all files inside those, and no network's name begins with a dot. */
+/**
+ * Where the boot is noted, next to the networks' directories: host-local reads all files inside those, and no network's
+ * name begins with a dot.
+ */
 export const BOOT_DIRECTORY = '.weft-boot'
-/** The next reservation while it is being written; it gets its address as its name once it is complete. One left by a crash is removed. */
+/**
+ * The next reservation while it is being written; it gets its address as its name once it is complete. One left by a
+ * crash is removed.
+ */
 const UNFINISHED = '.new'
 
 export class Reservations {
@@ -57,7 +67,10 @@ export class Reservations {
   readonly #waiting: Waiting[] = []
   #draining = false
   readonly #index = new Map<string, Entry>()
-  /** The address each set gave last. Another program that gives one also makes a file in the directory, so this is as current as the index. */
+  /**
+   * The address each set gave last. Another program that gives one also makes a file in the directory, so this is as
+   * current as the index.
+   */
   readonly #lasts = new Map<number, Ip | undefined>()
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
@@ -70,7 +83,8 @@ export class Reservations {
   }
 
   /**
-   * Reserves one address from each set, `requested` ones where they belong, and none that is taken `elsewhere`; all or nothing. Errors: ReservationsUnusable.
+   * Reserves one address from each set, `requested` ones where they belong, and none that is taken `elsewhere`; all or
+   * nothing. Errors: ReservationsUnusable.
    */
   async reserve(
     owner: Owner,
@@ -94,7 +108,10 @@ export class Reservations {
     })
   }
 
-  /** Frees what the owner holds, by host-local's rule: files with its id and interface, else those with its id alone. Resolves with the addresses. */
+  /**
+   * Frees what the owner holds, by host-local's rule: files with its id and interface, else those with its id alone.
+   * Resolves with the addresses.
+   */
   release(owner: Owner): Promise<readonly Ip[]> {
     return this.#lockedIfThere(() => {
       const entries = this.#ofSurely(owner)
@@ -120,8 +137,8 @@ export class Reservations {
   }
 
   /**
-   * Frees every reservation that `isGone` accepts, and empty files: those are written under the lock that is held here, so their writer is dead and has
-   * reported the address to nobody.
+   * Frees every reservation that `isGone` accepts, and empty files: those are written under the lock that is held here,
+   * so their writer is dead and has reported the address to nobody.
    */
   collect(isGone: (reservation: Reservation) => boolean): Promise<readonly Reservation[]> {
     return this.#lockedIfThere(() => {
@@ -162,7 +179,10 @@ export class Reservations {
     return promise
   }
 
-  /** Not base/serial-queue: ipam imports no room of the daemon, and one drain serves a batch of calls under one file lock. */
+  /**
+   * Not base/serial-queue: ipam imports no room of the daemon, and one drain serves a batch of calls under one file
+   * lock.
+   */
   async #drain(): Promise<void> {
     this.#draining = true
     try {
@@ -200,7 +220,9 @@ export class Reservations {
     return statSync(this.directory, { bigint: true }).mtimeNs
   }
 
-  /** Reads the directory. Other names than addresses are ignored: `lock`, `last_reserved_ip.0`, other programs' files. */
+  /**
+   * Reads the directory. Other names than addresses are ignored: `lock`, `last_reserved_ip.0`, other programs' files.
+   */
   #readDirectory(): void {
     this.#index.clear()
     this.#lasts.clear()
@@ -282,7 +304,10 @@ export class Reservations {
     return this.#lasts.get(at)
   }
 
-  /** `false`: the file already exists. link(2) makes name and content appear together, so that a crash leaves no file without an owner. */
+  /**
+   * `false`: the file already exists. link(2) makes name and content appear together, so that a crash leaves no file
+   * without an owner.
+   */
   #create(ip: Ip, owner: Owner, at: number): boolean {
     const name = formatIp(ip)
     const text = `${owner.containerId}\r\n${owner.ifname}`
@@ -335,8 +360,9 @@ export class Reservations {
   }
 
   /**
-   * No container survives a reboot, so no reservation should. The boot of the last read is noted; if it is another one now, files from before this boot are
-   * removed. Newer ones stay: flannel may have made them. Without a note (Weft was never here) all stay.
+   * No container survives a reboot, so no reservation should. The boot of the last read is noted; if it is another one
+   * now, files from before this boot are removed. Newer ones stay: flannel may have made them. Without a note (Weft was
+   * never here) all stay.
    */
   #emptyAfterReboot(): void {
     const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))

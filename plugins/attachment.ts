@@ -1,4 +1,5 @@
-// An attachment: all that a plugin can request of a node, one value for every verb. daemon/attachment/objects.ts makes kernel objects of it.
+// An attachment: all that a plugin can request of a node, one value for every verb. daemon/attachment/objects.ts makes
+// kernel objects of it.
 import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
 
 /** The bridge of pods where the configuration names none. */
@@ -20,7 +21,9 @@ export type Attachment = {
   /** The plugin's type. */
   readonly plugin: string
   readonly interface: Interface
-  /** Addresses from a pool of Weft's. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2). */
+  /**
+   * Addresses from a pool of Weft's. Absent, like `ipamResult` and `delegate`: the interface gets no address (layer 2).
+   */
   readonly ipam?: IpamConfig
   /** Addresses that are known already: written into the configuration, or what a delegate has answered. */
   readonly ipamResult?: IpamResult
@@ -32,13 +35,19 @@ export type Attachment = {
   readonly dns?: Dns
   /** The pod as the runtime names it. */
   readonly pod?: Pod
-  /** Whether packets that leave the pod network get this node's address; absent: as the node does (--ip-masq); for other networks than the node's: no. */
+  /**
+   * Whether packets that leave the pod network get this node's address; absent: as the node does (--ip-masq); for other
+   * networks than the node's: no.
+   */
   readonly masquerade?: boolean
   /** Ports of this host that lead to the container; absent: none. */
   readonly hostPorts?: readonly HostPort[]
   /** Limits to the interface's throughput; absent: none. */
   readonly bandwidth?: Bandwidth
-  /** For people: `pod default/web-1, eth0 in network cbr0 (container 0123456789ab)`. Part of every kernel object's reason. */
+  /**
+   * For people: `pod default/web-1, eth0 in network cbr0 (container 0123456789ab)`. Part of every kernel object's
+   * reason.
+   */
   readonly because: string
 }
 
@@ -66,8 +75,8 @@ export type Existing = {
 }
 
 /**
- * Which packets to the container get this host's address as their source: all, only those whose replies would not come back otherwise (from the host's
- * loopback, from containers behind the same device), or none.
+ * Which packets to the container get this host's address as their source: all, only those whose replies would not come
+ * back otherwise (from the host's loopback, from containers behind the same device), or none.
  */
 export type PortOptions = {
   readonly translates: 'all' | 'own' | 'nothing'
@@ -75,7 +84,10 @@ export type PortOptions = {
   readonly conditions?: PerFamily<readonly PortCondition[]>
 }
 
-/** On a packet to a host port: its source or destination (one of the prefixes), or the device it came in by; `name` may end in `*`. */
+/**
+ * On a packet to a host port: its source or destination (one of the prefixes), or the device it came in by; `name` may
+ * end in `*`.
+ */
 export type PortCondition =
   | { readonly kind: 'source' | 'destination'; readonly prefixes: readonly Prefix[]; readonly not?: true }
   | { readonly kind: 'device'; readonly name: string; readonly not?: true }
@@ -107,7 +119,10 @@ export type Veth = {
   readonly mtu?: number
   /** Lower case, colons; absent: derived from the address. */
   readonly mac?: string
-  /** Hairpin mode: frames may leave by the port they came in by, so that a pod reaches itself through its own service or host port. */
+  /**
+   * Hairpin mode: frames may leave by the port they came in by, so that a pod reaches itself through its own service or
+   * host port.
+   */
   readonly isHairpin: boolean
   /** The bridge is promiscuous: it takes frames for every MAC address. */
   readonly isPromiscuous: boolean
@@ -117,7 +132,10 @@ export type Veth = {
   readonly checksSource?: true
   /** The container's end stays down. */
   readonly staysDown?: true
-  /** The container's end stays in this host's namespace; the caller moves it, and sets addresses and routes from the result. */
+  /**
+   * The container's end stays in this host's namespace; the caller moves it, and sets addresses and routes from the
+   * result.
+   */
   readonly isHandedOver?: true
   /** The node is the default gateway of the families in use. */
   readonly isDefaultGateway: boolean

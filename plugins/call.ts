@@ -1,4 +1,5 @@
-// Reads a CNI call from environment and standard input; errors come in the reference's order of checks (specification 1.1.0, "Parameters").
+// Reads a CNI call from environment and standard input; errors come in the reference's order of checks (specification
+// 1.1.0, "Parameters").
 import { CniError, cniCode } from './cni/error.ts'
 import { FieldError, isObject, type JsonObject, member, shown, text } from './cni/field.ts'
 import { brokenNameRule } from './cni/interface-name.ts'
@@ -28,7 +29,10 @@ const checks: readonly Check[] = [
 
 const byHand = 'container runtimes set them for each call; to run a plugin by hand, use cnitool'
 
-/** The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. An unknown verb is not reported yet: input comes first. */
+/**
+ * The environment's half of a call. Throws 4, naming every missing variable, or the first bad one. An unknown verb is
+ * not reported yet: input comes first.
+ */
 export function readEnvironment(variables: Variables): Invocation {
   const value = (name: string) => variables[name] ?? ''
   const verb = verbs.find((each) => each === value('CNI_COMMAND'))
@@ -78,7 +82,10 @@ export function readCall(plugin: string, invocation: Invocation, input: string):
   return { ...common, verb, containerId, ifname, netns }
 }
 
-/** The version for printing an error about this input: the requested one if it can be read and is supported, else the newest. */
+/**
+ * The version for printing an error about this input: the requested one if it can be read and is supported, else the
+ * newest.
+ */
 export function versionForError(input: string): Version {
   try {
     const asked = text(member({ path: '', value: parseConfiguration(input) }, 'cniVersion')) ?? ''
@@ -167,7 +174,10 @@ function versionOf(configuration: JsonObject, verb: Verb): Version {
 /** The rule of isIdentifier(), to end a sentence with. */
 export const identifierRule = 'must begin with an ASCII letter or digit and consist of these, "_", "." and "-"'
 
-/** The alphabet of container ids and network names, which become parts of file names. Without RegExp, which the executable's engine lacks. */
+/**
+ * The alphabet of container ids and network names, which become parts of file names. Without RegExp, which the
+ * executable's engine lacks.
+ */
 export function isIdentifier(value: string): boolean {
   for (let at = 0; at < value.length; at++) {
     const code = value.charCodeAt(at)

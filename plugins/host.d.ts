@@ -1,4 +1,5 @@
-// The primitives that plugins/host (Rust) provides to plugins/main.ts; unit tests implement them on Node (test/unit/plugins/host-on-node.ts).
+// The primitives that plugins/host (Rust) provides to plugins/main.ts; unit tests implement them on Node
+// (test/unit/plugins/host-on-node.ts).
 
 /** The executable returns values, Node promises: callers await either. */
 export type Eventually<T> = T | Promise<T>
@@ -18,8 +19,9 @@ export interface Host {
   /** Sends one line to a unix stream socket and returns the first line of the answer, both without their newline. */
   request(socketPath: string, line: string, deadlineMilliseconds: number): Eventually<Answer>
   /**
-   * Runs a program (a path, not searched for) to its end, in its own process group, which is killed at the deadline. `changes` override variables of this
-   * process. The child gets pipes only, so that no process it leaves behind keeps our output open.
+   * Runs a program (a path, not searched for) to its end, in its own process group, which is killed at the deadline.
+   * `changes` override variables of this process. The child gets pipes only, so that no process it leaves behind keeps
+   * our output open.
    */
   spawn(
     program: string,
@@ -34,7 +36,10 @@ export type Input =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'failed'; readonly reason: string }
 
-/** `missing`: no such file; `refused`: no listener; `denied`: permission; `deadline`; `closed`: before a whole line; `reason` is the system's message. */
+/**
+ * `missing`: no such file; `refused`: no listener; `denied`: permission; `deadline`; `closed`: before a whole line;
+ * `reason` is the system's message.
+ */
 export type Answer =
   | { readonly kind: 'line'; readonly line: string }
   | {
@@ -42,7 +47,10 @@ export type Answer =
       readonly reason: string
     }
 
-/** `status` is the exit status, or the signal's number when `killed`. Output until a deadline is kept. `failed`: it could not be started. */
+/**
+ * `status` is the exit status, or the signal's number when `killed`. Output until a deadline is kept. `failed`: it
+ * could not be started.
+ */
 export type Ended =
   | {
       readonly kind: 'exited' | 'killed' | 'deadline'

@@ -1,4 +1,5 @@
-// The plugin executable, the same under every name: reads the call, forwards it to weftd, prints the answer; runs third-party plugins at weftd's request.
+// The plugin executable, the same under every name: reads the call, forwards it to weftd, prints the answer; runs
+// third-party plugins at weftd's request.
 import { readCall, readEnvironment, type Variables, versionForError } from './call.ts'
 import { asCniError, CniError, cniCode, printError } from './cni/error.ts'
 import type { Invocation } from './cni/types.ts'
@@ -23,7 +24,10 @@ declare const WEFT_VERSION: string | undefined
 /** Enough for a configuration with thousands of ports, and not so much that it fills a small node's memory. */
 const longestInputBytes = 64 * 1024 * 1024
 
-/** kubelet allows a sandbox 2 to 4 minutes: answer before that. STATUS comes every few seconds, and calls must not pile up. */
+/**
+ * kubelet allows a sandbox 2 to 4 minutes: answer before that. STATUS comes every few seconds, and calls must not pile
+ * up.
+ */
 const deadlineMs = (verb: Verb): number => (verb === 'STATUS' ? 5_000 : 100_000)
 
 /** No plugin has more delegates; a daemon that requests more has a bug. */

@@ -1,4 +1,5 @@
-// Messages on weftd's socket: one JSON line each way, with a version, so that an executable and a daemon of different releases report the mismatch.
+// Messages on weftd's socket: one JSON line each way, with a version, so that an executable and a daemon of different
+// releases report the mismatch.
 import {
   entries,
   type Field,

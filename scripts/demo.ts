@@ -1,4 +1,5 @@
-// The program of scripts/demo: real daemons and real CNI calls on hosts that are namespaces, and a matrix of who reaches whom.
+// The program of scripts/demo: real daemons and real CNI calls on hosts that are namespaces, and a matrix of who
+// reaches whom.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -104,7 +105,8 @@ async function startDaemons(
 /** Like a container runtime: creates a namespace, then calls ADD of the executable. */
 async function addPod(host: Host, name: string): Promise<DemoPod> {
   const pod = await host.pod(name)
-  // The usual name, which is that of the reservations: a pod made by hand as in docs/troubleshooting.md must get another address.
+  // The usual name, which is that of the reservations: a pod made by hand as in docs/troubleshooting.md must get
+  // another address.
   const config = { cniVersion: '1.1.0', name: 'cbr0', type: 'weft' }
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=${name}`
   const { result, microseconds } = await cni(host, {
@@ -136,7 +138,9 @@ const table = (rows: readonly (readonly string[])[]): string => {
     .join('\n')
 }
 
-/** How packets leave this host for that address: `direct` by a plain route, `vxlan` by the tunnel, `local` on one host. */
+/**
+ * How packets leave this host for that address: `direct` by a plain route, `vxlan` by the tunnel, `local` on one host.
+ */
 async function pathTo(from: DemoPod, to: DemoPod): Promise<string> {
   if (from.host === to.host) return 'local'
   const [route] = (await from.host.ip('route', 'get', to.address)) as readonly { readonly dev?: string }[]

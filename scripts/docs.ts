@@ -1,4 +1,5 @@
-// Prints the tables of the documents from the code they describe. `node scripts/docs.ts` updates them; a unit test fails when a page differs.
+// Prints the tables of the documents from the code they describe. `node scripts/docs.ts` updates them; a unit test
+// fails when a page differs.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { blocks as configuration } from './docs/configuration.ts'
 import { blocks as errors } from './docs/errors.ts'

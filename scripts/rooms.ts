@@ -1,4 +1,5 @@
-// The rooms of the code: reads scripts/rooms.json and writes the import rules in biome.json and the file list of tsconfig.pure.json.
+// The rooms of the code: reads scripts/rooms.json and writes the import rules in biome.json and the file list of
+// tsconfig.pure.json.
 //
 //   node scripts/rooms.ts          writes both files
 //   node scripts/rooms.ts --print  prints the table for ARCHITECTURE.md

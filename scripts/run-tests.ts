@@ -1,4 +1,5 @@
-// Runs suites of test/ with node:test and ends with one line: N passed, N failed, N skipped. Called by scripts/test, which prepares what they need.
+// Runs suites of test/ with node:test and ends with one line: N passed, N failed, N skipped. Called by scripts/test,
+// which prepares what they need.
 import { spawn } from 'node:child_process'
 import { existsSync, globSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -102,7 +103,8 @@ async function tests(suite: string, paths: readonly string[]): Promise<void> {
 
 async function runFiles(paths: readonly string[], fileSeconds: number): Promise<void> {
   if (paths.length === 0) return
-  // run()'s timeout covers only the tests: it would wait forever for a file that keeps its process alive after its tests.
+  // run()'s timeout covers only the tests: it would wait forever for a file that keeps its process alive after its
+  // tests.
   const late = AbortSignal.timeout(fileSeconds * 1000)
   const stream = run({
     files: [...paths],
@@ -118,7 +120,8 @@ async function runFiles(paths: readonly string[], fileSeconds: number): Promise<
   }
   stream.on('test:stderr', keep)
   stream.on('test:stdout', keep)
-  // Output that a test shows even if it passes: tables of the test cluster. The runner reports its own counts the same way.
+  // Output that a test shows even if it passes: tables of the test cluster. The runner reports its own counts the same
+  // way.
   stream.on('test:diagnostic', ({ message }) => COUNTS.test(message) || say(message))
   const skipped = (name: string, file: string | undefined, reason: string | true) => {
     count('skipped')
@@ -176,7 +179,8 @@ function report(): void {
 
 // By itself the fuzz suite makes half a million cases; among others, what half a minute allows.
 if (suites.length > 1) {
-  // Among other suites a short slice, always the same one: new cases are for `scripts/test fuzz`, where somebody looks at what they find.
+  // Among other suites a short slice, always the same one: new cases are for `scripts/test fuzz`, where somebody looks
+  // at what they find.
   process.env.WEFT_FUZZ_CASES ??= '40000'
   process.env.WEFT_FUZZ_SEED ??= '20261121'
 }

@@ -1,5 +1,6 @@
-// Compiles the JSON schemas ahead to daemon/config/schemas.generated.ts, so that weftd starts without ajv (13 MB resident and 90 ms on the reference machine).
-// `node scripts/schemas.ts` writes the file; a unit test fails when it is not what the schemas give.
+// Compiles the JSON schemas ahead to daemon/config/schemas.generated.ts, so that weftd starts without ajv (13 MB
+// resident and 90 ms on the reference machine). `node scripts/schemas.ts` writes the file; a unit test fails when it is
+// not what the schemas give.
 import { writeFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
 import standalone from 'ajv/dist/standalone/index.js'

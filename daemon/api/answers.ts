@@ -1,4 +1,5 @@
-// The answers of weftd to weftctl: plain JSON made from the daemon's values, and checked when read, since both may be of different versions.
+// The answers of weftd to weftctl: plain JSON made from the daemon's values, and checked when read, since both may be
+// of different versions.
 import { formatIp, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { type Condition, sentence } from '../health/conditions.ts'
@@ -152,8 +153,8 @@ export type PodAnswer = {
   /** Bits per second, in the container's directions. */
   readonly bandwidth: { readonly ingress?: number; readonly egress?: number }
   /**
-   * `gone`: the namespace is gone, and with it the link; the reservation stays until the runtime's DEL. `unknown`: there is only a reservation, since another
-   * plugin made the interface, or the namespace went away without a DEL.
+   * `gone`: the namespace is gone, and with it the link; the reservation stays until the runtime's DEL. `unknown`:
+   * there is only a reservation, since another plugin made the interface, or the namespace went away without a DEL.
    */
   readonly netns: 'alive' | 'gone' | 'unknown'
 }
@@ -203,7 +204,10 @@ export type WhyNodeAnswer = {
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 
-/** Checks an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of another type. */
+/**
+ * Checks an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of
+ * another type.
+ */
 export function readAnswer<T extends object>(answer: unknown, members: Readonly<Record<Needed<T>, string>>): T {
   const found = (typeof answer === 'object' && answer !== null ? answer : {}) as Record<string, unknown>
   for (const [member, kind] of Object.entries<string>(members)) {

@@ -12,7 +12,10 @@ import type { KernelObject, Key } from '../state/object.ts'
 import type { HostPortAnswer, PodAnswer, WhyPodAnswer } from './answers.ts'
 import { nearTo, objectAnswer, type QueryContext } from './query-context.ts'
 
-/** Attachments, and reservations without one: of plugins that made the interface themselves, or of a namespace deleted without a DEL. */
+/**
+ * Attachments, and reservations without one: of plugins that made the interface themselves, or of a namespace deleted
+ * without a DEL.
+ */
 export async function pods(context: QueryContext): Promise<readonly PodAnswer[]> {
   const { vanished } = context.attachments
   const known = context.attachments.list()
@@ -65,7 +68,9 @@ const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort)
   ...(hostIp && { hostIp: formatIp(hostIp) })
 })
 
-/** Host ports of a chained portmap, read from its desired objects; a port of all addresses is listed once per family. */
+/**
+ * Host ports of a chained portmap, read from its desired objects; a port of all addresses is listed once per family.
+ */
 const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer[] =>
   objects.flatMap((object) => {
     const entry = hostPortOf(object)
@@ -74,7 +79,10 @@ const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer
     return [{ protocol, hostPort, containerPort: to.port, ...(at && { hostIp: formatIp(at) }) }]
   })
 
-/** `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at least). */
+/**
+ * `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at
+ * least).
+ */
 export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
   const { outcomes, attachments, reconciler, health } = context
   const ip = parseIp(name)

@@ -1,4 +1,5 @@
-// Serves the unix socket: one JSON line in, one JSON line out. Limits what a caller decides: length of a line, time to send it, calls at once.
+// Serves the unix socket: one JSON line in, one JSON line out. Limits what a caller decides: length of a line, time to
+// send it, calls at once.
 import { once } from 'node:events'
 import { lstatSync, readFileSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
@@ -20,7 +21,10 @@ import { Wakeup } from '../base/wakeup.ts'
 import { failure, malformed, overloaded, stopping } from '../cni/error-codes.ts'
 import { Connection } from './connection.ts'
 
-/** Verbs that run at the same time; each needs a few descriptors. Deleting many links takes as long as a few: with 128, a hundred DELs take four fifths of the time with 32. */
+/**
+ * Verbs that run at the same time; each needs a few descriptors. Deleting many links takes as long as a few: with 128,
+ * a hundred DELs take four fifths of the time with 32.
+ */
 const MOST_RUNNING = 128
 /** Connections that may wait to be accepted: a burst of a few hundred executables must not find the queue full. */
 const BACKLOG = 4_096
@@ -69,7 +73,8 @@ export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
     calls.accept(socket)
   })
   server.on('error', failed)
-  // Beyond this a connection is closed unanswered: the executable then prints code 11 (STATUS: 50), "weftd closed the connection", and the runtime tries again.
+  // Beyond this a connection is closed unanswered: the executable then prints code 11 (STATUS: 50), "weftd closed the
+  // connection", and the runtime tries again.
   server.maxConnections = options.mostConnections ?? mostConnections()
   let droppedAt = Number.NEGATIVE_INFINITY
   server.on('drop', () => {
@@ -133,7 +138,10 @@ async function bind(path: string, accept: (socket: Socket) => void): Promise<Ser
   return server
 }
 
-/** By the limit of descriptors. If all were in use, verbs would fail, and libuv would close new connections without an event. */
+/**
+ * By the limit of descriptors. If all were in use, verbs would fail, and libuv would close new connections without an
+ * event.
+ */
 function mostConnections(): number {
   const limit = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
   const most = Number(limit ?? 1024)

@@ -12,8 +12,8 @@ const ETHERNET_HEADER = 14
 const MOST = 2 ** 32 - 1
 
 /**
- * `link`: the pod's on the host; its `ifb` gets the same alias. Traffic to the pod is shaped at the link's root, traffic from the pod on an ifb: ingress
- * can't be queued.
+ * `link`: the pod's on the host; its `ifb` gets the same alias. Traffic to the pod is shaped at the link's root,
+ * traffic from the pod on an ifb: ingress can't be queued.
  */
 export function bandwidthObjects(
   link: Link,

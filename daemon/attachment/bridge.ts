@@ -30,8 +30,8 @@ export function bridgeObjects(
     } as const,
     // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
     ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
-    // A pod in routed mode has an address of the bridge's subnet and is not on the bridge: the host answers for it, and at once (ip-sysctl.rst, arp(7)).
-    // In IPv6 it does so for listed addresses only: neighbourProxies() has them.
+    // A pod in routed mode has an address of the bridge's subnet and is not on the bridge: the host answers for it, and
+    // at once (ip-sysctl.rst, arp(7)). In IPv6 it does so for listed addresses only: neighbourProxies() has them.
     ...(like === undefined
       ? [
           ...[sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'), sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0')],

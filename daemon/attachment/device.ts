@@ -12,7 +12,10 @@ export const sysctl = (path: string, value: string): KernelObject => ({ kind: 's
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
-/** Without duplicate address detection: only Weft assigns these addresses, and a tentative one delays the pod by one or two seconds. */
+/**
+ * Without duplicate address detection: only Weft assigns these addresses, and a tentative one delays the pod by one or
+ * two seconds.
+ */
 export const address = (device: string, prefix: Prefix): KernelObject => ({
   kind: 'address',
   device,

@@ -7,8 +7,8 @@ import { sysctl } from './device.ts'
 const PROTOCOL_RA = 9
 
 /**
- * Forwarding for these families. Where a default route came from a router advertisement, accept_ra becomes 2 first: with 1, forwarding would make
- * the kernel forget that route (Documentation/networking/ip-sysctl.rst, accept_ra).
+ * Forwarding for these families. Where a default route came from a router advertisement, accept_ra becomes 2 first:
+ * with 1, forwarding would make the kernel forget that route (Documentation/networking/ip-sysctl.rst, accept_ra).
  */
 export function forwarding(families: readonly Family[], observed: State): readonly KernelObject[] {
   const because = 'this host forwards for its pods'

@@ -1,4 +1,5 @@
-// Names, MACs and aliases of a pod's links, and marks of its nftables elements: derived from network, container id and interface name.
+// Names, MACs and aliases of a pod's links, and marks of its nftables elements: derived from network, container id and
+// interface name.
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
@@ -20,8 +21,8 @@ export const portsOwnerOf = (who: Identity): string => markedOwnerOf(portMark(wh
 export const markedOwnerOf = (mark: string): string => `marked ${mark}`
 
 /**
- * First word of the comment of a chained plugin's nftables elements: digests of network and attachment, so that DEL and GC find them without any state of
- * weftd's, whichever plugin made the interface.
+ * First word of the comment of a chained plugin's nftables elements: digests of network and attachment, so that DEL and
+ * GC find them without any state of weftd's, whichever plugin made the interface.
  */
 const markOf = (who: Identity): string => `${networkMark(who.network)}${digest(ownerOf(who)).slice(0, 8)}`
 /** Mark of portmap's elements. */
@@ -51,7 +52,10 @@ export const hostName = (who: Identity): string => `veth${digest(ownerOf(who)).s
 /** The container's end while it is in the host's namespace, before the caller moves and renames it. */
 export const peerName = (who: Identity): string => `peer${digest(ownerOf(who)).slice(0, 8)}`
 
-/** A MAC derived from text; `first` makes it locally administered and unicast (IEEE 802c: second hex digit 2, 6, a or e). */
+/**
+ * A MAC derived from text; `first` makes it locally administered and unicast (IEEE 802c: second hex digit 2, 6, a or
+ * e).
+ */
 const derived = (first: '76' | '0a:58' | '0a:77', text: string): Mac => {
   const octets = digest(text).match(/../g) ?? []
   return [first, ...octets.slice(0, 6 - first.split(':').length)].join(':') as Mac
@@ -64,8 +68,8 @@ export const hostMac = (who: Identity): Mac => derived('76', ownerOf(who))
 export const ifbMac = (ifb: string): Mac => derived('76', ifb)
 
 /**
- * Of the pod's end. It follows from the pod's address (IPv4 in the last four octets), so that when an address is reused, ARP and neighbour caches with its
- * previous MAC stay correct.
+ * Of the pod's end. It follows from the pod's address (IPv4 in the last four octets), so that when an address is
+ * reused, ARP and neighbour caches with its previous MAC stay correct.
  */
 export function podMac(who: Identity, ips: readonly Ip[]): Mac {
   const ip = ips.find(({ family }) => family === 4) ?? ips[0]
@@ -119,7 +123,9 @@ export type Alias = {
   readonly pod?: string
 }
 
-/** Reads an alias of Weft's; `undefined` for any other. What was cut is missing, and the last word may be incomplete. */
+/**
+ * Reads an alias of Weft's; `undefined` for any other. What was cut is missing, and the last word may be incomplete.
+ */
 export function parseAlias(alias: string | undefined): Alias | undefined {
   const [mark, network, containerId, ifname, ...rest] = (alias ?? '').split(' ')
   if (mark !== ALIAS_MARK || !network || !containerId) return undefined
@@ -141,7 +147,10 @@ function bridgeIn(text: string): BridgeInAlias {
   return { name, addresses: addresses.flatMap((each) => parsePrefix(each) ?? []) }
 }
 
-/** Whether a link with this attachment's name may be its own: its alias says so, or it has none because the process died before setting it. */
+/**
+ * Whether a link with this attachment's name may be its own: its alias says so, or it has none because the process died
+ * before setting it.
+ */
 export const mayBeOf = (who: Identity, alias: string | undefined): boolean =>
   alias === undefined ||
   alias === '' ||

@@ -90,8 +90,8 @@ export function podObjects(
 }
 
 /**
- * The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own ranges, or of other plugins, decide for
- * themselves.
+ * The node masquerades for its own subnet (--ip-masq) unless the pod's network overrides it. Networks with their own
+ * ranges, or of other plugins, decide for themselves.
  */
 function masquerades(
   { masquerade, interface: { like }, ipam, because }: VethAttachment,
@@ -142,15 +142,16 @@ function hostLink(
       attachment.pod,
       mode === 'bridge' ? bridgeOf(attachment.interface, addresses) : undefined
     ),
-    // With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by.
+    // With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in
+    // by.
     ...(mode === 'bridge'
       ? {
           ...{ master: config.bridge, hairpin: config.isHairpin || attachment.hostPorts !== undefined },
           ...(config.isIsolated ? { isolated: true } : {})
         }
       : {}),
-    // The link-local address of a bridge port is unreachable, yet the kernel announces it to all pods of the bridge at each start, and searches conntrack
-    // when it is removed: a tenth of a pod's cost, growing with their number.
+    // The link-local address of a bridge port is unreachable, yet the kernel announces it to all pods of the bridge at
+    // each start, and searches conntrack when it is removed: a tenth of a pod's cost, growing with their number.
     ...(mode === 'bridge' && ipv6 ? { linkLocal: false } : {})
   }
 }
@@ -205,7 +206,8 @@ function insideObjects(
     ...settings,
     ...addresses.map(({ prefix }) => podAddress(attachment, prefix, routed)),
     ...(attachment.interface.staysDown ? [] : [{ kind: 'link', name: device, up: true } as const]),
-    // The gateway is then in none of the pod's subnets, and ARP is not needed: the host is the only one at the other end.
+    // The gateway is then in none of the pod's subnets, and ARP is not needed: the host is the only one at the other
+    // end.
     ...(routed ? neighbours : []),
     ...(isPtp ? subnetByGateway(device, addresses) : []),
     ...podRoutes(attachment, addresses, wiring.clusterNetworks).map((each) =>
@@ -214,7 +216,10 @@ function insideObjects(
   ]
 }
 
-/** In routed mode a pod is alone on its link and needs no subnet; like ptp it has one, but without the kernel's route to it. */
+/**
+ * In routed mode a pod is alone on its link and needs no subnet; like ptp it has one, but without the kernel's route to
+ * it.
+ */
 function podAddress({ ifname, interface: { like } }: VethAttachment, prefix: Prefix, routed: boolean): KernelObject {
   if (like?.kind === 'ptp') return { ...address(ifname, prefix), noPrefixRoute: true } as KernelObject
   return address(ifname, routed ? hostPrefix(prefix.ip) : prefix)
@@ -239,7 +244,10 @@ export type PodRoute = {
   readonly isImplied: boolean
 }
 
-/** The configured routes, and default routes unless configured; without `isDefaultGateway`, routes to the cluster's networks instead. */
+/**
+ * The configured routes, and default routes unless configured; without `isDefaultGateway`, routes to the cluster's
+ * networks instead.
+ */
 export function podRoutes(
   attachment: Pick<Attachment, 'ipam' | 'ipamResult'> & { readonly interface: Pick<Veth, 'isDefaultGateway' | 'like'> },
   addresses: readonly InterfaceAddress[],

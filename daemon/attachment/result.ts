@@ -1,4 +1,5 @@
-// What a verb reports of an attachment: interfaces, addresses, routes and DNS as values. A front door (daemon/cni/) gives it its own shape.
+// What a verb reports of an attachment: interfaces, addresses, routes and DNS as values. A front door (daemon/cni/)
+// gives it its own shape.
 import { hostPrefix } from '../../ipam/address.ts'
 import type { Dns, InterfaceAddress, InterfaceRoute, VethAttachment } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
@@ -38,7 +39,10 @@ export const addressesOf = ({ addresses, interfaces }: AttachmentResult, ifname:
     return named === undefined || (named.name === ifname && named.sandbox !== undefined)
   })
 
-/** Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at the last. */
+/**
+ * Interfaces in the reference's order: bridge (in bridge mode), the host's end, the container's end; addresses point at
+ * the last.
+ */
 export function resultOf(
   attachment: VethAttachment,
   addresses: readonly InterfaceAddress[],
@@ -67,7 +71,8 @@ export function resultOf(
     })),
     routes: [
       ...(isHandedOver && !hasSubnet ? gatewayRoutes(addresses) : []),
-      // The reference reports routes as they were configured, and fills gateways in for the kernel only. Whoever makes the routes needs the gateways.
+      // The reference reports routes as they were configured, and fills gateways in for the kernel only. Whoever makes
+      // the routes needs the gateways.
       ...podRoutes(attachment, addresses, wiring.clusterNetworks).map(({ config, gateway, isImplied }) =>
         gateway === undefined || (like !== undefined && !isImplied && !isHandedOver) ? config : { ...config, gateway }
       )
@@ -76,7 +81,10 @@ export function resultOf(
   }
 }
 
-/** An address without a subnet does not reach its gateway: in routed mode weftd itself makes the other routes with `onlink`, which results can't say. */
+/**
+ * An address without a subnet does not reach its gateway: in routed mode weftd itself makes the other routes with
+ * `onlink`, which results can't say.
+ */
 const gatewayRoutes = (addresses: readonly InterfaceAddress[]): readonly InterfaceRoute[] =>
   havingGateway(addresses).map(({ gateway }) => ({
     destination: hostPrefix(gateway),

@@ -7,8 +7,8 @@ import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { havingGateway, noDuplicateDetection, noRouterAdvertisements, route, SCOPE_LINK } from './device.ts'
 
 /**
- * A route to each address of the pod, and the gateway's address on the link, as with ptp: the pod can ping its gateway, and
- * the host has the same address for it as in bridge mode.
+ * A route to each address of the pod, and the gateway's address on the link, as with ptp: the pod can ping its gateway,
+ * and the host has the same address for it as in bridge mode.
  */
 export function routedHost(
   device: string,
@@ -45,6 +45,9 @@ export const proxies = ({ bridge, like }: Pick<Veth, 'bridge' | 'like'>, address
       )
     : []
 
-/** A routed pod's address is in the subnet of the pods on the bridge, which look for it there: the host answers for it. IPv4 needs no entry for that. */
+/**
+ * A routed pod's address is in the subnet of the pods on the bridge, which look for it there: the host answers for it.
+ * IPv4 needs no entry for that.
+ */
 export const neighbourProxies = (bridge: string, ips: readonly Ip[]): readonly KernelObject[] =>
   ips.flatMap((ip) => (ip.family === 6 ? [{ kind: 'proxy', device: bridge, ip, protocol: ROUTE_PROTOCOL }] : []))

@@ -1,4 +1,5 @@
-// The interface of a backend: functions from this node, its configuration and a lease to kernel objects. One file and one line in registry.ts per backend.
+// The interface of a backend: functions from this node, its configuration and a lease to kernel objects. One file and
+// one line in registry.ts per backend.
 import type { PerFamily } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'
@@ -9,13 +10,19 @@ import type { Recognised } from '../state/ownership.ts'
 
 /** A value in a lease that no two nodes may publish. */
 export type Claim = {
-  /** The condition raised while several nodes publish it. A new kind of claim needs a row in health/conditions.ts, with title and cure. */
+  /**
+   * The condition raised while several nodes publish it. A new kind of claim needs a row in health/conditions.ts, with
+   * title and cure.
+   */
   readonly code: ConditionCode
   /** Equal for equal claims of one code; names the family where each family has values of its own. */
   readonly key: string
   /** The value as messages show it. */
   readonly text: string
-  /** The node that claims it, so that two leases of one node, such as an old one that has not expired yet, are no conflict. */
+  /**
+   * The node that claims it, so that two leases of one node, such as an old one that has not expired yet, are no
+   * conflict.
+   */
   readonly by: string
 }
 
@@ -24,7 +31,10 @@ export type Device = Pick<Link, 'name' | 'form'>
 
 /** A value of this host that outlives restarts and never enters a lease, such as a private key. */
 export type HostSecret = {
-  /** Absolute paths. The first file that holds a valid value is used; without one a new value is written to the first path, readable by root only. */
+  /**
+   * Absolute paths. The first file that holds a valid value is used; without one a new value is written to the first
+   * path, readable by root only.
+   */
   readonly files: readonly string[]
   isValid(text: string): boolean
   /** A new value as one line of text. `random` returns as many random octets as asked for. */
@@ -41,21 +51,37 @@ export type Backend<Config> = {
   readonly keys: Readonly<Record<string, BackendKey>>
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
-  /** Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo` only. */
+  /**
+   * Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo`
+   * only.
+   */
   features(config: Config): readonly Link[]
-  /** Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a restarted weftd has none yet. */
+  /**
+   * Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a
+   * restarted weftd has none yet.
+   */
   recognises(device: Device): Recognised | undefined
   /** Absent for a backend without one. `node.secret` has its value. */
   readonly secret?: HostSecret
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
-  /** Whether the backend data of the lease name one of `links`, the host's devices that a backend recognises. Finds our lease after our address has changed. */
+  /**
+   * Whether the backend data of the lease name one of `links`, the host's devices that a backend recognises. Finds our
+   * lease after our address has changed.
+   */
   namesOurDevice(lease: Lease, links: readonly Link[]): boolean
-  /** MTU in bytes for pods and subnet.env. Of the node's subnets only the families count. Errors: CONFIG_INVALID when the link's MTU is below the configured one. */
+  /**
+   * MTU in bytes for pods and subnet.env. Of the node's subnets only the families count. Errors: CONFIG_INVALID when
+   * the link's MTU is below the configured one.
+   */
   mtu(node: Node, config: Config): number
-  /** Largest packet between two nodes that carries a pod's packet, in bytes, encapsulation included. Errors as `mtu`. */
+  /**
+   * Largest packet between two nodes that carries a pod's packet, in bytes, encapsulation included. Errors as `mtu`.
+   */
   underlayMtu(node: Node, config: Config): number
-  /** The backend data of our lease by tunnel family. What peers must keep seeing unchanged comes from `node.remembered`. */
+  /**
+   * The backend data of our lease by tunnel family. What peers must keep seeing unchanged comes from `node.remembered`.
+   */
   publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
   /** Our device and the objects on it, independent of other nodes. */
   own(node: Node, config: Config): readonly KernelObject[]

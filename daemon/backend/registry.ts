@@ -1,4 +1,5 @@
-// All backends by the name they have in `Backend.Type`. A new backend is one file beside this one and one line in BACKENDS.
+// All backends by the name they have in `Backend.Type`. A new backend is one file beside this one and one line in
+// BACKENDS.
 import { WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
 import { DEFAULT_BACKEND } from '../config/net-conf.ts'
@@ -15,7 +16,10 @@ export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
   readonly secretFiles: readonly string[]
-  /** The backend of this name, in any letter case, with its keys read. Errors: CONFIG_INVALID naming the type and the known ones, or the invalid key. */
+  /**
+   * The backend of this name, in any letter case, with its keys read. Errors: CONFIG_INVALID naming the type and the
+   * known ones, or the invalid key.
+   */
   configure(type: string, keys: JsonObject): ConfiguredBackend
   /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
   readonly recognises: Recognises

@@ -5,8 +5,8 @@ import { invalid } from '../config/keys.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 
 /**
- * `configured` is `MTU` in Backend, 0 for the interface's; `families` are the pods', each with the bytes that encapsulation adds. Errors: CONFIG_INVALID with
- * the valid range, or that this interface has none.
+ * `configured` is `MTU` in Backend, 0 for the interface's; `families` are the pods', each with the bytes that
+ * encapsulation adds. Errors: CONFIG_INVALID with the valid range, or that this interface has none.
  */
 export function underlayMtu(
   configured: number,

@@ -1,4 +1,5 @@
-// VXLAN backend (RFC 7348) in flannel's layout: one device per node and family; per peer a neighbour, an FDB entry and a route, or a direct route on a shared link.
+// VXLAN backend (RFC 7348) in flannel's layout: one device per node and family; per peer a neighbour, an FDB entry and
+// a route, or a direct route on a shared link.
 import {
   type Family,
   formatIp,
@@ -35,29 +36,38 @@ export type VxlanConfig = {
 }
 
 /**
- * A remote VTEP, as its lease publishes it. Three kernel objects lead to it; each answers one lookup on a packet's path from a local pod to 10.244.2.7:
+ * A remote VTEP, as its lease publishes it. Three kernel objects lead to it; each answers one lookup on a packet's path
+ * from a local pod to 10.244.2.7:
  *
  *     route      10.244.2.0/24 via 10.244.2.0 dev weft.1 onlink    inner destination → device and next hop
  *     neighbour  10.244.2.0 lladdr MAC dev weft.1                  next hop → destination of the inner Ethernet header
  *     FDB entry  MAC dev weft.1 dst PUBLIC-IP                      inner MAC → destination of the outer IP header
  *
- * 1. The route: its next hop is the address of the peer's VTEP, the first address of the peer's subnet. No prefix of `weft.1` covers it, hence `onlink`.
- * 2. The neighbour entry (ARP for IPv4, NDP for IPv6) is looked up by the next hop. It is permanent, since nobody would answer a request: the device has no
- *    default FDB entry, so nothing is flooded. The inner Ethernet header is complete now: from our VTEP MAC to the peer's.
+ * 1. The route: its next hop is the address of the peer's VTEP, the first address of the peer's subnet. No prefix of
+ * `weft.1` covers it, hence `onlink`.
+ * 2. The neighbour entry (ARP for IPv4, NDP for IPv6) is looked up by the next hop. It is permanent, since nobody would
+ * answer a request: the device has no
+ * default FDB entry, so nothing is flooded. The inner Ethernet header is complete now: from our VTEP MAC to the peer's.
  * 3. The FDB is looked up by that inner destination MAC, never by an IP address. A MAC without an entry means drop.
- * 4. The device puts VXLAN (8 bytes, the VNI), UDP (8, to `Port`, from a port derived from the inner flow) and IP (20 or 40, from the device's `local`
+ * 4. The device puts VXLAN (8 bytes, the VNI), UDP (8, to `Port`, from a port derived from the inner flow) and IP (20
+ * or 40, from the device's `local`
  *    address to the public IP) in front. That packet follows the host's ordinary routes out of `parent`.
- * 5. The peer's kernel finds its device by UDP port and VNI and removes the outer headers. Only a frame to the device's own MAC is routed on to the pod, so
+ * 5. The peer's kernel finds its device by UDP port and VNI and removes the outer headers. Only a frame to the device's
+ * own MAC is routed on to the pod, so
  *    that MAC has to remain the one in the lease.
  *
- * A direct route (`10.244.2.0/24 via PUBLIC-IP dev eth0`) needs none of this: ARP for the public IP on the real link, no encapsulation.
+ * A direct route (`10.244.2.0/24 via PUBLIC-IP dev eth0`) needs none of this: ARP for the public IP on the real link,
+ * no encapsulation.
  */
 type Vtep = { readonly subnet: Prefix; readonly mac: Mac; readonly publicIp: Ip }
 
 /** Bytes that encapsulation adds: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14. */
 const OVERHEAD = { 4: 50, 6: 70 } as const
 
-/** The device for network `vni` over this tunnel family. Linux takes 15 bytes at most (IFNAMSIZ), and a VNI has up to eight digits. */
+/**
+ * The device for network `vni` over this tunnel family. Linux takes 15 bytes at most (IFNAMSIZ), and a VNI has up to
+ * eight digits.
+ */
 const weftName = (vni: number, family: Family): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)
 /** flanneld's name for the same device. */
 const flannelName = (vni: number, family: Family): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
@@ -106,7 +116,10 @@ export const vxlan = {
     return form === undefined ? undefined : 'foreign'
   },
 
-  /** A MAC is compared within its family, since each family has a device of its own; `by` is the public address, where the tunnel leads. */
+  /**
+   * A MAC is compared within its family, since each family has a device of its own; `by` is the public address, where
+   * the tunnel leads.
+   */
   claims: (lease: Lease): readonly Claim[] =>
     perFamily(lease.publicIp).flatMap(([family, ip]) => {
       const { mac } = publishedMac(lease.backendData[family])
@@ -160,7 +173,10 @@ function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Fam
   return adopted?.name ?? weftName(config.vni, family)
 }
 
-/** The MAC that our lease already publishes, else one derived from the node: locally administered, unicast, the same after every restart. */
+/**
+ * The MAC that our lease already publishes, else one derived from the node: locally administered, unicast, the same
+ * after every restart.
+ */
 function vtepMac(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): Mac {
   const hex = digest(`vtep ${node.identity} ${config.vni} ${family}`)
   const first = ((Number.parseInt(hex.slice(0, 2), 16) & 0xfc) | 0x02).toString(16).padStart(2, '0')
@@ -201,8 +217,9 @@ function ownVtep(node: Node, config: VxlanConfig, family: Family, subnet: Prefix
 }
 
 /**
- * Router advertisements must not configure the device. And a peer without direct routing sends through the tunnel what we answer outside of it,
- * which a strict reverse path filter (RFC 3704, rp_filter 1) on all interfaces would drop: ours is loose.
+ * Router advertisements must not configure the device. And a peer without direct routing sends through the tunnel what
+ * we answer outside of it, which a strict reverse path filter (RFC 3704, rp_filter 1) on all interfaces would drop:
+ * ours is loose.
  */
 const settings = (has6: boolean, name: string, because: string): readonly KernelObject[] => [
   { kind: 'sysctl', path: `net/ipv4/conf/${name}/rp_filter`, value: '2', because },

@@ -12,7 +12,10 @@ export class AsyncQueue<T> implements AsyncIterable<T> {
   #closed = false
   #failure: { readonly error: unknown } | undefined
 
-  /** Closed by the signal. `onEnd` is called once, when no further value is taken; for a signal that has aborted already after the constructor, when the caller has the queue. */
+  /**
+   * Closed by the signal. `onEnd` is called once, when no further value is taken; for a signal that has aborted already
+   * after the constructor, when the caller has the queue.
+   */
   constructor(signal?: AbortSignal, onEnd: () => void = () => undefined) {
     this.#signal = signal
     this.#onEnd = onEnd
@@ -22,7 +25,10 @@ export class AsyncQueue<T> implements AsyncIterable<T> {
     } else signal?.addEventListener('abort', this.#stop)
   }
 
-  /** All that `source` yields; ends or fails as it does. It is read as fast as it yields, also when the reader has left: its own signal has to stop it. */
+  /**
+   * All that `source` yields; ends or fails as it does. It is read as fast as it yields, also when the reader has left:
+   * its own signal has to stop it.
+   */
   static of<T>(...sources: readonly AsyncIterable<T>[]): AsyncQueue<T> {
     const queue = new AsyncQueue<T>()
     let running = sources.length

@@ -24,7 +24,10 @@ export class Backoff {
     this.#next = bounds.firstMs
   }
 
-  /** Pauses that do not grow, of this length to half as much again: for what an administrator corrects, not for a server under load. */
+  /**
+   * Pauses that do not grow, of this length to half as much again: for what an administrator corrects, not for a server
+   * under load.
+   */
   static constant(milliseconds: number, wait = timer): Backoff {
     return new Backoff({ firstMs: milliseconds, longestMs: milliseconds }, wait, 1)
   }
@@ -34,7 +37,10 @@ export class Backoff {
     this.#next = this.#bounds.firstMs
   }
 
-  /** Waits, and doubles the next pause. When the signal aborts, rejects with its reason and leaves the next pause as it was. */
+  /**
+   * Waits, and doubles the next pause. When the signal aborts, rejects with its reason and leaves the next pause as it
+   * was.
+   */
   async pause(signal: AbortSignal): Promise<void> {
     try {
       await this.#wait(this.#next * (this.#least + Math.random() / 2), signal)
@@ -51,11 +57,17 @@ export type RetryOptions = {
   /** Ends the retries: `retry` rejects with its reason. */
   readonly signal: AbortSignal
   readonly backoff?: Pick<Backoff, 'pause'>
-  /** Called with the error of each attempt that failed. Throws it again where another attempt is pointless; may wait before the pause. By default nothing is retried. */
+  /**
+   * Called with the error of each attempt that failed. Throws it again where another attempt is pointless; may wait
+   * before the pause. By default nothing is retried.
+   */
   readonly onError?: (error: unknown) => void | Promise<void>
 }
 
-/** Makes attempts with pauses in between until one returns a value; `undefined` and errors that `onError` accepts lead to the next one. */
+/**
+ * Makes attempts with pauses in between until one returns a value; `undefined` and errors that `onError` accepts lead
+ * to the next one.
+ */
 export async function retry<T extends NonNullable<unknown>>(
   attempt: () => T | undefined | Promise<T | undefined>,
   { signal, backoff = new Backoff(), onError }: RetryOptions

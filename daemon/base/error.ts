@@ -1,8 +1,8 @@
 // Errors that Weft itself raises: a code for programs, a message that is complete without its cause, and a cure.
 
 /**
- * An error shown to users. `message` names the operation, the object (a value and its place) and the reason; `cure` names the action. `code` is one of
- * docs/errors.md.
+ * An error shown to users. `message` names the operation, the object (a value and its place) and the reason; `cure`
+ * names the action. `code` is one of docs/errors.md.
  */
 export class WeftError extends Error {
   readonly code: string

@@ -1,5 +1,6 @@
-// Parses flags by Go's rules, as for flanneld: one dash or two, `=value` or the next word, booleans alone; the same names from the environment.
-// Written here because node:util's parseArgs is a Node built-in (this file is pure) and, like commander, knows no long flags with one dash.
+// Parses flags by Go's rules, as for flanneld: one dash or two, `=value` or the next word, booleans alone; the same
+// names from the environment. Written here because node:util's parseArgs is a Node built-in (this file is pure) and,
+// like commander, knows no long flags with one dash.
 import { type Ip, type PerFamily, parseIp } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'
@@ -133,8 +134,9 @@ export const variableOf = (prefix: string, name: string): string =>
 type Source = { readonly texts: readonly string[]; readonly from: string }
 
 /**
- * Reads a command line (without program) and an environment. The command line wins over the first prefix, that over the next, all over the default;
- * empty variables count as unset, as with flanneld. Errors: all of them, each with flag or variable, value and rule.
+ * Reads a command line (without program) and an environment. The command line wins over the first prefix, that over the
+ * next, all over the default; empty variables count as unset, as with flanneld. Errors: all of them, each with flag or
+ * variable, value and rule.
  */
 export function parseFlags<F extends Flags>(
   flags: F,

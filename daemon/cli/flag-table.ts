@@ -35,7 +35,10 @@ function compiles(source: string | undefined): boolean {
   }
 }
 
-/** Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and embedded-path are Weft's own. */
+/**
+ * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and
+ * embedded-path are Weft's own.
+ */
 export const FLAGS = {
   store: {
     group: 'store',

@@ -61,7 +61,9 @@ export type Command =
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Parses the command line without program and script: the first word is a command, or everything belongs to the daemon. */
+/**
+ * Parses the command line without program and script: the first word is a command, or everything belongs to the daemon.
+ */
 export function parseCommand(argv: readonly string[], env: Environment): Command {
   const [word, ...rest] = argv
   if (word === 'install') return parseInstall(rest, env)

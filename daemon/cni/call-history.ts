@@ -27,7 +27,10 @@ const MOST_PODS = 512
 
 export class CallHistory {
   readonly #now: () => number
-  /** In order of the last call. Per pod the last outcome of each verb of each plugin, so that neither the DEL after a failed ADD nor `lo` replaces it. */
+  /**
+   * In order of the last call. Per pod the last outcome of each verb of each plugin, so that neither the DEL after a
+   * failed ADD nor `lo` replaces it.
+   */
   readonly #ofPod = new Map<PodKey, Map<string, Outcome>>()
 
   /** `now` in milliseconds since 1970. */
@@ -79,7 +82,10 @@ function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId:
   return del?.containerId !== containerId || del.at < add.at
 }
 
-/** `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as possible: the malformed call itself is to be found by its pod. */
+/**
+ * `undefined` when CNI_ARGS name no pod. Malformed ones are read as far as possible: the malformed call itself is to be
+ * found by its pod.
+ */
 function podKeyOf(args: string): PodKey | undefined {
   const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
     (pattern) => pattern.exec(args)?.[1] ?? ''

@@ -1,4 +1,5 @@
-// Serves a CNI call that the executable forwarded: reads it, runs its verb, and returns what the executable is to print.
+// Serves a CNI call that the executable forwarded: reads it, runs its verb, and returns what the executable is to
+// print.
 import type { Attachment } from '../../plugins/attachment.ts'
 import { readCall, readEnvironment } from '../../plugins/call.ts'
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
@@ -130,7 +131,9 @@ function withAddresses(attachment: Attachment, previous: Result): Attachment {
   return { ...attachment, ipamResult: { addresses: addressesOf(result, attachment.ifname), routes, dns } }
 }
 
-/** A third party's plugin gives the addresses. If anything fails after it, its DEL is run before the error is reported. */
+/**
+ * A third party's plugin gives the addresses. If anything fails after it, its DEL is run before the error is reported.
+ */
 async function addWithDelegate(
   context: PodContext,
   attachment: Attachment,
@@ -162,7 +165,10 @@ async function addWithDelegate(
   }
 }
 
-/** A program that is no longer installed can't free anything, and a DEL that always fails would keep the container forever. */
+/**
+ * A program that is no longer installed can't free anything, and a DEL that always fails would keep the container
+ * forever.
+ */
 function runUnlessMissing(context: PodContext, delegates: Delegates, type: string, verb: 'DEL' | 'GC'): Printed {
   try {
     delegates.run(type, verb)

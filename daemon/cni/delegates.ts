@@ -1,4 +1,5 @@
-// Third-party plugins: weftd answers with the program to run, the executable runs it on the host and repeats its request with the outcome.
+// Third-party plugins: weftd answers with the program to run, the executable runs it on the host and repeats its
+// request with the outcome.
 import { CniError, cniCode } from '../../plugins/cni/error.ts'
 import { member, shown, text, wholeNumber } from '../../plugins/cni/field.ts'
 import type { Call } from '../../plugins/cni/types.ts'
@@ -9,7 +10,10 @@ export type DelegateVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
 /** The delegate's part of the deadline: the rest is for reporting that it took too long. */
 const SHARE = 0.8
 
-/** Thrown to end this request; the answer asks for a program to be run. It is not an error: only cniCalls() may catch it without throwing it on. */
+/**
+ * Thrown to end this request; the answer asks for a program to be run. It is not an error: only cniCalls() may catch it
+ * without throwing it on.
+ */
 export class RunRequested extends Error {
   readonly run: Run
 
@@ -24,8 +28,9 @@ export class DelegateMissing extends CniError {}
 
 export type Delegates = {
   /**
-   * What the plugin `type` printed for `verb`. Ends the request if it has not been run yet; everything before this call is then repeated, so it must be
-   * idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when it could not be run or printed no error.
+   * What the plugin `type` printed for `verb`. Ends the request if it has not been run yet; everything before this call
+   * is then repeated, so it must be idempotent. Errors: the plugin's own, unchanged; DelegateMissing; CniError 999 when
+   * it could not be run or printed no error.
    */
   run(type: string, verb: DelegateVerb): string
   /** Whether `run` has an outcome, also an error. */

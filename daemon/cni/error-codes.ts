@@ -1,4 +1,5 @@
-// Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything thrown.
+// Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything
+// thrown.
 import { versionForError } from '../../plugins/call.ts'
 import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
 import type { Verb } from '../../plugins/cni/version.ts'

@@ -1,4 +1,5 @@
-// Calls of the flannel plugin: turned into another plugin's call with the values of subnet.env; that configuration is kept for its DEL.
+// Calls of the flannel plugin: turned into another plugin's call with the values of subnet.env; that configuration is
+// kept for its DEL.
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { ifThere, makeDirectory } from '../../ipam/files.ts'
@@ -16,7 +17,10 @@ export type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>
 /** Serves a call by a built-in plugin; `undefined`: there is none of this type. */
 type Serve = (call: ConfiguredCall, delegates: Delegates) => Promise<Printed> | undefined
 
-/** Keeps state with the path and format of flannel's own plugin, so that either can remove what the other set up. Errors: WeftError; the other plugin's. */
+/**
+ * Keeps state with the path and format of flannel's own plugin, so that either can remove what the other set up.
+ * Errors: WeftError; the other plugin's.
+ */
 export async function forwarded(
   plugin: ForwardingPlugin,
   call: ConfiguredCall,

@@ -15,9 +15,15 @@ import { addMacvlan, checkMacvlan, delMacvlan, prepareMacvlan, statusMacvlan } f
 import { status } from '../pod/status.ts'
 import { fromCni, toCni, withChanges } from './result.ts'
 
-/** `previous` is the call's prevResult; those that need it fail with PREVIOUS_MISSING. GC and STATUS take any attachment of the network. */
+/**
+ * `previous` is the call's prevResult; those that need it fail with PREVIOUS_MISSING. GC and STATUS take any attachment
+ * of the network.
+ */
 export type Verbs = {
-  /** Makes what a third party's IPAM plugin may need before it is called; a second call is no error. What it made is removed by `del`. */
+  /**
+   * Makes what a third party's IPAM plugin may need before it is called; a second call is no error. What it made is
+   * removed by `del`.
+   */
   readonly prepare?: () => Promise<void>
   readonly add: (previous: Result | undefined) => Promise<Result>
   readonly check: (previous: Result | undefined) => Promise<void>

@@ -3,7 +3,10 @@ import { FAMILIES, formatIp, formatPrefix } from '../../ipam/address.ts'
 import { joinPath } from './keys.ts'
 import { KEYS, type NetConf } from './net-conf.ts'
 
-/** One clause per difference, such as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two are equivalent. */
+/**
+ * One clause per difference, such as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two are
+ * equivalent.
+ */
 export function configurationChanges(inUse: NetConf, inStore: NetConf): readonly string[] {
   const [here, there] = [entriesOf(inUse), entriesOf(inStore)]
   const both = new Map([...there, ...here])

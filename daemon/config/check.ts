@@ -34,7 +34,9 @@ export type Fault = {
   readonly rule: string
 }
 
-/** The first fault of a value whose keys are spelled as in the schema (see `spelled`), or `undefined` when it is valid. */
+/**
+ * The first fault of a value whose keys are spelled as in the schema (see `spelled`), or `undefined` when it is valid.
+ */
 export function check(name: SchemaName, value: Json): Fault | undefined {
   const { schema, validate } = SCHEMAS[name]
   if (validate(value)) return undefined
@@ -59,8 +61,8 @@ const step = (value: Json | undefined, name: string): Json | undefined =>
     : undefined
 
 /**
- * The value with known keys spelled as in the schema and without nulls, because Go's decoder matches keys regardless of case and ignores null. Of several
- * spellings the last one counts. Unknown keys are kept.
+ * The value with known keys spelled as in the schema and without nulls, because Go's decoder matches keys regardless of
+ * case and ignores null. Of several spellings the last one counts. Unknown keys are kept.
  */
 export function spelled(name: SchemaName, value: Json): Json {
   return spelledAs(SCHEMAS[name].schema, value)

@@ -1,4 +1,5 @@
-// Reads keys of a configuration object as Go's JSON decoder does: regardless of case, null as absent. Errors name path, value and rule.
+// Reads keys of a configuration object as Go's JSON decoder does: regardless of case, null as absent. Errors name path,
+// value and rule.
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from './json.ts'
 
@@ -23,8 +24,8 @@ export const joinPath = (path: string, name: string): string =>
   /^[\w-]+$/.test(name) ? (path === '' ? name : `${path}.${name}`) : `${path}[${JSON.stringify(name)}]`
 
 /**
- * The entry whose key equals `name` without regard to case; of several the last one written, as in Go's encoding/json. `undefined` when absent or null.
- * `path` is the path of `keys` itself; the answer's path is spelled as the user did.
+ * The entry whose key equals `name` without regard to case; of several the last one written, as in Go's encoding/json.
+ * `undefined` when absent or null. `path` is the path of `keys` itself; the answer's path is spelled as the user did.
  */
 export function findKey(
   keys: JsonObject,
@@ -58,7 +59,10 @@ export function booleanKey(keys: JsonObject, name: string, fallback: boolean, pa
   throw invalid(found, found.value, 'true or false, without quotes')
 }
 
-/** A string; if `allowed` is set one of those, compared regardless of case and returned as spelled there. Errors: CONFIG_INVALID. */
+/**
+ * A string; if `allowed` is set one of those, compared regardless of case and returned as spelled there. Errors:
+ * CONFIG_INVALID.
+ */
 export function textKey(
   keys: JsonObject,
   name: string,

@@ -1,4 +1,5 @@
-// The shape of flannel's network configuration as JSON Schema; each `description` completes "must be …" in an error. Rules between keys are in net-conf.ts.
+// The shape of flannel's network configuration as JSON Schema; each `description` completes "must be …" in an error.
+// Rules between keys are in net-conf.ts.
 export const netConfSchema = {
   $id: 'netConf',
   type: 'object',

@@ -1,4 +1,5 @@
-// Parses the network configuration, flannel's JSON: keys regardless of case, defaults applied, errors with path, value and rule.
+// Parses the network configuration, flannel's JSON: keys regardless of case, defaults applied, errors with path, value
+// and rule.
 import {
   contains,
   FAMILIES,
@@ -69,7 +70,10 @@ export const KEYS = {
 /** A minimal configuration, for cures. */
 export const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 
-/** Addresses that cannot be routed to pods. `anywhere`: a network that merely overlaps them is rejected too, since subnets would be taken from there. */
+/**
+ * Addresses that cannot be routed to pods. `anywhere`: a network that merely overlaps them is rejected too, since
+ * subnets would be taken from there.
+ */
 const IMPOSSIBLE = [
   { range: '127.0.0.0/8', what: 'loopback addresses', anywhere: true },
   { range: '::1/128', what: 'the loopback address', anywhere: true },
@@ -150,7 +154,10 @@ function asWritten(written: JsonObject, path: readonly string[]): string {
   return shown === '' ? 'the whole value' : shown
 }
 
-/** One family's network and the subnets in it. The rules are those of flannel's CheckNetworkConfig (pkg/subnet/config.go). */
+/**
+ * One family's network and the subnets in it. The rules are those of flannel's CheckNetworkConfig
+ * (pkg/subnet/config.go).
+ */
 function rangeIn(written: JsonObject, family: Family, source: string): NetworkRange {
   const keys = KEYS[family]
   const entry = (name: string) => {
@@ -183,7 +190,8 @@ function rangeIn(written: JsonObject, family: Family, source: string): NetworkRa
       throw invalid(place, text, `the first address of a /${subnetLength} as ${formatIp(start)} is`)
     return ip
   }
-  // The first subnet is left out: its network address is that of the whole Network, which some programs take for a broadcast address.
+  // The first subnet is left out: its network address is that of the whole Network, which some programs take for a
+  // broadcast address.
   const subnetMin = end(keys.min, offset(first, size))
   const subnetMax = end(keys.max, offset(last, 1n - size))
   if (subnetMin.value > subnetMax.value) {

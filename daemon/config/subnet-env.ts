@@ -1,4 +1,5 @@
-// subnet.env, which tells Docker, flannel's CNI plugin and the next start which subnet this node has: formatted byte by byte as flannel does, parsed leniently.
+// subnet.env, which tells Docker, flannel's CNI plugin and the next start which subnet this node has: formatted byte by
+// byte as flannel does, parsed leniently.
 import {
   FAMILIES,
   type Family,
@@ -46,8 +47,9 @@ function gateway(subnet: Prefix): Prefix {
 }
 
 /**
- * Parses a file written by printSubnetEnv, flanneld or an administrator: any order, `export`, quotes, comments, unknown names; of a list of networks the first.
- * Missing entries are left out. Errors: SUBNET_ENV_INVALID with the variable and its value; `source` is the file's path.
+ * Parses a file written by printSubnetEnv, flanneld or an administrator: any order, `export`, quotes, comments, unknown
+ * names; of a list of networks the first. Missing entries are left out. Errors: SUBNET_ENV_INVALID with the variable
+ * and its value; `source` is the file's path.
  */
 export function parseSubnetEnv(
   text: string,

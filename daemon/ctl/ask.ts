@@ -10,8 +10,8 @@ import {
 import { reasonOf, WeftError } from '../base/error.ts'
 
 /**
- * Asks `question` on the socket at `path`. Errors: what the daemon says, DAEMON_UNREACHABLE with the cause, ANSWER_UNKNOWN when it speaks
- * another version.
+ * Asks `question` on the socket at `path`. Errors: what the daemon says, DAEMON_UNREACHABLE with the cause,
+ * ANSWER_UNKNOWN when it speaks another version.
  */
 export async function ask(
   path: string,

@@ -1,4 +1,5 @@
-// The type of a weftctl command: a question to the daemon and how its answer is printed, or a page that is printed without asking.
+// The type of a weftctl command: a question to the daemon and how its answer is printed, or a page that is printed
+// without asking.
 
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'

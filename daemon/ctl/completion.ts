@@ -1,4 +1,5 @@
-// Prints completion scripts for bash, zsh and fish from the tables of flags and commands; they need no shell package (bash-completion, …).
+// Prints completion scripts for bash, zsh and fish from the tables of flags and commands; they need no shell package
+// (bash-completion, …).
 import type { Flag } from '../cli/flag-parser.ts'
 import type { Operand, Program } from './command.ts'
 

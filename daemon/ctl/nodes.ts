@@ -1,4 +1,5 @@
-// `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel has the objects for it.
+// `weftctl nodes`: every lease of the network, how its node is reached from here, and whether the kernel has the
+// objects for it.
 import { type LeaseAnswer, type NodesAnswer, readAnswer } from '../api/answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'

@@ -42,7 +42,10 @@ async function weftPodOn(kubectl: Kubectl, node: string): Promise<readonly [name
   )
 }
 
-/** The node that a pod is on; `name` is `namespace/name`, or a name in the namespace of the kubectl context. Errors: KUBECTL_FAILED. */
+/**
+ * The node that a pod is on; `name` is `namespace/name`, or a name in the namespace of the kubectl context. Errors:
+ * KUBECTL_FAILED.
+ */
 export async function nodeOfPod(kubectl: Kubectl, name: string): Promise<string> {
   const [pod = '', namespace] = name.split('/').reverse()
   const where = namespace === undefined ? [] : ['--namespace', namespace]

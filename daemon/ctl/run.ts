@@ -30,7 +30,10 @@ export type Deps = {
   complain(text: string): void
 }
 
-/** Milliseconds for kubectl to report a timeout by itself, which exec never does, nor a plugin that waits for a password. */
+/**
+ * Milliseconds for kubectl to report a timeout by itself, which exec never does, nor a plugin that waits for a
+ * password.
+ */
 const GRACE = 5_000
 
 /** 0 and 1 depend on the command; 2 usage error, 3 no answer. */

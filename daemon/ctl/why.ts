@@ -1,4 +1,5 @@
-// `weftctl why pod NAME` and `why node NAME`: what happened last, its cause and cure, and the kernel objects that exist because of it.
+// `weftctl why pod NAME` and `why node NAME`: what happened last, its cause and cure, and the kernel objects that exist
+// because of it.
 import {
   type CallAnswer,
   type LeaseAnswer,
@@ -66,7 +67,10 @@ function verdict({ attachments, calls }: WhyPodAnswer, failed: readonly CallAnsw
   return isDifferent ? 'is set up, but the last CHECK found a difference' : 'is set up'
 }
 
-/** A repeated ADD that is refused leaves what an earlier one set up. Calls to an earlier weftd are not remembered, but the links of its pods exist. */
+/**
+ * A repeated ADD that is refused leaves what an earlier one set up. Calls to an earlier weftd are not remembered, but
+ * the links of its pods exist.
+ */
 function leavesEarlier(
   refused: CallAnswer,
   attachments: WhyPodAnswer['attachments'],
@@ -86,7 +90,9 @@ function leavesEarlier(
 const foundDifference = ({ verb, failure }: CallAnswer): boolean =>
   verb === 'CHECK' && failure !== undefined && failure.code >= 100
 
-/** In a chain one plugin fails: which, and what happened to what those before it set up. Empty without earlier plugins. */
+/**
+ * In a chain one plugin fails: which, and what happened to what those before it set up. Empty without earlier plugins.
+ */
 function restOfChain(refused: CallAnswer, calls: readonly CallAnswer[]): string {
   const { interface: name, container, plugin } = refused
   const ofIt = calls.filter((call) => call.interface === name && call.container === container && !call.failure)
@@ -106,7 +112,9 @@ function restOfChain(refused: CallAnswer, calls: readonly CallAnswer[]): string 
   return `: ${plugin} failed for ${name}${undone}${left}`
 }
 
-/** Failures without a later success of the same plugin and verb, or of its ADD. The answer has the last call of each. */
+/**
+ * Failures without a later success of the same plugin and verb, or of its ADD. The answer has the last call of each.
+ */
 function failures(calls: readonly CallAnswer[]): readonly CallAnswer[] {
   const later = (call: CallAnswer) => (other: CallAnswer) =>
     other.failure === undefined &&

@@ -1,4 +1,5 @@
-// nftables sets of pod addresses: a rule applies to the pods in a set, and a restarted weftd reads the set to know which.
+// nftables sets of pod addresses: a rule applies to the pods in a set, and a restarted weftd reads the set to know
+// which.
 import { type Family, formatIp, type Ip } from '../../ipam/address.ts'
 import { elementComment } from '../state/host-port.ts'
 import type { NftElement, NftSet } from '../state/object.ts'

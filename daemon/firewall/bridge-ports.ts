@@ -1,6 +1,8 @@
-// Rules for bridge ports: only frames with the container's own MAC address (`macspoofchk`), none between isolated ports, no routing between isolated bridges.
+// Rules for bridge ports: only frames with the container's own MAC address (`macspoofchk`), none between isolated
+// ports, no routing between isolated bridges.
 //
-// Table `bridge weft` sees every frame, whether or not br_netfilter passes it to the host's firewall. Ports are set elements, so one more costs no rule.
+// Table `bridge weft` sees every frame, whether or not br_netfilter passes it to the host's firewall. Ports are set
+// elements, so one more costs no rule.
 import { digest } from '../state/digest.ts'
 import { elementComment } from '../state/host-port.ts'
 import type { KernelObject, Mac, NftChain, NftElement, NftSet } from '../state/object.ts'
@@ -36,7 +38,10 @@ export const sourceCheckBase = (): readonly KernelObject[] => [
   chain('port_sources', 'prerouting', `iifname @${CHECKED_PORTS} iifname . ether saddr != @${PORT_SOURCES} drop`)
 ]
 
-/** Accepts only frames with this source address from the port (`macspoofchk`). `mark` and `whose` as in `hostPortElement`. */
+/**
+ * Accepts only frames with this source address from the port (`macspoofchk`). `mark` and `whose` as in
+ * `hostPortElement`.
+ */
 export function ownSource(port: string, mac: Mac, mark: string, whose: string): readonly KernelObject[] {
   const comment = elementComment(mark, whose)
   return [element(CHECKED_PORTS, `"${port}"`, comment), element(PORT_SOURCES, `"${port}" . ${mac}`, comment)]
@@ -52,7 +57,10 @@ export const isolationBase = (): readonly KernelObject[] => [
 export const isolatedPort = (port: string, mark: string, whose: string): KernelObject =>
   element(ISOLATED_PORTS, `"${port}"`, elementComment(mark, whose))
 
-/** Drops packets routed from this bridge to another isolated one (`ingressPolicy` same-bridge). Kept as long as the bridge exists. */
+/**
+ * Drops packets routed from this bridge to another isolated one (`ingressPolicy` same-bridge). Kept as long as the
+ * bridge exists.
+ */
 export function isolatedBridge(bridge: string): readonly KernelObject[] {
   const rule = `iifname "${bridge}" oifname != "${bridge}" oifname @${ISOLATED_BRIDGES} drop`
   return [
@@ -64,7 +72,9 @@ export function isolatedBridge(bridge: string): readonly KernelObject[] {
   ]
 }
 
-/** The sets and chains that existing elements depend on, and isolated bridges: what a restarted weftd must want again. */
+/**
+ * The sets and chains that existing elements depend on, and isolated bridges: what a restarted weftd must want again.
+ */
 export function bridgePortBaseFor(
   elements: readonly NftElement[],
   isBridge: (device: string) => boolean

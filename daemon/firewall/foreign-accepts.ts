@@ -1,4 +1,5 @@
-// Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own table can't undo such a drop.
+// Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own
+// table can't undo such a drop.
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type Fate, type ForeignTable, fateIn, isPolicyTable } from '../state/foreign-chain.ts'
 import type { ForeignAccept } from '../state/object.ts'
@@ -16,7 +17,10 @@ export type ForeignDrop = {
   readonly text: string
 }
 
-/** Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and firewalls"). */
+/**
+ * Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and
+ * firewalls").
+ */
 const DOCKER_USER = 'DOCKER-USER'
 
 const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
@@ -26,7 +30,10 @@ const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
   bridge: []
 }
 
-/** Every chain at hook forward that drops packets from or to a network of the cluster. Those of policy engines drop on purpose and are not changed. */
+/**
+ * Every chain at hook forward that drops packets from or to a network of the cluster. Those of policy engines drop on
+ * purpose and are not changed.
+ */
 export function foreignDrops(tables: readonly ForeignTable[], cluster: PerFamily<Prefix>): readonly ForeignDrop[] {
   return tables.flatMap((table) => {
     if (isPolicyTable(table) || (table.table === NFT_TABLE && table.tool === 'nft')) return []

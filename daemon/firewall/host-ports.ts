@@ -14,7 +14,10 @@ import { nftChain } from './chain.ts'
 import { protocol } from './match.ts'
 import { endingOf, matchOf, type PortCondition } from './port-conditions.ts'
 
-/** A port of this host that is forwarded to a pod's. `hostIp` absent: on every address; unspecified (`0.0.0.0`, `::`): on every address of its family. */
+/**
+ * A port of this host that is forwarded to a pod's. `hostIp` absent: on every address; unspecified (`0.0.0.0`, `::`):
+ * on every address of its family.
+ */
 export type PortMapping = {
   readonly protocol: PortProtocol
   readonly hostPort: number
@@ -25,14 +28,17 @@ export type PortMapping = {
 const because = 'host ports of pods'
 
 /**
- * The mark of packets to be masqueraded (bit 13), the same as the reference portmap's, so that both can run on one host. Only the first packet of a
- * connection has it, from the lookup to the end of postrouting.
+ * The mark of packets to be masqueraded (bit 13), the same as the reference portmap's, so that both can run on one
+ * host. Only the first packet of a connection has it, from the lookup to the end of postrouting.
  */
 const MARK = 0x2000
 const setMark = `meta mark set meta mark | 0x${MARK.toString(16)}`
 const clearMark = `meta mark set meta mark & 0x${(~MARK >>> 0).toString(16)}`
 
-/** Single addresses first. A packet for which a map has no entry, or that does not match the conditions, continues to the next rule. */
+/**
+ * Single addresses first. A packet for which a map has no entry, or that does not match the conditions, continues to
+ * the next rule.
+ */
 function lookUps(family: Family, conditions: readonly PortCondition[] = []): readonly string[] {
   const [ip, match, ending] = [protocol(family), matchOf(conditions), endingOf(conditions)]
   return [
@@ -42,7 +48,10 @@ function lookUps(family: Family, conditions: readonly PortCondition[] = []): rea
 }
 
 const onlyToUs = 'fib daddr type != local return'
-/** Packets from a device of a pod with host ports: replies between two such pods must come back through this host, or they are not translated back. */
+/**
+ * Packets from a device of a pod with host ports: replies between two such pods must come back through this host, or
+ * they are not translated back.
+ */
 const fromPods = `iifname @${HOST_PORT_DEVICES}`
 const fromLoopback = 'ip saddr 127.0.0.0/8'
 
@@ -62,7 +71,8 @@ export function hostPortBase(): readonly KernelObject[] {
       [`meta mark & 0x${MARK.toString(16)} != 0 masquerade`],
       because
     ),
-    // route_localnet would expose the host's loopback services to those pods (CVE-2020-8558). At this hook replies to 127.0.0.1 still have another address.
+    // route_localnet would expose the host's loopback services to those pods (CVE-2020-8558). At this hook replies to
+    // 127.0.0.1 still have another address.
     nftChain(
       'host_port_guard',
       'type filter hook prerouting priority raw',
@@ -72,7 +82,9 @@ export function hostPortBase(): readonly KernelObject[] {
   ]
 }
 
-/** The same for packets under conditions: once a host for each list of them. The rest of `hostPortBase` is theirs too. */
+/**
+ * The same for packets under conditions: once a host for each list of them. The rest of `hostPortBase` is theirs too.
+ */
 export const conditionedPortBase = (family: Family, conditions: readonly PortCondition[]): readonly KernelObject[] => [
   ...maps(family, conditions),
   ...entryChains(`_${family}${endingOf(conditions)}`, lookUps(family, conditions))
@@ -89,7 +101,8 @@ const entryChains = (ending: string, rules: readonly string[]): readonly KernelO
   nftChain(
     `host_port_out${ending}`,
     'type nat hook output priority -100',
-    // The kernel sends no packet from ::1 through a device (RFC 4291 2.5.3). It is refused at once, and programs try 127.0.0.1 next.
+    // The kernel sends no packet from ::1 through a device (RFC 4291 2.5.3). It is refused at once, and programs try
+    // 127.0.0.1 next.
     [onlyToUs, 'ip6 daddr ::1 return', `${fromLoopback} ${setMark}`, ...rules, `${fromLoopback} ${clearMark}`],
     because
   )
@@ -115,8 +128,9 @@ const set = (rest: Pick<NftSet, 'set' | 'form' | 'declaration'>): NftSet => ({
 })
 
 /**
- * Objects for the device of a pod with host ports, a bridge or the pod's own link: packets from 127.0.0.1 may be sent to it, and packets from it with loopback
- * addresses are dropped. `comment` begins with the owner, for a device that is not one of our pods' links.
+ * Objects for the device of a pod with host ports, a bridge or the pod's own link: packets from 127.0.0.1 may be sent
+ * to it, and packets from it with loopback addresses are dropped. `comment` begins with the owner, for a device that is
+ * not one of our pods' links.
  */
 export const hostPortDevice = (device: string, comment?: string): readonly KernelObject[] => [
   {
@@ -135,15 +149,18 @@ export function translationBase(): readonly KernelObject[] {
   return [...sets, nftChain('host_port_all', 'type nat hook postrouting priority srcnat - 5', rules, because)]
 }
 
-/** Pods that see connections to their host ports as coming from this host's address. `link` and `whose` as in `hostPortElement`. */
+/**
+ * Pods that see connections to their host ports as coming from this host's address. `link` and `whose` as in
+ * `hostPortElement`.
+ */
 export const translatedPods = (ips: readonly Ip[], link: string, whose: string): readonly KernelObject[] =>
   FAMILIES.flatMap((family) => ips.find((ip) => ip.family === family) ?? []).map((ip) =>
     addressElement(translatedPodSet(ip.family), ip, link, whose)
   )
 
 /**
- * The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in `hostPortElement`; `conditions` are on
- * `conditionedPortBase`.
+ * The elements of one pod. `ips`: the pod's, of which the first of each family counts; `link` and `whose` as in
+ * `hostPortElement`; `conditions` are on `conditionedPortBase`.
  */
 export function hostPorts(
   mappings: readonly PortMapping[],

@@ -1,4 +1,5 @@
-// Masquerading: packets from pods leave the network with the host's address, and reach other pods with their own. Rules and order are flannel's.
+// Masquerading: packets from pods leave the network with the host's address, and reach other pods with their own. Rules
+// and order are flannel's.
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -13,8 +14,9 @@ export const nodeMasquerades = (observed: State): boolean =>
   observed.has(`nft chain inet ${NFT_TABLE} ${NODE_CHAIN}` as Key)
 
 /**
- * Chain postrouting, and the sets of pods exempt from it, for this node's subnets `own` in the networks `cluster`; only for families in both. `randomFully`:
- * random source ports, which avoids lost SYNs when two connections race for one port.
+ * Chain postrouting, and the sets of pods exempt from it, for this node's subnets `own` in the networks `cluster`; only
+ * for families in both. `randomFully`: random source ports, which avoids lost SYNs when two connections race for one
+ * port.
  */
 export function masquerade(
   own: PerFamily<Prefix>,

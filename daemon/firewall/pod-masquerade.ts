@@ -1,4 +1,5 @@
-// Masquerading of single pods of the node's subnet whose network's `ipMasq` differs from the node's --ip-masq: set elements.
+// Masquerading of single pods of the node's subnet whose network's `ipMasq` differs from the node's --ip-masq: set
+// elements.
 import { FAMILIES, type Family, type Ip, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject, NftElement, NftSet, State } from '../state/object.ts'
 import { addressElement, addressSet } from './address-set.ts'
@@ -23,7 +24,10 @@ export const MARKED_BY_OTHERS = 'meta mark & 0x4000 == 0x4000 return'
 
 const CHAIN = 'masqueraded_pods'
 
-/** Masquerades what leaves `network` from such pods. The name contains the network, so that a restarted weftd knows the rules. */
+/**
+ * Masquerades what leaves `network` from such pods. The name contains the network, so that a restarted weftd knows the
+ * rules.
+ */
 function masqueradeChain(network: Prefix): KernelObject {
   const { family } = network.ip
   const outside = `${toPrefix(network, true)} ${toPrefix(MULTICAST[family], true)}`

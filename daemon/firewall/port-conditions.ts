@@ -1,7 +1,8 @@
-// Conditional host ports (`conditionsV4` and `conditionsV6` of portmap): separate maps and lookup chains for each list of conditions.
+// Conditional host ports (`conditionsV4` and `conditionsV6` of portmap): separate maps and lookup chains for each list
+// of conditions.
 //
-// Containers of one network share a list, so a port costs no more than one without conditions. The names of maps and chains contain the list, from which
-// a restarted weftd knows the rules.
+// Containers of one network share a list, so a port costs no more than one without conditions. The names of maps and
+// chains contain the list, from which a restarted weftd knows the rules.
 import { contains, type Family, formatPrefix, network, type Prefix } from '../../ipam/address.ts'
 import { prefixOf, prefixWord, protocol } from './match.ts'
 

@@ -1,7 +1,8 @@
-// Chains for networks other than the node's own: masquerading (`ipMasq` of bridge and ptp) and forwarding (the firewall plugin), one chain per subnet.
+// Chains for networks other than the node's own: masquerading (`ipMasq` of bridge and ptp) and forwarding (the firewall
+// plugin), one chain per subnet.
 //
-// The rules follow from the subnet, which the name contains. So all containers of a subnet share a chain, only the first ADD and the last DEL change
-// nftables, and a restarted weftd knows the purpose of each chain.
+// The rules follow from the subnet, which the name contains. So all containers of a subnet share a chain, only the
+// first ADD and the last DEL change nftables, and a restarted weftd knows the purpose of each chain.
 import { contains, type Family, type Ip, network, type Prefix, parseIp } from '../../ipam/address.ts'
 import type { KernelObject, NftChain, NftElement, State } from '../state/object.ts'
 import { addressElement, addressSet } from './address-set.ts'

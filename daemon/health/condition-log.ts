@@ -16,7 +16,9 @@ export function logCondition(log: Log): (condition: Condition, active: boolean) 
   }
 }
 
-/** Variables that match no flag, most often misspelled ones; the condition lasts until weftd is restarted with others. */
+/**
+ * Variables that match no flag, most often misspelled ones; the condition lasts until weftd is restarted with others.
+ */
 export function reportUnknownVariables(
   health: Pick<Health, 'raise'>,
   unknown: readonly { readonly name: string; readonly text: string }[]

@@ -1,4 +1,5 @@
-// The table of conditions: every reason why Weft can't do its job, with the text and the cure that users see everywhere.
+// The table of conditions: every reason why Weft can't do its job, with the text and the cure that users see
+// everywhere.
 
 export type Severity = 'error' | 'warning'
 /** `add`: no pod can be set up. `ready`: /readyz says no. A condition that blocks nothing is only reported. */
@@ -8,7 +9,10 @@ export type ConditionRow = {
   readonly severity: Severity
   readonly blocks: readonly Blocks[]
   readonly title: string
-  /** What an administrator does about it: one action on a named object. Where only the detail knows the object, `raise` is given a cure of its own. */
+  /**
+   * What an administrator does about it: one action on a named object. Where only the detail knows the object, `raise`
+   * is given a cure of its own.
+   */
   readonly cure: string
 }
 

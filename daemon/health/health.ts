@@ -1,4 +1,5 @@
-// Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events and metrics.
+// Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events
+// and metrics.
 import { type Blocks, CONDITIONS, type Condition, type ConditionCode } from './conditions.ts'
 
 const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({
@@ -29,7 +30,10 @@ export class Health {
     for (const condition of this.#active.values()) listener(condition, true)
   }
 
-  /** Raises a condition or updates its detail; listeners are called only on a change. `cure` replaces the table's where the cause has a more specific one. */
+  /**
+   * Raises a condition or updates its detail; listeners are called only on a change. `cure` replaces the table's where
+   * the cause has a more specific one.
+   */
   raise(code: ConditionCode, detail: string, cure: string = CONDITIONS[code].cure): void {
     const before = this.#active.get(code)
     if (before?.detail === detail && before.cure === cure) return
@@ -59,8 +63,8 @@ export class Health {
   }
 
   /**
-   * All conditions that block `what`, in the order of `active()`. At start nothing can be served without the store, so its trouble, which blocks nothing
-   * later, is part of the sentence of STARTING.
+   * All conditions that block `what`, in the order of `active()`. At start nothing can be served without the store, so
+   * its trouble, which blocks nothing later, is part of the sentence of STARTING.
    */
   blockers(what: Blocks): readonly Condition[] {
     const active = this.active()

@@ -1,4 +1,5 @@
-// HTTP endpoints for probes and Prometheus: /healthz (the process is alive), /readyz (503 with the blocking condition and its cure) and /metrics.
+// HTTP endpoints for probes and Prometheus: /healthz (the process is alive), /readyz (503 with the blocking condition
+// and its cure) and /metrics.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
@@ -7,8 +8,8 @@ import { sentence } from './conditions.ts'
 import type { Health } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
-// Not an import: as an ES module node:http hands out WebSocket too, and to have it loads undici: 16 MB resident, 7 of them private, and
-// 60 ms of the start (Node 26, November 2026).
+// Not an import: as an ES module node:http hands out WebSocket too, and to have it loads undici: 16 MB resident, 7 of
+// them private, and 60 ms of the start (Node 26, November 2026).
 const { createServer } = process.getBuiltinModule('node:http')
 
 type Wanted = {
@@ -24,7 +25,9 @@ type Wanted = {
 type Page = { readonly status: number; readonly type: string; readonly body: string }
 const plain = (status: number, body: string): Page => ({ status, type: 'text/plain; charset=utf-8', body })
 
-/** Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had. */
+/**
+ * Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had.
+ */
 export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
   const server = createServer((request, response) => void answer(wanted, request, response))
   // A scraper that keeps a connection open must not delay shutdown, and a stalled one must be disconnected.
@@ -85,7 +88,10 @@ async function page({ health, metrics }: Wanted, request: IncomingMessage): Prom
   }
 }
 
-/** 503 while a condition blocks readiness. The short form has the first blocking condition, the verbose form a line for every active one. */
+/**
+ * 503 while a condition blocks readiness. The short form has the first blocking condition, the verbose form a line for
+ * every active one.
+ */
 export function readiness(health: Pick<Health, 'active' | 'blocking'>, verbose: boolean): Page {
   const blocking = health.blocking('ready')
   const status = blocking === undefined ? 200 : 503

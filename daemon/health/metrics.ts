@@ -1,7 +1,9 @@
-// The registry of metrics and the rules of their names; each counter is defined beside what it counts, through createMetrics().
+// The registry of metrics and the rules of their names; each counter is defined beside what it counts, through
+// createMetrics().
 import { readFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
-// Not the package's index: it brings cluster and the default collectors, 12 MB of resident memory (17 against 5, Node 26, November 2026).
+// Not the package's index: it brings cluster and the default collectors, 12 MB of resident memory (17 against 5, Node
+// 26, November 2026).
 import Counter from 'prom-client/lib/counter.js'
 import Gauge from 'prom-client/lib/gauge.js'
 import Histogram from 'prom-client/lib/histogram.js'
@@ -16,7 +18,9 @@ const STEPS_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02
 
 export type Metrics = {
   readonly registry: Registry
-  /** Something that only grows; ends in `_total`. `collect` is called before each scrape, for what is counted elsewhere. */
+  /**
+   * Something that only grows; ends in `_total`. `collect` is called before each scrape, for what is counted elsewhere.
+   */
   counter<L extends string = never>(
     name: string,
     help: string,
@@ -39,7 +43,10 @@ export type Metrics = {
   ): Histogram<L>
 }
 
-/** A registry of its own, so that two daemons in one test process do not share counters. Errors: a name or label against the house's rules. */
+/**
+ * A registry of its own, so that two daemons in one test process do not share counters. Errors: a name or label against
+ * the house's rules.
+ */
 export function createMetrics(): Metrics {
   const registry = new Registry()
   const base = <L extends string>(name: string, help: string, labels: readonly L[]) => {
@@ -109,7 +116,8 @@ export function observeProcess(metrics: Metrics, version: string): void {
     const { user, system } = process.cpuUsage()
     return (user + system) / 1e6
   })
-  // Its rate is the share of time in which nothing else could run. A histogram of delays would need a timer that wakes an idle daemon.
+  // Its rate is the share of time in which nothing else could run. A histogram of delays would need a timer that wakes
+  // an idle daemon.
   rising(metrics, 'weft_event_loop_busy_seconds_total', 'Time the event loop spent running callbacks.', () => {
     return performance.eventLoopUtilization().active / 1000
   })

@@ -1,4 +1,5 @@
-// Applies changes with as few system calls as their order allows: consecutive changes of one channel are a run, and a run's messages one send.
+// Applies changes with as few system calls as their order allows: consecutive changes of one channel are a run, and a
+// run's messages one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { errnoName, errnoNumber } from '../os/libc.ts'
@@ -56,8 +57,9 @@ function channelOf(change: Change): Channel {
 }
 
 /**
- * Applies changes in their order; one outcome each, in that order. Never throws for a change. If all are removals, nftables and the links are independent, and
- * each blocks its caller for locks of its own: a pod's host ports are removed while its link is.
+ * Applies changes in their order; one outcome each, in that order. Never throws for a change. If all are removals,
+ * nftables and the links are independent, and each blocks its caller for locks of its own: a pod's host ports are
+ * removed while its link is.
  */
 export async function applyChanges(changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   const rules = changes.filter((change) => channelOf(change) === 'firewall')
@@ -166,8 +168,8 @@ class NetlinkRun {
   }
 
   /**
-   * The second message must not change another link that already had the name. When there is none the two can share a send: if the creation fails, the second
-   * finds no link.
+   * The second message must not change another link that already had the name. When there is none the two can share a
+   * send: if the creation fails, the second finds no link.
    */
   #inOneSend(planned: Planned): Planned {
     const { creates, afterwards, messages } = planned
@@ -257,7 +259,10 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
   }
 }
 
-/** For IPv4 the kernel acknowledges a replacement with other flags or another scope and changes neither (seen on 6.18), so the old address is removed first. */
+/**
+ * For IPv4 the kernel acknowledges a replacement with other flags or another scope and changes neither (seen on 6.18),
+ * so the old address is removed first.
+ */
 function addressRequests(
   address: Address,
   instead: KernelObject | undefined,
@@ -275,7 +280,10 @@ const SETTINGS = [
 ]
 const PORT_FLAGS: readonly (typeof SETTINGS)[number][] = ['hairpin', 'isolated']
 
-/** Changes what differs on an existing link; creates one whose form says how; any other must exist already (`lo`, a pod's end of a pair). */
+/**
+ * Changes what differs on an existing link; creates one whose form says how; any other must exist already (`lo`, a
+ * pod's end of a pair).
+ */
 function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
   const form = link.form
   const canBeCreated =
@@ -297,7 +305,8 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
   if (changing.length === 0 && instead !== undefined) return { messages: [] }
   const change = (fields: readonly (typeof SETTINGS)[number][]): Buffer =>
     encode.changeLink(link.name, Object.fromEntries(fields.map((field) => [field, link[field]])), resolve)
-  // A port's flags are refused (EOPNOTSUPP) in the message that sets its master: the kernel looks for the bridge before it reads IFLA_MASTER.
+  // A port's flags are refused (EOPNOTSUPP) in the message that sets its master: the kernel looks for the bridge before
+  // it reads IFLA_MASTER.
   const flags = changing.filter((field) => PORT_FLAGS.includes(field))
   const isPortFirst = changing.includes('master') && flags.length > 0
   if (!isPortFirst) return { messages: [change(changing)] }

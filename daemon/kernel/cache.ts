@@ -1,4 +1,5 @@
-// The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since messages name devices by index.
+// The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since
+// messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
 import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
@@ -58,7 +59,10 @@ export class Cache {
     }
   }
 
-  /** Stores an object of interest; where an equivalent desired object exists, stores that one, so that thousands of routes are in memory once. */
+  /**
+   * Stores an object of interest; where an equivalent desired object exists, stores that one, so that thousands of
+   * routes are in memory once.
+   */
   put(decoded: KernelObject): Key | undefined {
     if (!this.#interest(decoded)) return undefined
     const key = keyOf(decoded)
@@ -141,7 +145,10 @@ export class Cache {
     return this.drop(key) ? { changed: [{ key, object: undefined }] } : UNCHANGED
   }
 
-  /** With an address the kernel removes IPv4 routes without a notification: those with it as source, and with a device's last address all routes of the device. */
+  /**
+   * With an address the kernel removes IPv4 routes without a notification: those with it as source, and with a device's
+   * last address all routes of the device.
+   */
   #onAddressGone(message: Message): Update {
     const address = decodeAddress(message, this.nameOf)
     const update = this.#onGone(address)
@@ -188,7 +195,10 @@ export class Cache {
       : update
   }
 
-  /** Messages of family AF_BRIDGE describe a link as a bridge port: a port's flags have no other notification. Leaving the bridge is notified as AF_UNSPEC too. */
+  /**
+   * Messages of family AF_BRIDGE describe a link as a bridge port: a port's flags have no other notification. Leaving
+   * the bridge is notified as AF_UNSPEC too.
+   */
   #onPort(message: Message, before: Link | undefined): Update {
     const flags = message.type === RTM.newLink ? portFlags(message) : {}
     const link = before && { ...before, ...flags }
@@ -244,7 +254,10 @@ const sameLink = (a: Link, b: Link): boolean =>
 const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))
 
-/** The kernel notifies few sysctls, and those of each new device too. Only the end of forwarding, which cuts pods off, is worth a dump. */
+/**
+ * The kernel notifies few sysctls, and those of each new device too. Only the end of forwarding, which cuts pods off,
+ * is worth a dump.
+ */
 function endsForwarding({ body }: Message): boolean {
   const netconf = new Attributes(body, 4)
   return netconf.u32(NETCONFA.ifindex) === ALL_DEVICES && netconf.u32(NETCONFA.forwarding) === 0

@@ -1,8 +1,11 @@
-// Waits for a link's carrier, which the kernel sets in a worker after it has acknowledged the request that brought the other end up.
+// Waits for a link's carrier, which the kernel sets in a worker after it has acknowledged the request that brought the
+// other end up.
 import type { RequestSocket } from './netlink/request-socket.ts'
 import { pollUntil } from './poll.ts'
 
-/** Milliseconds of eager polling for a single waiter. The worker needs about 0.1 ms when it gets a processor at once. */
+/**
+ * Milliseconds of eager polling for a single waiter. The worker needs about 0.1 ms when it gets a processor at once.
+ */
 const EAGER_MS = 2
 
 export class Carriers {

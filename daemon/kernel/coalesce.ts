@@ -1,4 +1,5 @@
-// Drops link notifications that a later one repeats: a pod's start brings twenty about three links, each with the link's whole state.
+// Drops link notifications that a later one repeats: a pod's start brings twenty about three links, each with the
+// link's whole state.
 import { linkIdentity } from './netlink/decode.ts'
 import type { Message } from './netlink/message.ts'
 import { IFF_UP, RTM } from './netlink/uapi.ts'
@@ -7,9 +8,10 @@ import { IFF_UP, RTM } from './netlink/uapi.ts'
 const FLAGS_AT = 8
 
 /**
- * Drops a message if a later one of the same batch describes the same link again or its deletion. Kept are the first message about a link that `isKnown` does
- * not know, since later messages name it by index only, and every change between up and down, because the kernel removes IPv4 routes with it without a
- * notification. Messages that can't be parsed are kept, so that parsing them reports the error.
+ * Drops a message if a later one of the same batch describes the same link again or its deletion. Kept are the first
+ * message about a link that `isKnown` does not know, since later messages name it by index only, and every change
+ * between up and down, because the kernel removes IPv4 routes with it without a notification. Messages that can't be
+ * parsed are kept, so that parsing them reports the error.
  */
 export function coalesce<T extends { readonly message?: Message }>(
   batch: readonly T[],
@@ -37,7 +39,9 @@ export function coalesce<T extends { readonly message?: Message }>(
 
 type State = { readonly index: number; readonly of: string; readonly is: 'up' | 'down' | 'gone' }
 
-/** Messages about a link and about it as a bridge port are separate series. `undefined`: not about a link, or malformed. */
+/**
+ * Messages about a link and about it as a bridge port are separate series. `undefined`: not about a link, or malformed.
+ */
 function stateIn(message: Message): State | undefined {
   if (message.type !== RTM.newLink && message.type !== RTM.deleteLink) return undefined
   if (message.body.length < FLAGS_AT + 4) return undefined

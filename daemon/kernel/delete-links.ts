@@ -1,10 +1,12 @@
-// Deletes links in groups. Each deletion blocks its caller for 15–25 ms, the deletion of a whole group only once: 50 links one by one 1,256 ms, as a group
-// 45 ms (kernel 6.18). So links are moved into a group of Weft's and the group is deleted; links that arrive meanwhile are in the next round.
+// Deletes links in groups. Each deletion blocks its caller for 15–25 ms, the deletion of a whole group only once: 50
+// links one by one 1,256 ms, as a group 45 ms (kernel 6.18). So links are moved into a group of Weft's and the group is
+// deleted; links that arrive meanwhile are in the next round.
 //
-// Nearly all of that wait comes after the rtnl lock was released: the links are unlisted after 1 ms (a group of 50: 8 ms) and others get the lock 0.6 ms later,
-// while the caller waits for RCU callbacks (rcu_barrier in netdev_run_todo). So callers here wait only until their link has left the kernel's lists, and the
-// next round starts then too, on another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and neither sends nor
-// receives (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
+// Nearly all of that wait comes after the rtnl lock was released: the links are unlisted after 1 ms (a group of 50: 8
+// ms) and others get the lock 0.6 ms later, while the caller waits for RCU callbacks (rcu_barrier in netdev_run_todo).
+// So callers here wait only until their link has left the kernel's lists, and the next round starts then too, on
+// another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and neither
+// sends nor receives (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
 import { setTimeout } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { errnoName } from '../os/libc.ts'
@@ -22,7 +24,10 @@ type Deletion = {
   gone: boolean
 }
 
-/** Milliseconds of eager polling for a single deletion, which is done by then. Among many it would cost more than it gains. */
+/**
+ * Milliseconds of eager polling for a single deletion, which is done by then. Among many it would cost more than it
+ * gains.
+ */
 const EAGER_MS = 3
 /** Milliseconds that a round waits for more links while an earlier one has not returned. */
 const GATHER_MS = 2
@@ -50,7 +55,10 @@ export class LinkDeleter {
     this.#log = log
   }
 
-  /** Resolves with the error, or with `undefined` once the link has left the kernel's lists; at once when there is no such link. */
+  /**
+   * Resolves with the error, or with `undefined` once the link has left the kernel's lists; at once when there is no
+   * such link.
+   */
   remove(link: Link): Promise<Error | undefined> {
     const index = this.#socket.indexOf(link.name)
     if (index === undefined) return Promise.resolve(undefined)
@@ -111,7 +119,9 @@ export class LinkDeleter {
     }
   }
 
-  /** Resolves deletions whose link has left the lists, until the request has ended. All links of a group leave together. */
+  /**
+   * Resolves deletions whose link has left the lists, until the request has ended. All links of a group leave together.
+   */
   async #watch(deletions: readonly Deletion[], eagerMs: number, ended: () => boolean): Promise<void> {
     await pollUntil(() => {
       if (ended()) return true
@@ -134,7 +144,8 @@ export class LinkDeleter {
     ])
     const group = failures.at(-1)
     if (group === undefined || errnoName(group.errno) === 'ENODEV') return failures.slice(0, -1)
-    // One link that can't be deleted (a physical device) fails its group: delete each alone, and move the remaining ones back.
+    // One link that can't be deleted (a physical device) fails its group: delete each alone, and move the remaining
+    // ones back.
     const alone = await deleteEach()
     const staying = deletions.filter((_, at) => alone[at] !== undefined && errnoName(alone[at].errno) !== 'ENODEV')
     await socket.send(staying.map(({ link }) => moveToGroup(link.name, link.group ?? 0)))

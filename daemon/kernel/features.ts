@@ -1,4 +1,5 @@
-// What this kernel lacks, found by trying in an empty network namespace: kernels of small boards lack drivers, and report it only on use.
+// What this kernel lacks, found by trying in an empty network namespace: kernels of small boards lack drivers, and
+// report it only on use.
 import { WeftError } from '../base/error.ts'
 import { CallFailed, close, errnoName, netlinkSocket } from '../os/libc.ts'
 import type { Link } from '../state/object.ts'
@@ -16,8 +17,9 @@ const ALWAYS: readonly Link[] = [
 ]
 
 /**
- * An error for each missing feature: veth, bridge, nf_tables, and `links`, the configured backend's, each of a type of its own. The kernel loads the drivers it has
- * as modules. Never rejects: what can't be tried counts as missing, in one error.
+ * An error for each missing feature: veth, bridge, nf_tables, and `links`, the configured backend's, each of a type of
+ * its own. The kernel loads the drivers it has as modules. Never rejects: what can't be tried counts as missing, in one
+ * error.
  */
 export async function missingFeatures(links: readonly Link[]): Promise<readonly WeftError[]> {
   let socket: RequestSocket

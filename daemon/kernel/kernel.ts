@@ -1,4 +1,5 @@
-// Implements the kernel port (state/kernel.ts) on Linux: puts sockets, observers, deletions, sandboxes and route look-up together.
+// Implements the kernel port (state/kernel.ts) on Linux: puts sockets, observers, deletions, sandboxes and route
+// look-up together.
 import { existsSync } from 'node:fs'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
@@ -32,7 +33,10 @@ export type KernelOptions = {
   readonly receiveBytes?: number
 }
 
-/** Opens the network namespace of this process. When it resolves, an interrupted deletion of links has been finished. Errors: CallFailed, without the privileges. */
+/**
+ * Opens the network namespace of this process. When it resolves, an interrupted deletion of links has been finished.
+ * Errors: CallFailed, without the privileges.
+ */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const { log, nft, senders = new Senders() } = options
   using opened = new DisposableStack()

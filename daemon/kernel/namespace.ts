@@ -1,5 +1,5 @@
-// Runs a synchronous function inside another network namespace. Nothing asynchronous may come between the two setns calls: the main thread would run the
-// rest of the daemon in a pod.
+// Runs a synchronous function inside another network namespace. Nothing asynchronous may come between the two setns
+// calls: the main thread would run the rest of the daemon in a pod.
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { CallFailed, isNetworkNamespace, newNetworkNamespace, setNetworkNamespace } from '../os/libc.ts'
@@ -42,7 +42,10 @@ function isOwn(fd: number): boolean {
   return readlinkSync(OWN) === `net:[${fstatSync(fd).ino}]`
 }
 
-/** Runs `work` with the calling thread inside the namespace. If the thread can't return, the process ends: it must not go on in a pod's namespace. */
+/**
+ * Runs `work` with the calling thread inside the namespace. If the thread can't return, the process ends: it must not
+ * go on in a pod's namespace.
+ */
 export function inside<T>(fd: number, work: () => T): T {
   return elsewhere(() => setNetworkNamespace(fd), work)
 }

@@ -12,9 +12,10 @@ export class Senders {
   readonly #known = new Map<number, { readonly sender: Process | undefined; readonly at: number }>()
 
   /**
-   * Call it when the notification arrives: a short-lived program is gone a millisecond later. Port id 0 is the kernel itself. `undefined` also when no process
-   * has that id: a program's second socket gets a generated port id, and the ids of another pid namespace mean nothing here (one may be that of a thread of
-   * weftd, whose sockets are all in `own`).
+   * Call it when the notification arrives: a short-lived program is gone a millisecond later. Port id 0 is the kernel
+   * itself. `undefined` also when no process has that id: a program's second socket gets a generated port id, and the
+   * ids of another pid namespace mean nothing here (one may be that of a thread of weftd, whose sockets are all in
+   * `own`).
    */
   of(port: number, at: number): Sender | undefined {
     if (port === 0) return undefined

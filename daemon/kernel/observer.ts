@@ -1,4 +1,5 @@
-// Observes one network namespace: a dump, then notifications, and another dump whenever notifications may have been lost.
+// Observes one network namespace: a dump, then notifications, and another dump whenever notifications may have been
+// lost.
 import { setImmediate as turn } from 'node:timers/promises'
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
@@ -22,7 +23,10 @@ const QUEUE_LIMIT = 100_000
 const BATCH = 250
 /** Milliseconds in which further reasons for a dump share it. */
 const GATHER_MS = 5
-/** The next dump waits this many times as long as the last one took: a flapping link must not cause one dump after the other. */
+/**
+ * The next dump waits this many times as long as the last one took: a flapping link must not cause one dump after the
+ * other.
+ */
 const REST_FACTOR = 4
 /** Milliseconds before a dump that failed is repeated, or up to half as much again. */
 const RETRY_MS = 1_000
@@ -118,8 +122,8 @@ export class Observer implements Disposable {
   }
 
   /**
-   * Only looks up the sender. A pod's start brings a dozen notifications before the answer to the request that caused them; if they were parsed here, the
-   * answer would wait for half a millisecond.
+   * Only looks up the sender. A pod's start brings a dozen notifications before the answer to the request that caused
+   * them; if they were parsed here, the answer would wait for half a millisecond.
    */
   #arrived(message: Message): void {
     const at = performance.now()
@@ -158,8 +162,8 @@ export class Observer implements Disposable {
   /** A new dump, or nothing when it failed and will be repeated. */
   async #dump(signal: AbortSignal): Promise<readonly Observation[]> {
     const why = this.#dumpWanted ?? ''
-    // Changes before the dump are part of it, but only their notifications name the sender. Those during it are processed after it, whether or not the dump
-    // has them already: the result is the same.
+    // Changes before the dump are part of it, but only their notifications name the sender. Those during it are
+    // processed after it, whether or not the dump has them already: the result is the same.
     this.#processBatch(this.#inbox.splice(0).slice(0, BATCH))
     this.#dumpWanted = undefined
     this.#dumping = true
@@ -191,8 +195,8 @@ export class Observer implements Disposable {
   }
 
   /**
-   * Processes the notifications that arrived during a dump. The kernel queues a notification before it acknowledges the change, so once none is left, every
-   * change acknowledged by then is in the dump or has been processed.
+   * Processes the notifications that arrived during a dump. The kernel queues a notification before it acknowledges the
+   * change, so once none is left, every change acknowledged by then is in the dump or has been processed.
    */
   async #catchUp(): Promise<void> {
     for (;;) {
@@ -220,7 +224,8 @@ export class Observer implements Disposable {
     const { key, object } = change
     const kept = object === undefined ? undefined : this.#observed.put(object)
     if (kept !== undefined) this.#push(change)
-    // The cache lacks what we made since the last dump, because our own transactions are not notified: its removal is still an observation.
+    // The cache lacks what we made since the last dump, because our own transactions are not notified: its removal is
+    // still an observation.
     else if (this.#observed.drop(key) || object === undefined) this.#push({ ...change, object: undefined })
   }
 

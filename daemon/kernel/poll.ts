@@ -2,8 +2,9 @@
 import { setImmediate, setTimeout } from 'node:timers/promises'
 
 /**
- * Polls until `isDone()`, at most for `timeoutMs`; resolves with whether it is. For the first `eagerMs` in every turn of the event loop, then every
- * millisecond. Eager polling is for a single waiter: with many it costs more than it gains.
+ * Polls until `isDone()`, at most for `timeoutMs`; resolves with whether it is. For the first `eagerMs` in every turn
+ * of the event loop, then every millisecond. Eager polling is for a single waiter: with many it costs more than it
+ * gains.
  */
 export async function pollUntil(
   isDone: () => boolean,

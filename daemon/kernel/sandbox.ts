@@ -1,4 +1,5 @@
-// A pod's network namespace for one verb: a netlink socket opened inside it, and short synchronous visits for its sysctl files.
+// A pod's network namespace for one verb: a netlink socket opened inside it, and short synchronous visits for its
+// sysctl files.
 import { closeSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
 import { errnoNumber } from '../os/libc.ts'

@@ -1,14 +1,21 @@
-// Reads and writes files under /proc/sys synchronously: one takes about 20 µs, and a sandbox's can be accessed only while the thread is inside it.
+// Reads and writes files under /proc/sys synchronously: one takes about 20 µs, and a sandbox's can be accessed only
+// while the thread is inside it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { errnoNumber } from '../os/libc.ts'
 import type { Sysctl } from '../state/object.ts'
 import { KernelError, refused } from './netlink/error.ts'
 
-/** Accepts all names of the kernel's files and of devices (anything but slashes and white space), and no path that leaves /proc/sys. */
+/**
+ * Accepts all names of the kernel's files and of devices (anything but slashes and white space), and no path that
+ * leaves /proc/sys.
+ */
 const isPath = (path: string): boolean =>
   /^[^\s/]+(\/[^\s/]+)*$/.test(path) && !path.split('/').some((part) => part === '.' || part === '..')
 
-/** Runtimes mount a container's /proc/sys read-only, and nothing can be mounted over it; deploy/ mounts the host's net/ here. */
+/**
+ * Runtimes mount a container's /proc/sys read-only, and nothing can be mounted over it; deploy/ mounts the host's net/
+ * here.
+ */
 const MOUNTED = '/host/proc/sys'
 const root = existsSync(`${MOUNTED}/net/core`) ? MOUNTED : '/proc/sys'
 

@@ -27,7 +27,10 @@ export class KubeError extends WeftError {
   readonly retryAfterMs: number
   /** The Status object in the response. */
   readonly statusObject: JsonObject | undefined
-  /** The detail of the condition. The same for all requests that fail for one reason, so that the condition does not change with each of them. */
+  /**
+   * The detail of the condition. The same for all requests that fail for one reason, so that the condition does not
+   * change with each of them.
+   */
   readonly trouble: string
 
   constructor(
@@ -80,8 +83,9 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /**
-   * One request; a rejected token is read from disk again and tried once more. Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: KubeError for every
-   * status that `KubeReply` does not list, and when there is no response; the signal's reason.
+   * One request; a rejected token is read from disk again and tried once more. Raises or clears STORE_UNREACHABLE and
+   * STORE_DENIED. Errors: KubeError for every status that `KubeReply` does not list, and when there is no response; the
+   * signal's reason.
    */
   async call(request: KubeRequest, signal: AbortSignal): Promise<KubeAnswer> {
     const timeout = AbortSignal.timeout(DEADLINE)
@@ -124,8 +128,8 @@ export class KubeApi implements AsyncDisposable {
   }
 
   /**
-   * The events of a watch. Ends when the API server ends it; errors as `call`, and those of the connection. A status that `KubeReply` lists is yielded as the
-   * only event, an ERROR.
+   * The events of a watch. Ends when the API server ends it; errors as `call`, and those of the connection. A status
+   * that `KubeReply` lists is yielded as the only event, an ERROR.
    */
   async *events(request: KubeRequest, signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
     const opening = AbortSignal.timeout(DEADLINE)

@@ -1,4 +1,5 @@
-// Selects the API server and the credentials: from a kubeconfig, this pod's service account, or a URL alone. Credential files are read by credentials.ts.
+// Selects the API server and the credentials: from a kubeconfig, this pod's service account, or a URL alone. Credential
+// files are read by credentials.ts.
 import { isLoopback, parseIp } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
@@ -23,7 +24,10 @@ export type KubeTarget = {
 /** The mount of a pod's service account (Kubernetes documentation, "Accessing the API from a Pod"). */
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 
-/** The service account of this pod and the address in its environment. Errors: OPTION_INVALID outside a pod without --kube-api-url. */
+/**
+ * The service account of this pod and the address in its environment. Errors: OPTION_INVALID outside a pod without
+ * --kube-api-url.
+ */
 export function targetOfPod(
   environment: Readonly<Record<string, string | undefined>>,
   url: string | undefined
@@ -51,8 +55,9 @@ export function targetOfPod(
 }
 
 /**
- * The current context of a kubeconfig (client-go's format, v1), parsed from YAML; `url` replaces its server. Relative paths are relative to the folder of `path`.
- * Errors: OPTION_INVALID with the path inside the file and the cure; never with a secret.
+ * The current context of a kubeconfig (client-go's format, v1), parsed from YAML; `url` replaces its server. Relative
+ * paths are relative to the folder of `path`. Errors: OPTION_INVALID with the path inside the file and the cure; never
+ * with a secret.
  */
 export function targetOfKubeconfig(config: Json, path: string, url: string | undefined): KubeTarget {
   const file = new Kubeconfig(config, path)

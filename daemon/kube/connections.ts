@@ -1,4 +1,5 @@
-// HTTP connections to the API server: a pool that is replaced when the credentials change; a request on a connection that was closed while idle is retried once.
+// HTTP connections to the API server: a pool that is replaced when the credentials change; a request on a connection
+// that was closed while idle is retried once.
 import { type IncomingMessage, Agent as PlainAgent, type RequestOptions, request as requestPlain } from 'node:http'
 import { Agent, request as requestSecure } from 'node:https'
 import type { JsonObject } from '../config/json.ts'
@@ -41,7 +42,10 @@ export class KubeConnections implements Disposable {
     old.destroy()
   }
 
-  /** The response's head. A rejected token is read from disk again, since it may have been renewed. Errors: of the connection; the signal's reason. */
+  /**
+   * The response's head. A rejected token is read from disk again, since it may have been renewed. Errors: of the
+   * connection; the signal's reason.
+   */
   async open(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
     const { token } = this.#access.credentials
     const response = await this.#once(request, signal)

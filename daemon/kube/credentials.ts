@@ -1,4 +1,5 @@
-// Credentials for the API server, read from disk again while weftd runs: kubelets renew tokens about hourly, administrators replace authorities.
+// Credentials for the API server, read from disk again while weftd runs: kubelets renew tokens about hourly,
+// administrators replace authorities.
 import { readFileSync } from 'node:fs'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Json } from '../config/json.ts'
@@ -63,7 +64,10 @@ export class KubeAccess {
     return this.#credentials
   }
 
-  /** Reads the files now, because the API server rejected their content; true when it has changed. Unreadable files keep the last content. */
+  /**
+   * Reads the files now, because the API server rejected their content; true when it has changed. Unreadable files keep
+   * the last content.
+   */
   renew(): boolean {
     this.#readAt = this.#now()
     let read: Credentials

@@ -1,4 +1,5 @@
-// Watches the DaemonSet of this weftd, to distinguish at the end whether weftd is being replaced or was deleted: the pod's signal is the same.
+// Watches the DaemonSet of this weftd, to distinguish at the end whether weftd is being replaced or was deleted: the
+// pod's signal is the same.
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -9,15 +10,18 @@ import type { AccessOptions } from './credentials.ts'
 import type { KubeBody } from './protobuf.ts'
 
 /**
- * The DaemonSet in the API. `deleted`: being deleted, or gone; `denied`: we may not read it (403); `unknown`: our token is no longer valid (401), as after the
- * deletion of our pod or service account.
+ * The DaemonSet in the API. `deleted`: being deleted, or gone; `denied`: we may not read it (403); `unknown`: our token
+ * is no longer valid (401), as after the deletion of our pod or service account.
  */
 export type DaemonSetState = 'exists' | 'deleted' | 'denied' | 'unknown'
 
 export type DaemonSetEvents = {
   /** Rejects without a response. */
   readonly ask: (signal: AbortSignal) => Promise<DaemonSetState>
-  /** Changes until the signal. A watch survives the deletion of token, role and account, which the API server checks when it begins. */
+  /**
+   * Changes until the signal. A watch survives the deletion of token, role and account, which the API server checks
+   * when it begins.
+   */
   readonly watch: (signal: AbortSignal) => AsyncIterable<'exists' | 'deleted'>
 }
 
@@ -92,9 +96,11 @@ export class DaemonSetWatch implements Disposable {
   }
 
   /**
-   * Called when weftd is asked to end. `kubectl delete -f deploy/` deletes account and role together with the DaemonSet. A denial with a valid token means
-   * deletion if access was allowed a moment ago; if it has been denied for long (an administrator removed the role), it does not. An invalid token can also mean
-   * that only our pod was deleted, by force: then the watch decides. Without a response (the machine shuts down, the API is unreachable) nothing is removed.
+   * Called when weftd is asked to end. `kubectl delete -f deploy/` deletes account and role together with the
+   * DaemonSet. A denial with a valid token means deletion if access was allowed a moment ago; if it has been denied for
+   * long (an administrator removed the role), it does not. An invalid token can also mean that only our pod was
+   * deleted, by force: then the watch decides. Without a response (the machine shuts down, the API is unreachable)
+   * nothing is removed.
    */
   async isDeleted(): Promise<boolean> {
     const wasAllowed = this.#last?.state === 'exists' && performance.now() - this.#last.at < 2 * this.#pace.lookMs
@@ -136,7 +142,10 @@ const EXISTS = 'the DaemonSet exists: this weftd is being replaced'
 const DELETED = 'the DaemonSet was deleted: cleaning up this node'
 const UNKNOWN = 'no evidence that the DaemonSet was deleted; this node is left unchanged'
 
-/** Requests and watch on connections of their own, since their failures are no conditions of the lease store. Errors: OPTION_INVALID. */
+/**
+ * Requests and watch on connections of their own, since their failures are no conditions of the lease store. Errors:
+ * OPTION_INVALID.
+ */
 export async function daemonSetEvents(name: string, options: AccessOptions, log: Log): Promise<DaemonSetEvents> {
   const { KubeAccess, targetOf } = await import('./credentials.ts')
   const { KubeApi } = await import('./api.ts')
@@ -176,7 +185,10 @@ const stateOf = ({ metadata }: JsonObject): 'exists' | 'deleted' =>
     ? 'exists'
     : 'deleted'
 
-/** An API server that does not serve the group yet, or a proxy, also answers 404: only a Status that names the object means that it is gone. */
+/**
+ * An API server that does not serve the group yet, or a proxy, also answers 404: only a Status that names the object
+ * means that it is gone.
+ */
 function saysGone({ reason, details }: JsonObject, name: string): boolean {
   const isAbout = typeof details === 'object' && details !== null && 'name' in details && details.name === name
   return reason === 'NotFound' && isAbout

@@ -41,7 +41,10 @@ const MOST_WRITTEN = 1_000
 export const reasonOfCode = (code: string): string =>
   code.replace(/([A-Z])([A-Z]*)_?/g, (_, first: string, rest: string) => first + rest.toLowerCase())
 
-/** Writes events. Events with one reason about one object share an event object, counted up as long as the API server keeps it (an hour by default). */
+/**
+ * Writes events. Events with one reason about one object share an event object, counted up as long as the API server
+ * keeps it (an hour by default).
+ */
 export class EventWriter {
   readonly #api: Pick<KubeApi, 'attempt'>
   readonly #log: Log
@@ -57,7 +60,10 @@ export class EventWriter {
     this.#node = node
   }
 
-  /** Retries until the API server accepts or rejects the event; the first rejection is logged. Errors: the signal's reason. */
+  /**
+   * Retries until the API server accepts or rejects the event; the first rejection is logged. Errors: the signal's
+   * reason.
+   */
   async write(content: EventContent, since: number, signal: AbortSignal): Promise<void> {
     const attempt = async () => {
       const failure = await this.#once(content, since, signal)
@@ -182,7 +188,8 @@ export class ConditionEvents implements AsyncDisposable {
   async #publish(reported: Reported, { condition, active, at }: Reported['latest']): Promise<void> {
     const text = sentence(condition)
     const lasted = at - condition.since
-    // A condition that ended before it could be reported is reported afterwards if it was long, above all an unreachable API server.
+    // A condition that ended before it could be reported is reported afterwards if it was long, above all an
+    // unreachable API server.
     if (active ? reported.warned !== text : reported.warned === undefined && lasted >= this.#pace.settleMs) {
       const message = active ? text : `for ${Math.round(lasted / 1000)} s: ${text}`
       await this.#write('Warning', condition, message)

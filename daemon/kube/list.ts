@@ -1,4 +1,5 @@
-// Lists a collection in pages and passes each object on at once, so that neither the API server nor weftd keeps more than a page in memory.
+// Lists a collection in pages and passes each object on at once, so that neither the API server nor weftd keeps more
+// than a page in memory.
 import type { KubeApi } from './api.ts'
 import { type KubeBody, listOf } from './protobuf.ts'
 

@@ -1,4 +1,5 @@
-// Warns of NetworkPolicies that no program enforces, since the API server accepts them silently: one node of the cluster writes an event on each of them.
+// Warns of NetworkPolicies that no program enforces, since the API server accepts them silently: one node of the
+// cluster writes an event on each of them.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { decode } from '../base/protobuf.ts'

@@ -1,5 +1,6 @@
-// Objects, lists, statuses and watch events as the API server sends them, in JSON or in protobuf (generated.proto of each API group).
-// Nodes are requested as protobuf: 5,000 of them are listed in a third of the time and of the memory that JSON takes, since most of a node is skipped.
+// Objects, lists, statuses and watch events as the API server sends them, in JSON or in protobuf (generated.proto of
+// each API group). Nodes are requested as protobuf: 5,000 of them are listed in a third of the time and of the memory
+// that JSON takes, since most of a node is skipped.
 import { decode, type Message } from '../base/protobuf.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 
@@ -8,7 +9,10 @@ export type KubeBody =
   | { readonly format: 'json'; readonly json: JsonObject }
   | { readonly format: 'protobuf'; readonly bytes: Buffer }
 
-/** `k8s` and a zero before every object that is not in a stream (staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf). */
+/**
+ * `k8s` and a zero before every object that is not in a stream
+ * (staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
+ */
 const MAGIC = 0x6b_38_73_00
 /** The envelope of every object. */
 const UNKNOWN = { raw: [2, 'bytes'] } as const satisfies Message

@@ -1,4 +1,5 @@
-// Reads HTTP bodies of the API server, with bounds on memory: whole bodies, JSON lines, protobuf frames; and the Retry-After header.
+// Reads HTTP bodies of the API server, with bounds on memory: whole bodies, JSON lines, protobuf frames; and the
+// Retry-After header.
 import type { Json, JsonObject } from '../config/json.ts'
 
 /** The longest Retry-After that is honoured, in milliseconds: with a wrong clock a date can be a day away. */
@@ -48,7 +49,10 @@ export async function* jsonLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<
   }
 }
 
-/** Frames of a protobuf stream, each preceded by its length in four bytes, however they are split into chunks. Errors: a frame that is too long. */
+/**
+ * Frames of a protobuf stream, each preceded by its length in four bytes, however they are split into chunks. Errors: a
+ * frame that is too long.
+ */
 export async function* frames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   let begun: Buffer = Buffer.alloc(0)
   for await (const chunk of chunks) {

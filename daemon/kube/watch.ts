@@ -1,4 +1,5 @@
-// Lists a collection and watches it from there. A broken watch resumes at its last resourceVersion; only one that is too old makes it list again.
+// Lists a collection and watches it from there. A broken watch resumes at its last resourceVersion; only one that is
+// too old makes it list again.
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -13,24 +14,33 @@ export type KubeEvent<T> =
   | { readonly kind: 'gone'; readonly item: T }
 
 export type KubeCollection<T> = Omit<KubeListing, 'page'> & {
-  /** Called on each object as it arrives, so that a page is not kept in memory. With `protobuf` set it must accept both formats. */
+  /**
+   * Called on each object as it arrives, so that a page is not kept in memory. With `protobuf` set it must accept both
+   * formats.
+   */
   readonly project: (object: KubeBody) => T
 }
 
 export type Pace = {
   /** Objects in a page. */
   readonly page: number
-  /** Seconds after which the API server ends a watch: the minimum, and a random addition of at most `lifeJitterSeconds`. */
+  /**
+   * Seconds after which the API server ends a watch: the minimum, and a random addition of at most `lifeJitterSeconds`.
+   */
   readonly lifeSeconds: number
   readonly lifeJitterSeconds: number
-  /** Milliseconds of silence after which a watch is abandoned, once bookmarks have been seen: the API server sends one per minute. */
+  /**
+   * Milliseconds of silence after which a watch is abandoned, once bookmarks have been seen: the API server sends one
+   * per minute.
+   */
   readonly silenceMs: number
   /** Milliseconds that a watch may outlast the timeout it requested. */
   readonly overtimeMs: number
 }
 
 /**
- * Pages of 100: with 5,000 nodes of 20 KB they take less memory than larger ones and no measurable time. Five to ten minutes are client-go's timeout too.
+ * Pages of 100: with 5,000 nodes of 20 KB they take less memory than larger ones and no measurable time. Five to ten
+ * minutes are client-go's timeout too.
  */
 export const PACE: Pace = {
   page: 100,
@@ -54,7 +64,8 @@ export async function* follow<T>(
   const backoff = new Backoff()
   const watch = new Watch(api, collection, pace)
   while (!signal.aborted) {
-    // Time spent on listing does not count as a watch: a list that fails after minutes must not reset the backoff, since the API server is overloaded.
+    // Time spent on listing does not count as a watch: a list that fails after minutes must not reset the backoff,
+    // since the API server is overloaded.
     let begun = Number.POSITIVE_INFINITY
     try {
       if (watch.version === undefined) yield { kind: 'list', items: await watch.list(signal) }
@@ -80,7 +91,9 @@ export async function* follow<T>(
   }
 }
 
-/** The API server no longer has the resourceVersion from which a list or watch was to continue, or does not have it yet. */
+/**
+ * The API server no longer has the resourceVersion from which a list or watch was to continue, or does not have it yet.
+ */
 class Outdated extends Error {}
 
 const isOutdated = (error: unknown): boolean =>
@@ -105,7 +118,10 @@ class Watch<T> {
     this.#pace = pace
   }
 
-  /** All objects at one resourceVersion, which becomes the one to watch from. Errors: Outdated when paging took too long, KubeError. */
+  /**
+   * All objects at one resourceVersion, which becomes the one to watch from. Errors: Outdated when paging took too
+   * long, KubeError.
+   */
   async list(signal: AbortSignal): Promise<readonly T[]> {
     const { project, ...kind } = this.#collection
     const items: T[] = []
@@ -117,7 +133,9 @@ class Watch<T> {
     return items
   }
 
-  /** Changes since `version`, until the API server ends the watch. Errors: Outdated, KubeError, those of the connection. */
+  /**
+   * Changes since `version`, until the API server ends the watch. Errors: Outdated, KubeError, those of the connection.
+   */
   async *events(signal: AbortSignal): AsyncGenerator<KubeEvent<T>, void> {
     if (this.#resumes) await this.#checkVersion(signal)
     this.#resumes = true
@@ -165,8 +183,9 @@ class Watch<T> {
   }
 
   /**
-   * After etcd was restored from a backup, resourceVersions are lower, and the API server sends nothing until they exceed the one a watch asks for: hours of
-   * silence without an error. They may be compared as numbers (Kubernetes 1.35, KEP 5504; in fact in all earlier releases).
+   * After etcd was restored from a backup, resourceVersions are lower, and the API server sends nothing until they
+   * exceed the one a watch asks for: hours of silence without an error. They may be compared as numbers (Kubernetes
+   * 1.35, KEP 5504; in fact in all earlier releases).
    */
   async #checkVersion(signal: AbortSignal): Promise<void> {
     const { path, query } = this.#collection
@@ -178,7 +197,9 @@ class Watch<T> {
   }
 }
 
-/** Aborts a watch that is silent for too long or outlasts its timeout: behind a dead proxy nothing else would end it. */
+/**
+ * Aborts a watch that is silent for too long or outlasts its timeout: behind a dead proxy nothing else would end it.
+ */
 class WatchTimeout {
   readonly #ended = new AbortController()
   readonly #whole: NodeJS.Timeout

@@ -37,7 +37,10 @@ export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
 export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice'> & {
   readonly leases: readonly Lease[]
-  /** The subnets that this running daemon holds, if any: ours whatever address they publish, since our address may just have changed. */
+  /**
+   * The subnets that this running daemon holds, if any: ours whatever address they publish, since our address may just
+   * have changed.
+   */
   readonly held?: PerFamily<Prefix>
   /** A number from 0 to below 1. */
   readonly random: () => number
@@ -47,8 +50,9 @@ export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previou
 const CANDIDATES = 100
 
 /**
- * In flannel's order: (1) our own lease, by its public address or `wasOurs`, (2) the subnets of the previous subnet.env, if free, (3) one of the first 100
- * free subnets. A family without a result from 1 or 2 gets 3; the other family keeps its subnet.
+ * In flannel's order: (1) our own lease, by its public address or `wasOurs`, (2) the subnets of the previous
+ * subnet.env, if free, (3) one of the first 100 free subnets. A family without a result from 1 or 2 gets 3; the other
+ * family keeps its subnet.
  */
 export function chooseSubnet(request: SubnetRequest): Choice {
   const { network: conf, leases, previous, held } = request
@@ -97,7 +101,8 @@ export function chooseSubnet(request: SubnetRequest): Choice {
 }
 
 /**
- * `chooseSubnet` that throws where none is free, or not the `only` acceptable one; `place` says where the leases are. Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
+ * `chooseSubnet` that throws where none is free, or not the `only` acceptable one; `place` says where the leases are.
+ * Errors: SUBNETS_EXHAUSTED, LEASE_LOST.
  */
 export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'>, place: string): Granted {
   const { only, leases } = request
@@ -120,7 +125,10 @@ export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'
 const sharesAddresses = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
   perFamily(a).some(([family, prefix]) => b[family] !== undefined && overlaps(prefix, b[family]))
 
-/** Whether a lease has the families of the configuration, and in each a subnet of the right length between SubnetMin and SubnetMax. */
+/**
+ * Whether a lease has the families of the configuration, and in each a subnet of the right length between SubnetMin and
+ * SubnetMax.
+ */
 export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   return FAMILIES.every((family) => {
     const [range, prefix] = [conf.families[family], subnet[family]]
@@ -128,7 +136,10 @@ export function fits(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   })
 }
 
-/** Whether a lease has the families of the configuration, and in each a subnet of Network. No other limit applies to podCIDRs: the first of a cluster is below SubnetMin. */
+/**
+ * Whether a lease has the families of the configuration, and in each a subnet of Network. No other limit applies to
+ * podCIDRs: the first of a cluster is below SubnetMin.
+ */
 export function liesWithin(subnet: PerFamily<Prefix>, conf: NetConf): boolean {
   return FAMILIES.every((family) => {
     const [range, prefix] = [conf.families[family], subnet[family]]
@@ -153,8 +164,9 @@ export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseReque
 }
 
 /**
- * Whether it is this host's lease from before its public address changed, while no weftd ran: subnet.env has its subnets, and its backend data name a device of
- * this host. One of the two is not enough: a subnet may be another node's by now, and cloned machines derive equal backend data.
+ * Whether it is this host's lease from before its public address changed, while no weftd ran: subnet.env has its
+ * subnets, and its backend data name a device of this host. One of the two is not enough: a subnet may be another
+ * node's by now, and cloned machines derive equal backend data.
  */
 const wasOurs = (lease: Lease, { previous, namesOurDevice }: SubnetRequest): boolean =>
   perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && namesOurDevice(lease)
@@ -181,8 +193,8 @@ function preferred(mine: readonly Lease[], ...wanted: readonly (PerFamily<Prefix
 const matches = (prefix: Prefix, other: Prefix | undefined): boolean => other !== undefined && samePrefix(prefix, other)
 
 /**
- * The first free subnets in SubnetMin…SubnetMax, at most `limit`. A subnet is taken when a lease of any length overlaps it.
- * The cost is that of sorting the leases: the space between two of them is skipped, however large.
+ * The first free subnets in SubnetMin…SubnetMax, at most `limit`. A subnet is taken when a lease of any length overlaps
+ * it. The cost is that of sorting the leases: the space between two of them is skipped, however large.
  */
 export function freeSubnets(range: NetworkRange, taken: readonly Prefix[], limit: number): readonly Prefix[] {
   const { family } = range.subnetMin

@@ -42,8 +42,8 @@ export function leaseKey(lease: Pick<Lease, 'subnet'>): string {
 }
 
 /**
- * The subnets that a key names; everything before its last `/` is ignored. `undefined` when it names none: flannel ignores such keys.
- * flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
+ * The subnets that a key names; everything before its last `/` is ignored. `undefined` when it names none: flannel
+ * ignores such keys. flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
  */
 export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   const subnet: { [F in Family]?: Prefix } = {}
@@ -60,7 +60,10 @@ export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   return perFamily(subnet).length > 0 ? subnet : undefined
 }
 
-/** The value of a lease's key as flannel's encoder writes it: its order, PublicIP `0.0.0.0` without IPv4, PublicIPv6 null without IPv6. */
+/**
+ * The value of a lease's key as flannel's encoder writes it: its order, PublicIP `0.0.0.0` without IPv4, PublicIPv6
+ * null without IPv6.
+ */
 export function formatLeaseValue(lease: Lease): string {
   const { publicIp, backendType, backendData } = lease
   return JSON.stringify({

@@ -8,7 +8,10 @@ import type { Report } from '../health/report.ts'
 import type { Lease } from './lease.ts'
 
 export type LeaseEvent =
-  /** A complete listing: what is not in it is gone, unless the listener doubts it. Comes first, and after every gap in the watch. */
+  /**
+   * A complete listing: what is not in it is gone, unless the listener doubts it. Comes first, and after every gap in
+   * the watch.
+   */
   | { readonly kind: 'list'; readonly leases: readonly Lease[] }
   | { readonly kind: 'put'; readonly lease: Lease }
   | { readonly kind: 'gone'; readonly key: string }
@@ -33,7 +36,10 @@ export type LeaseRequest = {
   readonly backendType: string
   /** Whether the backend data of a lease name a device of this host. */
   readonly namesOurDevice: (lease: Lease) => boolean
-  /** Backend data to publish, given the lease that was ours before, of which the backend keeps what peers must see unchanged. */
+  /**
+   * Backend data to publish, given the lease that was ours before, of which the backend keeps what peers must see
+   * unchanged.
+   */
   readonly backendData: (held: Lease | undefined) => PerFamily<Json>
 }
 
@@ -51,8 +57,9 @@ export interface Store extends AsyncDisposable {
   /** The text of the network configuration; waits (raising a condition that says what for) until there is one. */
   configuration(signal: AbortSignal): Promise<string>
   /**
-   * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with the same subnet; when that is
-   * impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST when `only` is not available; what the configuration makes impossible.
+   * Takes our lease or takes it again; renews it until disposed. When it lapses or is deleted it is taken again with
+   * the same subnet; when that is impossible the condition LEASE_LOST is raised. Errors: SUBNETS_EXHAUSTED; LEASE_LOST
+   * when `only` is not available; what the configuration makes impossible.
    */
   acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease>
   /** Called once, when this node's network works: for a store in which other programs wait for that. */
@@ -62,8 +69,8 @@ export interface Store extends AsyncDisposable {
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**
-   * All leases, including ours, and all changes of the configuration. Reconnection, compaction and repeated lists are up to the store. Ends only with the
-   * signal.
+   * All leases, including ours, and all changes of the configuration. Reconnection, compaction and repeated lists are
+   * up to the store. Ends only with the signal.
    */
   watch(signal: AbortSignal): AsyncIterable<StoreEvent>
 }

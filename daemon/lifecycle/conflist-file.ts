@@ -1,4 +1,5 @@
-// Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when changed or deleted, kept when weftd restarts.
+// Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when changed or
+// deleted, kept when weftd restarts.
 import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -24,7 +25,10 @@ export type ConflistDeps = {
   readonly backoff?: Pick<Backoff, 'pause' | 'reset'>
 }
 
-/** Milliseconds between two checks whether pods can be served; for which changes of the directories are collected; between two checks without a notification. */
+/**
+ * Milliseconds between two checks whether pods can be served; for which changes of the directories are collected;
+ * between two checks without a notification.
+ */
 const POLL = 100
 const SETTLE = 20
 const CHECK = 30_000
@@ -32,8 +36,8 @@ const CHECK = 30_000
 const CALM = 60_000
 
 /**
- * Writes the list once no condition blocks ADD, and maintains it until the signal. It stays when weftd ends: until its successor is ready, ADD fails with
- * "try again". Rejects only with the signal: failures are conditions.
+ * Writes the list once no condition blocks ADD, and maintains it until the signal. It stays when weftd ends: until its
+ * successor is ready, ADD fails with "try again". Rejects only with the signal: failures are conditions.
  */
 export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Promise<void> {
   while (deps.health.blocking('add') !== undefined) await sleep(POLL, undefined, { signal })
@@ -145,7 +149,10 @@ class Conflist implements Disposable {
     }
   }
 
-  /** Without inotify watches left, only the periodic check remains. A directory that was deleted is watched again once it exists. */
+  /**
+   * Without inotify watches left, only the periodic check remains. A directory that was deleted is watched again once
+   * it exists.
+   */
   #watch(directory: string): void {
     if (this.#watchers.has(directory)) return
     try {

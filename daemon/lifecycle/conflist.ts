@@ -3,7 +3,10 @@ import { identifierRule, isIdentifier } from '../../plugins/call.ts'
 import { entries, FieldError, member, required, text } from '../../plugins/cni/field.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 
-/** flannel's 10-flannel.conflist sorts before it: a node taken over from flannel has CNI_CONF_SHADOWED until that file is removed. */
+/**
+ * flannel's 10-flannel.conflist sorts before it: a node taken over from flannel has CNI_CONF_SHADOWED until that file
+ * is removed.
+ */
 export const CONFLIST_NAME = '10-weft.conflist'
 
 /** The list without --cni-conf-source. Its name, flannel's, is also that of the directory of address reservations. */
@@ -17,7 +20,10 @@ export const DEFAULT_CONFLIST = `${JSON.stringify(
   2
 )}\n`
 
-/** The validated text, ending in a newline. `place` names its origin. Errors: CNI_CONF_INVALID with the value and the rule. */
+/**
+ * The validated text, ending in a newline. `place` names its origin. Errors: CNI_CONF_INVALID with the value and the
+ * rule.
+ */
 export function checkedConflist(source: string, place: string): string {
   try {
     const list = { path: '', value: JSON.parse(source) as unknown }

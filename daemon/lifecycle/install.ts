@@ -1,4 +1,5 @@
-// `weftd install`: copies the plugin executables into the runtime's directory, each atomically, and leaves other programs' files alone.
+// `weftd install`: copies the plugin executables into the runtime's directory, each atomically, and leaves other
+// programs' files alone.
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -29,7 +30,10 @@ export type Installed =
 /** Larger files are not Weft's (an executable has at most 3 MB): removal need not read them. In bytes. */
 const LARGEST = 4 << 20
 const ELF = Buffer.from('\x7fELF', 'latin1')
-/** Every version of Weft's executables contains this socket path. It identifies them without a list of installed files, which could be lost. */
+/**
+ * Every version of Weft's executables contains this socket path. It identifies them without a list of installed files,
+ * which could be lost.
+ */
 const MARK = Buffer.from(defaultSocketPath, 'latin1')
 
 const isOurs = (content: Buffer): boolean => content.subarray(0, ELF.length).equals(ELF) && content.includes(MARK)

@@ -1,4 +1,5 @@
-// Locks that allow one weftd per network namespace and per state directory. They are flocks, which the kernel releases however the process ends.
+// Locks that allow one weftd per network namespace and per state directory. They are flocks, which the kernel releases
+// however the process ends.
 import { join } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -7,7 +8,10 @@ import { flock, lockHolder } from '../os/flock.ts'
 
 /** Milliseconds to wait for a predecessor to end. */
 const TAKE_OVER = 5_000
-/** The network namespace as a file (namespaces(7)): the same inode for all processes in it, whatever their mount namespace. */
+/**
+ * The network namespace as a file (namespaces(7)): the same inode for all processes in it, whatever their mount
+ * namespace.
+ */
 const NETWORK = '/proc/self/ns/net'
 
 /** Held until disposed or the process ends. Errors: DAEMON_RUNNING with the other's pid, STATE_UNWRITABLE. */
@@ -32,7 +36,10 @@ export async function lockSingleInstance(directory: string, log: Log): Promise<D
   return parts.move()
 }
 
-/** Any process in the namespace can take this lock: one of another user is no weftd, and must not prevent us from starting. */
+/**
+ * Any process in the namespace can take this lock: one of another user is no weftd, and must not prevent us from
+ * starting.
+ */
 async function lockNetwork(log: Log): Promise<Disposable | undefined> {
   try {
     return await flock(NETWORK, TAKE_OVER)

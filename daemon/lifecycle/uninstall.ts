@@ -30,9 +30,10 @@ export type UninstallDeps = {
 }
 
 /**
- * First the configuration list, so that the runtime sends no more pods; then tunnels, routes, firewall; then executables, subnet.env and the remembered lease.
- * Running pods keep their interfaces and reach each other on this node until they are deleted. Never throws: continues after a failure, logs what is left, and
- * resolves with false then.
+ * First the configuration list, so that the runtime sends no more pods; then tunnels, routes, firewall; then
+ * executables, subnet.env and the remembered lease. Running pods keep their interfaces and reach each other on this
+ * node until they are deleted. Never throws: continues after a failure, logs what is left, and resolves with false
+ * then.
  */
 export async function uninstall(deps: UninstallDeps): Promise<boolean> {
   const { options, reconciler, pods, log } = deps
@@ -87,7 +88,10 @@ function refuseErrors(outcomes: Awaited<ReturnType<Reconciler['discard']>>): voi
 const isPodLink = (link: Link): boolean =>
   link.form?.type === 'veth' && link.alias?.startsWith(`${ALIAS_MARK} `) === true
 
-/** Pods' ends on the host with their objects and the routes to them, and bridges with their addresses; not routes to other nodes over a bridge. */
+/**
+ * Pods' ends on the host with their objects and the routes to them, and bridges with their addresses; not routes to
+ * other nodes over a bridge.
+ */
 export function staysFor(observed: State): (object: KernelObject) => boolean {
   const links = [...observed.values()].filter((object) => object.kind === 'link')
   const ends = new Set(links.filter((link) => isPodLink(link) || link.form?.type === 'ifb').map(({ name }) => name))

@@ -42,8 +42,9 @@ export type InterfaceChoice = {
 }
 
 /**
- * Chooses in flannel's order: the listed interfaces, the regular expressions, the interface that reaches `--iface-can-reach`, else that of the default
- * route with the smallest metric, else the only suitable one. Errors: NO_INTERFACE with each candidate and the reason against it.
+ * Chooses in flannel's order: the listed interfaces, the regular expressions, the interface that reaches
+ * `--iface-can-reach`, else that of the default route with the smallest metric, else the only suitable one. Errors:
+ * NO_INTERFACE with each candidate and the reason against it.
  */
 export function chooseInterface(host: State, options: InterfaceOptions): InterfaceChoice {
   const links = linksOf(host)
@@ -138,7 +139,10 @@ const deviceWith = (host: State, ip: Ip): string | undefined =>
   [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
     ?.device
 
-/** Compiled here rather than by the flag parser, so that an invalid expression is an error like any other; --iface-regex is the administrator's own. */
+/**
+ * Compiled here rather than by the flag parser, so that an invalid expression is an error like any other; --iface-regex
+ * is the administrator's own.
+ */
 function matches(source: string, name: string, addresses: readonly Prefix[], as: string): boolean {
   let regex: RegExp
   try {

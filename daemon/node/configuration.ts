@@ -1,4 +1,5 @@
-// The network configuration in the store: waits until it is valid, then compares each change in the store with the one in use.
+// The network configuration in the store: waits until it is valid, then compares each change in the store with the one
+// in use.
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
@@ -45,7 +46,10 @@ export class Configuration {
     return this.#deps.store.configurationPlace
   }
 
-  /** Resolves with a valid configuration and what `check` returns for it. An invalid one is read again until somebody corrects it. */
+  /**
+   * Resolves with a valid configuration and what `check` returns for it. An invalid one is read again until somebody
+   * corrects it.
+   */
   async read<T>(signal: AbortSignal, check: (read: Configured) => Promise<T>): Promise<readonly [Configured, T]> {
     const { store, backends, health } = this.#deps
     /** The text for which CONFIG_INVALID is raised. */

@@ -1,4 +1,5 @@
-// Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it is.
+// Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it
+// is.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
 import { dropCure, dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign-accepts.ts'

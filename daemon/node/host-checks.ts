@@ -1,4 +1,5 @@
-// Host misconfigurations that break the pod network without a kernel error: a link that is down, an old bridge address, networks that overlap.
+// Host misconfigurations that break the pod network without a kernel error: a link that is down, an old bridge address,
+// networks that overlap.
 import {
   contains,
   formatIp,

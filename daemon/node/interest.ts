@@ -2,7 +2,10 @@
 import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
 
-/** Links and addresses for the choice of the interface, pods' bandwidth limits, default routes, and routes into the pod network `networks`. */
+/**
+ * Links and addresses for the choice of the interface, pods' bandwidth limits, default routes, and routes into the pod
+ * network `networks`.
+ */
 export function isOfInterest(object: KernelObject, networks: PerFamily<Prefix>): boolean {
   if (object.kind === 'link' || object.kind === 'address') return true
   if (object.kind === 'qdisc') return object.discipline.type !== 'other'

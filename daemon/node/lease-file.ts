@@ -1,4 +1,5 @@
-// The last lease of this node, in the state directory: with it a weftd that starts while the store is unreachable can serve pods.
+// The last lease of this node, in the state directory: with it a weftd that starts while the store is unreachable can
+// serve pods.
 import { statSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
@@ -30,7 +31,10 @@ export class LeaseFile {
     this.#log = log
   }
 
-  /** The lease if it was ours less than a day ago; `undefined` without a file, or (with a warning) with an invalid one. `now`: milliseconds since 1970. */
+  /**
+   * The lease if it was ours less than a day ago; `undefined` without a file, or (with a warning) with an invalid one.
+   * `now`: milliseconds since 1970.
+   */
   read(now = Date.now()): Remembered | undefined {
     try {
       const written = contentOf(this.path)
@@ -43,7 +47,10 @@ export class LeaseFile {
     }
   }
 
-  /** Writes the lease for the next weftd, readable by root only. An error is only logged: this weftd does not need the file. */
+  /**
+   * Writes the lease for the next weftd, readable by root only. An error is only logged: this weftd does not need the
+   * file.
+   */
   write({ text, lease }: Remembered): void {
     const written = { configuration: text, key: leaseKey(lease), value: formatLeaseValue(lease) }
     try {

@@ -1,4 +1,5 @@
-// This node's membership in the network: configuration, interface, lease and the backend's own objects. Follows changes of the host.
+// This node's membership in the network: configuration, interface, lease and the backend's own objects. Follows changes
+// of the host.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { ConfiguredBackend } from '../backend/backend.ts'
@@ -43,7 +44,10 @@ export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly patienceMs: number
   /** What every node has besides its backend's objects: firewall, forwarding. */
   readonly alsoOwn: (place: Place) => readonly KernelObject[]
-  /** Called whenever the place is new or has changed, before pods are served with it and before anything counts as stale. */
+  /**
+   * Called whenever the place is new or has changed, before pods are served with it and before anything counts as
+   * stale.
+   */
   readonly placed: (place: Place) => Promise<void>
 }
 
@@ -84,7 +88,10 @@ export class Membership {
     return this.#place
   }
 
-  /** Joins the network and follows the host's interfaces; resolves when pods can be served. Until then conditions say what it waits for. */
+  /**
+   * Joins the network and follows the host's interfaces; resolves when pods can be served. Until then conditions say
+   * what it waits for.
+   */
   async join(signal: AbortSignal): Promise<void> {
     const { health, store, remembered } = this.#deps
     health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
@@ -100,7 +107,10 @@ export class Membership {
     await this.#take(read, choice, signal)
   }
 
-  /** False when the store did not answer in time and the remembered lease can't be used either. The Kubernetes store has its configuration at once, from a file. */
+  /**
+   * False when the store did not answer in time and the remembered lease can't be used either. The Kubernetes store has
+   * its configuration at once, from a file.
+   */
   async #joinOrResume(remembered: Remembered, signal: AbortSignal): Promise<boolean> {
     const attempt = new AbortController()
     const joining = this.#joinAfresh(AbortSignal.any([signal, attempt.signal]))
@@ -129,7 +139,10 @@ export class Membership {
     return this.#place !== undefined || isNew || this.#deps.health.active().some(({ code }) => ANSWERS.test(code))
   }
 
-  /** Takes the place of an earlier weftd as it was, so that pods are served; false when the lease no longer fits this host. */
+  /**
+   * Takes the place of an earlier weftd as it was, so that pods are served; false when the lease no longer fits this
+   * host.
+   */
   async #resume({ text, lease }: Remembered): Promise<boolean> {
     const { log, store, backends } = this.#deps
     try {
@@ -153,7 +166,10 @@ export class Membership {
     }
   }
 
-  /** The lease events among a store's events; the others are about the configuration, which is compared with the one in use. */
+  /**
+   * The lease events among a store's events; the others are about the configuration, which is compared with the one in
+   * use.
+   */
   async *leases(events: AsyncIterable<StoreEvent>): AsyncGenerator<LeaseEvent, void> {
     for await (const event of events) {
       if (event.kind === 'configuration') this.#configuration.stored(event.text)
@@ -173,7 +189,10 @@ export class Membership {
     backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
   }
 
-  /** Takes or renews the lease for this choice, whose MTU has been checked, then sets up the backend and recomputes the peers. */
+  /**
+   * Takes or renews the lease for this choice, whose MTU has been checked, then sets up the backend and recomputes the
+   * peers.
+   */
   async #take(read: Configured, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#deps
     const { backend } = read
@@ -300,7 +319,9 @@ export class Membership {
     }
   }
 
-  /** While the store does not answer, the host may change again: an outdated choice must not be the last one published. */
+  /**
+   * While the store does not answer, the host may change again: an outdated choice must not be the last one published.
+   */
   #abortIfOutdated(): void {
     const attempt = this.#attempt
     if (attempt === undefined || this.#attempted === undefined || this.#place === undefined) return

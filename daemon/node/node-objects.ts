@@ -1,4 +1,5 @@
-// Kernel objects of every node besides its backend's: firewall chains, forwarding, and with --ip-blackhole-route a blackhole for unused pod addresses.
+// Kernel objects of every node besides its backend's: firewall chains, forwarding, and with --ip-blackhole-route a
+// blackhole for unused pod addresses.
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
@@ -23,7 +24,10 @@ export function nodeObjects(
   return [...firewall, ...forwarding(families, observed), ...blackholes]
 }
 
-/** Packets to a pod address that no pod's route or bridge covers are dropped instead of following the default route. The metric lets a bridge's route win. */
+/**
+ * Packets to a pod address that no pod's route or bridge covers are dropped instead of following the default route. The
+ * metric lets a bridge's route win.
+ */
 const blackhole = (subnet: Prefix): KernelObject => ({
   ...{ kind: 'route', table: 254, destination: subnet, metric: 1_000_000, type: 'blackhole' },
   ...{ protocol: ROUTE_PROTOCOL, because: '--ip-blackhole-route' }

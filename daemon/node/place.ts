@@ -1,4 +1,5 @@
-// The place of this node in the network: configuration, lease and the facts about the host; and when two places are equal.
+// The place of this node in the network: configuration, lease and the facts about the host; and when two places are
+// equal.
 import {
   FAMILIES,
   type Family,

@@ -1,4 +1,5 @@
-// Raises KERNEL_FEATURE while the kernel lacks something that the configuration needs. Tries again, since an administrator may load a module at any time.
+// Raises KERNEL_FEATURE while the kernel lacks something that the configuration needs. Tries again, since an
+// administrator may load a module at any time.
 import { Backoff, retry } from '../base/backoff.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Health } from '../health/health.ts'
@@ -9,7 +10,10 @@ export type FeaturesDeps = {
   readonly health: Pick<Health, 'raise' | 'clear'>
 }
 
-/** Tries once, and continues in the background while something is missing; `complete` is called when nothing is any more. */
+/**
+ * Tries once, and continues in the background while something is missing; `complete` is called when nothing is any
+ * more.
+ */
 export async function followFeatures(
   deps: FeaturesDeps,
   complete: () => void,

@@ -7,7 +7,10 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { replaceFile } from '../base/replace-file.ts'
 
-/** The value in the first file that holds a valid one; else a new one. An error is only logged: the value then lasts until weftd ends. */
+/**
+ * The value in the first file that holds a valid one; else a new one. An error is only logged: the value then lasts
+ * until weftd ends.
+ */
 export function hostSecret({ files, isValid, make }: HostSecret, log: Log): string {
   for (const path of files) {
     const text = readOrWarn(path, log)

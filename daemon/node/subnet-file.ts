@@ -1,4 +1,5 @@
-// subnet.env: read as an earlier daemon (weftd or flanneld) left it, and replaced atomically for Docker and others that read it.
+// subnet.env: read as an earlier daemon (weftd or flanneld) left it, and replaced atomically for Docker and others that
+// read it.
 import { statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
@@ -27,7 +28,10 @@ export function previousSubnets(path: string, log: Log): PerFamily<Prefix> {
   }
 }
 
-/** Below --state-dir: identifies the file that we wrote last, so that one written by flanneld since is recognised even with the same content. */
+/**
+ * Below --state-dir: identifies the file that we wrote last, so that one written by flanneld since is recognised even
+ * with the same content.
+ */
 const markPath = (stateDir: string): string => join(stateDir, 'subnet-file.json')
 
 /** `undefined` when there is no file. Errors: those of stat(2). */
@@ -36,7 +40,10 @@ function identityOf(path: string): string | undefined {
   return about && JSON.stringify({ path, inode: String(about.ino), modifiedNs: String(about.mtimeNs) })
 }
 
-/** Removes subnet.env if a weftd with this state directory wrote it last. False when it is another program's, which is kept. Errors: those of unlink(2). */
+/**
+ * Removes subnet.env if a weftd with this state directory wrote it last. False when it is another program's, which is
+ * kept. Errors: those of unlink(2).
+ */
 export function removeSubnetFile(path: string, stateDir: string): boolean {
   const mark = contentOf(markPath(stateDir))
   const found = identityOf(path)

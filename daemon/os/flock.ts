@@ -1,4 +1,5 @@
-// flock(2), which Node lacks: serialises weftd and host-local processes. Never blocks a thread: tries again after a pause.
+// flock(2), which Node lacks: serialises weftd and host-local processes. Never blocks a thread: tries again after a
+// pause.
 import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { WeftError } from '../base/error.ts'
@@ -14,8 +15,9 @@ const WAIT = { first: 1, most: 20, deadline: 30_000 } as const
 const cFlock = new Library().declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)')
 
 /**
- * Takes the exclusive lock on `path`, which is created with `mode` (0750, as host-local's) if it does not exist; disposing the result releases it, as does the end
- * of the process. Errors: those of open(2); LOCK_HELD after half a minute.
+ * Takes the exclusive lock on `path`, which is created with `mode` (0750, as host-local's) if it does not exist;
+ * disposing the result releases it, as does the end of the process. Errors: those of open(2); LOCK_HELD after half a
+ * minute.
  */
 export async function flock(path: string, deadline: number = WAIT.deadline, mode = 0o750): Promise<Disposable> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT, mode)
@@ -44,7 +46,10 @@ const held = (path: string, deadline: number): WeftError =>
     `find the process with "fuser ${path}", and end it if it hangs`
   )
 
-/** The process that holds the lock on `path`, by proc_locks(5); `undefined` when none does, or one of another pid namespace. */
+/**
+ * The process that holds the lock on `path`, by proc_locks(5); `undefined` when none does, or one of another pid
+ * namespace.
+ */
 export function lockHolder(path: string): Process | undefined {
   const { dev, ino } = statSync(path, { bigint: true })
   // Device numbers as glibc's makedev(3) packs them.

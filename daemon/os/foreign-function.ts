@@ -1,20 +1,28 @@
-// C functions through koffi. Each call is checked first: a buffer that is shorter than what the callee reads or writes behind it would end the process.
+// C functions through koffi. Each call is checked first: a buffer that is shorter than what the callee reads or writes
+// behind it would end the process.
 import koffi from 'koffi'
 
 /**
- * How many octets the callee touches behind a pointer: a number (the size of a structure), the name of the argument that says it, or, for value-result
- * arguments such as getsockname(2)'s, `*` and the name of the pointer to a uint32_t that says it.
+ * How many octets the callee touches behind a pointer: a number (the size of a structure), the name of the argument
+ * that says it, or, for value-result arguments such as getsockname(2)'s, `*` and the name of the pointer to a uint32_t
+ * that says it.
  */
 export type Extent = number | string
 
-/** A pointer argument of a prototype. `text`: a NUL-terminated string; `handle`: what another function of the library returned. */
+/**
+ * A pointer argument of a prototype. `text`: a NUL-terminated string; `handle`: what another function of the library
+ * returned.
+ */
 export type Pointer = { readonly name: string; readonly at: number; readonly extent: Extent | 'text' | 'handle' }
 
 type AnyFunction = (...args: never[]) => unknown
 type Check = (args: readonly unknown[]) => void
 
 export type ForeignFunction<F extends AnyFunction> = F & {
-  /** The same in libuv's thread pool. Buffers must not change until `done` is called; errno() is the call's own inside `done` only. */
+  /**
+   * The same in libuv's thread pool. Buffers must not change until `done` is called; errno() is the call's own inside
+   * `done` only.
+   */
   readonly async: (...args: [...Parameters<F>, (error: unknown, result: ReturnType<F>) => void]) => void
   readonly pointers: readonly Pointer[]
   /** How many arguments it takes. */
@@ -27,7 +35,10 @@ export type Handle = bigint | null
 /** Names a type of which only pointers are passed around, for prototypes. Once for each name. */
 export const opaqueType = (name: string): unknown => koffi.opaque(name)
 
-/** A shared library; without a file name, what the process has loaded already, the C library among it. Errors: the library is not there. */
+/**
+ * A shared library; without a file name, what the process has loaded already, the C library among it. Errors: the
+ * library is not there.
+ */
 export class Library {
   readonly #library: ReturnType<typeof koffi.load>
 
@@ -36,8 +47,9 @@ export class Library {
   }
 
   /**
-   * The function of this prototype. Every pointer needs its extent, by the argument's name, except `const char *` and opaque types. `long` stands for ssize_t, which koffi does not know.
-   * Errors: no such function; a pointer without an extent. Calls throw RangeError for a buffer that is too short, TypeError for what is none.
+   * The function of this prototype. Every pointer needs its extent, by the argument's name, except `const char *` and
+   * opaque types. `long` stands for ssize_t, which koffi does not know. Errors: no such function; a pointer without an
+   * extent. Calls throw RangeError for a buffer that is too short, TypeError for what is none.
    */
   declare<F extends AnyFunction>(
     prototype: string,

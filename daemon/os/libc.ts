@@ -89,7 +89,10 @@ function checked(call: string, result: number): number {
   return result
 }
 
-/** A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id chosen by the kernel. */
+/**
+ * A raw netlink socket in the network namespace of the calling thread, close-on-exec, bound to a port id chosen by the
+ * kernel.
+ */
 export function netlinkSocket(protocol: number): number {
   const fd = checked('socket', prototypes.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol))
   try {
@@ -195,7 +198,10 @@ export const isNetworkNamespace = (fd: number): boolean => prototypes.ioctl(fd, 
 /** Scratch memory of the calls below, each of which writes all of it. */
 const ifreq = Buffer.alloc(IFREQ_BYTES)
 
-/** The index of a device in the socket's namespace, read under RCU: never waits for the rtnl lock. `undefined`: no such device. */
+/**
+ * The index of a device in the socket's namespace, read under RCU: never waits for the rtnl lock. `undefined`: no such
+ * device.
+ */
 export function deviceIndex(fd: number, name: string): number | undefined {
   if (name === '' || Buffer.byteLength(name) > 15) return undefined
   ifreq.fill(0)
@@ -210,7 +216,10 @@ export function deviceRuns(fd: number, name: string): boolean {
   return prototypes.ioctlInterface(fd, SIOCGIFFLAGS, ifreq) === 0 && (ifreq.readUInt16LE(16) & IFF_RUNNING) !== 0
 }
 
-/** The name of the device with this index, read under RCU; `undefined` once it has left the kernel's lists. Unlike `deviceIndex` never loads a module. */
+/**
+ * The name of the device with this index, read under RCU; `undefined` once it has left the kernel's lists. Unlike
+ * `deviceIndex` never loads a module.
+ */
 export function deviceName(fd: number, index: number): string | undefined {
   ifreq.fill(0)
   ifreq.writeInt32LE(index, 16)

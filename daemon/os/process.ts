@@ -9,7 +9,10 @@ export type Process = {
   readonly uid: number
 }
 
-/** The process with this id, or the one that the thread with this id belongs to: threads have names of their own. `undefined` when it does not exist any more. */
+/**
+ * The process with this id, or the one that the thread with this id belongs to: threads have names of their own.
+ * `undefined` when it does not exist any more.
+ */
 export function processOf(id: number): Process | undefined {
   const own = statusOf(id)
   if (own === undefined || own.pid === id) return own

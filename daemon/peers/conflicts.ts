@@ -1,4 +1,5 @@
-// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a VTEP MAC. Constant cost per lease.
+// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a
+// VTEP MAC. Constant cost per lease.
 import { formatIp, formatPrefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import type { ConditionCode } from '../health/conditions.ts'
@@ -10,7 +11,9 @@ type Key = `${ConditionCode} ${string}`
 export class Conflicts {
   /** What a backend claims for a lease. */
   readonly #claims: (lease: Lease) => readonly Claim[]
-  /** The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict. */
+  /**
+   * The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict.
+   */
   readonly #claimants = new Map<Key, Lease | Set<Lease>>()
   /** Keys that more than one node claims, by condition. */
   readonly #contested = new Map<ConditionCode, Set<Key>>()
@@ -110,7 +113,9 @@ function nameOf(lease: Lease): string {
 const publicIpCure = (nodes: readonly Claim[]): string =>
   `delete the Node object ${nodes.map(({ by }) => by).join(' or ')}, whichever has no machine (kubectl delete node)`
 
-/** Claimed by the node's name, which only Kubernetes has: in other stores a node has no other identity than its address. */
+/**
+ * Claimed by the node's name, which only Kubernetes has: in other stores a node has no other identity than its address.
+ */
 const publicAddresses = ({ node, publicIp }: Lease): readonly Claim[] =>
   perFamily(publicIp).flatMap(([, ip]): readonly Claim[] => {
     const address = formatIp(ip)

@@ -1,4 +1,5 @@
-// All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when most leases are suddenly missing.
+// All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
+// most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
 import { perFamily, sameIp } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
@@ -88,8 +89,8 @@ export class Peers {
   /** Follows the store until its events end. Events that came together are answered with one batch. */
   async follow(events: AsyncIterable<LeaseEvent>): Promise<void> {
     try {
-      // A batch is taken a turn later: events of one message or one look at a file come one microtask after the other, and how many went together says
-      // whether to doubt.
+      // A batch is taken a turn later: events of one message or one look at a file come one microtask after the other,
+      // and how many went together says whether to doubt.
       for await (const batch of AsyncQueue.of(events).batches(turn)) await this.#take(batch)
     } finally {
       clearTimeout(this.#confirmation)
@@ -136,7 +137,10 @@ export class Peers {
     return key
   }
 
-  /** Takes a complete list; returns the keys it touched. Missing leases are removed at once when they are few, and later when they are most. */
+  /**
+   * Takes a complete list; returns the keys it touched. Missing leases are removed at once when they are few, and later
+   * when they are most.
+   */
   #list(leases: readonly Lease[]): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
     const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.isOwn(key))
@@ -148,8 +152,9 @@ export class Peers {
   }
 
   /**
-   * Removes leases that are no longer in the store, by a list without them or by an event for each. Kept for a while instead: most leases at once, the last one
-   * that a list does not have, and all when the list does not have ours either. The event of a single lease is believed. Returns the keys of the removed ones.
+   * Removes leases that are no longer in the store, by a list without them or by an event for each. Kept for a while
+   * instead: most leases at once, the last one that a list does not have, and all when the list does not have ours
+   * either. The event of a single lease is believed. Returns the keys of the removed ones.
    */
   #withdraw(keys: readonly string[], by: 'events' | 'a list' | 'a list without us'): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
@@ -185,7 +190,10 @@ export class Peers {
     this.#confirmation.unref()
   }
 
-  /** After a list: allows stale objects in the kernel to be removed, unless they are most of those present. So even the first list is doubted. */
+  /**
+   * After a list: allows stale objects in the kernel to be removed, unless they are most of those present. So even the
+   * first list is doubted.
+   */
   async #trustIfPlausible(): Promise<void> {
     if (this.#doubted.size > 0) return
     const { reconciler } = this.#deps

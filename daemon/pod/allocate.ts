@@ -13,8 +13,9 @@ import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 
 /**
- * One address from each range set, reserved for the attachment; it needs no namespace. Undone by release(). The caller has the attachment's turn.
- * Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE; nothing is reserved then.
+ * One address from each range set, reserved for the attachment; it needs no namespace. Undone by release(). The caller
+ * has the attachment's turn. Errors: ADDRESS_HELD, ADDRESS_REFUSED, POOL_EXHAUSTED, RANGE_INVALID, STATE_UNWRITABLE;
+ * nothing is reserved then.
  */
 export async function allocate(
   context: PodContext,
@@ -57,7 +58,8 @@ export async function allocate(
         throw new WeftError('ADDRESS_REFUSED', answer.why, 'request a free address, or none')
       case 'exhausted': {
         const detail = exhaustedDetail(answer.set, await reservations.list(), reservations.directory)
-        // Only the node's own subnet is a condition of the node: configured ranges may be exhausted while it has free addresses.
+        // Only the node's own subnet is a condition of the node: configured ranges may be exhausted while it has free
+        // addresses.
         if (ranges.length === 0) context.health.raise('POOL_EXHAUSTED', detail)
         throw new WeftError(
           'POOL_EXHAUSTED',
@@ -77,8 +79,8 @@ export async function allocate(
 }
 
 /**
- * For a front door that connects later: an address from each range set, which counts as in use from now on although there is no interface yet. Errors: those
- * of allocate(); conditions that block ADD.
+ * For a front door that connects later: an address from each range set, which counts as in use from now on although
+ * there is no interface yet. Errors: those of allocate(); conditions that block ADD.
  */
 export function reserve(
   context: PodContext,
@@ -93,8 +95,8 @@ export function reserve(
 }
 
 /**
- * Whether a running pod of another network has the address: two networks may share the node's subnet, and one may be renamed while its pods run. Reservations
- * that pods which are gone left in another network's directory do not count.
+ * Whether a running pod of another network has the address: two networks may share the node's subnet, and one may be
+ * renamed while its pods run. Reservations that pods which are gone left in another network's directory do not count.
  */
 function isUsedBeside(
   { networks, attachments }: PodContext,

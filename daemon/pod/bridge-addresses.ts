@@ -1,4 +1,5 @@
-// Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge plugin.
+// Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge
+// plugin.
 import { formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import type { Wiring } from '../attachment/objects.ts'
@@ -6,8 +7,8 @@ import { WeftError } from '../base/error.ts'
 import type { Address, State } from '../state/object.ts'
 
 /**
- * Those to be removed first (`forceAddress`). One IPv4 network on a bridge, several IPv6 networks that do not overlap. Errors: BRIDGE_INVALID, where the
- * configuration does not let the new address win.
+ * Those to be removed first (`forceAddress`). One IPv4 network on a bridge, several IPv6 networks that do not overlap.
+ * Errors: BRIDGE_INVALID, where the configuration does not let the new address win.
  */
 export function conflictingAddresses(
   { interface: { like }, network }: VethAttachment,

@@ -25,8 +25,9 @@ import { timed } from './timing.ts'
 import { wiringOf } from './wiring.ts'
 
 /**
- * `previous` is the result of the ADD as the runtime kept it. What later plugins of the chain may change is not compared: MTU, further routes and
- * addresses, and the MAC if `previous` reports another one. Errors: DIFFERENT with one line per difference, in the syntax of `ip`.
+ * `previous` is the result of the ADD as the runtime kept it. What later plugins of the chain may change is not
+ * compared: MTU, further routes and addresses, and the MAC if `previous` reports another one. Errors: DIFFERENT with
+ * one line per difference, in the syntax of `ip`.
  */
 export async function check(
   context: PodContext,
@@ -47,7 +48,10 @@ export async function check(
   })
 }
 
-/** The reserved addresses with the gateways of their ranges. `previous` must report the same addresses for this interface. */
+/**
+ * The reserved addresses with the gateways of their ranges. `previous` must report the same addresses for this
+ * interface.
+ */
 async function reserved(
   context: PodContext,
   attachment: VethAttachment,

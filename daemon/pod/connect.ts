@@ -1,4 +1,5 @@
-// Connects an attachment's interface with addresses that are reserved already: bridge, veth pair, rules, and what is inside the container.
+// Connects an attachment's interface with addresses that are reserved already: bridge, veth pair, rules, and what is
+// inside the container.
 import { FAMILIES, formatPrefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import { forwarding } from '../attachment/forwarding.ts'
@@ -26,8 +27,8 @@ export type Prepared = {
 }
 
 /**
- * What can be refused before an address is reserved, and the claim on host ports. Errors: conditions that block ADD, BRIDGE_INVALID, INTERFACE_EXISTS,
- * PORT_TAKEN; nothing is claimed then.
+ * What can be refused before an address is reserved, and the claim on host ports. Errors: conditions that block ADD,
+ * BRIDGE_INVALID, INTERFACE_EXISTS, PORT_TAKEN; nothing is claimed then.
  */
 export function prepareConnect(context: PodContext, attachment: VethAttachment): Prepared {
   const place = placeForAdd(context, attachment)
@@ -39,8 +40,9 @@ export function prepareConnect(context: PodContext, attachment: VethAttachment):
 }
 
 /**
- * Resolves when the pair has its carrier. With `isHandedOver` there is no `sandbox`, and it resolves when the container's end can be moved. The caller
- * has the attachment's turn, and undoes a failed call by disconnect(). Errors: GATEWAY_MISSING, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
+ * Resolves when the pair has its carrier. With `isHandedOver` there is no `sandbox`, and it resolves when the
+ * container's end can be moved. The caller has the attachment's turn, and undoes a failed call by disconnect(). Errors:
+ * GATEWAY_MISSING, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
  */
 export async function connect(
   context: PodContext,

@@ -1,4 +1,5 @@
-// The dependencies of the pod verbs, handed in by daemon/pod-context.ts: kernel, desired state of the host, reservations, health, this node.
+// The dependencies of the pod verbs, handed in by daemon/pod-context.ts: kernel, desired state of the host,
+// reservations, health, this node.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Networks } from '../../ipam/networks.ts'
 import type { Mode } from '../attachment/objects.ts'
@@ -51,7 +52,10 @@ export type PodContext = {
   readonly self: Pick<Node, 'identity' | 'ipv6'>
   /** The mode for pods whose configuration names none and whose bridge does not exist yet. */
   readonly defaultMode: Mode
-  /** To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the accepts. */
+  /**
+   * To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the
+   * accepts.
+   */
   readonly updateForeignAccepts: () => Promise<void>
   readonly log: Log
   /** Milliseconds of the monotonic clock. */

@@ -1,4 +1,5 @@
-// DEL: removes the interface and its rules, then frees the address. Works if all is gone, when repeated, if unknown, and without a namespace.
+// DEL: removes the interface and its rules, then frees the address. Works if all is gone, when repeated, if unknown,
+// and without a namespace.
 import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
@@ -11,7 +12,10 @@ import { openSandbox } from './netns.ts'
 import { release } from './release.ts'
 import { timed } from './timing.ts'
 
-/** Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed, flattened. */
+/**
+ * Resolves as soon as the link has left the kernel's lists and the address is free. Errors: what could not be freed,
+ * flattened.
+ */
 export async function del(context: PodContext, attachment: Attachment): Promise<void> {
   const asked = context.now()
   return context.attachments.inTurn(attachment, () => {
@@ -46,8 +50,8 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
 }
 
 /**
- * A pod set up by flannel's plugins before Weft: it has a reservation in the directory, and its link has another name and no alias. The end inside the
- * container has the name that the runtime passes; removing it removes the other end.
+ * A pod set up by flannel's plugins before Weft: it has a reservation in the directory, and its link has another name
+ * and no alias. The end inside the container has the name that the runtime passes; removing it removes the other end.
  */
 async function removeForeign(context: PodContext, attachment: Attachment, reservations: Reservations): Promise<void> {
   const held: readonly Ip[] = await reservations.of(attachment)

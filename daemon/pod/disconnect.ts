@@ -8,11 +8,15 @@ import { ifbName } from '../state/ownership.ts'
 import type { PodContext, Verb } from './context.ts'
 import { timed } from './timing.ts'
 
-/** Removes the host's link, and the container's with it, and all rules. Resolves when the link has left the kernel's lists. Errors: the kernel's. */
+/**
+ * Removes the host's link, and the container's with it, and all rules. Resolves when the link has left the kernel's
+ * lists. Errors: the kernel's.
+ */
 export async function disconnect(context: PodContext, attachment: Attachment, verb: Verb): Promise<void> {
   const name = hostName(attachment)
   const link = linkNamed(context.host.observed, name)
-  // The name's eight digits may collide with another program's random name: a link whose alias names another owner stays.
+  // The name's eight digits may collide with another program's random name: a link whose alias names another owner
+  // stays.
   const isOwn = link?.form?.type === 'veth' && mayBeOf(attachment, link.alias)
   const isKnown = context.attachments.get(attachment) !== undefined
   context.attachments.delete(attachment)
@@ -27,8 +31,9 @@ export async function disconnect(context: PodContext, attachment: Attachment, ve
 }
 
 /**
- * Objects that a restarted weftd could not assign to the attachment because the link was gone: host ports, found by their comments, and the ifb. They are
- * named here because until the store's first complete list nothing is removed for lack of an owner.
+ * Objects that a restarted weftd could not assign to the attachment because the link was gone: host ports, found by
+ * their comments, and the ifb. They are named here because until the store's first complete list nothing is removed for
+ * lack of an owner.
  */
 function leftovers(context: PodContext, attachment: Attachment): readonly Key[] {
   const name = hostName(attachment)
@@ -38,8 +43,8 @@ function leftovers(context: PodContext, attachment: Attachment): readonly Key[] 
 }
 
 /**
- * Undoes steps of a failed call, in this order, up to the first that fails. The caller throws what went wrong first; what goes wrong here is logged, and the
- * runtime's DEL tries again.
+ * Undoes steps of a failed call, in this order, up to the first that fails. The caller throws what went wrong first;
+ * what goes wrong here is logged, and the runtime's DEL tries again.
  */
 export async function undo(
   context: PodContext,

@@ -6,7 +6,10 @@ import { del } from './del.ts'
 
 export type Listed = { readonly containerId: string; readonly ifname: string }
 
-/** `pattern` is any attachment of the network; its identity is replaced. Goes on after an error, and throws all of them at the end. */
+/**
+ * `pattern` is any attachment of the network; its identity is replaced. Goes on after an error, and throws all of them
+ * at the end.
+ */
 export async function gc(context: PodContext, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
   const reservations = pattern.ipam && context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>

@@ -1,4 +1,5 @@
-// The verbs of plugins that give addresses and make no interface: host-local and static, called by the plugin that makes one.
+// The verbs of plugins that give addresses and make no interface: host-local and static, called by the plugin that
+// makes one.
 import { formatIp, formatPrefix, sameIp, samePrefix } from '../../ipam/address.ts'
 import type { Attachment, IpamResult } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'

@@ -1,4 +1,5 @@
-// The verbs of the loopback plugin: `lo` of a container set up, checked and set down. May run at the same time as the pod's network in the same namespace.
+// The verbs of the loopback plugin: `lo` of a container set up, checked and set down. May run at the same time as the
+// pod's network in the same namespace.
 import { formatIp, isLoopback } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'

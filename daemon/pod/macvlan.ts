@@ -1,4 +1,5 @@
-// The verbs of macvlan: a link inside the container on top of a device of this host. The host has nothing of it but that device and the reservation.
+// The verbs of macvlan: a link inside the container on top of a device of this host. The host has nothing of it but
+// that device and the reservation.
 import { formatPrefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
 import { address, sysctl } from '../attachment/device.ts'
@@ -19,7 +20,8 @@ import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
 
 /**
- * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID, INTERFACE_EXISTS, the kernel's.
+ * For an IPAM plugin that needs the interface, as dhcp does: makes the link, once. Errors: MASTER_INVALID, MTU_INVALID,
+ * INTERFACE_EXISTS, the kernel's.
  */
 export function prepareMacvlan(context: PodContext, attachment: MacvlanAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
@@ -95,7 +97,10 @@ function linkOf(attachment: MacvlanAttachment, madeOn: string): Link {
   }
 }
 
-/** From the container's identity, so that it is known before the address. In mode passthru the link has the device's MAC. */
+/**
+ * From the container's identity, so that it is known before the address. In mode passthru the link has the device's
+ * MAC.
+ */
 const ownMac = (attachment: MacvlanAttachment): Mac | undefined =>
   attachment.interface.mode === 'passthru' ? undefined : podMac(attachment, [])
 
@@ -134,7 +139,10 @@ function deviceOfDefaultRoute(observed: PodContext['host']['observed']): string 
   return defaults.sort((a, b) => a.family - b.family || a.metric - b.metric)[0]?.device
 }
 
-/** In the order in which they are made. arp_notify and ndisc_notify announce the address to the hosts of that network when the link comes up. */
+/**
+ * In the order in which they are made. arp_notify and ndisc_notify announce the address to the hosts of that network
+ * when the link comes up.
+ */
 function insideObjects(attachment: MacvlanAttachment, addresses: readonly InterfaceAddress[]): readonly KernelObject[] {
   const { ifname: device, because } = attachment
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
@@ -205,7 +213,10 @@ export function delMacvlan(context: PodContext, attachment: MacvlanAttachment): 
   })
 }
 
-/** Only a macvlan whose alias names this attachment. `isHeld`, its address is reserved: also one without alias, as another project's plugin leaves it. */
+/**
+ * Only a macvlan whose alias names this attachment. `isHeld`, its address is reserved: also one without alias, as
+ * another project's plugin leaves it.
+ */
 async function removeLink(attachment: MacvlanAttachment, sandbox: Sandbox, isHeld = false): Promise<void> {
   const link = linkNamed(await sandbox.read(), attachment.ifname)
   if (link?.form?.type !== 'macvlan' || !(link.alias ? mayBeOf(attachment, link.alias) : isHeld)) return

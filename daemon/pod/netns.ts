@@ -12,8 +12,8 @@ export const openSandbox = (
 ): Promise<Sandbox> => kernel.sandbox(sandbox, mayBeOwnNamespace === true)
 
 /**
- * Applies these objects in order. A route whose destination and metric are taken by another interface's gets the next free metric: the first interface's
- * default route stays in use, and when that interface goes, the next one takes over.
+ * Applies these objects in order. A route whose destination and metric are taken by another interface's gets the next
+ * free metric: the first interface's default route stays in use, and when that interface goes, the next one takes over.
  */
 export async function applyInside(sandbox: Sandbox, objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
   const outcomes = await sandbox.apply(objects.map(put))

@@ -1,4 +1,5 @@
-// Which attachment has which host port: a taken port is refused, with the name of its owner, before anything is changed.
+// Which attachment has which host port: a taken port is refused, with the name of its owner, before anything is
+// changed.
 import { formatIp, isUnspecified, sameIp } from '../../ipam/address.ts'
 import type { HostPort } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'

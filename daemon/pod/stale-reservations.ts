@@ -1,4 +1,5 @@
-// Reservations of pods that ended without a DEL while no weftd ran, and the holders of a pool's addresses for error messages.
+// Reservations of pods that ended without a DEL while no weftd ran, and the holders of a pool's addresses for error
+// messages.
 import { contains, formatIp } from '../../ipam/address.ts'
 import type { Reservation } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
@@ -7,8 +8,9 @@ import { type KernelObject, type Link, linkNamed, type State } from '../state/ob
 import type { PodContext } from './context.ts'
 
 /**
- * Accepts reservations that certainly belong to no running pod: there is no link on the host, and no verb on the attachment is running. None where other
- * programs' pods may have addresses of the same network, as on a node taken over from flannel.
+ * Accepts reservations that certainly belong to no running pod: there is no link on the host, and no verb on the
+ * attachment is running. None where other programs' pods may have addresses of the same network, as on a node taken
+ * over from flannel.
  */
 export function isStale(context: PodContext, attachment: Attachment): (reservation: Reservation) => boolean {
   const { attachments, host } = context

@@ -1,4 +1,5 @@
-// Frees addresses of pods whose namespace was deleted without a DEL, after a grace period in which the DEL may still come.
+// Frees addresses of pods whose namespace was deleted without a DEL, after a grace period in which the DEL may still
+// come.
 import { formatIp } from '../../ipam/address.ts'
 import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
@@ -8,8 +9,9 @@ import type { PodContext } from './context.ts'
 import { release } from './release.ts'
 
 /**
- * Frees the addresses of pods that have been without a link for `graceMs` milliseconds or more. Only of pods that a weftd has seen: a reservation alone may be
- * another program's. Never rejects; what can't be freed is tried again by the next call. Resolves with the number of addresses.
+ * Frees the addresses of pods that have been without a link for `graceMs` milliseconds or more. Only of pods that a
+ * weftd has seen: a reservation alone may be another program's. Never rejects; what can't be freed is tried again by
+ * the next call. Resolves with the number of addresses.
  */
 export async function releaseVanished(
   context: PodContext,
@@ -20,7 +22,8 @@ export async function releaseVanished(
   let freed = 0
   for (const vanished of [...attachments.vanished.values()]) {
     if (context.now() - vanished.since < graceMs || !isIncluded(vanished)) continue
-    // An ADD or DEL of it is running. An ADD that finds its pool full calls this in its own turn, and must not wait for itself.
+    // An ADD or DEL of it is running. An ADD that finds its pool full calls this in its own turn, and must not wait for
+    // itself.
     if (attachments.isBusy(vanished)) continue
     freed += await attachments.inTurn(vanished, () => free(context, vanished))
   }

@@ -6,7 +6,10 @@ import { nodeMasquerades } from '../firewall/masquerade.ts'
 import { linkNamed } from '../state/object.ts'
 import type { PodContext, PodPlace } from './context.ts'
 
-/** An existing bridge of the configured name means bridge mode where the configuration names none: a node taken over from flannel keeps its mode. */
+/**
+ * An existing bridge of the configured name means bridge mode where the configuration names none: a node taken over
+ * from flannel keeps its mode.
+ */
 export function wiringOf(context: PodContext, attachment: VethAttachment, place: PodPlace): Wiring {
   const link = linkNamed(context.host.observed, attachment.interface.bridge)
   const bridge = link?.form?.type === 'bridge' ? link : undefined

@@ -1,10 +1,14 @@
-// Orders acknowledgements and notifications, which arrive on different sockets; where the order can't be known, waits ECHO ms.
+// Orders acknowledgements and notifications, which arrive on different sockets; where the order can't be known, waits
+// ECHO ms.
 import type { Change } from '../state/difference.ts'
 import { type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
 
 /** Milliseconds after which a notification that is on its way has arrived. */
 export const ECHO = 50
-/** Milliseconds for which acknowledgements are remembered at least: a dump that was complete before them must not undo them. */
+/**
+ * Milliseconds for which acknowledgements are remembered at least: a dump that was complete before them must not undo
+ * them.
+ */
 const REMEMBERED = 5_000
 
 export type Clock = {
@@ -14,7 +18,10 @@ export type Clock = {
   readonly after: (milliseconds: number, work: () => void) => void
 }
 
-/** What a notification or a dump said of a key while a change of ours was in flight; `undefined`: the object does not exist. */
+/**
+ * What a notification or a dump said of a key while a change of ours was in flight; `undefined`: the object does not
+ * exist.
+ */
 type Observed = { readonly object: KernelObject | undefined }
 type Acknowledged = Observed & { readonly at: number }
 
@@ -41,8 +48,8 @@ export class AckOrder {
   }
 
   /**
-   * A dump arrived that contains all changes acknowledged before `at`. Returns what was acknowledged since; that counts until nothing has contradicted the
-   * dump for ECHO ms.
+   * A dump arrived that contains all changes acknowledged before `at`. Returns what was acknowledged since; that counts
+   * until nothing has contradicted the dump for ECHO ms.
    */
   dumped(state: State, at: number, inFlight: Iterable<Key>): ReadonlyMap<Key, KernelObject | undefined> {
     this.#inFlight.clear()
@@ -71,8 +78,9 @@ export class AckOrder {
   }
 
   /**
-   * An observation that disagrees with our change describes the state before it, and a notification of the change follows; or another program changed the
-   * object again before we read the acknowledgement. If nothing follows within ECHO ms, it is the latter.
+   * An observation that disagrees with our change describes the state before it, and a notification of the change
+   * follows; or another program changed the object again before we read the acknowledgement. If nothing follows within
+   * ECHO ms, it is the latter.
    */
   #compare(key: Key, ours: KernelObject | undefined, observed: Observed): void {
     const agrees =

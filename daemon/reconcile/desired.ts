@@ -1,7 +1,10 @@
 // The desired state by owner, so that one lease or pod replaces only its own keys.
 import { type KernelObject, type Key, keyOf, type State } from '../state/object.ts'
 
-/** Paths below /proc/sys that are desired: a complete check reads them, because the kernel does not announce their changes. */
+/**
+ * Paths below /proc/sys that are desired: a complete check reads them, because the kernel does not announce their
+ * changes.
+ */
 export const wantedSysctls = (desired: State): readonly string[] =>
   [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
 

@@ -1,10 +1,13 @@
-// Tracks other programs' changes of Weft's objects: who, how often, how long until the repair. Slows down when a program keeps undoing repairs.
+// Tracks other programs' changes of Weft's objects: who, how often, how long until the repair. Slows down when a
+// program keeps undoing repairs.
 import type { Change } from '../state/difference.ts'
 import type { Sender } from '../state/kernel.ts'
 import { differingFields, type Key } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
-/** From this many repairs of one object within the window on, each waits longer, up to the last value (milliseconds). */
+/**
+ * From this many repairs of one object within the window on, each waits longer, up to the last value (milliseconds).
+ */
 const REPEATED = { repairs: 5, window: 10_000, firstPause: 500, mostPause: 10_000 } as const
 
 export type DriftReport = {
@@ -33,7 +36,10 @@ export class Drift {
     this.#now = now
   }
 
-  /** An observation differs from the desired state. Returns for how many milliseconds the repair has to wait: 0 unless repairs are being undone. */
+  /**
+   * An observation differs from the desired state. Returns for how many milliseconds the repair has to wait: 0 unless
+   * repairs are being undone.
+   */
   seen(key: Key, change: Change, by: Sender | undefined): number {
     const now = this.#now()
     const trace = this.#traces.get(key) ?? { at: now, by, what: '', repairs: [], heldUntil: 0 }

@@ -1,4 +1,5 @@
-// The reconciliation loop: compares desired and observed state and applies the difference. The only caller of kernel.apply for the host.
+// The reconciliation loop: compares desired and observed state and applies the difference. The only caller of
+// kernel.apply for the host.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { type Change, difference } from '../state/difference.ts'
@@ -15,7 +16,10 @@ import { Retries } from './retries.ts'
 
 /** Milliseconds between two complete checks, in case a notification is missing. */
 const CHECK_EVERY = 60_000
-/** Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not delay a pod or a lease. */
+/**
+ * Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not delay a pod
+ * or a lease.
+ */
 const COMPARED_TOGETHER = 1_000
 
 export type ReconcilerDeps = {
@@ -23,12 +27,18 @@ export type ReconcilerDeps = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Called with the errors of all objects that the kernel keeps refusing and the first one's cure; with an empty list when there are none. */
+  /**
+   * Called with the errors of all objects that the kernel keeps refusing and the first one's cure; with an empty list
+   * when there are none.
+   */
   readonly refused: (errors: readonly string[], cure?: string) => void
   readonly drift: (report: DriftReport) => void
   /** Which devices are a backend's. */
   readonly recognises: Recognises
-  /** Objects to observe besides Weft's and desired ones: links and addresses for the choice of interface, routes into the network. */
+  /**
+   * Objects to observe besides Weft's and desired ones: links and addresses for the choice of interface, routes into
+   * the network.
+   */
   readonly interest: (object: KernelObject) => boolean
 }
 
@@ -43,8 +53,8 @@ export class Reconciler {
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
   /**
-   * When we last changed a link. Creating one takes several steps, each with a notification without a sender, which arrive after the acknowledgement: for
-   * ECHO ms an incomplete link is not taken for another program's change.
+   * When we last changed a link. Creating one takes several steps, each with a notification without a sender, which
+   * arrive after the acknowledgement: for ECHO ms an incomplete link is not taken for another program's change.
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
@@ -114,8 +124,9 @@ export class Reconciler {
   }
 
   /**
-   * Replaces what `owner` wants on the host and resolves with the kernel's outcomes. `alsoKeys` are compared too, to remove what an earlier process created
-   * for this owner. An object of several owners stays until the last no longer wants it.
+   * Replaces what `owner` wants on the host and resolves with the kernel's outcomes. `alsoKeys` are compared too, to
+   * remove what an earlier process created for this owner. An object of several owners stays until the last no longer
+   * wants it.
    */
   want(owner: string, objects: readonly KernelObject[], alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
     return this.wantAll([[owner, objects]], alsoKeys)
@@ -149,7 +160,10 @@ export class Reconciler {
     )
   }
 
-  /** Removes all desired objects and what else is owned by Weft, except what `stays` accepts: Weft leaves this host. `removeTables` follows. */
+  /**
+   * Removes all desired objects and what else is owned by Weft, except what `stays` accepts: Weft leaves this host.
+   * `removeTables` follows.
+   */
   leave(stays: (object: KernelObject) => boolean): Promise<readonly Outcome[]> {
     const kept = [...this.#desired.state.values()].filter(stays)
     const ours = [...this.#observed].flatMap(([key, object]) =>
@@ -159,12 +173,18 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /** Removes Weft's nftables tables with all that is in them, and resolves with the kernel's complaints. The last step, also after a `leave` that failed. */
+  /**
+   * Removes Weft's nftables tables with all that is in them, and resolves with the kernel's complaints. The last step,
+   * also after a `leave` that failed.
+   */
   removeTables(): Promise<readonly string[]> {
     return this.#deps.kernel.removeTables()
   }
 
-  /** Objects that are as desired or no longer desired are no refusals: a pod that failed is its caller's error, not this node's condition. */
+  /**
+   * Objects that are as desired or no longer desired are no refusals: a pod that failed is its caller's error, not this
+   * node's condition.
+   */
   #clearRefusals(keys: readonly Key[]): void {
     if (!keys.some((key) => this.#refusals.has(key))) return
     this.#refusals.drop(keys)
@@ -212,7 +232,10 @@ export class Reconciler {
     this.#schedule([key], by)
   }
 
-  /** Creates neighbour proxies that wait for their bridge, which is no repair. Only for bridges: pods create too many other links to search all that is desired. */
+  /**
+   * Creates neighbour proxies that wait for their bridge, which is no repair. Only for bridges: pods create too many
+   * other links to search all that is desired.
+   */
   #onBridgeUp({ name, form }: Link, before: KernelObject | undefined): void {
     if (form?.type !== 'bridge' || (before?.kind === 'link' && before.index !== undefined)) return
     const waiting = [...this.#desired.state].flatMap(([key, object]) =>
@@ -237,7 +260,8 @@ export class Reconciler {
     for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
     if (this.#isScheduled) return
     this.#isScheduled = true
-    // Not a microtask: each observation takes several of them, and a flushed table must be restored in one batch, its maps before the rules that use them.
+    // Not a microtask: each observation takes several of them, and a flushed table must be restored in one batch, its
+    // maps before the rules that use them.
     setImmediate(() => {
       this.#isScheduled = false
       const dirty = this.#dirty
@@ -289,7 +313,10 @@ export class Reconciler {
     return this.#apply(order(this.#allowed(due, requested)))
   }
 
-  /** Changes in flight for any of these keys. When there are none, #apply must follow in the same turn, or two would create one object. */
+  /**
+   * Changes in flight for any of these keys. When there are none, #apply must follow in the same turn, or two would
+   * create one object.
+   */
   #busy(keys: readonly Key[]): ReadonlySet<Promise<unknown>> {
     return new Set(keys.flatMap((key) => this.#inFlight.get(key) ?? []))
   }

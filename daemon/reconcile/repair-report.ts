@@ -5,7 +5,10 @@ import type { Metrics } from '../health/metrics.ts'
 import type { DriftReport } from './drift.ts'
 import type { ReconcilerDeps } from './reconciler.ts'
 
-/** Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals become conditions. */
+/**
+ * Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals
+ * become conditions.
+ */
 export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
   const repairs = metrics.counter('weft_repairs_total', 'Objects repaired after another program changed them.', [
     'kind',

@@ -1,4 +1,5 @@
-// Compares objects again later: refused ones, repairs that have to wait, links whose notifications may still arrive. One timer for all of them.
+// Compares objects again later: refused ones, repairs that have to wait, links whose notifications may still arrive.
+// One timer for all of them.
 import type { Key } from '../state/object.ts'
 
 export class Requeue {

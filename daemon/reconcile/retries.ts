@@ -7,7 +7,10 @@ import { textOf } from '../state/text.ts'
 
 /** Milliseconds before a refused object is retried: doubled each time, up to the second value. */
 const RETRY = { first: 250, most: 30_000 } as const
-/** Milliseconds for which an object must have been refused: less may be a race, when a device was deleted and its objects' notifications came before its own. */
+/**
+ * Milliseconds for which an object must have been refused: less may be a race, when a device was deleted and its
+ * objects' notifications came before its own.
+ */
 const REPORTED_AFTER = 200
 
 type Refusal = {
@@ -23,7 +26,10 @@ export type RetriesDeps = {
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  /** Called with the errors of all objects that the kernel keeps refusing and the first one's cure; with an empty list when there are none. */
+  /**
+   * Called with the errors of all objects that the kernel keeps refusing and the first one's cure; with an empty list
+   * when there are none.
+   */
   readonly refused: (errors: readonly string[], cure?: string) => void
 }
 

@@ -1,4 +1,5 @@
-// Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl diff`.
+// Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl
+// diff`.
 import { type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
 
 export type Change = {
@@ -9,8 +10,9 @@ export type Change = {
 }
 
 /**
- * The changes that turn `observed` into `desired`, limited to `keys` (default: every key of either). Objects that are only in `observed` are removed: callers
- * filter by ownership. Fields that a desired object omits are the kernel's choice, and an object that waits for its device is not a difference.
+ * The changes that turn `observed` into `desired`, limited to `keys` (default: every key of either). Objects that are
+ * only in `observed` are removed: callers filter by ownership. Fields that a desired object omits are the kernel's
+ * choice, and an object that waits for its device is not a difference.
  */
 export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
   const changes: Change[] = []

@@ -2,7 +2,8 @@
 
 /** Sixteen hex digits of FNV-1a 64 (draft-eastlake-fnv) over the UTF-16 code units of `text`, low byte first. */
 export function digest(text: string): string {
-  // Two halves of 32 bits instead of a BigInt, which is twenty times slower; a pod's ADD makes a handful. The prime is 2^40 + 0x1b3.
+  // Two halves of 32 bits instead of a BigInt, which is twenty times slower; a pod's ADD makes a handful. The prime is
+  // 2^40 + 0x1b3.
   let [high, low] = [0xcbf29ce4, 0x84222325]
   for (let at = 0; at < text.length; at++) {
     const unit = text.charCodeAt(at)

@@ -7,7 +7,10 @@ export type ForeignCondition =
   /** Source or destination is in one of the prefixes (in none of them when `negated`). */
   | { readonly kind: 'address'; readonly prefixes: readonly Prefix[]; readonly negated: boolean }
   | { readonly kind: 'family'; readonly family: Family }
-  /** A service, a mark, a rate, a set maintained by someone, packets that conntrack calls invalid: a decision about these packets, not about pods. */
+  /**
+   * A service, a mark, a rate, a set maintained by someone, packets that conntrack calls invalid: a decision about
+   * these packets, not about pods.
+   */
   | { readonly kind: 'deliberate' }
   /** Anything else, such as interfaces and protocols: it may match packets of pods. */
   | { readonly kind: 'other' }
@@ -50,20 +53,29 @@ export type ForeignView = {
 /** What happens to a pod's packet in a chain, and between which rules an accept belongs. */
 export type Fate = {
   readonly end: 'drops' | 'accepts' | 'passes'
-  /** Index of the rule that decides; the number of rules if the policy or the end of the chain does. An accept must be before it. */
+  /**
+   * Index of the rule that decides; the number of rules if the policy or the end of the chain does. An accept must be
+   * before it.
+   */
   readonly at: number
-  /** Index after the last rule before `at` that drops on purpose (a NetworkPolicy, a blocked port); an accept must not be before those. */
+  /**
+   * Index after the last rule before `at` that drops on purpose (a NetworkPolicy, a blocked port); an accept must not
+   * be before those.
+   */
   readonly after: number
 }
 
 /**
- * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave, Cilium, Antrea): an accept before
- * them would disable the policies. Names from their sources, November 2026.
+ * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
+ * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
  */
 const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
 const policyTable = /^(kube-|kindnet|calico|cilium|antrea)/
 
-/** Docker's, which only isolate its own bridges: they drop what enters by one and leaves by another. Packets of pods never match. */
+/**
+ * Docker's, which only isolate its own bridges: they drop what enters by one and leaves by another. Packets of pods
+ * never match.
+ */
 const dockerIsolation = /^DOCKER-ISOLATION-STAGE-[12]$/
 
 /** Whether a table belongs to a policy engine or to kube-proxy's nftables mode. */

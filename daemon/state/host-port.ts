@@ -1,4 +1,5 @@
-// Host ports as elements of nftables maps: names of the maps, encoding and decoding of elements, and the conntrack entries that a change makes stale.
+// Host ports as elements of nftables maps: names of the maps, encoding and decoding of elements, and the conntrack
+// entries that a change makes stale.
 import { type Family, formatIp, type Ip, isUnspecified, parseIp } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import type { KernelObject, NftElement, State } from './object.ts'
@@ -15,7 +16,9 @@ export type HostPortEntry = {
   readonly to: { readonly ip: Ip; readonly port: number }
 }
 
-/** The map for ports on all addresses, or on single ones. `only`: the suffix of the maps for packets under conditions. */
+/**
+ * The map for ports on all addresses, or on single ones. `only`: the suffix of the maps for packets under conditions.
+ */
 export const hostPortMap = (family: Family, which: 'any' | 'at', only = ''): string =>
   `host_ports_${which === 'any' ? '' : 'at_'}${family}${only}`
 
@@ -29,8 +32,8 @@ export const translatedPodSet = (family: Family): string => `host_port_all_${fam
 const LONGEST_COMMENT = 127
 
 /**
- * `link`: the pod's link on the host, or another mark, by which a restarted weftd recognises the owner; `whose` is for readers; `only` as in
- * `hostPortMap`.
+ * `link`: the pod's link on the host, or another mark, by which a restarted weftd recognises the owner; `whose` is for
+ * readers; `only` as in `hostPortMap`.
  */
 export function hostPortElement(entry: HostPortEntry, link: string, whose: string, only?: string): NftElement {
   const { protocol, port, at, to } = entry
@@ -46,7 +49,10 @@ export function hostPortElement(entry: HostPortEntry, link: string, whose: strin
   }
 }
 
-/** The comment that names an element's owner. Quotes would end it, and non-ASCII characters would make its length ambiguous. */
+/**
+ * The comment that names an element's owner. Quotes would end it, and non-ASCII characters would make its length
+ * ambiguous.
+ */
 export const elementComment = (link: string, whose: string): string =>
   `${link} ${whose.replaceAll(/[^ !#-~]/g, '?')}`.slice(0, LONGEST_COMMENT)
 
@@ -87,8 +93,8 @@ export function hostPortOf(object: KernelObject): HostPortEntry | undefined {
 const isProtocol = (text: string): text is PortProtocol => text === 'tcp' || text === 'udp' || text === 'sctp'
 
 /**
- * UDP flows that conntrack would keep handling as before: translated ones (`translatedTo`), or unreplied ones (without it), which passed untranslated.
- * Both have the port as their original destination.
+ * UDP flows that conntrack would keep handling as before: translated ones (`translatedTo`), or unreplied ones (without
+ * it), which passed untranslated. Both have the port as their original destination.
  */
 export type StaleFlows = {
   readonly family: Family
@@ -98,7 +104,10 @@ export type StaleFlows = {
   readonly translatedTo?: { readonly ip: Ip; readonly port: number }
 }
 
-/** The conntrack entries to delete once this change is in the kernel: the first packet decides the translation of a flow, and a UDP flow ends only when it is idle. */
+/**
+ * The conntrack entries to delete once this change is in the kernel: the first packet decides the translation of a
+ * flow, and a UDP flow ends only when it is idle.
+ */
 export function staleFlows({ do: verb, object, instead }: Change): readonly StaleFlows[] {
   const entry = hostPortOf(object)
   if (entry === undefined || entry.protocol !== 'udp') return []

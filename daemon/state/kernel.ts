@@ -3,11 +3,16 @@ import type { Ip } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import type { KernelObject, Key, Link, State } from './object.ts'
 
-/** Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no port id. */
+/**
+ * Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no
+ * port id.
+ */
 export type Sender = { readonly self: boolean; readonly pid: number; readonly name: string }
 
 export type Observation =
-  /** A complete dump: at start, and again whenever notifications may have been lost or objects were removed without one. */
+  /**
+   * A complete dump: at start, and again whenever notifications may have been lost or objects were removed without one.
+   */
   | {
       readonly kind: 'everything'
       readonly state: State
@@ -46,8 +51,8 @@ export interface Sandbox extends Disposable {
 
 export interface Kernel extends AsyncDisposable {
   /**
-   * First one `everything`, then changes, until the signal. Only objects that `interest` accepts. If `held` has an object equal to the kernel's, that object
-   * is reported itself: thousands of routes are stored once, not twice.
+   * First one `everything`, then changes, until the signal. Only objects that `interest` accepts. If `held` has an
+   * object equal to the kernel's, that object is reported itself: thousands of routes are stored once, not twice.
    */
   observe(
     interest: (object: KernelObject) => boolean,
@@ -55,19 +60,30 @@ export interface Kernel extends AsyncDisposable {
     held?: (key: Key) => KernelObject | undefined
   ): AsyncIterable<Observation>
   /**
-   * Sends the changes in this order (see order.ts) in as few system calls as possible; one outcome per change, in the same order.
-   * A failed change does not stop the others. `remove` of a missing object succeeds. Removed links have left the kernel's lists when the promise resolves.
+   * Sends the changes in this order (see order.ts) in as few system calls as possible; one outcome per change, in the
+   * same order. A failed change does not stop the others. `remove` of a missing object succeeds. Removed links have
+   * left the kernel's lists when the promise resolves.
    */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
-  /** Removes Weft's nftables tables with all that is in them, also what another version left there. Never throws: resolves with the kernel's complaints. */
+  /**
+   * Removes Weft's nftables tables with all that is in them, also what another version left there. Never throws:
+   * resolves with the kernel's complaints.
+   */
   removeTables(): Promise<readonly string[]>
-  /** Opens the namespace at `path` (a file on nsfs). Errors: it does not exist, is not a network namespace, or is the daemon's own, which is not allowed. */
+  /**
+   * Opens the namespace at `path` (a file on nsfs). Errors: it does not exist, is not a network namespace, or is the
+   * daemon's own, which is not allowed.
+   */
   sandbox(path: string, mayBeOwn?: boolean): Promise<Sandbox>
-  /** Requests another complete dump, which `observe` then yields: the slow check behind the notifications. `why` is passed on to the observation. */
+  /**
+   * Requests another complete dump, which `observe` then yields: the slow check behind the notifications. `why` is
+   * passed on to the observation.
+   */
   recheck(why: string): void
   /**
-   * Resolves when a device of the host is operationally up, or its state is unknown (RFC 2863), which is when a bridge forwards through it: a veth without
-   * carrier gets it a moment after its other end was set up. `false`: not within `milliseconds`.
+   * Resolves when a device of the host is operationally up, or its state is unknown (RFC 2863), which is when a bridge
+   * forwards through it: a veth without carrier gets it a moment after its other end was set up. `false`: not within
+   * `milliseconds`.
    */
   runs(device: string, milliseconds: number): Promise<boolean>
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */

@@ -3,7 +3,10 @@ import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Json } from '../config/json.ts'
 import type { Link } from './object.ts'
 
-/** Smallest MTU per family in bytes: ETH_MIN_MTU of Linux; below the minimum of IPv6 (RFC 8200, section 5) Linux disables IPv6 on the device, with all its settings. */
+/**
+ * Smallest MTU per family in bytes: ETH_MIN_MTU of Linux; below the minimum of IPv6 (RFC 8200, section 5) Linux
+ * disables IPv6 on the device, with all its settings.
+ */
 export const LEAST_MTU = { 4: 68, 6: 1_280 } as const
 
 export type Node = {
@@ -25,7 +28,10 @@ export type Node = {
   readonly ipv6: boolean
   /** Devices that a backend recognised on this host when weftd first joined: the configured backend may adopt one. */
   readonly links: readonly Link[]
-  /** The backend data of our lease as last held, by tunnel family: what the backend keeps of it survives restarts. Empty before the first lease. */
+  /**
+   * The backend data of our lease as last held, by tunnel family: what the backend keeps of it survives restarts. Empty
+   * before the first lease.
+   */
   readonly remembered: PerFamily<Json>
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string

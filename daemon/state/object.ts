@@ -1,4 +1,5 @@
-// The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their family.
+// The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
+// family.
 import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
@@ -13,7 +14,10 @@ export function parseMac(text: string): Mac | undefined {
 /** Why an object is desired: the lease or attachment, as a phrase. Never part of equality. */
 type Wanted = { readonly because?: string }
 
-/** The type of a link and its creation parameters. The kernel accepts them only at creation: another value means delete and create. */
+/**
+ * The type of a link and its creation parameters. The kernel accepts them only at creation: another value means delete
+ * and create.
+ */
 export type LinkForm =
   | {
       readonly type: 'vxlan'
@@ -34,19 +38,27 @@ export type LinkForm =
   | { readonly type: 'ifb' }
   | {
       readonly type: 'veth'
-      /** Only in desired links; not read back. `sandbox` is the path of the namespace the other end is created in (absent: the same). */
+      /**
+       * Only in desired links; not read back. `sandbox` is the path of the namespace the other end is created in
+       * (absent: the same).
+       */
       readonly peer?: { readonly name: string; readonly sandbox?: string; readonly mac?: Mac; readonly mtu?: number }
     }
   /** On another device, with its own MAC address. */
   | {
       readonly type: 'macvlan'
       readonly mode: MacvlanMode
-      /** Name of that device, in the namespace from which the macvlan is created. Only in desired links; not read back. */
+      /**
+       * Name of that device, in the namespace from which the macvlan is created. Only in desired links; not read back.
+       */
       readonly madeOn?: string
       /** Broadcast queue length (IFLA_MACVLAN_BC_QUEUE_LEN). Only in desired links; not read back. */
       readonly broadcastQueue?: number
     }
-  /** Anything that Weft never creates: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical devices. */
+  /**
+   * Anything that Weft never creates: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical
+   * devices.
+   */
   | { readonly type: 'other'; readonly of: string }
 
 export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru'
@@ -131,8 +143,8 @@ export type Neighbour = Wanted & {
 }
 
 /**
- * The host answers neighbour solicitations for `ip` on this device, with its own MAC, if net.ipv6.conf.DEVICE.proxy_ndp is on. It cannot exist without the
- * device: a desired proxy waits until the device exists (difference.ts).
+ * The host answers neighbour solicitations for `ip` on this device, with its own MAC, if net.ipv6.conf.DEVICE.proxy_ndp
+ * is on. It cannot exist without the device: a desired proxy waits until the device exists (difference.ts).
  */
 export type NeighbourProxy = Wanted & {
   readonly kind: 'proxy'
@@ -150,12 +162,18 @@ export type FdbEntry = Wanted & {
   readonly destination: Ip
 }
 
-/** One file under /proc/sys, path with slashes and without the prefix, such as `net/ipv4/ip_forward`. Values are compared as trimmed text. */
+/**
+ * One file under /proc/sys, path with slashes and without the prefix, such as `net/ipv4/ip_forward`. Values are
+ * compared as trimmed text.
+ */
 export type Sysctl = Wanted & { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
 
 export type NftFamily = 'inet' | 'ip' | 'ip6' | 'bridge'
 
-/** A whole chain of one of Weft's tables. Rules are nft text; each is stored with its digest as comment, by which it is recognised. */
+/**
+ * A whole chain of one of Weft's tables. Rules are nft text; each is stored with its digest as comment, by which it is
+ * recognised.
+ */
 export type NftChain = Wanted & {
   readonly kind: 'nft-chain'
   readonly family: NftFamily
@@ -169,7 +187,10 @@ export type NftChain = Wanted & {
   readonly digests: readonly string[]
 }
 
-/** A named set or map of one of Weft's tables; `declaration` is nft text such as `type inet_proto . inet_service : ipv4_addr . inet_service`. */
+/**
+ * A named set or map of one of Weft's tables; `declaration` is nft text such as `type inet_proto . inet_service :
+ * ipv4_addr . inet_service`.
+ */
 export type NftSet = Wanted & {
   readonly kind: 'nft-set'
   readonly family: NftFamily
@@ -204,7 +225,10 @@ export type ForeignAccept = Wanted & {
   readonly chain: string
   readonly match: 'source' | 'destination'
   readonly prefix: Prefix
-  /** Whether it is before every rule that could drop pod packets, and after what drops on purpose (foreign-chain.ts); `true` in desired ones. */
+  /**
+   * Whether it is before every rule that could drop pod packets, and after what drops on purpose (foreign-chain.ts);
+   * `true` in desired ones.
+   */
   readonly effective?: boolean
 }
 
@@ -220,14 +244,19 @@ export type Discipline =
       /** Bytes of the queue, the burst included. */
       readonly limit: number
     }
-  /** A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; only a dump has the rest. */
+  /**
+   * A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; only a
+   * dump has the rest.
+   */
   | { readonly type: 'htb'; readonly fingerprint: number; readonly division?: Division }
   /** Ingress is redirected to another device (tc-mirred(8)). */
   | { readonly type: 'redirect'; readonly to: string }
   /** Anything that Weft never creates. */
   | { readonly type: 'other'; readonly of: string }
 
-/** Limits packets whose address on this side is in one of the prefixes, or all others; the rest passes without delay. */
+/**
+ * Limits packets whose address on this side is in one of the prefixes, or all others; the rest passes without delay.
+ */
 export type Division = {
   /** As for a token bucket. */
   readonly rate: number

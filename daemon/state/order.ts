@@ -36,7 +36,10 @@ function rank(object: KernelObject): number {
 const mustRecreate = (wanted: Link, have: Link): boolean =>
   wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
 
-/** Removals first (in reverse order of creation), then puts; a link whose creation parameters differ becomes a removal and a put. */
+/**
+ * Removals first (in reverse order of creation), then puts; a link whose creation parameters differ becomes a removal
+ * and a put.
+ */
 export function order(changes: readonly Change[]): readonly Change[] {
   const removals = changes.filter((change) => change.do === 'remove')
   const puts: Change[] = []

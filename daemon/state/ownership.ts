@@ -1,8 +1,12 @@
-// Ownership: which kernel objects are Weft's, and so may be removed. A restarted weftd knows its objects by these marks alone; there is no state file.
+// Ownership: which kernel objects are Weft's, and so may be removed. A restarted weftd knows its objects by these marks
+// alone; there is no state file.
 import { isLinkLocal } from '../../ipam/address.ts'
 import type { KernelObject, Link } from './object.ts'
 
-/** rtm_protocol of every route and of every neighbour proxy that Weft makes. Free in rtnetlink.h and in iproute2's rt_protos (November 2026). */
+/**
+ * rtm_protocol of every route and of every neighbour proxy that Weft makes. Free in rtnetlink.h and in iproute2's
+ * rt_protos (November 2026).
+ */
 export const ROUTE_PROTOCOL = 87
 /** The nftables table that holds all of Weft's chains, in family inet. */
 export const NFT_TABLE = 'weft'
@@ -11,8 +15,9 @@ export const DOOMED_GROUP = 0x57ef
 /** First word of the alias of every veth that Weft makes, followed by network, container id, interface name and pod. */
 export const ALIAS_MARK = 'weft'
 /**
- * Prefix of the first word of a comment in nftables where a plugin behind the interface's own made the element, portmap or firewall; other elements have the
- * pod's link there. The firewall plugin came later: the word is portmap's, so that a weftd recognises the elements of an earlier one.
+ * Prefix of the first word of a comment in nftables where a plugin behind the interface's own made the element, portmap
+ * or firewall; other elements have the pod's link there. The firewall plugin came later: the word is portmap's, so that
+ * a weftd recognises the elements of an earlier one.
  */
 export const CHAINED_MARK = 'ports-'
 
@@ -20,14 +25,21 @@ export const CHAINED_MARK = 'ports-'
 export const ifbName = (hostLink: string): string => hostLink.replace(/^veth/, 'weft')
 const ifb = /^weft[0-9a-f]{8}$/
 
-/** A backend's device: made by Weft; made by flanneld, to be adopted under its name; or of the same kind and another program's. */
+/**
+ * A backend's device: made by Weft; made by flanneld, to be adopted under its name; or of the same kind and another
+ * program's.
+ */
 export type Recognised = 'own' | 'adoptable' | 'foreign'
-/** What the backends say of a device (backend/registry.ts). Without `form` only the name is known, as from an address or a route on the device. */
+/**
+ * What the backends say of a device (backend/registry.ts). Without `form` only the name is known, as from an address or
+ * a route on the device.
+ */
 export type Recognises = (device: Pick<Link, 'name' | 'form'>) => Recognised | undefined
 
 /**
- * Whether weftd may remove an object that is not desired. Pods' links are removed by DEL and GC only, never by a comparison; shared objects stay.
- * Objects on an adoptable device count as ours once we use it (`isAdopted`): before that it belongs to another network.
+ * Whether weftd may remove an object that is not desired. Pods' links are removed by DEL and GC only, never by a
+ * comparison; shared objects stay. Objects on an adoptable device count as ours once we use it (`isAdopted`): before
+ * that it belongs to another network.
  */
 export function mayRemove(
   object: KernelObject,
@@ -68,7 +80,10 @@ export function mayRemove(
   }
 }
 
-/** What stays when its last owner is removed, because other programs may depend on it by then: kernel settings, and a bridge with its addresses. */
+/**
+ * What stays when its last owner is removed, because other programs may depend on it by then: kernel settings, and a
+ * bridge with its addresses.
+ */
 export function staysWhenUnwanted(object: KernelObject, recognises: Recognises): boolean {
   return (
     object.kind === 'sysctl' ||

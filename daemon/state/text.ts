@@ -132,7 +132,10 @@ function routeText(route: Route): string {
   )
 }
 
-/** A change as a line of a diff: `+` is missing in the kernel, `-` must be removed, `~` differs (with the fields that differ). */
+/**
+ * A change as a line of a diff: `+` is missing in the kernel, `-` must be removed, `~` differs (with the fields that
+ * differ).
+ */
 export function changeText(change: Change): string {
   const why = change.object.because === undefined ? '' : `   # ${change.object.because}`
   if (change.do === 'remove') return `- ${textOf(change.object)}`

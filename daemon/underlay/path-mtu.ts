@@ -1,4 +1,5 @@
-// Checks periodically whether the path MTU to the other nodes is below what pods send, from the MTUs that the kernel learned from routers.
+// Checks periodically whether the path MTU to the other nodes is below what pods send, from the MTUs that the kernel
+// learned from routers.
 import { setInterval, setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
@@ -24,7 +25,10 @@ const EVERY = 60_000
 /** Number of rounds for all peers, and the minimum of peers per round. */
 const ROUNDS = 10
 const AT_LEAST = 100
-/** Milliseconds for which a finding is kept. Linux drops it after 600 s (net.ipv4.route.mtu_expires), even if the path is still the same. */
+/**
+ * Milliseconds for which a finding is kept. Linux drops it after 600 s (net.ipv4.route.mtu_expires), even if the path
+ * is still the same.
+ */
 const KEPT = 900_000
 
 type Seen = { readonly mtu: number; readonly name: string; readonly at: number }
@@ -48,9 +52,9 @@ export class PathMtu {
   }
 
   /**
-   * One round: `ip route get` for a share of the peers. It shows the MTU of a route with a configured one, and for some time the one that a router reported when
-   * it dropped a packet that must not be fragmented (RFC 1191, RFC 8201). VXLAN over IPv4 may be fragmented, and no router reports that: then only other
-   * connections of this host reveal it.
+   * One round: `ip route get` for a share of the peers. It shows the MTU of a route with a configured one, and for some
+   * time the one that a router reported when it dropped a packet that must not be fragmented (RFC 1191, RFC 8201).
+   * VXLAN over IPv4 may be fragmented, and no router reports that: then only other connections of this host reveal it.
    */
   async check(): Promise<void> {
     const { peers, place } = this.#deps

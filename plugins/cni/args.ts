@@ -1,10 +1,14 @@
-// Parses CNI_ARGS, `K=V;K2=V2`: what the runtime passes about the container besides the configuration (cni.md 1.5, 1.10).
+// Parses CNI_ARGS, `K=V;K2=V2`: what the runtime passes about the container besides the configuration (cni.md 1.5,
+// 1.10).
 import { CniError, cniCode } from './error.ts'
 import { shown } from './field.ts'
 
 export type Args = ReadonlyMap<string, string>
 
-/** Parses the text; a key outside `known` is an error unless `IgnoreUnknown` is 1 or true. Keys are case-sensitive; of repeated ones the last counts. */
+/**
+ * Parses the text; a key outside `known` is an error unless `IgnoreUnknown` is 1 or true. Keys are case-sensitive; of
+ * repeated ones the last counts.
+ */
 export function parseArgs(written: string, known: readonly string[]): Args {
   const args = new Map<string, string>()
   for (const pair of written === '' ? [] : written.split(';')) {

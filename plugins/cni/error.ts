@@ -17,7 +17,10 @@ export const cniCode = {
   internal: 999
 } as const
 
-/** `message` names the object and what is wrong; `details` say why, and the cure. Runtimes show both as `message; details`. */
+/**
+ * `message` names the object and what is wrong; `details` say why, and the cure. Runtimes show both as `message;
+ * details`.
+ */
 export class CniError extends Error {
   readonly code: number
   readonly details: string
@@ -37,20 +40,29 @@ export function asCniError(thrown: unknown): CniError {
   return new CniError(String(thrown), { code: cniCode.internal })
 }
 
-/** The error as one JSON line for standard output; every error of every plugin is printed here. An unknown verb may be a DEL. */
+/**
+ * The error as one JSON line for standard output; every error of every plugin is printed here. An unknown verb may be a
+ * DEL.
+ */
 export function printError(error: CniError, version: Version = newestVersion, verb?: string): string {
   const worded = verb === undefined || verb === 'DEL' ? rewordForDel : (text: string) => text
   const details = error.details === '' ? {} : { details: worded(error.details) }
   return `${JSON.stringify({ cniVersion: version, code: error.code, msg: worded(error.message), ...details })}\n`
 }
 
-/** Phrases that containerd takes for "already deleted": it then drops the error of a DEL that freed nothing (cni.md 2.2). */
+/**
+ * Phrases that containerd takes for "already deleted": it then drops the error of a DEL that freed nothing (cni.md
+ * 2.2).
+ */
 const swallowed = [
   ['not found', 'missing'],
   ['no such file or directory', 'it does not exist (ENOENT)']
 ] as const
 
-/** The same text without phrases that containerd swallows, in any letter case. One pass is enough: no phrase begins or ends with part of a replacement. */
+/**
+ * The same text without phrases that containerd swallows, in any letter case. One pass is enough: no phrase begins or
+ * ends with part of a replacement.
+ */
 export function rewordForDel(text: string): string {
   let worded = ''
   for (let at = 0; at < text.length; ) {
@@ -61,7 +73,9 @@ export function rewordForDel(text: string): string {
   return worded
 }
 
-/** Letter by letter: the lower case of a text may be longer than the text ("\u0130"), so that indexes would not match. */
+/**
+ * Letter by letter: the lower case of a text may be longer than the text ("\u0130"), so that indexes would not match.
+ */
 function occursAt(text: string, at: number, phrase: string): boolean {
   for (let n = 0; n < phrase.length; n++) if (text.charAt(at + n).toLowerCase() !== phrase.charAt(n)) return false
   return true

@@ -34,8 +34,9 @@ export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
- * The member of `of` whose key is `key` in any letter case; of several the last, as in Go's decoder (JSON.parse has merged equal spellings already).
- * `null` is absence. Absent parents have absent members; a parent that is no object is an error.
+ * The member of `of` whose key is `key` in any letter case; of several the last, as in Go's decoder (JSON.parse has
+ * merged equal spellings already). `null` is absence. Absent parents have absent members; a parent that is no object is
+ * an error.
  */
 export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`
@@ -44,7 +45,10 @@ export function member(of: Field, key: string): Field {
   return { path, value: valueUnder(of, of.value, key) }
 }
 
-/** With more members than this, an object's keys are lower-cased once per field instead of once per look-up: there may be many thousands. */
+/**
+ * With more members than this, an object's keys are lower-cased once per field instead of once per look-up: there may
+ * be many thousands.
+ */
 const MANY = 64
 
 function valueUnder(of: Field, object: JsonObject, key: string): unknown {

@@ -1,6 +1,10 @@
-// The rules for interface names: the kernel's, and those against patterns. Without RegExp, which the executable's engine lacks.
+// The rules for interface names: the kernel's, and those against patterns. Without RegExp, which the executable's
+// engine lacks.
 
-/** The rule that `name` breaks, to end a sentence with; `undefined` for a valid name (dev_valid_name in net/core/dev.c; IFNAMSIZ is 16 with the final zero). */
+/**
+ * The rule that `name` breaks, to end a sentence with; `undefined` for a valid name (dev_valid_name in net/core/dev.c;
+ * IFNAMSIZ is 16 with the final zero).
+ */
 export function brokenNameRule(name: string): string | undefined {
   if (name === '') return 'must not be empty'
   if (byteLength(name) > 15) return 'must not be longer than 15 bytes'

@@ -1,4 +1,5 @@
-// Parses and prints results in any version of the specification; internally every result has the shape of 1.1.0 (cni/types.ts).
+// Parses and prints results in any version of the specification; internally every result has the shape of 1.1.0
+// (cni/types.ts).
 import { parseIp, parsePrefix } from '../../ipam/address.ts'
 import { CniError, cniCode } from './error.ts'
 import {
@@ -41,7 +42,10 @@ export function parseDelegateResult(output: string, plugin: string, version: Ver
   return parseResult({ path: `result of ${plugin}`, value: value ?? {} }, version)
 }
 
-/** A result in `version`, which its own `cniVersion`, if any, must equal. Throws 1 for another version, 6 for a malformed result. */
+/**
+ * A result in `version`, which its own `cniVersion`, if any, must equal. Throws 1 for another version, 6 for a
+ * malformed result.
+ */
 function parseResult(field: Field, version: Version): Result {
   try {
     if (!isObject(field.value)) throw new FieldError(field, 'must be an object')

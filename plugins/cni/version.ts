@@ -1,4 +1,5 @@
-// The versions of the CNI specification in order, and the verbs of each (specification 1.1.0, "Versions" and "Operations").
+// The versions of the CNI specification in order, and the verbs of each (specification 1.1.0, "Versions" and
+// "Operations").
 
 /** Every version that Weft supports, in order of release. */
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
@@ -40,7 +41,10 @@ export function versionNumbers(text: string): readonly number[] | undefined {
 const isNumber = (text: string): boolean =>
   text.length > 0 && text.length < 10 && Array.from(text).every((digit) => digit >= '0' && digit <= '9')
 
-/** Whether `verb` exists in the version `text`, supported or not; `undefined` if the text is no version and the verb depends on it. */
+/**
+ * Whether `verb` exists in the version `text`, supported or not; `undefined` if the text is no version and the verb
+ * depends on it.
+ */
 export function allowsVerb(text: string, verb: Verb): boolean | undefined {
   const first = since[verb]
   if (first === undefined) return true

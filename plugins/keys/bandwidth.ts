@@ -1,16 +1,23 @@
-// Throughput limits: the capability `bandwidth` (CNI conventions), and the same four keys in the configuration with the subnets they apply to.
+// Throughput limits: the capability `bandwidth` (CNI conventions), and the same four keys in the configuration with the
+// subnets they apply to.
 import type { Bandwidth, RateLimit } from '../attachment.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, wholeNumber } from '../cni/field.ts'
 import { prefix } from './readers.ts'
 
 const KEYS = ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'] as const
 
-/** The kernel counts a burst in bytes with 32 bits, and the reference refuses the largest value: at most 34,359,738,359 bits. */
+/**
+ * The kernel counts a burst in bytes with 32 bits, and the reference refuses the largest value: at most 34,359,738,359
+ * bits.
+ */
 const MOST_BURST_BITS = 8 * (2 ** 32 - 1) - 1
 /** One byte per second. */
 const LEAST_RATE_BITS = 8
 
-/** Limits in the configuration replace all of the runtime's, as in the reference. `undefined`: no limit. Errors: FieldError. */
+/**
+ * Limits in the configuration replace all of the runtime's, as in the reference. `undefined`: no limit. Errors:
+ * FieldError.
+ */
 export function bandwidthOf(root: Field): Bandwidth | undefined {
   const isWritten = KEYS.some((key) => !isAbsent(member(root, key)))
   const from = isWritten ? root : descend(root, 'runtimeConfig', 'bandwidth')
@@ -29,8 +36,8 @@ export function bandwidthOf(root: Field): Bandwidth | undefined {
 const MOST_SUBNETS = 256
 
 /**
- * The reference has these keys since release 1.5. Unlike there, subnets in the configuration also apply to limits from the runtime: they are meant for
- * whatever limits the pod has.
+ * The reference has these keys since release 1.5. Unlike there, subnets in the configuration also apply to limits from
+ * the runtime: they are meant for whatever limits the pod has.
  */
 function onlyFor(from: Field): Bandwidth['only'] {
   const [these, others] = [member(from, 'shapedSubnets'), member(from, 'unshapedSubnets')]

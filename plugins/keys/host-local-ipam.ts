@@ -1,4 +1,5 @@
-// The keys of host-local's `ipam`: requested addresses, ranges, data directory. All plugins that give addresses from a pool have them.
+// The keys of host-local's `ipam`: requested addresses, ranges, data directory. All plugins that give addresses from a
+// pool have them.
 import { type AddressRange, DEFAULT_DATA_DIR, type IpamConfig } from '../attachment.ts'
 import type { Args } from '../cni/args.ts'
 import { descend, entries, type Field, FieldError, isAbsent, member, text } from '../cni/field.ts'

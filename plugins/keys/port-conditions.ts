@@ -1,4 +1,5 @@
-// portmap's `conditionsV4` and `conditionsV6`: further matches on packets to a host port, in the syntax of iptables or nft.
+// portmap's `conditionsV4` and `conditionsV6`: further matches on packets to a host port, in the syntax of iptables or
+// nft.
 import { type Family, type Prefix, parseIp, parsePrefix, width } from '../../ipam/address.ts'
 import type { PortCondition } from '../attachment.ts'
 import { entries, type Field, FieldError, required, text } from '../cni/field.ts'

@@ -1,4 +1,5 @@
-// The capability `portMappings` (CNI conventions, "Well-known Capabilities"): ports of the host that lead to ports of the container.
+// The capability `portMappings` (CNI conventions, "Well-known Capabilities"): ports of the host that lead to ports of
+// the container.
 import { formatIp } from '../../ipam/address.ts'
 import type { HostPort } from '../attachment.ts'
 import { entries, type Field, FieldError, isAbsent, member, oneOf, required, text, wholeNumber } from '../cni/field.ts'

@@ -1,4 +1,5 @@
-// Readers that plugins share: addresses, MACs and the pod's name, members of every attachment, and FieldErrors as CniErrors.
+// Readers that plugins share: addresses, MACs and the pod's name, members of every attachment, and FieldErrors as
+// CniErrors.
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../../ipam/address.ts'
 import type { Attachment, Pod } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'

@@ -11,7 +11,10 @@ import { interfaceArgs } from './veth.ts'
 /** The plugin's own part of an attachment. */
 export type Own = Pick<Attachment, 'interface' | 'masquerade'>
 
-/** `plain` is the interface for a DEL whose configuration can no longer be read. Errors: CniError, those of `read` as FieldError. */
+/**
+ * `plain` is the interface for a DEL whose configuration can no longer be read. Errors: CniError, those of `read` as
+ * FieldError.
+ */
 export const standAlone = (
   call: AttachmentCall,
   plain: Interface,

@@ -10,8 +10,8 @@ import { inArgs, ip, prefix } from './readers.ts'
 import { routesIn } from './routes.ts'
 
 /**
- * Configured addresses and those of CNI_ARGS; `args.cni.ips` replaces both, and `runtimeConfig.ips` all, then without gateways (cni.md 3.7).
- * Errors: FieldError; CniError for CNI_ARGS and for addresses that the version cannot express.
+ * Configured addresses and those of CNI_ARGS; `args.cni.ips` replaces both, and `runtimeConfig.ips` all, then without
+ * gateways (cni.md 3.7). Errors: FieldError; CniError for CNI_ARGS and for addresses that the version cannot express.
  */
 export function staticIpam(root: Field, args: Args, version: Version): IpamResult {
   const ipam = member(root, 'ipam')

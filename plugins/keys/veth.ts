@@ -15,7 +15,10 @@ export function bridgeName(field: Field): string {
   return name
 }
 
-/** `undefined`: not set; 0 means that, too, as in the reference. 68 is the minimum of IPv4 (RFC 791); the kernel refuses less. */
+/**
+ * `undefined`: not set; 0 means that, too, as in the reference. 68 is the minimum of IPv4 (RFC 791); the kernel refuses
+ * less.
+ */
 export function mtuOf(field: Field): number | undefined {
   const { value } = field
   if (value === undefined || value === 0) return undefined

@@ -1,4 +1,5 @@
-// The `firewall` plugin: accepts forwarded packets of the container, also where other programs' firewalls drop unknown ones; isolates it if configured.
+// The `firewall` plugin: accepts forwarded packets of the container, also where other programs' firewalls drop unknown
+// ones; isolates it if configured.
 import { type Prefix, parsePrefix } from '../../ipam/address.ts'
 import type { Attachment, Existing } from '../attachment.ts'
 import { type Field, member, oneOf } from '../cni/field.ts'

@@ -1,4 +1,5 @@
-// The `host-local` plugin: addresses from ranges, reserved in a directory of this host. Another plugin calls it, on ADD before it makes the interface.
+// The `host-local` plugin: addresses from ranges, reserved in a directory of this host. Another plugin calls it, on ADD
+// before it makes the interface.
 import type { Attachment } from '../attachment.ts'
 import { parseArgs } from '../cni/args.ts'
 import type { AttachmentCall } from '../cni/types.ts'

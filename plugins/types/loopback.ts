@@ -1,4 +1,5 @@
-// The `loopback` plugin: sets `lo` up in the container. containerd calls it for every pod, at the same time as the pod's network.
+// The `loopback` plugin: sets `lo` up in the container. containerd calls it for every pod, at the same time as the
+// pod's network.
 import type { Attachment } from '../attachment.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'

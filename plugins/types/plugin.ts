@@ -1,4 +1,5 @@
-// What each plugin's file exports: its type, description and versions, and the function that makes an attachment of a call.
+// What each plugin's file exports: its type, description and versions, and the function that makes an attachment of a
+// call.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Attachment } from '../attachment.ts'
 import type { JsonObject } from '../cni/field.ts'
@@ -15,7 +16,10 @@ type Named = {
 }
 
 export type Plugin = Named & {
-  /** Throws CniError for ADD and CHECK; DEL always gets an attachment, since what was made must be removed even if the configuration is invalid now. */
+  /**
+   * Throws CniError for ADD and CHECK; DEL always gets an attachment, since what was made must be removed even if the
+   * configuration is invalid now.
+   */
   attachment(call: AttachmentCall): Attachment
 }
 
@@ -27,7 +31,9 @@ export type SubnetFacts = {
   readonly ipMasq?: boolean
 }
 
-/** Has no verbs of its own: weftd reads a file of the node, and calls another plugin with a configuration made from it. */
+/**
+ * Has no verbs of its own: weftd reads a file of the node, and calls another plugin with a configuration made from it.
+ */
 export type ForwardingPlugin = Named & {
   /** The file to read, and the directory for the other plugin's configuration by container id. Throws CniError. */
   files(call: Exclude<Call, { readonly verb: 'VERSION' }>): {

@@ -1,4 +1,5 @@
-// The `portmap` plugin: host ports for a container whose interface an earlier plugin of the chain made, a built-in one or not.
+// The `portmap` plugin: host ports for a container whose interface an earlier plugin of the chain made, a built-in one
+// or not.
 import type { Attachment, PortOptions } from '../attachment.ts'
 import { descend, type Field, FieldError, flag, isAbsent, member, oneOf, text, wholeNumber } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'

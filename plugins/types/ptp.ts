@@ -1,4 +1,5 @@
-// The `ptp` plugin: connects the container by a veth pair to the host as its gateway, with the reference's keys and results.
+// The `ptp` plugin: connects the container by a veth pair to the host as its gateway, with the reference's keys and
+// results.
 import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import { FieldError, flag, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'

@@ -1,4 +1,5 @@
-// The `tuning` plugin: settings of an interface that an earlier plugin of the chain made, and sysctls of the container's network.
+// The `tuning` plugin: settings of an interface that an earlier plugin of the chain made, and sysctls of the
+// container's network.
 import type { Attachment, Tuning } from '../attachment.ts'
 import { type Args, parseArgs } from '../cni/args.ts'
 import {
@@ -60,7 +61,10 @@ function tuningOf(root: Field, args: Args, ifname: string): Tuning {
 const defined = <K extends string, T>(key: K, value: T | undefined): { readonly [key in K]?: T } =>
   (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: T }
 
-/** `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots: an interface's name may have some. */
+/**
+ * `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots: an
+ * interface's name may have some.
+ */
 function sysctlsOf(field: Field, ifname: string): Tuning['sysctls'] {
   if (isAbsent(field)) return []
   if (!isObject(field.value)) throw new FieldError(field, 'must be an object')

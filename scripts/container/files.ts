@@ -1,4 +1,5 @@
-// What is in the image, file by file: the executables, the shared libraries they need, iptables' legacy programs, and no shell.
+// What is in the image, file by file: the executables, the shared libraries they need, iptables' legacy programs, and
+// no shell.
 import { execFileSync } from 'node:child_process'
 import {
   cpSync,
@@ -15,8 +16,9 @@ import { basename, dirname, join, relative } from 'node:path'
 import { pluginTypes } from '../../plugins/types/registry.ts'
 
 /**
- * Debian's packages that the files of `hostFiles` come from, for the Dockerfile: Node's libatomic and libstdc++; libnftables, through which the firewall is
- * changed, with the extensions by which it reads rules of iptables; the legacy iptables programs; the names of protocols, which libnftables asks the C library for.
+ * Debian's packages that the files of `hostFiles` come from, for the Dockerfile: Node's libatomic and libstdc++;
+ * libnftables, through which the firewall is changed, with the extensions by which it reads rules of iptables; the
+ * legacy iptables programs; the names of protocols, which libnftables asks the C library for.
  */
 export const PACKAGES = ['libatomic1', 'libstdc++6', 'libnftables1', 'iptables', 'netbase'] as const
 
@@ -45,7 +47,10 @@ export type Entry =
   /** A second name of a file of the image. */
   | { readonly kind: 'hard link' | 'symbolic link'; readonly to: string }
 
-/** Path in the image → what is there. `dist`: the directory that scripts/build fills. Errors: a missing file, by its path. */
+/**
+ * Path in the image → what is there. `dist`: the directory that scripts/build fills. Errors: a missing file, by its
+ * path.
+ */
 export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
   const files = new Map<string, Entry>()
   const copy = (path: string, from: string) => {
@@ -92,7 +97,10 @@ function extensionFiles(): readonly string[] {
     .map((name) => join(folder, name))
 }
 
-/** Every shared library that the files need, by the paths at which the dynamic loader finds them here, the loader itself among them. */
+/**
+ * Every shared library that the files need, by the paths at which the dynamic loader finds them here, the loader itself
+ * among them.
+ */
 function closure(files: readonly string[]): readonly string[] {
   const said = execFileSync('ldd', files, { encoding: 'utf8' })
   const missing = said.split('\n').find((line) => line.includes('not found'))

@@ -1,4 +1,5 @@
-// Packs the files of files.ts as an OCI image (image-spec v1.1: image-layout.md, config.md, manifest.md), byte by byte the same from the same files.
+// Packs the files of files.ts as an OCI image (image-spec v1.1: image-layout.md, config.md, manifest.md), byte by byte
+// the same from the same files.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -22,7 +23,9 @@ const dist = fileURLToPath(new URL('../../dist', import.meta.url))
 
 type Blob = { readonly mediaType: string; readonly digest: string; readonly size: number }
 
-/** A name with a tag, as a runtime writes it: lower case but for the tag, without the digest that only a registry knows. */
+/**
+ * A name with a tag, as a runtime writes it: lower case but for the tag, without the digest that only a registry knows.
+ */
 const REFERENCE = /^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[\w][\w.-]{0,127}$/
 
 const wrong = (message: string, cure: string): never => {

@@ -1,4 +1,5 @@
-// Tables for docs/configuration.md: weftd's flags and variables, the network configuration, the backends' keys, weftctl's commands.
+// Tables for docs/configuration.md: weftd's flags and variables, the network configuration, the backends' keys,
+// weftctl's commands.
 
 import type { Backend } from '../../daemon/backend/backend.ts'
 import { BACKENDS } from '../../daemon/backend/registry.ts'

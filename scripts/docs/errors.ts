@@ -1,4 +1,5 @@
-// Tables for docs/errors.md: conditions, codes of WeftErrors, CNI numbers. The texts of conditions come from the code; the others are written here.
+// Tables for docs/errors.md: conditions, codes of WeftErrors, CNI numbers. The texts of conditions come from the code;
+// the others are written here.
 
 import { WeftError } from '../../daemon/base/error.ts'
 import { cniError } from '../../daemon/cni/error-codes.ts'

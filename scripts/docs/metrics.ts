@@ -1,4 +1,5 @@
-// Table for docs/metrics.md: every metric, parsed from the source where it is created. A registry has only those of the store and backend in use.
+// Table for docs/metrics.md: every metric, parsed from the source where it is created. A registry has only those of the
+// store and backend in use.
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,5 @@
-// Table for docs/configuration.md: the keys of each plugin in a CNI configuration list. A test gives each key an invalid value and expects an error with its path.
+// Table for docs/configuration.md: the keys of each plugin in a CNI configuration list. A test gives each key an
+// invalid value and expects an error with its path.
 import { code, table } from './markdown.ts'
 
 export type KeyRow = readonly [key: string, value: string, means: string]

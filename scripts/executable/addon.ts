@@ -1,4 +1,5 @@
-// Loads native add-ons for the bundled packages: in the executable they are assets, and the dynamic loader can only read them from disk.
+// Loads native add-ons for the bundled packages: in the executable they are assets, and the dynamic loader can only
+// read them from disk.
 import { createHash } from 'node:crypto'
 import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

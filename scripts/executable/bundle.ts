@@ -1,4 +1,5 @@
-// Bundles an entry with all its packages into one ES module, and puts the native add-ons beside it: for node, and for the executable.
+// Bundles an entry with all its packages into one ES module, and puts the native add-ons beside it: for node, and for
+// the executable.
 import { copyFileSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'

@@ -1,4 +1,5 @@
-// Entry of the executable: weftd, or weftctl when called by that name or as kubectl's plugin, so that the 120 MB of Node are on disk once.
+// Entry of the executable: weftd, or weftctl when called by that name or as kubectl's plugin, so that the 120 MB of
+// Node are on disk once.
 import { basename } from 'node:path'
 import { loadAddon } from './addon.ts'
 

@@ -1,4 +1,5 @@
-// Where one call spends its time: what the caller waits, what of it the executable takes to start, and what weftd's own histograms say of the rest.
+// Where one call spends its time: what the caller waits, what of it the executable takes to start, and what weftd's own
+// histograms say of the rest.
 import type { Host } from '../lab/host.ts'
 import { sample } from '../lab/weftd.ts'
 

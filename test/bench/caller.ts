@@ -1,11 +1,14 @@
 // Calls CNI executables from inside a host and times each from its start to its end, as a runtime would see it.
-// A process of its own, entered by nsenter once: posix_spawn and wait4 cost tens of microseconds, where Node's own spawn and nsenter cost a millisecond each.
-// Reads one JSON request a line, answers one JSON line each.
+// A process of its own, entered by nsenter once: posix_spawn and wait4 cost tens of microseconds, where Node's own
+// spawn and nsenter cost a millisecond each. Reads one JSON request a line, answers one JSON line each.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import koffi from 'koffi'
 
-/** One executable of a chain; of a list's later steps, `prevResult` is filled in from the step before when `chain` is set. */
+/**
+ * One executable of a chain; of a list's later steps, `prevResult` is filled in from the step before when `chain` is
+ * set.
+ */
 export interface CallerStep {
   readonly path: string
   readonly config: { readonly [key: string]: unknown }

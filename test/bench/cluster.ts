@@ -35,7 +35,10 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** Forgets all, and begins with this backend and these many made-up nodes. Direct routing is off: every node is reached by the backend itself. */
+  /**
+   * Forgets all, and begins with this backend and these many made-up nodes. Direct routing is off: every node is
+   * reached by the backend itself.
+   */
   async reset(backend: Backend, nodes: number): Promise<void> {
     this.#backend = backend
     const config = {

@@ -1,4 +1,5 @@
-// `scripts/bench cni`: one pod's ADD and DEL, a hundred at once, memory, size and start-up, ours against flannel's chain of plugins.
+// `scripts/bench cni`: one pod's ADD and DEL, a hundred at once, memory, size and start-up, ours against flannel's
+// chain of plugins.
 import { existsSync, statSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Etcd } from '../lab/etcd.ts'
@@ -52,12 +53,18 @@ async function makePods(host: Host, count: number): Promise<readonly string[]> {
   return names.map((name) => `/run/netns/${name}`)
 }
 
-/** Milliseconds in which the kernel ends what a call leaves behind: link events after an ADD, grace periods after a DEL. No pod ends sooner. */
+/**
+ * Milliseconds in which the kernel ends what a call leaves behind: link events after an ADD, grace periods after a DEL.
+ * No pod ends sooner.
+ */
 const settledMs = 100
 
 let pods = 0
 
-/** ADD and DEL of one pod; its namespace is used again, so that the kernel's clean-up of namespaces stays out of the measurement. */
+/**
+ * ADD and DEL of one pod; its namespace is used again, so that the kernel's clean-up of namespaces stays out of the
+ * measurement.
+ */
 async function onePod(contender: Contender, netns: string, ports: PodCall['hostPorts'], name: string): Promise<void> {
   const pod = { containerId: `bench-${pods++}`, netns, ...(ports ? { hostPorts: ports } : {}) }
   for (const verb of ['ADD', 'DEL'] as const) {

@@ -1,9 +1,12 @@
-// What a measured host's kernel holds, seen from outside: routes counted from /proc, and changes with their time from `ip monitor`.
+// What a measured host's kernel holds, seen from outside: routes counted from /proc, and changes with their time from
+// `ip monitor`.
 import { readFileSync } from 'node:fs'
 import type { Host } from '../lab/host.ts'
 import { type Background, until } from '../lab/run.ts'
 
-/** How many IPv4 routes of made-up nodes (10.64.0.0 and on, /24) a host has. Reads the host's own /proc/PID/net/route. */
+/**
+ * How many IPv4 routes of made-up nodes (10.64.0.0 and on, /24) a host has. Reads the host's own /proc/PID/net/route.
+ */
 export function fakeRoutes(host: Host): number {
   let count = 0
   for (const line of readFileSync(`/proc/${host.pid}/net/route`, 'utf8').split('\n')) {

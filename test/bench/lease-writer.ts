@@ -1,5 +1,5 @@
-// Plays the other nodes of a large cluster: writes and removes their leases in etcd, from a process on etcd's host, and tells when it did.
-// Reads one JSON request a line, answers one JSON line each.
+// Plays the other nodes of a large cluster: writes and removes their leases in etcd, from a process on etcd's host, and
+// tells when it did. Reads one JSON request a line, answers one JSON line each.
 import { createInterface } from 'node:readline'
 import { Etcd3, type Lease } from 'etcd3'
 import { subnetKey, type WrittenLease, writtenValue } from './leases.ts'

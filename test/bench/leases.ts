@@ -11,8 +11,8 @@ const octet = (value: number) => value & 0xff
 const hex = (value: number) => octet(value).toString(16).padStart(2, '0')
 
 /**
- * Node n of up to 60,000. Subnets are 10.64.0.0/24 and on, public addresses 172.20.1.0 and on, in the /16 that measured hosts have on eth0
- * for host-gw: nobody answers there, and no packet is sent.
+ * Node n of up to 60,000. Subnets are 10.64.0.0/24 and on, public addresses 172.20.1.0 and on, in the /16 that measured
+ * hosts have on eth0 for host-gw: nobody answers there, and no packet is sent.
  */
 export function fakeLease(n: number, backend: WrittenLease['backend']): WrittenLease {
   if (!Number.isInteger(n) || n < 0 || n >= 60_000) throw new Error(`node ${n} is not in 0…59999`)

@@ -42,7 +42,10 @@ const flannel: Side = {
   daemon: (host, etcd, { wait = true } = {}) => Flanneld.start(host, { etcd, wait })
 }
 
-/** Where Go is missing: Debian's reference plugins, with the configuration that flannel's plugin would give them, and no daemon. */
+/**
+ * Where Go is missing: Debian's reference plugins, with the configuration that flannel's plugin would give them, and no
+ * daemon.
+ */
 const referencePlugins: Side = {
   ...flannel,
   get binDir() {

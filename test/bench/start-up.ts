@@ -1,4 +1,5 @@
-// Rows of scripts/bench converge about routes: all leases at start, one new lease, one deleted route; and what memory the daemon has then.
+// Rows of scripts/bench converge about routes: all leases at start, one new lease, one deleted route; and what memory
+// the daemon has then.
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Host } from '../lab/host.ts'
 import { until } from '../lab/run.ts'
@@ -16,7 +17,10 @@ const settledMs = 5_000
 
 const prefixOf = (n: number) => fakeLease(n, 'vxlan').subnet.replace('-', '/')
 
-/** Waits until the kernel of a host has all routes of `count` made-up nodes, and for vxlan each one's FDB and neighbour entry. */
+/**
+ * Waits until the kernel of a host has all routes of `count` made-up nodes, and for vxlan each one's FDB and neighbour
+ * entry.
+ */
 async function programmed(host: Host, backend: Backend, count: number, deadlineMs: number): Promise<void> {
   const routes = () => fakeRoutes(host) === count || { routes: fakeRoutes(host) }
   await until(() => routes() === true || undefined, { what: `${count} routes`, deadlineMs, everyMs: 25 }).catch(
@@ -39,7 +43,10 @@ async function programmed(host: Host, backend: Backend, count: number, deadlineM
   )
 }
 
-/** Lease events while the daemon runs, one after the other: from the moment before the request to etcd until the route was announced by the kernel. */
+/**
+ * Lease events while the daemon runs, one after the other: from the moment before the request to etcd until the route
+ * was announced by the kernel.
+ */
 async function newLeases(
   cluster: Cluster,
   host: Host,
@@ -81,7 +88,10 @@ export async function startUp(
   })
 }
 
-/** Deletes routes by hand, one after the other, and waits for each to be back; `null` for one that is not back at the deadline. */
+/**
+ * Deletes routes by hand, one after the other, and waits for each to be back; `null` for one that is not back at the
+ * deadline.
+ */
 export async function deletedRoutes(
   cluster: Cluster,
   side: Side,

@@ -1,4 +1,5 @@
-// Rows of scripts/bench converge about packets: one TCP stream and round trips between pods of two hosts, each side with its own pair.
+// Rows of scripts/bench converge about packets: one TCP stream and round trips between pods of two hosts, each side
+// with its own pair.
 import { cni } from '../lab/cni.ts'
 import type { Place } from '../lab/lab-scene.ts'
 import type { Pod } from '../lab/pod.ts'

@@ -1,4 +1,5 @@
-// Bridges and what is on them: routes of several interfaces, bridges that vanish, ports that are kept apart, over Weft's own plugin and over bridge.
+// Bridges and what is on them: routes of several interfaces, bridges that vanish, ports that are kept apart, over
+// Weft's own plugin and over bridge.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

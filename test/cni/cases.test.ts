@@ -1,4 +1,5 @@
-// Cases of the CNI reference that the plugins' own tests show in part or not at all, each whole: letter case, output, sources seen, DNS, repairs, GC, STATUS, IPv6.
+// Cases of the CNI reference that the plugins' own tests show in part or not at all, each whole: letter case, output,
+// sources seen, DNS, repairs, GC, STATUS, IPv6.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,5 @@
-// portmap, bandwidth and firewall behind another project's bridge, of which weftd knows nothing but prevResult: cases 52 to 65, restarts, GC and crashes.
+// portmap, bandwidth and firewall behind another project's bridge, of which weftd knows nothing but prevResult: cases
+// 52 to 65, restarts, GC and crashes.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'

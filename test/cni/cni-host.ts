@@ -1,4 +1,5 @@
-// One host with weftd for the numbered cases of the CNI reference: raw calls of executables, ours or others', and what they leave in the host.
+// One host with weftd for the numbered cases of the CNI reference: raw calls of executables, ours or others', and what
+// they leave in the host.
 import assert from 'node:assert/strict'
 import { BIN, Cluster } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'

@@ -1,4 +1,5 @@
-// What is killed, full or read-only at any moment leaves nothing that DEL and GC do not take away, and nothing that keeps the next ADD from working.
+// What is killed, full or read-only at any moment leaves nothing that DEL and GC do not take away, and nothing that
+// keeps the next ADD from working.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -52,7 +53,8 @@ describe('a kill', { skip }, () => {
       child.kill('SIGKILL')
       if ((await ended).signal === 'SIGKILL') point++
       else {
-        // It was quicker than the one that was measured, on a machine that had more to do then: the point is still to come.
+        // It was quicker than the one that was measured, on a machine that had more to do then: the point is still to
+        // come.
         took *= 0.9
         assert.ok(++misses < 10 * POINTS, `only ${point} of ${POINTS} were killed in time`)
       }
@@ -156,7 +158,8 @@ chmod +x /run/third/slow`)
     )
     const third = addressIn(await ok(host, { verb: 'ADD', id: 'c', config }))
     assert.equal(new Set([first, second, third, '10.40.0.5']).size, 4)
-    // All that is left is the file without an owner: its maker died, and before the pool is said to be exhausted it is freed.
+    // All that is left is the file without an owner: its maker died, and before the pool is said to be exhausted it is
+    // freed.
     assert.ok(![first, second, third].includes(addressIn(await ok(host, { verb: 'ADD', id: 'd', config }))))
     for (const id of ['a', 'b', 'c', 'd']) await ok(host, { verb: 'DEL', id, config })
     assert.deepEqual(await cni.reserved(), ['10.40.0.5'])
@@ -180,7 +183,10 @@ class Storm {
   readonly #cni: CniHost
   readonly #ids: readonly string[]
   readonly #random = new Random(`storm ${seed}`)
-  /** Successes that are still to come. What fails does not count: while weftd starts, sixteen runtimes would use up any number of operations. */
+  /**
+   * Successes that are still to come. What fails does not count: while weftd starts, sixteen runtimes would use up any
+   * number of operations.
+   */
   #left = OPERATIONS
 
   constructor(cni: CniHost, ids: readonly string[]) {
@@ -228,7 +234,10 @@ class Storm {
 }
 
 describe('a state directory', { skip }, () => {
-  /** What every failure must keep: no link, no half reservation, a sentence with the path; and all works once the cause is gone. */
+  /**
+   * What every failure must keep: no link, no half reservation, a sentence with the path; and all works once the cause
+   * is gone.
+   */
   async function refusesAndRecovers(cni: CniHost, ids: readonly string[], cure: string): Promise<void> {
     const { host } = cni
     const links = await cni.links()

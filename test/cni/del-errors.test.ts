@@ -1,4 +1,5 @@
-// A DEL that fails must fail for the runtime too: whatever the cause, the error has none of the words that containerd takes for "already deleted".
+// A DEL that fails must fail for the runtime too: whatever the cause, the error has none of the words that containerd
+// takes for "already deleted".
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { BIN } from '../lab/cluster.ts'

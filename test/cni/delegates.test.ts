@@ -1,4 +1,5 @@
-// Third parties: IPAM plugins of others under ours (cases 12, 21, 22, 35, 79), flannel's configuration and state, and results against the reference's.
+// Third parties: IPAM plugins of others under ours (cases 12, 21, 22, 35, 79), flannel's configuration and state, and
+// results against the reference's.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -239,7 +240,8 @@ describe('third parties', { skip, timeout: 300_000 }, () => {
     const routesOf = async (pod: Awaited<ReturnType<CniHost['pod']>>) =>
       (await pod.sh('ip route; ip -6 route | sed /fe80/d')).stdout
         .replaceAll(/ +/g, ' ')
-        // We say that the gateway is on the link; the reference makes such routes while the subnet's own is still there.
+        // We say that the gateway is on the link; the reference makes such routes while the subnet's own is still
+        // there.
         .replaceAll(' onlink', '')
         .split('\n')
         .map((line) => line.trim())

@@ -1,4 +1,5 @@
-// The interface plugin: cases 25 to 39, 67 to 71, 73 to 76, 78 and 79 of the CNI reference, over Weft's own plugin and over bridge.
+// The interface plugin: cases 25 to 39, 67 to 71, 73 to 76, 78 and 79 of the CNI reference, over Weft's own plugin and
+// over bridge.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Json } from '../lab/cni.ts'

@@ -1,4 +1,5 @@
-// Addresses: cases 40 to 51, 77 and 80 of the CNI reference, of host-local as an executable, alone and under the reference's bridge.
+// Addresses: cases 40 to 51, 77 and 80 of the CNI reference, of host-local as an executable, alone and under the
+// reference's bridge.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'

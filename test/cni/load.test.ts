@@ -1,4 +1,5 @@
-// Many pods at once through real processes: nothing is given twice, nothing stays, and what runs out comes back when it is freed.
+// Many pods at once through real processes: nothing is given twice, nothing stays, and what runs out comes back when it
+// is freed.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Cluster } from '../lab/cluster.ts'
@@ -8,7 +9,10 @@ import { addressIn, inParallel, isAsBefore, makePods, netnsOf, ok, removePods, s
 
 const PODS = 500
 const TOGETHER = 100
-/** What 1,000 calls may add to the daemon's memory once it has done as many; a leak of one pod's objects (some 20 KiB) is five times that. */
+/**
+ * What 1,000 calls may add to the daemon's memory once it has done as many; a leak of one pod's objects (some 20 KiB)
+ * is five times that.
+ */
 const MOST_GROWTH_MIB = 20
 
 const named = (prefix: string, count: number): readonly string[] =>

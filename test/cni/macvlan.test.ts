@@ -1,4 +1,5 @@
-// The macvlan plugin on a host device: reachability, results, CHECK and cleanup, with pools, static addresses and a third party's IPAM.
+// The macvlan plugin on a host device: reachability, results, CHECK and cleanup, with pools, static addresses and a
+// third party's IPAM.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { BIN } from '../lab/cluster.ts'

@@ -1,4 +1,5 @@
-// Many pods and many calls at once on one host: namespaces in one go, real processes by the hundred, and what the daemon holds before and after.
+// Many pods and many calls at once on one host: namespaces in one go, real processes by the hundred, and what the
+// daemon holds before and after.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { BIN } from '../lab/cluster.ts'
@@ -106,7 +107,10 @@ export function addressIn(result: Json): string {
   return String(first?.address.split('/')[0])
 }
 
-/** Waits until the host is as `record` says and the daemon has no more files open than before; fails with the difference. */
+/**
+ * Waits until the host is as `record` says and the daemon has no more files open than before; fails with the
+ * difference.
+ */
 export async function isAsBefore(
   host: Host,
   record: string,

@@ -1,4 +1,5 @@
-// `ipMasq` of weft for pods of the node's own subnet: with which address they are seen outside, whatever --ip-masq says, and after a restart.
+// `ipMasq` of weft for pods of the node's own subnet: with which address they are seen outside, whatever --ip-masq
+// says, and after a restart.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'

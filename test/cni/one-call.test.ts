@@ -1,4 +1,5 @@
-// One call of `weft` does what a chain of five plugins does elsewhere: interface, addresses, host ports and limits, each as the runtime asks for it.
+// One call of `weft` does what a chain of five plugins does elsewhere: interface, addresses, host ports and limits,
+// each as the runtime asks for it.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { linesOf } from '../lab/cluster.ts'

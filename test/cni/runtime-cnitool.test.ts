@@ -1,4 +1,5 @@
-// cnitool, the CNI project's own caller, with our executables: every verb, and chains in which ours and others' plugins stand side by side.
+// cnitool, the CNI project's own caller, with our executables: every verb, and chains in which ours and others' plugins
+// stand side by side.
 import assert from 'node:assert/strict'
 import { homedir } from 'node:os'
 import { join } from 'node:path'

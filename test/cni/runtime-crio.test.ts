@@ -1,4 +1,5 @@
-// Our executables called in CRI-O's order: what disappears when VERSION is wrong, and fails pods when CHECK is late, would show here.
+// Our executables called in CRI-O's order: what disappears when VERSION is wrong, and fails pods when CHECK is late,
+// would show here.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { supportedVersions } from '../../plugins/cni/version.ts'

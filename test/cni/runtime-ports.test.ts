@@ -1,4 +1,5 @@
-// Host ports and rates that containerd and podman ask for, of our one plugin and of Debian's chained after it, each in its own spelling of the keys (HostPort, IngressRate; hostPort).
+// Host ports and rates that containerd and podman ask for, of our one plugin and of Debian's chained after it, each in
+// its own spelling of the keys (HostPort, IngressRate; hostPort).
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { pluginTypes } from '../../plugins/types/registry.ts'

@@ -1,4 +1,5 @@
-// The reference plugins and ours on the same input, side by side on two hosts: what they print is compared field by field, in every version.
+// The reference plugins and ours on the same input, side by side on two hosts: what they print is compared field by
+// field, in every version.
 import assert from 'node:assert/strict'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -121,7 +122,10 @@ const cases: readonly Case[] = [
   { about: 'firewall', plugins: [bridge, { type: 'firewall', backend: 'iptables' }], since: '0.4.0' }
 ]
 
-/** What differs from call to call: addresses of hardware that nobody chose, and names of links made of random or derived digits. */
+/**
+ * What differs from call to call: addresses of hardware that nobody chose, and names of links made of random or derived
+ * digits.
+ */
 function comparable(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(comparable)
   if (typeof value === 'string') {

@@ -1,4 +1,5 @@
-// A host port for SCTP: what comes to it reaches the pod at its own port, and what the pod answers comes from the host port.
+// A host port for SCTP: what comes to it reaches the pod at its own port, and what the pod answers comes from the host
+// port.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

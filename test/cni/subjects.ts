@@ -1,4 +1,5 @@
-// The plugins that put a pod on a bridge, each with the keys for the same network: what is true of one must be true of the other. And how both are called.
+// The plugins that put a pod on a bridge, each with the keys for the same network: what is true of one must be true of
+// the other. And how both are called.
 import assert from 'node:assert/strict'
 import type { Json } from '../lab/cni.ts'
 import type { Pod } from '../lab/pod.ts'

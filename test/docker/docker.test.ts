@@ -1,4 +1,5 @@
-// Two real dockerd, given bridge address and MTU from the daemon's subnet.env: containers on both hosts reach each other although Docker drops FORWARD.
+// Two real dockerd, given bridge address and MTU from the daemon's subnet.env: containers on both hosts reach each
+// other although Docker drops FORWARD.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster } from '../lab/cluster.ts'
@@ -12,7 +13,8 @@ test('containers of two Docker hosts reach each other, with FORWARD at DROP, aga
   timeout: 180_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1, 1], start: false })
-  // dockerd sets the policy to DROP only where it switches forwarding on itself, and where weftd runs it is on: it starts while weftd is away.
+  // dockerd sets the policy to DROP only where it switches forwarding on itself, and where weftd runs it is on: it
+  // starts while weftd is away.
   const daemons = []
   for (const node of cluster.nodes) daemons.push(await cluster.join(node))
   for (const daemon of daemons) await daemon.stop()

@@ -21,7 +21,8 @@ export function checkError(stdout: string, verb: string | undefined): { readonly
   )
   assert.ok(typeof msg === 'string' && msg !== '' && typeof details === 'string', stdout.slice(0, 300))
   assert.ok(details !== '' || msg.includes('Cure: '), `nothing is said of what to do: ${stdout.slice(0, 300)}`)
-  // The words of a fault of ours, which no input may bring about; that a document nests too deeply to be decoded is none.
+  // The words of a fault of ours, which no input may bring about; that a document nests too deeply to be decoded is
+  // none.
   if (code !== 6) assert.doesNotMatch(`${msg} ${details}`, /Maximum call stack/, stdout.slice(0, 300))
   assert.doesNotMatch(
     `${msg} ${details}`,

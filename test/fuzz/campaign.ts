@@ -43,7 +43,10 @@ export function campaign(name: string, cases: number, run: (random: Random, inde
   }
 }
 
-/** Runs cases that wait, `together` at a time; the first that fails ends the campaign once the others under way have ended. */
+/**
+ * Runs cases that wait, `together` at a time; the first that fails ends the campaign once the others under way have
+ * ended.
+ */
 export async function campaignOf(
   name: string,
   cases: number,

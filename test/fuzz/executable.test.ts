@@ -1,4 +1,5 @@
-// The built executable with hostile environments, standard input and a daemon that answers anything: always one answer, in time, and never a crash.
+// The built executable with hostile environments, standard input and a daemon that answers anything: always one answer,
+// in time, and never a crash.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -99,7 +100,10 @@ class Liar implements AsyncDisposable {
   }
 }
 
-/** What execve takes: no zero byte, in a name no "=". A variable of the call that is meant to reach the daemon keeps its name. */
+/**
+ * What execve takes: no zero byte, in a name no "=". A variable of the call that is meant to reach the daemon keeps its
+ * name.
+ */
 function passable(env: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) =>

@@ -1,4 +1,5 @@
-// The fuzzers aim at every key: what the plugins' files look up in a configuration is what the generated configurations have.
+// The fuzzers aim at every key: what the plugins' files look up in a configuration is what the generated configurations
+// have.
 import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +17,10 @@ const OF_OTHERS = ['plugins/protocol.ts', 'plugins/main.ts']
 /** Names of an attachment's members and words of errors that stand on such lines. */
 const NO_KEYS = ['allMulticast', 'given']
 
-/** What is looked up, and the words that are allowed there: they stand on the lines that look. Texts with anything else in them are for people. */
+/**
+ * What is looked up, and the words that are allowed there: they stand on the lines that look. Texts with anything else
+ * in them are for people.
+ */
 function wordsLookedUp(): ReadonlyMap<string, string> {
   const words = new Map<string, string>()
   const files = [

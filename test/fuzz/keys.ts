@@ -1,4 +1,5 @@
-// Every key of a network configuration that a plugin of ours reads, with values that are right; a test compares them with what the plugins' files name.
+// Every key of a network configuration that a plugin of ours reads, with values that are right; a test compares them
+// with what the plugins' files name.
 import type { Random } from './random.ts'
 
 /** Network names and folders that exist nowhere on a machine: spoiled calls reach real daemons. */
@@ -14,7 +15,9 @@ export const DATA_DIRS = [
 
 type Keys = Readonly<Record<string, unknown>>
 
-/** All of them; where two exclude each other, one by chance. `version`: of the specification, which prevResult is in. */
+/**
+ * All of them; where two exclude each other, one by chance. `version`: of the specification, which prevResult is in.
+ */
 export const keys = (random: Random, version: string): Keys => ({
   ...interfaceKeys(random),
   ...chainedKeys(random),

@@ -1,4 +1,5 @@
-// Netlink messages with bytes changed, removed and duplicated: objects, or MalformedMessage; nothing is read beyond the message.
+// Netlink messages with bytes changed, removed and duplicated: objects, or MalformedMessage; nothing is read beyond the
+// message.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../daemon/base/error.ts'

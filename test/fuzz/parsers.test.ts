@@ -1,4 +1,5 @@
-// Everything that the daemon reads from others (stores, files, the kernel, nft, its own clients) spoiled: a value or an error of ours, nothing else.
+// Everything that the daemon reads from others (stores, files, the kernel, nft, its own clients) spoiled: a value or an
+// error of ours, nothing else.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { BACKENDS, registry } from '../../daemon/backend/registry.ts'

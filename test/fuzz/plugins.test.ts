@@ -1,4 +1,5 @@
-// The pure layer under calls that nobody should make: environment × standard input → a Call and an Attachment, or a CniError; nothing else, ever.
+// The pure layer under calls that nobody should make: environment × standard input → a Call and an Attachment, or a
+// CniError; nothing else, ever.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { failed } from '../../daemon/cni/error-codes.ts'

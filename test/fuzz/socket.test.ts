@@ -1,4 +1,5 @@
-// weftd's socket with invalid input: always an answer or a closed connection, never a crash, a hang, a change in the kernel, or unbounded memory.
+// weftd's socket with invalid input: always an answer or a closed connection, never a crash, a hang, a change in the
+// kernel, or unbounded memory.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, describe, test } from 'node:test'
@@ -142,7 +143,10 @@ async function refusedCall(random: Random): Promise<void> {
   await callToEnd(random, { ...call, env: { ...call.env, CNI_COMMAND: 'DEL' } }, plugin)
 }
 
-/** Creates what the first pod of its kind creates and no DEL removes, so that it is not taken for a leftover: maps, chains, a bridge's guard, weftd's socket to conntrack. */
+/**
+ * Creates what the first pod of its kind creates and no DEL removes, so that it is not taken for a leftover: maps,
+ * chains, a bridge's guard, weftd's socket to conntrack.
+ */
 async function createShared(): Promise<void> {
   const portMappings = ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, containerPort: 80, protocol }))
   for (const ipMasq of [true, false]) {
@@ -162,7 +166,10 @@ async function createShared(): Promise<void> {
   await pod[Symbol.asyncDispose]()
 }
 
-/** Maps and chains of host ports with conditions, of which there can be any number: empty ones and the rules that use them. */
+/**
+ * Maps and chains of host ports with conditions, of which there can be any number: empty ones and the rules that use
+ * them.
+ */
 const CONDITIONED = /\t(map|chain) host_ports?_\w*__\w+ \{\n((?!\t\}|\t\telements).*\n)*\t\}\n+/g
 
 /** What calls may not change, except their bridges. */

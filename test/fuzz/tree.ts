@@ -1,4 +1,5 @@
-// JSON as a tree that can say what JavaScript values can't: duplicate keys, numbers of any size, text that is no JSON. And ways to spoil it.
+// JSON as a tree that can say what JavaScript values can't: duplicate keys, numbers of any size, text that is no JSON.
+// And ways to spoil it.
 import type { Random } from './random.ts'
 
 export type Tree =
@@ -119,7 +120,10 @@ const oddKey = (random: Random): string =>
 export const recased = (random: Random, text: string): string =>
   Array.from(text, (letter) => (random.chance(0.5) ? letter.toUpperCase() : letter.toLowerCase())).join('')
 
-/** Every key in another letter case: to Go's decoder, and so to us, the same document. `keep`: keys that are names of the user's own. */
+/**
+ * Every key in another letter case: to Go's decoder, and so to us, the same document. `keep`: keys that are names of
+ * the user's own.
+ */
 export function recasedTree(random: Random, tree: Tree, keep: readonly string[] = []): Tree {
   if (tree.kind === 'raw') return tree
   if (tree.kind === 'list') return { kind: 'list', items: tree.items.map((item) => recasedTree(random, item, keep)) }

@@ -1,4 +1,5 @@
-// Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and handed back.
+// Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and
+// handed back.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '../lab/cluster.ts'

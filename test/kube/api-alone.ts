@@ -1,4 +1,5 @@
-// A real API server on loopback without hosts, for tests of the store alone: an etcd, one kube-apiserver with RBAC, and a TLS relay that can misbehave for it.
+// A real API server on loopback without hosts, for tests of the store alone: an etcd, one kube-apiserver with RBAC, and
+// a TLS relay that can misbehave for it.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, request, type Server } from 'node:https'
@@ -104,7 +105,10 @@ export type Instead = (
   request: IncomingMessage
 ) => { readonly status: number; readonly headers?: Record<string, string>; readonly body?: object } | undefined
 
-/** A TLS server in front of the API server, with a certificate of its own: passes on what callers with a token ask, unless it is told to answer itself. */
+/**
+ * A TLS server in front of the API server, with a certificate of its own: passes on what callers with a token ask,
+ * unless it is told to answer itself.
+ */
 export class Front implements AsyncDisposable {
   /** Each request as `GET /api/v1/nodes?…`. */
   readonly seen: string[] = []

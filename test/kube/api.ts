@@ -1,4 +1,5 @@
-// Talks to the API server as an administrator over the unix socket of `kubectl proxy`: the API server listens in a namespace of the lab, where this process is not.
+// Talks to the API server as an administrator over the unix socket of `kubectl proxy`: the API server listens in a
+// namespace of the lab, where this process is not.
 import { request } from 'node:http'
 import { until } from '../lab/run.ts'
 

@@ -1,4 +1,5 @@
-// The certificates of a test cluster, made by openssl: one authority for the API server, etcd and everybody who calls them, and the key pair that signs service accounts' tokens.
+// The certificates of a test cluster, made by openssl: one authority for the API server, etcd and everybody who calls
+// them, and the key pair that signs service accounts' tokens.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { run } from '../lab/run.ts'

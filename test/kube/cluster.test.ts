@@ -1,4 +1,5 @@
-// A real cluster made a network by `kubectl apply -f deploy/`: pods, host ports, services and names; nodes that come and go; an upgrade under traffic; the way out.
+// A real cluster made a network by `kubectl apply -f deploy/`: pods, host ports, services and names; nodes that come
+// and go; an upgrade under traffic; the way out.
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

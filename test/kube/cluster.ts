@@ -1,4 +1,5 @@
-// A cluster of the stories: a control plane and nodes that are hosts of one lab, without a pod network until one is installed.
+// A cluster of the stories: a control plane and nodes that are hosts of one lab, without a pod network until one is
+// installed.
 import assert from 'node:assert/strict'
 import { Lab } from '../lab/hosts.ts'
 import { until } from '../lab/run.ts'
@@ -13,7 +14,10 @@ export interface KubeClusterOptions extends ControlPlaneOptions {
   readonly images?: readonly string[]
 }
 
-/** `await using cluster = await KubeCluster.start()`: two registered nodes that are not Ready, since nothing gives pods a network. */
+/**
+ * `await using cluster = await KubeCluster.start()`: two registered nodes that are not Ready, since nothing gives pods
+ * a network.
+ */
 export class KubeCluster implements AsyncDisposable {
   readonly lab: Lab
   readonly plane: ControlPlane
@@ -69,7 +73,9 @@ export class KubeCluster implements AsyncDisposable {
     return this.node(pod.spec.nodeName)
   }
 
-  /** Waits for this many running, ready pods with these labels in the namespace default, in the order of their names. */
+  /**
+   * Waits for this many running, ready pods with these labels in the namespace default, in the order of their names.
+   */
   async pods(labels: string, count: number, namespace = 'default'): Promise<readonly Pod[]> {
     const { api } = this.plane
     const running = async () => {

@@ -1,4 +1,5 @@
-// A real control plane on a host of the lab: etcd, kube-apiserver with RBAC and certificates, controller manager with node CIDRs, scheduler.
+// A real control plane on a host of the lab: etcd, kube-apiserver with RBAC and certificates, controller manager with
+// node CIDRs, scheduler.
 import { join } from 'node:path'
 import type { Host } from '../lab/host.ts'
 import type { Lab } from '../lab/hosts.ts'
@@ -8,7 +9,10 @@ import { Authority } from './authority.ts'
 import { type Part, part } from './parts.ts'
 
 export interface ControlPlaneOptions {
-  /** Of pods; each node gets a /24 of it. '10.244.0.0/16' when absent. Both families, separated by a comma, for dual stack. */
+  /**
+   * Of pods; each node gets a /24 of it. '10.244.0.0/16' when absent. Both families, separated by a comma, for dual
+   * stack.
+   */
   readonly clusterCidr?: string
   /** '10.96.0.0/16' when absent. */
   readonly serviceCidr?: string

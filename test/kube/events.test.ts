@@ -1,4 +1,5 @@
-// Conditions as events about our node in a real API server: one object per reason, debounced, counted up, renewed, and sent late after an outage.
+// Conditions as events about our node in a real API server: one object per reason, debounced, counted up, renewed, and
+// sent late after an outage.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { CONDITIONS, type Condition, type ConditionCode, sentence } from '../../daemon/health/conditions.ts'

@@ -1,4 +1,5 @@
-// flanneld and weftd in one cluster by annotations alone: each reads what the other writes, and a node changes hands with its subnet and its VTEP MAC.
+// flanneld and weftd in one cluster by annotations alone: each reads what the other writes, and a node changes hands
+// with its subnet and its VTEP MAC.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'

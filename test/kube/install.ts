@@ -1,4 +1,5 @@
-// Installs Weft in the test cluster as an administrator does, by `kubectl apply -f deploy/`, with the image of scripts/image in every containerd; and asks its parts.
+// Installs Weft in the test cluster as an administrator does, by `kubectl apply -f deploy/`, with the image of
+// scripts/image in every containerd; and asks its parts.
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { until } from '../lab/run.ts'

@@ -1,4 +1,5 @@
-// A real node on a host of the lab: containerd with runc, kubelet and kube-proxy, all in that host's network and mounts, pods in control groups that go with the lab.
+// A real node on a host of the lab: containerd with runc, kubelet and kube-proxy, all in that host's network and
+// mounts, pods in control groups that go with the lab.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Containerd } from '../lab/containerd.ts'
@@ -11,7 +12,9 @@ import { part } from './parts.ts'
 
 export interface KubeNodeOptions {
   readonly name?: string
-  /** Which link of the lab the node is on; nodes of different segments reach each other through a router. 0 when absent. */
+  /**
+   * Which link of the lab the node is on; nodes of different segments reach each other through a router. 0 when absent.
+   */
   readonly segment?: number
   /** OCI archives that containerd shall have besides busybox. */
   readonly images?: readonly string[]
@@ -223,7 +226,10 @@ function snapshotterOf(directory: string): 'native' | 'overlayfs' {
   return mounts[0]?.[2] === 'overlay' ? 'native' : 'overlayfs'
 }
 
-/** Makes a group in each hierarchy: kubelet wants the one above its pods' to be there, and the lab removes what is under its name. */
+/**
+ * Makes a group in each hierarchy: kubelet wants the one above its pods' to be there, and the lab removes what is under
+ * its name.
+ */
 function makeControlGroups(group: string): void {
   const root = '/sys/fs/cgroup'
   const hierarchies = existsSync(join(root, 'cgroup.controllers'))
@@ -235,7 +241,8 @@ function makeControlGroups(group: string): void {
       const above = path
       path = join(path, step)
       mkdirSync(path, { recursive: true })
-      // A group of cpuset is born without processors and memory, and takes no process until it has some (cgroup-v1/cpusets.rst).
+      // A group of cpuset is born without processors and memory, and takes no process until it has some
+      // (cgroup-v1/cpusets.rst).
       if (hierarchy.endsWith('/cpuset'))
         for (const file of ['cpuset.cpus', 'cpuset.mems'])
           writeFileSync(join(path, file), readFileSync(join(above, file)))

@@ -1,4 +1,5 @@
-// kubectl's plugin from a machine that is no node: it finds the weft pod of a node, or of the node that a pod is on, and has its weftd asked.
+// kubectl's plugin from a machine that is no node: it finds the weft pod of a node, or of the node that a pod is on,
+// and has its weftd asked.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'

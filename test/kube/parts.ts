@@ -1,4 +1,5 @@
-// Where the Kubernetes parts of scripts/kube-parts are, and whether this machine can run them: what is missing is the reason of a skipped test.
+// Where the Kubernetes parts of scripts/kube-parts are, and whether this machine can run them: what is missing is the
+// reason of a skipped test.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,5 @@
-// The reason reaches the user: a pod that can't be set up on a real node shows one sentence to whoever asks, in `kubectl describe pod` above all.
+// The reason reaches the user: a pod that can't be set up on a real node shows one sentence to whoever asks, in
+// `kubectl describe pod` above all.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'

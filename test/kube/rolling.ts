@@ -1,4 +1,5 @@
-// Traffic between two pods while something happens to the cluster: pings every 5 ms, and a TCP connection that is asked every second whether bytes still arrive.
+// Traffic between two pods while something happens to the cluster: pings every 5 ms, and a TCP connection that is asked
+// every second whether bytes still arrive.
 import type { Place } from '../lab/lab-scene.ts'
 import { until } from '../lab/run.ts'
 
@@ -7,7 +8,10 @@ type Report = {
   readonly intervals: readonly { readonly sum: { readonly bytes: number; readonly seconds: number } }[]
 }
 
-/** Sends over one TCP connection from one place to another while `during` runs, and counts the bytes that arrived in each second of it. It is never opened a second time. */
+/**
+ * Sends over one TCP connection from one place to another while `during` runs, and counts the bytes that arrived in
+ * each second of it. It is never opened a second time.
+ */
 export async function transferDuring<T>(
   from: Place,
   to: Place,

@@ -1,4 +1,5 @@
-// What the tests of the Kubernetes store share: nodes as flanneld and kubelets leave them, a user with weftd's few rights, and a store of that user.
+// What the tests of the Kubernetes store share: nodes as flanneld and kubelets leave them, a user with weftd's few
+// rights, and a store of that user.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

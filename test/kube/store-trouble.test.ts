@@ -1,4 +1,5 @@
-// The Kubernetes store when the API server misbehaves: cut, silent, restarted, too far ahead, overloaded, with other certificates and tokens, or restored.
+// The Kubernetes store when the API server misbehaves: cut, silent, restarted, too far ahead, overloaded, with other
+// certificates and tokens, or restored.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'

@@ -1,4 +1,5 @@
-// The Kubernetes store on a real API server: flannel's annotations, diagnosis of a missing podCIDR, recovery after failures.
+// The Kubernetes store on a real API server: flannel's annotations, diagnosis of a missing podCIDR, recovery after
+// failures.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { KubeApi } from '../../daemon/kube/api.ts'

@@ -1,4 +1,5 @@
-// weftd on two hosts with --kube-subnet-mgr and a real control plane that hands out podCIDRs; no kubelets: the node objects are made here.
+// weftd on two hosts with --kube-subnet-mgr and a real control plane that hands out podCIDRs; no kubelets: the node
+// objects are made here.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'

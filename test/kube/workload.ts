@@ -1,4 +1,5 @@
-// What runs in the test cluster: web servers in real containers, a service before them, CoreDNS; and who reaches whom, as a table.
+// What runs in the test cluster: web servers in real containers, a service before them, CoreDNS; and who reaches whom,
+// as a table.
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { busyboxImage, imageArchive } from '../lab/image.ts'
@@ -155,7 +156,10 @@ const corefile = `.:53 {
 }
 `
 
-/** The cluster's names, as kubeadm installs them, with one replica. `address` is the service's, which kubelet tells pods. */
+/**
+ * The cluster's names, as kubeadm installs them, with one replica. `address` is the service's, which kubelet tells
+ * pods.
+ */
 export function coredns(address: string): readonly object[] {
   const labels = { 'k8s-app': 'kube-dns' }
   const inSystem = (name: string) => ({ name, namespace: 'kube-system' })

@@ -1,4 +1,5 @@
-// Limits to a pod's throughput: what tc shows, what iperf3 measures, and that they go and come back with the pod (cases 61 to 65 of the CNI reference).
+// Limits to a pod's throughput: what tc shows, what iperf3 measures, and that they go and come back with the pod (cases
+// 61 to 65 of the CNI reference).
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Cluster, linesOf, type Resident } from './cluster.ts'

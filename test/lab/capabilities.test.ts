@@ -1,4 +1,5 @@
-// The DaemonSet's pod in real containers: it works with what the manifest gives it, and each capability is one without which something fails.
+// The DaemonSet's pod in real containers: it works with what the manifest gives it, and each capability is one without
+// which something fails.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
@@ -15,7 +16,9 @@ const skip = process.getuid?.() === 0 ? false : 'needs root'
 const CONFLIST = '/etc/cni/net.d/10-weft.conflist'
 const patient = { deadlineMs: 60_000, everyMs: 100 }
 
-/** What a machine with systemd has and a host of the lab has not: shared mounts, and a directory of its own for plugins. */
+/**
+ * What a machine with systemd has and a host of the lab has not: shared mounts, and a directory of its own for plugins.
+ */
 const MACHINE = 'mount --make-rshared /; mkdir -p /opt/cni; mount -t tmpfs tmpfs /opt/cni; mkdir /opt/cni/bin'
 
 const first = (containers: readonly Container[] | undefined): Container =>
@@ -58,7 +61,9 @@ describe('the pod of the DaemonSet', { skip, timeout: 900_000 }, () => {
     return pod
   }
 
-  /** weftd of such a pod, up to `seen`; what it has made is gone afterwards, so that the next begins on a fresh node. */
+  /**
+   * weftd of such a pod, up to `seen`; what it has made is gone afterwards, so that the next begins on a fresh node.
+   */
   async function running(spec: PodSpec, seen: (weftd: RunningContainer) => Promise<void>): Promise<void> {
     await using pod = await daemonPod(spec)
     const { exit, log } = await pod.install()

@@ -1,4 +1,5 @@
-// Calls CNI executables as a runtime's library does: six variables, one configuration on standard input, the chain in order, DEL in reverse.
+// Calls CNI executables as a runtime's library does: six variables, one configuration on standard input, the chain in
+// order, DEL in reverse.
 import type { Host } from './host.ts'
 import type { Finished } from './run.ts'
 
@@ -37,7 +38,10 @@ export interface CniAnswer {
   readonly stderr: string
 }
 
-/** The configurations that the executables of a call get, in the order in which they run; without prevResult of steps yet to come. */
+/**
+ * The configurations that the executables of a call get, in the order in which they run; without prevResult of steps
+ * yet to come.
+ */
 export function steps(call: Pick<CniCall, 'verb' | 'config' | 'capabilities'>): readonly Json[] {
   const { config, verb, capabilities = {} } = call
   const plugins = config.plugins

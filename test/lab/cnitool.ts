@@ -1,4 +1,5 @@
-// The CNI project's own tool on a host of the lab: the reference of what a runtime's library does with a list. scripts/peers builds it.
+// The CNI project's own tool on a host of the lab: the reference of what a runtime's library does with a list.
+// scripts/peers builds it.
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { BIN } from './cluster.ts'

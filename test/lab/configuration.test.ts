@@ -1,4 +1,5 @@
-// Wrong configuration of every kind: the error is shown where users look, nothing crashes, and a correction needs no restart.
+// Wrong configuration of every kind: the error is shown where users look, nothing crashes, and a correction needs no
+// restart.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'

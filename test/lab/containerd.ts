@@ -1,4 +1,5 @@
-// A real containerd with runc on a host of the lab, spoken to through CRI as kubelet does; pods get their network from /etc/cni/net.d of that host.
+// A real containerd with runc on a host of the lab, spoken to through CRI as kubelet does; pods get their network from
+// /etc/cni/net.d of that host.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BIN } from './cluster.ts'
@@ -139,7 +140,10 @@ export class Containerd implements AsyncDisposable {
     await this.launch()
   }
 
-  /** Removes pods one by one, so that shims end and unmount, then the daemon. What does not go that way goes with the lab. */
+  /**
+   * Removes pods one by one, so that shims end and unmount, then the daemon. What does not go that way goes with the
+   * lab.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#program && !this.#program.ended) {
       const pods = await this.cri.podSandboxes().catch(() => [])

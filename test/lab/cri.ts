@@ -1,4 +1,5 @@
-// Kubernetes' container runtime interface (CRI v1) as kubelet and crictl speak it: the calls and fields that the tests use. Field numbers are those of its api.proto.
+// Kubernetes' container runtime interface (CRI v1) as kubelet and crictl speak it: the calls and fields that the tests
+// use. Field numbers are those of its api.proto.
 import { Client, credentials, Metadata } from '@grpc/grpc-js'
 import { decode, encode, type Message, type Sent, type Value } from '../../daemon/base/protobuf.ts'
 
@@ -54,7 +55,9 @@ export const CONTAINER = {
     }
   ]
 } as const
-/** Fields of linux.securityContext that are lists of words: capabilities to add and to drop, masked and read-only paths. */
+/**
+ * Fields of linux.securityContext that are lists of words: capabilities to add and to drop, masked and read-only paths.
+ */
 const LISTS = { add: [1, 1], drop: [1, 2], masked: [13], readOnly: [14] } as const
 const SANDBOX_ID = { podSandboxId: [1, 'text'] } as const
 const CONTAINER_ID = { containerId: [1, 'text'] } as const
@@ -174,7 +177,10 @@ export class Cri {
     this.#cgroupParent = cgroupParent
   }
 
-  /** Rejects with the runtime's error, gRPC code and text. A connection for each call, since tests restart runtimes. `more` are encoded fields to be merged in. */
+  /**
+   * Rejects with the runtime's error, gRPC code and text. A connection for each call, since tests restart runtimes.
+   * `more` are encoded fields to be merged in.
+   */
   async #call<N extends CallName>(
     name: N,
     request: Request<N>,

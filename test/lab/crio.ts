@@ -1,4 +1,5 @@
-// CRI-O's way of calling plugins (ocicni), as a script: VERSION of every plugin, STATUS, GC at start, CHECK at once after each ADD, DEL with the configuration of ADD.
+// CRI-O's way of calling plugins (ocicni), as a script: VERSION of every plugin, STATUS, GC at start, CHECK at once
+// after each ADD, DEL with the configuration of ADD.
 
 import { BIN } from './cluster.ts'
 import { type CniAnswer, type CniVerb, cni, type Json } from './cni.ts'
@@ -18,7 +19,10 @@ export class Crio {
     this.list = list
   }
 
-  /** Loads a list, which fails when one of its plugins doesn't announce the list's version; then STATUS, then GC with no known pods, as null. */
+  /**
+   * Loads a list, which fails when one of its plugins doesn't announce the list's version; then STATUS, then GC with no
+   * known pods, as null.
+   */
   static async start(host: Host, list: Json): Promise<Crio> {
     const crio = new Crio(host, list)
     for (const plugin of crio.#plugins(list)) {
@@ -62,7 +66,9 @@ export class Crio {
     return result
   }
 
-  /** DEL with the cached configuration, falling back to what is in force now. `netns` '' when the namespace went first. */
+  /**
+   * DEL with the cached configuration, falling back to what is in force now. `netns` '' when the namespace went first.
+   */
   async tearDown(containerId: string, netns = this.#cache.get(containerId)?.netns ?? ''): Promise<void> {
     const cached = this.#cache.get(containerId)
     const { list = this.list, capabilities = {}, result } = cached ?? {}

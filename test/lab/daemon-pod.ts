@@ -1,4 +1,5 @@
-// The DaemonSet's pod on a host of the lab, handed to containerd field by field as kubelet does: image, mounts, capabilities, profile, read-only root.
+// The DaemonSet's pod on a host of the lab, handed to containerd field by field as kubelet does: image, mounts,
+// capabilities, profile, read-only root.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,5 @@
-// A real dockerd on a host of the lab, given bridge address and MTU from that host's subnet.env, with an image of busybox to run.
+// A real dockerd on a host of the lab, given bridge address and MTU from that host's subnet.env, with an image of
+// busybox to run.
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Host } from './host.ts'
@@ -40,7 +41,8 @@ export class Dockerd implements AsyncDisposable {
     const network = options.network ?? dockerNetworkOptions(readFileSync(host.path('/run/flannel/subnet.env'), 'utf8'))
     const directory = join(host.owner.directory, `docker-${host.name}`)
     mkdirSync(directory, { recursive: true })
-    // Relative paths keep its containerd from starting. The parent group lets the lab remove what containers leave in cgroups.
+    // Relative paths keep its containerd from starting. The parent group lets the lab remove what containers leave in
+    // cgroups.
     const args = [
       `--data-root=${directory}/data`,
       `--exec-root=${directory}/exec`,

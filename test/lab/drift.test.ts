@@ -1,4 +1,5 @@
-// Objects that other programs change in the kernel are repaired, the program is named, and only our objects are touched.
+// Objects that other programs change in the kernel are repaired, the program is named, and only our objects are
+// touched.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, reachEachOther } from './cluster.ts'
@@ -76,7 +77,8 @@ test('every kind of damage is repaired within a second, logged in one line and c
           assert.deepEqual(normal(await state()), good)
           return true
         },
-        // On a quick machine one route suffers more than five of these within ten seconds: we take that for a fight and slow down.
+        // On a quick machine one route suffers more than five of these within ten seconds: we take that for a fight and
+        // slow down.
         { what: `${what} to be put right` }
       )
       const repairs = await until(() => daemon.log.slice(before).filter((line) => line.repaired === kind), {

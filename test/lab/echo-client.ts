@@ -1,4 +1,5 @@
-// Asks echo-server.ts, or whoever has the address: arguments are protocol, address, port and, for UDP, the source port. Prints the answer; fails after 1.5 s.
+// Asks echo-server.ts, or whoever has the address: arguments are protocol, address, port and, for UDP, the source port.
+// Prints the answer; fails after 1.5 s.
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
 

@@ -1,4 +1,5 @@
-// A pod's server for tests of host ports: replies over TCP and UDP with its name and the client's address. Arguments: name, port.
+// A pod's server for tests of host ports: replies over TCP and UDP with its name and the client's address. Arguments:
+// name, port.
 import { createSocket } from 'node:dgram'
 import { createServer } from 'node:net'
 

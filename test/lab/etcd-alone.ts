@@ -1,4 +1,5 @@
-// Real etcd on loopback without hosts, for tests of the store alone: one or three members, TLS and users, and a relay that can be cut or frozen.
+// Real etcd on loopback without hosts, for tests of the store alone: one or three members, TLS and users, and a relay
+// that can be cut or frozen.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
@@ -160,7 +161,10 @@ export class EtcdAlone implements AsyncDisposable {
   }
 }
 
-/** Passes bytes to a port on loopback until it is cut (connections break, new ones are refused) or frozen (nothing passes, nothing breaks). */
+/**
+ * Passes bytes to a port on loopback until it is cut (connections break, new ones are refused) or frozen (nothing
+ * passes, nothing breaks).
+ */
 export class Relay implements AsyncDisposable {
   readonly #target: number
   readonly #sockets = new Set<Socket>()

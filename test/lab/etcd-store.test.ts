@@ -1,4 +1,5 @@
-// The etcd store when etcd misbehaves: restarts, compaction, silence, lost data, users, certificates, a dead member, thousands of leases.
+// The etcd store when etcd misbehaves: restarts, compaction, silence, lost data, users, certificates, a dead member,
+// thousands of leases.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { leaseKey, parseLease } from '../../daemon/lease/lease.ts'

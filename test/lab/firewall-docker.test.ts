@@ -1,4 +1,5 @@
-// A real dockerd, which sets the FORWARD policy to DROP, beside Weft's firewall: pods get through, and Docker goes on working.
+// A real dockerd, which sets the FORWARD policy to DROP, beside Weft's firewall: pods get through, and Docker goes on
+// working.
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,5 @@
-// Elements of nftables sets and maps as our own messages: the kernel accepts each kind, nft reads them back as wanted, and a refusal rolls back the transaction.
+// Elements of nftables sets and maps as our own messages: the kernel accepts each kind, nft reads them back as wanted,
+// and a refusal rolls back the transaction.
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

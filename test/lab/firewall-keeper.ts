@@ -1,4 +1,5 @@
-// A small version of the daemon's loop around the firewall: after each change, and each change of other programs' tables, the difference is applied.
+// A small version of the daemon's loop around the firewall: after each change, and each change of other programs'
+// tables, the difference is applied.
 import assert from 'node:assert/strict'
 import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign-accepts.ts'
 import { ownFirewall } from '../../daemon/firewall/node-chains.ts'

@@ -1,10 +1,14 @@
-// A network namespace for tests of code that works in its own process's namespace: the test file starts itself again inside one.
+// A network namespace for tests of code that works in its own process's namespace: the test file starts itself again
+// inside one.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { type Finished, type RunOptions, run } from './run.ts'
 
 const variable = 'WEFT_LAB_OWN_NAMESPACE'
 
-/** Runs the calling test file again in a new network and mount namespace, reporting to the same runner, unless it is there already. Does not return outside. */
+/**
+ * Runs the calling test file again in a new network and mount namespace, reporting to the same runner, unless it is
+ * there already. Does not return outside.
+ */
 export function ensureOwnNamespace(file: string): void {
   if (process.env[variable] !== undefined) return
   const args = ['--net', '--mount', '--propagation', 'private', '--', process.execPath, ...process.execArgv, file]

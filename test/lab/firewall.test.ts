@@ -1,4 +1,5 @@
-// The firewall against the real kernel: what is applied reads back equal, other programs' changes are reported with the program and repaired, and pods get through their drops.
+// The firewall against the real kernel: what is applied reads back equal, other programs' changes are reported with the
+// program and repaired, and pods get through their drops.
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,5 @@
-// A pod by flannel's own plugins and the conflist of its published manifest, on a host whose subnet.env anybody may have written.
+// A pod by flannel's own plugins and the conflist of its published manifest, on a host whose subnet.env anybody may
+// have written.
 import type { Resident } from './cluster.ts'
 import { cni } from './cni.ts'
 import type { Host } from './host.ts'

@@ -1,4 +1,5 @@
-// Real flanneld in the lab: three hosts, one behind the router, with the reference plugins; Weft must interoperate with what they make.
+// Real flanneld in the lab: three hosts, one behind the router, with the reference plugins; Weft must interoperate with
+// what they make.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { cni } from './cni.ts'

@@ -40,7 +40,9 @@ export class Flanneld implements AsyncDisposable {
     return daemon
   }
 
-  /** Starts the process, without waiting. An earlier run's subnet.env goes, since its return says that the daemon is up. */
+  /**
+   * Starts the process, without waiting. An earlier run's subnet.env goes, since its return says that the daemon is up.
+   */
   launch(): void {
     const flanneld = `${peersDirectory()}/bin/flanneld`
     statSync(flanneld)

@@ -1,4 +1,5 @@
-// An interface that is handed over: reserved and connected in two steps, its end moved and configured by the caller from the result, as Docker does it.
+// An interface that is handed over: reserved and connected in two steps, its end moved and configured by the caller
+// from the result, as Docker does it.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ownerOf, peerName } from '../../daemon/attachment/identity.ts'

@@ -1,4 +1,5 @@
-// A process that does nothing but keep a network, a mount and a UTS namespace alive: it is what makes a host of the lab exist.
+// A process that does nothing but keep a network, a mount and a UTS namespace alive: it is what makes a host of the lab
+// exist.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { labVariable } from './sweep.ts'
 

@@ -1,4 +1,5 @@
-// Host ports of the weft plugin: from where they are reachable and with which source, the error for a taken port, and that they outlive the daemon (cases 52 to 60 of the CNI reference).
+// Host ports of the weft plugin: from where they are reachable and with which source, the error for a taken port, and
+// that they outlive the daemon (cases 52 to 60 of the CNI reference).
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,5 @@
-// Everything that calls can leave behind: on a host (links, addresses, routes, rules, reservations) as one text, and in the daemon's process.
+// Everything that calls can leave behind: on a host (links, addresses, routes, rules, reservations) as one text, and in
+// the daemon's process.
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import type { Place } from './lab-scene.ts'
 import { until } from './run.ts'

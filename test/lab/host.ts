@@ -67,7 +67,10 @@ export class Host extends Place implements AsyncDisposable {
     return this.#holder.pid
   }
 
-  /** A path of this host as this process sees it: `host.path('/run/flannel/subnet.env')`. Sockets can be connected to under it, too. */
+  /**
+   * A path of this host as this process sees it: `host.path('/run/flannel/subnet.env')`. Sockets can be connected to
+   * under it, too.
+   */
   path(inside: string): string {
     return `/proc/${this.pid}/root${inside}`
   }
@@ -97,7 +100,9 @@ export class Host extends Place implements AsyncDisposable {
     await this.exec('ip', ['link', 'del', 'eth0'])
   }
 
-  /** Deletes eth0 and makes it again, with another interface index and MAC, the same addresses and the default route. */
+  /**
+   * Deletes eth0 and makes it again, with another interface index and MAC, the same addresses and the default route.
+   */
   async replug(): Promise<void> {
     await this.unplug()
     await this.plugIn()
@@ -124,7 +129,10 @@ export class Host extends Place implements AsyncDisposable {
     return Pod.make(this, name)
   }
 
-  /** The host is gone as by a pulled plug: its keeper ends, its cable goes. Programs in it should have been stopped before. */
+  /**
+   * The host is gone as by a pulled plug: its keeper ends, its cable goes. Programs in it should have been stopped
+   * before.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lab.underlay.switch.exec('ip', ['link', 'del', this.name], { check: false })
     this.#holder.end()

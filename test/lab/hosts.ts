@@ -1,4 +1,5 @@
-// The lab: hosts as network namespaces with mounts and names of their own, on an underlay of bridges and a router, taken away whatever happens.
+// The lab: hosts as network namespaces with mounts and names of their own, on an underlay of bridges and a router,
+// taken away whatever happens.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Holder } from './holder.ts'

@@ -10,7 +10,9 @@ export const busyboxImage = 'localhost/weft/busybox:1'
 export interface Image {
   /** With its registry and tag, `localhost/weft/busybox:1`: runtimes look for exactly this. */
   readonly name: string
-  /** Path in the image → the file of this machine that is copied there. Static executables only: there is nothing else. */
+  /**
+   * Path in the image → the file of this machine that is copied there. Static executables only: there is nothing else.
+   */
   readonly files: Readonly<Record<string, string>>
   /** Path in the image → where the symbolic link there points. */
   readonly links?: Readonly<Record<string, string>>

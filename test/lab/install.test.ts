@@ -1,4 +1,5 @@
-// A node from its first minute to its last: plugins installed, the list written when pods can be served, and all of it taken away again.
+// A node from its first minute to its last: plugins installed, the list written when pods can be served, and all of it
+// taken away again.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'

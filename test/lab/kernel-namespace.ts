@@ -146,8 +146,8 @@ export const veth = (name: string, more: Partial<Link> = {}): Link => ({
 })
 
 /**
- * Moves the main thread of this test file's process into an empty namespace, so that the host's is never touched, and makes one sandbox. After each test
- * all links but lo go.
+ * Moves the main thread of this test file's process into an empty namespace, so that the host's is never touched, and
+ * makes one sandbox. After each test all links but lo go.
  */
 export function inOwnNamespace(): void {
   if (skip) return

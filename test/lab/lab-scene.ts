@@ -1,4 +1,5 @@
-// A place in the lab where programs run: a host, a pod, the switch or the router. Programs get there by nsenter, never by moving this process.
+// A place in the lab where programs run: a host, a pod, the switch or the router. Programs get there by nsenter, never
+// by moving this process.
 import { join } from 'node:path'
 import { type PingCount, type PingDuring, pingCount, pingWhile } from './ping.ts'
 import { Background, type Finished, type RunOptions, run } from './run.ts'
@@ -88,8 +89,9 @@ export class Place {
 
   /** An HTTP GET from here to this place's own loopback. Rejects when nobody answers. */
   async http(port: number, path: string): Promise<HttpAnswer> {
-    // --norc: a bash whose input is a socket, as Node's pipes are, takes itself for a remote shell and reads root's .bashrc, which may take any time.
-    // HTTP/1.0, so that the answer ends with the connection and is not sent in chunks.
+    // --norc: a bash whose input is a socket, as Node's pipes are, takes itself for a remote shell and reads root's
+    // .bashrc, which may take any time. HTTP/1.0, so that the answer ends with the connection and is not sent in
+    // chunks.
     const script = `exec 3<>/dev/tcp/127.0.0.1/${port}; printf 'GET ${path} HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n' >&3; cat <&3`
     const { stdout } = await this.exec('bash', ['--norc', '-c', script], { timeoutMs: 15_000 })
     const status = /^HTTP\/1\.[01] (\d{3})/.exec(stdout)?.[1]

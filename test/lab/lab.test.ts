@@ -1,4 +1,5 @@
-// The lab itself: hosts reach each other as wired, cables can be cut, real etcd runs inside, and nothing is left whatever happens.
+// The lab itself: hosts reach each other as wired, cables can be cut, real etcd runs inside, and nothing is left
+// whatever happens.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'

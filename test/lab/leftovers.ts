@@ -1,4 +1,5 @@
-// Prints what labs of ended processes left on this machine, and fails if that is anything. With `--remove`, takes it away; a name takes away that lab, kept or not.
+// Prints what labs of ended processes left on this machine, and fails if that is anything. With `--remove`, takes it
+// away; a name takes away that lab, kept or not.
 import { deadLabs, leftovers, leftoversOf, removeLab } from './sweep.ts'
 
 const args = process.argv.slice(2)

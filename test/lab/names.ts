@@ -1,7 +1,10 @@
-// Names of labs and the addresses inside them: a name carries its owner's process, so that what a dead owner left behind can be told from a running lab.
+// Names of labs and the addresses inside them: a name carries its owner's process, so that what a dead owner left
+// behind can be told from a running lab.
 export interface LabOwner {
   readonly pid: number
-  /** The owner's start time in clock ticks since boot (proc(5), field 22 of stat): pids are used again, pairs are not. */
+  /**
+   * The owner's start time in clock ticks since boot (proc(5), field 22 of stat): pids are used again, pairs are not.
+   */
   readonly startTicks: number
 }
 
@@ -16,7 +19,10 @@ export function labOwner(name: string): LabOwner | undefined {
   return match ? { pid: Number(match[1]), startTicks: Number(match[2]) } : undefined
 }
 
-/** Start time from the text of /proc/PID/stat. The second field, the command in brackets, may itself hold blanks and brackets. */
+/**
+ * Start time from the text of /proc/PID/stat. The second field, the command in brackets, may itself hold blanks and
+ * brackets.
+ */
 export function startTicksOf(stat: string): number {
   const ticks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
   if (!Number.isInteger(ticks)) throw new Error(`no start time in the process state "${stat}"`)
@@ -34,7 +40,10 @@ export interface SegmentAddresses {
   readonly v6: { readonly prefix: string; readonly length: number; readonly gateway: string }
 }
 
-/** Underlay prefixes of segment 0, 1, …: 192.168.10.0/24 and fd00:10::/64, 192.168.11.0/24 and fd00:11::/64 … The router is .1 and ::1. */
+/**
+ * Underlay prefixes of segment 0, 1, …: 192.168.10.0/24 and fd00:10::/64, 192.168.11.0/24 and fd00:11::/64 … The router
+ * is .1 and ::1.
+ */
 export function segmentAddresses(segment: number): SegmentAddresses {
   if (!Number.isInteger(segment) || segment < 0 || segment > 89) throw new Error(`segment ${segment} is not in 0…89`)
   const n = 10 + segment

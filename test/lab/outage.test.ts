@@ -1,4 +1,5 @@
-// The store is unreachable, compacted, loses a member, loses all data: traffic and pods are unaffected, and the daemon catches up.
+// The store is unreachable, compacted, loses a member, loses all data: traffic and pods are unaffected, and the daemon
+// catches up.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, PREFIX, reachEachOther } from './cluster.ts'

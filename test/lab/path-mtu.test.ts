@@ -1,4 +1,5 @@
-// A router between two nodes has a smaller MTU than their links: what the kernel learns becomes a condition, and MTU in Backend fixes it.
+// A router between two nodes has a smaller MTU than their links: what the kernel learns becomes a condition, and MTU in
+// Backend fixes it.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, PREFIX } from './cluster.ts'

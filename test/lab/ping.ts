@@ -1,4 +1,5 @@
-// Ping with an account of each sequence number: which answers came, which are missing, how long the longest silence was.
+// Ping with an account of each sequence number: which answers came, which are missing, how long the longest silence
+// was.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { type Finished, type RunOptions, until } from './run.ts'
@@ -54,8 +55,8 @@ export function sentOf(text: string): number | undefined {
 }
 
 /**
- * The account of one run. `sent` counts what ping sent; the last packet is left out when it has no answer, since ping was
- * stopped just after sending it.
+ * The account of one run. `sent` counts what ping sent; the last packet is left out when it has no answer, since ping
+ * was stopped just after sending it.
  */
 export function account(text: string): Omit<PingDuring<unknown>, 'value'> {
   const answered = new Set<number>()
@@ -109,9 +110,13 @@ export async function pingCount(
   return { sent: sentOf(stdout) ?? count, received: answers.size, rttMs, text }
 }
 
-/** Pings every 5 ms while `during` runs; begins it after the first answer, and ends when answers came for a while after it. */
+/**
+ * Pings every 5 ms while `during` runs; begins it after the first answer, and ends when answers came for a while after
+ * it.
+ */
 export async function pingWhile<T>(from: Pinger, address: string, during: () => Promise<T>): Promise<PingDuring<T>> {
-  // Before all others: its socket holds the answers of half a second, and one that finds no room there would count as lost on the way.
+  // Before all others: its socket holds the answers of half a second, and one that finds no room there would count as
+  // lost on the way.
   const [file, ...args] = from.commandLine('nice', ['-n', '-20', 'ping', '-n', '-i', String(everyMs / 1000), address])
   await using ping = {
     process: spawn(file, args, { env: { ...process.env, ...from.environment }, stdio: ['ignore', 'pipe', 'pipe'] }),

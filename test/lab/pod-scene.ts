@@ -1,4 +1,5 @@
-// A context for the pod verbs with real kernel, reconciler and reservations in the test's own network namespace; only the lease is fake.
+// A context for the pod verbs with real kernel, reconciler and reservations in the test's own network namespace; only
+// the lease is fake.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -83,7 +84,10 @@ export type PlaceOptions = {
   readonly subnet?: { readonly 4?: string; readonly 6?: string }
 }
 
-/** A node that holds 10.244.1.0/24 and fd00:0:0:1::/64 (or `subnet`). A second one on the same `dataDir` is a restarted daemon. */
+/**
+ * A node that holds 10.244.1.0/24 and fd00:0:0:1::/64 (or `subnet`). A second one on the same `dataDir` is a restarted
+ * daemon.
+ */
 export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
   const own = options.dataDir === undefined
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'weft-pods-'))

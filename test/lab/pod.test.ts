@@ -1,4 +1,5 @@
-// Pods on the real kernel: ADD, CHECK and DEL in both modes and families, what goes wrong on the way, many at once, restarts.
+// Pods on the real kernel: ADD, CHECK and DEL in both modes and families, what goes wrong on the way, many at once,
+// restarts.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,5 @@
-// A pool of addresses that is full (what belongs to pods that are gone is freed before anybody is refused, what may be another program's is not), and one that two networks share.
+// A pool of addresses that is full (what belongs to pods that are gone is freed before anybody is refused, what may be
+// another program's is not), and one that two networks share.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,5 @@
-// Pods of three hosts reach each other: over direct routes on one link, over VXLAN behind a router, with host-gw; and the kernel's state.
+// Pods of three hosts reach each other: over direct routes on one link, over VXLAN behind a router, with host-gw; and
+// the kernel's state.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'

@@ -1,4 +1,5 @@
-// Running programs for the lab: to their end, or in the background with the log in a file; and waiting for a condition with a deadline.
+// Running programs for the lab: to their end, or in the background with the log in a file; and waiting for a condition
+// with a deadline.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -21,7 +22,10 @@ export interface Finished {
   readonly microseconds: number
 }
 
-/** Runs a program to its end. Rejects with the command line, its exit and its output when `check` is on and it fails, and always on a time-out. */
+/**
+ * Runs a program to its end. Rejects with the command line, its exit and its output when `check` is on and it fails,
+ * and always on a time-out.
+ */
 export function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const { input = '', env = {}, check = true, timeoutMs = 30_000 } = options
   const { promise, resolve, reject } = Promise.withResolvers<Finished>()
@@ -61,8 +65,9 @@ export function run(file: string, args: readonly string[], options: RunOptions =
 }
 
 /**
- * Waits until `condition` returns something true and no empty list, and returns that. What it throws counts as "not yet". Rejects at the deadline (a minute
- * when absent, for a machine that is busy with other things) with what was awaited and what was seen last.
+ * Waits until `condition` returns something true and no empty list, and returns that. What it throws counts as "not
+ * yet". Rejects at the deadline (a minute when absent, for a machine that is busy with other things) with what was
+ * awaited and what was seen last.
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
@@ -91,7 +96,10 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null
 }
 
-/** A program in the background, in a session of its own; both outputs go to one file, so that it can outlive this process (`Lab.keep`). */
+/**
+ * A program in the background, in a session of its own; both outputs go to one file, so that it can outlive this
+ * process (`Lab.keep`).
+ */
 export class Background {
   readonly name: string
   readonly logPath: string

@@ -1,4 +1,5 @@
-// Sends one SCTP packet (RFC 9260) from here: arguments are INIT or INIT-ACK, source port, address, port. By hand, since hardly a kernel of today has SCTP sockets, while conntrack knows the protocol.
+// Sends one SCTP packet (RFC 9260) from here: arguments are INIT or INIT-ACK, source port, address, port. By hand,
+// since hardly a kernel of today has SCTP sockets, while conntrack knows the protocol.
 import koffi from 'koffi'
 
 const AF_INET = 2

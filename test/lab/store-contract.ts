@@ -6,7 +6,10 @@ import type { Store } from '../../daemon/lease/store.ts'
 import { until } from './run.ts'
 import { CONFIG, Conditions, Watcher, wishOf } from './store-watcher.ts'
 
-/** One network of a kind of store, without configuration and leases at first; keys and values are flannel's in etcd, whatever the store makes of them. */
+/**
+ * One network of a kind of store, without configuration and leases at first; keys and values are flannel's in etcd,
+ * whatever the store makes of them.
+ */
 export interface StoreNetwork extends AsyncDisposable {
   open(conditions: Conditions): Store | Promise<Store>
   configure(text: string): Promise<void>

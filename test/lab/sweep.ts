@@ -1,4 +1,5 @@
-// Removes what a lab leaves in the kernel: its processes have WEFT_LAB=<name> in their environment, and all else ends with them.
+// Removes what a lab leaves in the kernel: its processes have WEFT_LAB=<name> in their environment, and all else ends
+// with them.
 import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,10 +56,10 @@ export function namespacesOf(pid: number): readonly string[] {
 }
 
 /**
- * The processes of a lab: those that carry its mark, those in a namespace of one of them (containers lose the mark, and so do
- * programs that clean their environment), and the descendants of all these. What is another lab's by the same rule is not: the
- * kernel gives the number of a namespace that has gone to the next one, which may be a container's of another lab (seen: one
- * killed between its creation and its start).
+ * The processes of a lab: those that carry its mark, those in a namespace of one of them (containers lose the mark, and
+ * so do programs that clean their environment), and the descendants of all these. What is another lab's by the same
+ * rule is not: the kernel gives the number of a namespace that has gone to the next one, which may be a container's of
+ * another lab (seen: one killed between its creation and its start).
  */
 export function processesOf(name: string, namespaces: Iterable<string> = []): readonly number[] {
   const all = processes()
@@ -86,7 +87,10 @@ function belonging(all: readonly Seen[], marked: readonly Seen[], namespaces: It
   }
 }
 
-/** Ends every process of a lab at once (SIGKILL), and removes its directory and control groups. Synchronous, for use while this process exits. */
+/**
+ * Ends every process of a lab at once (SIGKILL), and removes its directory and control groups. Synchronous, for use
+ * while this process exits.
+ */
 export function removeLab(name: string, namespaces: Iterable<string> = []): void {
   // The name becomes a path that is deleted with all that is in it.
   if (labOwner(name) === undefined) throw new Error(`${JSON.stringify(name)} is no lab's name, as weft-123-456-0 is`)
@@ -144,7 +148,10 @@ export function deadLabs(): readonly string[] {
   )
 }
 
-/** What is still there of a lab, one line each: processes, namespaces that something still holds, mounts, control groups, files. */
+/**
+ * What is still there of a lab, one line each: processes, namespaces that something still holds, mounts, control
+ * groups, files.
+ */
 export function leftoversOf(name: string, namespaces: Iterable<string> = []): readonly string[] {
   const known = new Set(namespaces)
   const lines = processesOf(name, known).map((pid) => {

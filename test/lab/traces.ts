@@ -1,8 +1,12 @@
-// What pods leave on a host while they live, and must not leave after their end: one line for each thing, for comparison.
+// What pods leave on a host while they live, and must not leave after their end: one line for each thing, for
+// comparison.
 import { linesOf } from './cluster.ts'
 import type { Host } from './host.ts'
 
-/** Links, addresses reserved, namespaces, entries of libcni's cache, host ports and shapers, with the daemon's own things left out. */
+/**
+ * Links, addresses reserved, namespaces, entries of libcni's cache, host ports and shapers, with the daemon's own
+ * things left out.
+ */
 export async function podTraces(host: Host): Promise<readonly string[]> {
   const links = (await host.ip('link', 'show')) as readonly { readonly ifname: string; readonly ifalias?: string }[]
   const files = await linesOf(

@@ -1,4 +1,5 @@
-// The wires of the lab: one bridge for each segment in a namespace called switch, and a router with a leg in each segment.
+// The wires of the lab: one bridge for each segment in a namespace called switch, and a router with a leg in each
+// segment.
 import type { Holder } from './holder.ts'
 import { Place, type PlaceOwner } from './lab-scene.ts'
 import { segmentAddresses } from './names.ts'

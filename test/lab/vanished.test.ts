@@ -1,4 +1,5 @@
-// What goes without a DEL on a real node: namespaces that vanish while weftd runs, while it does not, and with the whole machine.
+// What goes without a DEL on a real node: namespaces that vanish while weftd runs, while it does not, and with the
+// whole machine.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Cluster, linesOf, logged } from './cluster.ts'

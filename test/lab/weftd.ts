@@ -1,4 +1,5 @@
-// Our own daemon on a host of the lab: from source with the pinned Node, or the single file of scripts/build when WEFT_LAB_BIN is set.
+// Our own daemon on a host of the lab: from source with the pinned Node, or the single file of scripts/build when
+// WEFT_LAB_BIN is set.
 import { fileURLToPath } from 'node:url'
 import type { Host } from './host.ts'
 import { type Background, type Exit, until } from './run.ts'
@@ -34,7 +35,9 @@ export function logLines(text: string): readonly LogLine[] {
   })
 }
 
-/** Value of one sample in the Prometheus text format, by its exact name with labels as printed; undefined when absent. */
+/**
+ * Value of one sample in the Prometheus text format, by its exact name with labels as printed; undefined when absent.
+ */
 export function sample(metrics: string, name: string): number | undefined {
   const line = metrics.split('\n').find((text) => text.startsWith(`${name} `))
   return line === undefined ? undefined : Number(line.slice(name.length + 1).split(' ')[0])

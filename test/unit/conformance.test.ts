@@ -1,4 +1,5 @@
-// docs/conformance.md against the tests that it names: neither says anything that the other does not, and its matrix is what its list adds up to.
+// docs/conformance.md against the tests that it names: neither says anything that the other does not, and its matrix is
+// what its list adds up to.
 import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'

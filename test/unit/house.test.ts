@@ -1,4 +1,5 @@
-// The rules of the house that no linter knows: first lines, sizes, one version, a test for every pure file, names, and the room table itself.
+// The rules of the house that no linter knows: first lines, sizes, one version, a test for every pure file, names, and
+// the room table itself.
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -49,7 +50,8 @@ test('no source file is longer than 400 lines', () => {
 
 test('the version stands in package.json, and in deploy/ the same one', () => {
   const { version } = JSON.parse(read('package.json'))
-  // The lock file repeats it by npm's rule; the changelog tells history; Cargo's needs one and is never shown. Manifests and chart name an image.
+  // The lock file repeats it by npm's rule; the changelog tells history; Cargo's needs one and is never shown.
+  // Manifests and chart name an image.
   const others = files.filter(
     (path) =>
       !/^(package(-lock)?\.json|CHANGELOG\.md|plugins\/host\/Cargo\.(toml|lock)|deploy\/[^/]+\.yaml|deploy\/chart\/.*\.yaml)$/.test(
@@ -143,8 +145,8 @@ function prose(path: string, line: string): string {
 }
 
 /**
- * Whether a file of this name exists. A name alone means a file in the folder of the one that mentions it or above, in a document any file; with folders it may
- * be cut short at the front. Capitals stand for a name of the reader's choice.
+ * Whether a file of this name exists. A name alone means a file in the folder of the one that mentions it or above, in
+ * a document any file; with folders it may be cut short at the front. Capitals stand for a name of the reader's choice.
  */
 function exists(mentioned: string, by: string): boolean {
   if (/\bNAME\b/.test(mentioned)) return true
@@ -179,7 +181,10 @@ test('ARCHITECTURE.md has the table of rooms as it is', () => {
   assert.ok(read('ARCHITECTURE.md').includes(roomTable()), 'print it: node scripts/rooms.ts --print')
 })
 
-/** Whether the linter forbids a file at `path` to hold `line`. The file is made in a copy of the tree's shape, not in the tree. */
+/**
+ * Whether the linter forbids a file at `path` to hold `line`. The file is made in a copy of the tree's shape, not in
+ * the tree.
+ */
 function forbidden(path: string, line: string): boolean {
   const folder = mkdtempSync(join(tmpdir(), 'weft-rooms-'))
   try {
@@ -241,7 +246,10 @@ test('what a room may import is something that it imports', () => {
   assert.deepEqual(unused, [])
 })
 
-/** Where VXLAN is part of a vocabulary and no knowledge about leases and routes: kernel objects and their codec, one condition, examples. */
+/**
+ * Where VXLAN is part of a vocabulary and no knowledge about leases and routes: kernel objects and their codec, one
+ * condition, examples.
+ */
 const VXLAN_VOCABULARY = [
   ...['daemon/state/object.ts', 'daemon/state/text.ts', 'daemon/kernel/apply.ts'],
   ...['decode', 'encode', 'error', 'uapi'].map((name) => `daemon/kernel/netlink/${name}.ts`),

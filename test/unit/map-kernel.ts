@@ -1,4 +1,5 @@
-// A kernel that is a Map, with the same port as the real one and failures on demand: for what the daemon does above the kernel.
+// A kernel that is a Map, with the same port as the real one and failures on demand: for what the daemon does above the
+// kernel.
 
 import type { Change } from '../../daemon/state/difference.ts'
 import type { Kernel, Observation, Outcome, Sandbox, Sender } from '../../daemon/state/kernel.ts'
@@ -56,7 +57,9 @@ export class MapKernel implements Kernel {
     this.#tell({ kind: 'changed', key, object, ...(by && { by }), at: performance.now() })
   }
 
-  /** As Linux does it: what hangs on a device goes with it, and not all of it is notified; so a complete dump follows. */
+  /**
+   * As Linux does it: what hangs on a device goes with it, and not all of it is notified; so a complete dump follows.
+   */
   #dropWhatHungOn(device: string): void {
     for (const [key, object] of this.objects) if (deviceOf(object) === device) this.objects.delete(key)
     queueMicrotask(() => this.recheck('a link went'))

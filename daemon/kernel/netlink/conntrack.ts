@@ -1,4 +1,5 @@
-// Deletes conntrack entries of UDP flows that no longer match the host ports (nfnetlink, <linux/netfilter/nfnetlink_conntrack.h>).
+// Deletes conntrack entries of UDP flows that no longer match the host ports (nfnetlink,
+// <linux/netfilter/nfnetlink_conntrack.h>).
 import { ipBytes, ipFromBytes, sameIp } from '../../../ipam/address.ts'
 import type { Log } from '../../base/log.ts'
 import type { StaleFlows } from '../../state/host-port.ts'
@@ -14,7 +15,10 @@ const CTA_TUPLE = { ip: 1, proto: 2 } as const
 const CTA_IP = { source: { 4: 1, 6: 3 }, destination: { 4: 2, 6: 4 } } as const
 const CTA_PROTO = { number: 1, sourcePort: 2, destinationPort: 3 } as const
 const CTA_FILTER = { original: 1, reply: 2 } as const
-/** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (nf_conntrack_netlink.c, Linux 5.8). An older kernel ignores the filter and lists all entries. */
+/**
+ * CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (nf_conntrack_netlink.c, Linux 5.8). An older kernel ignores the filter and
+ * lists all entries.
+ */
 const BY_PROTOCOL_AND_PORT = 8 | 32
 const UDP = 17
 /** IPS_SEEN_REPLY, IPS_SRC_NAT, IPS_DST_NAT. */

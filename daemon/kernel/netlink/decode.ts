@@ -155,7 +155,10 @@ const typeOfNumber = new Map<number, RouteType>(
   Object.entries(uapi.RTN).map(([name, number]) => [number, name as RouteType])
 )
 
-/** A route of IPv4 or IPv6; `undefined` for other families and for cached copies, unless it is the answer to a look-up, which is marked as one too (`looked`). */
+/**
+ * A route of IPv4 or IPv6; `undefined` for other families and for cached copies, unless it is the answer to a look-up,
+ * which is marked as one too (`looked`).
+ */
 export function decodeRoute(message: Message, nameOf: NameOf, looked = false): Route | undefined {
   const body = fixedPart(message, FIXED.route)
   const family = uapi.familyOf(body.readUInt8(0))
@@ -190,7 +193,10 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
 
-/** A neighbour, proxy or FDB entry, and whether it is permanent: the others were learned by the kernel. `undefined`: of another kind, or its device no longer exists. */
+/**
+ * A neighbour, proxy or FDB entry, and whether it is permanent: the others were learned by the kernel. `undefined`: of
+ * another kind, or its device no longer exists.
+ */
 export function decodeNeighbour(
   message: Message,
   nameOf: NameOf

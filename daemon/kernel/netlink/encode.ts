@@ -29,9 +29,9 @@ type Settings = {
 }
 
 /**
- * Creates a link: its form, and all settings that the kernel accepts at creation. It ignores alias, a port's flags and linkLocal then: those are in the second
- * message, `afterCreation`. `sandbox`: descriptor of the namespace in which it is created.
- * Fails with EEXIST when the name is taken, at either end of a veth pair, and leaves what exists.
+ * Creates a link: its form, and all settings that the kernel accepts at creation. It ignores alias, a port's flags and
+ * linkLocal then: those are in the second message, `afterCreation`. `sandbox`: descriptor of the namespace in which it
+ * is created. Fails with EEXIST when the name is taken, at either end of a veth pair, and leaves what exists.
  */
 export function createLink(link: Link, resolve: Resolve, sandbox?: number): Buffer {
   const writer = linkMessage(CREATE, link).text(IFLA.ifname, link.name)
@@ -102,7 +102,8 @@ function linkSettings(writer: MessageWriter, settings: Settings, resolve: Resolv
     )
   }
   if (hairpin === undefined && isolated === undefined) return
-  // A port's flags are "slave data" of the bridge driver; AF_BRIDGE with IFLA_PROTINFO would need a message with the index.
+  // A port's flags are "slave data" of the bridge driver; AF_BRIDGE with IFLA_PROTINFO would need a message with the
+  // index.
   writer.nest(IFLA.linkinfo, (nested) =>
     nested.text(IFLA_INFO.slaveKind, 'bridge').nest(IFLA_INFO.slaveData, (data) => {
       if (hairpin !== undefined) data.u8(uapi.IFLA_BRPORT_MODE, hairpin ? 1 : 0)
@@ -170,7 +171,10 @@ function addressMessage(type: number, flags: number, address: Address, resolve: 
 export const putRoute = (route: Route, resolve: Resolve): Buffer =>
   routeMessage(RTM.newRoute, route.yields ? CREATE : REPLACE, route, route.scope ?? defaultScope(route), resolve)
 
-/** Removes the route that agrees in destination, table, metric, type, protocol, gateway and device: a metric of 0 alone would match any IPv4 route to the destination. */
+/**
+ * Removes the route that agrees in destination, table, metric, type, protocol, gateway and device: a metric of 0 alone
+ * would match any IPv4 route to the destination.
+ */
 export const removeRoute = (route: Route, resolve: Resolve): Buffer =>
   routeMessage(RTM.deleteRoute, NLM_F.request, route, route.scope ?? uapi.RT_SCOPE_NOWHERE, resolve)
 

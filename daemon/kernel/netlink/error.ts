@@ -52,7 +52,10 @@ function meaning(errno: number): string {
   }
 }
 
-/** The kernel gives the same error when the link is down and when the host has no address in the gateway's network there. */
+/**
+ * The kernel gives the same error when the link is down and when the host has no address in the gateway's network
+ * there.
+ */
 function gatewayCure(gateway: string, link: string): string {
   return `${gateway} is in the network of no link that is up: check with \`ip address\` whether ${link} is down or has lost its address`
 }

@@ -1,8 +1,9 @@
 // Shapes a part of a device's outgoing traffic: an htb class with a queue in it, and a u32 filter for each prefix.
 // Structures from <linux/pkt_sched.h>, <linux/pkt_cls.h>.
 //
-// The kernel notifies the discipline, its class and its filters separately. So the discipline carries a fingerprint of all of them in a field of htb that only
-// matters for classes without a quantum, and a dump reads the parts again: if another program changed one, the fingerprint differs.
+// The kernel notifies the discipline, its class and its filters separately. So the discipline carries a fingerprint of
+// all of them in a field of htb that only matters for classes without a quantum, and a dump reads the parts again: if
+// another program changed one, the fingerprint differs.
 import { type Family, ipBytes, ipFromBytes, netmask, network, type Prefix, width } from '../../../ipam/address.ts'
 import { divided } from '../../state/division.ts'
 import type { Discipline, Division } from '../../state/object.ts'
@@ -90,7 +91,10 @@ function filter({ side, limits }: Division, prefix: Prefix, index: number): Buff
     .done()
 }
 
-/** struct tc_u32_key for each word of the address: mask and value in network order, the word's offset, no mask for the offset. */
+/**
+ * struct tc_u32_key for each word of the address: mask and value in network order, the word's offset, no mask for the
+ * offset.
+ */
 function keysOf(prefix: Prefix, offset: number): Fields {
   const [address, mask] = [Buffer.from(ipBytes(prefix.ip)), Buffer.from(ipBytes(netmask(prefix)))]
   const words = Array.from({ length: Math.max(1, Math.ceil(prefix.length / 32)) }, (_, word) => word * 4)
@@ -116,7 +120,10 @@ type Parts = {
   isForeign: boolean
 }
 
-/** What exists, with the fingerprint computed from its parts: 0 when these are not as Weft creates them. Errors: KernelError. */
+/**
+ * What exists, with the fingerprint computed from its parts: 0 when these are not as Weft creates them. Errors:
+ * KernelError.
+ */
 export async function dumpDivision(socket: RequestSocket, index: number): Promise<Discipline> {
   const parts: Parts = { filters: [], isForeign: false }
   const read = async (what: string, type: number, parent: number, reader: (message: Message) => void) => {

@@ -1,5 +1,5 @@
-// Reads and writes the framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, every length checked.
-// Numbers are in host order, which is little endian on x86-64 and arm64.
+// Reads and writes the framing of netlink messages (RFC 3549, <linux/netlink.h>): headers and attributes, every length
+// checked. Numbers are in host order, which is little endian on x86-64 and arm64.
 import { WeftError } from '../../base/error.ts'
 
 export const HEADER = 16
@@ -173,8 +173,9 @@ export function readMessages(bytes: Buffer): readonly Message[] {
 }
 
 /**
- * The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the last counts. Lengths are checked at once,
- * values are decoded on access: a link has some fifty attributes, of which a dozen are read, and a pod's start brings a dozen link messages.
+ * The attributes of a message after a fixed part of `from` octets, or of a nested attribute. Of a repeated type the
+ * last counts. Lengths are checked at once, values are decoded on access: a link has some fifty attributes, of which a
+ * dozen are read, and a pod's start brings a dozen link messages.
  */
 export class Attributes {
   readonly #bytes: Buffer

@@ -1,8 +1,9 @@
 // Receives netlink notifications on a raw socket that libuv polls.
 //
-// Why not the `netlink` package: when the receive buffer overruns, its native part turns ENOBUFS into an exception that can't be caught
-// and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0 on Node 26.10, with and without message peeking;
-// test/lab/kernel.test.ts overruns a socket). It also has no SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
+// Why not the `netlink` package: when the receive buffer overruns, its native part turns ENOBUFS into an exception that
+// can't be caught and the process aborts ("terminate called after throwing an instance of 'Napi::Error'", netlink 0.3.0
+// on Node 26.10, with and without message peeking; test/lab/kernel.test.ts overruns a socket). It also has no
+// SO_RCVBUFFORCE and hides its descriptor. Here a datagram costs 2.3 µs and an overrun is a value.
 import {
   CallFailed,
   close,
@@ -33,7 +34,9 @@ export type Notifications = {
 
 export type NotificationOptions = {
   readonly receiveBytes?: number | undefined
-  /** The netlink family and its multicast groups; by default links, addresses, routes and neighbours (FDB among them). */
+  /**
+   * The netlink family and its multicast groups; by default links, addresses, routes and neighbours (FDB among them).
+   */
   readonly protocol?: number
   readonly groups?: readonly number[]
 }

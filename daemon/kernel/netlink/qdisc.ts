@@ -1,5 +1,5 @@
-// Encodes, decodes and dumps queueing disciplines: token buckets, and the redirect of incoming traffic to a device on which it can be shaped.
-// Structures from <linux/pkt_sched.h>, <linux/pkt_cls.h>, <linux/tc_act/tc_mirred.h>.
+// Encodes, decodes and dumps queueing disciplines: token buckets, and the redirect of incoming traffic to a device on
+// which it can be shaped. Structures from <linux/pkt_sched.h>, <linux/pkt_cls.h>, <linux/tc_act/tc_mirred.h>.
 import type { Discipline, KernelObject, Qdisc } from '../../state/object.ts'
 import type { NameOf } from './decode.ts'
 import type { Resolve } from './encode.ts'
@@ -26,7 +26,9 @@ import { RTM } from './uapi.ts'
 const TC_H_INGRESS = 0xffff_fff1
 /** The kernel's choice for ingress, `ffff:`. */
 const INGRESS_HANDLE = 0xffff_0000
-/** The first entry of the first hash table of a u32 filter, `800::1`: a second put changes it instead of adding another. */
+/**
+ * The first entry of the first hash table of a u32 filter, `800::1`: a second put changes it instead of adding another.
+ */
 const FILTER_HANDLE = 0x8000_0001
 /** Preference 1, every protocol (ETH_P_ALL in network order). */
 const FILTER_INFO = (1 << 16) | 0x0300
@@ -70,7 +72,8 @@ function tokenBucket({ rate, burst, limit }: Extract<Discipline, { type: 'tbf' }
   return trafficMessage(RTM.newQdisc, NLM_F.request | NLM_F.create | NLM_F.replace, index, ROOT_HANDLE, TC_H_ROOT)
     .text(TCA.kind, 'tbf')
     .nest(TCA.options, (options) => {
-      // struct tc_tbf_qopt. The bucket's size is in bytes in an attribute of its own (Linux 3.13), not a time, which would overflow at low rates.
+      // struct tc_tbf_qopt. The bucket's size is in bytes in an attribute of its own (Linux 3.13), not a time, which
+      // would overflow at low rates.
       options.bytes(TCA_TBF.parms, fields([...rateSpec(rate), ...rateSpec(0), [4, limit], [4, 0], [4, 0]]))
       if (rate >= MOST) options.bytes(TCA_TBF.rate64, bigRate(rate))
       options.u32(TCA_TBF.burst, burst)
@@ -114,8 +117,9 @@ const redirection = (index: number, to: number): Buffer =>
     .done()
 
 /**
- * A discipline from a message about one, or a redirect from a message about its filter. `undefined`: default queues, inner classes, ingress itself (its filter
- * says what it does, except on deletion), and anything on a device that no longer exists.
+ * A discipline from a message about one, or a redirect from a message about its filter. `undefined`: default queues,
+ * inner classes, ingress itself (its filter says what it does, except on deletion), and anything on a device that no
+ * longer exists.
  */
 export function decodeTraffic(message: Message, nameOf: NameOf): Qdisc | undefined {
   const { body, type } = message
@@ -161,7 +165,9 @@ function redirectedTo(options: Attributes, nameOf: NameOf): string | undefined {
 const getQdiscs = () => trafficMessage(RTM.getQdisc, NLM_F.request, 0, 0, 0).done()
 const getFilters = (index: number) => trafficMessage(RTM.getFilter, NLM_F.request, index, 0, INGRESS_HANDLE).done()
 
-/** All disciplines but default ones, with each ingress filter's redirect and each htb's division. Errors: KernelError. */
+/**
+ * All disciplines but default ones, with each ingress filter's redirect and each htb's division. Errors: KernelError.
+ */
 export async function dumpQdiscs(socket: RequestSocket, nameOf: NameOf): Promise<readonly Qdisc[]> {
   const found = new Map<number, Qdisc[]>()
   const redirecting: number[] = []

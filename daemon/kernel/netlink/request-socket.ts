@@ -1,9 +1,11 @@
-// A netlink socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated until they are consistent.
+// A netlink socket for requests: many messages in one send, acknowledgements matched by sequence number, dumps repeated
+// until they are consistent.
 //
-// Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR, acknowledges message by message, its send waits
-// for the rtnl lock on the event loop, and a receive overrun ends the process (see notification-socket.ts).
-// Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on the main thread, 85 µs through the thread pool, and more than that on a busy
-// machine. So short requests are sent on the event loop (lane.ts says when not); large batches, dumps and deletions go to the pool.
+// Why not the `netlink` package: it drops the kernel's sentence (extended acknowledgement), ignores DUMP_INTR,
+// acknowledges message by message, its send waits for the rtnl lock on the event loop, and a receive overrun ends the
+// process (see notification-socket.ts). Measured (Node 26, kernel 6.18, medians): send(2) of one small request 9 µs on
+// the main thread, 85 µs through the thread pool, and more than that on a busy machine. So short requests are sent on
+// the event loop (lane.ts says when not); large batches, dumps and deletions go to the pool.
 
 import { SerialQueue } from '../../base/serial-queue.ts'
 import * as libc from '../../os/libc.ts'
@@ -34,7 +36,10 @@ const SHORT_BYTES = 2 << 10
 const DATAGRAM_BYTES = 64 << 10
 const DUMP_ATTEMPTS = 50
 
-/** Scratch memory for synchronous receives; what is kept is copied. Dumps, which wait in between, have a buffer of their own. */
+/**
+ * Scratch memory for synchronous receives; what is kept is copied. Dumps, which wait in between, have a buffer of their
+ * own.
+ */
 const scratch = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
 
 /** The outcome of a message: `undefined` on success. */
@@ -51,7 +56,10 @@ export class RequestSocket implements Disposable {
   #sequence = 1
   #closed = false
 
-  /** Opens in the network namespace of the calling thread. `lane` is shared by the sockets whose calls wait for each other; `protocol` is a netlink family. Errors: CallFailed. */
+  /**
+   * Opens in the network namespace of the calling thread. `lane` is shared by the sockets whose calls wait for each
+   * other; `protocol` is a netlink family. Errors: CallFailed.
+   */
   constructor(lane: SerialQueue, protocol = libc.NETLINK_ROUTE) {
     this.fd = libc.netlinkSocket(protocol)
     this.#lane = lane
@@ -82,7 +90,10 @@ export class RequestSocket implements Disposable {
     return this.#closed ? undefined : libc.deviceName(this.fd, index)
   }
 
-  /** Sends requests that change something, in order. A failed one does not stop the others. Never throws for the kernel's answers. */
+  /**
+   * Sends requests that change something, in order. A failed one does not stop the others. Never throws for the
+   * kernel's answers.
+   */
   send(messages: readonly Buffer[]): Promise<readonly Failure[]> {
     return this.#exchanges.take(async () => {
       const failures: Failure[] = []
@@ -92,7 +103,10 @@ export class RequestSocket implements Disposable {
     })
   }
 
-  /** Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing. Never throws for the kernel's answers. */
+  /**
+   * Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing.
+   * Never throws for the kernel's answers.
+   */
   transact(batch: readonly Buffer[]): Promise<readonly Failure[]> {
     // Kernels before 6.10 do not acknowledge the mark at its end.
     return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2))
@@ -173,8 +187,9 @@ export class RequestSocket implements Disposable {
   }
 
   /**
-   * A complete dump, read datagram by datagram so that a long one does not block the event loop. When the kernel reports that the tables changed meanwhile
-   * (NLM_F_DUMP_INTR), it is repeated; `restart` is called before each attempt. Errors: KernelError with `what` as its object.
+   * A complete dump, read datagram by datagram so that a long one does not block the event loop. When the kernel
+   * reports that the tables changed meanwhile (NLM_F_DUMP_INTR), it is repeated; `restart` is called before each
+   * attempt. Errors: KernelError with `what` as its object.
    */
   async dump(
     request: () => Buffer,

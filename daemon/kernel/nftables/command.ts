@@ -9,7 +9,10 @@ import type { NftComplaint } from './session.ts'
 /** A change with its commands; without any there is nothing to do. */
 export type Step = { readonly change: Change; readonly commands: readonly string[] }
 
-/** The commands of one change. `foreign`: other programs' tables as they are now, for accepts. Errors: an Error for a kind that is no firewall object. */
+/**
+ * The commands of one change. `foreign`: other programs' tables as they are now, for accepts. Errors: an Error for a
+ * kind that is no firewall object.
+ */
 export function commandsFor(change: Change, foreign: readonly ForeignTable[]): readonly string[] {
   const { object } = change
   switch (object.kind) {
@@ -50,7 +53,8 @@ function putChain(chain: NftChain, instead: Change['instead']): readonly string[
   ]
 }
 
-// Rules are flushed first, so that chains which jump to each other can be deleted in one transaction (see `transaction`).
+// Rules are flushed first, so that chains which jump to each other can be deleted in one transaction (see
+// `transaction`).
 const removeChain = (chain: NftChain): readonly string[] => [
   `flush chain ${named(chain, chain.chain)}`,
   `delete chain ${named(chain, chain.chain)}`
@@ -71,7 +75,10 @@ export function putElement(element: NftElement, instead: boolean): readonly stri
 
 const protocol: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' }
 
-/** Deletes existing rules of this accept and inserts one before the rule that drops; at the end when only the policy or the chain's end drops. */
+/**
+ * Deletes existing rules of this accept and inserts one before the rule that drops; at the end when only the policy or
+ * the chain's end drops.
+ */
 function acceptCommands(
   verb: Change['do'],
   accept: ForeignAccept,

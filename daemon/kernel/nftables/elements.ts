@@ -1,7 +1,8 @@
-// Encodes changes of set and map elements as nf_tables messages (<linux/netfilter/nf_tables.h>), one transaction in one send.
+// Encodes changes of set and map elements as nf_tables messages (<linux/netfilter/nf_tables.h>), one transaction in one
+// send.
 //
-// A pod with host ports adds and removes elements only. libnftables, which does all else, makes sixteen requests about the ruleset before each transaction,
-// however small: a DEL with two host ports took 1.1 ms longer with it.
+// A pod with host ports adds and removes elements only. libnftables, which does all else, makes sixteen requests about
+// the ruleset before each transaction, however small: a DEL with two host ports took 1.1 ms longer with it.
 import { ipBytes, parseIp } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
 import { type NftElement, parseMac } from '../../state/object.ts'
@@ -24,7 +25,10 @@ const protocols = new Map([
   ['sctp', 132]
 ])
 
-/** The messages of the changes, as one transaction. `undefined`: one is not about an element, or its key or value has a type that is not encoded here. */
+/**
+ * The messages of the changes, as one transaction. `undefined`: one is not about an element, or its key or value has a
+ * type that is not encoded here.
+ */
 export function elementBatch(changes: readonly Change[]): readonly Buffer[] | undefined {
   const messages: Buffer[] = []
   for (const { do: verb, object, instead } of changes) {
@@ -63,7 +67,10 @@ const request = (type: number, flags: number, place: NftElement, fill: (writer: 
 const datum = (writer: MessageWriter, type: number, value: Octets): MessageWriter =>
   writer.nest(type, (nested) => nested.bytes(NFTA_DATA_VALUE, value))
 
-/** Plain arrays: creating a Buffer for each of a pod's dozen parts of two to sixteen octets takes longer than encoding them. */
+/**
+ * Plain arrays: creating a Buffer for each of a pod's dozen parts of two to sixteen octets takes longer than encoding
+ * them.
+ */
 type Octets = readonly number[]
 
 /** Encodes a key or value as nft prints it: the parts of a concatenation begin at multiples of four octets. */
@@ -79,7 +86,10 @@ function fieldOctets(text: string): Octets | undefined {
   return octets
 }
 
-/** Types are recognised by their syntax: ifname is in quotes, inet_proto a name, inet_service a number, ether_addr and addresses as usual. */
+/**
+ * Types are recognised by their syntax: ifname is in quotes, inet_proto a name, inet_service a number, ether_addr and
+ * addresses as usual.
+ */
 function partOctets(word: string): Octets | undefined {
   const name = /^"([^"*]{1,15})"$/.exec(word)?.[1]
   if (name !== undefined) {

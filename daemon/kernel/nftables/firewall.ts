@@ -1,4 +1,5 @@
-// Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, applies changes in transactions, publishes other programs' changes.
+// Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, applies changes in
+// transactions, publishes other programs' changes.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
@@ -40,7 +41,10 @@ export class Firewall implements FirewallPort {
   readonly #changes = new Set<AsyncQueue<FirewallChange>>()
   readonly #views = new Set<AsyncQueue<ForeignView>>()
   #interest: Interest = (object) => object.kind === 'accept' || ('table' in object && object.table === NFT_TABLE)
-  /** The kernel's state at our last read or write, to find out what another program changed. No change is made or skipped because of it. */
+  /**
+   * The kernel's state at our last read or write, to find out what another program changed. No change is made or
+   * skipped because of it.
+   */
   #lastRead = new Map<Key, KernelObject>()
   #foreignText = ''
   #forwardTables: ReadonlySet<string> = new Set()
@@ -89,7 +93,10 @@ export class Firewall implements FirewallPort {
     return subscribe(this.#changes, signal)
   }
 
-  /** Other programs' tables as they are now, and again after each change, until the signal. firewall/foreign-accepts.ts interprets them. */
+  /**
+   * Other programs' tables as they are now, and again after each change, until the signal. firewall/foreign-accepts.ts
+   * interprets them.
+   */
   foreign(signal: AbortSignal): AsyncIterable<ForeignView> {
     const queue = subscribe(this.#views, signal)
     this.#foreignText = ''
@@ -174,7 +181,10 @@ export class Firewall implements FirewallPort {
     return new Map([...failures, ...(await applySteps(run, steps))])
   }
 
-  /** `false`: not all are elements, or the kernel refused one; nothing is applied then, and libnftables finds out which can be. */
+  /**
+   * `false`: not all are elements, or the kernel refused one; nothing is applied then, and libnftables finds out which
+   * can be.
+   */
   async #applyElements(changes: readonly Change[]): Promise<boolean> {
     const batch = elementBatch(changes)
     return batch !== undefined && (await this.#socket.transact(batch)).every((failure) => failure === undefined)

@@ -1,4 +1,5 @@
-// Reads and changes iptables-legacy, which nftables neither shows nor notifies, through its own programs: without a shell, and never for a pod.
+// Reads and changes iptables-legacy, which nftables neither shows nor notifies, through its own programs: without a
+// shell, and never for a pod.
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
@@ -10,7 +11,10 @@ import { textOf } from '../../state/text.ts'
 import { savedTables } from './iptables-save.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
-/** Which legacy tables exist in this network namespace. The kernel creates them at first use, even by listing, so this file is read first. */
+/**
+ * Which legacy tables exist in this network namespace. The kernel creates them at first use, even by listing, so this
+ * file is read first.
+ */
 const namesFile: Readonly<Record<Family, string>> = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' }
 const program: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' }
 /** Tables with a chain at hook forward. */
@@ -50,7 +54,10 @@ const missingTool = (family: Family): WeftError =>
 export class LegacyIptables {
   readonly #tools = new Map<Family, string>()
 
-  /** The legacy tables of both families that can drop forwarded packets; where none exists, nothing is run. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  /**
+   * The legacy tables of both families that can drop forwarded packets; where none exists, nothing is run. Errors:
+   * IPTABLES_MISSING, IPTABLES_FAILED.
+   */
   async read(): Promise<readonly ForeignTable[]> {
     const each = await Promise.all(FAMILIES.map((family) => this.#read(family)))
     return each.flat()

@@ -9,7 +9,10 @@ import type {
 } from '../../state/foreign-chain.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
-/** Tables from the output of iptables-save (family 4) or ip6tables-save (family 6). Lines that can't be parsed are rules without a verdict. */
+/**
+ * Tables from the output of iptables-save (family 4) or ip6tables-save (family 6). Lines that can't be parsed are rules
+ * without a verdict.
+ */
 export function savedTables(output: string, family: Family): readonly ForeignTable[] {
   const tables: ForeignTable[] = []
   let chains = new Map<string, ForeignChain & { readonly rules: ForeignRule[] }>()

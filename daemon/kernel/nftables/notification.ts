@@ -1,4 +1,5 @@
-// Receives nftables notifications: the tables that a transaction touched, and its sender. The kernel sends pid and name at the end of each transaction.
+// Receives nftables notifications: the tables that a transaction touched, and its sender. The kernel sends pid and name
+// at the end of each transaction.
 import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
@@ -45,7 +46,8 @@ export class Transactions {
     }
     this.#open.set(message.port, open)
     const family = familyNames.get(message.body.readUInt8(0))
-    // Attribute 1 is the table's name in every message of nf_tables (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE …).
+    // Attribute 1 is the table's name in every message of nf_tables (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE
+    // …).
     const table = attributes.text(1)
     if (family !== undefined && table !== undefined) open.tables.add(`${family} ${table}`)
     if (type === NFT_MSG_NEWCHAIN && attributes.has(NFTA_CHAIN_HOOK)) open.hooked = true

@@ -1,4 +1,5 @@
-// Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for state/foreign-chain.ts.
+// Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for
+// state/foreign-chain.ts.
 import { hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type {
   ForeignBranch,
@@ -11,7 +12,10 @@ import type {
 import type { NftFamily } from '../../state/object.ts'
 import { COMMENT, isRecord, type NftJson } from './parse-own-tables.ts'
 
-/** Table names of iptables-nft. Tables that look like its own are shown by `iptables -S` and get rules that it can print. */
+/**
+ * Table names of iptables-nft. Tables that look like its own are shown by `iptables -S` and get rules that it can
+ * print.
+ */
 const iptablesTable = /^(filter|mangle|raw|security|nat)$/
 
 /** One table from its JSON listing; `texts` are the rules as nft prints them, by handle. */
@@ -98,7 +102,9 @@ function mapBranches(vmap: NftJson): readonly ForeignBranch[] {
 const deliberate: readonly ForeignCondition[] = [{ kind: 'deliberate' }]
 const other: readonly ForeignCondition[] = [{ kind: 'other' }]
 
-/** meta keys about a packet's origin, destination or protocol; the others (marks, users, time) are a deliberate choice. */
+/**
+ * meta keys about a packet's origin, destination or protocol; the others (marks, users, time) are a deliberate choice.
+ */
 const broadKeys = new Set([
   'iif',
   'oif',
@@ -184,7 +190,10 @@ function stateCondition(ct: NftJson, op: string, right: unknown): readonly Forei
 /** iptables matches that are not narrow: bridge ports, address types, policies. */
 const broadExtensions = new Set(['conntrack', 'state', 'physdev', 'addrtype', 'policy'])
 
-/** An iptables match, which nft can't express in JSON; of conntrack, nft's text has the states, if its version can translate them. */
+/**
+ * An iptables match, which nft can't express in JSON; of conntrack, nft's text has the states, if its version can
+ * translate them.
+ */
 function extensionCondition(name: string, text: string): readonly ForeignCondition[] {
   if (name === 'comment') return []
   const states = /\bct state (?!!)([a-z,]+)/.exec(text)?.[1]?.split(',')

@@ -37,7 +37,9 @@ function priorityText(priority: number, hook: string): string {
   return `${name} ${priority > value ? '+' : '-'} ${Math.abs(priority - value)}`
 }
 
-/** A base chain's hook as nft prints it, the policy only when it is not accept; `undefined` for chains without a hook. */
+/**
+ * A base chain's hook as nft prints it, the policy only when it is not accept; `undefined` for chains without a hook.
+ */
 function hookText(chain: NftJson): string | undefined {
   const { type, hook, prio, policy } = chain
   if (typeof hook !== 'string') return undefined

@@ -1,4 +1,5 @@
-// Reads nf_tables: Weft's tables in full, other programs' tables with a chain at hook forward, and Weft's accepts in those.
+// Reads nf_tables: Weft's tables in full, other programs' tables with a chain at hook forward, and Weft's accepts in
+// those.
 import { WeftError } from '../../base/error.ts'
 import { type ForeignTable, fateIn, isPolicyTable } from '../../state/foreign-chain.ts'
 import { type ForeignAccept, type KernelObject, type Key, keyOf, type NftFamily } from '../../state/object.ts'
@@ -30,7 +31,10 @@ export async function familiesOfOwn(run: RunNft): Promise<readonly NftFamily[]> 
   return tables.filter(({ name }) => name === NFT_TABLE).map(({ family }) => family as NftFamily)
 }
 
-/** Other programs' tables with a chain at hook forward; `names` (as `ip filter`) also has those of policy engines, which are not read. Errors: KERNEL_REFUSED. */
+/**
+ * Other programs' tables with a chain at hook forward; `names` (as `ip filter`) also has those of policy engines, which
+ * are not read. Errors: KERNEL_REFUSED.
+ */
 export async function readForeign(
   run: RunNft
 ): Promise<{ readonly tables: readonly ForeignTable[]; readonly names: ReadonlySet<string> }> {

@@ -4,7 +4,10 @@ import { SerialQueue } from '../../base/serial-queue.ts'
 import { netlinkPort } from '../../os/libc.ts'
 import { NFT_OUTPUT, NftContext } from '../../os/libnftables.ts'
 
-/** What `list` prints. `json`: libnftables-json(5); `text`: as `nft -a list`. Neither has packet counters, so equal rulesets print alike. */
+/**
+ * What `list` prints. `json`: libnftables-json(5); `text`: as `nft -a list`. Neither has packet counters, so equal
+ * rulesets print alike.
+ */
 export type OutputForm = 'json' | 'text'
 
 /** libnftables' error message for one command, and the column of the error (-1: unknown). */

@@ -5,10 +5,16 @@ import { textOf } from '../../state/text.ts'
 import { putElement, refusedSteps, type Step, transaction } from './command.ts'
 import type { NftResult, RunNft } from './session.ts'
 
-/** A refused transaction of at most this many steps is searched by its error messages, each of which repeats the whole text. Longer ones are halved. */
+/**
+ * A refused transaction of at most this many steps is searched by its error messages, each of which repeats the whole
+ * text. Longer ones are halved.
+ */
 const SEARCHED = 64
 
-/** Errors by change; changes without an entry are done. Each failing transaction takes the kernel some 10 ms (it waits for readers before it rolls back). */
+/**
+ * Errors by change; changes without an entry are done. Each failing transaction takes the kernel some 10 ms (it waits
+ * for readers before it rolls back).
+ */
 export type Failures = Map<Change, Error>
 
 export async function applySteps(run: RunNft, steps: readonly Step[]): Promise<Failures> {
@@ -64,7 +70,9 @@ function afterRefusal(step: Step, words: string | undefined, failures: Failures)
   return []
 }
 
-/** One of several accepts to be deleted may no longer exist; any other object that does not exist is removed already. */
+/**
+ * One of several accepts to be deleted may no longer exist; any other object that does not exist is removed already.
+ */
 function removedInPart(step: Step): readonly Step[] {
   if (step.change.object.kind !== 'accept' || step.commands.length < 2) return []
   return [{ ...step, commands: step.commands.slice(1) }]

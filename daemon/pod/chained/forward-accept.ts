@@ -1,4 +1,5 @@
-// Accepts forwarded packets of an attachment's addresses: a chain of Weft's for their subnet, and accepts inside chains of other programs that drop them.
+// Accepts forwarded packets of an attachment's addresses: a chain of Weft's for their subnet, and accepts inside chains
+// of other programs that drop them.
 import type { Prefix } from '../../../ipam/address.ts'
 import type { Attachment } from '../../../plugins/attachment.ts'
 import { forwardMark, type Identity, markedOwnerOf } from '../../attachment/identity.ts'

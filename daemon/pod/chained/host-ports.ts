@@ -106,8 +106,8 @@ async function deviceTo(context: PodContext, ips: readonly Ip[]): Promise<string
 }
 
 /**
- * With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by. Ports that another program made are left
- * alone.
+ * With br_netfilter the bridge itself returns a pod's packets to its own host port through the port they came in by.
+ * Ports that another program made are left alone.
  */
 function hairpin({ host: { observed } }: PodContext, attachment: ChainedAttachment): readonly Link[] {
   const link = linkNamed(observed, hostName(attachment))

@@ -25,7 +25,10 @@ type Interfaces = Pick<AttachmentResult, 'interfaces'>
 /** The ifb that shapes what the attachment sends. */
 const ifbOf = (who: Identity): string => ifbName(hostName(who))
 
-/** Reports the ifb that shapes what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind then. */
+/**
+ * Reports the ifb that shapes what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind
+ * then.
+ */
 export async function limit(
   context: PodContext,
   attachment: ChainedAttachment,
@@ -53,7 +56,10 @@ export function checkLimits(context: PodContext, attachment: ChainedAttachment, 
   refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
 }
 
-/** The token bucket towards the container goes with its device: removing it alone would make the caller wait for a grace period. */
+/**
+ * The token bucket towards the container goes with its device: removing it alone would make the caller wait for a grace
+ * period.
+ */
 export async function unlimit(context: PodContext, who: Identity): Promise<void> {
   const ifb = linkNamed(context.host.observed, ifbOf(who))
   const isOurs = ifb?.form?.type === 'ifb' && mayBeOf(who, ifb.alias)

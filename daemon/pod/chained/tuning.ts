@@ -1,4 +1,5 @@
-// Sysctls and link settings of a container: the tuning plugin. Old link settings are kept on disk in the reference's format until DEL restores them.
+// Sysctls and link settings of a container: the tuning plugin. Old link settings are kept on disk in the reference's
+// format until DEL restores them.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { contentOf, ifThere, makeDirectory } from '../../../ipam/files.ts'
@@ -15,7 +16,10 @@ import { openSandbox } from '../netns.ts'
 /** The reference's allowlist: regular expressions, one per line; each key must match one. */
 const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 
-/** Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error stays: the container is deleted. */
+/**
+ * Errors: SYSCTL_NOT_ALLOWED, INTERFACE_MISSING, STATE_UNWRITABLE, KERNEL_REFUSED. What was written before an error
+ * stays: the container is deleted.
+ */
 export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)

@@ -11,7 +11,10 @@ import { checkLimits, collectLimits, limit, unlimit } from './limits.ts'
 import { collectOwned } from './ownership.ts'
 import { checkTuning, collectSettings, restore, tune } from './tuning.ts'
 
-/** `previous` is what the plugins before have reported. Errors: those of the plugin's own work, after which nothing of it is left. */
+/**
+ * `previous` is what the plugins before have reported. Errors: those of the plugin's own work, after which nothing of
+ * it is left.
+ */
 export function addChained(
   context: PodContext,
   attachment: ChainedAttachment,
@@ -53,7 +56,10 @@ export function delChained(context: PodContext, attachment: ChainedAttachment): 
   })
 }
 
-/** Removes what is left of containers that the runtime no longer lists. `pattern` is any attachment of the network. Goes on after an error. */
+/**
+ * Removes what is left of containers that the runtime no longer lists. `pattern` is any attachment of the network. Goes
+ * on after an error.
+ */
 export async function gcChained(
   context: PodContext,
   pattern: ChainedAttachment,

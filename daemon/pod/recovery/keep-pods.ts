@@ -1,4 +1,5 @@
-// Pods across restarts of weftd: rebuilt at start, saved for the next weftd, freed when they vanished; and their metrics.
+// Pods across restarts of weftd: rebuilt at start, saved for the next weftd, freed when they vanished; and their
+// metrics.
 import { join } from 'node:path'
 import { setInterval } from 'node:timers/promises'
 import type { Log } from '../../base/log.ts'
@@ -19,7 +20,10 @@ export type KeepingDeps = {
   readonly running: (work: Promise<unknown>) => void
 }
 
-/** Resolves when the pods of an earlier weftd are registered and desired again; continues until the signal. Disposing writes the file a last time. */
+/**
+ * Resolves when the pods of an earlier weftd are registered and desired again; continues until the signal. Disposing
+ * writes the file a last time.
+ */
 export async function keepPods(
   pods: PodContext,
   { options, log, metrics, reconciler, running }: KeepingDeps,

@@ -1,4 +1,5 @@
-// pods.json beside the socket: what a restarted weftd can't read from the kernel after a namespace was deleted while none ran.
+// pods.json beside the socket: what a restarted weftd can't read from the kernel after a namespace was deleted while
+// none ran.
 import { rmSync } from 'node:fs'
 import { contentOf } from '../../../ipam/files.ts'
 import { reasonOf } from '../../base/error.ts'
@@ -6,7 +7,10 @@ import type { Log } from '../../base/log.ts'
 import { replaceFile } from '../../base/replace-file.ts'
 import type { Attachments, PodNote } from '../attachments.ts'
 
-/** Milliseconds for which changes are collected. A pod that came and vanished within them, and the daemon too, keeps its address until its DEL. */
+/**
+ * Milliseconds for which changes are collected. A pod that came and vanished within them, and the daemon too, keeps its
+ * address until its DEL.
+ */
 const COLLECTED = 2_000
 
 /** What the last weftd wrote; nothing (and a warning) when that can't be read. */

@@ -27,7 +27,10 @@ import { CHAINED_MARK, ifbName, NFT_TABLE } from '../../state/ownership.ts'
 
 export type Readback = {
   readonly nft: {
-    /** The elements of the pod behind this link of the host, and the guard of that link; or, by a mark, the elements of a chained plugin. */
+    /**
+     * The elements of the pod behind this link of the host, and the guard of that link; or, by a mark, the elements of
+     * a chained plugin.
+     */
     objects(linkOrMark: string): readonly KernelObject[]
     /** The host ports among them. */
     hostPorts(linkOrMark: string): readonly HostPort[]
@@ -36,7 +39,10 @@ export type Readback = {
   }
   /** Token buckets on the pod's link and on its ifb, the redirection, and the ifb. */
   limits(link: string, ifb?: string): readonly KernelObject[]
-  /** Chains, maps and sets that the elements found depend on, and bridges in the set of guarded devices: a bridge stays guarded as long as it exists. */
+  /**
+   * Chains, maps and sets that the elements found depend on, and bridges in the set of guarded devices: a bridge stays
+   * guarded as long as it exists.
+   */
   readonly shared: readonly KernelObject[]
 }
 
@@ -116,7 +122,9 @@ function limitsOf(link: string, extras: State, ifb: Link | undefined): readonly 
   return [{ kind: 'link', name, form, up: true, ...(mtu && { mtu }), ...(alias && { alias }) }, ...qdiscs]
 }
 
-/** Whether weftd could make it again: not other programs' disciplines, nor a division whose parts a dump does not show. */
+/**
+ * Whether weftd could make it again: not other programs' disciplines, nor a division whose parts a dump does not show.
+ */
 const isReadable = (discipline: Discipline): boolean =>
   discipline.type !== 'other' && (discipline.type !== 'htb' || discipline.division !== undefined)
 

@@ -1,4 +1,5 @@
-// Rebuilds the registry of pods after a restart from link aliases, routes and reservations; notices links that vanish later.
+// Rebuilds the registry of pods after a restart from link aliases, routes and reservations; notices links that vanish
+// later.
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Ip, sameIp } from '../../../ipam/address.ts'
@@ -35,8 +36,8 @@ const DUMP_AGE = 1_000
 export type Reserved = Identity & { readonly ip: Ip }
 
 /**
- * Wants again what pods of an earlier weftd have on the host, before objects without an owner may be removed. Pods in its file (`notes`) that the kernel no
- * longer has have vanished meanwhile. Resolves with the number of pods.
+ * Wants again what pods of an earlier weftd have on the host, before objects without an owner may be removed. Pods in
+ * its file (`notes`) that the kernel no longer has have vanished meanwhile. Resolves with the number of pods.
  */
 export async function rebuild(
   context: PodContext,
@@ -94,7 +95,10 @@ function noteVanished({ host, attachments, now }: PodContext, notes: readonly Po
       attachments.vanished.set(ownerOf(note), { ...note, since: now() })
 }
 
-/** Frees reservations from before a reboot now, not at the first pod of each network. Never rejects: a directory that can't be read is retried then. */
+/**
+ * Frees reservations from before a reboot now, not at the first pod of each network. Never rejects: a directory that
+ * can't be read is retried then.
+ */
 export async function emptyAfterReboot(
   { networks, log }: Pick<PodContext, 'networks' | 'log'>,
   dataDir: string = DEFAULT_DATA_DIR
@@ -210,8 +214,8 @@ function proxiesAsTheyAre(ips: readonly Ip[], observed: State): readonly KernelO
 }
 
 /**
- * The chains of the pod's subnets. If its addresses are unknown (another data directory, a third party's IPAM) all of them, which are then removed with the
- * last such pod.
+ * The chains of the pod's subnets. If its addresses are unknown (another data directory, a third party's IPAM) all of
+ * them, which are then removed with the last such pod.
  */
 const masquerading = (held: readonly Ip[], observed: State): readonly KernelObject[] => {
   if (held.length > 0) return chainsAround('masquerade', held, observed)
@@ -255,8 +259,8 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
   )
 
 /**
- * For the reconciler's listener: a pod's link that went with its namespace is no longer desired, so it is not repaired. The reservation stays until the
- * runtime's DEL or GC, or until releaseVanished() frees it after the grace period.
+ * For the reconciler's listener: a pod's link that went with its namespace is no longer desired, so it is not repaired.
+ * The reservation stays until the runtime's DEL or GC, or until releaseVanished() frees it after the grace period.
  */
 export function forgetVanished(context: PodContext): (changed: readonly KernelObject[] | 'everything') => void {
   const { host, attachments, log } = context

@@ -20,7 +20,10 @@ export type Row = {
 const BUSY = 5_000
 /** Milliseconds between two checks for other processes' writes, in case a notification is missing. */
 const POLL = 1_000
-/** Checks after a notification: milliseconds until the first, the factor by which each pause is longer than the one before, and their number. */
+/**
+ * Checks after a notification: milliseconds until the first, the factor by which each pause is longer than the one
+ * before, and their number.
+ */
 const RECHECK = { first: 2, factor: 5, count: 3 } as const
 
 const SCHEMA = `
@@ -39,7 +42,10 @@ export class EmbeddedFile implements Disposable {
   #recheck: NodeJS.Timeout | undefined
   #version: number
 
-  /** Creates what is missing, readable by root only. `changed` is called shortly after a write of any process. Errors: STATE_UNWRITABLE. */
+  /**
+   * Creates what is missing, readable by root only. `changed` is called shortly after a write of any process. Errors:
+   * STATE_UNWRITABLE.
+   */
   constructor(path: string, changed: () => void, log: Log) {
     this.path = path
     this.#changed = changed
@@ -58,7 +64,8 @@ export class EmbeddedFile implements Disposable {
         this.#database.exec('COMMIT')
         return result
       } catch (error) {
-        // After some errors (disk full, I/O) SQLite has already rolled back and rejects a second rollback, which would hide the first error.
+        // After some errors (disk full, I/O) SQLite has already rolled back and rejects a second rollback, which would
+        // hide the first error.
         if (this.#database.isTransaction) this.#rollBack()
         throw error
       }
@@ -136,7 +143,10 @@ export class EmbeddedFile implements Disposable {
     this.#changed()
   }
 
-  /** Checks now and a few times more: a commit becomes visible only with its write to shared memory, for which there is no notification. */
+  /**
+   * Checks now and a few times more: a commit becomes visible only with its write to shared memory, for which there is
+   * no notification.
+   */
   #checkSoon(): void {
     this.#check()
     if (this.#recheck !== undefined) return
@@ -148,7 +158,9 @@ export class EmbeddedFile implements Disposable {
     this.#recheck = left > 0 ? setTimeout(() => this.#checkAgain(left - 1, pause * RECHECK.factor), pause) : undefined
   }
 
-  /** Every commit writes to the -wal file beside ours. inotify works across mount namespaces, since it watches inodes. */
+  /**
+   * Every commit writes to the -wal file beside ours. inotify works across mount namespaces, since it watches inodes.
+   */
   #watch(log: Log): FSWatcher | undefined {
     try {
       const watcher = watch(dirname(this.path), (_, file) => {

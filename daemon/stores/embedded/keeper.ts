@@ -1,4 +1,5 @@
-// Holds our lease in the lease file: acquires and renews it, writes it again when it was deleted, and deletes other nodes' expired leases.
+// Holds our lease in the lease file: acquires and renews it, writes it again when it was deleted, and deletes other
+// nodes' expired leases.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
@@ -7,8 +8,8 @@ import type { EmbeddedFile, Row } from './file.ts'
 import { takenBy } from './record.ts'
 
 /**
- * Milliseconds that a lease must have been expired, by a clock that stops during suspend, before it is deleted. After a resume every lease is expired by the
- * wall clock, and its daemon needs a moment to renew it.
+ * Milliseconds that a lease must have been expired, by a clock that stops during suspend, before it is deleted. After a
+ * resume every lease is expired by the wall clock, and its daemon needs a moment to renew it.
  */
 const GRACE = 60_000
 

@@ -8,7 +8,10 @@ export function readRecord({ key, value, node }: Row): Lease {
   return node === null ? lease : { ...lease, node }
 }
 
-/** The lease that occupies a row's subnet; a row that cannot be parsed occupies it too, without publishing an address. `undefined`: the key names no subnet. */
+/**
+ * The lease that occupies a row's subnet; a row that cannot be parsed occupies it too, without publishing an address.
+ * `undefined`: the key names no subnet.
+ */
 export function takenBy(row: Row): Lease | undefined {
   const subnet = parseLeaseKey(row.key)
   if (subnet === undefined) return undefined

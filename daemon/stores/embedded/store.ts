@@ -1,4 +1,5 @@
-// Lease store in an SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with no server to run.
+// Lease store in an SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with
+// no server to run.
 import { contentOf } from '../../../ipam/files.ts'
 import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
@@ -68,7 +69,9 @@ export class EmbeddedStore implements Store {
     }
   }
 
-  /** Copies --net-config-path into the lease file, for all daemons; without that file the lease file keeps what it has. */
+  /**
+   * Copies --net-config-path into the lease file, for all daemons; without that file the lease file keeps what it has.
+   */
   #copyConfiguration(): void {
     const path = this.#netConfigPath
     const text = path === undefined ? undefined : readIfThere(path)
@@ -111,7 +114,10 @@ export class EmbeddedStore implements Store {
     this.#guarded(() => this.#keeper.keep())
   }
 
-  /** Resolves with the next change of the file, and after this time at most, so that a file that did not answer is read again. */
+  /**
+   * Resolves with the next change of the file, and after this time at most, so that a file that did not answer is read
+   * again.
+   */
   #changeWithin(milliseconds: number, signal: AbortSignal): Promise<void> {
     return this.#fileChanged.next(signal, AbortSignal.timeout(milliseconds))
   }

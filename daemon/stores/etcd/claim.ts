@@ -1,4 +1,5 @@
-// Claims a subnet in etcd by compare-and-write transactions: keeps an existing lease, takes a free subnet, or writes a lost lease again.
+// Claims a subnet in etcd by compare-and-write transactions: keeps an existing lease, takes a free subnet, or writes a
+// lost lease again.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
 import { retry } from '../../base/backoff.ts'
 import { WeftError } from '../../base/error.ts'
@@ -41,7 +42,10 @@ export class EtcdClaim {
     this.#log = log
   }
 
-  /** The value of a write that etcd has not acknowledged yet: the watch may deliver it first, and it must not be mistaken for another node's. */
+  /**
+   * The value of a write that etcd has not acknowledged yet: the watch may deliver it first, and it must not be
+   * mistaken for another node's.
+   */
   get writing(): string | undefined {
     return this.#writing
   }
@@ -106,8 +110,8 @@ export class EtcdClaim {
   }
 
   /**
-   * Writes the lease again in place of `there`: no record, or one without an owner. `undefined`: the key changed meanwhile and must be read again.
-   * `overlapped`: another node has leased a subnet that overlaps it.
+   * Writes the lease again in place of `there`: no record, or one without an owner. `undefined`: the key changed
+   * meanwhile and must be read again. `overlapped`: another node has leased a subnet that overlaps it.
    */
   async writeAgain(
     held: Held,
@@ -126,8 +130,9 @@ export class EtcdClaim {
   }
 
   /**
-   * Whether no older lease overlaps the one just created; if one does, ours is deleted. A transaction guards a single key, and two nodes could create keys that
-   * differ in one family or in length and still share addresses: the older one stays. `seen`: no key up to that revision overlaps.
+   * Whether no older lease overlaps the one just created; if one does, ours is deleted. A transaction guards a single
+   * key, and two nodes could create keys that differ in one family or in length and still share addresses: the older
+   * one stays. `seen`: no key up to that revision overlaps.
    */
   async #isAlone(
     own: Pick<KeyValue, 'key' | 'modified'>,

@@ -1,6 +1,7 @@
-// Connection to etcd over @grpc/grpc-js: one client per member, failover, deadlines, keep-alive, TLS, auth tokens, and the conditions they raise.
-// The package etcd3 fails the test "speaks TLS with a client certificate": grpc passes a member's IP address to Node as TLS server name, which Node 26 rejects,
-// and etcd3 does not let the caller supply the certificate check. It also takes 19 MB more (38 against 19.5).
+// Connection to etcd over @grpc/grpc-js: one client per member, failover, deadlines, keep-alive, TLS, auth tokens, and
+// the conditions they raise. The package etcd3 fails the test "speaks TLS with a client certificate": grpc passes a
+// member's IP address to Node as TLS server name, which Node 26 rejects, and etcd3 does not let the caller supply the
+// certificate check. It also takes 19 MB more (38 against 19.5).
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
@@ -25,7 +26,10 @@ export type EtcdOptions = {
 
 export type Stream<N extends CallName> = ClientDuplexStream<Request<N>, Response<N>>
 
-/** Milliseconds: for one call at one member; between keep-alive pings (etcd refuses less than 5 s); for the answer to one. */
+/**
+ * Milliseconds: for one call at one member; between keep-alive pings (etcd refuses less than 5 s); for the answer to
+ * one.
+ */
 const DEADLINE = 5_000
 const PING = 10_000
 const PONG = 5_000
@@ -110,8 +114,9 @@ export class EtcdConnection implements AsyncDisposable {
   }
 
   /**
-   * One request, sent to each member in turn until one answers, and once more with a new token if the old one is rejected. `what` completes "… failed".
-   * Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: STORE_DENIED; STORE_UNREACHABLE for every other failure.
+   * One request, sent to each member in turn until one answers, and once more with a new token if the old one is
+   * rejected. `what` completes "… failed". Raises or clears STORE_UNREACHABLE and STORE_DENIED. Errors: STORE_DENIED;
+   * STORE_UNREACHABLE for every other failure.
    */
   call<N extends CallName>(what: string, name: N, request: Request<N>): Promise<Response<N>> {
     return this.reported(what, () => this.#authenticated(() => this.#anywhere(name, request)))
@@ -129,7 +134,10 @@ export class EtcdConnection implements AsyncDisposable {
     }
   }
 
-  /** Makes the error of a failed request and raises its condition. A compacted revision raises none: the caller lists again. */
+  /**
+   * Makes the error of a failed request and raises its condition. A compacted revision raises none: the caller lists
+   * again.
+   */
   failed(what: string, cause: unknown): WeftError {
     if (cause instanceof WeftError) return cause
     const code = isDenied(cause) ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
@@ -141,7 +149,9 @@ export class EtcdConnection implements AsyncDisposable {
     return new WeftError(code, message, cure, { cause })
   }
 
-  /** A stream to the member that answered last. When it breaks, `useNextMember` makes the next one use another member. */
+  /**
+   * A stream to the member that answered last. When it breaks, `useNextMember` makes the next one use another member.
+   */
   async stream<N extends CallName>(name: N): Promise<Stream<N>> {
     await this.#authenticate()
     const { path, request, response } = codec(name)
@@ -252,7 +262,8 @@ type Files = { readonly ca: Buffer | null; readonly key: Buffer | null; readonly
 function memberClient({ protocol, hostname, port }: URL, files: Files): Client {
   if (protocol !== 'https:') return new Client(`${hostname}:${port || 80}`, credentials.createInsecure(), CHANNEL)
   const host = hostname.replace(/^\[(.*)\]$/, '$1')
-  // RFC 6066 allows no IP address as server name and Node rejects them: a placeholder is sent, and the certificate is checked against the address.
+  // RFC 6066 allows no IP address as server name and Node rejects them: a placeholder is sent, and the certificate is
+  // checked against the address.
   const name = isIP(host) === 0 ? {} : { 'grpc.ssl_target_name_override': 'etcd' }
   return new Client(`${hostname}:${port || 443}`, secure(host, files), { ...CHANNEL, ...name })
 }

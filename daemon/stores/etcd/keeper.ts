@@ -1,4 +1,5 @@
-// Holds our lease in etcd: renews it by our own clock, acquires it again with the same subnet when it was deleted or has expired, and reports when another node took it.
+// Holds our lease in etcd: renews it by our own clock, acquires it again with the same subnet when it was deleted or
+// has expired, and reports when another node took it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { perFamily } from '../../../ipam/address.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
@@ -62,8 +63,8 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * All leases as etcd has them now. Concurrent callers share one listing: at start the watch and `acquire` both need it, and thousands of leases are fetched and
-   * parsed once.
+   * All leases as etcd has them now. Concurrent callers share one listing: at start the watch and `acquire` both need
+   * it, and thousands of leases are fetched and parsed once.
    */
   listing(): Promise<LeaseListing> {
     this.#listing ??= this.#list().finally(() => {
@@ -102,7 +103,10 @@ export class LeaseKeeper implements AsyncDisposable {
       this.#renewLater(etcdLease, afterSeconds, signal).catch((error) => this.#unlessStopped(signal, error))
   }
 
-  /** Renews until the signal, each time a margin before expiry; while etcd can't be reached with backoff, after expiry too. */
+  /**
+   * Renews until the signal, each time a margin before expiry; while etcd can't be reached with backoff, after expiry
+   * too.
+   */
   async #renewLater(etcdLease: bigint, afterSeconds: number, signal: AbortSignal): Promise<void> {
     for (let pause = afterSeconds; ; ) {
       await sleep(1_000 * pause, undefined, { signal })
@@ -136,7 +140,10 @@ export class LeaseKeeper implements AsyncDisposable {
     } else if (event.modified > held.modified) this.#retakeInBackground('it was deleted')
   }
 
-  /** Another program wrote our key. A value that publishes our address is accepted; another node's means that we have lost the subnet. */
+  /**
+   * Another program wrote our key. A value that publishes our address is accepted; another node's means that we have
+   * lost the subnet.
+   */
   #written(held: Held, record: KeyValue): void {
     if (record.value === this.#claim.writing) return
     const lease = takenBy(readRecord(record))
@@ -172,7 +179,10 @@ export class LeaseKeeper implements AsyncDisposable {
     return this.#retaking
   }
 
-  /** Writes our key again with the same subnet, or finds that another node has it. Stops early when acquire() has got a lease meanwhile. */
+  /**
+   * Writes our key again with the same subnet, or finds that another node has it. Stops early when acquire() has got a
+   * lease meanwhile.
+   */
   async #retake(because: string): Promise<void> {
     const held = this.#held
     if (held === undefined) return

@@ -1,4 +1,5 @@
-// Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction conditional on what was read.
+// Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction
+// conditional on what was read.
 import type { EtcdConnection } from './connection.ts'
 import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
 import { rangeEnd } from './watch.ts'

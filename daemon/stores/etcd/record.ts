@@ -33,7 +33,10 @@ export function nameOf(key: string): string {
   return subnet === undefined ? key.slice(key.lastIndexOf('/') + 1) : leaseKey({ subnet })
 }
 
-/** The lease that occupies a record's subnet; a record that cannot be parsed occupies it too, without publishing an address. `undefined`: the key names no subnet. */
+/**
+ * The lease that occupies a record's subnet; a record that cannot be parsed occupies it too, without publishing an
+ * address. `undefined`: the key names no subnet.
+ */
 export function takenBy({ key, parsed }: LeaseRecord): Lease | undefined {
   if (parsed.kind === 'put') return parsed.lease
   const subnet = parseLeaseKey(key)

@@ -1,4 +1,5 @@
-// Lease store on etcd's v3 API, with flannel's keys and values, so that nodes running flanneld and weftd can share a network.
+// Lease store on etcd's v3 API, with flannel's keys and values, so that nodes running flanneld and weftd can share a
+// network.
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { EXAMPLE } from '../../config/net-conf.ts'
@@ -94,7 +95,10 @@ export class EtcdStore implements Store {
     }
   }
 
-  /** Yields a complete listing and returns its revision. A function of its own, so that the watch, which lasts for days, does not keep the records in memory. */
+  /**
+   * Yields a complete listing and returns its revision. A function of its own, so that the watch, which lasts for days,
+   * does not keep the records in memory.
+   */
   async *#list(known: Map<string, Lease>): AsyncGenerator<StoreEvent, number> {
     const listing = await this.#keeper.listing()
     this.#keeper.onListing(listing)

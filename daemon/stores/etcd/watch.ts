@@ -1,4 +1,5 @@
-// An etcd watch as an iterable that ends when the revision is compacted and throws when the stream is cancelled, closed, broken or silent.
+// An etcd watch as an iterable that ends when the revision is compacted and throws when the stream is cancelled,
+// closed, broken or silent.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import type { EtcdConnection, Stream } from './connection.ts'
 import type { KeyValue, Response } from './messages.ts'
@@ -13,7 +14,10 @@ const DELETED = 1
 const ASK = 10_000
 const SILENCE = 25_000
 
-/** The end of the range of all keys with this prefix: the prefix with its last character, one byte of UTF-8, replaced by the next. */
+/**
+ * The end of the range of all keys with this prefix: the prefix with its last character, one byte of UTF-8, replaced by
+ * the next.
+ */
 export const rangeEnd = (prefix: string): string =>
   prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)
 
@@ -21,8 +25,8 @@ export const rangeEnd = (prefix: string): string =>
 export type Watched = { readonly prefix: string } | { readonly key: string }
 
 /**
- * Events of these keys from `revision` on, in the batches of etcd's messages. Returns when etcd has compacted that revision, throws when the stream fails or
- * falls silent. In both cases the caller lists again.
+ * Events of these keys from `revision` on, in the batches of etcd's messages. Returns when etcd has compacted that
+ * revision, throws when the stream fails or falls silent. In both cases the caller lists again.
  */
 export async function* watchFrom(
   connection: EtcdConnection,
@@ -55,8 +59,9 @@ export async function* watchFrom(
 }
 
 /**
- * Pushes what the stream receives, its end and its failure. Returns the heartbeat: it requests progress, and fails the queue when the last message is too
- * old. etcd 3.3 does not answer such requests, so silence counts only after the first answer.
+ * Pushes what the stream receives, its end and its failure. Returns the heartbeat: it requests progress, and fails the
+ * queue when the last message is too old. etcd 3.3 does not answer such requests, so silence counts only after the
+ * first answer.
  */
 function receive(stream: Stream<'watch'>, responses: AsyncQueue<Response<'watch'>>): () => void {
   let lastAt = performance.now()

@@ -1,4 +1,5 @@
-// Holds our lease on our own Node object: its podCIDRs are our subnets, and our annotations are written again whenever another program changes them.
+// Holds our lease on our own Node object: its podCIDRs are our subnets, and our annotations are written again whenever
+// another program changes them.
 import type { PerFamily, Prefix } from '../../../ipam/address.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
@@ -49,7 +50,10 @@ type Held = { readonly request: LeaseRequest; readonly lease: Lease; readonly na
 
 /** When another program has not changed our annotations for this many milliseconds, the backoff is reset. */
 const CALM = 60_000
-/** The API server could not apply the patch between other writes to the node: on a busy node that is normal, and worth another attempt. */
+/**
+ * The API server could not apply the patch between other writes to the node: on a busy node that is normal, and worth
+ * another attempt.
+ */
 const CONFLICT = 409
 /** Conditions about a missing subnet; at most one is active. */
 const NO_SUBNET: readonly ConditionCode[] = [
@@ -87,15 +91,18 @@ export class NodeKeeper implements AsyncDisposable {
     return this.#name
   }
 
-  /** Our node as the subject of events. Before its uid is known the name is used instead, as in the kubelet's own events. */
+  /**
+   * Our node as the subject of events. Before its uid is known the name is used instead, as in the kubelet's own
+   * events.
+   */
   get node(): Regarding | undefined {
     const name = this.#name
     return name === undefined ? undefined : { apiVersion: 'v1', kind: 'Node', name, uid: this.#uid ?? name }
   }
 
   /**
-   * See Store.acquire. Waits until the node exists and has podCIDRs in Network, with a condition that says what is missing. Errors: LEASE_MALFORMED for podCIDRs
-   * that are not CIDRs.
+   * See Store.acquire. Waits until the node exists and has podCIDRs in Network, with a condition that says what is
+   * missing. Errors: LEASE_MALFORMED for podCIDRs that are not CIDRs.
    */
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const either = AbortSignal.any([signal, this.#ended.signal])
@@ -213,7 +220,9 @@ export class NodeKeeper implements AsyncDisposable {
     }
   }
 
-  /** False when the node does not exist. Patches nodes/status, so that weftd needs no more permissions than flanneld. */
+  /**
+   * False when the node does not exist. Patches nodes/status, so that weftd needs no more permissions than flanneld.
+   */
   async #patch(node: KubeNode, body: JsonObject | undefined, signal: AbortSignal): Promise<boolean> {
     if (body === undefined) return true
     const patch = {

@@ -1,4 +1,5 @@
-// Index of the leases that nodes publish, by node and by subnet: turns changes of nodes into lease events. Heartbeats cause none.
+// Index of the leases that nodes publish, by node and by subnet: turns changes of nodes into lease events. Heartbeats
+// cause none.
 import { WeftError } from '../../base/error.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent } from '../../lease/store.ts'

@@ -60,7 +60,10 @@ export class PodCidrDiagnosis {
     return this.#last
   }
 
-  /** The event by which the controller manager reports that it has no subnet left, reason CIDRNotAvailable (pkg/controller/nodeipam). */
+  /**
+   * The event by which the controller manager reports that it has no subnet left, reason CIDRNotAvailable
+   * (pkg/controller/nodeipam).
+   */
   async #refusal({ name }: KubeNode, signal: AbortSignal): Promise<string | undefined> {
     const fieldSelector = `involvedObject.kind=Node,involvedObject.name=${name},reason=CIDRNotAvailable`
     const query = { fieldSelector, limit: '1' }

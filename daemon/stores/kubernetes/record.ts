@@ -52,13 +52,18 @@ const NAMES = {
   }
 } as const satisfies Record<Family, object>
 
-/** flannel's rule: without a slash one is added, and after the slash a `-` unless the prefix ends in one. `weft.io/a` → `weft.io/a-`. */
+/**
+ * flannel's rule: without a slash one is added, and after the slash a `-` unless the prefix ends in one. `weft.io/a` →
+ * `weft.io/a-`.
+ */
 export function annotationPrefix(option: string): string {
   if (!option.includes('/')) return `${option}/`
   return /[/-]$/.test(option) ? option : `${option}-`
 }
 
-/** The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a string that is not a CIDR. */
+/**
+ * The node's pod subnets: the first podCIDR of each family. Errors: LEASE_MALFORMED for a string that is not a CIDR.
+ */
 export function podSubnets(node: KubeNode): PerFamily<Prefix> {
   const subnets: { [F in Family]?: Prefix } = {}
   for (const text of node.podCidrs) {
@@ -70,8 +75,9 @@ export function podSubnets(node: KubeNode): PerFamily<Prefix> {
 }
 
 /**
- * The lease that a node publishes; `undefined` when it publishes none: no `kube-subnet-manager: "true"`, or no podCIDR yet. A family without a public
- * address is left out. Errors: LEASE_MALFORMED with the node, the annotation and its value.
+ * The lease that a node publishes; `undefined` when it publishes none: no `kube-subnet-manager: "true"`, or no podCIDR
+ * yet. A family without a public address is left out. Errors: LEASE_MALFORMED with the node, the annotation and its
+ * value.
  */
 export function leaseOfNode(node: KubeNode, prefix: string): Lease | undefined {
   if (node.annotations[MANAGED] !== 'true') return undefined
@@ -134,7 +140,10 @@ export type PublicAddresses = {
   readonly faults: readonly { readonly annotation: string; readonly text: string }[]
 }
 
-/** The addresses that this node publishes: public-ip-overwrite takes precedence over node-public-ip, and that over the detected or configured address. */
+/**
+ * The addresses that this node publishes: public-ip-overwrite takes precedence over node-public-ip, and that over the
+ * detected or configured address.
+ */
 export function publicAddresses(node: KubeNode, prefix: string, detected: PerFamily<Ip>): PublicAddresses {
   const publicIp: { [F in Family]?: Ip } = {}
   const faults: { annotation: string; text: string }[] = []
@@ -160,7 +169,10 @@ export type Placement =
   | { readonly kind: 'missing'; readonly detail: string }
   | { readonly kind: 'outside'; readonly detail: string }
 
-/** Whether the node's podCIDRs serve the configuration: one in each of its families, inside Network. Errors: LEASE_MALFORMED. */
+/**
+ * Whether the node's podCIDRs serve the configuration: one in each of its families, inside Network. Errors:
+ * LEASE_MALFORMED.
+ */
 export function placementOf(node: KubeNode, conf: NetConf): Placement {
   const all = podSubnets(node)
   const subnet: { [F in Family]?: Prefix } = {}
@@ -183,8 +195,8 @@ export function placementOf(node: KubeNode, conf: NetConf): Placement {
 }
 
 /**
- * Whether the nodes' podCIDRs use up every subnet of a network: a sentence, or `undefined`. The controller manager divides one range into subnets of one
- * length, so the longest length in use determines how many there are.
+ * Whether the nodes' podCIDRs use up every subnet of a network: a sentence, or `undefined`. The controller manager
+ * divides one range into subnets of one length, so the longest length in use determines how many there are.
  */
 export function usedUp(podCidrs: readonly Prefix[], range: Prefix): string | undefined {
   const inside = podCidrs.filter((prefix) => contains(range, prefix))

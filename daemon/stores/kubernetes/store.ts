@@ -1,4 +1,5 @@
-// Lease store on the Kubernetes API, as flannel's: a node's podCIDRs are its subnets, its annotations say how it is reached.
+// Lease store on the Kubernetes API, as flannel's: a node's podCIDRs are its subnets, its annotations say how it is
+// reached.
 import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -30,7 +31,10 @@ export type KubernetesOptions = AccessOptions &
     readonly networkPolicyEnforced: boolean
   }
 
-/** Milliseconds between two reads of a missing configuration, and of one that may have changed: the kubelet updates a mounted ConfigMap within about a minute. */
+/**
+ * Milliseconds between two reads of a missing configuration, and of one that may have changed: the kubelet updates a
+ * mounted ConfigMap within about a minute.
+ */
 const CONFIG_RETRY = 1_000
 const CONFIG_POLL = 5_000
 /** The podCIDR is the subnet, whatever the configuration says about lengths and ranges. */
@@ -69,7 +73,10 @@ export class KubernetesStore implements Store {
     this.#events = new ConditionEvents(writer, () => this.#keeper.node)
   }
 
-  /** Opens no connection yet. `pace` differs in tests only. Errors: OPTION_INVALID when no API server is configured or a credential can't be read. */
+  /**
+   * Opens no connection yet. `pace` differs in tests only. Errors: OPTION_INVALID when no API server is configured or a
+   * credential can't be read.
+   */
   static async open(options: KubernetesOptions, deps: StoreDeps, pace = PACE): Promise<KubernetesStore> {
     const access = new KubeAccess(await targetOf(options), () => performance.now())
     return new KubernetesStore(access, options, deps, pace)

@@ -1,4 +1,5 @@
-// What an attachment asks of the kernel, as `ip` would print it: bridge and routed mode, each family, and what a configuration can change.
+// What an attachment asks of the kernel, as `ip` would print it: bridge and routed mode, each family, and what a
+// configuration can change.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { forwarding } from '../../../daemon/attachment/forwarding.ts'

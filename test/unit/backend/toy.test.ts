@@ -1,4 +1,5 @@
-// A backend is one file and one line: a toy goes from the configuration to the kernel and back without a change in any other room.
+// A backend is one file and one line: a toy goes from the configuration to the kernel and back without a change in any
+// other room.
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,5 @@
-// A backend that Weft does not have, as whoever adds one would write it: a device for a whole colour, one route per peer, and a token that no two nodes share.
+// A backend that Weft does not have, as whoever adds one would write it: a device for a whole colour, one route per
+// peer, and a token that no two nodes share.
 import type { Backend } from '../../../daemon/backend/backend.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import type { Json, JsonObject } from '../../../daemon/config/json.ts'

@@ -1,4 +1,5 @@
-// Backoff: pauses grow to a limit, differ between nodes and end with the signal. Retry: what is tried again, and when it stops.
+// Backoff: pauses grow to a limit, differ between nodes and end with the signal. Retry: what is tried again, and when
+// it stops.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Backoff, type BackoffBounds, retry } from '../../../daemon/base/backoff.ts'

@@ -1,4 +1,5 @@
-// The protobuf codec: every value comes back as it was, unknown fields are skipped, and bytes that are no message are an error.
+// The protobuf codec: every value comes back as it was, unknown fields are skipped, and bytes that are no message are
+// an error.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'

@@ -1,4 +1,5 @@
-// Errors as a runtime meets them: every code of ours in CNI's numbers, those that STATUS has for itself, and the TRACEPARENT of a call in its log line.
+// Errors as a runtime meets them: every code of ours in CNI's numbers, those that STATUS has for itself, and the
+// TRACEPARENT of a call in its log line.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'

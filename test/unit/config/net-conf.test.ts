@@ -1,4 +1,5 @@
-// flannel's configuration: its defaults, its rules for both families, and errors that name path, value, rule and source.
+// flannel's configuration: its defaults, its rules for both families, and errors that name path, value, rule and
+// source.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'

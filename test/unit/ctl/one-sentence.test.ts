@@ -1,4 +1,5 @@
-// A condition that blocks ADD is the same sentence with cause and cure in CNI errors, STATUS, /readyz, log, event and weftctl.
+// A condition that blocks ADD is the same sentence with cause and cure in CNI errors, STATUS, /readyz, log, event and
+// weftctl.
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { CONDITIONS, type ConditionCode, sentence } from '../../../daemon/health/conditions.ts'
@@ -63,7 +64,8 @@ test('the store being away is what a starting node tells everywhere, and where a
 test('a pool without a free address is the same sentence for ADD, STATUS, /readyz, the log and weftctl', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
-  // The subnet of the node's own pool, since only that makes it a condition of the node: filled up by pods of flannel, whose links say nothing of them.
+  // The subnet of the node's own pool, since only that makes it a condition of the node: filled up by pods of flannel,
+  // whose links say nothing of them.
   const key = 'link veth1' as Key
   daemon.kernel.change({ kind: 'link', name: 'veth1', form: { type: 'veth' }, master: 'cni0', up: true }, key)
   await until(() => daemon.reconciler.observed.has(key), 'the link to be seen')

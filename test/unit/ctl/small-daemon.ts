@@ -1,4 +1,5 @@
-// A daemon for the tests of weftctl: everything that is weftd's but a Map for the kernel, its socket in a folder of its own, and weftctl to ask it.
+// A daemon for the tests of weftctl: everything that is weftd's but a Map for the kernel, its socket in a folder of its
+// own, and weftctl to ask it.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

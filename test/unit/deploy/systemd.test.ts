@@ -1,4 +1,5 @@
-// The way without Kubernetes: unit file and settings against weftd's options and against the DaemonSet, so that both stay the same.
+// The way without Kubernetes: unit file and settings against weftd's options and against the DaemonSet, so that both
+// stay the same.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'node:test'

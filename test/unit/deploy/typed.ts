@@ -1,4 +1,5 @@
-// Objects compared with Kubernetes' OpenAPI schemas, as TypeScript types (package kubernetes-types): unknown and missing fields, wrong types, wrong words.
+// Objects compared with Kubernetes' OpenAPI schemas, as TypeScript types (package kubernetes-types): unknown and
+// missing fields, wrong types, wrong words.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,7 +17,10 @@ const MODULES: Readonly<Record<string, string>> = {
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
-/** What the compiler says about the objects, a line for each fault; empty when all are right. Errors: a kind without a schema. */
+/**
+ * What the compiler says about the objects, a line for each fault; empty when all are right. Errors: a kind without a
+ * schema.
+ */
 export function schemaFaults(objects: readonly Typed[]): string {
   const lines = objects.map((object, at) => {
     const module = MODULES[object.apiVersion ?? '']

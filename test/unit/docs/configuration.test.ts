@@ -76,7 +76,9 @@ function merged(a: Record<string, unknown>, b: Record<string, unknown>): Record<
   return out
 }
 
-/** What stands beside a key, so that it is looked at: other members of its entry, and what its plugin can't do without. */
+/**
+ * What stands beside a key, so that it is looked at: other members of its entry, and what its plugin can't do without.
+ */
 const BESIDE: Readonly<Record<string, Record<string, unknown>>> = {
   macvlan: { master: 'eth1' },
   ptp: { ipam: { type: 'static', addresses: [{ address: '10.9.0.5/24' }] } },

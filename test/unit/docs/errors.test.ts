@@ -15,8 +15,8 @@ const page = readFileSync(join(root, 'docs/errors.md'), 'utf8')
 const CODE = /[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*/.source
 
 /**
- * What is thrown: the first argument of `new WeftError(…)` and of `super(…)` in a class of its kind, `code:` in an answer, and values that may become one
- * (a variable is followed to the texts that stand in its line).
+ * What is thrown: the first argument of `new WeftError(…)` and of `super(…)` in a class of its kind, `code:` in an
+ * answer, and values that may become one (a variable is followed to the texts that stand in its line).
  */
 function codesIn(source: string): readonly string[] {
   const thrown = new RegExp(

@@ -29,7 +29,10 @@ const p = (addr: string, len: number): Json => ({ prefix: { addr, len } })
 
 type Rules = readonly (readonly Json[])[]
 
-/** A table whose first chain hangs at hook forward; rules get the handles 10, 11, … in the order in which they are given. */
+/**
+ * A table whose first chain hangs at hook forward; rules get the handles 10, 11, … in the order in which they are
+ * given.
+ */
 function table(
   place: `${NftFamily} ${string}`,
   policy: 'accept' | 'drop',

@@ -1,4 +1,5 @@
-// What may be missing and what must be readable: a file that is not there is no fault, every other reason is one that names it.
+// What may be missing and what must be readable: a file that is not there is no fault, every other reason is one that
+// names it.
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

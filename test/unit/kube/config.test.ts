@@ -1,4 +1,5 @@
-// Which API server and which credentials: kubeconfigs as kubectl takes them, the environment of a pod, and errors that never show a secret.
+// Which API server and which credentials: kubeconfigs as kubectl takes them, the environment of a pod, and errors that
+// never show a secret.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Json, JsonObject } from '../../../daemon/config/json.ts'

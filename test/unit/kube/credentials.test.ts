@@ -1,4 +1,5 @@
-// Credentials in files that others renew: read again in time, kept while they can't be read, and never part of an error.
+// Credentials in files that others renew: read again in time, kept while they can't be read, and never part of an
+// error.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

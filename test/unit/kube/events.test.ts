@@ -1,4 +1,5 @@
-// Events: conditions' codes in the spelling that kubectl's users know, one object for each kind of trouble, and no memory of all that ever were.
+// Events: conditions' codes in the spelling that kubectl's users know, one object for each kind of trouble, and no
+// memory of all that ever were.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Log } from '../../../daemon/base/log.ts'

@@ -12,7 +12,9 @@ const listAt = (resourceVersion: string) => ({ metadata: { resourceVersion }, it
 const bookmark = { type: 'BOOKMARK', object: { metadata: { resourceVersion: '6' } } }
 const put = { type: 'ADDED', object: { metadata: { name: 'late', resourceVersion: '7' } } }
 
-/** An API server whose first watch sends a bookmark and ends, whose second is silent for ever, and whose third has news. */
+/**
+ * An API server whose first watch sends a bookmark and ends, whose second is silent for ever, and whose third has news.
+ */
 async function fallingSilent() {
   const watches: string[] = []
   const server = createServer((request, response) => {

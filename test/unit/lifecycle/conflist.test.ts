@@ -1,4 +1,5 @@
-// The CNI configuration list: what is accepted as one, which files a runtime takes first, and how the file is kept in place.
+// The CNI configuration list: what is accepted as one, which files a runtime takes first, and how the file is kept in
+// place.
 import assert from 'node:assert/strict'
 import {
   existsSync,

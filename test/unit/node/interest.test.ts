@@ -1,4 +1,5 @@
-// Which of the host's objects are observed: what the choice of the interface and the pod network depend on, and no more.
+// Which of the host's objects are observed: what the choice of the interface and the pod network depend on, and no
+// more.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isOfInterest } from '../../../daemon/node/interest.ts'

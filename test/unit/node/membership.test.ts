@@ -1,4 +1,5 @@
-// Membership over a real lease database and a kernel that is a Map: what it resumes, keeps and reports when the store and the host change.
+// Membership over a real lease database and a kernel that is a Map: what it resumes, keeps and reports when the store
+// and the host change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
@@ -13,7 +14,10 @@ const CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}'
 const ODD = CONF.replace('"Backend"', '"SubnetMinn":"10.244.9.0","Backend"')
 const peer = (publicIp: string) => JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'host-gw' })
 
-/** A store that does not answer until `speak`; with `text` it has that configuration from the start, as the Kubernetes store does. */
+/**
+ * A store that does not answer until `speak`; with `text` it has that configuration from the start, as the Kubernetes
+ * store does.
+ */
 class Silent implements Store {
   readonly type: string
   readonly configurationPlace: string

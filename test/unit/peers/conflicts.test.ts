@@ -1,4 +1,5 @@
-// Two nodes with one VTEP MAC or one public address: both are named, while it lasts; two leases of one node are no conflict.
+// Two nodes with one VTEP MAC or one public address: both are named, while it lasts; two leases of one node are no
+// conflict.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'

@@ -1,4 +1,5 @@
-// The built executable itself: the same calls as main.test.ts makes, through Rust and QuickJS, and what only a process can show.
+// The built executable itself: the same calls as main.test.ts makes, through Rust and QuickJS, and what only a process
+// can show.
 import { deepEqual, equal, match } from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -1,4 +1,5 @@
-// The primitives of plugins/host.d.ts on Node, so that plugins/main.ts runs in unit tests as it runs in the executable; standard streams are texts.
+// The primitives of plugins/host.d.ts on Node, so that plugins/main.ts runs in unit tests as it runs in the executable;
+// standard streams are texts.
 import { spawn } from 'node:child_process'
 import { stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'

@@ -1,4 +1,5 @@
-// Pods that went without a DEL: when their addresses are freed and when not, and the notes from which the next weftd knows of them.
+// Pods that went without a DEL: when their addresses are freed and when not, and the notes from which the next weftd
+// knows of them.
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -26,7 +27,9 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
 
-/** What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand. */
+/**
+ * What these verbs stand on: reservations on a real directory, a host that is a Map, and a clock that is set by hand.
+ */
 function nodeWithPods() {
   const lines: string[] = []
   const clock = { now: 0 }

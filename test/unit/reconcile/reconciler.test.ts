@@ -1,4 +1,5 @@
-// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, other programs' objects are not removed.
+// The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, other
+// programs' objects are not removed.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import fc from 'fast-check'

@@ -1,4 +1,5 @@
-// Host ports as elements: written, read back, found by their pod's link; and what conntrack must forget when one changes.
+// Host ports as elements: written, read back, found by their pod's link; and what conntrack must forget when one
+// changes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { elementsOf, hostPortElement, hostPortOf, staleFlows } from '../../../daemon/state/host-port.ts'

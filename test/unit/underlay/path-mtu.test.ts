@@ -1,4 +1,5 @@
-// Path MTUs below what pods send: which node is named, how long a finding is kept, and how many nodes are checked at a time.
+// Path MTUs below what pods send: which node is named, how long a finding is kept, and how many nodes are checked at a
+// time.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'

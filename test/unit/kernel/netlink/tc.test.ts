@@ -1,4 +1,5 @@
-// The bytes of queueing disciplines and of conntrack: what is encoded decodes to the same, and other programs' objects are distinguished from Weft's.
+// The bytes of queueing disciplines and of conntrack: what is encoded decodes to the same, and other programs' objects
+// are distinguished from Weft's.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { deleteFlow, isStale, listFlows } from '../../../../daemon/kernel/netlink/conntrack.ts'

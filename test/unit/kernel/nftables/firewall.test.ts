@@ -139,7 +139,10 @@ test('removed chains are flushed before the first of them is deleted', () => {
   )
 })
 
-/** Answers like the kernel: a transaction fails as a whole, with an error at the column of each command for which `refuse` has a message. */
+/**
+ * Answers like the kernel: a transaction fails as a whole, with an error at the column of each command for which
+ * `refuse` has a message.
+ */
 const kernel =
   (refuse: (command: string) => string | undefined, log: string[] = []) =>
   async (text: string): Promise<NftResult> => {

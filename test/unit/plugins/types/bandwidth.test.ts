@@ -1,4 +1,5 @@
-// The keys of bandwidth beside the limits themselves (keys/bandwidth.test.ts): what it is for, and the error that each wrong value gets.
+// The keys of bandwidth beside the limits themselves (keys/bandwidth.test.ts): what it is for, and the error that each
+// wrong value gets.
 import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { bandwidth } from '../../../../plugins/types/bandwidth.ts'

@@ -1,4 +1,5 @@
-// The keys of host-local: which ranges and addresses a configuration asks for, and the error that each wrong value gets.
+// The keys of host-local: which ranges and addresses a configuration asks for, and the error that each wrong value
+// gets.
 import { deepEqual, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { formatIp, formatPrefix } from '../../../../ipam/address.ts'

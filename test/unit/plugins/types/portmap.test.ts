@@ -1,4 +1,5 @@
-// The keys of portmap: which ports are asked for, whose packets are translated, and the error that each wrong value gets.
+// The keys of portmap: which ports are asked for, whose packets are translated, and the error that each wrong value
+// gets.
 import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { parsePrefix } from '../../../../ipam/address.ts'
