@@ -107,7 +107,7 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     await at.relay.open()
     await until(async () => (await at.there()).length === 2, { what: 'both events', ...slow })
     const [warning, normal] = await at.there()
-    assert.match(warning!.message, /^for 90 s: the lease store does not answer.*connection refused/)
+    assert.match(warning!.message, /^for 90 s: the lease store does not respond.*connection refused/)
     assert.equal(normal!.type, 'Normal')
   })
 

@@ -55,7 +55,7 @@ test('two nodes join by their podCIDRs, follow each other, and outlive the API s
   type Event = KubeObject & { readonly reason: string; readonly message: string }
   const said = async () => (await api.list<Event>('/api/v1/namespaces/default/events')).map(({ reason }) => reason)
   await plane.stopApi()
-  await until(async () => /does not answer/.test((await first.readyz()).body), { what: 'STORE_UNREACHABLE', ...slow })
+  await until(async () => /does not respond/.test((await first.readyz()).body), { what: 'STORE_UNREACHABLE', ...slow })
   assert.equal((await first.readyz()).status, 200)
   assert.notEqual(await route(), '')
   // What is over before it has settled is no event.
