@@ -135,7 +135,7 @@ export const FLAGS = {
   iface: {
     group: 'interface',
     reader: repeated(text('NAME|IP')),
-    help: 'interface to use, by name or address; the first that exists wins. Default: the interface of the default route'
+    help: 'interface to use, by name or address; the first that exists wins. Default: the interface of the default route, or without one the only interface with a global address'
   },
   'iface-regex': {
     group: 'interface',

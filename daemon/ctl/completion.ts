@@ -84,7 +84,7 @@ function bashOperand({ oneOf, offers }: Operand, program: string): string {
   if (oneOf !== undefined) return `COMPREPLY=($(compgen -W ${quoted(oneOf.join(' '))} -- "$cur"))`
   if (offers === undefined) return ':'
   const cases = Object.entries(offers).map(([word, command]) => `${word}) word=${command} ;;`)
-  return `case \${others[1]-} in ${cases.join(' ')} esac; COMPREPLY=($(compgen -W "$(${program} $word 2>/dev/null | awk 'NR > 1 && NF > 3 { print $1 }')" -- "$cur"))`
+  return `case \${others[1]-} in ${cases.join(' ')} esac; COMPREPLY=($(compgen -W "$(${program} $word 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')" -- "$cur"))`
 }
 
 function zsh(program: Program): string {
@@ -140,7 +140,7 @@ function zshOperand({ name, oneOf, offers }: Operand, program: string): string {
   if (oneOf !== undefined) return `compadd ${oneOf.join(' ')}`
   if (offers === undefined) return `_message ${name}`
   const cases = Object.entries(offers).map(([word, command]) => `${word}) line=${command} ;;`)
-  return `case $words[2] in ${cases.join(' ')} esac; compadd -- \${(f)"$(${program} $line 2>/dev/null | awk 'NR > 1 && NF > 3 { print $1 }')"}`
+  return `case $words[2] in ${cases.join(' ')} esac; compadd -- \${(f)"$(${program} $line 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')"}`
 }
 
 function fish(program: Program): string {
@@ -175,7 +175,7 @@ function fishOperand(name: string, command: string, at: number, operand: Operand
   return Object.entries(operand.offers ?? {}).map(([word, asked]) =>
     line(
       `${here}; and __fish_seen_subcommand_from ${word}`,
-      `(${name} ${asked} 2>/dev/null | awk 'NR > 1 && NF > 3 { print \\$1 }')`
+      `(${name} ${asked} 2>/dev/null | awk 'NR > 1 && NF > 3 { print (\\$1 == "-" ? \\$2 : \\$1) }')`
     )
   )
 }

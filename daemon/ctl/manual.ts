@@ -13,7 +13,7 @@ export function manualPage(program: Program, version: string): string {
     `${text(name)} \\- ${text(about)}`,
     '.SH SYNOPSIS',
     `.B ${text(name)}`,
-    ...(needsCommand ? ['.I COMMAND', '.RI [ WORD ...]'] : []),
+    ...(needsCommand ? ['.I COMMAND', '.RI [ ARGUMENT ...]'] : []),
     '.RI [ --flag=value ...]',
     '.SH DESCRIPTION',
     ...description.flatMap((paragraph, at) => [...(at === 0 ? [] : ['.PP']), text(paragraph)]),

@@ -2,6 +2,9 @@
 import { readAnswer, type StatusAnswer } from '../api/answers.ts'
 import type { Command } from './command.ts'
 
+/** What a condition blocks, in words for a reader. */
+const EFFECTS: Readonly<Record<string, string>> = { add: 'no pod can be set up', ready: '/readyz is 503' }
+
 export const status: Command = {
   about: 'state of this node, and what is wrong, with the cure',
   exits: '0 ready, 1 not ready',
@@ -41,7 +44,7 @@ function statusText(status: StatusAnswer): string {
   const head = `${status.node}: ${status.ready ? 'ready' : 'NOT READY'} (weftd ${status.version})`
   const rows = facts.map(([name, value]) => `  ${name.padEnd(14)}${value || '(not known yet)'}`)
   const conditions = status.conditions.map(({ severity, code, blocks, since, sentence }) => {
-    const effect = blocks.length === 0 ? '' : `, blocks ${blocks.join(' and ')}`
+    const effect = blocks.map((each) => `, ${EFFECTS[each] ?? `blocks ${each}`}`).join('')
     return `\n${severity.toUpperCase()} ${code}${effect}, since ${since}\n  ${sentence}`
   })
   return `${[head, ...rows, ...conditions].join('\n')}\n`

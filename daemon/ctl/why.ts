@@ -15,7 +15,8 @@ import { reachText } from './nodes.ts'
 import { bandwidthText, hostPortText } from './pods.ts'
 
 export const why: Command = {
-  about: 'what happened to a pod or lease and why, with the cure, and what is in the kernel because of it',
+  about:
+    'what happened to a pod (NAMESPACE/NAME, address or container id) or a node (name, public address, subnet or an address in it), why, the cure, and what is in the kernel because of it',
   exits: '0 everything is there, 1 something failed, is missing or unknown',
   operands: [
     { name: 'KIND', oneOf: ['pod', 'node'] },

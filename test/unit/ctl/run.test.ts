@@ -114,7 +114,7 @@ test('status of a node without a lease has the cure and exit status 1', async (t
   assert.match(out, /^ {2}subnet {8}\(not known yet\)$/m)
   assert.match(
     out,
-    /^ERROR NO_LEASE, blocks add and ready, since 2026-01-01T00:00:00.000Z\n {2}this node has no subnet: etcd is silent. Cure: /m
+    /^ERROR NO_LEASE, no pod can be set up, \/readyz is 503, since 2026-01-01T00:00:00.000Z\n {2}this node has no subnet: etcd is silent. Cure: /m
   )
 })
 
