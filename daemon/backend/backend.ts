@@ -37,7 +37,7 @@ export type HostSecret = {
    */
   readonly files: readonly string[]
   isValid(text: string): boolean
-  /** A new value as one line of text. `random` returns as many random octets as asked for. */
+  /** A new value as one line of text. `random` returns that many random octets. */
   make(random: (octets: number) => Uint8Array): string
 }
 

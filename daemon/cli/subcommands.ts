@@ -42,7 +42,7 @@ const CLEAN_FLAGS = {
   help: INSTALL_FLAGS.help
 } as const satisfies Flags
 
-/** Where `weftd clean` looks unless told otherwise. */
+/** Defaults of `weftd clean`. */
 const CLEAN_DEFAULTS = {
   cniConfDir: CLEAN_FLAGS['cni-conf-dir'].default,
   cniBinDir: CLEAN_FLAGS['cni-bin-dir'].default
