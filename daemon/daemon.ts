@@ -150,7 +150,9 @@ async function openCore(
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
   const core: Core = { signal, firewall, kernel, reconciler, backends, running, failure }
   running(reconciler.run(signal))
-  await Promise.race([reconciler.observing, failure])
+  // The first dump may fail again and again, and a signal must end that, too.
+  await Promise.race([reconciler.observing, failure, aborted(signal)])
+  signal.throwIfAborted()
   return core
 }
 

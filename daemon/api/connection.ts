@@ -59,9 +59,10 @@ export class Connection {
     else socket.write(answer, () => socket.destroy())
   }
 
-  /** Closes at once, or when the answer has been sent. */
-  closeSoon(): void {
+  /** Closes at once, or when the answer has been sent, at the latest after `milliseconds`. */
+  closeSoon(milliseconds: number): void {
     if (!this.#answering) this.close()
+    else setTimeout(() => this.close(), milliseconds).unref()
   }
 
   close(): void {

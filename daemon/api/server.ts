@@ -36,6 +36,10 @@ const LINE_DEADLINE = 30_000
 const DEADLINE_SHARE = 0.95
 /** Milliseconds without a refused connection after which the next one is logged again. */
 const CALM = 1_000
+/** Milliseconds that callers have to take their answers when weftd stops. */
+const LAST_ANSWERS = 2_000
+/** Characters of a caller's text that an error repeats. */
+const LONGEST_QUOTE = 100
 const ONE_RELEASE = 'use executables, weftctl and weftd of one release'
 /** The largest delay of setTimeout in milliseconds; larger ones fire at once. */
 const LONGEST_TIMER = 2 ** 31 - 1
@@ -197,7 +201,7 @@ class Calls {
     this.#stopping = true
     for (const { stop } of this.#waiting.splice(0)) stop()
     await this.#until(() => this.#running === 0 && this.#asked === 0)
-    for (const connection of this.#connections) connection.closeSoon()
+    for (const connection of this.#connections) connection.closeSoon(LAST_ANSWERS)
     await this.#until(() => this.#connections.size === 0)
   }
 
@@ -238,7 +242,7 @@ class Calls {
       if (control === undefined) {
         throw new WeftError(
           'UNKNOWN_QUESTION',
-          `weftd does not know "${ctl}"`,
+          `weftd does not know "${ctl.slice(0, LONGEST_QUOTE)}"`,
           `it knows ${[...this.#options.control.keys()].join(', ')}; use weftctl and weftd of one release`
         )
       }

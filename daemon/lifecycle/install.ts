@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { ifThere, makeDirectory } from '../../ipam/files.ts'
+import { codeOf, ifThere, makeDirectory } from '../../ipam/files.ts'
 import { defaultSocketPath } from '../../plugins/protocol.ts'
 import { pluginTypes } from '../../plugins/types/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -101,12 +101,19 @@ export function installedText(result: Installed): string {
 /** Deletes Weft's executables of any version and name from the directory; their paths. Errors: of unlink(2). */
 export function removePlugins(directory: string): readonly string[] {
   const removed: string[] = []
+  const failures: unknown[] = []
   for (const entry of ifThere(directory, (path) => readdirSync(path)) ?? []) {
     const path = join(directory, entry)
-    const about = statSync(path, { throwIfNoEntry: false })
-    if (!about?.isFile() || about.size > LARGEST || !isOurs(readFileSync(path))) continue
-    rmSync(path, { force: true })
-    removed.push(path)
+    try {
+      const about = statSync(path, { throwIfNoEntry: false })
+      if (!about?.isFile() || about.size > LARGEST || !isOurs(readFileSync(path))) continue
+      rmSync(path, { force: true })
+      removed.push(path)
+    } catch (error) {
+      // A link to itself is no plugin of Weft's; anything else is reported after the others are removed.
+      if (codeOf(error) !== 'ELOOP') failures.push(error)
+    }
   }
+  if (failures.length > 0) throw failures[0]
   return removed
 }

@@ -20,7 +20,7 @@ const cFlock = new Library().declare<(fd: number, operation: number) => number>(
  * minute.
  */
 export async function flock(path: string, deadline: number = WAIT.deadline, mode = 0o750): Promise<Disposable> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT, mode)
+  const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NONBLOCK, mode)
   try {
     let [waited, wait] = [0, WAIT.first as number]
     while (cFlock(fd, LOCK_EX | LOCK_NB) < 0) {

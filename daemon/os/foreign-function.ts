@@ -74,10 +74,25 @@ export class Library {
       }
     }
     const { length: arity } = argumentsOf(prototype)
-    const all = { async: checked(native.async), pointers, arity }
+    const all = { async: checked(keepingArguments(native.async)), pointers, arity }
     return Object.assign(checked(native), all) as unknown as ForeignFunction<F>
   }
 }
+
+/**
+ * Holds the arguments until the call is done: koffi hands a buffer's address to the thread and keeps no reference, so a
+ * buffer that nobody else holds could be collected while the kernel writes into it.
+ */
+const keepingArguments =
+  (call: (...args: unknown[]) => unknown): ((...args: unknown[]) => unknown) =>
+  (...args) => {
+    const callback = args.pop() as (error: unknown, result: unknown) => void
+    const inUse = new Set(args)
+    return call(...args, (error: unknown, result: unknown) => {
+      inUse.clear()
+      callback(error, result)
+    })
+  }
 
 /** errno(3) of the last call, or, inside the callback of an asynchronous one, of that. */
 export const errno = (): number => koffi.errno()

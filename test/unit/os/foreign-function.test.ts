@@ -1,5 +1,6 @@
 // Foreign functions: a wrong argument, which would end the process, is an Error before the call.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { errno, type ForeignFunction, Library, type Pointer } from '../../../daemon/os/foreign-function.ts'
 import { prototypes } from '../../../daemon/os/libc.ts'
@@ -84,4 +85,29 @@ test('a prototype is refused when a pointer has no extent, or an extent no point
   assert.throws(() => library.declare('char *getcwd(char *buf, size_t size)'), /how many octets are behind buf/)
   assert.throws(() => library.declare('read'), /read/)
   assert.deepEqual(library.declare(read, { bytes: 'length' }).pointers, [{ name: 'bytes', at: 1, extent: 'length' }])
+})
+
+test('a buffer in use by an asynchronous call is not collected before the call ends', () => {
+  const libc = JSON.stringify(new URL('../../../daemon/os/libc.ts', import.meta.url).href)
+  const script = `
+    const { NETLINK_ROUTE, netlinkSocket, prototypes, setReceiveTimeout } = await import(${libc})
+    const fd = netlinkSocket(NETLINK_ROUTE)
+    setReceiveTimeout(fd, 1)
+    const { promise, resolve } = Promise.withResolvers()
+    const start = () => {
+      const buffer = new Uint8Array(100_000)
+      prototypes.recv.async(fd, buffer, buffer.length, 0, () => resolve())
+      return new WeakRef(buffer)
+    }
+    const buffer = start()
+    for (let times = 0; times < 5; times++) {
+      await new Promise((next) => setTimeout(next, 20))
+      gc()
+    }
+    console.log(buffer.deref() === undefined ? 'collected' : 'kept')
+    await promise`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], {
+    encoding: 'utf8'
+  })
+  assert.equal(stdout.trim(), 'kept', stderr)
 })
