@@ -62,7 +62,7 @@ const override = (includes: readonly string[], allowed: readonly string[], messa
 })
 
 /** One override a folder, and one for its files that have a rule of their own. */
-export function importRules(): readonly Override[] {
+function importRules(): readonly Override[] {
   return rooms.flatMap((room) => {
     const { folder, pure = false, packages = [], nodeFiles = [], pureFiles = [] } = room
     const message = (of: string) => `${of} may not import this: see scripts/rooms.json.`
