@@ -1,5 +1,10 @@
 // One connection to the daemon's socket: a line in, an answer out, each with a deadline.
-import type { Socket } from 'node:net'
+import * as libc from '../os/libc.ts'
+import { whileReadable, whileWritable } from '../os/readable.ts'
+
+/** Receives in one turn of the event loop; no queue of a unix socket has more than these read. */
+const MOST_A_TURN = 64
+const RECEIVE_BYTES = 64 << 10
 
 export type Line =
   /** Without its end. */
@@ -9,54 +14,56 @@ export type Line =
   | { readonly kind: 'none' }
 
 export class Connection {
-  readonly #socket: Socket
+  /** Shared by all: each receive is read to its end, and copied if need be, before anything else runs. */
+  static readonly #received = Buffer.allocUnsafeSlow(RECEIVE_BYTES)
+  readonly #fd: number
+  readonly #onclose: () => void
+  readonly #chunks: Buffer[] = []
+  #length = 0
   #isTooLong = false
   #answering = false
+  #closed = false
+  #poll: Disposable | undefined
+  #timer: NodeJS.Timeout | undefined
 
-  /** `socket` must allow half-open connections: a caller may shut down its side once its line is sent. */
-  constructor(socket: Socket, closed: () => void) {
-    this.#socket = socket
-    socket.once('close', closed)
-    // Callers may leave at any time; `close` follows.
-    socket.on('error', () => undefined)
+  /** `fd`: a non-blocking stream socket, which this closes. */
+  constructor(fd: number, closed: () => void) {
+    this.#fd = fd
+    this.#onclose = closed
   }
 
   /** The first line, of at most `longest` octets, if all of it arrives within `milliseconds`. */
   line(longest: number, milliseconds: number): Promise<Line> {
     const { promise, resolve } = Promise.withResolvers<Line>()
-    const socket = this.#socket
-    const chunks: Buffer[] = []
-    let length = 0
     const settle = (line: Line) => {
-      clearTimeout(timer)
-      socket.off('data', take).off('end', none).off('close', none).pause()
+      this.#stopWaiting()
       resolve(line)
     }
-    const none = () => settle({ kind: 'none' })
-    const take = (chunk: Buffer) => {
-      const end = chunk.indexOf(10)
-      const part = end < 0 ? chunk : chunk.subarray(0, end)
-      length += part.length
-      this.#isTooLong = length > longest
-      chunks.push(part)
-      if (this.#isTooLong) settle({ kind: 'too long' })
-      else if (end >= 0) settle({ kind: 'line', text: (chunks.length === 1 ? part : Buffer.concat(chunks)).toString() })
+    const step = () => {
+      const line = this.#read(longest)
+      if (line !== undefined) settle(line)
+      return line !== undefined
     }
-    const timer = setTimeout(none, milliseconds)
-    socket.on('data', take).on('end', none).on('close', none)
+    if (!step()) this.#wait(whileReadable, step, milliseconds, () => settle({ kind: 'none' }))
     return promise
   }
 
   /** Sends the answer and closes, at the latest after `milliseconds`. */
   end(answer: string, milliseconds: number): void {
-    const socket = this.#socket
-    if (socket.destroyed) return
+    if (this.#closed) return
     this.#answering = true
-    const timer = setTimeout(() => socket.destroy(), milliseconds)
-    socket.once('close', () => clearTimeout(timer))
-    // If the connection were closed while the caller is still sending, it would lose the answer.
-    if (this.#isTooLong) socket.resume().end(answer)
-    else socket.write(answer, () => socket.destroy())
+    let left = Buffer.from(answer)
+    const step = () => {
+      try {
+        left = left.subarray(libc.sendSome(this.#fd, left) ?? 0)
+        if (left.length === 0) this.#finish(milliseconds)
+      } catch {
+        // The caller has disconnected.
+        this.close()
+      }
+      return left.length === 0 || this.#closed
+    }
+    if (!step()) this.#wait(whileWritable, step, milliseconds, () => this.close())
   }
 
   /** Closes at once, or when the answer has been sent, at the latest after `milliseconds`. */
@@ -66,6 +73,74 @@ export class Connection {
   }
 
   close(): void {
-    this.#socket.destroy()
+    if (this.#closed) return
+    this.#closed = true
+    this.#stopWaiting()
+    libc.close(this.#fd)
+    this.#onclose()
+  }
+
+  /** `undefined`: more is to come. */
+  #read(longest: number): Line | undefined {
+    const length = this.#receive()
+    if (length === undefined) return undefined
+    if (length === 0) return { kind: 'none' }
+    const received = Connection.#received.subarray(0, length)
+    const end = received.indexOf(10)
+    const part = end < 0 ? received : received.subarray(0, end)
+    this.#length += part.length
+    this.#isTooLong = this.#length > longest
+    if (this.#isTooLong) return { kind: 'too long' }
+    if (end < 0) {
+      this.#chunks.push(Buffer.from(part))
+      return undefined
+    }
+    const all = this.#chunks.length === 0 ? part : Buffer.concat([...this.#chunks, part])
+    return { kind: 'line', text: all.toString() }
+  }
+
+  /** 0: nothing more comes. */
+  #receive(): number | undefined {
+    try {
+      return libc.receiveNow(this.#fd, Connection.#received)
+    } catch {
+      return 0
+    }
+  }
+
+  /** If the connection were closed while the caller is still sending, it would lose the answer. */
+  #finish(milliseconds: number): void {
+    this.#stopWaiting()
+    if (!this.#isTooLong) {
+      this.close()
+      return
+    }
+    libc.endSending(this.#fd)
+    const drain = () => {
+      // All of it, since libuv reports only once a caller that left with the answer unread (POLLERR).
+      for (let count = 0; count < MOST_A_TURN; count++) {
+        const length = this.#receive()
+        if (length === undefined) return
+        if (length === 0) return this.close()
+      }
+    }
+    this.#wait(whileReadable, drain, milliseconds, () => this.close())
+  }
+
+  #wait(poll: typeof whileReadable, step: () => void, milliseconds: number, late: () => void): void {
+    // In a turn of its own: promises that a callback of koffi's settles wait for the next turn.
+    const mine = poll(this.#fd, () =>
+      setImmediate(() => {
+        if (this.#poll === mine) step()
+      })
+    )
+    this.#poll = mine
+    this.#timer = setTimeout(late, milliseconds)
+  }
+
+  #stopWaiting(): void {
+    clearTimeout(this.#timer)
+    this.#poll?.[Symbol.dispose]()
+    this.#poll = undefined
   }
 }

@@ -2,7 +2,7 @@
 // send it, calls at once.
 import { once } from 'node:events'
 import { lstatSync, readFileSync, unlinkSync } from 'node:fs'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import {
@@ -19,7 +19,9 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import { failure, malformed, overloaded, stopping } from '../cni/error-codes.ts'
+import { CallFailed, close } from '../os/libc.ts'
 import { Connection } from './connection.ts'
+import { Listener, type ListenerEvents } from './listener.ts'
 
 /**
  * Verbs that run at the same time; each needs a few descriptors. Deleting many links takes as long as a few: with 128,
@@ -67,44 +69,35 @@ type Waiting = { readonly begin: () => void; readonly stop: () => void }
 export async function serve(options: ServerOptions): Promise<AsyncDisposable> {
   const calls = new Calls(options)
   makeDirectory(dirname(options.path), 0o700)
-  let isFailing = false
-  const failed = (error: Error) => {
-    if (!isFailing) options.log.error({ err: error }, 'the socket failed')
-    isFailing = true
-  }
-  const server = await listen(options.path, (socket) => {
-    isFailing = false
-    calls.accept(socket)
-  })
-  server.on('error', failed)
-  // Beyond this a connection is closed unanswered: the executable then prints code 11 (STATUS: 50), "weftd closed the
-  // connection", and the runtime tries again.
-  server.maxConnections = options.mostConnections ?? mostConnections()
-  let droppedAt = Number.NEGATIVE_INFINITY
-  server.on('drop', () => {
+  const most = options.mostConnections ?? mostConnections()
+  const failed = (error: Error) => options.log.error({ err: error }, 'the socket failed')
+  let refusedAt = Number.NEGATIVE_INFINITY
+  // Closed unanswered: the executable prints code 11 (STATUS: 50), "weftd closed the connection", and the runtime tries
+  // again.
+  const refuse = (fd: number) => {
+    close(fd)
     const now = performance.now()
-    if (now - droppedAt >= CALM)
-      options.log.error(
-        { err: new Error(`${server.maxConnections} connections are open already`) },
-        'the socket failed'
-      )
-    droppedAt = now
+    if (now - refusedAt >= CALM) failed(new Error(`${most} connections are open already`))
+    refusedAt = now
+  }
+  const listener = await listen(options.path, {
+    connection: (fd) => (calls.connections < most ? calls.accept(fd) : refuse(fd)),
+    failed
   })
   return {
     async [Symbol.asyncDispose]() {
-      // Removes the file at once, so that callers see that no daemon is there. Open connections continue.
-      server.close()
+      listener[Symbol.dispose]()
       await calls.finish()
     }
   }
 }
 
 /** Replaces the socket file of a daemon that no longer runs; that of a running one is an error. */
-async function listen(path: string, accept: (socket: Socket) => void): Promise<Server> {
+async function listen(path: string, events: ListenerEvents): Promise<Listener> {
   try {
-    return await bind(path, accept)
+    return bind(path, events)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw unusable(path, error)
+    if (!(error instanceof CallFailed) || error.errnoName !== 'EADDRINUSE') throw unusable(path, error)
     if (await answers(path))
       throw new WeftError(
         'DAEMON_RUNNING',
@@ -114,7 +107,7 @@ async function listen(path: string, accept: (socket: Socket) => void): Promise<S
     try {
       if (!lstatSync(path).isSocket()) throw new Error('the file is no socket')
       unlinkSync(path)
-      return await bind(path, accept)
+      return bind(path, events)
     } catch (second) {
       throw unusable(path, second)
     }
@@ -129,23 +122,17 @@ const unusable = (path: string, cause: unknown): WeftError =>
     { cause }
   )
 
-async function bind(path: string, accept: (socket: Socket) => void): Promise<Server> {
-  const server = createServer({ allowHalfOpen: true }, accept)
-  // Others can never open the socket: bind(2) is called before server.listen() returns.
+function bind(path: string, events: ListenerEvents): Listener {
+  // Others can never open the socket: bind(2) is called in between.
   const umask = process.umask(0o177)
   try {
-    server.listen({ path, backlog: BACKLOG })
+    return new Listener(path, BACKLOG, events)
   } finally {
     process.umask(umask)
   }
-  await once(server, 'listening')
-  return server
 }
 
-/**
- * By the limit of descriptors. If all were in use, verbs would fail, and libuv would close new connections without an
- * event.
- */
+/** By the limit of descriptors: if all were in use, verbs would fail. */
 function mostConnections(): number {
   const limit = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
   const most = Number(limit ?? 1024)
@@ -184,8 +171,12 @@ class Calls {
     this.#longest = options.longestLineBytes ?? longestLineBytes
   }
 
-  accept(socket: Socket): void {
-    const connection = new Connection(socket, () => {
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  accept(fd: number): void {
+    const connection = new Connection(fd, () => {
       this.#connections.delete(connection)
       this.#ended.notify()
     })
