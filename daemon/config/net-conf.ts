@@ -72,7 +72,8 @@ export const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 
 /**
  * Addresses that cannot be routed to pods. `anywhere`: a network that merely overlaps them is rejected too, since
- * subnets would be taken from there.
+ * subnets would be taken from there. 240.0.0.0/4 is not among them: Linux routes it like any other since 2.6.25, and
+ * clusters use it for pods.
  */
 const IMPOSSIBLE = [
   { range: '127.0.0.0/8', what: 'loopback addresses', anywhere: true },
@@ -81,8 +82,7 @@ const IMPOSSIBLE = [
   { range: 'ff00::/8', what: 'multicast addresses', anywhere: true },
   { range: '169.254.0.0/16', what: 'link-local addresses', anywhere: false },
   { range: 'fe80::/10', what: 'link-local addresses', anywhere: false },
-  { range: '0.0.0.0/8', what: 'addresses of "this network" (RFC 791)', anywhere: false },
-  { range: '240.0.0.0/4', what: 'reserved addresses (RFC 1112)', anywhere: false }
+  { range: '0.0.0.0/8', what: 'addresses of "this network" (RFC 791)', anywhere: false }
 ] as const
 
 /** The rule that a network of unusable addresses breaks, for the message. */

@@ -4,7 +4,6 @@ import {
   formatIp,
   type Ip,
   isGlobalUnicast,
-  isLinkLocal,
   type PerFamily,
   type Prefix,
   parseIp,
@@ -13,6 +12,7 @@ import {
 import { WeftError } from '../base/error.ts'
 import type { Address, Link, Route, State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { chooseAddress, isLasting } from './choose-address.ts'
 
 export type InterfaceOptions = {
   /** `--iface`: names or addresses, in order of preference. */
@@ -20,7 +20,11 @@ export type InterfaceOptions = {
   /** `--iface-regex`: matched against names and addresses, after `ifaces`. */
   readonly ifaceRegexes: readonly string[]
   /** `--iface-can-reach` as the kernel resolved it; without `device` there is no route to it. */
-  readonly reaching?: { readonly target: Ip; readonly device?: string }
+  readonly reaching?: { readonly target: Ip; readonly device?: string; readonly source?: Ip }
+  /** Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first. */
+  readonly published?: PerFamily<readonly Ip[]>
+  /** Pods are served already: an interface that has lost its address is waited for rather than given a passing one. */
+  readonly isServing?: boolean
   /** `--public-ip`, `--public-ipv6`. */
   readonly publicIp: PerFamily<Ip>
   /** How the user set a flag, for messages: `--iface` or the variable. The flag itself by default. */
@@ -49,8 +53,9 @@ export type InterfaceChoice = {
 export function chooseInterface(host: State, options: InterfaceOptions): InterfaceChoice {
   const links = linksOf(host)
   const reasons: string[] = []
-  for (const [name, why] of candidates(host, links, options, reasons)) {
-    const fit = fitness(host, links.get(name), name, options)
+  for (const candidate of candidates(host, links, options, reasons)) {
+    const { name, why } = candidate
+    const fit = fitness(host, links, candidate, options)
     if (typeof fit === 'string') reasons.push(`${name} (${why}): ${fit}`)
     else return { ...fit, reasons: [...reasons, `${name} (${why}): chosen`] }
   }
@@ -61,43 +66,68 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   )
 }
 
+/** An interface, and which of its addresses whatever selected it names. */
+type Candidate = {
+  readonly name: string
+  readonly why: string
+  readonly isAsked?: (ip: Ip) => boolean
+  readonly source?: Ip | undefined
+}
+
 const linksOf = (host: State) =>
   new Map(
     [...host.values()].filter((object): object is Link => object.kind === 'link').map((link) => [link.name, link])
   )
 
-const addressesOn = (host: State, device: string): readonly Prefix[] =>
-  [...host.values()]
-    .filter((object): object is Address => object.kind === 'address' && object.device === device)
-    .map((address) => address.prefix)
+const addressesOn = (host: State, device: string): readonly Address[] =>
+  [...host.values()].filter((object): object is Address => object.kind === 'address' && object.device === device)
 
 function* candidates(
   host: State,
   links: ReadonlyMap<string, Link>,
   options: InterfaceOptions,
   reasons: string[]
-): Generator<readonly [string, string]> {
+): Generator<Candidate> {
   const { flagName = (flag: string) => `--${flag}` } = options
-  const [iface, regex, canReach] = [flagName('iface'), flagName('iface-regex'), flagName('iface-can-reach')]
+  const [iface, canReach] = [flagName('iface'), flagName('iface-can-reach')]
   const isConfigured = options.ifaces.length > 0 || options.ifaceRegexes.length > 0 || options.reaching !== undefined
+  const asked = options.ifaces.map((text) => parseIp(text)).filter((ip) => ip !== undefined)
   for (const text of options.ifaces) {
     const ip = parseIp(text)
     const name = ip === undefined ? text : deviceWith(host, ip)
+    const isAsked = (own: Ip) => asked.some((each) => sameIp(each, own)) || (text === LOOPBACK && isGlobalUnicast(own))
     if (name === undefined) reasons.push(`${text} (${iface}): no interface has this address`)
-    else yield [name, `${iface} ${text}`]
+    else yield { name, why: `${iface} ${text}`, isAsked }
   }
-  for (const source of options.ifaceRegexes) {
-    const names = [...links.keys()].filter((name) => matches(source, name, addressesOn(host, name), regex))
-    if (names.length === 0)
-      reasons.push(`/${source}/ (${regex}): matches no name and no address of ${[...links.keys()].join(', ')}`)
-    for (const name of names) yield [name, `${regex} ${source}`]
-  }
+  yield* matchingCandidates(host, links, options, reasons)
   if (options.reaching !== undefined) {
-    const target = formatIp(options.reaching.target)
-    if (options.reaching.device === undefined) reasons.push(`${target} (${canReach}): this host has no route to it`)
-    else yield [options.reaching.device, `${canReach} ${target}`]
+    const { target, device, source } = options.reaching
+    const text = formatIp(target)
+    if (device === undefined) reasons.push(`${text} (${canReach}): this host has no route to it`)
+    else yield { name: linkWith(host, device, source), why: `${canReach} ${text}`, source }
   }
   if (!isConfigured) yield* defaultCandidates(host, links, options.recognises, reasons)
+}
+
+/** What `--iface-regex` matches; `lo` last, since expressions that match everything match its addresses too. */
+function* matchingCandidates(
+  host: State,
+  links: ReadonlyMap<string, Link>,
+  { ifaceRegexes, flagName = (flag: string) => `--${flag}` }: InterfaceOptions,
+  reasons: string[]
+): Generator<Candidate> {
+  const flag = flagName('iface-regex')
+  const all = [...links.keys()].sort((a, b) => Number(a === LOOPBACK) - Number(b === LOOPBACK))
+  const regexes = ifaceRegexes.map((source) => ({ source, regex: compiled(source, flag) }))
+  const isAsked = (ip: Ip) => regexes.some(({ regex }) => regex.test(formatIp(ip)))
+  for (const { source, regex } of regexes) {
+    const names = all.filter(
+      (name) => regex.test(name) || addressesOn(host, name).some(({ prefix }) => regex.test(formatIp(prefix.ip)))
+    )
+    if (names.length === 0)
+      reasons.push(`/${source}/ (${flag}): matches no name and no address of ${[...links.keys()].join(', ')}`)
+    for (const name of names) yield { name, why: `${flag} ${source}`, isAsked }
+  }
 }
 
 function* defaultCandidates(
@@ -105,21 +135,35 @@ function* defaultCandidates(
   links: ReadonlyMap<string, Link>,
   recognises: Recognises,
   reasons: string[]
-): Generator<readonly [string, string]> {
+): Generator<Candidate> {
   const defaults = defaultRoutes(host)
-  for (const { device } of defaults) if (device !== undefined) yield [device, 'default route']
+  for (const { device, source } of defaults) {
+    const name = linkWith(host, device, source)
+    if (name !== undefined) yield { name, why: 'default route', source }
+  }
   if (defaults.length > 0) return
   reasons.push('no default route')
   const possible = [...links.values()].filter(
-    (link) => !isVirtual(link, recognises) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip))
+    (link) =>
+      !isVirtual(link, recognises) && addressesOn(host, link.name).some(({ prefix }) => isGlobalUnicast(prefix.ip))
   )
-  if (possible.length === 1) yield [possible[0]?.name ?? '', 'the only interface with a global address']
+  if (possible.length === 1) yield { name: possible[0]?.name ?? '', why: 'the only interface with a global address' }
   else for (const { name } of possible) reasons.push(`${name}: one of several without a default route`)
 }
 
+/**
+ * The interface of a route; `lo` where the route's source is an address of `lo`, as on hosts that announce it by BGP
+ * over several links.
+ */
+function linkWith<D extends string | undefined>(host: State, device: D, source: Ip | undefined): D | typeof LOOPBACK {
+  return source !== undefined && isGlobalUnicast(source) && deviceWith(host, source) === LOOPBACK ? LOOPBACK : device
+}
+
+const LOOPBACK = 'lo'
+
 /** Links of containers, backends and bridges: never chosen unless configured. */
 const isVirtual = (link: Link, recognises: Recognises): boolean =>
-  link.name === 'lo' ||
+  link.name === LOOPBACK ||
   (link.master ?? '') !== '' ||
   link.form?.type === 'bridge' ||
   recognises(link) !== undefined ||
@@ -143,47 +187,81 @@ const deviceWith = (host: State, ip: Ip): string | undefined =>
  * Compiled here rather than by the flag parser, so that an invalid expression is an error like any other; --iface-regex
  * is the administrator's own.
  */
-function matches(source: string, name: string, addresses: readonly Prefix[], as: string): boolean {
-  let regex: RegExp
+function compiled(source: string, as: string): RegExp {
   try {
-    regex = new RegExp(source)
+    return new RegExp(source)
   } catch (cause) {
     throw new WeftError('NO_INTERFACE', `${as} ${source} is not a regular expression`, 'correct the expression', {
       cause
     })
   }
-  return regex.test(name) || addresses.some((prefix) => regex.test(formatIp(prefix.ip)))
 }
 
 function fitness(
   host: State,
-  link: Link | undefined,
-  name: string,
+  links: ReadonlyMap<string, Link>,
+  candidate: Candidate,
   options: InterfaceOptions
 ): Omit<InterfaceChoice, 'reasons'> | string {
+  const { name, isAsked = () => false } = candidate
+  const link = links.get(name)
   if (link === undefined) return 'no such interface'
-  if (link.name === 'lo') return 'the loopback interface reaches no other node'
   if (link.up === false) return 'is down'
   const addresses = addressesOn(host, name)
-  const configured = options.ifaces.map((text) => parseIp(text)).filter((ip) => ip !== undefined)
+  const isLoopback = name === LOOPBACK
+  const named = addresses.filter(({ prefix: { ip } }) => isAsked(ip) || sameIp(candidate.source, ip))
+  if (isLoopback && !named.some(({ prefix }) => isGlobalUnicast(prefix.ip)))
+    return 'the loopback interface reaches no other node, unless --iface names a global address of it'
   const localIp: { [F in Family]?: Ip } = {}
   for (const family of options.families) {
-    const own = addresses.map((prefix) => prefix.ip).filter((ip) => ip.family === family)
-    const local =
-      own.find((ip) => configured.some((other) => sameIp(ip, other))) ??
-      own.find(isGlobalUnicast) ??
-      own.find((ip) => family === 4 && isLinkLocal(ip))
+    const published = options.published?.[family] ?? []
+    const source = sourceFor(host, candidate, family)
+    const local = chooseAddress(addresses, family, { isAsked, source, published })
     if (local === undefined) return `has no global IPv${family} address`
+    const lost = options.isServing ? lostFor(addresses, local, published, named) : undefined
+    if (lost !== undefined) return `has lost its address ${formatIp(lost)}, and ${formatIp(local)} may not stay`
     localIp[family] = local
   }
   return {
     device: name,
-    mtu: link.mtu ?? 1500,
-    addresses,
+    mtu: isLoopback ? uplinkMtu(host, links, options.recognises) : (link.mtu ?? 1500),
+    // No neighbour is in a prefix of lo, whatever its length.
+    addresses: isLoopback ? [] : addresses.map(({ prefix }) => prefix),
     localIp,
     publicIp: { ...localIp, ...onlyFamilies(options.publicIp, options.families) }
   }
 }
+
+/** The source of the route that selected the interface, else that of a default route by it. */
+function sourceFor(host: State, { name, source }: Candidate, family: Family): Ip | undefined {
+  if (source?.family === family) return source
+  return defaultRoutes(host).find((route) => route.device === name && route.source?.family === family)?.source
+}
+
+/**
+ * The address that this node publishes, where the interface has lost it and `local` would not last: then it usually
+ * comes back, as after a DHCP renewal.
+ */
+function lostFor(
+  addresses: readonly Address[],
+  local: Ip,
+  published: readonly Ip[],
+  named: readonly Address[]
+): Ip | undefined {
+  const isLocal = ({ prefix }: Address) => sameIp(prefix.ip, local)
+  if (named.some(isLocal) || published.some((ip) => sameIp(ip, local))) return undefined
+  return addresses.some((address) => isLocal(address) && isLasting(address)) ? undefined : published.at(-1)
+}
+
+/** The smallest MTU of the links by which packets from an address of lo may leave. */
+function uplinkMtu(host: State, links: ReadonlyMap<string, Link>, recognises: Recognises): number {
+  const byRoute = defaultRoutes(host).flatMap(({ device }) => links.get(device ?? '') ?? [])
+  const uplinks = byRoute.length > 0 ? byRoute : [...links.values()].filter((link) => !isVirtual(link, recognises))
+  return Math.min(...uplinks.filter(({ up }) => up !== false).map(({ mtu }) => mtu ?? 1500), MOST_MTU)
+}
+
+/** Largest IPv4 packet, also the MTU of lo. */
+const MOST_MTU = 65_535
 
 const onlyFamilies = (ips: PerFamily<Ip>, families: readonly Family[]): PerFamily<Ip> =>
   Object.fromEntries(families.flatMap((family) => (ips[family] === undefined ? [] : [[family, ips[family]]])))

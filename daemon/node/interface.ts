@@ -1,11 +1,11 @@
 // This node's interface to the other nodes: chosen from the kernel's state; waits while no interface is suitable.
-import type { Ip } from '../../ipam/address.ts'
+import { type Family, type Ip, type PerFamily, perFamily, sameIp } from '../../ipam/address.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { NetConf } from '../config/net-conf.ts'
 import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import type { Kernel } from '../state/kernel.ts'
+import type { Kernel, RouteLookup } from '../state/kernel.ts'
 import { chooseInterface, type InterfaceChoice, type InterfaceOptions } from './choose-interface.ts'
 import { familiesOf } from './place.ts'
 
@@ -15,17 +15,36 @@ export type InterfaceDeps = {
   readonly health: Pick<Health, 'raise' | 'clear'>
   readonly recognises: InterfaceOptions['recognises']
   /** Which interface the administrator wants. */
-  readonly interfaceOptions: Omit<InterfaceOptions, 'families' | 'reaching' | 'recognises'> & { readonly canReach?: Ip }
+  readonly interfaceOptions: Omit<InterfaceOptions, 'families' | 'reaching' | 'recognises' | 'published'> & {
+    readonly canReach?: Ip
+  }
 }
 
 /** Milliseconds until the next attempt. */
 const RETRY = 1_000
 
+/** Published addresses that are remembered of each family. */
+const MOST_PUBLISHED = 8
+
 export class NodeInterface {
   readonly #deps: InterfaceDeps
+  readonly #published: { [F in Family]?: readonly Ip[] }
+  #isServing = false
 
-  constructor(deps: InterfaceDeps) {
+  /** `remembered`: the addresses that the lease of an earlier weftd publishes. */
+  constructor(deps: InterfaceDeps, remembered: PerFamily<Ip> = {}) {
     this.#deps = deps
+    this.#published = Object.fromEntries(perFamily(remembered).map(([family, ip]) => [family, [ip]]))
+  }
+
+  /** This node publishes these addresses of its interface from now on. */
+  publishes(localIp: PerFamily<Ip>): void {
+    this.#isServing = true
+    for (const [family, ip] of perFamily(localIp)) {
+      const before = this.#published[family] ?? []
+      if (before.some((each) => sameIp(each, ip))) continue
+      this.#published[family] = [...before, ip].slice(-MOST_PUBLISHED)
+    }
   }
 
   /** Resolves once there is one; until then the condition NO_INTERFACE lists the candidates. */
@@ -45,9 +64,10 @@ export class NodeInterface {
     const { interfaceOptions, kernel, reconciler, recognises } = this.#deps
     const { canReach, ...options } = interfaceOptions
     const route = canReach === undefined ? undefined : await kernel.routeTo(canReach)
-    const reaching =
-      canReach === undefined ? {} : { reaching: { target: canReach, ...(route && { device: route.device }) } }
-    const families = familiesOf(conf)
-    return chooseInterface(reconciler.observed, { ...options, ...reaching, families, recognises })
+    const reaching = canReach === undefined ? {} : { reaching: { target: canReach, ...(route && reached(route)) } }
+    const wanted = { families: familiesOf(conf), published: this.#published, isServing: this.#isServing }
+    return chooseInterface(reconciler.observed, { ...options, ...reaching, ...wanted, recognises })
   }
 }
+
+const reached = ({ device, source }: RouteLookup) => ({ device, ...(source && { source }) })

@@ -80,7 +80,8 @@ export class Membership {
   constructor(deps: MembershipDeps) {
     this.#deps = deps
     this.#configuration = new Configuration(deps)
-    this.#interface = new NodeInterface({ ...deps, recognises: deps.backends.recognises })
+    const { recognises } = deps.backends
+    this.#interface = new NodeInterface({ ...deps, recognises }, deps.remembered?.lease.publicIp)
   }
 
   /** Undefined until a subnet is leased and the backend is set up. */
@@ -230,6 +231,7 @@ export class Membership {
     const { health, reconciler, peers } = this.#deps
     const { node, backend, conf } = place
     this.#place = place
+    this.#interface.publishes(node.localIp)
     this.#configuration.use(place)
     await reconciler.want('node', [...backend.own(node), ...this.#deps.alsoOwn(place)])
     try {

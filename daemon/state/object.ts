@@ -107,6 +107,12 @@ export type Address = Wanted & {
   readonly nodad?: boolean
   /** Do not create the route to the prefix (IFA_F_NOPREFIXROUTE). */
   readonly noPrefixRoute?: boolean
+  /** Only observed: preferred no longer (RFC 4862, 5.5.4), or not known to be unique (tentative, duplicate). */
+  readonly deprecated?: boolean
+  /** Only observed: a lifetime, as from DHCP or router advertisements. */
+  readonly dynamic?: boolean
+  /** Only observed. IPv4: in the prefix of an earlier address. IPv6: temporary (RFC 8981). */
+  readonly secondary?: boolean
 }
 
 export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'

@@ -141,7 +141,22 @@ export function decodeAddress(message: Message, nameOf: NameOf): Address | undef
     prefix: checked(own, body.readUInt8(1)),
     scope: body.readUInt8(3),
     nodad: (flags & uapi.IFA_F.noDad) !== 0,
-    noPrefixRoute: (flags & uapi.IFA_F.noPrefixRoute) !== 0
+    noPrefixRoute: (flags & uapi.IFA_F.noPrefixRoute) !== 0,
+    ...standing(flags, attributes.has(IFA.lifetimes))
+  }
+}
+
+/** Only the kernel sends lifetimes, and with them the flags that say how long the address will last. */
+function standing(
+  flags: number,
+  isFromKernel: boolean
+): Partial<Pick<Address, 'deprecated' | 'dynamic' | 'secondary'>> {
+  const F = uapi.IFA_F
+  const isUnsure = (flags & (F.tentative | F.optimistic | F.dadFailed)) !== 0
+  return {
+    ...(((flags & F.deprecated) !== 0 || isUnsure) && { deprecated: true }),
+    ...(isFromKernel && (flags & F.permanent) === 0 && { dynamic: true }),
+    ...((flags & F.secondary) !== 0 && { secondary: true })
   }
 }
 

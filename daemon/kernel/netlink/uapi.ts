@@ -82,8 +82,17 @@ export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as c
 export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const VETH_INFO_PEER = 1
 
-export const IFA = { address: 1, local: 2, flags: 8 } as const
-export const IFA_F = { noDad: 0x02, noPrefixRoute: 0x200 } as const
+export const IFA = { address: 1, local: 2, lifetimes: 6, flags: 8 } as const
+export const IFA_F = {
+  secondary: 0x01,
+  noDad: 0x02,
+  optimistic: 0x04,
+  dadFailed: 0x08,
+  deprecated: 0x20,
+  tentative: 0x40,
+  permanent: 0x80,
+  noPrefixRoute: 0x200
+} as const
 
 export const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, via: 18 } as const
 export const RTAX_MTU = 2

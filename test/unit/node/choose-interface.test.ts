@@ -127,3 +127,133 @@ test('when nothing fits, the error lists every candidate with its reason', () =>
   )
   assert.throws(() => chooseInterface(stateOf([link('lo')]), options()), /no default route/)
 })
+
+const flagged = (device: string, text: string, over: object = {}): KernelObject =>
+  ({ ...address(device, text), ...over }) as KernelObject
+const published = (...texts: readonly string[]) => ({ published: { 4: texts.map(ip) } })
+const VIRTUAL = '192.0.2.100/32'
+/** Addresses of eth0 in the kernel's order → the one that is published. */
+const several: readonly (readonly [string, readonly KernelObject[], Partial<InterfaceOptions>, string])[] = [
+  [
+    'a regular expression that matches one of several addresses names that one',
+    [address('eth0', '203.0.113.5/24'), address('eth0', '10.64.7.5/24')],
+    { ifaceRegexes: ['^10\\.64\\.'] },
+    '10.64.7.5'
+  ],
+  [
+    'the source with which the kernel reaches --iface-can-reach',
+    [address('eth0', '203.0.113.5/24'), address('eth0', '10.64.7.5/24')],
+    { reaching: { target: ip('10.64.7.9'), device: 'eth0', source: ip('10.64.7.5') } },
+    '10.64.7.5'
+  ],
+  [
+    'the source of the default route',
+    [
+      address('eth0', '203.0.113.5/24'),
+      address('eth0', '10.64.7.5/24'),
+      { ...defaultRoute('eth0', 0), source: ip('10.64.7.5') } as KernelObject
+    ],
+    published('203.0.113.5'),
+    '10.64.7.5'
+  ],
+  ['a virtual address comes last', [address('eth0', VIRTUAL), address('eth0', '192.0.2.10/24')], {}, '192.0.2.10'],
+  ['a virtual address alone is taken', [address('eth0', VIRTUAL)], {}, '192.0.2.100'],
+  [
+    'what the lease has stays, whatever the kernel lists first',
+    [address('eth0', '192.0.2.20/24'), address('eth0', '192.0.2.10/24')],
+    published('192.0.2.10'),
+    '192.0.2.10'
+  ],
+  [
+    'so does a /32, as in clouds that route',
+    [address('eth0', '192.0.2.20/24'), address('eth0', '10.128.0.2/32')],
+    published('10.128.0.2'),
+    '10.128.0.2'
+  ],
+  [
+    'an address that was gone for a moment is returned to',
+    [address('eth0', '192.0.2.100/24'), address('eth0', '192.0.2.10/24')],
+    published('192.0.2.10', '192.0.2.100'),
+    '192.0.2.10'
+  ],
+  [
+    'a deprecated address does not stay',
+    [flagged('eth0', '192.0.2.10/24', { deprecated: true }), address('eth0', '192.0.2.20/24')],
+    published('192.0.2.10'),
+    '192.0.2.20'
+  ],
+  [
+    'permanent comes before dynamic',
+    [flagged('eth0', '192.0.2.20/24', { dynamic: true }), address('eth0', '192.0.2.10/24')],
+    {},
+    '192.0.2.10'
+  ],
+  [
+    'dynamic comes before virtual',
+    [address('eth0', VIRTUAL), flagged('eth0', '192.0.2.10/24', { dynamic: true })],
+    {},
+    '192.0.2.10'
+  ],
+  [
+    'the first address of a prefix comes before a secondary one',
+    [flagged('eth0', '192.0.2.20/24', { secondary: true }), address('eth0', '192.0.2.10/24')],
+    {},
+    '192.0.2.10'
+  ]
+]
+for (const [what, objects, over, local] of several)
+  test(`of several addresses: ${what}`, () => {
+    const choice = chooseInterface(
+      stateOf([link('lo'), link('eth0'), defaultRoute('eth0', 50), ...objects]),
+      options(over)
+    )
+    assert.equal(choice.localIp[4] && formatIp(choice.localIp[4]), local)
+  })
+
+test('of IPv6 addresses a temporary one comes last', () => {
+  const objects = [
+    flagged('eth0', '2001:db8::7/64', { secondary: true, dynamic: true }),
+    address('eth0', '2001:db8::1/64')
+  ]
+  const choice = chooseInterface(stateOf([link('eth0'), ...objects]), options({ families: [6] }))
+  assert.equal(choice.localIp[6] && formatIp(choice.localIp[6]), '2001:db8::1')
+})
+
+test('an interface that has lost its address is waited for instead of publishing a virtual one', () => {
+  const at =
+    (...objects: readonly KernelObject[]) =>
+    () =>
+      chooseInterface(stateOf([link('eth0'), ...objects]), options({ ...published('192.0.2.10'), isServing: true }))
+  assert.throws(
+    at(address('eth0', VIRTUAL)),
+    /eth0 .*has lost its address 192\.0\.2\.10, and 192\.0\.2\.100 may not stay/
+  )
+  assert.equal(
+    at(address('eth0', VIRTUAL), address('eth0', '192.0.2.11/24'))().localIp[4]?.value,
+    ip('192.0.2.11').value
+  )
+})
+
+test('an address of lo is taken where it was asked for: no neighbours, and the MTU of the uplinks', () => {
+  const objects = [
+    ...[link('lo', { mtu: 65_536 }), address('lo', '127.0.0.1/8'), address('lo', '10.9.9.1/24')],
+    ...[link('eth0', { mtu: 9000 }), address('eth0', '10.0.1.1/24'), link('eth1'), address('eth1', '10.0.2.1/24')]
+  ]
+  const over: readonly Partial<InterfaceOptions>[] = [
+    { ifaces: ['10.9.9.1'] },
+    { ifaces: ['lo'] },
+    { ifaceRegexes: ['^10\\.9\\.'] },
+    { reaching: { target: ip('10.9.9.2'), device: 'eth0', source: ip('10.9.9.1') } }
+  ]
+  for (const one of over) {
+    const { device, mtu, addresses, localIp } = chooseInterface(stateOf(objects), options(one))
+    assert.deepEqual([device, mtu, addresses, localIp[4]], ['lo', 1500, [], ip('10.9.9.1')])
+  }
+  const route = { ...defaultRoute('eth0', 0), source: ip('10.9.9.1') } as KernelObject
+  assert.deepEqual(
+    chooseInterface(stateOf([...objects, route]), options()).mtu,
+    9000,
+    'the source of the default route'
+  )
+  assert.equal(chooseInterface(stateOf(objects), options({ ifaceRegexes: ['.'] })).device, 'eth0', 'lo matches last')
+})
