@@ -5,6 +5,7 @@ import {
   type Family,
   formatIp,
   formatPrefix,
+  hostPrefix,
   network,
   overlaps,
   type PerFamily,
@@ -35,7 +36,9 @@ export type Choice =
 
 export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
-export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice'> & {
+export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice' | 'occupied'> & {
+  /** Its name, which some stores keep with the lease. */
+  readonly node?: string
   readonly leases: readonly Lease[]
   /**
    * The subnets that this running daemon holds, if any: ours whatever address they publish, since our address may just
@@ -50,16 +53,13 @@ export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previou
 const CANDIDATES = 100
 
 /**
- * In flannel's order: (1) our own lease, by its public address or `wasOurs`, (2) the subnets of the previous
- * subnet.env, if free, (3) one of the first 100 free subnets. A family without a result from 1 or 2 gets 3; the other
- * family keeps its subnet.
+ * In flannel's order: (1) our own lease (`oursOf`), (2) the subnets of the previous subnet.env, if free, (3) one of the
+ * first 100 free subnets. A family without a result from 1 or 2 gets 3; the other family keeps its subnet.
  */
 export function chooseSubnet(request: SubnetRequest): Choice {
   const { network: conf, leases, previous, held } = request
   const heldKey = held === undefined ? undefined : leaseKey({ subnet: held })
-  const mine = leases.filter(
-    (lease) => leaseKey(lease) === heldKey || publishesUs(lease, request.publicIp) || wasOurs(lease, request)
-  )
+  const mine = oursOf(request, heldKey)
   const unfit = mine.filter((lease) => !fits(lease.subnet, conf))
   const kept = preferred(
     mine.filter((lease) => fits(lease.subnet, conf)),
@@ -76,13 +76,17 @@ export function chooseSubnet(request: SubnetRequest): Choice {
   for (const family of FAMILIES) {
     const range = conf.families[family]
     if (range === undefined) continue
-    const taken = others.flatMap((lease) => lease.subnet[family] ?? [])
+    const taken = [...others.flatMap((lease) => takenBy(lease, family)), ...(request.occupied ?? [])].filter(
+      ({ ip }) => ip.family === family
+    )
     const before = [previous[family], ...unfit.map((lease) => lease.subnet[family])].find(
       (prefix) => prefix !== undefined && fitsRange(prefix, range) && !taken.some((other) => overlaps(other, prefix))
     )
     const free = before === undefined ? freeSubnets(range, taken, CANDIDATES) : []
     const chosen = before === undefined ? free[Math.floor(request.random() * free.length)] : network(before)
-    if (chosen === undefined) return { kind: 'exhausted', detail: exhausted(range, taken.length) }
+    if (chosen === undefined) {
+      return { kind: 'exhausted', detail: exhausted(range, others.length, occupiedIn(range, request.occupied ?? [])) }
+    }
     subnet[family] = chosen
     reasons.push(
       before === undefined
@@ -164,15 +168,44 @@ export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseReque
 }
 
 /**
+ * The leases that are ours. The public address alone does not prove it, since two nodes may publish one (a virtual
+ * address, a clone): where we hold a lease, or subnet.env or a device of this host names one, that one is ours and the
+ * others are not. Without any such proof, as on a node that flanneld served until it was rebooted, the address counts,
+ * unless the store says that the lease is a node's of another name.
+ */
+function oursOf(request: SubnetRequest, heldKey: string | undefined): readonly Lease[] {
+  const { leases, publicIp, previous, node, namesOurDevice } = request
+  const proven = leases.filter(
+    (lease) =>
+      leaseKey(lease) === heldKey ||
+      wasOurs(lease, request) ||
+      (publishesUs(lease, publicIp) && (isPrevious(lease, previous) || namesOurDevice(lease)))
+  )
+  if (proven.length > 0) return proven
+  const isAnothers = (lease: Lease) => lease.node !== undefined && node !== undefined && lease.node !== node
+  return leases.filter((lease) => publishesUs(lease, publicIp) && !isAnothers(lease))
+}
+
+/** A subnet that contains a node's public address would cut that node off. */
+const takenBy = ({ subnet, publicIp }: Lease, family: Family): readonly Prefix[] => [
+  ...(subnet[family] === undefined ? [] : [subnet[family]]),
+  ...(publicIp[family] === undefined ? [] : [hostPrefix(publicIp[family])])
+]
+
+const isPrevious = (lease: Lease, previous: PerFamily<Prefix>): boolean =>
+  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family]))
+
+/**
  * Whether it is this host's lease from before its public address changed, while no weftd ran: subnet.env has its
  * subnets, and its backend data name a device of this host. One of the two is not enough: a subnet may be another
  * node's by now, and cloned machines derive equal backend data.
  */
 const wasOurs = (lease: Lease, { previous, namesOurDevice }: SubnetRequest): boolean =>
-  perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family])) && namesOurDevice(lease)
+  isPrevious(lease, previous) && namesOurDevice(lease)
 
-function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp }: SubnetRequest): string {
+function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp, previous }: SubnetRequest): string {
   if (heldKey === leaseKey(lease)) return 'held by this daemon'
+  if (publishesUs(lease, publicIp) && isPrevious(lease, previous)) return 'its address and its subnet are ours'
   return publishesUs(lease, publicIp)
     ? 'its public address is ours'
     : 'its subnet is our previous one, and it names our device'
@@ -219,5 +252,11 @@ export function freeSubnets(range: NetworkRange, taken: readonly Prefix[], limit
   return free
 }
 
-const exhausted = (range: NetworkRange, leases: number): string =>
-  `no /${range.subnetLength} from ${formatPrefix({ ip: range.subnetMin, length: range.subnetLength })} to ${formatPrefix({ ip: range.subnetMax, length: range.subnetLength })} is free (${leases} leases)`
+const occupiedIn = ({ network: whole }: NetworkRange, occupied: readonly Prefix[]): readonly Prefix[] =>
+  occupied.filter((prefix) => overlaps(prefix, whole))
+
+function exhausted(range: NetworkRange, leases: number, occupied: readonly Prefix[]): string {
+  const [first, last] = [range.subnetMin, range.subnetMax].map((ip) => formatPrefix({ ip, length: range.subnetLength }))
+  const here = occupied.length === 0 ? '' : `, and this host has ${occupied.map(formatPrefix).join(', ')} there`
+  return `no /${range.subnetLength} from ${first} to ${last} is free (${leases} leases${here})`
+}

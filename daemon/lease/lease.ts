@@ -26,6 +26,20 @@ export type Lease = {
   readonly backendData: PerFamily<Json>
   /** Kubernetes node name, where the store knows it. */
   readonly node?: string
+  /**
+   * When it was created, in its store's own count: etcd's creation revision, the creation time of the Kubernetes node,
+   * the order of the lease file. Smaller is older.
+   */
+  readonly created?: number
+  /** Younger leases of exactly these subnets, where the store can have several: they are not used. */
+  readonly rivals?: readonly Lease[]
+}
+
+/** Whether `a` was created before `b`; of leases that are equally old, all nodes agree on one. */
+export function isOlder(a: Lease, b: Lease): boolean {
+  if (a.created !== undefined && b.created !== undefined && a.created !== b.created) return a.created < b.created
+  const [left, right] = [a, b].map((lease) => `${leaseKey(lease)} ${lease.node ?? ''} ${formatLeaseValue(lease)}`)
+  return (left ?? '') < (right ?? '')
 }
 
 /** flannel's names in the value, by family. */

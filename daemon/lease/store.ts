@@ -36,6 +36,10 @@ export type LeaseRequest = {
   readonly backendType: string
   /** Whether the backend data of a lease name a device of this host. */
   readonly namesOurDevice: (lease: Lease) => boolean
+  /** Whether the backend data of two leases are those of different nodes; false where they identify no node. */
+  readonly areOfTwoNodes?: (a: Lease, b: Lease) => boolean
+  /** Networks and addresses of this host and its gateways: no subnet that overlaps one is chosen. */
+  readonly occupied?: readonly Prefix[]
   /**
    * Backend data to publish, given the lease that was ours before, of which the backend keeps what peers must see
    * unchanged.

@@ -14,6 +14,8 @@ export type Row = {
   readonly expires: number | null
   /** Grows with every write to the file. */
   readonly revision: number
+  /** SQLite's rowid: a later row has a larger one, and a row that is written again keeps its own. */
+  readonly created: number
 }
 
 /** Milliseconds that a call waits for another process's transaction. All are short: a few reads and a write. */
@@ -101,11 +103,13 @@ export class EmbeddedFile implements Disposable {
   rows(): readonly Row[] {
     // The table is STRICT: its rows have these types.
     return this.#ask(() =>
-      this.#database.prepare('SELECT key, value, node, expires, revision FROM lease ORDER BY key').all()
+      this.#database
+        .prepare('SELECT key, value, node, expires, revision, rowid AS created FROM lease ORDER BY key')
+        .all()
     ) as Row[]
   }
 
-  put(row: Omit<Row, 'revision'>): void {
+  put(row: Omit<Row, 'revision' | 'created'>): void {
     const sql = `INSERT INTO lease (key, value, node, expires, revision) VALUES (?, ?, ?, ?, (SELECT coalesce(max(revision), 0) + 1 FROM lease))
       ON CONFLICT (key) DO UPDATE SET value = excluded.value, node = excluded.node, expires = excluded.expires, revision = excluded.revision`
     this.#ask(() => this.#database.prepare(sql).run(row.key, row.value, row.node, row.expires))

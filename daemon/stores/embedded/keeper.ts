@@ -80,7 +80,7 @@ export class LeaseKeeper {
 
   #renew(held: Held): void {
     const own = this.#file.rows().find((row) => row.key === leaseKey(held.lease))
-    if (own?.expires != null && isFor(own, held.request)) this.#write(held.lease, false)
+    if (own?.expires != null && isFor(own, held)) this.#write(held.lease, false)
   }
 
   #expire(seen: Row): void {
@@ -96,7 +96,7 @@ export class LeaseKeeper {
     if (held === undefined) return
     const key = leaseKey(held.lease)
     const own = this.#file.rows().find((row) => row.key === key)
-    if (own !== undefined && isFor(own, held.request)) this.#deps.report.clear('LEASE_LOST')
+    if (own !== undefined && isFor(own, held)) this.#deps.report.clear('LEASE_LOST')
     else this.#file.transaction(() => this.#writeAgain(held))
   }
 
@@ -133,7 +133,9 @@ export class LeaseKeeper {
   }
 }
 
-const isFor = (row: Row, { publicIp }: LeaseRequest): boolean => {
+/** Whether the row still has our lease, and not that of another node with the same address. */
+const isFor = (row: Row, { request, lease: ours }: Held): boolean => {
   const lease = takenBy(row)
-  return lease !== undefined && publishesUs(lease, publicIp)
+  if (lease === undefined || !publishesUs(lease, request.publicIp)) return false
+  return lease.node === undefined || ours.node === undefined || lease.node === ours.node
 }

@@ -3,9 +3,8 @@ import { type Lease, parseLease, parseLeaseKey } from '../../lease/lease.ts'
 import type { Row } from './file.ts'
 
 /** The lease in a row. Errors: LEASE_MALFORMED. */
-export function readRecord({ key, value, node }: Row): Lease {
-  const lease = parseLease(key, value)
-  return node === null ? lease : { ...lease, node }
+export function readRecord({ key, value, node, created }: Row): Lease {
+  return { ...parseLease(key, value), created, ...(node !== null && { node }) }
 }
 
 /**

@@ -88,7 +88,7 @@ export class EmbeddedStore implements Store {
   reconnect(): void {}
 
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
-    const known = new Map<string, { readonly value: string; readonly lease: Lease | undefined }>()
+    const known = new Map<string, Known>()
     let listed = false
     let configuration: string | undefined
     while (!signal.aborted) {
@@ -142,23 +142,24 @@ export class EmbeddedStore implements Store {
   }
 }
 
+/** A row as last read; without a lease when it could never be parsed. */
+type Known = Pick<Row, 'value' | 'created'> & { readonly lease: Lease | undefined }
+
 /** What has changed since `known`, which is updated. A row that can no longer be parsed keeps its last valid lease. */
-function* differences(
-  rows: readonly Row[],
-  known: Map<string, { readonly value: string; readonly lease: Lease | undefined }>
-): Generator<LeaseEvent, void> {
+function* differences(rows: readonly Row[], known: Map<string, Known>): Generator<LeaseEvent, void> {
   const left = new Set(known.keys())
   for (const row of rows) {
     left.delete(row.key)
     const before = known.get(row.key)
-    if (before?.value === row.value) continue
+    if (before?.value === row.value && before.created === row.created) continue
+    const { value, created } = row
     try {
       const lease = readRecord(row)
-      known.set(row.key, { value: row.value, lease })
+      known.set(row.key, { value, created, lease })
       yield { kind: 'put', lease }
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
-      known.set(row.key, { value: row.value, lease: before?.lease })
+      known.set(row.key, { value, created, lease: before?.lease })
       yield { kind: 'malformed', key: row.key, error }
     }
   }

@@ -141,8 +141,8 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Another program wrote our key. A value that publishes our address is accepted; another node's means that we have
-   * lost the subnet.
+   * Another program wrote our key. A value that publishes our address is accepted unless its backend data identify
+   * another node; another node's means that we have lost the subnet.
    */
   #written(held: Held, record: KeyValue): void {
     if (record.value === this.#claim.writing) return
@@ -150,7 +150,7 @@ export class LeaseKeeper implements AsyncDisposable {
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
     if (lease === undefined || hasNoOwner(lease)) {
       this.#retakeInBackground('its value was overwritten by one that cannot be parsed')
-    } else if (!publishesUs(lease, held.request.publicIp)) {
+    } else if (!publishesUs(lease, held.request.publicIp) || held.request.areOfTwoNodes?.(lease, held.lease)) {
       this.#lose(record)
     } else if (this.#lost || now.etcdLease !== held.etcdLease) {
       this.#hold(now, 'written by another program, with our address')

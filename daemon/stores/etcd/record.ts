@@ -18,9 +18,9 @@ export type LeaseListing = {
 }
 
 export function readRecord(record: KeyValue): LeaseRecord {
-  const { key, value } = record
+  const { key, value, created } = record
   try {
-    return { ...record, parsed: { kind: 'put', lease: parseLease(key, value) } }
+    return { ...record, parsed: { kind: 'put', lease: { ...parseLease(key, value), created } } }
   } catch (error) {
     if (error instanceof WeftError) return { ...record, parsed: { kind: 'malformed', key: nameOf(key), error } }
     throw error

@@ -1,7 +1,7 @@
 // Index of the leases that nodes publish, by node and by subnet: turns changes of nodes into lease events. Heartbeats
 // cause none.
 import { WeftError } from '../../base/error.ts'
-import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
+import { formatLeaseValue, isOlder, type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent } from '../../lease/store.ts'
 import { type KubeNode, leaseOfNode } from './record.ts'
 
@@ -50,7 +50,7 @@ export class NodeLeases {
       if (now.kind === 'malformed') malformed.push(this.#fault(node.name, now.error))
       else this.#know(node.name, now.lease === undefined ? {} : { lease: now.lease })
     }
-    yield { kind: 'list', leases: [...this.#nodes.values()].flatMap(({ lease }) => lease ?? []) }
+    yield { kind: 'list', leases: [...this.#holders.keys()].flatMap((key) => this.#held(key) ?? []) }
     yield* malformed
   }
 
@@ -71,7 +71,8 @@ export class NodeLeases {
     // Its earlier event was keyed by the node's name, since its subnets were unknown; later ones are keyed by subnet.
     if (moved || (before !== undefined && before.lease === undefined)) yield* this.#drop(node.name)
     this.#know(node.name, { lease: now.lease })
-    if (moved || before?.fault !== undefined || !same(before?.lease, now.lease)) yield { kind: 'put', lease: now.lease }
+    const lease = this.#held(leaseKey(now.lease)) ?? now.lease
+    if (moved || before?.fault !== undefined || !same(before?.lease, now.lease)) yield { kind: 'put', lease }
   }
 
   /** A node that no longer exists. If another node publishes the same subnets, its lease takes effect. */
@@ -85,9 +86,16 @@ export class NodeLeases {
     if (before === undefined) return
     this.#know(name, {})
     const key = before.lease === undefined ? name : leaseKey(before.lease)
-    const [other] = this.#holders.get(key) ?? []
-    const lease = other === undefined ? undefined : this.#nodes.get(other)?.lease
+    const lease = this.#held(key)
     yield lease === undefined ? { kind: 'gone', key } : { kind: 'put', lease }
+  }
+
+  /** The lease of the oldest node that publishes these subnets; the others are its rivals. */
+  #held(key: string): Lease | undefined {
+    const names = this.#holders.get(key) ?? []
+    const leases = names.flatMap((name) => this.#nodes.get(name)?.lease ?? [])
+    const [oldest, ...rivals] = leases.length > 1 ? leases.toSorted((a, b) => (isOlder(a, b) ? -1 : 1)) : leases
+    return oldest === undefined || rivals.length === 0 ? oldest : { ...oldest, rivals }
   }
 
   #read(
@@ -127,4 +135,7 @@ export class NodeLeases {
 }
 
 const same = (a: Lease | undefined, b: Lease): boolean =>
-  a !== undefined && leaseKey(a) === leaseKey(b) && formatLeaseValue(a) === formatLeaseValue(b)
+  a !== undefined &&
+  a.created === b.created &&
+  leaseKey(a) === leaseKey(b) &&
+  formatLeaseValue(a) === formatLeaseValue(b)

@@ -8,7 +8,12 @@ import type { KubeNode } from './record.ts'
 const NODE = {
   metadata: [
     1,
-    { name: [1, 'text'], uid: [5, 'text'], annotations: [12, [{ key: [1, 'text'], value: [2, 'bytes'] }]] }
+    {
+      name: [1, 'text'],
+      uid: [5, 'text'],
+      created: [8, { seconds: [1, 'number'] }],
+      annotations: [12, [{ key: [1, 'text'], value: [2, 'bytes'] }]]
+    }
   ],
   spec: [2, { podCidr: [1, 'text'], podCidrs: [7, ['text']] }],
   status: [3, { conditions: [4, [{ type: [1, 'text'], status: [2, 'text'] }]] }]
@@ -30,7 +35,8 @@ export function nodeOf(body: KubeBody, prefix: string): KubeNode {
     podCidrs: podCidrs.length === 0 && podCidr !== '' ? [podCidr] : podCidrs,
     annotations: Object.fromEntries(annotations),
     networkUnavailable: statusOf('NetworkUnavailable'),
-    ready: statusOf('Ready') === 'True'
+    ready: statusOf('Ready') === 'True',
+    ...(metadata?.created && { created: 1_000 * metadata.created.seconds })
   }
 }
 
@@ -43,6 +49,7 @@ const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(valu
 export function projectNode(object: Json, prefix: string): KubeNode {
   const metadata = child(object, 'metadata')
   const spec = child(object, 'spec')
+  const created = Date.parse(textOf(child(metadata, 'creationTimestamp')))
   const written = child(metadata, 'annotations')
   const annotations = Object.entries((written ?? {}) as JsonObject).flatMap(([name, value]) =>
     name.startsWith(prefix) && typeof value === 'string' ? [[name.slice(prefix.length), value] as const] : []
@@ -60,6 +67,7 @@ export function projectNode(object: Json, prefix: string): KubeNode {
     podCidrs: (several.length > 0 ? several : [textOf(child(spec, 'podCIDR'))]).filter((text) => text !== ''),
     annotations: Object.fromEntries(annotations),
     networkUnavailable: statusOf('NetworkUnavailable'),
-    ready: statusOf('Ready') === 'True'
+    ready: statusOf('Ready') === 'True',
+    ...(!Number.isNaN(created) && { created })
   }
 }

@@ -32,6 +32,8 @@ export type KubeNode = {
   readonly networkUnavailable: string | undefined
   /** Whether the node condition Ready is True. */
   readonly ready: boolean
+  /** When the object was created, in milliseconds since 1970. */
+  readonly created?: number
 }
 
 const MANAGED = 'kube-subnet-manager'
@@ -101,7 +103,8 @@ export function leaseOfNode(node: KubeNode, prefix: string): Lease | undefined {
   }
   const backendType = node.annotations[TYPE] ?? ''
   if (backendType === '') throw malformed(node, prefix + TYPE, node.annotations[TYPE], 'a backend such as vxlan')
-  return { subnet, publicIp, backendType, backendData, node: node.name }
+  const { name, created } = node
+  return { subnet, publicIp, backendType, backendData, node: name, ...(created !== undefined && { created }) }
 }
 
 function readIp(node: KubeNode, prefix: string, name: string, family: Family): Ip | undefined {

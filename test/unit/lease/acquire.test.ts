@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { type NetConf, parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { chooseSubnet, fits, freeSubnets, grantedSubnet, type SubnetRequest } from '../../../daemon/lease/acquire.ts'
 import { type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
-import { formatIp, overlaps, perFamily } from '../../../ipam/address.ts'
+import { formatIp, overlaps, parsePrefix, perFamily } from '../../../ipam/address.ts'
 
 const conf = (value: object): NetConf => parseNetConf(JSON.stringify({ Network: '10.2.0.0/16', ...value }))
 const DUAL = { EnableIPv6: true, IPv6Network: 'fd00:2::/48' }
@@ -19,12 +19,15 @@ const subnets = (key: string | undefined) => (key === undefined ? {} : parseLeas
 type Case = {
   readonly what: string
   readonly conf?: object
-  readonly leases?: readonly (readonly [string, string])[]
+  /** Key, public address, and the node's name where the store has one. */
+  readonly leases?: readonly (readonly [string, string, string?])[]
   readonly previous?: string
   readonly held?: string
   /** The public address under which a lease publishes the MAC of this host's tunnel. */
   readonly tunnelOf?: string
   readonly random?: number
+  /** Networks and addresses of this host. */
+  readonly occupied?: readonly string[]
   readonly expected: string
 }
 const cases: readonly Case[] = [
@@ -103,6 +106,58 @@ const cases: readonly Case[] = [
     expected: 'take 10.2.7.0-24'
   },
   {
+    what: 'a lease with our address is not ours when subnet.env names another one of ours: two nodes publish one address',
+    leases: [
+      ['10.2.3.0-24', '192.0.2.1'],
+      ['10.2.4.0-24', '192.0.2.1']
+    ],
+    previous: '10.2.4.0-24',
+    expected: 'keep 10.2.4.0-24'
+  },
+  {
+    what: 'nor is it given up when it does not fit: it is the other node’s',
+    conf: { SubnetMin: '10.2.4.0' },
+    leases: [
+      ['10.2.3.0-24', '192.0.2.1'],
+      ['10.2.4.0-24', '192.0.2.1']
+    ],
+    previous: '10.2.4.0-24',
+    expected: 'keep 10.2.4.0-24'
+  },
+  {
+    what: 'a lease with our address under another node’s name is that node’s',
+    leases: [['10.2.3.0-24', '192.0.2.1', 'other']],
+    expected: 'take 10.2.1.0-24'
+  },
+  {
+    what: 'unless subnet.env names it: our host name has changed',
+    leases: [['10.2.3.0-24', '192.0.2.1', 'other']],
+    previous: '10.2.3.0-24',
+    expected: 'keep 10.2.3.0-24'
+  },
+  {
+    what: 'no subnet is chosen that this host’s networks overlap',
+    occupied: ['10.2.1.0/24', '10.2.2.128/25', '10.2.3.7/32'],
+    expected: 'take 10.2.4.0-24'
+  },
+  {
+    what: 'nor taken again',
+    previous: '10.2.9.0-24',
+    occupied: ['10.2.8.0/23'],
+    expected: 'take 10.2.1.0-24'
+  },
+  {
+    what: 'no subnet is chosen that contains another node’s address',
+    leases: [['10.2.50.0-24', '10.2.1.9']],
+    expected: 'take 10.2.2.0-24'
+  },
+  {
+    what: 'a host that has the whole range is named',
+    occupied: ['10.2.0.0/16'],
+    expected:
+      'exhausted no /24 from 10.2.1.0/24 to 10.2.255.0/24 is free (0 leases, and this host has 10.2.0.0/16 there)'
+  },
+  {
     what: 'a lease of another length blocks what it overlaps',
     leases: [['10.2.0.0-22', '192.0.2.2']],
     expected: 'take 10.2.4.0-24'
@@ -137,7 +192,9 @@ for (const one of cases)
       network: conf(one.conf ?? {}),
       publicIp: lease('10.2.1.0-24', '192.0.2.1').publicIp,
       previous: subnets(one.previous),
-      leases: (one.leases ?? []).map(([key, ip]) => lease(key, ip)),
+      node: 'us',
+      leases: (one.leases ?? []).map(([key, ip, node]) => ({ ...lease(key, ip), ...(node !== undefined && { node }) })),
+      occupied: (one.occupied ?? []).map((text) => parsePrefix(text)!),
       random: () => one.random ?? 0,
       namesOurDevice: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.tunnelOf,
       ...(one.held !== undefined && { held: subnets(one.held) })

@@ -80,12 +80,24 @@ test('a node that was malformed from the start is named by its name until it can
   assert.deepEqual(all(leases.gone('n2')), ['gone n2'])
 })
 
-test('of two nodes with one podCIDR the other counts when one goes', () => {
+test('of two nodes with one podCIDR the older one’s lease counts, whichever is heard of last, until it goes', () => {
   const leases = new NodeLeases(PREFIX)
-  all(leases.listed([node('n1', '10.244.1.0/24')]))
-  assert.deepEqual(all(leases.put(node('n2', '10.244.1.0/24'))), ['put 10.244.1.0-24 192.0.2.2'])
+  const [older, younger] = [
+    { ...node('n2', '10.244.1.0/24'), created: 1_000 },
+    { ...node('n1', '10.244.1.0/24'), created: 2_000 }
+  ]
+  all(leases.listed([older]))
+  const [put] = leases.put(younger)
+  assert.ok(put?.kind === 'put')
+  assert.equal(shown(put), 'put 10.244.1.0-24 192.0.2.2')
+  assert.deepEqual(
+    put.lease.rivals?.map((rival) => rival.node),
+    ['n1']
+  )
   assert.deepEqual(all(leases.gone('n2')), ['put 10.244.1.0-24 192.0.2.1'])
-  assert.deepEqual(all(leases.gone('n1')), ['gone 10.244.1.0-24'])
+  assert.deepEqual(all(leases.listed([younger, older])), ['list 10.244.1.0-24'])
+  assert.deepEqual(all(leases.gone('n1')), ['put 10.244.1.0-24 192.0.2.2'])
+  assert.deepEqual(all(leases.gone('n2')), ['gone 10.244.1.0-24'])
 })
 
 test('the first of the living nodes with a lease is the same for everybody', () => {
