@@ -89,7 +89,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
 
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.onCondition?.(condition, active))
-  const peers = openPeers(deps, core)
+  const peers = openPeers(deps, core, store.type)
   const membership = openMembership(deps, core, store, peers)
   const place = () => core.place
   if (options.healthzPort !== 0) {
@@ -156,14 +156,15 @@ async function openCore(
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { reconciler, backends }: Core): Peers {
+function openPeers({ log, health, metrics }: DaemonDeps, { reconciler, backends }: Core, store: string): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events from the lease store, by kind; malformed leases are skipped.',
     ['kind']
   )
   const peers = new Peers({
-    ...{ reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
+    ...{ reconciler, health, log, claims: backends.claims, recognises: backends.recognises, store },
+    ...{ doubtMs: DOUBT, now: Date.now },
     counted: (kind) => events.inc({ kind })
   })
   metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))

@@ -149,17 +149,24 @@ export const CONDITIONS = {
     title: 'a lease in the store cannot be used and is skipped',
     cure: 'correct or delete the lease'
   },
+  SUBNET_CONFLICT: {
+    severity: 'error',
+    blocks: [],
+    title:
+      'two nodes hold subnets that share addresses; the older lease is used, and pods of the other are unreachable',
+    cure: 'give the node of the younger lease another subnet (docs/troubleshooting.md, "Two nodes publish the same")'
+  },
   VTEP_MAC_CONFLICT: {
     severity: 'error',
     blocks: [],
-    title: 'two nodes publish the same VTEP MAC address, so tunnel traffic reaches only one of them',
+    title: 'two nodes publish the same VTEP MAC address, so tunnel traffic reaches only the one with the older lease',
     cure: 'give one of the two its own /etc/machine-id and a new lease (docs/troubleshooting.md, "Two nodes publish the same")'
   },
   PUBLIC_IP_CONFLICT: {
     severity: 'error',
     blocks: [],
     title: 'two nodes publish the same public address, so only one of them is reachable',
-    cure: 'delete the Node object that has no machine (kubectl delete node <name>)'
+    cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
   UNDERLAY_MTU: {
     severity: 'warning',

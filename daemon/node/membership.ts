@@ -12,6 +12,8 @@ import type { Health } from '../health/health.ts'
 import { liesWithin, publishesUs } from '../lease/acquire.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreEvent } from '../lease/store.ts'
+import { areOfTwoNodes } from '../peers/conflicts.ts'
+import { hostNetworks } from '../peers/host-networks.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Node } from '../state/node.ts'
@@ -25,7 +27,7 @@ import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
 import { hostSecret } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
-  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice'>
+  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'claims'>
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -215,14 +217,20 @@ export class Membership {
   }
 
   #requestFor({ conf, backend }: Configured, facts: Omit<Node, 'subnet'>, before: Place | undefined): LeaseRequest {
+    const { backends, reconciler } = this.#deps
+    const previous = before === undefined ? this.#deps.previous : before.node.subnet
     return {
       node: this.#deps.nodeName,
       network: conf,
       publicIp: facts.publicIp,
-      previous: before === undefined ? this.#deps.previous : before.node.subnet,
+      previous,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
-      namesOurDevice: (lease) => this.#deps.backends.namesOurDevice(lease, facts.links),
+      namesOurDevice: (lease) => backends.namesOurDevice(lease, facts.links),
+      areOfTwoNodes: (a, b) => areOfTwoNodes(a, b, backends.claims),
+      occupied: hostNetworks(reconciler.observed, {
+        ...{ networks: networksOf(conf), device: facts.device, subnet: previous, recognises: backends.recognises }
+      }),
       backendData: (held) => backend.publish({ ...facts, remembered: held?.backendData ?? {} })
     }
   }
@@ -238,7 +246,7 @@ export class Membership {
       await this.#deps.placed(place)
     } finally {
       // Whatever failed there: routes to the other nodes are needed all the same.
-      await peers.settle({ node, backend, networks: networksOf(conf) })
+      await peers.settle({ node, backend, networks: networksOf(conf), lease: place.lease })
     }
     health.clear('NO_LEASE')
     health.clear('STARTING')

@@ -1,48 +1,101 @@
-// Conflicts between leases: several nodes publish one public address, or one value that their backend claims, such as a
-// VTEP MAC. Constant cost per lease.
+// Conflicts between leases: several nodes publish one public address, one value that their backend claims, such as a
+// VTEP MAC, or subnets that share addresses. Constant cost per lease.
 import { formatIp, formatPrefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Report } from '../health/report.ts'
-import { type Lease, leaseKey } from '../lease/lease.ts'
+import { isOlder, type Lease, leaseKey } from '../lease/lease.ts'
+import { Subnets } from './subnets.ts'
 
 type Key = `${ConditionCode} ${string}`
+
+export type ConflictsOptions = {
+  /** Whether a lease counts at all. */
+  readonly isUsable?: (lease: Lease) => boolean
+  /** Whether a lease, if it is the older one, keeps what others claim too: one that can't be used keeps nothing. */
+  readonly mayKeep?: (lease: Lease) => boolean
+  /** The type of the store, for cures; by default that of leases with a node's name is kubernetes. */
+  readonly store?: string | undefined
+}
+
+/** An older lease of another node, and what it keeps: `its subnet`, or a value such as `the VTEP MAC 02:…`. */
+export type Older = { readonly lease: Lease; readonly keeps: string }
 
 export class Conflicts {
   /** What a backend claims for a lease. */
   readonly #claims: (lease: Lease) => readonly Claim[]
+  readonly #isUsable: (lease: Lease) => boolean
+  readonly #mayKeep: (lease: Lease) => boolean
+  readonly #store: string | undefined
   /**
    * The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict.
    */
   readonly #claimants = new Map<Key, Lease | Set<Lease>>()
   /** Keys that more than one node claims, by condition. */
   readonly #contested = new Map<ConditionCode, Set<Key>>()
+  readonly #subnets = new Subnets()
+  /** Leases that share addresses with another. */
+  readonly #sharing = new Set<Lease>()
+  #isSharingReported = false
 
-  constructor(claims: (lease: Lease) => readonly Claim[]) {
+  constructor(claims: (lease: Lease) => readonly Claim[], options: ConflictsOptions = {}) {
+    const { isUsable = () => true, mayKeep = isUsable, store } = options
     this.#claims = claims
+    this.#isUsable = isUsable
+    this.#mayKeep = mayKeep
+    this.#store = store
   }
 
-  /** `before`: the lease as it was, if it existed; `now`: as it is, if it still exists. Of any node, ours included. */
-  replace(before: Lease | undefined, now: Lease | undefined): void {
-    if (before !== undefined) for (const claim of this.#claimsOf(before)) this.#remove(claim, before)
-    if (now !== undefined) for (const claim of this.#claimsOf(now)) this.#add(claim, now)
+  /**
+   * `before`: the lease as it was, if it existed; `now`: as it is, if it still exists. Of any node, ours included.
+   * Returns the other leases for which `older` may have changed.
+   */
+  replace(before: Lease | undefined, now: Lease | undefined): ReadonlySet<Lease> {
+    const touched = new Set<Lease>()
+    if (before !== undefined) {
+      for (const claim of this.#claimsOf(before)) this.#remove(claim, before, touched)
+      this.#subnets.remove(before)
+      this.#sharing.delete(before)
+      for (const other of this.#subnets.overlapping(before)) {
+        touched.add(other)
+        if (!this.#isShared(other)) this.#sharing.delete(other)
+      }
+    }
+    if (now !== undefined) {
+      for (const claim of this.#claimsOf(now)) this.#add(claim, now, touched)
+      this.#subnets.add(now)
+      if (this.#isShared(now)) this.#sharing.add(now)
+      for (const other of this.#subnets.overlapping(now)) {
+        touched.add(other)
+        this.#sharing.add(other)
+      }
+    }
+    if (before !== undefined) touched.delete(before)
+    if (now !== undefined) touched.delete(now)
+    return touched
+  }
+
+  #isShared(lease: Lease): boolean {
+    return (lease.rivals?.length ?? 0) > 0 || this.#subnets.overlapping(lease).size > 0
   }
 
   #claimsOf(lease: Lease): readonly Claim[] {
-    return [...publicAddresses(lease), ...this.#claims(lease)]
+    const claims = this.#claims(lease)
+    return [...publicAddresses(lease, identityIn(lease, claims)), ...claims]
   }
 
-  #add(claim: Claim, lease: Lease): void {
+  #add(claim: Claim, lease: Lease, touched: Set<Lease>): void {
     const key = keyOf(claim)
     const found = this.#claimants.get(key)
     if (found === undefined) this.#claimants.set(key, lease)
     else {
+      for (const other of found instanceof Set ? found : [found]) touched.add(other)
       this.#claimants.set(key, found instanceof Set ? found.add(lease) : new Set([found, lease]))
       this.#recount(claim.code, key)
     }
   }
 
-  #remove(claim: Claim, lease: Lease): void {
+  #remove(claim: Claim, lease: Lease, touched: Set<Lease>): void {
     const key = keyOf(claim)
     const found = this.#claimants.get(key)
     if (!(found instanceof Set)) {
@@ -50,6 +103,7 @@ export class Conflicts {
       return
     }
     found.delete(lease)
+    for (const other of found) touched.add(other)
     const [only] = found
     if (found.size === 1 && only !== undefined) this.#claimants.set(key, only)
     this.#recount(claim.code, key)
@@ -64,14 +118,42 @@ export class Conflicts {
 
   /** One claim per node, of two nodes at most: further ones are counted, not named. */
   #nodes(key: Key): readonly (Claim & { readonly lease: Lease })[] {
-    const found = this.#claimants.get(key)
     const claims = new Map<string, Claim & { readonly lease: Lease }>()
-    for (const lease of found instanceof Set ? found : found === undefined ? [] : [found]) {
+    for (const lease of this.#claimantsOf(key)) {
       const claim = this.#claimsOf(lease).find((each) => keyOf(each) === key)
       if (claim !== undefined && !claims.has(claim.by)) claims.set(claim.by, { ...claim, lease })
       if (claims.size === 2) break
     }
     return [...claims.values()]
+  }
+
+  #claimantsOf(key: Key): Iterable<Lease> {
+    const found = this.#claimants.get(key)
+    return found instanceof Set ? found : found === undefined ? [] : [found]
+  }
+
+  /**
+   * The older lease of another node that shares this one's addresses, or a value of its backend: that one is used.
+   * Whoever comes later, by mistake or on purpose, takes nothing over.
+   */
+  older(lease: Lease): Older | undefined {
+    const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
+    if (this.#sharing.has(lease))
+      for (const other of this.#subnets.overlapping(lease))
+        if (counts(other) && !this.#isOneNode(other, lease)) return { lease: other, keeps: 'its subnet' }
+    if (![...this.#contested.values()].some(({ size }) => size > 0)) return undefined
+    for (const claim of this.#claims(lease))
+      for (const other of this.#claimantsOf(keyOf(claim))) {
+        if (!counts(other)) continue
+        const same = this.#claims(other).find((each) => keyOf(each) === keyOf(claim))
+        if (same !== undefined && same.by !== claim.by) return { lease: other, keeps: claim.text }
+      }
+    return undefined
+  }
+
+  #isOneNode(a: Lease, b: Lease): boolean {
+    const [left, right] = [identityIn(a, this.#claims(a)), identityIn(b, this.#claims(b))]
+    return left === right && (left !== undefined || publicText(a) === publicText(b))
   }
 
   /** Raises or clears the condition of every kind of claim that there has been a conflict about. */
@@ -82,9 +164,38 @@ export class Conflicts {
       else {
         const others = contested.size - 1
         const detail = `${this.#sentence(first)}${others === 0 ? '' : ` (and ${others} more)`}`
-        health.raise(code, detail, code === 'PUBLIC_IP_CONFLICT' ? publicIpCure(this.#nodes(first)) : undefined)
+        health.raise(code, detail, code === 'PUBLIC_IP_CONFLICT' ? this.#publicIpCure(this.#nodes(first)) : undefined)
       }
     }
+    this.#reportSharing(health)
+  }
+
+  #reportSharing(health: Report): void {
+    const found = this.#firstShared()
+    if (found === undefined) {
+      if (this.#isSharingReported) health.clear('SUBNET_CONFLICT')
+      this.#isSharingReported = false
+      return
+    }
+    const [older, younger] = found
+    const others = this.#sharing.size - 2
+    const more = others > 0 ? ` (and ${others} more leases share addresses)` : ''
+    const detail = `${nameOf(older)} and ${nameOf(younger)} share addresses; the older one, ${idOf(older)}, is used`
+    health.raise('SUBNET_CONFLICT', `${detail}${more}`, this.#sharingCure(younger))
+    this.#isSharingReported = true
+  }
+
+  /** Two leases of different nodes that share addresses, the older first. */
+  #firstShared(): readonly [Lease, Lease] | undefined {
+    for (const lease of this.#sharing) {
+      if (!this.#isUsable(lease)) continue
+      const [rival] = lease.rivals ?? []
+      if (rival !== undefined) return [lease, rival]
+      for (const other of this.#subnets.overlapping(lease))
+        if (this.#isUsable(other) && !this.#isOneNode(other, lease))
+          return isOlder(other, lease) ? [other, lease] : [lease, other]
+    }
+    return undefined
   }
 
   /** Names two of the nodes: there may be thousands, all made from one image. */
@@ -100,24 +211,52 @@ export class Conflicts {
       : ''
     return `${nodes[0]?.text} is published by ${named}${more > 0 ? `, and in ${more} more lease${more === 1 ? '' : 's'}` : ''}${hint}`
   }
+
+  #isKubernetes({ node }: Lease): boolean {
+    return node !== undefined && (this.#store ?? 'kubernetes') === 'kubernetes'
+  }
+
+  #publicIpCure(nodes: readonly (Claim & { readonly lease: Lease })[]): string {
+    if (nodes.every(({ lease }) => this.#isKubernetes(lease)))
+      return `delete the Node object ${nodes.map(({ by }) => by).join(' or ')}, whichever has no machine (kubectl delete node)`
+    const keys = nodes.map(({ lease }) => leaseKey(lease)).join(' or ')
+    return `give each node an address of its own (--iface, --public-ip); if one has no machine any more, delete its lease, ${keys}`
+  }
+
+  #sharingCure(younger: Lease): string {
+    return this.#isKubernetes(younger)
+      ? `drain node ${younger.node} and delete its Node object (kubectl delete node ${younger.node}): its kubelet registers it again, with a podCIDR of its own`
+      : `drain ${idOf(younger)}, stop its weftd, delete its lease ${leaseKey(younger)} and start weftd again`
+  }
 }
 
 const keyOf = ({ code, key }: Claim): Key => `${code} ${key}`
 
+const publicText = ({ publicIp }: Lease): string =>
+  perFamily(publicIp)
+    .map(([, ip]) => formatIp(ip))
+    .join(', ')
+
+const idOf = (lease: Lease): string => lease.node ?? `lease ${leaseKey(lease)}`
+
 function nameOf(lease: Lease): string {
-  const ips = perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))
   const subnets = perFamily(lease.subnet).map(([, prefix]) => formatPrefix(prefix))
-  return `${lease.node ?? `lease ${leaseKey(lease)}`} (public address ${ips.join(', ')}, subnet ${subnets.join(', ')})`
+  return `${idOf(lease)} (public address ${publicText(lease)}, subnet ${subnets.join(', ')})`
 }
 
-const publicIpCure = (nodes: readonly Claim[]): string =>
-  `delete the Node object ${nodes.map(({ by }) => by).join(' or ')}, whichever has no machine (kubectl delete node)`
+/** What tells nodes apart: the name, else what the backend claims. `undefined` where there is neither. */
+const identityIn = ({ node }: Lease, claims: readonly Claim[]): string | undefined =>
+  node ?? (claims.length === 0 ? undefined : claims.map(keyOf).join(' '))
 
-/**
- * Claimed by the node's name, which only Kubernetes has: in other stores a node has no other identity than its address.
- */
-const publicAddresses = ({ node, publicIp }: Lease): readonly Claim[] =>
-  perFamily(publicIp).flatMap(([, ip]): readonly Claim[] => {
+/** Claimed by whatever identifies the node; without that, two leases with one address are two nodes'. */
+const publicAddresses = (lease: Lease, identity: string | undefined): readonly Claim[] =>
+  perFamily(lease.publicIp).map(([, ip]): Claim => {
     const address = formatIp(ip)
-    return node === undefined ? [] : [{ code: 'PUBLIC_IP_CONFLICT', key: address, text: address, by: node }]
+    return { code: 'PUBLIC_IP_CONFLICT', key: address, text: address, by: identity ?? leaseKey(lease) }
   })
+
+/** Whether the backend data of both identify nodes, and not one. */
+export function areOfTwoNodes(a: Lease, b: Lease, claims: (lease: Lease) => readonly Claim[]): boolean {
+  const [left, right] = [claims(a).map(keyOf), claims(b).map(keyOf)]
+  return left.length > 0 && right.length > 0 && !left.some((key) => right.includes(key))
+}

@@ -8,13 +8,15 @@ import {
   overlaps,
   type PerFamily,
   type Prefix,
-  perFamily
+  perFamily,
+  sameIp
 } from '../../ipam/address.ts'
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import { reasonOf } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
+import { coveredBy } from './host-networks.ts'
 
 /** Local view needed to compute the objects for a peer. */
 export type LocalView = {
@@ -22,17 +24,34 @@ export type LocalView = {
   readonly backend: ConfiguredBackend
   /** The whole network of each family: no lease may be outside. */
   readonly networks: PerFamily<Prefix>
+  /** Our own lease. */
+  readonly lease?: Lease
+  /** What this host has inside the network (host-networks.ts). */
+  readonly occupied?: readonly Prefix[]
 }
 
 export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
   /** Of another backend than this network's: ignored. */
   | { readonly kind: 'foreign' }
-  /** Invalid or implausible; `reason` names the lease and the fault. */
+  /** Invalid or implausible; `reason` names the lease and the fault. What it had before stays. */
   | { readonly kind: 'skipped'; readonly reason: string }
+  /** It would take what is this host's. What it had before is removed. */
+  | { readonly kind: 'refused'; readonly reason: string }
+  /** It would take what is another node's, for which there is a condition. What it had before is removed. */
+  | { readonly kind: 'conflict'; readonly reason: string }
 
-export function peerObjects(lease: Lease, { node, backend, networks }: LocalView): PeerResult {
+export function peerObjects(lease: Lease, view: LocalView): PeerResult {
+  const { node, backend, networks } = view
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
+  const covered = coveredBy(lease.subnet, view.occupied ?? [])
+  if (covered !== undefined) {
+    const why = `covers ${formatPrefix(covered)}, a network or address of this host; Network must leave it out`
+    return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
+  }
+  const own = perFamily(lease.publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))
+  if (own !== undefined)
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own[1])}` }
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
@@ -40,6 +59,33 @@ export function peerObjects(lease: Lease, { node, backend, networks }: LocalView
   } catch (error) {
     return { kind: 'skipped', reason: reasonOf(error) }
   }
+}
+
+/** Whether a peer's lease takes nothing of this host's and has no fault. */
+export const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>
+  faultOf(lease, node, networks) === undefined && coveredBy(lease.subnet, occupied) === undefined
+
+/** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
+export const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
+  perFamily(subnet).every(([family, prefix]) => {
+    const network = networks[family]
+    return network === undefined || contains(network, prefix)
+  })
+
+/**
+ * Whether a lease is this node's own. A store that knows names decides by the name, so that a second node with our
+ * podCIDR is none of us. Elsewhere it is our key, or our address without the backend data of another node.
+ */
+export function isOwnLease(
+  lease: Lease,
+  isOwnKey: boolean,
+  { node, lease: own }: LocalView,
+  areOfTwoNodes: (a: Lease, b: Lease) => boolean
+): boolean {
+  if (lease.node !== undefined && own?.node !== undefined && lease.node !== own.node) return false
+  if (isOwnKey) return true
+  const isOurAddress = perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, node.publicIp[family]))
+  return isOurAddress && (own === undefined || !areOfTwoNodes(lease, own))
 }
 
 function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {

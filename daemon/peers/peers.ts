@@ -1,7 +1,7 @@
 // All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
 // most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
-import { perFamily, sameIp } from '../../ipam/address.ts'
+import { formatPrefix } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
 import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
@@ -11,8 +11,10 @@ import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { KernelObject } from '../state/object.ts'
-import { Conflicts } from './conflicts.ts'
-import { type LocalView, peerObjects } from './peer-objects.ts'
+import type { Recognises } from '../state/ownership.ts'
+import { areOfTwoNodes, Conflicts } from './conflicts.ts'
+import { type HostView, hostNetworks, mayOccupy, routesToGiveBack } from './host-networks.ts'
+import { isInside, isOwnLease, isPlausible, type LocalView, type PeerResult, peerObjects } from './peer-objects.ts'
 
 export type PeersDeps = {
   readonly reconciler: Reconciler
@@ -20,6 +22,10 @@ export type PeersDeps = {
   readonly log: Log
   /** What a lease claims for its node alone, by its backend. */
   readonly claims: Registry['claims']
+  /** Devices of a backend; without it no address belongs to one. */
+  readonly recognises?: Recognises
+  /** The type of the store, for cures. */
+  readonly store?: string
   /** Milliseconds for which most leases must be missing before that is believed. */
   readonly doubtMs: number
   /** Called for each event. */
@@ -33,12 +39,16 @@ const FEW = 4
 
 /** The owner of the objects for the lease of this key. */
 export const leaseOwnerOf = (key: string): string => `lease ${key}`
+/** The owner of routes that are given back to the host, while they are written. */
+const GIVEN_BACK = 'routes given back to the host'
 
 export class Peers {
   readonly #deps: PeersDeps
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #malformed = new Map<string, string>()
+  /** Why a valid lease is not used although it can be: another node's claim to the same comes first. */
+  readonly #refused = new Map<string, string>()
   readonly #conflicts: Conflicts
   /** Leases that the last list did not have and that are kept for now. */
   readonly #doubted = new Set<string>()
@@ -52,7 +62,14 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
-    this.#conflicts = new Conflicts(deps.claims)
+    const { claims, store } = deps
+    const isUsable = (lease: Lease) => this.#view === undefined || isInside(lease, this.#view.networks)
+    const mayKeep = (lease: Lease) => {
+      const view = this.#view
+      return view !== undefined && (this.isOwn(leaseKey(lease), lease) || isPlausible(lease, view))
+    }
+    this.#conflicts = new Conflicts(claims, { isUsable, mayKeep, store })
+    deps.reconciler.onObserved((changed) => this.#onObserved(changed))
   }
 
   /** The valid leases of all nodes, including ours. */
@@ -62,7 +79,12 @@ export class Peers {
 
   /** Why a lease is skipped, by its key; also for records that can't be parsed at all. */
   get skipped(): ReadonlyMap<string, string> {
-    return this.#malformed
+    return this.#refused.size === 0 ? this.#malformed : new Map([...this.#malformed, ...this.#refused])
+  }
+
+  /** Whether the store has sent its first complete list. */
+  get isListed(): boolean {
+    return this.#listed
   }
 
   /** When this daemon first saw the lease, in milliseconds since 1970. */
@@ -72,18 +94,59 @@ export class Peers {
 
   /** Whether the lease of this key is this node's own. */
   isOwn(key: string, lease = this.#leases.get(key)): boolean {
-    const own = this.#view?.node
-    if (lease === undefined || own === undefined) return false
-    return key === this.#ownKey || perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, own.publicIp[family]))
+    if (lease === undefined || this.#view === undefined) return false
+    const { claims } = this.#deps
+    return isOwnLease(lease, key === this.#ownKey, this.#view, (a, b) => areOfTwoNodes(a, b, claims))
   }
 
   /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
   async settle(view: LocalView): Promise<void> {
-    this.#view = view
     this.#ownKey = leaseKey(view.node)
+    this.#view = { ...view, occupied: hostNetworks(this.#deps.reconciler.observed, this.#hostView(view)) }
     await this.#want([...this.#leases.keys()])
+    await this.#giveBack()
     this.#report()
     await this.#trustIfPlausible()
+  }
+
+  #hostView({ node, networks }: LocalView): HostView {
+    const { recognises = () => undefined } = this.#deps
+    return { networks, device: node.device, subnet: node.subnet, recognises }
+  }
+
+  /** An address or a network of the host came or went: leases that cover it are refused, and used again without it. */
+  #onObserved(changed: readonly KernelObject[] | 'everything'): void {
+    const view = this.#view
+    if (view === undefined) return
+    const host = this.#hostView(view)
+    if (changed !== 'everything' && !changed.some((object) => mayOccupy(object, host))) return
+    const occupied = hostNetworks(this.#deps.reconciler.observed, host)
+    const text = (prefixes: LocalView['occupied']) => prefixes?.map(formatPrefix).sort().join(' ')
+    if (text(occupied) === text(view.occupied)) return
+    this.#view = { ...view, occupied }
+    this.#want([...this.#leases.keys()])
+      .then(() => this.#giveBack())
+      .then(() => this.#report())
+      .catch((error) =>
+        this.#deps.log.error({ err: error }, 'refusing leases that cover a network of this host failed')
+      )
+  }
+
+  /**
+   * Writes again what a route of ours has replaced, as an earlier weftd may have done, and leaves it to the kernel from
+   * then on.
+   */
+  async #giveBack(): Promise<void> {
+    const { reconciler, log } = this.#deps
+    if (this.#view === undefined) return
+    const routes = routesToGiveBack(reconciler.observed, this.#hostView(this.#view))
+    if (routes.length === 0) return
+    log.warn(
+      { routes: routes.map(({ destination }) => formatPrefix(destination)) },
+      'routes are given back to the host'
+    )
+    await reconciler.want(GIVEN_BACK, routes)
+    reconciler.keep(GIVEN_BACK, [])
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
@@ -103,36 +166,38 @@ export class Peers {
     for (const event of events) {
       if (event.kind !== 'malformed') this.#deps.counted(event.kind)
       if (event.kind === 'list') {
-        for (const key of this.#list(event.leases)) touched.add(key)
+        for (const key of this.#list(event.leases, touched)) touched.add(key)
         this.#listed = true
         gone.clear()
       } else if (event.kind === 'put') {
-        touched.add(this.#put(event.lease))
+        touched.add(this.#put(event.lease, touched))
         gone.delete(leaseKey(event.lease))
       } else if (event.kind === 'gone') gone.add(event.key)
       else this.#skip(event.key, reasonOf(event.error))
     }
-    for (const key of this.#withdraw([...gone], 'events')) touched.add(key)
+    for (const key of this.#withdraw([...gone], 'events', touched)) touched.add(key)
     await this.#want([...touched])
     this.#report()
     await this.#trustIfPlausible()
   }
 
-  #put(lease: Lease): string {
+  /** `touched` gets the keys of other leases that may be used from now on, or no longer. */
+  #put(lease: Lease, touched: Set<string>): string {
     const key = leaseKey(lease)
     if (!this.#leases.has(key)) this.#since.set(key, this.#deps.now())
-    this.#conflicts.replace(this.#leases.get(key), lease)
+    for (const other of this.#conflicts.replace(this.#leases.get(key), lease)) touched.add(leaseKey(other))
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
     this.#malformed.delete(key)
     return key
   }
 
-  #gone(key: string): string {
-    this.#conflicts.replace(this.#leases.get(key), undefined)
+  #gone(key: string, touched: Set<string>): string {
+    for (const other of this.#conflicts.replace(this.#leases.get(key), undefined)) touched.add(leaseKey(other))
     this.#leases.delete(key)
     this.#since.delete(key)
     this.#malformed.delete(key)
+    this.#refused.delete(key)
     this.#doubted.delete(key)
     return key
   }
@@ -141,14 +206,14 @@ export class Peers {
    * Takes a complete list; returns the keys it touched. Missing leases are removed at once when they are few, and later
    * when they are most.
    */
-  #list(leases: readonly Lease[]): Iterable<string> {
+  #list(leases: readonly Lease[], touched: Set<string>): Iterable<string> {
     const listed = new Map(leases.map((lease) => [leaseKey(lease), lease]))
     const missing = [...this.#leases.keys()].filter((key) => !listed.has(key) && !this.isOwn(key))
     // Then the store has lost data: which leases are back already depends only on which node was faster.
     const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
-    for (const lease of leases) this.#put(lease)
+    for (const lease of leases) this.#put(lease, touched)
     for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
-    return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list')]
+    return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list', touched)]
   }
 
   /**
@@ -156,7 +221,11 @@ export class Peers {
    * instead: most leases at once, the last one that a list does not have, and all when the list does not have ours
    * either. The event of a single lease is believed. Returns the keys of the removed ones.
    */
-  #withdraw(keys: readonly string[], by: 'events' | 'a list' | 'a list without us'): readonly string[] {
+  #withdraw(
+    keys: readonly string[],
+    by: 'events' | 'a list' | 'a list without us',
+    touched: Set<string>
+  ): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
     // Counting the others takes milliseconds among thousands; the event of a single lease must not wait for that.
     const isByEvents = by === 'events'
@@ -166,7 +235,7 @@ export class Peers {
     const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByEvents && others === 0))
     const kept = new Set(missing.filter((key) => isDoubtful || (!isByEvents && this.#doubted.has(key))))
     const gone = keys.filter((key) => !kept.has(key))
-    for (const key of gone) this.#gone(key)
+    for (const key of gone) this.#gone(key, touched)
     if ([...kept].every((key) => this.#doubted.has(key))) return gone
     for (const key of kept) this.#doubted.add(key)
     this.#doubt(`${kept.size} leases that the store no longer lists are kept (it lists ${others} others)`)
@@ -177,13 +246,13 @@ export class Peers {
     this.#deps.health.raise('LIST_DOUBTED', `${detail}, for ${this.#deps.doubtMs / 1000} s`)
     clearTimeout(this.#confirmation)
     this.#confirmation = setTimeout(() => {
-      const keys = [...this.#doubted]
-      for (const key of keys) this.#gone(key)
+      const keys = new Set(this.#doubted)
+      for (const key of this.#doubted) this.#gone(key, keys)
       this.#deps.health.clear('LIST_DOUBTED')
       this.#confirmation = undefined
       this.#confirmed = true
       this.#report()
-      this.#want(keys)
+      this.#want([...keys])
         .then(() => this.#trustIfPlausible())
         .catch((error) => this.#deps.log.error({ err: error }, 'removing leases that are still missing failed'))
     }, this.#deps.doubtMs)
@@ -242,9 +311,17 @@ export class Peers {
   #wantedFor(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
     const view = this.#view
+    this.#refused.delete(key)
     if (view === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
-    const result = peerObjects(lease, view)
+    const result = this.#resultFor(lease, view)
     switch (result.kind) {
+      case 'refused':
+        this.#skip(key, result.reason)
+        return [[leaseOwnerOf(key), []]]
+      case 'conflict':
+        this.#malformed.delete(key)
+        this.#refused.set(key, result.reason)
+        return [[leaseOwnerOf(key), []]]
       case 'objects':
         this.#malformed.delete(key)
         return [[leaseOwnerOf(key), result.objects]]
@@ -255,6 +332,14 @@ export class Peers {
         this.#skip(key, result.reason)
         return []
     }
+  }
+
+  #resultFor(lease: Lease, view: LocalView): PeerResult {
+    const result = peerObjects(lease, view)
+    const older = result.kind === 'objects' ? this.#conflicts.older(lease) : undefined
+    if (older === undefined) return result
+    const whose = older.lease.node ?? `lease ${leaseKey(older.lease)}`
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} is younger than ${whose}, which keeps ${older.keeps}` }
   }
 
   #skip(key: string, reason: string): void {

@@ -23,6 +23,7 @@ function scene() {
   const conflicts = new Conflicts(backends.claims)
   const cures: Record<string, string | undefined> = {}
   return {
+    conflicts,
     cures,
     replace: (before: Lease | undefined, now: Lease | undefined) => conflicts.replace(before, now),
     reported() {
@@ -131,4 +132,60 @@ test('a node that moves to another subnet has no conflict with its former lease'
   assert.deepEqual(reported(), {})
   replace(undefined, lease(2, { node: 'n2' }, macOf(1)))
   assert.match(reported().VTEP_MAC_CONFLICT ?? '', /n1 .*10\.244\.8\.0.*n2/)
+})
+
+test('without names two nodes with one public address are told apart by what their backend publishes, else by the lease', () => {
+  for (const over of [{}, { backendType: 'host-gw', backendData: {} }]) {
+    const { replace, reported, cures } = scene()
+    const of = (n: number) => lease(n, { publicIp: { 4: ip('192.0.2.9') }, ...over })
+    for (const n of [1, 2]) replace(undefined, of(n))
+    assert.match(
+      reported().PUBLIC_IP_CONFLICT ?? '',
+      /192\.0\.2\.9 is published by lease 10\.244\.1\.0-24 .* lease 10\.244\.2\.0-24/
+    )
+    assert.match(cures.PUBLIC_IP_CONFLICT ?? '', /--public-ip.*delete its lease, 10\.244\.1\.0-24 or 10\.244\.2\.0-24$/)
+  }
+})
+
+test('of subnets that share addresses the older lease is used, whichever comes last, and both are named', () => {
+  const { conflicts, replace, reported, cures } = scene()
+  const older = lease(1, { created: 10 })
+  const inside = lease(2, { created: 20, subnet: { 4: prefix('10.244.1.128/25') } })
+  const one = lease(3, { created: 30, subnet: { 4: prefix('10.244.1.7/32') } })
+  const wide = lease(4, { created: 40, subnet: { 4: prefix('10.244.0.0/20') } })
+  const beside = lease(5, { created: 50, subnet: { 4: prefix('10.244.32.0/24') } })
+  for (const each of [one, wide, beside, inside]) replace(undefined, each)
+  assert.deepEqual([...replace(undefined, older)].map(({ created }) => created).sort(), [20, 30, 40])
+  const keeps = (of: Lease) => conflicts.older(of)?.lease.created
+  assert.deepEqual([older, inside, one, wide, beside].map(keeps), [undefined, 10, 10, 30, undefined])
+  assert.match(
+    reported().SUBNET_CONFLICT ?? '',
+    /^lease 10\.244\.1\.7-32 .* and lease 10\.244\.0\.0-20 .* the older one, lease 10\.244\.1\.7-32, is used \(and 2 more leases/
+  )
+  assert.match(cures.SUBNET_CONFLICT ?? '', /delete its lease 10\.244\.0\.0-20/)
+  for (const each of [inside, one, wide]) replace(each, undefined)
+  assert.equal(keeps(older), undefined)
+  assert.equal(reported().SUBNET_CONFLICT, undefined)
+})
+
+test('of two nodes with one podCIDR both are named, with the node to delete', () => {
+  const { replace, reported, cures } = scene()
+  const rival = lease(1, { node: 'b', publicIp: { 4: ip('192.0.2.2') } }, macOf(2))
+  replace(undefined, lease(1, { node: 'a', rivals: [rival] }))
+  assert.match(reported().SUBNET_CONFLICT ?? '', /^a \(.*and b \(.*the older one, a, is used$/)
+  assert.match(cures.SUBNET_CONFLICT ?? '', /kubectl delete node b/)
+})
+
+test('the older holder of a VTEP MAC keeps it; two leases of one node, and one that can’t be used, take nothing', () => {
+  const { conflicts, replace } = scene()
+  const [older, younger] = [lease(1, { created: 1 }), lease(2, { created: 2 }, macOf(1))]
+  for (const each of [younger, older]) replace(undefined, each)
+  assert.deepEqual(conflicts.older(younger), { lease: older, keeps: macOf(1) })
+  assert.equal(conflicts.older(older), undefined)
+  const again = lease(7, { created: 0, publicIp: younger.publicIp }, macOf(1))
+  replace(undefined, again)
+  assert.equal(conflicts.older(younger)?.lease, older, 'its own former lease is no reason')
+  const strict = new Conflicts(backends.claims, { mayKeep: () => false })
+  for (const each of [older, younger]) strict.replace(undefined, each)
+  assert.equal(strict.older(younger), undefined)
 })
