@@ -121,7 +121,11 @@ export type LeaseAnswer = {
 }
 
 /** The answer to `nodes`. */
-export type NodesAnswer = { readonly leases: readonly LeaseAnswer[] }
+export type NodesAnswer = {
+  readonly leases: readonly LeaseAnswer[]
+  /** Whether the store has sent its first complete list; absent in answers of earlier versions. */
+  readonly listed?: boolean
+}
 
 /** One desired object of this host's kernel, as `ip`, `bridge`, `nft` and `tc` print it. */
 export type ObjectAnswer = {

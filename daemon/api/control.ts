@@ -9,7 +9,7 @@ import type { Control } from './server.ts'
 export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
     ['diff', async () => diffAnswer(context.reconciler.differences())],
-    ['nodes', async () => ({ leases: leases(context) })],
+    ['nodes', async () => ({ leases: leases(context), listed: context.peers.isListed })],
     ['pods', async () => ({ pods: await pods(context) })],
     ['status', async () => statusAnswer(statusFacts(context))],
     ['why', async ([kind, name]) => why(context, kind ?? '', name ?? '')]

@@ -114,9 +114,9 @@ export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
   }
 }
 
-/** Attachments of these calls' containers whose namespace was deleted without a DEL. */
+/** Attachments of these calls' containers whose namespace was deleted without a DEL, also where the addresses are free. */
 const gone = ({ attachments }: QueryContext, calls: readonly Outcome[]): readonly PodAnswer[] =>
-  [...attachments.vanished.values()]
+  [...attachments.vanished.values(), ...attachments.released.values()]
     .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))
     .map(({ network, containerId, ifname }) => ({
       ...{ pod: '', container: containerId, interface: ifname, network, link: '', addresses: [] },

@@ -19,8 +19,8 @@ export type QueryContext = {
   readonly store: string
   readonly health: Pick<Health, 'active' | 'blockers'>
   readonly reconciler: Pick<Reconciler, 'observed' | 'wantedBy' | 'differences'>
-  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
-  readonly attachments: Pick<Attachments, 'list' | 'vanished'>
+  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed'>
+  readonly attachments: Pick<Attachments, 'list' | 'vanished' | 'released'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node has a subnet. */

@@ -6,11 +6,12 @@ import type { Command } from './command.ts'
 
 export const nodes: Command = {
   about: 'the leases of the network, how each node is reached, and whether that is in the kernel',
-  exits: '0 all reached, 1 not all',
+  exits: '0 all reached, 1 not all, or the store has not listed them yet',
   read(answer) {
-    const { leases } = readAnswer<NodesAnswer>(answer, { leases: 'array' })
+    const { leases, listed = true } = readAnswer<NodesAnswer>(answer, { leases: 'array' })
     const isFine = leases.every(({ inKernel, skipped }) => inKernel && skipped === undefined)
-    return { text: leases.length === 0 ? 'no leases\n' : nodesText(leases), exit: isFine ? 0 : 1 }
+    const none = listed ? 'no leases\n' : 'the store has not listed its leases yet; weftctl status says why\n'
+    return { text: leases.length === 0 ? none : nodesText(leases), exit: isFine && listed ? 0 : 1 }
   }
 }
 

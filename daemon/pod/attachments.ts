@@ -26,6 +26,9 @@ export type PodNote = Identity & Pick<Known, 'dataDir' | 'because'>
 /** A pod whose link is gone without a DEL; see pod/vanished.ts. `since` is in milliseconds of `PodContext.now`. */
 export type Vanished = PodNote & { readonly since: number }
 
+/** Pods in `released`. */
+const MOST_RELEASED = 1_000
+
 export class Attachments {
   readonly ports = new PortClaims()
   readonly shared = new SharedObjects()
@@ -35,6 +38,8 @@ export class Attachments {
   readonly reserved = new Set<string>()
   /** By owner. */
   readonly vanished = new Map<string, Vanished>()
+  /** The last pods whose addresses were freed without a DEL, by owner, the latest last: for `weftctl why pod`. */
+  readonly released = new Map<string, Identity>()
   /** Addresses freed without a DEL, by reason, for the metrics. */
   readonly freed = { reboot: 0, vanished: 0, gc: 0 }
   /** Called after every change of `list` or `vanished`. */
@@ -78,8 +83,20 @@ export class Attachments {
     this.#known.set(owner, attachment)
     this.#byLink.set(attachment.link, owner)
     this.vanished.delete(owner)
+    this.released.delete(owner)
     this.reserved.delete(owner)
     this.onChanged()
+  }
+
+  /** A vanished pod's addresses are free again. */
+  release(who: Identity): void {
+    const owner = ownerOf(who)
+    this.vanished.delete(owner)
+    this.released.set(owner, who)
+    for (const oldest of this.released.keys()) {
+      if (this.released.size <= MOST_RELEASED) break
+      this.released.delete(oldest)
+    }
   }
 
   /** Also drops the port claims and limits of chained plugins: they end with the interface. */
@@ -88,6 +105,7 @@ export class Attachments {
     if (known !== undefined) this.#byLink.delete(known.link)
     this.#known.delete(ownerOf(who))
     this.vanished.delete(ownerOf(who))
+    this.released.delete(ownerOf(who))
     this.ports.release(ownerOf(who))
     this.ports.release(portsOwnerOf(who))
     this.forgetLimits(who)

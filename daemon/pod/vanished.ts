@@ -38,7 +38,7 @@ async function free(context: PodContext, vanished: Vanished): Promise<number> {
   try {
     const ips = await release(context, vanished, dataDir)
     await context.updateForeignAccepts()
-    attachments.vanished.delete(ownerOf(vanished))
+    attachments.release(vanished)
     attachments.onChanged()
     attachments.freed.vanished += ips.length
     if (ips.length > 0)

@@ -2,7 +2,7 @@
 // whole machine.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Cluster, linesOf, logged } from './cluster.ts'
+import { BIN, Cluster, linesOf, logged } from './cluster.ts'
 import type { Host } from './host.ts'
 import { until } from './run.ts'
 import { sample } from './weftd.ts'
@@ -33,6 +33,8 @@ describe('a namespace that vanishes', { skip }, () => {
     assert.deepEqual([freed(metrics, 'vanished'), sample(metrics, 'weft_pods')], [1, 1])
     assert.equal(sample(metrics, 'weft_pods_vanished'), 0)
     assert.equal((await stays.pod.ping(host.address)).received, 1)
+    const why = await host.sh(`${BIN}/../bin/weftctl why pod ${goes.id} || true`)
+    assert.match(why.stdout, /its network namespace is gone, and no DEL was received for it/)
     // The DEL that comes after all finds nothing, which is no error.
     await cluster.call(host, 'DEL', goes.id, '')
   })

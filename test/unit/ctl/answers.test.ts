@@ -32,6 +32,8 @@ test('nodes tells how each node is reached, whether the kernel has it, and what 
 test('a lease whose route is missing is not in the kernel; with all there the exit status is 0', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
+  const before = await daemon.weftctl('nodes')
+  assert.deepEqual([before.out, before.exit], ['the store has not listed its leases yet; weftctl status says why\n', 1])
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] })
   assert.equal((await daemon.weftctl('nodes')).exit, 0)
   daemon.kernel.refuses.set(route(2), 'Network is unreachable')
@@ -251,6 +253,9 @@ test('why pod tells of a namespace that went without a DEL', async (t) => {
   )
   assert.equal(exit, 1)
   assert.match((await daemon.weftctl('pods')).out, /10\.9\.0\.2 .* gone$/m)
+  daemon.attachments.release(who)
+  const later = await daemon.weftctl('why', 'pod', 'shop/web-1')
+  assert.deepEqual([later.out, later.exit], [out, 1], 'also once its address is free again')
 })
 
 test('why pod shows what of a pod is missing in the kernel', async (t) => {
