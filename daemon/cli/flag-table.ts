@@ -150,12 +150,12 @@ export const FLAGS = {
   'public-ip': {
     group: 'interface',
     reader: publicAddress(4),
-    help: 'IPv4 address that the other nodes send to; default: the first address of the interface'
+    help: 'IPv4 address that the other nodes send to; default: one of the interface (see "The published address" in docs/configuration.md)'
   },
   'public-ipv6': {
     group: 'interface',
     reader: publicAddress(6),
-    help: 'IPv6 address that the other nodes send to; default: the first address of the interface'
+    help: 'IPv6 address that the other nodes send to; default: one of the interface, as for IPv4'
   },
 
   'pod-mode': {

@@ -13,6 +13,7 @@ import { liesWithin, publishesUs } from '../lease/acquire.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreEvent } from '../lease/store.ts'
 import { areOfTwoNodes } from '../peers/conflicts.ts'
+import { giveBack, wholeHost } from '../peers/give-back.ts'
 import { hostNetworks } from '../peers/host-networks.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -98,6 +99,7 @@ export class Membership {
   async join(signal: AbortSignal): Promise<void> {
     const { health, store, remembered } = this.#deps
     health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
+    await giveBack(this.#deps, wholeHost(this.#deps.backends.recognises))
     if (remembered === undefined || !(await this.#joinOrResume(remembered, signal))) await this.#joinAfresh(signal)
     this.#followHost(signal)
     // For what changed while the store was asked for a subnet; and a resumed place needs the store's confirmation.

@@ -191,9 +191,13 @@ export class Conflicts {
       if (!this.#isUsable(lease)) continue
       const [rival] = lease.rivals ?? []
       if (rival !== undefined) return [lease, rival]
-      for (const other of this.#subnets.overlapping(lease))
-        if (this.#isUsable(other) && !this.#isOneNode(other, lease))
-          return isOlder(other, lease) ? [other, lease] : [lease, other]
+      const others = [...this.#subnets.overlapping(lease)].filter(
+        (other) => this.#isUsable(other) && !this.#isOneNode(other, lease)
+      )
+      const [other] = others
+      if (other === undefined) continue
+      const oldest = others.reduce((oldest, each) => (isOlder(each, oldest) ? each : oldest), lease)
+      return [oldest, oldest === lease ? other : lease]
     }
     return undefined
   }

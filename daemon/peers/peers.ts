@@ -13,7 +13,8 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { KernelObject } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
-import { type HostView, hostNetworks, mayOccupy, routesToGiveBack } from './host-networks.ts'
+import { giveBack } from './give-back.ts'
+import { type HostView, hostNetworks, mayOccupy } from './host-networks.ts'
 import { isInside, isOwnLease, isPlausible, type LocalView, type PeerResult, peerObjects } from './peer-objects.ts'
 
 export type PeersDeps = {
@@ -39,8 +40,6 @@ const FEW = 4
 
 /** The owner of the objects for the lease of this key. */
 export const leaseOwnerOf = (key: string): string => `lease ${key}`
-/** The owner of routes that are given back to the host, while they are written. */
-const GIVEN_BACK = 'routes given back to the host'
 
 export class Peers {
   readonly #deps: PeersDeps
@@ -104,7 +103,7 @@ export class Peers {
     this.#ownKey = leaseKey(view.node)
     this.#view = { ...view, occupied: hostNetworks(this.#deps.reconciler.observed, this.#hostView(view)) }
     await this.#want([...this.#leases.keys()])
-    await this.#giveBack()
+    await giveBack(this.#deps, this.#hostView(view))
     this.#report()
     await this.#trustIfPlausible()
   }
@@ -125,28 +124,11 @@ export class Peers {
     if (text(occupied) === text(view.occupied)) return
     this.#view = { ...view, occupied }
     this.#want([...this.#leases.keys()])
-      .then(() => this.#giveBack())
+      .then(() => giveBack(this.#deps, host))
       .then(() => this.#report())
       .catch((error) =>
         this.#deps.log.error({ err: error }, 'refusing leases that cover a network of this host failed')
       )
-  }
-
-  /**
-   * Writes again what a route of ours has replaced, as an earlier weftd may have done, and leaves it to the kernel from
-   * then on.
-   */
-  async #giveBack(): Promise<void> {
-    const { reconciler, log } = this.#deps
-    if (this.#view === undefined) return
-    const routes = routesToGiveBack(reconciler.observed, this.#hostView(this.#view))
-    if (routes.length === 0) return
-    log.warn(
-      { routes: routes.map(({ destination }) => formatPrefix(destination)) },
-      'routes are given back to the host'
-    )
-    await reconciler.want(GIVEN_BACK, routes)
-    reconciler.keep(GIVEN_BACK, [])
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */

@@ -109,11 +109,22 @@ test('the interface is chosen by expression, by what it reaches, and the public 
   const node = cluster.node(1)
   await node.sh(`ip link add lan1 type bridge
     ip addr add 192.168.55.1/24 dev lan1
-    ip link set lan1 up`)
+    ip addr add 192.168.56.1/24 dev lan1
+    ip link set lan1 up
+    ip link add lan2 type bridge
+    ip addr add 192.168.57.1/32 dev lan2
+    ip addr add 192.168.58.1/24 dev lan2 preferred_lft 0
+    ip addr add 192.168.59.1/24 dev lan2 valid_lft 99999 preferred_lft 9999
+    ip addr add 192.168.60.1/24 dev lan2
+    ip link set lan2 up
+    ip addr add 10.9.9.1/32 dev lo`)
   for (const [args, device, publicIp] of [
     [['--iface-regex=^eth[0-9]$'], 'eth0', node.address],
     [['-iface-regex', '^192[.]168[.]55[.]'], 'lan1', '192.168.55.1'],
+    [['-iface-regex', '^192[.]168[.]56[.]'], 'lan1', '192.168.56.1'],
     [['--iface-can-reach=192.168.55.77'], 'lan1', '192.168.55.1'],
+    [['--iface=lan2'], 'lan2', '192.168.60.1'],
+    [['--iface=10.9.9.1'], 'lo', '10.9.9.1'],
     [['--public-ip=203.0.113.9'], 'eth0', '203.0.113.9']
   ] as const) {
     const daemon = await cluster.join(node, { args })
@@ -155,6 +166,32 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
   assert.match(await said(), /BRIDGE_FOREIGN.*cni0 has 10\.244\.250\.1\/24/)
   await cluster.node(1).sh('ip link del lan0; ip addr del 10.244.250.1/24 dev cni0')
   await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
+  await daemon.stop()
+  // The network contains the underlay, and a lease has replaced the host's route to it: etcd is cut off.
+  const node = cluster.node(1)
+  const underlay = node.address.replace(/\d+$/, '0')
+  const network = {
+    Network: '192.168.0.0/16',
+    SubnetMin: underlay,
+    SubnetMax: '192.168.12.0',
+    Backend: { Type: 'vxlan' }
+  }
+  await cluster.etcd.put(`${PREFIX}/config`, JSON.stringify(network))
+  const data = { VNI: 1, VtepMAC: '02:00:00:00:00:09' }
+  const lease = { PublicIP: node.address.replace(/\d+$/, '99'), BackendType: 'vxlan', BackendData: data }
+  await cluster.etcd.put(`${PREFIX}/subnets/${underlay}-24`, JSON.stringify(lease))
+  const route = async () => (await node.exec('ip', ['route', 'show', 'exact', `${underlay}/24`])).stdout.trim()
+  const kernels = await route()
+  assert.match(kernels, /proto kernel/)
+  await node.sh(`ip route replace ${underlay}/24 via ${lease.PublicIP} dev eth0 onlink proto 87`)
+  daemon.launch()
+  await daemon.ready()
+  await until(async () => /LEASE_MALFORMED.*covers 192\.168\.10\.0\/24/.test(await said()), {
+    what: 'the lease by name'
+  })
+  assert.equal(await route(), kernels)
+  const own = [...(await cluster.etcd.list(`${PREFIX}/subnets/`))].filter(([, text]) => text.includes(node.address))
+  assert.match(own.map(([key]) => key).join(), /192\.168\.1[12]\.0-24/)
 })
 
 test('a configuration that changes under a running daemon is reported with the difference, and applied by a restart', {

@@ -62,6 +62,17 @@ test('a node changes its public address: it keeps its subnet and the others foll
   )
   assert.equal((await cluster.etcd.list(`${PREFIX}/subnets/`)).size, 3)
   await reachEachOther(residents)
+  // A virtual address is never published in its place, not even while it is gone.
+  const before = await cluster.etcd.list(`${PREFIX}/subnets/`)
+  const node = cluster.node(2)
+  const isLost = async () => (await cluster.daemon(2).readyz()).body.includes('LINK_DOWN')
+  await node.sh(`ip addr add 192.168.10.222/32 dev eth0; ip addr del ${OTHER_ADDRESS}/24 dev eth0`)
+  await until(isLost, { what: 'the loss of the address to be noticed' })
+  await node.sh(`ip addr add ${OTHER_ADDRESS}/24 dev eth0; ip route replace default via 192.168.10.1`)
+  await until(async () => !(await isLost()), { what: 'its return to be noticed' })
+  await cluster.daemon(2).restart('SIGTERM')
+  await reachEachOther(residents)
+  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), before)
 })
 
 test('a node gets another public address while its weftd is stopped: it keeps its subnet and the others follow', {

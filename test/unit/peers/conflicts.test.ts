@@ -160,7 +160,7 @@ test('of subnets that share addresses the older lease is used, whichever comes l
   assert.deepEqual([older, inside, one, wide, beside].map(keeps), [undefined, 10, 10, 30, undefined])
   assert.match(
     reported().SUBNET_CONFLICT ?? '',
-    /^lease 10\.244\.1\.7-32 .* and lease 10\.244\.0\.0-20 .* the older one, lease 10\.244\.1\.7-32, is used \(and 2 more leases/
+    /^lease 10\.244\.1\.0-24 .* and lease 10\.244\.0\.0-20 .* the older one, lease 10\.244\.1\.0-24, is used \(and 2 more leases/
   )
   assert.match(cures.SUBNET_CONFLICT ?? '', /delete its lease 10\.244\.0\.0-20/)
   for (const each of [inside, one, wide]) replace(each, undefined)
