@@ -1,6 +1,6 @@
 // Conflicts between leases: several nodes publish one public address, one value that their backend claims, such as a
 // VTEP MAC, or subnets that share addresses. Constant cost per lease.
-import { formatIp, formatPrefix, perFamily } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, hostPrefix, type Ip, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Report } from '../health/report.ts'
@@ -14,11 +14,13 @@ export type ConflictsOptions = {
   readonly isUsable?: (lease: Lease) => boolean
   /** Whether a lease, if it is the older one, keeps what others claim too: one that can't be used keeps nothing. */
   readonly mayKeep?: (lease: Lease) => boolean
+  /** Whether a public address lies inside the pod network, so that a subnet may contain it. */
+  readonly isPodAddress?: (ip: Ip) => boolean
   /** The type of the store, for cures; by default that of leases with a node's name is kubernetes. */
   readonly store?: string | undefined
 }
 
-/** An older lease of another node, and what it keeps: `its subnet`, or a value such as `the VTEP MAC 02:…`. */
+/** An older lease of another node, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
 export type Older = { readonly lease: Lease; readonly keeps: string }
 
 export class Conflicts {
@@ -26,6 +28,7 @@ export class Conflicts {
   readonly #claims: (lease: Lease) => readonly Claim[]
   readonly #isUsable: (lease: Lease) => boolean
   readonly #mayKeep: (lease: Lease) => boolean
+  readonly #isPodAddress: (ip: Ip) => boolean
   readonly #store: string | undefined
   /**
    * The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict.
@@ -39,10 +42,11 @@ export class Conflicts {
   #isSharingReported = false
 
   constructor(claims: (lease: Lease) => readonly Claim[], options: ConflictsOptions = {}) {
-    const { isUsable = () => true, mayKeep = isUsable, store } = options
+    const { isUsable = () => true, mayKeep = isUsable, isPodAddress = () => false, store } = options
     this.#claims = claims
     this.#isUsable = isUsable
     this.#mayKeep = mayKeep
+    this.#isPodAddress = isPodAddress
     this.#store = store
   }
 
@@ -54,18 +58,21 @@ export class Conflicts {
     const touched = new Set<Lease>()
     if (before !== undefined) {
       for (const claim of this.#claimsOf(before)) this.#remove(claim, before, touched)
-      this.#subnets.remove(before)
+      this.#subnets.remove(
+        before,
+        prefixesOf(before, () => true)
+      )
       this.#sharing.delete(before)
-      for (const other of this.#subnets.overlapping(before)) {
+      for (const other of this.#overlapping(before)) {
         touched.add(other)
         if (!this.#isShared(other)) this.#sharing.delete(other)
       }
     }
     if (now !== undefined) {
       for (const claim of this.#claimsOf(now)) this.#add(claim, now, touched)
-      this.#subnets.add(now)
+      this.#subnets.add(now, this.#prefixesOf(now))
       if (this.#isShared(now)) this.#sharing.add(now)
-      for (const other of this.#subnets.overlapping(now)) {
+      for (const other of this.#overlapping(now)) {
         touched.add(other)
         this.#sharing.add(other)
       }
@@ -76,7 +83,15 @@ export class Conflicts {
   }
 
   #isShared(lease: Lease): boolean {
-    return (lease.rivals?.length ?? 0) > 0 || this.#subnets.overlapping(lease).size > 0
+    return (lease.rivals?.length ?? 0) > 0 || this.#overlapping(lease).size > 0
+  }
+
+  #prefixesOf(lease: Lease): readonly Prefix[] {
+    return prefixesOf(lease, this.#isPodAddress)
+  }
+
+  #overlapping(lease: Lease): ReadonlySet<Lease> {
+    return this.#subnets.overlapping(lease, this.#prefixesOf(lease))
   }
 
   #claimsOf(lease: Lease): readonly Claim[] {
@@ -139,8 +154,8 @@ export class Conflicts {
   older(lease: Lease): Older | undefined {
     const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
     if (this.#sharing.has(lease))
-      for (const other of this.#subnets.overlapping(lease))
-        if (counts(other) && !this.#isOneNode(other, lease)) return { lease: other, keeps: 'its subnet' }
+      for (const other of this.#overlapping(lease))
+        if (counts(other) && !this.#isOneNode(other, lease)) return { lease: other, keeps: 'its addresses' }
     if (![...this.#contested.values()].some(({ size }) => size > 0)) return undefined
     for (const claim of this.#claims(lease))
       for (const other of this.#claimantsOf(keyOf(claim))) {
@@ -191,7 +206,7 @@ export class Conflicts {
       if (!this.#isUsable(lease)) continue
       const [rival] = lease.rivals ?? []
       if (rival !== undefined) return [lease, rival]
-      const others = [...this.#subnets.overlapping(lease)].filter(
+      const others = [...this.#overlapping(lease)].filter(
         (other) => this.#isUsable(other) && !this.#isOneNode(other, lease)
       )
       const [other] = others
@@ -235,6 +250,15 @@ export class Conflicts {
 }
 
 const keyOf = ({ code, key }: Claim): Key => `${code} ${key}`
+
+/**
+ * The addresses of a lease that no other may have: its subnets, and public addresses inside the pod network, since a
+ * route to a subnet that contains one would cut that node off.
+ */
+const prefixesOf = ({ subnet, publicIp }: Lease, isPodAddress: (ip: Ip) => boolean): readonly Prefix[] => [
+  ...perFamily(subnet).map(([, prefix]) => prefix),
+  ...perFamily(publicIp).flatMap(([, ip]) => (isPodAddress(ip) ? [hostPrefix(ip)] : []))
+]
 
 const publicText = ({ publicIp }: Lease): string =>
   perFamily(publicIp)

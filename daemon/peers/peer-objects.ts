@@ -3,6 +3,8 @@ import {
   contains,
   formatIp,
   formatPrefix,
+  hostPrefix,
+  type Ip,
   isGlobalUnicast,
   isLinkLocal,
   overlaps,
@@ -44,9 +46,9 @@ export type PeerResult =
 export function peerObjects(lease: Lease, view: LocalView): PeerResult {
   const { node, backend, networks } = view
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
-  const covered = coveredBy(lease.subnet, view.occupied ?? [])
+  const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
   if (covered !== undefined) {
-    const why = `covers ${formatPrefix(covered)}, a network or address of this host; Network must leave it out`
+    const why = `covers ${formatPrefix(covered)}, a network or an address of a host; Network must leave it out`
     return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
   }
   const own = perFamily(lease.publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))
@@ -60,6 +62,8 @@ export function peerObjects(lease: Lease, view: LocalView): PeerResult {
     return { kind: 'skipped', reason: reasonOf(error) }
   }
 }
+
+const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
 /** Whether a peer's lease takes nothing of this host's and has no fault. */
 export const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>

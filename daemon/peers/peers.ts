@@ -1,7 +1,7 @@
 // All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
 // most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
-import { formatPrefix } from '../../ipam/address.ts'
+import { contains, FAMILIES, formatPrefix, type Ip, type Prefix } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
 import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
@@ -67,7 +67,11 @@ export class Peers {
       const view = this.#view
       return view !== undefined && (this.isOwn(leaseKey(lease), lease) || isPlausible(lease, view))
     }
-    this.#conflicts = new Conflicts(claims, { isUsable, mayKeep, store })
+    const isPodAddress = (ip: Ip) => {
+      const whole = this.#view?.networks[ip.family]
+      return whole !== undefined && contains(whole, ip)
+    }
+    this.#conflicts = new Conflicts(claims, { isUsable, mayKeep, isPodAddress, store })
     deps.reconciler.onObserved((changed) => this.#onObserved(changed))
   }
 
@@ -100,8 +104,12 @@ export class Peers {
 
   /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
   async settle(view: LocalView): Promise<void> {
+    const before = this.#view?.networks
     this.#ownKey = leaseKey(view.node)
     this.#view = { ...view, occupied: hostNetworks(this.#deps.reconciler.observed, this.#hostView(view)) }
+    // Which public addresses lie inside the network is known only now.
+    if (!sameNetworks(before, view.networks))
+      for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
     await this.#want([...this.#leases.keys()])
     await giveBack(this.#deps, this.#hostView(view))
     this.#report()
@@ -342,3 +350,9 @@ export class Peers {
     }
   }
 }
+
+const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>
+  a !== undefined &&
+  FAMILIES.every((family) => a[family] === b[family] || formatted(a[family]) === formatted(b[family]))
+
+const formatted = (prefix: Prefix | undefined): string => (prefix === undefined ? '' : formatPrefix(prefix))

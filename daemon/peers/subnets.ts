@@ -1,26 +1,24 @@
-// Index of leases by subnet: finds leases that share addresses. Two prefixes overlap only if one contains the other, so
-// a look-up per prefix length in use is enough.
-import { FAMILIES, type Family, formatPrefix, network, type Prefix, perFamily } from '../../ipam/address.ts'
+// Index of leases by prefixes: finds leases that share addresses. Two prefixes overlap only if one contains the other,
+// so a look-up per prefix length in use is enough.
+import { type Family, formatPrefix, network, type Prefix } from '../../ipam/address.ts'
 import type { Lease } from '../lease/lease.ts'
 
 export class Subnets {
   readonly #byFamily: Readonly<Record<Family, Level>> = { 4: new Level(), 6: new Level() }
 
-  add(lease: Lease): void {
-    for (const [family, prefix] of perFamily(lease.subnet)) this.#byFamily[family].add(lease, prefix)
+  add(lease: Lease, prefixes: readonly Prefix[]): void {
+    for (const prefix of prefixes) this.#byFamily[prefix.ip.family].add(lease, prefix)
   }
 
-  remove(lease: Lease): void {
-    for (const [family, prefix] of perFamily(lease.subnet)) this.#byFamily[family].remove(lease, prefix)
+  /** Prefixes that were not added do not matter. */
+  remove(lease: Lease, prefixes: readonly Prefix[]): void {
+    for (const prefix of prefixes) this.#byFamily[prefix.ip.family].remove(lease, prefix)
   }
 
-  /** The other leases that share addresses with this one. */
-  overlapping(lease: Lease): ReadonlySet<Lease> {
+  /** The other leases that share addresses with these prefixes of this one. */
+  overlapping(lease: Lease, prefixes: readonly Prefix[]): ReadonlySet<Lease> {
     const found = new Set<Lease>()
-    for (const family of FAMILIES) {
-      const prefix = lease.subnet[family]
-      if (prefix !== undefined) this.#byFamily[family].collect(prefix, found)
-    }
+    for (const prefix of prefixes) this.#byFamily[prefix.ip.family].collect(prefix, found)
     found.delete(lease)
     return found
   }
@@ -28,30 +26,38 @@ export class Subnets {
 
 /** The leases of one family. */
 class Level {
-  /** Leases of exactly this prefix. */
+  /** Leases with exactly this prefix; a set only where there are several. */
   readonly #exact = new Map<string, Lease | Set<Lease>>()
   /** Leases with longer prefixes inside this one, for each length in use. */
   readonly #inside = new Map<string, Set<Lease>>()
-  /** By prefix length: the leases that have it, with their prefixes. */
-  readonly #lengths = new Map<number, Map<Lease, Prefix>>()
+  /** By prefix length: the prefixes of that length, by their text. */
+  readonly #lengths = new Map<number, Map<string, Prefix>>()
 
   add(lease: Lease, prefix: Prefix): void {
-    const text = formatPrefix(prefix)
+    const text = textAt(prefix, prefix.length)
     const before = this.#exact.get(text)
     if (before === undefined) this.#exact.set(text, lease)
-    else this.#exact.set(text, before instanceof Set ? before.add(lease) : new Set([before, lease]))
+    else if (before !== lease)
+      this.#exact.set(text, before instanceof Set ? before.add(lease) : new Set([before, lease]))
     const equals = this.#lengths.get(prefix.length)
     if (equals === undefined) {
-      this.#lengths.set(prefix.length, new Map([[lease, prefix]]))
+      this.#lengths.set(prefix.length, new Map([[text, prefix]]))
       this.#enterBelow(prefix.length)
-    } else equals.set(lease, prefix)
+    } else equals.set(text, prefix)
     for (const length of this.#lengths.keys()) if (length < prefix.length) this.#enter(lease, prefix, length)
   }
 
   /** A length is in use for the first time: all longer prefixes are inside one of it. */
   #enterBelow(length: number): void {
-    for (const [longer, leases] of this.#lengths)
-      if (longer > length) for (const [lease, prefix] of leases) this.#enter(lease, prefix, length)
+    for (const [longer, prefixes] of this.#lengths)
+      if (longer > length)
+        for (const [text, prefix] of prefixes)
+          for (const lease of this.#leasesAt(text)) this.#enter(lease, prefix, length)
+  }
+
+  #leasesAt(text: string): Iterable<Lease> {
+    const found = this.#exact.get(text)
+    return found instanceof Set ? found : found === undefined ? [] : [found]
   }
 
   #enter(lease: Lease, prefix: Prefix, length: number): void {
@@ -62,17 +68,16 @@ class Level {
   }
 
   remove(lease: Lease, prefix: Prefix): void {
-    const text = formatPrefix(prefix)
+    const text = textAt(prefix, prefix.length)
     const found = this.#exact.get(text)
-    if (found === lease) this.#exact.delete(text)
-    else if (found instanceof Set) {
-      found.delete(lease)
-      if (found.size === 0) this.#exact.delete(text)
+    if (found instanceof Set) found.delete(lease)
+    if (found === lease || (found instanceof Set && found.size === 0)) {
+      this.#exact.delete(text)
+      const equals = this.#lengths.get(prefix.length)
+      equals?.delete(text)
+      if (equals?.size === 0) this.#forget(prefix.length)
     }
     for (const length of this.#lengths.keys()) if (length < prefix.length) this.#leave(lease, prefix, length)
-    const equals = this.#lengths.get(prefix.length)
-    equals?.delete(lease)
-    if (equals?.size === 0) this.#forget(prefix.length)
   }
 
   #leave(lease: Lease, prefix: Prefix, length: number): void {
@@ -85,18 +90,14 @@ class Level {
   /** No lease has this length any more. */
   #forget(length: number): void {
     this.#lengths.delete(length)
-    for (const [longer, leases] of this.#lengths)
-      if (longer > length) for (const prefix of leases.values()) this.#inside.delete(textAt(prefix, length))
+    for (const [longer, prefixes] of this.#lengths)
+      if (longer > length) for (const prefix of prefixes.values()) this.#inside.delete(textAt(prefix, length))
   }
 
   collect(prefix: Prefix, into: Set<Lease>): void {
-    for (const length of this.#lengths.keys()) {
-      if (length > prefix.length) continue
-      const found = this.#exact.get(textAt(prefix, length))
-      if (found instanceof Set) for (const lease of found) into.add(lease)
-      else if (found !== undefined) into.add(found)
-    }
-    for (const lease of this.#inside.get(formatPrefix(prefix)) ?? []) into.add(lease)
+    for (const length of this.#lengths.keys())
+      if (length <= prefix.length) for (const lease of this.#leasesAt(textAt(prefix, length))) into.add(lease)
+    for (const lease of this.#inside.get(textAt(prefix, prefix.length)) ?? []) into.add(lease)
   }
 }
 

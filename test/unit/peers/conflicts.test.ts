@@ -189,3 +189,20 @@ test('the older holder of a VTEP MAC keeps it; two leases of one node, and one t
   for (const each of [older, younger]) strict.replace(undefined, each)
   assert.equal(strict.older(younger), undefined)
 })
+
+test('a younger lease whose subnet contains an older node’s address is not used, nor one whose address is in an older subnet', () => {
+  const conflicts = new Conflicts(backends.claims, { isPodAddress: (each) => each.value >> 16n === 0x0af4n })
+  const inside = { 4: ip('10.244.7.9') }
+  const [older, covering] = [lease(1, { created: 1, publicIp: inside }), lease(7, { created: 2 })]
+  const late = lease(8, { created: 3, publicIp: { 4: ip('10.244.1.9') } })
+  for (const each of [covering, late, older]) conflicts.replace(undefined, each)
+  assert.deepEqual(
+    [older, covering, late].map((each) => conflicts.older(each)?.lease),
+    [undefined, older, older]
+  )
+  conflicts.replace(older, undefined)
+  assert.deepEqual(
+    [covering, late].map((each) => conflicts.older(each)),
+    [undefined, undefined]
+  )
+})

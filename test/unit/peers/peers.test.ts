@@ -282,7 +282,7 @@ test('a younger lease takes no addresses of an older one, and gets its own once 
   await until(() => at.routes().length === 2, 'both, which share nothing')
   at.send({ kind: 'put', lease: older })
   await until(() => at.routes().join() === '10.244.2.0/24', 'the older one alone')
-  assert.match(skipped(at, one), /is younger than lease 10\.244\.2\.0-24, which keeps its subnet$/)
+  assert.match(skipped(at, one), /is younger than lease 10\.244\.2\.0-24, which keeps its addresses$/)
   assert.ok(active(at.health).includes('SUBNET_CONFLICT'))
   at.send({ kind: 'gone', key: leaseKey(older) })
   await until(() => at.routes().length === 2, 'both again')
