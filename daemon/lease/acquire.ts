@@ -192,7 +192,8 @@ const takenBy = ({ subnet, publicIp }: Lease, family: Family): readonly Prefix[]
   ...(publicIp[family] === undefined ? [] : [hostPrefix(publicIp[family])])
 ]
 
-const isPrevious = (lease: Lease, previous: PerFamily<Prefix>): boolean =>
+/** Whether the subnets of the previous subnet.env are those of the lease. */
+export const isPrevious = (lease: Lease, previous: PerFamily<Prefix>): boolean =>
   perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, previous[family]))
 
 /**

@@ -66,6 +66,11 @@ export interface Store extends AsyncDisposable {
    * when `only` is not available; what the configuration makes impossible.
    */
   acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease>
+  /**
+   * The leases among which this node's earlier one is, for a weftd that remembers none; of a store with names of nodes
+   * only those of this one. Waits for the store.
+   */
+  candidates?(node: string, signal: AbortSignal): Promise<readonly Lease[]>
   /** Called once, when this node's network works: for a store in which other programs wait for that. */
   announce?(): void
   /** Called when a condition begins, changes or ends: for a store in which administrators look. */

@@ -1,5 +1,5 @@
 // This node's interface to the other nodes: chosen from the kernel's state; waits while no interface is suitable.
-import { type Family, type Ip, type PerFamily, perFamily, sameIp } from '../../ipam/address.ts'
+import { FAMILIES, type Family, type Ip, type PerFamily, perFamily, sameIp } from '../../ipam/address.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { NetConf } from '../config/net-conf.ts'
@@ -35,6 +35,17 @@ export class NodeInterface {
   constructor(deps: InterfaceDeps, remembered: PerFamily<Ip> = {}) {
     this.#deps = deps
     this.#published = Object.fromEntries(perFamily(remembered).map(([family, ip]) => [family, [ip]]))
+  }
+
+  /**
+   * Addresses that a lease in the store publishes, the likeliest one first: preferred like those of a remembered lease,
+   * on an interface that has them.
+   */
+  hasPublished(publicIps: readonly PerFamily<Ip>[]): void {
+    for (const family of FAMILIES) {
+      const ips = publicIps.flatMap((publicIp) => publicIp[family] ?? [])
+      if (ips.length > 0) this.#published[family] = ips.slice(0, MOST_PUBLISHED)
+    }
   }
 
   /** This node publishes these addresses of its interface from now on. */

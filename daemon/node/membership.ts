@@ -18,13 +18,14 @@ import { hostNetworks } from '../peers/host-networks.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject, Link } from '../state/object.ts'
+import type { KernelObject } from '../state/object.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
 import { Configuration, type Configured, configured } from './configuration.ts'
 import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
+import { publishedBefore, recognisedLinks } from './published-before.ts'
 import { hostSecret } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
@@ -107,9 +108,26 @@ export class Membership {
   }
 
   async #joinAfresh(signal: AbortSignal): Promise<void> {
-    const [read, choice] = await this.#configuration.read(signal, (read) => this.#interfaceFor(read, signal))
+    const [read, choice] = await this.#configuration.read(signal, async (read) => {
+      await this.#askWhatWasPublished(signal)
+      return this.#interfaceFor(read, signal)
+    })
     this.#configurationText = read.text
     await this.#take(read, choice, signal)
+  }
+
+  /** Without a remembered lease, the address that our lease in the store publishes stays if this host has it. */
+  async #askWhatWasPublished(signal: AbortSignal): Promise<void> {
+    const { store, nodeName, remembered, reconciler, log } = this.#deps
+    if (remembered !== undefined || store.candidates === undefined) return
+    try {
+      const leases = await store.candidates(nodeName, signal)
+      this.#interface.hasPublished(publishedBefore(leases, { ...this.#deps, observed: reconciler.observed }))
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error
+      // `acquire` reports it.
+      log.debug({ reason: reasonOf(error) }, 'the store does not say what this node published before')
+    }
   }
 
   /**
@@ -288,15 +306,11 @@ export class Membership {
   /** All but the subnet and the backend's secret. */
   #facts(choice: InterfaceChoice): Omit<Node, 'subnet' | 'secret'> {
     const { nodeName, identity, ipv6, backends, reconciler } = this.#deps
-    const links = () =>
-      [...reconciler.observed.values()].filter(
-        (object): object is Link => object.kind === 'link' && backends.recognises(object) !== undefined
-      )
     return {
       ...{ name: nodeName, identity, ipv6 },
       ...{ device: choice.device, deviceMtu: choice.mtu, addresses: choice.addresses },
       ...{ localIp: choice.localIp, publicIp: choice.publicIp },
-      links: this.#place?.node.links ?? links(),
+      links: this.#place?.node.links ?? recognisedLinks(reconciler.observed, backends.recognises),
       remembered: this.#place?.node.remembered ?? {}
     }
   }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
-import { leaseKey } from '../../daemon/lease/lease.ts'
+import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
 import type { Store } from '../../daemon/lease/store.ts'
 import { EmbeddedStore } from '../../daemon/stores/embedded/store.ts'
 import { EtcdStore } from '../../daemon/stores/etcd/store.ts'
@@ -209,13 +209,20 @@ for (const [name, make] of Object.entries(kinds))
       const conditions = new Conditions()
       await using store = network.open(conditions)
       await using _ = new Watcher(store)
-      const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
-      await network.put(key, peer('192.0.2.9'))
-      await until(() => conditions.active.has('LEASE_LOST'), { what: 'the condition LEASE_LOST' })
-      assert.match(conditions.active.get('LEASE_LOST')!, /192\.0\.2\.9/)
-      await network.remove(key)
-      await until(() => !conditions.active.has('LEASE_LOST'), { what: 'the end of LEASE_LOST' })
-      assert.match((await network.get(key))!.value, /192\.0\.2\.1"/)
+      const areOfTwoNodes = (a: Lease, b: Lease) => JSON.stringify(a.backendData) !== JSON.stringify(b.backendData)
+      const key = leaseKey(await store.acquire({ ...wishOf('192.0.2.1'), areOfTwoNodes }, never))
+      const clone = peer('192.0.2.1').replace('"VNI":1', '"VNI":1,"VtepMAC":"02:00:00:00:00:99"')
+      for (const [value, shown] of [
+        [peer('192.0.2.9'), /192\.0\.2\.9/],
+        [clone, /192\.0\.2\.1".*02:00:00:00:00:99/]
+      ] as const) {
+        await network.put(key, value)
+        await until(() => conditions.active.has('LEASE_LOST'), { what: 'the condition LEASE_LOST' })
+        assert.match(conditions.active.get('LEASE_LOST')!, shown)
+        await network.remove(key)
+        await until(() => !conditions.active.has('LEASE_LOST'), { what: 'the end of LEASE_LOST' })
+        assert.match((await network.get(key))!.value, /192\.0\.2\.1".*02:00:00:00:00:01/)
+      }
     })
   })
 

@@ -137,5 +137,6 @@ export class LeaseKeeper {
 const isFor = (row: Row, { request, lease: ours }: Held): boolean => {
   const lease = takenBy(row)
   if (lease === undefined || !publishesUs(lease, request.publicIp)) return false
+  if (request.areOfTwoNodes?.(lease, ours)) return false
   return lease.node === undefined || ours.node === undefined || lease.node === ours.node
 }

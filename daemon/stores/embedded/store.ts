@@ -9,7 +9,7 @@ import type { Lease } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
 import { LeaseKeeper } from './keeper.ts'
-import { readRecord } from './record.ts'
+import { readRecord, takenBy } from './record.ts'
 
 /** One day as in etcd, in seconds. */
 const TTL = 24 * 3_600
@@ -82,6 +82,11 @@ export class EmbeddedStore implements Store {
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     signal.throwIfAborted()
     return retry(() => this.#guarded(() => this.#keeper.acquire(request)), { signal })
+  }
+
+  async candidates(node: string): Promise<readonly Lease[]> {
+    const rows = this.#guarded(() => this.#file.rows()) ?? []
+    return rows.filter((row) => row.node === null || row.node === node).flatMap((row) => takenBy(row) ?? [])
   }
 
   /** A file has no connections. */

@@ -69,6 +69,11 @@ export class EtcdStore implements Store {
     return this.#keeper.acquire(request, signal)
   }
 
+  async candidates(_node: string, signal: AbortSignal): Promise<readonly Lease[]> {
+    const { records } = await answered(() => this.#keeper.listing(), signal)
+    return records.flatMap(({ parsed }) => (parsed.kind === 'put' ? parsed.lease : []))
+  }
+
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
     const backoff = new Backoff()
     /** The last valid lease of each key, kept while its value cannot be parsed. */

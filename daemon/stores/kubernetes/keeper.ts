@@ -106,7 +106,7 @@ export class NodeKeeper implements AsyncDisposable {
    */
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const either = AbortSignal.any([signal, this.#ended.signal])
-    this.#name ??= await this.#ownName(request, either)
+    this.#name ??= await this.#ownName(request.node, either)
     const backoff = new Backoff()
     for (;;) {
       // Ends what still waits when the round is over: the waiter for a change, or the pause.
@@ -127,11 +127,19 @@ export class NodeKeeper implements AsyncDisposable {
     }
   }
 
+  /** What our node publishes, flanneld's included; `host` is the host name. */
+  async published(host: string, signal: AbortSignal): Promise<Lease | undefined> {
+    const either = AbortSignal.any([signal, this.#ended.signal])
+    this.#name ??= await this.#ownName(host, either)
+    const node = await this.#get(this.#name, either)
+    return node && this.#previousLease(node)
+  }
+
   /** In flannel's order, then the kubelet's default: the host name in lower case. */
-  async #ownName(request: LeaseRequest, signal: AbortSignal): Promise<string> {
+  async #ownName(host: string, signal: AbortSignal): Promise<string> {
     const { nodeName, podName, podNamespace } = this.#options
     if (nodeName) return nodeName
-    if (!podName || !podNamespace) return request.node.toLowerCase()
+    if (!podName || !podNamespace) return host.toLowerCase()
     const path = `/api/v1/namespaces/${encodeURIComponent(podNamespace)}/pods/${encodeURIComponent(podName)}`
     const { status, body } = await this.#api.persist({ verb: 'GET', path }, signal)
     const name = (body.spec as JsonObject | undefined)?.nodeName

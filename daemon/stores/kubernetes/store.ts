@@ -124,6 +124,11 @@ export class KubernetesStore implements Store {
     return this.#keeper.acquire(request, signal)
   }
 
+  async candidates(node: string, signal: AbortSignal): Promise<readonly Lease[]> {
+    const lease = await this.#keeper.published(node, signal)
+    return lease === undefined ? [] : [lease]
+  }
+
   announce(): void {
     this.#keeper.announce()
   }

@@ -39,20 +39,28 @@ type Shape = {
   readonly name: string
   readonly uid: string
   readonly version: string
+  /** Seconds since 1970. */
+  readonly created: number
   readonly podCIDRs: readonly string[]
   readonly annotations: Readonly<Record<string, string>>
   readonly conditions: readonly { readonly type: string; readonly status: string }[]
 }
-const asJson = ({ name, uid, version, podCIDRs, annotations, conditions }: Shape) => ({
-  metadata: { name, uid, resourceVersion: version, annotations },
+const asJson = ({ name, uid, version, created, podCIDRs, annotations, conditions }: Shape) => ({
+  metadata: {
+    ...{ name, uid, resourceVersion: version, annotations },
+    creationTimestamp: new Date(1_000 * created).toISOString().replace('.000', '')
+  },
   spec: { ...(podCIDRs[0] !== undefined && { podCIDR: podCIDRs[0] }), podCIDRs },
   status: { conditions }
 })
-const asProtobuf = ({ name, uid, version, podCIDRs, annotations, conditions }: Shape): Buffer => {
+const asProtobuf = ({ name, uid, version, created, podCIDRs, annotations, conditions }: Shape): Buffer => {
   const entries = Object.entries(annotations).map((entry): Part => [12, message([1, entry[0]], [2, entry[1]])])
   const first = podCIDRs.slice(0, 1).map((text): Part => [1, text])
   return message(
-    [1, message([1, name], [5, uid], [6, version], [7, 2 ** 40], ...entries, [17, 'managed'])],
+    [
+      1,
+      message([1, name], [5, uid], [6, version], [7, 2 ** 40], [8, message([1, created])], ...entries, [17, 'managed'])
+    ],
     [2, message(...first, [4, 1], ...podCIDRs.map((text): Part => [7, text]))],
     [3, message(...conditions.map((one): Part => [4, message([1, one.type], [2, one.status])]), [8, 'image'])]
   )
@@ -68,6 +76,7 @@ const shape: fc.Arbitrary<Shape> = fc.record(
     name: word,
     uid: word,
     version: fc.stringMatching(/^[1-9]\d{0,8}$/),
+    created: fc.nat(4_000_000_000),
     podCIDRs: fc.array(fc.constantFrom('10.244.1.0/24', 'fd00::/64'), { maxLength: 2 }),
     annotations: fc.dictionary(
       fc.oneof(

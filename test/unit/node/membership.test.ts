@@ -248,3 +248,33 @@ test('the other nodes are reachable although the callback for a new place fails'
   await assert.rejects(joining, /no space left/)
   await until(() => [...scene.kernel.objects.keys()].some((key) => key.includes('10.244.99.0/24')), 'its route')
 })
+
+test('a weftd that remembers no lease publishes the address that the store has for its name', async () => {
+  await using scene = new Scene(undefined, {
+    host: [...HOST, { kind: 'address', device: 'eth0', prefix: prefix('198.51.100.1/24') }]
+  })
+  scene.file.configure(CONF)
+  sqlOf(
+    scene,
+    `INSERT INTO lease (key, value, node, revision) VALUES
+      ('10.244.7.0-24', '${peer('198.51.100.1')}', 'node-1', 1), ('10.244.8.0-24', '${peer('192.0.2.1')}', 'other', 2)`
+  )
+  const { place } = await scene.join()
+  assert.deepEqual([place && leaseKey(place.lease), place?.lease.publicIp[4]?.value], ['10.244.7.0-24', 0xc6336401n])
+  await until(() => scene.detail('PUBLIC_IP_CONFLICT') === undefined, 'no conflict')
+})
+
+test('two nodes of a lease file with one address hold a lease each, and that is reported', async () => {
+  await using scene = new Scene()
+  scene.file.configure(CONF)
+  sqlOf(
+    scene,
+    `INSERT INTO lease (key, value, node, revision) VALUES ('10.244.8.0-24', '${peer('192.0.2.1')}', 'other', 2)`
+  )
+  const { place } = await scene.join()
+  assert.notEqual(place && leaseKey(place.lease), '10.244.8.0-24')
+  assert.match(
+    await until(() => scene.detail('PUBLIC_IP_CONFLICT'), 'the condition'),
+    /192\.0\.2\.1 .*other.*node-1|node-1.*other/
+  )
+})

@@ -56,6 +56,7 @@ test('of a node object only what a lease needs is kept', () => {
     metadata: {
       name: 'n1',
       uid: 'u1',
+      creationTimestamp: '2026-01-01T00:00:07Z',
       annotations: { [`${PREFIX}public-ip`]: '192.0.2.1', 'other.io/x': 'y' },
       managedFields: [{ manager: 'kubelet' }]
     },
@@ -74,7 +75,8 @@ test('of a node object only what a lease needs is kept', () => {
     podCidrs: ['10.244.3.0/24', 'fd00::/64'],
     annotations: { 'public-ip': '192.0.2.1' },
     networkUnavailable: 'True',
-    ready: true
+    ready: true,
+    created: Date.UTC(2026, 0, 1, 0, 0, 7)
   })
   assert.deepEqual(projectNode({ metadata: { name: 'n2' }, spec: { podCIDR: '10.1.0.0/24' } }, PREFIX), {
     name: 'n2',
