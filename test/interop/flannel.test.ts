@@ -72,4 +72,15 @@ test('a node is taken over from flanneld and handed back: subnet, VTEP MAC, devi
   await until(async () => (await far.pod.ping(old.address)).received === 1, {
     what: 'the old pod to answer in the end'
   })
+
+  // A reboot leaves neither flanneld's device nor subnet.env nor a remembered lease; its address comes from DHCP, and
+  // another one would come first now. The lease has a MAC that weftd would not choose.
+  await flanneld.stop()
+  await first.sh(`ip link del flannel.1; rm -rf /run/flannel /run/weft
+    ip addr change ${first.address}/24 dev eth0 valid_lft 9999 preferred_lft 9999
+    ip addr add 192.168.10.201/24 dev eth0`)
+  cluster.daemon(1).launch()
+  await cluster.daemon(1).ready()
+  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), leases)
+  await reachEachOther([await cluster.pod(first, { name: 'cbr0' }), far])
 })
