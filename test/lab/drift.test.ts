@@ -71,7 +71,7 @@ test('every kind of damage is repaired within a second, logged in one line and c
   for (const [what, script, kind] of damages) {
     await t.test(`${what} is back`, async () => {
       const before = daemon.log.length
-      await node.sh(script, { env: { WEFTD: String(daemon.pid) } })
+      await node.sh(script, { env: { WEFTD: String(daemon.pidInside) } })
       await until(
         async () => {
           assert.deepEqual(normal(await state()), good)

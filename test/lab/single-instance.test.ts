@@ -37,7 +37,7 @@ test('a second weftd in the namespace of the first is refused with its pid, what
   assert.equal((await second.exited()).code, 1, second.text)
   assert.match(
     second.text,
-    new RegExp(`DAEMON_RUNNING.*another weftd runs in this network namespace \\([\\w-]+, pid ${first.pid}\\)`)
+    new RegExp(`DAEMON_RUNNING.*another weftd runs in this network namespace \\([\\w-]+, pid ${first.pidInside}\\)`)
   )
   assert.equal((await first.readyz()).status, 200)
 
@@ -48,7 +48,7 @@ test('a second weftd in the namespace of the first is refused with its pid, what
     timeoutMs: 120_000
   })
   assert.equal(elsewhere.code, 1, elsewhere.stderr)
-  assert.match(elsewhere.stderr, new RegExp(`another weftd runs with /run/weft1 \\([\\w-]+, pid ${first.pid}\\)`))
+  assert.match(elsewhere.stderr, new RegExp(`another weftd runs with /run/weft1 \\([\\w-]+, pid ${first.pidInside}\\)`))
   assert.equal((await first.readyz()).status, 200)
 })
 
