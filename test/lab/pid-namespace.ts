@@ -9,10 +9,11 @@ import { CallFailed, prototypes } from '../../daemon/os/libc.ts'
 const CLONE_NEWPID = 0x20000000
 
 /**
- * Its standard input is a pipe from the process that made the lab: at its end, however that process ends, the shell
- * ends. A line in it means that the lab is to stay. Ignoring SIGCHLD lets the kernel reap orphans.
+ * Reads a pipe from the process that made the lab until its end, which comes however that process ends. Ignoring SIGCHLD
+ * lets the kernel reap orphans. cat instead of the shell's read, which gives up when a container runtime's freezer
+ * interrupts it.
  */
-const FIRST_PROCESS = "trap '' CHLD; if read -r _; then exec sleep infinity; fi"
+const FIRST_PROCESS = "trap '' CHLD; exec cat"
 
 function checked(call: string, result: number): void {
   if (result < 0) throw new CallFailed(call, errno())
@@ -72,7 +73,10 @@ export class PidNamespace {
 
   /** Everything stays when this process ends. */
   keep(): void {
-    this.#first.stdin?.end('keep\n')
+    // It holds the pipe's other end, so that the end never comes.
+    const { stdin } = this.#first
+    if (stdin === null) throw new Error('the first process has no pipe')
+    this.spawn('sleep', ['infinity'], { stdio: ['ignore', 'ignore', 'ignore', stdin], detached: true }).unref()
   }
 
   /** Ends every process at once (SIGKILL). They are gone when `ended` resolves, which needs the event loop. */
