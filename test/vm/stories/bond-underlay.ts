@@ -27,7 +27,13 @@ ip route add default via 192.168.10.1`)
   await nodes.carriesFullSize()
   const [host] = nodes.lab.hosts
   assert.ok(host)
-  const active = async () => (await host.sh('cat /sys/class/net/bond0/bonding/active_slave')).stdout.trim()
+  // Not /sys/class/net, which shows the links of the namespace that mounted it.
+  const active = async () => {
+    const [bond] = (await host.ip('-d', 'link', 'show', 'bond0')) as readonly {
+      readonly linkinfo: { readonly info_data: { readonly active_slave: string } }
+    }[]
+    return String(bond?.linkinfo.info_data.active_slave)
+  }
   const before = await active()
   await host.sh(`ip link set ${before} down`)
   await nodes.reach()
