@@ -90,7 +90,14 @@ async function startDaemons(
   { backend, store }: DemoOptions,
   hosts: readonly Host[]
 ): Promise<readonly Weftd[]> {
-  const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
+  const configuration = JSON.stringify(
+    {
+      Network: '10.244.0.0/16',
+      Backend: backend === 'vxlan' ? { Type: backend, DirectRouting: true } : { Type: backend }
+    },
+    null,
+    2
+  )
   const file = join(lab.directory, 'net-conf.json')
   writeFileSync(file, configuration)
   let args = ['--store=embedded', `--embedded-path=${join(lab.directory, 'leases.db')}`, `--net-config-path=${file}`]

@@ -149,6 +149,13 @@ export const CONDITIONS = {
     title: 'a lease in the store cannot be used and is skipped',
     cure: 'correct or delete the lease'
   },
+  PEER_OFF_LINK: {
+    severity: 'error',
+    blocks: [],
+    title:
+      "this backend can't reach a node that is not on this node's link; pods on the two nodes don't reach each other",
+    cure: 'set Backend.Type to vxlan, or put all nodes on one link'
+  },
   VTEP_MAC_CONFLICT: {
     severity: 'error',
     blocks: [],

@@ -244,7 +244,7 @@ function isEquivalent(desired: KernelObject, decoded: KernelObject): boolean {
 
 const FIELDS = [
   ...(['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'index'] as const),
-  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength'] as const)
+  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength', 'pointToPoint'] as const)
 ]
 
 /** Most link notifications change nothing here: a pod's start brings a dozen. */

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import type { Kernel } from '../state/kernel.ts'
+import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
@@ -67,7 +67,11 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
   }
+  const listeners = new Set<(change: RoutingChange) => void>()
   const parts: ObserverParts = {
+    routing: (change) => {
+      for (const listener of listeners) listener(change)
+    },
     socket: dumps,
     firewall: nft,
     senders,
@@ -94,7 +98,9 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
-    routeTo: (ip) => routeTo(requests, ip),
+    routeTo: async (ip) => (await routesTo(requests, [ip]))[0],
+    routesTo: (ips) => routesTo(requests, ips),
+    onRouting: (listener) => void listeners.add(listener),
     async [Symbol.asyncDispose]() {
       await deleter.idle()
       sockets.dispose()
@@ -105,13 +111,18 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 
 const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
 
-async function routeTo(socket: RequestSocket, ip: Ip): ReturnType<Kernel['routeTo']> {
-  try {
-    const route = decodeRoute(
-      await socket.ask(lookUpRoute(ip), `the route to ${formatIp(ip)}`),
-      (index) => socket.nameOf(index),
-      true
-    )
+async function routesTo(socket: RequestSocket, ips: readonly Ip[]): ReturnType<Kernel['routesTo']> {
+  const [ip] = ips
+  if (ip === undefined) return []
+  const what = ips.length === 1 ? `the route to ${formatIp(ip)}` : `the routes to ${ips.length} addresses`
+  const answers = await socket.askAll(ips.map(lookUpRoute), what)
+  return answers.map((answer) => {
+    if (answer instanceof KernelError) {
+      // The kernel also answers with an error for an unreachable, prohibit or blackhole route.
+      if (unreachable.has(answer.errnoName)) return undefined
+      throw answer
+    }
+    const route = decodeRoute(answer, (index) => socket.nameOf(index), true)
     if (route?.device === undefined) return undefined
     const { device, source, gateway, mtu } = route
     return {
@@ -120,9 +131,5 @@ async function routeTo(socket: RequestSocket, ip: Ip): ReturnType<Kernel['routeT
       ...(gateway !== undefined && { gateway }),
       ...(mtu !== undefined && { mtu })
     }
-  } catch (error) {
-    // The kernel also answers with an error for an unreachable, prohibit or blackhole route.
-    if (error instanceof KernelError && unreachable.has(error.errnoName)) return undefined
-    throw error
-  }
+  })
 }

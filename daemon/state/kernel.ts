@@ -1,5 +1,5 @@
 // The interface to the Linux kernel. daemon/kernel/ implements it; unit tests use a Map with injected failures.
-import type { Ip } from '../../ipam/address.ts'
+import type { Ip, Prefix } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import type { KernelObject, Key, Link, State } from './object.ts'
 
@@ -88,7 +88,20 @@ export interface Kernel extends AsyncDisposable {
   runs(device: string, milliseconds: number): Promise<boolean>
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
+  /**
+   * The same for many addresses in one system call, in their order. Some ten microseconds each on the event loop:
+   * callers pass a hundred at a time.
+   */
+  routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]>
+  /**
+   * Calls `listener` when another program changes routes or policy rules of the host, and when such a change may have
+   * been missed.
+   */
+  onRouting(listener: (change: RoutingChange) => void): void
 }
+
+/** `destination`: of the route that was added, changed or removed, in any table. Absent: any route may differ. */
+export type RoutingChange = { readonly destination?: Prefix }
 
 /** The route by which the host reaches an address. */
 export type RouteLookup = {
@@ -97,4 +110,6 @@ export type RouteLookup = {
   readonly gateway?: Ip
   /** Path MTU in bytes, if a route or the kernel's path MTU discovery says that it is below that of the device. */
   readonly mtu?: number
+  /** The device resolves no next hops (`pointToPoint` of its link); only set by callers that know the link. */
+  readonly pointToPoint?: true
 }

@@ -92,6 +92,11 @@ export type Link = Wanted & {
   readonly queueLength?: number
   /** Whether the kernel adds an IPv6 link-local address when it comes up, which is the default. Set, not compared. */
   readonly linkLocal?: boolean
+  /**
+   * The device resolves no next hops: IFF_NOARP or IFF_POINTOPOINT, as of WireGuard, tun, ppp and IP tunnels. Only
+   * observed; absent when false.
+   */
+  readonly pointToPoint?: true
   /** Kernel index; only observed, never desired. */
   readonly index?: number
 }

@@ -1,5 +1,6 @@
 // Decodes rtnetlink messages into kernel objects; every length is checked. A function handed in maps indexes to names.
 import { type Ip, ipFromBytes, type Prefix } from '../../../ipam/address.ts'
+import type { RoutingChange } from '../../state/kernel.ts'
 import type {
   Address,
   FdbEntry,
@@ -12,10 +13,11 @@ import type {
   Route,
   RouteType
 } from '../../state/object.ts'
+import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import { Attributes, MalformedMessage, type Message } from './message.ts'
 import * as uapi from './uapi.ts'
 
-const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA } = uapi
+const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } = uapi
 
 /** The name of a device in the message's namespace; `undefined` when there is none (any more). */
 export type NameOf = (index: number) => string | undefined
@@ -97,6 +99,7 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     ...(hardware !== undefined && { mac: hardware }),
     ...(group !== undefined && { group }),
     ...(queueLength !== undefined && { queueLength }),
+    ...((flags & (uapi.IFF_POINTOPOINT | uapi.IFF_NOARP)) !== 0 && { pointToPoint: true }),
     ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
   }
 }
@@ -189,6 +192,22 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
     ...(source !== undefined && { source }),
     ...(mtu !== undefined && { mtu })
   }
+}
+
+/**
+ * What a notification says of the host's routing: the route that another program changed, or a policy rule. `undefined`:
+ * it is about something else. Routes to the host's own addresses come and go with every pod and are left out.
+ */
+export function routingChange(message: Message): RoutingChange | undefined {
+  if (message.type === RTM.newRule || message.type === RTM.deleteRule) return {}
+  if (message.type !== RTM.newRoute && message.type !== RTM.deleteRoute) return undefined
+  const body = fixedPart(message, FIXED.route)
+  const family = uapi.familyOf(body.readUInt8(0))
+  const isCached = (body.readUInt32LE(8) & uapi.RTM_F_CLONED) !== 0
+  if (family === undefined || isCached || body.readUInt8(4) === uapi.RT_TABLE_LOCAL) return undefined
+  if (body.readUInt8(5) === ROUTE_PROTOCOL) return undefined
+  const address = ip(new Attributes(body, FIXED.route).bytes(RTA.dst)) ?? { family, value: 0n }
+  return { destination: checked(address, body.readUInt8(1)) }
 }
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))

@@ -23,6 +23,9 @@ export const RTM = {
   newNeighbour: 28,
   deleteNeighbour: 29,
   getNeighbour: 30,
+  newRule: 32,
+  deleteRule: 33,
+  getRule: 34,
   newQdisc: 36,
   deleteQdisc: 37,
   getQdisc: 38,
@@ -41,13 +44,17 @@ export const GROUPS = {
   traffic: 4,
   address4: 5,
   route4: 7,
+  rule4: 8,
   address6: 9,
   route6: 11,
+  rule6: 19,
   netconf4: 24,
   netconf6: 25
 } as const
 
 export const IFF_UP = 1
+export const IFF_POINTOPOINT = 0x10
+export const IFF_NOARP = 0x80
 export const IFF_PROMISC = 0x100
 export const IFF_ALLMULTI = 0x200
 export const IFLA = {
@@ -91,6 +98,7 @@ export const RTNH_F_ONLINK = 4
 /** RTM_F_CLONED: a cached copy of a route. */
 export const RTM_F_CLONED = 0x200
 export const RT_SCOPE_NOWHERE = 255
+export const RT_TABLE_LOCAL = 255
 export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const
 
 export const NDA = { dst: 1, lladdr: 2, protocol: 12 } as const

@@ -91,7 +91,8 @@ export class SmallDaemon implements AsyncDisposable {
       ...{ refused() {}, drift() {} }
     })
     const { reconciler } = this
-    const peers = new Peers({ reconciler, health, log, claims: backends.claims, doubtMs: 60_000, counted() {}, now })
+    const { claims } = backends
+    const peers = new Peers({ kernel, reconciler, health, log, claims, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new CallHistory(now)
     const context = podContext({
@@ -140,7 +141,7 @@ export class SmallDaemon implements AsyncDisposable {
 
   /** The node of the unit tests holds its subnet from now on, with VXLAN and direct routing. */
   async hold(): Promise<void> {
-    const backend = backends.configure('vxlan', {})
+    const backend = backends.configure('vxlan', { DirectRouting: true })
     const node = testNode()
     const networks = { 4: prefix('10.244.0.0/16') }
     const family = {
