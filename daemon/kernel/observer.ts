@@ -184,7 +184,7 @@ export class Observer implements Disposable {
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       this.#observed.restart(links)
       for (const [at, object] of [...objects, ...firewall, ...sysctls].entries()) {
-        if (object !== undefined) this.#observed.put(object)
+        if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }
       await this.#catchUp()

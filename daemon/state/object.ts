@@ -116,6 +116,8 @@ export type Address = Wanted & {
 
 export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'
 
+export type NextHop = { readonly device?: string; readonly gateway?: Ip }
+
 export type Route = Wanted & {
   readonly kind: 'route'
   /** Routing table number; 254 is main. */
@@ -126,6 +128,13 @@ export type Route = Wanted & {
   readonly type: RouteType
   readonly device?: string
   readonly gateway?: Ip
+  /**
+   * Of a route with several next hops, also by a nexthop object (`ip nexthop`), which has neither `device` nor
+   * `gateway`. Only observed.
+   */
+  readonly nextHops?: readonly NextHop[]
+  /** Type of service: only packets that have it take the route. Only observed; absent: all packets. */
+  readonly tos?: number
   /** Preferred source address. */
   readonly source?: Ip
   /** The gateway counts as reachable on `device` although it is in no prefix of the device (RTNH_F_ONLINK). */
@@ -135,6 +144,11 @@ export type Route = Wanted & {
   /** rtm_protocol: who created it. Weft's is in ownership.ts. */
   readonly protocol: number
   readonly mtu?: number
+  /**
+   * The kernel adds the route by itself with this address of the device: it is missing only if somebody removed it
+   * afterwards. Its source is the kernel's choice among the device's addresses of the prefix. Not compared.
+   */
+  readonly withAddress?: Prefix
   /** An existing route with the same key stays: the kernel answers EEXIST. Set, not compared. */
   readonly yields?: boolean
 }
@@ -310,7 +324,7 @@ function keyText(object: KernelObject): string {
     case 'address':
       return `address ${formatPrefix(object.prefix)} dev ${object.device}`
     case 'route':
-      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}`
+      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}${object.tos === undefined ? '' : ` tos ${object.tos}`}`
     case 'neighbour':
       return `neighbour ${formatIp(object.ip)} dev ${object.device}`
     case 'proxy':
@@ -357,12 +371,16 @@ const notCompared = new Set([
   'burst',
   'division',
   'yields',
+  'withAddress',
   'madeOn',
   'broadcastQueue'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */
-export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean => agrees(wanted, observed)
+export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean =>
+  wanted.kind === 'route' && wanted.withAddress !== undefined
+    ? agrees({ ...wanted, source: undefined }, observed)
+    : agrees(wanted, observed)
 
 function agrees(wanted: unknown, observed: unknown): boolean {
   if (wanted === observed || wanted === undefined) return true

@@ -10,6 +10,7 @@ import type {
   MacvlanMode,
   Neighbour,
   NeighbourProxy,
+  NextHop,
   Route,
   RouteType
 } from '../../state/object.ts'
@@ -173,6 +174,8 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
   const index = type === 'unicast' || type === 'local' ? attributes.u32(RTA.oif) : undefined
   const device = index === undefined ? undefined : nameOf(index)
   const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
+  const nextHops = nextHopsIn(attributes.bytes(RTA.multipath), nameOf)
+  const tos = body.readUInt8(3)
   const source = ip(attributes.bytes(RTA.prefsrc))
   const mtu = attributes.nested(RTA.metrics)?.u32(uapi.RTAX_MTU)
   const destination = checked(ip(attributes.bytes(RTA.dst)) ?? { family, value: 0n }, body.readUInt8(1))
@@ -189,6 +192,8 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
     onlink: (flags & uapi.RTNH_F_ONLINK) !== 0,
     ...(device !== undefined && { device }),
     ...(gateway !== undefined && { gateway }),
+    ...(nextHops !== undefined && { nextHops }),
+    ...(tos !== 0 && { tos }),
     ...(source !== undefined && { source }),
     ...(mtu !== undefined && { mtu })
   }
@@ -209,6 +214,25 @@ export function routingChange(message: Message): RoutingChange | undefined {
   const address = ip(new Attributes(body, FIXED.route).bytes(RTA.dst)) ?? { family, value: 0n }
   return { destination: checked(address, body.readUInt8(1)) }
 }
+
+/** RTA_MULTIPATH: struct rtnexthop (length, flags, weight, index), each followed by its own attributes. */
+function nextHopsIn(bytes: Buffer | undefined, nameOf: NameOf): readonly NextHop[] | undefined {
+  if (bytes === undefined) return undefined
+  const hops: NextHop[] = []
+  for (let at = 0; at + NEXT_HOP <= bytes.length; ) {
+    const length = bytes.readUInt16LE(at)
+    if (length < NEXT_HOP || at + length > bytes.length)
+      throw new MalformedMessage(`a next hop of ${length} octets at ${at} of ${bytes.length}`)
+    const attributes = new Attributes(bytes, at + NEXT_HOP, at + length)
+    const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
+    const device = nameOf(bytes.readInt32LE(at + 4))
+    hops.push({ ...(device !== undefined && { device }), ...(gateway !== undefined && { gateway }) })
+    at += (length + 3) & ~3
+  }
+  return hops
+}
+
+const NEXT_HOP = 8
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
 

@@ -92,7 +92,17 @@ export const VETH_INFO_PEER = 1
 export const IFA = { address: 1, local: 2, flags: 8 } as const
 export const IFA_F = { noDad: 0x02, noPrefixRoute: 0x200 } as const
 
-export const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, via: 18 } as const
+export const RTA = {
+  dst: 1,
+  oif: 4,
+  gateway: 5,
+  priority: 6,
+  prefsrc: 7,
+  metrics: 8,
+  multipath: 9,
+  table: 15,
+  via: 18
+} as const
 export const RTAX_MTU = 2
 export const RTNH_F_ONLINK = 4
 /** RTM_F_CLONED: a cached copy of a route. */
