@@ -114,6 +114,11 @@ export type LeaseAnswer = {
   readonly reach: readonly ReachAnswer[]
   /** Whether all objects of the lease are in the kernel; for this node's own lease, the node's own objects. */
   readonly inKernel: boolean
+  /**
+   * What the kernel does with packets to the node's pods, if it does not use the lease's route although that is in the
+   * kernel: a policy rule or another route takes them.
+   */
+  readonly shadowed?: string
   /** ISO 8601: since when this weftd has known it. Absent if it could not be read. */
   readonly since?: string
   /** Why it is not used. */

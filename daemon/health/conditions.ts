@@ -156,6 +156,12 @@ export const CONDITIONS = {
       "this backend can't reach a node that is not on this node's link; pods on the two nodes don't reach each other",
     cure: 'set Backend.Type to vxlan, or put all nodes on one link'
   },
+  ROUTE_SHADOWED: {
+    severity: 'error',
+    blocks: [],
+    title: "the kernel does not use weftd's route for packets to another node's pods",
+    cure: 'remove the route or rule that the message names, or add a rule before it that sends the pod network to the main table'
+  },
   VTEP_MAC_CONFLICT: {
     severity: 'error',
     blocks: [],

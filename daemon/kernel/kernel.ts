@@ -1,17 +1,14 @@
 // Implements the kernel port (state/kernel.ts) on Linux: puts sockets, observers, deletions, sandboxes and route
 // look-up together.
 import { existsSync } from 'node:fs'
-import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
+import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
-import { decodeRoute } from './netlink/decode.ts'
-import { lookUpRoute } from './netlink/encode.ts'
-import { KernelError } from './netlink/error.ts'
 import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
@@ -98,8 +95,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
-    routeTo: async (ip) => (await routesTo(requests, [ip]))[0],
-    routesTo: (ips) => routesTo(requests, ips),
+    ...routeLookups(requests),
     onRouting: (listener) => void listeners.add(listener),
     async [Symbol.asyncDispose]() {
       await deleter.idle()
@@ -107,29 +103,4 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
       await nft[Symbol.asyncDispose]()
     }
   }
-}
-
-const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
-
-async function routesTo(socket: RequestSocket, ips: readonly Ip[]): ReturnType<Kernel['routesTo']> {
-  const [ip] = ips
-  if (ip === undefined) return []
-  const what = ips.length === 1 ? `the route to ${formatIp(ip)}` : `the routes to ${ips.length} addresses`
-  const answers = await socket.askAll(ips.map(lookUpRoute), what)
-  return answers.map((answer) => {
-    if (answer instanceof KernelError) {
-      // The kernel also answers with an error for an unreachable, prohibit or blackhole route.
-      if (unreachable.has(answer.errnoName)) return undefined
-      throw answer
-    }
-    const route = decodeRoute(answer, (index) => socket.nameOf(index), true)
-    if (route?.device === undefined) return undefined
-    const { device, source, gateway, mtu } = route
-    return {
-      device,
-      ...(source !== undefined && { source }),
-      ...(gateway !== undefined && { gateway }),
-      ...(mtu !== undefined && { mtu })
-    }
-  })
 }

@@ -10,11 +10,13 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import type { KernelObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import type { ShadowedRoutes } from './shadowed-routes.ts'
 
 export type RouteWatchDeps = {
   readonly kernel: Pick<Kernel, 'onRouting'>
   readonly reconciler: Pick<Reconciler, 'onObserved'>
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'reroute'>
+  readonly shadowed: Pick<ShadowedRoutes, 'check'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'conf'> | undefined
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
@@ -69,7 +71,9 @@ export class RouteWatch {
     const keys = this.#isDue ? this.#concerned() : this.#nextShare()
     this.#isAny = false
     this.#changed.clear()
-    if (keys.length > 0) await this.#deps.peers.reroute(keys)
+    if (keys.length === 0) return
+    await this.#deps.peers.reroute(keys)
+    await this.#deps.shadowed.check(keys)
   }
 
   get #isDue(): boolean {

@@ -6,13 +6,14 @@ import type {
   Kernel,
   Observation,
   Outcome,
+  PolicyRule,
   RouteLookup,
   RoutingChange,
   Sandbox,
   Sender
 } from '../../daemon/state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, stateOf } from '../../daemon/state/object.ts'
-import { formatIp, type Ip, parseIp } from '../../ipam/address.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Route, stateOf } from '../../daemon/state/object.ts'
+import { contains, formatIp, type Ip, parseIp } from '../../ipam/address.ts'
 
 export class MapKernel implements Kernel {
   readonly objects: Map<Key, KernelObject>
@@ -113,6 +114,16 @@ export class MapKernel implements Kernel {
       const isNear = text.startsWith('192.0.2.') || text.startsWith('2001:db8::')
       return { device: 'eth0', ...(!isNear && router && { gateway: router }) }
     })
+  }
+
+  /** As if each of our routes were used, and nothing else were there. */
+  async usedRoutes(ips: readonly Ip[]): Promise<readonly (Route | undefined)[]> {
+    const routes = [...this.objects.values()].filter((object) => object.kind === 'route')
+    return ips.map((ip) => routes.find(({ destination }) => contains(destination, ip)))
+  }
+
+  async rules(): Promise<readonly PolicyRule[]> {
+    return []
   }
 
   onRouting(listener: (change: RoutingChange) => void): void {

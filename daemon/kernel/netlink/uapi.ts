@@ -94,6 +94,8 @@ export const IFA_F = { noDad: 0x02, noPrefixRoute: 0x200 } as const
 
 export const RTA = {
   dst: 1,
+  src: 2,
+  iif: 3,
   oif: 4,
   gateway: 5,
   priority: 6,
@@ -107,6 +109,12 @@ export const RTAX_MTU = 2
 export const RTNH_F_ONLINK = 4
 /** RTM_F_CLONED: a cached copy of a route. */
 export const RTM_F_CLONED = 0x200
+/** The answer to a look-up names the table; it is the table's entry, not what became of it. */
+export const RTM_F_LOOKUP_TABLE = 0x1000
+export const RTM_F_FIB_MATCH = 0x2000
+/** <linux/fib_rules.h>, after struct fib_rule_hdr. */
+export const FRA = { dst: 1, src: 2, iifname: 3, priority: 6, fwmark: 10, table: 15, fwmask: 16, oifname: 17 } as const
+export const FR_ACT_TO_TBL = 1
 export const RT_SCOPE_NOWHERE = 255
 export const RT_TABLE_LOCAL = 255
 export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const

@@ -61,6 +61,8 @@ export class SmallDaemon implements AsyncDisposable {
   readonly said: string[] = []
   /** Messages of the events about this node, as they are sent to an API server. */
   readonly events: string[] = []
+  /** What takes packets away from a lease's route, by its key. */
+  readonly shadowed = new Map<string, string>()
   readonly kernel = new MapKernel([eth0])
   readonly attachments = new Attachments()
   readonly health: Health
@@ -103,7 +105,8 @@ export class SmallDaemon implements AsyncDisposable {
     this.#cni = cni
     const control = controlVerbs({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
-      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place }
+      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place },
+      shadowed: (key) => this.shadowed.get(key)
     })
     this.listen = async () => {
       this.#parts.use(await serve({ path: this.socket, cni, control, log }))

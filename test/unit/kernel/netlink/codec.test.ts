@@ -8,7 +8,8 @@ import {
   decodeNeighbour,
   decodeRoute,
   linkIdentity,
-  portFlags
+  portFlags,
+  routingChange
 } from '../../../../daemon/kernel/netlink/decode.ts'
 import * as encode from '../../../../daemon/kernel/netlink/encode.ts'
 import {
@@ -17,6 +18,7 @@ import {
   readAcknowledgement,
   readMessages
 } from '../../../../daemon/kernel/netlink/message.ts'
+import { decodeRule } from '../../../../daemon/kernel/netlink/rules.ts'
 import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../../../daemon/state/object.ts'
 import { sameObject } from '../../../../daemon/state/object.ts'
 import { textOf } from '../../../../daemon/state/text.ts'
@@ -116,6 +118,34 @@ test('a route with several next hops has each of them, also one by a gateway of 
   const broken = Buffer.from(hops)
   broken.writeUInt16LE(4, 0)
   assert.throws(() => read(broken), /a next hop of 4 octets/)
+})
+
+test('a notification about routing names the destination that another program changed, and nothing of ours', () => {
+  const destination = parsePrefix('10.1.0.0/16') ?? assert.fail()
+  const route: Route = { kind: 'route', table: 52, destination, metric: 7, type: 'unicast', protocol: 4 }
+  const change = (over: Partial<Route>) => routingChange(only(encode.putRoute({ ...route, ...over }, resolve)))
+  assert.deepEqual(change({}), { destination })
+  assert.deepEqual(change({ destination: parsePrefix('::/0') ?? assert.fail() }), { destination: parsePrefix('::/0') })
+  assert.equal(change({ protocol: 87 }), undefined)
+  assert.equal(change({ table: 255 }), undefined, 'the addresses of this host')
+  const rule = { type: 32, flags: 0, sequence: 0, port: 0, body: Buffer.alloc(12) }
+  assert.deepEqual(routingChange(rule), {})
+})
+
+test('a policy rule reads as ip(8) prints it, and one that looks nothing up is left out', () => {
+  const rule = (action: number, attributes: string) =>
+    decodeRule({
+      ...{ type: 32, flags: 0, sequence: 0, port: 0 },
+      body: Buffer.from(`02100000340000${action.toString(16).padStart(2, '0')}00000000${attributes}`, 'hex')
+    })
+  const priority = '0800060096140000'
+  assert.deepEqual(rule(1, priority), { priority: 5270, table: 52, text: '5270: from all lookup 52' })
+  assert.equal(rule(1, `${priority}080001000af40000`)?.text, '5270: from all to 10.244.0.0/16 lookup 52')
+  assert.equal(
+    rule(1, `${priority}08000f00fe00000008000a00000008000800100000 00ff00`.replaceAll(' ', ''))?.text,
+    '5270: from all fwmark 0x80000/0xff0000 lookup main'
+  )
+  assert.equal(rule(6, priority), undefined)
 })
 
 test('a route without a device keeps its type', () => {
