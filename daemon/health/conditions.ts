@@ -160,7 +160,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: "the kernel does not use weftd's route for packets to another node's pods",
-    cure: 'remove the route or rule that the message names, or add a rule before it that sends the pod network to the main table'
+    cure: 'remove the route or rule that takes the packets, or add a rule before it that sends the pod network to the main table'
   },
   VTEP_MAC_CONFLICT: {
     severity: 'error',
