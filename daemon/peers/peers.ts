@@ -89,7 +89,10 @@ export class Peers {
   async settle(view: LocalView): Promise<void> {
     this.#view = view
     this.#ownKey = leaseKey(view.node)
-    await this.#want([...this.#leases.keys()])
+    const keys = [...this.#leases.keys()]
+    // By another interface the nodes are reached otherwise.
+    if (view.backend.asksRoutes) await this.#routes.ask(this.#publicIpsOf(keys))
+    await this.#want(keys)
     this.#report()
     await this.#trustIfPlausible()
   }

@@ -54,6 +54,23 @@ test('of several IPv4 routes with one destination the first is observed, and a p
   await applied(kernel, remove(bridge))
 })
 
+test('IPv6: a route that another program adds beside ours makes it one with two next hops, and a put makes it ours again', {
+  skip
+}, async () => {
+  await using kernel = await open()
+  const ours = route('fd00:5::/64', { device: 'br0', gateway: ip('fd00:9::9'), metric: 1024 })
+  await applied(kernel, put(bridge), put(address6), put(ours))
+  await using watch = new Watch(kernel)
+  await watch.shows(ours)
+  run('ip', '-6', 'route', 'append', 'fd00:5::/64', 'via', 'fd00:9::8')
+  await watch.until('two next hops', () => (watch.state.get(keyOf(ours)) as Route | undefined)?.nextHops?.length === 2)
+  const instead = watch.state.get(keyOf(ours)) as KernelObject
+  await applied(kernel, { do: 'put', object: ours, instead })
+  await watch.shows(ours)
+  assert.match(run('ip', '-6', 'route', 'show', 'fd00:5::/64'), /^fd00:5::\/64 via fd00:9::9 dev br0 proto 87/)
+  await applied(kernel, remove(bridge))
+})
+
 test("next hops are observed, of multipath routes and of nexthop groups; a tunnel's link resolves none", {
   skip
 }, async () => {
