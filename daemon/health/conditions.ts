@@ -159,7 +159,7 @@ export const CONDITIONS = {
   ROUTE_SHADOWED: {
     severity: 'error',
     blocks: [],
-    title: "the kernel does not use weftd's route for packets to another node's pods",
+    title: "the kernel does not use weftd's route for packets to pods",
     cure: 'remove the route or rule that takes the packets, or add a rule before it that sends the pod network to the main table'
   },
   VTEP_MAC_CONFLICT: {

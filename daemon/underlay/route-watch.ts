@@ -71,8 +71,7 @@ export class RouteWatch {
     const keys = this.#isDue ? this.#concerned() : this.#nextShare()
     this.#isAny = false
     this.#changed.clear()
-    if (keys.length === 0) return
-    await this.#deps.peers.reroute(keys)
+    if (keys.length > 0) await this.#deps.peers.reroute(keys)
     await this.#deps.shadowed.check(keys)
   }
 

@@ -1,7 +1,8 @@
-// Checks whether the kernel would use our route for packets to another node's pods. That the route is in its table does
+// Checks whether the kernel would use our route for packets to pods, of other nodes and of this one. That the route is in its table does
 // not say so: a policy rule before `main`, a more specific route or one with a smaller metric takes the packets away.
 import { setImmediate as turn } from 'node:timers/promises'
 import {
+  contains,
   type Family,
   formatPrefix,
   type Ip,
@@ -19,6 +20,7 @@ import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { keyOf, linkNamed, type Route, sameObject } from '../state/object.ts'
+import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { textOf } from '../state/text.ts'
 
 export type ShadowedRoutesDeps = {
@@ -35,8 +37,13 @@ export type ShadowedRoutesDeps = {
 /** Routes in one system call: one to two milliseconds with their answers. */
 const TOGETHER = 100
 
+/** `key`: of the lease, or OWN. */
 type Asked = { readonly key: string; readonly route: Route; readonly ip: Ip }
 type Shadow = { readonly text: string; readonly cure: string }
+type From = Parameters<Kernel['usedRoutes']>[1]
+
+/** Stands for our own subnet among the keys of leases. */
+const OWN = 'own'
 
 export class ShadowedRoutes {
   readonly #deps: ShadowedRoutesDeps
@@ -51,44 +58,71 @@ export class ShadowedRoutes {
     return this.#found.get(key)?.text
   }
 
-  /** Asks the kernel about the routes of these leases, a hundred in a turn of the event loop. */
+  /** Asks the kernel about the routes of these leases and about our own subnet, a hundred in a turn of the event loop. */
   async check(keys: readonly string[]): Promise<void> {
+    const within = this.#foreignRoutes()
+    for (const key of [OWN, ...keys]) this.#found.delete(key)
     for (const family of [4, 6] as const) {
+      await this.#ask(this.#ownQuestions(family), undefined)
       for (let at = 0; at < keys.length; at += TOGETHER) {
         if (at > 0) await turn()
-        await this.#ask(
-          family,
-          keys.slice(at, at + TOGETHER).flatMap((key) => this.#questions(key, family))
-        )
+        const asked = keys.slice(at, at + TOGETHER).flatMap((key) => this.#questions(key, family, within))
+        await this.#ask(asked, this.#cameFrom(family))
       }
     }
-    for (const key of this.#found.keys()) if (!this.#deps.peers.leases.has(key)) this.#found.delete(key)
+    const { leases } = this.#deps.peers
+    for (const key of this.#found.keys()) if (key !== OWN && !leases.has(key)) this.#found.delete(key)
     this.#report()
   }
 
-  /** The lease's routes that are in the kernel; what is missing there is the reconciler's business. */
-  #questions(key: string, family: Family): readonly Asked[] {
+  /** Other programs' routes in the main table that lead into the pod network, few if any. */
+  #foreignRoutes(): readonly Route[] {
+    return [...this.#deps.reconciler.observed.values()].filter(
+      (object): object is Route =>
+        object.kind === 'route' && object.protocol !== ROUTE_PROTOCOL && object.destination.length > 0
+    )
+  }
+
+  /**
+   * The lease's routes that are in the kernel; what is missing there is the reconciler's business. Asked with the
+   * address of a first pod, and with one of each foreign route within the subnet.
+   */
+  #questions(key: string, family: Family, foreign: readonly Route[]): readonly Asked[] {
     const { reconciler } = this.#deps
-    if (family === 4) this.#found.delete(key)
     return reconciler.wantedBy(leaseOwnerOf(key)).flatMap((object) => {
       if (object.kind !== 'route' || object.destination.ip.family !== family) return []
       const have = reconciler.observed.get(keyOf(object))
-      const isThere = have !== undefined && sameObject(object, have)
-      return isThere ? [{ key, route: object, ip: firstPod(object.destination) }] : []
+      if (have === undefined || !sameObject(object, have)) return []
+      const inside = foreign.filter(({ destination }) => contains(object.destination, destination))
+      return [firstPod(object.destination), ...inside.map(({ destination }) => destination.ip)].map((ip) => ({
+        ...{ key, route: object, ip }
+      }))
     })
   }
 
-  async #ask(family: Family, asked: readonly Asked[]): Promise<void> {
+  /** The bridge's own route, by which packets reach this node's pods. */
+  #ownQuestions(family: Family): readonly Asked[] {
+    const { bridge, reconciler, place } = this.#deps
+    const own = place()?.node.subnet[family]
+    if (own === undefined) return []
+    return [...reconciler.observed.values()].flatMap((object) =>
+      object.kind === 'route' && object.device === bridge && samePrefix(network(object.destination), network(own))
+        ? [{ key: OWN, route: object, ip: firstPod(own) }]
+        : []
+    )
+  }
+
+  async #ask(asked: readonly Asked[], from: From): Promise<void> {
     const { kernel, log } = this.#deps
     if (asked.length === 0) return
     try {
       const used = await kernel.usedRoutes(
         asked.map(({ ip }) => ip),
-        this.#cameFrom(family)
+        from
       )
       for (const [at, { key, route }] of asked.entries()) {
         const match = used[at]
-        if (!isRoute(match, route)) this.#found.set(key, await this.#shadow(route, match))
+        if (!isRoute(match, route) && !this.#found.has(key)) this.#found.set(key, await this.#shadow(route, match))
       }
     } catch (error) {
       log.debug({ reason: reasonOf(error) }, "can't look up the routes to pods of other nodes")
@@ -96,7 +130,7 @@ export class ShadowedRoutes {
   }
 
   /** As a pod's packet: rules may depend on where a packet comes from. */
-  #cameFrom(family: Family): { readonly device: string; readonly source: Ip } | undefined {
+  #cameFrom(family: Family): From {
     const { bridge, reconciler, place } = this.#deps
     const own = place()?.node.subnet[family]
     const isUp = linkNamed(reconciler.observed, bridge)?.up === true
@@ -135,10 +169,10 @@ export class ShadowedRoutes {
       return
     }
     const [key, { text, cure }] = first
-    const lease = peers.leases.get(key)
+    const whose = key === OWN ? 'this node' : (peers.leases.get(key)?.node ?? `lease ${key}`)
     const others = this.#found.size - 1
     const more = others === 0 ? '' : ` (and to ${others} more node${others === 1 ? '' : 's'})`
-    health.raise('ROUTE_SHADOWED', `${lease?.node ?? `lease ${key}`}: ${text}${more}`, cure)
+    health.raise('ROUTE_SHADOWED', `${whose}: ${text}${more}`, cure)
   }
 }
 

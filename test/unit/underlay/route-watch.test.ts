@@ -164,6 +164,30 @@ test('the kernel is asked as for a pod’s packet once there is a bridge; a miss
   assert.deepEqual(asked, ['10.244.2.2 from 10.244.1.2 iif cni0'])
 })
 
+test('a more specific route of another program within a subnet is found', async () => {
+  const { observed, used, condition, changed } = scene([1, 2, 3])
+  const specific = route(3, { destination: prefix('10.244.3.128/25'), protocol: 4, device: 'eth1' })
+  for (const [key, object] of stateOf([specific])) observed.set(key, object)
+  used.set('10.244.3.128', specific)
+  await changed({ destination: specific.destination })
+  assert.match(
+    condition()?.detail ?? '',
+    /^n3: packets to 10\.244\.3\.0\/24 take "route 10\.244\.3\.128\/25 .* proto 4"/
+  )
+})
+
+test('so are rules that take packets to the pods of this node', async () => {
+  const { observed, used, condition, watch } = scene([1, 2])
+  const own = route(1, { device: 'cni0', protocol: 2 })
+  for (const [key, object] of stateOf([own])) observed.set(key, object)
+  used.set('10.244.1.2', own)
+  await watch.look()
+  assert.equal(condition(), undefined)
+  used.set('10.244.1.2', { ...own, table: 52 })
+  await watch.look()
+  assert.match(condition()?.detail ?? '', /^this node: packets to 10\.244\.1\.0\/24 take .* table 52/)
+})
+
 test('a node that is gone is no longer reported', async () => {
   const { watch, used, leases, condition, changed } = scene([1, 2, 3])
   used.set('10.244.2.2', undefined)
