@@ -1,7 +1,7 @@
 // Follows the host's routing: when other programs change routes, policy rules or the node's link, the kernel is asked
 // again how it reaches the nodes concerned. Between such changes, a share of all nodes each minute.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { contains, formatPrefix, overlaps, type Prefix, perFamily } from '../../ipam/address.ts'
+import { contains, formatPrefix, isLinkLocal, overlaps, type Prefix, perFamily } from '../../ipam/address.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import type { Lease } from '../lease/lease.ts'
 import { networksOf, type Place } from '../node/place.ts'
@@ -82,6 +82,8 @@ export class RouteWatch {
   /** Routes that concern no node are most of what other programs change. */
   #note({ destination }: RoutingChange): void {
     const { backend, conf } = this.#deps.place() ?? {}
+    // Every link that comes up, each pod's too, brings one.
+    if (destination?.ip.family === 6 && isLinkLocal(destination.ip)) return
     if (destination !== undefined && conf !== undefined) {
       const network = networksOf(conf)[destination.ip.family]
       const isRelevant = network !== undefined && overlaps(network, destination)

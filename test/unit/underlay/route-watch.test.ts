@@ -100,8 +100,9 @@ test('at first all nodes are asked about, then those that a change concerns, and
   says.observed([{ ...eth0, name: 'veth0' }, route(1), route(3)])
   await watch.look()
   assert.deepEqual(rerouted.splice(0), [['2', '3'], ['3']], 'our link, and routes to others that have just been made')
+  says.routing({ destination: prefix('fe80::/64') })
   await watch.look()
-  assert.deepEqual(rerouted.splice(0), [['2', '3']], 'without a change the next share')
+  assert.deepEqual(rerouted.splice(0), [['2', '3']], 'without a change that matters the next share')
 })
 
 test('where the tunnel is used for all, routes to the nodes themselves are of no interest', async () => {
@@ -172,7 +173,7 @@ test('a more specific route of another program within a subnet is found', async 
   await changed({ destination: specific.destination })
   assert.match(
     condition()?.detail ?? '',
-    /^n3: packets to 10\.244\.3\.0\/24 take "route 10\.244\.3\.128\/25 .* proto 4"/
+    /^n3: packets to 10\.244\.3\.0\/24 take "route 10\.244\.3\.128\/25 .* proto 4 onlink"/
   )
 })
 
