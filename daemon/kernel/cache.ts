@@ -116,7 +116,7 @@ export class Cache {
       case RTM.deleteAddress:
         return this.#onAddressGone(message)
       case RTM.newRoute:
-        return this.#onRoute(decodeRoute(message, this.nameOf), message.flags)
+        return this.#onNewRoute(decodeRoute(message, this.nameOf), message.flags)
       case RTM.deleteRoute:
         return this.#onRouteGone(decodeRoute(message, this.nameOf))
       case RTM.newNeighbour:
@@ -141,6 +141,17 @@ export class Cache {
       default:
         return UNCHANGED
     }
+  }
+
+  /** A route that names its next hops by number only keeps those that are known of it; otherwise a dump finds them. */
+  #onNewRoute(route: Route | undefined, flags: number): Update {
+    const { nextHopId, device, nextHops } = route ?? {}
+    if (route === undefined || nextHopId === undefined || device !== undefined || nextHops !== undefined)
+      return this.#onRoute(route, flags)
+    const known = this.#objects.get(keyOf(route))
+    if (known?.kind === 'route' && known.nextHopId === nextHopId) return UNCHANGED
+    const update = this.#onRoute(route, flags)
+    return this.#interest(route) ? { ...update, dumpBecause: 'a route names its next hops by number' } : update
   }
 
   /**

@@ -22,6 +22,8 @@ export type Route = {
    * `gateway`. Only observed.
    */
   readonly nextHops?: readonly NextHop[]
+  /** The nexthop object that the route uses. Only observed. */
+  readonly nextHopId?: number
   /** Type of service: only packets that have it take the route. Only observed; absent: all packets. */
   readonly tos?: number
   /** Preferred source address. */

@@ -175,6 +175,7 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
   const device = index === undefined ? undefined : nameOf(index)
   const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
   const nextHops = nextHopsIn(attributes.bytes(RTA.multipath), nameOf)
+  const nextHopId = attributes.u32(RTA.nextHopId)
   const tos = body.readUInt8(3)
   const source = ip(attributes.bytes(RTA.prefsrc))
   const mtu = attributes.nested(RTA.metrics)?.u32(uapi.RTAX_MTU)
@@ -193,6 +194,7 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
     ...(device !== undefined && { device }),
     ...(gateway !== undefined && { gateway }),
     ...(nextHops !== undefined && { nextHops }),
+    ...(nextHopId !== undefined && { nextHopId }),
     ...(tos !== 0 && { tos }),
     ...(source !== undefined && { source }),
     ...(mtu !== undefined && { mtu })

@@ -34,7 +34,8 @@ export const RTM = {
   newFilter: 44,
   deleteFilter: 45,
   getFilter: 46,
-  newNetconf: 80
+  newNetconf: 80,
+  getNextHop: 106
 } as const
 
 /** Multicast groups (RTNLGRP_…); FDB entries are notified in the neighbours' group with family AF_BRIDGE. */
@@ -103,8 +104,11 @@ export const RTA = {
   metrics: 8,
   multipath: 9,
   table: 15,
-  via: 18
+  via: 18,
+  nextHopId: 30
 } as const
+/** <linux/nexthop.h>, after struct nhmsg. */
+export const NHA = { id: 1, group: 2, oif: 5, gateway: 6 } as const
 export const RTAX_MTU = 2
 export const RTNH_F_ONLINK = 4
 /** RTM_F_CLONED: a cached copy of a route. */
