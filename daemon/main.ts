@@ -1,8 +1,9 @@
 // The executable weftd: parses the command line, sets up logging and signals, runs the daemon or a subcommand. Pods'
 // traffic does not depend on it.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
+import { contentOf } from '../ipam/files.ts'
 import manifest from '../package.json' with { type: 'json' }
 import { reasonOf, WeftError } from './base/error.ts'
 import type { Log } from './base/log.ts'
@@ -183,7 +184,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
 /** The installation's identity (machine-id(5)); without one, only the node's name distinguishes nodes. */
 function machineId(): string {
   try {
-    return readFileSync('/etc/machine-id', 'utf8').trim()
+    return contentOf('/etc/machine-id')?.trim() ?? ''
   } catch {
     return ''
   }

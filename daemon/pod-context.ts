@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { Ip } from '../ipam/address.ts'
 import { Networks } from '../ipam/networks.ts'
+import { FileReader } from '../ipam/read-file.ts'
 import type { Options } from './cli/flag-table.ts'
 import type { Metrics } from './health/metrics.ts'
 import type { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -32,6 +33,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
     ['verb', 'step']
   )
   const boot = bootOf()
+  const files = new FileReader()
   const attachments = new Attachments()
   const freed = (network: string) => (ips: readonly Ip[]) => {
     attachments.freed.reboot += ips.length
@@ -42,7 +44,11 @@ export function podContext(context: Daemon, core: Live): PodContext {
     kernel: core.kernel,
     host: core.reconciler,
     attachments,
-    networks: new Networks((network) => ({ lock: flock, boot: { ...boot, freed: freed(network) } })),
+    networks: new Networks((network) => ({
+      ...{ lock: flock, answers: (path: string) => files.answers(path) },
+      boot: { ...boot, freed: freed(network) }
+    })),
+    files,
     health,
     place: () => {
       const { place } = core

@@ -2,7 +2,7 @@
 // address or giving one twice. A reservation is a file named after its address; the index in memory only saves reading
 // the directory again. All work is done under host-local's lock and synchronously: some ten system calls on the page
 // cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
-import { linkSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import { linkSync, readdirSync, statSync, unlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
 import { codeOf, contentOf, makeDirectory, rewrite, write } from './files.ts'
@@ -27,6 +27,8 @@ export type Reserving =
 export type Deps = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
+  /** Resolves once the file system of the path answers. All other work is synchronous and would wait for it. */
+  readonly answers?: (path: string) => Promise<void>
   /**
    * This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because
    * of it.
@@ -60,6 +62,12 @@ export const BOOT_DIRECTORY = '.weft-boot'
  * crash is removed.
  */
 const UNFINISHED = '.new'
+/** Bytes of a reservation: a container id and an interface name. */
+const LONGEST = 4_096
+/** Milliseconds for which a file system that has answered is not asked again: a burst of calls asks once. */
+const ANSWERED = 1_000
+/** Codes of readFile() for what is no small regular file. */
+const NO_RESERVATION: ReadonlySet<unknown> = new Set(['EINVAL', 'EFBIG', 'EISDIR'])
 
 export class Reservations {
   readonly directory: string
@@ -75,6 +83,8 @@ export class Reservations {
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
   #bootChecked = false
+  #answeredAt = Number.NEGATIVE_INFINITY
+  #asking: Promise<void> | undefined
 
   /** `dataDir` is host-local's (usually /var/lib/cni/networks), `network` the name of the CNI network. */
   constructor(dataDir: string, network: string, deps: Deps) {
@@ -92,6 +102,7 @@ export class Reservations {
     requested: readonly Ip[] = [],
     elsewhere: (ip: Ip) => boolean = () => false
   ): Promise<Reserving> {
+    await this.#answers()
     this.#make()
     return this.#locked(() => {
       const { bySet, unserved } = assign(sets, requested)
@@ -151,6 +162,21 @@ export class Reservations {
     })
   }
 
+  /** Errors: ReservationsUnusable when the file system does not answer. */
+  async #answers(): Promise<void> {
+    const { answers } = this.#deps
+    if (answers === undefined || performance.now() - this.#answeredAt < ANSWERED) return
+    this.#asking ??= answers(this.directory).finally(() => {
+      this.#asking = undefined
+    })
+    try {
+      await this.#asking
+    } catch (cause) {
+      throw this.#unusable(cause)
+    }
+    this.#answeredAt = performance.now()
+  }
+
   #make(): void {
     try {
       if (!this.#exists()) makeDirectory(this.directory, 0o755)
@@ -164,6 +190,7 @@ export class Reservations {
   }
 
   async #lockedIfThere<T>(work: () => readonly T[]): Promise<readonly T[]> {
+    await this.#answers()
     return this.#exists() ? this.#locked(work) : []
   }
 
@@ -235,8 +262,14 @@ export class Reservations {
     }
   }
 
+  /** `undefined` also for a FIFO, a device or a large file with this name: it is no reservation. */
   #textOf(name: string): string | undefined {
-    return contentOf(join(this.directory, name))?.trim()
+    try {
+      return contentOf(join(this.directory, name), LONGEST)?.trim()
+    } catch (error) {
+      if (!NO_RESERVATION.has(codeOf(error))) throw error
+      return undefined
+    }
   }
 
   #of({ containerId, ifname }: Owner): readonly Entry[] {
@@ -375,7 +408,7 @@ export class Reservations {
         this.#deps.boot.freed?.(old.map(({ ip }) => ip))
       }
       makeDirectory(dirname(note), 0o755)
-      writeFileSync(note, this.#deps.boot.id, { mode: 0o600 })
+      rewrite(note, this.#deps.boot.id)
       this.#indexed = undefined
     }
     this.#bootChecked = true

@@ -77,7 +77,10 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
   if (served !== undefined) return served
   const plugin = forwardingPluginNamed(call.plugin)
   if (plugin !== undefined)
-    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(context, next, others))
+    return forwarded(
+      { files: context.files, serve: (next, others) => serveByPlugin(context, next, others) },
+      ...([plugin, call, delegates] as const)
+    )
   throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
     code: cniCode.configuration,
     details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`

@@ -1,10 +1,11 @@
 // The embedded store's SQLite file: schema, statements, and notification of other processes' writes.
-import { closeSync, type FSWatcher, openSync, watch } from 'node:fs'
+import { closeSync, type FSWatcher, openSync, statSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { makeDirectory } from '../../../ipam/files.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
+import { LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 
 export type Row = {
   readonly key: string
@@ -82,10 +83,12 @@ export class EmbeddedFile implements Disposable {
     }
   }
 
-  /** The configuration, if there is one. Errors: STORE_UNREACHABLE. */
+  /** The configuration, if there is one; instead of a too long one, a text that is refused. Errors: STORE_UNREACHABLE. */
   config(): string | undefined {
-    const row = this.#ask(() => this.#database.prepare('SELECT text FROM config').get())
-    return row === undefined ? undefined : String(row.text)
+    // octet_length() does not read the text (sqlite.org/lang_corefunc.html).
+    const sql = 'SELECT iif(octet_length(text) > ?, NULL, text) AS text FROM config'
+    const row = this.#ask(() => this.#database.prepare(sql).get(LONGEST_CONFIGURATION))
+    return row && String(row.text ?? ' '.repeat(LONGEST_CONFIGURATION + 1))
   }
 
   /** Writes the configuration; false when it is unchanged. */
@@ -193,6 +196,7 @@ export class EmbeddedFile implements Disposable {
 function open(path: string): DatabaseSync {
   try {
     makeDirectory(dirname(path), 0o700)
+    for (const suffix of ['', '-wal', '-shm', '-journal']) refuseSpecial(path + suffix)
     // SQLite gives its -wal and -shm files the mode of the database, which it would create readable by all.
     closeSync(openSync(path, 'a', 0o600))
     const database = new DatabaseSync(path, { timeout: BUSY })
@@ -201,6 +205,12 @@ function open(path: string): DatabaseSync {
   } catch (cause) {
     throw unusable(path, cause)
   }
+}
+
+/** SQLite would wait for the writer of a FIFO, and read a device without end. */
+function refuseSpecial(path: string): void {
+  const about = statSync(path, { throwIfNoEntry: false })
+  if (about !== undefined && !about.isFile()) throw new Error(`${path} is not a regular file`)
 }
 
 const unusable = (path: string, cause: unknown): WeftError =>

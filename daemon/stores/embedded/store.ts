@@ -1,10 +1,11 @@
 // Lease store in an SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with
 // no server to run.
+import { existsSync } from 'node:fs'
 import { contentOf } from '../../../ipam/files.ts'
 import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { Wakeup } from '../../base/wakeup.ts'
-import { EXAMPLE } from '../../config/net-conf.ts'
+import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
@@ -43,7 +44,7 @@ export class EmbeddedStore implements Store {
   get configurationPlace(): string {
     const from = this.#netConfigPath
     const inFile = `the lease file ${this.#file.path}`
-    return from !== undefined && readIfThere(from) !== undefined ? `${from}, kept in ${inFile}` : inFile
+    return from !== undefined && existsSync(from) ? `${from}, kept in ${inFile}` : inFile
   }
 
   /** Errors: OPTION_INVALID for a file of --net-config-path that can't be read. */
@@ -170,7 +171,7 @@ function* differences(
 
 function readIfThere(path: string): string | undefined {
   try {
-    return contentOf(path)
+    return contentOf(path, LONGEST_CONFIGURATION)
   } catch (cause) {
     throw unreadable(path, cause)
   }

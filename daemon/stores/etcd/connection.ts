@@ -2,10 +2,10 @@
 // the conditions they raise. The package etcd3 fails the test "speaks TLS with a client certificate": grpc passes a
 // member's IP address to Node as TLS server name, which Node 26 rejects, and etcd3 does not let the caller supply the
 // certificate check. It also takes 19 MB more (38 against 19.5).
-import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import { type ChannelCredentials, Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js'
+import { LARGE_FILE, readFile } from '../../../ipam/read-file.ts'
 import { WeftError } from '../../base/error.ts'
 import { decode, encode, type Message, type Sent } from '../../base/protobuf.ts'
 import type { StoreDeps } from '../../lease/store.ts'
@@ -278,7 +278,7 @@ function readFiles({ caFile, keyFile, certFile }: EtcdOptions): Files {
   const read = (option: string, path: string | undefined): Buffer | null => {
     if (path === undefined) return null
     try {
-      return readFileSync(path)
+      return readFile(path, LARGE_FILE)
     } catch (cause) {
       throw unreadable(option, path, cause)
     }

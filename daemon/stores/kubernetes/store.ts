@@ -1,13 +1,13 @@
 // Lease store on the Kubernetes API, as flannel's: a node's podCIDRs are its subnets, its annotations say how it is
 // reached.
-import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { readFile } from '../../../ipam/read-file.ts'
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
-import { EXAMPLE } from '../../config/net-conf.ts'
+import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Condition } from '../../health/conditions.ts'
 import { KubeApi } from '../../kube/api.ts'
 import { type AccessOptions, KubeAccess, targetOf } from '../../kube/credentials.ts'
@@ -102,7 +102,7 @@ export class KubernetesStore implements Store {
   }
 
   #configured(): string {
-    return withoutSubnetKeys(readFileSync(this.#options.netConfigPath, 'utf8'))
+    return withoutSubnetKeys(readFile(this.#options.netConfigPath, LONGEST_CONFIGURATION).toString())
   }
 
   async *#configurations(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {

@@ -1,0 +1,144 @@
+// Reads files that others name or may have replaced: regular files only, opened without blocking, of bounded size, and,
+// where the path is a caller's, in the thread pool with a deadline. Every file that weftd opens is read here, apart from
+// the kernel's own below /proc/self and /proc/sys (test/unit/read-file.test.ts lists them).
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { open, stat } from 'node:fs/promises'
+
+/** Bytes: of resolv.conf, subnet.env, reservations and other files of a few lines. */
+export const SMALL_FILE = 64 << 10
+/** Bytes: of what weftd itself wrote, a configuration, certificates. */
+export const LARGE_FILE = 4 << 20
+
+/** Milliseconds that a file system has to answer, and reads that may wait for one: libuv's pool has eight threads. */
+const DEADLINE = 5_000
+const MOST_WAITING = 2
+
+/**
+ * O_NONBLOCK: a FIFO that replaced the file after stat(2) must not stop us; files such as /proc/kmsg then give EAGAIN.
+ * O_NOCTTY: a terminal does not become ours.
+ */
+const READ = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
+
+/** With the code of a system error, so that callers handle it like one. */
+const refused = (code: string, path: string, why: string): Error =>
+  Object.assign(new Error(`${code}: ${why}, open '${path}'`), { code, path })
+
+/** What stat(2) finds must be read or refused before open(2), which has effects on devices (a watchdog, a tape). */
+function check(path: string, about: Stats, most: number): void {
+  if (about.isDirectory()) throw refused('EISDIR', path, 'it is a directory')
+  if (!about.isFile()) throw refused('EINVAL', path, `it is ${kindOf(about)}, not a regular file`)
+  if (about.size > most) throw tooLarge(path, most, `${about.size} bytes`)
+}
+
+const tooLarge = (path: string, most: number, size: string): Error =>
+  refused('EFBIG', path, `it has ${size}, and at most ${most} are read`)
+
+function kindOf(about: Stats): string {
+  if (about.isFIFO()) return 'a FIFO'
+  if (about.isSocket()) return 'a socket'
+  return about.isBlockDevice() || about.isCharacterDevice() ? 'a device' : 'a special file'
+}
+
+/**
+ * The content of a regular file of at most `most` bytes. Errors: those of open(2) and read(2); EISDIR, EINVAL for what
+ * is no regular file, EFBIG for a larger one, each with the path.
+ */
+export function readFile(path: string, most = SMALL_FILE): Buffer {
+  check(path, statSync(path), most)
+  const fd = openSync(path, READ)
+  try {
+    check(path, fstatSync(fd), most)
+    const into = chunks(path, most)
+    while (into.add(readSync(fd, into.next()))) {}
+    return into.whole()
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The same in the thread pool. */
+async function readInPool(path: string, most: number): Promise<Buffer> {
+  check(path, await stat(path), most)
+  await using file = await open(path, READ)
+  check(path, await file.stat(), most)
+  const into = chunks(path, most)
+  while (into.add((await file.read(into.next())).bytesRead)) {}
+  return into.whole()
+}
+
+/** Collects what read(2) returns: the size is not trusted, since files of /proc have none and others may grow. */
+function chunks(path: string, most: number) {
+  const parts: Buffer[] = []
+  let total = 0
+  let chunk = Buffer.alloc(0)
+  return {
+    next: (): Buffer => {
+      chunk = Buffer.allocUnsafe(Math.min(SMALL_FILE, most - total + 1))
+      return chunk
+    },
+    /** False at the end of the file. */
+    add: (bytes: number): boolean => {
+      total += bytes
+      if (total > most) throw tooLarge(path, most, 'more')
+      parts.push(chunk.subarray(0, bytes))
+      return bytes > 0
+    },
+    whole: (): Buffer => Buffer.concat(parts)
+  }
+}
+
+/**
+ * Reads files whose path a caller chose, which may be on a file system that does not answer (NFS, FUSE). Such a read
+ * occupies a thread until the file system answers, so few may wait at once and the others are refused meanwhile.
+ */
+export class FileReader {
+  readonly #deadline: number
+  #running = 0
+  readonly #waiting = new Set<() => void>()
+
+  /** `deadline` in milliseconds differs in tests only. */
+  constructor(deadline: number = DEADLINE) {
+    this.#deadline = deadline
+  }
+
+  /** The text of a file. Errors: as readFile(), and ETIMEDOUT. */
+  async text(path: string, most = SMALL_FILE): Promise<string> {
+    return (await this.within(path, () => readInPool(path, most))).toString()
+  }
+
+  /** Resolves once the file system of `path` answers; whether anything is there does not matter. Errors: ETIMEDOUT. */
+  async answers(path: string): Promise<void> {
+    await this.within(path, () =>
+      stat(path).then(
+        () => undefined,
+        () => undefined
+      )
+    )
+  }
+
+  /** Runs `work` on `path` when fewer than the limit run; waiting for that counts. Errors: those of `work`, ETIMEDOUT. */
+  async within<T>(path: string, work: () => Promise<T>): Promise<T> {
+    const { promise, reject, resolve } = Promise.withResolvers<T>()
+    const begin = () => {
+      this.#waiting.delete(begin)
+      this.#running++
+      void work()
+        .then(resolve, reject)
+        .finally(() => {
+          this.#running--
+          this.#waiting.values().next().value?.()
+        })
+    }
+    const timer = setTimeout(() => {
+      this.#waiting.delete(begin)
+      reject(refused('ETIMEDOUT', path, `its file system has not answered for ${this.#deadline / 1000} s`))
+    }, this.#deadline)
+    if (this.#running < MOST_WAITING) begin()
+    else this.#waiting.add(begin)
+    try {
+      return await promise
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
