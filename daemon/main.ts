@@ -7,6 +7,7 @@ import { contentOf } from '../ipam/files.ts'
 import manifest from '../package.json' with { type: 'json' }
 import { reasonOf, WeftError } from './base/error.ts'
 import type { Log } from './base/log.ts'
+import { printable, printableJson } from './base/printable.ts'
 import type { UnknownVariable } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
@@ -132,7 +133,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   process.env.UV_THREADPOOL_SIZE ??= '8'
   nameProcess()
   const log: Log = pino(
-    { level: options.v > 0 ? 'debug' : 'info', base: null },
+    { level: options.v > 0 ? 'debug' : 'info', base: null, hooks: { streamWrite: printableJson } },
     pino.destination({ fd: 2, sync: true })
   )
   const stop = new AbortController()
@@ -145,7 +146,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   const fail = (error: unknown, message: string) => {
     // An error that the user can fix is one line with the cure; a bug needs its stack.
     const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
-    log.error(fields, `${message}: ${reasonOf(error)}`)
+    log.error(fields, `${message}: ${printable(reasonOf(error))}`)
     process.exit(1)
   }
   process.on('unhandledRejection', (error) => fail(error, 'unhandled promise rejection'))

@@ -1,5 +1,6 @@
 // Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events
 // and metrics.
+import { printable } from '../base/printable.ts'
 import { type Blocks, CONDITIONS, type Condition, type ConditionCode } from './conditions.ts'
 
 const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({
@@ -34,7 +35,8 @@ export class Health {
    * Raises a condition or updates its detail; listeners are called only on a change. `cure` replaces the table's where
    * the cause has a more specific one.
    */
-  raise(code: ConditionCode, detail: string, cure: string = CONDITIONS[code].cure): void {
+  raise(code: ConditionCode, what: string, action: string = CONDITIONS[code].cure): void {
+    const [detail, cure] = [printable(what), printable(action)]
     const before = this.#active.get(code)
     if (before?.detail === detail && before.cure === cure) return
     const condition: Condition = { ...CONDITIONS[code], code, detail, cure, since: before?.since ?? this.#now() }

@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+import { printable } from '../base/printable.ts'
 import { sentence } from './conditions.ts'
 import type { Health } from './health.ts'
 import type { Metrics } from './metrics.ts'
@@ -66,7 +67,9 @@ function listen(server: Server, { ip, port }: Wanted): Promise<void> {
 }
 
 async function answer(wanted: Wanted, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { status, type, body } = await page(wanted, request).catch((error) => plain(500, `${reasonOf(error)}\n`))
+  const { status, type, body } = await page(wanted, request).catch((error) =>
+    plain(500, `${printable(reasonOf(error))}\n`)
+  )
   const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store' }
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers)
   // Node itself leaves the body of an answer to HEAD away.
