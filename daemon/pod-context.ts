@@ -1,6 +1,7 @@
 // Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
 import { readFileSync } from 'node:fs'
 import type { Ip } from '../ipam/address.ts'
+import type { Boot } from '../ipam/boot.ts'
 import { Networks } from '../ipam/networks.ts'
 import { FileReader } from '../ipam/read-file.ts'
 import type { Options } from './cli/flag-table.ts'
@@ -46,7 +47,13 @@ export function podContext(context: Daemon, core: Live): PodContext {
     attachments,
     networks: new Networks((network) => ({
       ...{ lock: flock, answers: (path: string) => files.answers(path) },
-      boot: { ...boot, freed: freed(network) }
+      boot: {
+        id: boot.id,
+        get since() {
+          return boot.since
+        },
+        freed: freed(network)
+      }
     })),
     files,
     health,
@@ -63,8 +70,10 @@ export function podContext(context: Daemon, core: Live): PodContext {
   }
 }
 
-/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970. */
-function bootOf(): { readonly id: string; readonly since: number } {
-  const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
-  return { id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(), since: Date.now() - uptime * 1000 }
-}
+/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970, which moves when the clock is set. */
+const bootOf = (): Boot => ({
+  id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+  get since() {
+    return Date.now() - 1_000 * Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
+  }
+})

@@ -20,6 +20,16 @@ export function ifThere<T>(path: string, read: (path: string) => T): T | undefin
 export const contentOf = (path: string, most?: number): string | undefined =>
   ifThere(path, (at) => readFile(at, most).toString())
 
+/** The same; `undefined` also for a FIFO, a device, a directory or a larger file. */
+export function regularContentOf(path: string, most: number): string | undefined {
+  try {
+    return contentOf(path, most)
+  } catch (error) {
+    if (!['EINVAL', 'EFBIG', 'EISDIR'].includes(String(codeOf(error)))) throw error
+    return undefined
+  }
+}
+
 /**
  * With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node
  * retries forever (26.10).

@@ -1,6 +1,6 @@
 // Reads files that others name or may have replaced: regular files only, opened without blocking, of bounded size, and,
 // where the path is a caller's, in the thread pool with a deadline. Every file that weftd opens is read here, apart from
-// the kernel's own below /proc/self and /proc/sys (test/unit/read-file.test.ts lists them).
+// the kernel's own below /proc/self and /proc/sys (test/unit/ipam/read-file.test.ts lists them).
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 
@@ -140,5 +140,32 @@ export class FileReader {
     } finally {
       clearTimeout(timer)
     }
+  }
+}
+
+/** Milliseconds for which a file system that has answered is not asked again: a burst of calls asks once. */
+const ANSWERED = 1_000
+
+/** Asks whether the file system of one path answers, before synchronous work on it. */
+export class Probe {
+  readonly #path: string
+  readonly #ask: ((path: string) => Promise<void>) | undefined
+  #answeredAt = Number.NEGATIVE_INFINITY
+  #asking: Promise<void> | undefined
+
+  /** `ask` is FileReader's `answers`; without it nothing is asked. */
+  constructor(path: string, ask: ((path: string) => Promise<void>) | undefined) {
+    this.#path = path
+    this.#ask = ask
+  }
+
+  /** Errors: those of `ask`. */
+  async answers(): Promise<void> {
+    if (this.#ask === undefined || performance.now() - this.#answeredAt < ANSWERED) return
+    this.#asking ??= this.#ask(this.#path).finally(() => {
+      this.#asking = undefined
+    })
+    await this.#asking
+    this.#answeredAt = performance.now()
   }
 }

@@ -3,10 +3,12 @@
 // the directory again. All work is done under host-local's lock and synchronously: some ten system calls on the page
 // cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
 import { linkSync, readdirSync, statSync, unlinkSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
-import { codeOf, contentOf, makeDirectory, rewrite, write } from './files.ts'
+import { type Boot, BootNote, dated } from './boot.ts'
+import { codeOf, makeDirectory, regularContentOf, rewrite, write } from './files.ts'
 import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
+import { Probe } from './read-file.ts'
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
 
@@ -29,11 +31,8 @@ export type Deps = {
   readonly lock: (path: string) => Promise<Disposable>
   /** Resolves once the file system of the path answers. All other work is synchronous and would wait for it. */
   readonly answers?: (path: string) => Promise<void>
-  /**
-   * This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because
-   * of it.
-   */
-  readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
+  /** This boot, and a callback for addresses that are free because of it. */
+  readonly boot: Boot & { readonly freed?: (ips: readonly Ip[]) => void }
 }
 
 /** The directory can't be read or written; the message names it, the cause has the system's code. */
@@ -64,10 +63,6 @@ export const BOOT_DIRECTORY = '.weft-boot'
 const UNFINISHED = '.new'
 /** Bytes of a reservation: a container id and an interface name. */
 const LONGEST = 4_096
-/** Milliseconds for which a file system that has answered is not asked again: a burst of calls asks once. */
-const ANSWERED = 1_000
-/** Codes of readFile() for what is no small regular file. */
-const NO_RESERVATION: ReadonlySet<unknown> = new Set(['EINVAL', 'EFBIG', 'EISDIR'])
 
 export class Reservations {
   readonly directory: string
@@ -82,14 +77,15 @@ export class Reservations {
   readonly #lasts = new Map<number, Ip | undefined>()
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
-  #bootChecked = false
-  #answeredAt = Number.NEGATIVE_INFINITY
-  #asking: Promise<void> | undefined
+  readonly #boot: BootNote
+  readonly #probe: Probe
 
   /** `dataDir` is host-local's (usually /var/lib/cni/networks), `network` the name of the CNI network. */
   constructor(dataDir: string, network: string, deps: Deps) {
     this.directory = join(dataDir, network)
     this.#deps = deps
+    this.#probe = new Probe(this.directory, deps.answers)
+    this.#boot = new BootNote(join(dataDir, BOOT_DIRECTORY, network), deps.boot)
   }
 
   /**
@@ -163,18 +159,10 @@ export class Reservations {
   }
 
   /** Errors: ReservationsUnusable when the file system does not answer. */
-  async #answers(): Promise<void> {
-    const { answers } = this.#deps
-    if (answers === undefined || performance.now() - this.#answeredAt < ANSWERED) return
-    this.#asking ??= answers(this.directory).finally(() => {
-      this.#asking = undefined
-    })
-    try {
-      await this.#asking
-    } catch (cause) {
+  #answers(): Promise<void> {
+    return this.#probe.answers().catch((cause) => {
       throw this.#unusable(cause)
-    }
-    this.#answeredAt = performance.now()
+    })
   }
 
   #make(): void {
@@ -229,7 +217,7 @@ export class Reservations {
   }
 
   #indexedAround<T>(work: () => T): T {
-    if (!this.#bootChecked) this.#emptyAfterReboot()
+    if (this.#boot.isDue) this.#emptyAfterReboot()
     if (this.#indexed === undefined || this.#indexed !== this.#changedAt()) this.#readDirectory()
     const answer = work()
     this.#indexed = this.#changedAt()
@@ -262,14 +250,8 @@ export class Reservations {
     }
   }
 
-  /** `undefined` also for a FIFO, a device or a large file with this name: it is no reservation. */
   #textOf(name: string): string | undefined {
-    try {
-      return contentOf(join(this.directory, name), LONGEST)?.trim()
-    } catch (error) {
-      if (!NO_RESERVATION.has(codeOf(error))) throw error
-      return undefined
-    }
+    return regularContentOf(join(this.directory, name), LONGEST)?.trim()
   }
 
   #of({ containerId, ifname }: Owner): readonly Entry[] {
@@ -392,31 +374,16 @@ export class Reservations {
     }
   }
 
-  /**
-   * No container survives a reboot, so no reservation should. The boot of the last read is noted; if it is another one
-   * now, files from before this boot are removed. Newer ones stay: flannel may have made them. Without a note (Weft was
-   * never here) all stay.
-   */
+  /** No container survives a reboot, so no reservation should. */
   #emptyAfterReboot(): void {
-    const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))
-    const before = contentOf(note)?.trim()
-    if (before !== this.#deps.boot.id) {
-      if (before !== undefined) {
-        this.#readDirectory()
-        const old = [...this.#index.values()].filter((entry) => this.#isOlderThanBoot(entry))
-        this.#remove(old)
-        this.#deps.boot.freed?.(old.map(({ ip }) => ip))
-      }
-      makeDirectory(dirname(note), 0o755)
-      rewrite(note, this.#deps.boot.id)
-      this.#indexed = undefined
-    }
-    this.#bootChecked = true
-  }
-
-  #isOlderThanBoot(entry: Entry): boolean {
-    const stat = statSync(join(this.directory, entry.name), { throwIfNoEntry: false })
-    return entry.text !== undefined && stat !== undefined && stat.mtimeMs < this.#deps.boot.since
+    this.#readDirectory()
+    const files = [...this.#index.values()].flatMap(({ name, text }) => (text === undefined ? [] : name))
+    const names = new Set(this.#boot.old(dated(this.directory, files), Date.now()))
+    if (names.size === 0) return
+    const old = [...this.#index.values()].filter(({ name }) => names.has(name))
+    this.#remove(old)
+    this.#deps.boot.freed?.(old.map(({ ip }) => ip))
+    this.#indexed = undefined
   }
 }
 
