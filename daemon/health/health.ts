@@ -70,7 +70,7 @@ export class Health {
    */
   blockers(what: Blocks): readonly Condition[] {
     const active = this.active()
-    const cause = active.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
+    const cause = active.find(({ code }) => code.startsWith('STORE_'))
     return active
       .filter(({ blocks }) => blocks.includes(what))
       .map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))

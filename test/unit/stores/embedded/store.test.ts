@@ -1,10 +1,12 @@
 // The lease file and the file that people edit: whose network configuration counts.
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { pino } from 'pino'
+import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import type { Store, StoreDeps } from '../../../../daemon/lease/store.ts'
 import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
 
@@ -66,6 +68,28 @@ test('a --net-config-path that is no readable file is refused by its name', () =
       code: 'OPTION_INVALID',
       message: /net-conf\.json cannot be read/
     })
+  }))
+
+test('a configuration of 60 MB in either file is refused by its size, without being read', () =>
+  inFolder(async (path, netConfigPath) => {
+    writeFileSync(netConfigPath, '')
+    truncateSync(netConfigPath, 60 << 20)
+    const before = process.memoryUsage.rss()
+    const message = /net-conf\.json cannot be read: EFBIG: it has 62914560 bytes, and at most 1048576 are read/
+    {
+      await using store = new EmbeddedStore({ path, netConfigPath }, deps)
+      await assert.rejects(store.configuration(never), { code: 'OPTION_INVALID', message })
+    }
+    const database = new DatabaseSync(path)
+    database.exec('INSERT INTO config VALUES (1, CAST(zeroblob(60 << 20) AS TEXT))')
+    database.close()
+    await using store = new EmbeddedStore({ path }, deps)
+    const text = await store.configuration(never)
+    assert.throws(() => parseNetConf(text, 'it'), {
+      code: 'CONFIG_INVALID',
+      message: 'it is longer than 1048576 bytes'
+    })
+    assert.ok(process.memoryUsage.rss() - before < 200 << 20)
   }))
 
 test('where there is no configuration, message and cure have the real names of the store in use and of no other', () =>
