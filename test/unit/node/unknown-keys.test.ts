@@ -23,10 +23,10 @@ test('a misspelled key is reported by its path, with the nearest known one', () 
 })
 
 test('of thousands of unknown keys, or one of a megabyte, a few are named and shortened', () => {
-  const many = unknown({ Network, ...Object.fromEntries(Array.from({ length: 100_000 }, (_, at) => [`k${at}`, 1])) })
+  const many = unknown({ Network, ...Object.fromEntries(Array.from({ length: 10_000 }, (_, at) => [`k${at}`, 1])) })
   assert.equal(many.length, 8)
-  assert.match(many[7] ?? '', /^k7 is no key of the network; 99992 more are unknown$/)
-  assert.equal(unknown({ Network, ['x'.repeat(1_000_000)]: 1 })[0]?.length, 115)
+  assert.match(many[7] ?? '', /^k7 is no key of the network; 9992 more are unknown$/)
+  assert.equal(unknown({ Network, ['x'.repeat(1_000_000)]: 1 })[0]?.length, 110)
 })
 
 test('a key of another backend is unknown to this one', () => {
