@@ -47,8 +47,9 @@ export function readFile(path: string, most = SMALL_FILE): Buffer {
   check(path, statSync(path), most)
   const fd = openSync(path, READ)
   try {
-    check(path, fstatSync(fd), most)
-    const into = chunks(path, most)
+    const about = fstatSync(fd)
+    check(path, about, most)
+    const into = chunks(path, most, about.size)
     while (into.add(readSync(fd, into.next()))) {}
     return into.whole()
   } finally {
@@ -60,14 +61,15 @@ export function readFile(path: string, most = SMALL_FILE): Buffer {
 async function readInPool(path: string, most: number): Promise<Buffer> {
   check(path, await stat(path), most)
   await using file = await open(path, READ)
-  check(path, await file.stat(), most)
-  const into = chunks(path, most)
+  const about = await file.stat()
+  check(path, about, most)
+  const into = chunks(path, most, about.size)
   while (into.add((await file.read(into.next())).bytesRead)) {}
   return into.whole()
 }
 
 /** Collects what read(2) returns: the size is not trusted, since files of /proc have none and others may grow. */
-function chunks(path: string, most: number) {
+function chunks(path: string, most: number, size: number) {
   const parts: Buffer[] = []
   let total = 0
   let chunk = Buffer.alloc(0)
@@ -76,12 +78,12 @@ function chunks(path: string, most: number) {
       chunk = Buffer.allocUnsafe(Math.min(SMALL_FILE, most - total + 1))
       return chunk
     },
-    /** False at the end of the file. */
+    /** False at the end of the file; a file that has a size is read to its end when less comes than there is room. */
     add: (bytes: number): boolean => {
       total += bytes
       if (total > most) throw tooLarge(path, most, 'more')
       parts.push(chunk.subarray(0, bytes))
-      return bytes > 0
+      return bytes > 0 && (size === 0 || bytes === chunk.length)
     },
     whole: (): Buffer => Buffer.concat(parts)
   }

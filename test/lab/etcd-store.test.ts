@@ -249,6 +249,20 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     assert.doesNotMatch(said.join('\n') + store.configurationPlace, /hunter2/)
   })
 
+  test('lists leases beside values of a megabyte, which are malformed', async () => {
+    await using etcd = await EtcdAlone.start()
+    const conditions = new Conditions()
+    await using connection = new EtcdConnection(options(etcd.endpoints), conditions.deps.report)
+    const keys = new EtcdKeys(connection)
+    for (let n = 1; n <= 20; n++)
+      await keys.create({ key: full(`10.77.${n}.0-24`), value: 'x'.repeat(1 << 20), lease: 0n })
+    await etcd.ctl(['put', full('10.77.99.0-24'), peer('192.0.2.3')])
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
+    await using watcher = new Watcher(store)
+    await until(() => watcher.leases.has('10.77.99.0-24'), { what: 'the lease among them' })
+    assert.equal(conditions.active.size, 0)
+  })
+
   test('a configuration of many megabytes is refused before it is in memory, with a cure', async () => {
     await using etcd = await EtcdAlone.start({ flags: ['--max-request-bytes', String(100 << 20)] })
     const conditions = new Conditions()

@@ -82,7 +82,7 @@ const needsToken = (error: unknown): boolean =>
 export const isDenied = (error: unknown): boolean =>
   /permission denied|authentication failed|auth token|user name is empty/.test(text(error))
 /** The answer is larger than we take (grpc-js). */
-const isTooLarge = (error: unknown): boolean => /larger than max/.test(text(error))
+export const isTooLarge = (error: unknown): boolean => /larger than max/.test(text(error))
 /** etcd's space quota is used up: it refuses writes until somebody frees space and disarms the alarm. */
 const isFull = (error: unknown): boolean => /database space exceeded/.test(text(error))
 /** etcd no longer keeps the requested revision: list again. */
