@@ -18,6 +18,7 @@ import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
 import { installedText, installPlugins } from './lifecycle/install.ts'
+import { exitAtOnce } from './os/exit.ts'
 
 type Work = {
   readonly run: typeof runDaemon
@@ -129,8 +130,9 @@ function nameProcess(): void {
 
 async function start(options: Options, unknownVariables: readonly UnknownVariable[], work: Work): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads
-  // (kernel/netlink/lane.ts); files and name lookups need some too.
-  process.env.UV_THREADPOOL_SIZE ??= '8'
+  // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and other
+  // files need some too.
+  process.env.UV_THREADPOOL_SIZE ??= '14'
   nameProcess()
   const log: Log = pino(
     { level: options.v > 0 ? 'debug' : 'info', base: null, hooks: { streamWrite: printableJson } },
@@ -147,7 +149,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
     // An error that the user can fix is one line with the cure; a bug needs its stack.
     const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
     log.error(fields, `${message}: ${printable(reasonOf(error))}`)
-    process.exit(1)
+    exitAtOnce(1)
   }
   process.on('unhandledRejection', (error) => fail(error, 'unhandled promise rejection'))
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
@@ -179,7 +181,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   }
   log.info({}, 'stopped')
   // Sockets that add-ons and libraries keep open are closed by the kernel.
-  process.exit()
+  exitAtOnce(Number(process.exitCode ?? 0))
 }
 
 /** The installation's identity (machine-id(5)); without one, only the node's name distinguishes nodes. */

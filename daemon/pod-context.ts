@@ -35,6 +35,8 @@ export function podContext(context: Daemon, core: Live): PodContext {
   )
   const boot = bootOf()
   const files = new FileReader()
+  // Of its own: where reservations are must not wait for a resolv.conf on a file system that does not answer.
+  const probes = new FileReader()
   const attachments = new Attachments()
   const freed = (network: string) => (ips: readonly Ip[]) => {
     attachments.freed.reboot += ips.length
@@ -46,7 +48,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
     host: core.reconciler,
     attachments,
     networks: new Networks((network) => ({
-      ...{ lock: flock, answers: (path: string) => files.answers(path) },
+      ...{ lock: flock, answers: (path: string) => probes.answers(path) },
       boot: {
         id: boot.id,
         get since() {

@@ -3,15 +3,19 @@
 // the kernel's own below /proc/self and /proc/sys (test/unit/ipam/read-file.test.ts lists them).
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 
 /** Bytes: of resolv.conf, subnet.env, reservations and other files of a few lines. */
 export const SMALL_FILE = 64 << 10
 /** Bytes: of what weftd itself wrote, a configuration, certificates. */
 export const LARGE_FILE = 4 << 20
 
-/** Milliseconds that a file system has to answer, and reads that may wait for one: libuv's pool has eight threads. */
+/**
+ * Milliseconds that a file system has to answer; directories that may be read at once: daemon/main.ts makes libuv's pool
+ * large enough.
+ */
 const DEADLINE = 5_000
-const MOST_WAITING = 2
+const MOST_RUNNING = 3
 
 /**
  * O_NONBLOCK: a FIFO that replaced the file after stat(2) must not stop us; files such as /proc/kmsg then give EAGAIN.
@@ -91,12 +95,14 @@ function chunks(path: string, most: number, size: number) {
 
 /**
  * Reads files whose path a caller chose, which may be on a file system that does not answer (NFS, FUSE). Such a read
- * occupies a thread until the file system answers, so few may wait at once and the others are refused meanwhile.
+ * occupies a thread until the file system answers. So each directory has one at a time; while one does not answer, the
+ * others of its directory are refused at once, and those of other directories go on, as long as few are stuck.
  */
 export class FileReader {
   readonly #deadline: number
-  #running = 0
-  readonly #waiting = new Set<() => void>()
+  /** By directory; `isStuck` after the deadline. */
+  readonly #running = new Map<string, { isStuck: boolean }>()
+  readonly #waiting = new Set<{ readonly directory: string; readonly begin: () => void }>()
 
   /** `deadline` in milliseconds differs in tests only. */
   constructor(deadline: number = DEADLINE) {
@@ -118,30 +124,41 @@ export class FileReader {
     )
   }
 
-  /** Runs `work` on `path` when fewer than the limit run; waiting for that counts. Errors: those of `work`, ETIMEDOUT. */
+  /** Runs `work` on `path` when its directory's turn comes. Errors: those of `work`; ETIMEDOUT, waiting included. */
   async within<T>(path: string, work: () => Promise<T>): Promise<T> {
+    const directory = dirname(path)
+    const late = refused('ETIMEDOUT', path, `its file system has not answered for ${this.#deadline / 1000} s`)
+    if (this.#running.get(directory)?.isStuck) throw late
     const { promise, reject, resolve } = Promise.withResolvers<T>()
     const begin = () => {
-      this.#waiting.delete(begin)
-      this.#running++
+      this.#waiting.delete(call)
+      this.#running.set(directory, { isStuck: false })
       void work()
         .then(resolve, reject)
         .finally(() => {
-          this.#running--
-          this.#waiting.values().next().value?.()
+          this.#running.delete(directory)
+          this.#next()
         })
     }
+    const call = { directory, begin }
     const timer = setTimeout(() => {
-      this.#waiting.delete(begin)
-      reject(refused('ETIMEDOUT', path, `its file system has not answered for ${this.#deadline / 1000} s`))
+      const running = this.#running.get(directory)
+      if (running !== undefined) running.isStuck = true
+      this.#waiting.delete(call)
+      reject(late)
     }, this.#deadline)
-    if (this.#running < MOST_WAITING) begin()
-    else this.#waiting.add(begin)
+    this.#waiting.add(call)
+    this.#next()
     try {
       return await promise
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  #next(): void {
+    for (const { directory, begin } of this.#waiting)
+      if (this.#running.size < MOST_RUNNING && !this.#running.has(directory)) begin()
   }
 }
 
