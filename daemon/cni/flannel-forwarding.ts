@@ -7,6 +7,7 @@ import { type FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
+import { answering } from '../base/answering.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { type Delegates, RunRequested } from './delegates.ts'
@@ -43,9 +44,10 @@ export async function forwarded(
     return printed
   }
   const state = join(stateDirectory, call.containerId)
+  await answering(files, state)
   if (call.verb === 'ADD') {
     const configuration = await fromNode()
-    await keep(files, stateDirectory, state, JSON.stringify(configuration))
+    keep(stateDirectory, state, JSON.stringify(configuration))
     try {
       return await pass(call, configuration, delegates, serve)
     } catch (error) {
@@ -110,9 +112,8 @@ async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
 }
 
 /** Synced, as flannel's plugin does: without it the address could not be freed after a crash. */
-async function keep(files: Files, directory: string, path: string, json: string): Promise<void> {
+function keep(directory: string, path: string, json: string): void {
   try {
-    await files.answers(directory)
     makeDirectory(directory, 0o700)
     rewrite(path, json, { sync: true })
   } catch (cause) {
@@ -140,7 +141,7 @@ async function kept(files: Files, path: string, network: string): Promise<JsonOb
 
 /** Deletes the state of containers that the runtime no longer lists. */
 async function removeOthers(files: Files, directory: string, call: NetworkCall): Promise<void> {
-  await files.answers(directory)
+  await answering(files, directory)
   const valid = validAttachments(call)
   for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
     const path = join(directory, name)

@@ -6,6 +6,7 @@ import { contentOf, ifThere, makeDirectory, rewrite } from '../../../ipam/files.
 import { readFile } from '../../../ipam/read-file.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
+import { answering } from '../../base/answering.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
@@ -61,7 +62,7 @@ const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') ==
 /** Restores the old settings if possible, and deletes their file. */
 export async function restore(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
-  await context.files.answers(file)
+  await answering(context.files, file)
   try {
     const kept = JSON.parse(await context.files.text(file)) as { readonly [key: string]: unknown }
     const { mac, mtu, promisc, allmulti, txQLen } = kept
@@ -92,7 +93,7 @@ export async function collectSettings(
   network: string,
   valid: readonly Listed[]
 ): Promise<void> {
-  await files.answers(dataDir)
+  await answering(files, dataDir)
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
   for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
     const file = join(dataDir, name)
@@ -192,8 +193,8 @@ async function keep({ files }: PodContext, attachment: Attachment, tuning: Tunin
     ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
     ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[keyOf[mode], link[mode]]])))
   }
+  await answering(files, tuning.dataDir)
   try {
-    await files.answers(tuning.dataDir)
     makeDirectory(tuning.dataDir, 0o700)
     rewrite(file, JSON.stringify(old))
   } catch (cause) {

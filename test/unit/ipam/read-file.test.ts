@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { answering } from '../../../daemon/base/answering.ts'
 import { reasonOf } from '../../../daemon/base/error.ts'
 import type { Log } from '../../../daemon/base/log.ts'
 import { forwarded } from '../../../daemon/cni/flannel-forwarding.ts'
@@ -25,6 +26,7 @@ import { LeaseFile } from '../../../daemon/node/lease-file.ts'
 import { hostSecret } from '../../../daemon/node/secret-file.ts'
 import { previousSubnets } from '../../../daemon/node/subnet-file.ts'
 import { flock } from '../../../daemon/os/flock.ts'
+import { collectSettings } from '../../../daemon/pod/chained/tuning.ts'
 import { readPodsFile } from '../../../daemon/pod/recovery/pods-file.ts'
 import { readResolvConf } from '../../../daemon/pod/resolv-conf.ts'
 import { EmbeddedStore } from '../../../daemon/stores/embedded/store.ts'
@@ -112,6 +114,21 @@ test('however many file systems do not answer, they occupy three threads', async
     true
   )
   assert.equal(begun, 3)
+})
+
+test('calls whose state is on a file system that does not answer fail with a cure, DEL too', async () => {
+  const files = {
+    text: () => Promise.reject(new Error('ETIMEDOUT')),
+    answers: () => Promise.reject(new Error('ETIMEDOUT'))
+  }
+  const plugin = { files: () => ({ subnetFile: '/s', stateDirectory: '/mnt/nfs' }), forward: () => ({}) } as never
+  const call = { verb: 'DEL', containerId: 'c', network: 'n', configuration: {} } as never
+  const expected = { code: 'STATE_UNWRITABLE', message: /\/mnt\/nfs.* can't be used: ETIMEDOUT/, cure: /findmnt/ }
+  await assert.rejects(forwarded({ files, serve: () => undefined }, plugin, call, {} as never), expected)
+  const tuning = { dataDir: '/mnt/nfs', sysctls: [] } as never
+  await assert.rejects(collectSettings({ files }, tuning, 'n', []), expected)
+  await assert.rejects(answering(files, '/mnt/nfs'), expected)
+  await answering(new FileReader(), folder)
 })
 
 test('reservations on a file system that does not answer are an error that names the directory', async () => {
