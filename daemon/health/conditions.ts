@@ -35,6 +35,12 @@ export const CONDITIONS = {
     title: 'the lease store denies access to weftd',
     cure: 'give weftd valid credentials with the rights it needs (etcd: --etcd-username, --etcd-password, --etcd-certfile, --etcd-keyfile and a role for --etcd-prefix; Kubernetes: deploy/20-rbac.yaml)'
   },
+  STORE_FULL: {
+    severity: 'error',
+    blocks: [],
+    title: 'etcd has used up its space and refuses writes, so leases cannot be taken or changed',
+    cure: 'compact and defragment etcd (etcdctl compact REVISION; etcdctl defrag), or raise --quota-backend-bytes; then disarm the alarm: etcdctl alarm disarm'
+  },
   CONFIG_MISSING: {
     severity: 'error',
     blocks: ['add', 'ready'],
