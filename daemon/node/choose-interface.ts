@@ -61,7 +61,7 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   }
   throw new WeftError(
     'NO_INTERFACE',
-    `no interface leads to the other nodes: ${reasons.join('; ') || 'this host has none but lo'}`,
+    `no interface leads to the other nodes: ${reasons.join('; ')}`,
     'select one with --iface, --iface-regex or --iface-can-reach; it must have an address of every family of the network'
   )
 }
@@ -137,12 +137,15 @@ function* defaultCandidates(
   reasons: string[]
 ): Generator<Candidate> {
   const defaults = defaultRoutes(host)
-  for (const { device, source } of defaults) {
-    const name = linkWith(host, device, source)
-    if (name !== undefined) yield { name, why: 'default route', source }
+  for (const route of defaults) {
+    const { source } = route
+    const isOfLoopback = linkWith(host, '', source) === LOOPBACK
+    if (isOfLoopback) yield { name: LOOPBACK, why: 'default route', source }
+    const why = route.nextHops === undefined ? 'default route' : 'next hop of the default route'
+    if (!isOfLoopback) for (const name of linksOfRoute(route)) yield { name, why, source }
   }
-  if (defaults.length > 0) return
-  reasons.push('no default route')
+  if (defaults.some(({ device, nextHops }) => device !== undefined || nextHops !== undefined)) return
+  reasons.push(defaults.length > 0 ? 'the default route names no interface' : 'no default route')
   const possible = [...links.values()].filter(
     (link) =>
       !isVirtual(link, recognises) && addressesOn(host, link.name).some(({ prefix }) => isGlobalUnicast(prefix.ip))
@@ -179,6 +182,10 @@ export function defaultRoutes(host: State): readonly Route[] {
     .sort((a, b) => a.destination.ip.family - b.destination.ip.family || a.metric - b.metric)
 }
 
+/** The links of a route: its own, or those of its next hops. */
+const linksOfRoute = ({ device, nextHops = [] }: Route): readonly string[] =>
+  [device, ...nextHops.map((hop) => hop.device)].filter((name) => name !== undefined)
+
 const deviceWith = (host: State, ip: Ip): string | undefined =>
   [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
     ?.device
@@ -211,7 +218,7 @@ function fitness(
   const isLoopback = name === LOOPBACK
   const named = addresses.filter(({ prefix: { ip } }) => isAsked(ip) || sameIp(candidate.source, ip))
   if (isLoopback && !named.some(({ prefix }) => isGlobalUnicast(prefix.ip)))
-    return 'the loopback interface reaches no other node, unless --iface names a global address of it'
+    return 'the loopback interface reaches no other node'
   const localIp: { [F in Family]?: Ip } = {}
   for (const family of options.families) {
     const published = options.published?.[family] ?? []
@@ -235,7 +242,8 @@ function fitness(
 /** The source of the route that selected the interface, else that of a default route by it. */
 function sourceFor(host: State, { name, source }: Candidate, family: Family): Ip | undefined {
   if (source?.family === family) return source
-  return defaultRoutes(host).find((route) => route.device === name && route.source?.family === family)?.source
+  return defaultRoutes(host).find((route) => route.source?.family === family && linksOfRoute(route).includes(name))
+    ?.source
 }
 
 /**
@@ -255,7 +263,7 @@ function lostFor(
 
 /** The smallest MTU of the links by which packets from an address of lo may leave. */
 function uplinkMtu(host: State, links: ReadonlyMap<string, Link>, recognises: Recognises): number {
-  const byRoute = defaultRoutes(host).flatMap(({ device }) => links.get(device ?? '') ?? [])
+  const byRoute = defaultRoutes(host).flatMap((route) => linksOfRoute(route).flatMap((name) => links.get(name) ?? []))
   const uplinks = byRoute.length > 0 ? byRoute : [...links.values()].filter((link) => !isVirtual(link, recognises))
   return Math.min(...uplinks.filter(({ up }) => up !== false).map(({ mtu }) => mtu ?? 1500), MOST_MTU)
 }

@@ -45,6 +45,10 @@ export function hostNetworks(observed: State, view: HostView): readonly Prefix[]
   return [...found.values()]
 }
 
+/** In any order. */
+export const samePrefixes = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>
+  a.map(formatPrefix).sort().join() === b.map(formatPrefix).sort().join()
+
 /** Whether a change of this object may change `hostNetworks`; most are about pods. */
 export function mayOccupy(object: KernelObject, view: HostView): boolean {
   if (object.kind === 'address') return isInside(object, view)

@@ -1,6 +1,7 @@
 // Another node's lease → kernel objects on this node, or the reason why the lease is skipped.
 import {
   contains,
+  FAMILIES,
   formatIp,
   formatPrefix,
   hostPrefix,
@@ -13,8 +14,8 @@ import {
   perFamily,
   sameIp
 } from '../../ipam/address.ts'
-import type { ConfiguredBackend } from '../backend/backend.ts'
-import { reasonOf } from '../base/error.ts'
+import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
@@ -38,12 +39,15 @@ export type PeerResult =
   | { readonly kind: 'foreign' }
   /** Invalid or implausible; `reason` names the lease and the fault. What it had before stays. */
   | { readonly kind: 'skipped'; readonly reason: string }
+  /** Its backend can't reach the node, whatever the lease says. */
+  | { readonly kind: 'off-link'; readonly reason: string; readonly cure: string }
   /** It would take what is this host's. What it had before is removed. */
   | { readonly kind: 'refused'; readonly reason: string }
   /** It would take what is another node's, for which there is a condition. What it had before is removed. */
   | { readonly kind: 'conflict'; readonly reason: string }
 
-export function peerObjects(lease: Lease, view: LocalView): PeerResult {
+/** `routes`: the kernel's to the public addresses, where the backend asks for them. */
+export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = {}): PeerResult {
   const { node, backend, networks } = view
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
@@ -57,8 +61,10 @@ export function peerObjects(lease: Lease, view: LocalView): PeerResult {
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: backend.peer(lease, node) }
+    return { kind: 'objects', objects: backend.peer(lease, node, routes) }
   } catch (error) {
+    if (error instanceof WeftError && error.code === 'PEER_OFF_LINK')
+      return { kind: 'off-link', reason: error.message, cure: error.cure }
     return { kind: 'skipped', reason: reasonOf(error) }
   }
 }
@@ -66,11 +72,11 @@ export function peerObjects(lease: Lease, view: LocalView): PeerResult {
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
 /** Whether a peer's lease takes nothing of this host's and has no fault. */
-export const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>
+const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>
   faultOf(lease, node, networks) === undefined && coveredBy(lease.subnet, occupied) === undefined
 
 /** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
-export const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
+const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
   perFamily(subnet).every(([family, prefix]) => {
     const network = networks[family]
     return network === undefined || contains(network, prefix)
@@ -111,3 +117,24 @@ function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string 
   if (odd !== undefined) return `has the public address ${formatIp(odd[1])}, which no packet can be sent to`
   return undefined
 }
+
+export const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>
+  a !== undefined && FAMILIES.every((family) => textOf(a[family]) === textOf(b[family]))
+
+const textOf = (prefix: Prefix | undefined): string => (prefix === undefined ? '' : formatPrefix(prefix))
+
+/** What of the leases counts where several claim the same, as this node sees it at the time. */
+export const conflictRules = (viewed: () => LocalView | undefined, isOwn: (lease: Lease) => boolean) => ({
+  isUsable: (lease: Lease): boolean => {
+    const view = viewed()
+    return view === undefined || isInside(lease, view.networks)
+  },
+  mayKeep: (lease: Lease): boolean => {
+    const view = viewed()
+    return view !== undefined && (isOwn(lease) || isPlausible(lease, view))
+  },
+  isPodAddress: (ip: Ip): boolean => {
+    const whole = viewed()?.networks[ip.family]
+    return whole !== undefined && contains(whole, ip)
+  }
+})

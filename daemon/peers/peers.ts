@@ -1,7 +1,7 @@
 // All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
 // most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
-import { contains, FAMILIES, formatPrefix, type Ip, type Prefix } from '../../ipam/address.ts'
+import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
 import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
@@ -10,12 +10,22 @@ import type { Health } from '../health/health.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { Kernel } from '../state/kernel.ts'
 import type { KernelObject } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
-import { type HostView, hostNetworks, mayOccupy } from './host-networks.ts'
-import { isInside, isOwnLease, isPlausible, type LocalView, type PeerResult, peerObjects } from './peer-objects.ts'
+import { type HostView, hostNetworks, mayOccupy, samePrefixes } from './host-networks.ts'
+import {
+  conflictRules,
+  isOwnLease,
+  type LocalView,
+  type PeerResult,
+  peerObjects,
+  sameNetworks
+} from './peer-objects.ts'
+import { RouteLookups } from './route-lookups.ts'
+import { reportSkipped } from './skipped.ts'
 
 export type PeersDeps = {
   readonly reconciler: Reconciler
@@ -31,6 +41,8 @@ export type PeersDeps = {
   readonly doubtMs: number
   /** Called for each event. */
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+  /** Asked for the routes to public addresses, for backends that depend on them. */
+  readonly kernel: Pick<Kernel, 'routesTo'>
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -45,10 +57,13 @@ export class Peers {
   readonly #deps: PeersDeps
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
-  readonly #malformed = new Map<string, string>()
+  readonly #skipped = new Map<string, string>()
+  /** Those of the skipped ones that this backend can't reach, with the cure: no fault of the lease. */
+  readonly #offLink = new Map<string, string>()
   /** Why a valid lease is not used although it can be: another node's claim to the same comes first. */
   readonly #refused = new Map<string, string>()
   readonly #conflicts: Conflicts
+  readonly #routes: RouteLookups
   /** Leases that the last list did not have and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
@@ -61,18 +76,13 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
-    const { claims, store } = deps
-    const isUsable = (lease: Lease) => this.#view === undefined || isInside(lease, this.#view.networks)
-    const mayKeep = (lease: Lease) => {
-      const view = this.#view
-      return view !== undefined && (this.isOwn(leaseKey(lease), lease) || isPlausible(lease, view))
-    }
-    const isPodAddress = (ip: Ip) => {
-      const whole = this.#view?.networks[ip.family]
-      return whole !== undefined && contains(whole, ip)
-    }
-    this.#conflicts = new Conflicts(claims, { isUsable, mayKeep, isPodAddress, store })
+    const rules = conflictRules(
+      () => this.#view,
+      (lease) => this.isOwn(leaseKey(lease), lease)
+    )
+    this.#conflicts = new Conflicts(deps.claims, { ...rules, store: deps.store })
     deps.reconciler.onObserved((changed) => this.#onObserved(changed))
+    this.#routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
   }
 
   /** The valid leases of all nodes, including ours. */
@@ -82,7 +92,7 @@ export class Peers {
 
   /** Why a lease is skipped, by its key; also for records that can't be parsed at all. */
   get skipped(): ReadonlyMap<string, string> {
-    return this.#refused.size === 0 ? this.#malformed : new Map([...this.#malformed, ...this.#refused])
+    return this.#refused.size === 0 ? this.#skipped : new Map([...this.#skipped, ...this.#refused])
   }
 
   /** Whether the store has sent its first complete list. */
@@ -110,7 +120,10 @@ export class Peers {
     // Which public addresses lie inside the network is known only now.
     if (!sameNetworks(before, view.networks))
       for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
-    await this.#want([...this.#leases.keys()])
+    const keys = [...this.#leases.keys()]
+    // By another interface the nodes are reached otherwise.
+    if (view.backend.asksRoutes) await this.#routes.ask(this.#publicIpsOf(keys))
+    await this.#want(keys)
     await giveBack(this.#deps, this.#hostView(view))
     this.#report()
     await this.#trustIfPlausible()
@@ -128,8 +141,7 @@ export class Peers {
     const host = this.#hostView(view)
     if (changed !== 'everything' && !changed.some((object) => mayOccupy(object, host))) return
     const occupied = hostNetworks(this.#deps.reconciler.observed, host)
-    const text = (prefixes: LocalView['occupied']) => prefixes?.map(formatPrefix).sort().join(' ')
-    if (text(occupied) === text(view.occupied)) return
+    if (samePrefixes(occupied, view.occupied ?? [])) return
     this.#view = { ...view, occupied }
     this.#want([...this.#leases.keys()])
       .then(() => giveBack(this.#deps, host))
@@ -178,16 +190,18 @@ export class Peers {
     for (const other of this.#conflicts.replace(this.#leases.get(key), lease)) touched.add(leaseKey(other))
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
-    this.#malformed.delete(key)
+    this.#unskip(key)
     return key
   }
 
   #gone(key: string, touched: Set<string>): string {
-    for (const other of this.#conflicts.replace(this.#leases.get(key), undefined)) touched.add(leaseKey(other))
+    const lease = this.#leases.get(key)
+    for (const other of this.#conflicts.replace(lease, undefined)) touched.add(leaseKey(other))
+    this.#refused.delete(key)
+    if (lease !== undefined) this.#routes.forget(lease.publicIp)
     this.#leases.delete(key)
     this.#since.delete(key)
-    this.#malformed.delete(key)
-    this.#refused.delete(key)
+    this.#unskip(key)
     this.#doubted.delete(key)
     return key
   }
@@ -202,7 +216,7 @@ export class Peers {
     // Then the store has lost data: which leases are back already depends only on which node was faster.
     const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
     for (const lease of leases) this.#put(lease, touched)
-    for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
+    for (const key of this.#skipped.keys()) if (!listed.has(key)) this.#unskip(key)
     return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list', touched)]
   }
 
@@ -294,7 +308,29 @@ export class Peers {
 
   async #want(keys: readonly string[]): Promise<void> {
     if (this.#view === undefined || keys.length === 0) return
+    if (this.#view.backend.asksRoutes) await this.#routes.learn(this.#publicIpsOf(keys))
     await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
+  }
+
+  /**
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, and
+   * replaces the objects of the leases for which the answer differs.
+   */
+  async reroute(keys: readonly string[]): Promise<void> {
+    if (this.#view?.backend.asksRoutes !== true) return
+    const changed = await this.#routes.ask(this.#publicIpsOf(keys))
+    if (changed.size === 0) return
+    const isAffected = (key: string) =>
+      perFamily(this.#leases.get(key)?.publicIp ?? {}).some(([, ip]) => changed.has(formatIp(ip)))
+    await this.#want(keys.filter(isAffected))
+    this.#report()
+  }
+
+  #publicIpsOf(keys: readonly string[]): readonly Ip[] {
+    return keys.flatMap((key) => {
+      const lease = this.#leases.get(key)
+      return lease === undefined || this.isOwn(key, lease) ? [] : perFamily(lease.publicIp).map(([, ip]) => ip)
+    })
   }
 
   /** The objects for one lease; no entry at all (not even a removal) when it is invalid. */
@@ -309,11 +345,11 @@ export class Peers {
         this.#skip(key, result.reason)
         return [[leaseOwnerOf(key), []]]
       case 'conflict':
-        this.#malformed.delete(key)
+        this.#unskip(key)
         this.#refused.set(key, result.reason)
         return [[leaseOwnerOf(key), []]]
       case 'objects':
-        this.#malformed.delete(key)
+        this.#unskip(key)
         return [[leaseOwnerOf(key), result.objects]]
       case 'foreign':
         this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend ignored')
@@ -321,38 +357,38 @@ export class Peers {
       case 'skipped':
         this.#skip(key, result.reason)
         return []
+      case 'off-link':
+        if (this.#skipped.get(key) !== result.reason)
+          this.#deps.log.warn({ lease: key, reason: result.reason }, 'node not reachable by this backend')
+        this.#skipped.set(key, result.reason)
+        this.#offLink.set(key, result.cure)
+        return [[leaseOwnerOf(key), []]]
     }
   }
 
   #resultFor(lease: Lease, view: LocalView): PeerResult {
-    const result = peerObjects(lease, view)
+    const result = peerObjects(lease, view, view.backend.asksRoutes ? this.#routes.of(lease.publicIp) : {})
     const older = result.kind === 'objects' ? this.#conflicts.older(lease) : undefined
     if (older === undefined) return result
     const whose = older.lease.node ?? `lease ${leaseKey(older.lease)}`
     return { kind: 'conflict', reason: `lease ${leaseKey(lease)} is younger than ${whose}, which keeps ${older.keeps}` }
   }
 
+  #unskip(key: string): void {
+    this.#skipped.delete(key)
+    this.#offLink.delete(key)
+  }
+
   #skip(key: string, reason: string): void {
-    if (this.#malformed.get(key) === reason) return
-    this.#malformed.set(key, reason)
+    if (this.#skipped.get(key) === reason) return
+    this.#skipped.set(key, reason)
+    this.#offLink.delete(key)
     this.#deps.counted('malformed')
     this.#deps.log.warn({ lease: key, reason }, 'lease skipped')
   }
 
   #report(): void {
     this.#conflicts.report(this.#deps.health)
-    const [first] = this.#malformed
-    if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')
-    else {
-      const [key, reason] = first
-      const more = this.#malformed.size === 1 ? '' : ` (and ${this.#malformed.size - 1} more)`
-      this.#deps.health.raise('LEASE_MALFORMED', `${reason}${more}`, `correct or delete the lease ${key}`)
-    }
+    reportSkipped(this.#deps.health, this.#skipped, this.#offLink)
   }
 }
-
-const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>
-  a !== undefined &&
-  FAMILIES.every((family) => a[family] === b[family] || formatted(a[family]) === formatted(b[family]))
-
-const formatted = (prefix: Prefix | undefined): string => (prefix === undefined ? '' : formatPrefix(prefix))

@@ -70,7 +70,7 @@ export async function gcChained(
   const work: (() => void | Promise<void>)[] = [
     ...(ports === undefined && forwards === undefined ? [] : [() => collectOwned(context, pattern, valid)]),
     ...(limits ? [() => collectLimits(context, pattern, valid)] : []),
-    ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
+    ...(tuning === undefined ? [] : [() => collectSettings(context, tuning, network, valid)])
   ]
   const ended = await Promise.allSettled(work.map(async (each) => each()))
   const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
