@@ -1,0 +1,308 @@
+// Follows a base chain of another program as packets of pods do: each rule that they meet, with what it asks of each
+// kind of accept.
+import type { Prefix } from '../../ipam/address.ts'
+import type { ForeignBranch, ForeignChain, ForeignRule, ForeignTable, PodSide } from './foreign-chain.ts'
+import {
+  ACCEPT_MATCHES,
+  type AcceptMatch,
+  type Bits,
+  bitsOf,
+  coversAll,
+  cutsOff,
+  type Effect,
+  effectOfDrop,
+  MISSES,
+  type Owner,
+  SOMETIMES,
+  stronger
+} from './foreign-match.ts'
+
+export type PerMatch<T> = Readonly<Record<AcceptMatch, T>>
+
+/** Where an accept belongs: before the rule at `index` of `chain`; at its end if there is no such rule. */
+export type Place = { readonly chain: string; readonly index: number }
+
+/** A rule, or the end of a chain, in the order in which packets meet them. */
+export type Step = Place & {
+  readonly effects: PerMatch<Effect>
+  /** Packets may have left the chain before, and would not meet an accept here. */
+  readonly isLeft: PerMatch<boolean>
+}
+
+/**
+ * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
+ * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
+ */
+const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
+/** Those of kube-proxy alone: broken connections and Services, not traffic between pods. */
+const proxyChain = /^KUBE-(FORWARD|SERVICES|EXTERNAL-SERVICES|PROXY-FIREWALL)$/
+
+/**
+ * Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and
+ * firewalls").
+ */
+export const DOCKER_USER = 'DOCKER-USER'
+const dockerIsolation = /^DOCKER-ISOLATION-STAGE-[12]$/
+/** Docker 20 to 29; `docker-bridges` is the table of its nftables backend. */
+const dockerChain = /^DOCKER(-(FORWARD|CT|BRIDGE|INTERNAL|INGRESS))?$/
+
+export const perMatch = <T>(of: (match: AcceptMatch) => T): Record<AcceptMatch, T> => ({
+  pair: of('pair'),
+  source: of('source'),
+  destination: of('destination')
+})
+
+type Ending = 'decided' | 'goes on'
+
+/** A chain that all packets enter, while they are in it. */
+type Frame = {
+  /** Packets may have returned from it, or from a chain around it. */
+  readonly isLeft: Record<AcceptMatch, boolean>
+  /** All of them have. */
+  readonly isDone: Record<AcceptMatch, boolean>
+  /** Packets may have returned from this very chain: what decides at its end does not decide for all. */
+  returns: boolean
+  /** No packet gets to its end. */
+  ends: boolean
+}
+
+export class Walk {
+  readonly steps: Step[] = []
+  readonly cutOff: Place[] = []
+  readonly #table: ForeignTable
+  readonly #prefix: Prefix
+  readonly #side: PodSide
+  readonly #entered = new Set<string>()
+  readonly #called = new Map<string, PerMatch<Effect>>()
+  readonly #final = new Map<string, boolean>()
+  #callers: ReadonlyMap<string, readonly string[]> | undefined
+  #isolated: number | undefined
+  #base = ''
+  readonly #accepted = perMatch(() => false)
+
+  constructor(table: ForeignTable, prefix: Prefix, side: PodSide) {
+    this.#table = table
+    this.#prefix = prefix
+    this.#side = side
+  }
+
+  base(name: string): void {
+    const chain = this.#table.chains.get(name)
+    if (chain === undefined) return
+    this.#base = name
+    const frame = inner({ isLeft: perMatch(() => false), isDone: perMatch(() => false), returns: false, ends: false })
+    const isEnd = this.#chain(chain, frame) === 'decided'
+    if (isEnd || chain.policy !== 'drop') return
+    const isDone = this.#accepted
+    const effects = perMatch((match): Effect => (match === 'pair' || isDone[match] ? undefined : 'stop'))
+    const isLeft = perMatch((match) => frame.ends || frame.isLeft[match])
+    this.steps.push({ chain: name, index: chain.rules.length, effects, isLeft })
+  }
+
+  /**
+   * An accept in a chain that is called from several places, or under a condition, would accept more than what is meant
+   * here; so would one in a chain that such a chain calls.
+   */
+  mayInsert(chain: string): boolean {
+    this.#callers ??= callersIn(this.#table)
+    let name = chain
+    for (let depth = 0; name !== this.#base; depth++) {
+      const [caller, ...more] = this.#callers.get(name) ?? []
+      if (caller === undefined || more.length > 0 || depth > DEEPEST || this.#ownerOf(name) !== 'anybody') return false
+      name = caller
+    }
+    return true
+  }
+
+  isBase(chain: string): boolean {
+    return chain === this.#base
+  }
+
+  #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone }: Frame): void {
+    const live = perMatch((match) => (isDone[match] || this.#accepted[match] ? undefined : effects[match]))
+    this.steps.push({ chain, index, effects: live, isLeft: { ...isLeft } })
+  }
+
+  /** Adds the steps of a chain that all packets enter. */
+  #chain(chain: ForeignChain, frame: Frame): Ending {
+    this.#entered.add(chain.name)
+    let ending: Ending | undefined
+    for (const [index, rule] of chain.rules.entries()) {
+      const isOurs = rule.ours !== undefined
+      this.#step(chain.name, index, isOurs ? nothing : this.#effects(rule, chain.name), frame)
+      if (isOurs) continue
+      if (rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side.devices)))
+        this.cutOff.push({ chain: chain.name, index })
+      ending = this.#ending(rule, chain, frame)
+      if (ending !== undefined) break
+    }
+    frame.ends = ending !== undefined
+    if (!frame.ends && chain.name !== this.#base) this.#step(chain.name, chain.rules.length, nothing, frame)
+    return ending === 'decided' && !frame.returns ? 'decided' : 'goes on'
+  }
+
+  /** What the rule does with all packets; `undefined`: some reach the next one. */
+  #ending(rule: ForeignRule, chain: ForeignChain, frame: Frame): Ending | undefined {
+    for (const branch of rule.branches) {
+      const { verdict } = branch
+      const bits = this.#bits(branch)
+      if (bits === undefined) continue
+      const isAlways = (bits & SOMETIMES) === 0
+      if (verdict.kind === 'jump') {
+        if (isAlways && this.#enter(verdict.chain, inner(frame)) === 'decided') return 'decided'
+      } else if (isAlways) {
+        if (verdict.kind === 'return') return 'goes on'
+        return verdict.kind === 'goto' ? this.#enter(verdict.chain, frame) : 'decided'
+      } else this.#leave(branch, bits, chain, frame)
+    }
+    return undefined
+  }
+
+  /** Some packets are accepted, or return to the caller. */
+  #leave({ conditions, verdict }: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): void {
+    const isAccept = verdict.kind === 'accept' || (verdict.kind === 'return' && chain.policy === 'accept')
+    const isReturn = verdict.kind === 'return' || (verdict.kind === 'goto' && !this.#decides(verdict.chain))
+    if (!isAccept && !isReturn) return
+    for (const match of ACCEPT_MATCHES) {
+      if (bits & MISSES[match]) continue
+      const isAll = coversAll(conditions, match, this.#prefix)
+      if (isAll && isAccept && !frame.isLeft[match]) this.#accepted[match] = true
+      if (isAll && verdict.kind !== 'goto') frame.isDone[match] = true
+      if (!isAccept) frame.isLeft[match] = true
+    }
+    if (!isAccept) frame.returns = true
+  }
+
+  /** Whether no packet returns from a chain. */
+  #decides(name: string): boolean {
+    const known = this.#final.get(name)
+    if (known !== undefined) return known
+    // See #calledEffects for loops.
+    this.#final.set(name, false)
+    const isFinal = this.#isFinal(name)
+    this.#final.set(name, isFinal)
+    return isFinal
+  }
+
+  #isFinal(name: string): boolean {
+    for (const { branches } of this.#table.chains.get(name)?.rules ?? []) {
+      for (const { conditions, verdict } of branches) {
+        const isAlways = conditions.length === 0
+        if (verdict.kind === 'return') return false
+        if (isAlways && (verdict.kind === 'accept' || verdict.kind === 'drop')) return true
+        if (verdict.kind !== 'goto') continue
+        const isFinal = this.#decides(verdict.chain)
+        if (isAlways || !isFinal) return isFinal
+      }
+    }
+    return false
+  }
+
+  #enter(name: string, frame: Frame): Ending {
+    const chain = this.#table.chains.get(name)
+    // A chain that was entered before is judged as a whole by #effects, as are those whose content is somebody's law.
+    return chain === undefined || !this.#mayEnter(name) ? 'goes on' : this.#chain(chain, frame)
+  }
+
+  #mayEnter(name: string): boolean {
+    return !this.#entered.has(name) && !policyChain.test(name) && !this.#side.adminChains.includes(name)
+  }
+
+  #ownerOf(chain: string): Owner {
+    if (dockerIsolation.test(chain)) return this.#isolatedBridges() < 2 ? 'docker isolation' : 'docker'
+    return dockerChain.test(chain) || this.#table.table === 'docker-bridges' ? 'docker' : 'anybody'
+  }
+
+  /** Of the bridges that Docker isolates, those with pods behind them. */
+  #isolatedBridges(): number {
+    this.#isolated ??= new Set(
+      [...this.#table.chains.values()]
+        .filter(({ name }) => dockerIsolation.test(name))
+        .flatMap(({ rules }) => rules.flatMap(({ branches }) => branches.flatMap(({ conditions }) => conditions)))
+        .flatMap((condition) => (condition.kind === 'interface' ? condition.names : []))
+        .filter((name) => this.#side.devices.includes(name))
+    ).size
+    return this.#isolated
+  }
+
+  #bits(branch: Pick<ForeignBranch, 'conditions'>): Bits | undefined {
+    return bitsOf(branch, this.#prefix, this.#side.devices)
+  }
+
+  #effects(rule: ForeignRule, chain: string): PerMatch<Effect> {
+    const owner = this.#ownerOf(chain)
+    return rule.branches.map((branch) => this.#effect(branch, 0, owner, true)).reduce(both, nothing)
+  }
+
+  #effect(branch: ForeignBranch, outer: Bits, owner: Owner, isEntered: boolean): PerMatch<Effect> {
+    const { verdict } = branch
+    const own = this.#bits(branch)
+    if (own === undefined) return nothing
+    const bits = outer | own
+    switch (verdict.kind) {
+      case 'accept':
+      case 'return':
+        return nothing
+      case 'queue':
+        return perMatch((match) => (bits & MISSES[match] ? undefined : 'barrier'))
+      case 'drop':
+        return perMatch((match) => effectOfDrop(bits, match, owner))
+      case 'jump':
+      case 'goto': {
+        const { chain } = verdict
+        if (this.#side.adminChains.includes(chain)) return perMatch(() => 'barrier')
+        if (policyChain.test(chain))
+          return perMatch((match) => (match === 'pair' && proxyChain.test(chain) ? undefined : 'barrier'))
+        // Its rules are steps of their own.
+        if (isEntered && (bits & SOMETIMES) === 0 && this.#mayEnter(chain)) return nothing
+        return this.#calledEffects(chain, bits)
+      }
+    }
+  }
+
+  /** All that a chain does with packets that come to it under conditions; each chain once for each combination. */
+  #calledEffects(name: string, outer: Bits): PerMatch<Effect> {
+    const key = `${outer} ${name}`
+    const known = this.#called.get(key)
+    if (known) return known
+    let all: PerMatch<Effect> = nothing
+    // The kernel rejects loops; output read during a change may still show one.
+    this.#called.set(key, all)
+    const owner = this.#ownerOf(name)
+    for (const { branches, ours } of this.#table.chains.get(name)?.rules ?? []) {
+      if (ours !== undefined) continue
+      for (const branch of branches) all = both(all, this.#effect(branch, outer, owner, false))
+    }
+    this.#called.set(key, all)
+    return all
+  }
+}
+
+/** How deep the kernel lets chains call each other (NFT_JUMP_STACK_SIZE). */
+const DEEPEST = 16
+
+const nothing: PerMatch<Effect> = perMatch(() => undefined)
+
+const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
+  perMatch((match) => stronger(a[match], b[match]))
+
+const inner = ({ isLeft, isDone }: Frame): Frame => ({
+  isLeft: { ...isLeft },
+  isDone: { ...isDone },
+  returns: false,
+  ends: false
+})
+
+/** The chains that call each chain, once for each call. */
+function callersIn(table: ForeignTable): ReadonlyMap<string, readonly string[]> {
+  const callers = new Map<string, string[]>()
+  for (const { name, rules } of table.chains.values()) {
+    for (const { verdict } of rules.flatMap(({ branches }) => branches)) {
+      if (verdict.kind !== 'jump' && verdict.kind !== 'goto') continue
+      const known = callers.get(verdict.chain)
+      if (known === undefined) callers.set(verdict.chain, [name])
+      else known.push(name)
+    }
+  }
+  return callers
+}
