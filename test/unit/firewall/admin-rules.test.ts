@@ -301,22 +301,19 @@ const isMeant = (match: ForeignAccept['match'], { source, destination }: Packet)
 
 /** The verdict for a packet, and the conditions on its way there. */
 function send(table: ForeignTable, accepts: readonly Placed[], packet: Packet): End {
-  const accepted: End = { verdict: 'accept', conditions: [] }
   const isAcceptedAt = (name: string, index: number): boolean =>
     accepts.some(({ accept, at }) => accept.chain === name && at === index && isMeant(accept.match, packet))
-  const through = (name: string, outer: readonly ForeignCondition[]): End | undefined => {
-    const rules = table.chains.get(name)?.rules ?? []
-    for (const [index, { branches }] of rules.entries()) {
-      if (isAcceptedAt(name, index)) return accepted
-      const branch = branches.find(({ conditions }) => matches(conditions, packet))
-      if (branch === undefined) continue
-      const { verdict } = branch
-      const conditions = [...outer, ...branch.conditions]
-      if (verdict.kind === 'accept' || verdict.kind === 'drop') return { verdict: verdict.kind, conditions }
-      const end = 'chain' in verdict ? through(verdict.chain, conditions) : undefined
-      if (end !== undefined || verdict.kind !== 'jump') return end
-    }
-    return isAcceptedAt(name, rules.length) ? accepted : undefined
+  const through = (name: string, outer: readonly ForeignCondition[], from = 0): End | undefined => {
+    if (isAcceptedAt(name, from)) return { verdict: 'accept', conditions: [] }
+    const rule = table.chains.get(name)?.rules[from]
+    if (rule === undefined) return undefined
+    const branch = rule.branches.find(({ conditions }) => matches(conditions, packet))
+    if (branch === undefined) return through(name, outer, from + 1)
+    const { verdict } = branch
+    const conditions = [...outer, ...branch.conditions]
+    if (verdict.kind === 'accept' || verdict.kind === 'drop') return { verdict: verdict.kind, conditions }
+    const end = 'chain' in verdict ? through(verdict.chain, conditions) : undefined
+    return end ?? (verdict.kind === 'jump' ? through(name, outer, from + 1) : undefined)
   }
   return through('FORWARD', []) ?? { verdict: table.chains.get('FORWARD')?.policy ?? 'accept', conditions: [] }
 }
