@@ -57,9 +57,9 @@ type Ending = 'decided' | 'goes on'
 /** A chain that all packets enter, while they are in it. */
 type Frame = {
   /** Packets may have returned from it, or from a chain around it. */
-  readonly isLeft: Record<AcceptMatch, boolean>
+  isLeft: PerMatch<boolean>
   /** All of them have. */
-  readonly isDone: Record<AcceptMatch, boolean>
+  isDone: PerMatch<boolean>
   /** Packets may have returned from this very chain: what decides at its end does not decide for all. */
   returns: boolean
   /** No packet gets to its end. */
@@ -78,7 +78,8 @@ export class Walk {
   #callers: ReadonlyMap<string, readonly string[]> | undefined
   #isolated: number | undefined
   #base = ''
-  readonly #accepted = perMatch(() => false)
+  readonly #drops = new Map<string, PerMatch<Effect>>()
+  #accepted: PerMatch<boolean> = never
 
   constructor(table: ForeignTable, prefix: Prefix, side: PodSide) {
     this.#table = table
@@ -90,7 +91,7 @@ export class Walk {
     const chain = this.#table.chains.get(name)
     if (chain === undefined) return
     this.#base = name
-    const frame = inner({ isLeft: perMatch(() => false), isDone: perMatch(() => false), returns: false, ends: false })
+    const frame: Frame = { isLeft: never, isDone: never, returns: false, ends: false }
     const isEnd = this.#chain(chain, frame) === 'decided'
     if (isEnd || chain.policy !== 'drop') return
     const isDone = this.#accepted
@@ -119,19 +120,23 @@ export class Walk {
   }
 
   #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone }: Frame): void {
-    const live = perMatch((match) => (isDone[match] || this.#accepted[match] ? undefined : effects[match]))
-    this.steps.push({ chain, index, effects: live, isLeft: { ...isLeft } })
+    const isDead = (match: AcceptMatch): boolean => isDone[match] || this.#accepted[match]
+    const live = effects === nothing ? nothing : perMatch((match) => (isDead(match) ? undefined : effects[match]))
+    this.steps.push({ chain, index, effects: live, isLeft })
   }
 
   /** Adds the steps of a chain that all packets enter. */
   #chain(chain: ForeignChain, frame: Frame): Ending {
     this.#entered.add(chain.name)
+    const owner = this.#ownerOf(chain.name)
     let ending: Ending | undefined
     for (const [index, rule] of chain.rules.entries()) {
       const isOurs = rule.ours !== undefined
-      this.#step(chain.name, index, isOurs ? nothing : this.#effects(rule, chain.name), frame)
+      const effects = isOurs ? nothing : this.#effects(rule, owner)
+      // An accept before a rule that asks for nothing, and lets packets go on, may as well be before the next one.
+      if (effects !== nothing || isOurs || index === 0 || calls(rule)) this.#step(chain.name, index, effects, frame)
       if (isOurs) continue
-      if (rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side.devices)))
+      if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side.devices)))
         this.cutOff.push({ chain: chain.name, index })
       ending = this.#ending(rule, chain, frame)
       if (ending !== undefined) break
@@ -145,6 +150,7 @@ export class Walk {
   #ending(rule: ForeignRule, chain: ForeignChain, frame: Frame): Ending | undefined {
     for (const branch of rule.branches) {
       const { verdict } = branch
+      if (verdict.kind === 'drop' && !isForAll(branch)) continue
       const bits = this.#bits(branch)
       if (bits === undefined) continue
       const isAlways = (bits & SOMETIMES) === 0
@@ -166,9 +172,9 @@ export class Walk {
     for (const match of ACCEPT_MATCHES) {
       if (bits & MISSES[match]) continue
       const isAll = coversAll(conditions, match, this.#prefix)
-      if (isAll && isAccept && !frame.isLeft[match]) this.#accepted[match] = true
-      if (isAll && verdict.kind !== 'goto') frame.isDone[match] = true
-      if (!isAccept) frame.isLeft[match] = true
+      if (isAll && isAccept && !frame.isLeft[match]) this.#accepted = { ...this.#accepted, [match]: true }
+      if (isAll && verdict.kind !== 'goto') frame.isDone = { ...frame.isDone, [match]: true }
+      if (!isAccept && !frame.isLeft[match]) frame.isLeft = { ...frame.isLeft, [match]: true }
     }
     if (!isAccept) frame.returns = true
   }
@@ -229,24 +235,33 @@ export class Walk {
     return bitsOf(branch, this.#prefix, this.#side.devices)
   }
 
-  #effects(rule: ForeignRule, chain: string): PerMatch<Effect> {
-    const owner = this.#ownerOf(chain)
-    return rule.branches.map((branch) => this.#effect(branch, 0, owner, true)).reduce(both, nothing)
+  #effects({ branches }: ForeignRule, owner: Owner): PerMatch<Effect> {
+    let all = nothing
+    for (const branch of branches) all = both(all, this.#effect(branch, 0, owner, true))
+    return all
+  }
+
+  #dropEffects(bits: Bits, owner: Owner): PerMatch<Effect> {
+    const key = `${bits} ${owner}`
+    const known = this.#drops.get(key)
+    if (known) return known
+    const effects = perMatch((match) => effectOfDrop(bits, match, owner))
+    const shared = ACCEPT_MATCHES.every((match) => effects[match] === undefined) ? nothing : effects
+    this.#drops.set(key, shared)
+    return shared
   }
 
   #effect(branch: ForeignBranch, outer: Bits, owner: Owner, isEntered: boolean): PerMatch<Effect> {
     const { verdict } = branch
+    if (verdict.kind === 'accept' || verdict.kind === 'return') return nothing
     const own = this.#bits(branch)
     if (own === undefined) return nothing
     const bits = outer | own
     switch (verdict.kind) {
-      case 'accept':
-      case 'return':
-        return nothing
       case 'queue':
         return perMatch((match) => (bits & MISSES[match] ? undefined : 'barrier'))
       case 'drop':
-        return perMatch((match) => effectOfDrop(bits, match, owner))
+        return this.#dropEffects(bits, owner)
       case 'jump':
       case 'goto': {
         const { chain } = verdict
@@ -283,25 +298,30 @@ const DEEPEST = 16
 
 const nothing: PerMatch<Effect> = perMatch(() => undefined)
 
-const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
-  perMatch((match) => stronger(a[match], b[match]))
+const never: PerMatch<boolean> = perMatch(() => false)
 
-const inner = ({ isLeft, isDone }: Frame): Frame => ({
-  isLeft: { ...isLeft },
-  isDone: { ...isDone },
-  returns: false,
-  ends: false
-})
+const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
+  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => stronger(a[match], b[match]))
+
+const inner = (frame: Frame): Frame => ({ ...frame, returns: false, ends: false })
+
+const isForAll = ({ conditions }: ForeignBranch): boolean => conditions.every(({ kind }) => kind === 'family')
+
+/** Whether packets may go elsewhere from here. */
+const calls = ({ branches }: ForeignRule): boolean =>
+  branches.some(({ verdict: { kind } }) => kind === 'jump' || kind === 'goto' || kind === 'return')
 
 /** The chains that call each chain, once for each call. */
 function callersIn(table: ForeignTable): ReadonlyMap<string, readonly string[]> {
   const callers = new Map<string, string[]>()
   for (const { name, rules } of table.chains.values()) {
-    for (const { verdict } of rules.flatMap(({ branches }) => branches)) {
-      if (verdict.kind !== 'jump' && verdict.kind !== 'goto') continue
-      const known = callers.get(verdict.chain)
-      if (known === undefined) callers.set(verdict.chain, [name])
-      else known.push(name)
+    for (const { branches } of rules) {
+      for (const { verdict } of branches) {
+        if (verdict.kind !== 'jump' && verdict.kind !== 'goto') continue
+        const known = callers.get(verdict.chain)
+        if (known === undefined) callers.set(verdict.chain, [name])
+        else known.push(name)
+      }
     }
   }
   return callers
