@@ -72,7 +72,7 @@ type Core = {
   readonly running: (work: Promise<unknown>) => void
   readonly failure: Promise<never>
   place?: Place
-  /** Set where forwarded packets are to pass other programs' firewalls. */
+  /** Set once the networks are known. */
   drops?: ForeignFirewall
 }
 
@@ -209,9 +209,9 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   const features = { missing: () => missingFeatures(place.backend.features), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
-  if (!options.iptablesForwardRules) return
   const judgeBy = firewall.judgeBy.bind(firewall)
-  const deps = { reconciler, health, log, judgeBy, adminChain: DEFAULT_ADMIN_CHAIN }
+  const accepts = options.iptablesForwardRules
+  const deps = { reconciler, health, log, judgeBy, adminChain: DEFAULT_ADMIN_CHAIN, accepts }
   core.drops = new ForeignFirewall(networksOf(place.conf), deps)
   running(core.drops.follow(firewall.foreign(signal)))
   await core.drops.ready

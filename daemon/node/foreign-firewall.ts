@@ -21,6 +21,8 @@ export type ForeignDeps = {
   readonly judgeBy: (side: PodSide) => void
   /** The administrator's chain where the firewall plugin names none; only called where it exists. */
   readonly adminChain: string
+  /** --iptables-forward-rules. Without it only administrators' chains are called. */
+  readonly accepts: boolean
 }
 
 /** Milliseconds in which changes of devices and routes share one judgement. */
@@ -72,7 +74,7 @@ export class ForeignFirewall {
     const text = textOf([networks, side])
     if (text === this.#updatedFor) return
     this.#updatedFor = text
-    const drops = networks.flatMap((each) => foreignDrops(view.tables, each, side))
+    const drops = this.#deps.accepts ? networks.flatMap((each) => foreignDrops(view.tables, each, side)) : []
     const chains = side.adminChains.map((name) => ({ name, isMade: name !== this.#deps.adminChain }))
     const families = new Set<Family>(pluginNetworks.flatMap((each) => perFamily(each).map(([family]) => family)))
     const calls = pluginNetworks.length === 0 ? [] : adminCalls(view.tables, chains, families)

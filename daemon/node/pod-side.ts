@@ -17,7 +17,7 @@ export function podSide(
   for (const object of objects) {
     const device = podDevice(object, networks)
     if (device !== undefined) devices.add(device)
-    if (isInside(object, networks) && object.kind === 'route' && object.device !== undefined)
+    if (object.kind === 'route' && object.device !== undefined && mattersToPodSide(object, networks))
       carriers.add(object.device)
   }
   const sorted = [...devices].sort()

@@ -147,25 +147,28 @@ export class Walk {
   }
 
   /** What the rule does with all packets; `undefined`: some reach the next one. */
-  #ending(rule: ForeignRule, chain: ForeignChain, frame: Frame): Ending | undefined {
-    for (const branch of rule.branches) {
-      const { verdict } = branch
-      if (verdict.kind === 'drop' && !isForAll(branch)) continue
+  #ending({ branches }: ForeignRule, chain: ForeignChain, frame: Frame): Ending | undefined {
+    for (const branch of branches) {
+      if (branch.verdict.kind === 'drop' && !isForAll(branch)) continue
       const bits = this.#bits(branch)
-      if (bits === undefined) continue
-      const isAlways = (bits & SOMETIMES) === 0
-      if (verdict.kind === 'jump') {
-        if (isAlways && this.#enter(verdict.chain, inner(frame)) === 'decided') return 'decided'
-      } else if (isAlways) {
-        if (verdict.kind === 'return') return 'goes on'
-        return verdict.kind === 'goto' ? this.#enter(verdict.chain, frame) : 'decided'
-      } else this.#leave(branch, bits, chain, frame)
+      const ending = bits === undefined ? undefined : this.#endingOf(branch, bits, chain, frame)
+      if (ending !== undefined) return ending
     }
     return undefined
   }
 
+  #endingOf(branch: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): Ending | undefined {
+    const { verdict } = branch
+    const isAlways = (bits & SOMETIMES) === 0
+    if (verdict.kind === 'jump')
+      return isAlways && this.#enter(verdict.chain, inner(frame)) === 'decided' ? 'decided' : undefined
+    if (!isAlways) return this.#leave(branch, bits, chain, frame)
+    if (verdict.kind === 'return') return 'goes on'
+    return verdict.kind === 'goto' ? this.#enter(verdict.chain, frame) : 'decided'
+  }
+
   /** Some packets are accepted, or return to the caller. */
-  #leave({ conditions, verdict }: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): void {
+  #leave({ conditions, verdict }: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): undefined {
     const isAccept = verdict.kind === 'accept' || (verdict.kind === 'return' && chain.policy === 'accept')
     const isReturn = verdict.kind === 'return' || (verdict.kind === 'goto' && !this.#decides(verdict.chain))
     if (!isAccept && !isReturn) return
@@ -253,11 +256,13 @@ export class Walk {
 
   #effect(branch: ForeignBranch, outer: Bits, owner: Owner, isEntered: boolean): PerMatch<Effect> {
     const { verdict } = branch
-    if (verdict.kind === 'accept' || verdict.kind === 'return') return nothing
     const own = this.#bits(branch)
     if (own === undefined) return nothing
     const bits = outer | own
     switch (verdict.kind) {
+      case 'accept':
+      case 'return':
+        return nothing
       case 'queue':
         return perMatch((match) => (bits & MISSES[match] ? undefined : 'barrier'))
       case 'drop':

@@ -178,7 +178,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     [
       'iptablesAdminChainName',
       'name of an iptables chain',
-      "the administrator's chain, called first for forwarded packets and made if it is missing; default: `CNI-ADMIN`, called where it exists (with `--iptables-forward-rules`)"
+      "the administrator's chain, called first for forwarded packets and made if it is missing; default: `CNI-ADMIN`, called where it exists"
     ],
     [
       'ingressPolicy',

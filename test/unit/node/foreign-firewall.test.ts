@@ -30,7 +30,7 @@ class Scene {
   readonly #following: Promise<void>
   #observe: (changed: readonly KernelObject[]) => void = () => assert.fail('nobody listens')
 
-  constructor(refuses: (object: KernelObject) => boolean = () => false) {
+  constructor(refuses: (object: KernelObject) => boolean = () => false, accepts = true) {
     const scene = this
     const reconciler = {
       get observed() {
@@ -53,7 +53,7 @@ class Scene {
     this.#firewall = new ForeignFirewall(
       { 4: pods },
       {
-        ...{ reconciler, health: this.health, adminChain: 'CNI-ADMIN' },
+        ...{ reconciler, health: this.health, adminChain: 'CNI-ADMIN', accepts },
         log: { ...silent, info: (fields) => this.logged.push(fields) },
         judgeBy: (side) => {
           this.side = side
@@ -133,4 +133,11 @@ test("the administrator's chain is called while the firewall plugin accepts pack
   await scene.update()
   assert.deepEqual(scene.wanted, [call('CNI-ADMIN'), call('NOMAD-ADMIN')])
   assert.deepEqual(scene.side?.adminChains, ['CNI-ADMIN', 'NOMAD-ADMIN'])
+})
+
+test('without accepts (--iptables-forward-rules=false) it is called, too', async () => {
+  await using scene = new Scene(undefined, false)
+  scene.desired = [subnetChain('forward', prefix('10.60.0.0/24'))]
+  await scene.see('DROP', ':CNI-ADMIN - [0:0]')
+  assert.deepEqual(scene.wanted, ['admin-call iptables-legacy ip filter FORWARD CNI-ADMIN'])
 })
