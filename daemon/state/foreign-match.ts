@@ -29,23 +29,23 @@ export const MISSES: Readonly<Record<AcceptMatch, Bits>> = { pair: 128, source: 
 export function bitsOf(
   { conditions }: Pick<ForeignBranch, 'conditions'>,
   prefix: Prefix,
-  devices: PodSide['devices']
+  side: PodSide
 ): Bits | undefined {
   let bits = 0
   for (const condition of conditions) {
     if (condition.kind === 'family') {
       if (condition.family !== prefix.ip.family) return undefined
-    } else bits |= SOMETIMES | bitsOfOne(condition, prefix, devices)
+    } else bits |= SOMETIMES | bitsOfOne(condition, prefix, side)
   }
   return bits
 }
 
-function bitsOfOne(condition: ForeignCondition, prefix: Prefix, devices: PodSide['devices']): Bits {
+function bitsOfOne(condition: ForeignCondition, prefix: Prefix, side: PodSide): Bits {
   switch (condition.kind) {
     case 'address':
       return addressBits(condition, prefix)
     case 'interface':
-      return interfaceBits(condition, devices)
+      return interfaceBits(condition, side)
     case 'deliberate':
       return DELIBERATE
     case 'broken':
@@ -73,11 +73,14 @@ function addressBits({ prefixes, negated, side }: Address, pods: Prefix): Bits {
 
 type Interface = Extract<ForeignCondition, { readonly kind: 'interface' }>
 
-function interfaceBits({ names, negated, side }: Interface, devices: PodSide['devices']): Bits {
-  if (!names.some((name) => devices.some((device) => mayBeSame(name, device)))) {
-    return names.includes('*') && !negated ? 0 : NARROWED
-  }
-  return NAMES_DEVICES | NARROWED | (negated ? 0 : side === 'in' ? ENTERS : LEAVES)
+/** A packet to a pod leaves by a device that a route of the pod network names; by which it enters is not as certain. */
+function interfaceBits({ names, negated, side }: Interface, { devices, carriers }: PodSide): Bits {
+  const isOneOf = (some: readonly string[]): boolean =>
+    names.some((name) => some.some((device) => mayBeSame(name, device)))
+  if (isOneOf(devices)) return NAMES_DEVICES | NARROWED | (negated ? 0 : side === 'in' ? ENTERS : LEAVES)
+  if (negated) return NARROWED
+  if (names.includes('*')) return 0
+  return side === 'out' && carriers !== undefined && !isOneOf(carriers) ? NARROWED | MISSES.pair : NARROWED
 }
 
 /** Whether two names, each of which may end with `*`, can be those of one device. */
@@ -132,9 +135,9 @@ export const coversAll = (conditions: readonly ForeignCondition[], match: Accept
   )
 
 /** Whether a rule by itself drops all packets of pods by naming them: nothing may be done, and no pod is reached. */
-export function cutsOff({ conditions, verdict }: ForeignBranch, prefix: Prefix, devices: PodSide['devices']): boolean {
+export function cutsOff({ conditions, verdict }: ForeignBranch, prefix: Prefix, side: PodSide): boolean {
   const [only, ...rest] = conditions.filter(({ kind }) => kind !== 'family')
   if (verdict.kind !== 'drop' || only === undefined || rest.length > 0) return false
   if (only.kind === 'address') return !only.negated && only.prefixes.some((one) => samePrefix(one, prefix))
-  return only.kind === 'interface' && !only.negated && (interfaceBits(only, devices) & NAMES_DEVICES) !== 0
+  return only.kind === 'interface' && !only.negated && (interfaceBits(only, side) & NAMES_DEVICES) !== 0
 }

@@ -136,7 +136,7 @@ export class Walk {
       // An accept before a rule that asks for nothing, and lets packets go on, may as well be before the next one.
       if (effects !== nothing || isOurs || index === 0 || calls(rule)) this.#step(chain.name, index, effects, frame)
       if (isOurs) continue
-      if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side.devices)))
+      if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side)))
         this.cutOff.push({ chain: chain.name, index })
       ending = this.#ending(rule, chain, frame)
       if (ending !== undefined) break
@@ -235,7 +235,7 @@ export class Walk {
   }
 
   #bits(branch: Pick<ForeignBranch, 'conditions'>): Bits | undefined {
-    return bitsOf(branch, this.#prefix, this.#side.devices)
+    return bitsOf(branch, this.#prefix, this.#side)
   }
 
   #effects({ branches }: ForeignRule, owner: Owner): PerMatch<Effect> {

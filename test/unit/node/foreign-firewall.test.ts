@@ -114,7 +114,7 @@ test('an accept that the kernel refuses is a condition', async () => {
 
 test('a device becomes one of pods with its address: its rule is obeyed from then on', async () => {
   await using scene = new Scene()
-  await scene.see('ACCEPT', '-A FORWARD -i cni0 -o eth1 -j REJECT')
+  await scene.see('ACCEPT', '-A FORWARD -i cni0 -p udp -j REJECT')
   assert.deepEqual(scene.wanted, inForward('pair 10.244.0.0/16'))
   scene.observe({ kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') })
   await until(() => scene.wanted.length === 0, { what: 'the accept to go', everyMs: 1 })
