@@ -79,7 +79,8 @@ export class Walk {
   #isolated: number | undefined
   #base = ''
   readonly #drops = new Map<string, PerMatch<Effect>>()
-  #accepted: PerMatch<boolean> = never
+  /** No packet of these goes on. */
+  #settled: PerMatch<boolean> = never
 
   constructor(table: ForeignTable, prefix: Prefix, side: PodSide) {
     this.#table = table
@@ -94,7 +95,7 @@ export class Walk {
     const frame: Frame = { isLeft: never, isDone: never, returns: false, ends: false }
     const isEnd = this.#chain(chain, frame) === 'decided'
     if (isEnd || chain.policy !== 'drop') return
-    const isDone = this.#accepted
+    const isDone = this.#settled
     const effects = perMatch((match): Effect => (match === 'pair' || isDone[match] ? undefined : 'stop'))
     const isLeft = perMatch((match) => frame.ends || frame.isLeft[match])
     this.steps.push({ chain: name, index: chain.rules.length, effects, isLeft })
@@ -120,7 +121,7 @@ export class Walk {
   }
 
   #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone }: Frame): void {
-    const isDead = (match: AcceptMatch): boolean => isDone[match] || this.#accepted[match]
+    const isDead = (match: AcceptMatch): boolean => isDone[match] || this.#settled[match]
     const live = effects === nothing ? nothing : perMatch((match) => (isDead(match) ? undefined : effects[match]))
     this.steps.push({ chain, index, effects: live, isLeft })
   }
@@ -141,6 +142,8 @@ export class Walk {
       ending = this.#ending(rule, chain, frame)
       if (ending !== undefined) break
     }
+    // Of which no packet has returned, all have met their end here.
+    if (ending === 'decided') this.#settled = perMatch((match) => this.#settled[match] || !frame.isLeft[match])
     frame.ends = ending !== undefined
     if (!frame.ends && chain.name !== this.#base) this.#step(chain.name, chain.rules.length, nothing, frame)
     return ending === 'decided' && !frame.returns ? 'decided' : 'goes on'
@@ -175,7 +178,7 @@ export class Walk {
     for (const match of ACCEPT_MATCHES) {
       if (bits & MISSES[match]) continue
       const isAll = coversAll(conditions, match, this.#prefix)
-      if (isAll && isAccept && !frame.isLeft[match]) this.#accepted = { ...this.#accepted, [match]: true }
+      if (isAll && isAccept && !frame.isLeft[match]) this.#settled = { ...this.#settled, [match]: true }
       if (isAll && verdict.kind !== 'goto') frame.isDone = { ...frame.isDone, [match]: true }
       if (!isAccept && !frame.isLeft[match]) frame.isLeft = { ...frame.isLeft, [match]: true }
     }

@@ -7,7 +7,7 @@ import type {
   ForeignTable,
   ForeignVerdict
 } from '../../state/foreign-chain.ts'
-import { acceptOf, statesCondition } from './parse-foreign-tables.ts'
+import { acceptOf, consumingTarget, statesCondition } from './parse-foreign-tables.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
 /**
@@ -134,6 +134,6 @@ function targetOf(option: string, target: string): ForeignVerdict | undefined {
   if (target === 'ACCEPT') return { kind: 'accept' }
   if (target === 'DROP' || target === 'REJECT') return { kind: 'drop' }
   if (target === 'RETURN') return { kind: 'return' }
-  if (target === 'NFQUEUE' || target === 'QUEUE') return { kind: 'queue' }
+  if (consumingTarget.test(target)) return { kind: 'queue' }
   return goesOn.test(target) ? undefined : { kind: 'jump', chain: target }
 }

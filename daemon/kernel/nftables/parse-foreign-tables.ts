@@ -58,6 +58,12 @@ export function textsOf(listing: string): ReadonlyMap<number, string> {
   )
 }
 
+/** Statements that let every packet go on; of others (limit, quota, a set that is filled) some may be a condition. */
+const neutral = new Set([
+  ...['counter', 'log', 'mangle', 'notrack', 'flow', 'dup', 'secmark', 'last', 'xt'],
+  ...['ct helper', 'ct timeout', 'ct expectation']
+])
+
 function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): ForeignRule {
   const handle = Number(rule.handle)
   const text = texts.get(handle) ?? JSON.stringify(rule.expr)
@@ -73,12 +79,14 @@ function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): Foreign
         ...mapBranches(vmap).map((branch) => ({ ...branch, conditions: [...conditions, ...branch.conditions] }))
       )
     else if (isRecord(xt) && xt.type === 'match') conditions.push(...extensionCondition(String(xt.name), text))
-    else if ('limit' in statement || 'quota' in statement || 'ct count' in statement)
-      conditions.push({ kind: 'deliberate' })
     else if (verdict) branches.push({ conditions: [...conditions], verdict })
+    else if (!Object.keys(statement).every((key) => neutral.has(key))) conditions.push(...deliberate)
   }
   return { handle, branches, text, ...(rule.comment === COMMENT ? ownPart(statements) : {}) }
 }
+
+/** Targets of iptables that keep packets, some of them of xtables-addons. */
+export const consumingTarget = /^(NFQUEUE|QUEUE|SYNPROXY|TARPIT|DELUDE|CHAOS|STEAL|ECHO)$/
 
 function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   const { jump, goto, xt } = statement
@@ -87,10 +95,10 @@ function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   if ('drop' in statement || 'reject' in statement) return { kind: 'drop' }
   if ('accept' in statement) return { kind: 'accept' }
   if ('return' in statement) return { kind: 'return' }
-  if ('queue' in statement) return { kind: 'queue' }
+  if ('queue' in statement || 'synproxy' in statement) return { kind: 'queue' }
   if (isRecord(xt) && xt.type === 'target') {
     if (xt.name === 'REJECT') return { kind: 'drop' }
-    if (xt.name === 'NFQUEUE') return { kind: 'queue' }
+    if (consumingTarget.test(String(xt.name))) return { kind: 'queue' }
   }
   return undefined
 }
@@ -112,23 +120,8 @@ const other: readonly ForeignCondition[] = [{ kind: 'other' }]
 /** meta keys with the name of a device. */
 const interfaceKeys: Readonly<Record<string, 'in' | 'out'>> = { iif: 'in', iifname: 'in', oif: 'out', oifname: 'out' }
 
-/**
- * meta keys about a packet's origin, destination or protocol; the others (marks, users, time) are a deliberate choice.
- */
-const broadKeys = new Set([
-  'iifgroup',
-  'oifgroup',
-  'iiftype',
-  'oiftype',
-  'iifkind',
-  'oifkind',
-  'ibrname',
-  'obrname',
-  'l4proto',
-  'protocol',
-  'pkttype',
-  'length'
-])
+/** meta keys about what a packet is; the others (groups of devices, marks, users, time) may be about pods. */
+const broadKeys = new Set(['l4proto', 'protocol', 'pkttype', 'length'])
 
 function conditionOf(left: unknown, op: string, right: unknown): readonly ForeignCondition[] {
   if (!isRecord(left)) return other
@@ -159,7 +152,7 @@ function interfaceCondition(side: 'in' | 'out', op: string, right: unknown): rea
 
 function payloadCondition(payload: NftJson, op: string, right: unknown): readonly ForeignCondition[] {
   const { protocol, field } = payload
-  if (protocol !== 'ip' && protocol !== 'ip6') return protocol === 'ether' ? other : deliberate
+  if (protocol !== 'ip' && protocol !== 'ip6') return deliberate
   const family = { kind: 'family', family: protocol === 'ip' ? 4 : 6 } as const
   if (field === 'protocol' || field === 'nexthdr') return [family, ...other]
   if (field !== 'saddr' && field !== 'daddr') return [family, ...deliberate]

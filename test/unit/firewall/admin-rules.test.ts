@@ -164,6 +164,19 @@ describe('beside the rules of an administrator', () => {
       ['-A FORWARD -s 10.0.0.0/8 -j ACCEPT', 'FORWARD: -d pods accept']
     ],
     [
+      'everything but one network dropped early: accepts are there for packets that go no further',
+      'DROP',
+      [user, '-A FORWARD -o br-x -j DROP', '-A DOCKER-USER -s 192.168.10.0/24 -j RETURN', '-A DOCKER-USER -j DROP'],
+      [
+        user,
+        '-A FORWARD -o br-x -j DROP',
+        'FORWARD: -d pods accept',
+        '-A DOCKER-USER -s 192.168.10.0/24 -j RETURN',
+        'DOCKER-USER: -s pods accept',
+        '-A DOCKER-USER -j DROP'
+      ]
+    ],
+    [
       'a drop of new connections drops everything',
       'ACCEPT',
       ['-A FORWARD -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP'],

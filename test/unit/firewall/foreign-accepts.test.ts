@@ -252,6 +252,20 @@ describe('left alone is', () => {
     ],
     ['a limit', [table('ip guard', 'accept', { f: [[{ limit: { rate: 5, per: 'second', inv: true } }, drop]] })]],
     [
+      'a set that is filled at a rate, a group of devices, a MAC, a SYN proxy',
+      [
+        table('ip guard', 'accept', {
+          f: [
+            [{ set: { op: 'add', elem: saddr, set: '@fast', stmt: [{ limit: { rate: 5, per: 'second' } }] } }, drop],
+            [match({ meta: { key: 'iifgroup' } }, 7), drop],
+            [match(payload('ether', 'saddr'), '0a:58:0a:f4:01:02'), drop],
+            [match({ meta: { key: 'iifname' } }, '@inside'), drop],
+            [{ synproxy: null }]
+          ]
+        })
+      ]
+    ],
+    [
       'a drop of the other family',
       [
         table('inet guard', 'accept', {
