@@ -209,19 +209,15 @@ export type ForeignAccept = Wanted & {
   /** `pair`: source and destination are both in the prefix. */
   readonly match: 'pair' | 'source' | 'destination'
   readonly prefix: Prefix
-  /**
-   * Whether it is before the rule that it answers, and after each rule that is to stay in force (foreign-course.ts);
-   * `true` in desired ones.
-   */
+  /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
   readonly effective?: boolean
 }
 
-/** The call of a chain for the administrator's rules in a chain at hook forward, before every accept of Weft. */
-export type AdminCall = Wanted &
-  Pick<ForeignAccept, 'tool' | 'family' | 'table' | 'chain' | 'effective'> & {
-    readonly kind: 'admin-call'
-    readonly target: string
-  }
+/** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */
+export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix'> & {
+  readonly kind: 'admin-call'
+  readonly target: string
+}
 
 /** How a device limits its packets. */
 export type Discipline =
