@@ -15,7 +15,7 @@ import type { FirewallPort } from './nftables/port.ts'
 import { Senders } from './notification-sender.ts'
 import { Observer, type ObserverParts } from './observer.ts'
 import { openSandbox } from './sandbox.ts'
-import { writeSysctl } from './sysctl.ts'
+import { readSysctl, writeSysctl } from './sysctl.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -59,6 +59,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
     // The caller has opened the namespace before, where weftd's own was refused if it must not be.
     openNamespace: (path) => openNamespace(path, true),
+    readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),

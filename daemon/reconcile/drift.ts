@@ -49,6 +49,12 @@ export class Drift {
     return Math.max(0, trace.heldUntil - now)
   }
 
+  /** It was as desired when we looked again: nobody's change was repaired. */
+  settled(key: Key): void {
+    const trace = this.#traces.get(key)
+    if (trace !== undefined) trace.what = ''
+  }
+
   /** The object is as desired again; returns a report if that was a repair. */
   repaired(key: Key, change: Change): DriftReport | undefined {
     const trace = this.#traces.get(key)

@@ -29,7 +29,12 @@ export type Observation =
       readonly at: number
     }
 
-export type Outcome = { readonly change: Change; readonly error?: Error }
+export type Outcome = {
+  readonly change: Change
+  readonly error?: Error
+  /** The kernel had it already: nothing was written. Only of sysctls, which are read first. */
+  readonly unchanged?: true
+}
 
 /** The first error among outcomes, with its change. */
 export function failureIn(
