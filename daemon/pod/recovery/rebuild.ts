@@ -6,8 +6,8 @@ import { type Ip, sameIp } from '../../../ipam/address.ts'
 import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
 import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
-import { bridgeObjects } from '../../attachment/bridge.ts'
-import { connected } from '../../attachment/device.ts'
+import { bridgeObjects, familiesOf } from '../../attachment/bridge.ts'
+import { carriesPackets, connected } from '../../attachment/device.ts'
 import {
   type Alias,
   bridgeOwnerOf,
@@ -249,6 +249,13 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
       ...(mac === undefined ? {} : { mac }),
       ...(link.promiscuous ? { promiscuous: true } : {})
     } as const,
+    ...carriesPackets(
+      name,
+      familiesOf(
+        gateways.map(({ prefix }) => prefix),
+        self.ipv6
+      )
+    ).map((setting) => ({ ...setting, because })),
     ...gateways
       .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
       .map((each) => ({ ...each, because }))
