@@ -39,9 +39,21 @@ export class Desired {
     return [...(this.#keysOf.get(owner) ?? [])].flatMap((key) => this.#state.get(key) ?? [])
   }
 
-  /** Sysctls and neighbour proxies of this device: they go with it, and the kernel does not say so. */
-  silentOn(device: string): readonly Key[] {
-    return [...(this.#silent.get(device) ?? [])]
+  /**
+   * Sysctls and neighbour proxies that appear or go with a link, of which the kernel does not say so: those that are gone
+   * when `before` became `now`, and those that waited for it, which is no repair.
+   */
+  silentChanges(
+    before: KernelObject | undefined,
+    now: KernelObject | undefined
+  ): { readonly gone: readonly Key[]; readonly waiting: readonly Key[] } {
+    const link = now ?? before
+    const keys = link?.kind === 'link' ? this.#silent.get(link.name) : undefined
+    if (keys === undefined) return { gone: [], waiting: [] }
+    if (before === undefined) return { gone: [], waiting: [...keys] }
+    const [old, young] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
+    const isAnother = old !== undefined && young !== undefined && old !== young
+    return { gone: now === undefined || isAnother ? [...keys] : [], waiting: [] }
   }
 
   /** Replaces what `owner` wants; returns all its keys, before and now. */

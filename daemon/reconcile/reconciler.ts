@@ -4,7 +4,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { type Change, difference, put } from '../state/difference.ts'
 import type { Kernel, Observation, Outcome, Sender } from '../state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type State } from '../state/object.ts'
+import { without } from '../state/merge.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Link, linkNamed, type State } from '../state/object.ts'
 import { onRemadeLinks, order } from '../state/order.ts'
 import { mayRemove, type Recognises, staysWhenUnwanted } from '../state/ownership.ts'
 import { AckOrder, ECHO } from './ack-order.ts'
@@ -163,11 +164,16 @@ export class Reconciler {
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
-    return this.#apply(
-      objects
-        .filter((object) => !this.#desired.state.has(keyOf(object)))
-        .map((object): Change => ({ do: 'remove', object }))
-    )
+    const unwanted = objects.filter((object) => !this.#desired.state.has(keyOf(object)))
+    return this.#apply(unwanted.map((object): Change => ({ do: 'remove', object })))
+  }
+
+  /** Sets these fields of an existing link although the kernel shows them so: having been set is a state of its own. */
+  async impose(link: Link): Promise<readonly Outcome[]> {
+    const keys = [keyOf(link)]
+    for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
+    const have = linkNamed(this.#observed, link.name)
+    return have === undefined ? [] : this.#apply([{ do: 'put', object: link, instead: without(have, link) }])
   }
 
   /**
@@ -183,10 +189,7 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /**
-   * Removes Weft's nftables tables with all that is in them, and resolves with the kernel's complaints. The last step,
-   * also after a `leave` that failed.
-   */
+  /** Removes Weft's nftables tables; resolves with the kernel's complaints. The last step, also after a failed `leave`. */
   removeTables(): Promise<readonly string[]> {
     return this.#deps.kernel.removeTables()
   }
@@ -277,7 +280,8 @@ export class Reconciler {
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      if (this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)) this.#requeue.add(key, ECHO)
+      const isOurs = this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)
+      if (isOurs || this.#isLate(change)) this.#requeue.add(key, ECHO)
       else if (this.#refusals.has(key)) now.push(key)
       else {
         const pause = this.#drift.seen(key, change, by)
@@ -289,6 +293,11 @@ export class Reconciler {
     await this.#sync(now)
   }
 
+  /** The notification was of an earlier link of this name: the one that is there now has its own on the way. */
+  #isLate({ object, instead }: Change): boolean {
+    return object.kind === 'link' && instead === undefined && this.#deps.kernel.exists(object.name)
+  }
+
   async *#divergences(keys: readonly Key[]): AsyncGenerator<Change, void> {
     for (let at = 0; at < keys.length; at += COMPARED_TOGETHER) {
       if (at > 0) await turn()
@@ -297,7 +306,7 @@ export class Reconciler {
   }
 
   #allowed(keys: readonly Key[], requested: boolean): readonly Change[] {
-    return difference(this.#desired.state, this.#observed, keys).filter(
+    return difference(this.#desired.state, this.#observed, keys, requested).filter(
       ({ do: what, object }) =>
         what === 'put' ||
         (requested ? !staysWhenUnwanted(object, this.#deps.recognises) : this.#trusted && this.#mayRemove(object))
@@ -374,19 +383,11 @@ export class Reconciler {
     const before = this.#observed.get(key)
     if (object === undefined) this.#observed.delete(key)
     else this.#observed.set(key, object)
-    const link = object ?? before
-    if (link?.kind === 'link') this.#onLink(link.name, before, object)
-  }
-
-  /** Settings and neighbour proxies go with their device without a notification; those that waited for it are no repair. */
-  #onLink(name: string, before: KernelObject | undefined, now: KernelObject | undefined): void {
-    const [old, young] = [before, now].map((link) => (link?.kind === 'link' ? link.index : undefined))
-    const isOther = old !== undefined && young !== undefined && old !== young
-    const keys = before === undefined || now === undefined || isOther ? this.#desired.silentOn(name) : []
-    if (keys.length === 0) return
-    if (before !== undefined) for (const key of keys) this.#observed.delete(key)
-    if (before !== undefined) this.#schedule(keys, undefined)
-    else this.#sync(keys).catch((error) => this.#deps.log.error({ err: error, name }, 'what waited for a link failed'))
+    const { gone, waiting } = this.#desired.silentChanges(before, object)
+    for (const each of gone) this.#observed.delete(each)
+    if (gone.length > 0) this.#schedule(gone, undefined)
+    if (waiting.length > 0)
+      this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
   }
 
   #recheck(keys: readonly Key[]): void {

@@ -12,9 +12,15 @@ export type Change = {
 /**
  * The changes that turn `observed` into `desired`, limited to `keys` (default: every key of either). Objects that are
  * only in `observed` are removed: callers filter by ownership. Fields that a desired object omits are the kernel's
- * choice, and an object that waits for its device is not a difference.
+ * choice, and an object that waits for its device is not a difference; but a setting that is requested now is tried,
+ * since its device may be there and not observed yet.
  */
-export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
+export function difference(
+  desired: State,
+  observed: State,
+  keys?: Iterable<Key>,
+  isRequested = false
+): readonly Change[] {
   const changes: Change[] = []
   for (const key of keys ?? new Set([...desired.keys(), ...observed.keys()])) {
     const [want, have] = [desired.get(key), observed.get(key)]
@@ -22,7 +28,8 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
       if (have !== undefined) changes.push({ do: 'remove', object: have })
     } else if (have !== undefined) {
       if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
-    } else if (!waitsForItsDevice(want, observed, desired)) changes.push({ do: 'put', object: want })
+    } else if ((isRequested && want.kind === 'sysctl') || !waitsForItsDevice(want, observed, desired))
+      changes.push({ do: 'put', object: want })
   }
   return changes
 }

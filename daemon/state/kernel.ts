@@ -1,7 +1,7 @@
 // The interface to the Linux kernel. daemon/kernel/ implements it; unit tests use a Map with injected failures.
 import type { Family, Ip, Prefix } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import type { KernelObject, Key, Link, Route, State } from './object.ts'
+import { type KernelObject, type Key, keyOf, type Link, type Route, type State } from './object.ts'
 
 /**
  * Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no
@@ -36,11 +36,14 @@ export type Outcome = {
   readonly unchanged?: true
 }
 
-/** The first error among outcomes, with its change. */
+/** The first error among outcomes, with its change; with `asked` only of these objects. */
 export function failureIn(
-  outcomes: readonly Outcome[]
+  outcomes: readonly Outcome[],
+  asked?: readonly KernelObject[]
 ): { readonly change: Change; readonly error: Error } | undefined {
-  for (const { change, error } of outcomes) if (error !== undefined) return { change, error }
+  const keys = asked && new Set(asked.map(keyOf))
+  for (const { change, error } of outcomes)
+    if (error !== undefined && (keys === undefined || keys.has(keyOf(change.object)))) return { change, error }
   return undefined
 }
 
@@ -91,6 +94,8 @@ export interface Kernel extends AsyncDisposable {
    * `milliseconds`.
    */
   runs(device: string, milliseconds: number): Promise<boolean>
+  /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
+  exists(device: string): boolean
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
   /**

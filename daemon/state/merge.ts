@@ -1,5 +1,5 @@
 // What several owners want of one object, merged by field: two pods' bridge, portmap's hairpin flag on a pod's link.
-import { differingFields, type KernelObject } from './object.ts'
+import { differingFields, type KernelObject, type Link } from './object.ts'
 
 /** Flags of a link that are on if one owner wants them: `false` says only that this owner does not need them. */
 const FLAGS: ReadonlySet<string> = new Set(['hairpin', 'promiscuous', 'allMulticast'])
@@ -35,3 +35,9 @@ function union(first: object, second: object): object {
 
 const isRecord = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !('family' in value)
+
+/** The link without the fields that `set` has, so that all of them differ. */
+export const without = (link: Link, set: Link): Link => ({
+  ...(Object.fromEntries(Object.entries(link).filter(([field]) => !(field in set))) as Link),
+  ...{ kind: 'link', name: link.name }
+})

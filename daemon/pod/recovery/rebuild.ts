@@ -273,13 +273,14 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
  * The reservation stays until the runtime's DEL or GC, or until releaseVanished() frees it after the grace period.
  */
 export function forgetVanished(context: PodContext): (changed: readonly KernelObject[] | 'everything') => void {
-  const { host, attachments, log } = context
+  const { host, attachments, kernel, log } = context
   const forget = (link: string) => {
-    if (linkNamed(host.observed, link) !== undefined) return
-    const limited = attachments.limited.get(link)
+    const [limited, known] = [attachments.limited.get(link), attachments.withLink(link)]
+    if ((limited ?? known) === undefined || linkNamed(host.observed, link) !== undefined) return
+    // The notification may be of the link before a DEL and an ADD of the same container.
+    if (kernel.exists(link)) return
     if (limited !== undefined)
       unlimit(context, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
-    const known = attachments.withLink(link)
     if (known === undefined) return
     attachments.delete(known)
     const { network, containerId, ifname, because, dataDir } = known
@@ -295,11 +296,25 @@ export function forgetVanished(context: PodContext): (changed: readonly KernelOb
   }
   return (changed) => {
     if (changed !== 'everything') {
-      for (const object of changed) if (object.kind === 'link') forget(object.name)
+      for (const object of changed)
+        if (object.kind === 'link') {
+          forget(object.name)
+          forgetShared(context, [object.name])
+        }
       return
     }
+    forgetShared(context, attachments.shared.devices)
     const links = [...attachments.list().map(({ link }) => link), ...attachments.limited.keys()]
     const missing = links.filter((link) => linkNamed(host.observed, link) === undefined)
     if (missing.length > 0) setTimeout(() => missing.forEach(forget), DUMP_AGE).unref()
   }
+}
+
+/** A bridge of ours is made again, one of another program is not: what pods shared of it goes with it. */
+function forgetShared({ host, attachments, log }: PodContext, devices: readonly string[]): void {
+  const gone = devices.filter((name) => [host.observed, host.desired].every((state) => !linkNamed(state, name)))
+  const rest = gone.length === 0 ? undefined : attachments.shared.without(gone)
+  if (rest === undefined) return
+  log.info({ devices: gone }, "another program's bridge is gone, and with it what pods with host ports shared on it")
+  host.wantAll([rest]).catch((error) => log.error({ err: error, devices: gone }, 'forgetting a bridge failed'))
 }
