@@ -57,8 +57,8 @@ export type PodContext = {
   readonly place: () => PodPlace | undefined
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
-  /** The mode for pods whose configuration names none and whose bridge does not exist yet. */
-  readonly defaultMode: Mode
+  /** The mode for pods whose configuration names none and whose bridge does not exist yet; `auto`: that of other pods. */
+  readonly defaultMode: Mode | 'auto'
   /**
    * To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the
    * accepts.

@@ -1,7 +1,7 @@
 // How a pod is connected at this moment: bridge or routed mode, MTU, masquerading.
-import { perFamily } from '../../ipam/address.ts'
+import { contains, perFamily } from '../../ipam/address.ts'
 import type { VethAttachment } from '../../plugins/attachment.ts'
-import type { Wiring } from '../attachment/objects.ts'
+import type { Mode, Wiring } from '../attachment/objects.ts'
 import { nodeMasquerades } from '../firewall/masquerade.ts'
 import { type Link, linkNamed } from '../state/object.ts'
 import type { PodContext, PodPlace } from './context.ts'
@@ -12,7 +12,7 @@ import type { PodContext, PodPlace } from './context.ts'
  */
 export function wiringOf(context: PodContext, attachment: VethAttachment, place: PodPlace): Wiring {
   const bridge = bridgeNamed(context.host, attachment.interface.bridge)
-  const mode = attachment.interface.mode ?? (bridge === undefined ? context.defaultMode : 'bridge')
+  const mode = attachment.interface.mode ?? (bridge === undefined ? modeWithoutBridge(context, place) : 'bridge')
   return {
     mode,
     mtu: attachment.interface.mtu ?? place.mtu,
@@ -20,6 +20,15 @@ export function wiringOf(context: PodContext, attachment: VethAttachment, place:
     ...(nodeMasquerades(context.host.observed) ? { masquerades: true as const } : {}),
     ...(mode === 'bridge' && bridge !== undefined ? { bridge } : {})
   }
+}
+
+/** `auto` keeps a node that runs pods in routed mode in it: their addresses are of the same subnet. */
+function modeWithoutBridge({ defaultMode, attachments, host }: PodContext, { node: { subnet } }: PodPlace): Mode {
+  if (defaultMode !== 'auto') return defaultMode
+  const isRouted = ({ link, addresses }: ReturnType<typeof attachments.list>[number]): boolean =>
+    linkNamed(host.observed, link)?.master === '' &&
+    addresses.some((ip) => perFamily(subnet).some(([, own]) => contains(own, ip)))
+  return attachments.list().some(isRouted) ? 'routed' : 'bridge'
 }
 
 /**
