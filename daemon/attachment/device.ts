@@ -33,13 +33,14 @@ export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${
 /**
  * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and hardened
  * hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that a packet
- * came in by. IPv6 is switched on only where pods have it.
+ * came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the host can't
+ * solicit the pod for a packet that it forwards.
  */
 export const carriesPackets = (device: string, families: readonly Family[]): readonly KernelObject[] =>
-  families.map((family) =>
+  families.flatMap((family) =>
     family === 4
-      ? sysctl(`net/ipv4/conf/${device}/forwarding`, '1')
-      : sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')
+      ? [sysctl(`net/ipv4/conf/${device}/forwarding`, '1')]
+      : [sysctl(`net/ipv6/conf/${device}/addr_gen_mode`, '0'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
   )
 
 /**

@@ -18,7 +18,11 @@ inOwnNamespace()
 const setting = (path: string): string => run('sysctl', '-n', `net/${path}`).trim()
 const set = (...settings: readonly string[]) => run('sysctl', '-qw', ...settings.map((each) => `net/${each}`))
 /** As hardened hosts and systemd-networkd leave new links. */
-const hostile = ['ipv4/conf/default/forwarding=0', 'ipv6/conf/default/forwarding=0', 'ipv6/conf/default/disable_ipv6=1']
+const hostile = [
+  ...['ipv4/conf/default/forwarding=0', 'ipv6/conf/default/forwarding=0', 'ipv6/conf/default/disable_ipv6=1'],
+  // No link-local addresses: the host can't solicit a pod for what it forwards.
+  'ipv6/conf/default/addr_gen_mode=1'
+]
 const port = (hostPort: number): HostPort => ({ protocol: 'tcp', hostPort, containerPort: 80 })
 
 /** portmap behind the plugin that made the interface, whose result names `address`. */
@@ -51,6 +55,7 @@ describe('on a host whose defaults are against them', { skip }, () => {
         paths.map((path) => setting(path.replace('DEV', device))),
         ['1', '0', '0']
       )
+      assert.match(run('ip', '-6', 'addr', 'show', 'dev', device), /inet6 fe80::/)
       for (const ip of ['10.244.1.2', 'fd00:0:0:1::2']) await until(() => one.reaches(ip), { what: `${ip} to answer` })
       assert.deepEqual([place.refused(), place.drifts], [[], []])
     })
