@@ -9,7 +9,7 @@ import { type Key, linkNamed } from '../../daemon/state/object.ts'
 import { textOf } from '../../daemon/state/text.ts'
 import { parsePrefix } from '../../ipam/address.ts'
 import type { ChainedAttachment, HostPort, VethAttachment } from '../../plugins/attachment.ts'
-import { inOwnNamespace, run, skip } from './kernel-namespace.ts'
+import { inOwnNamespace, open, put, run, skip } from './kernel-namespace.ts'
 import { podPlace, rejectsWith, Sandbox } from './pod-scene.ts'
 import { until } from './run.ts'
 
@@ -79,6 +79,15 @@ test('what a program sets on the pods’ bridge is set back at once, with the ad
   )
   const repaired = place.drifts.map(({ object }) => object)
   assert.ok(repaired.includes('sysctl net/ipv4/conf/cni0/forwarding=1'), repaired.join('; '))
+})
+
+test('a setting that has its value is not written, and one that has not is changed, not added', { skip }, async () => {
+  await using kernel = await open()
+  set('ipv4/conf/lo/rp_filter=0')
+  const wanted = put({ kind: 'sysctl', path: 'net/ipv4/conf/lo/rp_filter', value: '2' })
+  const [first] = await kernel.apply([wanted])
+  assert.deepEqual(first, { change: { ...wanted, instead: { ...wanted.object, value: '0' } } })
+  assert.deepEqual(await kernel.apply([wanted]), [{ change: wanted, unchanged: true }])
 })
 
 test('a bridge that was there without ports keeps its MAC, and nobody is blamed', { skip }, async () => {
