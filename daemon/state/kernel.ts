@@ -47,6 +47,13 @@ export function failureIn(
   return undefined
 }
 
+/**
+ * The first error of a removal: for who gives up what it wanted. That others want the same object and it can't be set as
+ * they do at the moment (its device may just be going) is no failure of this one.
+ */
+export const removalFailureIn = (outcomes: readonly Outcome[]): Error | undefined =>
+  outcomes.find(({ change, error }) => change.do === 'remove' && error !== undefined)?.error
+
 /** Another network namespace, opened for one verb: a socket created inside it. */
 export interface Sandbox extends Disposable {
   /** Links, addresses, routes and the named sysctls (paths below /proc/sys, `net/…`) inside it. */

@@ -23,6 +23,7 @@ import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
+import { LEAST_MTU } from '../../state/node.ts'
 import { type Address, deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { PodNote } from '../attachments.ts'
@@ -63,7 +64,7 @@ export async function rebuild(
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
     const objects = [
-      ...readBackPod(link, held, host.observed, alias),
+      ...readBackPod(link, held, context, alias),
       ...masquerading(held, host.observed),
       ...nft.objects(link.name),
       ...limits(link.name)
@@ -176,7 +177,12 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
 }
 
 /** The host's objects of a pod, from the kernel and from the reservations, either of which may be incomplete. */
-function readBackPod(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
+function readBackPod(
+  link: Link,
+  held: readonly Ip[],
+  { host: { observed }, self }: PodContext,
+  known: Alias
+): readonly KernelObject[] {
   const { name, mac, alias, mtu, hairpin, isolated, master } = link
   const gateways = gatewaysOn(name, observed)
   const kept: Link = {
@@ -203,7 +209,8 @@ function readBackPod(link: Link, held: readonly Ip[], observed: State, known: Al
     const gateway = gateways.find(({ family }) => family === ip.family)
     return gateway === undefined ? [] : [{ prefix: { ip, length: 0 }, gateway }]
   })
-  return [kept, ...routedHost(name, addresses, { ipv6: false }), ...proxiesAsTheyAre(ips, observed)]
+  const ipv6 = self.ipv6 && mtu !== undefined && mtu >= LEAST_MTU[6]
+  return [kept, ...routedHost(name, addresses, { ipv6 }), ...proxiesAsTheyAre(ips, observed)]
 }
 
 /** On the bridge where they are now; otherwise on the default bridge, which may not exist yet. */
