@@ -1,5 +1,6 @@
 // nftables chains, maps and sets shared by all pods of the host: created for the first pod that needs them, removed only
 // with the device that they name.
+import { isolatedBridgeIn } from '../firewall/bridge-ports.ts'
 import { deviceOf, type KernelObject, type Key, keyOf } from '../state/object.ts'
 
 const OWNER = 'shared'
@@ -18,10 +19,8 @@ export class SharedObjects {
     for (const object of more) {
       const key = keyOf(object)
       this.#objects.set(key, object)
-      for (const device of devicesNamedBy(object)) {
-        const keys = this.#byDevice.get(device) ?? new Set()
-        this.#byDevice.set(device, keys.add(key))
-      }
+      const device = deviceIn(object)
+      if (device !== undefined) this.#byDevice.set(device, (this.#byDevice.get(device) ?? new Set()).add(key))
     }
     return [OWNER, [...this.#objects.values()]]
   }
@@ -34,17 +33,12 @@ export class SharedObjects {
     return keys.length === 0 ? undefined : this.with([])
   }
 
-  /** Devices that any of them names. */
+  /** Devices that any of them is of. */
   get devices(): readonly string[] {
     return [...this.#byDevice.keys()]
   }
 }
 
-/** In nftables the names of devices are quoted. */
-function devicesNamedBy(object: KernelObject): readonly string[] {
-  const quoted = (text: string) => [...text.matchAll(/"([^"]+)"/g)].flatMap(([, name]) => name ?? [])
-  if (object.kind === 'nft-element') return quoted(object.key)
-  if (object.kind === 'nft-chain') return (object.rules ?? []).flatMap(quoted)
-  const device = deviceOf(object)
-  return device === undefined ? [] : [device]
-}
+/** The device without which the object has no meaning. Conditions of host ports name devices, too, but outlast them. */
+const deviceIn = (object: KernelObject): string | undefined =>
+  object.kind === 'nft-element' ? /^"([^"]+)"$/.exec(object.key)?.[1] : (isolatedBridgeIn(object) ?? deviceOf(object))

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isolatedBridge } from '../../../daemon/firewall/bridge-ports.ts'
-import { hostPortBase, hostPortDevice } from '../../../daemon/firewall/host-ports.ts'
+import { conditionedPortBase, hostPortBase, hostPortDevice } from '../../../daemon/firewall/host-ports.ts'
 import { SharedObjects } from '../../../daemon/pod/shared-objects.ts'
 import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
 
@@ -18,7 +18,8 @@ test('shared objects only grow, and an object of one key is there once, as it wa
 test('what names a device goes with it, and only that', () => {
   const shared = new SharedObjects()
   const of = (bridge: string) => [...hostPortDevice(bridge), ...isolatedBridge(bridge)]
-  const [, all] = shared.with([...hostPortBase(), ...of('br-1'), ...of('br-2')])
+  const conditions = [{ kind: 'device', name: 'eth*' }] as const
+  const [, all] = shared.with([...hostPortBase(), ...conditionedPortBase(4, conditions), ...of('br-1'), ...of('br-2')])
   assert.deepEqual([...shared.devices].sort(), ['br-1', 'br-2'])
   assert.equal(shared.without(['br-3']), undefined)
   const [, left] = shared.without(['br-1']) ?? assert.fail()
