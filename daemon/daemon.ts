@@ -22,6 +22,7 @@ import { keepConflist } from './lifecycle/conflist-file.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
+import { watchedSysctls } from './node/host-checks.ts'
 import { isOfInterest } from './node/interest.ts'
 import { Membership } from './node/membership.ts'
 import { NodeFiles } from './node/node-files.ts'
@@ -145,11 +146,17 @@ async function openCore(
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
   const backends = registry(BACKENDS)
-  const sysctls = (): readonly string[] => wantedSysctls(core.reconciler.desired)
+  const watched = new Set<string>()
+  const sysctls = (): readonly string[] => {
+    watched.clear()
+    for (const path of watchedSysctls(core.reconciler.observed, core.place?.node)) watched.add(path)
+    return [...wantedSysctls(core.reconciler.desired), ...watched]
+  }
   const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
-    interest: (object) => isOfInterest(object, networksOf(core.place?.conf)),
+    interest: (object) =>
+      object.kind === 'sysctl' ? watched.has(object.path) : isOfInterest(object, networksOf(core.place?.conf)),
     ...repairReport(log, metrics, health)
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()

@@ -64,7 +64,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
       return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
     },
     self: { identity, ipv6 },
-    defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
+    defaultMode: options.podMode,
     updateForeignAccepts: async () => core.drops?.update(),
     log,
     now: () => performance.now(),

@@ -98,7 +98,7 @@ export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
   const objects = (known: Known) =>
     ownersOf(known)
       .flatMap((owner) => reconciler.wantedBy(owner))
-      .filter((object) => !waitsForItsDevice(object, reconciler.observed))
+      .filter((object) => !waitsForItsDevice(object, reconciler.observed, reconciler.desired))
       .map((object) => objectAnswer(reconciler.observed, object))
   const isUnknown = calls.length === 0 && found.length === 0
   return {

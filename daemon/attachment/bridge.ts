@@ -1,9 +1,17 @@
 // The bridge of an attachment with its gateway addresses, and the part of a port's alias that records them.
-import type { Prefix } from '../../ipam/address.ts'
+import { FAMILIES, type Family, type Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link } from '../state/object.ts'
-import { address, connected, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device.ts'
+import {
+  address,
+  carriesPackets,
+  connected,
+  havingGateway,
+  noDuplicateDetection,
+  noRouterAdvertisements,
+  sysctl
+} from './device.ts'
 import { type BridgeInAlias, bridgeMac } from './identity.ts'
 
 /** The bridge and its addresses, for the alias of its port. */
@@ -15,6 +23,10 @@ export const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAd
 const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefix[] =>
   havingGateway(addresses).map(({ prefix, gateway }) => ({ ip: gateway, length: prefix.length }))
 
+/** Families for which a device has to carry packets: those of its addresses that this kernel has. */
+export const familiesOf = (prefixes: readonly Prefix[], ipv6: boolean): readonly Family[] =>
+  FAMILIES.filter((family) => (family === 4 || ipv6) && prefixes.some(({ ip }) => ip.family === family))
+
 /** The bridge with the gateways' addresses and a fixed MAC. The kernel chooses its MTU: the smallest of its ports'. */
 export function bridgeObjects(
   { bridge: name, like, isPromiscuous }: Pick<Veth, 'bridge' | 'like' | 'isPromiscuous'>,
@@ -22,7 +34,8 @@ export function bridgeObjects(
   node: Pick<Node, 'identity' | 'ipv6'>,
   { bridge }: { readonly bridge?: Link }
 ): readonly KernelObject[] {
-  const hasGateways = like?.kind !== 'bridge' || like.isGateway
+  const gateways = like?.kind !== 'bridge' || like.isGateway ? gatewayPrefixes(addresses) : []
+  const families = familiesOf(gateways, node.ipv6)
   return [
     {
       ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
@@ -37,12 +50,12 @@ export function bridgeObjects(
           ...[sysctl(`net/ipv4/conf/${name}/proxy_arp`, '1'), sysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0')],
           ...(node.ipv6
             ? [sysctl(`net/ipv6/conf/${name}/proxy_ndp`, '1'), sysctl(`net/ipv6/neigh/${name}/proxy_delay`, '0')]
-            : [])
+            : []),
+          // The kernel answers for others only on a device that forwards (ndisc.c), for IPv6 too.
+          ...(families.includes(6) ? [sysctl(`net/ipv6/conf/${name}/forwarding`, '1')] : [])
         ]
       : []),
-    ...(hasGateways ? gatewayPrefixes(addresses) : []).flatMap((prefix) => [
-      address(name, prefix),
-      ...connected(name, prefix)
-    ])
+    ...carriesPackets(name, families),
+    ...gateways.flatMap((prefix) => [address(name, prefix), ...connected(name, prefix)])
   ]
 }

@@ -1,5 +1,5 @@
 // Builders for sysctls, addresses and routes of one device, on the host or in a container.
-import { network, type Prefix, width } from '../../ipam/address.ts'
+import { type Family, network, type Prefix, width } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
 import { PROTOCOL_KERNEL } from '../state/ownership.ts'
@@ -29,6 +29,19 @@ const MAIN_TABLE = 254
 export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
+
+/**
+ * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and hardened
+ * hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that a packet
+ * came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the host can't
+ * solicit the pod for a packet that it forwards.
+ */
+export const carriesPackets = (device: string, families: readonly Family[]): readonly KernelObject[] =>
+  families.flatMap((family) =>
+    family === 4
+      ? [sysctl(`net/ipv4/conf/${device}/forwarding`, '1')]
+      : [sysctl(`net/ipv6/conf/${device}/addr_gen_mode`, '0'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
+  )
 
 /**
  * Without duplicate address detection: only Weft assigns these addresses, and a tentative one delays the pod by one or

@@ -4,7 +4,15 @@ import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { havingGateway, noDuplicateDetection, noRouterAdvertisements, route, SCOPE_LINK } from './device.ts'
+import { familiesOf } from './bridge.ts'
+import {
+  carriesPackets,
+  havingGateway,
+  noDuplicateDetection,
+  noRouterAdvertisements,
+  route,
+  SCOPE_LINK
+} from './device.ts'
 
 /**
  * A route to each address of the pod, and the gateway's address on the link, as with ptp: the pod can ping its gateway,
@@ -18,6 +26,13 @@ export function routedHost(
   return [
     // Neighbour discovery of the pod needs a link-local address that is not tentative.
     ...(node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
+    ...carriesPackets(
+      device,
+      familiesOf(
+        addresses.map(({ prefix }) => prefix),
+        node.ipv6
+      )
+    ),
     ...havingGateway(addresses).flatMap(({ prefix: { ip }, gateway }): readonly KernelObject[] => [
       {
         kind: 'address',

@@ -219,19 +219,24 @@ function ownVtep(node: Node, config: VxlanConfig, family: Family, subnet: Prefix
   return [
     device,
     { kind: 'address', device: name, prefix: hostPrefix(subnet.ip), scope: 0, nodad: true, because },
-    ...settings(node.ipv6 && mtu >= LEAST_MTU[6], name, because)
+    ...settings(node.ipv6 && mtu >= LEAST_MTU[6], name, family, because)
   ]
 }
 
 /**
  * Router advertisements must not configure the device. And a peer without direct routing sends through the tunnel what
  * we answer outside of it, which a strict reverse path filter (RFC 3704, rp_filter 1) on all interfaces would drop:
- * ours is loose.
+ * ours is loose. The last one lets it carry its family's packets, whatever net.*.conf.default says.
  */
-const settings = (has6: boolean, name: string, because: string): readonly KernelObject[] => [
-  { kind: 'sysctl', path: `net/ipv4/conf/${name}/rp_filter`, value: '2', because },
-  ...(has6 ? [{ kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_ra`, value: '0', because } as const] : [])
-]
+function settings(has6: boolean, name: string, family: Family, because: string): readonly KernelObject[] {
+  const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value, because })
+  return [
+    sysctl(`net/ipv4/conf/${name}/rp_filter`, '2'),
+    ...(has6 ? [sysctl(`net/ipv6/conf/${name}/accept_ra`, '0')] : []),
+    ...(family === 4 ? [sysctl(`net/ipv4/conf/${name}/forwarding`, '1')] : []),
+    ...(family === 6 && has6 ? [sysctl(`net/ipv6/conf/${name}/disable_ipv6`, '0')] : [])
+  ]
+}
 
 /** Errors: LEASE_MALFORMED. */
 function remoteVtep(lease: Lease, config: VxlanConfig, family: Family, subnet: Prefix): Vtep {

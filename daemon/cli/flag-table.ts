@@ -162,7 +162,7 @@ export const FLAGS = {
     group: 'network',
     reader: oneOf('auto', 'bridge', 'routed'),
     default: 'auto',
-    help: 'how pods are attached: to a bridge, or each by its own route; auto uses the bridge if it exists'
+    help: 'how pods are attached where there is no bridge yet: to a bridge, or each by its own route; auto: as the pods that are there, otherwise to a bridge'
   },
   'ip-masq': {
     group: 'network',

@@ -36,7 +36,8 @@ const numbers: Readonly<Record<string, number>> = {
   MASTER_INVALID: cniCode.configuration,
   MTU_INVALID: cniCode.configuration,
   PORT_TAKEN: 108,
-  ADDRESS_MISSING: 109
+  ADDRESS_MISSING: 109,
+  WANTED_OTHERWISE: 110
 }
 
 /** Conditions in which running pods may not reach those of other nodes: STATUS returns 51. */

@@ -72,6 +72,12 @@ export function isolatedBridge(bridge: string): readonly KernelObject[] {
   ]
 }
 
+/** The bridge that an object of `isolatedBridge` is about; no other rule names devices that it can't do without. */
+export function isolatedBridgeIn(object: KernelObject): string | undefined {
+  if (object.kind !== 'nft-chain' || !object.chain.startsWith('isolate_')) return undefined
+  return /^iifname "([^"]+)" /.exec(object.rules?.[0] ?? '')?.[1]
+}
+
 /**
  * The sets and chains that existing elements depend on, and isolated bridges: what a restarted weftd must want again.
  */

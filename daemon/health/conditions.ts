@@ -83,6 +83,13 @@ export const CONDITIONS = {
     title: 'the interface to the other nodes is not working; pods on this node still reach each other',
     cure: 'bring the interface back up; routes and pods are left as they are'
   },
+  FORWARDING_OFF: {
+    severity: 'error',
+    blocks: [],
+    title:
+      'an interface of this host does not forward, so pods get no packets from other nodes or no replies through it',
+    cure: 'set net.ipv4.conf.<interface>.forwarding to 1 (systemd-networkd: IPv4Forwarding=yes, before version 256 IPForward=ipv4)'
+  },
   NETWORK_OVERLAPS: {
     severity: 'warning',
     blocks: [],

@@ -22,6 +22,8 @@ export type Target = {
   readonly exists?: (device: string) => boolean
   /** Opens the namespace at a path; the descriptor is closed after the send. */
   readonly openNamespace: (path: string) => number
+  /** Reads a sysctl before it is written; absent inside pods, whose settings nobody else changes. */
+  readonly readSysctl?: (path: string) => Sysctl | undefined
   /** Writes sysctls, all in one entry into the namespace. */
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** nft-*, accept. */
@@ -96,12 +98,8 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return new NetlinkRun(target).apply(changes)
     case 'removal':
       return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
-    case 'sysctl': {
-      // A sysctl can't be removed: one that is no longer desired keeps its value.
-      const puts = changes.filter((change) => change.do === 'put')
-      const errors = target.writeSysctls(puts.map((change) => change.object as Sysctl))
-      return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
-    }
+    case 'sysctl':
+      return applySysctls(changes, target)
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -206,6 +204,37 @@ class NetlinkRun {
       if (error !== undefined) this.#errors.set(at, error)
       else if (afterwards !== undefined) this.#planned.push({ at, change, messages: [afterwards] })
     }
+  }
+}
+
+/**
+ * A sysctl can't be removed: one that is no longer desired keeps its value. One that has the value is not written: for
+ * some even that has effects (IPv6 forwarding forgets routes from router advertisements).
+ */
+function applySysctls(changes: readonly Change[], target: Target): readonly Outcome[] {
+  const { readSysctl } = target
+  const puts = changes.filter((change) => change.do === 'put')
+  if (readSysctl === undefined) {
+    const errors = target.writeSysctls(puts.map((change) => change.object as Sysctl))
+    return changes.map((change) => outcome(change, errors[puts.indexOf(change)]))
+  }
+  return changes.map((change): Outcome => {
+    if (change.do === 'remove') return { change }
+    const object = change.object as Sysctl
+    // Right before it is written: an earlier one of these may have changed it (ip_forward sets all devices').
+    const instead = valueNow(readSysctl, object.path)
+    if (instead?.value === object.value) return { change, unchanged: true }
+    const [error] = target.writeSysctls([object])
+    return outcome(instead === undefined ? change : { do: 'put', object, instead }, error)
+  })
+}
+
+/** `undefined` also where it can't be read: writing it says why. */
+function valueNow(read: (path: string) => Sysctl | undefined, path: string): Sysctl | undefined {
+  try {
+    return read(path)
+  } catch {
+    return undefined
   }
 }
 

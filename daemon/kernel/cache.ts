@@ -1,7 +1,7 @@
 // The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since
 // messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
-import type { KernelObject, Key, Link, LinkForm, Route } from '../state/object.ts'
+import type { KernelObject, Key, Link, LinkForm, Route, Sysctl } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
@@ -16,13 +16,15 @@ import {
 } from './netlink/decode.ts'
 import { Attributes, type Message, NLM_F } from './netlink/message.ts'
 import { decodeTraffic } from './netlink/qdisc.ts'
-import { AF_BRIDGE, ALL_DEVICES, NETCONFA, RTM } from './netlink/uapi.ts'
+import { AF_BRIDGE, ALL_DEVICES, familyOf, NETCONFA, RTM } from './netlink/uapi.ts'
 
 /** What a notification changes. */
 export type Update = {
   readonly changed: readonly { readonly key: Key; readonly object: KernelObject | undefined }[]
   /** Set when the kernel may have removed objects without a notification: only a dump shows which. */
   readonly dumpBecause?: string
+  /** Paths below /proc/sys that may have changed without a notification. */
+  readonly reread?: readonly string[]
 }
 
 const UNCHANGED: Update = { changed: [] }
@@ -135,9 +137,7 @@ export class Cache {
       case RTM.deleteFilter:
         return this.#onGone(decodeTraffic(message, this.nameOf))
       case RTM.newNetconf:
-        return endsForwarding(message)
-          ? { changed: [], dumpBecause: 'this host no longer forwards packets' }
-          : UNCHANGED
+        return this.#onSettings(message)
       default:
         return UNCHANGED
     }
@@ -209,13 +209,25 @@ export class Cache {
     return this.drop(key) ? { changed: [{ key, object: undefined }] } : UNCHANGED
   }
 
+  /** The few sysctls that the kernel notifies. Those of each new device, too, which are mostly of no interest. */
+  #onSettings(message: Message): Update {
+    const changed = settingsIn(message, this.nameOf).flatMap((setting) => {
+      const key = this.put(setting)
+      return key === undefined ? [] : [{ key, object: this.#objects.get(key) }]
+    })
+    return { changed, ...(endsForwarding(message) && { dumpBecause: 'this host no longer forwards packets' }) }
+  }
+
   /**
    * With an address the kernel removes IPv4 routes without a notification: those with it as source, and with a device's
-   * last address all routes of the device.
+   * last address all routes of the device. IPv6 that is switched off on a device shows in its addresses only.
    */
   #onAddressGone(message: Message): Update {
     const address = decodeAddress(message, this.nameOf)
     const update = this.#onGone(address)
+    const isOff = address && (`sysctl ${ipv6SwitchOf(address.device)}` as Key)
+    if (address?.prefix.ip.family === 6 && isOff !== undefined && this.#desired(isOff) !== undefined)
+      return { ...update, reread: [ipv6SwitchOf(address.device)] }
     if (address === undefined || address.prefix.ip.family !== 4 || !this.#hasObjects(address.device, ['route']))
       return update
     return { ...update, dumpBecause: `${address.device} lost an address, and with it perhaps routes` }
@@ -338,10 +350,28 @@ const sameLink = (a: Link, b: Link): boolean =>
 const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))
 
-/**
- * The kernel notifies few sysctls, and those of each new device too. Only the end of forwarding, which cuts pods off,
- * is worth a dump.
- */
+const ipv6SwitchOf = (device: string): string => `net/ipv6/conf/${device}/disable_ipv6`
+
+/** The settings of one device, or of all, in a message of devinet.c or addrconf.c. */
+function settingsIn({ body }: Message, nameOf: NameOf): readonly Sysctl[] {
+  const netconf = new Attributes(body, 4)
+  const [index, family] = [netconf.u32(NETCONFA.ifindex), familyOf(body[0] ?? 0)]
+  if (index === undefined || family === undefined) return []
+  const device = index === ALL_DEVICES ? 'all' : nameOf(index)
+  if (device === undefined) return []
+  const forwarding = index === ALL_DEVICES && family === 4 ? 'net/ipv4/ip_forward' : undefined
+  const of = (name: string): string => `net/ipv${family}/conf/${device}/${name}`
+  const values = [
+    [forwarding ?? of('forwarding'), netconf.u32(NETCONFA.forwarding)],
+    [of('rp_filter'), family === 4 ? netconf.u32(NETCONFA.rpFilter) : undefined],
+    [of(family === 4 ? 'proxy_arp' : 'proxy_ndp'), netconf.u32(NETCONFA.proxyNeighbour)]
+  ] as const
+  return values.flatMap(([path, value]) =>
+    value === undefined ? [] : [{ kind: 'sysctl', path, value: String(value | 0) } as const]
+  )
+}
+
+/** The end of forwarding cuts pods off: whatever else changed with it, a dump shows. */
 function endsForwarding({ body }: Message): boolean {
   const netconf = new Attributes(body, 4)
   return netconf.u32(NETCONFA.ifindex) === ALL_DEVICES && netconf.u32(NETCONFA.forwarding) === 0

@@ -15,7 +15,7 @@ import type { FirewallPort } from './nftables/port.ts'
 import { Senders } from './notification-sender.ts'
 import { Observer, type ObserverParts } from './observer.ts'
 import { openSandbox } from './sandbox.ts'
-import { writeSysctl } from './sysctl.ts'
+import { readSysctl, writeSysctl } from './sysctl.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -55,10 +55,10 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const target: Target = {
     socket: requests,
     remove: (link) => deleter.remove(link),
-    // Every device has a directory there; a look-up by name would make the kernel try to load a module of that name.
-    exists: (device) => existsSync(`/proc/sys/net/ipv4/conf/${device}`),
+    exists: deviceExists,
     // The caller has opened the namespace before, where weftd's own was refused if it must not be.
     openNamespace: (path) => openNamespace(path, true),
+    readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
@@ -95,6 +95,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
+    exists: deviceExists,
     ...routeLookups(requests),
     onRouting: (listener) => void listeners.add(listener),
     async [Symbol.asyncDispose]() {
@@ -104,3 +105,6 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     }
   }
 }
+
+/** Every device has a directory there; a look-up by name would make the kernel try to load a module of that name. */
+const deviceExists = (device: string): boolean => existsSync(`/proc/sys/net/ipv4/conf/${device}`)

@@ -158,6 +158,7 @@ export class Observer implements Disposable {
       const update = this.#observed.apply(message)
       for (const change of update.changed)
         this.#push({ kind: 'changed', ...change, ...(by !== undefined && { by }), at })
+      for (const path of update.reread ?? []) this.#reread(path, at)
       if (update.dumpBecause !== undefined) this.wantDump(update.dumpBecause)
     } catch (error) {
       this.wantDump(reasonOf(error))
@@ -167,6 +168,13 @@ export class Observer implements Disposable {
   #lost(why: string): void {
     this.wantDump(why)
     this.#parts.routing({})
+  }
+
+  #reread(path: string, at: number): void {
+    const object = readSysctl(path)
+    // Gone with its device, whose own notification follows.
+    if (object !== undefined && this.#observed.put(object) !== undefined)
+      this.#push({ kind: 'changed', key: keyOf(object), object, at })
   }
 
   /** A new dump, or nothing when it failed and will be repeated. */

@@ -9,12 +9,15 @@ import { reasonOf, WeftError } from '../base/error.ts'
  */
 export const CONFLIST_NAME = '10-weft.conflist'
 
-/** The list without --cni-conf-source. Its name, flannel's, is also that of the directory of address reservations. */
+/**
+ * The list without --cni-conf-source. Its name, flannel's, is also that of the directory of address reservations. With
+ * hairpinMode, as in flannel's manifest, a pod reaches itself through its own Service where br_netfilter is loaded.
+ */
 export const DEFAULT_CONFLIST = `${JSON.stringify(
   {
     cniVersion: '1.0.0',
     name: 'cbr0',
-    plugins: [{ type: 'weft', capabilities: { portMappings: true, bandwidth: true } }]
+    plugins: [{ type: 'weft', hairpinMode: true, capabilities: { portMappings: true, bandwidth: true } }]
   },
   undefined,
   2

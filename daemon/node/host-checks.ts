@@ -16,7 +16,7 @@ import type { Node } from '../state/node.ts'
 import type { Address, Key, Link, State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 
-type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
+type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'FORWARDING_OFF' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
 /** What is wrong and what to do, with the names of this host's objects. */
 export type HostFault = { readonly detail: string; readonly cure: string }
@@ -50,8 +50,45 @@ export function checkHost(
   })
   return {
     LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
+    FORWARDING_OFF: forwardingFault(observed, node),
     BRIDGE_FOREIGN: outdated.length === 0 ? undefined : bridgeFault(outdated, node),
     NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : overlapFault(overlapping)
+  }
+}
+
+/**
+ * Devices by which packets to pods arrive: the one to the other nodes, and those of default routes, by which answers to
+ * pods come. The kernel asks each device whether it forwards IPv4; for IPv6 it asks `all` only, which weftd sets.
+ */
+function arrivals(observed: State, { device, subnet }: Pick<Node, 'device' | 'subnet'>): readonly string[] {
+  if (subnet[4] === undefined) return []
+  const devices = [...observed.values()].flatMap((object) =>
+    object.kind === 'route' && object.destination.length === 0 && object.destination.ip.family === 4
+      ? (object.device ?? [])
+      : []
+  )
+  return [...new Set([device, ...devices])]
+}
+
+const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`
+
+/** Paths below /proc/sys that `checkHost` looks at: others' settings, which weftd reads and never writes. */
+export const watchedSysctls = (
+  observed: State,
+  node: Pick<Node, 'device' | 'subnet'> | undefined
+): readonly string[] => (node === undefined ? [] : arrivals(observed, node).map(forwardingOf))
+
+function forwardingFault(observed: State, node: CheckedNode): HostFault | undefined {
+  const off = arrivals(observed, node).filter((device) => {
+    const setting = observed.get(`sysctl ${forwardingOf(device)}` as Key)
+    return setting?.kind === 'sysctl' && setting.value === '0'
+  })
+  if (off.length === 0) return undefined
+  // With slashes, since a device's name may have dots: sysctl(8) takes both.
+  const paths = off.map(forwardingOf)
+  return {
+    detail: `${paths.map((path) => `${path}=0`).join(', ')}: packets to pods that arrive on ${off.join(' and ')} are dropped`,
+    cure: `run: sysctl -w ${paths.map((path) => `${path}=1`).join(' ')}; for systemd-networkd also set IPv4Forwarding=yes (before version 256: IPForward=ipv4) in the .network file of ${off.join(' and ')}`
   }
 }
 

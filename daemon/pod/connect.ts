@@ -8,7 +8,7 @@ import { containerEnd, podObjects, type Wiring, withGateways } from '../attachme
 import { type AttachmentResult, resultOf } from '../attachment/result.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
-import { type KernelObject, linkNamed } from '../state/object.ts'
+import { type KernelObject, type Link, linkNamed } from '../state/object.ts'
 import { conflictingAddresses } from './bridge-addresses.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { applyInside } from './netns.ts'
@@ -76,11 +76,13 @@ async function make(
   const { shared, bridge, host: own, inside } = podObjects(attachment, addresses, place.node, wiring)
   const host = [...own, ...forwardingFor(context, attachment, addresses, place)]
   await timed(context, 'ADD', 'host', async () => {
+    if (wiring.bridge !== undefined) await fixMac(context, wiring.bridge)
     // In a request of its own: others may be making the same bridge, and what they have under way is waited for.
     if (bridge.length > 0) throwFailure(attachment, await context.host.want(bridgeOwnerOf(attachment), bridge))
     const pod = [ownerOf(attachment), host] as const
     const all = shared.length === 0 ? [pod] : [context.attachments.shared.with(shared), pod]
-    throwFailure(attachment, await context.host.wantAll(all))
+    // What other pods share is repaired or reported; only what this one needs may fail it.
+    throwFailure(attachment, await context.host.wantAll(all), [...shared, ...host])
   })
   if (sandbox !== undefined)
     await timed(context, 'ADD', 'inside', async () => {
@@ -89,6 +91,15 @@ async function make(
     })
   // From now on the link is watched, not made again: a pair that vanished took the pod's addresses and routes along.
   context.host.keep(ownerOf(attachment), host.map(withoutPeer))
+}
+
+/**
+ * A bridge that was there before our first pod: the kernel would give it the lowest MAC of its ports with each new one,
+ * unless its MAC was set. The reference's bridge plugin does the same.
+ */
+async function fixMac({ host }: PodContext, { name, mac }: Link): Promise<void> {
+  if (mac === undefined || linkNamed(host.desired, name) !== undefined) return
+  await host.impose({ kind: 'link', name, form: { type: 'bridge' }, mac })
 }
 
 function refuseImpossible(context: PodContext, attachment: VethAttachment, wiring: Wiring): void {
@@ -152,8 +163,8 @@ function forwardingFor(
 const withoutPeer = (object: KernelObject): KernelObject =>
   object.kind === 'link' && object.form?.type === 'veth' ? { ...object, form: { type: 'veth' } } : object
 
-function throwFailure(attachment: VethAttachment, outcomes: readonly Outcome[]): void {
-  const failure = failureIn(outcomes)
+function throwFailure(attachment: VethAttachment, outcomes: readonly Outcome[], asked?: readonly KernelObject[]): void {
+  const failure = failureIn(outcomes, asked)
   if (failure === undefined) return
   const { change, error } = failure
   const isPair = change.object.kind === 'link' && change.object.name === hostName(attachment)

@@ -8,7 +8,7 @@ import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
 import type { Kernel, Outcome } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject, Key, State } from '../state/object.ts'
+import type { KernelObject, Key, Link, State } from '../state/object.ts'
 import type { Attachments } from './attachments.ts'
 
 /** The part of the reconciler that pods use: reconcile/reconciler.ts. */
@@ -22,7 +22,11 @@ export type HostState = {
   keep(owner: string, objects: readonly KernelObject[]): void
   /** Removes objects that otherwise stay when no owner wants them, because others may depend on them. */
   discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]>
+  /** Sets these fields of an existing link although the kernel shows them so. */
+  impose(link: Link): Promise<readonly Outcome[]>
   readonly observed: State
+  /** What all owners want on the host. */
+  readonly desired: State
 }
 
 /** What pods need to know of the node. */
@@ -42,7 +46,7 @@ export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
 
 export type PodContext = {
-  readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'routeTo'>
+  readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'exists' | 'routeTo'>
   readonly host: HostState
   readonly attachments: Attachments
   readonly networks: Networks
@@ -53,8 +57,8 @@ export type PodContext = {
   readonly place: () => PodPlace | undefined
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
-  /** The mode for pods whose configuration names none and whose bridge does not exist yet. */
-  readonly defaultMode: Mode
+  /** The mode for pods whose configuration names none and whose bridge does not exist yet; `auto`: that of other pods. */
+  readonly defaultMode: Mode | 'auto'
   /**
    * To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the
    * accepts.

@@ -1,21 +1,30 @@
 // The desired state by owner, so that one lease or pod replaces only its own keys.
-import { type KernelObject, type Key, keyOf, type State } from '../state/object.ts'
+import { WeftError } from '../base/error.ts'
+import { contradictions, merge } from '../state/merge.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
+import { textOf } from '../state/text.ts'
 
 /**
- * Paths below /proc/sys that are desired: a complete check reads them, because the kernel does not announce their
+ * Paths below /proc/sys that are desired: a complete check reads them, because the kernel announces few of their
  * changes.
  */
 export const wantedSysctls = (desired: State): readonly string[] =>
   [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
 
-/** Several owners may want one key (two pods one bridge); the object stays until the last of them no longer does. */
+/**
+ * Several owners may want one key (two pods one bridge): what they want is merged by field, and the object stays until
+ * the last of them no longer does. Where they contradict each other, the owner that was first counts.
+ */
 export class Desired {
   readonly #state = new Map<Key, KernelObject>()
   /** Arrays, since there are thousands of owners with three keys each. */
   readonly #keysOf = new Map<string, readonly Key[]>()
-  /** Only keys with more than one owner; the object of the last to want it counts. */
+  /** Only keys with more than one owner, with what each wants. */
   readonly #shared = new Map<Key, Map<string, KernelObject>>()
+  /** The owner, or the first of several. */
   readonly #ownerOf = new Map<Key, string>()
+  /** Keys of what appears with its device and goes with it without a notification, by that device. */
+  readonly #silent = new Map<string, Set<Key>>()
 
   get state(): State {
     return this.#state
@@ -25,9 +34,26 @@ export class Desired {
     return this.#keysOf.keys()
   }
 
-  /** What `owner` wants; a shared object as the last of its owners wants it. */
+  /** What `owner` wants; a shared object as it is merged. */
   wantedBy(owner: string): readonly KernelObject[] {
     return [...(this.#keysOf.get(owner) ?? [])].flatMap((key) => this.#state.get(key) ?? [])
+  }
+
+  /**
+   * Sysctls and neighbour proxies that appear or go with a link, of which the kernel does not say so: those that are gone
+   * when `before` became `now`, and those that waited for it, which is no repair.
+   */
+  silentChanges(
+    before: KernelObject | undefined,
+    now: KernelObject | undefined
+  ): { readonly gone: readonly Key[]; readonly waiting: readonly Key[] } {
+    const link = now ?? before
+    const keys = link?.kind === 'link' ? this.#silent.get(link.name) : undefined
+    if (keys === undefined) return { gone: [], waiting: [] }
+    if (before === undefined) return { gone: [], waiting: [...keys] }
+    const [old, young] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
+    const isAnother = old !== undefined && young !== undefined && old !== young
+    return { gone: now === undefined || isAnother ? [...keys] : [], waiting: [] }
   }
 
   /** Replaces what `owner` wants; returns all its keys, before and now. */
@@ -46,33 +72,83 @@ export class Desired {
     return touched
   }
 
+  /** What `owner` does not get because an earlier owner of the object wants it otherwise. */
+  refusedTo(owner: string): readonly { readonly object: KernelObject; readonly error: WeftError }[] {
+    return (this.#keysOf.get(owner) ?? []).flatMap((key) => {
+      const [object, merged] = [this.#shared.get(key)?.get(owner), this.#state.get(key)]
+      if (object === undefined || merged === undefined) return []
+      const fields = contradictions(object, merged)
+      return fields.length === 0 ? [] : [{ object, error: contradiction(object, merged, fields) }]
+    })
+  }
+
   #put(key: Key, owner: string, object: KernelObject): void {
-    const holder = this.#ownerOf.get(key)
-    if (holder !== undefined && holder !== owner) {
-      const others = this.#shared.get(key) ?? new Map([[holder, this.#state.get(key) as KernelObject]])
-      others.delete(owner)
-      this.#shared.set(key, others.set(owner, object))
-    } else this.#shared.get(key)?.set(owner, object)
-    this.#ownerOf.set(key, owner)
-    this.#state.set(key, object)
+    const first = this.#ownerOf.get(key)
+    const known = this.#state.get(key)
+    const sharers = this.#shared.get(key)
+    if (first === undefined || known === undefined || (first === owner && sharers === undefined)) {
+      this.#ownerOf.set(key, owner)
+      this.#set(key, object)
+      return
+    }
+    const owners = sharers ?? new Map([[first, known]])
+    const before = owners.get(owner)
+    owners.set(owner, object)
+    this.#shared.set(key, owners)
+    if (before === undefined) this.#set(key, merge(known, object))
+    else if (!isSame(before, object)) this.#mergeAll(key, owners)
   }
 
   #withdraw(key: Key, owner: string): void {
-    const others = this.#shared.get(key)
-    others?.delete(owner)
-    if (others !== undefined && this.#ownerOf.get(key) !== owner) {
-      if (others.size === 1) this.#shared.delete(key)
+    const owners = this.#shared.get(key)
+    if (owners === undefined) {
+      this.#ownerOf.delete(key)
+      this.#drop(key)
       return
     }
-    const last = others && [...others].at(-1)
-    if (last === undefined) {
-      this.#shared.delete(key)
-      this.#ownerOf.delete(key)
-      this.#state.delete(key)
-    } else {
-      this.#ownerOf.set(key, last[0])
-      this.#state.set(key, last[1])
-      if (others?.size === 1) this.#shared.delete(key)
-    }
+    const left = owners.get(owner)
+    owners.delete(owner)
+    const [next] = owners
+    if (next !== undefined) this.#ownerOf.set(key, next[0])
+    // Usually all want the same: hundreds of pods on one bridge.
+    if (left === undefined || next === undefined || !isSame(left, next[1])) this.#mergeAll(key, owners)
+    if (owners.size === 1) this.#shared.delete(key)
   }
+
+  #mergeAll(key: Key, owners: ReadonlyMap<string, KernelObject>): void {
+    const [first, ...others] = owners.values()
+    if (first !== undefined) this.#set(key, others.reduce(merge, first))
+  }
+
+  #set(key: Key, object: KernelObject): void {
+    this.#state.set(key, object)
+    const device = silentDeviceOf(object)
+    if (device === undefined) return
+    const keys = this.#silent.get(device)
+    if (keys === undefined) this.#silent.set(device, new Set([key]))
+    else keys.add(key)
+  }
+
+  #drop(key: Key): void {
+    const device = silentDeviceOf(this.#state.get(key))
+    this.#state.delete(key)
+    if (device === undefined) return
+    const keys = this.#silent.get(device)
+    keys?.delete(key)
+    if (keys?.size === 0) this.#silent.delete(device)
+  }
+}
+
+const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
+  object?.kind === 'sysctl' || object?.kind === 'proxy' ? deviceOf(object) : undefined
+
+const isSame = (one: KernelObject, other: KernelObject): boolean => sameObject(one, other) && sameObject(other, one)
+
+function contradiction(object: KernelObject, merged: KernelObject, fields: readonly string[]): WeftError {
+  const wanted = textOf(object)
+  return new WeftError(
+    'WANTED_OTHERWISE',
+    `${object.because ?? 'this call'} wants ${wanted}, but ${merged.because ?? 'another part of weftd'} already has it as ${textOf(merged)} (${fields.join(', ')})`,
+    'make the two configurations agree, or let only one of them set it'
+  )
 }

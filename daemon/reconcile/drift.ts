@@ -2,7 +2,7 @@
 // program keeps undoing repairs.
 import type { Change } from '../state/difference.ts'
 import type { Sender } from '../state/kernel.ts'
-import { differingFields, type Key } from '../state/object.ts'
+import { deviceOf, differingFields, type KernelObject, type Key } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
 /**
@@ -17,6 +17,10 @@ export type DriftReport = {
   /** What the other program did: `removed`, `changed (mac)`, `added`. */
   readonly what: string
   readonly by: Sender | undefined
+  /** Why there is no `by`. */
+  readonly unnamed: string | undefined
+  /** The device to look at, where the object has one. */
+  readonly device: string | undefined
   /** Milliseconds from the notification to the kernel's acknowledgement. */
   readonly afterMs: number
   readonly because: string | undefined
@@ -49,6 +53,12 @@ export class Drift {
     return Math.max(0, trace.heldUntil - now)
   }
 
+  /** It was as desired when we looked again: nobody's change was repaired. */
+  settled(key: Key): void {
+    const trace = this.#traces.get(key)
+    if (trace !== undefined) trace.what = ''
+  }
+
   /** The object is as desired again; returns a report if that was a repair. */
   repaired(key: Key, change: Change): DriftReport | undefined {
     const trace = this.#traces.get(key)
@@ -62,6 +72,8 @@ export class Drift {
       kind: change.object.kind,
       what: trace.what,
       by: trace.by,
+      unnamed: trace.by === undefined ? unnamed(change.object) : undefined,
+      device: change.object.kind === 'link' ? change.object.name : deviceOf(change.object),
       afterMs: now - trace.at,
       because: change.object.because,
       times: trace.repairs.length,
@@ -85,4 +97,19 @@ function happened(change: Change): string {
   if (change.do === 'remove') return 'added'
   if (change.instead === undefined) return 'removed'
   return `changed (${differingFields(change.object, change.instead).join(', ')})`
+}
+
+/** Notifications of these have port id 0, whoever changed them (seen on 6.18); the others name their sender. */
+const NEVER_NAMED: Readonly<Partial<Record<KernelObject['kind'], string>>> = {
+  link: 'links',
+  fdb: 'FDB entries',
+  sysctl: 'settings'
+}
+
+function unnamed(object: KernelObject): string {
+  const isAddress6 = object.kind === 'address' && object.prefix.ip.family === 6
+  const what = isAddress6 ? 'IPv6 addresses' : NEVER_NAMED[object.kind]
+  return what === undefined
+    ? 'it had ended before weftd could read its name, or the kernel did it when a link changed'
+    : `the kernel does not say who changes ${what}`
 }

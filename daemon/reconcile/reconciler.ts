@@ -2,10 +2,11 @@
 // kernel.apply for the host.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
-import { type Change, difference } from '../state/difference.ts'
+import { type Change, difference, put } from '../state/difference.ts'
 import type { Kernel, Observation, Outcome, Sender } from '../state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State } from '../state/object.ts'
-import { order } from '../state/order.ts'
+import { without } from '../state/merge.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Link, linkNamed, type State } from '../state/object.ts'
+import { onRemadeLinks, order } from '../state/order.ts'
 import { mayRemove, type Recognises, staysWhenUnwanted } from '../state/ownership.ts'
 import { AckOrder, ECHO } from './ack-order.ts'
 import { logChanges } from './change-log.ts'
@@ -21,6 +22,8 @@ const CHECK_EVERY = 60_000
  * or a lease.
  */
 const COMPARED_TOGETHER = 1_000
+/** Kinds whose observations listeners get. */
+const TOLD: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
 
 export type ReconcilerDeps = {
   readonly kernel: Kernel
@@ -53,8 +56,9 @@ export class Reconciler {
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
   /**
-   * When we last changed a link. Creating one takes several steps, each with a notification without a sender, which
-   * arrive after the acknowledgement: for ECHO ms an incomplete link is not taken for another program's change.
+   * When we last changed a link, or made it anew with what is on it. Creating one takes several steps, each with a
+   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is not
+   * taken for another program's change.
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
@@ -97,7 +101,7 @@ export class Reconciler {
     await this.#sync([...this.#observed.keys()])
   }
 
-  /** Calls `listener` after observations of links, addresses or routes: for facts about the node. */
+  /** Calls `listener` after observations of links, addresses, routes or sysctls: for facts about the node. */
   onObserved(listener: (changed: readonly KernelObject[] | 'everything') => void): void {
     this.#listeners.add(listener)
   }
@@ -126,7 +130,7 @@ export class Reconciler {
   /**
    * Replaces what `owner` wants on the host and resolves with the kernel's outcomes. `alsoKeys` are compared too, to
    * remove what an earlier process created for this owner. An object of several owners stays until the last no longer
-   * wants it.
+   * wants it; what this one wants otherwise than an earlier one is an outcome with the error WANTED_OTHERWISE.
    */
   want(owner: string, objects: readonly KernelObject[], alsoKeys: Iterable<Key> = []): Promise<readonly Outcome[]> {
     return this.wantAll([[owner, objects]], alsoKeys)
@@ -138,10 +142,17 @@ export class Reconciler {
     alsoKeys: Iterable<Key> = []
   ): Promise<readonly Outcome[]> {
     const keys = new Set<Key>(alsoKeys)
-    for (const [owner, objects] of entries) for (const key of this.#desired.replace(owner, objects)) keys.add(key)
-    this.#clearRefusals([...keys].filter((key) => !this.#desired.state.has(key)))
+    const refused: Outcome[] = []
+    for (const [owner, objects] of entries) {
+      for (const key of this.#desired.replace(owner, objects)) keys.add(key)
+      for (const { object, error } of this.#desired.refusedTo(owner)) refused.push({ change: put(object), error })
+    }
+    const unwanted = [...keys].filter((key) => !this.#desired.state.has(key))
+    this.#clearRefusals(unwanted)
+    // Nothing announces what becomes of a setting: once it is wanted again it is read again.
+    for (const key of unwanted) if (this.#observed.get(key)?.kind === 'sysctl') this.#observed.delete(key)
     await this.#firstDump.promise
-    return this.#sync([...keys], true)
+    return [...(await this.#sync([...keys], true)), ...refused]
   }
 
   /** Replaces what `owner` wants by what exists already: nothing is compared until the next observation. */
@@ -153,11 +164,16 @@ export class Reconciler {
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
-    return this.#apply(
-      objects
-        .filter((object) => !this.#desired.state.has(keyOf(object)))
-        .map((object): Change => ({ do: 'remove', object }))
-    )
+    const unwanted = objects.filter((object) => !this.#desired.state.has(keyOf(object)))
+    return this.#apply(unwanted.map((object): Change => ({ do: 'remove', object })))
+  }
+
+  /** Sets these fields of an existing link although the kernel shows them so: having been set is a state of its own. */
+  async impose(link: Link): Promise<readonly Outcome[]> {
+    const keys = [keyOf(link)]
+    for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
+    const have = linkNamed(this.#observed, link.name)
+    return have === undefined ? [] : this.#apply([{ do: 'put', object: link, instead: without(have, link) }])
   }
 
   /**
@@ -173,10 +189,7 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /**
-   * Removes Weft's nftables tables with all that is in them, and resolves with the kernel's complaints. The last step,
-   * also after a `leave` that failed.
-   */
+  /** Removes Weft's nftables tables; resolves with the kernel's complaints. The last step, also after a failed `leave`. */
   removeTables(): Promise<readonly string[]> {
     return this.#deps.kernel.removeTables()
   }
@@ -223,25 +236,13 @@ export class Reconciler {
     const before = this.#observed.get(key)
     this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#setObserved(key, object)
-    if (object?.kind === 'link') this.#onBridgeUp(object, before)
     const subject = object ?? before
-    if (subject !== undefined && (subject.kind === 'link' || subject.kind === 'address' || subject.kind === 'route')) {
-      if (subject.kind !== 'route') this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
+    if (subject !== undefined && TOLD.has(subject.kind)) {
+      if (subject.kind === 'link' || subject.kind === 'address')
+        this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])
     }
     this.#schedule([key], by)
-  }
-
-  /**
-   * Creates neighbour proxies that wait for their bridge, which is no repair. Only for bridges: pods create too many
-   * other links to search all that is desired.
-   */
-  #onBridgeUp({ name, form }: Link, before: KernelObject | undefined): void {
-    if (form?.type !== 'bridge' || (before?.kind === 'link' && before.index !== undefined)) return
-    const waiting = [...this.#desired.state].flatMap(([key, object]) =>
-      object.kind === 'proxy' && object.device === name ? [key] : []
-    )
-    this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'neighbour proxies failed'))
   }
 
   /** The device has changed: refused objects that depend on it are retried. */
@@ -279,7 +280,8 @@ export class Reconciler {
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
       const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      if (this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)) this.#requeue.add(key, ECHO)
+      const isOurs = this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)
+      if (isOurs || this.#isLate(change)) this.#requeue.add(key, ECHO)
       else if (this.#refusals.has(key)) now.push(key)
       else {
         const pause = this.#drift.seen(key, change, by)
@@ -291,6 +293,11 @@ export class Reconciler {
     await this.#sync(now)
   }
 
+  /** The notification was of an earlier link of this name: the one that is there now has its own on the way. */
+  #isLate({ object, instead }: Change): boolean {
+    return object.kind === 'link' && instead === undefined && this.#deps.kernel.exists(object.name)
+  }
+
   async *#divergences(keys: readonly Key[]): AsyncGenerator<Change, void> {
     for (let at = 0; at < keys.length; at += COMPARED_TOGETHER) {
       if (at > 0) await turn()
@@ -299,7 +306,7 @@ export class Reconciler {
   }
 
   #allowed(keys: readonly Key[], requested: boolean): readonly Change[] {
-    return difference(this.#desired.state, this.#observed, keys).filter(
+    return difference(this.#desired.state, this.#observed, keys, requested).filter(
       ({ do: what, object }) =>
         what === 'put' ||
         (requested ? !staysWhenUnwanted(object, this.#deps.recognises) : this.#trusted && this.#mayRemove(object))
@@ -308,8 +315,13 @@ export class Reconciler {
 
   /** Applies the difference for these keys, after changes in flight for any of them have been acknowledged. */
   async #sync(keys: readonly Key[], requested = false): Promise<readonly Outcome[]> {
-    for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
-    const due = keys.filter((key) => requested || this.#due(key))
+    const all = [...new Set([...keys, ...onRemadeLinks(keys, this.#desired.state, this.#observed)])]
+    for (let busy = this.#busy(all); busy.size > 0; busy = this.#busy(all)) await Promise.allSettled(busy)
+    const due = all.filter((key) => requested || this.#due(key))
+    for (const key of onRemadeLinks(due, this.#desired.state, this.#observed)) {
+      this.#observed.delete(key)
+      this.#linkTouched.set(key, this.#deps.now())
+    }
     return this.#apply(order(this.#allowed(due, requested)))
   }
 
@@ -344,9 +356,9 @@ export class Reconciler {
   /** An acknowledgement is an observation too, until a notification says otherwise. */
   #record(outcomes: readonly Outcome[]): void {
     const done: Change[] = []
-    for (const { change, error } of outcomes) {
+    for (const { change, error, unchanged } of outcomes) {
       const key = keyOf(change.object)
-      if (change.object.kind === 'link') this.#linkTouched.set(key, this.#deps.now())
+      if (change.object.kind === 'link' || this.#linkTouched.has(key)) this.#linkTouched.set(key, this.#deps.now())
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
           this.#requeue.add(key, this.#refusals.add(key, change, error))
@@ -354,6 +366,10 @@ export class Reconciler {
       }
       this.#refusals.drop([key])
       this.#setObserved(key, this.#ackOrder.acknowledged(change))
+      if (unchanged === true) {
+        this.#drift.settled(key)
+        continue
+      }
       const report = this.#drift.repaired(key, change)
       if (report === undefined) done.push(change)
       else this.#deps.drift(report)
@@ -364,8 +380,14 @@ export class Reconciler {
   }
 
   #setObserved(key: Key, object: KernelObject | undefined): void {
+    const before = this.#observed.get(key)
     if (object === undefined) this.#observed.delete(key)
     else this.#observed.set(key, object)
+    const { gone, waiting } = this.#desired.silentChanges(before, object)
+    for (const each of gone) this.#observed.delete(each)
+    if (gone.length > 0) this.#schedule(gone, undefined)
+    if (waiting.length > 0)
+      this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
   }
 
   #recheck(keys: readonly Key[]): void {

@@ -29,6 +29,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
         object: report.object,
         what: report.what,
         by,
+        unnamed: report.unnamed,
         afterMs: Math.round(report.afterMs * 10) / 10,
         because: report.because
       }
@@ -36,8 +37,8 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
       if (!report.isRepeated) return
       health.raise(
         'UNDONE_REPEATEDLY',
-        `${by ?? 'an unknown program'} did it ${report.times} times in 10 s, last to ${report.object}`,
-        report.by && `configure ${report.by.name} to leave ${report.object} alone`
+        `${by ?? `an unknown program (${report.unnamed})`} did it ${report.times} times in 10 s, last to ${report.object}`,
+        cureFor(report)
       )
       clearTimeout(fight)
       fight = setTimeout(() => health.clear('UNDONE_REPEATEDLY'), 60_000)
@@ -54,4 +55,12 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
         )
     }
   }
+}
+
+function cureFor({ by, object, device }: DriftReport): string | undefined {
+  if (by !== undefined) return `configure ${by.name} to leave ${object} alone`
+  return (
+    device &&
+    `find the program that manages ${device} (networkctl status ${device}; nmcli device show ${device}) and configure it to leave ${device} alone`
+  )
 }

@@ -1,6 +1,6 @@
 // Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl
 // diff`.
-import { type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'
@@ -12,9 +12,15 @@ export type Change = {
 /**
  * The changes that turn `observed` into `desired`, limited to `keys` (default: every key of either). Objects that are
  * only in `observed` are removed: callers filter by ownership. Fields that a desired object omits are the kernel's
- * choice, and an object that waits for its device is not a difference.
+ * choice, and an object that waits for its device is not a difference; but a setting that is requested now is tried,
+ * since its device may be there and not observed yet.
  */
-export function difference(desired: State, observed: State, keys?: Iterable<Key>): readonly Change[] {
+export function difference(
+  desired: State,
+  observed: State,
+  keys?: Iterable<Key>,
+  isRequested = false
+): readonly Change[] {
   const changes: Change[] = []
   for (const key of keys ?? new Set([...desired.keys(), ...observed.keys()])) {
     const [want, have] = [desired.get(key), observed.get(key)]
@@ -22,19 +28,27 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
       if (have !== undefined) changes.push({ do: 'remove', object: have })
     } else if (have !== undefined) {
       if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
-    } else if (!waitsForItsDevice(want, observed)) changes.push({ do: 'put', object: want })
+    } else if ((isRequested && want.kind === 'sysctl') || !waitsForItsDevice(want, observed, desired))
+      changes.push({ do: 'put', object: want })
   }
   return changes
 }
 
 /**
- * A neighbour proxy without its device is not missing: nobody could send it a solicitation. And the route that the
- * kernel adds with an address is not missing before that.
+ * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a device
+ * that is gone and that nobody makes (another program's bridge with a pod's host ports), or the route that the kernel
+ * adds with an address, before that.
  */
-export function waitsForItsDevice(object: KernelObject, observed: State): boolean {
-  if (object.kind === 'proxy') return !observed.has(keyOf({ kind: 'link', name: object.device }))
-  if (object.kind !== 'route' || object.withAddress === undefined || object.device === undefined) return false
-  return !observed.has(keyOf({ kind: 'address', device: object.device, prefix: object.withAddress }))
+export function waitsForItsDevice(object: KernelObject, observed: State, desired: State): boolean {
+  if (object.kind === 'route') {
+    const { withAddress: prefix, device } = object
+    return prefix !== undefined && device !== undefined && !observed.has(keyOf({ kind: 'address', device, prefix }))
+  }
+  if (object.kind !== 'proxy' && object.kind !== 'sysctl') return false
+  const device = deviceOf(object)
+  if (device === undefined) return false
+  const link = keyOf({ kind: 'link', name: device })
+  return !observed.has(link) && (object.kind === 'proxy' || !desired.has(link))
 }
 
 export const put = (object: KernelObject): Change => ({ do: 'put', object })

@@ -1,7 +1,7 @@
 // The interface to the Linux kernel. daemon/kernel/ implements it; unit tests use a Map with injected failures.
 import type { Family, Ip, Prefix } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import type { KernelObject, Key, Link, Route, State } from './object.ts'
+import { type KernelObject, type Key, keyOf, type Link, type Route, type State } from './object.ts'
 
 /**
  * Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no
@@ -29,15 +29,30 @@ export type Observation =
       readonly at: number
     }
 
-export type Outcome = { readonly change: Change; readonly error?: Error }
+export type Outcome = {
+  readonly change: Change
+  readonly error?: Error
+  /** The kernel had it already: nothing was written. Only of sysctls, which are read first. */
+  readonly unchanged?: true
+}
 
-/** The first error among outcomes, with its change. */
+/** The first error among outcomes, with its change; with `asked` only of these objects. */
 export function failureIn(
-  outcomes: readonly Outcome[]
+  outcomes: readonly Outcome[],
+  asked?: readonly KernelObject[]
 ): { readonly change: Change; readonly error: Error } | undefined {
-  for (const { change, error } of outcomes) if (error !== undefined) return { change, error }
+  const keys = asked && new Set(asked.map(keyOf))
+  for (const { change, error } of outcomes)
+    if (error !== undefined && (keys === undefined || keys.has(keyOf(change.object)))) return { change, error }
   return undefined
 }
+
+/**
+ * The first error of a removal: for who gives up what it wanted. That others want the same object and it can't be set as
+ * they do at the moment (its device may just be going) is no failure of this one.
+ */
+export const removalFailureIn = (outcomes: readonly Outcome[]): Error | undefined =>
+  outcomes.find(({ change, error }) => change.do === 'remove' && error !== undefined)?.error
 
 /** Another network namespace, opened for one verb: a socket created inside it. */
 export interface Sandbox extends Disposable {
@@ -86,6 +101,8 @@ export interface Kernel extends AsyncDisposable {
    * `milliseconds`.
    */
   runs(device: string, milliseconds: number): Promise<boolean>
+  /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
+  exists(device: string): boolean
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
   /**

@@ -2,6 +2,7 @@
 // family.
 import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
 import type { Route } from './route.ts'
+import { deviceOfSysctl } from './sysctl.ts'
 
 export type { NextHop, Route, RouteType } from './route.ts'
 
@@ -329,6 +330,7 @@ export const stateOf = (objects: Iterable<KernelObject>): Map<Key, KernelObject>
 
 /** The device an object belongs to: when it is removed, the kernel drops the object without a notification. */
 export function deviceOf(object: KernelObject): string | undefined {
+  if (object.kind === 'sysctl') return deviceOfSysctl(object.path)
   return 'device' in object ? object.device : undefined
 }
 

@@ -1,15 +1,16 @@
 // Orders changes for the kernel: what others depend on is created first and removed last.
 import type { Change } from './difference.ts'
-import { type KernelObject, type Link, sameObject } from './object.ts'
+import { deviceOf, type KernelObject, type Key, type Link, type State, sameObject } from './object.ts'
 
 /** Smaller is created earlier and removed later. The order within a VXLAN peer is flannel's: neighbour, FDB, route. */
 function rank(object: KernelObject): number {
   switch (object.kind) {
     case 'link':
       return object.form?.type === 'veth' ? 1 : 0
-    case 'address':
-      return 2
     case 'sysctl':
+      // Before addresses: disable_ipv6 refuses them, and accept_dad decides whether they are tentative.
+      return 2
+    case 'address':
       return 3
     case 'neighbour':
     case 'proxy':
@@ -36,6 +37,18 @@ function rank(object: KernelObject): number {
 /** Whether fields differ that the kernel accepts only at creation, so that the link must be recreated. */
 const mustRecreate = (wanted: Link, have: Link): boolean =>
   wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
+
+/** What is on those of these links that must be recreated: it goes with them, and has to be put back with them. */
+export function onRemadeLinks(keys: readonly Key[], desired: State, observed: State): readonly Key[] {
+  const remade = new Set(
+    keys.flatMap((key) => {
+      const [wanted, have] = [desired.get(key), observed.get(key)]
+      return wanted?.kind === 'link' && have?.kind === 'link' && mustRecreate(wanted, have) ? [wanted.name] : []
+    })
+  )
+  if (remade.size === 0) return []
+  return [...desired].flatMap(([key, object]) => (remade.has(deviceOf(object) ?? '') ? [key] : []))
+}
 
 /**
  * Removals first (in reverse order of creation), then puts; a link whose creation parameters differ becomes a removal

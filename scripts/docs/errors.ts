@@ -135,6 +135,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'make the directory writable for root, and remove any other file of this name'
   ],
   STOPPING: ['weftd is shutting down', 'the runtime retries; if weftd stays away, check why it was stopped'],
+  WANTED_OTHERWISE: [
+    'two configurations want one object of this host with different values, such as limits or a route',
+    'make the two agree, or let only one of them set it'
+  ],
   SUBNET_ENV_INVALID: ['a line of subnet.env is invalid', 'correct or delete the file: weftd writes it again'],
   SUBNET_FILE_UNREADABLE: [
     'the `flannel` plugin finds no subnet.env',

@@ -88,7 +88,7 @@ const MASQUERADE = 'masquerade traffic that leaves the pod network'
 
 export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   weft: [
-    ['mode', 'bridge or routed', 'how the pod is attached; default: --pod-mode, or bridge if the bridge exists'],
+    ['mode', 'bridge or routed', 'how the pod is attached; default: bridge if the bridge exists, otherwise --pod-mode'],
     ...VETH,
     ['ipMasq', 'true, false', `${MASQUERADE}; default: that of weftd's --ip-masq, or false with \`ipam.ranges\``],
     ['ipam.type', 'weft or host-local', 'weft allocates addresses itself; optional'],

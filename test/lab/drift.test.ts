@@ -192,7 +192,26 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
   await until(async () => !(await all()).some((line) => /10\.244\.25[01]\.0|02:50|10\.9\.9\.9/.test(line)), {
     what: 'stale entries to go'
   })
-  assert.match((await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout, /dstport 8472/)
+  const tunnel = async () => (await node.exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout
+  assert.match(await tunnel(), /dstport 8472/)
+
+  // As after a restart with another Port: the device is made anew with all that is on it, and that is our own doing.
+  const daemon = cluster.daemon(1)
+  const addresses = async () => (await linesOf(node, 'ip', '-4', '-o', 'addr', 'show', 'dev', 'weft.1')).join()
+  const address = /10\.[\d.]+\/32/.exec(await addresses())?.[0] ?? assert.fail('the tunnel has no address')
+  await daemon.kill('SIGKILL')
+  await node.sh(`ip link del weft.1; ip link add weft.1 type vxlan id 1 dstport 4789 dev eth0 local ${node.address}
+    ip link set weft.1 up; ip addr add ${address} dev weft.1`)
+  daemon.launch()
+  await daemon.ready()
+  await until(async () => (await tunnel()).includes('dstport 8472') && (await addresses()).includes(address), {
+    what: 'the tunnel with the configured port and its address'
+  })
+  await cluster.podOnEach()
+  assert.deepEqual(
+    daemon.log.filter((line) => line.repaired !== undefined),
+    []
+  )
 })
 
 test('the interface is deleted and created again with another index: the tunnel and all peers come back', {
@@ -262,5 +281,13 @@ test('a program that keeps undoing our changes is named in a condition, and we s
   await until(async () => (await linesOf(node, 'ip', 'route')).some((line) => line.startsWith(`${route} `)), {
     what: 'the route to be back'
   })
+  // Of links the kernel does not say who changed them, and the condition says so instead of guessing.
+  const shrinker = node.spawn('sh', ['-c', 'while :; do ip link set weft.1 mtu 1300; sleep 0.1; done'], { name: 'ip' })
+  await until(
+    async () =>
+      /unknown program \(the kernel does not say who changes links\).*weft\.1/.test((await daemon.readyz()).body),
+    { what: 'the condition to say why it names nobody' }
+  )
+  await shrinker.stop()
   assert.ok((sample(await daemon.metrics(), 'weft_process_resident_memory_bytes') ?? 0) > 0)
 })

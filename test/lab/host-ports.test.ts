@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { DEFAULT_CONFLIST } from '../../daemon/lifecycle/conflist.ts'
 import { Cluster, linesOf, type Resident } from './cluster.ts'
 import type { Host } from './host.ts'
 import type { Place } from './lab-scene.ts'
@@ -117,9 +118,20 @@ describe('a host port', { skip }, () => {
     const server = await cluster.pod(here, { mode: 'bridge', ...withPorts(tcp(8080)) })
     const neighbour = await cluster.pod(here, { mode: 'bridge' })
     await serve(server)
+    // Behind a Service, as kube-proxy makes one: with the list that weftd writes, a pod reaches itself through it, too.
+    const [plugin] = (JSON.parse(DEFAULT_CONFLIST) as { readonly plugins: readonly object[] }).plugins
+    const own = await cluster.pod(here, { ...plugin, mode: 'bridge' })
+    await serve(own)
+    await here.sh(`nft -f - <<'END'
+table ip service {
+  chain in { type nat hook prerouting priority dstnat; ip daddr 10.96.0.10 tcp dport 80 dnat to ${own.address}; }
+  chain back { type nat hook postrouting priority srcnat; ct status dnat ip saddr ${own.address} ip daddr ${own.address} masquerade; }
+}
+END`)
     for (const passes of [0, 1]) {
       await here.sh(`echo ${passes} > /proc/sys/net/bridge/bridge-nf-call-iptables`)
       for (const { pod } of [server, neighbour]) assert.equal(await answers(pod, here.address, 8080), true, pod.name)
+      assert.equal(await answers(own.pod, '10.96.0.10', 80), true, `itself, ${passes}`)
     }
   })
 

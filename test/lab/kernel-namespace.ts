@@ -46,7 +46,7 @@ export const run = (...command: readonly string[]): string =>
   execFileSync(command[0] ?? '', command.slice(1), { encoding: 'utf8' })
 
 export const open = (
-  more: { readonly receiveBytes?: number; readonly sysctls?: () => readonly string[] } = {}
+  more: { readonly receiveBytes?: number; readonly sysctls?: () => readonly string[]; readonly nft?: FirewallPort } = {}
 ): Promise<Kernel> => openKernel({ log: quiet, nft: noFirewall, ...more })
 
 export async function applied(kernel: Pick<Kernel, 'apply'>, ...changes: readonly Change[]): Promise<void> {

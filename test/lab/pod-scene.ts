@@ -8,10 +8,13 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Mode } from '../../daemon/attachment/objects.ts'
 import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
+import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import { flock } from '../../daemon/os/flock.ts'
 import { Attachments } from '../../daemon/pod/attachments.ts'
 import type { PodContext } from '../../daemon/pod/context.ts'
 import { forgetVanished } from '../../daemon/pod/recovery/rebuild.ts'
+import { wantedSysctls } from '../../daemon/reconcile/desired.ts'
+import type { DriftReport } from '../../daemon/reconcile/drift.ts'
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts'
 import { Networks } from '../../ipam/networks.ts'
 import { FileReader } from '../../ipam/read-file.ts'
@@ -77,12 +80,16 @@ export type PodPlace = AsyncDisposable & {
   readonly conditions: Map<string, string>
   /** What the kernel refused the reconciler, as it was told last. */
   refused(): readonly string[]
+  /** Repairs of other programs' changes. */
+  readonly drifts: readonly DriftReport[]
 }
 
 export type PlaceOptions = {
   readonly mode?: Mode
   readonly dataDir?: string
   readonly subnet?: { readonly 4?: string; readonly 6?: string }
+  /** With nftables, for host ports. */
+  readonly firewall?: true
 }
 
 /**
@@ -93,7 +100,12 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
   const own = options.dataDir === undefined
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'weft-pods-'))
   const stop = new AbortController()
-  const kernel = await open()
+  const sysctls = (): readonly string[] => wantedSysctls(reconciler.desired)
+  const kernel = await open({
+    sysctls,
+    ...(options.firewall && { nft: new Firewall({ iptablesResyncSeconds: 3_600 }) })
+  })
+  const drifts: DriftReport[] = []
   let refused: readonly string[] = []
   const reconciler = new Reconciler({
     kernel,
@@ -102,7 +114,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     refused: (errors) => {
       refused = errors
     },
-    drift: () => undefined,
+    drift: (report) => drifts.push(report),
     recognises: backends.recognises,
     interest: ({ kind }) => kind === 'link' || kind === 'address'
   })
@@ -145,6 +157,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     dataDir,
     conditions,
     refused: () => refused,
+    drifts,
     reservations: () => {
       try {
         return readdirSync(join(dataDir, 'net1')).filter(

@@ -101,6 +101,10 @@ export class MapKernel implements Kernel {
     return Promise.resolve(true)
   }
 
+  exists(device: string): boolean {
+    return this.objects.has(`link ${device}` as Key)
+  }
+
   routeTo(): Promise<undefined> {
     return Promise.resolve(undefined)
   }

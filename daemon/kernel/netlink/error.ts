@@ -3,7 +3,7 @@ import { getSystemErrorMessage } from 'node:util'
 import { formatIp } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
 import { errnoName } from '../../os/libc.ts'
-import type { Discipline, KernelObject } from '../../state/object.ts'
+import type { Address, Discipline, KernelObject, Sysctl } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 
 export type KernelErrorDetails = {
@@ -99,6 +99,17 @@ const modules: Readonly<Record<Discipline['type'], string>> = {
   other: ''
 }
 
+/** addrconf.c: the only reason for EACCES of an IPv6 address; without the privilege it is EPERM. */
+const addressCure = ({ device, prefix }: Address): string | undefined =>
+  prefix.ip.family === 6
+    ? `IPv6 is switched off on ${device}: sysctl -w net/ipv6/conf/${device}/disable_ipv6=0`
+    : undefined
+
+function settingCure({ path }: Sysctl, name: string): string | undefined {
+  if (name === 'ENOENT') return 'check the name: this kernel does not have the setting, or its device does not exist'
+  return name === 'EINVAL' ? `use a value that /proc/sys/${path} accepts` : undefined
+}
+
 function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP') return moduleCure(object.form.type)
   if (object.kind === 'link' && name === 'EEXIST') {
@@ -108,12 +119,11 @@ function cureFor(object: KernelObject, name: string): string | undefined {
   }
   if ('device' in object && object.device !== undefined && name === 'ENETDOWN')
     return `set the link up with \`ip link set ${object.device} up\``
+  if (object.kind === 'address' && name === 'EACCES') return addressCure(object)
   if (object.kind === 'route' && object.gateway !== undefined && (name === 'ENETUNREACH' || name === 'EHOSTUNREACH'))
     return gatewayCure(`the gateway ${formatIp(object.gateway)}`, object.device ?? 'its link')
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
-  if (object.kind === 'sysctl' && name === 'ENOENT')
-    return 'check the name: this kernel does not have the setting, or its device does not exist'
-  if (object.kind === 'sysctl' && name === 'EINVAL') return `use a value that /proc/sys/${object.path} accepts`
+  if (object.kind === 'sysctl') return settingCure(object, name)
   return undefined
 }

@@ -75,7 +75,7 @@ export const IFLA = {
   carrier: 33
 } as const
 /** <linux/netconf.h>: settings of a device, or of all of them, after struct netconfmsg (one octet, padded to four). */
-export const NETCONFA = { ifindex: 1, forwarding: 2 } as const
+export const NETCONFA = { ifindex: 1, forwarding: 2, rpFilter: 3, proxyNeighbour: 5 } as const
 /** NETCONFA_IFINDEX_ALL, -1: what `net.ipv4.ip_forward` and `net.ipv6.conf.all` set. */
 export const ALL_DEVICES = 0xffff_ffff
 export const IFLA_INFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const

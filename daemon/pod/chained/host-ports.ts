@@ -31,7 +31,8 @@ export async function mapPorts(
   const { ports, shared } = context.attachments
   const wanted = await wantedFor(context, attachment, options, previous)
   const giveBack = ports.claim(owner, attachment.because, attachment.hostPorts)
-  const failure = failureIn(await context.host.wantAll([shared.with(wanted.shared), [owner, wanted.own]]))
+  const outcomes = await context.host.wantAll([shared.with(wanted.shared), [owner, wanted.own]])
+  const failure = failureIn(outcomes, [...wanted.shared, ...wanted.own])
   if (failure === undefined) return
   giveBack()
   await context.host.want(owner, [])
@@ -77,12 +78,14 @@ async function wantedFor(
   const elements = hostPorts(mappings, ips, mark, because, conditions)
   if (elements.length === 0) return { shared: [], own: [] }
   const device = translates === 'nothing' ? undefined : await deviceTo(context, ips)
-  const isBridge = device !== undefined && linkNamed(context.host.observed, device)?.form?.type === 'bridge'
+  // A veth is the container's own and goes with it. Any other device has others behind it, or may not be observed yet: it
+  // keeps route_localnet and its guard as long as it exists.
+  const isShared = device !== undefined && linkNamed(context.host.observed, device)?.form?.type !== 'veth'
   const ofAll = translates === 'all'
   const own = [
     ...elements,
     ...(ofAll ? translatedPods(ips, mark, because) : []),
-    ...(device === undefined || isBridge ? [] : hostPortDevice(device, elementComment(mark, because))),
+    ...(device === undefined || isShared ? [] : hostPortDevice(device, elementComment(mark, because))),
     ...hairpin(context, attachment)
   ]
   return {
@@ -90,7 +93,7 @@ async function wantedFor(
       ...hostPortBase(),
       ...perFamily(conditions).flatMap(([family, list]) => conditionedPortBase(family, list)),
       ...(ofAll ? translationBase() : []),
-      ...(isBridge ? hostPortDevice(device) : [])
+      ...(isShared ? hostPortDevice(device) : [])
     ],
     own: own.map((object) => ({ ...object, because }))
   }

@@ -24,7 +24,7 @@ export async function isolate(
   const { shared, own } = wantedFor(context, attachment, policy, previous)
   const owner = markedOwnerOf(isolationMark(attachment))
   const outcomes = await context.host.wantAll([context.attachments.shared.with(shared), [owner, own]])
-  const failure = failureIn(outcomes)
+  const failure = failureIn(outcomes, [...shared, ...own])
   if (failure === undefined) return
   await context.host.want(owner, [])
   throw failure.error

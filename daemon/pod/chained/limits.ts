@@ -13,7 +13,7 @@ import {
 } from '../../attachment/identity.ts'
 import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
-import { failureIn } from '../../state/kernel.ts'
+import { failureIn, removalFailureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
@@ -67,8 +67,8 @@ export async function unlimit(context: PodContext, who: Identity): Promise<void>
   const owner = limitsOwnerOf(who)
   context.attachments.forgetLimits(who)
   context.host.keep(owner, [])
-  const failure = failureIn(await context.host.want(owner, [], keys))
-  if (failure !== undefined) throw failure.error
+  const failure = removalFailureIn(await context.host.want(owner, [], keys))
+  if (failure !== undefined) throw failure
 }
 
 /** Removes the limits of a network's containers that the runtime no longer lists. */

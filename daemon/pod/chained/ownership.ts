@@ -8,7 +8,7 @@ import {
   portMark
 } from '../../attachment/identity.ts'
 import { elementsByMark, elementsOf } from '../../state/host-port.ts'
-import { failureIn } from '../../state/kernel.ts'
+import { removalFailureIn } from '../../state/kernel.ts'
 import { keyOf } from '../../state/object.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
@@ -17,8 +17,9 @@ import type { Listed } from '../gc.ts'
 export async function releaseOwned(context: PodContext, mark: string): Promise<void> {
   const owner = markedOwnerOf(mark)
   context.attachments.ports.release(owner)
-  const failure = failureIn(await context.host.want(owner, [], elementsOf(mark, context.host.observed).map(keyOf)))
-  if (failure !== undefined) throw failure.error
+  const keys = elementsOf(mark, context.host.observed).map(keyOf)
+  const failure = removalFailureIn(await context.host.want(owner, [], keys))
+  if (failure !== undefined) throw failure
 }
 
 /** Removes the elements of a network's containers that the runtime no longer lists. Errors: the kernel's. */

@@ -6,8 +6,8 @@ import { type Ip, sameIp } from '../../../ipam/address.ts'
 import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
 import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
-import { bridgeObjects } from '../../attachment/bridge.ts'
-import { connected } from '../../attachment/device.ts'
+import { bridgeObjects, familiesOf } from '../../attachment/bridge.ts'
+import { carriesPackets, connected } from '../../attachment/device.ts'
 import {
   type Alias,
   bridgeOwnerOf,
@@ -23,6 +23,7 @@ import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
+import { LEAST_MTU } from '../../state/node.ts'
 import { type Address, deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { PodNote } from '../attachments.ts'
@@ -63,7 +64,7 @@ export async function rebuild(
     const held = await store.of(who)
     const because = `${alias.pod === undefined ? `container ${who.containerId.slice(0, 12)}` : `pod ${alias.pod}`}, ${who.ifname} in network ${who.network}`
     const objects = [
-      ...readBackPod(link, held, host.observed, alias),
+      ...readBackPod(link, held, context, alias),
       ...masquerading(held, host.observed),
       ...nft.objects(link.name),
       ...limits(link.name)
@@ -176,7 +177,12 @@ function named(link: Link, ...candidates: readonly Partial<Identity>[]): Identit
 }
 
 /** The host's objects of a pod, from the kernel and from the reservations, either of which may be incomplete. */
-function readBackPod(link: Link, held: readonly Ip[], observed: State, known: Alias): readonly KernelObject[] {
+function readBackPod(
+  link: Link,
+  held: readonly Ip[],
+  { host: { observed }, self }: PodContext,
+  known: Alias
+): readonly KernelObject[] {
   const { name, mac, alias, mtu, hairpin, isolated, master } = link
   const gateways = gatewaysOn(name, observed)
   const kept: Link = {
@@ -203,7 +209,8 @@ function readBackPod(link: Link, held: readonly Ip[], observed: State, known: Al
     const gateway = gateways.find(({ family }) => family === ip.family)
     return gateway === undefined ? [] : [{ prefix: { ip, length: 0 }, gateway }]
   })
-  return [kept, ...routedHost(name, addresses, { ipv6: false }), ...proxiesAsTheyAre(ips, observed)]
+  const ipv6 = self.ipv6 && mtu !== undefined && mtu >= LEAST_MTU[6]
+  return [kept, ...routedHost(name, addresses, { ipv6 }), ...proxiesAsTheyAre(ips, observed)]
 }
 
 /** On the bridge where they are now; otherwise on the default bridge, which may not exist yet. */
@@ -249,6 +256,13 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
       ...(mac === undefined ? {} : { mac }),
       ...(link.promiscuous ? { promiscuous: true } : {})
     } as const,
+    ...carriesPackets(
+      name,
+      familiesOf(
+        gateways.map(({ prefix }) => prefix),
+        self.ipv6
+      )
+    ).map((setting) => ({ ...setting, because })),
     ...gateways
       .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
       .map((each) => ({ ...each, because }))
@@ -266,13 +280,14 @@ const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
  * The reservation stays until the runtime's DEL or GC, or until releaseVanished() frees it after the grace period.
  */
 export function forgetVanished(context: PodContext): (changed: readonly KernelObject[] | 'everything') => void {
-  const { host, attachments, log } = context
+  const { host, attachments, kernel, log } = context
   const forget = (link: string) => {
-    if (linkNamed(host.observed, link) !== undefined) return
-    const limited = attachments.limited.get(link)
+    const [limited, known] = [attachments.limited.get(link), attachments.withLink(link)]
+    if ((limited ?? known) === undefined || linkNamed(host.observed, link) !== undefined) return
+    // The notification may be of the link before a DEL and an ADD of the same container.
+    if (kernel.exists(link)) return
     if (limited !== undefined)
       unlimit(context, limited).catch((error) => log.error({ err: error, link }, 'forgetting limits failed'))
-    const known = attachments.withLink(link)
     if (known === undefined) return
     attachments.delete(known)
     const { network, containerId, ifname, because, dataDir } = known
@@ -288,11 +303,25 @@ export function forgetVanished(context: PodContext): (changed: readonly KernelOb
   }
   return (changed) => {
     if (changed !== 'everything') {
-      for (const object of changed) if (object.kind === 'link') forget(object.name)
+      for (const object of changed)
+        if (object.kind === 'link') {
+          forget(object.name)
+          forgetShared(context, [object.name])
+        }
       return
     }
+    forgetShared(context, attachments.shared.devices)
     const links = [...attachments.list().map(({ link }) => link), ...attachments.limited.keys()]
     const missing = links.filter((link) => linkNamed(host.observed, link) === undefined)
     if (missing.length > 0) setTimeout(() => missing.forEach(forget), DUMP_AGE).unref()
   }
+}
+
+/** A bridge of ours is made again, one of another program is not: what pods shared of it goes with it. */
+function forgetShared({ host, attachments, log }: PodContext, devices: readonly string[]): void {
+  const gone = devices.filter((name) => [host.observed, host.desired].every((state) => !linkNamed(state, name)))
+  const rest = gone.length === 0 ? undefined : attachments.shared.without(gone)
+  if (rest === undefined) return
+  log.info({ devices: gone }, "another program's bridge is gone, and with it what pods with host ports shared on it")
+  host.wantAll([rest]).catch((error) => log.error({ err: error, devices: gone }, 'forgetting a bridge failed'))
 }

@@ -44,6 +44,7 @@ describe('bridge mode', () => {
       `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
+      'sysctl net/ipv4/conf/cni0/forwarding=1',
       'address 10.244.1.1/24 dev cni0',
       'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1'
     ])
@@ -78,6 +79,10 @@ describe('bridge mode', () => {
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
       'sysctl net/ipv6/conf/cni0/proxy_ndp=1',
       'sysctl net/ipv6/neigh/cni0/proxy_delay=0',
+      'sysctl net/ipv6/conf/cni0/forwarding=1',
+      'sysctl net/ipv4/conf/cni0/forwarding=1',
+      'sysctl net/ipv6/conf/cni0/addr_gen_mode=0',
+      'sysctl net/ipv6/conf/cni0/disable_ipv6=0',
       'address 10.244.1.1/24 dev cni0',
       'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1',
       'address fd00:0:0:1::1/64 dev cni0',
@@ -95,6 +100,16 @@ describe('bridge mode', () => {
     for (const object of [...bridge, ...inside]) {
       if (object.kind === 'address') assert.equal(object.nodad, object.prefix.ip.family === 6 ? true : undefined)
     }
+  })
+
+  it('switches IPv6 on only where pods have it, and nothing on a bridge that is no gateway', () => {
+    const alone = podObjects(pod, v4, testNode(), wiring()).bridge
+    assert.doesNotMatch(texts(alone).join('\n'), /disable_ipv6|ipv6\/conf\/cni0\/forwarding/)
+    const layer2 = attachmentOf({ interface: { like: { kind: 'bridge', isGateway: false, forcesAddress: false } } })
+    assert.doesNotMatch(
+      texts(podObjects(layer2, both, dualStackNode(), wiring()).bridge).join('\n'),
+      /forwarding|disable_ipv6/
+    )
   })
 
   it('leaves the MAC of a bridge that exists as it is', () => {
@@ -130,6 +145,9 @@ describe('routed mode', () => {
     assert.deepEqual(texts(host).slice(1), [
       `sysctl net/ipv6/conf/${link}/accept_ra=0`,
       `sysctl net/ipv6/conf/${link}/accept_dad=0`,
+      `sysctl net/ipv4/conf/${link}/forwarding=1`,
+      `sysctl net/ipv6/conf/${link}/addr_gen_mode=0`,
+      `sysctl net/ipv6/conf/${link}/disable_ipv6=0`,
       `address 10.244.1.1/32 dev ${link}`,
       `route 10.244.1.2/32 dev ${link} proto 87 scope link src 10.244.1.1`,
       `address fd00:0:0:1::1/128 dev ${link}`,

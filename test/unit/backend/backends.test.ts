@@ -39,10 +39,17 @@ test('vxlan: our end is one device with our subnet’s address, bound to the int
     [
       'address 10.244.1.0/32 dev weft.1',
       'link weft.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning mtu 1450 address 0e:00:00:00:00:01 up',
+      'sysctl net/ipv4/conf/weft.1/forwarding=1',
       'sysctl net/ipv4/conf/weft.1/rp_filter=2',
       'sysctl net/ipv6/conf/weft.1/accept_ra=0'
     ].join('\n')
   )
+})
+
+test('vxlan: the IPv6 tunnel has IPv6 on, whatever new links get; the IPv4 tunnel is left without', () => {
+  const own = stateText(stateOf(backends.configure('vxlan', {}).own(dualStackNode())))
+  assert.match(own, /sysctl net\/ipv6\/conf\/weft6\.1\/disable_ipv6=0/)
+  assert.doesNotMatch(own, /weft\.1\/disable_ipv6/)
 })
 
 test('vxlan: a device too small for IPv6 has none of its settings', () => {

@@ -103,6 +103,66 @@ test('the end of forwarding on the host requires a dump; its start, or its end o
   assert.equal(observed().apply(netconf(7, 0)).dumpBecause, undefined)
 })
 
+/** Of devinet.c and addrconf.c: family and index, then settings by their NETCONFA_ number. */
+function netconf(family: 2 | 10, index: number, settings: Readonly<Record<number, number>>): Message {
+  const attributes = [[1, index], ...Object.entries(settings).map(([type, value]) => [Number(type), value])]
+  const body = Buffer.alloc(4 + attributes.length * 8)
+  body[0] = family
+  for (const [at, [type = 0, value = 0]] of attributes.entries()) {
+    body.writeUInt16LE(8, 4 + at * 8)
+    body.writeUInt16LE(type, 6 + at * 8)
+    body.writeInt32LE(value, 8 + at * 8)
+  }
+  return { type: 80, flags: 0, sequence: 0, port: 0, body }
+}
+
+test('the settings that the kernel notifies are observed, of a device and of the host', () => {
+  const values = (message: Message) =>
+    observed()
+      .apply(message)
+      .changed.flatMap(({ object }) => (object?.kind === 'sysctl' ? `${object.path}=${object.value}` : []))
+  assert.deepEqual(values(netconf(2, 7, { 2: 0, 3: 2, 5: 1 })), [
+    'net/ipv4/conf/weft.1/forwarding=0',
+    'net/ipv4/conf/weft.1/rp_filter=2',
+    'net/ipv4/conf/weft.1/proxy_arp=1'
+  ])
+  assert.deepEqual(values(netconf(10, 7, { 2: 0, 5: 0 })), [
+    'net/ipv6/conf/weft.1/forwarding=0',
+    'net/ipv6/conf/weft.1/proxy_ndp=0'
+  ])
+  assert.deepEqual(values(netconf(2, -1, { 2: 1 })), ['net/ipv4/ip_forward=1'])
+  assert.deepEqual(values(netconf(10, -1, { 2: 1 })), ['net/ipv6/conf/all/forwarding=1'])
+  // Of new links (-2), and of a link that no message has named yet.
+  for (const index of [-2, 99]) assert.deepEqual(values(netconf(2, index, { 2: 1 })), [])
+})
+
+test('a sysctl of a device goes with it; one of all devices stays', () => {
+  const sysctl = (path: string): KernelObject => ({ kind: 'sysctl', path, value: '1' })
+  const state = observed([sysctl('net/ipv4/neigh/weft.1/proxy_delay'), sysctl('net/ipv4/conf/all/forwarding')])
+  const update = state.apply(message(encode.changeLink('weft.1', {}, resolve), { type: 17 }, 7))
+  assert.deepEqual(
+    update.changed.map(({ key }) => key),
+    ['sysctl net/ipv4/neigh/weft.1/proxy_delay', 'link weft.1']
+  )
+})
+
+test('an IPv6 address that goes lets the switch of its device be read again, where we want IPv6 on', () => {
+  const address: KernelObject = {
+    kind: 'address',
+    device: 'weft.1',
+    prefix: parsePrefix('fd00::/128') ?? assert.fail()
+  }
+  const wanted: KernelObject = { kind: 'sysctl', path: 'net/ipv6/conf/weft.1/disable_ipv6', value: '0' }
+  const gone = message(encode.removeAddress(address, resolve))
+  const cache = new Cache(
+    () => true,
+    (key) => (key === keyOf(wanted) ? wanted : undefined)
+  )
+  cache.restart(new Map([[7, link('weft.1', 7)]]))
+  assert.deepEqual(cache.apply(gone).reread, [wanted.path])
+  assert.equal(observed().apply(gone).reread, undefined)
+})
+
 test('a renamed link is deleted under its old name and created under its new one', () => {
   const update = observed([route]).apply(message(encode.changeLink('eth9', { up: true }, resolve), {}, 2))
   assert.deepEqual(

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
-import { checkHost } from '../../../daemon/node/host-checks.ts'
+import { checkHost, watchedSysctls } from '../../../daemon/node/host-checks.ts'
 import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode } from '../test-node.ts'
@@ -61,6 +61,40 @@ test('a network of the host that overlaps the pod network is reported with both,
   assert.deepEqual(reported(...uplink, address('eth1', '10.244.7.9/20'), address('eth0', '10.244.1.4/24')), [
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1; the pod network 10.244.0.0/16 and 10.244.1.0/24 of eth0'
   ])
+})
+
+const defaultBy = (device: string): KernelObject => ({
+  kind: 'route',
+  table: 254,
+  destination: prefix('0.0.0.0/0'),
+  metric: 0,
+  type: 'unicast',
+  device,
+  protocol: 4
+})
+const forwards = (device: string, value: string): KernelObject => ({
+  kind: 'sysctl',
+  path: `net/ipv4/conf/${device}/forwarding`,
+  value
+})
+
+test('an interface by which packets to pods arrive and that does not forward is reported; another is not', () => {
+  assert.deepEqual(reported(...uplink, forwards('eth0', '1'), forwards('eth7', '0')), [])
+  const objects = [...uplink, defaultBy('wan0.5'), forwards('eth0', '0'), forwards('wan0.5', '0')]
+  assert.deepEqual(reported(...objects), [
+    'FORWARDING_OFF: net/ipv4/conf/eth0/forwarding=0, net/ipv4/conf/wan0.5/forwarding=0: packets to pods that arrive on eth0 and wan0.5 are dropped'
+  ])
+  const { cure = '' } = checkHost(stateOf(objects), dualStackNode(), expectations).FORWARDING_OFF ?? assert.fail()
+  assert.match(
+    cure,
+    /sysctl -w net\/ipv4\/conf\/eth0\/forwarding=1 net\/ipv4\/conf\/wan0\.5\/forwarding=1; .*IPv4Forwarding=yes/
+  )
+})
+
+test('what is looked at is the interface to the nodes and those of default routes, once there is a place', () => {
+  const observed = stateOf([...uplink, defaultBy('wan0'), defaultBy('eth0')])
+  assert.deepEqual(watchedSysctls(observed, dualStackNode()), ['net/ipv4/conf/eth0/forwarding'])
+  assert.deepEqual(watchedSysctls(observed, undefined), [])
 })
 
 for (const [what, objects, expected] of [

@@ -14,7 +14,9 @@ export const stillHost = (observed: State = stateOf([])): HostState => ({
   want: async () => [],
   wantAll: async () => [],
   keep() {},
-  discard: async () => []
+  discard: async () => [],
+  impose: async () => [],
+  desired: stateOf([])
 })
 
 /** A node without a subnet, before any pod. */
@@ -27,6 +29,7 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
       [Symbol.dispose]() {}
     }),
     runs: async () => true,
+    exists: () => false,
     routeTo: async () => undefined
   },
   host: stillHost(),

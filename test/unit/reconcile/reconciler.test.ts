@@ -1,74 +1,16 @@
 // The reconciler against a kernel that is a Map: any order of events ends in sync, a second pass changes nothing, other
 // programs' objects are not removed.
 import assert from 'node:assert/strict'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import fc from 'fast-check'
-import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
-import type { DriftReport } from '../../../daemon/reconcile/drift.ts'
-import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import { type Change, difference } from '../../../daemon/state/difference.ts'
-import { type KernelObject, keyOf, type Mac } from '../../../daemon/state/object.ts'
+import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
 import { mayRemove, ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
 import { textOf } from '../../../daemon/state/text.ts'
-import { parseIp, parsePrefix } from '../../../ipam/address.ts'
-import { silent } from '../logs.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { stateText } from '../state-text.ts'
 import { until } from '../until.ts'
-
-const backends = registry(BACKENDS)
-const ip = (text: string) => parseIp(text) ?? assert.fail(text)
-const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-
-const uplink: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
-const tunnel: KernelObject = {
-  kind: 'link',
-  name: 'weft.1',
-  up: true,
-  mtu: 1450,
-  form: { type: 'vxlan', vni: 1, port: 8472, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false }
-}
-const route = (n: number, protocol = ROUTE_PROTOCOL): KernelObject => ({
-  kind: 'route',
-  table: 254,
-  destination: prefix(`10.244.${n}.0/24`),
-  metric: 0,
-  type: 'unicast',
-  device: 'weft.1',
-  gateway: ip(`10.244.${n}.0`),
-  onlink: true,
-  protocol
-})
-const fdb = (n: number): KernelObject => ({
-  kind: 'fdb',
-  device: 'weft.1',
-  mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}` as Mac,
-  destination: ip(`192.0.2.${n}`)
-})
-
-const stops: AbortController[] = []
-after(() => {
-  for (const stop of stops) stop.abort()
-})
-
-async function started(kernel: MapKernel, now = () => performance.now()) {
-  const stop = new AbortController()
-  stops.push(stop)
-  const drifts: DriftReport[] = []
-  const refusals: (readonly string[])[] = []
-  const reconciler = new Reconciler({
-    kernel,
-    log: silent,
-    now,
-    refused: (errors) => refusals.push(errors),
-    drift: (report) => drifts.push(report),
-    interest: () => true,
-    recognises: backends.recognises
-  })
-  void reconciler.run(stop.signal)
-  await reconciler.observing
-  return { reconciler, drifts, refusals }
-}
+import { backends, fdb, ip, prefix, route, started, tunnel, uplink } from './started.ts'
 
 test('leaving removes what is desired and what is owned by Weft, but for what stays, and the tables', async () => {
   const chain: KernelObject = { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'forward', digests: [] }

@@ -234,6 +234,28 @@ test('a neighbour proxy is missing only where its device is', () => {
   assert.deepEqual(difference(desired, stateOf([unsigned])), [{ do: 'put', object: proxy, instead: unsigned }])
 })
 
+test('a setting of a device is missing where its device is or will be, one of the host always', () => {
+  const of = (path: string): KernelObject => ({ kind: 'sysctl', path, value: '1' })
+  const setting = of('net/ipv4/conf/br-1/route_localnet')
+  const bridge: KernelObject = { kind: 'link', name: 'br-1', form: { type: 'bridge' } }
+  assert.deepEqual(difference(stateOf([setting]), stateOf([])), [])
+  assert.deepEqual(difference(stateOf([setting]), stateOf([bridge]), [keyOf(setting)]), [
+    { do: 'put', object: setting }
+  ])
+  assert.equal(difference(stateOf([setting, bridge]), stateOf([])).length, 2)
+  for (const path of ['net/ipv4/ip_forward', 'net/ipv4/conf/all/rp_filter', 'net/ipv6/conf/default/accept_ra'])
+    assert.equal(difference(stateOf([of(path)]), stateOf([])).length, 1)
+})
+
+test('IPv6 is switched on before a device gets its address', () => {
+  const off: KernelObject = { kind: 'sysctl', path: 'net/ipv6/conf/weft.1/disable_ipv6', value: '0' }
+  const made = order([address, off, vxlan()].map((object) => ({ do: 'put', object }) as const))
+  assert.deepEqual(
+    made.map(({ object }) => object.kind),
+    ['link', 'sysctl', 'address']
+  )
+})
+
 test('objects on a device of flanneld may be removed once we use that device', () => {
   const stale = { ...neighbour, device: 'flannel.1' } as KernelObject
   assert.ok(mayRemove(stale, recognises, (device) => device === 'flannel.1'))

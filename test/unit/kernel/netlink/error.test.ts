@@ -35,6 +35,11 @@ test('for a link that is down the cure is to set it up', () => {
   const cure = (device: object, name: string) => refused('add', { ...route, ...device }, errnoNumber(name)).cure
   assert.equal(cure({ device: 'eth0' }, 'ENETDOWN'), 'set the link up with `ip link set eth0 up`')
   assert.match(cure({ device: 'eth0' }, 'ENETUNREACH'), /^the gateway 192\.0\.2\.7 is .* whether eth0 is down/)
+  const address = { ...route, kind: 'address', device: 'cni0', prefix: parsePrefix('fd00::1/64') } as KernelObject
+  assert.match(
+    refused('add', address, errnoNumber('EACCES')).cure,
+    /^IPv6 is switched off on cni0: sysctl -w .*disable_ipv6=0$/
+  )
   assert.match(cure({}, 'EHOSTUNREACH'), /whether its link is down/)
   assert.match(new KernelError({ operation: 'add', object: 'x', errno: errnoNumber('ENETDOWN') }).cure, /ip link set/)
 })

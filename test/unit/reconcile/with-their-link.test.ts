@@ -1,0 +1,67 @@
+// Settings and objects that go with a link are made again with it, and what we do ourselves is nobody else's change.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
+import { MapKernel } from '../map-kernel.ts'
+import { until } from '../until.ts'
+import { fdb, prefix, route, started, tunnel, uplink } from './started.ts'
+
+test('settings of a link are made again with it: ADD, DEL and ADD of one container', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  const pod: readonly KernelObject[] = [
+    { kind: 'link', name: 'veth1', form: { type: 'veth' }, up: true },
+    { kind: 'sysctl', path: 'net/ipv4/conf/veth1/route_localnet', value: '1' }
+  ]
+  for (let round = 1; round <= 2; round++) {
+    await reconciler.want('pod', pod)
+    const made = kernel.batches.at(-1)?.map(({ object }) => object.kind)
+    assert.deepEqual(made, ['link', 'sysctl'])
+    await reconciler.want('pod', [])
+  }
+  assert.deepEqual(drifts, [])
+})
+
+test('a bridge that another program makes anew gets its settings at once', async () => {
+  const setting: KernelObject = { kind: 'sysctl', path: 'net/ipv4/conf/br-1/route_localnet', value: '1' }
+  const bridge = (index: number): KernelObject => ({ kind: 'link', name: 'br-1', form: { type: 'bridge' }, index })
+  const kernel = new MapKernel([uplink, bridge(7)])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('shared', [setting])
+  kernel.objects.delete(keyOf(setting))
+  const before = kernel.batches.length
+  kernel.change(bridge(8), keyOf(bridge(8)))
+  await until(() => kernel.batches.length > before, 'the setting of the new bridge')
+  assert.deepEqual(
+    kernel.batches.at(-1)?.map(({ object }) => object),
+    [setting]
+  )
+})
+
+test('a tunnel that we make anew comes with all that is on it in one batch, and is nobody else’s change', async () => {
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  const address: KernelObject = { kind: 'address', device: 'weft.1', prefix: prefix('10.244.1.0/32') }
+  await reconciler.want('node', [tunnel, address])
+  await reconciler.want('lease', [route(2), fdb(2)])
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  const batches = kernel.batches.length
+  const form = tunnel.kind === 'link' && tunnel.form?.type === 'vxlan' ? { ...tunnel.form, port: 4789 } : assert.fail()
+  await reconciler.want('node', [{ ...tunnel, form } as KernelObject, address])
+  assert.deepEqual(
+    kernel.batches.slice(batches).map((changes) => changes.map(({ do: what, object }) => `${what} ${object.kind}`)),
+    [['remove link', 'put link', 'put address', 'put fdb', 'put route']]
+  )
+  await new Promise((resolve) => setTimeout(resolve, 150))
+  assert.deepEqual(drifts, [])
+  assert.deepEqual(reconciler.differences(), [])
+})
+
+test('an owner hears that another one wants an object otherwise, and changes nothing', async () => {
+  const kernel = new MapKernel([uplink, tunnel])
+  const { reconciler } = await started(kernel)
+  await reconciler.want('pod a', [{ ...route(2), because: 'pod a' } as KernelObject])
+  const [outcome] = await reconciler.want('pod b', [{ ...route(2), device: 'eth0', because: 'pod b' } as KernelObject])
+  assert.match(outcome?.error?.message ?? '', /^pod b wants .* but pod a already has it/)
+  assert.deepEqual(kernel.objects.get(keyOf(route(2))), { ...route(2), because: 'pod a' })
+})
