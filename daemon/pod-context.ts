@@ -1,5 +1,5 @@
 // Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import type { Ip } from '../ipam/address.ts'
 import { Networks } from '../ipam/networks.ts'
 import type { Options } from './cli/flag-table.ts'
@@ -48,6 +48,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
       const { place } = core
       return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
     },
+    namespace: readlinkSync('/proc/self/ns/net'),
     self: { identity, ipv6 },
     defaultMode: options.podMode === 'routed' ? 'routed' : 'bridge',
     updateForeignAccepts: async () => core.drops?.update(),

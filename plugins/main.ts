@@ -92,11 +92,14 @@ async function serve(
 ): Promise<Finished> {
   const { verb } = readCall(plugin, invocation, input)
   const env = Object.fromEntries(Object.entries(variables).filter(([name]) => isSent(name)))
+  // The host of a CNI call is the namespace that the plugin was called in, which may not be weftd's.
+  const namespace = await host.readLink('/proc/self/ns/net')
   const did: Done[] = []
   for (let runs = 0; runs <= mostRuns; runs++) {
     const request = {
       v: protocolVersion,
       plugin,
+      ...(namespace === '' ? {} : { namespace }),
       env,
       stdin: input,
       deadlineMs: deadlineOf(variables, verb),

@@ -41,6 +41,11 @@ export type CniRequest = {
   readonly plugin: string
   /** Every CNI_ variable, and TRACEPARENT for the log. */
   readonly env: Texts
+  /**
+   * The executable's network namespace as the kernel names it, `net:[4026531840]`. Absent from older executables, and
+   * where /proc can't be read.
+   */
+  readonly namespace?: string
   /** Standard input, unchanged. */
   readonly stdin: string
   /** How long the executable waits for the answer to this line: after that the daemon need not go on. */
@@ -136,7 +141,9 @@ function parse<T>(what: string, line: string, read: (root: Field) => T): T {
 }
 
 function cniRequest(root: Field): CniRequest {
+  const namespace = text(member(root, 'namespace'))
   return {
+    ...(namespace === undefined ? {} : { namespace }),
     v: protocolVersion,
     plugin: must(text, member(root, 'plugin')),
     env: textMembers(member(root, 'env')),

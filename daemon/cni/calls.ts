@@ -17,6 +17,7 @@ import type { CallHistory } from './call-history.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
 import { cniError, failed } from './error-codes.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
+import { answerElsewhere } from './other-namespace.ts'
 import { fromCni, ipamResultFrom } from './result.ts'
 import { validAttachments } from './valid-attachments.ts'
 import { verbsOf } from './verbs.ts'
@@ -72,6 +73,8 @@ function logTraced({ log }: PodContext, request: CniRequest): void {
 async function serve(context: PodContext, call: Call, request: CniRequest): Promise<Printed> {
   if (call.verb === 'VERSION')
     return { stdout: `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n` }
+  const elsewhere = answerElsewhere(context, call, request)
+  if (elsewhere !== undefined) return elsewhere
   const delegates = delegatesOf(request, call)
   const served = serveByPlugin(context, call, delegates)
   if (served !== undefined) return served

@@ -15,6 +15,7 @@ const numbers: Readonly<Record<string, number>> = {
   LOCK_HELD: cniCode.tryAgain,
   OVERLOADED: cniCode.tryAgain,
   STOPPING: cniCode.tryAgain,
+  NAMESPACE_OTHER: cniCode.namespace,
   SANDBOX_GONE: cniCode.namespace,
   SANDBOX_INVALID: cniCode.namespace,
   RANGE_INVALID: cniCode.configuration,

@@ -48,6 +48,8 @@ export type PodContext = {
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node has a subnet. */
   readonly place: () => PodPlace | undefined
+  /** This process's network namespace as the kernel names it, `net:[4026531840]`. */
+  readonly namespace: string
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
   /** The mode for pods whose configuration names none and whose bridge does not exist yet. */

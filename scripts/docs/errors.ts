@@ -126,6 +126,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'the network namespace of the container cannot be opened',
     'usually none: the container is gone; if weftd runs in a container, mount the directory with HostToContainer propagation'
   ],
+  NAMESPACE_OTHER: [
+    'the plugin was called in another network namespace than that of weftd, as by a rootless engine; DEL succeeds and removes nothing',
+    'run weftd and the container runtime in the same network namespace'
+  ],
   SANDBOX_INVALID: [
     "the runtime passed something that is not a network namespace, or the host's own",
     'do not call a network plugin for pods with hostNetwork'

@@ -197,6 +197,10 @@ class HostOfLies implements Host {
     this[stream] += text
   }
 
+  readLink(): string {
+    return this.#random.pick(['', 'net:[1]', 'x'] as const)
+  }
+
   isFile(): boolean {
     return this.#random.chance(0.5)
   }

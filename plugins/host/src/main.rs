@@ -73,6 +73,11 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
         })?,
     )?;
     host.set("isFile", Function::new(ctx.clone(), |Said(path): Said| std::fs::metadata(path).is_ok_and(|found| found.is_file()))?)?;
+    // An empty text for what is no link or cannot be read.
+    host.set(
+        "readLink",
+        Function::new(ctx.clone(), |Said(path): Said| std::fs::read_link(path).map_or(String::new(), |to| to.to_string_lossy().into_owned()))?,
+    )?;
     host.set(
         "request",
         Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(socket): Said, Said(line): Said, deadline: f64| {

@@ -3,7 +3,7 @@
 import { deepEqual, equal, match } from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, link, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { CniRequest } from '../../../plugins/protocol.ts'
@@ -80,7 +80,8 @@ describe('the executable', { skip }, () => {
       stderr: ''
     })
     const { WEFTD_SOCKET: _, ...env } = environment('')
-    deepEqual(daemon.requests, [{ v: 1, plugin: 'weft', env, stdin: input, deadlineMs: 100_000, did: [] }])
+    const namespace = await readlink('/proc/self/ns/net')
+    deepEqual(daemon.requests, [{ v: 1, plugin: 'weft', namespace, env, stdin: input, deadlineMs: 100_000, did: [] }])
   })
   test('prints what no UTF-8 can say, half a surrogate pair, as U+FFFD', async () => {
     const halves = { v: 1, exit: 0, stdout: 'a\ud800b\udc00\ud83d\udc19c', stderr: '\udfff' }

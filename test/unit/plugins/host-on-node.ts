@@ -1,7 +1,7 @@
 // The primitives of plugins/host.d.ts on Node, so that plugins/main.ts runs in unit tests as it runs in the executable;
 // standard streams are texts.
 import { spawn } from 'node:child_process'
-import { stat } from 'node:fs/promises'
+import { readlink, stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import type { Answer, Ended, Host, Input } from '../../../plugins/host.d.ts'
 
@@ -41,6 +41,10 @@ export class HostOnNode implements Host {
 
   async isFile(path: string): Promise<boolean> {
     return (await stat(path).catch(() => undefined))?.isFile() ?? false
+  }
+
+  readLink(path: string): Promise<string> {
+    return readlink(path).catch(() => '')
   }
 
   request(socketPath: string, line: string, deadlineMilliseconds: number): Promise<Answer> {

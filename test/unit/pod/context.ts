@@ -33,6 +33,7 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   networks: new Networks(() => ({ lock: flock, boot: { id: 'boot', since: 0 } })),
   health: { blockers: () => [], raise() {}, clear() {} },
   place: () => undefined,
+  namespace: 'net:[1]',
   self: testNode(),
   defaultMode: 'bridge',
   updateForeignAccepts: async () => undefined,
