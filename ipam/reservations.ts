@@ -101,7 +101,9 @@ export class Reservations {
           kind: 'refused',
           why: `failed to allocate all requested IPs: ${outside}: in no range set of this network, or in one that gives another`
         }
-      const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
+      const held = (this.#of(owner).length === 0 ? [] : this.#ofSurely(owner)).find(({ ip }) =>
+        sets.some((set) => set.some((range) => inRange(range, ip)))
+      )
       return held === undefined
         ? this.#reserveAll({ owner, sets, requested: bySet, elsewhere })
         : { kind: 'held', ip: held.ip }
@@ -245,9 +247,13 @@ export class Reservations {
     return exact.length > 0 ? exact : entries.filter((entry) => entry.text === containerId)
   }
 
-  /** The index may lack a file made within the clock tick of the last read: if nothing is found, read again. */
+  /**
+   * The index may lack a file made within the clock tick of the last read, and a file that is rewritten in place does
+   * not change its directory: if nothing is found, or what is found now belongs to another, read again.
+   */
   #ofSurely(owner: Owner): readonly Entry[] {
-    if (this.#of(owner).length === 0) this.#readDirectory()
+    const found = this.#of(owner)
+    if (found.length === 0 || found.some(({ name, text }) => this.#textOf(name) !== text)) this.#readDirectory()
     return this.#of(owner)
   }
 

@@ -12,6 +12,7 @@ import type { Plugin } from '../../plugins/types/plugin.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/types/registry.ts'
 import { addressesOf } from '../attachment/result.ts'
 import type { PodContext } from '../pod/context.ts'
+import { refuseOtherSandbox } from '../pod/other-sandbox.ts'
 import { timed } from '../pod/timing.ts'
 import type { CallHistory } from './call-history.ts'
 import { DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
@@ -114,6 +115,7 @@ async function serveAttachment(
       return { stdout: printResult(call.version, result) }
     }
     case 'CHECK': {
+      if (previous !== undefined) await refuseOtherSandbox(attachment, previous)
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
       const checked =
         delegate === undefined || previous === undefined ? attachment : withAddresses(attachment, previous)

@@ -18,7 +18,7 @@ import {
 } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
 import type { PodContext, PodPlace } from './context.ts'
-import { openSandbox, withActualMetric } from './netns.ts'
+import { openSandbox, withActualMetric, withAnyMetric } from './netns.ts'
 import { placeOf } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { timed } from './timing.ts'
@@ -128,7 +128,7 @@ function wantedOf(
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
     inside: inside
       .filter(isCompared)
-      .map((object) => (object.kind === 'route' && !isDefault(object) ? withActualMetric(object, observed) : object))
+      .map((object) => (object.kind === 'route' ? placed(object, observed) : object))
       .map((object) => insideWanted(object, mac, foreign !== undefined)),
     asSetUp: inside
   }
@@ -151,6 +151,9 @@ function asLaterPluginsLeaveIt(object: KernelObject): KernelObject {
 }
 
 const isDefault = ({ destination }: Route): boolean => destination.length === 0
+
+const placed = (route: Route, observed: State): Route =>
+  isDefault(route) ? withAnyMetric(route, observed) : withActualMetric(route, observed)
 
 /** Any default route of the family will do, as in the reference: another interface or plugin may have added one. */
 function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boolean): KernelObject {

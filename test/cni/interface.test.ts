@@ -219,6 +219,35 @@ for (const subject of subjects) {
       await del()
     })
 
+    test('CHECK stays right for a second interface when the first is gone, and sees a rewritten reservation', async () => {
+      for (const end of ['DEL', 'GC']) {
+        const one = await added()
+        const two = await added({}, { pod: one.pod, ifname: 'eth1' })
+        const checked = { ...two.call, config: { ...two.call.config, prevResult: two.result } }
+        const listed = [{ containerID: two.pod.name, ifname: 'eth1' }]
+        await at.ok('CHECK', type, checked)
+        if (end === 'DEL') await one.del()
+        else await at.ok('GC', type, { config: { ...config, 'cni.dev/valid-attachments': listed } })
+        await at.ok('CHECK', type, checked)
+        const file = `/var/lib/cni/networks/net1/${two.address}`
+        await at.host.sh(`cp ${file} /run/kept; printf other > ${file}`)
+        await at.fails('CHECK', type, checked, /reservation/)
+        await at.host.sh(`cat /run/kept > ${file}; rm /run/kept`)
+        await at.ok('CHECK', type, checked)
+        await two.del()
+      }
+      await isClean()
+    })
+
+    test('CHECK refuses the result of another sandbox and names both', async () => {
+      const [one, other] = [await added(), await at.pod()]
+      const checked = { ...one.call, config: { ...one.call.config, prevResult: one.result } }
+      await at.fails('CHECK', type, { ...checked, netns: other.netns }, new RegExp(one.pod.netns), 106)
+      await at.fails('CHECK', type, { ...checked, netns: other.netns }, new RegExp(other.netns), 106)
+      await at.ok('CHECK', type, { ...checked, netns: `/proc/self/root${one.pod.netns}` })
+      await one.del()
+    })
+
     test('case 71: GC takes away what is not listed, under either key and none, in its own network only', async () => {
       const other = { ...network('10.12.0.0/24'), name: 'net2', bridge: 'br2' }
       const foreign = await added(other)
