@@ -4,6 +4,7 @@ import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writ
 import { join } from 'node:path'
 import { ifThere, makeDirectory } from '../../ipam/files.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
+import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -84,7 +85,7 @@ async function pass(
   const served = serve({ ...call, plugin: type, configuration: whole }, next)
   if (served !== undefined) return served
   const stdout = next.run(type, call.verb)
-  return call.verb === 'ADD' ? { stdout } : {}
+  return call.verb === 'ADD' ? { stdout: inVersionOf(stdout, type, call.version) } : {}
 }
 
 function subnetFacts(path: string): SubnetFacts {
