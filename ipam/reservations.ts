@@ -37,6 +37,32 @@ export type Deps = {
 /** The directory can't be read or written; the message names it, the cause has the system's code. */
 export class ReservationsUnusable extends Error {
   override readonly name = 'ReservationsUnusable'
+  readonly directory: string
+
+  constructor(directory: string, cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    super(`the reservations in ${directory} can't be read or written: ${reason}`, { cause })
+    this.directory = directory
+  }
+
+  /** What was freed all the same. */
+  get freed(): readonly Reservation[] {
+    return this.cause instanceof NotAllRemoved ? this.cause.removed.map(reservationOf) : []
+  }
+}
+
+/** Names that many files; more would fill the message. */
+const MOST_NAMED = 10
+
+class NotAllRemoved extends AggregateError {
+  readonly removed: readonly Entry[]
+
+  constructor(errors: readonly Error[], removed: readonly Entry[]) {
+    const named = errors.slice(0, MOST_NAMED).map(({ message }) => message)
+    const more = errors.length > MOST_NAMED ? [`and ${errors.length - MOST_NAMED} more`] : []
+    super(errors, [...named, ...more].join('; '))
+    this.removed = removed
+  }
 }
 
 /** `text` is the trimmed content; `undefined` for what is no file, which only blocks its address. */
@@ -212,10 +238,7 @@ export class Reservations {
   }
 
   #unusable(cause: unknown): ReservationsUnusable {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    return new ReservationsUnusable(`the reservations in ${this.directory} can't be read or written: ${reason}`, {
-      cause
-    })
+    return new ReservationsUnusable(this.directory, cause)
   }
 
   #changedAt(): bigint {
@@ -350,11 +373,20 @@ export class Reservations {
     }
   }
 
+  /** Goes on after each error. Errors: NotAllRemoved. */
   #remove(entries: readonly Entry[]): void {
+    const errors: Error[] = []
+    const removed: Entry[] = []
     for (const entry of entries) {
-      this.#unlink(entry.name)
-      this.#index.delete(formatIp(entry.ip))
+      try {
+        this.#unlink(entry.name)
+        this.#index.delete(formatIp(entry.ip))
+        removed.push(entry)
+      } catch (error) {
+        errors.push(error instanceof Error ? error : new Error(String(error)))
+      }
     }
+    if (errors.length > 0) throw new NotAllRemoved(errors, removed)
   }
 
   #unlink(name: string): void {

@@ -15,7 +15,7 @@ import type { PodContext } from '../pod/context.ts'
 import { refuseOtherSandbox } from '../pod/other-sandbox.ts'
 import { timed } from '../pod/timing.ts'
 import type { CallHistory } from './call-history.ts'
-import { DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
+import { bothParts, DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
 import { cniError, failed } from './error-codes.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
 import { answerElsewhere } from './other-namespace.ts'
@@ -211,8 +211,11 @@ async function serveNetwork(
     if (delegate !== undefined) delegates.run(delegate, 'STATUS')
     return {}
   }
-  await verbsOf(context, pattern).gc(validAttachments(call))
-  return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC')
+  const valid = validAttachments(call)
+  return bothParts(
+    () => verbsOf(context, pattern).gc(valid),
+    () => (delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC'))
+  )
 }
 
 /** Any attachment of the network: these verbs need only what all of them share, such as data directory and ranges. */

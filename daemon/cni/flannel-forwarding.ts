@@ -9,7 +9,8 @@ import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
-import { type Delegates, RunRequested } from './delegates.ts'
+import { allSteps } from '../pod/all-steps.ts'
+import { bothParts, type Delegates, RunRequested } from './delegates.ts'
 import { validAttachments } from './valid-attachments.ts'
 
 export type Printed = { readonly stdout?: string; readonly stderr?: string }
@@ -31,14 +32,12 @@ export async function forwarded(
   const { subnetFile, stateDirectory } = plugin.files(call)
   const fromNode = () => plugin.forward(call, subnetFacts(subnetFile))
   if (!('containerId' in call)) {
-    const printed = await pass(
-      call,
-      call.verb === 'GC' ? orMinimal(fromNode, plugin, call) : fromNode(),
-      delegates,
-      serve
+    if (call.verb === 'STATUS') return await pass(call, fromNode(), delegates, serve)
+    // The same once more after the program that is to be run has been run.
+    return await bothParts(
+      () => removeOthers(stateDirectory, call),
+      () => pass(call, orMinimal(fromNode, plugin, call), delegates, serve)
     )
-    if (call.verb === 'GC') removeOthers(stateDirectory, call)
-    return printed
   }
   const state = join(stateDirectory, call.containerId)
   if (call.verb === 'ADD') {
@@ -138,11 +137,13 @@ function kept(path: string, network: string): JsonObject | undefined {
 }
 
 /** Deletes the state of containers that the runtime no longer lists. */
-function removeOthers(directory: string, call: NetworkCall): void {
-  const valid = validAttachments(call)
-  for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
-    const path = join(directory, name)
-    if (valid.some(({ containerId }) => containerId === name) || kept(path, call.network) === undefined) continue
-    rmSync(path, { force: true })
-  }
+async function removeOthers(directory: string, call: NetworkCall): Promise<void> {
+  const valid = new Set(validAttachments(call).map(({ containerId }) => containerId))
+  const names = (ifThere(directory, (path) => readdirSync(path)) ?? []).filter((name) => !valid.has(name))
+  await allSteps(
+    names.map((name) => () => {
+      const path = join(directory, name)
+      if (kept(path, call.network) !== undefined) rmSync(path, { force: true })
+    })
+  )
 }

@@ -79,6 +79,32 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     await failsAudibly('tuning', { id: 'state' }, /state_eth0\.json/)
   })
 
+  test('of one address does not keep the others, of DEL and of GC, alone and under a plugin; each is named', async () => {
+    await at.host.sh('mkdir -p /run/pools')
+    const ipam = { dataDir: '/run/pools', ranges: [[{ subnet: '10.71.0.0/24' }], [{ subnet: '10.72.0.0/24' }]] }
+    const alone = { config: { cniVersion: '1.1.0', name: 'pools', ipam: { type: 'host-local', ...ipam } } }
+    const pinned = (file: string, verb: '--bind' | '-u') =>
+      at.host.sh(verb === '-u' ? `umount ${file}` : `mount --bind ${file} ${file}`)
+    const reserved = () => at.reserved('pools', '/run/pools')
+    for (const type of ['host-local', 'weft']) {
+      for (const verb of ['DEL', 'GC']) {
+        for (const id of verb === 'GC' ? ['a', 'b', 'c'] : ['a'])
+          await at.ok('ADD', 'host-local', { ...alone, id, netns: '/x' })
+        const [first = '', ...others] = await reserved()
+        await pinned(`/run/pools/pools/${first}`, '--bind')
+        const call = type === 'weft' ? { config: { cniVersion: '1.1.0', name: 'pools', ipam } } : alone
+        const { exit, json } = await at.call(verb, type, { ...call, id: 'a' })
+        assert.deepEqual([exit, json.code], [1, 11])
+        assert.match(`${json.msg}`, new RegExp(`EBUSY.*${first}.*Cure: make /run/pools/pools`))
+        assert.ok(others.length > 0)
+        assert.deepEqual(await reserved(), [first])
+        await pinned(`/run/pools/pools/${first}`, '-u')
+        await at.ok(verb, type, { ...call, id: 'a' })
+        assert.deepEqual(await reserved(), [])
+      }
+    }
+  })
+
   test('that the kernel makes', async () => {
     const pod = await at.pod()
     await at.ok('ADD', 'weft', { pod, config: { name: 'refused' } })

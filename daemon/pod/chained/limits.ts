@@ -16,6 +16,7 @@ import { WeftError } from '../../base/error.ts'
 import { failureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
+import { allSteps } from '../all-steps.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
@@ -82,10 +83,10 @@ export async function collectLimits(
     return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
   })
   const limited = [...context.attachments.limited.values()].filter((who) => who.network === network)
-  for (const who of [...existing, ...limited]) {
-    const isListed = valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
-    if (!isListed) await unlimit(context, who)
-  }
+  const isListed = (who: Identity) =>
+    valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
+  const gone = [...existing, ...limited].filter((who) => !isListed(who))
+  await allSteps(gone.map((who) => () => unlimit(context, who)))
 }
 
 const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObject[] =>

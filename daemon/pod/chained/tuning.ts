@@ -9,6 +9,7 @@ import { reasonOf, WeftError } from '../../base/error.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
+import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
@@ -84,12 +85,15 @@ export async function restore(context: PodContext, attachment: Attachment, tunin
 }
 
 /** Deletes the files of a network's containers that are not in `valid`; their interfaces are gone by then. */
-export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): void {
+export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): Promise<void> {
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
-  for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
-    const file = join(dataDir, name)
-    if (name.endsWith('.json') && !kept.has(name) && networkIn(file) === network) rmSync(file, { force: true })
-  }
+  const names = ifThere(dataDir, (path) => readdirSync(path)) ?? []
+  const files = names.filter((name) => name.endsWith('.json') && !kept.has(name)).map((name) => join(dataDir, name))
+  return allSteps(
+    files.map((file) => () => {
+      if (networkIn(file) === network) rmSync(file, { force: true })
+    })
+  )
 }
 
 /** The network whose settings a file has; the reference does not write it. */
