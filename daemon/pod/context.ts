@@ -19,7 +19,10 @@ export type HostState = {
   ): Promise<readonly Outcome[]>
   /** Replaces an owner's desired objects; they are not compared with the kernel now. */
   keep(owner: string, objects: readonly KernelObject[]): void
-  /** Removes objects that otherwise stay when no owner wants them, because others may depend on them. */
+  /**
+   * Removes objects that otherwise stay when no owner wants them, because others may depend on them; whoever wanted them
+   * no longer does.
+   */
   discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]>
   readonly observed: State
 }

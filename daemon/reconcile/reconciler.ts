@@ -149,15 +149,15 @@ export class Reconciler {
     this.#desired.replace(owner, objects)
   }
 
-  /** Removes objects that are not desired, also of kinds that otherwise stay because others may depend on them. */
+  /**
+   * Removes objects, also of kinds that otherwise stay because others may depend on them; whoever wanted them no longer
+   * does.
+   */
   async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
-    return this.#apply(
-      objects
-        .filter((object) => !this.#desired.state.has(keyOf(object)))
-        .map((object): Change => ({ do: 'remove', object }))
-    )
+    this.#desired.forget(keys)
+    return this.#apply(objects.map((object): Change => ({ do: 'remove', object })))
   }
 
   /**

@@ -11,8 +11,8 @@ import { code, table } from './markdown.ts'
 /** Codes of WeftErrors that are not conditions: meaning and cure. The error itself names the value and the place. */
 export const ERRORS: Readonly<Record<string, readonly [means: string, cure: string]>> = {
   ADDRESS_HELD: [
-    'the container already has an address of this network',
-    'the runtime must send DEL before it sends ADD again; `weftctl pods` shows who holds what'
+    'the container already has an address of this network, or in routed mode another container has this address',
+    'the runtime must send DEL before it sends ADD again; give networks in routed mode different addresses; `weftctl pods` shows who holds what'
   ],
   ADDRESS_REFUSED: ['a requested address is taken, or in none of the ranges', 'request a free address, or none'],
   ANSWER_UNKNOWN: ["weftctl cannot read weftd's answer", 'use weftctl and weftd of the same release'],

@@ -120,7 +120,23 @@ for (const subject of subjects) {
         const addresses = (await at.host.exec('ip', ['-o', '-4', 'addr', 'show', 'br33'])).stdout
         assert.doesNotMatch(addresses, /10\.33/)
         assert.equal((await one.pod.ping('10.34.0.1')).received, 1)
-        await one.del()
+        // Also an address that pods still use, and in IPv6 one whose subnet overlaps; others stay.
+        const six = (subnet: string, gateway: string): Json => ({
+          ...{ name: 'net33', bridge: 'br33', isGateway: true, forceAddress: true },
+          ipam: { type: 'host-local', ranges: [[{ subnet, gateway }]] }
+        })
+        const addressesOf6 = async () =>
+          (await at.host.sh('ip -o -6 addr show br33 scope global')).stdout.match(/fd00:[^ ]*/g)
+        const pods = [one]
+        for (const [subnet, gateway, left] of [
+          ['fd00:33::/64', 'fd00:33::1', ['fd00:33::1/64']],
+          ['fd00:33::/48', 'fd00:33::2', ['fd00:33::2/48']],
+          ['fd00:34::/64', 'fd00:34::1', ['fd00:34::1/64', 'fd00:33::2/48']]
+        ] as const) {
+          pods.push(await added(six(subnet, gateway)))
+          assert.deepEqual(await addressesOf6(), left)
+        }
+        for (const each of pods) await each.del()
       }
       await at.host.exec('ip', ['link', 'del', 'br33'])
     })
