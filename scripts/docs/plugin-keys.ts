@@ -103,7 +103,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
     ...VETH,
     ['ipMasq', 'true, false', MASQUERADE],
     ['isGateway', 'true, false', "give the bridge the gateway's address"],
-    ['forceAddress', 'true, false', 'replace another IPv4 address of the bridge'],
+    ['forceAddress', 'true, false', 'replace another IPv4 address of the bridge, or an IPv6 address whose subnet overlaps'],
     ['vlan', '0 to 4094', 'only 0: others are rejected; use one bridge per VLAN'],
     ['vlanTrunk', 'list', 'only an empty one: others are rejected'],
     ['macspoofchk', 'true, false', 'drop frames from the container that do not have its own MAC address'],

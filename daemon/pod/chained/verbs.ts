@@ -25,7 +25,7 @@ export function addChained(
     if (isolatedFrom !== undefined) await isolate(context, attachment, isolatedFrom, previous)
     if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
-    const limited = limits ? await limit(context, attachment, previous) : {}
+    const limited = limits ? await limit(context, attachment) : {}
     return tuning === undefined ? limited : { ...limited, ...(await tune(context, attachment, tuning)) }
   })
 }
@@ -37,9 +37,9 @@ export async function checkChained(
   previous: AttachmentResult
 ): Promise<void> {
   const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
-  if (isolatedFrom !== undefined) checkIsolation(context, attachment, isolatedFrom, previous)
+  if (isolatedFrom !== undefined) await checkIsolation(context, attachment, isolatedFrom, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
-  if (limits) checkLimits(context, attachment, previous)
+  if (limits) await checkLimits(context, attachment)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
   if (forwards !== undefined) checkForwardAccept(context, attachment, forwards)
 }
