@@ -2,7 +2,7 @@
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName, mayBeOf, ownersOf } from '../attachment/identity.ts'
 import { elementsOf } from '../state/host-port.ts'
-import { failureIn } from '../state/kernel.ts'
+import { failedRemovalIn } from '../state/kernel.ts'
 import { type Key, keyOf, linkNamed } from '../state/object.ts'
 import { ifbName } from '../state/ownership.ts'
 import type { PodContext, Verb } from './context.ts'
@@ -26,7 +26,7 @@ export async function disconnect(context: PodContext, attachment: Attachment, ve
       [...(isOwn ? [`link ${name}` as Key] : []), ...(isKnown ? [] : leftovers(context, attachment))]
     )
   )
-  const failure = failureIn(outcomes)
+  const failure = failedRemovalIn(outcomes)
   if (failure !== undefined) throw failure.error
 }
 

@@ -39,6 +39,13 @@ export function failureIn(
   return undefined
 }
 
+/**
+ * The first removal that failed: what a DEL answers for. What is put in the same batch is what others want, for example
+ * of a link that is just vanishing with its namespace; the reconciler retries and reports it.
+ */
+export const failedRemovalIn = (outcomes: readonly Outcome[]): ReturnType<typeof failureIn> =>
+  failureIn(outcomes.filter(({ change }) => change.do === 'remove'))
+
 /** Another network namespace, opened for one verb: a socket created inside it. */
 export interface Sandbox extends Disposable {
   /** Links, addresses, routes and the named sysctls (paths below /proc/sys, `net/…`) inside it. */

@@ -126,6 +126,40 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     }
   })
 
+  test('never comes of a namespace that goes away meanwhile, whichever plugin is called', async () => {
+    const round = async (n: number) => {
+      const pod = await at.pod()
+      const ipam: Json = { type: 'host-local', ranges: [[{ subnet: '10.73.0.0/24' }]] }
+      const main: Json = { name: 'race', bridge: 'race0', isDefaultGateway: true, ipMasq: true, ipam }
+      const runtimeConfig = { portMappings: [{ hostPort: 20_000 + n, containerPort: 80, protocol: 'tcp' }] }
+      const limits = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 8_000_000, egressBurst: 800_000 }
+      const chain: readonly (readonly [string, Json])[] = [
+        ['loopback', { name: 'race' }],
+        n % 3 === 2 ? ['weft', { ...main, ipam: { ranges: ipam.ranges } }] : [n % 3 === 0 ? 'bridge' : 'ptp', main],
+        ['tuning', { name: 'race', mtu: 1400, sysctl: { 'net.core.somaxconn': '500' } }],
+        ['bandwidth', { name: 'race', ...limits }],
+        ['firewall', { name: 'race', ingressPolicy: n % 3 === 0 ? 'same-bridge' : 'open' }],
+        ['portmap', { name: 'race', runtimeConfig }]
+      ]
+      let prevResult: Json | undefined
+      for (const [type, keys] of chain) {
+        const result = await at.ok('ADD', type, { pod, config: { ...keys, ...(prevResult && { prevResult }) } })
+        if (type !== 'loopback') prevResult = result
+      }
+      return { pod, calls: chain.map(([type, keys]) => [type, { ...keys, prevResult }] as const).reverse() }
+    }
+    const pods = await Promise.all(Array.from({ length: 24 }, (_, n) => round(n)))
+    const gone = pods.map(({ pod }) => `ip -n ${pod.name} link del eth0 || true; ip netns del ${pod.name}`).join('\n')
+    await Promise.all([
+      at.host.sh(gone),
+      ...pods.map(async ({ pod, calls }) => {
+        for (const [type, config] of calls) await at.ok('DEL', type, { pod, config: config as Json })
+      })
+    ])
+    assert.deepEqual(await at.reserved('race'), [])
+    assert.doesNotMatch(await at.ruleset(), /10\.73\.0\./)
+  })
+
   test('that weftd cannot be reached', async () => {
     const daemon = at.cluster.daemon(1)
     const soon = { WEFTD_DEADLINE_MS: '300' }

@@ -13,7 +13,7 @@ import {
 } from '../../attachment/identity.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
-import { failureIn } from '../../state/kernel.ts'
+import { failedRemovalIn, failureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
 import { allSteps } from '../all-steps.ts'
@@ -67,7 +67,7 @@ export async function unlimit(context: PodContext, who: Identity): Promise<void>
   )
   context.host.keep(owner, [])
   const failure =
-    failureIn(await context.host.discard(redirects)) ?? failureIn(await context.host.want(owner, [], keys))
+    failedRemovalIn(await context.host.discard(redirects)) ?? failedRemovalIn(await context.host.want(owner, [], keys))
   if (failure !== undefined) throw failure.error
 }
 

@@ -8,7 +8,7 @@ import {
   portMark
 } from '../../attachment/identity.ts'
 import { elementsByMark, elementsOf } from '../../state/host-port.ts'
-import { failureIn } from '../../state/kernel.ts'
+import { failedRemovalIn } from '../../state/kernel.ts'
 import { keyOf } from '../../state/object.ts'
 import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
@@ -18,7 +18,9 @@ import type { Listed } from '../gc.ts'
 export async function releaseOwned(context: PodContext, mark: string): Promise<void> {
   const owner = markedOwnerOf(mark)
   context.attachments.ports.release(owner)
-  const failure = failureIn(await context.host.want(owner, [], elementsOf(mark, context.host.observed).map(keyOf)))
+  const failure = failedRemovalIn(
+    await context.host.want(owner, [], elementsOf(mark, context.host.observed).map(keyOf))
+  )
   if (failure !== undefined) throw failure.error
 }
 
