@@ -178,7 +178,7 @@ export function differencesIn(
   where: string,
   asSetUp: readonly KernelObject[] = wanted
 ): readonly string[] {
-  const state = stateOf(wanted)
+  const state = stateOf(wanted.map(withoutBookkeeping))
   const whole = stateOf(asSetUp)
   return difference(state, observed, state.keys()).map((change) => {
     const object = withoutReason(
@@ -186,6 +186,20 @@ export function differencesIn(
     )
     return `${where}: ${changeText({ ...change, object })}`
   })
+}
+
+/**
+ * Without the texts by which a restarted weftd finds its own objects. They have the pod's name, which only ADD may be
+ * told (CNI_ARGS), and another release may write them otherwise.
+ */
+function withoutBookkeeping(object: KernelObject): KernelObject {
+  if (object.kind === 'link') {
+    const { alias: _, ...rest } = object
+    return rest
+  }
+  if (object.kind !== 'nft-element') return object
+  const { comment: _, ...rest } = object
+  return rest
 }
 
 const withoutReason = (object: KernelObject): KernelObject => {

@@ -255,6 +255,32 @@ for (const subject of subjects) {
       await isClean()
     })
 
+    test('CHECK needs no CNI_ARGS, and does not compare the notes by which weftd finds its own', async () => {
+      const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1'
+      const bandwidth = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 8_000_000, egressBurst: 800_000 }
+      const runtimeConfig = { portMappings: [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }], bandwidth }
+      const {
+        pod,
+        result: first,
+        del
+      } = await added({ runtimeConfig, ...(type === 'bridge' && { macspoofchk: true }) }, { args })
+      const call = (keys: Json, prevResult: Json) => ({ pod, args, config: { ...keys, runtimeConfig, prevResult } })
+      const chain = type === 'bridge' ? ['bandwidth', 'portmap'] : []
+      let result = first
+      for (const each of chain) result = await at.ok('ADD', each, call({}, result))
+      for (const each of [type, ...chain])
+        await at.ok('CHECK', each, { ...call(each === type ? config : {}, result), args: '' })
+      const host = interfacesOf(result).find(({ name }) => /^veth/.test(String(name)))?.name
+      await at.cluster.daemon(1).kill('SIGKILL')
+      const alias = `weft net1 ${pod.name} eth0 as another release writes it`
+      await at.host.exec('ip', ['link', 'set', String(host), 'alias', alias])
+      await at.cluster.daemon(1).restart()
+      await at.ok('CHECK', type, call(config, result))
+      for (const each of chain.toReversed()) await at.ok('DEL', each, call({}, result))
+      await del()
+      await isClean()
+    })
+
     test('CHECK refuses the result of another sandbox and names both', async () => {
       const [one, other] = [await added(), await at.pod()]
       const checked = { ...one.call, config: { ...one.call.config, prevResult: one.result } }
