@@ -81,7 +81,8 @@ async function pass(
   })
   const whole = { ...configuration, ...Object.fromEntries(extra) }
   const next = delegates.withInput(JSON.stringify(whole))
-  const served = serve({ ...call, plugin: type, configuration: whole }, next)
+  const { input: _, ...rest } = call
+  const served = serve({ ...rest, plugin: type, configuration: whole } as ConfiguredCall, next)
   if (served !== undefined) return served
   const stdout = next.run(type, call.verb)
   return call.verb === 'ADD' ? { stdout: inVersionOf(stdout, type, call.version) } : {}

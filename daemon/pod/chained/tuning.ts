@@ -24,10 +24,9 @@ const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
-  const link = await linkIn(sandbox, attachment)
-  const wanted = settingsOf(tuning, link.name)
-  if (changesLink(tuning)) keep(attachment, tuning, link)
-  await apply(sandbox, wanted)
+  // Sysctls alone need no interface: they are of the whole namespace, or name one themselves.
+  if (changesLink(tuning)) keep(attachment, tuning, await linkIn(sandbox, attachment))
+  await apply(sandbox, settingsOf(tuning, attachment.ifname))
   const { mac, mtu } = tuning
   return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
 }
