@@ -1,7 +1,8 @@
 // Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
 import { readFileSync, readlinkSync } from 'node:fs'
-import type { Ip } from '../ipam/address.ts'
+import { type Ip, isUnspecified, type PerFamily, perFamily } from '../ipam/address.ts'
 import { Networks } from '../ipam/networks.ts'
+import type { BackendPort } from './backend/backend.ts'
 import type { Options } from './cli/flag-table.ts'
 import type { Metrics } from './health/metrics.ts'
 import type { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -56,6 +57,25 @@ export function podContext(context: Daemon, core: Live): PodContext {
     now: () => performance.now(),
     timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)
   }
+}
+
+/** Errors: PORT_TAKEN naming the pod that has one as host port. */
+export function useTunnelPorts(pods: PodContext, ports: readonly BackendPort[], ips: PerFamily<Ip>): void {
+  const name = 'the tunnel to the other nodes'
+  const used = ports.flatMap(({ protocol, port }) =>
+    perFamily(ips).map(([, hostIp]) => ({ protocol, hostPort: port, hostIp }))
+  )
+  pods.attachments.ports.use({ name, key: ports[0]?.key ?? 'Backend' }, used)
+}
+
+/** The same for /healthz, /readyz and /metrics. An IPv6 wildcard takes IPv4, too. */
+export function useHealthPort(
+  pods: PodContext,
+  { healthzIp, healthzPort }: Pick<Options, 'healthzIp' | 'healthzPort'>
+): void {
+  const isDual = healthzIp.family === 6 && isUnspecified(healthzIp)
+  const port = { protocol: 'tcp' as const, hostPort: healthzPort, ...(isDual ? {} : { hostIp: healthzIp }) }
+  pods.attachments.ports.use({ name: "weftd's /healthz", key: '--healthz-port' }, [port])
 }
 
 /** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970. */

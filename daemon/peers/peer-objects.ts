@@ -15,6 +15,7 @@ import { reasonOf } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
+import { tunnelNode } from '../state/tunnel-nodes.ts'
 
 /** Local view needed to compute the objects for a peer. */
 export type LocalView = {
@@ -36,11 +37,15 @@ export function peerObjects(lease: Lease, { node, backend, networks }: LocalView
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: backend.peer(lease, node) }
+    return { kind: 'objects', objects: [...backend.peer(lease, node), ...guarded(lease, backend)] }
   } catch (error) {
     return { kind: 'skipped', reason: reasonOf(error) }
   }
 }
+
+/** The node's addresses, for the rules that keep pods from its tunnel port. */
+const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
+  ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
 
 function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
   const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>
