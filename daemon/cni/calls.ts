@@ -18,6 +18,7 @@ import type { CallHistory } from './call-history.ts'
 import { bothParts, DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
 import { cniError, failed } from './error-codes.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
+import { withHostFiles } from './host-files.ts'
 import { answerElsewhere } from './other-namespace.ts'
 import { fromCni, ipamResultFrom } from './result.ts'
 import { validAttachments } from './valid-attachments.ts'
@@ -77,11 +78,11 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
   const elsewhere = answerElsewhere(context, call, request)
   if (elsewhere !== undefined) return elsewhere
   const delegates = delegatesOf(request, call)
-  const served = serveByPlugin(context, call, delegates)
+  const served = serveByPlugin(context, call, delegates, request)
   if (served !== undefined) return served
   const plugin = forwardingPluginNamed(call.plugin)
   if (plugin !== undefined)
-    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(context, next, others))
+    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(context, next, others, request))
   throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
     code: cniCode.configuration,
     details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
@@ -89,12 +90,17 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
 }
 
 /** `undefined`: no plugin of that name has verbs of its own. */
-function serveByPlugin(context: PodContext, call: ConfiguredCall, delegates: Delegates): Promise<Printed> | undefined {
+function serveByPlugin(
+  context: PodContext,
+  call: ConfiguredCall,
+  delegates: Delegates,
+  request: CniRequest
+): Promise<Printed> | undefined {
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) return undefined
   return 'containerId' in call
-    ? serveAttachment(context, plugin.attachment(call), call, delegates)
-    : serveNetwork(context, patternOf(plugin, call), call, delegates)
+    ? serveAttachment(context, withHostFiles(plugin.attachment(call), call.verb, request), call, delegates)
+    : serveNetwork(context, withHostFiles(patternOf(plugin, call), call.verb, request), call, delegates)
 }
 
 async function serveAttachment(

@@ -16,6 +16,7 @@ const numbers: Readonly<Record<string, number>> = {
   LOCK_HELD: cniCode.tryAgain,
   OVERLOADED: cniCode.tryAgain,
   STOPPING: cniCode.tryAgain,
+  DATA_DIR_UNREACHABLE: cniCode.configuration,
   NAMESPACE_OTHER: cniCode.namespace,
   SANDBOX_GONE: cniCode.namespace,
   SANDBOX_INVALID: cniCode.namespace,

@@ -19,7 +19,7 @@ export async function addAddresses(context: PodContext, attachment: Attachment):
   const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
   const place = placeForAdd(context, attachment)
   const addresses = await context.attachments.inTurn(attachment, () => allocate(context, attachment, ipam, place))
-  return resultOf({ addresses, routes: ipam.routes, dns })
+  return resultOf({ addresses, routes: ipam.routes, dns: attachment.dns ?? dns })
 }
 
 const resultOf = (found: IpamResult): AttachmentResult => ({ interfaces: [], ...found })

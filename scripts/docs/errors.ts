@@ -32,6 +32,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'CHECK for a container of which nothing is left on this host',
     'restart the pod if it is still running'
   ],
+  DATA_DIR_UNREACHABLE: [
+    'weftd is in a container, and the directory of ipam.dataDir is not mounted into it',
+    'mount it into the container at the same path, or use a directory below /var/lib/cni'
+  ],
   DAEMON_RUNNING: [
     'another weftd runs in this network namespace, or with the same directory or socket. Only one weftd can run per network namespace, even with a different --state-dir',
     'stop the other weftd; in another network namespace, run a second one with its own --state-dir'
@@ -111,7 +115,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'set `master` to a device of this host'
   ],
   MTU_INVALID: ['an MTU is larger than that of the underlying device', 'lower `mtu`, or omit it'],
-  PORT_TAKEN: ['another pod of this node has the host port', 'delete that pod, or use another hostPort or hostIP'],
+  PORT_TAKEN: [
+    'another pod of this node has the host port, or weftd itself: the port of the backend or of /healthz',
+    'delete that pod, or use another hostPort or hostIP'
+  ],
   PREVIOUS_MISSING: [
     'a chained plugin was called without the result of the previous one',
     'chain it behind the plugin that makes the interface, in `plugins` of a .conflist'

@@ -201,6 +201,16 @@ class HostOfLies implements Host {
     return this.#random.pick(['', 'net:[1]', 'x'] as const)
   }
 
+  readText(): Input {
+    return this.#random.chance(0.5)
+      ? { kind: 'failed', reason: 'no such file' }
+      : { kind: 'text', text: 'nameserver x' }
+  }
+
+  identity(): string {
+    return this.#random.pick(['', '1:2', 'x'] as const)
+  }
+
   isFile(): boolean {
     return this.#random.chance(0.5)
   }

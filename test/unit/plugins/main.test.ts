@@ -1,7 +1,7 @@
 // The executable's program on Node: one CNI call from the environment to what is printed, against a real socket.
 
 import { deepEqual, equal, match } from 'node:assert/strict'
-import { readlinkSync } from 'node:fs'
+import { readlinkSync, statSync } from 'node:fs'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -115,6 +115,7 @@ describe('with a daemon', () => {
         v: 1,
         plugin: 'loopback',
         namespace: readlinkSync('/proc/self/ns/net'),
+        root: `${statSync('/').dev}:${statSync('/').ino}`,
         env: { CNI_COMMAND, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, TRACEPARENT },
         stdin: input,
         deadlineMs: 100_000,
