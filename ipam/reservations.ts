@@ -7,14 +7,9 @@ import { basename, dirname, join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
 import { codeOf, contentOf, makeDirectory, rewrite, write } from './files.ts'
 import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
+import { NotAllRemoved, type Reservation, ReservationsUnusable } from './unusable.ts'
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
-
-/** `owner` is absent for an empty file (its writer was killed between two system calls), and for what is no file. */
-export type Reservation = {
-  readonly ip: Ip
-  readonly owner?: { readonly containerId: string; readonly ifname?: string }
-}
 
 export type Reserving =
   | { readonly kind: 'reserved'; readonly addresses: readonly PoolAddress[] }
@@ -32,37 +27,6 @@ export type Deps = {
    * of it.
    */
   readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
-}
-
-/** The directory can't be read or written; the message names it, the cause has the system's code. */
-export class ReservationsUnusable extends Error {
-  override readonly name = 'ReservationsUnusable'
-  readonly directory: string
-
-  constructor(directory: string, cause: unknown) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    super(`the reservations in ${directory} can't be read or written: ${reason}`, { cause })
-    this.directory = directory
-  }
-
-  /** What was freed all the same. */
-  get freed(): readonly Reservation[] {
-    return this.cause instanceof NotAllRemoved ? this.cause.removed.map(reservationOf) : []
-  }
-}
-
-/** Names that many files; more would fill the message. */
-const MOST_NAMED = 10
-
-class NotAllRemoved extends AggregateError {
-  readonly removed: readonly Entry[]
-
-  constructor(errors: readonly Error[], removed: readonly Entry[]) {
-    const named = errors.slice(0, MOST_NAMED).map(({ message }) => message)
-    const more = errors.length > MOST_NAMED ? [`and ${errors.length - MOST_NAMED} more`] : []
-    super(errors, [...named, ...more].join('; '))
-    this.removed = removed
-  }
 }
 
 /** `text` is the trimmed content; `undefined` for what is no file, which only blocks its address. */
@@ -386,7 +350,7 @@ export class Reservations {
         errors.push(error instanceof Error ? error : new Error(String(error)))
       }
     }
-    if (errors.length > 0) throw new NotAllRemoved(errors, removed)
+    if (errors.length > 0) throw new NotAllRemoved(errors, removed.map(reservationOf))
   }
 
   #unlink(name: string): void {

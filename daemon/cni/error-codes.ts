@@ -1,6 +1,6 @@
 // Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything
 // thrown.
-import { ReservationsUnusable } from '../../ipam/reservations.ts'
+import { ReservationsUnusable } from '../../ipam/unusable.ts'
 import { versionForError } from '../../plugins/call.ts'
 import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
 import type { Verb } from '../../plugins/cni/version.ts'

@@ -1,7 +1,8 @@
 // Reserves an attachment's addresses. In a full pool, those of pods that are gone are freed first.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
-import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
 import { ownerOf } from '../attachment/identity.ts'
 import { routedDevice } from '../attachment/routed.ts'

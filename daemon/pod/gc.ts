@@ -1,5 +1,5 @@
 // GC: DEL for every attachment of a network that has a reservation or a link and that the runtime no longer lists.
-import { type Reservation, ReservationsUnusable } from '../../ipam/reservations.ts'
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../base/error.ts'
 import type { PodContext } from './context.ts'

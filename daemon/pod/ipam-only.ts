@@ -1,7 +1,7 @@
 // The verbs of plugins that give addresses and make no interface: host-local and static, called by the plugin that
 // makes one.
 import { formatIp, formatPrefix, sameIp, samePrefix } from '../../ipam/address.ts'
-import { type Reservation, ReservationsUnusable } from '../../ipam/reservations.ts'
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment, IpamResult } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'

@@ -41,7 +41,8 @@ test('a lease whose route is missing is not in the kernel; with all there the ex
   assert.equal(exit, 1)
   assert.match(out, /^lease 10\.244\.2\.0-24: incomplete in the kernel$/m)
   assert.match(out, /^ {2}\+ route 10\.244\.2\.0\/24 via 192\.0\.2\.2 dev eth0 proto 87 {3}\(missing\)$/m)
-  assert.match(out, /because of it, 0 of 1:/)
+  assert.match(out, /because of it, 1 of 2:/)
+  assert.match(out, /^ {4}element inet weft tunnel_nodes_4 \{ 192\.0\.2\.2 \}$/m)
 })
 
 for (const name of ['two', '192.0.2.2', '10.244.2.0/24', '10.244.2.0-24', '10.244.2.77']) {

@@ -5,7 +5,8 @@ import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/node
 import { tunnelGuard } from '../../../daemon/firewall/tunnel-guard.ts'
 import { digest } from '../../../daemon/state/digest.ts'
 import type { NftChain } from '../../../daemon/state/object.ts'
-import { type PerFamily, type Prefix, parsePrefix } from '../../../ipam/address.ts'
+import { tunnelNode } from '../../../daemon/state/tunnel-nodes.ts'
+import { type PerFamily, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
 const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
@@ -75,6 +76,8 @@ test('what pods send to a tunnel port is dropped, by their addresses and by thei
   assert.ok(forward.includes('udp dport 8472 iifname "cni0" ip daddr @tunnel_nodes_4 drop'))
   assert.ok(forward.every((rule) => /^udp dport 8472 .* ip6? daddr @tunnel_nodes_[46] drop$/.test(rule)))
   assert.ok(forward.every((rule) => !/ip6? saddr/.test(rule) || /(ip6?) saddr.* \1 daddr/.test(rule)))
+  const { set, key } = tunnelNode(parseIp('192.0.2.7') ?? assert.fail(), 'a node')
+  assert.deepEqual([key, forward.some((rule) => rule.includes(`@${set} `))], ['192.0.2.7', true])
   assert.doesNotMatch(guard('cni0').flat().join(), /iifname "cni0"/)
   assert.doesNotMatch(guard('veth1').flat().join(), /iifname "veth\*"/)
   assert.deepEqual(tunnelGuard([], cluster, { device: 'eth0', bridge: 'cni0' }), [])
