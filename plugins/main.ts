@@ -144,7 +144,10 @@ function deadlineOf(variables: Variables, verb: Verb): number {
 
 async function ask(host: Host, socketPath: string, request: CniRequest, verb: Verb): Promise<Reply> {
   const answer = await host.request(socketPath, JSON.stringify(request), request.deadlineMs)
-  if (answer.kind !== 'line') throw unreachable(answer, socketPath, request.deadlineMs, verb)
+  if (answer.kind !== 'line') {
+    const userNamespace = await host.readLink('/proc/self/ns/user')
+    throw unreachable({ ...answer, userNamespace }, socketPath, request.deadlineMs, verb)
+  }
   try {
     return parseReply(answer.line)
   } catch (cause) {
