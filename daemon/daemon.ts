@@ -40,6 +40,8 @@ import { repairReport } from './reconcile/repair-report.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
+import { RouteWatch } from './underlay/route-watch.ts'
+import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
 export type DaemonDeps = {
   readonly options: Options
@@ -97,9 +99,11 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
   }
   const outcomes = new CallHistory(Date.now)
+  const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
-    ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) }
+    ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },
+    shadowed: (key) => shadowed.of(key)
   })
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
@@ -109,6 +113,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
   const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
   core.running(joined.then(() => pathMtu.follow(signal)))
+  const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
+  core.running(joined.then(() => routes.follow(signal)))
   core.running(peers.follow(membership.leases(store.watch(signal))))
   await Promise.race([aborted(signal), core.failure])
 }
@@ -157,14 +163,14 @@ async function openCore(
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { reconciler, backends }: Core): Peers {
+function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, backends }: Core): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events from the lease store, by kind; malformed leases are skipped.',
     ['kind']
   )
   const peers = new Peers({
-    ...{ reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
+    ...{ kernel, reconciler, health, log, claims: backends.claims, doubtMs: DOUBT, now: Date.now },
     counted: (kind) => events.inc({ kind })
   })
   metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))

@@ -1,11 +1,13 @@
 // The executable weftd: parses the command line, sets up logging and signals, runs the daemon or a subcommand. Pods'
 // traffic does not depend on it.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { pino } from 'pino'
+import { contentOf } from '../ipam/files.ts'
 import manifest from '../package.json' with { type: 'json' }
 import { reasonOf, WeftError } from './base/error.ts'
 import type { Log } from './base/log.ts'
+import { printable, printableJson } from './base/printable.ts'
 import type { UnknownVariable } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
@@ -16,6 +18,7 @@ import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
 import { installedText, installPlugins } from './lifecycle/install.ts'
+import { exitAtOnce } from './os/exit.ts'
 
 type Work = {
   readonly run: typeof runDaemon
@@ -127,11 +130,12 @@ function nameProcess(): void {
 
 async function start(options: Options, unknownVariables: readonly UnknownVariable[], work: Work): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads
-  // (kernel/netlink/lane.ts); files and name lookups need some too.
-  process.env.UV_THREADPOOL_SIZE ??= '8'
+  // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and other
+  // files need some too.
+  process.env.UV_THREADPOOL_SIZE ??= '14'
   nameProcess()
   const log: Log = pino(
-    { level: options.v > 0 ? 'debug' : 'info', base: null },
+    { level: options.v > 0 ? 'debug' : 'info', base: null, hooks: { streamWrite: printableJson } },
     pino.destination({ fd: 2, sync: true })
   )
   const stop = new AbortController()
@@ -144,8 +148,8 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   const fail = (error: unknown, message: string) => {
     // An error that the user can fix is one line with the cure; a bug needs its stack.
     const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
-    log.error(fields, `${message}: ${reasonOf(error)}`)
-    process.exit(1)
+    log.error(fields, `${message}: ${printable(reasonOf(error))}`)
+    exitAtOnce(1)
   }
   process.on('unhandledRejection', (error) => fail(error, 'unhandled promise rejection'))
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
@@ -177,13 +181,13 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   }
   log.info({}, 'stopped')
   // Sockets that add-ons and libraries keep open are closed by the kernel.
-  process.exit()
+  exitAtOnce(Number(process.exitCode ?? 0))
 }
 
 /** The installation's identity (machine-id(5)); without one, only the node's name distinguishes nodes. */
 function machineId(): string {
   try {
-    return readFileSync('/etc/machine-id', 'utf8').trim()
+    return contentOf('/etc/machine-id')?.trim() ?? ''
   } catch {
     return ''
   }

@@ -1,7 +1,9 @@
 // Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
 import { readFileSync, readlinkSync } from 'node:fs'
 import { type Ip, isUnspecified, type PerFamily, perFamily } from '../ipam/address.ts'
+import type { Boot } from '../ipam/boot.ts'
 import { Networks } from '../ipam/networks.ts'
+import { FileReader } from '../ipam/read-file.ts'
 import type { BackendPort } from './backend/backend.ts'
 import type { Options } from './cli/flag-table.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -33,6 +35,9 @@ export function podContext(context: Daemon, core: Live): PodContext {
     ['verb', 'step']
   )
   const boot = bootOf()
+  const files = new FileReader()
+  // Of its own: where reservations are must not wait for a resolv.conf on a file system that does not answer.
+  const probes = new FileReader()
   const attachments = new Attachments()
   const freed = (network: string) => (ips: readonly Ip[]) => {
     attachments.freed.reboot += ips.length
@@ -43,7 +48,17 @@ export function podContext(context: Daemon, core: Live): PodContext {
     kernel: core.kernel,
     host: core.reconciler,
     attachments,
-    networks: new Networks((network) => ({ lock: flock, boot: { ...boot, freed: freed(network) } })),
+    networks: new Networks((network) => ({
+      ...{ lock: flock, answers: (path: string) => probes.answers(path) },
+      boot: {
+        id: boot.id,
+        get since() {
+          return boot.since
+        },
+        freed: freed(network)
+      }
+    })),
+    files,
     health,
     place: () => {
       const { place } = core
@@ -78,8 +93,10 @@ export function useHealthPort(
   pods.attachments.ports.use({ name: "weftd's /healthz", key: '--healthz-port' }, [port])
 }
 
-/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970. */
-function bootOf(): { readonly id: string; readonly since: number } {
-  const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
-  return { id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(), since: Date.now() - uptime * 1000 }
-}
+/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970, which moves when the clock is set. */
+const bootOf = (): Boot => ({
+  id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+  get since() {
+    return Date.now() - 1_000 * Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0])
+  }
+})

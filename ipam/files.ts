@@ -1,6 +1,7 @@
 // Reads and writes small files: a missing one is no error, and a crash leaves no half-written one.
-import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { readFile } from './read-file.ts'
 
 /** Reads `path` with `read`; `undefined` if nothing is there. Errors: all others of `read`, each with the path. */
 export function ifThere<T>(path: string, read: (path: string) => T): T | undefined {
@@ -15,8 +16,19 @@ export function ifThere<T>(path: string, read: (path: string) => T): T | undefin
   }
 }
 
-/** The text of a file; `undefined` if there is none. Errors: as ifThere(). */
-export const contentOf = (path: string): string | undefined => ifThere(path, (at) => readFileSync(at, 'utf8'))
+/** The text of a regular file of at most `most` bytes; `undefined` if there is none. Errors: as readFile(). */
+export const contentOf = (path: string, most?: number): string | undefined =>
+  ifThere(path, (at) => readFile(at, most).toString())
+
+/** The same; `undefined` also for a FIFO, a device, a directory or a larger file. */
+export function regularContentOf(path: string, most: number): string | undefined {
+  try {
+    return contentOf(path, most)
+  } catch (error) {
+    if (!['EINVAL', 'EFBIG', 'EISDIR'].includes(String(codeOf(error)))) throw error
+    return undefined
+  }
+}
 
 /**
  * With its parents. Not by mkdir's own `recursive`: in /proc, which returns ENOENT although all parents exist, Node
@@ -43,14 +55,19 @@ export function write(path: string, text: string): void {
 }
 
 /**
- * Without truncating to zero first: ext4 takes that for a replacement that must survive a crash, and writes it to the
- * disk at close (auto_da_alloc), which takes longer than all the rest of a reservation. The worst that a crash in
- * between leaves is another address to start the search from.
+ * Overwrites a regular file, or makes it. O_NONBLOCK: of a FIFO with this name open(2) would wait for a reader. Without
+ * truncating to zero first: ext4 takes that for a replacement that must survive a crash, and writes it to the disk at
+ * close (auto_da_alloc), which takes longer than all the rest of a reservation. The worst that a crash in between leaves
+ * is another address to start the search from. Errors: those of open(2) and write(2), each with the path; EINVAL for
+ * what is no regular file.
  */
-export function rewrite(path: string, text: string): void {
-  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
+export function rewrite(path: string, text: string, { sync = false } = {}): void {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600)
   try {
+    if (!fstatSync(fd).isFile())
+      throw Object.assign(new Error(`EINVAL: it is not a regular file, open '${path}'`), { code: 'EINVAL', path })
     ftruncateSync(fd, writeSync(fd, text))
+    if (sync) fsyncSync(fd)
   } finally {
     closeSync(fd)
   }

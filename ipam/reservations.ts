@@ -2,11 +2,13 @@
 // address or giving one twice. A reservation is a file named after its address; the index in memory only saves reading
 // the directory again. All work is done under host-local's lock and synchronously: some ten system calls on the page
 // cache. Nothing is synced to disk, since a reboot ends every reservation anyway.
-import { linkSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { linkSync, readdirSync, statSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { formatIp, type Ip, inRange, parseIp } from './address.ts'
-import { codeOf, contentOf, makeDirectory, rewrite, write } from './files.ts'
+import { type Boot, BootNote, dated } from './boot.ts'
+import { codeOf, makeDirectory, regularContentOf, rewrite, write } from './files.ts'
 import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
+import { Probe } from './read-file.ts'
 import { NotAllRemoved, type Reservation, ReservationsUnusable } from './unusable.ts'
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
@@ -22,11 +24,10 @@ export type Reserving =
 export type Deps = {
   /** Takes the exclusive flock of the file at `path` (made when missing). */
   readonly lock: (path: string) => Promise<Disposable>
-  /**
-   * This boot: the kernel's id for it, its begin in milliseconds since 1970, and a callback for addresses freed because
-   * of it.
-   */
-  readonly boot: { readonly id: string; readonly since: number; readonly freed?: (ips: readonly Ip[]) => void }
+  /** Resolves once the file system of the path answers. All other work is synchronous and would wait for it. */
+  readonly answers?: (path: string) => Promise<void>
+  /** This boot, and a callback for addresses that are free because of it. */
+  readonly boot: Boot & { readonly freed?: (ips: readonly Ip[]) => void }
 }
 
 /** `text` is the trimmed content; `undefined` for what is no file, which only blocks its address. */
@@ -50,6 +51,8 @@ export const BOOT_DIRECTORY = '.weft-boot'
  * crash is removed.
  */
 const UNFINISHED = '.new'
+/** Bytes of a reservation: a container id and an interface name. */
+const LONGEST = 4_096
 
 export class Reservations {
   readonly directory: string
@@ -64,12 +67,15 @@ export class Reservations {
   readonly #lasts = new Map<number, Ip | undefined>()
   /** Modification time of the directory when the index was right. */
   #indexed: bigint | undefined
-  #bootChecked = false
+  readonly #boot: BootNote
+  readonly #probe: Probe
 
   /** `dataDir` is host-local's (usually /var/lib/cni/networks), `network` the name of the CNI network. */
   constructor(dataDir: string, network: string, deps: Deps) {
     this.directory = join(dataDir, network)
     this.#deps = deps
+    this.#probe = new Probe(this.directory, deps.answers)
+    this.#boot = new BootNote(join(dataDir, BOOT_DIRECTORY, network), deps.boot)
   }
 
   /**
@@ -82,6 +88,7 @@ export class Reservations {
     requested: readonly Ip[] = [],
     elsewhere: (ip: Ip) => boolean = () => false
   ): Promise<Reserving> {
+    await this.#answers()
     this.#make()
     return this.#locked(() => {
       const { bySet, unserved } = assign(sets, requested)
@@ -143,6 +150,13 @@ export class Reservations {
     })
   }
 
+  /** Errors: ReservationsUnusable when the file system does not answer. */
+  #answers(): Promise<void> {
+    return this.#probe.answers().catch((cause) => {
+      throw this.#unusable(cause)
+    })
+  }
+
   #make(): void {
     try {
       if (!this.#exists()) makeDirectory(this.directory, 0o755)
@@ -156,6 +170,7 @@ export class Reservations {
   }
 
   async #lockedIfThere<T>(work: () => readonly T[]): Promise<readonly T[]> {
+    await this.#answers()
     return this.#exists() ? this.#locked(work) : []
   }
 
@@ -194,7 +209,7 @@ export class Reservations {
   }
 
   #indexedAround<T>(work: () => T): T {
-    if (!this.#bootChecked) this.#emptyAfterReboot()
+    if (this.#boot.isDue) this.#emptyAfterReboot()
     if (this.#indexed === undefined || this.#indexed !== this.#changedAt()) this.#readDirectory()
     const answer = work()
     this.#indexed = this.#changedAt()
@@ -225,7 +240,7 @@ export class Reservations {
   }
 
   #textOf(name: string): string | undefined {
-    return contentOf(join(this.directory, name))?.trim()
+    return regularContentOf(join(this.directory, name), LONGEST)?.trim()
   }
 
   #of({ containerId, ifname }: Owner): readonly Entry[] {
@@ -361,31 +376,16 @@ export class Reservations {
     }
   }
 
-  /**
-   * No container survives a reboot, so no reservation should. The boot of the last read is noted; if it is another one
-   * now, files from before this boot are removed. Newer ones stay: flannel may have made them. Without a note (Weft was
-   * never here) all stay.
-   */
+  /** No container survives a reboot, so no reservation should. */
   #emptyAfterReboot(): void {
-    const note = join(dirname(this.directory), BOOT_DIRECTORY, basename(this.directory))
-    const before = contentOf(note)?.trim()
-    if (before !== this.#deps.boot.id) {
-      if (before !== undefined) {
-        this.#readDirectory()
-        const old = [...this.#index.values()].filter((entry) => this.#isOlderThanBoot(entry))
-        this.#remove(old)
-        this.#deps.boot.freed?.(old.map(({ ip }) => ip))
-      }
-      makeDirectory(dirname(note), 0o755)
-      writeFileSync(note, this.#deps.boot.id, { mode: 0o600 })
-      this.#indexed = undefined
-    }
-    this.#bootChecked = true
-  }
-
-  #isOlderThanBoot(entry: Entry): boolean {
-    const stat = statSync(join(this.directory, entry.name), { throwIfNoEntry: false })
-    return entry.text !== undefined && stat !== undefined && stat.mtimeMs < this.#deps.boot.since
+    this.#readDirectory()
+    const files = [...this.#index.values()].flatMap(({ name, text }) => (text === undefined ? [] : name))
+    const names = new Set(this.#boot.old(dated(this.directory, files), Date.now()))
+    if (names.size === 0) return
+    const old = [...this.#index.values()].filter(({ name }) => names.has(name))
+    this.#remove(old)
+    this.#deps.boot.freed?.(old.map(({ ip }) => ip))
+    this.#indexed = undefined
   }
 }
 

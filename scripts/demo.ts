@@ -90,7 +90,14 @@ async function startDaemons(
   { backend, store }: DemoOptions,
   hosts: readonly Host[]
 ): Promise<readonly Weftd[]> {
-  const configuration = JSON.stringify({ Network: '10.244.0.0/16', Backend: { Type: backend } }, null, 2)
+  const configuration = JSON.stringify(
+    {
+      Network: '10.244.0.0/16',
+      Backend: backend === 'vxlan' ? { Type: backend, DirectRouting: true } : { Type: backend }
+    },
+    null,
+    2
+  )
   const file = join(lab.directory, 'net-conf.json')
   writeFileSync(file, configuration)
   let args = ['--store=embedded', `--embedded-path=${join(lab.directory, 'leases.db')}`, `--net-config-path=${file}`]
@@ -177,7 +184,7 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: read
   const { host } = first
   const hasTunnel = (await host.exec('ip', ['link', 'show', 'dev', 'weft.1'], { check: false })).code === 0
   const weftctl = fileURLToPath(new URL('../dist/bin/weftctl', import.meta.url))
-  const enter = host.commandLine('').slice(0, -1).join(' ')
+  const enter = host.prefix
   const lines = [
     'Everything is left running. Look around, for example on the first host:',
     `  ${enter} ip route`,
@@ -188,10 +195,7 @@ async function howToLookAround(lab: Lab, pods: readonly DemoPod[], daemons: read
     `  ${enter} ${weftctl} why pod demo/${first.pod.name}`,
     `  ${enter} ip netns exec ${first.pod.name} ping -c 3 ${last.address}`,
     'To enter each host (for a shell, replace hostname by bash), and the log of its weftd:',
-    ...daemons.flatMap(({ host, program }) => [
-      `  ${host.commandLine('').slice(0, -1).join(' ')} hostname`,
-      `  tail -n 3 ${program.logPath}`
-    ]),
+    ...daemons.flatMap(({ host, program }) => [`  ${host.prefix} hostname`, `  tail -n 3 ${program.logPath}`]),
     'To remove it:',
     `  scripts/demo --remove ${lab.name}`
   ]

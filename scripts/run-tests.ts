@@ -15,7 +15,8 @@ const SUITES: Readonly<Record<string, { readonly root: boolean; readonly fileSec
   cni: { root: true, fileSeconds: 600 },
   docker: { root: true, fileSeconds: 600 },
   interop: { root: true, fileSeconds: 900 },
-  kube: { root: true, fileSeconds: 1800 }
+  kube: { root: true, fileSeconds: 1800 },
+  vm: { root: true, fileSeconds: 1800 }
 }
 
 type Failure = { readonly name: string; readonly why: string }

@@ -114,6 +114,11 @@ export type LeaseAnswer = {
   readonly reach: readonly ReachAnswer[]
   /** Whether all objects of the lease are in the kernel; for this node's own lease, the node's own objects. */
   readonly inKernel: boolean
+  /**
+   * What the kernel does with packets to the node's pods, if it does not use the lease's route although that is in the
+   * kernel: a policy rule or another route takes them.
+   */
+  readonly shadowed?: string
   /** ISO 8601: since when this weftd has known it. Absent if it could not be read. */
   readonly since?: string
   /** Why it is not used. */
@@ -204,6 +209,8 @@ export type WhyNodeAnswer = {
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 
+const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}…` : text)
+
 /**
  * Checks an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of
  * another type.
@@ -215,7 +222,7 @@ export function readAnswer<T extends object>(answer: unknown, members: Readonly<
     if ((Array.isArray(value) ? 'array' : typeof value) !== kind) {
       throw new WeftError(
         'ANSWER_UNKNOWN',
-        `weftd's answer cannot be read: ${member} is ${JSON.stringify(value) ?? 'missing'}, but must be of type ${kind}`,
+        `weftd's answer cannot be read: ${member} is ${shorten(JSON.stringify(value) ?? 'missing')}, but must be of type ${kind}`,
         'use the weftctl of the same release as weftd; --json prints the answer as it is'
       )
     }

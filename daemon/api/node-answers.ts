@@ -30,6 +30,7 @@ const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly 
 function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAnswer {
   const { peers, nodeName, reconciler } = context
   const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
+  const shadowed = context.shadowed(key)
   const wanted = wantedFor(context, key)
   return {
     key,
@@ -41,6 +42,7 @@ function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAns
     reach: isOwn ? [] : wanted.flatMap((object) => reachBy(object, reconciler.observed, context.place())),
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
+    ...(shadowed !== undefined && { shadowed }),
     ...(since !== undefined && { since: new Date(since).toISOString() }),
     ...(skipped === undefined ? notUsed(context, lease, isOwn) : { skipped })
   }
@@ -63,8 +65,9 @@ const unreadableAnswer = (key: string, skipped: string): LeaseAnswer => ({
   ...{ key, node: '', isOwn: false, subnet: [], publicIp: [], backend: '', reach: [], inKernel: false, skipped }
 })
 
+/** Without the elements that keep pods from a node's tunnel port: they lead nowhere. */
 const wantedFor = ({ reconciler, peers }: QueryContext, key: string): readonly KernelObject[] =>
-  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key))
+  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key)).filter(({ kind }) => kind !== 'nft-element')
 
 function reachBy(object: KernelObject, observed: State, place: Place | undefined): readonly ReachAnswer[] {
   if (object.kind !== 'route' || object.device === undefined) return []

@@ -22,6 +22,8 @@ export type QueryContext = {
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
+  /** What the kernel does with packets to the pods of a lease's node, where that is not what its route says. */
+  readonly shadowed: (key: string) => string | undefined
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined

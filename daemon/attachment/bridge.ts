@@ -3,7 +3,7 @@ import type { Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link } from '../state/object.ts'
-import { address, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device.ts'
+import { address, connected, havingGateway, noDuplicateDetection, noRouterAdvertisements, sysctl } from './device.ts'
 import { type BridgeInAlias, bridgeMac } from './identity.ts'
 
 /** The bridge and its addresses, for the alias of its port. */
@@ -40,6 +40,9 @@ export function bridgeObjects(
             : [])
         ]
       : []),
-    ...(hasGateways ? gatewayPrefixes(addresses) : []).map((prefix) => address(name, prefix))
+    ...(hasGateways ? gatewayPrefixes(addresses) : []).flatMap((prefix) => [
+      address(name, prefix),
+      ...connected(name, prefix)
+    ])
   ]
 }

@@ -1,7 +1,25 @@
 // Builders for sysctls, addresses and routes of one device, on the host or in a container.
-import type { Prefix } from '../../ipam/address.ts'
+import { network, type Prefix, width } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
+import { PROTOCOL_KERNEL } from '../state/ownership.ts'
+
+/** The kernel's metric of such a route. */
+const CONNECTED_METRIC = { 4: 0, 6: 256 } as const
+
+/**
+ * The route to the prefix of an address, which the kernel adds with it: desired, so that it is back when somebody
+ * flushes the device's routes.
+ */
+export function connected(device: string, prefix: Prefix): readonly Route[] {
+  const { family } = prefix.ip
+  if (prefix.length === width(family)) return []
+  const route: Route = {
+    ...{ kind: 'route', table: MAIN_TABLE, destination: network(prefix), metric: CONNECTED_METRIC[family] },
+    ...{ type: 'unicast', device, protocol: PROTOCOL_KERNEL, withAddress: prefix }
+  }
+  return [family === 4 ? { ...route, scope: SCOPE_LINK, source: prefix.ip } : route]
+}
 
 /** RTPROT_BOOT, as `ip route add` uses it; inside a pod Weft's routes need not be recognised. */
 const PROTOCOL_BOOT = 3

@@ -4,6 +4,7 @@ import type { PerFamily } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
+import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link } from '../state/object.ts'
 import type { Recognised } from '../state/ownership.ts'
@@ -40,6 +41,12 @@ export type HostSecret = {
   /** A new value as one line of text. `random` returns that many random octets. */
   make(random: (octets: number) => Uint8Array): string
 }
+
+/**
+ * The kernel's routes to the public addresses of a lease. A family is absent when the kernel has none, or was not asked
+ * (`asksRoutes`).
+ */
+export type PeerRoutes = PerFamily<RouteLookup>
 
 /** A key beside Type, as docs/configuration.md prints it. */
 export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
@@ -90,8 +97,13 @@ export type Backend<Config> = {
   publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
   /** Our device and the objects on it, independent of other nodes. */
   own(node: Node, config: Config): readonly KernelObject[]
-  /** The objects for one remote lease. Errors: LEASE_MALFORMED when its backend data can't be used. */
-  peer(lease: Lease, node: Node, config: Config): readonly KernelObject[]
+  /** Whether `peer` depends on the kernel's routes to the public addresses. Absent: no. */
+  asksRoutes?(config: Config): boolean
+  /**
+   * The objects for one remote lease. Errors: LEASE_MALFORMED when its backend data can't be used; PEER_OFF_LINK when
+   * the node can't be reached by this backend, whatever its lease says.
+   */
+  peer(lease: Lease, node: Node, config: Config, routes: PeerRoutes): readonly KernelObject[]
 }
 
 /** A backend whose configuration has been read. */
@@ -105,5 +117,6 @@ export type ConfiguredBackend = {
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>
   own(node: Node): readonly KernelObject[]
-  peer(lease: Lease, node: Node): readonly KernelObject[]
+  readonly asksRoutes: boolean
+  peer(lease: Lease, node: Node, routes?: PeerRoutes): readonly KernelObject[]
 }

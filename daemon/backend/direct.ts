@@ -1,13 +1,19 @@
-// Direct routes to peers on our own link: all that host-gw does, and what vxlan does where encapsulation is not needed.
-import { contains, type Ip, isLoopback, type Prefix, sameIp } from '../../ipam/address.ts'
+// Direct routes to peers on our own link: all that host-gw does, and what vxlan does with DirectRouting where
+// encapsulation is not needed.
+import type { Ip, Prefix } from '../../ipam/address.ts'
+import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import { defaultMetric, type Route } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 
-/** Whether `ip` is on our link: in the prefix of one of the device's addresses. */
-export function onLink(node: Node, ip: Ip): boolean {
-  return !isLoopback(ip) && node.addresses.some((prefix) => contains(prefix, ip) && !sameIp(prefix.ip, ip))
-}
+/**
+ * Whether a peer is on our link: the kernel's route to its public address has no gateway and leaves by the node's
+ * device. Our prefix says nothing of that, since a node with an address of it may be behind a router (VPN, /32 route).
+ * And a device that resolves no next hops ignores them: the far end of WireGuard or a tunnel decides by the inner
+ * destination.
+ */
+export const isOnLink = (node: Node, route: RouteLookup | undefined): boolean =>
+  route !== undefined && route.device === node.device && route.gateway === undefined && route.pointToPoint !== true
 
 /** `SUBNET via PUBLIC-IP dev DEVICE`. */
 export function directRoute(node: Node, subnet: Prefix, publicIp: Ip, because: string): Route {

@@ -1,13 +1,14 @@
 // host-gw backend: direct routes via the other nodes' addresses, no encapsulation. All nodes must be on one link.
-import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import { integerKey } from '../config/keys.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link } from '../state/object.ts'
-import type { Backend, Claim } from './backend.ts'
-import { directRoute, onLink } from './direct.ts'
+import type { Backend, Claim, PeerRoutes } from './backend.ts'
+import { directRoute, isOnLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type HostGwConfig = {
@@ -46,17 +47,33 @@ export const hostGw = {
 
   own: (): readonly KernelObject[] => [],
 
-  peer: (lease: Lease, node: Node): readonly KernelObject[] =>
+  asksRoutes: (): boolean => true,
+
+  peer: (lease: Lease, node: Node, _: HostGwConfig, routes: PeerRoutes): readonly KernelObject[] =>
     perFamily(lease.subnet).flatMap(([family, subnet]) => {
       const publicIp = lease.publicIp[family]
       if (node.subnet[family] === undefined) return []
-      if (publicIp === undefined || !onLink(node, publicIp)) {
+      if (publicIp === undefined)
         throw new WeftError(
           'LEASE_MALFORMED',
-          `lease ${leaseKey(lease)}: ${publicIp ? formatIp(publicIp) : `no IPv${family} address`} is not on a link of ${node.device} (${node.addresses.map(formatPrefix).join(', ')}), so host-gw can't route to it`,
-          'use the vxlan backend, which encapsulates for nodes behind a router'
+          `lease ${leaseKey(lease)} has a subnet ${formatPrefix(subnet)} but no public IPv${family} address`,
+          'restart the daemon of the node that holds it, or delete the key'
         )
-      }
+      const route = routes[family]
+      if (!isOnLink(node, route)) throw offLink(lease, node, publicIp, route)
       return [directRoute(node, subnet, publicIp, `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`)]
     })
 } satisfies Backend<HostGwConfig>
+
+function offLink(lease: Lease, node: Node, publicIp: Ip, route: RouteLookup | undefined): WeftError {
+  const name = lease.node === undefined ? `the node of lease ${leaseKey(lease)}` : lease.node
+  const way =
+    route === undefined
+      ? 'the kernel has no route to it'
+      : `the kernel's route to it is ${route.gateway === undefined ? '' : `via ${formatIp(route.gateway)} `}dev ${route.device}${route.pointToPoint ? ', which resolves no next hops' : ''}`
+  return new WeftError(
+    'PEER_OFF_LINK',
+    `${name} (${formatIp(publicIp)}, subnet ${leaseKey(lease)}) is not on the link of ${node.device}: ${way}`,
+    'set Backend.Type to vxlan, which reaches nodes behind a router, or put all nodes on one link'
+  )
+}

@@ -1,5 +1,5 @@
 // VXLAN backend (RFC 7348) in flannel's layout: one device per node and family; per peer a neighbour, an FDB entry and
-// a route, or a direct route on a shared link.
+// a route, or with DirectRouting a direct route to a peer on our link.
 import {
   type Family,
   formatIp,
@@ -18,8 +18,8 @@ import { digest } from '../state/digest.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 import { defaultMetric, type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
-import type { Backend, BackendPort, Claim, Device } from './backend.ts'
-import { directRoute, onLink } from './direct.ts'
+import type { Backend, BackendPort, Claim, Device, PeerRoutes } from './backend.ts'
+import { directRoute, isOnLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type VxlanConfig = {
@@ -87,8 +87,8 @@ export const vxlan = {
     },
     DirectRouting: {
       rule: 'true or false',
-      default: 'true',
-      meaning: 'plain routes to nodes on the same link; the default in flannel is false'
+      default: 'false',
+      meaning: "plain routes to nodes that the kernel reaches on the interface's own link, without a gateway"
     },
     GBP: { rule: 'true or false', default: 'false', meaning: 'group policy extension' },
     Learning: { rule: 'true or false', default: 'false', meaning: 'let the device learn addresses; not required' }
@@ -98,7 +98,7 @@ export const vxlan = {
     vni: integerKey(keys, 'VNI', { default: 1, min: 1, max: 0xff_ffff }),
     port: integerKey(keys, 'Port', { default: 0, min: 0, max: 65_535 }) || 8472,
     underlayMtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }),
-    directRouting: booleanKey(keys, 'DirectRouting', true),
+    directRouting: booleanKey(keys, 'DirectRouting', false),
     gbp: booleanKey(keys, 'GBP', false),
     learning: booleanKey(keys, 'Learning', false)
   }),
@@ -149,10 +149,17 @@ export const vxlan = {
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
 
-  peer: (lease: Lease, node: Node, config: VxlanConfig): readonly KernelObject[] =>
-    perFamily(lease.subnet).flatMap(([family, subnet]) =>
-      node.subnet[family] === undefined ? [] : reach(remoteVtep(lease, config, family, subnet), lease, node, config)
-    )
+  asksRoutes: ({ directRouting }: VxlanConfig): boolean => directRouting,
+
+  peer: (lease: Lease, node: Node, config: VxlanConfig, routes: PeerRoutes): readonly KernelObject[] =>
+    perFamily(lease.subnet).flatMap(([family, subnet]) => {
+      if (node.subnet[family] === undefined) return []
+      const vtep = remoteVtep(lease, config, family, subnet)
+      const because = `lease ${leaseKey(lease)} of ${formatIp(vtep.publicIp)}`
+      return config.directRouting && isOnLink(node, routes[family])
+        ? [directRoute(node, subnet, vtep.publicIp, because)]
+        : encapsulated(vtep, node, config, because)
+    })
 } satisfies Backend<VxlanConfig>
 
 const carried = (node: Node, config: VxlanConfig): number =>
@@ -236,14 +243,12 @@ function remoteVtep(lease: Lease, config: VxlanConfig, family: Family, subnet: P
   return { subnet, mac: peerMac(lease, config, family), publicIp }
 }
 
-function reach(
+function encapsulated(
   { subnet, mac, publicIp }: Vtep,
-  lease: Lease,
   node: Node,
-  config: VxlanConfig
+  config: VxlanConfig,
+  because: string
 ): readonly KernelObject[] {
-  const because = `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`
-  if (config.directRouting && onLink(node, publicIp)) return [directRoute(node, subnet, publicIp, because)]
   const { family } = subnet.ip
   const device = deviceName(node, config, family)
   const route: Route = {

@@ -1,18 +1,20 @@
 // Errors that Weft itself raises: a code for programs, a message that is complete without its cause, and a cure.
 
+import { printable } from './printable.ts'
+
 /**
  * An error shown to users. `message` names the operation, the object (a value and its place) and the reason; `cure`
- * names the action. `code` is one of docs/errors.md.
+ * names the action; both are one printable line, whatever they quote. `code` is one of docs/errors.md.
  */
 export class WeftError extends Error {
   readonly code: string
   readonly cure: string
 
   constructor(code: string, message: string, cure: string, options?: { readonly cause?: unknown }) {
-    super(message, options)
+    super(printable(message), options)
     this.name = 'WeftError'
     this.code = code
-    this.cure = cure
+    this.cure = printable(cure)
   }
 }
 

@@ -1,7 +1,11 @@
 // Did-you-mean suggestions: the known word closest to a misspelled one, by edit distance.
 
-/** The word with the fewest edits; `undefined` when more than a third of it would have to change. */
+/** Characters: nobody means a flag or key by a longer word, and the table of edits grows with it. */
+const LONGEST = 64
+
+/** The word with the fewest edits; `undefined` for a very long one, and when more than a third of it would have to change. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
+  if (word.length > LONGEST) return undefined
   const ranked = words
     .map((candidate) => ({ candidate, edits: edits(word, candidate) }))
     .sort((a, b) => a.edits - b.edits)

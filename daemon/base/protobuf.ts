@@ -118,16 +118,21 @@ function planOf(message: Message): Plan {
 }
 
 /**
- * Decodes the fields of the table; others are skipped unread. Nests no deeper than the table, and allocates no more
- * than the bytes account for. Throws a RangeError on bytes that are no message.
+ * Decodes the fields of the table; others are skipped unread. Nests no deeper than the table. Two bytes can ask for an
+ * object of 200, so there are at most so many as INSIDE says. Throws a RangeError on bytes that are no message, and on
+ * more messages inside.
  */
 export function decode<M extends Message>(message: M, bytes: Buffer): Value<M> {
   // The plan is made from the table that gives the value its type.
   return new Reader(bytes).message(planOf(message), bytes.length) as Value<M>
 }
 
+/** Messages inside another: some, and one for so many bytes. An etcd record has 250 bytes, an annotation 40. */
+const INSIDE = { some: 4_096, bytesEach: 16 } as const
+
 class Reader {
   readonly #bytes: Buffer
+  #left: number
   #at = 0
   /** The varint that was read last, as two halves of 32 bits. */
   #low = 0
@@ -135,9 +140,11 @@ class Reader {
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes
+    this.#left = INSIDE.some + bytes.length / INSIDE.bytesEach
   }
 
   message({ byNumber, defaults, repeated }: Plan, end: number): unknown {
+    if (--this.#left < 0) throw new RangeError('more messages inside than its length explains')
     const value: { [field: string]: unknown } = { ...defaults }
     for (const name of repeated) value[name] = []
     while (this.#at < end) {

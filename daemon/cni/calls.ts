@@ -11,6 +11,7 @@ import type { CniRequest, Reply } from '../../plugins/protocol.ts'
 import type { Plugin } from '../../plugins/types/plugin.ts'
 import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/types/registry.ts'
 import { addressesOf } from '../attachment/result.ts'
+import { printable } from '../base/printable.ts'
 import type { PodContext } from '../pod/context.ts'
 import { refuseOtherSandbox } from '../pod/other-sandbox.ts'
 import { timed } from '../pod/timing.ts'
@@ -82,7 +83,10 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
   if (served !== undefined) return served
   const plugin = forwardingPluginNamed(call.plugin)
   if (plugin !== undefined)
-    return forwarded(plugin, call, delegates, (next, others) => serveByPlugin(context, next, others, request))
+    return forwarded(
+      { files: context.files, serve: (next, others) => serveByPlugin(context, next, others, request) },
+      ...([plugin, call, delegates] as const)
+    )
   throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
     code: cniCode.configuration,
     details: `it serves ${pluginTypes.join(', ')}; the executable may be newer than weftd`
@@ -190,7 +194,7 @@ function runUnlessMissing(context: PodContext, delegates: Delegates, type: strin
       { verb, delegate: type, err: thrown },
       'addresses kept by an IPAM plugin were not freed: it is not installed'
     )
-    return { stderr: `${thrown.message}; the addresses that it keeps were not freed\n` }
+    return { stderr: `${printable(thrown.message)}; the addresses that it keeps were not freed\n` }
   }
 }
 

@@ -6,6 +6,7 @@ import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
 import type { Verb } from '../../plugins/cni/version.ts'
 import type { CniRequest, Finished, ProtocolError } from '../../plugins/protocol.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+import { printableJson } from '../base/printable.ts'
 import { CONDITIONS, type ConditionCode, withCure } from '../health/conditions.ts'
 
 /** CNI's numbers by our codes (specification 1.1.0, "Error"; from 100 on our own). Conditions are transient: 11. */
@@ -96,8 +97,8 @@ const unexpected = (thrown: unknown): CniError =>
 
 /** The answer that makes the executable print this error and fail. */
 export const failed = (error: CniError, request?: Pick<CniRequest, 'stdin' | 'env'>): Finished => {
-  const stdout = printError(error, versionForError(request?.stdin ?? ''), request?.env.CNI_COMMAND)
-  return { v: 1, exit: 1, stdout, stderr: '' }
+  const printed = printError(error, versionForError(request?.stdin ?? ''), request?.env.CNI_COMMAND)
+  return { v: 1, exit: 1, stdout: printableJson(printed), stderr: '' }
 }
 
 /** The answer to a line that is not a request. */

@@ -1,12 +1,14 @@
 // Calls of the flannel plugin: turned into another plugin's call with the values of subnet.env; that configuration is
 // kept for its DEL.
-import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { ifThere, makeDirectory } from '../../ipam/files.ts'
+import { ifThere, makeDirectory, rewrite } from '../../ipam/files.ts'
+import { type FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
 import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
+import { answering } from '../base/answering.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { allSteps } from '../pod/all-steps.ts'
@@ -18,30 +20,33 @@ export type ConfiguredCall = Exclude<Call, { readonly verb: 'VERSION' }>
 
 /** Serves a call by a built-in plugin; `undefined`: there is none of this type. */
 type Serve = (call: ConfiguredCall, delegates: Delegates) => Promise<Printed> | undefined
+type Files = Pick<FileReader, 'text' | 'answers'>
+export type Forwarding = { readonly files: Files; readonly serve: Serve }
 
 /**
  * Keeps state with the path and format of flannel's own plugin, so that either can remove what the other set up.
  * Errors: WeftError; the other plugin's.
  */
 export async function forwarded(
+  { files, serve }: Forwarding,
   plugin: ForwardingPlugin,
   call: ConfiguredCall,
-  delegates: Delegates,
-  serve: Serve
+  delegates: Delegates
 ): Promise<Printed> {
   const { subnetFile, stateDirectory } = plugin.files(call)
-  const fromNode = () => plugin.forward(call, subnetFacts(subnetFile))
+  const fromNode = async () => plugin.forward(call, await subnetFacts(files, subnetFile))
   if (!('containerId' in call)) {
-    if (call.verb === 'STATUS') return await pass(call, fromNode(), delegates, serve)
+    if (call.verb === 'STATUS') return await pass(call, await fromNode(), delegates, serve)
     // The same once more after the program that is to be run has been run.
     return await bothParts(
-      () => removeOthers(stateDirectory, call),
-      () => pass(call, orMinimal(fromNode, plugin, call), delegates, serve)
+      () => removeOthers(files, stateDirectory, call),
+      async () => pass(call, await orMinimal(fromNode, plugin, call), delegates, serve)
     )
   }
   const state = join(stateDirectory, call.containerId)
+  await answering(files, state)
   if (call.verb === 'ADD') {
-    const configuration = fromNode()
+    const configuration = await fromNode()
     keep(stateDirectory, state, JSON.stringify(configuration))
     try {
       return await pass(call, configuration, delegates, serve)
@@ -50,16 +55,20 @@ export async function forwarded(
       throw error
     }
   }
-  const configuration = kept(state, call.network) ?? orMinimal(fromNode, plugin, call)
+  const configuration = (await kept(files, state, call.network)) ?? (await orMinimal(fromNode, plugin, call))
   const printed = await pass(call, configuration, delegates, serve)
   if (call.verb === 'DEL') rmSync(state, { force: true })
   return printed
 }
 
 /** DEL and GC need only the network's name, and must not depend on a file that may be gone. */
-function orMinimal(fromNode: () => JsonObject, plugin: ForwardingPlugin, call: ConfiguredCall): JsonObject {
+async function orMinimal(
+  fromNode: () => Promise<JsonObject>,
+  plugin: ForwardingPlugin,
+  call: ConfiguredCall
+): Promise<JsonObject> {
   try {
-    return fromNode()
+    return await fromNode()
   } catch (error) {
     if (!(error instanceof WeftError) || (call.verb !== 'DEL' && call.verb !== 'GC')) throw error
     return plugin.forward(call, { network: {}, subnet: {} })
@@ -88,10 +97,10 @@ async function pass(
   return call.verb === 'ADD' ? { stdout: inVersionOf(stdout, type, call.version) } : {}
 }
 
-function subnetFacts(path: string): SubnetFacts {
+async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
   let written: string
   try {
-    written = readFileSync(path, 'utf8')
+    written = await files.text(path)
   } catch (cause) {
     throw new WeftError(
       'SUBNET_FILE_UNREADABLE',
@@ -107,13 +116,7 @@ function subnetFacts(path: string): SubnetFacts {
 function keep(directory: string, path: string, json: string): void {
   try {
     makeDirectory(directory, 0o700)
-    const fd = openSync(path, 'w', 0o600)
-    try {
-      writeSync(fd, json)
-      fsyncSync(fd)
-    } finally {
-      closeSync(fd)
-    }
+    rewrite(path, json, { sync: true })
   } catch (cause) {
     throw new WeftError(
       'STATE_UNWRITABLE',
@@ -125,9 +128,9 @@ function keep(directory: string, path: string, json: string): void {
 }
 
 /** The configuration kept for a container, if it is of this network; a container may be in several. */
-function kept(path: string, network: string): JsonObject | undefined {
+async function kept(files: Files, path: string, network: string): Promise<JsonObject | undefined> {
   try {
-    const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    const value: unknown = JSON.parse(await files.text(path, LARGE_FILE))
     return isObject(value) && text(member({ path, value }, 'name')) === network ? value : undefined
   } catch (error) {
     // Missing, cut by a crash, or another program's: then subnet.env is used.
@@ -138,13 +141,14 @@ function kept(path: string, network: string): JsonObject | undefined {
 }
 
 /** Deletes the state of containers that the runtime no longer lists. */
-async function removeOthers(directory: string, call: NetworkCall): Promise<void> {
+async function removeOthers(files: Files, directory: string, call: NetworkCall): Promise<void> {
+  await answering(files, directory)
   const valid = new Set(validAttachments(call).map(({ containerId }) => containerId))
   const names = (ifThere(directory, (path) => readdirSync(path)) ?? []).filter((name) => !valid.has(name))
   await allSteps(
-    names.map((name) => () => {
+    names.map((name) => async () => {
       const path = join(directory, name)
-      if (kept(path, call.network) !== undefined) rmSync(path, { force: true })
+      if ((await kept(files, path, call.network)) !== undefined) rmSync(path, { force: true })
     })
   )
 }

@@ -70,6 +70,9 @@ export const KEYS = {
 /** A minimal configuration, for cures. */
 export const EXAMPLE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 
+/** Bytes; what etcd and a ConfigMap hold at most (1.5 MiB, 1 MiB by default). A real one has a few hundred. */
+export const LONGEST_CONFIGURATION = 1 << 20
+
 /**
  * Addresses that cannot be routed to pods. `anywhere`: a network that merely overlaps them is rejected too, since
  * subnets would be taken from there.
@@ -102,6 +105,7 @@ function impossible(within: Prefix): string | undefined {
  * Errors: CONFIG_INVALID with the JSON path as the user spelled it, the value and the rule.
  */
 export function parseNetConf(text: string, source = 'the network configuration'): NetConf {
+  if (text.length > LONGEST_CONFIGURATION) throw tooLong(source)
   const written = parseObject(text, source)
   const fault = check('netConf', spelled('netConf', written))
   if (fault !== undefined) throw invalid({ path: asWritten(written, fault.path), source }, fault.value, fault.rule)
@@ -132,6 +136,13 @@ function parseObject(text: string, source: string): JsonObject {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject
   throw invalid({ path: 'the whole value', source }, value, `a JSON object as in ${EXAMPLE}`)
 }
+
+const tooLong = (source: string): WeftError =>
+  new WeftError(
+    'CONFIG_INVALID',
+    `${source} is longer than ${LONGEST_CONFIGURATION} bytes`,
+    `write a JSON object as in ${EXAMPLE}`
+  )
 
 function notJson(text: string, source: string, cause: unknown): WeftError {
   const reason =

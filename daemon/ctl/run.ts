@@ -1,5 +1,6 @@
 // Runs weftctl: from the command line to the exit status, with the streams passed in.
 import { reasonOf, WeftError } from '../base/error.ts'
+import { printable, printableJson, printableValue } from '../base/printable.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
@@ -77,7 +78,9 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   const program = calledAs(deps)
   const fail = (exit: Exit, ...errors: readonly unknown[]): Exit => {
     for (const error of errors) {
-      deps.complain(`${program}: ${reasonOf(error)}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`)
+      deps.complain(
+        `${program}: ${printable(reasonOf(error))}\n${error instanceof WeftError ? `cure: ${error.cure}\n` : ''}`
+      )
     }
     return exit
   }
@@ -100,11 +103,8 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   }
   if ('print' in command) return print(deps, command.print(operands))
   try {
-    const { json } = parsed.values
     const answer = await answerTo(name, operands, parsed.values, deps)
-    const { text, exit } = json
-      ? { text: `${JSON.stringify(answer, null, 2)}\n`, exit: exitOf(command, answer, operands) }
-      : command.read(answer, operands)
+    const { text, exit } = readBy(command, answer, operands, parsed.values.json)
     deps.out(text)
     return exit
   } catch (error) {
@@ -140,7 +140,30 @@ async function answerTo(
   }
 }
 
-/** With --json, an answer of another version is still printed. */
+/**
+ * The answer as text or JSON, all of it printable. With --json, an answer of another version is still printed. Errors:
+ * ANSWER_UNKNOWN.
+ */
+function readBy(
+  command: Command,
+  answer: unknown,
+  operands: readonly string[],
+  json: boolean
+): { readonly text: string; readonly exit: Exit } {
+  try {
+    if (!json) return command.read(printableValue(answer), operands)
+    return { text: `${printableJson(JSON.stringify(answer, null, 2))}\n`, exit: exitOf(command, answer, operands) }
+  } catch (cause) {
+    if (cause instanceof WeftError) throw cause
+    // Without the cause: the words of JavaScript help nobody here.
+    throw new WeftError(
+      'ANSWER_UNKNOWN',
+      "weftd's answer cannot be read: a member inside it is missing or of another type than this weftctl expects",
+      'use the weftctl of the same release as weftd; --json prints the answer as it is'
+    )
+  }
+}
+
 function exitOf(command: Command, answer: unknown, operands: readonly string[]): Exit {
   try {
     return command.read(answer, operands).exit

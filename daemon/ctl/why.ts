@@ -11,7 +11,7 @@ import {
 } from '../api/answers.ts'
 import { shortTime } from './columns.ts'
 import type { Command } from './command.ts'
-import { reachText } from './nodes.ts'
+import { isProgrammed, reachText } from './nodes.ts'
 import { bandwidthText, hostPortText } from './pods.ts'
 
 export const why: Command = {
@@ -204,7 +204,7 @@ function whyNode(answer: unknown): Printed {
     }
   }
   const lines = [...found.leases.flatMap(leaseLines), ...conditions]
-  const isFine = found.leases.every((lease) => lease.inKernel && lease.skipped === undefined)
+  const isFine = found.leases.every(isProgrammed)
   return { text: `${lines.join('\n')}\n`, exit: isFine ? 0 : 1 }
 }
 
@@ -214,17 +214,19 @@ function leaseLines(lease: LeaseAnswer & { readonly objects: readonly ObjectAnsw
   return [
     `${name}lease ${lease.key}${lease.isOwn ? ' (this node)' : ''}: ${leaseVerdict(lease)}`,
     ...(lease.skipped === undefined ? [] : [`  skipped: ${lease.skipped}`]),
+    ...(lease.shadowed === undefined ? [] : [`  shadowed: ${lease.shadowed}`]),
     ...(lease.publicIp.length > 0 ? [`  public IP   ${lease.publicIp.join(', ')}`] : []),
     ...(lease.backend === '' ? [] : [`  backend     ${lease.backend}`]),
-    ...(lease.isOwn || lease.reach.length === 0 ? [] : [`  reached     ${reachText(lease)}`]),
+    ...(lease.isOwn || lease.reach.length === 0 ? [] : [`  path        ${reachText(lease)}`]),
     ...(lease.since === undefined ? [] : [`  known since ${shortTime(lease.since)}`]),
     `  in the kernel because of it, ${there} of ${lease.objects.length}:`,
     ...objectLines(lease.objects)
   ]
 }
 
-function leaseVerdict({ inKernel, skipped, isOwn }: LeaseAnswer): string {
+function leaseVerdict({ inKernel, skipped, isOwn, shadowed }: LeaseAnswer): string {
   if (skipped !== undefined) return 'not used'
   if (isOwn) return inKernel ? 'the local end is set up' : 'the local end is incomplete in the kernel'
-  return inKernel ? 'reached' : 'incomplete in the kernel'
+  if (inKernel && shadowed !== undefined) return 'programmed, but the kernel does not use it'
+  return inKernel ? 'programmed' : 'incomplete in the kernel'
 }

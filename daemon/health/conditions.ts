@@ -35,6 +35,12 @@ export const CONDITIONS = {
     title: 'the lease store denies access to weftd',
     cure: 'give weftd valid credentials with the rights it needs (etcd: --etcd-username, --etcd-password, --etcd-certfile, --etcd-keyfile and a role for --etcd-prefix; Kubernetes: deploy/20-rbac.yaml)'
   },
+  STORE_FULL: {
+    severity: 'error',
+    blocks: [],
+    title: 'etcd has used up its space and refuses writes, so leases cannot be taken or changed',
+    cure: 'compact and defragment etcd (etcdctl compact REVISION; etcdctl defrag), or raise --quota-backend-bytes; then disarm the alarm: etcdctl alarm disarm'
+  },
   CONFIG_MISSING: {
     severity: 'error',
     blocks: ['add', 'ready'],
@@ -148,6 +154,19 @@ export const CONDITIONS = {
     blocks: [],
     title: 'a lease in the store cannot be used and is skipped',
     cure: 'correct or delete the lease'
+  },
+  PEER_OFF_LINK: {
+    severity: 'error',
+    blocks: [],
+    title:
+      "this backend can't reach a node that is not on this node's link; pods on the two nodes don't reach each other",
+    cure: 'set Backend.Type to vxlan, or put all nodes on one link'
+  },
+  ROUTE_SHADOWED: {
+    severity: 'error',
+    blocks: [],
+    title: "the kernel does not use weftd's route for packets to pods",
+    cure: 'remove the route or rule that takes the packets, or add a rule before it that sends the pod network to the main table'
   },
   VTEP_MAC_CONFLICT: {
     severity: 'error',

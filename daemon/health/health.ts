@@ -1,5 +1,6 @@
 // Registry of active conditions: raised and cleared by the daemon's parts, read by CNI errors, /readyz, logs, events
 // and metrics.
+import { printable } from '../base/printable.ts'
 import { type Blocks, CONDITIONS, type Condition, type ConditionCode } from './conditions.ts'
 
 const becauseOf = (condition: Condition, { title, detail, cure }: Condition): Condition => ({
@@ -34,7 +35,8 @@ export class Health {
    * Raises a condition or updates its detail; listeners are called only on a change. `cure` replaces the table's where
    * the cause has a more specific one.
    */
-  raise(code: ConditionCode, detail: string, cure: string = CONDITIONS[code].cure): void {
+  raise(code: ConditionCode, what: string, action: string = CONDITIONS[code].cure): void {
+    const [detail, cure] = [printable(what), printable(action)]
     const before = this.#active.get(code)
     if (before?.detail === detail && before.cure === cure) return
     const condition: Condition = { ...CONDITIONS[code], code, detail, cure, since: before?.since ?? this.#now() }
@@ -68,7 +70,7 @@ export class Health {
    */
   blockers(what: Blocks): readonly Condition[] {
     const active = this.active()
-    const cause = active.find(({ code }) => code === 'STORE_UNREACHABLE' || code === 'STORE_DENIED')
+    const cause = active.find(({ code }) => code.startsWith('STORE_'))
     return active
       .filter(({ blocks }) => blocks.includes(what))
       .map((condition) => (condition.code === 'STARTING' && cause ? becauseOf(condition, cause) : condition))

@@ -4,7 +4,9 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { formatIp, type Ip } from '../../ipam/address.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+import { printable } from '../base/printable.ts'
 import { sentence } from './conditions.ts'
+import { Connections, type Deadlines } from './connections.ts'
 import type { Health } from './health.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -20,6 +22,8 @@ type Wanted = {
   readonly port: number
   /** Ends the server and its connections. */
   readonly signal: AbortSignal
+  /** Differ in tests only. */
+  readonly deadlines?: Deadlines
 }
 
 type Page = { readonly status: number; readonly type: string; readonly body: string }
@@ -29,12 +33,18 @@ const plain = (status: number, body: string): Page => ({ status, type: 'text/pla
  * Serves until the signal; resolves with the port once it listens. Errors: HTTP_LISTEN when the address can't be had.
  */
 export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
-  const server = createServer((request, response) => void answer(wanted, request, response))
-  // A scraper that keeps a connection open must not delay shutdown, and a stalled one must be disconnected.
-  server.keepAliveTimeout = 5_000
-  server.requestTimeout = 10_000
-  server.headersTimeout = 10_000
-  server.maxConnections = 64
+  const connections = new Connections(wanted.deadlines)
+  const server = createServer((request, response) => {
+    const { socket } = request
+    connections.begin(socket)
+    response.once('close', () => connections.end(socket))
+    void answer(wanted, request, response)
+  })
+  server.on('connection', (socket) => connections.accept(socket))
+  // Connections has all deadlines, and those of node:http are looked at every half minute only.
+  server.keepAliveTimeout = 0
+  server.requestTimeout = 0
+  server.headersTimeout = 0
   await listen(server, wanted)
   const stop = () => {
     server.close()
@@ -66,7 +76,9 @@ function listen(server: Server, { ip, port }: Wanted): Promise<void> {
 }
 
 async function answer(wanted: Wanted, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { status, type, body } = await page(wanted, request).catch((error) => plain(500, `${reasonOf(error)}\n`))
+  const { status, type, body } = await page(wanted, request).catch((error) =>
+    plain(500, `${printable(reasonOf(error))}\n`)
+  )
   const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store' }
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers)
   // Node itself leaves the body of an answer to HEAD away.

@@ -6,7 +6,7 @@ import { errnoName, errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
-import type { Address, KernelObject, Link, Sysctl } from '../state/object.ts'
+import type { Address, KernelObject, Link, Route, Sysctl } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 import * as encode from './netlink/encode.ts'
 import { KernelError, refused } from './netlink/error.ts'
@@ -117,6 +117,8 @@ type Requests = {
   readonly messages: readonly Buffer[]
   readonly creates?: string
   readonly afterwards?: Buffer | undefined
+  /** So many of the first messages may fail. */
+  readonly mayFail?: number
 }
 type Planned = Requests & { readonly at: number; readonly change: Change }
 
@@ -197,8 +199,8 @@ class NetlinkRun {
     this.#creating.clear()
     const failures = await this.#target.socket.send(planned.flatMap(({ messages }) => messages))
     let from = 0
-    for (const { at, change, messages, afterwards } of planned) {
-      const error = errorOf(change, failures.slice(from, from + messages.length))
+    for (const { at, change, messages, afterwards, mayFail = 0 } of planned) {
+      const error = errorOf(change, failures.slice(from + mayFail, from + messages.length))
       from += messages.length
       if (error !== undefined) this.#errors.set(at, error)
       else if (afterwards !== undefined) this.#planned.push({ at, change, messages: [afterwards] })
@@ -229,6 +231,9 @@ const goneAlready = new Set(['ENODEV', 'ENOENT', 'ESRCH', 'EADDRNOTAVAIL'])
 
 function errorOf(change: Change, failures: readonly Failure[]): Error | undefined {
   const failure = failures.find((one) => one !== undefined)
+  // The kernel has added the route with its address meanwhile.
+  const isThere = change.object.kind === 'route' && change.object.withAddress !== undefined
+  if (isThere && failure !== undefined && errnoName(failure.errno) === 'EEXIST') return undefined
   if (failure === undefined || (change.do === 'remove' && goneAlready.has(errnoName(failure.errno)))) return undefined
   const operation = change.do === 'remove' ? 'remove' : change.instead === undefined ? 'add' : 'change'
   return refused(operation, change.object, failure.errno, failure.sentence)
@@ -245,7 +250,7 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
         messages: put ? addressRequests(object, change.instead, resolve) : [encode.removeAddress(object, resolve)]
       }
     case 'route':
-      return { messages: [put ? encode.putRoute(object, resolve) : encode.removeRoute(object, resolve)] }
+      return put ? routeRequests(object, change.instead, resolve) : { messages: [encode.removeRoute(object, resolve)] }
     case 'neighbour':
       return { messages: [put ? encode.putNeighbour(object, resolve) : encode.removeNeighbour(object, resolve)] }
     case 'proxy':
@@ -257,6 +262,19 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
     default:
       return { messages: [] }
   }
+}
+
+/**
+ * IPv4 has several routes with one destination and metric, of which the first is used. A replacement replaces the first,
+ * and is refused (EEXIST) when ours stands behind it: so ours is removed first, if it is there.
+ */
+function routeRequests(route: Route, instead: KernelObject | undefined, resolve: encode.Resolve): Requests {
+  // In IPv6 a replacement would be a route that no longer goes with the address.
+  const isKernels = route.withAddress !== undefined && route.destination.ip.family === 6 && instead === undefined
+  const put = encode.putRoute(isKernels ? { ...route, yields: true } : route, resolve)
+  const isOthers = instead?.kind === 'route' && instead.protocol !== route.protocol
+  if (!isOthers || route.yields || route.destination.ip.family !== 4) return { messages: [put] }
+  return { messages: [encode.removeRoute(route, resolve), put], mayFail: 1 }
 }
 
 /**

@@ -1,7 +1,7 @@
 // The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since
 // messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
-import type { KernelObject, Key, Link, LinkForm } from '../state/object.ts'
+import type { KernelObject, Key, Link, LinkForm, Route } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
@@ -14,7 +14,7 @@ import {
   type NameOf,
   portFlags
 } from './netlink/decode.ts'
-import { Attributes, type Message } from './netlink/message.ts'
+import { Attributes, type Message, NLM_F } from './netlink/message.ts'
 import { decodeTraffic } from './netlink/qdisc.ts'
 import { AF_BRIDGE, ALL_DEVICES, NETCONFA, RTM } from './netlink/uapi.ts'
 
@@ -33,6 +33,10 @@ export class Cache {
   readonly #links = new Map<number, Link>()
   readonly #objects = new Map<Key, KernelObject>()
   readonly #byDevice = new Map<string, Set<Key>>()
+  /**
+   * IPv4 routes with the key of another that the kernel has before them: those are not used, until that one is removed.
+   */
+  readonly #behind = new Map<Key, readonly Route[]>()
   readonly nameOf: NameOf = (index) => this.#links.get(index)?.name
 
   constructor(
@@ -53,10 +57,18 @@ export class Cache {
     this.#links.clear()
     this.#objects.clear()
     this.#byDevice.clear()
+    this.#behind.clear()
     for (const [index, link] of links) {
       this.#links.set(index, link)
       this.put(link)
     }
+  }
+
+  /** Stores an object of a dump, which lists the routes of one key in the kernel's order. */
+  putListed(object: KernelObject): void {
+    const key = object.kind === 'route' && isIpv4(object) && this.#interest(object) ? keyOf(object) : undefined
+    if (key === undefined || object.kind !== 'route' || !this.#objects.has(key)) this.put(object)
+    else this.#behind.set(key, [...(this.#behind.get(key) ?? []), object])
   }
 
   /**
@@ -104,9 +116,9 @@ export class Cache {
       case RTM.deleteAddress:
         return this.#onAddressGone(message)
       case RTM.newRoute:
-        return this.#onObject(decodeRoute(message, this.nameOf))
+        return this.#onNewRoute(decodeRoute(message, this.nameOf), message.flags)
       case RTM.deleteRoute:
-        return this.#onGone(decodeRoute(message, this.nameOf))
+        return this.#onRouteGone(decodeRoute(message, this.nameOf))
       case RTM.newNeighbour:
       case RTM.deleteNeighbour: {
         const entry = decodeNeighbour(message, this.nameOf)
@@ -129,6 +141,58 @@ export class Cache {
       default:
         return UNCHANGED
     }
+  }
+
+  /** A route that names its next hops by number only keeps those that are known of it; otherwise a dump finds them. */
+  #onNewRoute(route: Route | undefined, flags: number): Update {
+    const { nextHopId, device, nextHops } = route ?? {}
+    if (route === undefined || nextHopId === undefined || device !== undefined || nextHops !== undefined)
+      return this.#onRoute(route, flags)
+    const known = this.#objects.get(keyOf(route))
+    if (known?.kind === 'route' && known.nextHopId === nextHopId) return UNCHANGED
+    const update = this.#onRoute(route, flags)
+    return this.#interest(route) ? { ...update, dumpBecause: 'a route names its next hops by number' } : update
+  }
+
+  /**
+   * The flags say where the kernel put the route (fib_table_insert): instead of the first with its key (NLM_F_REPLACE),
+   * behind all of them (NLM_F_APPEND), or before them.
+   */
+  #onRoute(route: Route | undefined, flags: number): Update {
+    if (route === undefined || !isIpv4(route) || !this.#interest(route)) return this.#onObject(route)
+    const key = keyOf(route)
+    const first = this.#objects.get(key)
+    if (first?.kind !== 'route' || isSameRoute(first, route)) return this.#onObject(route)
+    // Also in a dump that was read after the change.
+    const others = (this.#behind.get(key) ?? []).filter((other) => !isSameRoute(other, route))
+    if ((flags & NLM_F.append) !== 0) {
+      this.#behind.set(key, [...others, route])
+      return UNCHANGED
+    }
+    if ((flags & (NLM_F.replace | NLM_F.exclusive)) === 0) this.#behind.set(key, [first, ...others])
+    else this.#setBehind(key, others)
+    return this.#onObject(route)
+  }
+
+  #onRouteGone(route: Route | undefined): Update {
+    if (route === undefined || !isIpv4(route)) return this.#onGone(route)
+    const key = keyOf(route)
+    const first = this.#objects.get(key)
+    const behind = this.#behind.get(key) ?? []
+    if (first === undefined || isSameRoute(first, route)) {
+      const update = this.#onGone(route)
+      const [next, ...others] = behind
+      this.#setBehind(key, others)
+      return next === undefined ? update : this.#onObject(next)
+    }
+    const others = behind.filter((other) => !isSameRoute(other, route))
+    this.#setBehind(key, others)
+    return others.length < behind.length ? UNCHANGED : { ...UNCHANGED, dumpBecause: 'an unknown route was deleted' }
+  }
+
+  #setBehind(key: Key, routes: readonly Route[]): void {
+    if (routes.length === 0) this.#behind.delete(key)
+    else this.#behind.set(key, routes)
   }
 
   #onObject(object: KernelObject | undefined): Update {
@@ -217,8 +281,17 @@ export class Cache {
     this.#byDevice.delete(gone)
     for (const key of keys) this.#objects.delete(key)
     const update = this.#onGone({ kind: 'link', name: gone })
+    for (const [key, routes] of this.#behind)
+      this.#setBehind(
+        key,
+        routes.filter(({ device }) => device !== gone)
+      )
+    const isBehind = keys.some((key) => this.#behind.has(key))
     const redirects = link?.form?.type === 'ifb' ? this.#redirectsTo(gone) : []
-    return { changed: [...[...keys, ...redirects].map((key) => ({ key, object: undefined })), ...update.changed] }
+    return {
+      changed: [...[...keys, ...redirects].map((key) => ({ key, object: undefined })), ...update.changed],
+      ...(isBehind && { dumpBecause: `with ${gone} went routes that others were behind` })
+    }
   }
 
   /** A redirect to a deleted device no longer works; the kernel has no notification for that. */
@@ -232,6 +305,17 @@ export class Cache {
   }
 }
 
+const isIpv4 = ({ destination }: Route): boolean => destination.ip.family === 4
+
+/** Whether two routes of one key are one: the kernel compares these, and what Weft does not set. */
+const isSameRoute = (known: KernelObject, route: Route): boolean =>
+  known.kind === 'route' &&
+  known.type === route.type &&
+  known.protocol === route.protocol &&
+  known.device === route.device &&
+  isDeepStrictEqual(known.gateway, route.gateway) &&
+  isDeepStrictEqual(known.nextHops, route.nextHops)
+
 /** Fields that a desired route leaves out and the kernel reports. */
 const DEFAULTS = { scope: 0, onlink: false } as const
 /** Kinds with thousands of objects. Unlike links they are read back with all their fields. */
@@ -244,7 +328,7 @@ function isEquivalent(desired: KernelObject, decoded: KernelObject): boolean {
 
 const FIELDS = [
   ...(['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'index'] as const),
-  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength'] as const)
+  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength', 'pointToPoint'] as const)
 ]
 
 /** Most link notifications change nothing here: a pod's start brings a dozen. */

@@ -1,6 +1,6 @@
 // Dumps a network namespace: links first, since all other messages name devices by index.
 import { FAMILIES } from '../../ipam/address.ts'
-import type { KernelObject, Link } from '../state/object.ts'
+import type { KernelObject, Link, Route } from '../state/object.ts'
 import {
   decodeAddress,
   decodeLink,
@@ -11,6 +11,7 @@ import {
   type NameOf
 } from './netlink/decode.ts'
 import { type Message, MessageWriter, NLM_F } from './netlink/message.ts'
+import { withNextHops } from './netlink/next-hops.ts'
 import { dumpQdiscs } from './netlink/qdisc.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './netlink/uapi.ts'
@@ -50,13 +51,13 @@ export async function dumpLinks(socket: RequestSocket): Promise<Map<number, Link
   )
 }
 
-async function collect(
+async function collect<T extends KernelObject>(
   socket: RequestSocket,
   request: () => Buffer,
   what: string,
-  decode: (message: Message) => KernelObject | undefined
-): Promise<readonly KernelObject[]> {
-  const objects: KernelObject[] = []
+  decode: (message: Message) => T | undefined
+): Promise<readonly T[]> {
+  const objects: T[] = []
   await socket.dump(
     request,
     what,
@@ -74,7 +75,7 @@ const dumpAddresses = (socket: RequestSocket, nameOf: NameOf) =>
 
 /** Routes of every table, one family after the other. */
 async function dumpRoutes(socket: RequestSocket, nameOf: NameOf): Promise<readonly KernelObject[]> {
-  const routes: KernelObject[] = []
+  const routes: Route[] = []
   for (const family of FAMILIES) {
     routes.push(
       ...(await collect(
@@ -85,7 +86,7 @@ async function dumpRoutes(socket: RequestSocket, nameOf: NameOf): Promise<readon
       ))
     )
   }
-  return routes
+  return withNextHops(routes, socket, nameOf)
 }
 
 function permanent(message: Message, nameOf: NameOf): KernelObject | undefined {

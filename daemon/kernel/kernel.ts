@@ -1,17 +1,14 @@
 // Implements the kernel port (state/kernel.ts) on Linux: puts sockets, observers, deletions, sandboxes and route
 // look-up together.
 import { existsSync } from 'node:fs'
-import { formatIp, type Ip } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import type { Kernel } from '../state/kernel.ts'
+import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
+import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
-import { decodeRoute } from './netlink/decode.ts'
-import { lookUpRoute } from './netlink/encode.ts'
-import { KernelError } from './netlink/error.ts'
 import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
@@ -67,7 +64,11 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
   }
+  const listeners = new Set<(change: RoutingChange) => void>()
   const parts: ObserverParts = {
+    routing: (change) => {
+      for (const listener of listeners) listener(change)
+    },
     socket: dumps,
     firewall: nft,
     senders,
@@ -94,35 +95,12 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
-    routeTo: (ip) => routeTo(requests, ip),
+    ...routeLookups(requests),
+    onRouting: (listener) => void listeners.add(listener),
     async [Symbol.asyncDispose]() {
       await deleter.idle()
       sockets.dispose()
       await nft[Symbol.asyncDispose]()
     }
-  }
-}
-
-const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
-
-async function routeTo(socket: RequestSocket, ip: Ip): ReturnType<Kernel['routeTo']> {
-  try {
-    const route = decodeRoute(
-      await socket.ask(lookUpRoute(ip), `the route to ${formatIp(ip)}`),
-      (index) => socket.nameOf(index),
-      true
-    )
-    if (route?.device === undefined) return undefined
-    const { device, source, gateway, mtu } = route
-    return {
-      device,
-      ...(source !== undefined && { source }),
-      ...(gateway !== undefined && { gateway }),
-      ...(mtu !== undefined && { mtu })
-    }
-  } catch (error) {
-    // The kernel also answers with an error for an unreachable, prohibit or blackhole route.
-    if (error instanceof KernelError && unreachable.has(error.errnoName)) return undefined
-    throw error
   }
 }

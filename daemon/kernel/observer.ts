@@ -5,11 +5,12 @@ import { Backoff } from '../base/backoff.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
-import type { Observation, Sender } from '../state/kernel.ts'
+import type { Observation, RoutingChange, Sender } from '../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
 import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
+import { routingChange } from './netlink/decode.ts'
 import type { Message } from './netlink/message.ts'
 import { NotificationSocket } from './netlink/notification-socket.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
@@ -37,6 +38,8 @@ export type ObserverParts = {
   readonly senders: Senders
   readonly log: Log
   readonly sysctls: () => readonly string[]
+  /** Called when other programs changed routes or policy rules, or may have. */
+  readonly routing: (change: RoutingChange) => void
   readonly receiveBytes?: number | undefined
 }
 
@@ -68,7 +71,7 @@ export class Observer implements Disposable {
     this.#interest = interest
     this.#observed = new Cache(interest, desired)
     this.#notifications = new NotificationSocket(
-      { message: (message) => this.#arrived(message), lost: (why) => this.wantDump(why) },
+      { message: (message) => this.#arrived(message), lost: (why) => this.#lost(why) },
       { receiveBytes: parts.receiveBytes }
     )
     parts.senders.own.add(this.#notifications.port)
@@ -150,6 +153,8 @@ export class Observer implements Disposable {
 
   #process(message: Message, by: Sender | undefined, at: number): void {
     try {
+      const routing = routingChange(message)
+      if (routing !== undefined) this.#parts.routing(routing)
       const update = this.#observed.apply(message)
       for (const change of update.changed)
         this.#push({ kind: 'changed', ...change, ...(by !== undefined && { by }), at })
@@ -157,6 +162,11 @@ export class Observer implements Disposable {
     } catch (error) {
       this.wantDump(reasonOf(error))
     }
+  }
+
+  #lost(why: string): void {
+    this.wantDump(why)
+    this.#parts.routing({})
   }
 
   /** A new dump, or nothing when it failed and will be repeated. */
@@ -174,7 +184,7 @@ export class Observer implements Disposable {
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       this.#observed.restart(links)
       for (const [at, object] of [...objects, ...firewall, ...sysctls].entries()) {
-        if (object !== undefined) this.#observed.put(object)
+        if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }
       await this.#catchUp()

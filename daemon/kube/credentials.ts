@@ -1,6 +1,6 @@
 // Credentials for the API server, read from disk again while weftd runs: kubelets renew tokens about hourly,
 // administrators replace authorities.
-import { readFileSync } from 'node:fs'
+import { LARGE_FILE, readFile } from '../../ipam/read-file.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Json } from '../config/json.ts'
 import { type KubeTarget, type Secret, targetOfKubeconfig, targetOfPod } from './config.ts'
@@ -95,7 +95,7 @@ function readAll({ ca, cert, key, token, from }: KubeTarget): Credentials {
 
 function readText(path: string, from: string): string {
   try {
-    return readFileSync(path, 'utf8')
+    return readFile(path, LARGE_FILE).toString()
   } catch (cause) {
     throw new WeftError(
       'OPTION_INVALID',

@@ -1,9 +1,10 @@
 // `weftd install`: copies the plugin executables into the runtime's directory, each atomically, and leaves other
 // programs' files alone.
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { codeOf, ifThere, makeDirectory } from '../../ipam/files.ts'
+import { readFile } from '../../ipam/read-file.ts'
 import { defaultSocketPath } from '../../plugins/protocol.ts'
 import { pluginTypes } from '../../plugins/types/registry.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -29,6 +30,8 @@ export type Installed =
 
 /** Larger files are not Weft's (an executable has at most 3 MB): removal need not read them. In bytes. */
 const LARGEST = 4 << 20
+/** Of another program's executable of the same name: its sum is printed. In bytes. */
+const LARGEST_FOREIGN = 128 << 20
 const ELF = Buffer.from('\x7fELF', 'latin1')
 /**
  * Every version of Weft's executables contains this socket path. It identifies them without a list of installed files,
@@ -53,7 +56,7 @@ export function installPlugins(options: InstallOptions): readonly Installed[] {
 }
 
 function installed({ from, to, replaceForeign }: InstallOptions, name: string, path: string): Installed {
-  const content = readFileSync(join(from, name))
+  const content = readFile(join(from, name), LARGEST)
   if (!isOurs(content)) throw new Error(`${join(from, name)} is not a plugin of Weft`)
   makeDirectory(to, 0o755)
   const found = fileAt(path)
@@ -82,7 +85,10 @@ const refused = (path: string, cause: unknown): WeftError =>
   )
 
 const fileAt = (path: string): { readonly content: Buffer; readonly isExecutable: boolean } | undefined =>
-  ifThere(path, () => ({ content: readFileSync(path), isExecutable: (statSync(path).mode & 0o111) === 0o111 }))
+  ifThere(path, () => ({
+    content: readFile(path, LARGEST_FOREIGN),
+    isExecutable: (statSync(path).mode & 0o111) === 0o111
+  }))
 
 /** One line for each file. */
 export function installedText(result: Installed): string {
@@ -106,7 +112,7 @@ export function removePlugins(directory: string): readonly string[] {
     const path = join(directory, entry)
     try {
       const about = statSync(path, { throwIfNoEntry: false })
-      if (!about?.isFile() || about.size > LARGEST || !isOurs(readFileSync(path))) continue
+      if (!about?.isFile() || about.size > LARGEST || !isOurs(readFile(path, LARGEST))) continue
       rmSync(path, { force: true })
       removed.push(path)
     } catch (error) {

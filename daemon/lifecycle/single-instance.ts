@@ -1,5 +1,8 @@
-// Locks that allow one weftd per network namespace and per state directory. They are flocks, which the kernel releases
-// however the process ends.
+// Locks that allow one weftd per network namespace and per state directory: flocks and an abstract socket, which the
+// kernel releases however the process ends.
+import { once } from 'node:events'
+import { chmodSync, statSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -21,6 +24,7 @@ export async function lockSingleInstance(directory: string, log: Log): Promise<D
   parts.use(await lockNetwork(log))
   try {
     makeDirectory(directory, 0o700)
+    closeToOthers(directory, log)
     parts.use(await flock(path, TAKE_OVER, 0o600))
   } catch (cause) {
     if (cause instanceof WeftError)
@@ -37,25 +41,70 @@ export async function lockSingleInstance(directory: string, log: Log): Promise<D
 }
 
 /**
- * Any process in the namespace can take this lock: one of another user is no weftd, and must not prevent us from
- * starting.
+ * A directory that was there before, as the kubelet makes one for a hostPath: others must not replace our socket and
+ * files. Errors: it is another user's; of chmod(2).
  */
-async function lockNetwork(log: Log): Promise<Disposable | undefined> {
+function closeToOthers(directory: string, log: Log): void {
+  const { mode, uid } = statSync(directory)
+  if (uid !== process.geteuid?.()) throw new Error(`${directory} belongs to the user with id ${uid}`)
+  if ((mode & 0o077) === 0) return
+  chmodSync(directory, 0o700)
+  const before = (mode & 0o7777).toString(8)
+  log.info({ directory, before }, 'the state directory was open to other users, and is closed to them')
+}
+
+/** As main.ts names the process. */
+const NAME = 'weftd'
+
+/**
+ * Any process in the namespace can take the lock of its file, and a child can inherit it; that must not prevent us from
+ * starting for ever. Where the holder is no weftd, or not visible from here, the name decides.
+ */
+async function lockNetwork(log: Log): Promise<Disposable> {
   try {
-    return await flock(NETWORK, TAKE_OVER)
+    const lock = await flock(NETWORK, TAKE_OVER)
+    const name = await takeName()
+    if (name === undefined)
+      log.warn({ name: `@${SOCKET}` }, "another program has the name of weftd's lock; continuing without it")
+    return both(lock, name)
   } catch (error) {
     if (!(error instanceof WeftError)) throw error
     const holder = lockHolder(NETWORK)
-    if (holder === undefined || holder.uid === process.geteuid?.())
+    if (holder?.uid === process.geteuid?.() && holder?.name === NAME)
       throw running(
         NETWORK,
         'in this network namespace',
         'only one weftd can run per network namespace, even with a different --state-dir'
       )
+    const name = await takeName()
+    if (name === undefined) throw running(NETWORK, 'in this network namespace', `ss -xlp | grep @${SOCKET} names it`)
     log.warn(
-      { holder },
-      "another user's process holds the lock that prevents a second weftd in this network namespace; continuing without it"
+      { holder: holder ?? 'a process that has ended or is not visible from here' },
+      'a process that is no weftd holds the lock that prevents a second weftd in this network namespace; continuing without it'
     )
+    return name
+  }
+}
+
+const both = (lock: Disposable, name: Disposable | undefined): Disposable => ({
+  [Symbol.dispose]() {
+    name?.[Symbol.dispose]()
+    lock[Symbol.dispose]()
+  }
+})
+
+/** A name that one process in a network namespace can have (unix(7), "abstract"); nobody connects to it. */
+const SOCKET = 'weftd.lock'
+
+/** `undefined`: another process has it. It is free when the process ends, and no child inherits it. */
+async function takeName(): Promise<Disposable | undefined> {
+  const server = createServer((socket) => void socket.destroy()).unref()
+  try {
+    server.listen({ path: `\0${SOCKET}` })
+    await once(server, 'listening')
+    return { [Symbol.dispose]: () => void server.close() }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
     return undefined
   }
 }

@@ -56,7 +56,7 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   }
   throw new WeftError(
     'NO_INTERFACE',
-    `no interface leads to the other nodes: ${reasons.join('; ') || 'this host has none but lo'}`,
+    `no interface leads to the other nodes: ${reasons.join('; ')}`,
     'select one with --iface, --iface-regex or --iface-can-reach; it must have an address of every family of the network'
   )
 }
@@ -107,9 +107,12 @@ function* defaultCandidates(
   reasons: string[]
 ): Generator<readonly [string, string]> {
   const defaults = defaultRoutes(host)
-  for (const { device } of defaults) if (device !== undefined) yield [device, 'default route']
-  if (defaults.length > 0) return
-  reasons.push('no default route')
+  for (const { device, nextHops = [] } of defaults) {
+    if (device !== undefined) yield [device, 'default route']
+    for (const hop of nextHops) if (hop.device !== undefined) yield [hop.device, 'next hop of the default route']
+  }
+  if (defaults.some(({ device, nextHops }) => device !== undefined || nextHops !== undefined)) return
+  reasons.push(defaults.length > 0 ? 'the default route names no interface' : 'no default route')
   const possible = [...links.values()].filter(
     (link) => !isVirtual(link, recognises) && addressesOn(host, link.name).some((prefix) => isGlobalUnicast(prefix.ip))
   )

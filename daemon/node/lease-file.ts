@@ -3,6 +3,7 @@
 import { statSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
+import { LARGE_FILE } from '../../ipam/read-file.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { replaceFile } from '../base/replace-file.ts'
@@ -37,7 +38,7 @@ export class LeaseFile {
    */
   read(now = Date.now()): Remembered | undefined {
     try {
-      const written = contentOf(this.path)
+      const written = contentOf(this.path, LARGE_FILE)
       if (written === undefined || now - statSync(this.path).mtimeMs > LIFE) return undefined
       const { configuration, key, value } = JSON.parse(written) as Record<string, unknown>
       return { text: String(configuration), lease: parseLease(String(key), String(value)) }

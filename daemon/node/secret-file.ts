@@ -1,5 +1,6 @@
 // A backend's secret of this host: read from its files, or made and written for the next start.
 import { randomBytes } from 'node:crypto'
+import { chmodSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
 import type { HostSecret } from '../backend/backend.ts'
@@ -26,11 +27,28 @@ export function hostSecret({ files, isValid, make }: HostSecret, log: Log): stri
 
 function readOrWarn(path: string, log: Log): string | undefined {
   try {
-    return contentOf(path)?.trim()
+    const text = contentOf(path)?.trim()
+    if (text !== undefined) closeToOthers(path, log)
+    return text
   } catch (error) {
     log.warn({ path, reason: reasonOf(error) }, "can't read the secret")
     return undefined
   }
+}
+
+/** Who has read it meanwhile is not known: the log says so, and the value stays, since peers may know it. */
+function closeToOthers(path: string, log: Log): void {
+  const mode = statSync(path).mode & 0o777
+  if ((mode & 0o077) === 0) return
+  log.warn(
+    {
+      path,
+      mode: mode.toString(8),
+      cure: `delete ${path} and restart weftd if other users of this host may have read it`
+    },
+    'the file of a secret was open to other users, and is now readable by its owner only'
+  )
+  chmodSync(path, 0o600)
 }
 
 function writeOrWarn(path: string, text: string, log: Log): void {

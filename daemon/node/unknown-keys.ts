@@ -11,7 +11,11 @@ export type UnknownKey = {
   readonly text: string
 }
 
-/** The unknown keys. `text` is a valid configuration. */
+/** Keys of one object that are named, and characters of a key: a configuration may have 100,000 of them. */
+const NAMED = 8
+const LONGEST = 80
+
+/** The unknown keys, the first few of each object. `text` is a valid configuration. */
 export function unknownKeys(text: string, backend: Pick<ConfiguredBackend, 'type' | 'keys'>): readonly UnknownKey[] {
   const written = JSON.parse(text) as JsonObject
   const below = findKey(written, 'Backend', '')
@@ -25,10 +29,11 @@ export function unknownKeys(text: string, backend: Pick<ConfiguredBackend, 'type
 
 function unknownIn(keys: JsonObject, known: readonly string[], path: string, of: string): readonly UnknownKey[] {
   const spelling = new Map(known.map((key) => [key.toLowerCase(), key]))
-  return Object.keys(keys).flatMap((key) => {
-    if (spelling.has(key.toLowerCase())) return []
+  const unknown = Object.keys(keys).filter((key) => !spelling.has(key.toLowerCase()))
+  return unknown.slice(0, NAMED).map((key, index) => {
     const near = spelling.get(nearest(key.toLowerCase(), [...spelling.keys()]) ?? '')
-    const at = joinPath(path, key)
-    return [{ path: at, text: `${at} is no key of ${of}${near === undefined ? '' : `; the nearest is ${near}`}` }]
+    const at = joinPath(path, key.length > LONGEST ? `${key.slice(0, LONGEST)}…` : key)
+    const more = index === NAMED - 1 && unknown.length > NAMED ? `; ${unknown.length - NAMED} more are unknown` : ''
+    return { path: at, text: `${at} is no key of ${of}${near === undefined ? '' : `; the nearest is ${near}`}${more}` }
   })
 }

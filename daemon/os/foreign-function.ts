@@ -49,7 +49,8 @@ export class Library {
   /**
    * The function of this prototype. Every pointer needs its extent, by the argument's name, except `const char *` and
    * opaque types. `long` stands for ssize_t, which koffi does not know. Errors: no such function; a pointer without an
-   * extent. Calls throw RangeError for a buffer that is too short, TypeError for what is none.
+   * extent; a number of a type that is not in SCALARS. Calls throw RangeError for a buffer that is too short and for a
+   * number outside its type, TypeError for what is none.
    */
   declare<F extends AnyFunction>(
     prototype: string,
@@ -57,22 +58,13 @@ export class Library {
   ): ForeignFunction<F> {
     const native = this.#library.func(prototype)
     const pointers = pointersOf(prototype, extents)
-    const checks = pointers.map((pointer) => checkOf(pointer, prototype))
-    const checked = (call: (...args: unknown[]) => unknown): ((...args: unknown[]) => unknown) => {
-      const [first, second, ...more] = checks
-      if (first === undefined) return call
-      if (second === undefined)
-        return (...args) => {
-          first(args)
-          return call(...args)
-        }
-      if (more.length > 0) throw new Error(`${prototype}: more than two pointers`)
-      return (...args) => {
-        first(args)
-        second(args)
+    const checks = [...pointers.map((pointer) => checkOf(pointer, prototype)), ...scalarChecks(prototype)]
+    const checked =
+      (call: (...args: unknown[]) => unknown): ((...args: unknown[]) => unknown) =>
+      (...args) => {
+        for (const check of checks) check(args)
         return call(...args)
       }
-    }
     const { length: arity } = argumentsOf(prototype)
     const all = { async: checked(keepingArguments(native.async)), pointers, arity }
     return Object.assign(checked(native), all) as unknown as ForeignFunction<F>
@@ -108,6 +100,36 @@ function argumentsOf(prototype: string): readonly (readonly [name: string, type:
     const [, type, name] = /^\s*([\w\s]+[\s*])(\w+)\s*$/.exec(argument) ?? []
     if (type === undefined || name === undefined) throw new Error(`${prototype}: ${argument} is no plain argument`)
     return [name, type.trim()]
+  })
+}
+
+/** The least and the largest value of a type of argument; of 64 bits what a double holds exactly. */
+const SCALARS: Readonly<Record<string, readonly [least: number, most: number]>> = {
+  int: [-(2 ** 31), 2 ** 31 - 1],
+  int32_t: [-(2 ** 31), 2 ** 31 - 1],
+  uint32_t: [0, 2 ** 32 - 1],
+  'unsigned int': [0, 2 ** 32 - 1],
+  long: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  'unsigned long': [0, Number.MAX_SAFE_INTEGER],
+  size_t: [0, Number.MAX_SAFE_INTEGER]
+}
+
+/** koffi takes the low bits of a number that is too large: close(2 ** 40) would close descriptor 0. */
+function scalarChecks(prototype: string): readonly Check[] {
+  return argumentsOf(prototype).flatMap(([name, type], at): readonly Check[] => {
+    if (type.endsWith('*')) return []
+    const range = SCALARS[type]
+    if (range === undefined) throw new Error(`${prototype}: which numbers does ${type} hold?`)
+    const [least, most] = range
+    const what = `${/(\w+)\(/.exec(prototype)?.[1]}: ${name}`
+    return [
+      (args) => {
+        const value = args[at]
+        if (typeof value !== 'number') throw new TypeError(`${what} must be a number`)
+        if (!Number.isInteger(value) || value < least || value > most)
+          throw new RangeError(`${what} is ${value}, which is no ${type}`)
+      }
+    ]
   })
 }
 

@@ -10,8 +10,8 @@ import {
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
-import type { ConfiguredBackend } from '../backend/backend.ts'
-import { reasonOf } from '../base/error.ts'
+import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
+import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
@@ -31,14 +31,19 @@ export type PeerResult =
   | { readonly kind: 'foreign' }
   /** Invalid or implausible; `reason` names the lease and the fault. */
   | { readonly kind: 'skipped'; readonly reason: string }
+  /** Its backend can't reach the node, whatever the lease says. */
+  | { readonly kind: 'off-link'; readonly reason: string; readonly cure: string }
 
-export function peerObjects(lease: Lease, { node, backend, networks }: LocalView): PeerResult {
+/** `routes`: the kernel's to the public addresses, where the backend asks for them. */
+export function peerObjects(lease: Lease, { node, backend, networks }: LocalView, routes: PeerRoutes = {}): PeerResult {
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: [...backend.peer(lease, node), ...guarded(lease, backend)] }
+    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, backend)] }
   } catch (error) {
+    if (error instanceof WeftError && error.code === 'PEER_OFF_LINK')
+      return { kind: 'off-link', reason: error.message, cure: error.cure }
     return { kind: 'skipped', reason: reasonOf(error) }
   }
 }

@@ -1,7 +1,7 @@
 // All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
 // most leases are suddenly missing.
 import { setImmediate as turn } from 'node:timers/promises'
-import { perFamily, sameIp } from '../../ipam/address.ts'
+import { formatIp, type Ip, perFamily, sameIp } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
 import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
@@ -10,9 +10,11 @@ import type { Health } from '../health/health.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { Kernel } from '../state/kernel.ts'
 import type { KernelObject } from '../state/object.ts'
 import { Conflicts } from './conflicts.ts'
 import { type LocalView, peerObjects } from './peer-objects.ts'
+import { RouteLookups } from './route-lookups.ts'
 
 export type PeersDeps = {
   readonly reconciler: Reconciler
@@ -24,6 +26,8 @@ export type PeersDeps = {
   readonly doubtMs: number
   /** Called for each event. */
   readonly counted: (what: 'put' | 'gone' | 'list' | 'malformed') => void
+  /** Asked for the routes to public addresses, for backends that depend on them. */
+  readonly kernel: Pick<Kernel, 'routesTo'>
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -38,8 +42,11 @@ export class Peers {
   readonly #deps: PeersDeps
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
-  readonly #malformed = new Map<string, string>()
+  readonly #skipped = new Map<string, string>()
+  /** Those of the skipped ones that this backend can't reach, with the cure: no fault of the lease. */
+  readonly #offLink = new Map<string, string>()
   readonly #conflicts: Conflicts
+  readonly #routes: RouteLookups
   /** Leases that the last list did not have and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
@@ -53,6 +60,7 @@ export class Peers {
   constructor(deps: PeersDeps) {
     this.#deps = deps
     this.#conflicts = new Conflicts(deps.claims)
+    this.#routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
   }
 
   /** The valid leases of all nodes, including ours. */
@@ -62,7 +70,7 @@ export class Peers {
 
   /** Why a lease is skipped, by its key; also for records that can't be parsed at all. */
   get skipped(): ReadonlyMap<string, string> {
-    return this.#malformed
+    return this.#skipped
   }
 
   /** When this daemon first saw the lease, in milliseconds since 1970. */
@@ -81,7 +89,10 @@ export class Peers {
   async settle(view: LocalView): Promise<void> {
     this.#view = view
     this.#ownKey = leaseKey(view.node)
-    await this.#want([...this.#leases.keys()])
+    const keys = [...this.#leases.keys()]
+    // By another interface the nodes are reached otherwise.
+    if (view.backend.asksRoutes) await this.#routes.ask(this.#publicIpsOf(keys))
+    await this.#want(keys)
     this.#report()
     await this.#trustIfPlausible()
   }
@@ -124,15 +135,17 @@ export class Peers {
     this.#conflicts.replace(this.#leases.get(key), lease)
     this.#leases.set(key, lease)
     this.#doubted.delete(key)
-    this.#malformed.delete(key)
+    this.#unskip(key)
     return key
   }
 
   #gone(key: string): string {
-    this.#conflicts.replace(this.#leases.get(key), undefined)
+    const lease = this.#leases.get(key)
+    this.#conflicts.replace(lease, undefined)
+    if (lease !== undefined) this.#routes.forget(lease.publicIp)
     this.#leases.delete(key)
     this.#since.delete(key)
-    this.#malformed.delete(key)
+    this.#unskip(key)
     this.#doubted.delete(key)
     return key
   }
@@ -147,7 +160,7 @@ export class Peers {
     // Then the store has lost data: which leases are back already depends only on which node was faster.
     const isWithoutUs = this.#ownKey !== undefined && this.#leases.has(this.#ownKey) && !listed.has(this.#ownKey)
     for (const lease of leases) this.#put(lease)
-    for (const key of this.#malformed.keys()) if (!listed.has(key)) this.#malformed.delete(key)
+    for (const key of this.#skipped.keys()) if (!listed.has(key)) this.#unskip(key)
     return [...listed.keys(), ...this.#withdraw(missing, isWithoutUs ? 'a list without us' : 'a list')]
   }
 
@@ -235,7 +248,29 @@ export class Peers {
 
   async #want(keys: readonly string[]): Promise<void> {
     if (this.#view === undefined || keys.length === 0) return
+    if (this.#view.backend.asksRoutes) await this.#routes.learn(this.#publicIpsOf(keys))
     await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
+  }
+
+  /**
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, and
+   * replaces the objects of the leases for which the answer differs.
+   */
+  async reroute(keys: readonly string[]): Promise<void> {
+    if (this.#view?.backend.asksRoutes !== true) return
+    const changed = await this.#routes.ask(this.#publicIpsOf(keys))
+    if (changed.size === 0) return
+    const isAffected = (key: string) =>
+      perFamily(this.#leases.get(key)?.publicIp ?? {}).some(([, ip]) => changed.has(formatIp(ip)))
+    await this.#want(keys.filter(isAffected))
+    this.#report()
+  }
+
+  #publicIpsOf(keys: readonly string[]): readonly Ip[] {
+    return keys.flatMap((key) => {
+      const lease = this.#leases.get(key)
+      return lease === undefined || this.isOwn(key, lease) ? [] : perFamily(lease.publicIp).map(([, ip]) => ip)
+    })
   }
 
   /** The objects for one lease; no entry at all (not even a removal) when it is invalid. */
@@ -243,10 +278,10 @@ export class Peers {
     const lease = this.#leases.get(key)
     const view = this.#view
     if (view === undefined || lease === undefined || this.isOwn(key, lease)) return [[leaseOwnerOf(key), []]]
-    const result = peerObjects(lease, view)
+    const result = peerObjects(lease, view, view.backend.asksRoutes ? this.#routes.of(lease.publicIp) : {})
     switch (result.kind) {
       case 'objects':
-        this.#malformed.delete(key)
+        this.#unskip(key)
         return [[leaseOwnerOf(key), result.objects]]
       case 'foreign':
         this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend ignored')
@@ -254,24 +289,46 @@ export class Peers {
       case 'skipped':
         this.#skip(key, result.reason)
         return []
+      case 'off-link':
+        if (this.#skipped.get(key) !== result.reason)
+          this.#deps.log.warn({ lease: key, reason: result.reason }, 'node not reachable by this backend')
+        this.#skipped.set(key, result.reason)
+        this.#offLink.set(key, result.cure)
+        return [[leaseOwnerOf(key), []]]
     }
   }
 
+  #unskip(key: string): void {
+    this.#skipped.delete(key)
+    this.#offLink.delete(key)
+  }
+
   #skip(key: string, reason: string): void {
-    if (this.#malformed.get(key) === reason) return
-    this.#malformed.set(key, reason)
+    if (this.#skipped.get(key) === reason) return
+    this.#skipped.set(key, reason)
+    this.#offLink.delete(key)
     this.#deps.counted('malformed')
     this.#deps.log.warn({ lease: key, reason }, 'lease skipped')
   }
 
   #report(): void {
     this.#conflicts.report(this.#deps.health)
-    const [first] = this.#malformed
+    const [offLink] = this.#offLink
+    const reason = offLink && this.#skipped.get(offLink[0])
+    if (reason === undefined) this.#deps.health.clear('PEER_OFF_LINK')
+    else this.#deps.health.raise('PEER_OFF_LINK', `${reason}${andMore(this.#offLink.size - 1)}`, offLink?.[1])
+    const malformed = this.#skipped.size - this.#offLink.size
+    const [first] = malformed === 0 ? [] : [...this.#skipped].filter(([key]) => !this.#offLink.has(key))
     if (first === undefined) this.#deps.health.clear('LEASE_MALFORMED')
     else {
       const [key, reason] = first
-      const more = this.#malformed.size === 1 ? '' : ` (and ${this.#malformed.size - 1} more)`
-      this.#deps.health.raise('LEASE_MALFORMED', `${reason}${more}`, `correct or delete the lease ${key}`)
+      this.#deps.health.raise(
+        'LEASE_MALFORMED',
+        `${reason}${andMore(malformed - 1)}`,
+        `correct or delete the lease ${key}`
+      )
     }
   }
 }
+
+const andMore = (count: number): string => (count === 0 ? '' : ` (and ${count} more)`)

@@ -22,7 +22,7 @@ export async function add(context: PodContext, attachment: VethAttachment): Prom
 async function attach(context: PodContext, attachment: VethAttachment): Promise<AttachmentResult> {
   const prepared = prepareConnect(context, attachment)
   try {
-    return await reserveAndConnect(context, withDns(attachment), prepared)
+    return await reserveAndConnect(context, await withDns(context, attachment), prepared)
   } catch (error) {
     prepared.releasePorts()
     throw error
@@ -55,7 +55,8 @@ async function reserveAndConnect(
 }
 
 /** DNS in the configuration wins over a file that it names. */
-function withDns(attachment: VethAttachment): VethAttachment {
+async function withDns(context: PodContext, attachment: VethAttachment): Promise<VethAttachment> {
   const file = attachment.ipam?.resolvConf
-  return file === undefined || attachment.dns !== undefined ? attachment : { ...attachment, dns: readResolvConf(file) }
+  if (file === undefined || attachment.dns !== undefined) return attachment
+  return { ...attachment, dns: await readResolvConf(context, file) }
 }

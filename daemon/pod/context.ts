@@ -2,6 +2,7 @@
 // reservations, health, this node.
 import type { PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Networks } from '../../ipam/networks.ts'
+import type { FileReader } from '../../ipam/read-file.ts'
 import type { Mode } from '../attachment/objects.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
@@ -48,6 +49,8 @@ export type PodContext = {
   readonly host: HostState
   readonly attachments: Attachments
   readonly networks: Networks
+  /** For paths that callers choose. */
+  readonly files: Pick<FileReader, 'text' | 'answers'>
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node has a subnet. */
   readonly place: () => PodPlace | undefined

@@ -16,7 +16,7 @@ import { readResolvConf } from './resolv-conf.ts'
 export async function addAddresses(context: PodContext, attachment: Attachment): Promise<AttachmentResult> {
   const { ipam, ipamResult } = attachment
   if (ipam === undefined) return resultOf(ipamResult ?? { addresses: [], routes: [], dns: {} })
-  const dns = ipam.resolvConf === undefined ? {} : readResolvConf(ipam.resolvConf)
+  const dns = ipam.resolvConf === undefined ? {} : await readResolvConf(context, ipam.resolvConf)
   const place = placeForAdd(context, attachment)
   const addresses = await context.attachments.inTurn(attachment, () => allocate(context, attachment, ipam, place))
   return resultOf({ addresses, routes: ipam.routes, dns: attachment.dns ?? dns })

@@ -36,8 +36,9 @@ export function addMacvlan(context: PodContext, attachment: MacvlanAttachment): 
     const { ipam } = attachment
     const place = placeForAdd(context, attachment)
     using sandbox = await openSandbox(context, attachment)
+    const file = attachment.dns === undefined ? ipam?.resolvConf : undefined
     const dns =
-      attachment.dns ?? (ipam?.resolvConf === undefined ? attachment.ipamResult?.dns : readResolvConf(ipam.resolvConf))
+      file === undefined ? (attachment.dns ?? attachment.ipamResult?.dns) : await readResolvConf(context, file)
     // A link that the IPAM plugin needed exists already.
     if (attachment.delegate === undefined || !(await isPrepared(attachment, sandbox)))
       await makeLink(context, attachment, sandbox)

@@ -1,17 +1,17 @@
 // Reads the DNS of a result from a resolv.conf(5) file: host-local's key `resolvConf`.
-import { readFileSync } from 'node:fs'
 import type { Dns } from '../../plugins/attachment.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+import type { PodContext } from './context.ts'
 
 /** Errors: RESOLV_CONF_UNREADABLE with the path. */
-export function readResolvConf(path: string): Dns {
+export async function readResolvConf({ files }: Pick<PodContext, 'files'>, path: string): Promise<Dns> {
   try {
-    return parseResolvConf(readFileSync(path, 'utf8'))
+    return parseResolvConf(await files.text(path))
   } catch (cause) {
     throw new WeftError(
       'RESOLV_CONF_UNREADABLE',
       `ipam.resolvConf ${path} can't be read: ${reasonOf(cause)}`,
-      'correct ipam.resolvConf in the CNI configuration, or create that file',
+      'correct ipam.resolvConf in the CNI configuration: it must name a regular file of at most 64 KB on this host',
       { cause }
     )
   }

@@ -27,8 +27,14 @@ export function difference(desired: State, observed: State, keys?: Iterable<Key>
   return changes
 }
 
-/** A neighbour proxy without its device is not missing: nobody could send it a solicitation. */
-export const waitsForItsDevice = (object: KernelObject, observed: State): boolean =>
-  object.kind === 'proxy' && !observed.has(keyOf({ kind: 'link', name: object.device }))
+/**
+ * A neighbour proxy without its device is not missing: nobody could send it a solicitation. And the route that the
+ * kernel adds with an address is not missing before that.
+ */
+export function waitsForItsDevice(object: KernelObject, observed: State): boolean {
+  if (object.kind === 'proxy') return !observed.has(keyOf({ kind: 'link', name: object.device }))
+  if (object.kind !== 'route' || object.withAddress === undefined || object.device === undefined) return false
+  return !observed.has(keyOf({ kind: 'address', device: object.device, prefix: object.withAddress }))
+}
 
 export const put = (object: KernelObject): Change => ({ do: 'put', object })

@@ -1,7 +1,7 @@
 // The interface to the Linux kernel. daemon/kernel/ implements it; unit tests use a Map with injected failures.
-import type { Ip } from '../../ipam/address.ts'
+import type { Family, Ip, Prefix } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import type { KernelObject, Key, Link, State } from './object.ts'
+import type { KernelObject, Key, Link, Route, State } from './object.ts'
 
 /**
  * Who changed something: the process behind a notification's port id. `self` is weftd. Links and FDB entries carry no
@@ -95,7 +95,34 @@ export interface Kernel extends AsyncDisposable {
   runs(device: string, milliseconds: number): Promise<boolean>
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
+  /**
+   * The same for many addresses in one system call, in their order. Some ten microseconds each on the event loop:
+   * callers pass a hundred at a time.
+   */
+  routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]>
+  /**
+   * The routes of the tables, policy rules applied, that the kernel uses for packets to these addresses; `undefined`
+   * where it would not send them. `from`: for packets that it forwards, from that source on that device; otherwise, or
+   * where it would not accept such a packet, for its own.
+   */
+  usedRoutes(
+    ips: readonly Ip[],
+    from?: { readonly device: string; readonly source: Ip }
+  ): Promise<readonly (Route | undefined)[]>
+  /** The policy rules of a family that look up a table, in the kernel's order. */
+  rules(family: Family): Promise<readonly PolicyRule[]>
+  /**
+   * Calls `listener` when another program changes routes or policy rules of the host, and when such a change may have
+   * been missed.
+   */
+  onRouting(listener: (change: RoutingChange) => void): void
 }
+
+/** `text`: as `ip rule` prints it, `5270: from all lookup 52`. */
+export type PolicyRule = { readonly priority: number; readonly table: number; readonly text: string }
+
+/** `destination`: of the route that was added, changed or removed, in any table. Absent: any route may differ. */
+export type RoutingChange = { readonly destination?: Prefix }
 
 /** The route by which the host reaches an address. */
 export type RouteLookup = {
@@ -104,4 +131,6 @@ export type RouteLookup = {
   readonly gateway?: Ip
   /** Path MTU in bytes, if a route or the kernel's path MTU discovery says that it is below that of the device. */
   readonly mtu?: number
+  /** The device resolves no next hops (`pointToPoint` of its link); only set by callers that know the link. */
+  readonly pointToPoint?: true
 }

@@ -1,6 +1,9 @@
 // The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
 // family.
 import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
+import type { Route } from './route.ts'
+
+export type { NextHop, Route, RouteType } from './route.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
@@ -92,6 +95,11 @@ export type Link = Wanted & {
   readonly queueLength?: number
   /** Whether the kernel adds an IPv6 link-local address when it comes up, which is the default. Set, not compared. */
   readonly linkLocal?: boolean
+  /**
+   * The device resolves no next hops: IFF_NOARP or IFF_POINTOPOINT, as of WireGuard, tun, ppp and IP tunnels. Only
+   * observed; absent when false.
+   */
+  readonly pointToPoint?: true
   /** Kernel index; only observed, never desired. */
   readonly index?: number
   /** Of a veth, the index of its other end, which may be in another namespace; only observed. */
@@ -109,31 +117,6 @@ export type Address = Wanted & {
   readonly nodad?: boolean
   /** Do not create the route to the prefix (IFA_F_NOPREFIXROUTE). */
   readonly noPrefixRoute?: boolean
-}
-
-export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'
-
-export type Route = Wanted & {
-  readonly kind: 'route'
-  /** Routing table number; 254 is main. */
-  readonly table: number
-  readonly destination: Prefix
-  /** Priority; smaller wins. The kernel's default is 0 for IPv4 and 1024 for IPv6. */
-  readonly metric: number
-  readonly type: RouteType
-  readonly device?: string
-  readonly gateway?: Ip
-  /** Preferred source address. */
-  readonly source?: Ip
-  /** The gateway counts as reachable on `device` although it is in no prefix of the device (RTNH_F_ONLINK). */
-  readonly onlink?: boolean
-  /** rtnetlink scope: 0 global, 253 link. */
-  readonly scope?: number
-  /** rtm_protocol: who created it. Weft's is in ownership.ts. */
-  readonly protocol: number
-  readonly mtu?: number
-  /** An existing route with the same key stays: the kernel answers EEXIST. Set, not compared. */
-  readonly yields?: boolean
 }
 
 /** A permanent neighbour entry (ARP or ND): next hop → MAC. */
@@ -307,7 +290,7 @@ function keyText(object: KernelObject): string {
     case 'address':
       return `address ${formatPrefix(object.prefix)} dev ${object.device}`
     case 'route':
-      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}`
+      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}${object.tos === undefined ? '' : ` tos ${object.tos}`}`
     case 'neighbour':
       return `neighbour ${formatIp(object.ip)} dev ${object.device}`
     case 'proxy':
@@ -355,12 +338,16 @@ const notCompared = new Set([
   'burst',
   'division',
   'yields',
+  'withAddress',
   'madeOn',
   'broadcastQueue'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */
-export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean => agrees(wanted, observed)
+export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean =>
+  wanted.kind === 'route' && wanted.withAddress !== undefined
+    ? agrees({ ...wanted, source: undefined }, observed)
+    : agrees(wanted, observed)
 
 function agrees(wanted: unknown, observed: unknown): boolean {
   if (wanted === observed || wanted === undefined) return true

@@ -82,12 +82,13 @@ export function mayRemove(
 
 /**
  * What stays when its last owner is removed, because other programs may depend on it by then: kernel settings, and a
- * bridge with its addresses.
+ * bridge with its addresses and their routes.
  */
 export function staysWhenUnwanted(object: KernelObject, recognises: Recognises): boolean {
   return (
     object.kind === 'sysctl' ||
     (object.kind === 'link' && object.form?.type === 'bridge') ||
+    (object.kind === 'route' && object.protocol === PROTOCOL_KERNEL) ||
     (object.kind === 'address' && !hasOurAddresses(object.device, recognises))
   )
 }
@@ -97,4 +98,4 @@ const hasOurAddresses = (name: string, recognises: Recognises): boolean =>
   ['own', 'adoptable'].includes(recognises({ name }) ?? '') || name.startsWith('veth')
 
 /** RTPROT_KERNEL: routes that come and go with an address. */
-const PROTOCOL_KERNEL = 2
+export const PROTOCOL_KERNEL = 2

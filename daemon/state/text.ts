@@ -122,6 +122,10 @@ function routeText(route: Route): string {
     destination,
     route.gateway && `via ${formatIp(route.gateway)}`,
     route.device && `dev ${route.device}`,
+    ...(route.nextHops ?? []).map(({ gateway, device }) =>
+      words('nexthop', gateway && `via ${formatIp(gateway)}`, device && `dev ${device}`)
+    ),
+    route.tos !== undefined && `tos 0x${route.tos.toString(16)}`,
     route.table !== 254 && `table ${route.table}`,
     route.protocol !== 0 && `proto ${route.protocol}`,
     scopeText(route.scope),

@@ -1,5 +1,5 @@
 // A worker process inside a host of the lab that takes one JSON line and answers one JSON line.
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import type { ChildProcessByStdio } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import type { Place } from '../lab/lab-scene.ts'
@@ -11,9 +11,7 @@ export class LineWorker<Request, Answer> implements AsyncDisposable {
 
   constructor(place: Place, script: URL) {
     this.#name = `${script.pathname} on ${place.name}`
-    const [file, ...args] = place.commandLine(process.execPath, [script.pathname])
-    const env = { ...process.env, ...place.environment }
-    this.#child = spawn(file, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child = place.spawnChild(process.execPath, [script.pathname], { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
   }
 

@@ -1,7 +1,7 @@
 // Many pods and many calls at once on one host: namespaces in one go, real processes by the hundred, and what the
 // daemon holds before and after.
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { BIN } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
@@ -35,10 +35,8 @@ export const netnsOf = (id: string): string => `/run/netns/${id}`
 
 export function start(host: Host, call: Call): Running {
   const { type = 'weft', config = {}, path = BIN } = call
-  const [file, ...args] = host.commandLine(`${BIN}/${type}`)
   const env = {
     ...process.env,
-    ...host.environment,
     CNI_COMMAND: call.verb,
     CNI_CONTAINERID: call.id,
     CNI_NETNS: call.netns ?? netnsOf(call.id),
@@ -46,7 +44,7 @@ export function start(host: Host, call: Call): Running {
     CNI_ARGS: '',
     CNI_PATH: path
   }
-  const child = spawn(file, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = host.spawnChild(`${BIN}/${type}`, [], { env, stdio: ['pipe', 'pipe', 'inherit'] })
   const ended = new Promise<Ended>((resolve, reject) => {
     let stdout = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

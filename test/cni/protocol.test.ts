@@ -184,7 +184,7 @@ for (const { type, config } of subjects) {
       await isClean()
     })
     test("case 20: the host's own namespace is refused before anything is made", async () => {
-      await at.fails('ADD', type, { config, id: 'a', netns: `/proc/${at.host.pid}/ns/net` }, /own/, 8)
+      await at.fails('ADD', type, { config, id: 'a', netns: `/proc/${at.host.pidInside}/ns/net` }, /own/, 8)
       await isClean()
     })
     test('case 23: eight megabytes of configuration, and bytes that come one by one, are a call like any other', async () => {

@@ -59,18 +59,16 @@ export class ApiAlone implements AsyncDisposable {
       // What is deleted must not be believed for long.
       ...['--disable-admission-plugins=ServiceAccount', '--profiling=false']
     ]
-    this.#program = new Background(
-      'kube-apiserver',
-      part('kube-apiserver'),
-      args,
-      {},
-      join(this.directory, `apiserver-${++this.#runs}.log`)
-    )
+    this.#program = new Background('kube-apiserver', part('kube-apiserver'), args, {
+      logPath: join(this.directory, `apiserver-${++this.#runs}.log`)
+    })
     const program = this.#program
     if (this.#proxy === undefined) {
       const admin = await pki.kubeconfig('admin', this.url, { user: 'admin', groups: ['system:masters'] })
       const words = ['--kubeconfig', admin, 'proxy', '--unix-socket', join(this.directory, 'api.sock')]
-      this.#proxy = new Background('kubectl-proxy', part('kubectl'), words, {}, join(this.directory, 'proxy.log'))
+      this.#proxy = new Background('kubectl-proxy', part('kubectl'), words, {
+        logPath: join(this.directory, 'proxy.log')
+      })
     }
     const ended = program.exited().then(() => Promise.reject(new Error('it ended')))
     await Promise.race([this.api.ready(), ended]).catch((cause: unknown) => {

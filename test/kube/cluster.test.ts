@@ -178,10 +178,14 @@ describe('a cluster whose network is deploy/', { skip, timeout: 1_500_000 }, () 
       if (process.env.WEFT_LONG) await sleep(120_000)
       const pid = await node.pidOf(before)
       await node.host.exec('kill', ['-KILL', pid])
-      await until(async () => !existsSync(`/proc/${pid}`) && (await node.host.http(8471, '/readyz')).status === 200, {
-        what: 'kubelet to start weftd again, and it to serve pods',
-        ...slow
-      })
+      await until(
+        async () =>
+          !existsSync(node.host.path(`/proc/${pid}`)) && (await node.host.http(8471, '/readyz')).status === 200,
+        {
+          what: 'kubelet to start weftd again, and it to serve pods',
+          ...slow
+        }
+      )
       await node.staticPod(
         'offline',
         webPod('offline', webContainer({ env: [{ name: 'POD_NAME', value: 'offline' }] }))

@@ -193,10 +193,12 @@ export class KubeNode implements AsyncDisposable {
 
   /** The network of a running pod of this node, for programs of the machine: ping, nc. */
   async place(pod: Pod): Promise<Place> {
-    return new Place(this.host.owner, `${this.name}-${pod.metadata.name}`, ['-t', await this.pidOf(pod), '-n'])
+    return new Place(this.host.owner, `${this.name}-${pod.metadata.name}`, [
+      `--net=${this.host.path(`/proc/${await this.pidOf(pod)}/ns/net`)}`
+    ])
   }
 
-  /** Process id of its first container, as this machine counts. */
+  /** Process id of its first container, as programs on this node see it. */
   async pidOf(pod: Pod): Promise<string> {
     const id = pod.status.containerStatuses?.[0]?.containerID?.replace('containerd://', '')
     if (!id) throw new Error(`pod ${pod.metadata.name} has no container yet`)

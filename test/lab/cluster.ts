@@ -57,7 +57,7 @@ export class Cluster implements AsyncDisposable {
       const etcd = await Etcd.start(lab, options.etcd ?? {})
       await etcd.put(
         `${PREFIX}/config`,
-        JSON.stringify(options.network ?? { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } })
+        JSON.stringify(options.network ?? { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: true } })
       )
       const cluster = new Cluster(lab, etcd, nodes, options.args ?? [])
       if (options.start ?? true) await Promise.all(nodes.map((node) => cluster.join(node)))

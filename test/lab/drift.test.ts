@@ -34,6 +34,11 @@ const damages: readonly (readonly [string, string, string])[] = [
     'ip route replace $(ip route | grep onlink | head -1 | cut -d" " -f1) via 192.168.10.1',
     'route'
   ],
+  [
+    'a route of ours behind another',
+    'ip route prepend $(ip route | grep onlink | head -1 | cut -d" " -f1) via 192.168.10.1 proto static',
+    'route'
+  ],
   ['a changed VTEP MAC', 'ip link set weft.1 address 02:11:22:33:44:55', 'link'],
   ['a tunnel that is set down', 'ip link set weft.1 down', 'link'],
   ['a changed tunnel MTU', 'ip link set weft.1 mtu 1300', 'link'],
@@ -71,7 +76,7 @@ test('every kind of damage is repaired within a second, logged in one line and c
   for (const [what, script, kind] of damages) {
     await t.test(`${what} is back`, async () => {
       const before = daemon.log.length
-      await node.sh(script, { env: { WEFTD: String(daemon.pid) } })
+      await node.sh(script, { env: { WEFTD: String(daemon.pidInside) } })
       await until(
         async () => {
           assert.deepEqual(normal(await state()), good)
@@ -96,14 +101,22 @@ test('the bridge of pods is repaired, also by a weftd that did not make it', { s
   const residents = [await cluster.pod(cluster.node(1)), await cluster.pod(cluster.node(2))]
   await reachEachOther(residents)
   const gateway = (await linesOf(cluster.node(1), 'ip', '-4', '-o', 'addr', 'show', 'dev', 'cni0'))[0]?.split(/\s+/)[3]
+  const route = (await linesOf(cluster.node(1), 'ip', 'route')).find((line) => line.includes('dev cni0')) ?? ''
+  const own = route.split(' ')[0]
+  const kept = (await linesOf(cluster.node(1), 'ip', 'route', 'show', own ?? ''))[0]
   for (const when of ['by the weftd that made it', 'after a restart']) {
     for (const [what, script] of [
+      ['a flushed route of the bridge', 'ip route flush dev cni0'],
+      ['the route of the bridge behind another', `ip route prepend ${own} via 192.168.10.1 proto static`],
       ['a deleted gateway', `ip addr del ${gateway} dev cni0`],
       ['a bridge set down', 'ip link set cni0 down'],
       ['a deleted bridge', 'ip link del cni0']
     ] as const) {
       await t.test(`${what} is back, ${when}`, async () => {
         await cluster.node(1).sh(script)
+        await until(async () => (await linesOf(cluster.node(1), 'ip', 'route', 'show', own ?? ''))[0] === kept, {
+          what: `the bridge's route after ${what}`
+        })
         await reachEachOther(residents)
       })
     }

@@ -17,13 +17,23 @@ export class EtcdAlone implements AsyncDisposable {
   /** Put before every command once authentication is on. */
   #user: readonly string[] = []
 
-  private constructor(folder: string, members: readonly Member[], certificates: Certificates | undefined) {
+  readonly #flags: readonly string[]
+
+  private constructor(
+    folder: string,
+    members: readonly Member[],
+    certificates: Certificates | undefined,
+    flags: readonly string[]
+  ) {
     this.#folder = folder
     this.#members = members
     this.certificates = certificates
+    this.#flags = flags
   }
 
-  static async start(options: { readonly members?: 1 | 3; readonly tls?: boolean } = {}): Promise<EtcdAlone> {
+  static async start(
+    options: { readonly members?: 1 | 3; readonly tls?: boolean; readonly flags?: readonly string[] } = {}
+  ): Promise<EtcdAlone> {
     const folder = mkdtempSync(join(tmpdir(), 'weft-etcd-'))
     const ports = await freePorts(2 * (options.members ?? 1))
     const members = Array.from({ length: ports.length / 2 }, (_, at) => ({
@@ -32,10 +42,15 @@ export class EtcdAlone implements AsyncDisposable {
       process: undefined
     }))
     const certificates = options.tls ? await makeCertificates(join(folder, 'tls'), ['127.0.0.1']) : undefined
-    const etcd = new EtcdAlone(folder, members, certificates)
+    const etcd = new EtcdAlone(folder, members, certificates, options.flags ?? [])
     for (let at = 0; at < members.length; at++) etcd.run(at)
     await etcd.ready()
     return etcd
+  }
+
+  /** New authority, certificates and keys, in the files of the old ones. */
+  async rotateCertificates(): Promise<void> {
+    await makeCertificates(join(this.#folder, 'tls'), ['127.0.0.1'])
   }
 
   get endpoints(): readonly string[] {
@@ -83,7 +98,7 @@ export class EtcdAlone implements AsyncDisposable {
       'zap'
     )
     args.push('--initial-cluster', this.#members.map((one, n) => `m${n}=http://127.0.0.1:${one.peer}`).join(','))
-    member.process = spawn('etcd', [...args, ...(tls ?? [])], {
+    member.process = spawn('etcd', [...args, ...(tls ?? []), ...this.#flags], {
       stdio: 'ignore',
       env: { ...process.env, ETCD_UNSUPPORTED_ARCH: process.arch }
     })

@@ -2,6 +2,9 @@
 // thousands of leases.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { reasonOf } from '../../daemon/base/error.ts'
+import { sentence } from '../../daemon/health/conditions.ts'
+import { Health } from '../../daemon/health/health.ts'
 import { leaseKey, parseLease } from '../../daemon/lease/lease.ts'
 import { EtcdConnection, type EtcdOptions } from '../../daemon/stores/etcd/connection.ts'
 import { EtcdKeys } from '../../daemon/stores/etcd/keys.ts'
@@ -199,6 +202,78 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     const leave = new AbortController()
     const waiting = bare.configuration(leave.signal).catch(() => 'stopped')
     await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'the condition STORE_UNREACHABLE' })
+    leave.abort()
+    assert.equal(await waiting, 'stopped')
+  })
+
+  test('reads authority, certificate and key again when they are rotated, and goes on without a restart', async () => {
+    await using etcd = await EtcdAlone.start({ tls: true })
+    const { ca: caFile, cert: certFile, key: keyFile } = etcd.certificates!
+    await using store = new EtcdStore(options(etcd.endpoints, { caFile, certFile, keyFile }), new Conditions().deps)
+    await using watcher = new Watcher(store)
+    const lease = await store.acquire(wishOf('192.0.2.1'), never)
+    await until(() => watcher.leases.has(leaseKey(lease)), { what: 'our lease in the watch' })
+    await etcd.rotateCertificates()
+    await etcd.stop()
+    etcd.run()
+    await etcd.ready()
+    await etcd.ctl(['put', full('10.77.3.0-24'), peer('192.0.2.3')])
+    await until(() => watcher.leases.has('10.77.3.0-24'), { what: 'a lease written after the rotation' })
+  })
+
+  test('names an etcd that is full with the command that disarms it, and never the password in an endpoint', async () => {
+    await using etcd = await EtcdAlone.start({ flags: ['--quota-backend-bytes', String(2 << 20)] })
+    const endpoints = etcd.endpoints.map((each) => each.replace('://', '://root:hunter2@'))
+    const said: string[] = []
+    const health = new Health(Date.now, (condition) => said.push(sentence(condition)))
+    await using store = new EtcdStore(options(endpoints), { ...new Conditions().deps, report: health })
+    while ((await etcd.ctl(['put', '/big', 'x'.repeat(100_000)], false)).code === 0) {}
+    const taking = store.acquire(wishOf('192.0.2.1'), never)
+    const isFull = () =>
+      health.active().some(({ code, cure }) => code === 'STORE_FULL' && /etcdctl alarm disarm/.test(cure))
+    await until(isFull, { what: 'the condition STORE_FULL with its cure' })
+    await etcd.ctl(['del', '/big'])
+    await etcd.compact()
+    await etcd.ctl(['defrag'])
+    await etcd.ctl(['alarm', 'disarm'])
+    await taking
+    assert.equal(isFull(), false)
+    await etcd.stop()
+    await assert.rejects(
+      new EtcdConnection(options(endpoints), health).call('asking', 'range', { key: 'a' }),
+      (error) => {
+        said.push(reasonOf(error))
+        return true
+      }
+    )
+    assert.doesNotMatch(said.join('\n') + store.configurationPlace, /hunter2/)
+  })
+
+  test('lists leases beside values of a megabyte, which are malformed', async () => {
+    await using etcd = await EtcdAlone.start()
+    const conditions = new Conditions()
+    await using connection = new EtcdConnection(options(etcd.endpoints), conditions.deps.report)
+    const keys = new EtcdKeys(connection)
+    for (let n = 1; n <= 20; n++)
+      await keys.create({ key: full(`10.77.${n}.0-24`), value: 'x'.repeat(1 << 20), lease: 0n })
+    await etcd.ctl(['put', full('10.77.99.0-24'), peer('192.0.2.3')])
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
+    await using watcher = new Watcher(store)
+    await until(() => watcher.leases.has('10.77.99.0-24'), { what: 'the lease among them' })
+    assert.equal(conditions.active.size, 0)
+  })
+
+  test('a configuration of many megabytes is refused before it is in memory, with a cure', async () => {
+    await using etcd = await EtcdAlone.start({ flags: ['--max-request-bytes', String(100 << 20)] })
+    const conditions = new Conditions()
+    await using writer = new EtcdConnection(options(etcd.endpoints), conditions.deps.report)
+    await new EtcdKeys(writer).create({ key: `${PREFIX}/config`, value: 'x'.repeat(20 << 20), lease: 0n })
+    await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
+    const leave = new AbortController()
+    const waiting = store.configuration(leave.signal).catch(() => 'stopped')
+    await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'the condition STORE_UNREACHABLE' })
+    assert.match(conditions.active.get('STORE_UNREACHABLE') ?? '', /larger than max/)
+    assert.match(conditions.cures.get('STORE_UNREACHABLE') ?? '', /find the value of many megabytes/)
     leave.abort()
     assert.equal(await waiting, 'stopped')
   })

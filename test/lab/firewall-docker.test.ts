@@ -35,7 +35,10 @@ class Docker implements AsyncDisposable {
       '--bip=172.30.9.1/24',
       '--shutdown-timeout=2'
     ]
-    this.#program = new Background('dockerd', 'dockerd', args, this.#env, join(this.directory, 'log'))
+    this.#program = new Background('dockerd', 'dockerd', args, {
+      env: this.#env,
+      logPath: join(this.directory, 'log')
+    })
     await until(() => this.docker('version'), { what: 'dockerd to answer', everyMs: 100 })
   }
 

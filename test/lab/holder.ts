@@ -1,26 +1,25 @@
 // A process that does nothing but keep a network, a mount and a UTS namespace alive: it is what makes a host of the lab
 // exist.
-import { type ChildProcess, spawn } from 'node:child_process'
-import { labVariable } from './sweep.ts'
+import type { ChildProcess } from 'node:child_process'
+import { type PidNamespace, pidInside } from './pid-namespace.ts'
 
 export class Holder {
   readonly pid: number
+  /** The same process as those in its PID namespace see it. */
+  readonly pidInside: number
   readonly #child: ChildProcess
 
   private constructor(child: ChildProcess, pid: number) {
     this.#child = child
     this.pid = pid
+    this.pidInside = pidInside(pid)
   }
 
   /** Makes the namespaces, runs `script` (sh -e) inside as their first process, and resolves when it is done. */
-  static async start(lab: string, name: string, script: string): Promise<Holder> {
-    const inside = `${script}\necho ready\nexec sleep infinity`
+  static async start(processes: PidNamespace, name: string, script: string): Promise<Holder> {
+    const inside = `mount -t proc proc /proc\n${script}\necho ready\nexec sleep infinity`
     const args = ['--net', '--mount', '--uts', '--propagation', 'private', '--', 'sh', '-e', '-c', inside]
-    const child = spawn('unshare', args, {
-      env: { ...process.env, [labVariable]: lab },
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe']
-    })
+    const child = processes.spawn('unshare', args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     let said = ''
     for (const stream of [child.stdout, child.stderr]) {

@@ -67,6 +67,11 @@ export class Host extends Place implements AsyncDisposable {
     return this.#holder.pid
   }
 
+  /** The same process as programs on this host see it. */
+  get pidInside(): number {
+    return this.#holder.pidInside
+  }
+
   /**
    * A path of this host as this process sees it: `host.path('/run/flannel/subnet.env')`. Sockets can be connected to
    * under it, too.
@@ -77,7 +82,7 @@ export class Host extends Place implements AsyncDisposable {
 
   /** Makes eth0 with its addresses and the default route. */
   async plugIn(): Promise<void> {
-    await this.#lab.underlay.plug(this.name, this.segment, this.pid, this.#mtu)
+    await this.#lab.underlay.plug(this.name, this.segment, this.#holder.pidInside, this.#mtu)
     // Nobody else has these addresses, and duplicate address detection would keep IPv6 quiet for a second.
     await this.sh('echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad')
     const { v4, v6 } = segmentAddresses(this.segment)

@@ -6,8 +6,17 @@ import { Holder } from './holder.ts'
 import { Host, type HostOptions } from './host.ts'
 import type { Place, PlaceOwner } from './lab-scene.ts'
 import { labName } from './names.ts'
-import { type Background, until } from './run.ts'
-import { deadLabs, labDirectory, leftoversOf, namespacesOf, processesOf, removeLab, thisProcess } from './sweep.ts'
+import { PidNamespace } from './pid-namespace.ts'
+import type { Background } from './run.ts'
+import {
+  deadLabs,
+  labDirectory,
+  leftoversOf,
+  rememberFirstProcess,
+  removeFiles,
+  removeLab,
+  thisProcess
+} from './sweep.ts'
 import { Underlay } from './underlay.ts'
 
 export interface LabOptions {
@@ -28,7 +37,7 @@ let watching = false
 export class Lab implements PlaceOwner, AsyncDisposable {
   readonly name: string
   readonly directory: string
-  readonly #namespaces = new Set<string>()
+  readonly processes: PidNamespace
   readonly #programs: Background[] = []
   readonly #hosts: Host[] = []
   #underlay: Underlay | undefined
@@ -38,6 +47,8 @@ export class Lab implements PlaceOwner, AsyncDisposable {
     this.name = labName(thisProcess(), serial++)
     this.directory = labDirectory(this.name)
     mkdirSync(this.directory, { mode: 0o755 })
+    this.processes = new PidNamespace()
+    rememberFirstProcess(this.name, this.processes.pid)
     open.add(this)
   }
 
@@ -99,9 +110,7 @@ export class Lab implements PlaceOwner, AsyncDisposable {
 
   /** A namespace of this lab, kept by a process. For the lab's own parts. */
   async hold(name: string, script: string): Promise<Holder> {
-    const holder = await Holder.start(this.name, name, script)
-    for (const namespace of namespacesOf(holder.pid)) this.#namespaces.add(namespace)
-    return holder
+    return Holder.start(this.processes, name, script)
   }
 
   adopt(program: Background): void {
@@ -112,29 +121,29 @@ export class Lab implements PlaceOwner, AsyncDisposable {
   keep(): void {
     this.#kept = true
     writeFileSync(join(this.directory, 'keep'), '')
+    this.processes.keep()
     for (const program of this.#programs) program.release()
     open.delete(this)
   }
 
   /** What is still there of this lab; empty after disposal, or something is wrong. */
   leftovers(): readonly string[] {
-    return leftoversOf(this.name, this.#namespaces)
+    return leftoversOf(this.name)
   }
 
   /** Ends all at once, without waiting for anybody's goodbye. */
   removeNow(): void {
     open.delete(this)
-    removeLab(this.name, this.#namespaces)
+    this.processes.end()
+    removeFiles(this.name)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#kept) return
     await Promise.allSettled(this.#programs.map((program) => program.stop(1_000)))
-    // Children of ours must be reaped by the event loop before they are gone: removeLab alone would only see zombies.
+    this.processes.end()
+    await this.processes.ended
     this.removeNow()
-    await until(() => processesOf(this.name, this.#namespaces).length === 0, {
-      what: `the end of ${this.name}`
-    })
   }
 }
 

@@ -96,7 +96,7 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
 
   const refused = await weftd(host, 'clean')
   assert.equal(refused.code, 1)
-  assert.match(refused.stderr, new RegExp(`another weftd runs in this network namespace \\(.*pid ${daemon.pid}`))
+  assert.match(refused.stderr, new RegExp(`another weftd runs in this network namespace \\(.*pid ${daemon.pidInside}`))
 
   await cluster.call(host, 'DEL', here.id, here.pod.netns)
   await daemon.stop()

@@ -1,14 +1,15 @@
 // A place in the lab where programs run: a host, a pod, the switch or the router. Programs get there by nsenter, never
 // by moving this process.
 import { join } from 'node:path'
+import type { PidNamespace, Spawn } from './pid-namespace.ts'
 import { type PingCount, type PingDuring, pingCount, pingWhile } from './ping.ts'
 import { Background, type Finished, type RunOptions, run } from './run.ts'
-import { labVariable } from './sweep.ts'
 
 /** What a place needs to know of its lab. */
 export interface PlaceOwner {
   readonly name: string
   readonly directory: string
+  readonly processes: PidNamespace
   /** Told of each background program, so that it is ended with the lab. */
   adopt(program: Background): void
 }
@@ -37,20 +38,18 @@ export class Place {
     this.#enter = enter
   }
 
-  /** Command line that runs `command` here, for callers that start programs by themselves. */
-  commandLine(command: string, args: readonly string[] = []): readonly [string, ...string[]] {
-    return ['nsenter', ...this.#enter, '--', command, ...args]
+  /** What a reader types before a command to run it here. */
+  get prefix(): string {
+    return ['nsenter', ...this.#enter, '-p', '--'].join(' ')
   }
 
-  /** Environment that marks a program as this lab's. */
-  get environment(): Readonly<Record<string, string>> {
-    return { [labVariable]: this.owner.name }
-  }
+  /** spawn() of node:child_process, here; the process is the program itself, since nsenter executes it. */
+  readonly spawnChild = ((command: string, args: readonly string[], options: object) =>
+    this.owner.processes.spawn('nsenter', [...this.#enter, '--', command, ...args], options)) as Spawn
 
   /** Runs a program here to its end; rejects when it fails, unless `check` is false. */
   exec(command: string, args: readonly string[] = [], options: RunOptions = {}): Promise<Finished> {
-    const [file, ...rest] = this.commandLine(command, args)
-    return run(file, rest, { ...options, env: { ...this.environment, ...options.env } })
+    return run(command, args, { ...options, spawn: this.spawnChild })
   }
 
   /** Runs a shell script (sh -e) here. */
@@ -67,9 +66,12 @@ export class Place {
   /** Starts a program here in the background. It is ended with the lab at the latest. */
   spawn(command: string, args: readonly string[] = [], options: SpawnOptions = {}): Background {
     const name = options.name ?? command.slice(command.lastIndexOf('/') + 1)
-    const [file, ...rest] = this.commandLine(command, args)
     const log = join(this.owner.directory, `${this.name}-${name}-${logs++}.log`)
-    const program = new Background(`${name} on ${this.name}`, file, rest, { ...this.environment, ...options.env }, log)
+    const program = new Background(`${name} on ${this.name}`, command, args, {
+      ...(options.env ? { env: options.env } : {}),
+      logPath: log,
+      spawn: this.spawnChild
+    })
     this.owner.adopt(program)
     return program
   }

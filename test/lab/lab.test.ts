@@ -2,13 +2,13 @@
 // whatever happens.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Etcd } from './etcd.ts'
 import { Lab } from './hosts.ts'
-import { until } from './run.ts'
-import { deadLabs, labs, leftoversOf, namespacesOf, processesOf, removeLab } from './sweep.ts'
+import { Background, until } from './run.ts'
+import { deadLabs, firstProcessOf, labs, leftoversOf, removeLab } from './sweep.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const deadOwner = fileURLToPath(new URL('dead-owner.ts', import.meta.url))
@@ -137,29 +137,38 @@ test('etcd with three members, TLS and users goes on when one member is killed, 
   )
 })
 
-test('a lab leaves nothing: programs that ignore SIGTERM or drop their environment end too', { skip }, async () => {
+test('a lab leaves nothing: programs that ignore SIGTERM, drop their environment or daemonize end too', {
+  skip
+}, async () => {
   const lab = await Lab.start({ hosts: [1] })
   const host = lab.host(1)
   await host.pod('p')
   const stubborn = host.spawn('sh', ['-c', "trap '' TERM; echo up; while :; do sleep 1; done"])
-  const forgetful = host.spawn('env', ['-i', 'setsid', 'sleep', '1000'])
+  const forgetful = host.spawn('env', ['-i', 'setsid', 'tail', '-f', '/dev/null'])
+  const { stdout } = await host.sh(
+    'setsid -f unshare --net sleep 1000 > /dev/null 2>&1 < /dev/null; until pgrep -nx sleep; do :; done'
+  )
+  const daemon = Number(stdout)
+  assert.ok(daemon > 1 && existsSync(host.path(`/proc/${daemon}/stat`)))
+  const directory = host.path('/proc')
   await until(() => stubborn.text().includes('up'), { what: 'the stubborn program' })
-  assert.ok(lab.leftovers().some((line) => line.includes('sleep')))
+  assert.ok(lab.leftovers().some((line) => line.includes('processes')))
   await lab[Symbol.asyncDispose]()
   assert.deepEqual(lab.leftovers(), [])
   assert.deepEqual([stubborn.ended?.signal, forgetful.ended !== undefined], ['SIGKILL', true])
+  assert.ok(!existsSync(directory))
 })
 
-test("a lab takes no other lab's container for its own, whose namespace has a number that was once its own", {
-  skip
-}, async () => {
-  await using first = await Lab.start({ hosts: [1] })
-  await using second = await Lab.start({ hosts: [1] })
-  const container = second.host(1).spawn('env', ['-i', 'unshare', '--net', 'sleep', '1000'])
-  await until(() => readFileSync(`/proc/${container.pid}/comm`, 'utf8') === 'sleep\n', { what: 'the container' })
-  const used = namespacesOf(container.pid)
-  assert.ok(processesOf(second.name, used).includes(container.pid))
-  assert.ok(!processesOf(first.name, used).includes(container.pid))
+test('no process outside a lab ends with it, in whatever namespace it is', { skip }, async () => {
+  const lab = await Lab.start({ hosts: [1] })
+  const outside = new Background('guest', 'nsenter', ['-t', String(lab.host(1).pid), '-n', '-m', 'sleep', '1000'], {
+    logPath: '/dev/null'
+  })
+  await using _guest = outside
+  await until(() => readFileSync(`/proc/${outside.pid}/comm`, 'utf8') === 'sleep\n', { what: 'the guest' })
+  await lab[Symbol.asyncDispose]()
+  assert.equal(outside.ended, undefined)
+  assert.doesNotMatch(readFileSync(`/proc/${outside.pid}/stat`, 'utf8'), / Z /)
 })
 
 test('a lab that cannot be completed leaves nothing', { skip }, async () => {
@@ -179,15 +188,17 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-test('the next lab sweeps what an owner killed by SIGKILL left, and leaves a lab that was kept', { skip }, async () => {
+test('a lab ends with an owner killed by SIGKILL, the next one removes its files, and a lab that was kept stays', {
+  skip
+}, async () => {
   const [killed, kept] = [await startOwner(), await startOwner('keep')]
   await Promise.all([killed.end('SIGKILL'), kept.end('SIGKILL')])
-  assert.ok(processesOf(killed.name).length > 0, 'nothing was left to sweep')
-  assert.ok(deadLabs().includes(killed.name))
+  await until(() => firstProcessOf(killed.name) === undefined, { what: 'the end of its processes' })
+  assert.ok(deadLabs().includes(killed.name), 'nothing was left to remove')
   {
     await using _lab = await Lab.start({ hosts: [1] })
     assert.deepEqual(leftoversOf(killed.name), [])
-    assert.ok(processesOf(kept.name).length > 0)
+    assert.ok(firstProcessOf(kept.name) !== undefined)
   }
   removeLab(kept.name)
   assert.deepEqual(leftoversOf(kept.name), [])

@@ -1,14 +1,13 @@
 // Ping with an account of each sequence number: which answers came, which are missing, how long the longest silence
 // was.
-import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import type { Spawn } from './pid-namespace.ts'
 import { type Finished, type RunOptions, until } from './run.ts'
 
 /** Where ping runs: any place of the lab. */
 export interface Pinger {
   readonly name: string
-  readonly environment: Readonly<Record<string, string>>
-  commandLine(command: string, args: readonly string[]): readonly [string, ...string[]]
+  readonly spawnChild: Spawn
   exec(command: string, args: readonly string[], options: RunOptions): Promise<Finished>
 }
 
@@ -117,9 +116,9 @@ export async function pingCount(
 export async function pingWhile<T>(from: Pinger, address: string, during: () => Promise<T>): Promise<PingDuring<T>> {
   // Before all others: its socket holds the answers of half a second, and one that finds no room there would count as
   // lost on the way.
-  const [file, ...args] = from.commandLine('nice', ['-n', '-20', 'ping', '-n', '-i', String(everyMs / 1000), address])
+  const args = ['-n', '-20', 'ping', '-n', '-i', String(everyMs / 1000), address]
   await using ping = {
-    process: spawn(file, args, { env: { ...process.env, ...from.environment }, stdio: ['ignore', 'pipe', 'pipe'] }),
+    process: from.spawnChild('nice', args, { stdio: ['ignore', 'pipe', 'pipe'] }),
     async [Symbol.asyncDispose]() {
       this.process.kill('SIGKILL')
     }

@@ -14,6 +14,7 @@ import type { PodContext } from '../../daemon/pod/context.ts'
 import { forgetVanished } from '../../daemon/pod/recovery/rebuild.ts'
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts'
 import { Networks } from '../../ipam/networks.ts'
+import { FileReader } from '../../ipam/read-file.ts'
 import type { VethAttachment } from '../../plugins/attachment.ts'
 import { attachmentOf } from '../unit/attachment/attachment.ts'
 import { dualStackNode } from '../unit/test-node.ts'
@@ -113,6 +114,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
     kernel,
     host: reconciler,
     attachments: new Attachments(),
+    files: new FileReader(),
     networks: new Networks(() => ({ lock: flock, boot: { id: 'this', since: 0 } })),
     health: {
       blockers: () => [],

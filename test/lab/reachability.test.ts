@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Cluster, linesOf, PREFIX, reachEachOther } from './cluster.ts'
+import { Cluster, linesOf, PREFIX, type Resident, reachEachOther } from './cluster.ts'
 import type { Json } from './cni.ts'
 import { until } from './run.ts'
 import { sample } from './weftd.ts'
@@ -59,6 +59,7 @@ for (const directRouting of [true, false]) {
       neighbours.some((line) => line === `${subnet} lladdr ${value.BackendData.VtepMAC} PERMANENT`),
       neighbours.join('\n')
     )
+    if (directRouting) await followsTheRoutes(cluster, near, residents)
   })
 }
 
@@ -174,3 +175,24 @@ test('with --ip-masq other hosts see the host’s address, and pods see each oth
   assert.equal(await seenBy(cluster.lab.router, '192.168.10.1'), cluster.node(1).address)
   assert.equal(await seenBy(b.pod, b.address), a.address)
 })
+
+/** The route to the second node's pods, as other programs change how the first node reaches it. */
+async function followsTheRoutes(cluster: Cluster, near: string, residents: readonly Resident[]): Promise<void> {
+  const [node, other] = [cluster.node(1), cluster.node(2).address]
+  const leadsTo = (how: string) =>
+    until(async () => (await linesOf(node, 'ip', 'route', 'show', `${near}/24`)).some((line) => line.includes(how)), {
+      what: `a route ${how}`
+    })
+  await node.sh(`ip route add ${other}/32 via 192.168.10.1`)
+  await leadsTo('dev weft.1')
+  await reachEachOther(residents)
+  await node.sh(`ip route del ${other}/32`)
+  await leadsTo(`via ${other} dev eth0`)
+  // The route stays what it is, but a rule before the main table takes the packets.
+  const active = async () => (await cluster.daemon(1).readyz()).body
+  await node.sh(`ip rule add pref 5270 lookup 52; ip route add ${near}/24 via 192.168.10.1 table 52`)
+  const condition = await until(async () => /ROUTE_SHADOWED.*/.exec(await active())?.[0], { what: 'the condition' })
+  assert.match(condition, /table 52 .*\(rule 5270: from all lookup 52\)/)
+  await node.sh('ip rule del pref 5270')
+  await until(async () => !(await active()).includes('ROUTE_SHADOWED'), { what: 'its end' })
+}

@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
+import { pidInside, type Spawn } from './pid-namespace.ts'
 
 export interface RunOptions {
   readonly input?: string
@@ -12,6 +13,8 @@ export interface RunOptions {
   readonly check?: boolean
   /** The program is killed after this; 30,000 when absent. */
   readonly timeoutMs?: number
+  /** Of node:child_process when absent. */
+  readonly spawn?: Spawn
 }
 
 export interface Finished {
@@ -30,7 +33,8 @@ export function run(file: string, args: readonly string[], options: RunOptions =
   const { input = '', env = {}, check = true, timeoutMs = 30_000 } = options
   const { promise, resolve, reject } = Promise.withResolvers<Finished>()
   const begun = process.hrtime.bigint()
-  const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  const start: Spawn = options.spawn ?? spawn
+  const child = start(file, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
   const line = [file, ...args].join(' ')
   let timedOut = false
   const timer = setTimeout(() => {
@@ -96,6 +100,14 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null
 }
 
+export interface BackgroundOptions {
+  /** Added to this process's environment. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly logPath: string
+  /** Of node:child_process when absent. */
+  readonly spawn?: Spawn
+}
+
 /**
  * A program in the background, in a session of its own; both outputs go to one file, so that it can outlive this
  * process (`Lab.keep`).
@@ -111,13 +123,12 @@ export class Background {
     name: string,
     file: string,
     args: readonly string[],
-    env: Readonly<Record<string, string>>,
-    logPath: string
+    { env = {}, logPath, spawn: start = spawn }: BackgroundOptions
   ) {
     this.name = name
     this.logPath = logPath
     const log = openSync(logPath, 'a')
-    this.#child = spawn(file, args, { env: { ...process.env, ...env }, detached: true, stdio: ['ignore', log, log] })
+    this.#child = start(file, args, { env: { ...process.env, ...env }, detached: true, stdio: ['ignore', log, log] })
     closeSync(log)
     this.#exit = new Promise((resolve, reject) => {
       this.#child.on('error', (cause) => reject(new Error(`cannot run ${file}: ${cause.message}`, { cause })))
@@ -133,6 +144,11 @@ export class Background {
   get pid(): number {
     if (this.#child.pid === undefined) throw new Error(`${this.name} was not started`)
     return this.#child.pid
+  }
+
+  /** Its pid as programs of its lab see it. */
+  get pidInside(): number {
+    return pidInside(this.pid)
   }
 
   /** How it ended, or undefined while it runs. */

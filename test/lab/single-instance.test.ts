@@ -37,7 +37,7 @@ test('a second weftd in the namespace of the first is refused with its pid, what
   assert.equal((await second.exited()).code, 1, second.text)
   assert.match(
     second.text,
-    new RegExp(`DAEMON_RUNNING.*another weftd runs in this network namespace \\([\\w-]+, pid ${first.pid}\\)`)
+    new RegExp(`DAEMON_RUNNING.*another weftd runs in this network namespace \\([\\w-]+, pid ${first.pidInside}\\)`)
   )
   assert.equal((await first.readyz()).status, 200)
 
@@ -48,7 +48,7 @@ test('a second weftd in the namespace of the first is refused with its pid, what
     timeoutMs: 120_000
   })
   assert.equal(elsewhere.code, 1, elsewhere.stderr)
-  assert.match(elsewhere.stderr, new RegExp(`another weftd runs with /run/weft1 \\([\\w-]+, pid ${first.pid}\\)`))
+  assert.match(elsewhere.stderr, new RegExp(`another weftd runs with /run/weft1 \\([\\w-]+, pid ${first.pidInside}\\)`))
   assert.equal((await first.readyz()).status, 200)
 })
 
@@ -69,28 +69,34 @@ for (const [which, n] of [
   })
 }
 
-test('a lock that somebody without our rights holds keeps nobody from serving', { skip, timeout }, async () => {
+const USERS = {
+  'somebody without our rights': ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'],
+  root: []
+}
+
+test('a lock that another program holds keeps nobody from serving, and an open state directory is closed', {
+  skip,
+  timeout
+}, async () => {
   await using lab = await Lab.start({ hosts: [1] })
   const [host] = lab.hosts
   assert.ok(host)
   await configured(host)
-  const squatter = host.spawn('setpriv', [
-    '--reuid=65534',
-    '--regid=65534',
-    '--clear-groups',
-    'flock',
-    '/proc/self/ns/net',
-    'sleep',
-    '600'
-  ])
-  await until(async () => (await host.sh('flock -n /proc/self/ns/net true', { check: false })).code !== 0, {
-    what: 'the lock to be held',
-    ...patient
-  })
-  const daemon = await Weftd.start(host, { args: args(1), deadlineMs: patient.deadlineMs })
-  assert.ok(
-    daemon.log.some(({ level, msg }) => level === 40 && msg.includes('continuing without it')),
-    daemon.text
-  )
-  await squatter.stop()
+  await host.sh('mkdir -m 0777 /run/weft1')
+  for (const [who, as] of Object.entries(USERS)) {
+    const [command = '', ...words] = [...as, 'flock', '/proc/self/ns/net', 'sleep', '600']
+    const squatter = host.spawn(command, words)
+    await until(async () => (await host.sh('flock -n /proc/self/ns/net true', { check: false })).code !== 0, {
+      what: 'the lock to be held',
+      ...patient
+    })
+    const daemon = await Weftd.start(host, { args: args(1), deadlineMs: patient.deadlineMs })
+    assert.ok(
+      daemon.log.some(({ level, msg }) => level === 40 && msg.includes('continuing without it')),
+      `${who}: ${daemon.text}`
+    )
+    assert.equal((await daemon.kill('SIGTERM')).code, 0)
+    await squatter.stop()
+  }
+  assert.equal((await host.sh('stat -c %a /run/weft1')).stdout.trim(), '700')
 })

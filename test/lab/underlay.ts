@@ -31,19 +31,19 @@ export class Underlay {
   readonly switch: Place
   readonly router: Place
   readonly options: UnderlayOptions
-  readonly #routerPid: number
+  readonly #router: Holder
   readonly #segments = new Set<number>()
 
-  private constructor(lab: PlaceOwner, switchPid: number, routerPid: number, options: UnderlayOptions) {
-    this.switch = new Place(lab, 'switch', ['-t', String(switchPid), '-n', '-m', '-u'])
-    this.router = new Place(lab, 'router', ['-t', String(routerPid), '-n', '-m', '-u'])
-    this.#routerPid = routerPid
+  private constructor(lab: PlaceOwner, holder: Holder, router: Holder, options: UnderlayOptions) {
+    this.switch = new Place(lab, 'switch', ['-t', String(holder.pid), '-n', '-m', '-u'])
+    this.router = new Place(lab, 'router', ['-t', String(router.pid), '-n', '-m', '-u'])
+    this.#router = router
     this.options = options
   }
 
   static async make(lab: NamespaceOwner, options: UnderlayOptions): Promise<Underlay> {
     const [holder, router] = await Promise.all([lab.hold('switch', switchScript), lab.hold('router', routerScript)])
-    return new Underlay(lab, holder.pid, router.pid, options)
+    return new Underlay(lab, holder, router, options)
   }
 
   /** Makes the bridge of a segment and the router's leg in it, once. */
@@ -56,7 +56,7 @@ export class Underlay {
       input: `
 link add br${segment} mtu ${mtu} type bridge forward_delay 0 mcast_snooping 0
 link set br${segment} up
-link add router${segment} mtu ${mtu} type veth peer name seg${segment} mtu ${mtu} netns ${this.#routerPid}
+link add router${segment} mtu ${mtu} type veth peer name seg${segment} mtu ${mtu} netns ${this.#router.pidInside}
 link set router${segment} master br${segment} up
 `
     })
@@ -65,7 +65,7 @@ link set router${segment} master br${segment} up
     await this.router.exec('ip', ['-batch', '-'], { input: legs + more })
   }
 
-  /** A cable: `port` on the segment's bridge, eth0 in the namespace of `pid`. */
+  /** A cable: `port` on the segment's bridge, eth0 in the namespace of `pid`, as processes of the lab see it. */
   async plug(port: string, segment: number, pid: number, mtu: number): Promise<void> {
     await this.segment(segment)
     await this.switch.exec('ip', ['-batch', '-'], {

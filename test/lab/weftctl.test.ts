@@ -66,7 +66,7 @@ describe('weftctl on a node of three, one of them behind a router', { skip }, ()
   test('why node, by an address of a pod there, lists what the kernel has because of its lease', async () => {
     const far = await cluster.pod(cluster.node(3))
     const { code, stdout } = await weftctl(cluster.node(1), ['why', 'node', far.address])
-    assert.match(stdout, /: reached\n/)
+    assert.match(stdout, /: programmed\n/)
     assert.match(stdout, /in the kernel because of it, 3 of 3:\n( {4}(neigh|fdb|route) .*\n){3}/)
     assert.equal(code, 0)
   })

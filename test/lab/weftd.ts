@@ -109,6 +109,11 @@ export class Weftd implements AsyncDisposable {
     return this.program.pid
   }
 
+  /** As programs of the lab see it. */
+  get pidInside(): number {
+    return this.program.pidInside
+  }
+
   /** Everything this run printed. */
   get text(): string {
     return this.program.text()

@@ -2,8 +2,18 @@
 // kernel.
 
 import type { Change } from '../../daemon/state/difference.ts'
-import type { Kernel, Observation, Outcome, Sandbox, Sender } from '../../daemon/state/kernel.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, stateOf } from '../../daemon/state/object.ts'
+import type {
+  Kernel,
+  Observation,
+  Outcome,
+  PolicyRule,
+  RouteLookup,
+  RoutingChange,
+  Sandbox,
+  Sender
+} from '../../daemon/state/kernel.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Route, stateOf } from '../../daemon/state/object.ts'
+import { contains, formatIp, type Ip, parseIp } from '../../ipam/address.ts'
 
 export class MapKernel implements Kernel {
   readonly objects: Map<Key, KernelObject>
@@ -11,6 +21,10 @@ export class MapKernel implements Kernel {
   readonly batches: (readonly Change[])[] = []
   /** Keys whose changes are refused, with the reason. */
   readonly refuses = new Map<string, string>()
+  /** Answers of `routesTo` that differ from the usual ones, by address. */
+  readonly routes = new Map<string, RouteLookup | undefined>()
+  /** Says that another program changed routes. */
+  routing: (change: RoutingChange) => void = () => undefined
   readonly #queue: Observation[] = []
   #wake: (() => void) | undefined
 
@@ -89,6 +103,31 @@ export class MapKernel implements Kernel {
 
   routeTo(): Promise<undefined> {
     return Promise.resolve(undefined)
+  }
+
+  /** As a host whose eth0 is in 192.0.2.0/24 and 2001:db8::/64, with a router at .254 for all else. */
+  async routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]> {
+    const router = parseIp('192.0.2.254')
+    return ips.map((ip) => {
+      const text = formatIp(ip)
+      if (this.routes.has(text)) return this.routes.get(text)
+      const isNear = text.startsWith('192.0.2.') || text.startsWith('2001:db8::')
+      return { device: 'eth0', ...(!isNear && router && { gateway: router }) }
+    })
+  }
+
+  /** As if each of our routes were used, and nothing else were there. */
+  async usedRoutes(ips: readonly Ip[]): Promise<readonly (Route | undefined)[]> {
+    const routes = [...this.objects.values()].filter((object) => object.kind === 'route')
+    return ips.map((ip) => routes.find(({ destination }) => contains(destination, ip)))
+  }
+
+  async rules(): Promise<readonly PolicyRule[]> {
+    return []
+  }
+
+  onRouting(listener: (change: RoutingChange) => void): void {
+    this.routing = listener
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

@@ -1,5 +1,6 @@
 // Decodes rtnetlink messages into kernel objects; every length is checked. A function handed in maps indexes to names.
 import { type Ip, ipFromBytes, type Prefix } from '../../../ipam/address.ts'
+import type { RoutingChange } from '../../state/kernel.ts'
 import type {
   Address,
   FdbEntry,
@@ -9,13 +10,15 @@ import type {
   MacvlanMode,
   Neighbour,
   NeighbourProxy,
+  NextHop,
   Route,
   RouteType
 } from '../../state/object.ts'
+import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import { Attributes, MalformedMessage, type Message } from './message.ts'
 import * as uapi from './uapi.ts'
 
-const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA } = uapi
+const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } = uapi
 
 /** The name of a device in the message's namespace; `undefined` when there is none (any more). */
 export type NameOf = (index: number) => string | undefined
@@ -100,6 +103,7 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     ...(hardware !== undefined && { mac: hardware }),
     ...(group !== undefined && { group }),
     ...(queueLength !== undefined && { queueLength }),
+    ...((flags & (uapi.IFF_POINTOPOINT | uapi.IFF_NOARP)) !== 0 && { pointToPoint: true }),
     ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
   }
 }
@@ -173,6 +177,9 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
   const index = type === 'unicast' || type === 'local' ? attributes.u32(RTA.oif) : undefined
   const device = index === undefined ? undefined : nameOf(index)
   const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
+  const nextHops = nextHopsIn(attributes.bytes(RTA.multipath), nameOf)
+  const nextHopId = attributes.u32(RTA.nextHopId)
+  const tos = body.readUInt8(3)
   const source = ip(attributes.bytes(RTA.prefsrc))
   const mtu = attributes.nested(RTA.metrics)?.u32(uapi.RTAX_MTU)
   const destination = checked(ip(attributes.bytes(RTA.dst)) ?? { family, value: 0n }, body.readUInt8(1))
@@ -189,10 +196,48 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
     onlink: (flags & uapi.RTNH_F_ONLINK) !== 0,
     ...(device !== undefined && { device }),
     ...(gateway !== undefined && { gateway }),
+    ...(nextHops !== undefined && { nextHops }),
+    ...(nextHopId !== undefined && { nextHopId }),
+    ...(tos !== 0 && { tos }),
     ...(source !== undefined && { source }),
     ...(mtu !== undefined && { mtu })
   }
 }
+
+/**
+ * What a notification says of the host's routing: the route that another program changed, or a policy rule. `undefined`:
+ * it is about something else. Routes to the host's own addresses come and go with every pod and are left out.
+ */
+export function routingChange(message: Message): RoutingChange | undefined {
+  if (message.type === RTM.newRule || message.type === RTM.deleteRule) return {}
+  if (message.type !== RTM.newRoute && message.type !== RTM.deleteRoute) return undefined
+  const body = fixedPart(message, FIXED.route)
+  const family = uapi.familyOf(body.readUInt8(0))
+  const isCached = (body.readUInt32LE(8) & uapi.RTM_F_CLONED) !== 0
+  if (family === undefined || isCached || body.readUInt8(4) === uapi.RT_TABLE_LOCAL) return undefined
+  if (body.readUInt8(5) === ROUTE_PROTOCOL) return undefined
+  const address = ip(new Attributes(body, FIXED.route).bytes(RTA.dst)) ?? { family, value: 0n }
+  return { destination: checked(address, body.readUInt8(1)) }
+}
+
+/** RTA_MULTIPATH: struct rtnexthop (length, flags, weight, index), each followed by its own attributes. */
+function nextHopsIn(bytes: Buffer | undefined, nameOf: NameOf): readonly NextHop[] | undefined {
+  if (bytes === undefined) return undefined
+  const hops: NextHop[] = []
+  for (let at = 0; at + NEXT_HOP <= bytes.length; ) {
+    const length = bytes.readUInt16LE(at)
+    if (length < NEXT_HOP || at + length > bytes.length)
+      throw new MalformedMessage(`a next hop of ${length} octets at ${at} of ${bytes.length}`)
+    const attributes = new Attributes(bytes, at + NEXT_HOP, at + length)
+    const gateway = ip(attributes.bytes(RTA.gateway)) ?? viaGateway(attributes.bytes(RTA.via))
+    const device = nameOf(bytes.readInt32LE(at + 4))
+    hops.push({ ...(device !== undefined && { device }), ...(gateway !== undefined && { gateway }) })
+    at += (length + 3) & ~3
+  }
+  return hops
+}
+
+const NEXT_HOP = 8
 
 const viaGateway = (via: Buffer | undefined): Ip | undefined => (via === undefined ? undefined : ip(via.subarray(2)))
 

@@ -192,7 +192,8 @@ function routeMessage(type: number, flags: number, route: Route, scope: number, 
   const writer = new MessageWriter(type, flags).fixed(
     [1, uapi.afOf(family)],
     [1, destination.length],
-    [2, 0],
+    [1, 0],
+    [1, route.tos ?? 0],
     [1, table < 256 ? table : 0],
     [1, route.protocol],
     [1, scope],
@@ -234,6 +235,18 @@ export const lookUpRoute = (ip: Ip): Buffer =>
     .fixed([1, uapi.afOf(ip.family)], [1, width(ip.family)], [2, 0], [4, 0], [4, 0])
     .bytes(RTA.dst, ipBytes(ip))
     .done()
+
+/** Looks up the table's entry that the kernel uses for packets to an address, of its own or forwarded. */
+export function findRoute(ip: Ip, from?: { readonly index: number; readonly source: Ip }): Buffer {
+  const length = width(ip.family)
+  // IPv6 answers with the table anyway, and refuses the flag.
+  const flags = uapi.RTM_F_FIB_MATCH | (ip.family === 4 ? uapi.RTM_F_LOOKUP_TABLE : 0)
+  const writer = new MessageWriter(RTM.getRoute, NLM_F.request)
+    .fixed([1, uapi.afOf(ip.family)], [1, length], [1, from ? length : 0], [1, 0], [4, 0], [4, flags])
+    .bytes(RTA.dst, ipBytes(ip))
+  if (from !== undefined) writer.bytes(RTA.src, ipBytes(from.source)).u32(RTA.iif, from.index)
+  return writer.done()
+}
 
 export const putNeighbour = (entry: Neighbour, resolve: Resolve): Buffer =>
   neighbourMessage(RTM.newNeighbour, REPLACE, uapi.afOf(entry.ip.family), 0, entry, entry.ip, resolve)

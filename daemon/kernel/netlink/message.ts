@@ -20,6 +20,7 @@ export const NLM_F = {
   replace: 0x100,
   exclusive: 0x200,
   create: 0x400,
+  append: 0x800,
   ackTlvs: 0x200,
   capped: 0x100
 } as const

@@ -187,6 +187,27 @@ export class RequestSocket implements Disposable {
   }
 
   /**
+   * Requests with one answer each, in one send; an error stands for the answer of the request that it is about. Errors
+   * name `what` as their object.
+   */
+  askAll(requests: readonly Buffer[], what: string): Promise<readonly (Message | KernelError)[]> {
+    return this.#exchanges.take(async () => {
+      const first = this.#number(requests)
+      const bytes = Buffer.concat(requests)
+      await this.#put(bytes, bytes.length <= SHORT_BYTES)
+      const answers = new Map<number, Message | KernelError>()
+      for (let length = this.#receiveNow(); length !== undefined; length = this.#receiveNow()) {
+        for (const message of readMessages(Buffer.from(scratch.subarray(0, length)))) {
+          if (message.type !== NLMSG_ERROR) answers.set(message.sequence, message)
+          else answers.set(message.sequence, readError(what, readAcknowledgement(message)))
+        }
+      }
+      const lost = { errno: libc.errnoNumber('ENOBUFS'), sentence: 'the answer was lost' }
+      return requests.map((_, at) => answers.get(first + at) ?? readError(what, lost))
+    })
+  }
+
+  /**
    * A complete dump, read datagram by datagram so that a long one does not block the event loop. When the kernel
    * reports that the tables changed meanwhile (NLM_F_DUMP_INTR), it is repeated; `restart` is called before each
    * attempt. Errors: KernelError with `what` as its object.

@@ -23,6 +23,9 @@ export const RTM = {
   newNeighbour: 28,
   deleteNeighbour: 29,
   getNeighbour: 30,
+  newRule: 32,
+  deleteRule: 33,
+  getRule: 34,
   newQdisc: 36,
   deleteQdisc: 37,
   getQdisc: 38,
@@ -31,7 +34,8 @@ export const RTM = {
   newFilter: 44,
   deleteFilter: 45,
   getFilter: 46,
-  newNetconf: 80
+  newNetconf: 80,
+  getNextHop: 106
 } as const
 
 /** Multicast groups (RTNLGRP_…); FDB entries are notified in the neighbours' group with family AF_BRIDGE. */
@@ -41,13 +45,17 @@ export const GROUPS = {
   traffic: 4,
   address4: 5,
   route4: 7,
+  rule4: 8,
   address6: 9,
   route6: 11,
+  rule6: 19,
   netconf4: 24,
   netconf6: 25
 } as const
 
 export const IFF_UP = 1
+export const IFF_POINTOPOINT = 0x10
+export const IFF_NOARP = 0x80
 export const IFF_PROMISC = 0x100
 export const IFF_ALLMULTI = 0x200
 export const IFLA = {
@@ -85,12 +93,34 @@ export const VETH_INFO_PEER = 1
 export const IFA = { address: 1, local: 2, flags: 8 } as const
 export const IFA_F = { noDad: 0x02, noPrefixRoute: 0x200 } as const
 
-export const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, via: 18 } as const
+export const RTA = {
+  dst: 1,
+  src: 2,
+  iif: 3,
+  oif: 4,
+  gateway: 5,
+  priority: 6,
+  prefsrc: 7,
+  metrics: 8,
+  multipath: 9,
+  table: 15,
+  via: 18,
+  nextHopId: 30
+} as const
+/** <linux/nexthop.h>, after struct nhmsg. */
+export const NHA = { id: 1, group: 2, oif: 5, gateway: 6 } as const
 export const RTAX_MTU = 2
 export const RTNH_F_ONLINK = 4
 /** RTM_F_CLONED: a cached copy of a route. */
 export const RTM_F_CLONED = 0x200
+/** The answer to a look-up names the table; it is the table's entry, not what became of it. */
+export const RTM_F_LOOKUP_TABLE = 0x1000
+export const RTM_F_FIB_MATCH = 0x2000
+/** <linux/fib_rules.h>, after struct fib_rule_hdr. */
+export const FRA = { dst: 1, src: 2, iifname: 3, priority: 6, fwmark: 10, table: 15, fwmask: 16, oifname: 17 } as const
+export const FR_ACT_TO_TBL = 1
 export const RT_SCOPE_NOWHERE = 255
+export const RT_TABLE_LOCAL = 255
 export const RTN = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8 } as const
 
 export const NDA = { dst: 1, lladdr: 2, protocol: 12 } as const

@@ -1,10 +1,12 @@
 // Sysctls and link settings of a container: the tuning plugin. Old link settings are kept on disk in the reference's
 // format until DEL restores them.
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { contentOf, ifThere, makeDirectory } from '../../../ipam/files.ts'
+import { contentOf, ifThere, makeDirectory, rewrite } from '../../../ipam/files.ts'
+import { readFile } from '../../../ipam/read-file.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
+import { answering } from '../../base/answering.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
@@ -25,7 +27,7 @@ export async function tune(context: PodContext, attachment: Attachment, tuning: 
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
   // Sysctls alone need no interface: they are of the whole namespace, or name one themselves.
-  if (changesLink(tuning)) keep(attachment, tuning, await linkIn(sandbox, attachment))
+  if (changesLink(tuning)) await keep(context, attachment, tuning, await linkIn(sandbox, attachment))
   await apply(sandbox, settingsOf(tuning, attachment.ifname))
   const { mac, mtu } = tuning
   return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
@@ -60,8 +62,9 @@ const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') ==
 /** Restores the old settings if possible, and deletes their file. */
 export async function restore(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
+  await answering(context.files, file)
   try {
-    const kept = JSON.parse(readFileSync(file, 'utf8')) as { readonly [key: string]: unknown }
+    const kept = JSON.parse(await context.files.text(file)) as { readonly [key: string]: unknown }
     const { mac, mtu, promisc, allmulti, txQLen } = kept
     using sandbox = await openSandbox(context, attachment)
     const link = await linkIn(sandbox, attachment)
@@ -84,12 +87,18 @@ export async function restore(context: PodContext, attachment: Attachment, tunin
 }
 
 /** Deletes the files of a network's containers that are not in `valid`; their interfaces are gone by then. */
-export function collectSettings({ dataDir }: Tuning, network: string, valid: readonly Listed[]): Promise<void> {
+export async function collectSettings(
+  { files }: Pick<PodContext, 'files'>,
+  { dataDir }: Tuning,
+  network: string,
+  valid: readonly Listed[]
+): Promise<void> {
+  await answering(files, dataDir)
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
   const names = ifThere(dataDir, (path) => readdirSync(path)) ?? []
-  const files = names.filter((name) => name.endsWith('.json') && !kept.has(name)).map((name) => join(dataDir, name))
-  return allSteps(
-    files.map((file) => () => {
+  const old = names.filter((name) => name.endsWith('.json') && !kept.has(name)).map((name) => join(dataDir, name))
+  await allSteps(
+    old.map((file) => () => {
       if (networkIn(file) === network) rmSync(file, { force: true })
     })
   )
@@ -98,7 +107,7 @@ export function collectSettings({ dataDir }: Tuning, network: string, valid: rea
 /** The network whose settings a file has; the reference does not write it. */
 function networkIn(file: string): unknown {
   try {
-    return (JSON.parse(readFileSync(file, 'utf8')) as { readonly network?: unknown }).network
+    return (JSON.parse(readFile(file).toString()) as { readonly network?: unknown }).network
   } catch {
     return undefined
   }
@@ -178,7 +187,7 @@ function allowedKeys(): readonly RegExp[] | undefined {
 const fileOf = ({ containerId, ifname }: Attachment, { dataDir }: Tuning): string =>
   join(dataDir, `${containerId}_${ifname}.json`)
 
-function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
+async function keep({ files }: PodContext, attachment: Attachment, tuning: Tuning, link: Link): Promise<void> {
   const { mac, mtu } = link
   const file = fileOf(attachment, tuning)
   const old = {
@@ -187,9 +196,10 @@ function keep(attachment: Attachment, tuning: Tuning, link: Link): void {
     ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
     ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[keyOf[mode], link[mode]]])))
   }
+  await answering(files, tuning.dataDir)
   try {
     makeDirectory(tuning.dataDir, 0o700)
-    writeFileSync(file, JSON.stringify(old), { mode: 0o600 })
+    rewrite(file, JSON.stringify(old))
   } catch (cause) {
     throw new WeftError(
       'STATE_UNWRITABLE',

@@ -72,6 +72,6 @@ export async function gcChained(
   await allSteps([
     ...(ports === undefined && forwards === undefined ? [] : [() => collectOwned(context, pattern, valid)]),
     ...(limits ? [() => collectLimits(context, pattern, valid)] : []),
-    ...(tuning === undefined ? [] : [() => collectSettings(tuning, network, valid)])
+    ...(tuning === undefined ? [] : [() => collectSettings(context, tuning, network, valid)])
   ])
 }

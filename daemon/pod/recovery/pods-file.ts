@@ -2,6 +2,7 @@
 // none ran.
 import { rmSync } from 'node:fs'
 import { contentOf } from '../../../ipam/files.ts'
+import { LARGE_FILE } from '../../../ipam/read-file.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import { replaceFile } from '../../base/replace-file.ts'
@@ -16,7 +17,7 @@ const COLLECTED = 2_000
 /** What the last weftd wrote; nothing (and a warning) when that can't be read. */
 export function readPodsFile(path: string, log: Log): readonly PodNote[] {
   try {
-    const written = contentOf(path)
+    const written = contentOf(path, LARGE_FILE)
     const notes: unknown = written === undefined ? [] : JSON.parse(written)
     if (Array.isArray(notes) && notes.every(isNote)) return notes.map(withoutNull)
     log.warn({ path, reason: 'it is not a list of pods' }, UNREADABLE)

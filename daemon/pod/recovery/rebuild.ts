@@ -7,6 +7,7 @@ import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
 import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
 import { bridgeObjects } from '../../attachment/bridge.ts'
+import { connected } from '../../attachment/device.ts'
 import {
   type Alias,
   bridgeOwnerOf,
@@ -22,7 +23,7 @@ import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
-import { deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
+import { type Address, deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { PodNote } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
@@ -240,7 +241,7 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
   if (link?.form?.type !== 'bridge') return []
   const { mac } = link
   const gateways = [...observed.values()].filter(
-    (object) => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
+    (object): object is Address => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
   )
   return [
     {
@@ -248,7 +249,9 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
       ...(mac === undefined ? {} : { mac }),
       ...(link.promiscuous ? { promiscuous: true } : {})
     } as const,
-    ...gateways.map((gateway) => ({ ...gateway, because }))
+    ...gateways
+      .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
+      .map((each) => ({ ...each, because }))
   ]
 }
 

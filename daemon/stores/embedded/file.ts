@@ -1,10 +1,11 @@
 // The embedded store's SQLite file: schema, statements, and notification of other processes' writes.
-import { closeSync, type FSWatcher, openSync, watch } from 'node:fs'
+import { closeSync, type FSWatcher, fstatSync, openSync, statSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { makeDirectory } from '../../../ipam/files.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
+import { LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 
 export type Row = {
   readonly key: string
@@ -35,12 +36,15 @@ const SCHEMA = `
 
 export class EmbeddedFile implements Disposable {
   readonly path: string
-  readonly #database: DatabaseSync
+  #database: DatabaseSync
+  #inode: bigint
   readonly #changed: () => void
   readonly #poll: NodeJS.Timeout
   readonly #watcher: FSWatcher | undefined
   #recheck: NodeJS.Timeout | undefined
   #version: number
+  readonly #log: Log
+  #reopenFailed = false
 
   /**
    * Creates what is missing, readable by root only. `changed` is called shortly after a write of any process. Errors:
@@ -49,10 +53,11 @@ export class EmbeddedFile implements Disposable {
   constructor(path: string, changed: () => void, log: Log) {
     this.path = path
     this.#changed = changed
-    this.#database = open(path)
+    this.#log = log
+    ;({ database: this.#database, inode: this.#inode } = open(path))
     this.#version = this.#dataVersion()
     this.#poll = setInterval(() => this.#check(), POLL)
-    this.#watcher = this.#watch(log)
+    this.#watcher = this.#watch()
   }
 
   /** Runs in a transaction that excludes every other process. Errors: STORE_UNREACHABLE. */
@@ -82,10 +87,12 @@ export class EmbeddedFile implements Disposable {
     }
   }
 
-  /** The configuration, if there is one. Errors: STORE_UNREACHABLE. */
+  /** The configuration, if there is one; instead of a too long one, a text that is refused. Errors: STORE_UNREACHABLE. */
   config(): string | undefined {
-    const row = this.#ask(() => this.#database.prepare('SELECT text FROM config').get())
-    return row === undefined ? undefined : String(row.text)
+    // octet_length() does not read the text (sqlite.org/lang_corefunc.html).
+    const sql = 'SELECT iif(octet_length(text) > ?, NULL, text) AS text FROM config'
+    const row = this.#ask(() => this.#database.prepare(sql).get(LONGEST_CONFIGURATION))
+    return row && String(row.text ?? ' '.repeat(LONGEST_CONFIGURATION + 1))
   }
 
   /** Writes the configuration; false when it is unchanged. */
@@ -131,6 +138,7 @@ export class EmbeddedFile implements Disposable {
   }
 
   #check(): void {
+    if (this.#isMoved()) this.#reopen()
     let version = this.#version
     try {
       version = this.#dataVersion()
@@ -141,6 +149,43 @@ export class EmbeddedFile implements Disposable {
     if (version === this.#version) return
     this.#version = version
     this.#changed()
+  }
+
+  #isMoved(): boolean {
+    try {
+      return statSync(this.path, { bigint: true, throwIfNoEntry: false })?.ino !== this.#inode
+    } catch {
+      // Not readable for now: the open file stays in use.
+      return false
+    }
+  }
+
+  /**
+   * The file was deleted or replaced: other daemons use what has its name now, or make a new one. The configuration goes
+   * with us unless there is one; each daemon writes its own lease again. SQLite leaves the -wal file of the new one alone
+   * when the old one is closed (pager.c, databaseIsUnmoved).
+   */
+  #reopen(): void {
+    const old = this.#database
+    try {
+      const config = this.config()
+      ;({ database: this.#database, inode: this.#inode } = open(this.path))
+      this.#version = Number.NaN
+      old.close()
+      if (config !== undefined && this.config() === undefined) this.configure(config)
+      this.#log.warn(
+        { path: this.path },
+        'the lease file was deleted or replaced; the one of this name is used from now on'
+      )
+      this.#reopenFailed = false
+    } catch (error) {
+      if (!this.#reopenFailed)
+        this.#log.error(
+          { path: this.path, reason: reasonOf(error) },
+          'the lease file was deleted or replaced, and no new one can be opened; trying again'
+        )
+      this.#reopenFailed = true
+    }
   }
 
   /**
@@ -161,20 +206,20 @@ export class EmbeddedFile implements Disposable {
   /**
    * Every commit writes to the -wal file beside ours. inotify works across mount namespaces, since it watches inodes.
    */
-  #watch(log: Log): FSWatcher | undefined {
+  #watch(): FSWatcher | undefined {
     try {
       const watcher = watch(dirname(this.path), (_, file) => {
         if (file === null || file.startsWith(basename(this.path))) this.#checkSoon()
       })
       watcher.on('error', (error) =>
-        log.warn(
+        this.#log.warn(
           { path: this.path, reason: reasonOf(error) },
           'the lease file is no longer watched, only polled every second'
         )
       )
       return watcher
     } catch (error) {
-      log.warn(
+      this.#log.warn(
         { path: this.path, reason: reasonOf(error) },
         'the lease file cannot be watched, only polled every second'
       )
@@ -190,24 +235,47 @@ export class EmbeddedFile implements Disposable {
   }
 }
 
-function open(path: string): DatabaseSync {
+function open(path: string): { readonly database: DatabaseSync; readonly inode: bigint } {
   try {
     makeDirectory(dirname(path), 0o700)
+    for (const suffix of ['', '-wal', '-shm', '-journal']) refuseSpecial(path + suffix)
     // SQLite gives its -wal and -shm files the mode of the database, which it would create readable by all.
-    closeSync(openSync(path, 'a', 0o600))
+    const fd = openSync(path, 'a', 0o600)
+    const { ino: inode } = fstatSync(fd, { bigint: true })
+    closeSync(fd)
     const database = new DatabaseSync(path, { timeout: BUSY })
-    database.exec(SCHEMA)
-    return database
+    try {
+      database.exec(SCHEMA)
+    } catch (error) {
+      database.close()
+      throw error
+    }
+    return { database, inode }
   } catch (cause) {
     throw unusable(path, cause)
   }
+}
+
+/** SQLite would wait for the writer of a FIFO, and read a device without end. */
+function refuseSpecial(path: string): void {
+  const about = statSync(path, { throwIfNoEntry: false })
+  if (about !== undefined && !about.isFile()) throw new Error(`${path} is not a regular file`)
+}
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html), which node:sqlite has as `errcode`. */
+const DAMAGED: readonly unknown[] = [11, 26]
+
+function damageCure(path: string, cause: unknown): string | undefined {
+  const { errcode } = (cause ?? {}) as { readonly errcode?: unknown }
+  if (typeof errcode !== 'number' || !DAMAGED.includes(errcode & 0xff)) return undefined
+  return `the file is damaged: stop each weftd that uses it, move ${path}, ${path}-wal and ${path}-shm away, and start them again with --net-config-path; each node takes the subnet of its subnet.env again, and pods keep their addresses`
 }
 
 const unusable = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'STATE_UNWRITABLE',
     `the lease file ${path} cannot be used: ${reasonOf(cause)}`,
-    'make it writable, or name another with --embedded-path',
+    damageCure(path, cause) ?? 'make it writable, or name another with --embedded-path',
     { cause }
   )
 
@@ -215,6 +283,6 @@ const unanswered = (path: string, cause: unknown): WeftError =>
   new WeftError(
     'STORE_UNREACHABLE',
     `the lease file ${path} does not answer: ${reasonOf(cause)}`,
-    `check the disk of ${path}: it may be full or failing`,
+    damageCure(path, cause) ?? `check the disk of ${path}: it may be full or failing`,
     { cause }
   )

@@ -1,10 +1,12 @@
 // Lease store in an SQLite file shared by the daemons of one machine: for labs, the demo and single-host Docker, with
 // no server to run.
-import { contentOf } from '../../../ipam/files.ts'
+import { existsSync } from 'node:fs'
+import { codeOf } from '../../../ipam/files.ts'
+import { FileReader } from '../../../ipam/read-file.ts'
 import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { Wakeup } from '../../base/wakeup.ts'
-import { EXAMPLE } from '../../config/net-conf.ts'
+import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
@@ -24,6 +26,7 @@ export class EmbeddedStore implements Store {
   readonly #keeper: LeaseKeeper
   readonly #tick: NodeJS.Timeout
   readonly #fileChanged = new Wakeup()
+  readonly #files = new FileReader()
 
   /** `ttlSeconds` differs from a day in tests only. Errors: STATE_UNWRITABLE when the file can't be opened. */
   constructor(options: { readonly path: string; readonly netConfigPath?: string }, deps: StoreDeps, ttlSeconds = TTL) {
@@ -43,14 +46,15 @@ export class EmbeddedStore implements Store {
   get configurationPlace(): string {
     const from = this.#netConfigPath
     const inFile = `the lease file ${this.#file.path}`
-    return from !== undefined && readIfThere(from) !== undefined ? `${from}, kept in ${inFile}` : inFile
+    return from !== undefined && existsSync(from) ? `${from}, kept in ${inFile}` : inFile
   }
 
   /** Errors: OPTION_INVALID for a file of --net-config-path that can't be read. */
   async configuration(signal: AbortSignal): Promise<string> {
     for (;;) {
       signal.throwIfAborted()
-      this.#guarded(() => this.#copyConfiguration())
+      const written = await this.#written()
+      this.#guarded(() => this.#copyConfiguration(written))
       const changed = this.#changeWithin(TICK, signal)
       const text = this.#guarded(() => this.#file.config())
       if (text !== undefined) {
@@ -72,11 +76,21 @@ export class EmbeddedStore implements Store {
   /**
    * Copies --net-config-path into the lease file, for all daemons; without that file the lease file keeps what it has.
    */
-  #copyConfiguration(): void {
+  #copyConfiguration(text: string | undefined): void {
     const path = this.#netConfigPath
-    const text = path === undefined ? undefined : readIfThere(path)
     if (text !== undefined && this.#file.configure(text))
       this.#deps.log.info({ path }, 'network configuration written to the lease file')
+  }
+
+  /** The text of --net-config-path; `undefined` when there is none. Errors: OPTION_INVALID. */
+  async #written(): Promise<string | undefined> {
+    const path = this.#netConfigPath
+    try {
+      return path === undefined ? undefined : await this.#files.text(path, LONGEST_CONFIGURATION)
+    } catch (cause) {
+      if (codeOf(cause) === 'ENOENT') return undefined
+      throw unreadable(path ?? '', cause)
+    }
   }
 
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
@@ -165,14 +179,6 @@ function* differences(
   for (const key of left) {
     known.delete(key)
     yield { kind: 'gone', key }
-  }
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return contentOf(path)
-  } catch (cause) {
-    throw unreadable(path, cause)
   }
 }
 

@@ -2,23 +2,21 @@
 // the conditions they raise. The package etcd3 fails the test "speaks TLS with a client certificate": grpc passes a
 // member's IP address to Node as TLS server name, which Node 26 rejects, and etcd3 does not let the caller supply the
 // certificate check. It also takes 19 MB more (38 against 19.5).
-import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import { type ChannelCredentials, Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js'
 import { WeftError } from '../../base/error.ts'
+import { withoutPasswords } from '../../base/printable.ts'
 import { decode, encode, type Message, type Sent } from '../../base/protobuf.ts'
 import type { StoreDeps } from '../../lease/store.ts'
 import { CALLS, type CallName, type Request, type Response } from './messages.ts'
+import { type TlsContent, TlsFiles, type TlsPaths } from './tls-files.ts'
 
-export type EtcdOptions = {
+export type EtcdOptions = TlsPaths & {
   /** URLs, all http or all https. */
   readonly endpoints: readonly string[]
   /** Without a slash at its end, as `/coreos.com/network`. */
   readonly prefix: string
-  readonly keyFile?: string | undefined
-  readonly certFile?: string | undefined
-  readonly caFile?: string | undefined
   readonly username?: string | undefined
   readonly password?: string | undefined
   readonly renewMarginMinutes: number
@@ -33,15 +31,23 @@ export type Stream<N extends CallName> = ClientDuplexStream<Request<N>, Response
 const DEADLINE = 5_000
 const PING = 10_000
 const PONG = 5_000
-/** Bytes of one message; a watch that catches up can send many events at once. */
-const LARGEST_MESSAGE = 64 << 20
+/**
+ * Bytes of one message; a watch that catches up can send many events at once. Those are a few hundred KB; a value of
+ * megabytes is no lease and no configuration, and must not take the memory of weftd.
+ */
+const LARGEST_MESSAGE = 16 << 20
 
-/** Cures of the two conditions that a failed request raises. */
+/** Cures of the conditions that a failed request raises. */
 const CURES = {
   STORE_DENIED:
     'check --etcd-username, --etcd-password, --etcd-certfile, --etcd-keyfile and the rights of their role under --etcd-prefix',
+  STORE_FULL:
+    'compact and defragment etcd (etcdctl compact REVISION; etcdctl defrag), or raise --quota-backend-bytes; then disarm the alarm: etcdctl alarm disarm',
   STORE_UNREACHABLE: 'check that etcd is running and that this node can reach it (--etcd-endpoints, --etcd-cafile)'
 }
+
+const TOO_LARGE =
+  'find the value of many megabytes below --etcd-prefix (etcdctl get --prefix --keys-only), and correct or delete it'
 
 const CHANNEL = {
   'grpc.keepalive_time_ms': PING,
@@ -75,12 +81,16 @@ const needsToken = (error: unknown): boolean =>
 /** Our credentials are rejected, or none are configured where etcd requires them. */
 export const isDenied = (error: unknown): boolean =>
   /permission denied|authentication failed|auth token|user name is empty/.test(text(error))
+/** The answer is larger than we take (grpc-js). */
+export const isTooLarge = (error: unknown): boolean => /larger than max/.test(text(error))
+/** etcd's space quota is used up: it refuses writes until somebody frees space and disarms the alarm. */
+const isFull = (error: unknown): boolean => /database space exceeded/.test(text(error))
 /** etcd no longer keeps the requested revision: list again. */
 const isCompacted = (error: unknown): boolean => /required revision has been compacted/.test(text(error))
 
 export class EtcdConnection implements AsyncDisposable {
   #members: readonly Client[]
-  readonly #files: Files
+  readonly #files: TlsFiles
   readonly #options: EtcdOptions
   readonly #report: StoreDeps['report']
   /** The member that answered last; random at first, to spread the nodes over the members. */
@@ -92,7 +102,7 @@ export class EtcdConnection implements AsyncDisposable {
   constructor(options: EtcdOptions, report: StoreDeps['report']) {
     this.#options = options
     this.#report = report
-    this.#files = readFiles(options)
+    this.#files = new TlsFiles(options, () => this.reconnect())
     this.#members = this.#clients()
     this.#preferred = Math.floor(Math.random() * this.#members.length)
   }
@@ -105,12 +115,12 @@ export class EtcdConnection implements AsyncDisposable {
   }
 
   #clients(): readonly Client[] {
-    return this.#options.endpoints.map((endpoint) => memberClient(new URL(endpoint), this.#files))
+    return this.#options.endpoints.map((endpoint) => memberClient(urlOf(endpoint), this.#files.content))
   }
 
   /** Where etcd is, for messages. */
   get place(): string {
-    return `etcd at ${this.#options.endpoints.join(', ')}`
+    return `etcd at ${withoutPasswords(this.#options.endpoints.join(', '))}`
   }
 
   /**
@@ -119,7 +129,12 @@ export class EtcdConnection implements AsyncDisposable {
    * STORE_UNREACHABLE for every other failure.
    */
   call<N extends CallName>(what: string, name: N, request: Request<N>): Promise<Response<N>> {
-    return this.reported(what, () => this.#authenticated(() => this.#anywhere(name, request)))
+    return this.reported(what, async () => {
+      const answer = await this.#authenticated(() => this.#anywhere(name, request))
+      // A full etcd still answers what needs no space.
+      if (takesSpace(request)) this.#report.clear('STORE_FULL')
+      return answer
+    })
   }
 
   /** Runs a request with the conditions and errors of `call`. */
@@ -140,11 +155,11 @@ export class EtcdConnection implements AsyncDisposable {
    */
   failed(what: string, cause: unknown): WeftError {
     if (cause instanceof WeftError) return cause
-    const code = isDenied(cause) ? 'STORE_DENIED' : 'STORE_UNREACHABLE'
+    const code = isDenied(cause) ? 'STORE_DENIED' : isFull(cause) ? 'STORE_FULL' : 'STORE_UNREACHABLE'
     const message = `${what} at ${this.place} failed: ${text(cause)}`
     if (isCompacted(cause)) return new WeftError('STORE_UNREACHABLE', message, 'weftd lists again by itself', { cause })
     if (needsToken(cause)) this.#token = undefined
-    const cure = CURES[code]
+    const cure = isTooLarge(cause) ? TOO_LARGE : CURES[code]
     this.#report.raise(code, `${this.place}: ${text(cause)}`, cure)
     return new WeftError(code, message, cure, { cause })
   }
@@ -153,6 +168,7 @@ export class EtcdConnection implements AsyncDisposable {
    * A stream to the member that answered last. When it breaks, `useNextMember` makes the next one use another member.
    */
   async stream<N extends CallName>(name: N): Promise<Stream<N>> {
+    this.#files.renew()
     await this.#authenticate()
     const { path, request, response } = codec(name)
     return this.#member(0).makeBidiStreamRequest(path, request, response, this.#metadata())
@@ -170,11 +186,13 @@ export class EtcdConnection implements AsyncDisposable {
   }
 
   async #anywhere<N extends CallName>(name: N, request: Request<N>): Promise<Response<N>> {
+    this.#files.renew()
     for (let tried = 1; ; tried++) {
       try {
         return await this.#once(name, request)
       } catch (error) {
-        if (!TRY_ANOTHER.includes((error as { readonly code?: unknown }).code)) throw error
+        if (!TRY_ANOTHER.includes((error as { readonly code?: unknown }).code) || isFull(error)) throw error
+        this.#files.renew(true)
         this.useNextMember()
         if (tried >= this.#members.length) throw error
       }
@@ -257,9 +275,21 @@ function codec<N extends CallName>(
   }
 }
 
-type Files = { readonly ca: Buffer | null; readonly key: Buffer | null; readonly cert: Buffer | null }
+/** Whether this is a request that a full etcd refuses: an etcd lease, or a transaction that writes. */
+const takesSpace = ({ ttlSeconds, success }: Partial<Request<'grant'> & Request<'transaction'>>): boolean =>
+  ttlSeconds !== undefined || success?.some(({ put }) => put !== undefined) === true
 
-function memberClient({ protocol, hostname, port }: URL, files: Files): Client {
+/** User and password in it are not used, as by flanneld: --etcd-username is for them. Errors: OPTION_INVALID. */
+function urlOf(endpoint: string): URL {
+  if (URL.canParse(endpoint)) return new URL(endpoint)
+  throw new WeftError(
+    'OPTION_INVALID',
+    `--etcd-endpoints has ${endpoint}, which is not a URL`,
+    'write it as http://HOST:2379 or https://HOST:2379, with --etcd-username and --etcd-password for a user'
+  )
+}
+
+function memberClient({ protocol, hostname, port }: URL, files: TlsContent): Client {
   if (protocol !== 'https:') return new Client(`${hostname}:${port || 80}`, credentials.createInsecure(), CHANNEL)
   const host = hostname.replace(/^\[(.*)\]$/, '$1')
   // RFC 6066 allows no IP address as server name and Node rejects them: a placeholder is sent, and the certificate is
@@ -268,32 +298,7 @@ function memberClient({ protocol, hostname, port }: URL, files: Files): Client {
   return new Client(`${hostname}:${port || 443}`, secure(host, files), { ...CHANNEL, ...name })
 }
 
-const secure = (host: string, { ca, key, cert }: Files): ChannelCredentials =>
+const secure = (host: string, { ca, key, cert }: TlsContent): ChannelCredentials =>
   credentials.createSsl(ca, key, cert, {
     checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate)
   })
-
-/** Read even if no endpoint needs them. Without --etcd-cafile the authorities that Node trusts apply. */
-function readFiles({ caFile, keyFile, certFile }: EtcdOptions): Files {
-  const read = (option: string, path: string | undefined): Buffer | null => {
-    if (path === undefined) return null
-    try {
-      return readFileSync(path)
-    } catch (cause) {
-      throw unreadable(option, path, cause)
-    }
-  }
-  return {
-    ca: read('--etcd-cafile', caFile),
-    key: read('--etcd-keyfile', keyFile),
-    cert: read('--etcd-certfile', certFile)
-  }
-}
-
-const unreadable = (option: string, path: string, cause: unknown): WeftError =>
-  new WeftError(
-    'OPTION_INVALID',
-    `${option} ${path} cannot be read: ${text(cause)}`,
-    `correct ${option} or the file's owner and mode`,
-    { cause }
-  )

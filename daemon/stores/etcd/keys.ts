@@ -1,6 +1,6 @@
 // Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction
 // conditional on what was read.
-import type { EtcdConnection } from './connection.ts'
+import { type EtcdConnection, isTooLarge } from './connection.ts'
 import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
 import { rangeEnd } from './watch.ts'
 
@@ -42,11 +42,19 @@ export class EtcdKeys {
   }
 
   async #list(prefix: string, which: Pick<Request<'range'>, 'keysOnly' | 'createdFrom'>): Promise<Listing> {
-    const range = { rangeEnd: rangeEnd(prefix), limit: PAGE, ...which }
+    const range = { rangeEnd: rangeEnd(prefix), ...which }
     const records: KeyValue[] = []
-    let [key, revision] = [prefix, 0]
+    let [key, revision, limit] = [prefix, 0, PAGE]
     for (;;) {
-      const page = await this.#connection.call(`listing ${prefix}`, 'range', { ...range, key, revision })
+      const page = await this.#connection
+        .call(`listing ${prefix}`, 'range', { ...range, limit, key, revision })
+        .catch((error) => {
+          // Somebody has put large values there: fewer at once.
+          if (limit === 1 || !isTooLarge(error)) throw error
+          limit = Math.ceil(limit / 10)
+          return undefined
+        })
+      if (page === undefined) continue
       records.push(...page.records)
       if (revision === 0) revision = page.header?.revision ?? 0
       const last = page.records.at(-1)

@@ -1,13 +1,13 @@
 // Lease store on the Kubernetes API, as flannel's: a node's podCIDRs are its subnets, its annotations say how it is
 // reached.
-import { readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { FileReader } from '../../../ipam/read-file.ts'
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
-import { EXAMPLE } from '../../config/net-conf.ts'
+import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Condition } from '../../health/conditions.ts'
 import { KubeApi } from '../../kube/api.ts'
 import { type AccessOptions, KubeAccess, targetOf } from '../../kube/credentials.ts'
@@ -45,6 +45,7 @@ export class KubernetesStore implements Store {
   readonly #api: KubeApi
   readonly #keeper: NodeKeeper
   readonly #events: ConditionEvents
+  readonly #files = new FileReader()
   readonly #deps: StoreDeps
   readonly #options: KubernetesOptions
   readonly #prefix: string
@@ -101,8 +102,8 @@ export class KubernetesStore implements Store {
     return text
   }
 
-  #configured(): string {
-    return withoutSubnetKeys(readFileSync(this.#options.netConfigPath, 'utf8'))
+  async #configured(): Promise<string> {
+    return withoutSubnetKeys(await this.#files.text(this.#options.netConfigPath, LONGEST_CONFIGURATION))
   }
 
   async *#configurations(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
@@ -110,7 +111,7 @@ export class KubernetesStore implements Store {
     while (!signal.aborted) {
       let text: string | undefined
       try {
-        text = this.#configured()
+        text = await this.#configured()
       } catch {
         // Reported as absent; the reader decides what that means for a running node.
       }

@@ -44,7 +44,8 @@ describe('bridge mode', () => {
       `link cni0 type bridge address ${bridgeMac(node.identity, 'cni0')} up`,
       'sysctl net/ipv4/conf/cni0/proxy_arp=1',
       'sysctl net/ipv4/neigh/cni0/proxy_delay=0',
-      'address 10.244.1.1/24 dev cni0'
+      'address 10.244.1.1/24 dev cni0',
+      'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1'
     ])
     assert.deepEqual(texts(host), [
       `link ${hostName(pod)} type veth peer eth0 netns /run/netns/p1 master cni0 mtu 1450 address ${hostMac(pod)} hairpin off up`
@@ -78,7 +79,9 @@ describe('bridge mode', () => {
       'sysctl net/ipv6/conf/cni0/proxy_ndp=1',
       'sysctl net/ipv6/neigh/cni0/proxy_delay=0',
       'address 10.244.1.1/24 dev cni0',
-      'address fd00:0:0:1::1/64 dev cni0'
+      'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1',
+      'address fd00:0:0:1::1/64 dev cni0',
+      'route fd00:0:0:1::/64 dev cni0 proto 2 metric 256'
     ])
     assert.deepEqual(texts(inside), [
       'sysctl net/ipv6/conf/eth0/accept_dad=0',

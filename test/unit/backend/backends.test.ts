@@ -60,12 +60,31 @@ test('vxlan: a peer behind a router is a neighbour, an FDB entry and a route, in
   ])
 })
 
-test('vxlan: a peer on our link gets a direct route, unless direct routing is off', () => {
-  assert.deepEqual(lines(backends.configure('vxlan', {}).peer(near, testNode())), [
+test('vxlan: DirectRouting is off by default; on, a peer gets a direct route if the kernel reaches it on our link', () => {
+  for (const keys of [{}, { directrouting: false }]) {
+    const backend = backends.configure('vxlan', keys)
+    assert.equal(backend.peer(near, testNode(), { 4: { device: 'eth0' } }).length, 3)
+    assert.equal(backend.asksRoutes, false)
+  }
+  const backend = backends.configure('vxlan', { directrouting: true })
+  assert.equal(backend.asksRoutes, true)
+  assert.deepEqual(lines(backend.peer(near, testNode(), { 4: { device: 'eth0' } })), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
-  assert.equal(backends.configure('vxlan', { directrouting: false }).peer(near, testNode()).length, 3)
 })
+
+for (const [what, route] of [
+  ['has no route to', undefined],
+  ['reaches by a gateway, though it is in our prefix', { device: 'eth0', gateway: ip('192.0.2.254') }],
+  ['reaches by another link', { device: 'eth1' }],
+  ['reaches by a link that resolves no next hops', { device: 'eth0', pointToPoint: true }]
+] as const)
+  test(`a node that the kernel ${what} gets no direct route: the tunnel with vxlan, an error with host-gw`, () => {
+    const routes = route === undefined ? {} : { 4: route }
+    const lengths = backends.configure('vxlan', { DirectRouting: true }).peer(near, testNode(), routes).length
+    assert.equal(lengths, 3)
+    assert.throws(() => backends.configure('host-gw', {}).peer(near, testNode(), routes), { code: 'PEER_OFF_LINK' })
+  })
 
 test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods get the smaller', () => {
   const backend = backends.configure('vxlan', { VNI: 7, Port: 4789, GBP: true, Learning: true })
@@ -168,7 +187,7 @@ test('an interface whose MTU is too small for a family is an error that names th
 
 test('host-gw: a peer is one direct route; MTU is the interface’s; nothing else is set up', () => {
   const backend = backends.configure('host-gw', {})
-  assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode())), [
+  assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode(), { 4: { device: 'eth0' } })), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
   assert.deepEqual(backend.own(testNode()), [])
@@ -178,8 +197,14 @@ test('host-gw: a peer is one direct route; MTU is the interface’s; nothing els
 
 test('host-gw: a peer behind a router is refused with a cure', () => {
   assert.throws(
-    () => backends.configure('host-gw', {}).peer(far, testNode()),
-    /198\.51\.100\.2 is not on a link of eth0 \(192\.0\.2\.1\/24/
+    () =>
+      backends.configure('host-gw', {}).peer(far, testNode(), { 4: { device: 'eth0', gateway: ip('192.0.2.254') } }),
+    {
+      code: 'PEER_OFF_LINK',
+      message:
+        "the node of lease 10.244.2.0-24 (198.51.100.2, subnet 10.244.2.0-24) is not on the link of eth0: the kernel's route to it is via 192.0.2.254 dev eth0",
+      cure: /vxlan/
+    }
   )
 })
 

@@ -91,6 +91,16 @@ test('malformed messages are a RangeError', () => {
     assert.throws(() => decoded(hex), RangeError, why)
 })
 
+test('empty messages inside, of two bytes each, do not take a hundred times their length', () => {
+  const many = { inner: [1, [{ a: [1, 'text'], b: [2, 'int64'], c: [3, ['text']] }]] } as const satisfies Message
+  const bytes = Buffer.alloc(2 << 20, Buffer.from([0x0a, 0x00]))
+  assert.throws(() => decode(many, bytes), { name: 'RangeError', message: /more messages inside/ })
+  const few = Buffer.alloc(8_000, Buffer.from([0x0a, 0x00]))
+  assert.equal(decode(many, few).inner.length, 4_000)
+  const entry = encode(many, { inner: [{ a: 'a.example.com/key', b: 1n, c: ['v'] }] })
+  assert.equal(decode(many, Buffer.concat(Array(50_000).fill(entry))).inner.length, 50_000)
+})
+
 test('any bytes are a message or a RangeError, and cost no more than they are long', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {

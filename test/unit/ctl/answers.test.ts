@@ -9,7 +9,7 @@ import { ip, lease, prefix, SmallDaemon } from './small-daemon.ts'
 
 const route = (n: number) => `route 254 10.244.${n}.0/24 metric 0` as Key
 
-test('nodes tells how each node is reached, whether the kernel has it, and what is skipped', async (t) => {
+test('nodes tells the path to each node, whether it is programmed, and what is skipped', async (t) => {
   const daemon = await SmallDaemon.start(t)
   await daemon.hold()
   const broken = lease(4, { backendData: { 4: { VNI: 1 } } })
@@ -18,7 +18,7 @@ test('nodes tells how each node is reached, whether the kernel has it, and what 
   const { exit, out } = await daemon.weftctl('nodes')
   const rows = out.split('\n').map((line) => line.split(/ {2,}/).slice(0, 6))
   assert.deepEqual(rows.slice(0, 5), [
-    ['NODE', 'SUBNET', 'PUBLIC-IP', 'BACKEND', 'REACHED', 'IN-KERNEL'],
+    ['NODE', 'SUBNET', 'PUBLIC-IP', 'BACKEND', 'PATH', 'PROGRAMMED'],
     ['one', '10.244.1.0/24', '192.0.2.1', 'vxlan', 'this-node', 'yes'],
     ['two', '10.244.2.0/24', '192.0.2.2', 'vxlan', 'direct:eth0', 'yes'],
     ['198.51.100.3', '10.244.3.0/24', '198.51.100.3', 'vxlan', 'vxlan:weft.1', 'yes'],
@@ -41,8 +41,21 @@ test('a lease whose route is missing is not in the kernel; with all there the ex
   assert.equal(exit, 1)
   assert.match(out, /^lease 10\.244\.2\.0-24: incomplete in the kernel$/m)
   assert.match(out, /^ {2}\+ route 10\.244\.2\.0\/24 via 192\.0\.2\.2 dev eth0 proto 87 {3}\(missing\)$/m)
-  assert.match(out, /because of it, 1 of 2:/)
-  assert.match(out, /^ {4}element inet weft tunnel_nodes_4 \{ 192\.0\.2\.2 \}$/m)
+  assert.match(out, /because of it, 0 of 1:/)
+})
+
+test('a lease whose route the kernel does not use is not called programmed', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] })
+  daemon.shadowed.set('10.244.2.0-24', 'packets to 10.244.2.0/24 take another route')
+  const { exit, out } = await daemon.weftctl('nodes')
+  assert.match(out, /^192\.0\.2\.2 .* direct:eth0 +NO /m)
+  assert.match(out, /^10\.244\.2\.0-24: packets to 10\.244\.2\.0\/24 take another route$/m)
+  assert.equal(exit, 1)
+  const why = await daemon.weftctl('why', 'node', '192.0.2.2')
+  assert.match(why.out, /: programmed, but the kernel does not use it\n {2}shadowed: packets to/)
+  assert.equal(why.exit, 1)
 })
 
 for (const name of ['two', '192.0.2.2', '10.244.2.0/24', '10.244.2.0-24', '10.244.2.77']) {
@@ -51,7 +64,7 @@ for (const name of ['two', '192.0.2.2', '10.244.2.0/24', '10.244.2.0-24', '10.24
     await daemon.hold()
     await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'two' }), lease(3)] })
     const { exit, out } = await daemon.weftctl('why', 'node', name)
-    assert.match(out, /^two, lease 10\.244\.2\.0-24: reached\n {2}public IP {3}192\.0\.2\.2\n/)
+    assert.match(out, /^two, lease 10\.244\.2\.0-24: programmed\n {2}public IP {3}192\.0\.2\.2\n/)
     assert.equal(out.match(/^\S/gm)?.length, 1, out)
     assert.equal(exit, 0)
   })

@@ -61,6 +61,8 @@ export class SmallDaemon implements AsyncDisposable {
   readonly said: string[] = []
   /** Messages of the events about this node, as they are sent to an API server. */
   readonly events: string[] = []
+  /** What takes packets away from a lease's route, by its key. */
+  readonly shadowed = new Map<string, string>()
   readonly kernel = new MapKernel([eth0])
   readonly attachments = new Attachments()
   readonly health: Health
@@ -91,7 +93,8 @@ export class SmallDaemon implements AsyncDisposable {
       ...{ refused() {}, drift() {} }
     })
     const { reconciler } = this
-    const peers = new Peers({ reconciler, health, log, claims: backends.claims, doubtMs: 60_000, counted() {}, now })
+    const { claims } = backends
+    const peers = new Peers({ kernel, reconciler, health, log, claims, doubtMs: 60_000, counted() {}, now })
     this.peers = peers
     const outcomes = new CallHistory(now)
     const context = podContext({
@@ -102,7 +105,8 @@ export class SmallDaemon implements AsyncDisposable {
     this.#cni = cni
     const control = controlVerbs({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
-      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place }
+      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place },
+      shadowed: (key) => this.shadowed.get(key)
     })
     this.listen = async () => {
       this.#parts.use(await serve({ path: this.socket, cni, control, log }))
@@ -140,7 +144,7 @@ export class SmallDaemon implements AsyncDisposable {
 
   /** The node of the unit tests holds its subnet from now on, with VXLAN and direct routing. */
   async hold(): Promise<void> {
-    const backend = backends.configure('vxlan', {})
+    const backend = backends.configure('vxlan', { DirectRouting: true })
     const node = testNode()
     const networks = { 4: prefix('10.244.0.0/16') }
     const family = {

@@ -1,18 +1,20 @@
 // The pages for probes and Prometheus, over a real socket on the loopback.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import test from 'node:test'
+import type { Deadlines } from '../../../daemon/health/connections.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { serveHttp } from '../../../daemon/health/http.ts'
 import { createMetrics } from '../../../daemon/health/metrics.ts'
 import { parseIp } from '../../../ipam/address.ts'
+import { until } from '../until.ts'
 
 const loopback = parseIp('127.0.0.1')
 assert.ok(loopback)
 const ip = loopback
 
-async function serving(t: test.TestContext) {
+async function serving(t: test.TestContext, deadlines?: Deadlines) {
   const health = new Health(
     () => 1_767_225_600_000,
     () => {}
@@ -20,7 +22,14 @@ async function serving(t: test.TestContext) {
   const metrics = createMetrics()
   const end = new AbortController()
   t.after(() => end.abort())
-  const { port } = await serveHttp({ health, metrics, ip, port: 0, signal: end.signal })
+  const { port } = await serveHttp({
+    health,
+    metrics,
+    ip,
+    port: 0,
+    signal: end.signal,
+    ...(deadlines && { deadlines })
+  })
   const get = async (path: string, method = 'GET') => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`, { method })
     return { status: response.status, text: await response.text(), headers: response.headers }
@@ -80,6 +89,35 @@ test('HEAD has the headers of GET and no body; other verbs and paths are refused
   assert.deepEqual([post.status, post.headers.get('allow')], [405, 'GET, HEAD'])
   assert.equal((await get('/')).status, 404)
   assert.equal((await get('/metrics/')).status, 404)
+})
+
+test('probes are answered while one address and many addresses hold all the sockets they can get open', async (t) => {
+  const { port, get } = await serving(t, { first: 600_000, answer: 600_000, next: 600_000 })
+  const held: Socket[] = []
+  t.after(() => held.forEach((socket) => void socket.destroy()))
+  const hold = async (localAddress: string) => {
+    const socket = connect({ port, host: '127.0.0.1', localAddress })
+    socket.on('error', () => {})
+    held.push(socket)
+    await once(socket, 'connect')
+    socket.resume()
+  }
+  for (let n = 0; n < 100; n++) await hold('127.0.0.2')
+  assert.equal((await get('/healthz')).status, 200)
+  await until(() => held.filter((socket) => !socket.closed).length === 16, 'the limit of one address')
+  for (let n = 0; n < 100; n++) await hold(`127.0.1.${n + 1}`)
+  for (let n = 0; n < 3; n++) assert.equal((await get('/healthz')).status, 200)
+  await until(() => held.filter((socket) => !socket.closed).length <= 64, 'the limit of all')
+})
+
+test('a connection that sends no request, half of one, or no second one is closed by its deadline', async (t) => {
+  const { port } = await serving(t, { first: 20, answer: 1_000, next: 20 })
+  for (const text of ['', 'GET /healthz HTTP/1.1\r\nHost:', 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n']) {
+    const socket = connect(port, '127.0.0.1')
+    socket.resume()
+    socket.write(text)
+    await once(socket, 'close')
+  }
 })
 
 test('the end closes the port and connections that were kept alive', async (t) => {

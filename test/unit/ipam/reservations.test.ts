@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, it } from 'node:test'
+import { afterEach, beforeEach, describe, it, mock } from 'node:test'
 import { promisify } from 'node:util'
 import { flock } from '../../../daemon/os/flock.ts'
 import { formatIp, type Ip, parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -237,6 +237,43 @@ describe('a reboot', () => {
       ['10.20.0.6']
     )
     assert.deepEqual(addressesOf(await after.reserve(owner('b'), small)), ['10.20.0.3'])
+  })
+
+  it('is found when a clock that was behind at boot is set right, also by a weftd that starts in between', async () => {
+    await open().reserve(owner('before'), small)
+    const written = new Date('2026-05-01T00:00:00Z')
+    utimesSync(join(directory(), '10.20.0.2'), written, written)
+    const clock = { id: 'boot-2', since: Date.parse('2020-01-01T00:00:00Z') }
+    const now = mock.method(Date, 'now', () => clock.since + 60_000)
+    const freed: string[] = []
+    const reservations = new Reservations(base, 'net1', {
+      lock: flock,
+      boot: {
+        id: clock.id,
+        get since() {
+          return clock.since
+        },
+        freed: (ips) => freed.push(...ips.map(formatIp))
+      }
+    })
+    try {
+      // One of this boot, by the wrong clock.
+      await reservations.reserve(owner('after'), small)
+      const wrong = new Date(clock.since + 30_000)
+      utimesSync(join(directory(), '10.20.0.3'), wrong, wrong)
+      assert.equal((await reservations.list()).length, 2, 'which is older is not known yet')
+      assert.equal((await open(clock).list()).length, 2)
+      clock.since = Date.parse('2026-06-01T00:00:00Z')
+      for (const each of [reservations, open(clock)])
+        assert.deepEqual(
+          (await each.list()).map(({ ip }) => formatIp(ip)),
+          ['10.20.0.3']
+        )
+      assert.deepEqual(freed, ['10.20.0.2'])
+      assert.equal(readFileSync(join(base, '.weft-boot/net1'), 'utf8'), 'boot-2')
+    } finally {
+      now.mock.restore()
+    }
   })
 
   it('is not assumed where we have never been: everything of the host-local before us stays', async () => {

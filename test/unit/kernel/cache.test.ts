@@ -157,3 +157,39 @@ test('an object equivalent to a desired one is that very object; a different one
     assert.deepEqual(other, { ...other, ...difference })
   }
 })
+
+test('of several IPv4 routes with one destination and metric the first counts, as the kernel has them', () => {
+  const state = observed()
+  const foreign: Route = { ...route, device: 'eth0', protocol: 4 }
+  const at = (flags: number, one: Route) => state.apply(message(encode.putRoute(one, resolve), { flags })).changed
+  const gone = (one: Route) => state.apply(message(encode.removeRoute(one, resolve)))
+  const first = () => (state.get(keyOf(route)) as Route | undefined)?.protocol
+  const [added, before, behind, instead] = [0x600, 0x400, 0xc00, 0x100]
+  at(added, route)
+  assert.deepEqual(at(behind, foreign), [], 'one behind ours is not used')
+  assert.deepEqual(gone(foreign), { changed: [] })
+  assert.equal(first(), 87)
+  assert.equal(at(before, foreign).length, 1)
+  assert.equal(first(), 4)
+  at(before, foreign)
+  assert.equal(gone(foreign).changed[0]?.object?.kind, 'route', 'ours is the first again')
+  assert.equal(first(), 87)
+  at(before, foreign)
+  assert.deepEqual(gone(route).changed, [], 'ours was not used')
+  assert.equal(at(instead, route).length, 1)
+  assert.deepEqual(gone(route).changed, [{ key: keyOf(route), object: undefined }])
+  state.putListed(foreign)
+  state.putListed(route)
+  assert.equal(first(), 4, 'a dump lists the first one first')
+  assert.deepEqual(
+    state.apply(message(encode.changeLink('eth0', {}, resolve), { type: 17 }, 2)).dumpBecause,
+    'with eth0 went routes that others were behind'
+  )
+})
+
+test('a route for a type of service is another one', () => {
+  const state = observed([route])
+  state.apply(message(encode.putRoute({ ...route, tos: 16, protocol: 4 }, resolve)))
+  assert.equal((state.get(keyOf(route)) as Route).protocol, 87)
+  assert.equal(keyOf({ ...route, tos: 16 }), `${keyOf(route)} tos 16`)
+})

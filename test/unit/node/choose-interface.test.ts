@@ -127,3 +127,23 @@ test('when nothing fits, the error lists every candidate with its reason', () =>
   )
   assert.throws(() => chooseInterface(stateOf([link('lo')]), options()), /no default route/)
 })
+
+test('a default route with several next hops leads to the first of their links that is suitable, and an error names all', () => {
+  const multipath = (...devices: readonly string[]): KernelObject => ({
+    ...defaultRoute('', 0),
+    ...{ device: undefined as never, nextHops: devices.map((device) => ({ device, gateway: ip('192.0.2.254') })) }
+  })
+  const links = [...host.values()].filter(({ kind }) => kind !== 'route')
+  const chosen = (...devices: readonly string[]) =>
+    chooseInterface(stateOf([...links, multipath(...devices)]), options())
+  assert.equal(chosen('eth1', 'eth0').device, 'eth1')
+  assert.deepEqual(chosen('down0', 'eth0').reasons, [
+    'down0 (next hop of the default route): is down',
+    'eth0 (next hop of the default route): chosen'
+  ])
+  assert.throws(() => chosen('down0', 'lo'), {
+    code: 'NO_INTERFACE',
+    message:
+      'no interface leads to the other nodes: down0 (next hop of the default route): is down; lo (next hop of the default route): the loopback interface reaches no other node'
+  })
+})

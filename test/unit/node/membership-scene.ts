@@ -51,7 +51,7 @@ export class Scene implements AsyncDisposable {
     })
     this.peers = new Peers({
       ...{ reconciler: this.reconciler, health: this.health, log: silent, claims: registry.claims },
-      ...{ doubtMs: 60_000, counted() {}, now: Date.now }
+      ...{ kernel: this.kernel, doubtMs: 60_000, counted() {}, now: Date.now }
     })
     this.file = new EmbeddedStore({ path: join(folder, 'leases.db') }, { log: silent, report: this.health })
     this.leaseFile = new LeaseFile(join(folder, 'lease.json'), silent)

@@ -22,6 +22,13 @@ test('a misspelled key is reported by its path, with the nearest known one', () 
   )
 })
 
+test('of thousands of unknown keys, or one of a megabyte, a few are named and shortened', () => {
+  const many = unknown({ Network, ...Object.fromEntries(Array.from({ length: 10_000 }, (_, at) => [`k${at}`, 1])) })
+  assert.equal(many.length, 8)
+  assert.match(many[7] ?? '', /^k7 is no key of the network; 9992 more are unknown$/)
+  assert.equal(unknown({ Network, ['x'.repeat(1_000_000)]: 1 })[0]?.length, 110)
+})
+
 test('a key of another backend is unknown to this one', () => {
   assert.deepEqual(unknown({ Network, Backend: { Type: 'host-gw', VNI: 7 } }, 'host-gw'), [
     'Backend.VNI is no key of host-gw'

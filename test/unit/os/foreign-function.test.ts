@@ -67,6 +67,18 @@ test('invalid lengths are refused too', () => {
     assert.throws(() => prototypes.recv(NO_DESCRIPTOR, Buffer.alloc(8), length as number, 0), TypeError)
 })
 
+test('a number that its type does not hold is refused: koffi would take its low bits', () => {
+  for (const number of [2 ** 40, 2 ** 31, -(2 ** 31) - 1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])
+    assert.throws(() => prototypes.close(number), RangeError, String(number))
+  for (const wrong of [undefined, null, '1', 1n, {}])
+    assert.throws(() => prototypes.close(wrong as never), TypeError, String(wrong))
+  assert.throws(() => prototypes.ioctl(NO_DESCRIPTOR, -1), RangeError)
+  assert.throws(
+    () => new Library().declare('int lseek(int fd, int64_t offset, int whence)'),
+    /which numbers does int64_t hold/
+  )
+})
+
 test('a call with good arguments reaches the kernel, whose errno is available', () => {
   assert.equal(prototypes.recv(NO_DESCRIPTOR, Buffer.alloc(8), 8, 0), -1)
   assert.equal(errno(), 9)

@@ -61,7 +61,7 @@ async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
   })
   void reconciler.run(stop.signal)
   const { claims } = backends
-  const peers = new Peers({ reconciler, health, log: silent, claims, doubtMs, counted() {}, now: Date.now })
+  const peers = new Peers({ kernel, reconciler, health, log: silent, claims, doubtMs, counted() {}, now: Date.now })
   if (isPlaced)
     await peers.settle({
       node: testNode(),
@@ -178,7 +178,7 @@ test('an invalid lease is reported and skipped, and the others are served', asyn
   const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
   send(
     { kind: 'malformed', key: '10.244.8.0-24', error },
-    { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('203.0.113.5') } }), lease(3)] }
+    { kind: 'list', leases: [lease(2), lease(5, { publicIp: { 4: ip('224.0.0.5') } }), lease(3)] }
   )
   await until(() => routes().length === 2, 'the two good ones')
   assert.match(
@@ -206,15 +206,66 @@ test('a lease outside the network, and one with an address that nothing can be s
 
 test('a lease that could not be served is no longer reported once it can be', async () => {
   const { send, routes, health, peers } = await followed(new MapKernel([eth0]), 60_000)
-  send({ kind: 'list', leases: [lease(5, { publicIp: { 4: ip('203.0.113.5') } })] })
+  send({ kind: 'list', leases: [lease(5, { subnet: { 4: prefix('10.7.5.0/24') } })] })
   await until(() => active(health).includes('LEASE_MALFORMED'), 'the condition')
   await peers.settle({
-    node: testNode({ addresses: [prefix('203.0.113.1/24')] }),
+    node: testNode(),
     backend: backends.configure('host-gw', {}),
+    networks: { 4: prefix('10.0.0.0/8') }
+  })
+  await until(() => routes().join() === '10.7.5.0/24', 'the route')
+  assert.equal(active(health).includes('LEASE_MALFORMED'), false)
+})
+
+test('host-gw: a node that the kernel reaches through a router is named, and gets its route once it is on the link', async () => {
+  const kernel = new MapKernel([eth0])
+  const { send, routes, health, peers } = await followed(kernel, 60_000)
+  const key = leaseKey(lease(5))
+  kernel.routes.set('192.0.2.5', { device: 'eth0', gateway: ip('192.0.2.254') })
+  send({ kind: 'list', leases: [lease(5, { node: 'n5' }), lease(6), lease(3)] })
+  await until(() => routes().length === 2, 'the others')
+  const condition = health.active().find(({ code }) => code === 'PEER_OFF_LINK')
+  assert.match(
+    condition?.detail ?? '',
+    /^n5 \(192\.0\.2\.5, subnet 10\.244\.5\.0-24\) .* eth0: the kernel's route to it is via 192\.0\.2\.254 dev eth0$/
+  )
+  assert.match(condition?.cure ?? '', /Backend\.Type to vxlan/)
+  assert.equal(active(health).includes('LEASE_MALFORMED'), false, 'nothing is wrong with the lease')
+  kernel.routes.delete('192.0.2.5')
+  await peers.reroute([key])
+  assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.5.0/24', '10.244.6.0/24'])
+  assert.equal(active(health).includes('PEER_OFF_LINK'), false)
+  kernel.routes.set('192.0.2.5', undefined)
+  await peers.reroute([key])
+  assert.equal(routes().length, 3, 'no route at the moment: nothing better is known')
+  kernel.routes.set('192.0.2.5', { device: 'eth1' })
+  await peers.reroute([key])
+  assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.6.0/24'])
+})
+
+test('thousands of nodes are asked for in shares, and only by a backend that depends on it', async () => {
+  const kernel = new MapKernel([eth0])
+  const asked: number[] = []
+  const { routesTo } = kernel
+  kernel.routesTo = (ips) => {
+    asked.push(ips.length)
+    return routesTo.call(kernel, ips)
+  }
+  const { send, routes, peers } = await followed(kernel, 60_000)
+  const leases = Array.from({ length: 250 }, (_, n) => lease(n, { publicIp: { 4: ip(`192.0.2.${n + 2}`) } }))
+  send({ kind: 'list', leases: leases.filter((_, n) => n !== 1) })
+  await until(() => routes().length === 249, 'the routes')
+  assert.deepEqual(asked.splice(0), [100, 100, 49])
+  send({ kind: 'put', lease: lease(7, { publicIp: { 4: ip('192.0.2.9') } }) })
+  await peers.reroute([leaseKey(lease(9))])
+  assert.deepEqual(asked.splice(0), [1], 'what is known is not asked for at each event')
+  await peers.settle({
+    node: testNode(),
+    backend: backends.configure('vxlan', {}),
     networks: { 4: prefix('10.244.0.0/16') }
   })
-  await until(() => routes().join() === '10.244.5.0/24', 'the route')
-  assert.equal(active(health).includes('LEASE_MALFORMED'), false)
+  await peers.reroute(leases.map(leaseKey))
+  assert.deepEqual(asked, [])
 })
 
 test('before our place is known nothing counts as stale, however the lists change', async () => {

@@ -4,6 +4,7 @@ import { Attachments } from '../../../daemon/pod/attachments.ts'
 import type { HostState, PodContext } from '../../../daemon/pod/context.ts'
 import { type State, stateOf } from '../../../daemon/state/object.ts'
 import { Networks } from '../../../ipam/networks.ts'
+import { FileReader } from '../../../ipam/read-file.ts'
 import { silent } from '../logs.ts'
 import { testNode } from '../test-node.ts'
 
@@ -31,6 +32,7 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   host: stillHost(),
   attachments: new Attachments(),
   networks: new Networks(() => ({ lock: flock, boot: { id: 'boot', since: 0 } })),
+  files: new FileReader(),
   health: { blockers: () => [], raise() {}, clear() {} },
   place: () => undefined,
   namespace: 'net:[1]',

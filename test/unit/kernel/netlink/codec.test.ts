@@ -8,7 +8,8 @@ import {
   decodeNeighbour,
   decodeRoute,
   linkIdentity,
-  portFlags
+  portFlags,
+  routingChange
 } from '../../../../daemon/kernel/netlink/decode.ts'
 import * as encode from '../../../../daemon/kernel/netlink/encode.ts'
 import {
@@ -17,8 +18,10 @@ import {
   readAcknowledgement,
   readMessages
 } from '../../../../daemon/kernel/netlink/message.ts'
+import { decodeRule } from '../../../../daemon/kernel/netlink/rules.ts'
 import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../../../daemon/state/object.ts'
 import { sameObject } from '../../../../daemon/state/object.ts'
+import { textOf } from '../../../../daemon/state/text.ts'
 import { formatPrefix, type Ip, network, type Prefix, parseIp, parsePrefix } from '../../../../ipam/address.ts'
 
 const devices = ['lo', 'eth0', 'weft.1', 'cni0']
@@ -76,6 +79,73 @@ test('a route decodes to what was encoded, in both families', () => {
       assert.ok(decoded !== undefined && sameObject(expected, decoded), `${formatPrefix(wanted.destination)}`)
     })
   )
+})
+
+test('a route with several next hops has each of them, also one by a gateway of the other family', () => {
+  const wanted: Route = {
+    ...({ kind: 'route', table: 254, destination: parsePrefix('0.0.0.0/0') ?? assert.fail(), metric: 0 } as const),
+    ...({ type: 'unicast', protocol: 186 } as const)
+  }
+  // RTA_MULTIPATH of `nexthop via 10.0.1.1 dev eth0 nexthop via inet6 fe80::1 dev weft.1`, as the kernel sends it.
+  const hop = (index: number, type: number, value: string) => {
+    const gateway = Buffer.from(value, 'hex')
+    const attribute = Buffer.alloc(4 + ((gateway.length + 3) & ~3))
+    attribute.writeUInt16LE(4 + gateway.length, 0)
+    attribute.writeUInt16LE(type, 2)
+    gateway.copy(attribute, 4)
+    const head = Buffer.alloc(8)
+    head.writeUInt16LE(8 + 4 + gateway.length, 0)
+    head.writeInt32LE(index, 4)
+    return Buffer.concat([head, attribute])
+  }
+  const hops = Buffer.concat([hop(1, 5, '0a000101'), hop(2, 18, `0a00fe80${'00'.repeat(13)}01`)])
+  const message = only(encode.putRoute(wanted, resolve))
+  const header = Buffer.alloc(4)
+  header.writeUInt16LE(4 + hops.length, 0)
+  header.writeUInt16LE(9, 2)
+  const read = (bytes: Buffer) =>
+    decodeRoute({ ...message, body: Buffer.concat([message.body, header, bytes]) }, nameOf)
+  const decoded = read(hops)
+  assert.equal(decoded?.device, undefined)
+  assert.deepEqual(decoded?.nextHops, [
+    { device: nameOf(1), gateway: parseIp('10.0.1.1') },
+    { device: nameOf(2), gateway: parseIp('fe80::1') }
+  ])
+  assert.match(
+    textOf(decoded as Route),
+    /^route default nexthop via 10\.0\.1\.1 dev \S+ nexthop via fe80::1 dev \S+ proto/
+  )
+  const broken = Buffer.from(hops)
+  broken.writeUInt16LE(4, 0)
+  assert.throws(() => read(broken), /a next hop of 4 octets/)
+})
+
+test('a notification about routing names the destination that another program changed, and nothing of ours', () => {
+  const destination = parsePrefix('10.1.0.0/16') ?? assert.fail()
+  const route: Route = { kind: 'route', table: 52, destination, metric: 7, type: 'unicast', protocol: 4 }
+  const change = (over: Partial<Route>) => routingChange(only(encode.putRoute({ ...route, ...over }, resolve)))
+  assert.deepEqual(change({}), { destination })
+  assert.deepEqual(change({ destination: parsePrefix('::/0') ?? assert.fail() }), { destination: parsePrefix('::/0') })
+  assert.equal(change({ protocol: 87 }), undefined)
+  assert.equal(change({ table: 255 }), undefined, 'the addresses of this host')
+  const rule = { type: 32, flags: 0, sequence: 0, port: 0, body: Buffer.alloc(12) }
+  assert.deepEqual(routingChange(rule), {})
+})
+
+test('a policy rule reads as ip(8) prints it, and one that looks nothing up is left out', () => {
+  const rule = (action: number, attributes: string) =>
+    decodeRule({
+      ...{ type: 32, flags: 0, sequence: 0, port: 0 },
+      body: Buffer.from(`02100000340000${action.toString(16).padStart(2, '0')}00000000${attributes}`, 'hex')
+    })
+  const priority = '0800060096140000'
+  assert.deepEqual(rule(1, priority), { priority: 5270, table: 52, text: '5270: from all lookup 52' })
+  assert.equal(rule(1, `${priority}080001000af40000`)?.text, '5270: from all to 10.244.0.0/16 lookup 52')
+  assert.equal(
+    rule(1, `${priority}08000f00fe00000008000a00000008000800100000 00ff00`.replaceAll(' ', ''))?.text,
+    '5270: from all fwmark 0x80000/0xff0000 lookup main'
+  )
+  assert.equal(rule(6, priority), undefined)
 })
 
 test('a route without a device keeps its type', () => {

@@ -1,12 +1,18 @@
 // The lease file and the file that people edit: whose network configuration counts.
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { pino } from 'pino'
+import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
+import { leaseKey } from '../../../../daemon/lease/lease.ts'
 import type { Store, StoreDeps } from '../../../../daemon/lease/store.ts'
 import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
+import { wishOf } from '../../../lab/store-watcher.ts'
+import { heard } from '../../logs.ts'
+import { until } from '../../until.ts'
 
 const ONE = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}'
 const OTHER = ONE.replace('10.244', '10.9')
@@ -66,6 +72,64 @@ test('a --net-config-path that is no readable file is refused by its name', () =
       code: 'OPTION_INVALID',
       message: /net-conf\.json cannot be read/
     })
+  }))
+
+test('a configuration of 60 MB in either file is refused by its size, without being read', () =>
+  inFolder(async (path, netConfigPath) => {
+    writeFileSync(netConfigPath, '')
+    truncateSync(netConfigPath, 60 << 20)
+    const before = process.memoryUsage.rss()
+    const message = /net-conf\.json cannot be read: EFBIG: it has 62914560 bytes, and at most 1048576 are read/
+    {
+      await using store = new EmbeddedStore({ path, netConfigPath }, deps)
+      await assert.rejects(store.configuration(never), { code: 'OPTION_INVALID', message })
+    }
+    const database = new DatabaseSync(path)
+    database.exec('INSERT INTO config VALUES (1, CAST(zeroblob(60 << 20) AS TEXT))')
+    database.close()
+    await using store = new EmbeddedStore({ path }, deps)
+    const text = await store.configuration(never)
+    assert.throws(() => parseNetConf(text, 'it'), {
+      code: 'CONFIG_INVALID',
+      message: 'it is longer than 1048576 bytes'
+    })
+    assert.ok(process.memoryUsage.rss() - before < 200 << 20)
+  }))
+
+test('a damaged lease file says so, and how to go on', () =>
+  inFolder(async (path, netConfigPath) => {
+    writeFileSync(path, 'no database'.repeat(1_000))
+    assert.throws(() => new EmbeddedStore({ path, netConfigPath }, deps), {
+      code: 'STATE_UNWRITABLE',
+      message: /file is not a database/,
+      cure: new RegExp(`the file is damaged: stop each weftd .* move ${path}, .*-wal and .*-shm away`)
+    })
+  }))
+
+test('a lease file that is deleted is made again, with the configuration and the lease that is held', () =>
+  inFolder(async (path) => {
+    const said: string[] = []
+    const log = heard((level, _, message) => level === 'warn' && said.push(message))
+    await using store = new EmbeddedStore({ path }, { ...deps, log })
+    store.configure(ONE)
+    const { subnet } = await store.acquire(wishOf('192.0.2.1', { conf: ONE }), never)
+    for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix)
+    const leases = () => {
+      const database = new DatabaseSync(path)
+      try {
+        return database.prepare('SELECT key FROM lease').all()
+      } catch {
+        return []
+      } finally {
+        database.close()
+      }
+    }
+    await until(() => said.length === 2 && leases().length === 1, 'the lease in a new file')
+    assert.match(said[0] ?? '', /deleted or replaced/)
+    assert.equal(leases()[0]?.key, leaseKey({ subnet }))
+    assert.equal(await store.configuration(never), ONE)
+    await using second = new EmbeddedStore({ path }, deps)
+    assert.equal(await second.configuration(never), ONE)
   }))
 
 test('where there is no configuration, message and cure have the real names of the store in use and of no other', () =>

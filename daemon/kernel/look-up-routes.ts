@@ -1,0 +1,68 @@
+// Asks the kernel for routes: how the host reaches an address, which entry of the tables it uses, and its policy rules.
+import { formatIp, type Ip } from '../../ipam/address.ts'
+import type { Kernel } from '../state/kernel.ts'
+import type { Route } from '../state/object.ts'
+import { decodeRoute } from './netlink/decode.ts'
+import { findRoute, lookUpRoute } from './netlink/encode.ts'
+import { KernelError } from './netlink/error.ts'
+import type { Message } from './netlink/message.ts'
+import type { RequestSocket } from './netlink/request-socket.ts'
+import { dumpRules } from './netlink/rules.ts'
+
+export const routeLookups = (socket: RequestSocket): Pick<Kernel, 'routeTo' | 'routesTo' | 'usedRoutes' | 'rules'> => ({
+  routeTo: async (ip) => (await routesTo(socket, [ip]))[0],
+  routesTo: (ips) => routesTo(socket, ips),
+  usedRoutes: (ips, from) => usedRoutes(socket, ips, from),
+  rules: (family) => dumpRules(socket, family)
+})
+
+const unreachable = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL'])
+
+async function routesTo(socket: RequestSocket, ips: readonly Ip[]): ReturnType<Kernel['routesTo']> {
+  const [ip] = ips
+  if (ip === undefined) return []
+  const what = ips.length === 1 ? `the route to ${formatIp(ip)}` : `the routes to ${ips.length} addresses`
+  const answers = await socket.askAll(ips.map(lookUpRoute), what)
+  return answers.map((answer) => {
+    const route = routeIn(answer, socket)
+    if (route?.device === undefined) return undefined
+    const { device, source, gateway, mtu } = route
+    return {
+      device,
+      ...(source !== undefined && { source }),
+      ...(gateway !== undefined && { gateway }),
+      ...(mtu !== undefined && { mtu })
+    }
+  })
+}
+
+/** The kernel also answers with an error for an unreachable, prohibit or blackhole route. */
+function routeIn(answer: Message | KernelError, socket: RequestSocket): Route | undefined {
+  if (!(answer instanceof KernelError)) return decodeRoute(answer, (index) => socket.nameOf(index), true)
+  if (unreachable.has(answer.errnoName)) return undefined
+  throw answer
+}
+
+async function usedRoutes(
+  socket: RequestSocket,
+  ips: readonly Ip[],
+  from: Parameters<Kernel['usedRoutes']>[1]
+): ReturnType<Kernel['usedRoutes']> {
+  const what = `the routes to ${ips.length} addresses`
+  const index = from && socket.indexOf(from.device)
+  if (from === undefined || index === undefined) {
+    const answers = await socket.askAll(
+      ips.map((ip) => findRoute(ip)),
+      what
+    )
+    return answers.map((answer) => routeIn(answer, socket))
+  }
+  const answers = await socket.askAll(
+    ips.map((ip) => findRoute(ip, { index, source: from.source })),
+    what
+  )
+  // Refused for what is not a matter of routes: no forwarding, the reverse path filter.
+  const again = ips.filter((_, at) => answers[at] instanceof KernelError)
+  const own = again.length === 0 ? [] : [...(await usedRoutes(socket, again, undefined))]
+  return answers.map((answer) => (answer instanceof KernelError ? own.shift() : routeIn(answer, socket)))
+}

@@ -1,0 +1,89 @@
+// The kernel's routes to the public addresses of other nodes, asked in shares that do not hold up the event loop.
+import { setImmediate as turn } from 'node:timers/promises'
+import { formatIp, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
+import type { PeerRoutes } from '../backend/backend.ts'
+import { reasonOf } from '../base/error.ts'
+import type { Log } from '../base/log.ts'
+import type { Kernel, RouteLookup } from '../state/kernel.ts'
+import { linkNamed, type State } from '../state/object.ts'
+
+export type RouteLookupsDeps = {
+  readonly kernel: Pick<Kernel, 'routesTo'>
+  /** The links as observed. */
+  readonly observed: () => State
+  readonly log: Log
+}
+
+/** Addresses in one system call: one to two milliseconds with their answers. */
+const TOGETHER = 100
+
+export class RouteLookups {
+  readonly #deps: RouteLookupsDeps
+  readonly #routes = new Map<string, RouteLookup>()
+
+  constructor(deps: RouteLookupsDeps) {
+    this.#deps = deps
+  }
+
+  of(publicIp: PerFamily<Ip>): PeerRoutes {
+    return Object.fromEntries(
+      perFamily(publicIp).flatMap(([family, ip]) => {
+        const route = this.#routes.get(formatIp(ip))
+        return route === undefined ? [] : [[family, route]]
+      })
+    )
+  }
+
+  /** Asks for the addresses whose route is not known yet. */
+  async learn(ips: readonly Ip[]): Promise<void> {
+    await this.ask(ips.filter((ip) => !this.#routes.has(formatIp(ip))))
+  }
+
+  /**
+   * Asks for all of these; returns those whose answer differs from before. An address without a route keeps its last
+   * one: where a link is down for a moment, or the host loses its default route, nothing better is known.
+   */
+  async ask(ips: readonly Ip[]): Promise<ReadonlySet<string>> {
+    const changed = new Set<string>()
+    for (let at = 0; at < ips.length; at += TOGETHER) {
+      if (at > 0) await turn()
+      const asked = ips.slice(at, at + TOGETHER)
+      const routes = await this.#lookUp(asked)
+      for (const [index, ip] of asked.entries()) {
+        const route = routes[index]
+        if (route !== undefined && this.#put(formatIp(ip), route)) changed.add(formatIp(ip))
+      }
+    }
+    return changed
+  }
+
+  forget(publicIp: PerFamily<Ip>): void {
+    for (const [, ip] of perFamily(publicIp)) this.#routes.delete(formatIp(ip))
+  }
+
+  async #lookUp(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]> {
+    try {
+      return await this.#deps.kernel.routesTo(ips)
+    } catch (error) {
+      this.#deps.log.debug({ reason: reasonOf(error) }, "can't look up the routes to other nodes")
+      return []
+    }
+  }
+
+  #put(address: string, { device, gateway }: RouteLookup): boolean {
+    const isPointToPoint = linkNamed(this.#deps.observed(), device)?.pointToPoint === true
+    const before = this.#routes.get(address)
+    const isSame =
+      before?.device === device &&
+      before.gateway?.value === gateway?.value &&
+      before.gateway?.family === gateway?.family &&
+      (before.pointToPoint ?? false) === isPointToPoint
+    if (isSame) return false
+    this.#routes.set(address, {
+      device,
+      ...(gateway !== undefined && { gateway }),
+      ...(isPointToPoint && { pointToPoint: true })
+    })
+    return true
+  }
+}

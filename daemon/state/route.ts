@@ -1,0 +1,45 @@
+// The type of a route, in any table and of either family.
+import type { Ip, Prefix } from '../../ipam/address.ts'
+
+export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'
+
+export type NextHop = { readonly device?: string; readonly gateway?: Ip }
+
+export type Route = {
+  /** Why it is desired, as for every object (object.ts). */
+  readonly because?: string
+  readonly kind: 'route'
+  /** Routing table number; 254 is main. */
+  readonly table: number
+  readonly destination: Prefix
+  /** Priority; smaller wins. The kernel's default is 0 for IPv4 and 1024 for IPv6. */
+  readonly metric: number
+  readonly type: RouteType
+  readonly device?: string
+  readonly gateway?: Ip
+  /**
+   * Of a route with several next hops, also by a nexthop object (`ip nexthop`), which has neither `device` nor
+   * `gateway`. Only observed.
+   */
+  readonly nextHops?: readonly NextHop[]
+  /** The nexthop object that the route uses. Only observed. */
+  readonly nextHopId?: number
+  /** Type of service: only packets that have it take the route. Only observed; absent: all packets. */
+  readonly tos?: number
+  /** Preferred source address. */
+  readonly source?: Ip
+  /** The gateway counts as reachable on `device` although it is in no prefix of the device (RTNH_F_ONLINK). */
+  readonly onlink?: boolean
+  /** rtnetlink scope: 0 global, 253 link. */
+  readonly scope?: number
+  /** rtm_protocol: who created it. Weft's is in ownership.ts. */
+  readonly protocol: number
+  readonly mtu?: number
+  /**
+   * The kernel adds the route by itself with this address of the device: it is missing only if somebody removed it
+   * afterwards. Its source is the kernel's choice among the device's addresses of the prefix. Not compared.
+   */
+  readonly withAddress?: Prefix
+  /** An existing route with the same key stays: the kernel answers EEXIST. Set, not compared. */
+  readonly yields?: boolean
+}
