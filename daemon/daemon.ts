@@ -1,7 +1,7 @@
 // Puts the daemon's parts together in the order of their dependencies: kernel, reconciler, pods, store, peers,
 // membership, servers; and ends them.
 import { join } from 'node:path'
-import { DEFAULT_BRIDGE } from '../plugins/attachment.ts'
+import { DEFAULT_ADMIN_CHAIN, DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
 import { BACKENDS, type Registry, registry } from './backend/registry.ts'
@@ -72,7 +72,7 @@ type Core = {
   readonly running: (work: Promise<unknown>) => void
   readonly failure: Promise<never>
   place?: Place
-  /** Set where forwarded packets are to pass other programs' firewalls. */
+  /** Set once the networks are known. */
   drops?: ForeignFirewall
 }
 
@@ -217,8 +217,10 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   const features = { missing: () => missingFeatures(place.backend.features), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
-  if (!options.iptablesForwardRules) return
-  core.drops = new ForeignFirewall(networksOf(place.conf), { reconciler, health, log })
+  const judgeBy = firewall.judgeBy.bind(firewall)
+  const accepts = options.iptablesForwardRules
+  const deps = { reconciler, health, log, judgeBy, adminChain: DEFAULT_ADMIN_CHAIN, accepts }
+  core.drops = new ForeignFirewall(networksOf(place.conf), deps)
   running(core.drops.follow(firewall.foreign(signal)))
   await core.drops.ready
 }

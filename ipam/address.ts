@@ -118,6 +118,23 @@ export function rangeOf(prefix: Prefix): Range {
   return { first, last: { family: first.family, value: first.value | hostBits(prefix) } }
 }
 
+/** The fewest prefixes that are the range together: at most two for each bit of an address. */
+export function rangePrefixes({ first, last }: Range): readonly Prefix[] {
+  const { family } = first
+  const prefixes: Prefix[] = []
+  for (let value = first.value; value <= last.value && last.family === family; ) {
+    let hostPart = 0
+    while (hostPart < width(family)) {
+      const size = 1n << BigInt(hostPart + 1)
+      if (value % size !== 0n || value + size - 1n > last.value) break
+      hostPart++
+    }
+    prefixes.push({ ip: { family, value }, length: width(family) - hostPart })
+    value += 1n << BigInt(hostPart)
+  }
+  return prefixes
+}
+
 /** The address `by` steps after `ip` (before, when negative); `undefined` outside the family's space. */
 export function offset(ip: Ip, by: bigint): Ip | undefined {
   const value = ip.value + by

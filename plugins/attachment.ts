@@ -4,6 +4,10 @@ import type { Ip, PerFamily, Prefix } from '../ipam/address.ts'
 
 /** The bridge of pods where the configuration names none. */
 export const DEFAULT_BRIDGE = 'cni0'
+
+/** The reference's name for the chain of the administrator's rules. */
+export const DEFAULT_ADMIN_CHAIN = 'CNI-ADMIN'
+
 /** host-local's: a node that moves from flannel keeps its reservations. */
 export const DEFAULT_DATA_DIR = '/var/lib/cni/networks'
 
@@ -66,6 +70,8 @@ export type Existing = {
   readonly tuning?: Tuning
   /** Addresses whose packets this host accepts at forwarding. */
   readonly forwards?: readonly Prefix[]
+  /** The administrator's chain of iptables whose rules come before that accept. */
+  readonly adminChain?: string
   /** The containers it can't reach: those on other isolated bridges, or also those on its own. */
   readonly isolatedFrom?: 'other bridges' | 'all'
   /** The plugin keeps the attachment's `hostPorts`. */

@@ -1,27 +1,25 @@
 // Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own
 // table can't undo such a drop.
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import { type Fate, type ForeignTable, fateIn, isPolicyTable } from '../state/foreign-chain.ts'
+import { type ForeignRule, type ForeignTable, isPolicyTable, type PodSide } from '../state/foreign-chain.ts'
+import { type Course, courseIn } from '../state/foreign-course.ts'
+import { ACCEPT_MATCHES, type AcceptMatch } from '../state/foreign-match.ts'
+import type { Place } from '../state/foreign-walk.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 
-/** A chain of another program that drops pods' packets, for the condition FORWARD_DROPPED. */
+/** A chain at hook forward of another program that drops pods' packets. */
 export type ForeignDrop = {
   readonly table: ForeignTable
-  /** The chain at hook forward that drops. */
   readonly chain: string
-  /** The chain that gets the accept: the same, or DOCKER-USER. */
-  readonly acceptChain: string
   readonly prefix: Prefix
-  /** One sentence with the program, the chain and the rule. */
+  /** The accepts that let pods' packets through, each with its chain. */
+  readonly accepts: readonly { readonly match: AcceptMatch; readonly chain: string }[]
+  /** One sentence with the program, the chain and the rule that drops. */
   readonly text: string
+  /** The same, where no accept may be: the rule names pods, or one that must stay in force comes later. */
+  readonly unanswered?: string
 }
-
-/**
- * Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and
- * firewalls").
- */
-const DOCKER_USER = 'DOCKER-USER'
 
 const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
   inet: [4, 6],
@@ -30,41 +28,72 @@ const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
   bridge: []
 }
 
+/** Nothing is known of this host's devices. */
+export const NO_SIDE: PodSide = { devices: [], adminChains: [] }
+
 /**
  * Every chain at hook forward that drops packets from or to a network of the cluster. Those of policy engines drop on
  * purpose and are not changed.
  */
-export function foreignDrops(tables: readonly ForeignTable[], cluster: PerFamily<Prefix>): readonly ForeignDrop[] {
+export function foreignDrops(
+  tables: readonly ForeignTable[],
+  cluster: PerFamily<Prefix>,
+  side: PodSide = NO_SIDE
+): readonly ForeignDrop[] {
   return tables.flatMap((table) => {
     if (isPolicyTable(table) || (table.table === NFT_TABLE && table.tool === 'nft')) return []
     const prefixes = perFamily(cluster).flatMap(([family, prefix]) =>
       families[table.family].includes(family) ? [prefix] : []
     )
     return [...table.chains.values()].flatMap((chain) =>
-      chain.policy === undefined ? [] : prefixes.flatMap((prefix) => dropIn(table, chain.name, prefix))
+      chain.policy === undefined ? [] : prefixes.flatMap((prefix) => dropIn(table, chain.name, prefix, side))
     )
   })
 }
 
-function dropIn(table: ForeignTable, chain: string, prefix: Prefix): readonly ForeignDrop[] {
-  const fate = fateIn(table, chain, prefix)
-  if (fate.end !== 'drops') return []
-  const rule = table.chains.get(chain)?.rules[fate.at]
-  const by = rule === undefined ? 'its policy' : `"${rule.text}"`
-  const text = `${programOf(table)}: chain ${table.family} ${table.table} ${chain} (${table.tool}) drops forwarded packets by ${by}`
-  return [{ table, chain, acceptChain: acceptChainFor(table, chain, fate), prefix, text }]
+function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSide): readonly ForeignDrop[] {
+  const course = courseIn(table, chain, prefix, side)
+  const [first] = ACCEPT_MATCHES.flatMap((match) => course.drops[match])
+  const told = first ?? course.cutOff[0]
+  if (told === undefined) return []
+  const accepts = ACCEPT_MATCHES.flatMap((match) => {
+    const best = course.places[match].at(-1)
+    return best === undefined ? [] : [{ match, chain: best.chain }]
+  })
+  const unanswered = unansweredIn(table, course, side)
+  const sentence = (place: Place): string => dropText(table, chain, place)
+  return [
+    {
+      ...{ table, chain, prefix, accepts, text: sentence(told) },
+      ...(unanswered === undefined ? {} : { unanswered: sentence(unanswered) })
+    }
+  ]
 }
 
-/** DOCKER-USER when the chain jumps to it before it drops, with no rule in between that drops on purpose. */
-function acceptChainFor(table: ForeignTable, chain: string, fate: Fate): string {
-  const call = table.chains
-    .get(chain)
-    ?.rules.findIndex(({ branches }) =>
-      branches.some(
-        ({ conditions, verdict }) => conditions.length === 0 && verdict.kind === 'jump' && verdict.chain === DOCKER_USER
+function dropText(table: ForeignTable, chain: string, place: Place): string {
+  const rule = ruleAt(table, place)
+  const by = rule === undefined ? 'its policy' : `"${rule.text}"`
+  return `${programOf(table)}: chain ${table.family} ${table.table} ${chain} (${table.tool}) drops forwarded packets by ${by}`
+}
+
+const ruleAt = ({ chains }: ForeignTable, { chain, index }: Place): ForeignRule | undefined =>
+  chains.get(chain)?.rules[index]
+
+/** A narrowed rule matters only where other nodes' packets enter by a device that it names. */
+function unansweredIn(table: ForeignTable, course: Course, { carriers }: PodSide): Place | undefined {
+  const { pair, source, destination } = course.unanswered
+  const isMet = (place: Place): boolean =>
+    ruleAt(table, place)?.branches.some(({ conditions }) =>
+      conditions.every(
+        (condition) =>
+          condition.kind !== 'interface' ||
+          condition.side !== 'in' ||
+          condition.negated ||
+          carriers === undefined ||
+          condition.names.some((name) => carriers.includes(name))
       )
-    )
-  return call !== undefined && call >= 0 && call <= fate.at && fate.after <= call + 1 ? DOCKER_USER : chain
+    ) ?? true
+  return course.cutOff[0] ?? source[0] ?? destination[0] ?? pair.find(isMet)
 }
 
 const marks: readonly (readonly [string, RegExp])[] = [
@@ -83,15 +112,15 @@ function programOf(table: ForeignTable): string {
   return found.length === 0 ? 'another program or the administrator' : found.join(' or ')
 }
 
-/** The accepts against these drops: from and to each network, once per chain. */
+/** The accepts against these drops, each once. */
 export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignAccept[] {
-  return drops.flatMap(({ table, acceptChain, prefix, text }) =>
-    (['source', 'destination'] as const).map((match) => ({
+  return drops.flatMap(({ table, accepts, prefix, text }) =>
+    accepts.map(({ match, chain }) => ({
       kind: 'accept' as const,
       tool: table.tool,
       family: table.family,
       table: table.table,
-      chain: acceptChain,
+      chain,
       match,
       prefix,
       effective: true,
@@ -100,14 +129,21 @@ export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignA
   )
 }
 
-/** The reasons alone, each once: the detail of FORWARD_DROPPED; empty when nobody drops. */
+/** The reasons alone, each once, for the log; empty when nobody drops. */
 export const dropReasons = (drops: readonly ForeignDrop[]): readonly string[] => [
   ...new Set(drops.map((drop) => drop.text))
 ]
 
+/** The drops that stay in force although they cut pods off: the detail of FORWARD_DROPPED. */
+export const unansweredReasons = (drops: readonly ForeignDrop[]): readonly string[] => [
+  ...new Set(drops.flatMap(({ unanswered }) => unanswered ?? []))
+]
+
 /** The cure of FORWARD_DROPPED, with the networks and the chains. */
 export function dropCure(drops: readonly ForeignDrop[]): string {
-  const each = (name: (drop: ForeignDrop) => string) => [...new Set(drops.map(name))].join(' and ')
+  const unanswered = drops.filter((drop) => drop.unanswered !== undefined)
+  const open = unanswered.length > 0 ? unanswered : drops
+  const each = (name: (drop: ForeignDrop) => string) => [...new Set(open.map(name))].join(' and ')
   const chains = each(({ table, chain }) => `${chain} (${table.tool}, ${table.family} ${table.table})`)
-  return `no action needed unless pods can't reach each other; then allow ${each(({ prefix }) => formatPrefix(prefix))} in the chain ${chains}`
+  return `weftd does not overrule this rule: if pods are to reach each other, accept ${each(({ prefix }) => formatPrefix(prefix))} before it in the chain ${chains}`
 }

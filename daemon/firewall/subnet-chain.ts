@@ -49,12 +49,26 @@ export const chainsAround = (purpose: SubnetPurpose, ips: readonly Ip[], observe
 /** No rule uses this set: it tells a restarted weftd, and GC, which pods a chain of purpose `forward` is for. */
 const throughSet = (family: Family): string => `let_through_${family}`
 
+const ADMIN = 'admin_'
+
+/**
+ * No packet passes this chain: its name tells a restarted weftd which chain of the administrator comes before the
+ * accepts (foreign-accepts.ts).
+ */
+const adminMarker = (name: string): NftChain => nftChain(`${ADMIN}${name}`, undefined, [], 'iptablesAdminChainName')
+
+/** The administrator's chain that such a marker names; `undefined` for any other chain. */
+export const adminChainOf = ({ chain }: NftChain): string | undefined =>
+  chain.startsWith(ADMIN) ? chain.slice(ADMIN.length) : undefined
+
 /** All that lets packets of these addresses through. `mark` and `whose` as in `hostPortElement`. */
 export const forwardAcceptObjects = (
   addresses: readonly Prefix[],
   mark: string,
-  whose: string
+  whose: string,
+  adminChain: string
 ): readonly KernelObject[] => [
+  adminMarker(adminChain),
   ...addresses.map((prefix) => subnetChain('forward', prefix)),
   ...addresses.flatMap(({ ip }) => throughElement(ip, mark, whose))
 ]
@@ -69,5 +83,9 @@ export function forwardAcceptReadBack(element: NftElement, observed: State): rea
   const ip = parseIp(element.key)
   if (ip === undefined || element.set !== throughSet(ip.family)) return undefined
   const [mark = '', ...whose] = (element.comment ?? '').split(' ')
-  return [...chainsAround('forward', [ip], observed), ...throughElement(ip, mark, whose.join(' '))]
+  const markers = [...observed.values()].flatMap((object) => {
+    const name = object.kind === 'nft-chain' ? adminChainOf(object) : undefined
+    return name === undefined ? [] : [adminMarker(name)]
+  })
+  return [...markers, ...chainsAround('forward', [ip], observed), ...throughElement(ip, mark, whose.join(' '))]
 }

@@ -207,8 +207,8 @@ export const CONDITIONS = {
   FORWARD_DROPPED: {
     severity: 'warning',
     blocks: [],
-    title: 'another program drops forwarded packets; weftd keeps an accept for pods in its chain',
-    cure: "no action needed unless pods can't reach each other; then allow the pod network in that program's rules"
+    title: "another program's rule drops packets of pods, and weftd does not overrule it",
+    cure: 'if pods are to reach each other, accept the pod network before that rule'
   },
   SUBNET_FILE_UNWRITABLE: {
     severity: 'warning',

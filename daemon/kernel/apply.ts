@@ -52,6 +52,7 @@ function channelOf(change: Change): Channel {
     case 'nft-set':
     case 'nft-element':
     case 'accept':
+    case 'admin-call':
       return 'firewall'
   }
 }

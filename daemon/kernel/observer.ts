@@ -266,5 +266,5 @@ export class Observer implements Disposable {
   }
 }
 
-const isFirewall = (object: KernelObject): boolean =>
-  object.kind === 'nft-chain' || object.kind === 'nft-set' || object.kind === 'nft-element' || object.kind === 'accept'
+const isFirewall = ({ kind }: KernelObject): boolean =>
+  kind === 'nft-chain' || kind === 'nft-set' || kind === 'nft-element' || kind === 'accept' || kind === 'admin-call'

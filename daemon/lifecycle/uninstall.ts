@@ -103,6 +103,8 @@ export function staysFor(observed: State): (object: KernelObject) => boolean {
   )
   return (object) => {
     if (object.kind === 'link') return ends.has(object.name) || bridges.has(object.name)
+    // What the administrator drops for running pods stays dropped.
+    if (object.kind === 'admin-call') return ends.size > 0
     const device = deviceOf(object) ?? ''
     if (object.kind === 'proxy') return routed.has(formatIp(object.ip))
     return ends.has(device) || (object.kind === 'address' && bridges.has(device))

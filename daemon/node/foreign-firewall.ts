@@ -1,31 +1,50 @@
-// Keeps an accept for pods in each chain of another program that would drop their packets, and reports whose chain it
-// is.
-import type { PerFamily, Prefix } from '../../ipam/address.ts'
+// Keeps an accept for pods in each chain of another program that would drop their packets, behind what an administrator
+// drops on purpose; reports drops that cut pods off and stay.
+import { setTimeout as pause } from 'node:timers/promises'
+import { type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Log } from '../base/log.ts'
-import { dropCure, dropReasons, foreignAccepts, foreignDrops } from '../firewall/foreign-accepts.ts'
-import { purposeOf } from '../firewall/subnet-chain.ts'
+import { adminCalls } from '../firewall/admin-calls.ts'
+import { dropCure, dropReasons, foreignAccepts, foreignDrops, unansweredReasons } from '../firewall/foreign-accepts.ts'
+import { adminChainOf, purposeOf } from '../firewall/subnet-chain.ts'
 import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import type { ForeignView } from '../state/foreign-chain.ts'
+import type { ForeignView, PodSide } from '../state/foreign-chain.ts'
+import { failureIn } from '../state/kernel.ts'
+import type { KernelObject } from '../state/object.ts'
+import { mattersToPodSide, podSide } from './pod-side.ts'
 
 export type ForeignDeps = {
-  readonly reconciler: Pick<Reconciler, 'want' | 'desired'>
+  readonly reconciler: Pick<Reconciler, 'want' | 'desired' | 'observed' | 'onObserved'>
   readonly health: Health
   readonly log: Log
+  /** What the kernel's side judges accepts by. */
+  readonly judgeBy: (side: PodSide) => void
+  /** The administrator's chain where the firewall plugin names none; only called where it exists. */
+  readonly adminChain: string
+  /** --iptables-forward-rules. Without it only administrators' chains are called. */
+  readonly accepts: boolean
 }
+
+/** Milliseconds in which changes of devices and routes share one judgement. */
+const GATHER_MS = 20
 
 export class ForeignFirewall {
   readonly #cluster: PerFamily<Prefix>
   readonly #deps: ForeignDeps
   readonly #first = Promise.withResolvers<void>()
   #view: ForeignView | undefined
-  /** The networks for which accepts in this view are in place. */
+  /** The networks and devices for which accepts in this view are in place. */
   #updatedFor = ''
+  #networks: readonly PerFamily<Prefix>[] = []
+  #sideText = ''
   #trouble = ''
+  #reasons = ''
+  #isDue = false
 
   constructor(cluster: PerFamily<Prefix>, deps: ForeignDeps) {
     this.#cluster = cluster
     this.#deps = deps
+    deps.reconciler.onObserved((changed) => this.#onObserved(changed))
   }
 
   /** Resolves when the accepts for the first view are in place. */
@@ -48,16 +67,55 @@ export class ForeignFirewall {
   async update(): Promise<void> {
     const view = this.#view
     if (view === undefined) return
-    const networks = [this.#cluster, ...this.#pluginNetworks()]
-    const text = networks
-      .map((each) => JSON.stringify(each, (_, value) => (typeof value === 'bigint' ? `${value}` : value)))
-      .join()
+    const pluginNetworks = this.#pluginNetworks()
+    const networks = [this.#cluster, ...pluginNetworks]
+    this.#networks = networks
+    const side = this.#side(networks)
+    const text = textOf([networks, side])
     if (text === this.#updatedFor) return
     this.#updatedFor = text
-    const drops = networks.flatMap((each) => foreignDrops(view.tables, each))
-    await this.#deps.reconciler.want('foreign drops', foreignAccepts(drops))
-    if (drops.length === 0) this.#deps.health.clear('FORWARD_DROPPED')
-    else this.#deps.health.raise('FORWARD_DROPPED', dropReasons(drops).join('; '), dropCure(drops))
+    const drops = this.#deps.accepts ? networks.flatMap((each) => foreignDrops(view.tables, each, side)) : []
+    const chains = side.adminChains.map((name) => ({ name, isMade: name !== this.#deps.adminChain }))
+    const families = new Set<Family>(pluginNetworks.flatMap((each) => perFamily(each).map(([family]) => family)))
+    const calls = pluginNetworks.length === 0 ? [] : adminCalls(view.tables, chains, families)
+    const outcomes = await this.#deps.reconciler.want('foreign drops', [...calls, ...foreignAccepts(drops)])
+    this.#report(dropReasons(drops))
+    const failed = failureIn(outcomes)?.change.object.because
+    const open = [...unansweredReasons(drops), ...(failed === undefined ? [] : [failed])]
+    if (open.length === 0) this.#deps.health.clear('FORWARD_DROPPED')
+    else this.#deps.health.raise('FORWARD_DROPPED', open.join('; '), dropCure(drops))
+  }
+
+  #side(networks: readonly PerFamily<Prefix>[]): PodSide {
+    const { observed, desired } = this.#deps.reconciler
+    const adminChains = new Set([this.#deps.adminChain, ...adminChainsIn(desired.values())])
+    const side = {
+      ...podSide([...observed.values(), ...desired.values()], networks),
+      adminChains: [...adminChains].sort()
+    }
+    const text = textOf(side)
+    if (text !== this.#sideText) {
+      this.#sideText = text
+      this.#deps.judgeBy(side)
+    }
+    return side
+  }
+
+  #onObserved(changed: readonly KernelObject[] | 'everything'): void {
+    if (this.#isDue || this.#view === undefined) return
+    if (changed !== 'everything' && !changed.some((object) => mattersToPodSide(object, this.#networks))) return
+    this.#isDue = true
+    void this.#updateSoon()
+  }
+
+  async #updateSoon(): Promise<void> {
+    await pause(GATHER_MS, undefined, { ref: false })
+    this.#isDue = false
+    try {
+      await this.update()
+    } catch (error) {
+      this.#deps.log.error({ err: error }, "accepts in other programs' firewalls could not be updated")
+    }
   }
 
   #pluginNetworks(): readonly PerFamily<Prefix>[] {
@@ -67,6 +125,16 @@ export class ForeignFirewall {
     })
   }
 
+  #report(reasons: readonly string[]): void {
+    const now = reasons.join('; ')
+    if (now !== '' && now !== this.#reasons)
+      this.#deps.log.info(
+        { reasons },
+        'another program drops forwarded packets: pods get an accept where that is allowed'
+      )
+    this.#reasons = now
+  }
+
   #logTrouble({ trouble }: ForeignView): void {
     const now = trouble?.message ?? ''
     if (now !== '' && now !== this.#trouble)
@@ -74,3 +142,9 @@ export class ForeignFirewall {
     this.#trouble = now
   }
 }
+
+const adminChainsIn = (objects: Iterable<KernelObject>): readonly string[] =>
+  [...objects].flatMap((object) => (object.kind === 'nft-chain' ? (adminChainOf(object) ?? []) : []))
+
+const textOf = (value: unknown): string =>
+  JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? `${each}` : each))

@@ -198,7 +198,7 @@ export type NftElement = Wanted & {
 }
 
 /**
- * An accept for `prefix` at the head of a chain that belongs to another program and would drop pod packets.
+ * An accept for `prefix` in a chain that belongs to another program and would drop pod packets.
  * `tool` is the tool that created the chain and must change it: nft itself, or either iptables.
  */
 export type ForeignAccept = Wanted & {
@@ -208,13 +208,17 @@ export type ForeignAccept = Wanted & {
   readonly family: NftFamily
   readonly table: string
   readonly chain: string
-  readonly match: 'source' | 'destination'
+  /** `pair`: source and destination are both in the prefix. */
+  readonly match: 'pair' | 'source' | 'destination'
   readonly prefix: Prefix
-  /**
-   * Whether it is before every rule that could drop pod packets, and after what drops on purpose (foreign-chain.ts);
-   * `true` in desired ones.
-   */
+  /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
   readonly effective?: boolean
+}
+
+/** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */
+export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix'> & {
+  readonly kind: 'admin-call'
+  readonly target: string
 }
 
 /** How a device limits its packets. */
@@ -272,6 +276,7 @@ export type KernelObject =
   | NftSet
   | NftElement
   | ForeignAccept
+  | AdminCall
   | Qdisc
 
 /** The key by which the kernel indexes an object, as text: `route 254 10.1.2.0/24 metric 0`. */
@@ -307,6 +312,8 @@ function keyText(object: KernelObject): string {
       return `nft element ${object.family} ${object.table} ${object.set} ${object.key}`
     case 'accept':
       return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}`
+    case 'admin-call':
+      return `admin-call ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.target}`
     case 'qdisc':
       return `qdisc ${object.device} ${object.parent}`
   }

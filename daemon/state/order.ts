@@ -26,6 +26,7 @@ function rank(object: KernelObject): number {
     case 'nft-element':
       return 10
     case 'accept':
+    case 'admin-call':
       return 11
     case 'qdisc':
       return 12

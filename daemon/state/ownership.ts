@@ -72,6 +72,7 @@ export function mayRemove(
     case 'nft-element':
       return object.table === NFT_TABLE
     case 'accept':
+    case 'admin-call':
       return true
     case 'sysctl':
     case 'qdisc':

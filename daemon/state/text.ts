@@ -52,6 +52,8 @@ export function textOf(object: KernelObject): string {
         object.value && `: ${object.value}`,
         '}'
       )
+    case 'admin-call':
+      return `call of ${object.target} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'accept':
       return `${object.match} ${formatPrefix(object.prefix)} accept in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':

@@ -1,8 +1,8 @@
 // The `firewall` plugin: accepts forwarded packets of the container, also where other programs' firewalls drop unknown
 // ones; isolates it if configured.
 import { type Prefix, parsePrefix } from '../../ipam/address.ts'
-import type { Attachment, Existing } from '../attachment.ts'
-import { type Field, member, oneOf } from '../cni/field.ts'
+import { type Attachment, DEFAULT_ADMIN_CHAIN, type Existing } from '../attachment.ts'
+import { type Field, FieldError, member, oneOf, text } from '../cni/field.ts'
 import { previousResult } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
@@ -12,23 +12,38 @@ import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {
   const root: Field = { path: '', value: call.configuration }
-  const accepting = (forwards: readonly Prefix[], isolatedFrom?: Existing['isolatedFrom']): Attachment => ({
+  const accepting = (forwards: readonly Prefix[], more: Pick<Existing, 'isolatedFrom' | 'adminChain'>): Attachment => ({
     ...identity(call, undefined),
     isStandalone: true,
-    interface: { kind: 'existing', forwards, ...(isolatedFrom === undefined ? {} : { isolatedFrom }) }
+    interface: { kind: 'existing', forwards, ...more }
   })
   return evenIfUnreadable(
     call,
     () => {
       configured(() => refuseFirewalld(root))
       const isolatedFrom = configured(() => policyOf(root))
+      const adminChain = configured(() => adminChainOf(root))
       const addresses = call.verb === 'DEL' ? [] : (previousResult(call)?.ips ?? [])
       return accepting(
         addresses.flatMap(({ address }) => parsePrefix(address) ?? []),
-        isolatedFrom
+        { adminChain, ...(isolatedFrom === undefined ? {} : { isolatedFrom }) }
       )
     },
-    () => accepting([])
+    () => accepting([], {})
+  )
+}
+
+/** As iptables takes it: at most 28 characters; of these only such as nft takes, too. */
+const chainName = /^[A-Za-z][\w.-]{0,27}$/
+
+function adminChainOf(root: Field): string {
+  const field = member(root, 'iptablesAdminChainName')
+  const name = text(field) ?? ''
+  if (name === '') return DEFAULT_ADMIN_CHAIN
+  if (chainName.test(name)) return name
+  throw new FieldError(
+    field,
+    'must be a name of an iptables chain: a letter, then at most 27 of letters, digits, ".", "_" and "-"'
   )
 }
 

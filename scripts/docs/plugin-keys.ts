@@ -185,6 +185,11 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   bandwidth: [...BANDWIDTH],
   firewall: [
     [
+      'iptablesAdminChainName',
+      'name of an iptables chain',
+      "the administrator's chain, called first for forwarded packets and made if it is missing; default: `CNI-ADMIN`, called where it exists"
+    ],
+    [
       'ingressPolicy',
       'open, same-bridge or isolated',
       'same-bridge: no routing from its bridge to other bridges with this policy; isolated: also no traffic between containers with it on one bridge'

@@ -254,11 +254,21 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
     const beyond = '192.168.10.1'
     const received = async () => (await pod.ping(beyond)).received
     await until(async () => (await received()) === 0, { what: 'the policy to drop', deadlineMs: 10_000 })
-    const call = { config: { name: 'fw', prevResult }, pod }
+    // As Nomad names it; the reference makes the chain, too, and calls it first.
+    const call = { config: { name: 'fw', iptablesAdminChainName: 'NOMAD-ADMIN', prevResult }, pod }
     assert.deepEqual(await at.ok('ADD', 'firewall', call), prevResult)
     await until(async () => (await received()) === 1, { what: `${beyond} to answer`, deadlineMs: 10_000 })
     await at.ok('CHECK', 'firewall', call)
+    for (const chain of ['NOMAD-ADMIN', 'CNI-ADMIN']) {
+      await at.host.sh(`iptables -N ${chain} || true; iptables -A ${chain} -d ${beyond} -j DROP`)
+      await until(async () => (await received()) === 0, { what: `${chain} to be obeyed`, deadlineMs: 10_000 })
+      await at.host.exec('iptables', ['-F', chain])
+      await until(async () => (await received()) === 1, { what: `${beyond} to answer again`, deadlineMs: 10_000 })
+    }
+    await at.host.exec('iptables', ['-A', 'NOMAD-ADMIN', '-d', beyond, '-j', 'DROP'])
     await at.cluster.daemon(1).restart('SIGKILL')
+    assert.equal(await received(), 0)
+    await at.host.exec('iptables', ['-F', 'NOMAD-ADMIN'])
     await until(async () => (await received()) === 1, {
       what: `${beyond} to answer after a restart`,
       deadlineMs: 10_000
@@ -269,6 +279,7 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
       what: 'the rules to go',
       deadlineMs: 10_000
     })
+    assert.doesNotMatch((await at.host.exec('iptables', ['-S', 'FORWARD'])).stdout, /ADMIN|10\.13\./)
     await at.host.exec('iptables', ['-P', 'FORWARD', 'ACCEPT'])
   })
 

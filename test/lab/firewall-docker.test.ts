@@ -25,16 +25,12 @@ class Docker implements AsyncDisposable {
     this.#env = { PATH: `${tools}:${process.env.PATH}` }
   }
 
-  async start(): Promise<void> {
+  /** `bip`: the subnet of docker0. */
+  async start(bip = '172.30.9.1/24'): Promise<void> {
     const options = ['data-root=data', 'exec-root=exec', 'pidfile=pid'].map(
       (option) => `--${option.replace('=', `=${this.directory}/`)}`
     )
-    const args = [
-      ...options,
-      `--host=unix://${this.directory}/docker.sock`,
-      '--bip=172.30.9.1/24',
-      '--shutdown-timeout=2'
-    ]
+    const args = [...options, `--host=unix://${this.directory}/docker.sock`, `--bip=${bip}`, '--shutdown-timeout=2']
     this.#program = new Background('dockerd', 'dockerd', args, {
       env: this.#env,
       logPath: join(this.directory, 'log')
@@ -56,13 +52,47 @@ class Docker implements AsyncDisposable {
   }
 }
 
+/** docker0 and another bridge stay where a dockerd ends; its rules do, too. */
+const freshHost = () =>
+  run('sh', ['-e'], {
+    // Docker drops only where it switched forwarding on itself.
+    input: `mount -t tmpfs tmpfs /run; ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward; nft flush ruleset
+ip -o link show type bridge | awk -F': ' '{print $2}' | xargs -r -n 1 ip link delete`
+  })
+
+/** A namespace as a container of a bridge, without an image. */
+async function container(name: string, bridge: string, address: string, gateway: string): Promise<Neighbour> {
+  const neighbour = await Neighbour.join(name, [])
+  await run('ip', ['link', 'set', name, 'master', bridge])
+  await neighbour.exec('ip', ['address', 'add', address, 'dev', 'eth0'])
+  await neighbour.exec('ip', ['route', 'add', 'default', 'via', gateway])
+  return neighbour
+}
+
+test('Docker keeps its networks apart where docker0 has the pod subnet, and pods reach its containers', async () => {
+  await freshHost()
+  using pod = await Neighbour.join('pod-a', [{ here: '10.244.1.1/25', there: '10.244.1.2/25' }])
+  await using docker = new Docker('nft')
+  await docker.start('10.244.9.1/24')
+  const bridge = ['--opt', 'com.docker.network.bridge.name=br-another', '--subnet=172.30.10.0/24']
+  await docker.docker('network', 'create', ...bridge, 'another')
+  using ours = await container('c-ours', 'docker0', '10.244.9.2/24', '10.244.9.1')
+  using other = await container('c-other', 'br-another', '172.30.10.2/24', '172.30.10.1')
+  const isApart = async () => !(await ours.reaches('172.30.10.2')) && !(await other.reaches('10.244.9.2'))
+  assert.ok(await isApart(), 'Docker does not isolate')
+  assert.equal(await pod.reaches('10.244.9.2'), false, 'Docker does not drop')
+
+  await using _ = new Keeper(3600, { devices: ['docker0', 'pod-a'], adminChains: [] })
+  await until(() => pod.reaches('10.244.9.2'), { what: 'a pod to reach a container' })
+  assert.ok(await ours.reaches('10.244.1.2'), 'a container does not reach a pod')
+  assert.ok(await isApart(), 'the isolation is gone')
+  await docker.docker('network', 'rm', 'another')
+})
+
 describe('pods pass a host with Docker whose iptables is', () => {
   for (const kind of ['nft', 'legacy'] as const) {
     test(kind, async () => {
-      // Docker drops only where it switched forwarding on itself.
-      await run('sh', ['-e'], {
-        input: 'mount -t tmpfs tmpfs /run; ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward; nft flush ruleset'
-      })
+      await freshHost()
       using a = await Neighbour.join('pod-a', [{ here: '10.244.1.1/25', there: '10.244.1.2/25' }])
       using _b = await Neighbour.join('pod-b', [{ here: '10.244.1.129/25', there: '10.244.1.130/25' }])
       await using docker = new Docker(kind)

@@ -1,11 +1,12 @@
 // A small version of the daemon's loop around the firewall: after each change, and each change of other programs'
 // tables, the difference is applied.
 import assert from 'node:assert/strict'
-import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign-accepts.ts'
+import { dropReasons, foreignAccepts, foreignDrops, NO_SIDE } from '../../daemon/firewall/foreign-accepts.ts'
 import { ownFirewall } from '../../daemon/firewall/node-chains.ts'
 import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import type { FirewallChange } from '../../daemon/kernel/nftables/port.ts'
 import { difference } from '../../daemon/state/difference.ts'
+import type { PodSide } from '../../daemon/state/foreign-chain.ts'
 import { type KernelObject, stateOf } from '../../daemon/state/object.ts'
 import { mayRemove } from '../../daemon/state/ownership.ts'
 import { changeText } from '../../daemon/state/text.ts'
@@ -40,10 +41,11 @@ export class Keeper implements AsyncDisposable {
   #desired: readonly KernelObject[]
   #turn: Promise<unknown> = Promise.resolve()
 
-  constructor(resyncSeconds = 3600, desired: readonly KernelObject[] = own) {
+  constructor(resyncSeconds = 3600, side: PodSide = NO_SIDE, desired: readonly KernelObject[] = own) {
     this.firewall = new Firewall({ iptablesResyncSeconds: resyncSeconds })
+    this.firewall.judgeBy(side)
     this.#desired = desired
-    this.#loops = [this.#watch(), this.#follow(desired)]
+    this.#loops = [this.#watch(), this.#follow(desired, side)]
   }
 
   async #watch(): Promise<void> {
@@ -53,10 +55,10 @@ export class Keeper implements AsyncDisposable {
     }
   }
 
-  async #follow(base: readonly KernelObject[]): Promise<void> {
+  async #follow(base: readonly KernelObject[], side: PodSide): Promise<void> {
     for await (const view of this.firewall.foreign(this.#end.signal)) {
       assert.ifError(view.trouble)
-      const drops = foreignDrops(view.tables, cluster)
+      const drops = foreignDrops(view.tables, cluster, side)
       this.reasons = dropReasons(drops)
       this.#desired = [...base, ...foreignAccepts(drops)]
       await this.settle()

@@ -3,9 +3,16 @@
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignTable, ForeignView } from '../../state/foreign-chain.ts'
+import type { ForeignTable, ForeignView, PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
-import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
+import {
+  type AdminCall,
+  type ForeignAccept,
+  type KernelObject,
+  type Key,
+  keyOf,
+  sameObject
+} from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
@@ -30,6 +37,8 @@ type Dirty = { own: boolean; foreign: boolean; by: Sender | undefined; at: numbe
 
 /** Milliseconds in which further notifications share one read: iptables commands come in bursts. */
 const BURST_MS = 2
+/** Tables where an administrator's chain may appear that nothing calls yet. */
+const ADMIN_TABLES: ReadonlySet<string> = new Set(['ip filter', 'ip6 filter'])
 
 export class Firewall implements FirewallPort {
   readonly #nft: NftSession
@@ -40,13 +49,14 @@ export class Firewall implements FirewallPort {
   readonly #poll: NodeJS.Timeout
   readonly #changes = new Set<AsyncQueue<FirewallChange>>()
   readonly #views = new Set<AsyncQueue<ForeignView>>()
-  #interest: Interest = (object) => object.kind === 'accept' || ('table' in object && object.table === NFT_TABLE)
+  #interest: Interest = (object) => isForeign(object) || ('table' in object && object.table === NFT_TABLE)
   /**
    * The kernel's state at our last read or write, to find out what another program changed. No change is made or
    * skipped because of it.
    */
   #lastRead = new Map<Key, KernelObject>()
   #foreignText = ''
+  #side: PodSide = { devices: [], adminChains: [] }
   #forwardTables: ReadonlySet<string> = new Set()
   #waiting: Waiting[] = []
   #applying = false
@@ -71,7 +81,7 @@ export class Firewall implements FirewallPort {
     const objects = await this.#nft.exclusive(async (run) => {
       const own = await readOwn(run, this.#interest)
       const foreign = await this.#readForeign(run)
-      return [...own, ...acceptsIn([...foreign, ...(await legacy).tables])]
+      return [...own, ...acceptsIn([...foreign, ...(await legacy).tables], this.#side)]
     })
     const wanted = objects.filter(interest)
     this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))
@@ -102,6 +112,12 @@ export class Firewall implements FirewallPort {
     this.#foreignText = ''
     this.#markDirty({ foreign: true })
     return queue
+  }
+
+  /** From now on other programs' rules are judged by this. */
+  judgeBy(side: PodSide): void {
+    this.#side = side
+    this.#markDirty({ foreign: true })
   }
 
   /** See FirewallPort. */
@@ -158,7 +174,7 @@ export class Firewall implements FirewallPort {
     }
     for (const change of legacy) {
       try {
-        await this.#legacy.apply(change)
+        await this.#legacy.apply(change, this.#side)
       } catch (error) {
         failures.set(change, error instanceof Error ? error : new Error(String(error)))
       }
@@ -168,11 +184,11 @@ export class Firewall implements FirewallPort {
 
   async #applyNative(run: RunNft, changes: readonly Change[]): Promise<Failures> {
     if (await this.#applyElements(changes)) return new Map()
-    const foreign = changes.some(({ object }) => object.kind === 'accept') ? await this.#readForeign(run) : []
+    const foreign = changes.some(({ object }) => isForeign(object)) ? await this.#readForeign(run) : []
     const failures: Failures = new Map()
     const steps = changes.flatMap((change): readonly Step[] => {
       try {
-        return [{ change, commands: commandsFor(change, foreign) }]
+        return [{ change, commands: commandsFor(change, foreign, this.#side) }]
       } catch (error) {
         failures.set(change, error instanceof Error ? error : new Error(String(error)))
         return []
@@ -196,7 +212,7 @@ export class Firewall implements FirewallPort {
   }
 
   async #readForeign(run: RunNft): Promise<readonly ForeignTable[]> {
-    const { tables, names } = await readForeign(run)
+    const { tables, names } = await readForeign(run, this.#side.adminChains)
     this.#forwardTables = names
     return tables
   }
@@ -218,7 +234,7 @@ export class Firewall implements FirewallPort {
     }
     const { tables, hooked, by } = notified.touched
     const own = [...tables].some((table) => table.endsWith(` ${NFT_TABLE}`))
-    const foreign = hooked || [...tables].some((table) => this.#forwardTables.has(table))
+    const foreign = hooked || [...tables].some((table) => this.#forwardTables.has(table) || ADMIN_TABLES.has(table))
     if (own || foreign) this.#markDirty({ own, foreign, by, at })
   }
 
@@ -248,10 +264,10 @@ export class Firewall implements FirewallPort {
     try {
       const legacy = dirty.foreign ? await this.#readLegacy() : undefined
       await this.#nft.exclusive(async (run) => {
-        if (dirty.own) this.#compare(await readOwn(run, this.#interest), (object) => object.kind !== 'accept', dirty)
+        if (dirty.own) this.#compare(await readOwn(run, this.#interest), (object) => !isForeign(object), dirty)
         if (!legacy) return
         const tables = [...(await this.#readForeign(run)), ...legacy.tables]
-        this.#compare(acceptsIn(tables), (object) => object.kind === 'accept', dirty)
+        this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
         this.#publishView({ ...legacy, tables })
       })
     } catch (error) {
@@ -306,5 +322,8 @@ function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQue
   return queue
 }
 
-const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept } =>
-  change.object.kind === 'accept' && change.object.tool === 'iptables-legacy'
+const isForeign = (object: KernelObject): object is ForeignAccept | AdminCall =>
+  object.kind === 'accept' || object.kind === 'admin-call'
+
+const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept | AdminCall } =>
+  isForeign(change.object) && change.object.tool === 'iptables-legacy'

@@ -5,8 +5,9 @@ import { readFile } from 'node:fs/promises'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
-import { type ForeignAccept, keyOf } from '../../state/object.ts'
+import type { ForeignRule, ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { placeFor } from '../../state/foreign-course.ts'
+import { type AdminCall, type ForeignAccept, keyOf } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { savedTables } from './iptables-save.ts'
 import { COMMENT } from './parse-own-tables.ts'
@@ -87,36 +88,48 @@ export class LegacyIptables {
     throw missingTool(family)
   }
 
-  /** Adds or removes one accept. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
-  async apply(change: Change & { readonly object: ForeignAccept }): Promise<void> {
-    const accept = change.object
-    const family = accept.prefix.ip.family
+  /** Adds or removes one accept, or the call of an administrator's chain. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
+  async apply(change: Change & { readonly object: ForeignAccept | AdminCall }, side: PodSide): Promise<void> {
+    const { object } = change
+    const family = object.family === 'ip6' ? 6 : 4
     const tables = await this.#read(family)
-    const table = tables.find((one) => one.table === accept.table)
-    const chain = table?.chains.get(accept.chain)
+    const table = tables.find((one) => one.table === object.table)
+    const chain = table?.chains.get(object.chain)
     if (!table || !chain) {
       if (change.do === 'remove') return
       throw new WeftError(
         'IPTABLES_FAILED',
-        `can't set up ${textOf(accept)}: its chain no longer exists`,
+        `can't set up ${textOf(object)}: its chain no longer exists`,
         'no action needed: weftd reads the chains again'
       )
     }
-    const isOld = (rule: (typeof chain.rules)[number]): boolean =>
-      rule.ours !== undefined && keyOf({ ...accept, ...rule.ours }) === keyOf(accept)
-    for (const _ of chain.rules.filter(isOld)) await this.#call(family, accept, ['-D', accept.chain])
+    const isOld = isOurs(object)
+    for (const _ of chain.rules.filter(isOld)) await this.#call(family, object, ['-D', object.chain])
     if (change.do === 'remove') return
-    const { at } = fateIn(table, accept.chain, accept.prefix)
+    if (object.kind === 'admin-call') {
+      if (!table.chains.has(object.target)) await this.#run(family, object, ['-N', object.target])
+      await this.#call(family, object, ['-I', object.chain, '1'])
+      return
+    }
+    const at = placeFor(table, object, side)
+    if (at === undefined) return
     const gone = chain.rules.slice(0, at).filter(isOld).length
-    const place = at >= chain.rules.length ? ['-A', accept.chain] : ['-I', accept.chain, String(at + 1 - gone)]
-    await this.#call(family, accept, place)
+    const place = at >= chain.rules.length ? ['-A', object.chain] : ['-I', object.chain, String(at + 1 - gone)]
+    await this.#call(family, object, place)
   }
 
-  async #call(family: Family, accept: ForeignAccept, verb: readonly string[]): Promise<void> {
+  #call(family: Family, object: ForeignAccept | AdminCall, verb: readonly string[]): Promise<void> {
+    const comment = ['-m', 'comment', '--comment', COMMENT]
+    if (object.kind === 'admin-call') return this.#run(family, object, [...verb, ...comment, '-j', object.target])
+    const prefix = formatPrefix(network(object.prefix))
+    const source = object.match === 'destination' ? [] : ['-s', prefix]
+    const destination = object.match === 'source' ? [] : ['-d', prefix]
+    return this.#run(family, object, [...verb, ...source, ...destination, ...comment, '-j', 'ACCEPT'])
+  }
+
+  async #run(family: Family, { table }: { readonly table: string }, words: readonly string[]): Promise<void> {
     const tool = await this.#tool(family)
-    const side = accept.match === 'source' ? '-s' : '-d'
-    const rule = [side, formatPrefix(network(accept.prefix)), '-m', 'comment', '--comment', COMMENT, '-j', 'ACCEPT']
-    const args = ['-w', LOCK_SECONDS, '-t', accept.table, ...verb, ...rule]
+    const args = ['-w', LOCK_SECONDS, '-t', table, ...words]
     const ran = await run(tool, args)
     if (ran.failed) throw this.#failed([tool, ...args].join(' '), ran)
   }
@@ -133,3 +146,10 @@ export class LegacyIptables {
     )
   }
 }
+
+const isOurs =
+  (object: ForeignAccept | AdminCall) =>
+  ({ ours, oursTo }: ForeignRule): boolean =>
+    object.kind === 'admin-call'
+      ? oursTo === object.target
+      : ours !== undefined && keyOf({ ...object, ...ours }) === keyOf(object)

@@ -7,6 +7,7 @@ import type {
   ForeignTable,
   ForeignVerdict
 } from '../../state/foreign-chain.ts'
+import { acceptOf, consumingTarget, statesCondition } from './parse-foreign-tables.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
 /**
@@ -43,12 +44,12 @@ type Reading = {
   readonly conditions: ForeignCondition[]
   comment: string | undefined
   verdict: ForeignVerdict | undefined
-  /** The address match, as long as it is the only condition. */
-  only: ForeignRule['ours'] | 'none' | 'more'
+  /** The address matches, of which Weft's accepts consist; `undefined` for any other condition. */
+  readonly matches: (ForeignRule['ours'] | undefined)[]
 }
 
 function savedRule(words: readonly string[], text: string): ForeignRule {
-  const reading: Reading = { conditions: [], comment: undefined, verdict: undefined, only: 'none' }
+  const reading: Reading = { conditions: [], comment: undefined, verdict: undefined, matches: [] }
   for (let at = 0; at < words.length; ) {
     const negated = words[at] === '!'
     const option = words[negated ? at + 1 : at] ?? ''
@@ -59,15 +60,29 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
     if (readOption(reading, option, words.slice(from, to), negated)) break
     at = to
   }
-  const { conditions, verdict, comment, only } = reading
-  const ours = comment === COMMENT && verdict?.kind === 'accept' && typeof only === 'object' ? { ours: only } : {}
-  return { branches: verdict === undefined ? [] : [{ conditions, verdict }], text, ...ours }
+  const { conditions, verdict, comment } = reading
+  const own = comment === COMMENT ? ownPart(reading) : {}
+  return { branches: verdict === undefined ? [] : [{ conditions, verdict }], text, ...own }
 }
 
-/** Matches that are not narrow; see extensionCondition in parse-foreign-tables.ts. */
-const broadOptions =
-  /^(-i|-o|-p|--ctstate|--state|--ctstatus|--ctdir|--physdev-.*|--src-type|--dst-type|--limit-iface-.*|--dir|--pol)$/
-const broken = /^(INVALID|UNTRACKED)(,(INVALID|UNTRACKED))*$/
+/** See ownPart in parse-foreign-tables.ts. */
+function ownPart({ verdict, matches }: Reading): Pick<ForeignRule, 'ours' | 'oursTo'> {
+  if (verdict?.kind === 'jump' && matches.length === 0) return { oursTo: verdict.chain }
+  const ours = verdict?.kind === 'accept' ? acceptOf(matches) : undefined
+  return ours === undefined ? {} : { ours }
+}
+
+/** Options that name neither addresses nor devices; see extensionCondition in parse-foreign-tables.ts. */
+const broadOptions = /^(-p|--ctstatus|--ctdir|--physdev-is-.*|--src-type|--dst-type|--limit-iface-.*|--dir|--pol)$/
+/** Devices by name, also those of a bridge's port. */
+const interfaceOptions: Readonly<Record<string, 'in' | 'out'>> = {
+  '-i': 'in',
+  '-o': 'out',
+  '--physdev-in': 'in',
+  '--physdev-out': 'out'
+}
+/** Matches that say nothing without an option of theirs; of others the name alone may be a condition (`-m socket`). */
+const optionMatches = /^(comment|tcp|udp|udplite|sctp|dccp|icmp|icmp6|conntrack|state|physdev|addrtype|policy)$/
 
 /** Reads one option with its values; `true` when it was the target. */
 function readOption(reading: Reading, option: string, values: readonly string[], negated: boolean): boolean {
@@ -76,24 +91,33 @@ function readOption(reading: Reading, option: string, values: readonly string[],
     reading.verdict = targetOf(option, value)
     return true
   }
-  if (option === '-m') return false
+  if (option === '-m') {
+    if (!optionMatches.test(value)) reading.conditions.push({ kind: 'deliberate' })
+    return false
+  }
   if (option === '--comment') {
     reading.comment = value
     return false
   }
-  const prefix = option === '-s' || option === '-d' ? prefixOf(value) : undefined
-  if (prefix) {
-    reading.only =
-      reading.only === 'none' && !negated ? { match: option === '-s' ? 'source' : 'destination', prefix } : 'more'
-    reading.conditions.push({ kind: 'address', prefixes: [prefix], negated })
-    return false
-  }
-  reading.only = 'more'
-  const states = option === '--ctstate' || option === '--state'
-  const isBroken = states && !negated && broken.test(value)
-  const broad = broadOptions.test(option) || option === '-s' || option === '-d'
-  reading.conditions.push({ kind: broad && !isBroken ? 'other' : 'deliberate' })
+  const condition = conditionOf(option, value, negated)
+  reading.conditions.push(condition)
+  const isAddress = condition.kind === 'address' && condition.side !== undefined && !negated
+  const [prefix] = condition.kind === 'address' ? condition.prefixes : []
+  reading.matches.push(isAddress && prefix !== undefined ? { match: condition.side, prefix } : undefined)
   return false
+}
+
+function conditionOf(option: string, value: string, negated: boolean): ForeignCondition {
+  if (option === '-s' || option === '-d') {
+    const prefix = prefixOf(value)
+    // Addresses under a mask that is no prefix may be those of pods.
+    if (prefix === undefined) return { kind: 'deliberate' }
+    return { kind: 'address', prefixes: [prefix], negated, side: option === '-s' ? 'source' : 'destination' }
+  }
+  const side = interfaceOptions[option]
+  if (side !== undefined) return { kind: 'interface', names: [value.replace(/\+$/, '*')], negated, side }
+  if (option === '--ctstate' || option === '--state') return statesCondition(value.split(','), negated)
+  return { kind: broadOptions.test(option) ? 'other' : 'deliberate' }
 }
 
 function prefixOf(text: string): Prefix | undefined {
@@ -110,6 +134,6 @@ function targetOf(option: string, target: string): ForeignVerdict | undefined {
   if (target === 'ACCEPT') return { kind: 'accept' }
   if (target === 'DROP' || target === 'REJECT') return { kind: 'drop' }
   if (target === 'RETURN') return { kind: 'return' }
-  if (target === 'NFQUEUE' || target === 'QUEUE') return { kind: 'queue' }
+  if (consumingTarget.test(target)) return { kind: 'queue' }
   return goesOn.test(target) ? undefined : { kind: 'jump', chain: target }
 }

@@ -1,6 +1,14 @@
 // Parses other programs' nftables tables, made by nft or by iptables-nft, from libnftables-json(5) for
 // state/foreign-chain.ts.
-import { hostPrefix, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import {
+  hostPrefix,
+  type Ip,
+  type Prefix,
+  parseIp,
+  parsePrefix,
+  rangePrefixes,
+  samePrefix
+} from '../../../ipam/address.ts'
 import type {
   ForeignBranch,
   ForeignChain,
@@ -50,6 +58,12 @@ export function textsOf(listing: string): ReadonlyMap<number, string> {
   )
 }
 
+/** Statements that let every packet go on; of others (limit, quota, a set that is filled) some may be a condition. */
+const neutral = new Set([
+  ...['counter', 'log', 'mangle', 'notrack', 'flow', 'dup', 'secmark', 'last', 'xt'],
+  ...['ct helper', 'ct timeout', 'ct expectation']
+])
+
 function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): ForeignRule {
   const handle = Number(rule.handle)
   const text = texts.get(handle) ?? JSON.stringify(rule.expr)
@@ -65,13 +79,14 @@ function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): Foreign
         ...mapBranches(vmap).map((branch) => ({ ...branch, conditions: [...conditions, ...branch.conditions] }))
       )
     else if (isRecord(xt) && xt.type === 'match') conditions.push(...extensionCondition(String(xt.name), text))
-    else if ('limit' in statement || 'quota' in statement || 'ct count' in statement)
-      conditions.push({ kind: 'deliberate' })
     else if (verdict) branches.push({ conditions: [...conditions], verdict })
+    else if (!Object.keys(statement).every((key) => neutral.has(key))) conditions.push(...deliberate)
   }
-  const ours = rule.comment === COMMENT ? acceptOf(statements) : undefined
-  return { handle, branches, text, ...(ours === undefined ? {} : { ours }) }
+  return { handle, branches, text, ...(rule.comment === COMMENT ? ownPart(statements) : {}) }
 }
+
+/** Targets of iptables that keep packets, some of them of xtables-addons. */
+export const consumingTarget = /^(NFQUEUE|QUEUE|SYNPROXY|TARPIT|DELUDE|CHAOS|STEAL|ECHO)$/
 
 function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   const { jump, goto, xt } = statement
@@ -80,10 +95,10 @@ function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   if ('drop' in statement || 'reject' in statement) return { kind: 'drop' }
   if ('accept' in statement) return { kind: 'accept' }
   if ('return' in statement) return { kind: 'return' }
-  if ('queue' in statement) return { kind: 'queue' }
+  if ('queue' in statement || 'synproxy' in statement) return { kind: 'queue' }
   if (isRecord(xt) && xt.type === 'target') {
     if (xt.name === 'REJECT') return { kind: 'drop' }
-    if (xt.name === 'NFQUEUE') return { kind: 'queue' }
+    if (consumingTarget.test(String(xt.name))) return { kind: 'queue' }
   }
   return undefined
 }
@@ -102,47 +117,42 @@ function mapBranches(vmap: NftJson): readonly ForeignBranch[] {
 const deliberate: readonly ForeignCondition[] = [{ kind: 'deliberate' }]
 const other: readonly ForeignCondition[] = [{ kind: 'other' }]
 
-/**
- * meta keys about a packet's origin, destination or protocol; the others (marks, users, time) are a deliberate choice.
- */
-const broadKeys = new Set([
-  'iif',
-  'oif',
-  'iifname',
-  'oifname',
-  'iifgroup',
-  'oifgroup',
-  'iiftype',
-  'oiftype',
-  'iifkind',
-  'oifkind',
-  'ibrname',
-  'obrname',
-  'l4proto',
-  'protocol',
-  'pkttype',
-  'length'
-])
+/** meta keys with the name of a device. */
+const interfaceKeys: Readonly<Record<string, 'in' | 'out'>> = { iif: 'in', iifname: 'in', oif: 'out', oifname: 'out' }
+
+/** meta keys about what a packet is; the others (groups of devices, marks, users, time) may be about pods. */
+const broadKeys = new Set(['l4proto', 'protocol', 'pkttype', 'length'])
 
 function conditionOf(left: unknown, op: string, right: unknown): readonly ForeignCondition[] {
   if (!isRecord(left)) return other
   const { payload, meta, ct, '&': masked } = left
+  // Addresses under a mask that is no prefix may be those of pods.
   if (Array.isArray(masked))
-    return isRecord(masked[0]) && isRecord(masked[0].payload) ? other : conditionOf(masked[0], op, right)
+    return isRecord(masked[0]) && isRecord(masked[0].payload) ? deliberate : conditionOf(masked[0], op, right)
   if (isRecord(payload)) return payloadCondition(payload, op, right)
   if (isRecord(ct)) return stateCondition(ct, op, right)
   if (isRecord(meta)) {
     const key = String(meta.key)
     if (key === 'nfproto' && op === '==') return [{ kind: 'family', family: right === 'ipv6' ? 6 : 4 }]
+    const side = interfaceKeys[key]
+    if (side !== undefined) return interfaceCondition(side, op, right)
     return broadKeys.has(key) || key === 'nfproto' ? other : deliberate
   }
   // Concatenations with ports, fib expressions, sets of both.
   return deliberate
 }
 
+function interfaceCondition(side: 'in' | 'out', op: string, right: unknown): readonly ForeignCondition[] {
+  const set = isRecord(right) && Array.isArray(right.set) ? right.set : [right]
+  const names = set.filter((name) => typeof name === 'string')
+  // A named set may have pods' devices. A device that is gone is printed as a number.
+  if (names.some((name) => name.startsWith('@')) || set.some(isRecord)) return deliberate
+  return [{ kind: 'interface', names, negated: op === '!=', side }]
+}
+
 function payloadCondition(payload: NftJson, op: string, right: unknown): readonly ForeignCondition[] {
   const { protocol, field } = payload
-  if (protocol !== 'ip' && protocol !== 'ip6') return protocol === 'ether' ? other : deliberate
+  if (protocol !== 'ip' && protocol !== 'ip6') return deliberate
   const family = { kind: 'family', family: protocol === 'ip' ? 4 : 6 } as const
   if (field === 'protocol' || field === 'nexthdr') return [family, ...other]
   if (field !== 'saddr' && field !== 'daddr') return [family, ...deliberate]
@@ -150,7 +160,8 @@ function payloadCondition(payload: NftJson, op: string, right: unknown): readonl
   // A named set is maintained deliberately.
   if (prefixes === undefined)
     return [family, ...(typeof right === 'string' && right.startsWith('@') ? deliberate : other)]
-  return [family, { kind: 'address', prefixes, negated: op === '!=' }]
+  const side = field === 'saddr' ? 'source' : 'destination'
+  return [family, { kind: 'address', prefixes, negated: op === '!=', side }]
 }
 
 /** Addresses on the right side; `undefined` when they are not literal. */
@@ -165,18 +176,16 @@ function prefixesOf(right: unknown): readonly Prefix[] | undefined {
     const parsed = parsePrefix(`${prefix.addr}/${prefix.len}`)
     return parsed === undefined ? undefined : [parsed]
   }
-  // The smallest prefix around a range: if in doubt it overlaps.
-  if (Array.isArray(range)) return coveringPrefix(prefixesOf(range[0])?.[0], prefixesOf(range[1])?.[0])
+  if (Array.isArray(range)) {
+    const [first, last] = range.map(ipOf)
+    return first === undefined || last === undefined ? undefined : rangePrefixes({ first, last })
+  }
   if (!Array.isArray(set)) return undefined
   const each = set.map(prefixesOf)
   return each.includes(undefined) ? undefined : each.flatMap((prefixes) => prefixes ?? [])
 }
 
-function coveringPrefix(first: Prefix | undefined, last: Prefix | undefined): readonly Prefix[] | undefined {
-  if (first === undefined || last === undefined) return undefined
-  const differing = (first.ip.value ^ last.ip.value).toString(2)
-  return [{ ip: first.ip, length: first.length - (differing === '0' ? 0 : differing.length) }]
-}
+const ipOf = (value: unknown): Ip | undefined => (typeof value === 'string' ? parseIp(value) : undefined)
 
 /** conntrack states that packets of a working connection never have. */
 const broken = new Set(['invalid', 'untracked'])
@@ -184,11 +193,18 @@ const broken = new Set(['invalid', 'untracked'])
 function stateCondition(ct: NftJson, op: string, right: unknown): readonly ForeignCondition[] {
   if (ct.key !== 'state') return ct.key === 'mark' || ct.key === 'label' ? deliberate : other
   const set = isRecord(right) && Array.isArray(right.set) ? right.set : Array.isArray(right) ? right : [right]
-  return op !== '!=' && set.every((state) => broken.has(String(state))) ? deliberate : other
+  return [statesCondition(set.map(String), op === '!=')]
 }
 
-/** iptables matches that are not narrow: bridge ports, address types, policies. */
-const broadExtensions = new Set(['conntrack', 'state', 'physdev', 'addrtype', 'policy'])
+/** A list of conntrack states: in which no packet of a working connection is, the first of each, or others. */
+export function statesCondition(states: readonly string[], negated: boolean): ForeignCondition {
+  const lower = states.map((state) => state.toLowerCase())
+  if (!negated && lower.every((state) => broken.has(state))) return { kind: 'broken' }
+  return { kind: lower.includes('new') === negated ? 'other' : 'new' }
+}
+
+/** iptables matches that name neither addresses nor devices. */
+const broadExtensions = new Set(['conntrack', 'state', 'addrtype', 'policy'])
 
 /**
  * An iptables match, which nft can't express in JSON; of conntrack, nft's text has the states, if its version can
@@ -196,25 +212,40 @@ const broadExtensions = new Set(['conntrack', 'state', 'physdev', 'addrtype', 'p
  */
 function extensionCondition(name: string, text: string): readonly ForeignCondition[] {
   if (name === 'comment') return []
-  const states = /\bct state (?!!)([a-z,]+)/.exec(text)?.[1]?.split(',')
-  if (name === 'conntrack' && states?.every((state) => broken.has(state))) return deliberate
+  const states = [...text.matchAll(/\bct (\w+) ([a-z,]+)/g)]
+  const [only, ...more] = states
+  if (name === 'conntrack' && only?.[1] === 'state' && more.length === 0)
+    return [statesCondition((only[2] ?? '').split(','), false)]
   return broadExtensions.has(name) ? other : deliberate
 }
 
-/** Exactly the form of Weft's accepts: one address match, perhaps a counter, accept. */
-function acceptOf(statements: readonly NftJson[]): ForeignRule['ours'] {
-  const [first, ...rest] = statements.filter((statement) => !('counter' in statement))
-  const match = first?.match
-  if (
-    rest.length !== 1 ||
-    rest[0]?.accept === undefined ||
-    !isRecord(match) ||
-    match.op !== '==' ||
-    !isRecord(match.left)
-  )
-    return undefined
-  const payload = match.left.payload
-  const prefix = prefixesOf(match.right)?.[0]
-  if (!isRecord(payload) || prefix === undefined) return undefined
+/** What Weft's rules are: an accept for one or two addresses, or the call of an administrator's chain. */
+function ownPart(statements: readonly NftJson[]): Pick<ForeignRule, 'ours' | 'oursTo'> {
+  const parts = statements.filter((statement) => !('counter' in statement))
+  const [first, ...rest] = parts
+  if (first !== undefined && rest.length === 0 && isRecord(first.jump)) return { oursTo: String(first.jump.target) }
+  const last = parts.at(-1)
+  if (last === undefined || !('accept' in last)) return {}
+  const ours = acceptOf(parts.slice(0, -1).map(({ match }) => addressOf(match)))
+  return ours === undefined ? {} : { ours }
+}
+
+type AddressMatch = Exclude<ForeignRule['ours'], undefined>
+
+/** An accept's form: the pod network as source, as destination, or as both. */
+export function acceptOf(matches: readonly (AddressMatch | undefined)[]): AddressMatch | undefined {
+  const [first, second, ...more] = matches
+  if (first === undefined || more.length > 0) return undefined
+  if (matches.length === 1) return first
+  const isPair = second !== undefined && first.match !== second.match && samePrefix(first.prefix, second.prefix)
+  return isPair ? { match: 'pair', prefix: first.prefix } : undefined
+}
+
+function addressOf(match: unknown): AddressMatch | undefined {
+  if (!isRecord(match) || match.op !== '==' || !isRecord(match.left)) return undefined
+  const { payload } = match.left
+  const [prefix, ...more] = prefixesOf(match.right) ?? []
+  if (!isRecord(payload) || prefix === undefined || more.length > 0) return undefined
+  if (payload.field !== 'saddr' && payload.field !== 'daddr') return undefined
   return { match: payload.field === 'saddr' ? 'source' : 'destination', prefix }
 }

@@ -1,8 +1,16 @@
 // Reads nf_tables: Weft's tables in full, other programs' tables with a chain at hook forward, and Weft's accepts in
 // those.
 import { WeftError } from '../../base/error.ts'
-import { type ForeignTable, fateIn, isPolicyTable } from '../../state/foreign-chain.ts'
-import { type ForeignAccept, type KernelObject, type Key, keyOf, type NftFamily } from '../../state/object.ts'
+import { type ForeignTable, isPolicyTable, type PodSide } from '../../state/foreign-chain.ts'
+import { judgeAccepts, precedesAccepts } from '../../state/foreign-course.ts'
+import {
+  type AdminCall,
+  type ForeignAccept,
+  type KernelObject,
+  type Key,
+  keyOf,
+  type NftFamily
+} from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { foreignTable, textsOf } from './parse-foreign-tables.ts'
 import { entriesOf, isRecord, type NftJson, tableObjects } from './parse-own-tables.ts'
@@ -32,14 +40,18 @@ export async function familiesOfOwn(run: RunNft): Promise<readonly NftFamily[]> 
 }
 
 /**
- * Other programs' tables with a chain at hook forward; `names` (as `ip filter`) also has those of policy engines, which
- * are not read. Errors: KERNEL_REFUSED.
+ * Other programs' tables with a chain at hook forward, or one of `adminChains`; `names` (as `ip filter`) also has those
+ * of policy engines, which are not read. Errors: KERNEL_REFUSED.
  */
 export async function readForeign(
-  run: RunNft
+  run: RunNft,
+  adminChains: readonly string[] = []
 ): Promise<{ readonly tables: readonly ForeignTable[]; readonly names: ReadonlySet<string> }> {
   const chains = (await listed(run, 'list chains')).map((entry) => entry.chain).filter(isRecord)
-  const hooked = chains.filter((chain) => chain.hook === 'forward' && /^(inet|ip|ip6)$/.test(String(chain.family)))
+  const hooked = chains.filter(
+    ({ hook, name, family }) =>
+      (hook === 'forward' || adminChains.includes(String(name))) && /^(inet|ip|ip6)$/.test(String(family))
+  )
   const names = new Set(hooked.map((chain) => `${chain.family} ${chain.table}`))
   names.delete(`inet ${NFT_TABLE}`)
   const tables: ForeignTable[] = []
@@ -66,28 +78,31 @@ async function listed(run: RunNft, command: string): Promise<readonly NftJson[]>
   throw new WeftError('KERNEL_REFUSED', `nf_tables can't be read (nft ${command}): ${words}`, cure)
 }
 
-/** Weft's accepts in other programs' chains; of several under one key the effective one counts. */
-export function acceptsIn(tables: readonly ForeignTable[]): readonly ForeignAccept[] {
-  const found = new Map<Key, ForeignAccept>()
-  for (const table of tables) {
-    for (const chain of table.chains.values()) {
-      for (const [index, { ours }] of chain.rules.entries()) {
-        if (ours === undefined) continue
-        const { at, after } = fateIn(table, chain.name, ours.prefix)
-        const { tool, family } = table
-        const effective = index >= after && index < at
-        const accept: ForeignAccept = {
-          kind: 'accept',
-          tool,
-          family,
-          table: table.table,
-          chain: chain.name,
-          ...ours,
-          effective
-        }
-        if (!found.get(keyOf(accept))?.effective) found.set(keyOf(accept), accept)
-      }
-    }
+/**
+ * Weft's rules in other programs' chains. Of several equal accepts each must be in its place; one call of a chain
+ * suffices.
+ */
+export function acceptsIn(
+  tables: readonly ForeignTable[],
+  side: PodSide = { devices: [], adminChains: [] }
+): readonly (ForeignAccept | AdminCall)[] {
+  const found = new Map<Key, ForeignAccept | AdminCall>()
+  for (const own of tables.flatMap((table) => ownRules(table, side))) {
+    const before = found.get(keyOf(own))
+    if (before === undefined || (own.kind === 'accept') === before.effective) found.set(keyOf(own), own)
   }
   return [...found.values()]
+}
+
+function ownRules(table: ForeignTable, side: PodSide): readonly (ForeignAccept | AdminCall)[] {
+  const isEffective = judgeAccepts(table, side)
+  return [...table.chains.values()].flatMap((chain) => {
+    const place = { tool: table.tool, family: table.family, table: table.table, chain: chain.name }
+    return chain.rules.flatMap(({ ours, oursTo }, index): readonly (ForeignAccept | AdminCall)[] => {
+      if (ours !== undefined)
+        return [{ kind: 'accept', ...place, ...ours, effective: isEffective({ chain: chain.name, index }, ours) }]
+      if (oursTo === undefined) return []
+      return [{ kind: 'admin-call', ...place, target: oursTo, effective: precedesAccepts(table, chain, index) }]
+    })
+  })
 }

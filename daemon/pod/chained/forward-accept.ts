@@ -1,7 +1,7 @@
 // Accepts forwarded packets of an attachment's addresses: a chain of Weft's for their subnet, and accepts inside chains
-// of other programs that drop them.
+// of other programs that drop them; the administrator's chain comes before those.
 import type { Prefix } from '../../../ipam/address.ts'
-import type { Attachment } from '../../../plugins/attachment.ts'
+import { type Attachment, DEFAULT_ADMIN_CHAIN } from '../../../plugins/attachment.ts'
 import { forwardMark, type Identity, markedOwnerOf } from '../../attachment/identity.ts'
 import { forwardAcceptObjects } from '../../firewall/subnet-chain.ts'
 import { failureIn } from '../../state/kernel.ts'
@@ -16,10 +16,11 @@ type Who = Identity & Pick<Attachment, 'because'>
 export async function addForwardAccept(
   context: PodContext,
   attachment: Who,
-  forwards: readonly Prefix[]
+  forwards: readonly Prefix[],
+  adminChain?: string
 ): Promise<void> {
   const owner = markedOwnerOf(forwardMark(attachment))
-  const failure = failureIn(await context.host.want(owner, acceptsFor(attachment, forwards)))
+  const failure = failureIn(await context.host.want(owner, acceptsFor(attachment, forwards, adminChain)))
   if (failure !== undefined) {
     await context.host.want(owner, [])
     throw failure.error
@@ -34,13 +35,22 @@ export async function removeForwardAccept(context: PodContext, attachment: Ident
 }
 
 /** Errors: DIFFERENT with one line per difference. */
-export function checkForwardAccept(context: PodContext, attachment: Who, forwards: readonly Prefix[]): void {
-  const wrong = differencesIn(acceptsFor(attachment, forwards), context.host.observed, 'on the host')
+export function checkForwardAccept(
+  context: PodContext,
+  attachment: Who,
+  forwards: readonly Prefix[],
+  adminChain?: string
+): void {
+  const wrong = differencesIn(acceptsFor(attachment, forwards, adminChain), context.host.observed, 'on the host')
   refuseDifferences(`the forwarding of packets of ${attachment.because} is not as it was set up`, wrong)
 }
 
-const acceptsFor = (attachment: Who, forwards: readonly Prefix[]): readonly KernelObject[] =>
-  forwardAcceptObjects(forwards, forwardMark(attachment), attachment.because).map((object) => ({
+const acceptsFor = (
+  attachment: Who,
+  forwards: readonly Prefix[],
+  adminChain = DEFAULT_ADMIN_CHAIN
+): readonly KernelObject[] =>
+  forwardAcceptObjects(forwards, forwardMark(attachment), attachment.because, adminChain).map((object) => ({
     ...object,
     because: attachment.because
   }))

@@ -21,9 +21,9 @@ export function addChained(
   previous: AttachmentResult
 ): Promise<InterfaceChanges> {
   return context.attachments.inTurn(attachment, async () => {
-    const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+    const { tuning, forwards, adminChain, isolatedFrom, ports, limits } = attachment.interface
     if (isolatedFrom !== undefined) await isolate(context, attachment, isolatedFrom, previous)
-    if (forwards !== undefined) await addForwardAccept(context, attachment, forwards)
+    if (forwards !== undefined) await addForwardAccept(context, attachment, forwards, adminChain)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
     const limited = limits ? await limit(context, attachment) : {}
     return tuning === undefined ? limited : { ...limited, ...(await tune(context, attachment, tuning)) }
@@ -36,12 +36,12 @@ export async function checkChained(
   attachment: ChainedAttachment,
   previous: AttachmentResult
 ): Promise<void> {
-  const { tuning, forwards, isolatedFrom, ports, limits } = attachment.interface
+  const { tuning, forwards, adminChain, isolatedFrom, ports, limits } = attachment.interface
   if (isolatedFrom !== undefined) await checkIsolation(context, attachment, isolatedFrom, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
   if (limits) await checkLimits(context, attachment)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
-  if (forwards !== undefined) checkForwardAccept(context, attachment, forwards)
+  if (forwards !== undefined) checkForwardAccept(context, attachment, forwards, adminChain)
 }
 
 /** An interface that is gone or never existed is no error. Goes on after an error. */

@@ -69,6 +69,7 @@ function table(
 const answers = (...tables: readonly ForeignTable[]): readonly string[] =>
   foreignAccepts(foreignDrops(tables, cluster)).map((object) => keyOf(object).replace('accept ', ''))
 
+const pair = (place: string, prefix: string): readonly string[] => [`${place} pair ${prefix}`]
 const both = (place: string, ...prefixes: readonly string[]): readonly string[] =>
   prefixes.flatMap((text) => [`${place} source ${text}`, `${place} destination ${text}`])
 
@@ -108,7 +109,7 @@ describe('answered is', () => {
           two: [[match({ meta: { key: 'iifname' } }, 'eth0'), drop]]
         })
       ],
-      both('nft ip6 guard forward', 'fd00:10::/48')
+      pair('nft ip6 guard forward', 'fd00:10::/48')
     ],
     [
       'a REJECT of iptables',
@@ -118,12 +119,12 @@ describe('answered is', () => {
     [
       'a drop of a network around ours',
       [table('ip guard', 'accept', { f: [[match(saddr, p('10.0.0.0', 8)), drop]] })],
-      both('nft ip guard f', '10.244.0.0/16')
+      pair('nft ip guard f', '10.244.0.0/16')
     ],
     [
       'a drop of all but another network',
       [table('ip guard', 'accept', { f: [[match(saddr, p('192.168.0.0', 16), '!='), drop]] })],
-      both('nft ip guard f', '10.244.0.0/16')
+      pair('nft ip guard f', '10.244.0.0/16')
     ],
     [
       'a drop of new connections',
@@ -133,7 +134,7 @@ describe('answered is', () => {
     [
       'a drop of a whole protocol',
       [table('ip guard', 'accept', { f: [[match({ meta: { key: 'l4proto' } }, 'udp'), drop]] })],
-      both('nft ip guard f', '10.244.0.0/16')
+      pair('nft ip guard f', '10.244.0.0/16')
     ],
     [
       'a verdict map that drops more than the invalid',
@@ -161,7 +162,7 @@ describe('answered is', () => {
     [
       'a named verdict map, of which nothing is known',
       [table('ip guard', 'accept', { f: [[{ vmap: { key: { meta: { key: 'iifname' } }, data: '@zones' } }]] })],
-      both('nft ip guard f', '10.244.0.0/16')
+      pair('nft ip guard f', '10.244.0.0/16')
     ],
     [
       'a policy of iptables-legacy',
@@ -174,7 +175,7 @@ describe('answered is', () => {
         '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD ! -i br+ -o eth0 -p tcp -m comment --comment "a \\"b\\" -j ACCEPT" -j REJECT --reject-with icmp-port-unreachable\nCOMMIT\n',
         4
       ),
-      both('iptables-legacy ip filter FORWARD', '10.244.0.0/16')
+      pair('iptables-legacy ip filter FORWARD', '10.244.0.0/16')
     ]
   ] as const) {
     test(what, () => assert.deepEqual(answers(...tables), expected))
@@ -250,6 +251,20 @@ describe('left alone is', () => {
       [table('inet crowdsec', 'accept', { f: [[match(saddr, '@bans'), drop]] })]
     ],
     ['a limit', [table('ip guard', 'accept', { f: [[{ limit: { rate: 5, per: 'second', inv: true } }, drop]] })]],
+    [
+      'a set that is filled at a rate, a group of devices, a MAC, a SYN proxy',
+      [
+        table('ip guard', 'accept', {
+          f: [
+            [{ set: { op: 'add', elem: saddr, set: '@fast', stmt: [{ limit: { rate: 5, per: 'second' } }] } }, drop],
+            [match({ meta: { key: 'iifgroup' } }, 7), drop],
+            [match(payload('ether', 'saddr'), '0a:58:0a:f4:01:02'), drop],
+            [match({ meta: { key: 'iifname' } }, '@inside'), drop],
+            [{ synproxy: null }]
+          ]
+        })
+      ]
+    ],
     [
       'a drop of the other family',
       [

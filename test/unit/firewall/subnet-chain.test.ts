@@ -42,7 +42,7 @@ test('other chains are of no subnet', () => {
 
 test('what lets addresses through is recognised by its element, with the chain that stands for it', () => {
   const addresses = ['10.60.0.5/24', 'fd00::5/64'].map((text) => parsePrefix(text) ?? fail())
-  const made = forwardAcceptObjects(addresses, 'ports-a-b-through', 'container c, eth0 in network n')
+  const made = forwardAcceptObjects(addresses, 'ports-a-b-through', 'container c, eth0 in network n', 'CNI-ADMIN')
   const beside = subnetChain('forward', parsePrefix('10.61.0.0/24') ?? fail())
   const observed = stateOf([...made, beside])
   const found = made.flatMap((object) =>

@@ -199,6 +199,18 @@ const tunnel: KernelObject = {
   }
 }
 
+const adminCall: KernelObject = {
+  kind: 'admin-call',
+  ...{ tool: 'iptables-nft', family: 'ip', table: 'filter', chain: 'FORWARD', target: 'CNI-ADMIN' }
+}
+
+test("the administrator's chain is called as long as pods run", () => {
+  assert.deepEqual(
+    [[port, adminCall], [adminCall]].map((objects) => staysFor(stateOf(objects))(adminCall)),
+    [true, false]
+  )
+})
+
 test('tunnels and the routes to other nodes are removed; interfaces of pods, their bridge and the routes to them stay', () => {
   const objects = [
     bridge,
@@ -212,7 +224,8 @@ test('tunnels and the routes to other nodes are removed; interfaces of pods, the
     route('10.244.1.7/32', 'veth12345678'),
     route('fd00::7/128', 'veth12345678'),
     proxy('fd00::7'),
-    proxy('fd00::8')
+    proxy('fd00::8'),
+    adminCall
   ]
   const stays = staysFor(stateOf(objects))
   assert.deepEqual(

@@ -1,14 +1,14 @@
-// The judgement about other programs' chains: where a pod's packet would be dropped, and between which rules an accept
-// has its place.
+// The judgement about other programs' chains: where a pod's packet would be dropped, and before which rule an accept has
+// its place.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
   type ForeignBranch,
   type ForeignChain,
   type ForeignTable,
-  fateIn,
   isPolicyTable
 } from '../../../daemon/state/foreign-chain.ts'
+import { courseIn } from '../../../daemon/state/foreign-course.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
@@ -32,38 +32,44 @@ const forward = (policy: 'accept' | 'drop', ...rules: ForeignChain['rules']): Fo
   rules
 })
 
-const fates: readonly (readonly [string, ForeignTable, ReturnType<typeof fateIn>])[] = [
-  ['a policy of drop drops at the end', table(forward('drop')), { end: 'drops', at: 0, after: 0 }],
-  ['an accept before the policy ends it', table(forward('drop', rule(accept))), { end: 'accepts', at: 0, after: 0 }],
+/** Indexes in FORWARD: of the rules that drop everything, and before which accepts of packets from pods belong. */
+type Judged = { readonly drops: readonly number[]; readonly accept?: number; readonly pair?: number }
+
+const judged: readonly (readonly [string, ForeignTable, Judged])[] = [
+  ['a policy of drop drops at the end', table(forward('drop')), { drops: [0], accept: 0 }],
+  ['an accept before the policy ends it', table(forward('drop', rule(accept))), { drops: [] }],
+  ['a rule that drops all drops there', table(forward('accept', rule(), rule(drop))), { drops: [1], accept: 1 }],
   [
-    'a rule that drops all drops there',
-    table(forward('accept', rule(), rule(drop))),
-    { end: 'drops', at: 1, after: 0 }
-  ],
-  [
-    'a drop in a chain that is called drops at the call',
+    'an accept is before the call of a chain that drops all',
     table(forward('accept', rule(jump('sub'))), { name: 'sub', rules: [rule(drop)] }),
-    { end: 'drops', at: 0, after: 0 }
+    { drops: [0], accept: 0 }
   ],
   [
-    'a drop of other addresses is on purpose, and the place for an accept is after it',
-    table(forward('drop', rule({ conditions: [from('203.0.113.0/24')], verdict: { kind: 'drop' } }))),
-    { end: 'drops', at: 1, after: 1 }
+    'a drop of other sources says nothing of packets from pods',
+    table(
+      forward('drop', rule({ conditions: [{ ...from('203.0.113.0/24'), side: 'source' }], verdict: { kind: 'drop' } }))
+    ),
+    { drops: [1], accept: 1 }
   ],
   [
-    'a drop of addresses that hold pods is not',
+    'a drop of addresses around those of pods lets only an accept for pairs be before it',
     table(forward('accept', rule({ conditions: [from('10.0.0.0/8')], verdict: { kind: 'drop' } }))),
-    { end: 'drops', at: 0, after: 0 }
+    { drops: [], pair: 0 }
   ],
   [
-    'what a policy engine refuses is on purpose',
+    'a drop of the pod network is answered by nothing',
+    table(forward('accept', rule({ conditions: [from('10.244.0.0/16')], verdict: { kind: 'drop' } }))),
+    { drops: [] }
+  ],
+  [
+    'what a policy engine refuses is on purpose, and an accept comes after it',
     table(forward('drop', rule(jump('KUBE-FORWARD')))),
-    { end: 'drops', at: 1, after: 1 }
+    { drops: [1], accept: 1 }
   ],
   [
     'a rule for the other family says nothing',
     table(forward('accept', rule({ conditions: [{ kind: 'family', family: 6 }], verdict: { kind: 'drop' } }))),
-    { end: 'accepts', at: 1, after: 0 }
+    { drops: [] }
   ],
   [
     'chains that call each other come to an end',
@@ -72,13 +78,22 @@ const fates: readonly (readonly [string, ForeignTable, ReturnType<typeof fateIn>
       { name: 'a', rules: [rule(jump('b'))] },
       { name: 'b', rules: [rule(jump('a'))] }
     ),
-    { end: 'accepts', at: 1, after: 0 }
+    { drops: [] }
   ]
 ]
-for (const [what, tables, fate] of fates) test(what, () => assert.deepEqual(fateIn(tables, 'FORWARD', pods), fate))
+for (const [what, tables, { drops, accept: place, pair }] of judged)
+  test(what, () => {
+    const course = courseIn(tables, 'FORWARD', pods, { devices: [], adminChains: [] })
+    const inForward = (places: readonly { readonly chain: string; readonly index: number }[]) =>
+      places.flatMap(({ chain, index }) => (chain === 'FORWARD' ? [index] : []))
+    const stops = course.drops.source.map(({ chain, index }) => (chain === 'FORWARD' ? index : 0))
+    assert.deepEqual([stops, inForward(course.places.source).at(-1)], [drops, place])
+    assert.equal(inForward(course.places.pair).at(-1), pair)
+  })
 
 test('a chain that does not exist lets packets pass', () => {
-  assert.deepEqual(fateIn(table(), 'nothing', pods), { end: 'passes', at: 0, after: 0 })
+  const course = courseIn(table(), 'nothing', pods, { devices: [], adminChains: [] })
+  assert.deepEqual(course.drops, { pair: [], source: [], destination: [] })
 })
 
 test('tables of policy engines are distinguished from those of firewalls', () => {

@@ -21,8 +21,15 @@ describe('firewall', () => {
       (firewall.attachment(addCall('firewall', { ingressPolicy })).interface as Existing).isolatedFrom
     deepEqual(['open', '', 'same-bridge', 'isolated'].map(apart), [undefined, undefined, 'other bridges', 'all'])
   })
+  test("names the administrator's chain, the reference's where the configuration names none", () => {
+    const chain = (iptablesAdminChainName?: string) =>
+      (firewall.attachment(addCall('firewall', { iptablesAdminChainName })).interface as Existing).adminChain
+    deepEqual([chain('NOMAD-ADMIN'), chain(''), chain()], ['NOMAD-ADMIN', 'CNI-ADMIN', 'CNI-ADMIN'])
+  })
   for (const [configuration, code, message] of [
     [{ ingressPolicy: 'x' }, 7, /ingressPolicy: "x"/],
+    [{ iptablesAdminChainName: 'a; drop' }, 7, /iptablesAdminChainName: "a; drop"/],
+    [{ iptablesAdminChainName: 'A'.repeat(29) }, 7, /iptablesAdminChainName/],
     [{ prevResult: { cniVersion: '0.4.0' } }, 1, /0\.4\.0/]
   ] as const) {
     test(`${JSON.stringify(configuration)} is error ${code}`, () => throws(() => of(configuration), { code, message }))

@@ -1,0 +1,46 @@
+// The devices behind which this host's pods are, and those by which packets of other nodes' pods enter: for judging
+// other programs' firewall rules.
+import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
+import type { PodSide } from '../state/foreign-chain.ts'
+import type { KernelObject } from '../state/object.ts'
+
+/** Whichever program made them: what a rule says of such devices it says of containers. */
+const CONTAINER_ENDS = 'veth*'
+
+/** Of devices with an address in one of the networks, a route to one of its own, or made by weftd. */
+export function podSide(
+  objects: Iterable<KernelObject>,
+  networks: readonly PerFamily<Prefix>[]
+): Required<Pick<PodSide, 'devices' | 'carriers'>> {
+  const devices = new Set<string>()
+  const carriers = new Set<string>()
+  for (const object of objects) {
+    const device = podDevice(object, networks)
+    if (device !== undefined) devices.add(device)
+    if (object.kind === 'route' && object.device !== undefined && mattersToPodSide(object, networks))
+      carriers.add(object.device)
+  }
+  const sorted = [...devices].sort()
+  return { devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers])].sort() }
+}
+
+/** Whether a change of this object may change the answer: not for the pods that come and go. */
+export const mattersToPodSide = (object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean =>
+  isInside(object, networks) && !('device' in object && isContainerEnd(object.device))
+
+const isContainerEnd = (device: string | undefined): boolean => device?.startsWith('veth') ?? true
+
+function podDevice(object: KernelObject, networks: readonly PerFamily<Prefix>[]): string | undefined {
+  if (!isInside(object, networks)) return undefined
+  const isOwn = object.kind === 'address' || (object.kind === 'route' && object.gateway === undefined)
+  return isOwn && !isContainerEnd(object.device) && object.device !== 'lo' ? object.device : undefined
+}
+
+function isInside(object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean {
+  const prefix = object.kind === 'address' ? object.prefix : object.kind === 'route' ? object.destination : undefined
+  if (prefix === undefined) return false
+  return networks.some((each) => {
+    const network = each[prefix.ip.family]
+    return network !== undefined && contains(network, prefix)
+  })
+}

@@ -1,0 +1,336 @@
+// Follows a base chain of another program as packets of pods do: each rule that they meet, with what it asks of each
+// kind of accept.
+import type { Prefix } from '../../ipam/address.ts'
+import type { ForeignBranch, ForeignChain, ForeignRule, ForeignTable, PodSide } from './foreign-chain.ts'
+import {
+  ACCEPT_MATCHES,
+  type AcceptMatch,
+  type Bits,
+  bitsOf,
+  coversAll,
+  cutsOff,
+  type Effect,
+  effectOfDrop,
+  MISSES,
+  type Owner,
+  SOMETIMES,
+  stronger
+} from './foreign-match.ts'
+
+export type PerMatch<T> = Readonly<Record<AcceptMatch, T>>
+
+/** Where an accept belongs: before the rule at `index` of `chain`; at its end if there is no such rule. */
+export type Place = { readonly chain: string; readonly index: number }
+
+/** A rule, or the end of a chain, in the order in which packets meet them. */
+export type Step = Place & {
+  readonly effects: PerMatch<Effect>
+  /** Packets may have left the chain before, and would not meet an accept here. */
+  readonly isLeft: PerMatch<boolean>
+}
+
+/**
+ * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
+ * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
+ */
+const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
+/** Those of kube-proxy alone: broken connections and Services, not traffic between pods. */
+const proxyChain = /^KUBE-(FORWARD|SERVICES|EXTERNAL-SERVICES|PROXY-FIREWALL)$/
+
+/**
+ * Docker jumps to this chain first and does not change its rules (Docker's documentation, "Packet filtering and
+ * firewalls").
+ */
+export const DOCKER_USER = 'DOCKER-USER'
+const dockerIsolation = /^DOCKER-ISOLATION-STAGE-[12]$/
+/** Docker 20 to 29; `docker-bridges` is the table of its nftables backend. */
+const dockerChain = /^DOCKER(-(FORWARD|CT|BRIDGE|INTERNAL|INGRESS))?$/
+
+export const perMatch = <T>(of: (match: AcceptMatch) => T): Record<AcceptMatch, T> => ({
+  pair: of('pair'),
+  source: of('source'),
+  destination: of('destination')
+})
+
+type Ending = 'decided' | 'goes on'
+
+/** A chain that all packets enter, while they are in it. */
+type Frame = {
+  /** Packets may have returned from it, or from a chain around it. */
+  isLeft: PerMatch<boolean>
+  /** All of them have. */
+  isDone: PerMatch<boolean>
+  /** Packets may have returned from this very chain: what decides at its end does not decide for all. */
+  returns: boolean
+  /** No packet gets to its end. */
+  ends: boolean
+}
+
+export class Walk {
+  readonly steps: Step[] = []
+  readonly cutOff: Place[] = []
+  readonly #table: ForeignTable
+  readonly #prefix: Prefix
+  readonly #side: PodSide
+  readonly #entered = new Set<string>()
+  readonly #called = new Map<string, PerMatch<Effect>>()
+  readonly #final = new Map<string, boolean>()
+  #callers: ReadonlyMap<string, readonly string[]> | undefined
+  #isolated: number | undefined
+  #base = ''
+  readonly #drops = new Map<string, PerMatch<Effect>>()
+  /** No packet of these goes on. */
+  #settled: PerMatch<boolean> = never
+
+  constructor(table: ForeignTable, prefix: Prefix, side: PodSide) {
+    this.#table = table
+    this.#prefix = prefix
+    this.#side = side
+  }
+
+  base(name: string): void {
+    const chain = this.#table.chains.get(name)
+    if (chain === undefined) return
+    this.#base = name
+    const frame: Frame = { isLeft: never, isDone: never, returns: false, ends: false }
+    const isEnd = this.#chain(chain, frame) === 'decided'
+    if (isEnd || chain.policy !== 'drop') return
+    const isDone = this.#settled
+    const effects = perMatch((match): Effect => (match === 'pair' || isDone[match] ? undefined : 'stop'))
+    const isLeft = perMatch((match) => frame.ends || frame.isLeft[match])
+    this.steps.push({ chain: name, index: chain.rules.length, effects, isLeft })
+  }
+
+  /**
+   * An accept in a chain that is called from several places, or under a condition, would accept more than what is meant
+   * here; so would one in a chain that such a chain calls.
+   */
+  mayInsert(chain: string): boolean {
+    this.#callers ??= callersIn(this.#table)
+    let name = chain
+    for (let depth = 0; name !== this.#base; depth++) {
+      const [caller, ...more] = this.#callers.get(name) ?? []
+      if (caller === undefined || more.length > 0 || depth > DEEPEST || this.#ownerOf(name) !== 'anybody') return false
+      name = caller
+    }
+    return true
+  }
+
+  isBase(chain: string): boolean {
+    return chain === this.#base
+  }
+
+  #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone }: Frame): void {
+    const isDead = (match: AcceptMatch): boolean => isDone[match] || this.#settled[match]
+    const live = effects === nothing ? nothing : perMatch((match) => (isDead(match) ? undefined : effects[match]))
+    this.steps.push({ chain, index, effects: live, isLeft })
+  }
+
+  /** Adds the steps of a chain that all packets enter. */
+  #chain(chain: ForeignChain, frame: Frame): Ending {
+    this.#entered.add(chain.name)
+    const owner = this.#ownerOf(chain.name)
+    let ending: Ending | undefined
+    for (const [index, rule] of chain.rules.entries()) {
+      const isOurs = rule.ours !== undefined
+      const effects = isOurs ? nothing : this.#effects(rule, owner)
+      // An accept before a rule that asks for nothing, and lets packets go on, may as well be before the next one.
+      if (effects !== nothing || isOurs || index === 0 || calls(rule)) this.#step(chain.name, index, effects, frame)
+      if (isOurs) continue
+      if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side)))
+        this.cutOff.push({ chain: chain.name, index })
+      ending = this.#ending(rule, chain, frame)
+      if (ending !== undefined) break
+    }
+    // Of which no packet has returned, all have met their end here.
+    if (ending === 'decided') this.#settled = perMatch((match) => this.#settled[match] || !frame.isLeft[match])
+    frame.ends = ending !== undefined
+    if (!frame.ends && chain.name !== this.#base) this.#step(chain.name, chain.rules.length, nothing, frame)
+    return ending === 'decided' && !frame.returns ? 'decided' : 'goes on'
+  }
+
+  /** What the rule does with all packets; `undefined`: some reach the next one. */
+  #ending({ branches }: ForeignRule, chain: ForeignChain, frame: Frame): Ending | undefined {
+    for (const branch of branches) {
+      if (branch.verdict.kind === 'drop' && !isForAll(branch)) continue
+      const bits = this.#bits(branch)
+      const ending = bits === undefined ? undefined : this.#endingOf(branch, bits, chain, frame)
+      if (ending !== undefined) return ending
+    }
+    return undefined
+  }
+
+  #endingOf(branch: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): Ending | undefined {
+    const { verdict } = branch
+    const isAlways = (bits & SOMETIMES) === 0
+    if (verdict.kind === 'jump')
+      return isAlways && this.#enter(verdict.chain, inner(frame)) === 'decided' ? 'decided' : undefined
+    if (!isAlways) return this.#leave(branch, bits, chain, frame)
+    if (verdict.kind === 'return') return 'goes on'
+    return verdict.kind === 'goto' ? this.#enter(verdict.chain, frame) : 'decided'
+  }
+
+  /** Some packets are accepted, or return to the caller. */
+  #leave({ conditions, verdict }: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): undefined {
+    const isAccept = verdict.kind === 'accept' || (verdict.kind === 'return' && chain.policy === 'accept')
+    const isReturn = verdict.kind === 'return' || (verdict.kind === 'goto' && !this.#decides(verdict.chain))
+    if (!isAccept && !isReturn) return
+    for (const match of ACCEPT_MATCHES) {
+      if (bits & MISSES[match]) continue
+      const isAll = coversAll(conditions, match, this.#prefix)
+      if (isAll && isAccept && !frame.isLeft[match]) this.#settled = { ...this.#settled, [match]: true }
+      if (isAll && verdict.kind !== 'goto') frame.isDone = { ...frame.isDone, [match]: true }
+      if (!isAccept && !frame.isLeft[match]) frame.isLeft = { ...frame.isLeft, [match]: true }
+    }
+    if (!isAccept) frame.returns = true
+  }
+
+  /** Whether no packet returns from a chain. */
+  #decides(name: string): boolean {
+    const known = this.#final.get(name)
+    if (known !== undefined) return known
+    // See #calledEffects for loops.
+    this.#final.set(name, false)
+    const isFinal = this.#isFinal(name)
+    this.#final.set(name, isFinal)
+    return isFinal
+  }
+
+  #isFinal(name: string): boolean {
+    for (const { branches } of this.#table.chains.get(name)?.rules ?? []) {
+      for (const { conditions, verdict } of branches) {
+        const isAlways = conditions.length === 0
+        if (verdict.kind === 'return') return false
+        if (isAlways && (verdict.kind === 'accept' || verdict.kind === 'drop')) return true
+        if (verdict.kind !== 'goto') continue
+        const isFinal = this.#decides(verdict.chain)
+        if (isAlways || !isFinal) return isFinal
+      }
+    }
+    return false
+  }
+
+  #enter(name: string, frame: Frame): Ending {
+    const chain = this.#table.chains.get(name)
+    // A chain that was entered before is judged as a whole by #effects, as are those whose content is somebody's law.
+    return chain === undefined || !this.#mayEnter(name) ? 'goes on' : this.#chain(chain, frame)
+  }
+
+  #mayEnter(name: string): boolean {
+    return !this.#entered.has(name) && !policyChain.test(name) && !this.#side.adminChains.includes(name)
+  }
+
+  #ownerOf(chain: string): Owner {
+    if (dockerIsolation.test(chain)) return this.#isolatedBridges() < 2 ? 'docker isolation' : 'docker'
+    return dockerChain.test(chain) || this.#table.table === 'docker-bridges' ? 'docker' : 'anybody'
+  }
+
+  /** Of the bridges that Docker isolates, those with pods behind them. */
+  #isolatedBridges(): number {
+    this.#isolated ??= new Set(
+      [...this.#table.chains.values()]
+        .filter(({ name }) => dockerIsolation.test(name))
+        .flatMap(({ rules }) => rules.flatMap(({ branches }) => branches.flatMap(({ conditions }) => conditions)))
+        .flatMap((condition) => (condition.kind === 'interface' ? condition.names : []))
+        .filter((name) => this.#side.devices.includes(name))
+    ).size
+    return this.#isolated
+  }
+
+  #bits(branch: Pick<ForeignBranch, 'conditions'>): Bits | undefined {
+    return bitsOf(branch, this.#prefix, this.#side)
+  }
+
+  #effects({ branches }: ForeignRule, owner: Owner): PerMatch<Effect> {
+    let all = nothing
+    for (const branch of branches) all = both(all, this.#effect(branch, 0, owner, true))
+    return all
+  }
+
+  #dropEffects(bits: Bits, owner: Owner): PerMatch<Effect> {
+    const key = `${bits} ${owner}`
+    const known = this.#drops.get(key)
+    if (known) return known
+    const effects = perMatch((match) => effectOfDrop(bits, match, owner))
+    const shared = ACCEPT_MATCHES.every((match) => effects[match] === undefined) ? nothing : effects
+    this.#drops.set(key, shared)
+    return shared
+  }
+
+  #effect(branch: ForeignBranch, outer: Bits, owner: Owner, isEntered: boolean): PerMatch<Effect> {
+    const { verdict } = branch
+    const own = this.#bits(branch)
+    if (own === undefined) return nothing
+    const bits = outer | own
+    switch (verdict.kind) {
+      case 'accept':
+      case 'return':
+        return nothing
+      case 'queue':
+        return perMatch((match) => (bits & MISSES[match] ? undefined : 'barrier'))
+      case 'drop':
+        return this.#dropEffects(bits, owner)
+      case 'jump':
+      case 'goto': {
+        const { chain } = verdict
+        if (this.#side.adminChains.includes(chain)) return perMatch(() => 'barrier')
+        if (policyChain.test(chain))
+          return perMatch((match) => (match === 'pair' && proxyChain.test(chain) ? undefined : 'barrier'))
+        // Its rules are steps of their own.
+        if (isEntered && (bits & SOMETIMES) === 0 && this.#mayEnter(chain)) return nothing
+        return this.#calledEffects(chain, bits)
+      }
+    }
+  }
+
+  /** All that a chain does with packets that come to it under conditions; each chain once for each combination. */
+  #calledEffects(name: string, outer: Bits): PerMatch<Effect> {
+    const key = `${outer} ${name}`
+    const known = this.#called.get(key)
+    if (known) return known
+    let all: PerMatch<Effect> = nothing
+    // The kernel rejects loops; output read during a change may still show one.
+    this.#called.set(key, all)
+    const owner = this.#ownerOf(name)
+    for (const { branches, ours } of this.#table.chains.get(name)?.rules ?? []) {
+      if (ours !== undefined) continue
+      for (const branch of branches) all = both(all, this.#effect(branch, outer, owner, false))
+    }
+    this.#called.set(key, all)
+    return all
+  }
+}
+
+/** How deep the kernel lets chains call each other (NFT_JUMP_STACK_SIZE). */
+const DEEPEST = 16
+
+const nothing: PerMatch<Effect> = perMatch(() => undefined)
+
+const never: PerMatch<boolean> = perMatch(() => false)
+
+const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
+  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => stronger(a[match], b[match]))
+
+const inner = (frame: Frame): Frame => ({ ...frame, returns: false, ends: false })
+
+const isForAll = ({ conditions }: ForeignBranch): boolean => conditions.every(({ kind }) => kind === 'family')
+
+/** Whether packets may go elsewhere from here. */
+const calls = ({ branches }: ForeignRule): boolean =>
+  branches.some(({ verdict: { kind } }) => kind === 'jump' || kind === 'goto' || kind === 'return')
+
+/** The chains that call each chain, once for each call. */
+function callersIn(table: ForeignTable): ReadonlyMap<string, readonly string[]> {
+  const callers = new Map<string, string[]>()
+  for (const { name, rules } of table.chains.values()) {
+    for (const { branches } of rules) {
+      for (const { verdict } of branches) {
+        if (verdict.kind !== 'jump' && verdict.kind !== 'goto') continue
+        const known = callers.get(verdict.chain)
+        if (known === undefined) callers.set(verdict.chain, [name])
+        else known.push(name)
+      }
+    }
+  }
+  return callers
+}

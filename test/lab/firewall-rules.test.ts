@@ -1,0 +1,97 @@
+// Rules of administrators and of Docker 29 on the real kernel: they stay in force, and pods pass all else.
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Keeper } from './firewall-keeper.ts'
+import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
+import { run, until } from './run.ts'
+
+ensureOwnNamespace(fileURLToPath(import.meta.url))
+
+const sh = (script: string) => run('sh', ['-e'], { input: script })
+
+describe('with the rules of others', () => {
+  let a: Neighbour
+  let b: Neighbour
+  let world: Neighbour
+
+  before(async () => {
+    await sh('ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward')
+    a = await Neighbour.join('pod-a', [{ here: '10.244.1.1/25', there: '10.244.1.2/25' }])
+    b = await Neighbour.join('pod-b', [{ here: '10.244.1.129/25', there: '10.244.1.130/25' }])
+    world = await Neighbour.join('world', [{ here: '192.0.2.1/24', there: '192.0.2.2/24' }])
+  })
+  after(() => {
+    for (const neighbour of [a, b, world]) neighbour[Symbol.dispose]()
+  })
+  beforeEach(() => sh('nft flush ruleset; iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X'))
+
+  const strangerOut = '-i world ! -s 192.0.2.77'
+  const pods = { devices: ['pod-a', 'pod-b'], adminChains: [] }
+  const byIptables = (tool: string) => ({
+    keepsStrangersOut: `${tool} -P FORWARD DROP; ${tool} -N DOCKER-USER; ${tool} -A FORWARD -j DOCKER-USER
+${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+${tool} -A DOCKER-USER ${strangerOut} -j DROP; ${tool} -A DOCKER-USER -j RETURN`,
+    keepsOnePodIn: `${tool} -I FORWARD -i pod-a -o world -j REJECT`,
+    // Behind this an accept in the same chain is met by no packet of a pod.
+    returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`
+  })
+  const administrators = [
+    [
+      'nft, in a chain of its own',
+      {
+        keepsStrangersOut: `nft -f - <<'X'
+table inet guard {
+  chain user { ct state established,related accept; iifname "world" ip saddr != 192.0.2.77 drop; }
+  chain forward { type filter hook forward priority filter; policy drop; jump user; }
+}
+X`,
+        keepsOnePodIn: 'nft insert rule inet guard forward iifname "pod-a" oifname "world" reject',
+        returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return'
+      }
+    ],
+    ['iptables-nft', byIptables('iptables-nft')],
+    ['iptables-legacy', byIptables('iptables-legacy')]
+  ] as const
+  for (const [tool, rules] of administrators) {
+    test(`what an administrator drops with ${tool} stays dropped, and pods pass all else`, async () => {
+      await sh(rules.keepsStrangersOut)
+      await using keeper = new Keeper(1, pods)
+      await until(() => a.reaches('10.244.1.130'), { what: 'pods to reach each other' })
+      await until(() => a.reaches('192.0.2.2'), { what: 'a pod to reach the world' })
+      assert.equal(await world.reaches('10.244.1.2'), false, 'a stranger reaches a pod')
+
+      await sh(rules.keepsOnePodIn)
+      assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of')
+      await until(async () => (await b.reaches('192.0.2.2')) && (await a.reaches('10.244.1.130')), {
+        what: 'other pods to reach the world'
+      })
+      assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of, later')
+
+      await sh(rules.returnsPods)
+      await until(async () => (await b.reaches('192.0.2.2')) && (await a.reaches('10.244.1.130')), {
+        what: 'pods to pass in spite of the RETURN'
+      })
+      assert.equal(await world.reaches('10.244.1.2'), false, 'a stranger reaches a pod, later')
+      assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of, after the RETURN')
+      assert.ok(keeper.reasons.length > 0)
+    })
+  }
+
+  test('the rules of Docker 29: pods reach containers of pod-b, and what is not published stays closed to others', async () => {
+    // moby, integration/network/bridge/iptablesdoc: pod-b is docker0, with the pod subnet.
+    await sh(`t=iptables-nft; $t -P FORWARD DROP
+for c in DOCKER DOCKER-BRIDGE DOCKER-CT DOCKER-FORWARD DOCKER-INTERNAL DOCKER-USER; do $t -N $c; done
+$t -A FORWARD -j DOCKER-USER; $t -A FORWARD -j DOCKER-FORWARD
+$t -A DOCKER ! -i pod-b -o pod-b -j DROP
+$t -A DOCKER-BRIDGE -o pod-b -j DOCKER
+$t -A DOCKER-CT -o pod-b -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+for c in DOCKER-CT DOCKER-INTERNAL DOCKER-BRIDGE; do $t -A DOCKER-FORWARD -j $c; done
+$t -A DOCKER-FORWARD -i pod-b -j ACCEPT`)
+    await using _ = new Keeper(3600, pods)
+    await until(() => a.reaches('10.244.1.130'), { what: 'a pod to reach a container' })
+    assert.ok(await b.reaches('10.244.1.2'), 'a container does not reach a pod')
+    assert.equal(await world.reaches('10.244.1.130'), false, 'a stranger reaches a container')
+    await until(() => world.reaches('10.244.1.2'), { what: 'the world to reach a pod that nobody keeps from it' })
+  })
+})
