@@ -34,7 +34,7 @@ import { Peers } from './peers/peers.ts'
 import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
-import { podContext } from './pod-context.ts'
+import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
 import { wantedSysctls } from './reconcile/desired.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
@@ -93,9 +93,10 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.onCondition?.(condition, active))
   const peers = openPeers(deps, core, store.type)
-  const membership = openMembership(deps, core, store, peers)
+  const membership = openMembership(deps, core, store, { peers, pods })
   const place = () => core.place
   if (options.healthzPort !== 0) {
+    useHealthPort(pods, options)
     await serveHttp({ health, metrics, ip: options.healthzIp, port: options.healthzPort, signal })
   }
   const outcomes = new CallHistory(Date.now)
@@ -184,7 +185,12 @@ function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, b
   return peers
 }
 
-function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers): Membership {
+function openMembership(
+  deps: DaemonDeps,
+  core: Core,
+  store: Store,
+  { peers, pods }: { readonly peers: Peers; readonly pods: PodContext }
+): Membership {
   const { options, log, health, nodeName, identity, ipv6 } = deps
   const { kernel, reconciler, backends, signal } = core
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
@@ -192,6 +198,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
   const files = new NodeFiles({ subnetFile, stateDir, ipMasq, health, log, signal })
   const objectOptions = {
     ...{ ipMasq, randomFully: !options.ipMasqFullyRandomDisable },
+    bridge: DEFAULT_BRIDGE,
     ...{ forwardRules: options.iptablesForwardRules, blackholeRoute: options.ipBlackholeRoute }
   }
   return new Membership({
@@ -201,6 +208,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
       flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
+    usePorts: (ports, ips) => useTunnelPorts(pods, ports, ips),
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),
     placed: async (place) => {
       const isFirst = core.place === undefined

@@ -1,9 +1,10 @@
 // Builds the context of the pod verbs: the node's current place, reservations by directory, the clock.
-import { readFileSync } from 'node:fs'
-import type { Ip } from '../ipam/address.ts'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { type Ip, isUnspecified, type PerFamily, perFamily } from '../ipam/address.ts'
 import type { Boot } from '../ipam/boot.ts'
 import { Networks } from '../ipam/networks.ts'
 import { FileReader } from '../ipam/read-file.ts'
+import type { BackendPort } from './backend/backend.ts'
 import type { Options } from './cli/flag-table.ts'
 import type { Metrics } from './health/metrics.ts'
 import type { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -63,6 +64,7 @@ export function podContext(context: Daemon, core: Live): PodContext {
       const { place } = core
       return place && { node: place.node, mtu: place.mtu, clusterNetworks: networksOf(place.conf) }
     },
+    namespace: readlinkSync('/proc/self/ns/net'),
     self: { identity, ipv6 },
     defaultMode: options.podMode,
     updateForeignAccepts: async () => core.drops?.update(),
@@ -70,6 +72,25 @@ export function podContext(context: Daemon, core: Live): PodContext {
     now: () => performance.now(),
     timings: (verb, step, seconds) => steps.observe({ verb, step }, seconds)
   }
+}
+
+/** Errors: PORT_TAKEN naming the pod that has one as host port. */
+export function useTunnelPorts(pods: PodContext, ports: readonly BackendPort[], ips: PerFamily<Ip>): void {
+  const name = 'the tunnel to the other nodes'
+  const used = ports.flatMap(({ protocol, port }) =>
+    perFamily(ips).map(([, hostIp]) => ({ protocol, hostPort: port, hostIp }))
+  )
+  pods.attachments.ports.use({ name, key: ports[0]?.key ?? 'Backend' }, used)
+}
+
+/** The same for /healthz, /readyz and /metrics. An IPv6 wildcard takes IPv4, too. */
+export function useHealthPort(
+  pods: PodContext,
+  { healthzIp, healthzPort }: Pick<Options, 'healthzIp' | 'healthzPort'>
+): void {
+  const isDual = healthzIp.family === 6 && isUnspecified(healthzIp)
+  const port = { protocol: 'tcp' as const, hostPort: healthzPort, ...(isDual ? {} : { hostIp: healthzIp }) }
+  pods.attachments.ports.use({ name: "weftd's /healthz", key: '--healthz-port' }, [port])
 }
 
 /** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970, which moves when the clock is set. */

@@ -9,14 +9,9 @@ import { type Boot, BootNote, dated } from './boot.ts'
 import { codeOf, makeDirectory, regularContentOf, rewrite, write } from './files.ts'
 import { assign, describe, nextFree, type PoolAddress, type RangeSet, requestedFrom } from './pool.ts'
 import { Probe } from './read-file.ts'
+import { NotAllRemoved, type Reservation, ReservationsUnusable } from './unusable.ts'
 
 export type Owner = { readonly containerId: string; readonly ifname: string }
-
-/** `owner` is absent for an empty file (its writer was killed between two system calls), and for what is no file. */
-export type Reservation = {
-  readonly ip: Ip
-  readonly owner?: { readonly containerId: string; readonly ifname?: string }
-}
 
 export type Reserving =
   | { readonly kind: 'reserved'; readonly addresses: readonly PoolAddress[] }
@@ -33,11 +28,6 @@ export type Deps = {
   readonly answers?: (path: string) => Promise<void>
   /** This boot, and a callback for addresses that are free because of it. */
   readonly boot: Boot & { readonly freed?: (ips: readonly Ip[]) => void }
-}
-
-/** The directory can't be read or written; the message names it, the cause has the system's code. */
-export class ReservationsUnusable extends Error {
-  override readonly name = 'ReservationsUnusable'
 }
 
 /** `text` is the trimmed content; `undefined` for what is no file, which only blocks its address. */
@@ -108,7 +98,9 @@ export class Reservations {
           kind: 'refused',
           why: `failed to allocate all requested IPs: ${outside}: in no range set of this network, or in one that gives another`
         }
-      const held = this.#of(owner).find(({ ip }) => sets.some((set) => set.some((range) => inRange(range, ip))))
+      const held = (this.#of(owner).length === 0 ? [] : this.#ofSurely(owner)).find(({ ip }) =>
+        sets.some((set) => set.some((range) => inRange(range, ip)))
+      )
       return held === undefined
         ? this.#reserveAll({ owner, sets, requested: bySet, elsewhere })
         : { kind: 'held', ip: held.ip }
@@ -225,10 +217,7 @@ export class Reservations {
   }
 
   #unusable(cause: unknown): ReservationsUnusable {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    return new ReservationsUnusable(`the reservations in ${this.directory} can't be read or written: ${reason}`, {
-      cause
-    })
+    return new ReservationsUnusable(this.directory, cause)
   }
 
   #changedAt(): bigint {
@@ -260,9 +249,13 @@ export class Reservations {
     return exact.length > 0 ? exact : entries.filter((entry) => entry.text === containerId)
   }
 
-  /** The index may lack a file made within the clock tick of the last read: if nothing is found, read again. */
+  /**
+   * The index may lack a file made within the clock tick of the last read, and a file that is rewritten in place does
+   * not change its directory: if nothing is found, or what is found now belongs to another, read again.
+   */
   #ofSurely(owner: Owner): readonly Entry[] {
-    if (this.#of(owner).length === 0) this.#readDirectory()
+    const found = this.#of(owner)
+    if (found.length === 0 || found.some(({ name, text }) => this.#textOf(name) !== text)) this.#readDirectory()
     return this.#of(owner)
   }
 
@@ -359,11 +352,20 @@ export class Reservations {
     }
   }
 
+  /** Goes on after each error. Errors: NotAllRemoved. */
   #remove(entries: readonly Entry[]): void {
+    const errors: Error[] = []
+    const removed: Entry[] = []
     for (const entry of entries) {
-      this.#unlink(entry.name)
-      this.#index.delete(formatIp(entry.ip))
+      try {
+        this.#unlink(entry.name)
+        this.#index.delete(formatIp(entry.ip))
+        removed.push(entry)
+      } catch (error) {
+        errors.push(error instanceof Error ? error : new Error(String(error)))
+      }
     }
+    if (errors.length > 0) throw new NotAllRemoved(errors, removed.map(reservationOf))
   }
 
   #unlink(name: string): void {

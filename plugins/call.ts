@@ -76,7 +76,7 @@ export function readCall(plugin: string, invocation: Invocation, input: string):
     })
   const version = versionOf(configuration, verb)
   const { containerId, ifname, netns, args, path, mayBeOwnNamespace } = invocation
-  const common = { plugin, network, version, configuration, args, path, mayBeOwnNamespace }
+  const common = { plugin, network, version, configuration, input, args, path, mayBeOwnNamespace }
   if (verb === 'GC' || verb === 'STATUS') return { ...common, verb }
   if (verb === 'DEL' && netns === '') return { ...common, verb, containerId, ifname }
   return { ...common, verb, containerId, ifname, netns }

@@ -16,6 +16,12 @@ export interface Host {
   write(stream: 'output' | 'error', text: string): Eventually<void>
   /** Whether a regular file (or a symbolic link to one) exists and is accessible. */
   isFile(path: string): Eventually<boolean>
+  /** Where a symbolic link leads; an empty text for what is no link or cannot be read. */
+  readLink(path: string): Eventually<string>
+  /** A regular file of at most `limitBytes`. */
+  readText(path: string, limitBytes: number): Eventually<Input>
+  /** Device and inode of what the path leads to, `dev:ino`; an empty text for what is not there. */
+  identity(path: string): Eventually<string>
   /** Sends one line to a unix stream socket and returns the first line of the answer, both without their newline. */
   request(socketPath: string, line: string, deadlineMilliseconds: number): Eventually<Answer>
   /**

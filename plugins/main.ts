@@ -2,13 +2,15 @@
 // third-party plugins at weftd's request.
 import { readCall, readEnvironment, type Variables, versionForError } from './call.ts'
 import { asCniError, CniError, cniCode, printError } from './cni/error.ts'
-import type { Invocation } from './cni/types.ts'
+import { isObject, member } from './cni/field.ts'
+import type { Call, Invocation } from './cni/types.ts'
 import { newestVersion, supportedVersions, type Verb } from './cni/version.ts'
 import type { Host } from './host.d.ts'
 import {
   type CniRequest,
   type Done,
   defaultSocketPath,
+  type FileOnHost,
   type Finished,
   isSent,
   parseReply,
@@ -90,13 +92,22 @@ async function serve(
   variables: Variables,
   input: string
 ): Promise<Finished> {
-  const { verb } = readCall(plugin, invocation, input)
+  const call = readCall(plugin, invocation, input)
+  const { verb } = call
   const env = Object.fromEntries(Object.entries(variables).filter(([name]) => isSent(name)))
+  // The host of a CNI call is the namespace that the plugin was called in, which may not be weftd's.
+  const namespace = await host.readLink('/proc/self/ns/net')
+  // Paths in a configuration are the host's, and weftd may be in a container.
+  const root = await host.identity('/')
+  const resolvConf = await resolvConfOf(host, call)
   const did: Done[] = []
   for (let runs = 0; runs <= mostRuns; runs++) {
     const request = {
       v: protocolVersion,
       plugin,
+      ...(namespace === '' ? {} : { namespace }),
+      ...(root === '' ? {} : { root }),
+      ...(resolvConf === undefined ? {} : { resolvConf }),
       env,
       stdin: input,
       deadlineMs: deadlineOf(variables, verb),
@@ -112,6 +123,19 @@ async function serve(
   })
 }
 
+/** Bytes; a resolv.conf(5) has a few hundred. */
+const longestResolvConf = 64 * 1024
+
+async function resolvConfOf(host: Host, call: Call): Promise<FileOnHost | undefined> {
+  if (call.verb !== 'ADD') return undefined
+  const ipam = { path: 'ipam', value: member({ path: '', value: call.configuration }, 'ipam').value }
+  const path = isObject(ipam.value) ? member(ipam, 'resolvConf').value : undefined
+  // What is no path is refused by weftd, with the configuration's other values.
+  if (typeof path !== 'string' || path === '') return undefined
+  const read = await host.readText(path, longestResolvConf)
+  return read.kind === 'text' ? { text: read.text } : { reason: read.reason }
+}
+
 /** WEFTD_DEADLINE_MS is for tests, as WEFTD_SOCKET is. */
 function deadlineOf(variables: Variables, verb: Verb): number {
   const configured = Number(variables.WEFTD_DEADLINE_MS)
@@ -120,7 +144,10 @@ function deadlineOf(variables: Variables, verb: Verb): number {
 
 async function ask(host: Host, socketPath: string, request: CniRequest, verb: Verb): Promise<Reply> {
   const answer = await host.request(socketPath, JSON.stringify(request), request.deadlineMs)
-  if (answer.kind !== 'line') throw unreachable(answer, socketPath, request.deadlineMs, verb)
+  if (answer.kind !== 'line') {
+    const userNamespace = await host.readLink('/proc/self/ns/user')
+    throw unreachable({ ...answer, userNamespace }, socketPath, request.deadlineMs, verb)
+  }
   try {
     return parseReply(answer.line)
   } catch (cause) {

@@ -34,6 +34,9 @@ export type Done =
   /** It could not be run, was killed, or did not end in time. */
   | { readonly kind: 'failed'; readonly id: string; readonly reason: string }
 
+/** `reason`: why it can't be read. */
+export type FileOnHost = { readonly text: string } | { readonly reason: string }
+
 /** One CNI call, as the runtime made it. */
 export type CniRequest = {
   readonly v: typeof protocolVersion
@@ -41,6 +44,15 @@ export type CniRequest = {
   readonly plugin: string
   /** Every CNI_ variable, and TRACEPARENT for the log. */
   readonly env: Texts
+  /**
+   * The executable's network namespace as the kernel names it, `net:[4026531840]`. Absent from older executables, and
+   * where /proc can't be read.
+   */
+  readonly namespace?: string
+  /** The executable's root directory, `dev:ino`: weftd in a container has another one. */
+  readonly root?: string
+  /** The file that `ipam.resolvConf` of an ADD names, as the executable finds it on the host. */
+  readonly resolvConf?: FileOnHost
   /** Standard input, unchanged. */
   readonly stdin: string
   /** How long the executable waits for the answer to this line: after that the daemon need not go on. */
@@ -136,7 +148,12 @@ function parse<T>(what: string, line: string, read: (root: Field) => T): T {
 }
 
 function cniRequest(root: Field): CniRequest {
+  const [namespace, directory] = ['namespace', 'root'].map((key) => text(member(root, key)))
+  const file = member(root, 'resolvConf')
   return {
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(directory === undefined ? {} : { root: directory }),
+    ...(isAbsent(file) ? {} : { resolvConf: fileOnHost(file) }),
     v: protocolVersion,
     plugin: must(text, member(root, 'plugin')),
     env: textMembers(member(root, 'env')),
@@ -144,6 +161,11 @@ function cniRequest(root: Field): CniRequest {
     deadlineMs: must(wholeNumber, member(root, 'deadlineMs'), 0, Number.MAX_SAFE_INTEGER),
     did: entries(member(root, 'did')).map(done)
   }
+}
+
+function fileOnHost(field: Field): FileOnHost {
+  const reason = text(member(field, 'reason'))
+  return reason === undefined ? { text: must(text, member(field, 'text')) } : { reason }
 }
 
 const controlRequest = (root: Field): ControlRequest => ({

@@ -3,17 +3,27 @@ import { CniError, cniCode } from './cni/error.ts'
 import type { Verb } from './cni/version.ts'
 import type { Answer } from './host.d.ts'
 
-export type Failure = Exclude<Answer, { readonly kind: 'line' }>
+export type Failure = Exclude<Answer, { readonly kind: 'line' }> & {
+  /** The executable's, as the kernel names it. */
+  readonly userNamespace?: string
+}
 
 const checkWeftd =
   'Check "systemctl status weftd", or the weftd pod on this node ("kubectl get pods -A -o wide"), and its log. The runtime will retry.'
+
+/** user_namespaces(7): the first one has always this inode (PROC_USER_INIT_INO). */
+const FIRST_USER_NAMESPACE = 'user:[4026531837]'
 
 /** Code 11 (try again), for STATUS 50 (not available). */
 export function unreachable(failure: Failure, socketPath: string, deadlineMs: number, verb: Verb): CniError {
   const code = verb === 'STATUS' ? cniCode.notAvailable : cniCode.tryAgain
   const [message, details] = words(failure, socketPath, deadlineMs)
-  return new CniError(message, { code, details })
+  const isRootless = failure.kind === 'missing' && !['', FIRST_USER_NAMESPACE].includes(failure.userNamespace ?? '')
+  return new CniError(message, { code, details: isRootless ? `${details} ${rootless}` : details })
 }
+
+const rootless =
+  'This process is in a user namespace: a rootless container engine has a /run of its own, without weftd. Run the engine as root.'
 
 function words(failure: Failure, socketPath: string, deadlineMs: number): readonly [message: string, details: string] {
   switch (failure.kind) {

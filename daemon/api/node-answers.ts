@@ -65,8 +65,9 @@ const unreadableAnswer = (key: string, skipped: string): LeaseAnswer => ({
   ...{ key, node: '', isOwn: false, subnet: [], publicIp: [], backend: '', reach: [], inKernel: false, skipped }
 })
 
+/** Without the elements that keep pods from a node's tunnel port: they lead nowhere. */
 const wantedFor = ({ reconciler, peers }: QueryContext, key: string): readonly KernelObject[] =>
-  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key))
+  reconciler.wantedBy(peers.isOwn(key) ? 'node' : leaseOwnerOf(key)).filter(({ kind }) => kind !== 'nft-element')
 
 function reachBy(object: KernelObject, observed: State, place: Place | undefined): readonly ReachAnswer[] {
   if (object.kind !== 'route' || object.device === undefined) return []

@@ -102,7 +102,7 @@ async function listen(path: string, events: ListenerEvents): Promise<Listener> {
       throw new WeftError(
         'DAEMON_RUNNING',
         `another weftd listens on ${path}`,
-        'stop it first, or give this one a socket of its own (WEFTD_SOCKET)'
+        'stop it first, or give this one a directory of its own (--state-dir)'
       )
     try {
       if (!lstatSync(path).isSocket()) throw new Error('the file is no socket')

@@ -2,7 +2,7 @@
 import { hostPrefix, type Ip } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject } from '../state/object.ts'
+import { type KernelObject, keyOf, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { familiesOf } from './bridge.ts'
 import {
@@ -49,6 +49,12 @@ export function routedHost(
       }
     ])
   ]
+}
+
+/** The device of the routed pod that has this address: its host route is the one in the host's table. */
+export function routedDevice(ip: Ip, observed: State): string | undefined {
+  const found = observed.get(keyOf(route(hostPrefix(ip), '')))
+  return found?.kind === 'route' && found.protocol === ROUTE_PROTOCOL ? found.device : undefined
 }
 
 /** An interface like a reference plugin's has a subnet of its own, which no bridge of Weft's shares. */

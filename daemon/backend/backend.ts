@@ -51,6 +51,9 @@ export type PeerRoutes = PerFamily<RouteLookup>
 /** A key beside Type, as docs/configuration.md prints it. */
 export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
 
+/** A port of this host on which the backend receives from other nodes; `key` configures it. */
+export type BackendPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number; readonly key: string }
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
@@ -70,6 +73,8 @@ export type Backend<Config> = {
   recognises(device: Device): Recognised | undefined
   /** Absent for a backend without one. `node.secret` has its value. */
   readonly secret?: HostSecret
+  /** Absent for a backend without a port of its own. */
+  ports?(config: Config): readonly BackendPort[]
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /**
@@ -107,6 +112,7 @@ export type ConfiguredBackend = {
   readonly keys: Readonly<Record<string, BackendKey>>
   readonly features: readonly Link[]
   readonly secret?: HostSecret
+  readonly ports: readonly BackendPort[]
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -58,6 +58,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     keys: backend.keys,
     features: backend.features(config),
     ...(backend.secret && { secret: backend.secret }),
+    ports: backend.ports?.(config) ?? [],
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),

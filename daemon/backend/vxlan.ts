@@ -18,7 +18,7 @@ import { digest } from '../state/digest.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 import { defaultMetric, type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
-import type { Backend, Claim, Device, PeerRoutes } from './backend.ts'
+import type { Backend, BackendPort, Claim, Device, PeerRoutes } from './backend.ts'
 import { directRoute, isOnLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
@@ -108,6 +108,8 @@ export const vxlan = {
     const form = { type: 'vxlan', vni: 1, port: 8472, local, parent: 'lo', learning: false, gbp: false } as const
     return [{ kind: 'link', name: 'try-vxlan', form }]
   },
+
+  ports: ({ port }: VxlanConfig): readonly BackendPort[] => [{ protocol: 'udp', port, key: 'Backend.Port' }],
 
   recognises: ({ name, form }: Device): Recognised | undefined => {
     if (form !== undefined && form.type !== 'vxlan') return undefined

@@ -13,11 +13,14 @@ import { forwardingPluginNamed, pluginNamed, pluginTypes } from '../../plugins/t
 import { addressesOf } from '../attachment/result.ts'
 import { printable } from '../base/printable.ts'
 import type { PodContext } from '../pod/context.ts'
+import { refuseOtherSandbox } from '../pod/other-sandbox.ts'
 import { timed } from '../pod/timing.ts'
 import type { CallHistory } from './call-history.ts'
-import { DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
+import { bothParts, DelegateMissing, type Delegates, delegatesOf, RunRequested } from './delegates.ts'
 import { cniError, failed } from './error-codes.ts'
 import { type ConfiguredCall, forwarded, type Printed } from './flannel-forwarding.ts'
+import { withHostFiles } from './host-files.ts'
+import { answerElsewhere } from './other-namespace.ts'
 import { fromCni, ipamResultFrom } from './result.ts'
 import { validAttachments } from './valid-attachments.ts'
 import { verbsOf } from './verbs.ts'
@@ -73,13 +76,15 @@ function logTraced({ log }: PodContext, request: CniRequest): void {
 async function serve(context: PodContext, call: Call, request: CniRequest): Promise<Printed> {
   if (call.verb === 'VERSION')
     return { stdout: `${JSON.stringify({ cniVersion: newestVersion, supportedVersions })}\n` }
+  const elsewhere = answerElsewhere(context, call, request)
+  if (elsewhere !== undefined) return elsewhere
   const delegates = delegatesOf(request, call)
-  const served = serveByPlugin(context, call, delegates)
+  const served = serveByPlugin(context, call, delegates, request)
   if (served !== undefined) return served
   const plugin = forwardingPluginNamed(call.plugin)
   if (plugin !== undefined)
     return forwarded(
-      { files: context.files, serve: (next, others) => serveByPlugin(context, next, others) },
+      { files: context.files, serve: (next, others) => serveByPlugin(context, next, others, request) },
       ...([plugin, call, delegates] as const)
     )
   throw new CniError(`weftd does not know the plugin type "${call.plugin}"`, {
@@ -89,12 +94,17 @@ async function serve(context: PodContext, call: Call, request: CniRequest): Prom
 }
 
 /** `undefined`: no plugin of that name has verbs of its own. */
-function serveByPlugin(context: PodContext, call: ConfiguredCall, delegates: Delegates): Promise<Printed> | undefined {
+function serveByPlugin(
+  context: PodContext,
+  call: ConfiguredCall,
+  delegates: Delegates,
+  request: CniRequest
+): Promise<Printed> | undefined {
   const plugin = pluginNamed(call.plugin)
   if (plugin === undefined) return undefined
   return 'containerId' in call
-    ? serveAttachment(context, plugin.attachment(call), call, delegates)
-    : serveNetwork(context, patternOf(plugin, call), call, delegates)
+    ? serveAttachment(context, withHostFiles(plugin.attachment(call), call.verb, request), call, delegates)
+    : serveNetwork(context, withHostFiles(patternOf(plugin, call), call.verb, request), call, delegates)
 }
 
 async function serveAttachment(
@@ -115,6 +125,7 @@ async function serveAttachment(
       return { stdout: printResult(call.version, result) }
     }
     case 'CHECK': {
+      if (previous !== undefined) await refuseOtherSandbox(attachment, previous)
       if (delegate !== undefined) delegates.run(delegate, 'CHECK')
       const checked =
         delegate === undefined || previous === undefined ? attachment : withAddresses(attachment, previous)
@@ -210,8 +221,11 @@ async function serveNetwork(
     if (delegate !== undefined) delegates.run(delegate, 'STATUS')
     return {}
   }
-  await verbsOf(context, pattern).gc(validAttachments(call))
-  return delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC')
+  const valid = validAttachments(call)
+  return bothParts(
+    () => verbsOf(context, pattern).gc(valid),
+    () => (delegate === undefined ? {} : runUnlessMissing(context, delegates, delegate, 'GC'))
+  )
 }
 
 /** Any attachment of the network: these verbs need only what all of them share, such as data directory and ranges. */

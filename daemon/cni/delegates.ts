@@ -41,6 +41,21 @@ export type Delegates = {
   withInput(stdin: string): Delegates
 }
 
+/** For GC: the second part is done also after the first has failed. Errors: those of both. */
+export async function bothParts<T>(first: () => Promise<void>, second: () => T | Promise<T>): Promise<T> {
+  const errors: unknown[] = []
+  await first().catch((error) => errors.push(error))
+  try {
+    const done = await second()
+    if (errors.length === 0) return done
+  } catch (error) {
+    // The same happens again once that program has been run.
+    if (error instanceof RunRequested) throw error
+    errors.push(error)
+  }
+  throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'several parts of a GC failed')
+}
+
 const UNDO = 'undo '
 
 /** The delegates of one call. Once an ADD has been undone, throws the error that was the reason. */

@@ -1,5 +1,6 @@
 // Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything
 // thrown.
+import { ReservationsUnusable } from '../../ipam/unusable.ts'
 import { versionForError } from '../../plugins/call.ts'
 import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
 import type { Verb } from '../../plugins/cni/version.ts'
@@ -16,6 +17,8 @@ const numbers: Readonly<Record<string, number>> = {
   LOCK_HELD: cniCode.tryAgain,
   OVERLOADED: cniCode.tryAgain,
   STOPPING: cniCode.tryAgain,
+  DATA_DIR_UNREACHABLE: cniCode.configuration,
+  NAMESPACE_OTHER: cniCode.namespace,
   SANDBOX_GONE: cniCode.namespace,
   SANDBOX_INVALID: cniCode.namespace,
   RANGE_INVALID: cniCode.configuration,
@@ -57,6 +60,7 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
       thrown.errors.map((each) => cniError(each, verb)),
       thrown
     )
+  if (thrown instanceof ReservationsUnusable) return cniError(unwritable(thrown), verb)
   if (!(thrown instanceof WeftError)) return unexpected(thrown)
   const number = numbers[thrown.code] ?? cniCode.internal
   const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
@@ -64,6 +68,14 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
   const details = thrown.message.includes(cause) ? '' : cause
   return new CniError(withCure(thrown.message, thrown.cure), { code, details, cause: thrown })
 }
+
+const unwritable = (error: ReservationsUnusable): WeftError =>
+  new WeftError(
+    'STATE_UNWRITABLE',
+    `${CONDITIONS.STATE_UNWRITABLE.title}: ${error.message}`,
+    `make ${error.directory} readable and writable for root, or free space there`,
+    { cause: error }
+  )
 
 /** Several failures of one DEL or GC, each with its cure; with their number if all have the same. */
 function together(errors: readonly CniError[], cause: AggregateError): CniError {

@@ -5,12 +5,14 @@ import { join } from 'node:path'
 import { ifThere, makeDirectory, rewrite } from '../../ipam/files.ts'
 import { type FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
+import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { answering } from '../base/answering.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
-import { type Delegates, RunRequested } from './delegates.ts'
+import { allSteps } from '../pod/all-steps.ts'
+import { bothParts, type Delegates, RunRequested } from './delegates.ts'
 import { validAttachments } from './valid-attachments.ts'
 
 export type Printed = { readonly stdout?: string; readonly stderr?: string }
@@ -34,14 +36,12 @@ export async function forwarded(
   const { subnetFile, stateDirectory } = plugin.files(call)
   const fromNode = async () => plugin.forward(call, await subnetFacts(files, subnetFile))
   if (!('containerId' in call)) {
-    const printed = await pass(
-      call,
-      await (call.verb === 'GC' ? orMinimal(fromNode, plugin, call) : fromNode()),
-      delegates,
-      serve
+    if (call.verb === 'STATUS') return await pass(call, await fromNode(), delegates, serve)
+    // The same once more after the program that is to be run has been run.
+    return await bothParts(
+      () => removeOthers(files, stateDirectory, call),
+      async () => pass(call, await orMinimal(fromNode, plugin, call), delegates, serve)
     )
-    if (call.verb === 'GC') await removeOthers(files, stateDirectory, call)
-    return printed
   }
   const state = join(stateDirectory, call.containerId)
   await answering(files, state)
@@ -90,10 +90,11 @@ async function pass(
   })
   const whole = { ...configuration, ...Object.fromEntries(extra) }
   const next = delegates.withInput(JSON.stringify(whole))
-  const served = serve({ ...call, plugin: type, configuration: whole }, next)
+  const { input: _, ...rest } = call
+  const served = serve({ ...rest, plugin: type, configuration: whole } as ConfiguredCall, next)
   if (served !== undefined) return served
   const stdout = next.run(type, call.verb)
-  return call.verb === 'ADD' ? { stdout } : {}
+  return call.verb === 'ADD' ? { stdout: inVersionOf(stdout, type, call.version) } : {}
 }
 
 async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
@@ -142,11 +143,12 @@ async function kept(files: Files, path: string, network: string): Promise<JsonOb
 /** Deletes the state of containers that the runtime no longer lists. */
 async function removeOthers(files: Files, directory: string, call: NetworkCall): Promise<void> {
   await answering(files, directory)
-  const valid = validAttachments(call)
-  for (const name of ifThere(directory, (path) => readdirSync(path)) ?? []) {
-    const path = join(directory, name)
-    if (valid.some(({ containerId }) => containerId === name) || (await kept(files, path, call.network)) === undefined)
-      continue
-    rmSync(path, { force: true })
-  }
+  const valid = new Set(validAttachments(call).map(({ containerId }) => containerId))
+  const names = (ifThere(directory, (path) => readdirSync(path)) ?? []).filter((name) => !valid.has(name))
+  await allSteps(
+    names.map((name) => async () => {
+      const path = join(directory, name)
+      if ((await kept(files, path, call.network)) !== undefined) rmSync(path, { force: true })
+    })
+  )
 }

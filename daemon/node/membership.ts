@@ -1,8 +1,8 @@
 // This node's membership in the network: configuration, interface, lease and the backend's own objects. Follows changes
 // of the host.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatIp, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { ConfiguredBackend } from '../backend/backend.ts'
+import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import type { BackendPort, ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -46,6 +46,8 @@ export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly remembered: Remembered | undefined
   /** Milliseconds that the store has for its first answer before that. */
   readonly patienceMs: number
+  /** Claims the backend's ports on these addresses. Errors: PORT_TAKEN naming the pod that has one as host port. */
+  readonly usePorts?: (ports: readonly BackendPort[], ips: PerFamily<Ip>) => void
   /** What every node has besides its backend's objects: firewall, forwarding. */
   readonly alsoOwn: (place: Place) => readonly KernelObject[]
   /**
@@ -174,6 +176,7 @@ export class Membership {
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
       const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
       const mtu = backend.mtu(facts)
+      this.#deps.usePorts?.(backend.ports, choice.localIp)
       const node = { ...facts, ...this.#secretOf(backend) }
       this.#unsure = true
       log.warn(
@@ -207,9 +210,10 @@ export class Membership {
     return choice
   }
 
-  /** Errors: CONFIG_INVALID when the interface's MTU is below the configured one. */
+  /** Errors: CONFIG_INVALID when the interface's MTU is below the configured one; PORT_TAKEN. */
   #checkMtu({ conf, backend }: Pick<Configured, 'conf' | 'backend'>, choice: InterfaceChoice): void {
     backend.mtu({ ...this.#facts(choice), subnet: networksOf(conf) })
+    this.#deps.usePorts?.(backend.ports, choice.localIp)
   }
 
   /**

@@ -3,25 +3,29 @@
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
+import { tunnelGuard } from '../firewall/tunnel-guard.ts'
 import type { KernelObject, State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { networksOf, type Place } from './place.ts'
 
 export type NodeObjectOptions = FirewallOptions & {
+  /** The bridge of pods that name no other. */
+  readonly bridge: string
   /** --ip-blackhole-route. */
   readonly blackholeRoute: boolean
 }
 
 /** `observed` shows whether a default route is from router advertisements, which forwarding must not switch off. */
 export function nodeObjects(
-  { node, conf }: Place,
-  { blackholeRoute, ...options }: NodeObjectOptions,
+  { node, conf, backend }: Place,
+  { blackholeRoute, bridge, ...options }: NodeObjectOptions,
   observed: State
 ): readonly KernelObject[] {
   const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
   const blackholes = blackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
   const firewall = ownFirewall(node.subnet, networksOf(conf), options)
-  return [...firewall, ...forwarding(families, observed), ...blackholes]
+  const guard = tunnelGuard(backend.ports, networksOf(conf), { device: node.device, bridge })
+  return [...firewall, ...guard, ...forwarding(families, observed), ...blackholes]
 }
 
 /**

@@ -19,6 +19,7 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
+import { tunnelNode } from '../state/tunnel-nodes.ts'
 import { coveredBy } from './host-networks.ts'
 
 /** Local view needed to compute the objects for a peer. */
@@ -61,7 +62,7 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: backend.peer(lease, node, routes) }
+    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, backend)] }
   } catch (error) {
     if (error instanceof WeftError && error.code === 'PEER_OFF_LINK')
       return { kind: 'off-link', reason: error.message, cure: error.cure }
@@ -97,6 +98,9 @@ export function isOwnLease(
   const isOurAddress = perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, node.publicIp[family]))
   return isOurAddress && (own === undefined || !areOfTwoNodes(lease, own))
 }
+/** The node's addresses, for the rules that keep pods from its tunnel port. */
+const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
+  ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
 
 function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
   const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>

@@ -1,9 +1,11 @@
 // Reserves an attachment's addresses. In a full pool, those of pods that are gone are freed first.
 import { formatIp, type Ip, inRange } from '../../ipam/address.ts'
 import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/pool.ts'
-import { type Reservation, type Reservations, ReservationsUnusable } from '../../ipam/reservations.ts'
+import type { Reservations } from '../../ipam/reservations.ts'
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
 import { ownerOf } from '../attachment/identity.ts'
+import { routedDevice } from '../attachment/routed.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import type { PodContext, PodPlace } from './context.ts'
@@ -11,6 +13,7 @@ import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
+import { wiringOf } from './wiring.ts'
 
 /**
  * One address from each range set, reserved for the attachment; it needs no namespace. Undone by release(). The caller
@@ -26,7 +29,8 @@ export async function allocate(
   const { dataDir, requested, ranges } = ipam
   const reservations = context.networks.reservations(dataDir, attachment.network)
   const sets = rangeSetsOf({ ipam, network: attachment.network }, place)
-  const take = () => reservations.reserve(attachment, sets, requested, isUsedBeside(context, reservations, ipam))
+  const isUsed = isUsedBeside(context, reservations, attachment, place)
+  const take = () => reservations.reserve(attachment, sets, requested, isUsed)
   try {
     let answer = await take()
     if (answer.kind === 'exhausted') {
@@ -95,16 +99,23 @@ export function reserve(
 }
 
 /**
- * Whether a running pod of another network has the address: two networks may share the node's subnet, and one may be
- * renamed while its pods run. Reservations that pods which are gone left in another network's directory do not count.
+ * Whether a running pod of another network has the address: two networks may share the node's subnet, one may be renamed
+ * while its pods run, and in routed mode all networks share one routing table. Reservations that pods which are gone
+ * left in another network's directory do not count.
  */
 function isUsedBeside(
-  { networks, attachments }: PodContext,
+  context: PodContext,
   own: Reservations,
-  { ranges }: IpamConfig
+  attachment: Attachment,
+  place: PodPlace
 ): (ip: Ip) => boolean {
-  if (ranges.length !== 0) return () => false
-  return (ip) => networks.holdersBeside(own, ip).some((who) => attachments.isInUse(who))
+  const { networks, attachments, host } = context
+  const { ipam, interface: config } = attachment
+  const isHeld = (ip: Ip) => networks.holdersBeside(own, ip).some((who) => attachments.isInUse(who))
+  if (ipam?.ranges.length === 0) return isHeld
+  if (config.kind !== 'veth') return () => false
+  const isRouted = wiringOf(context, { ...attachment, interface: config }, place).mode === 'routed'
+  return (ip) => routedDevice(ip, host.observed) !== undefined || (isRouted && isHeld(ip))
 }
 
 /** The detail of POOL_EXHAUSTED, the same for ADD, STATUS and the condition. */

@@ -18,7 +18,7 @@ import {
 } from '../state/object.ts'
 import { changeText } from '../state/text.ts'
 import type { PodContext, PodPlace } from './context.ts'
-import { openSandbox, withActualMetric } from './netns.ts'
+import { openSandbox, withActualMetric, withAnyMetric } from './netns.ts'
 import { placeOf } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { timed } from './timing.ts'
@@ -128,7 +128,7 @@ function wantedOf(
         : [{ kind: 'link', name: foreign, up: true, master: attachment.interface.bridge }],
     inside: inside
       .filter(isCompared)
-      .map((object) => (object.kind === 'route' && !isDefault(object) ? withActualMetric(object, observed) : object))
+      .map((object) => (object.kind === 'route' ? placed(object, observed) : object))
       .map((object) => insideWanted(object, mac, foreign !== undefined)),
     asSetUp: inside
   }
@@ -151,6 +151,9 @@ function asLaterPluginsLeaveIt(object: KernelObject): KernelObject {
 }
 
 const isDefault = ({ destination }: Route): boolean => destination.length === 0
+
+const placed = (route: Route, observed: State): Route =>
+  isDefault(route) ? withAnyMetric(route, observed) : withActualMetric(route, observed)
 
 /** Any default route of the family will do, as in the reference: another interface or plugin may have added one. */
 function insideWanted(object: KernelObject, mac: Mac | undefined, foreign: boolean): KernelObject {
@@ -175,7 +178,7 @@ export function differencesIn(
   where: string,
   asSetUp: readonly KernelObject[] = wanted
 ): readonly string[] {
-  const state = stateOf(wanted)
+  const state = stateOf(wanted.map(withoutBookkeeping))
   const whole = stateOf(asSetUp)
   return difference(state, observed, state.keys()).map((change) => {
     const object = withoutReason(
@@ -183,6 +186,20 @@ export function differencesIn(
     )
     return `${where}: ${changeText({ ...change, object })}`
   })
+}
+
+/**
+ * Without the texts by which a restarted weftd finds its own objects. They have the pod's name, which only ADD may be
+ * told (CNI_ARGS), and another release may write them otherwise.
+ */
+function withoutBookkeeping(object: KernelObject): KernelObject {
+  if (object.kind === 'link') {
+    const { alias: _, ...rest } = object
+    return rest
+  }
+  if (object.kind !== 'nft-element') return object
+  const { comment: _, ...rest } = object
+  return rest
 }
 
 const withoutReason = (object: KernelObject): KernelObject => {

@@ -1,11 +1,12 @@
 // Connects an attachment's interface with addresses that are reserved already: bridge, veth pair, rules, and what is
 // inside the container.
-import { FAMILIES, formatPrefix } from '../../ipam/address.ts'
+import { FAMILIES, formatIp, formatPrefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { bridgeOwnerOf, hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { containerEnd, podObjects, type Wiring, withGateways } from '../attachment/objects.ts'
 import { type AttachmentResult, resultOf } from '../attachment/result.ts'
+import { routedDevice } from '../attachment/routed.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed } from '../state/object.ts'
@@ -42,7 +43,7 @@ export function prepareConnect(context: PodContext, attachment: VethAttachment):
 /**
  * Resolves when the pair has its carrier. With `isHandedOver` there is no `sandbox`, and it resolves when the
  * container's end can be moved. The caller has the attachment's turn, and undoes a failed call by disconnect(). Errors:
- * GATEWAY_MISSING, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
+ * GATEWAY_MISSING, ADDRESS_HELD, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
  */
 export async function connect(
   context: PodContext,
@@ -53,8 +54,9 @@ export async function connect(
 ): Promise<AttachmentResult> {
   const addresses = withGateways(attachment, reserved)
   refuseNoGateway(attachment, addresses)
+  if (wiring.mode === 'routed') refuseRoutedElsewhere(context, attachment, addresses)
   const conflicting = conflictingAddresses(attachment, addresses, wiring, context.host.observed)
-  if (conflicting.length > 0) throwFailure(attachment, await context.host.discard(conflicting))
+  if (conflicting.length > 0) throwFailure(attachment, await context.host.discard(conflicting, true))
   await make(context, attachment, addresses, { place, wiring }, sandbox)
   context.attachments.set({
     ...attachment,
@@ -133,6 +135,24 @@ function refuseNoGateway(
     `${formatPrefix(without.prefix)} has no gateway, and ptp routes everything via one`,
     `give the address a gateway in ipam of network ${network}`
   )
+}
+
+/** In routed mode an address of another pod would take that pod's route, whichever network it is in. */
+function refuseRoutedElsewhere(
+  { host, attachments }: PodContext,
+  attachment: VethAttachment,
+  addresses: readonly InterfaceAddress[]
+): void {
+  for (const { prefix } of addresses) {
+    const device = routedDevice(prefix.ip, host.observed)
+    if (device === undefined || device === hostName(attachment)) continue
+    const holder = attachments.withLink(device)?.because ?? `a pod with the link ${device}`
+    throw new WeftError(
+      'ADDRESS_HELD',
+      `${formatIp(prefix.ip)} for ${attachment.because} is already routed to ${holder}`,
+      'give the networks different addresses: in routed mode they share the routing table of this host'
+    )
+  }
 }
 
 /** So that the pod's first packet is not lost: the reference's bridge waits for this, too, and as long. */

@@ -20,8 +20,8 @@ export type HostState = {
   ): Promise<readonly Outcome[]>
   /** Replaces an owner's desired objects; they are not compared with the kernel now. */
   keep(owner: string, objects: readonly KernelObject[]): void
-  /** Removes objects that otherwise stay when no owner wants them, because others may depend on them. */
-  discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]>
+  /** Removes objects that otherwise stay because others may depend on them. `evenDesired`: nobody wants them any more. */
+  discard(objects: readonly KernelObject[], evenDesired?: boolean): Promise<readonly Outcome[]>
   /** Sets these fields of an existing link although the kernel shows them so. */
   impose(link: Link): Promise<readonly Outcome[]>
   readonly observed: State
@@ -55,6 +55,8 @@ export type PodContext = {
   readonly health: Pick<Health, 'blockers' | 'raise' | 'clear'>
   /** `undefined` until this node has a subnet. */
   readonly place: () => PodPlace | undefined
+  /** This process's network namespace as the kernel names it, `net:[4026531840]`. */
+  readonly namespace: string
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
   /** The mode for pods whose configuration names none and whose bridge does not exist yet; `auto`: that of other pods. */

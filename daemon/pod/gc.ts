@@ -1,4 +1,5 @@
 // GC: DEL for every attachment of a network that has a reservation or a link and that the runtime no longer lists.
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { reasonOf } from '../base/error.ts'
 import type { PodContext } from './context.ts'
@@ -11,13 +12,24 @@ export type Listed = { readonly containerId: string; readonly ifname: string }
  * at the end.
  */
 export async function gc(context: PodContext, pattern: Attachment, valid: readonly Listed[]): Promise<void> {
+  const errors: unknown[] = []
+  const collect = async (work: () => Promise<readonly Reservation[]> | undefined): Promise<readonly Reservation[]> => {
+    try {
+      return (await work()) ?? []
+    } catch (error) {
+      errors.push(error)
+      return error instanceof ReservationsUnusable ? error.freed : []
+    }
+  }
   const reservations = pattern.ipam && context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const isListed = (containerId: string, ifname: string | undefined) =>
     valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
-  const unowned = await reservations?.collect(
-    ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
+  const unowned = await collect(() =>
+    reservations?.collect(
+      ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
+    )
   )
-  const owners = ((await reservations?.list()) ?? []).flatMap(({ owner }) =>
+  const owners = (await collect(() => reservations?.list())).flatMap(({ owner }) =>
     owner?.ifname === undefined ? [] : [{ containerId: owner.containerId, ifname: owner.ifname }]
   )
   const linked = context.attachments.list().filter(({ network }) => network === pattern.network)
@@ -26,7 +38,7 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
       .filter((each) => !isListed(each.containerId, each.ifname))
       .map(({ containerId, ifname }) => [`${containerId} ${ifname}`, { containerId, ifname }])
   )
-  const freed = (unowned?.length ?? 0) + owners.filter((each) => !isListed(each.containerId, each.ifname)).length
+  const freed = unowned.length + owners.filter((each) => !isListed(each.containerId, each.ifname)).length
   const { sandbox: _, pod: __, ...rest } = pattern
   const ended = await Promise.allSettled(
     [...gone.values()].map((who) =>
@@ -37,7 +49,7 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
       })
     )
   )
-  const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
+  errors.push(...ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : [])))
   if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
   context.attachments.freed.gc += freed
   if (freed > 0)

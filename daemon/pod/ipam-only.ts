@@ -1,6 +1,7 @@
 // The verbs of plugins that give addresses and make no interface: host-local and static, called by the plugin that
 // makes one.
 import { formatIp, formatPrefix, sameIp, samePrefix } from '../../ipam/address.ts'
+import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment, IpamResult } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
@@ -18,7 +19,7 @@ export async function addAddresses(context: PodContext, attachment: Attachment):
   const dns = ipam.resolvConf === undefined ? {} : await readResolvConf(context, ipam.resolvConf)
   const place = placeForAdd(context, attachment)
   const addresses = await context.attachments.inTurn(attachment, () => allocate(context, attachment, ipam, place))
-  return resultOf({ addresses, routes: ipam.routes, dns })
+  return resultOf({ addresses, routes: ipam.routes, dns: attachment.dns ?? dns })
 }
 
 const resultOf = (found: IpamResult): AttachmentResult => ({ interfaces: [], ...found })
@@ -57,24 +58,29 @@ export async function delAddresses(context: PodContext, attachment: Attachment):
   await context.attachments.inTurn(attachment, () => release(context, attachment, attachment.ipam?.dataDir))
 }
 
-/** Frees what belongs to none of the attachments that the runtime lists. */
+/** Frees what belongs to none of the attachments that the runtime lists. Errors: ReservationsUnusable, at the end. */
 export async function gcAddresses(
   context: PodContext,
   { ipam, network }: Attachment,
   valid: readonly Listed[]
 ): Promise<void> {
   if (ipam === undefined) return
-  const freed = await context.networks
-    .reservations(ipam.dataDir, network)
-    .collect(
-      ({ owner }) =>
-        owner !== undefined &&
-        !valid.some(
-          ({ containerId, ifname }) =>
-            containerId === owner.containerId && (owner.ifname === undefined || ifname === owner.ifname)
-        )
+  const isGone = ({ owner }: Reservation) =>
+    owner !== undefined &&
+    !valid.some(
+      ({ containerId, ifname }) =>
+        containerId === owner.containerId && (owner.ifname === undefined || ifname === owner.ifname)
     )
+  let [freed, failure]: [readonly Reservation[], ReservationsUnusable?] = [[]]
+  try {
+    freed = await context.networks.reservations(ipam.dataDir, network).collect(isGone)
+  } catch (error) {
+    if (!(error instanceof ReservationsUnusable)) throw error
+    failure = error
+    freed = error.freed
+  }
   for (const { owner } of freed) if (owner !== undefined) context.attachments.forgetReserved({ network, ...owner })
   if (freed.length > 0)
     context.log.info({ network, freed: freed.length }, 'freed reservations that the runtime no longer lists')
+  if (failure !== undefined) throw failure
 }

@@ -1,4 +1,5 @@
 // Applies objects inside a container's namespace, where other interfaces may have routes to the same destinations.
+import { samePrefix } from '../../ipam/address.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { put } from '../state/difference.ts'
 import type { Outcome, Sandbox } from '../state/kernel.ts'
@@ -40,17 +41,32 @@ const isTaken = ({ change: { object }, error }: Outcome): boolean =>
   'errnoName' in error &&
   error.errnoName === 'EEXIST'
 
-/** The route with the metric that applyInside() gave it; as requested if there is no such route. */
+/**
+ * The route with the metric that applyInside() gave it, which it keeps when the interface that had the place is gone; as
+ * requested if its device has no such route.
+ */
 export function withActualMetric(route: Route, observed: State): Route {
-  const isOther = (each: Route) => {
-    const found = observed.get(keyOf(each))
-    return found?.kind === 'route' && found.device !== route.device
-  }
-  if (!route.yields || !isOther(route)) return route
-  let behind = route
-  while (isOther(behind)) behind = { ...behind, metric: behind.metric + 1 }
-  return observed.has(keyOf(behind)) ? behind : route
+  if (!route.yields) return route
+  const metrics = placesOf(route, observed).flatMap(({ device, metric }) => (device === route.device ? [metric] : []))
+  return metrics.length === 0 ? route : { ...route, metric: Math.min(...metrics) }
 }
+
+/** The same with another interface's metric if the route's own device has none: for routes of which any will do. */
+export function withAnyMetric(route: Route, observed: State): Route {
+  const own = withActualMetric(route, observed)
+  const metrics = placesOf(route, observed).map(({ metric }) => metric)
+  return observed.has(keyOf(own)) || metrics.length === 0 ? own : { ...route, metric: Math.min(...metrics) }
+}
+
+/** Routes to that destination with its metric or, as they may have come later, a larger one. */
+const placesOf = ({ table, destination, metric }: Route, observed: State): readonly Route[] =>
+  [...observed.values()].filter(
+    (each): each is Route =>
+      each.kind === 'route' &&
+      each.table === table &&
+      each.metric >= metric &&
+      samePrefix(each.destination, destination)
+  )
 
 function after(route: Route, isFree: (key: ReturnType<typeof keyOf>) => boolean): Route {
   let behind = { ...route, metric: route.metric + 1 }

@@ -5,7 +5,10 @@ import type { HostPort } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 
 type Port = Pick<HostPort, 'protocol' | 'hostPort' | 'hostIp'>
-type Claim = { readonly owner: string; readonly because: string; readonly port: Port }
+/** `cure`: for a claim of weftd's own. */
+type Claim = { readonly owner: string; readonly because: string; readonly port: Port; readonly cure?: string }
+/** What of weftd uses a port, as messages name it: "the tunnel to the other nodes (Backend.Port)". */
+export type OwnUse = { readonly name: string; readonly key: string }
 
 export class PortClaims {
   readonly #claims = new Map<string, Claim[]>()
@@ -26,6 +29,30 @@ export class PortClaims {
         (claim) => taken.includes(claim),
         taken.map(({ port }) => keyOf(port))
       )
+  }
+
+  /**
+   * Ports that weftd itself uses, instead of those that this use had: no pod may have them, and a pod that has one keeps
+   * it. Errors: PORT_TAKEN naming that pod; the use keeps what it had.
+   */
+  use({ name, key }: OwnUse, ports: readonly Port[]): void {
+    const owner = `weftd: ${name}`
+    const because = `${name} (${key})`
+    for (const port of ports) {
+      const holder = (this.#claims.get(keyOf(port)) ?? []).find(
+        (other) => other.owner !== owner && overlap(other.port, port)
+      )
+      if (holder !== undefined)
+        throw new WeftError(
+          'PORT_TAKEN',
+          `${because} needs port ${keyOf(port)}, which is a host port of ${holder.because}`,
+          `delete that pod or give it another hostPort, or set ${key} to another port`
+        )
+    }
+    this.release(owner)
+    const cure = `give the pod another hostPort, or set ${key} to another port`
+    for (const port of ports)
+      this.#claims.set(keyOf(port), [...(this.#claims.get(keyOf(port)) ?? []), { owner, because, port, cure }])
   }
 
   /** Gives back all that the owner has. */
@@ -51,11 +78,11 @@ function overlap(a: Port, b: Port): boolean {
   return isUnspecified(a.hostIp) || isUnspecified(b.hostIp) || sameIp(a.hostIp, b.hostIp)
 }
 
-function portTaken(port: Port, { because, port: theirs }: Claim): WeftError {
+function portTaken(port: Port, { because, port: theirs, cure }: Claim): WeftError {
   const at = (each: Port) => (each.hostIp === undefined ? '' : ` of ${formatIp(each.hostIp)}`)
   return new WeftError(
     'PORT_TAKEN',
     `host port ${keyOf(port)}${at(port)} is taken by ${because}${theirs.hostIp === undefined ? '' : `, which has it${at(theirs)}`}`,
-    'delete that pod, or give one of the two another hostPort or hostIP'
+    cure ?? 'delete that pod, or give one of the two another hostPort or hostIP'
   )
 }

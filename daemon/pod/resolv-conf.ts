@@ -20,7 +20,7 @@ export async function readResolvConf({ files }: Pick<PodContext, 'files'>, path:
 /**
  * Lines of nameserver, search and options add up; of several domain lines the last counts. Comments begin with # or ;.
  */
-function parseResolvConf(text: string): Dns {
+export function parseResolvConf(text: string): Dns {
   const found = { nameservers: [] as string[], search: [] as string[], options: [] as string[], domain: '' }
   for (const line of text.split('\n')) {
     const [word, ...values] = line.trim().split(/\s+/)

@@ -1,7 +1,7 @@
 // Reservations of pods that ended without a DEL while no weftd ran, and the holders of a pool's addresses for error
 // messages.
 import { contains, formatIp } from '../../ipam/address.ts'
-import type { Reservation } from '../../ipam/reservations.ts'
+import type { Reservation } from '../../ipam/unusable.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName, parseAlias } from '../attachment/identity.ts'
 import { type KernelObject, type Link, linkNamed, type State } from '../state/object.ts'

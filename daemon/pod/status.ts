@@ -1,7 +1,7 @@
 // STATUS: whether an ADD would succeed now. It changes nothing: runtimes call it every few seconds.
 import { inRange } from '../../ipam/address.ts'
 import { capacity } from '../../ipam/pool.ts'
-import type { Reservation } from '../../ipam/reservations.ts'
+import type { Reservation } from '../../ipam/unusable.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'

@@ -82,6 +82,18 @@ export class Desired {
     })
   }
 
+  /** Ends what any owner wants of these keys. */
+  forget(keys: Iterable<Key>): void {
+    const gone = new Set(keys)
+    for (const [owner, wanted] of this.#keysOf) {
+      const left = wanted.filter((key) => !gone.has(key))
+      if (left.length === wanted.length) continue
+      for (const key of wanted) if (gone.has(key)) this.#withdraw(key, owner)
+      if (left.length === 0) this.#keysOf.delete(owner)
+      else this.#keysOf.set(owner, left)
+    }
+  }
+
   #put(key: Key, owner: string, object: KernelObject): void {
     const first = this.#ownerOf.get(key)
     const known = this.#state.get(key)

@@ -160,9 +160,10 @@ export class Reconciler {
     this.#desired.replace(owner, objects)
   }
 
-  /** Removes objects that are not desired, also of kinds that otherwise stay because others may depend on them. */
-  async discard(objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
+  /** Removes objects that otherwise stay because others may depend on them. `evenDesired`: nobody wants them any more. */
+  async discard(objects: readonly KernelObject[], evenDesired = false): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
+    if (evenDesired) this.#desired.forget(keys)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
     const unwanted = objects.filter((object) => !this.#desired.state.has(keyOf(object)))
     return this.#apply(unwanted.map((object): Change => ({ do: 'remove', object })))

@@ -103,6 +103,8 @@ export type Link = Wanted & {
   readonly pointToPoint?: true
   /** Kernel index; only observed, never desired. */
   readonly index?: number
+  /** Of a veth, the index of its other end, which may be in another namespace; only observed. */
+  readonly peerIndex?: number
 }
 
 export type Address = Wanted & {
@@ -345,6 +347,7 @@ const notCompared = new Set([
   'declaration',
   'carrier',
   'index',
+  'peerIndex',
   'peer',
   'linkLocal',
   'burst',

@@ -34,8 +34,8 @@ export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
- * The member of `of` whose key is `key` in any letter case; of several the last, as in Go's decoder (JSON.parse has
- * merged equal spellings already). `null` is absence. Absent parents have absent members; a parent that is no object is
+ * The member of `of` whose key is `key`, else the last whose key is the same in another letter case: Go's decoder takes
+ * any case, too (JSON.parse has merged equal spellings already). `null` is absence. Absent parents have absent members; a parent that is no object is
  * an error.
  */
 export function member(of: Field, key: string): Field {
@@ -52,6 +52,7 @@ export function member(of: Field, key: string): Field {
 const MANY = 64
 
 function valueUnder(of: Field, object: JsonObject, key: string): unknown {
+  if (Object.hasOwn(object, key) && object[key] !== null) return object[key]
   const wanted = key.toLowerCase()
   if (of.byLowerCase !== undefined) return of.byLowerCase[wanted]
   const names = Object.keys(object)

@@ -27,7 +27,11 @@ export function previousResult(call: Exclude<Call, { readonly verb: 'VERSION' }>
   return parseResult(field, call.version)
 }
 
-/** What a delegate printed on standard output, in the version of its call; `null` is an empty result, as in libcni. */
+/**
+ * What a delegate printed on standard output, in any version that is known: the one that delegates converts (specification
+ * 1.1.0, "Delegated plugin execution"). Without `cniVersion`: in that of its call. `null` is an empty result, as in
+ * libcni.
+ */
 export function parseDelegateResult(output: string, plugin: string, version: Version): Result {
   let value: unknown
   try {
@@ -39,7 +43,30 @@ export function parseDelegateResult(output: string, plugin: string, version: Ver
       cause
     })
   }
-  return parseResult({ path: `result of ${plugin}`, value: value ?? {} }, version)
+  const field: Field = { path: `result of ${plugin}`, value: value ?? {} }
+  return parseResult(field, knownVersion(field) ?? version)
+}
+
+/**
+ * What a delegate printed, for a caller that passes it on: unchanged unless it is in another known version. Throws as
+ * parseDelegateResult(), if it must be converted.
+ */
+export function inVersionOf(output: string, plugin: string, version: Version): string {
+  let value: unknown
+  try {
+    value = JSON.parse(output)
+  } catch {
+    return output
+  }
+  const own = knownVersion({ path: '', value })
+  return own === undefined || own === version
+    ? output
+    : printResult(version, parseDelegateResult(output, plugin, version))
+}
+
+function knownVersion(field: Field): Version | undefined {
+  const own = isObject(field.value) ? member(field, 'cniVersion').value : undefined
+  return typeof own === 'string' && isSupported(own) ? own : undefined
 }
 
 /**

@@ -10,6 +10,8 @@ type Common = {
   readonly version: Version
   /** The whole configuration from standard input, keys as they were written. */
   readonly configuration: JsonObject
+  /** The same as text; absent where another plugin made the configuration. */
+  readonly input?: string
   /** CNI_ARGS, unparsed; see cni/args.ts. */
   readonly args: string
   /** Directories of CNI_PATH, in order. */

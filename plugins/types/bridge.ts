@@ -4,6 +4,7 @@ import type { Args } from '../cni/args.ts'
 import { type Field, FieldError, flag, isAbsent, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
+import { checkMasqueradeBackend, refuseDuplicateDetection } from '../keys/reference-only.ts'
 import { standAlone } from '../keys/stand-alone.ts'
 import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
@@ -17,6 +18,8 @@ const plain: Veth = {
 const attachment = (call: AttachmentCall): Attachment =>
   standAlone(call, plain, (root, args) => {
     refuseVlans(root)
+    refuseDuplicateDetection(root)
+    checkMasqueradeBackend(root)
     return { interface: vethOf(root, args), masquerade: flag(member(root, 'ipMasq')) ?? false }
   })
 

@@ -7,6 +7,7 @@ import { previousResult } from '../cni/result.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { configured, evenIfUnreadable, identity } from '../keys/readers.ts'
+import { refuseFirewalld } from '../keys/reference-only.ts'
 import type { Plugin } from './plugin.ts'
 
 function attachment(call: AttachmentCall): Attachment {
@@ -19,6 +20,7 @@ function attachment(call: AttachmentCall): Attachment {
   return evenIfUnreadable(
     call,
     () => {
+      configured(() => refuseFirewalld(root))
       const isolatedFrom = configured(() => policyOf(root))
       const adminChain = configured(() => adminChainOf(root))
       const addresses = call.verb === 'DEL' ? [] : (previousResult(call)?.ips ?? [])
@@ -45,7 +47,6 @@ function adminChainOf(root: Field): string {
   )
 }
 
-/** Keys for backends and zones configure the reference's implementation and are ignored. */
 function policyOf(root: Field): Existing['isolatedFrom'] {
   switch (oneOf(member(root, 'ingressPolicy'), ['', 'open', 'same-bridge', 'isolated'])) {
     case 'same-bridge':

@@ -28,5 +28,6 @@ export const hostLocal = {
   type: 'host-local',
   about: 'gives addresses from ranges, one to a container, and keeps them in a directory of this host',
   versions: supportedVersions,
+  anyNamespace: true,
   attachment
 } satisfies Plugin

@@ -15,5 +15,6 @@ export const loopback = {
   type: 'loopback',
   about: 'brings the loopback interface of the container up',
   versions: supportedVersions,
+  anyNamespace: true,
   attachment
 } satisfies Plugin

@@ -13,6 +13,8 @@ type Named = {
   readonly about: string
   /** What VERSION reports; a test keeps the executable's answer equal. */
   readonly versions: readonly Version[]
+  /** It makes nothing in the host's network namespace, so that its caller may be in another one than weftd. */
+  readonly anyNamespace?: true
 }
 
 export type Plugin = Named & {

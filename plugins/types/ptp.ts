@@ -4,6 +4,7 @@ import { type Attachment, DEFAULT_BRIDGE, type Veth } from '../attachment.ts'
 import { FieldError, flag, member } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
+import { checkMasqueradeBackend } from '../keys/reference-only.ts'
 import { standAlone } from '../keys/stand-alone.ts'
 import { mtuOf } from '../keys/veth.ts'
 import type { Plugin } from './plugin.ts'
@@ -22,6 +23,7 @@ const attachment = (call: AttachmentCall): Attachment =>
   standAlone(call, veth, (root, _, addresses) => {
     if (Object.keys(addresses).length === 0)
       throw new FieldError(member(member(root, 'ipam'), 'type'), 'must be given: ptp connects by addresses')
+    checkMasqueradeBackend(root)
     const mtu = mtuOf(member(root, 'mtu'))
     return {
       interface: mtu === undefined ? veth : { ...veth, mtu },

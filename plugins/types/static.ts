@@ -27,5 +27,6 @@ export const staticAddresses = {
   type: 'static',
   about: 'gives the addresses that are written in its configuration',
   versions: supportedVersions,
+  anyNamespace: true,
   attachment
 } satisfies Plugin

@@ -14,6 +14,7 @@ import {
   text,
   wholeNumber
 } from '../cni/field.ts'
+import { repeatedKey } from '../cni/repeated-key.ts'
 import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { configured, evenIfUnreadable, identity, mac, podArgs, podOf } from '../keys/readers.ts'
@@ -28,7 +29,10 @@ function attachment(call: AttachmentCall): Attachment {
     call,
     () => {
       const args = parseArgs(call.args, [...interfaceArgs, ...podArgs])
-      const tuning = configured(() => tuningOf(root, args, call.ifname))
+      const tuning = configured(() => {
+        refuseRepeated(call)
+        return tuningOf(root, args, call.ifname)
+      })
       return { ...identity(call, podOf(args)), isStandalone: true, interface: { kind: 'existing', tuning } }
     },
     () => ({
@@ -46,8 +50,10 @@ function tuningOf(root: Field, args: Args, ifname: string): Tuning {
   const flagOf = (key: string) => flag(member(requested, key)) ?? flag(member(root, key))
   const queueOf = (keys: Field) => wholeNumber(member(keys, 'txQLen'), 0, 0x7fff_ffff)
   const address = mac(member(requested, 'mac')) ?? macOf(root, args) ?? mac(member(root, 'mac'))
+  const overriding = sysctlsOf(member(requested, 'sysctl'), ifname)
+  const own = sysctlsOf(member(root, 'sysctl'), ifname)
   return {
-    sysctls: [...sysctlsOf(member(root, 'sysctl'), ifname), ...sysctlsOf(member(requested, 'sysctl'), ifname)],
+    sysctls: [...own.filter(({ path }) => !overriding.some((each) => each.path === path)), ...overriding],
     dataDir: dataDirOf(root),
     ...(mtu === undefined ? {} : { mtu }),
     ...(address === undefined ? {} : { mac: address }),
@@ -60,6 +66,12 @@ function tuningOf(root: Field, args: Args, ifname: string): Tuning {
 
 const defined = <K extends string, T>(key: K, value: T | undefined): { readonly [key in K]?: T } =>
   (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: T }
+
+/** The same key twice is only in the text; two spellings of one sysctl are found by its path. */
+function refuseRepeated({ input }: AttachmentCall): void {
+  const key = input === undefined ? undefined : repeatedKey(input, ['sysctl', 'args.cni.sysctl'])
+  if (key !== undefined) throw new FieldError({ path: `sysctl.${key}`, value: key }, 'must not be set a second time')
+}
 
 /**
  * `net.ipv4.conf.IFNAME.arp_filter` → `net/ipv4/conf/eth0/arp_filter`. A key with slashes keeps its dots: an

@@ -11,8 +11,8 @@ import { code, table } from './markdown.ts'
 /** Codes of WeftErrors that are not conditions: meaning and cure. The error itself names the value and the place. */
 export const ERRORS: Readonly<Record<string, readonly [means: string, cure: string]>> = {
   ADDRESS_HELD: [
-    'the container already has an address of this network',
-    'the runtime must send DEL before it sends ADD again; `weftctl pods` shows who holds what'
+    'the container already has an address of this network, or in routed mode another container has this address',
+    'the runtime must send DEL before it sends ADD again; give networks in routed mode different addresses; `weftctl pods` shows who holds what'
   ],
   ADDRESS_REFUSED: ['a requested address is taken, or in none of the ranges', 'request a free address, or none'],
   ANSWER_UNKNOWN: ["weftctl cannot read weftd's answer", 'use weftctl and weftd of the same release'],
@@ -31,6 +31,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   CONTAINER_UNKNOWN: [
     'CHECK for a container of which nothing is left on this host',
     'restart the pod if it is still running'
+  ],
+  DATA_DIR_UNREACHABLE: [
+    'weftd is in a container, and the directory of ipam.dataDir is not mounted into it',
+    'mount it into the container at the same path, or use a directory below /var/lib/cni'
   ],
   DAEMON_RUNNING: [
     'another weftd runs in this network namespace, or with the same directory or socket. Only one weftd can run per network namespace, even with a different --state-dir',
@@ -111,7 +115,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'set `master` to a device of this host'
   ],
   MTU_INVALID: ['an MTU is larger than that of the underlying device', 'lower `mtu`, or omit it'],
-  PORT_TAKEN: ['another pod of this node has the host port', 'delete that pod, or use another hostPort or hostIP'],
+  PORT_TAKEN: [
+    'another pod of this node has the host port, or weftd itself: the port of the backend or of /healthz',
+    'delete that pod, or use another hostPort or hostIP'
+  ],
   PREVIOUS_MISSING: [
     'a chained plugin was called without the result of the previous one',
     'chain it behind the plugin that makes the interface, in `plugins` of a .conflist'
@@ -125,6 +132,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   SANDBOX_GONE: [
     'the network namespace of the container cannot be opened',
     'usually none: the container is gone; if weftd runs in a container, mount the directory with HostToContainer propagation'
+  ],
+  NAMESPACE_OTHER: [
+    'the plugin was called in another network namespace than that of weftd, as by a rootless engine; DEL succeeds and removes nothing',
+    'run weftd and the container runtime in the same network namespace'
   ],
   SANDBOX_INVALID: [
     "the runtime passed something that is not a network namespace, or the host's own",

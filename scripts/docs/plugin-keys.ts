@@ -84,6 +84,7 @@ const VETH: readonly KeyRow[] = [
   ['promiscMode', 'true, false', 'promiscuous mode of the bridge; not together with `hairpinMode`'],
   ['isDefaultGateway', 'true, false', 'default routes lead to the bridge']
 ]
+const MASQUERADE_BACKEND: KeyRow = ['ipMasqBackend', 'iptables or nftables', 'no effect: Weft always uses nftables']
 const MASQUERADE = 'masquerade traffic that leaves the pod network'
 
 export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
@@ -102,10 +103,17 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   bridge: [
     ...VETH,
     ['ipMasq', 'true, false', MASQUERADE],
+    MASQUERADE_BACKEND,
     ['isGateway', 'true, false', "give the bridge the gateway's address"],
-    ['forceAddress', 'true, false', 'replace another IPv4 address of the bridge'],
+    [
+      'forceAddress',
+      'true, false',
+      'replace another IPv4 address of the bridge, or an IPv6 address whose subnet overlaps'
+    ],
     ['vlan', '0 to 4094', 'only 0: others are rejected; use one bridge per VLAN'],
     ['vlanTrunk', 'list', 'only an empty one: others are rejected'],
+    ['preserveDefaultVlan', 'true, false', 'no effect without VLANs'],
+    ['enabledad', 'true, false', 'only false: true is rejected; addresses are set without duplicate address detection'],
     ['macspoofchk', 'true, false', 'drop frames from the container that do not have its own MAC address'],
     ['disableContainerInterface', 'true, false', 'keep the interface down; not together with `ipam`'],
     ['portIsolation', 'true, false', 'isolate the container from others on the bridge that have this key'],
@@ -116,6 +124,7 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
   ptp: [
     ['mtu', '0 or 68 to 65535', 'MTU; 0 or absent: 1500'],
     ['ipMasq', 'true, false', 'masquerade traffic that leaves the node'],
+    MASQUERADE_BACKEND,
     ['ipam.type', 'name of a plugin', '`host-local`, `static`, or a third-party plugin; required'],
     ...DNS
   ],
@@ -184,7 +193,9 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
       'ingressPolicy',
       'open, same-bridge or isolated',
       'same-bridge: no routing from its bridge to other bridges with this policy; isolated: also no traffic between containers with it on one bridge'
-    ]
+    ],
+    ['backend', 'iptables or firewalld', 'only iptables, which has no effect: firewalld is rejected'],
+    ['firewalldZone', 'name of a zone', 'rejected, except beside `backend: iptables`, where it has no effect']
   ],
   flannel: [
     ['subnetFile', 'absolute path', 'default `/run/flannel/subnet.env`'],

@@ -94,6 +94,29 @@ for (const subject of subjects) {
       await at.host.exec('ip', ['link', 'del', 'br37'])
     })
 
+    if (type === 'weft')
+      test('two networks with one subnet in routed mode do not take an address of each other', async () => {
+        const routed = (name: string): Json => ({
+          name,
+          mode: 'routed',
+          ipam: { ranges: [[{ subnet: '10.39.0.0/24' }]] }
+        })
+        const [one, two] = [await added(routed('routed1')), await added(routed('routed2'))]
+        assert.notEqual(one.address, two.address)
+        for (const each of [one, two])
+          assert.match((await at.host.sh(`ip route show ${each.address}`)).stdout, /proto 87/)
+        const asked = { config: routed('routed2'), pod: await at.pod() }
+        await at.fails('ADD', type, { ...asked, args: `IP=${one.address}` }, /container of another network/, 104)
+        const ipam = { type: 'static', addresses: [{ address: `${one.address}/24`, gateway: '10.39.0.1' }] }
+        const fixed = { ...asked, config: { name: 'fixed', ipam } }
+        await at.fails('ADD', 'ptp', fixed, new RegExp(`${one.address}.*is already routed to .*routed1`), 103)
+        assert.equal((await one.pod.ping('10.39.0.1')).received, 1)
+        for (const each of [one, two]) await each.del()
+        await at.ok('ADD', 'ptp', fixed)
+        await at.ok('DEL', 'ptp', fixed)
+        await isClean()
+      })
+
     if (type === 'bridge') {
       test('macspoofchk drops frames with another address, also after a restart of weftd, and is gone after DEL', async () => {
         const checked = { ...network('10.38.0.0/24'), name: 'net38', bridge: 'br38', macspoofchk: true }

@@ -230,6 +230,26 @@ describe("portmap, bandwidth and firewall behind another project's bridge", { sk
     await at.fails('ADD', 'bandwidth', nowhere, /veth pair/, 107)
   })
 
+  test("a limit is on the peer of the container's interface, whatever links the result names, and DEL cuts nobody off", async () => {
+    const [one, other] = [await connected(), await connected()]
+    const hostOf = ({ prevResult }: typeof one) =>
+      (prevResult.interfaces as readonly Json[]).filter(({ name }) => /^veth/.test(String(name)))
+    const named = { ...one.prevResult, interfaces: [...hostOf(other), ...(one.prevResult.interfaces as Json[])] }
+    const call = one.asked({ ...bandwidth, prevResult: named })
+    const result = await at.ok('ADD', 'bandwidth', call)
+    const limited = async () => (await disciplines()).map((line) => /dev (\S+)/.exec(line)?.[1])
+    const [mine, theirs] = [hostOf(one)[0]?.name, hostOf(other)[0]?.name]
+    assert.ok((await limited()).includes(String(mine)) && !(await limited()).includes(String(theirs)))
+    await at.ok('CHECK', 'bandwidth', { ...call, config: { ...call.config, prevResult: result } })
+    await at.ok('DEL', 'bandwidth', call)
+    assert.doesNotMatch((await linesOf(at.host, 'tc', 'qdisc', 'show')).join(), /ingress/)
+    assert.equal((await one.pod.ping('10.60.0.1')).received, 1)
+    // A pair of which the host has no end.
+    await one.pod.exec('ip', ['link', 'add', 'eth5', 'type', 'veth', 'peer', 'name', 'eth6'])
+    await at.fails('ADD', 'bandwidth', { ...call, ifname: 'eth5' }, /eth5 in .*veth pair/, 107)
+    for (const each of [one, other]) await each.del()
+  })
+
   test('subnets that are shaped, or are not, divide what is limited, and the division outlives weftd', async () => {
     const { pod, prevResult, asked, del } = await connected()
     const [host] = (prevResult.interfaces as readonly Json[]).filter(({ name }) => /^veth/.test(String(name)))

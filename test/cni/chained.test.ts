@@ -87,6 +87,22 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
     await del()
   })
 
+  test('tuning with sysctls alone needs no interface, and refuses a sysctl that is written twice', async () => {
+    const pod = await at.pod()
+    const prevResult = { cniVersion: '1.1.0', ips: [{ address: '10.10.0.2/24' }] }
+    const config = { sysctl: { 'net.core.somaxconn': '78' }, prevResult }
+    await at.ok('ADD', 'tuning', { pod, config })
+    assert.equal((await pod.sh('cat /proc/sys/net/core/somaxconn')).stdout.trim(), '78')
+    await at.ok('CHECK', 'tuning', { pod, config })
+    await at.ok('DEL', 'tuning', { pod, config })
+    await at.fails('ADD', 'tuning', { pod, config: { ...config, mtu: 1300 } }, /no interface eth0/, 107)
+    const twice = JSON.stringify({ cniVersion: '1.1.0', name: 'net1', ...config }).replace(
+      '"78"',
+      '"78","net.core.somaxconn":"79"'
+    )
+    await at.fails('ADD', 'tuning', { pod, config: twice }, /somaxconn.*second time/, 7)
+  })
+
   test('tuning switches promiscuity and multicast, sets the queue, and DEL puts them back', async () => {
     const { pod, tuned, del } = await made()
     const keys = { promisc: true, allmulti: true, txQLen: 500 }

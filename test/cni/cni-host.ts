@@ -17,6 +17,8 @@ export type Asked = {
   readonly args?: string
   /** Laid over the six variables; an empty text stays. */
   readonly env?: Readonly<Record<string, string>>
+  /** A command that runs the executable, such as `unshare -n`. */
+  readonly under?: string
   /** Folders of executables, for CNI_PATH; the first with the type is run. */
   readonly path?: readonly string[]
 }
@@ -62,7 +64,7 @@ export class CniHost implements AsyncDisposable {
       CNI_PATH: path.join(':'),
       ...asked.env
     }
-    const script = 'for d in "$@"; do [ -x "$d/$0" ] && exec "$d/$0"; done; exit 127'
+    const script = `for d in "$@"; do [ -x "$d/$0" ] && exec ${asked.under ?? ''} "$d/$0"; done; exit 127`
     const { code, stdout, stderr } = await this.host.exec('sh', ['-c', script, type, ...path], {
       input,
       env,

@@ -55,6 +55,23 @@ describe('the reserved code', { skip, timeout: 300_000 }, () => {
     [7, 'a value that can not be', async () => at.call('ADD', 'weft', { pod: await at.pod(), config: { mtu: 20 } })],
     [8, 'a namespace that is none', () => at.call('ADD', 'weft', { id: 'a', netns: '/dev/null' })],
     [
+      8,
+      'a caller in another network namespace, where nothing is made',
+      async () => {
+        const elsewhere = { pod: await at.pod(), under: 'unshare -n', config: { bridge: 'cell0' } }
+        const answered = await at.call('ADD', 'bridge', elsewhere)
+        assert.ok(!(await at.links()).includes('cell0'))
+        // Nothing of the attachment that has the same name here is removed from there.
+        const here = { ...elsewhere, under: '' }
+        await at.ok('ADD', 'bridge', here)
+        const links = await at.links()
+        await at.ok('DEL', 'bridge', elsewhere)
+        assert.deepEqual(await at.links(), links)
+        await at.ok('DEL', 'bridge', here)
+        return answered
+      }
+    ],
+    [
       11,
       'what may be better soon: a pool without a free address',
       async () => at.call('ADD', 'weft', { pod: await at.pod(), config: await exhausted(1) })

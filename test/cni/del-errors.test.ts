@@ -79,6 +79,32 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
     await failsAudibly('tuning', { id: 'state' }, /state_eth0\.json/)
   })
 
+  test('of one address does not keep the others, of DEL and of GC, alone and under a plugin; each is named', async () => {
+    await at.host.sh('mkdir -p /run/pools')
+    const ipam = { dataDir: '/run/pools', ranges: [[{ subnet: '10.71.0.0/24' }], [{ subnet: '10.72.0.0/24' }]] }
+    const alone = { config: { cniVersion: '1.1.0', name: 'pools', ipam: { type: 'host-local', ...ipam } } }
+    const pinned = (file: string, verb: '--bind' | '-u') =>
+      at.host.sh(verb === '-u' ? `umount ${file}` : `mount --bind ${file} ${file}`)
+    const reserved = () => at.reserved('pools', '/run/pools')
+    for (const type of ['host-local', 'weft']) {
+      for (const verb of ['DEL', 'GC']) {
+        for (const id of verb === 'GC' ? ['a', 'b', 'c'] : ['a'])
+          await at.ok('ADD', 'host-local', { ...alone, id, netns: '/x' })
+        const [first = '', ...others] = await reserved()
+        await pinned(`/run/pools/pools/${first}`, '--bind')
+        const call = type === 'weft' ? { config: { cniVersion: '1.1.0', name: 'pools', ipam } } : alone
+        const { exit, json } = await at.call(verb, type, { ...call, id: 'a' })
+        assert.deepEqual([exit, json.code], [1, 11])
+        assert.match(`${json.msg}`, new RegExp(`EBUSY.*${first}.*Cure: make /run/pools/pools`))
+        assert.ok(others.length > 0)
+        assert.deepEqual(await reserved(), [first])
+        await pinned(`/run/pools/pools/${first}`, '-u')
+        await at.ok(verb, type, { ...call, id: 'a' })
+        assert.deepEqual(await reserved(), [])
+      }
+    }
+  })
+
   test('that the kernel makes', async () => {
     const pod = await at.pod()
     await at.ok('ADD', 'weft', { pod, config: { name: 'refused' } })
@@ -98,6 +124,40 @@ describe('an error of DEL', { skip, timeout: 300_000 }, () => {
       await at.ok('DEL', 'weft', { id: pod.name, netns })
       assert.deepEqual(await at.reserved(), [])
     }
+  })
+
+  test('never comes of a namespace that goes away meanwhile, whichever plugin is called', async () => {
+    const round = async (n: number) => {
+      const pod = await at.pod()
+      const ipam: Json = { type: 'host-local', ranges: [[{ subnet: '10.73.0.0/24' }]] }
+      const main: Json = { name: 'race', bridge: 'race0', isDefaultGateway: true, ipMasq: true, ipam }
+      const runtimeConfig = { portMappings: [{ hostPort: 20_000 + n, containerPort: 80, protocol: 'tcp' }] }
+      const limits = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 8_000_000, egressBurst: 800_000 }
+      const chain: readonly (readonly [string, Json])[] = [
+        ['loopback', { name: 'race' }],
+        n % 3 === 2 ? ['weft', { ...main, ipam: { ranges: ipam.ranges } }] : [n % 3 === 0 ? 'bridge' : 'ptp', main],
+        ['tuning', { name: 'race', mtu: 1400, sysctl: { 'net.core.somaxconn': '500' } }],
+        ['bandwidth', { name: 'race', ...limits }],
+        ['firewall', { name: 'race', ingressPolicy: n % 3 === 0 ? 'same-bridge' : 'open' }],
+        ['portmap', { name: 'race', runtimeConfig }]
+      ]
+      let prevResult: Json | undefined
+      for (const [type, keys] of chain) {
+        const result = await at.ok('ADD', type, { pod, config: { ...keys, ...(prevResult && { prevResult }) } })
+        if (type !== 'loopback') prevResult = result
+      }
+      return { pod, calls: chain.map(([type, keys]) => [type, { ...keys, prevResult }] as const).reverse() }
+    }
+    const pods = await Promise.all(Array.from({ length: 24 }, (_, n) => round(n)))
+    const gone = pods.map(({ pod }) => `ip -n ${pod.name} link del eth0 || true; ip netns del ${pod.name}`).join('\n')
+    await Promise.all([
+      at.host.sh(gone),
+      ...pods.map(async ({ pod, calls }) => {
+        for (const [type, config] of calls) await at.ok('DEL', type, { pod, config: config as Json })
+      })
+    ])
+    assert.deepEqual(await at.reserved('race'), [])
+    assert.doesNotMatch(await at.ruleset(), /10\.73\.0\./)
   })
 
   test('that weftd cannot be reached', async () => {

@@ -94,6 +94,23 @@ describe('third parties', { skip, timeout: 300_000 }, () => {
     await isClean()
   })
 
+  test('what an IPAM plugin prints in another version is converted, what is in none is refused', async () => {
+    const call = { config: bridge({ type: 'older' }), path, pod: await at.pod() }
+    for (const [printed, address] of [
+      ['{"cniVersion":"0.3.1","ips":[{"version":"4","address":"10.10.0.51/24"}]}', '10.10.0.51/24'],
+      ['{"cniVersion":"0.2.0","ip4":{"ip":"10.10.0.52/24","gateway":"10.10.0.1"}}', '10.10.0.52/24']
+    ] as const) {
+      await plugin('older', `echo '${printed}'`)
+      const result = await at.ok('ADD', 'bridge', call)
+      assert.deepEqual([result.cniVersion, addressesOf(result)], ['1.0.0', [address]])
+      await at.ok('CHECK', 'bridge', { ...call, config: { ...call.config, prevResult: result } })
+      await at.ok('DEL', 'bridge', call)
+    }
+    await plugin('older', 'echo \'{"cniVersion":"7.0.0"}\'')
+    await at.fails('ADD', 'bridge', call, /7\.0\.0.*not known/s, 1)
+    await isClean()
+  })
+
   test('case 21: an IPAM plugin that is nowhere is named with the path, and nothing is left; DEL goes on without it', async () => {
     const call = { config: bridge({ type: 'nowhere' }), pod: await at.pod(), path }
     await at.fails('ADD', 'bridge', call, /failed to find plugin "nowhere" in path \[.*\/run\/others\]/)

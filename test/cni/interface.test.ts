@@ -120,7 +120,23 @@ for (const subject of subjects) {
         const addresses = (await at.host.exec('ip', ['-o', '-4', 'addr', 'show', 'br33'])).stdout
         assert.doesNotMatch(addresses, /10\.33/)
         assert.equal((await one.pod.ping('10.34.0.1')).received, 1)
-        await one.del()
+        // Also an address that pods still use, and in IPv6 one whose subnet overlaps; others stay.
+        const six = (subnet: string, gateway: string): Json => ({
+          ...{ name: 'net33', bridge: 'br33', isGateway: true, forceAddress: true },
+          ipam: { type: 'host-local', ranges: [[{ subnet, gateway }]] }
+        })
+        const addressesOf6 = async () =>
+          (await at.host.sh('ip -o -6 addr show br33 scope global')).stdout.match(/fd00:[^ ]*/g)
+        const pods = [one]
+        for (const [subnet, gateway, left] of [
+          ['fd00:33::/64', 'fd00:33::1', ['fd00:33::1/64']],
+          ['fd00:33::/48', 'fd00:33::2', ['fd00:33::2/48']],
+          ['fd00:34::/64', 'fd00:34::1', ['fd00:34::1/64', 'fd00:33::2/48']]
+        ] as const) {
+          pods.push(await added(six(subnet, gateway)))
+          assert.deepEqual(await addressesOf6(), left)
+        }
+        for (const each of pods) await each.del()
       }
       await at.host.exec('ip', ['link', 'del', 'br33'])
     })
@@ -217,6 +233,61 @@ for (const subject of subjects) {
       await pod.sh('ip route add 10.55.0.0/16 via 10.10.0.1; ip link set eth0 mtu 1300')
       await at.ok('CHECK', type, { ...call, config: { ...call.config, prevResult: result } })
       await del()
+    })
+
+    test('CHECK stays right for a second interface when the first is gone, and sees a rewritten reservation', async () => {
+      for (const end of ['DEL', 'GC']) {
+        const one = await added()
+        const two = await added({}, { pod: one.pod, ifname: 'eth1' })
+        const checked = { ...two.call, config: { ...two.call.config, prevResult: two.result } }
+        const listed = [{ containerID: two.pod.name, ifname: 'eth1' }]
+        await at.ok('CHECK', type, checked)
+        if (end === 'DEL') await one.del()
+        else await at.ok('GC', type, { config: { ...config, 'cni.dev/valid-attachments': listed } })
+        await at.ok('CHECK', type, checked)
+        const file = `/var/lib/cni/networks/net1/${two.address}`
+        await at.host.sh(`cp ${file} /run/kept; printf other > ${file}`)
+        await at.fails('CHECK', type, checked, /reservation/)
+        await at.host.sh(`cat /run/kept > ${file}; rm /run/kept`)
+        await at.ok('CHECK', type, checked)
+        await two.del()
+      }
+      await isClean()
+    })
+
+    test('CHECK needs no CNI_ARGS, and does not compare the notes by which weftd finds its own', async () => {
+      const args = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1'
+      const bandwidth = { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 8_000_000, egressBurst: 800_000 }
+      const runtimeConfig = { portMappings: [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }], bandwidth }
+      const {
+        pod,
+        result: first,
+        del
+      } = await added({ runtimeConfig, ...(type === 'bridge' && { macspoofchk: true }) }, { args })
+      const call = (keys: Json, prevResult: Json) => ({ pod, args, config: { ...keys, runtimeConfig, prevResult } })
+      const chain = type === 'bridge' ? ['bandwidth', 'portmap'] : []
+      let result = first
+      for (const each of chain) result = await at.ok('ADD', each, call({}, result))
+      for (const each of [type, ...chain])
+        await at.ok('CHECK', each, { ...call(each === type ? config : {}, result), args: '' })
+      const host = interfacesOf(result).find(({ name }) => /^veth/.test(String(name)))?.name
+      await at.cluster.daemon(1).kill('SIGKILL')
+      const alias = `weft net1 ${pod.name} eth0 as another release writes it`
+      await at.host.exec('ip', ['link', 'set', String(host), 'alias', alias])
+      await at.cluster.daemon(1).restart()
+      await at.ok('CHECK', type, call(config, result))
+      for (const each of chain.toReversed()) await at.ok('DEL', each, call({}, result))
+      await del()
+      await isClean()
+    })
+
+    test('CHECK refuses the result of another sandbox and names both', async () => {
+      const [one, other] = [await added(), await at.pod()]
+      const checked = { ...one.call, config: { ...one.call.config, prevResult: one.result } }
+      await at.fails('CHECK', type, { ...checked, netns: other.netns }, new RegExp(one.pod.netns), 106)
+      await at.fails('CHECK', type, { ...checked, netns: other.netns }, new RegExp(other.netns), 106)
+      await at.ok('CHECK', type, { ...checked, netns: `/proc/self/root${one.pod.netns}` })
+      await one.del()
     })
 
     test('case 71: GC takes away what is not listed, under either key and none, in its own network only', async () => {

@@ -139,6 +139,12 @@ describe('host-local', { skip, timeout: 300_000 }, () => {
     const other = network({ subnet: '10.21.0.0/24', resolvConf: '/run/none' })
     await other.refuses('a', /\/run\/none/)
     assert.deepEqual(await at.reserved(other.name), [])
+    // The file is the caller's: a weftd in a container has other files.
+    await at.host.sh("printf 'nameserver 10.0.0.54\\n' > /run/resolv-of-caller")
+    const script = `mount --bind /run/resolv-of-caller /run/resolv; exec "$0"`
+    const elsewhere = { ...net.asked('b'), under: `unshare -m sh -c '${script}'` }
+    assert.deepEqual((await at.ok('ADD', 'host-local', elsewhere)).dns, { nameservers: ['10.0.0.54'] })
+    for (const id of ['a', 'b']) await net.del(id)
   })
 
   test('case 51: CHECK agrees after ADD, and neither before nor after DEL', async () => {

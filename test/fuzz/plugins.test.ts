@@ -197,6 +197,20 @@ class HostOfLies implements Host {
     this[stream] += text
   }
 
+  readLink(): string {
+    return this.#random.pick(['', 'net:[1]', 'x'] as const)
+  }
+
+  readText(): Input {
+    return this.#random.chance(0.5)
+      ? { kind: 'failed', reason: 'no such file' }
+      : { kind: 'text', text: 'nameserver x' }
+  }
+
+  identity(): string {
+    return this.#random.pick(['', '1:2', 'x'] as const)
+  }
+
   isFile(): boolean {
     return this.#random.chance(0.5)
   }

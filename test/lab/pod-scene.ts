@@ -143,6 +143,7 @@ export async function podPlace(options: PlaceOptions = {}): Promise<PodPlace> {
       mtu: 1450,
       clusterNetworks: { 4: prefix('10.244.0.0/16'), 6: prefix('fd00::/48') }
     }),
+    namespace: 'net:[1]',
     self: { identity: 'node-1', ipv6: true },
     defaultMode: options.mode ?? 'bridge',
     updateForeignAccepts: async () => undefined,

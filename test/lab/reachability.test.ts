@@ -2,7 +2,9 @@
 // the kernel's state.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { Cluster, linesOf, PREFIX, type Resident, reachEachOther } from './cluster.ts'
+import type { Json } from './cni.ts'
 import { until } from './run.ts'
 import { sample } from './weftd.ts'
 
@@ -78,6 +80,58 @@ test('host-gw: direct routes, the MTU of the link, and nothing else in the kerne
       routes.some((line) => line.includes(` via ${cluster.node(n).address} dev eth0 proto 87`)),
       routes.join('\n')
     )
+})
+
+test('pods can not speak to a tunnel, and no host port is the tunnel’s or weftd’s own, now or after a change', {
+  skip
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2] })
+  const [a, b] = await cluster.podOnEach()
+  assert.ok(a && b)
+  const script = fileURLToPath(new URL('forge.ts', import.meta.url))
+  const vtep = async (n: number) =>
+    String(((await cluster.node(n).ip('link', 'show', 'weft.1')) as readonly Json[])[0]?.address)
+  const listener = `import('node:dgram').then(({ createSocket }) => {
+    const socket = createSocket('udp4', (text) => console.log('got ' + text))
+    socket.bind(7777, () => console.log('listening'))
+  })`
+  for (const [target, victim, other] of [
+    [2, b, a],
+    [1, a, b]
+  ] as const) {
+    const heard = victim.pod.spawn(process.execPath, ['-e', listener])
+    await until(() => heard.text().includes('listening'), { what: 'the pod to listen' })
+    const frame = [cluster.node(target).address, '8472', await vtep(target), other.address, victim.address]
+    // A pod of either node, to its own node and to the other one; then the other node itself, as a tunnel does.
+    for (const pod of [a.pod, b.pod]) await pod.exec(process.execPath, [script, ...frame, 'forged'])
+    const node = cluster.node(3 - target)
+    await node.exec(process.execPath, [script, ...frame, 'from-node'])
+    await until(() => heard.text().includes('from-node'), { what: 'what the node sent' })
+    assert.doesNotMatch(heard.text(), /forged/)
+  }
+
+  const call = (hostPort: number, protocol: string, check = false) => {
+    const runtimeConfig = { portMappings: [{ hostPort, containerPort: 80, protocol }] }
+    return cluster.call(cluster.node(1), 'ADD', pod.name, pod.netns, { runtimeConfig }, { check })
+  }
+  const pod = await cluster.node(1).pod(`port${process.pid}`)
+  for (const [port, protocol, words] of [
+    [8472, 'udp', /8472\/udp is taken by the tunnel to the other nodes \(Backend\.Port\)/],
+    [8471, 'tcp', /8471\/tcp is taken by weftd's \/healthz \(--healthz-port\)/]
+  ] as const)
+    assert.match(JSON.stringify(await call(port, protocol)), words)
+  await call(9472, 'udp', true)
+  // A change that collides with it: not applied by a restart until the pod is gone.
+  const changed = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', Port: 9472 } }
+  await cluster.etcd.put(`${PREFIX}/config`, JSON.stringify(changed))
+  await cluster.daemon(1).kill('SIGTERM')
+  cluster.daemon(1).launch()
+  const said = async () => (await cluster.daemon(1).readyz()).body
+  const words = new RegExp(`Backend\\.Port\\) needs port 9472/udp, which is a host port of .*${pod.name}`)
+  await until(async () => words.test(await said()), { what: 'the pod to be named' })
+  await cluster.call(cluster.node(1), 'DEL', pod.name, pod.netns)
+  await cluster.daemon(1).ready()
+  assert.match((await cluster.node(1).exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout, /dstport 9472/)
 })
 
 test('the largest packet of the pod MTU crosses the tunnel whole', { skip }, async () => {

@@ -84,12 +84,15 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
   ]
   const flags = body.readUInt32LE(8)
   const master = attributes.u32(IFLA.master) ?? 0
+  const form = linkForm(linkinfo, nameOf)
+  const peerIndex = form.type === 'veth' ? attributes.u32(IFLA.link) : undefined
   const isPort = linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
   return {
     kind: 'link',
     name,
     index: body.readInt32LE(4),
-    form: linkForm(linkinfo, nameOf),
+    form,
+    ...(peerIndex !== undefined && { peerIndex }),
     up: (flags & uapi.IFF_UP) !== 0,
     promiscuous: (flags & uapi.IFF_PROMISC) !== 0,
     allMulticast: (flags & uapi.IFF_ALLMULTI) !== 0,

@@ -21,7 +21,7 @@ export async function isolate(
   policy: Policy,
   previous: Interfaces
 ): Promise<void> {
-  const { shared, own } = wantedFor(context, attachment, policy, previous)
+  const { shared, own } = await wantedFor(context, attachment, policy, previous)
   const owner = markedOwnerOf(isolationMark(attachment))
   const outcomes = await context.host.wantAll([context.attachments.shared.with(shared), [owner, own]])
   const failure = failureIn(outcomes, [...shared, ...own])
@@ -31,13 +31,13 @@ export async function isolate(
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkIsolation(
+export async function checkIsolation(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
   previous: Interfaces
-): void {
-  const { shared, own } = wantedFor(context, attachment, policy, previous)
+): Promise<void> {
+  const { shared, own } = await wantedFor(context, attachment, policy, previous)
   const wrong = differencesIn([...shared, ...own], context.host.observed, 'on the host')
   refuseDifferences(`the isolation of ${attachment.because} is not as it was set up`, wrong)
 }
@@ -46,16 +46,16 @@ export function checkIsolation(
 export const removeIsolation = (context: PodContext, attachment: ChainedAttachment): Promise<void> =>
   releaseOwned(context, isolationMark(attachment))
 
-function wantedFor(
+async function wantedFor(
   context: PodContext,
   attachment: ChainedAttachment,
   policy: Policy,
   previous: Interfaces
-): { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] } {
+): Promise<{ readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] }> {
   const { because } = attachment
   const bridge = isolatedBridge(bridgeIn(context, attachment, previous))
   if (policy === 'other bridges') return { shared: bridge, own: [] }
-  const port = hostEnd(context, attachment, previous)
+  const port = await hostEnd(context, attachment)
   return {
     shared: [...bridge, ...isolationBase()],
     own: [{ ...isolatedPort(port.name, isolationMark(attachment), because), because }]

@@ -11,16 +11,16 @@ import {
   mayBeOf,
   parseAlias
 } from '../../attachment/identity.ts'
-import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
+import type { InterfaceChanges } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import { failureIn, removalFailureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Key, keyOf, type Link, linkNamed } from '../../state/object.ts'
 import { ifbName } from '../../state/ownership.ts'
+import { allSteps } from '../all-steps.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
-
-type Interfaces = Pick<AttachmentResult, 'interfaces'>
+import { openSandbox } from '../netns.ts'
 
 /** The ifb that shapes what the attachment sends. */
 const ifbOf = (who: Identity): string => ifbName(hostName(who))
@@ -29,13 +29,9 @@ const ifbOf = (who: Identity): string => ifbName(hostName(who))
  * Reports the ifb that shapes what the container sends. Errors: INTERFACE_MISSING, the kernel's; nothing is left behind
  * then.
  */
-export async function limit(
-  context: PodContext,
-  attachment: ChainedAttachment,
-  previous: Interfaces
-): Promise<InterfaceChanges> {
+export async function limit(context: PodContext, attachment: ChainedAttachment): Promise<InterfaceChanges> {
   if (attachment.bandwidth === undefined) return {}
-  const link = hostEnd(context, attachment, previous)
+  const link = await hostEnd(context, attachment)
   const owner = limitsOwnerOf(attachment)
   const failure = failureIn(await context.host.want(owner, wantedOn(link, attachment)))
   if (failure !== undefined) {
@@ -49,16 +45,16 @@ export async function limit(
 }
 
 /** Errors: DIFFERENT with one line per difference; INTERFACE_MISSING. */
-export function checkLimits(context: PodContext, attachment: ChainedAttachment, previous: Interfaces): void {
+export async function checkLimits(context: PodContext, attachment: ChainedAttachment): Promise<void> {
   if (attachment.bandwidth === undefined) return
-  const link = hostEnd(context, attachment, previous)
+  const link = await hostEnd(context, attachment)
   const wrong = differencesIn(wantedOn(link, attachment), context.host.observed, 'on the host')
   refuseDifferences(`the limits of ${attachment.because} are not as they were set up`, wrong)
 }
 
 /**
  * The token bucket towards the container goes with its device: removing it alone would make the caller wait for a grace
- * period.
+ * period. The redirect does not stay: to an ifb that is gone it would drop all that the container sends.
  */
 export async function unlimit(context: PodContext, who: Identity): Promise<void> {
   const ifb = linkNamed(context.host.observed, ifbOf(who))
@@ -66,8 +62,13 @@ export async function unlimit(context: PodContext, who: Identity): Promise<void>
   const keys: readonly Key[] = isOurs ? [keyOf(ifb)] : []
   const owner = limitsOwnerOf(who)
   context.attachments.forgetLimits(who)
+  const redirects = [...context.host.observed.values()].filter(
+    (object) => object.kind === 'qdisc' && object.discipline.type === 'redirect' && object.discipline.to === ifbOf(who)
+  )
   context.host.keep(owner, [])
-  const failure = removalFailureIn(await context.host.want(owner, [], keys))
+  const failure =
+    removalFailureIn(await context.host.discard(redirects)) ??
+    removalFailureIn(await context.host.want(owner, [], keys))
   if (failure !== undefined) throw failure
 }
 
@@ -82,10 +83,10 @@ export async function collectLimits(
     return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
   })
   const limited = [...context.attachments.limited.values()].filter((who) => who.network === network)
-  for (const who of [...existing, ...limited]) {
-    const isListed = valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
-    if (!isListed) await unlimit(context, who)
-  }
+  const isListed = (who: Identity) =>
+    valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
+  const gone = [...existing, ...limited].filter((who) => !isListed(who))
+  await allSteps(gone.map((who) => () => unlimit(context, who)))
 }
 
 const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObject[] =>
@@ -95,16 +96,28 @@ const wantedOn = (link: Link, attachment: ChainedAttachment): readonly KernelObj
     ifbOf(attachment)
   ).map((object) => ({ ...object, because: attachment.because }))
 
-/** The first end of a veth pair on this host that the plugin before has reported. */
-export function hostEnd({ host }: PodContext, { ifname, plugin }: ChainedAttachment, previous: Interfaces): Link {
-  const onHost = previous.interfaces.filter(({ sandbox }) => !sandbox)
-  for (const { name } of onHost) {
-    const link = linkNamed(host.observed, name)
-    if (link?.form?.type === 'veth') return link
-  }
+/**
+ * The host's end of the pair whose other end is the container's interface. The kernel says which: a result may name
+ * several links of this host, also other containers'. Errors: INTERFACE_MISSING, SANDBOX_GONE, SANDBOX_INVALID.
+ */
+export async function hostEnd(context: PodContext, attachment: ChainedAttachment): Promise<Link> {
+  const { ifname, plugin, sandbox: path } = attachment
+  using sandbox = await openSandbox(context, attachment)
+  const inside = linkNamed(await sandbox.read(), ifname)
+  const isOther = (link: KernelObject): link is Link =>
+    link.kind === 'link' &&
+    link.form?.type === 'veth' &&
+    link.index === inside?.peerIndex &&
+    link.peerIndex === inside?.index
+  const found = inside?.peerIndex === undefined ? undefined : [...context.host.observed.values()].find(isOther)
+  if (found !== undefined) return found
+  const why =
+    inside === undefined
+      ? `there is no interface ${ifname} in ${path}, so no veth pair`
+      : `${ifname} in ${path} is no end of a veth pair whose other end is on this host`
   throw new WeftError(
     'INTERFACE_MISSING',
-    `prevResult names no host end of a veth pair for ${ifname}; links of this host in it: ${onHost.map(({ name }) => name).join(', ') || 'none'}`,
+    why,
     `chain ${plugin} behind a plugin that makes a veth pair, as weft, bridge and ptp do`
   )
 }

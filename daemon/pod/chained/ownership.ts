@@ -10,6 +10,7 @@ import {
 import { elementsByMark, elementsOf } from '../../state/host-port.ts'
 import { removalFailureIn } from '../../state/kernel.ts'
 import { keyOf } from '../../state/object.ts'
+import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 
@@ -30,7 +31,7 @@ export async function collectOwned(
 ): Promise<void> {
   const all = [portMark, isolationMark, forwardMark]
   const kept = new Set(valid.flatMap((listed) => all.map((mark) => mark({ network, ...listed }))))
-  const marks = elementsByMark(networkMark(network), context.host.observed).keys()
-  for (const mark of marks) if (!kept.has(mark)) await releaseOwned(context, mark)
-  await context.updateForeignAccepts()
+  const marks = [...elementsByMark(networkMark(network), context.host.observed).keys()]
+  const gone = marks.filter((mark) => !kept.has(mark))
+  await allSteps([...gone.map((mark) => () => releaseOwned(context, mark)), () => context.updateForeignAccepts()])
 }

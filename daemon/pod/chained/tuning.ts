@@ -11,6 +11,7 @@ import { reasonOf, WeftError } from '../../base/error.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
+import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
@@ -25,10 +26,9 @@ const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
   refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
-  const link = await linkIn(sandbox, attachment)
-  const wanted = settingsOf(tuning, link.name)
-  if (changesLink(tuning)) await keep(context, attachment, tuning, link)
-  await apply(sandbox, wanted)
+  // Sysctls alone need no interface: they are of the whole namespace, or name one themselves.
+  if (changesLink(tuning)) await keep(context, attachment, tuning, await linkIn(sandbox, attachment))
+  await apply(sandbox, settingsOf(tuning, attachment.ifname))
   const { mac, mtu } = tuning
   return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
 }
@@ -95,10 +95,13 @@ export async function collectSettings(
 ): Promise<void> {
   await answering(files, dataDir)
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
-  for (const name of ifThere(dataDir, (path) => readdirSync(path)) ?? []) {
-    const file = join(dataDir, name)
-    if (name.endsWith('.json') && !kept.has(name) && networkIn(file) === network) rmSync(file, { force: true })
-  }
+  const names = ifThere(dataDir, (path) => readdirSync(path)) ?? []
+  const old = names.filter((name) => name.endsWith('.json') && !kept.has(name)).map((name) => join(dataDir, name))
+  await allSteps(
+    old.map((file) => () => {
+      if (networkIn(file) === network) rmSync(file, { force: true })
+    })
+  )
 }
 
 /** The network whose settings a file has; the reference does not write it. */

@@ -1,7 +1,7 @@
 // The verbs of chained plugins: portmap, bandwidth, tuning, firewall.
 import type { ChainedAttachment } from '../../../plugins/attachment.ts'
 import type { AttachmentResult, InterfaceChanges } from '../../attachment/result.ts'
-import { reasonOf } from '../../base/error.ts'
+import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { addForwardAccept, checkForwardAccept, removeForwardAccept } from './forward-accept.ts'
@@ -25,7 +25,7 @@ export function addChained(
     if (isolatedFrom !== undefined) await isolate(context, attachment, isolatedFrom, previous)
     if (forwards !== undefined) await addForwardAccept(context, attachment, forwards, adminChain)
     if (ports !== undefined) await mapPorts(context, attachment, ports, previous)
-    const limited = limits ? await limit(context, attachment, previous) : {}
+    const limited = limits ? await limit(context, attachment) : {}
     return tuning === undefined ? limited : { ...limited, ...(await tune(context, attachment, tuning)) }
   })
 }
@@ -37,22 +37,24 @@ export async function checkChained(
   previous: AttachmentResult
 ): Promise<void> {
   const { tuning, forwards, adminChain, isolatedFrom, ports, limits } = attachment.interface
-  if (isolatedFrom !== undefined) checkIsolation(context, attachment, isolatedFrom, previous)
+  if (isolatedFrom !== undefined) await checkIsolation(context, attachment, isolatedFrom, previous)
   if (ports !== undefined) await checkPorts(context, attachment, ports, previous)
-  if (limits) checkLimits(context, attachment, previous)
+  if (limits) await checkLimits(context, attachment)
   if (tuning !== undefined) await checkTuning(context, attachment, tuning)
   if (forwards !== undefined) checkForwardAccept(context, attachment, forwards, adminChain)
 }
 
-/** An interface that is gone or never existed is no error. */
+/** An interface that is gone or never existed is no error. Goes on after an error. */
 export function delChained(context: PodContext, attachment: ChainedAttachment): Promise<void> {
   return context.attachments.inTurn(attachment, async () => {
     const { tuning, forwards, ports, limits } = attachment.interface
-    if (tuning !== undefined) await restore(context, attachment, tuning)
-    if (forwards !== undefined) await removeIsolation(context, attachment)
-    if (forwards !== undefined) await removeForwardAccept(context, attachment)
-    if (ports !== undefined) await unmapPorts(context, attachment)
-    if (limits) await unlimit(context, attachment)
+    await allSteps([
+      ...(tuning === undefined ? [] : [() => restore(context, attachment, tuning)]),
+      ...(forwards === undefined ? [] : [() => removeIsolation(context, attachment)]),
+      ...(forwards === undefined ? [] : [() => removeForwardAccept(context, attachment)]),
+      ...(ports === undefined ? [] : [() => unmapPorts(context, attachment)]),
+      ...(limits ? [() => unlimit(context, attachment)] : [])
+    ])
   })
 }
 
@@ -67,12 +69,9 @@ export async function gcChained(
 ): Promise<void> {
   const { tuning, forwards, ports, limits } = pattern.interface
   const { network } = pattern
-  const work: (() => void | Promise<void>)[] = [
+  await allSteps([
     ...(ports === undefined && forwards === undefined ? [] : [() => collectOwned(context, pattern, valid)]),
     ...(limits ? [() => collectLimits(context, pattern, valid)] : []),
     ...(tuning === undefined ? [] : [() => collectSettings(context, tuning, network, valid)])
-  ]
-  const ended = await Promise.allSettled(work.map(async (each) => each()))
-  const errors: unknown[] = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
-  if (errors.length > 0) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
+  ])
 }

@@ -1,7 +1,7 @@
-//! Reads all of standard input, up to a limit.
+//! Reads all of standard input or of a file, up to a limit.
 
 use crate::wait;
-use std::ffi::c_int;
+use std::{ffi::c_int, fs, io::Read, os::unix::fs::OpenOptionsExt};
 
 const PIECE: usize = 16 * 1024;
 
@@ -18,6 +18,22 @@ pub fn read_all(limit: usize) -> Result<String, String> {
             Err(code) => return Err(wait::describe(code)),
         }
     }
+}
+
+/// A regular file: opening a FIFO would wait for its other end, and a device may never end.
+pub fn read_file(path: &str, limit: u64) -> Result<String, String> {
+    let described = |error: std::io::Error| error.raw_os_error().map_or_else(|| error.to_string(), wait::describe);
+    let no_file = || "it is not a regular file".to_string();
+    if !fs::metadata(path).map_err(described)?.is_file() {
+        return Err(no_file());
+    }
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(described)?;
+    if !file.metadata().map_err(described)?.is_file() {
+        return Err(no_file());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(described)?;
+    if bytes.len() as u64 > limit { Err(format!("it is longer than {limit} bytes")) } else { Ok(text(bytes)) }
 }
 
 /// One read(2) at the end of `bytes`: the number of bytes read (0 at the end of the stream), or errno.

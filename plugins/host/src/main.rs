@@ -11,7 +11,10 @@ use rquickjs::{
     CatchResultExt, Context, Ctx, FromJs, Function, Module, Object, Promise, Result, Runtime, String as Text, Value,
     context::intrinsic::{Json, Promise as PromiseIntrinsic},
 };
-use std::ffi::{CStr, c_char, c_int};
+use std::{
+    ffi::{CStr, c_char, c_int},
+    os::unix::fs::MetadataExt,
+};
 
 static BYTECODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/main.bytecode"));
 
@@ -73,6 +76,25 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
         })?,
     )?;
     host.set("isFile", Function::new(ctx.clone(), |Said(path): Said| std::fs::metadata(path).is_ok_and(|found| found.is_file()))?)?;
+    // An empty text for what is no link or cannot be read.
+    host.set(
+        "readLink",
+        Function::new(ctx.clone(), |Said(path): Said| std::fs::read_link(path).map_or(String::new(), |to| to.to_string_lossy().into_owned()))?,
+    )?;
+    host.set(
+        "readText",
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(path): Said, limit: f64| match input::read_file(&path, limit as u64) {
+            Ok(text) => object(&ctx, "text", &[("text", &text)]),
+            Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
+        })?,
+    )?;
+    // An empty text for what is not there.
+    host.set(
+        "identity",
+        Function::new(ctx.clone(), |Said(path): Said| {
+            std::fs::metadata(path).map_or(String::new(), |found| format!("{}:{}", found.dev(), found.ino()))
+        })?,
+    )?;
     host.set(
         "request",
         Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(socket): Said, Said(line): Said, deadline: f64| {

@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { WeftError } from '../../../daemon/base/error.ts'
+import { variableOf } from '../../../daemon/cli/flag-parser.ts'
+import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { cniError } from '../../../daemon/cni/error-codes.ts'
 import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { cniCode } from '../../../plugins/cni/error.ts'
@@ -81,4 +83,18 @@ test('each number of our own belongs to one code, and the page has all numbers',
   assert.deepEqual(own.toSorted(), [...new Set(own)].toSorted())
   for (const number of own) assert.match(page, new RegExp(`\\| ${number} \\|`))
   for (const number of Object.values(cniCode)) assert.match(page, new RegExp(`^\\| ${number} \\|`, 'm'))
+})
+
+test('no text of the daemon names a variable that it does not read', () => {
+  const read = new Set(Object.keys(FLAGS).map((name) => variableOf('WEFTD_', name)))
+  const named = globSync('daemon/**/*.ts', { cwd: root }).flatMap((path) =>
+    [...readFileSync(join(root, path), 'utf8').matchAll(/\bWEFTD_[A-Z0-9_]*[A-Z0-9]/g)].map(([name]) => name)
+  )
+  assert.ok(named.length > 0)
+  // Names of constants.
+  const others = ['WEFTD_FLAGS', 'WEFTD_COMMANDS']
+  assert.deepEqual(
+    named.filter((name) => !read.has(name) && !others.includes(name)),
+    []
+  )
 })

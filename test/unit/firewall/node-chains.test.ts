@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/node-chains.ts'
+import { tunnelGuard } from '../../../daemon/firewall/tunnel-guard.ts'
 import { digest } from '../../../daemon/state/digest.ts'
 import type { NftChain } from '../../../daemon/state/object.ts'
-import { type PerFamily, type Prefix, parsePrefix } from '../../../ipam/address.ts'
+import { tunnelNode } from '../../../daemon/state/tunnel-nodes.ts'
+import { type PerFamily, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
 const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
@@ -60,6 +62,25 @@ test('switched off, a chain is not there', () => {
     ['forward']
   )
   assert.deepEqual(ownFirewall(own, cluster, { ipMasq: false, randomFully: true, forwardRules: false }), [])
+})
+
+test('what pods send to a tunnel port is dropped, by their addresses and by their devices, and never what comes by the underlay', () => {
+  const guard = (device: string) =>
+    tunnelGuard([{ protocol: 'udp', port: 8472 }], cluster, { device, bridge: 'cni0' }).flatMap((object) =>
+      object.kind === 'nft-chain' ? [object.rules ?? []] : []
+    )
+  const [input = [], forward = []] = guard('eth0')
+  assert.ok(input.includes('udp dport 8472 iifname "cni0" drop'))
+  assert.ok(input.includes('udp dport 8472 iifname "veth*" drop'))
+  assert.ok(input.some((rule) => /^udp dport 8472 iifname != "eth0" ip saddr [\d./]+ drop$/.test(rule)))
+  assert.ok(forward.includes('udp dport 8472 iifname "cni0" ip daddr @tunnel_nodes_4 drop'))
+  assert.ok(forward.every((rule) => /^udp dport 8472 .* ip6? daddr @tunnel_nodes_[46] drop$/.test(rule)))
+  assert.ok(forward.every((rule) => !/ip6? saddr/.test(rule) || /(ip6?) saddr.* \1 daddr/.test(rule)))
+  const { set, key } = tunnelNode(parseIp('192.0.2.7') ?? assert.fail(), 'a node')
+  assert.deepEqual([key, forward.some((rule) => rule.includes(`@${set} `))], ['192.0.2.7', true])
+  assert.doesNotMatch(guard('cni0').flat().join(), /iifname "cni0"/)
+  assert.doesNotMatch(guard('veth1').flat().join(), /iifname "veth\*"/)
+  assert.deepEqual(tunnelGuard([], cluster, { device: 'eth0', bridge: 'cni0' }), [])
 })
 
 test('every rule has the digest of its text', () => {

@@ -221,6 +221,7 @@ for (const [name, read] of Object.entries(READERS))
  */
 const OTHERS: Readonly<Record<string, string>> = {
   'daemon/api/server.ts': '/proc/self/limits',
+  'daemon/cni/host-files.ts': '/proc/self/mountinfo',
   'daemon/base/replace-file.ts': 'writes new files, and syncs directories',
   'daemon/health/metrics.ts': '/proc/self/status',
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',

@@ -49,6 +49,18 @@ describe('a reservation', () => {
     assert.deepEqual(files(), ['10.20.0.2', 'last_reserved_ip.0', 'lock'])
   })
 
+  it('that is rewritten in place is the one of whom it names now', async () => {
+    const reservations = open()
+    await reservations.reserve(owner('a'), small)
+    assert.equal((await reservations.of(owner('a'))).length, 1)
+    writeFileSync(join(directory(), '10.20.0.2'), 'b\r\neth0')
+    assert.deepEqual(await reservations.of(owner('a')), [])
+    assert.deepEqual(await reservations.release(owner('a')), [])
+    assert.deepEqual((await reservations.of(owner('b'))).map(formatIp), ['10.20.0.2'])
+    writeFileSync(join(directory(), '10.20.0.2'), 'c\r\neth0')
+    assert.deepEqual(addressesOf(await reservations.reserve(owner('b'), small)), ['10.20.0.3'])
+  })
+
   it('is made from every set or from none', async () => {
     const reservations = open()
     assert.deepEqual(addressesOf(await reservations.reserve(owner('a'), sets('10.20.0.0/29', 'fd00:20::/126'))), [

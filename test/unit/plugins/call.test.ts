@@ -189,6 +189,7 @@ describe('a whole call', () => {
       network: 'net1',
       version: '1.1.0',
       configuration: { name: 'net1', cniVersion: '1.1.0', type: 'weft', mtu: 1400 },
+      input: configuration({ mtu: 1400 }),
       containerId: 'c1',
       ifname: 'eth0',
       netns: '/run/netns/c1',

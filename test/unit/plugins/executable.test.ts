@@ -1,9 +1,10 @@
 // The built executable itself: the same calls as main.test.ts makes, through Rust and QuickJS, and what only a process
 // can show.
 import { deepEqual, equal, match } from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, link, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, mkdtempDisposable, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { CniRequest } from '../../../plugins/protocol.ts'
@@ -80,7 +81,32 @@ describe('the executable', { skip }, () => {
       stderr: ''
     })
     const { WEFTD_SOCKET: _, ...env } = environment('')
-    deepEqual(daemon.requests, [{ v: 1, plugin: 'weft', env, stdin: input, deadlineMs: 100_000, did: [] }])
+    const namespace = await readlink('/proc/self/ns/net')
+    const { dev, ino } = await stat('/')
+    const root = `${dev}:${ino}`
+    deepEqual(daemon.requests, [
+      { v: 1, plugin: 'weft', namespace, root, env, stdin: input, deadlineMs: 100_000, did: [] }
+    ])
+  })
+  test('sends the file that resolvConf names, if it is a small regular one', async () => {
+    await using daemon = await listen(() => answered)
+    await using folder = await mkdtempDisposable(join(tmpdir(), 'weft-resolv-'))
+    const file = join(folder.path, 'conf')
+    await writeFile(file, 'nameserver 10.0.0.53\n')
+    await writeFile(join(folder.path, 'long'), 'x'.repeat(64 * 1024 + 1))
+    execFileSync('mkfifo', [join(folder.path, 'fifo')])
+    const sent = async (resolvConf: unknown, verb = 'ADD') => {
+      const input = JSON.stringify({ name: 'net1', cniVersion: '1.0.0', IPAM: { type: 'host-local', resolvConf } })
+      equal((await run(environment(daemon.socketPath, verb), input)).exit, 0)
+      return daemon.requests.at(-1)?.resolvConf
+    }
+    deepEqual(await sent(file), { text: 'nameserver 10.0.0.53\n' })
+    deepEqual(await sent(join(folder.path, 'long')), { reason: 'it is longer than 65536 bytes' })
+    for (const no of [join(folder.path, 'fifo'), '/dev/zero', folder.path])
+      deepEqual(await sent(no), { reason: 'it is not a regular file' })
+    deepEqual(await sent('/nowhere'), { reason: 'No such file or directory' })
+    for (const none of ['', undefined, 5, null]) equal(await sent(none), undefined)
+    equal(await sent(file, 'DEL'), undefined)
   })
   test('prints what no UTF-8 can say, half a surrogate pair, as U+FFFD', async () => {
     const halves = { v: 1, exit: 0, stdout: 'a\ud800b\udc00\ud83d\udc19c', stderr: '\udfff' }

@@ -1,7 +1,7 @@
 // The primitives of plugins/host.d.ts on Node, so that plugins/main.ts runs in unit tests as it runs in the executable;
 // standard streams are texts.
 import { spawn } from 'node:child_process'
-import { stat } from 'node:fs/promises'
+import { readFile, readlink, stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import type { Answer, Ended, Host, Input } from '../../../plugins/host.d.ts'
 
@@ -41,6 +41,22 @@ export class HostOnNode implements Host {
 
   async isFile(path: string): Promise<boolean> {
     return (await stat(path).catch(() => undefined))?.isFile() ?? false
+  }
+
+  readLink(path: string): Promise<string> {
+    return readlink(path).catch(() => '')
+  }
+
+  async readText(path: string): Promise<Input> {
+    return readFile(path, 'utf8').then(
+      (text): Input => ({ kind: 'text', text }),
+      (error): Input => ({ kind: 'failed', reason: String(error) })
+    )
+  }
+
+  async identity(path: string): Promise<string> {
+    const found = await stat(path).catch(() => undefined)
+    return found === undefined ? '' : `${found.dev}:${found.ino}`
   }
 
   request(socketPath: string, line: string, deadlineMilliseconds: number): Promise<Answer> {

@@ -1,5 +1,7 @@
 // The executable's program on Node: one CNI call from the environment to what is printed, against a real socket.
+
 import { deepEqual, equal, match } from 'node:assert/strict'
+import { readlinkSync, statSync } from 'node:fs'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -112,6 +114,8 @@ describe('with a daemon', () => {
       {
         v: 1,
         plugin: 'loopback',
+        namespace: readlinkSync('/proc/self/ns/net'),
+        root: `${statSync('/').dev}:${statSync('/').ino}`,
         env: { CNI_COMMAND, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH, TRACEPARENT },
         stdin: input,
         deadlineMs: 100_000,

@@ -30,3 +30,10 @@ for (const [failure, words] of failures) {
     })
   })
 }
+
+test('a missing socket in a user namespace is not said to be only a weftd that does not run', () => {
+  const details = (userNamespace: string) =>
+    unreachable({ kind: 'missing', reason: '', userNamespace }, '/run/w.sock', 5000, 'ADD').details
+  match(details('user:[4026532100]'), /in a user namespace.*Run the engine as root/)
+  for (const first of ['user:[4026531837]', '']) equal(/user namespace/.test(details(first)), false)
+})

@@ -38,6 +38,7 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
   files: new FileReader(),
   health: { blockers: () => [], raise() {}, clear() {} },
   place: () => undefined,
+  namespace: 'net:[1]',
   self: testNode(),
   defaultMode: 'bridge',
   updateForeignAccepts: async () => undefined,

@@ -1,7 +1,7 @@
 // Routes inside a container whose places other interfaces' routes have: where they go, and where CHECK looks for them.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { applyInside, withActualMetric } from '../../../daemon/pod/netns.ts'
+import { applyInside, withActualMetric, withAnyMetric } from '../../../daemon/pod/netns.ts'
 import type { Change } from '../../../daemon/state/difference.ts'
 import type { Outcome, Sandbox } from '../../../daemon/state/kernel.ts'
 import { type KernelObject, keyOf, type Route, stateOf } from '../../../daemon/state/object.ts'
@@ -74,5 +74,13 @@ describe('a route whose place is taken', () => {
     assert.equal(withActualMetric(ours('10.9.0.0/16'), observed).metric, 1)
     assert.equal(withActualMetric(ours('10.8.0.0/16'), observed).metric, 0)
     assert.equal(withActualMetric(ours('10.9.0.0/16'), stateOf([route('10.9.0.0/16', 'eth0')])).metric, 0)
+  })
+
+  it('stays where it is when the first is gone, and where any will do another one is found', () => {
+    const alone = stateOf([route('10.9.0.0/16', 'eth1', { metric: 1 }), route('0.0.0.0/0', 'eth2', { metric: 7 })])
+    assert.equal(withActualMetric(ours('10.9.0.0/16'), alone).metric, 1)
+    assert.equal(withActualMetric(ours('0.0.0.0/0'), alone).metric, 0)
+    assert.equal(withAnyMetric(ours('0.0.0.0/0'), alone).metric, 7)
+    assert.equal(withAnyMetric(ours('::/0'), alone).metric, 0)
   })
 })

@@ -36,6 +36,25 @@ for (const [held, wanted, taken] of [
   })
 }
 
+test("a port of weftd's own is refused by name; one that a pod has can not become one", () => {
+  const claims = new PortClaims()
+  const tunnel = { name: 'the tunnel', key: 'Backend.Port' }
+  const at = (ip: string, port: number) => hostPort(ip, { protocol: 'udp', hostPort: port })
+  claims.use(tunnel, [at('192.0.2.1', 8472)])
+  const message = /^host port 8472\/udp is taken by the tunnel \(Backend\.Port\), which has it of 192\.0\.2\.1$/
+  const taken = { code: 'PORT_TAKEN', message, cure: /set Backend\.Port/ }
+  const wanted = hostPort(undefined, { protocol: 'udp', hostPort: 8472 })
+  assert.throws(() => claims.claim('a', 'pod a', [wanted]), taken)
+  claims.claim('a', 'pod a', [at('192.0.2.2', 8472), at('192.0.2.1', 9000)])
+  const needs = /^the tunnel \(Backend\.Port\) needs port 9000\/udp, which is a host port of pod a$/
+  assert.throws(() => claims.use(tunnel, [at('192.0.2.1', 9000)]), { code: 'PORT_TAKEN', message: needs })
+  assert.throws(() => claims.claim('b', 'pod b', [wanted]), taken)
+  claims.use(tunnel, [at('192.0.2.1', 4789)])
+  claims.claim('b', 'pod b', [at('192.0.2.1', 8472)])
+  claims.use(tunnel, [])
+  claims.claim('b', 'pod b', [at('192.0.2.1', 4789)])
+})
+
 test('all of a call are taken or none, and the call that took them can give back just those', () => {
   const claims = new PortClaims()
   const giveBack = claims.claim('a', 'pod a', [hostPort(), hostPort(undefined, { hostPort: 1 })])

@@ -18,9 +18,13 @@ import {
 
 const root = (value: unknown): Field => ({ path: '', value })
 
-test('a member is found in any capitalisation, the last of several counts, null is absence', () => {
+test('a member is found in any capitalisation, the exact one first, else the last; null is absence', () => {
   equal(member(root({ HostPort: 80 }), 'hostPort').value, 80)
-  equal(member(root({ mtu: 1, MTU: 2 }), 'mtu').value, 2)
+  equal(member(root({ mtu: 1, MTU: 2 }), 'mtu').value, 1)
+  equal(member(root({ Address: 1, address: 2, ADDRESS: 3 }), 'address').value, 2)
+  equal(member(root({ Mtu: 1, MTU: 2 }), 'mtu').value, 2)
+  const many = Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`k${at}`, at]))
+  equal(member(root({ ...many, address: 1, Address: 2 }), 'address').value, 1)
   equal(member(root({ mtu: 1, MTU: null }), 'mtu').value, 1)
   equal(isAbsent(member(root({ mtu: null }), 'mtu')), true)
   equal(isAbsent(member(root({ mtux: 1 }), 'mtu')), true)

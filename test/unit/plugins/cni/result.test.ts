@@ -3,7 +3,13 @@ import { deepEqual, equal, throws } from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { formatIp, type Ip } from '../../../../ipam/address.ts'
-import { parseDelegateResult, previousResult, printResult, resultIn } from '../../../../plugins/cni/result.ts'
+import {
+  inVersionOf,
+  parseDelegateResult,
+  previousResult,
+  printResult,
+  resultIn
+} from '../../../../plugins/cni/result.ts'
 import type { AddCall, Result } from '../../../../plugins/cni/types.ts'
 import { supportedVersions, type Version } from '../../../../plugins/cni/version.ts'
 
@@ -153,6 +159,32 @@ describe('reading', () => {
       throws(() => parseIn('1.1.0', value), { code: 6, details: place })
     })
   }
+  test('a delegate that prints another known version is converted, an unknown one is an error', () => {
+    for (const version of ['0.2.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const) {
+      const { interfaces: _, ...full0 } = full
+      const older = printResult('0.2.0', { ...full0, interfaces: [] })
+      deepEqual(
+        parseDelegateResult(older, 'ipam', version).ips.map((each) => each.address),
+        ['10.1.0.5/16', 'fd00::5/64']
+      )
+      const newer = printResult('0.3.1', full)
+      deepEqual(
+        parseDelegateResult(newer, 'ipam', version).routes,
+        full.routes.map(({ dst, gw }) => (gw === undefined ? { dst } : { dst, gw }))
+      )
+    }
+    throws(() => parseIn('1.0.0', { cniVersion: '9.9.9' }), { code: 1, details: /not known/ })
+  })
+  test('a result that is passed on is converted only from another known version', () => {
+    const own = '{"cniVersion":"1.0.0","ips":[],"x":1}'
+    equal(inVersionOf(own, 'ipvlan', '1.0.0'), own)
+    equal(inVersionOf('no JSON', 'ipvlan', '1.0.0'), 'no JSON')
+    equal(inVersionOf('{"cniVersion":"9.9.9"}', 'ipvlan', '1.0.0'), '{"cniVersion":"9.9.9"}')
+    equal(
+      inVersionOf('{"cniVersion":"0.2.0","ip4":{"ip":"10.1.0.5/16"}}', 'ipvlan', '1.0.0'),
+      '{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.5/16"}]}\n'
+    )
+  })
   test('what is no JSON is named with the plugin that printed it', () => {
     throws(() => parseDelegateResult('oops', 'dhcp', '1.0.0'), { code: 6, message: /"dhcp"/, details: /oops/ })
   })

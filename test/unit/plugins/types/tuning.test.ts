@@ -39,6 +39,23 @@ describe('tuning', () => {
     })
     deepEqual(of({ promisc: false }), of({}))
   })
+  test('a sysctl of args.cni replaces the one that is written, whatever its spelling', () => {
+    const keys = { sysctl: { 'net.core.a': '1', 'net.core.b': '2' }, args: { cni: { sysctl: { 'net/core/a': '3' } } } }
+    deepEqual(of(keys)?.sysctls, [
+      { path: 'net/core/b', value: '2' },
+      { path: 'net/core/a', value: '3' }
+    ])
+  })
+  test('the same key twice, which JSON.parse does not show, is refused', () => {
+    for (const [input, name] of [
+      ['{"sysctl":{"net.core.a":"1","x":{"net.core.a":"2"},"net.core.a":"1"}}', 'net.core.a'],
+      ['{"SysCtl":{"net.core.\\u0061":"1","net.core.a":"2"}}', 'net.core.a'],
+      ['{"a":[[{"sysctl":{"net.x":"","net.x":""}}]],"args":{"cni":{"sysctl":{"net.b":"\\"{","net.b":""}}}}', 'net.b']
+    ] as const)
+      throws(() => tuning.attachment({ ...addCall('tuning', {}), input }), { code: 7, message: new RegExp(name) })
+    const fine = '{"a":{"net.x":1,"net.x":2},"sysctl":{"net.x":"net.x","net.y":"net.x"}}'
+    deepEqual((tuning.attachment({ ...addCall('tuning', {}), input: fine }).interface as Existing).tuning, of({}))
+  })
   for (const [configuration, code, message] of [
     [{ sysctl: { 'kernel.panic': '1' } }, 7, /kernel\.panic/],
     [{ sysctl: { 'net.x': 1 } }, 7, /net\.x/],

@@ -1,0 +1,56 @@
+// Drops what pods send to a node's tunnel port: a tunnel takes any frame that comes to it, so a pod could forge packets
+// of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
+import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import type { KernelObject } from '../state/object.ts'
+import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
+import { addressSet } from './address-set.ts'
+import { nftChain } from './chain.ts'
+import { fromPrefix, protocol } from './match.ts'
+
+export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number }
+
+/** The host's ends of pods, in nft's syntax. */
+const PODS = 'veth*'
+
+const because = 'pods must not speak to a tunnel'
+
+/**
+ * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can write
+ * any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the tunnel's own.
+ */
+export function tunnelGuard(
+  ports: readonly TunnelPort[],
+  networks: PerFamily<Prefix>,
+  { device, bridge }: { readonly device: string; readonly bridge: string }
+): readonly KernelObject[] {
+  if (ports.length === 0) return []
+  const isOther = (name: string) => (name === PODS ? !device.startsWith('veth') : name !== device)
+  const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
+    ...perFamily(networks).map(([family, network]) => {
+      return [`iifname != "${device}" ${fromPrefix(network)}`, [family]] as const
+    }),
+    ...[bridge, PODS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
+  ]
+  const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
+    ports.flatMap(({ protocol: transport, port }) =>
+      senders.flatMap(([match, families]) =>
+        endings(families).map((ending) => `${transport} dport ${port} ${match} ${ending}`)
+      )
+    )
+  const toNodes = (family: Family) => `${protocol(family)} daddr @${tunnelNodeSet(family)} drop`
+  return [
+    ...FAMILIES.map((family) => addressSet(tunnelNodeSet(family), family, because)),
+    nftChain(
+      'tunnel_input',
+      'type filter hook input priority filter',
+      rules(() => ['drop']),
+      because
+    ),
+    nftChain(
+      'tunnel_forward',
+      'type filter hook forward priority filter',
+      rules((families) => families.map(toNodes)),
+      because
+    )
+  ]
+}
