@@ -18,7 +18,7 @@ import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
 import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
 import type { Store } from './lease/store.ts'
-import { keepConflist } from './lifecycle/conflist-file.ts'
+import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -109,7 +109,9 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const joined = membership.join(signal)
   core.running(joined.then(() => store.announce?.()))
   const { cniConfDir: directory, cniConfSource: source } = options
-  if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
+  const record = conflistRecord(options.stateDir)
+  if (directory !== undefined)
+    core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
   const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
   core.running(joined.then(() => pathMtu.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })

@@ -247,6 +247,12 @@ export const CONDITIONS = {
     title: 'another CNI configuration sorts before 10-weft.conflist, so the runtime uses it and new pods bypass Weft',
     cure: 'remove that file, or rename it so that it sorts after 10-weft.conflist'
   },
+  CNI_CONF_CONTESTED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'another program keeps replacing or deleting 10-weft.conflist; weftd puts it back with growing pauses',
+    cure: 'make that program leave the file alone, or add its plugin behind "weft" in the list, where it stays'
+  },
   POOL_EXHAUSTED: {
     severity: 'error',
     blocks: ['add'],

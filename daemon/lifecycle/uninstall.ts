@@ -12,7 +12,7 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ALIAS_MARK } from '../state/ownership.ts'
 import { textOf } from '../state/text.ts'
-import { removeConflist } from './conflist-file.ts'
+import { conflistRecord, removeConflist } from './conflist-file.ts'
 import { removePlugins } from './install.ts'
 
 export type UninstallDeps = {
@@ -50,7 +50,8 @@ export async function uninstall(deps: UninstallDeps): Promise<boolean> {
     for (const path of paths) if (path !== undefined) log.info({ path }, 'removed')
   }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
-  if (cniConfDir !== undefined) await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir)]))
+  if (cniConfDir !== undefined)
+    await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir, conflistRecord(stateDir))]))
   await step('the network', async () => refuseErrors(await reconciler.leave(staysFor(reconciler.observed))))
   await step('the firewall tables', async () => {
     const [complaint] = await reconciler.removeTables()
