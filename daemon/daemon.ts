@@ -5,6 +5,7 @@ import { DEFAULT_ADMIN_CHAIN, DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
 import { BACKENDS, type Registry, registry } from './backend/registry.ts'
+import type { CompileGo } from './base/go-regexp.ts'
 import type { Log } from './base/log.ts'
 import { writtenAs } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
@@ -52,6 +53,8 @@ export type DaemonDeps = {
   readonly nodeName: string
   readonly identity: string
   readonly ipv6: boolean
+  /** Compiles the patterns of --iface-regex, each of which is valid. */
+  readonly compile: CompileGo
   /** The environment's variables. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
@@ -180,7 +183,7 @@ function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, b
 }
 
 function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers): Membership {
-  const { options, log, health, nodeName, identity, ipv6 } = deps
+  const { options, log, health, nodeName, identity, ipv6, compile } = deps
   const { kernel, reconciler, backends, signal } = core
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
   const { ipMasq, subnetFile, stateDir } = options
@@ -192,7 +195,7 @@ function openMembership(deps: DaemonDeps, core: Core, store: Store, peers: Peers
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
     interfaceOptions: {
-      ...{ ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
+      ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },

@@ -109,6 +109,7 @@ test('the interface is chosen by expression, by what it reaches, and the public 
   const node = cluster.node(1)
   await node.sh(`ip link add lan1 type bridge
     ip addr add 192.168.55.1/24 dev lan1
+    ip link property add dev lan1 altname enp0s31f6-by-udev
     ip addr add 192.168.56.1/24 dev lan1
     ip link set lan1 up
     ip link add lan2 type bridge
@@ -119,7 +120,8 @@ test('the interface is chosen by expression, by what it reaches, and the public 
     ip link set lan2 up
     ip addr add 10.9.9.1/32 dev lo`)
   for (const [args, device, publicIp] of [
-    [['--iface-regex=^eth[0-9]$'], 'eth0', node.address],
+    [['--iface-regex=(?i)^ETH[[:digit:]]$'], 'eth0', node.address],
+    [['--iface=enp0s31f6-by-udev'], 'lan1', '192.168.55.1'],
     [['-iface-regex', '^192[.]168[.]55[.]'], 'lan1', '192.168.55.1'],
     [['-iface-regex', '^192[.]168[.]56[.]'], 'lan1', '192.168.56.1'],
     [['--iface-can-reach=192.168.55.77'], 'lan1', '192.168.55.1'],
