@@ -208,6 +208,13 @@ test('a configuration that changes under a running daemon is reported with the d
     what: 'the condition'
   })
   assert.equal((await daemon.readyz()).status, 200)
+  // Deleted: a restarted weftd would serve no pods, so the cure is to write it again, with what is in use.
+  await cluster.etcd.ctl(['del', `${PREFIX}/config`])
+  await until(async () => /there is none any more\. Cure: .*"10\.244\.0\.0\/16".*do not restart/.test(await said()), {
+    what: 'the deletion'
+  })
+  await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.99.0.0/16","Backend":{"Type":"vxlan"}}')
+  await until(async () => /CONFIG_CHANGED.*restart weftd, node by node/.test(await said()), { what: 'the new one' })
   await daemon.restart()
   assert.equal((await said()).includes('CONFIG_CHANGED'), false)
   assert.match([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].join(), /10\.99\./)
