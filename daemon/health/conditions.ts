@@ -90,10 +90,16 @@ export const CONDITIONS = {
     cure: "change Network, or renumber the host's interface"
   },
   BRIDGE_FOREIGN: {
-    severity: 'warning',
-    blocks: [],
+    severity: 'error',
+    blocks: ['ready'],
     title: 'the pod bridge has an address of a previous subnet, so bridge mode refuses new pods',
     cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
+  },
+  FLANNELD_RUNNING: {
+    severity: 'warning',
+    blocks: [],
+    title: 'flanneld runs on this node beside weftd, and each undoes what the other sets up',
+    cure: 'stop flanneld, and keep it from starting again; the subnet and its pods stay'
   },
   NO_LEASE: {
     severity: 'error',

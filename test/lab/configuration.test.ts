@@ -160,14 +160,20 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
     ip addr add 10.244.64.1/20 dev lan0
     ip link add cni0 type bridge
     ip addr add 10.244.250.1/24 dev cni0`)
-  const daemon = await cluster.join(cluster.node(1))
+  const daemon = await cluster.join(cluster.node(1), { wait: false })
   const said = async () => (await daemon.readyz()).body
   await until(async () => /NETWORK_OVERLAPS.*10\.244\.0\.0\/16 and 10\.244\.64\.0\/20 of lan0/.test(await said()), {
     what: 'the overlap'
   })
   assert.match(await said(), /BRIDGE_FOREIGN.*cni0 has 10\.244\.250\.1\/24/)
+  // Every ADD fails, so the node is not ready.
+  const pod = await cluster.node(1).pod('p')
+  const refused = await cluster.call(cluster.node(1), 'ADD', 'p', pod.netns, {}, { check: false })
+  assert.match(refused.error?.msg ?? '', /cni0/)
+  assert.equal((await daemon.readyz()).status, 503)
   await cluster.node(1).sh('ip link del lan0; ip addr del 10.244.250.1/24 dev cni0')
   await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
+  await daemon.ready()
   await daemon.stop()
   // The network contains the underlay, and a lease has replaced the host's route to it: etcd is cut off.
   const node = cluster.node(1)
