@@ -20,6 +20,8 @@ import { Firewall } from './kernel/nftables/firewall.ts'
 import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
 import type { Store } from './lease/store.ts'
 import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
+import { reportFlanneld } from './lifecycle/flanneld.ts'
+import { withPrivileges } from './lifecycle/privileges.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -87,7 +89,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const { options, log, health, metrics, version, nodeName } = deps
   await using parts = new AsyncDisposableStack()
   parts.use(await lockSingleInstance(options.stateDir, log))
-  const core = await openCore(deps, signal, parts)
+  const core = await withPrivileges(() => openCore(deps, signal, parts))
+  core.running(reportFlanneld(health, signal))
   const pods = podContext(deps, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await uninstallWhenDeleted(deps, core, pods, parts)
@@ -128,7 +131,7 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
   await using parts = new AsyncDisposableStack()
   parts.use(await lockSingleInstance(deps.options.stateDir, deps.log))
   const done = new AbortController()
-  const core = await openCore(deps, AbortSignal.any([signal, done.signal]), parts)
+  const core = await withPrivileges(() => openCore(deps, AbortSignal.any([signal, done.signal]), parts))
   // Before the kernel is closed: its observations end then, and that is no failure.
   parts.defer(() => done.abort())
   const pods = podContext(deps, core)

@@ -119,6 +119,13 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   const foreign = await weftd(host, 'clean')
   assert.match(foreign.stderr, /stays: .*the bridge cni0, which weftd did not make \(ip link delete cni0\)/)
   await host.sh('ip link delete cni0')
+
+  const [command, ...first] = weftdCommand()
+  const unprivileged = ['--bounding-set=-net_admin', '--inh-caps=-net_admin', command, ...first, 'clean']
+  const denied = await host.exec('setpriv', unprivileged, { check: false, timeoutMs: 60_000 })
+  assert.equal(denied.code, 1)
+  assert.match(denied.stderr, /"code":"NOT_PRIVILEGED".*lacks CAP_NET_ADMIN/)
+  assert.doesNotMatch(denied.stderr, /"stack"/)
 })
 
 test('clean leaves a pod that still runs its interface and its neighbours on the node', { skip, timeout }, async () => {
