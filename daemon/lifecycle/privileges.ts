@@ -10,7 +10,7 @@ export async function withPrivileges<T>(open: () => Promise<T>): Promise<T> {
     if (!(cause instanceof CallFailed) || cause.errnoName !== 'EPERM') throw cause
     throw new WeftError(
       'NOT_PRIVILEGED',
-      `the kernel does not permit ${cause.call} to weftd: it lacks CAP_NET_ADMIN, or has it in a user namespace only`,
+      `${cause.call} is not permitted: weftd lacks CAP_NET_ADMIN, or has it in a user namespace only`,
       'run it as root of the machine (sudo), in a container with the capabilities NET_ADMIN, NET_RAW and SYS_ADMIN',
       { cause }
     )

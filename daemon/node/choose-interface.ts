@@ -4,6 +4,7 @@ import {
   formatIp,
   type Ip,
   isGlobalUnicast,
+  isLinkLocal,
   type PerFamily,
   type Prefix,
   parseIp,
@@ -64,7 +65,7 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   }
   throw new WeftError(
     'NO_INTERFACE',
-    `no interface leads to the other nodes: ${reasons.join('; ')}`,
+    `no interface leads to the other nodes: ${[...reasons, interfacesOf(host, links)].join('; ')}`,
     'select one with --iface, --iface-regex or --iface-can-reach; it must have an address of every family of the network'
   )
 }
@@ -75,6 +76,24 @@ type Candidate = {
   readonly why: string
   readonly isAsked?: (ip: Ip) => boolean
   readonly source?: Ip | undefined
+}
+
+/** Interfaces that a message names. */
+const MOST = 20
+
+/** What there is to select from, with addresses. */
+function interfacesOf(host: State, links: ReadonlyMap<string, Link>): string {
+  const texts = [...links.keys()].flatMap((name) => {
+    const addresses = [...host.values()].flatMap((object) =>
+      object.kind === 'address' && object.device === name && !isLinkLocal(object.prefix.ip)
+        ? [formatIp(object.prefix.ip)]
+        : []
+    )
+    return name === 'lo' ? [] : [`${name} (${addresses.join(', ') || 'no address'})`]
+  })
+  if (texts.length === 0) return 'this host has no interface but lo'
+  const more = texts.length > MOST ? ` and ${texts.length - MOST} more` : ''
+  return `this host has ${texts.slice(0, MOST).join(', ')}${more}`
 }
 
 const linksOf = (host: State) =>

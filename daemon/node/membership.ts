@@ -83,7 +83,9 @@ export class Membership {
 
   constructor(deps: MembershipDeps) {
     this.#deps = deps
-    this.#configuration = new Configuration({ ...deps, refuse: (read) => this.#refuse(read) })
+    const refuse = ({ conf, backend }: Configured) =>
+      this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
+    this.#configuration = new Configuration({ ...deps, refuse })
     const { recognises } = deps.backends
     this.#interface = new NodeInterface({ ...deps, recognises }, deps.remembered?.lease.publicIp)
   }
@@ -205,11 +207,6 @@ export class Membership {
     const choice = await this.#interface.untilChosen(read.conf, signal)
     this.#checkMtu(read, choice)
     return choice
-  }
-
-  /** A changed configuration in the store, before anybody restarts weftd for it. */
-  #refuse({ conf, backend }: Configured): void {
-    if (this.#place !== undefined) backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
   }
 
   /** Errors: CONFIG_INVALID when the interface's MTU is below the configured one. */

@@ -12,7 +12,7 @@ test('a call that is not permitted is NOT_PRIVILEGED with the call and a cure', 
     withPrivileges(() => Promise.reject(new CallFailed('setsockopt SO_SNDBUFFORCE', EPERM))),
     {
       code: 'NOT_PRIVILEGED',
-      message: /does not permit setsockopt SO_SNDBUFFORCE to weftd: .*CAP_NET_ADMIN/,
+      message: /^setsockopt SO_SNDBUFFORCE is not permitted: weftd lacks CAP_NET_ADMIN/,
       cure: /root/
     }
   )

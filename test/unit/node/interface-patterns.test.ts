@@ -43,3 +43,14 @@ test('patterns are in the syntax of Go, and a wrong one is refused with its valu
     ]
   )
 })
+
+test('an error names what there is to select from, with addresses, and never that there is none', () => {
+  const nothing = options({ recognises: () => 'own' })
+  assert.throws(() => chooseInterface(host, nothing), {
+    code: 'NO_INTERFACE',
+    message: /no default route; this host has eth0 \(192\.0\.2\.10\)$/
+  })
+  const many = stateOf([link('lo'), ...Array.from({ length: 25 }, (_, at) => link(`eth${at}`))])
+  assert.throws(() => chooseInterface(many, options({})), { message: /eth19 \(no address\) and 5 more$/ })
+  assert.throws(() => chooseInterface(stateOf([link('lo')]), options({})), { message: /no interface but lo$/ })
+})
