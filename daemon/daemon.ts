@@ -22,6 +22,7 @@ import type { Store } from './lease/store.ts'
 import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
 import { reportFlanneld } from './lifecycle/flanneld.ts'
 import { withPrivileges } from './lifecycle/privileges.ts'
+import { ServiceManager } from './lifecycle/service-manager.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -97,6 +98,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
 
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.onCondition?.(condition, active))
+  const service = new ServiceManager({ address: deps.environment.NOTIFY_SOCKET, health, log })
+  signal.addEventListener('abort', () => service.stopping(), { once: true })
   const peers = openPeers(deps, core, store.type)
   const membership = openMembership(deps, core, store, peers)
   const place = () => core.place
@@ -113,6 +116,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   const joined = membership.join(signal)
+  core.running(joined.then(() => service.joined()))
   core.running(joined.then(() => store.announce?.()))
   const { cniConfDir: directory, cniConfSource: source } = options
   const record = conflistRecord(options.stateDir)
