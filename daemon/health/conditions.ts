@@ -256,7 +256,7 @@ export const CONDITIONS = {
   CNI_CONF_CONTESTED: {
     severity: 'warning',
     blocks: [],
-    title: 'another program keeps replacing or deleting 10-weft.conflist; weftd puts it back with growing pauses',
+    title: 'another program keeps replacing or deleting 10-weft.conflist; weftd restores it with increasing delays',
     cure: 'make that program leave the file alone, or add its plugin behind "weft" in the list, where it stays'
   },
   POOL_EXHAUSTED: {
