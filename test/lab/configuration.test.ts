@@ -171,9 +171,12 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
   const refused = await cluster.call(cluster.node(1), 'ADD', 'p', pod.netns, {}, { check: false })
   assert.match(refused.error?.msg ?? '', /cni0/)
   assert.equal((await daemon.readyz()).status, 503)
+  const status = () => cluster.call(cluster.node(1), 'STATUS', 'p', '', {}, { check: false })
+  assert.equal((await status()).error?.code, 50)
   await cluster.node(1).sh('ip link del lan0; ip addr del 10.244.250.1/24 dev cni0')
   await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
   await daemon.ready()
+  assert.equal((await status()).error, undefined)
   await daemon.stop()
   // The network contains the underlay, and a lease has replaced the host's route to it: etcd is cut off.
   const node = cluster.node(1)
