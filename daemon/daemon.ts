@@ -5,6 +5,7 @@ import { DEFAULT_ADMIN_CHAIN, DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
 import { BACKENDS, type Registry, registry } from './backend/registry.ts'
+import type { CompileGo } from './base/go-regexp.ts'
 import type { Log } from './base/log.ts'
 import { writtenAs } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
@@ -18,7 +19,10 @@ import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
 import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
 import type { Store } from './lease/store.ts'
-import { keepConflist } from './lifecycle/conflist-file.ts'
+import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
+import { reportFlanneld } from './lifecycle/flanneld.ts'
+import { withPrivileges } from './lifecycle/privileges.ts'
+import { ServiceManager } from './lifecycle/service-manager.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
@@ -53,6 +57,8 @@ export type DaemonDeps = {
   readonly nodeName: string
   readonly identity: string
   readonly ipv6: boolean
+  /** Compiles the patterns of --iface-regex, each of which is valid. */
+  readonly compile: CompileGo
   /** The environment's variables. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
@@ -85,13 +91,16 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const { options, log, health, metrics, version, nodeName } = deps
   await using parts = new AsyncDisposableStack()
   parts.use(await lockSingleInstance(options.stateDir, log))
-  const core = await openCore(deps, signal, parts)
+  const core = await withPrivileges(() => openCore(deps, signal, parts))
+  core.running(reportFlanneld(health, signal))
   const pods = podContext(deps, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await uninstallWhenDeleted(deps, core, pods, parts)
 
   const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
   health.listen((condition, active) => store.onCondition?.(condition, active))
+  const service = new ServiceManager({ address: deps.environment.NOTIFY_SOCKET, health, log })
+  signal.addEventListener('abort', () => service.stopping(), { once: true })
   const peers = openPeers(deps, core, store.type)
   const membership = openMembership(deps, core, store, { peers, pods })
   const place = () => core.place
@@ -109,9 +118,12 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
   const joined = membership.join(signal)
+  core.running(joined.then(() => service.joined()))
   core.running(joined.then(() => store.announce?.()))
   const { cniConfDir: directory, cniConfSource: source } = options
-  if (directory !== undefined) core.running(joined.then(() => keepConflist({ directory, source, health, log }, signal)))
+  const record = conflistRecord(options.stateDir)
+  if (directory !== undefined)
+    core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
   const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
   core.running(joined.then(() => pathMtu.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
@@ -125,7 +137,7 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
   await using parts = new AsyncDisposableStack()
   parts.use(await lockSingleInstance(deps.options.stateDir, deps.log))
   const done = new AbortController()
-  const core = await openCore(deps, AbortSignal.any([signal, done.signal]), parts)
+  const core = await withPrivileges(() => openCore(deps, AbortSignal.any([signal, done.signal]), parts))
   // Before the kernel is closed: its observations end then, and that is no failure.
   parts.defer(() => done.abort())
   const pods = podContext(deps, core)
@@ -191,7 +203,7 @@ function openMembership(
   store: Store,
   { peers, pods }: { readonly peers: Peers; readonly pods: PodContext }
 ): Membership {
-  const { options, log, health, nodeName, identity, ipv6 } = deps
+  const { options, log, health, nodeName, identity, ipv6, compile } = deps
   const { kernel, reconciler, backends, signal } = core
   const { iface: ifaces, ifaceRegex: ifaceRegexes, publicIp, ifaceCanReach: canReach, setBy } = options
   const { ipMasq, subnetFile, stateDir } = options
@@ -204,7 +216,7 @@ function openMembership(
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
     interfaceOptions: {
-      ...{ ifaces, ifaceRegexes, publicIp, ...(canReach && { canReach }) },
+      ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },

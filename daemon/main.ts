@@ -8,17 +8,19 @@ import manifest from '../package.json' with { type: 'json' }
 import { reasonOf, WeftError } from './base/error.ts'
 import type { Log } from './base/log.ts'
 import { printable, printableJson } from './base/printable.ts'
-import type { UnknownVariable } from './cli/flag-parser.ts'
-import type { Options } from './cli/flag-table.ts'
+import { writtenAs } from './cli/flag-parser.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
 import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
 import { exitOnClosedPipe } from './ctl/closed-reader.ts'
-import { cleanNode, runDaemon } from './daemon.ts'
+import { cleanNode, type DaemonDeps, runDaemon } from './daemon.ts'
 import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
 import { installedText, installPlugins } from './lifecycle/install.ts'
+import { interfacePatterns } from './node/interface-patterns.ts'
 import { exitAtOnce } from './os/exit.ts'
+
+type Run = Extract<ParsedOptions, { readonly kind: 'run' }>
 
 type Work = {
   readonly run: typeof runDaemon
@@ -81,8 +83,12 @@ async function follow(parsed: ParsedOptions, work: Work): Promise<void> {
     case 'wrong':
       refuse(parsed.errors)
       break
-    case 'run':
-      await start(parsed.options, parsed.unknownVariables, work)
+    case 'run': {
+      const { ifaceRegex, setBy } = parsed.options
+      const compile = await interfacePatterns(ifaceRegex, writtenAs(setBy, 'iface-regex'))
+      if (typeof compile === 'function') await start(parsed, compile, work)
+      else refuse(compile)
+    }
   }
 }
 
@@ -128,7 +134,11 @@ function nameProcess(): void {
   }
 }
 
-async function start(options: Options, unknownVariables: readonly UnknownVariable[], work: Work): Promise<void> {
+async function start(
+  { options, unknownVariables, warnings }: Run,
+  compile: DaemonDeps['compile'],
+  work: Work
+): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads
   // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and other
   // files need some too.
@@ -155,6 +165,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
   process.on('uncaughtException', (error) => fail(error, 'weftd failed'))
 
   log.info({ version: manifest.version, runtime: process.version, pid: process.pid }, work.begins)
+  for (const warning of warnings) log.warn({}, warning)
   const health = new Health(Date.now, work.logCondition(log))
   reportUnknownVariables(health, unknownVariables)
   const metrics = createMetrics()
@@ -172,6 +183,7 @@ async function start(options: Options, unknownVariables: readonly UnknownVariabl
         nodeName,
         identity: `${machineId()} ${nodeName}`,
         ipv6: existsSync('/proc/sys/net/ipv6'),
+        compile,
         environment: process.env
       },
       stop.signal

@@ -23,6 +23,8 @@ export type Flag<T> = {
   readonly help: string
   /** Never printed: passwords. */
   readonly secret?: boolean
+  /** Accepted for command lines of flanneld, with a warning: why it has no effect, as the end of a sentence. */
+  readonly ignored?: string
 }
 
 export type Flags = Readonly<Record<string, Flag<unknown>>>
@@ -52,6 +54,8 @@ export type Parsed<F extends Flags> = {
   readonly setBy: SetBy
   /** Variables with the prefix WEFTD_ that match no flag. */
   readonly unknownVariables: readonly UnknownVariable[]
+  /** One sentence for each flag that was set and has no effect. */
+  readonly warnings: readonly string[]
 }
 
 /** `text` is a sentence with the nearest known name. */
@@ -87,16 +91,32 @@ export const whole = (placeholder: string, least: number, most: number): Reader<
   rule: `a whole number from ${least} to ${most}`,
   placeholder,
   read: one((value) => {
-    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
+    const number = goInteger(value)
     return number >= least && number <= most ? number : undefined
   })
 })
 
-export const ip = (placeholder: string, rule: string, accept: (ip: Ip) => boolean): Reader<Ip> => ({
+/** strconv.ParseInt with base 0, as Go's flags read integers: a sign, 0x, 0o, 0b, a leading 0 for octal, underscores. */
+function goInteger(text: string): number {
+  const [, sign, prefix = '', digits = ''] =
+    /^([-+]?)(0[xob](?=_?[\da-f])|0(?=_?\d))?((?:_?[\da-f])+)$/i.exec(text) ?? []
+  if (digits === '' || (prefix === '' && digits.startsWith('_'))) return Number.NaN
+  // Number() knows the three prefixes with a letter.
+  const number = Number(`${prefix === '0' ? '0o' : prefix}${digits.replaceAll('_', '')}`)
+  return Number.isSafeInteger(number) ? (sign === '-' ? -number : number) : Number.NaN
+}
+
+/** `names` are words for addresses. */
+export const ip = (
+  placeholder: string,
+  rule: string,
+  accept: (ip: Ip) => boolean,
+  names: Readonly<Record<string, string>> = {}
+): Reader<Ip> => ({
   rule,
   placeholder,
   read: one((value) => {
-    const address = parseIp(value)
+    const address = parseIp(names[value] ?? value)
     return address !== undefined && accept(address) ? address : undefined
   })
 })
@@ -150,6 +170,7 @@ export function parseFlags<F extends Flags>(
     if (variable !== undefined && !sources.has(name))
       sources.set(name, { texts: [env[variable] ?? ''], from: variable })
   }
+  dropEmpty(flags, sources)
   const values: Record<string, unknown> = {}
   for (const [name, flag] of Object.entries(flags)) {
     const source = sources.get(name)
@@ -162,7 +183,24 @@ export function parseFlags<F extends Flags>(
   return {
     values: values as Values<F>,
     setBy: new Map([...sources].map(([name, { from }]) => [name, from])),
-    unknownVariables: unknownVariables(flags, prefixes, env)
+    unknownVariables: unknownVariables(flags, prefixes, env),
+    warnings: [...sources].flatMap(([name, { from }]) => {
+      const why = flags[name]?.ignored
+      return why === undefined ? [] : [`${from} has no effect: ${why}`]
+    })
+  }
+}
+
+/**
+ * `--iface=`, as templates with an unset variable write it: where flanneld's default is empty, that is the default.
+ * Empty ones among several are left out.
+ */
+function dropEmpty(flags: Flags, sources: Map<string, Source>): void {
+  for (const [name, { texts, from }] of sources) {
+    if (flags[name]?.default !== undefined) continue
+    const kept = texts.filter((value) => value !== '')
+    if (kept.length === 0) sources.delete(name)
+    else sources.set(name, { texts: kept, from })
   }
 }
 
@@ -256,11 +294,13 @@ function unknownVariables(
   env: Readonly<Record<string, string | undefined>>
 ): readonly UnknownVariable[] {
   const prefix = prefixes[0] ?? ''
-  const known = Object.keys(flags).map((name) => variableOf(prefix, name))
+  // Without the prefix, which they all have: it would make every name near.
+  const known = Object.keys(flags).map((name) => variableOf('', name))
   return Object.keys(env).flatMap((variable) => {
-    if (!variable.startsWith(prefix) || known.includes(variable) || ofService.test(variable)) return []
-    const near = nearest(variable, known)
-    const nearestIs = near === undefined ? '' : `; the nearest is ${near}`
+    const name = variable.slice(prefix.length)
+    if (!variable.startsWith(prefix) || known.includes(name) || ofService.test(variable)) return []
+    const near = nearest(name, known)
+    const nearestIs = near === undefined ? '' : `; the nearest is ${prefix}${near}`
     return [{ name: variable, text: `the environment variable ${variable} names no flag${nearestIs}` }]
   })
 }

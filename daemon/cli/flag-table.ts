@@ -1,6 +1,6 @@
 // The table of weftd's flags: the source of the parser, --help, the documents and the type Options.
 import { type Ip, isGlobalUnicast, isMulticast, type PerFamily } from '../../ipam/address.ts'
-import type { Flag, Flags } from './flag-parser.ts'
+import type { Flag, Flags, Reader } from './flag-parser.ts'
 import { commaList, ip, oneOf, repeated, type SetBy, text, toggle, type Values, whole } from './flag-parser.ts'
 
 /** The headings of --help, in order. */
@@ -11,14 +11,20 @@ export const GROUPS = {
   interface: 'Interface to the other nodes',
   network: 'Pods, routes and firewall',
   files: 'Files',
-  health: 'Health, log and help'
+  health: 'Health, log and help',
+  ignored: "flanneld's, without effect"
 } as const
 
 const path = text('FILE')
 const directory = text('DIR', 'a path that begins with /', /^\/./)
-const url = text('URL', 'a URL that begins with http:// or https://', /^https?:\/\/[^\s,/]+/)
-const pattern = text('REGEX', 'a regular expression')
-const regex = { ...pattern, read: (texts: readonly string[]) => (compiles(texts[0]) ? pattern.read(texts) : undefined) }
+/** Without a scheme as etcd's and Kubernetes' clients take it. */
+const url = text(
+  'URL',
+  'a URL that begins with http:// or https://, or HOST:PORT',
+  /^(https?:\/\/[^\s,/]+[^\s,]*|([^\s,/:[\]]+|\[[\da-f:.]+\]):\d+)$/i
+)
+/** Its syntax is checked when it is compiled (daemon/base/go-regexp.ts). */
+const pattern = text('REGEX', 'a regular expression in the syntax of Go (RE2)')
 const publicAddress = (family: 4 | 6) =>
   ip(
     'IP',
@@ -26,14 +32,13 @@ const publicAddress = (family: 4 | 6) =>
     (address) => address.family === family && isGlobalUnicast(address)
   )
 
-function compiles(source: string | undefined): boolean {
-  try {
-    new RegExp(source ?? '')
-    return true
-  } catch {
-    return false
-  }
-}
+const ignored = (reader: Reader<unknown>) =>
+  ({
+    group: 'ignored',
+    reader,
+    help: 'accepted for command lines of flanneld, with a warning',
+    ignored: 'weftd logs to standard error; --v sets how much'
+  }) as const
 
 /**
  * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and
@@ -72,7 +77,7 @@ export const FLAGS = {
   },
   'etcd-prefix': {
     group: 'etcd',
-    reader: text('PREFIX', 'a path that begins with /', /^\/[^/]/),
+    reader: text('PREFIX'),
     default: '/coreos.com/network',
     help: 'prefix of all keys in etcd'
   },
@@ -135,11 +140,11 @@ export const FLAGS = {
   iface: {
     group: 'interface',
     reader: repeated(text('NAME|IP')),
-    help: 'interface to use, by name or address; the first that exists wins. Default: the interface of the default route, or without one the only interface with a global address'
+    help: 'interface to use, by name, alternative name or address; the first that exists wins. Default: the interface of the default route, or without one the only interface with a global address'
   },
   'iface-regex': {
     group: 'interface',
-    reader: repeated(regex),
+    reader: repeated(pattern),
     help: 'regular expression that the name or an address of the interface must match; tried after --iface'
   },
   'iface-can-reach': {
@@ -232,7 +237,7 @@ export const FLAGS = {
 
   'healthz-ip': {
     group: 'health',
-    reader: ip('IP', 'an address of this machine', (address) => !isMulticast(address)),
+    reader: ip('IP', 'an address of this machine', (address) => !isMulticast(address), { localhost: '127.0.0.1' }),
     default: '0.0.0.0',
     help: 'address to serve /healthz, /readyz and /metrics on'
   },
@@ -244,18 +249,30 @@ export const FLAGS = {
   },
   v: {
     group: 'health',
-    reader: whole('LEVEL', 0, 10),
+    reader: whole('LEVEL', 0, 2 ** 31 - 1),
     default: '0',
     help: 'log verbosity: 0 logs changes, 1 and above also what was compared'
   },
   help: { group: 'health', reader: toggle, default: 'false', help: 'print this text' },
-  version: { group: 'health', reader: toggle, default: 'false', help: 'print the version' }
+  version: { group: 'health', reader: toggle, default: 'false', help: 'print the version' },
+
+  vmodule: ignored(text('PATTERN=LEVEL,…')),
+  log_backtrace_at: ignored(text('FILE:LINE')),
+  logtostderr: ignored(toggle),
+  alsologtostderr: ignored(toggle),
+  stderrthreshold: ignored(text('LEVEL')),
+  log_dir: ignored(text('DIR'))
 } as const satisfies Flags & Record<string, Flag<unknown> & { readonly group: keyof typeof GROUPS }>
 
 /** Prefixes of environment variables by precedence: Weft's own, then flanneld's. */
 export const PREFIXES = ['WEFTD_', 'FLANNELD_'] as const
 
-export type Options = Omit<Values<typeof FLAGS>, 'publicIp' | 'publicIpv6' | 'kubeSubnetMgr' | 'help' | 'version'> & {
+type Ignored = 'vmodule' | 'log_backtrace_at' | 'logtostderr' | 'alsologtostderr' | 'stderrthreshold' | 'log_dir'
+
+export type Options = Omit<
+  Values<typeof FLAGS>,
+  'publicIp' | 'publicIpv6' | 'kubeSubnetMgr' | 'help' | 'version' | Ignored
+> & {
   /** The addresses that --public-ip and --public-ipv6 name. */
   readonly publicIp: PerFamily<Ip>
   /** The flag or variable that set each option. */

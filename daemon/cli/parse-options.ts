@@ -9,6 +9,8 @@ export type ParsedOptions =
       readonly options: Options
       /** For the condition VARIABLE_UNKNOWN. */
       readonly unknownVariables: readonly UnknownVariable[]
+      /** What is set and has no effect. */
+      readonly warnings: readonly string[]
     }
   /** `weftd man`, `weftd completion SHELL`: printed by ctl/run.ts. */
   | { readonly kind: 'page' }
@@ -35,11 +37,37 @@ export function parseOptions(
     ...rest,
     store: kubeSubnetMgr ? 'kubernetes' : rest.store,
     setBy: parsed.setBy,
-    etcdPrefix: rest.etcdPrefix.replace(/\/+$/, ''),
+    etcdPrefix: joined(rest.etcdPrefix),
+    etcdEndpoints: endpointsOf(rest),
     publicIp: byFamily(publicIp, publicIpv6)
   } as const
-  return { kind: 'run', options, unknownVariables: parsed.unknownVariables }
+  const { unknownVariables, warnings } = parsed
+  return { kind: 'run', options, unknownVariables, warnings }
 }
+
+/**
+ * The prefix as flanneld's path.Join() writes it into keys: without `//`, `.` and a slash at its end. One without a
+ * slash at its beginning gets none, so its keys are others.
+ */
+function joined(prefix: string): string {
+  const steps = prefix.split('/').filter((step) => step !== '' && step !== '.')
+  return `${prefix.startsWith('/') ? '/' : ''}${steps.join('/')}`.replace(/^\/$/, '')
+}
+
+/**
+ * etcd's client takes HOST:PORT too, with TLS if it has a certificate. Here the authority suffices: where one is
+ * configured, nothing may be sent in clear.
+ */
+function endpointsOf({ etcdEndpoints, etcdCafile, etcdCertfile, etcdKeyfile }: EtcdFlags): readonly string[] {
+  const isSecure = [etcdCafile, etcdCertfile, etcdKeyfile].some((file) => file !== undefined)
+  return etcdEndpoints.map((endpoint) =>
+    hasScheme(endpoint) ? endpoint : `${isSecure ? 'https' : 'http'}://${endpoint}`
+  )
+}
+
+type EtcdFlags = Pick<Parsed<typeof FLAGS>['values'], 'etcdEndpoints' | 'etcdCafile' | 'etcdCertfile' | 'etcdKeyfile'>
+
+const hasScheme = (endpoint: string): boolean => /^https?:\/\//i.test(endpoint)
 
 function contradictions({ values, setBy }: Parsed<typeof FLAGS>): readonly WeftError[] {
   const errors: WeftError[] = []
@@ -58,7 +86,7 @@ function contradictions({ values, setBy }: Parsed<typeof FLAGS>): readonly WeftE
   if (values.etcdPassword !== undefined && values.etcdUsername === undefined) {
     wrong(`${as('etcd-password')} is set without --etcd-username`, 'set both')
   }
-  if (new Set(values.etcdEndpoints.map((endpoint) => endpoint.split(':')[0])).size > 1) {
+  if (new Set(endpointsOf(values).map((endpoint) => endpoint.split(':')[0]?.toLowerCase())).size > 1) {
     wrong(`${as('etcd-endpoints')} mixes http and https: ${values.etcdEndpoints.join(',')}`, 'use one scheme for all')
   }
   return errors

@@ -4,6 +4,7 @@ import { netConfSchema } from './net-conf.schema.ts'
 import { netConf } from './schemas.generated.ts'
 
 type Schema = {
+  readonly type?: string
   readonly description?: string
   readonly properties?: { readonly [name: string]: Schema }
 }
@@ -45,12 +46,13 @@ export function check(name: SchemaName, value: Json): Fault | undefined {
   const missing = error?.params.missingProperty
   const path = missing === undefined ? inside : [...inside, missing]
   const at = path.reduce<Schema | undefined>((part, step) => part?.properties?.[step], schema)
-  return {
-    path,
-    value: path.reduce<Json | undefined>(step, value),
-    rule: at?.description ?? `valid (${error?.keyword})`
-  }
+  const found = path.reduce<Json | undefined>(step, value)
+  return { path, value: found, rule: withoutQuotes(at?.description ?? `valid (${error?.keyword})`, found, at?.type) }
 }
+
+/** "24" is a number to its author: then the quotes are what is wrong. */
+const withoutQuotes = (rule: string, value: Json | undefined, type: string | undefined): string =>
+  type === 'integer' && typeof value === 'string' && /^\d+$/.test(value) ? `${rule}, without quotes` : rule
 
 /** JSON Pointer (RFC 6901, section 4). */
 const unescaped = (step: string): string => step.replaceAll('~1', '/').replaceAll('~0', '~')

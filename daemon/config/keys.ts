@@ -48,7 +48,8 @@ export function integerKey(
   if (found === undefined) return rule.default
   const { value } = found
   if (typeof value === 'number' && Number.isInteger(value) && value >= rule.min && value <= rule.max) return value
-  throw invalid(found, value, `a whole number from ${rule.min} to ${rule.max}`)
+  const quotes = typeof value === 'string' && /^\d+$/.test(value) ? ', without quotes' : ''
+  throw invalid(found, value, `a whole number from ${rule.min} to ${rule.max}${quotes}`)
 }
 
 /** true or false; `fallback` when absent. Errors: CONFIG_INVALID. */

@@ -97,10 +97,16 @@ export const CONDITIONS = {
     cure: "change Network, or renumber the host's interface"
   },
   BRIDGE_FOREIGN: {
-    severity: 'warning',
-    blocks: [],
+    severity: 'error',
+    blocks: ['ready'],
     title: 'the pod bridge has an address of a previous subnet, so bridge mode refuses new pods',
     cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
+  },
+  FLANNELD_RUNNING: {
+    severity: 'warning',
+    blocks: [],
+    title: 'flanneld runs on this node beside weftd, and each undoes what the other sets up',
+    cure: 'stop flanneld, and keep it from starting again; the subnet and its pods stay'
   },
   NO_LEASE: {
     severity: 'error',
@@ -253,6 +259,12 @@ export const CONDITIONS = {
     blocks: [],
     title: 'another CNI configuration sorts before 10-weft.conflist, so the runtime uses it and new pods bypass Weft',
     cure: 'remove that file, or rename it so that it sorts after 10-weft.conflist'
+  },
+  CNI_CONF_CONTESTED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'another program keeps replacing or deleting 10-weft.conflist; weftd restores it with increasing delays',
+    cure: 'make that program leave the file alone, or add its plugin behind "weft" in the list, where it stays'
   },
   POOL_EXHAUSTED: {
     severity: 'error',

@@ -345,7 +345,9 @@ const FIELDS = [
 
 /** Most link notifications change nothing here: a pod's start brings a dozen. */
 const sameLink = (a: Link, b: Link): boolean =>
-  FIELDS.every((field) => a[field] === b[field]) && sameForm(a.form, b.form)
+  FIELDS.every((field) => a[field] === b[field]) &&
+  sameForm(a.form, b.form) &&
+  isDeepStrictEqual(a.altNames, b.altNames)
 
 const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))

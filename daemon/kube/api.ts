@@ -216,6 +216,9 @@ export class KubeApi implements AsyncDisposable {
   }
 
   #unanswered({ verb, path }: KubeRequest, cause: unknown): KubeError {
+    // The credential plugin failed, and nothing was sent.
+    if (cause instanceof WeftError && cause.code === 'STORE_DENIED')
+      return new KubeError('STORE_DENIED', cause.message, cause.cure, { cause: cause.cause })
     // The connection may have failed because the authority on disk is newer.
     this.#access.renew()
     const { server, from } = this.#access.target

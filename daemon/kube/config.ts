@@ -7,6 +7,21 @@ import type { Json, JsonObject } from '../config/json.ts'
 /** A credential inline, or the file that contains it, which may be replaced at any time. */
 export type Secret = { readonly text: string } | { readonly file: string }
 
+/** A program that prints credentials (`exec` of a user, client.authentication.k8s.io). */
+export type CredentialPlugin = {
+  readonly apiVersion: string
+  readonly command: string
+  readonly args: readonly string[]
+  readonly env: readonly (readonly [name: string, value: string])[]
+  /** With `provideClusterInfo`: what the plugin is told, without the authority. */
+  readonly cluster?: JsonObject
+  readonly installHint?: string
+  /** Folder of the kubeconfig. */
+  readonly folder: string
+  /** The kubeconfig, for messages. */
+  readonly from: string
+}
+
 export type KubeTarget = {
   /** http: or https:, no slash at the end. */
   readonly server: string
@@ -16,6 +31,8 @@ export type KubeTarget = {
   readonly cert?: Secret
   readonly key?: Secret
   readonly token?: Secret
+  /** Prints token or certificate. */
+  readonly plugin?: CredentialPlugin
   /** The name in the server's certificate, if it differs from the URL's. */
   readonly serverName?: string
   readonly insecure: boolean
@@ -41,7 +58,7 @@ export function targetOfPod(
       'give --kubeconfig-file, or run weftd as a pod with a service account'
     )
   }
-  const server = trimmed(url ?? `https://${host?.includes(':') ? `[${host}]` : host}:${port}`)
+  const server = trimmed(withScheme(url ?? `${host?.includes(':') ? `[${host}]` : host}:${port}`, inPod))
   const from = url === undefined ? 'the environment of this pod' : '--kube-api-url'
   // A token must not be sent unencrypted, and the plain-text port of an API server requires none.
   if (!inPod || !server.startsWith('https:')) return { server, from, insecure: false }
@@ -76,23 +93,24 @@ export function targetOfKubeconfig(config: Json, path: string, url: string | und
   if (file.text(cluster, 'proxy-url', where) !== undefined) {
     throw file.wrong(`${where} has a proxy-url, which weftd does not support`, 'reach the API server without a proxy')
   }
-  const server = file.url(url ?? cluster.server, where)
+  const ca = file.secret(cluster, 'certificate-authority', where)
+  const insecure = cluster['insecure-skip-tls-verify'] === true
   const token = file.token(user, at)
-  if (token !== undefined) file.refuseOpen(server, url === undefined ? `${where}.server` : '--kube-api-url', at)
-  const cert = file.secret(user, 'client-certificate', at)
-  const key = file.secret(user, 'client-key', at)
-  if ((cert === undefined) !== (key === undefined))
-    throw file.wrong(
-      `${at} has client-${cert ? 'certificate' : 'key'} without client-${cert ? 'key' : 'certificate'}`,
-      'give both'
-    )
+  const { cert, key } = file.pair(user, at)
+  const server = file.url(url ?? cluster.server, where, ca !== undefined || cert !== undefined || insecure)
+  // As in client-go: a plugin is asked only where there is nothing else.
+  const isPlain = token === undefined && cert === undefined
+  const plugin = isPlain ? file.plugin(user, at, { ...cluster, server }) : undefined
+  if (token !== undefined || plugin !== undefined)
+    file.refuseOpen(server, url === undefined ? `${where}.server` : '--kube-api-url', at)
   const serverName = file.text(cluster, 'tls-server-name', where)
   return {
     server: trimmed(server),
     from: url === undefined ? path : '--kube-api-url',
-    ...defined({ ca: file.secret(cluster, 'certificate-authority', where), cert, key, token }),
+    ...defined({ ca, cert, key, token }),
+    ...(plugin !== undefined && { plugin }),
     ...(serverName !== undefined && { serverName }),
-    insecure: cluster['insecure-skip-tls-verify'] === true
+    insecure
   }
 }
 
@@ -105,14 +123,30 @@ function isOpen(server: string): boolean {
 
 const PLAIN = 'use a kubeconfig with a client certificate, a token or a tokenFile, such as that of a service account'
 const REFUSED: readonly (readonly [name: string, cure: string])[] = [
-  ['exec', `weftd runs no credential plugin: ${PLAIN}`],
   ['auth-provider', `Kubernetes has removed authentication providers: ${PLAIN}`],
   ['username', `Kubernetes has removed passwords: ${PLAIN}`],
   ['password', `Kubernetes has removed passwords: ${PLAIN}`],
   ['as', `weftd does not impersonate other users: ${PLAIN}`]
 ]
 
+const PLUGIN_VERSIONS: readonly unknown[] = ['client.authentication.k8s.io/v1', 'client.authentication.k8s.io/v1beta1']
+/** What a plugin that asks for the cluster gets of it (client-go's ExecCluster). */
+const CLUSTER_KEYS = ['server', 'tls-server-name', 'insecure-skip-tls-verify'] as const
+const CLUSTER_CONFIG = 'client.authentication.k8s.io/exec'
+
+/** client-go takes HOST:PORT, too, with TLS where something of TLS is configured. */
+const withScheme = (server: string, isSecure: boolean): string =>
+  /^([^\s,/:[\]]+|\[[\da-f:.]+\]):\d+\/*$/i.test(server) ? `${isSecure ? 'https' : 'http'}://${server}` : server
+
 const trimmed = (url: string): string => url.replace(/\/+$/, '')
+
+/** client-go's ExecCluster; `config` is from the extension that is reserved for it. */
+function clusterFor(cluster: JsonObject): JsonObject {
+  const extensions = Array.isArray(cluster.extensions) ? (cluster.extensions as readonly JsonObject[]) : []
+  const config = extensions.find((entry) => entry?.name === CLUSTER_CONFIG)?.extension
+  const known = CLUSTER_KEYS.flatMap((key) => (cluster[key] === undefined ? [] : [[key, cluster[key]] as const]))
+  return { ...Object.fromEntries(known), ...(config !== undefined && { config }) }
+}
 
 const defined = (
   secrets: {
@@ -176,6 +210,15 @@ class Kubeconfig {
     return file === undefined ? undefined : { file: this.#beside(file) }
   }
 
+  /** A client certificate with its key, or neither. */
+  pair(user: JsonObject, at: string): { readonly cert: Secret | undefined; readonly key: Secret | undefined } {
+    const cert = this.secret(user, 'client-certificate', at)
+    const key = this.secret(user, 'client-key', at)
+    if ((cert === undefined) === (key === undefined)) return { cert, key }
+    const [has, lacks] = cert === undefined ? ['key', 'certificate'] : ['certificate', 'key']
+    throw this.wrong(`${at} has client-${has} without client-${lacks}`, 'give both')
+  }
+
   /** In client-go a tokenFile takes precedence over a token. */
   token(user: JsonObject, where: string): Secret | undefined {
     const file = this.text(user, 'tokenFile', where)
@@ -184,8 +227,51 @@ class Kubeconfig {
     return text === undefined ? undefined : { text }
   }
 
-  /** An https: or http: URL. */
-  url(server: Json | undefined, where: string): string {
+  /** The credential plugin under `exec`. */
+  plugin(user: JsonObject, at: string, cluster: JsonObject): CredentialPlugin | undefined {
+    if (user.exec === undefined || user.exec === null) return undefined
+    const where = `${at}.exec`
+    const exec = this.#object(user.exec, where)
+    const command = this.text(exec, 'command', where)
+    if (command === undefined) throw this.wrong(`${where} has no command`, 'name the credential plugin')
+    const { apiVersion } = exec
+    if (typeof apiVersion !== 'string' || !PLUGIN_VERSIONS.includes(apiVersion))
+      throw this.wrong(
+        `${where}.apiVersion is ${JSON.stringify(apiVersion ?? null)}`,
+        `write one of ${PLUGIN_VERSIONS.join(', ')}`
+      )
+    if (exec.interactiveMode === 'Always')
+      throw this.wrong(`${where}.interactiveMode is Always, but weftd has no terminal`, 'write Never')
+    const installHint = this.text(exec, 'installHint', where)
+    return {
+      ...{ apiVersion, command, args: this.#texts(exec.args, `${where}.args`) },
+      env: this.#list(exec.env, `${where}.env`).map((entry) => {
+        const pair = this.#object(entry, `an entry of ${where}.env`)
+        return [this.text(pair, 'name', `${where}.env`) ?? '', this.text(pair, 'value', `${where}.env`) ?? ''] as const
+      }),
+      ...(exec.provideClusterInfo === true && { cluster: clusterFor(cluster) }),
+      ...(installHint !== undefined && { installHint }),
+      folder: this.#beside('.'),
+      from: `--kubeconfig-file ${this.#path}`
+    }
+  }
+
+  #list(value: Json | undefined, where: string): readonly Json[] {
+    if (value === undefined || value === null) return []
+    if (Array.isArray(value)) return value as readonly Json[]
+    throw this.wrong(`${where} is not a list`, 'compare it with the output of "kubectl config view --raw"')
+  }
+
+  #texts(value: Json | undefined, where: string): readonly string[] {
+    return this.#list(value, where).map((item) => {
+      if (typeof item === 'string') return item
+      throw this.wrong(`${where} has ${JSON.stringify(item)}, which is not a string`, 'put it in quotes')
+    })
+  }
+
+  /** An https: or http: URL; `isSecure` decides where there is no scheme. */
+  url(written: Json | undefined, where: string, isSecure: boolean): string {
+    const server = typeof written === 'string' ? withScheme(written, isSecure) : written
     if (typeof server === 'string' && /^https?:\/\/[^\s/]/.test(server) && URL.canParse(server)) return server
     const what = `${where} has the server ${JSON.stringify(server ?? null)}`
     throw this.wrong(what, 'write a URL that begins with https:// or http://')

@@ -43,15 +43,17 @@ export class KubeConnections implements Disposable {
   }
 
   /**
-   * The response's head. A rejected token is read from disk again, since it may have been renewed. Errors: of the
-   * connection; the signal's reason.
+   * The response's head. A rejected token is read from disk or issued again, since it may have been renewed. Errors: of
+   * the connection; STORE_DENIED of a credential plugin; the signal's reason.
    */
   async open(request: KubeRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    const { token } = this.#access.credentials
+    await this.#access.ready()
+    const { token, cert } = this.#access.credentials
     const response = await this.#once(request, signal)
     if (response.statusCode !== 401) return response
-    this.#access.renew()
-    if (this.#access.credentials.token === token) return response
+    await this.#access.replaceRejected()
+    const now = this.#access.credentials
+    if (now.token === token && now.cert === cert) return response
     response.resume()
     return this.#once(request, signal)
   }

@@ -4,6 +4,7 @@ import { LARGE_FILE, readFile } from '../../ipam/read-file.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Json } from '../config/json.ts'
 import { type KubeTarget, type Secret, targetOfKubeconfig, targetOfPod } from './config.ts'
+import { type Issued, PluginCredentials, type PluginDeps } from './credential-plugin.ts'
 
 export type AccessOptions = {
   readonly kubeApiUrl?: string | undefined
@@ -47,21 +48,46 @@ export async function targetOf({ kubeApiUrl, kubeconfigFile, environment }: Acce
 export class KubeAccess {
   readonly target: KubeTarget
   readonly #now: () => number
+  readonly #plugin: PluginCredentials | undefined
   #credentials: Credentials
   #readAt: number
+  /** What the plugin had issued when `#merged` was made of it and the files. */
+  #issued: Issued | undefined
+  #merged: Credentials
 
   /** `now` in monotonic milliseconds. Errors: OPTION_INVALID when a file can't be read. */
-  constructor(target: KubeTarget, now: () => number) {
+  constructor(target: KubeTarget, now: () => number, plugin: PluginDeps = { environment: {} }) {
     this.target = target
     this.#now = now
+    this.#plugin = target.plugin && new PluginCredentials(target.plugin, plugin)
     this.#credentials = readAll(target)
+    this.#merged = this.#credentials
     this.#readAt = now()
   }
 
   /** At most a minute old; the same object while nothing has changed. */
   get credentials(): Credentials {
     if (this.#now() - this.#readAt >= FRESH) this.renew()
-    return this.#credentials
+    const issued = this.#plugin?.issued
+    if (issued === undefined) return this.#credentials
+    if (issued !== this.#issued) {
+      this.#issued = issued
+      this.#merged = { ...this.#credentials, ...issued }
+    }
+    return this.#merged
+  }
+
+  /** Before each request: resolves once the credential plugin, if there is one, has issued what is valid now. */
+  async ready(): Promise<void> {
+    await this.#plugin?.ready(this.#credentials.ca)
+  }
+
+  /** The API server rejected the credentials: true when there are others now. Errors: STORE_DENIED of the plugin. */
+  async replaceRejected(): Promise<boolean> {
+    if (this.#plugin === undefined) return this.renew()
+    const rejected = this.#plugin.issued
+    await this.#plugin.renew(rejected, this.#credentials.ca)
+    return this.#plugin.issued !== rejected
   }
 
   /**
@@ -80,6 +106,7 @@ export class KubeAccess {
     const names = ['ca', 'cert', 'key', 'token'] as const
     if (names.every((name) => read[name] === this.#credentials[name])) return false
     this.#credentials = read
+    this.#issued = undefined
     return true
   }
 }

@@ -150,7 +150,10 @@ export async function daemonSetEvents(name: string, options: AccessOptions, log:
   const { KubeAccess, targetOf } = await import('./credentials.ts')
   const { KubeApi } = await import('./api.ts')
   const { follow } = await import('./watch.ts')
-  const api = new KubeApi(new KubeAccess(await targetOf(options), () => performance.now()), { raise() {}, clear() {} })
+  const api = new KubeApi(new KubeAccess(await targetOf(options), () => performance.now(), options), {
+    raise() {},
+    clear() {}
+  })
   const [namespace = '', daemonset = ''] = name.split('/')
   const path = `/apis/apps/v1/namespaces/${encodeURIComponent(namespace)}/daemonsets`
   const query = { fieldSelector: `metadata.name=${daemonset}` }

@@ -1,6 +1,6 @@
-// Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when changed or
-// deleted, kept when weftd restarts.
-import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs'
+// Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when deleted or
+// replaced, kept when weftd restarts. What others add behind our plugin stays.
+import { existsSync, type FSWatcher, readdirSync, statSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { contentOf, ifThere, makeDirectory } from '../../ipam/files.ts'
@@ -10,13 +10,24 @@ import type { Log } from '../base/log.ts'
 import { removeFile, replaceFile } from '../base/replace-file.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import type { Health } from '../health/health.ts'
-import { CONFLIST_NAME, checkedConflist, DEFAULT_CONFLIST, takenBefore } from './conflist.ts'
+import {
+  CONFLIST_NAME,
+  checkedConflist,
+  DEFAULT_CONFLIST,
+  delegatesToUs,
+  firstType,
+  networkOf,
+  sharedConflist,
+  takenBefore
+} from './conflist.ts'
 
 export type ConflistDeps = {
   /** Where the runtime reads its configuration. */
   readonly directory: string
   /** File with the content; without it the default list is written. */
   readonly source?: string | undefined
+  /** Where our part of the list is remembered, so that the next weftd can tell it from what others have added. */
+  readonly record: string
   readonly health: Pick<Health, 'blocking' | 'raise' | 'clear'>
   readonly log: Log
   /** Milliseconds between two checks without a notification. */
@@ -34,6 +45,13 @@ const SETTLE = 20
 const CHECK = 30_000
 /** When no other program has changed the file for this many milliseconds, the backoff is reset. */
 const CALM = 60_000
+/** So many restorations without such a pause in between are a condition. */
+const CONTESTED = 3
+/** Bytes; a larger file is no configuration that a runtime could use. */
+const LARGEST = 1 << 20
+
+/** Where `record` is, in the state directory. */
+export const conflistRecord = (stateDir: string): string => join(stateDir, CONFLIST_NAME)
 
 /**
  * Writes the list once no condition blocks ADD, and maintains it until the signal. It stays when weftd ends: until its
@@ -42,14 +60,22 @@ const CALM = 60_000
 export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Promise<void> {
   while (deps.health.blocking('add') !== undefined) await sleep(POLL, undefined, { signal })
   using kept = new Conflist(deps)
-  const { backoff = new Backoff() } = deps
+  const { backoff = new Backoff(), health } = deps
   let lastRestoredAt = Number.NEGATIVE_INFINITY
+  let restorations = 0
   while (!signal.aborted) {
     const changed = kept.directoryChanged.next(signal, AbortSignal.timeout(deps.checkMs ?? CHECK))
-    if (kept.check()) {
+    const undone = kept.check()
+    const isCalm = performance.now() - lastRestoredAt > CALM
+    if (isCalm) health.clear('CNI_CONF_CONTESTED')
+    if (undone !== undefined) {
+      if (isCalm) {
+        restorations = 0
+        backoff.reset()
+      }
       // Two programs with different lists would otherwise write and log as fast as the disk allows.
-      if (performance.now() - lastRestoredAt > CALM) backoff.reset()
       lastRestoredAt = performance.now()
+      if (++restorations >= CONTESTED) health.raise('CNI_CONF_CONTESTED', undone)
       await backoff.pause(signal)
     }
     await changed
@@ -58,8 +84,9 @@ export async function keepConflist(deps: ConflistDeps, signal: AbortSignal): Pro
 }
 
 /** Deletes our list, also a partly written one; its path if it existed. Errors: of unlink(2), except ENOENT. */
-export function removeConflist(directory: string): string | undefined {
+export function removeConflist(directory: string, record?: string): string | undefined {
   const path = join(directory, CONFLIST_NAME)
+  if (record !== undefined) removeFile(record)
   return removeFile(path) ? path : undefined
 }
 
@@ -68,25 +95,30 @@ class Conflist implements Disposable {
   readonly directoryChanged = new Wakeup()
   readonly #deps: ConflistDeps
   readonly #watchers = new Map<string, FSWatcher>()
-  /** The content that we wrote or found. */
-  #written: string | undefined
+  /** Our part when a weftd last wrote the list. */
+  #ours: string | undefined
+  /** The content that we wrote or accepted. */
+  #left: string | undefined
+  /** Others' plugins in it, for a log line when they change. */
+  #added = ''
 
   constructor(deps: ConflistDeps) {
     this.#deps = deps
+    this.#ours = bounded(deps.record)
   }
 
-  /** Writes the list if it differs; true when another program had changed it. */
-  check(): boolean {
+  /** Writes the list if it differs; a sentence when another program had replaced or deleted it. */
+  check(): string | undefined {
     const { directory, source } = this.#deps
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
-    const wasChanged = wanted !== undefined && this.#write(wanted)
+    const undone = wanted === undefined ? undefined : this.#write(wanted)
     this.#watch(directory)
-    this.#reportShadowing()
-    return wasChanged
+    this.#reportShadowing(networkOf(wanted ?? this.#ours ?? ''))
+    return undone
   }
 
-  #reportShadowing(): void {
+  #reportShadowing(network: string): void {
     const { directory, health } = this.#deps
     let names: readonly string[] = []
     try {
@@ -94,8 +126,10 @@ class Conflist implements Disposable {
     } catch {
       // An unreadable directory could not be written either, which is a condition already.
     }
+    // The runtime uses the first; what comes behind one that hands pods to us is used by nobody.
     const before = takenBefore(names)
-    if (before.length === 0) health.clear('CNI_CONF_SHADOWED')
+    const isOurs = (name: string) => delegatesToUs(bounded(join(directory, name)) ?? '', network)
+    if (before.length === 0 || isOurs(before[0] ?? '')) health.clear('CNI_CONF_SHADOWED')
     else {
       const paths = before.map((name) => join(directory, name)).join(', ')
       health.raise('CNI_CONF_SHADOWED', paths, `remove ${paths}, or rename to sort after ${CONFLIST_NAME}`)
@@ -115,37 +149,69 @@ class Conflist implements Disposable {
     }
   }
 
-  #write(wanted: string): boolean {
+  #write(wanted: string): string | undefined {
     const { directory, health, log } = this.#deps
     const path = join(directory, CONFLIST_NAME)
     try {
       const found = readable(path)
-      const wasChanged = this.#written !== undefined && found !== this.#written
-      if (found !== wanted) {
+      const { text, added } = sharedConflist(wanted, found, this.#ours)
+      const wasUndone = this.#left !== undefined && found !== this.#left && found !== text
+      if (found !== text) {
         // Missing before the runtime is installed; the log line shows a misspelled flag.
         if (!existsSync(directory)) {
           makeDirectory(directory, 0o755)
           log.info({ directory }, 'created the directory of --cni-conf-dir')
         }
-        replaceFile(path, Buffer.from(wanted), 0o644)
-        if (wasChanged && found === undefined)
-          log.warn({ path }, 'restored the CNI configuration list, which another program had deleted')
-        else
-          log.info(
-            { path, before: found === undefined ? 'none' : 'another' },
-            'wrote the CNI configuration list: the runtime can use Weft'
-          )
+        replaceFile(path, Buffer.from(text), 0o644)
+        this.#logWritten(path, found, wasUndone)
       }
-      this.#written = wanted
+      this.#logAdded(path, added)
+      this.#left = text
+      this.#remember(wanted)
       health.clear('CNI_CONF_UNWRITABLE')
-      return wasChanged
+      return wasUndone ? `${path} was ${found === undefined ? 'deleted' : replacedBy(found)}` : undefined
     } catch (error) {
       health.raise(
         'CNI_CONF_UNWRITABLE',
         `${path}: ${reasonOf(error)}`,
         `make ${directory} writable for weftd, or set --cni-conf-dir to the directory that the runtime reads`
       )
-      return false
+      return undefined
+    }
+  }
+
+  #logWritten(path: string, found: string | undefined, wasUndone: boolean): void {
+    const { log } = this.#deps
+    if (wasUndone && found === undefined)
+      log.warn({ path }, 'restored the CNI configuration list, which another program had deleted')
+    else if (wasUndone && found !== undefined)
+      log.warn(
+        { path, found: firstType(found) },
+        'restored the CNI configuration list, which another program had replaced'
+      )
+    else
+      log.info(
+        { path, before: found === undefined ? 'none' : 'another' },
+        'wrote the CNI configuration list: the runtime can use Weft'
+      )
+  }
+
+  #logAdded(path: string, added: readonly string[]): void {
+    if (added.join() === this.#added) return
+    this.#added = added.join()
+    if (added.length > 0)
+      this.#deps.log.info({ path, plugins: added }, "other programs' plugins in our list stay in it")
+  }
+
+  /** Without the record, a plugin that leaves --cni-conf-source while no weftd runs would count as another program's. */
+  #remember(wanted: string): void {
+    if (this.#ours === wanted) return
+    this.#ours = wanted
+    const { record, log } = this.#deps
+    try {
+      replaceFile(record, Buffer.from(wanted), 0o600)
+    } catch (error) {
+      log.debug({ record, reason: reasonOf(error) }, 'the record of the CNI configuration list cannot be written')
     }
   }
 
@@ -200,5 +266,20 @@ function readable(path: string): string | undefined {
       `make ${path} readable for weftd`,
       { cause }
     )
+  }
+}
+
+const replacedBy = (found: string): string => {
+  const type = firstType(found)
+  return type === '' ? 'replaced by what is no list' : `replaced by a list that begins with "${type}"`
+}
+
+/** The text of another program's small file; `undefined` for anything else, such as a FIFO. */
+function bounded(path: string): string | undefined {
+  try {
+    const about = statSync(path)
+    return about.isFile() && about.size <= LARGEST ? contentOf(path) : undefined
+  } catch {
+    return undefined
   }
 }

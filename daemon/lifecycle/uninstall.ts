@@ -12,8 +12,9 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ALIAS_MARK } from '../state/ownership.ts'
 import { textOf } from '../state/text.ts'
-import { removeConflist } from './conflist-file.ts'
+import { conflistRecord, removeConflist } from './conflist-file.ts'
 import { removePlugins } from './install.ts'
+import { leftovers } from './leftovers.ts'
 
 export type UninstallDeps = {
   readonly options: Pick<Options, 'cniConfDir' | 'cniBinDir' | 'subnetFile' | 'stateDir'>
@@ -50,16 +51,17 @@ export async function uninstall(deps: UninstallDeps): Promise<boolean> {
     for (const path of paths) if (path !== undefined) log.info({ path }, 'removed')
   }
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
-  if (cniConfDir !== undefined) await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir)]))
+  if (cniConfDir !== undefined)
+    await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir, conflistRecord(stateDir))]))
   await step('the network', async () => refuseErrors(await reconciler.leave(staysFor(reconciler.observed))))
   await step('the firewall tables', async () => {
     const [complaint] = await reconciler.removeTables()
     if (complaint !== undefined) throw new Error(complaint)
   })
-  if (pods === 0)
-    await step('the bridge', async () => {
-      refuseErrors(await reconciler.discard(emptyBridges(reconciler.observed, deps.subnet, deps.identity)))
-    })
+  const { observed } = reconciler
+  const bridges = pods === 0 ? emptyBridges(observed, deps.subnet, deps.identity) : []
+  const remaining = leftovers({ observed: new Map(observed), bridges, identity: deps.identity, subnet: deps.subnet })
+  await step('the bridge', async () => refuseErrors(await reconciler.discard(bridges)))
   if (cniBinDir !== undefined) await step('the plugins', () => logRemoved(removePlugins(cniBinDir)))
   await step('subnet.env', () => {
     const isThere = existsSync(subnetFile)
@@ -73,7 +75,8 @@ export async function uninstall(deps: UninstallDeps): Promise<boolean> {
   await step('the secrets of the backends', () => logRemoved(deps.secretFiles.filter((path) => removeFile(path))))
   if (pods > 0) log.warn({ pods }, 'running pods keep their interfaces and reach only this node until they are deleted')
   if (failed.length > 0) return false
-  log.info({}, 'this node is clean')
+  if (remaining.length === 0) log.info({}, 'this node is clean')
+  else log.info({ stays: remaining }, `this node is clean, apart from what stays: ${remaining.join('; ')}`)
   return true
 }
 

@@ -4,12 +4,14 @@ import {
   formatIp,
   type Ip,
   isGlobalUnicast,
+  isLinkLocal,
   type PerFamily,
   type Prefix,
   parseIp,
   sameIp
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
+import type { CompileGo, GoPattern } from '../base/go-regexp.ts'
 import type { Address, Link, Route, State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { chooseAddress, isLasting } from './choose-address.ts'
@@ -19,6 +21,8 @@ export type InterfaceOptions = {
   readonly ifaces: readonly string[]
   /** `--iface-regex`: matched against names and addresses, after `ifaces`. */
   readonly ifaceRegexes: readonly string[]
+  /** Compiles one of them; without it in JavaScript's syntax. Errors: those of the pattern. */
+  readonly compile?: CompileGo
   /** `--iface-can-reach` as the kernel resolved it; without `device` there is no route to it. */
   readonly reaching?: { readonly target: Ip; readonly device?: string; readonly source?: Ip }
   /** Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first. */
@@ -61,7 +65,7 @@ export function chooseInterface(host: State, options: InterfaceOptions): Interfa
   }
   throw new WeftError(
     'NO_INTERFACE',
-    `no interface leads to the other nodes: ${reasons.join('; ')}`,
+    `no interface leads to the other nodes: ${[...reasons, interfacesOf(host, links)].join('; ')}`,
     'select one with --iface, --iface-regex or --iface-can-reach; it must have an address of every family of the network'
   )
 }
@@ -72,6 +76,24 @@ type Candidate = {
   readonly why: string
   readonly isAsked?: (ip: Ip) => boolean
   readonly source?: Ip | undefined
+}
+
+/** Interfaces that a message names. */
+const MOST = 20
+
+/** What there is to select from, with addresses. */
+function interfacesOf(host: State, links: ReadonlyMap<string, Link>): string {
+  const texts = [...links.keys()].flatMap((name) => {
+    const addresses = [...host.values()].flatMap((object) =>
+      object.kind === 'address' && object.device === name && !isLinkLocal(object.prefix.ip)
+        ? [formatIp(object.prefix.ip)]
+        : []
+    )
+    return name === 'lo' ? [] : [`${name} (${addresses.join(', ') || 'no address'})`]
+  })
+  if (texts.length === 0) return 'this host has no interface but lo'
+  const more = texts.length > MOST ? ` and ${texts.length - MOST} more` : ''
+  return `this host has ${texts.slice(0, MOST).join(', ')}${more}`
 }
 
 const linksOf = (host: State) =>
@@ -94,7 +116,7 @@ function* candidates(
   const asked = options.ifaces.map((text) => parseIp(text)).filter((ip) => ip !== undefined)
   for (const text of options.ifaces) {
     const ip = parseIp(text)
-    const name = ip === undefined ? text : deviceWith(host, ip)
+    const name = ip === undefined ? nameOf(links, text) : deviceWith(host, ip)
     const isAsked = (own: Ip) => asked.some((each) => sameIp(each, own)) || (text === LOOPBACK && isGlobalUnicast(own))
     if (name === undefined) reasons.push(`${text} (${iface}): no interface has this address`)
     else yield { name, why: `${iface} ${text}`, isAsked }
@@ -113,16 +135,18 @@ function* candidates(
 function* matchingCandidates(
   host: State,
   links: ReadonlyMap<string, Link>,
-  { ifaceRegexes, flagName = (flag: string) => `--${flag}` }: InterfaceOptions,
+  { ifaceRegexes, compile, flagName = (flag: string) => `--${flag}` }: InterfaceOptions,
   reasons: string[]
 ): Generator<Candidate> {
   const flag = flagName('iface-regex')
   const all = [...links.keys()].sort((a, b) => Number(a === LOOPBACK) - Number(b === LOOPBACK))
-  const regexes = ifaceRegexes.map((source) => ({ source, regex: compiled(source, flag) }))
+  const regexes = ifaceRegexes.map((source) => ({ source, regex: compiled(source, flag, compile) }))
   const isAsked = (ip: Ip) => regexes.some(({ regex }) => regex.test(formatIp(ip)))
   for (const { source, regex } of regexes) {
     const names = all.filter(
-      (name) => regex.test(name) || addressesOn(host, name).some(({ prefix }) => regex.test(formatIp(prefix.ip)))
+      (name) =>
+        namesOf(links, name).some((each) => regex.test(each)) ||
+        addressesOn(host, name).some(({ prefix }) => regex.test(formatIp(prefix.ip)))
     )
     if (names.length === 0)
       reasons.push(`/${source}/ (${flag}): matches no name and no address of ${[...links.keys()].join(', ')}`)
@@ -190,13 +214,18 @@ const deviceWith = (host: State, ip: Ip): string | undefined =>
   [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
     ?.device
 
-/**
- * Compiled here rather than by the flag parser, so that an invalid expression is an error like any other; --iface-regex
- * is the administrator's own.
- */
-function compiled(source: string, as: string): RegExp {
+/** By one of its names; the text itself where there is none. */
+const nameOf = (links: ReadonlyMap<string, Link>, text: string): string =>
+  links.has(text) ? text : ([...links.values()].find(({ altNames }) => altNames?.includes(text))?.name ?? text)
+
+const namesOf = (links: ReadonlyMap<string, Link>, name: string): readonly string[] => [
+  name,
+  ...(links.get(name)?.altNames ?? [])
+]
+
+function compiled(source: string, as: string, compile: CompileGo = (text) => new RegExp(text)): GoPattern {
   try {
-    return new RegExp(source)
+    return compile(source)
   } catch (cause) {
     throw new WeftError('NO_INTERFACE', `${as} ${source} is not a regular expression`, 'correct the expression', {
       cause

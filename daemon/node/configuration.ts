@@ -21,6 +21,8 @@ export type ConfigurationDeps = {
   readonly store: Pick<Store, 'configuration' | 'configurationPlace'>
   readonly backends: Pick<Registry, 'configure'>
   readonly health: Pick<Health, 'raise' | 'clear'>
+  /** What this node's interface refuses of a configuration that can be parsed. Errors: CONFIG_INVALID. */
+  readonly refuse?: (read: Configured) => void
 }
 
 /** Milliseconds until an invalid configuration is read again. */
@@ -105,20 +107,40 @@ export class Configuration {
     if (this.#inUse === undefined || this.#stored === undefined) return
     const { health } = this.#deps
     const { text } = this.#stored
-    const changes = text === undefined ? ['there is none any more'] : changesIn(text, this.#inUse.conf)
+    const wrong = text === undefined ? 'there is none any more' : this.#refusal(text)
+    if (wrong !== undefined) {
+      health.raise('CONFIG_CHANGED', `${this.#place}: ${wrong}`, this.#restore(this.#inUse.text))
+      return
+    }
+    const changes = text === undefined ? [] : configurationChanges(this.#inUse.conf, parseNetConf(text, 'it'))
     if (changes.length === 0) health.clear('CONFIG_CHANGED')
     else health.raise('CONFIG_CHANGED', `${this.#place}: ${changes.join('; ')}`)
   }
+
+  /** What a starting weftd would say against it. */
+  #refusal(text: string): string | undefined {
+    try {
+      this.#deps.refuse?.(configured(text, 'it', this.#deps.backends))
+      return undefined
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error
+      return `it is not valid: ${reasonOf(error)}`
+    }
+  }
+
+  /** Not the table's cure: a weftd that starts with such a configuration serves no pods. */
+  #restore(text: string): string {
+    const inUse = compact(text)
+    const old = inUse.length > LONGEST ? 'the old one' : `the one in use, ${inUse},`
+    return `correct it, or write ${old} to ${this.#place}; do not restart weftd before: it would serve no new pods`
+  }
 }
+
+/** Characters of a configuration that a cure quotes. */
+const LONGEST = 400
+
+const compact = (text: string): string => JSON.stringify(JSON.parse(text))
 
 /** Errors about this node only, such as an MTU above its interface's, come from code that does not know the place. */
 const withPlace = (reason: string, place: string): string =>
   reason.includes(place) ? reason : `${reason} (in ${place})`
-
-function changesIn(text: string, inUse: NetConf): readonly string[] {
-  try {
-    return configurationChanges(inUse, parseNetConf(text, 'it'))
-  } catch (error) {
-    return [`it is not valid: ${reasonOf(error)}`]
-  }
-}

@@ -4,8 +4,8 @@ import {
   contains,
   formatIp,
   formatPrefix,
-  isLinkLocal,
   network,
+  offset,
   overlaps,
   type PerFamily,
   type Prefix,
@@ -38,7 +38,7 @@ export function checkHost(
   { networks, bridge, recognises }: HostExpectations
 ): Readonly<Record<Fault, HostFault | undefined>> {
   const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
-  const outdated = addresses.filter((address) => address.device === bridge && isOutsideSubnet(address, node))
+  const outdated = addresses.filter((address) => address.device === bridge && refusesPods(address, node))
   const overlapping = addresses.flatMap((address) => {
     const whole = networks[address.prefix.ip.family]
     const link = linkOf(observed, address.device)
@@ -52,7 +52,7 @@ export function checkHost(
     LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
     FORWARDING_OFF: forwardingFault(observed, node),
     BRIDGE_FOREIGN: outdated.length === 0 ? undefined : bridgeFault(outdated, node),
-    NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : overlapFault(overlapping)
+    NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : (bipFault(overlapping, node) ?? overlapFault(overlapping))
   }
 }
 
@@ -95,7 +95,8 @@ function forwardingFault(observed: State, node: CheckedNode): HostFault | undefi
 function bridgeFault(outdated: readonly Address[], { subnet }: CheckedNode): HostFault {
   const details = outdated.map(({ device, prefix }) => {
     const own = subnet[prefix.ip.family]
-    return `${device} has ${formatPrefix(prefix)}, and this node's subnet is ${own && formatPrefix(own)}`
+    const gateway = own !== undefined && contains(own, prefix.ip) ? `, whose gateway is ${gatewayText(own)}` : ''
+    return `${device} has ${formatPrefix(prefix)}, and this node's subnet is ${own && formatPrefix(own)}${gateway}`
   })
   const old = outdated.map(({ prefix }) => formatPrefix(network(prefix))).join(' or ')
   const commands = outdated.map(({ device, prefix }) => `ip address del ${formatPrefix(prefix)} dev ${device}`)
@@ -109,6 +110,29 @@ function overlapFault(overlapping: readonly { readonly text: string; readonly ad
     cure: `change Network in the network configuration, or renumber ${devices}`
   }
 }
+
+/** Docker was started with the subnet of an earlier lease and keeps it until it is restarted. */
+function bipFault(
+  overlapping: readonly { readonly address: Address }[],
+  { subnet }: CheckedNode
+): HostFault | undefined {
+  for (const { address } of overlapping) {
+    const { device, prefix } = address
+    const own = subnet[prefix.ip.family]
+    if (device !== DOCKER || own === undefined || prefix.length !== own.length || contains(own, prefix.ip)) continue
+    return {
+      detail: `${device} has ${formatPrefix(prefix)}, which is not in this node's subnet ${formatPrefix(own)} and may be another node's`,
+      cure: `restart Docker with --bip=${gatewayText(own)} (FLANNEL_SUBNET in subnet.env), or with a network outside the pod network`
+    }
+  }
+  return undefined
+}
+
+const DOCKER = 'docker0'
+
+/** As pods' gateway is written on a bridge. */
+const gatewayText = (subnet: Prefix): string =>
+  formatPrefix({ ip: offset(network(subnet).ip, 1n) ?? subnet.ip, length: subnet.length })
 
 const linkOf = (observed: State, name: string): Link | undefined => {
   const object = observed.get(`link ${name}` as Key)
@@ -135,10 +159,14 @@ function linkFault(
   return fault(`has lost its address ${ip}`, `give ${device} its address ${ip} back, or restart weftd to use another`)
 }
 
-/** An address from an earlier subnet, or somebody else's. */
-function isOutsideSubnet({ prefix, scope = 0 }: Address, { subnet }: CheckedNode): boolean {
+/**
+ * An address on the pod bridge for which it refuses pods (pod/bridge-addresses.ts): any other of IPv4 than their
+ * gateway; of IPv6 one whose prefix overlaps theirs.
+ */
+function refusesPods({ prefix, scope = 0 }: Address, { subnet }: CheckedNode): boolean {
   const own = subnet[prefix.ip.family]
-  return scope === 0 && !isLinkLocal(prefix.ip) && own !== undefined && !contains(own, prefix.ip)
+  if (scope !== 0 || own === undefined || formatPrefix(prefix) === gatewayText(own)) return false
+  return prefix.ip.family === 4 || overlaps(own, prefix)
 }
 
 /** An address of our subnet is a gateway of pods, unless it is on the interface to the other nodes. */

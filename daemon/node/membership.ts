@@ -85,7 +85,9 @@ export class Membership {
 
   constructor(deps: MembershipDeps) {
     this.#deps = deps
-    this.#configuration = new Configuration(deps)
+    const refuse = ({ conf, backend }: Configured) =>
+      this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
+    this.#configuration = new Configuration({ ...deps, refuse })
     const { recognises } = deps.backends
     this.#interface = new NodeInterface({ ...deps, recognises }, deps.remembered?.lease.publicIp)
   }

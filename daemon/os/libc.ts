@@ -52,6 +52,10 @@ export const prototypes = {
     'int accept4(int fd, unsigned long address, unsigned long length, int flags)'
   ),
   shutdown: libc.declare<(fd: number, how: number) => number>('int shutdown(int fd, int how)'),
+  connect: libc.declare<(fd: number, address: Uint8Array, length: number) => number>(
+    'int connect(int fd, const void *address, uint32_t length)',
+    { address: 'length' }
+  ),
   getsockname: libc.declare<(fd: number, address: Uint8Array, length: Uint8Array) => number>(
     'int getsockname(int fd, void *address, void *length)',
     { address: '*length', length: 4 }

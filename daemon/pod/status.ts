@@ -1,20 +1,25 @@
 // STATUS: whether an ADD would succeed now. It changes nothing: runtimes call it every few seconds.
 import { inRange } from '../../ipam/address.ts'
-import { capacity } from '../../ipam/pool.ts'
+import { capacity, type RangeSet } from '../../ipam/pool.ts'
 import type { Reservation } from '../../ipam/unusable.ts'
-import type { Attachment } from '../../plugins/attachment.ts'
+import type { Attachment, VethAttachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
-import type { PodContext } from './context.ts'
+import { conflictingAddresses } from './bridge-addresses.ts'
+import type { PodContext, PodPlace } from './context.ts'
 import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { isStale } from './stale-reservations.ts'
+import { wiringOf } from './wiring.ts'
 
-/** Errors: the condition that blocks ADD, a full pool among them. */
+/** Errors: the condition that blocks ADD, a full pool and another address on the bridge among them. */
 export async function status(context: PodContext, pattern: Attachment): Promise<void> {
-  const sets = rangeSetsOf(pattern, placeForAdd(context, pattern))
+  const place = placeForAdd(context, pattern)
+  const sets = rangeSetsOf(pattern, place)
   if (pattern.ipam === undefined) return
+  if (pattern.interface.kind === 'veth')
+    refuseBridge(context, { ...pattern, interface: pattern.interface }, place, sets)
   const reservations = context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const vanished = [...context.attachments.vanished.values()].filter(
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
@@ -33,5 +38,21 @@ export async function status(context: PodContext, pattern: Attachment): Promise<
     if (BigInt(taken) < capacity(set)) continue
     const { title, cure } = CONDITIONS.POOL_EXHAUSTED
     throw new WeftError('POOL_EXHAUSTED', `${title}: ${exhaustedDetail(set, held, reservations.directory)}`, cure)
+  }
+}
+
+/** An ADD with any address of these would be refused because of another address on the bridge. */
+function refuseBridge(context: PodContext, pattern: VethAttachment, place: PodPlace, sets: readonly RangeSet[]): void {
+  const gateways = sets.flatMap(([range]) => {
+    if (range === undefined) return []
+    const { gateway, subnet } = range
+    return [{ prefix: { ip: gateway, length: subnet.length }, gateway }]
+  })
+  try {
+    conflictingAddresses(pattern, gateways, wiringOf(context, pattern, place), context.host.observed)
+  } catch (error) {
+    // STATUS has a number for "an ADD would fail now", which is that of conditions.
+    if (!(error instanceof WeftError)) throw error
+    throw new WeftError('BRIDGE_FOREIGN', error.message, error.cure)
   }
 }

@@ -82,6 +82,8 @@ export type Link = Wanted & {
   readonly master?: string
   /** Free text of at most 255 bytes that `ip link` prints as `alias`. */
   readonly alias?: string
+  /** Alternative names (`ip link property add altname`), as udev gives them; only observed, absent without any. */
+  readonly altNames?: readonly string[]
   /** Link group (`ip link … group N`), used to delete many links at once. */
   readonly group?: number
   /** Bridge port flag: packets may leave by the port they came in. */

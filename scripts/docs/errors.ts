@@ -101,6 +101,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'the library libnftables cannot be loaded or gives no context',
     'install `libnftables1` (Debian, Ubuntu), `nftables` (Alpine, Fedora)'
   ],
+  NOT_PRIVILEGED: [
+    'weftd lacks a capability that it needs, or has it in a user namespace only',
+    'run it as root of the machine; in a container, add the capabilities of deploy/40-daemonset.yaml'
+  ],
   OPTION_INVALID: [
     'a flag or variable has an invalid value, or two contradict each other',
     'correct the value; `weftd --help` lists the flags'

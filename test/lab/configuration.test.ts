@@ -109,6 +109,7 @@ test('the interface is chosen by expression, by what it reaches, and the public 
   const node = cluster.node(1)
   await node.sh(`ip link add lan1 type bridge
     ip addr add 192.168.55.1/24 dev lan1
+    ip link property add dev lan1 altname enp0s31f6-by-udev
     ip addr add 192.168.56.1/24 dev lan1
     ip link set lan1 up
     ip link add lan2 type bridge
@@ -119,7 +120,8 @@ test('the interface is chosen by expression, by what it reaches, and the public 
     ip link set lan2 up
     ip addr add 10.9.9.1/32 dev lo`)
   for (const [args, device, publicIp] of [
-    [['--iface-regex=^eth[0-9]$'], 'eth0', node.address],
+    [['--iface-regex=(?i)^ETH[[:digit:]]$'], 'eth0', node.address],
+    [['--iface=enp0s31f6-by-udev'], 'lan1', '192.168.55.1'],
     [['-iface-regex', '^192[.]168[.]55[.]'], 'lan1', '192.168.55.1'],
     [['-iface-regex', '^192[.]168[.]56[.]'], 'lan1', '192.168.56.1'],
     [['--iface-can-reach=192.168.55.77'], 'lan1', '192.168.55.1'],
@@ -158,14 +160,23 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
     ip addr add 10.244.64.1/20 dev lan0
     ip link add cni0 type bridge
     ip addr add 10.244.250.1/24 dev cni0`)
-  const daemon = await cluster.join(cluster.node(1))
+  const daemon = await cluster.join(cluster.node(1), { wait: false })
   const said = async () => (await daemon.readyz()).body
   await until(async () => /NETWORK_OVERLAPS.*10\.244\.0\.0\/16 and 10\.244\.64\.0\/20 of lan0/.test(await said()), {
     what: 'the overlap'
   })
   assert.match(await said(), /BRIDGE_FOREIGN.*cni0 has 10\.244\.250\.1\/24/)
+  // Every ADD fails, so the node is not ready.
+  const pod = await cluster.node(1).pod('p')
+  const refused = await cluster.call(cluster.node(1), 'ADD', 'p', pod.netns, {}, { check: false })
+  assert.match(refused.error?.msg ?? '', /cni0/)
+  assert.equal((await daemon.readyz()).status, 503)
+  const status = () => cluster.call(cluster.node(1), 'STATUS', 'p', '', {}, { check: false })
+  assert.equal((await status()).error?.code, 50)
   await cluster.node(1).sh('ip link del lan0; ip addr del 10.244.250.1/24 dev cni0')
   await until(async () => !/NETWORK_OVERLAPS|BRIDGE_FOREIGN/.test(await said()), { what: 'the end of both' })
+  await daemon.ready()
+  assert.equal((await status()).error, undefined)
   await daemon.stop()
   // The network contains the underlay, and a lease has replaced the host's route to it: etcd is cut off.
   const node = cluster.node(1)
@@ -206,6 +217,13 @@ test('a configuration that changes under a running daemon is reported with the d
     what: 'the condition'
   })
   assert.equal((await daemon.readyz()).status, 200)
+  // Deleted: a restarted weftd would serve no pods, so the cure is to write it again, with what is in use.
+  await cluster.etcd.ctl(['del', `${PREFIX}/config`])
+  await until(async () => /there is none any more\. Cure: .*"10\.244\.0\.0\/16".*do not restart/.test(await said()), {
+    what: 'the deletion'
+  })
+  await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.99.0.0/16","Backend":{"Type":"vxlan"}}')
+  await until(async () => /CONFIG_CHANGED.*restart weftd, node by node/.test(await said()), { what: 'the new one' })
   await daemon.restart()
   assert.equal((await said()).includes('CONFIG_CHANGED'), false)
   assert.match([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].join(), /10\.99\./)

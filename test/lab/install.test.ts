@@ -103,7 +103,7 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   await until(() => conflist(host), { what: 'the list', ...patient })
   const cleaned = await weftd(host, 'clean')
   assert.equal(cleaned.code, 0, cleaned.stderr)
-  assert.match(cleaned.stderr, /this node is clean/)
+  assert.match(cleaned.stderr, /this node is clean, apart from what stays: .*net\.ipv4\.ip_forward = 1/)
   assert.doesNotMatch(cleaned.stderr, /weftd starts|weftd is starting/)
   for (const path of [`${CONF}/10-weft.conflist`, `${PLUGINS}/weft`, '/run/flannel/subnet.env'])
     assert.ok(cleaned.stderr.includes(`"path":"${path}","msg":"removed"`), `${path}: ${cleaned.stderr}`)
@@ -115,6 +115,17 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   const twice = await weftd(host, 'clean')
   assert.equal(twice.code, 0, twice.stderr)
   assert.equal(await network(host), before)
+  await host.sh('ip link add cni0 type bridge')
+  const foreign = await weftd(host, 'clean')
+  assert.match(foreign.stderr, /stays: .*the bridge cni0, which weftd did not make \(ip link delete cni0\)/)
+  await host.sh('ip link delete cni0')
+
+  const [command, ...first] = weftdCommand()
+  const unprivileged = ['--bounding-set=-net_admin', '--inh-caps=-net_admin', command, ...first, 'clean']
+  const denied = await host.exec('setpriv', unprivileged, { check: false, timeoutMs: 60_000 })
+  assert.equal(denied.code, 1)
+  assert.match(denied.stderr, /"code":"NOT_PRIVILEGED".*lacks CAP_NET_ADMIN/)
+  assert.doesNotMatch(denied.stderr, /"stack"/)
 })
 
 test('clean leaves a pod that still runs its interface and its neighbours on the node', { skip, timeout }, async () => {

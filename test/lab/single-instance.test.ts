@@ -32,7 +32,13 @@ test('a second weftd in the namespace of the first is refused with its pid, what
   const [host] = lab.hosts
   assert.ok(host)
   await configured(host)
+  await host.sh('cp /bin/sleep /run/flanneld; /run/flanneld 600 >/run/flanneld.log 2>&1 & echo $! >/run/flanneld.pid')
   const first = await Weftd.start(host, { args: args(1) })
+  // Beside flanneld it serves, and says so with the pid.
+  const { stdout: flanneld } = await host.sh('cat /run/flanneld.pid')
+  assert.match((await first.readyz()).body, new RegExp(`FLANNELD_RUNNING.*pid ${flanneld.trim()}`))
+  await host.sh('kill $(cat /run/flanneld.pid)')
+  await until(async () => !(await first.readyz()).body.includes('FLANNELD'), { what: 'its end', ...patient })
   const second = await Weftd.start(host, { args: args(2), healthzPort: 8472, wait: false })
   assert.equal((await second.exited()).code, 1, second.text)
   assert.match(

@@ -104,8 +104,14 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     ...(group !== undefined && { group }),
     ...(queueLength !== undefined && { queueLength }),
     ...((flags & (uapi.IFF_POINTOPOINT | uapi.IFF_NOARP)) !== 0 && { pointToPoint: true }),
+    ...namesBeside(attributes),
     ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
   }
+}
+
+function namesBeside(attributes: Attributes): Pick<Link, 'altNames'> {
+  const altNames = attributes.nested(IFLA.propList)?.texts(IFLA.altIfname)
+  return altNames === undefined || altNames.length === 0 ? {} : { altNames }
 }
 
 const macvlanModes = Object.entries(uapi.MACVLAN_MODE) as readonly (readonly [MacvlanMode, number])[]

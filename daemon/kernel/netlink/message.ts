@@ -247,6 +247,15 @@ export class Attributes {
     return this.#bytes.toString('utf8', from, end < 0 || end > to ? to : end)
   }
 
+  /** Every attribute of this type. */
+  texts(type: number): readonly string[] {
+    return this.#places.flatMap((_, at) => {
+      if (at % 3 !== 0 || this.#places[at] !== type) return []
+      const value = this.#bytes.toString('utf8', this.#places[at + 1], this.#places[at + 2])
+      return [value.replace(/\0.*$/s, '')]
+    })
+  }
+
   nested(type: number): Attributes | undefined {
     const place = this.#place(type)
     return place && new Attributes(this.#bytes, ...place)

@@ -72,7 +72,9 @@ export const IFLA = {
   group: 27,
   netNsFd: 28,
   extMask: 29,
-  carrier: 33
+  carrier: 33,
+  propList: 52,
+  altIfname: 53
 } as const
 /** <linux/netconf.h>: settings of a device, or of all of them, after struct netconfmsg (one octet, padded to four). */
 export const NETCONFA = { ifindex: 1, forwarding: 2, rpFilter: 3, proxyNeighbour: 5 } as const

@@ -8,6 +8,7 @@ import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
 import { answering } from '../../base/answering.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
+import { type CompileGo, type GoPattern, loadGoRegexp } from '../../base/go-regexp.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
@@ -16,7 +17,7 @@ import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
 
-/** The reference's allowlist: regular expressions, one per line; each key must match one. */
+/** The reference's allowlist: regular expressions in Go's syntax, one per line; each key must match one. */
 const ALLOWED = '/etc/cni/tuning/allowlist.conf'
 
 /**
@@ -24,7 +25,7 @@ const ALLOWED = '/etc/cni/tuning/allowlist.conf'
  * stays: the container is deleted.
  */
 export async function tune(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<InterfaceChanges> {
-  refuseForbidden(tuning)
+  await refuseForbidden(tuning)
   using sandbox = await openSandbox(context, attachment)
   // Sysctls alone need no interface: they are of the whole namespace, or name one themselves.
   if (changesLink(tuning)) await keep(context, attachment, tuning, await linkIn(sandbox, attachment))
@@ -152,8 +153,8 @@ async function apply(sandbox: Sandbox, objects: readonly KernelObject[]): Promis
   if (failure !== undefined) throw failure.error
 }
 
-function refuseForbidden({ sysctls }: Tuning): void {
-  const allowed = sysctls.length === 0 ? undefined : allowedKeys()
+async function refuseForbidden({ sysctls }: Tuning): Promise<void> {
+  const allowed = sysctls.length === 0 ? undefined : await allowedKeys()
   if (allowed === undefined) return
   for (const { path } of sysctls) {
     const key = path.replaceAll('/', '.')
@@ -167,13 +168,15 @@ function refuseForbidden({ sysctls }: Tuning): void {
 }
 
 /** `undefined`: this node has no allowlist, and all keys are allowed. One that can't be read allows none. */
-function allowedKeys(): readonly RegExp[] | undefined {
+async function allowedKeys(): Promise<readonly GoPattern[] | undefined> {
   try {
-    return contentOf(ALLOWED)
-      ?.split('\n')
+    const lines = contentOf(ALLOWED)?.split('\n')
+    if (lines === undefined) return undefined
+    const compile = await loadGoRegexp()
+    return lines
       .map((line) => line.trim())
       .filter((line) => line !== '')
-      .map((line) => new RegExp(line))
+      .map((line) => patternIn(line, compile))
   } catch (cause) {
     throw new WeftError(
       'SYSCTL_NOT_ALLOWED',
@@ -181,6 +184,14 @@ function allowedKeys(): readonly RegExp[] | undefined {
       'make it a readable file of regular expressions, one per line, or delete it to allow all',
       { cause }
     )
+  }
+}
+
+function patternIn(line: string, compile: CompileGo): GoPattern {
+  try {
+    return compile(line)
+  } catch (cause) {
+    throw new Error(`Invalid regular expression ${line}: ${reasonOf(cause)}`, { cause })
   }
 }
 

@@ -70,10 +70,16 @@ const TRY_ANOTHER: readonly unknown[] = [
   status.RESOURCE_EXHAUSTED
 ]
 
-/** etcd's own message, without grpc's prefix such as `14 UNAVAILABLE: `. */
-const text = (error: unknown): string =>
+/**
+ * etcd's own message, without grpc's prefix such as `14 UNAVAILABLE: ` and without its measurements: a condition whose
+ * text differs by a millisecond is logged again.
+ */
+export const text = (error: unknown): string =>
   error instanceof Error
-    ? error.message.replace(/^\d+ [A-Z_]+: /, '').replace(/ Resolution note: $/, '')
+    ? error.message
+        .replace(/^\d+ [A-Z_]+: /, '')
+        .replace(/ Resolution note: $/, '')
+        .replaceAll(/,[\w ]+: \d+\.\d{3}s| after \d+\.\d{3}s/g, '')
     : String(error)
 /** The token has expired or none was sent: a new one may help. */
 const needsToken = (error: unknown): boolean =>

@@ -6,7 +6,7 @@ import { FLAGS, GROUPS, type Options } from '../../../daemon/cli/flag-table.ts'
 import { parseOptions, printHelp, printVersion } from '../../../daemon/cli/parse-options.ts'
 import { reportUnknownVariables } from '../../../daemon/health/condition-log.ts'
 import { Health } from '../../../daemon/health/health.ts'
-import { formatIp } from '../../../ipam/address.ts'
+import { formatIp, parseIp } from '../../../ipam/address.ts'
 
 function options(argv: readonly string[], env: Record<string, string> = {}): Options {
   const parsed = parseOptions(argv, env)
@@ -51,7 +51,9 @@ const flanneld: Record<string, string | undefined> = {
   'iptables-forward-rules': 'true',
   'ip-blackhole-route': 'false',
   version: 'false',
-  v: '0'
+  v: '0',
+  vmodule: undefined,
+  log_backtrace_at: undefined
 }
 
 test('every flag of flanneld exists, with its default', () => {
@@ -86,6 +88,41 @@ test('a flanneld command line means the same here', () => {
   assert.deepEqual(old.etcdEndpoints, ['https://10.0.0.1:2379'])
 })
 
+const taken: readonly (readonly [argv: readonly string[], option: keyof Options, value: unknown])[] = [
+  [['--etcd-prefix=coreos.com/network'], 'etcdPrefix', 'coreos.com/network'],
+  [['--etcd-prefix=/net//a/./'], 'etcdPrefix', '/net/a'],
+  [['--etcd-prefix=/'], 'etcdPrefix', ''],
+  [['--etcd-endpoints=a:2379,[2001:db8::1]:2379'], 'etcdEndpoints', ['http://a:2379', 'http://[2001:db8::1]:2379']],
+  [['--etcd-endpoints=a:2379', '--etcd-cafile=ca.pem'], 'etcdEndpoints', ['https://a:2379']],
+  [['--etcd-endpoints=a:1,HTTP://b:1'], 'etcdEndpoints', ['http://a:1', 'HTTP://b:1']],
+  [['--iface='], 'iface', []],
+  [['-iface', '', '--iface=eth1'], 'iface', ['eth1']],
+  [['--iface-regex='], 'ifaceRegex', []],
+  [['--iface-can-reach='], 'ifaceCanReach', undefined],
+  [['--public-ip='], 'publicIp', {}],
+  [['--etcd-username=', '--etcd-password='], 'etcdPassword', undefined],
+  [['--kubeconfig-file='], 'kubeconfigFile', undefined],
+  [['--kube-api-url=10.0.0.1:6443'], 'kubeApiUrl', '10.0.0.1:6443'],
+  [['--healthz-ip=localhost'], 'healthzIp', parseIp('127.0.0.1')],
+  [['--healthz-port=0x1f90'], 'healthzPort', 8080],
+  [['--iptables-resync=+010'], 'iptablesResync', 8],
+  [['-v=99'], 'v', 99]
+]
+for (const [argv, option, value] of taken)
+  test(`${argv.join(' ')} is accepted as flanneld accepts it`, () => assert.deepEqual(options(argv)[option], value))
+
+test("flanneld's logging flags are accepted with a warning that names what was set", () => {
+  const parsed = parseOptions(['--vmodule=main=4', '-logtostderr', '--log_backtrace_at='], {
+    FLANNELD_STDERRTHRESHOLD: 'INFO'
+  })
+  assert.ok(parsed.kind === 'run')
+  const why = 'has no effect: weftd logs to standard error; --v sets how much'
+  assert.deepEqual(
+    parsed.warnings,
+    ['--vmodule', '--logtostderr', 'FLANNELD_STDERRTHRESHOLD'].map((name) => `${name} ${why}`)
+  )
+})
+
 test('what was given as a variable is called so, what was given as a flag by its name', () => {
   const mixed = options(['-iface-can-reach=192.0.2.1'], { FLANNELD_IFACE: 'eth7', WEFTD_IFACE_REGEX: '^ens' })
   assert.deepEqual(
@@ -110,6 +147,8 @@ test('a misspelled variable is a condition with the nearest name, and none is wh
   assert.match(condition?.cure ?? '', /^correct or remove WEFTD_IP_MSAQ in the environment of weftd /)
   assert.deepEqual(condition?.blocks, [])
   assert.equal(conditionOf({ WEFTD_IP_MASQ: 'true' }), undefined)
+  // The prefix that all of them share does not make a name near.
+  assert.equal(conditionOf({ WEFTD_OPTIONS: '-v' })?.detail, 'the environment variable WEFTD_OPTIONS names no flag')
 })
 
 test('the public address has a place for each family', () => {
@@ -128,11 +167,15 @@ for (const [argv, message] of [
   [['--etcd-keyfile=k.pem'], /--etcd-keyfile is set without --etcd-certfile/],
   [['--etcd-password=x'], /--etcd-password is set without --etcd-username/],
   [['--etcd-endpoints=http://a:1,https://b:1'], /mixes http and https/],
-  [['--etcd-endpoints=a:2379'], /--etcd-endpoints is "a:2379", but must be a comma-separated list .* http:\/\//],
+  [
+    ['--etcd-endpoints=ftp://a:1'],
+    /--etcd-endpoints is "ftp:\/\/a:1", but must be a comma-separated list .* http:\/\//
+  ],
+  [['--etcd-endpoints=a'], /--etcd-endpoints is "a", but must be .* or HOST:PORT/],
+  [['--etcd-endpoints=a:1,https://b:1'], /mixes http and https: a:1,https:\/\/b:1/],
   [['--store=zookeeper'], /"zookeeper", but must be one of etcd, embedded, kubernetes/],
   [['--public-ip=2001:db8::1'], /--public-ip is "2001:db8::1", but must be an IPv4 address/],
   [['--public-ip=127.0.0.1'], /other nodes can send to/],
-  [['--iface-regex=('], /--iface-regex is "\(", but must be a regular expression/],
   [['--healthz-port=http'], /--healthz-port is "http", but must be a whole number from 0 to 65535/],
   [['--subnet-lease-renew-margin=0'], /from 1 to 1439/],
   [['--etcd-endpoint=http://a:1'], /the nearest is --etcd-endpoints/]

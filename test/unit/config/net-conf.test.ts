@@ -94,7 +94,8 @@ for (const [value, message] of [
     /^subnetlen is 17 .* from 18 to 30, so that four subnets fit into 10.244.0.0\/16/
   ],
   [{ Network: '10.244.0.0/16', SubnetLen: 31 }, /^SubnetLen is 31 .* at most 30/],
-  [{ Network: '10.244.0.0/16', SubnetLen: '24' }, /^SubnetLen is "24" /],
+  [{ Network: '10.244.0.0/16', SubnetLen: '24' }, /^SubnetLen is "24" .* at most 30, without quotes$/],
+  [{ Network: '10.244.0.0/16', SubnetLen: 31 }, /at most 30$/],
   [
     { Network: '10.244.0.0/16', SubnetMin: '10.245.0.0' },
     /^SubnetMin is "10.245.0.0" .* inside Network 10.244.0.0\/16/

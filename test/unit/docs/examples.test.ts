@@ -92,7 +92,7 @@ test('every command of weftctl in the documents exists, and the documents tell t
 test('flags in the prose of the documents exist', () => {
   const known = new Set([...Object.keys(FLAGS), ...Object.keys(WEFTCTL_FLAGS), ...Object.keys(INSTALL_FLAGS)])
   const page = pages.find(({ path }) => path === 'docs/configuration.md')?.text ?? assert.fail()
-  const named = [...page.matchAll(/(?<![\w-])--([a-z][a-z0-9-]+)/g)].map(([, flag = '']) => flag)
+  const named = [...page.matchAll(/(?<![\w-])--([a-z][a-z0-9_-]+)/g)].map(([, flag = '']) => flag)
   assert.deepEqual(
     named.filter((flag) => !known.has(flag)),
     []

@@ -59,6 +59,42 @@ test('data wins over a file, --kube-api-url over the server, and a context needs
   })
 })
 
+const V1 = 'client.authentication.k8s.io/v1'
+
+test('a credential plugin is taken with what it gets, and only where there is nothing else', () => {
+  const exec = {
+    ...{
+      apiVersion: V1,
+      command: './issue',
+      args: ['--all'],
+      env: [{ name: 'A', value: 'b' }],
+      installHint: 'install it'
+    },
+    ...{ provideClusterInfo: true, interactiveMode: 'IfAvailable' }
+  }
+  const extensions = [{ name: 'client.authentication.k8s.io/exec', extension: { audience: 'x' } }]
+  const taken = (user: JsonObject) =>
+    targetOfKubeconfig(config({ extensions, 'tls-server-name': 'kubernetes' }, user), PATH, undefined).plugin
+  assert.deepEqual(taken({ exec }), {
+    ...{ apiVersion: V1, command: './issue', args: ['--all'], env: [['A', 'b']], installHint: 'install it' },
+    cluster: {
+      ...{ server: 'https://192.0.2.1:6443/', 'tls-server-name': 'kubernetes', config: { audience: 'x' } }
+    },
+    ...{ folder: '/etc/weft/.', from: `--kubeconfig-file ${PATH}` }
+  })
+  assert.equal(taken({ exec, token: 'x' }), undefined)
+})
+
+test('a server without a scheme is HOST:PORT as for client-go, with TLS where an authority is configured', () => {
+  const server = (cluster: JsonObject) => targetOfKubeconfig(config(cluster, {}), PATH, undefined).server
+  assert.equal(server({ server: '192.0.2.1:8080' }), 'http://192.0.2.1:8080')
+  assert.equal(server({ server: '[2001:db8::1]:6443', 'certificate-authority': 'ca' }), 'https://[2001:db8::1]:6443')
+  assert.equal(server({ server: 'api:6443/', 'insecure-skip-tls-verify': true }), 'https://api:6443')
+  assert.equal(targetOfPod({}, 'api:8080').server, 'http://api:8080')
+  const pod = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' }
+  assert.equal(targetOfPod(pod, 'api:6443').server, 'https://api:6443')
+})
+
 for (const [what, wrong, message, cure] of [
   ['a list', [], /the whole file is not a mapping/, /kubectl config view/],
   ['no context', {}, /current-context is missing/, /use-context/],
@@ -68,7 +104,20 @@ for (const [what, wrong, message, cure] of [
   ['no such user', config({}, {}, { users: null }), /users has no entry "u"/, /correct the name/],
   ['an empty server', config({ server: '' }, {}), /clusters\[c\] has the server ""/, /https:/],
   ['a server that is none', config({ server: 'x' }, {}), /clusters\[c\] has the server "x"/, /https:/],
-  ['exec', config({}, { exec: { command: 'aws' } }), /users\[u\] uses exec/, /token or a tokenFile/],
+  ['exec of no version', config({}, { exec: { command: 'aws' } }), /users\[u\]\.exec\.apiVersion is null/, /v1beta1/],
+  ['exec without a command', config({}, { exec: { apiVersion: V1 } }), /users\[u\]\.exec has no command/, /name/],
+  [
+    'exec at a terminal',
+    config({}, { exec: { command: 'x', apiVersion: V1, interactiveMode: 'Always' } }),
+    /interactiveMode is Always, but weftd has no terminal/,
+    /Never/
+  ],
+  [
+    'exec over plain HTTP',
+    config({ server: 'http://192.0.2.1:8080' }, { exec: { command: 'x', apiVersion: V1 } }),
+    /has a token, which would be sent unencrypted/,
+    /use https:/
+  ],
   ['a provider', config({}, { 'auth-provider': { name: 'gcp' } }), /uses auth-provider/, /has removed/],
   ['a password', config({}, { username: 'me', password: 'SECRET' }), /uses username/, /has removed/],
   ['somebody else', config({}, { as: 'root' }), /uses as/, /does not impersonate/],

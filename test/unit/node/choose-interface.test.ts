@@ -144,7 +144,7 @@ test('a default route with several next hops leads to the first of their links t
   assert.throws(() => chosen('down0', 'lo'), {
     code: 'NO_INTERFACE',
     message:
-      'no interface leads to the other nodes: down0 (next hop of the default route): is down; lo (next hop of the default route): the loopback interface reaches no other node'
+      'no interface leads to the other nodes: down0 (next hop of the default route): is down; lo (next hop of the default route): the loopback interface reaches no other node; this host has eth0 (192.0.2.10, 2001:db8::10), eth1 (198.51.100.10), down0 (203.0.113.1), cni0 (10.244.1.1)'
   })
 })
 

@@ -51,6 +51,26 @@ test('a bridge with an address of an earlier subnet is reported with both', () =
   ])
 })
 
+test('an address in our subnet that is not the gateway of pods refuses them too; one of IPv6 beside theirs does not', () => {
+  assert.deepEqual(reported(...uplink, address('cni0', '10.244.1.5/24')), [
+    "BRIDGE_FOREIGN: cni0 has 10.244.1.5/24, and this node's subnet is 10.244.1.0/24, whose gateway is 10.244.1.1/24"
+  ])
+  assert.deepEqual(reported(...uplink, address('cni0', 'fd01::1/64')), [])
+  assert.deepEqual(reported(...uplink, address('cni0', 'fd00:0:0:9::1/64')), [
+    'NETWORK_OVERLAPS: the pod network fd00::/48 and fd00:0:0:9::/64 of cni0'
+  ])
+})
+
+test('Docker with the subnet of an earlier lease is told so, with what to start it with', () => {
+  const host = stateOf([...uplink, address('docker0', '10.244.9.1/24')])
+  const { detail, cure } = checkHost(host, dualStackNode(), expectations).NETWORK_OVERLAPS ?? assert.fail()
+  assert.equal(
+    detail,
+    "docker0 has 10.244.9.1/24, which is not in this node's subnet 10.244.1.0/24 and may be another node's"
+  )
+  assert.match(cure, /^restart Docker with --bip=10\.244\.1\.1\/24 /)
+})
+
 test('a network of the host that contains our whole subnet is reported, whichever address the host has in it', () => {
   assert.deepEqual(reported(...uplink, address('eth1', '10.244.1.9/20')), [
     'NETWORK_OVERLAPS: the pod network 10.244.0.0/16 and 10.244.0.0/20 of eth1'
