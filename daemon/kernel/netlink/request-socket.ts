@@ -246,6 +246,33 @@ export class RequestSocket implements Disposable {
     return reading.whole
   }
 
+  /**
+   * A dump in pieces: `take` gets the messages of one datagram, whose memory the next one overwrites, and may wait in
+   * between; once it returns `false`, the rest is received unread. The dump is not repeated when something changes
+   * meanwhile: notifications say whether that was what was asked for. Errors: KernelError with `what` as its object;
+   * those of `take`.
+   */
+  pieces(request: Buffer, what: string, take: Take): Promise<void> {
+    return this.#exchanges.take(async () => {
+      const sequence = this.#number([request])
+      request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
+      await this.#put(request, false)
+      const reading: Reading = { ended: false, whole: true, failed: undefined }
+      this.#dumpBuffer ??= Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
+      const buffer = this.#dumpBuffer
+      for (let more = true; !reading.ended; ) {
+        const length = await this.#lane.take(() => libc.receive(this.fd, buffer))
+        const messages = partsOf(buffer.subarray(0, length), sequence, what, reading)
+        try {
+          if (more && reading.failed === undefined) more = await take(messages)
+        } catch (error) {
+          reading.failed = error instanceof Error ? error : new MalformedMessage(String(error))
+        }
+      }
+      if (reading.failed !== undefined) throw reading.failed
+    })
+  }
+
   /** Closes at once, or when the exchange in progress has ended. */
   [Symbol.dispose](): void {
     if (this.#closed) return
@@ -258,8 +285,19 @@ export class RequestSocket implements Disposable {
 const readError = (what: string, answer: Acknowledgement): KernelError =>
   new KernelError({ operation: 'read', object: what, ...answer })
 
+type Take = (messages: readonly Message[]) => Promise<boolean> | boolean
+
 /** State of a dump that is being read. */
 type Reading = { ended: boolean; whole: boolean; failed: Error | undefined }
+
+/** The dumped objects of one datagram. */
+function partsOf(bytes: Buffer, sequence: number, what: string, reading: Reading): readonly Message[] {
+  const messages: Message[] = []
+  for (const message of readMessages(bytes)) {
+    if (message.sequence === sequence) readPart(message, what, (one) => messages.push(one), reading)
+  }
+  return messages
+}
 
 /** A dump must be read to its end even when a part can't be parsed, or the next one on the socket gets EBUSY. */
 function readPart(message: Message, what: string, each: (message: Message) => void, reading: Reading): void {

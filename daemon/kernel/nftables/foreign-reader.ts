@@ -1,0 +1,321 @@
+// Reads other programs' chains at hook forward and the chains that these call, by netlink and piece by piece: a chain
+// is read again only after a notification that it changed, the elements of named sets never.
+import { reasonOf, WeftError } from '../../base/error.ts'
+import { SerialQueue } from '../../base/serial-queue.ts'
+import { type ForeignRule, type ForeignTable, isPolicyChain, isPolicyTable } from '../../state/foreign-chain.ts'
+import type { NftFamily } from '../../state/object.ts'
+import { NFT_TABLE } from '../../state/ownership.ts'
+import { KernelError } from '../netlink/error.ts'
+import { Attributes, type Message } from '../netlink/message.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import { RequestSocket } from '../netlink/request-socket.ts'
+import { type DecodedRule, decodeRule } from './decode-rule.ts'
+import { type SetElement, setElements } from './decode-set.ts'
+import type { Touched } from './notification.ts'
+import { foreignRule, foreignTable } from './parse-foreign-tables.ts'
+import { MOST_KEPT, RuleList } from './rule-list.ts'
+import { RuleTemplate } from './rule-template.ts'
+import { ruleText } from './rule-text.ts'
+import {
+  HOOK_FORWARD,
+  NF_DROP,
+  NFT_MSG,
+  NFTA_CHAIN,
+  NFTA_HOOK,
+  NFTA_RULE,
+  NFTA_SET_ELEM_LIST,
+  NFTA_TABLE_NAME
+} from './uapi.ts'
+
+/** Chains that are read; what a call of any other one does is unknown. */
+const MOST_CHAINS = 2_000
+/** Rules that are kept as they are, of all chains together; each further chain keeps only its first ones. */
+const MOST_KEPT_IN_ALL = 20_000
+const KEPT_AT_LEAST = 50
+/** Elements of an anonymous set that are read; a longer one counts as a set that somebody maintains. */
+const MOST_ELEMENTS = 1_000
+/** What keeps changing is read less and less often, until reading takes one part in so many of the time. */
+const SHARE = 50
+
+/** A base chain at hook forward, as libnftables-json(5) has it. */
+type Base = {
+  readonly family: NftFamily
+  readonly table: string
+  readonly name: string
+  readonly type: string
+  readonly hook: 'forward'
+  readonly prio: number
+  readonly policy: 'accept' | 'drop'
+}
+
+type Place = Pick<Base, 'family' | 'table' | 'name'>
+
+type ReadChain = {
+  readonly rules: readonly ForeignRule[]
+  readonly calls: readonly string[]
+  readonly isPartial: boolean
+  readonly pace: Pace
+}
+
+/** `next`: milliseconds of performance.now() from which it may be read again by itself, `pause` after the last read. */
+type Pace = { readonly pause: number; readonly next: number }
+
+/** What the kernel was asked for, for the test that it is little. */
+export type Asked = { chainDumps: number; ruleDumps: number; rules: number; elementDumps: number }
+
+const familyNames = new Map<number, NftFamily>([
+  [NFPROTO.inet, 'inet'],
+  [NFPROTO.ip, 'ip'],
+  [NFPROTO.ip6, 'ip6']
+])
+
+export class ForeignReader implements Disposable {
+  readonly asked: Asked = { chainDumps: 0, ruleDumps: 0, rules: 0, elementDumps: 0 }
+  readonly #socket = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
+  /** A socket has one dump at a time, and a rule's sets are read while its chain is. */
+  readonly #sets = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
+  readonly #queue = new SerialQueue()
+  #bases: readonly Base[] = []
+  #basesStale = true
+  #basesPace: Pace = rested
+  /** By chain, as `ip filter FORWARD`. */
+  #chains = new Map<string, ReadChain>()
+  readonly #stale = new Set<string>()
+
+  /** Marks what a transaction changed; returns whether a chain that matters is among it. */
+  touch({ chains, removed, hooked }: Pick<Touched, 'chains' | 'removed' | 'hooked'>): boolean {
+    const changed = [...chains].filter((chain) => this.#chains.has(chain))
+    for (const chain of changed) this.#stale.add(chain)
+    const bases = hooked || this.#bases.some(({ family, table, name }) => removed.has(`${family} ${table} ${name}`))
+    if (bases) this.#basesStale = true
+    return bases || changed.length > 0
+  }
+
+  /** Marks everything: notifications were lost. */
+  touchAll(): void {
+    this.#basesStale = true
+    for (const chain of this.#chains.keys()) this.#stale.add(chain)
+  }
+
+  /** Milliseconds until something that is marked may be read again; `undefined`: nothing is marked. */
+  due(now = performance.now()): number | undefined {
+    const times = [...this.#stale].map((chain) => this.#chains.get(chain)?.pace.next ?? 0)
+    if (this.#basesStale) times.push(this.#basesPace.next)
+    return times.length === 0 ? undefined : Math.max(0, Math.min(...times) - now)
+  }
+
+  /**
+   * Other programs' tables, of which only what is marked is read: all of it, or what is due. Errors: KERNEL_REFUSED.
+   */
+  read(what: 'all' | 'due' = 'all'): Promise<readonly ForeignTable[]> {
+    const dueOnly = what === 'due'
+    return this.#queue.take(async () => {
+      try {
+        await this.#readBases(dueOnly)
+        await this.#readChains(dueOnly)
+      } catch (error) {
+        throw error instanceof KernelError ? unreadable(error) : error
+      }
+      return this.#tables()
+    })
+  }
+
+  /** Chains that were not read rule by rule. */
+  get partly(): readonly string[] {
+    return [...this.#chains].filter(([, { isPartial }]) => isPartial).map(([name]) => name)
+  }
+
+  async #readBases(dueOnly: boolean): Promise<void> {
+    if (!this.#basesStale || (dueOnly && performance.now() < this.#basesPace.next)) return
+    this.#basesStale = false
+    const start = performance.now()
+    const bases: Base[] = []
+    this.asked.chainDumps++
+    try {
+      const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getChain, 0).done()
+      await this.#socket.pieces(request, 'the chains of nf_tables', (messages) => {
+        bases.push(...messages.flatMap(baseOf))
+        return true
+      })
+    } catch (error) {
+      this.#basesStale = true
+      throw error
+    }
+    this.#bases = bases
+    this.#basesPace = paceAfter(start, this.#basesPace)
+  }
+
+  /** Reads along the calls from the base chains; forgets chains that nothing calls any more. */
+  async #readChains(dueOnly: boolean): Promise<void> {
+    const reached = new Map<string, ReadChain>()
+    const left = this.#bases.map(({ family, table, name }) => ({ family, table, name }))
+    let kept = 0
+    for (let place = left.shift(); place !== undefined; place = left.shift()) {
+      const { family, table, name } = place
+      const key = `${family} ${table} ${name}`
+      if (reached.has(key)) continue
+      const known = this.#chains.get(key)
+      const isCurrent = known && (!this.#stale.has(key) || (dueOnly && performance.now() < known.pace.next))
+      // Changes are marked from here on, also of a chain that is read for the first time.
+      this.#chains.set(key, known ?? unread)
+      const readNow = () => this.#readChain({ family, table, name }, kept, known?.pace ?? rested)
+      const chain = isCurrent ? known : reached.size >= MOST_CHAINS ? unread : await readNow()
+      kept += chain.rules.length
+      reached.set(key, chain)
+      left.push(...chain.calls.map((called) => ({ family, table, name: called })))
+    }
+    for (const key of this.#chains.keys()) if (!reached.has(key)) this.#stale.delete(key)
+    this.#chains = reached
+  }
+
+  async #readChain({ family, table, name }: Place, kept: number, pace: Pace): Promise<ReadChain> {
+    const key = `${family} ${table} ${name}`
+    // What is changed from here on is marked again.
+    this.#stale.delete(key)
+    const start = performance.now()
+    const list = new RuleList(Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, MOST_KEPT_IN_ALL - kept)))
+    const calls = new Set<string>()
+    let template: RuleTemplate | undefined
+    this.asked.ruleDumps++
+    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getRule, NFPROTO[family])
+      .text(NFTA_TABLE_NAME, table)
+      .text(NFTA_RULE.chain, name)
+      .done()
+    try {
+      await this.#socket.pieces(request, `the rules of ${key}`, async (messages) => {
+        for (const message of messages) {
+          if ((message.type & 255) !== NFT_MSG.newRule) continue
+          const alike = template?.again(message.body)
+          if (alike !== undefined && list.repeat(alike)) {
+            this.asked.rules++
+            continue
+          }
+          const decoded = decodeRule(message, family)
+          template = decoded.lookups.length === 0 ? new RuleTemplate(message.body, decoded.variable) : undefined
+          const rule = await this.#ruleOf(decoded, family, table)
+          for (const { verdict } of rule.branches) {
+            if ('chain' in verdict && !isPolicyChain(verdict.chain)) calls.add(verdict.chain)
+          }
+          if (!list.add(rule)) return false
+        }
+        return true
+      })
+    } catch (error) {
+      this.#stale.add(key)
+      throw error
+    }
+    return { rules: list.end(), calls: [...calls], isPartial: list.isPartial, pace: paceAfter(start, pace) }
+  }
+
+  async #ruleOf(rule: DecodedRule, family: NftFamily, table: string): Promise<ForeignRule> {
+    this.asked.rules++
+    for (const { set, fill } of rule.lookups) {
+      const elements = await this.#elements(family, table, set)
+      if (elements !== undefined) fill(elements)
+    }
+    const { expr, handle, comment } = rule.json
+    return foreignRule(rule.json, new Map([[handle, ruleText(expr, comment)]]))
+  }
+
+  /** The elements of an anonymous set, which never change; `undefined` when they are many. */
+  async #elements(family: NftFamily, table: string, set: string): Promise<readonly SetElement[] | undefined> {
+    const elements: SetElement[] = []
+    this.asked.elementDumps++
+    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getElement, NFPROTO[family])
+      .text(NFTA_SET_ELEM_LIST.table, table)
+      .text(NFTA_SET_ELEM_LIST.set, set)
+      .done()
+    try {
+      await this.#sets.pieces(request, `the elements of ${set}`, (messages) => {
+        for (const message of messages) elements.push(...setElements(message))
+        return elements.length <= MOST_ELEMENTS
+      })
+    } catch (error) {
+      // Deleted with its rule meanwhile: a notification says so.
+      if (error instanceof KernelError && error.errnoName === 'ENOENT') return undefined
+      throw error
+    }
+    return elements.length <= MOST_ELEMENTS ? elements : undefined
+  }
+
+  #tables(): readonly ForeignTable[] {
+    const places = new Map(this.#bases.map(({ family, table }) => [`${family} ${table}`, { family, table }]))
+    return [...places].map(([place, { family, table }]) => {
+      const chains = [...this.#chains].flatMap(([key, chain]) =>
+        key.startsWith(`${place} `) ? [{ name: key.slice(place.length + 1), rules: chain.rules }] : []
+      )
+      const entries = chains.map(({ name }) => ({
+        chain: this.#bases.find((base) => `${base.family} ${base.table}` === place && base.name === name) ?? {
+          family,
+          table,
+          name
+        }
+      }))
+      const empty = foreignTable(family, table, entries, new Map())
+      const filled = chains.flatMap(({ name, rules }) => {
+        const chain = empty.chains.get(name)
+        return chain === undefined ? [] : [[name, { ...chain, rules }] as const]
+      })
+      return { ...empty, chains: new Map(filled) }
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket[Symbol.dispose]()
+    this.#sets[Symbol.dispose]()
+  }
+}
+
+const rested: Pace = { pause: 0, next: 0 }
+
+/** A single change is read at once; the pause doubles with each read that follows it closely. */
+function paceAfter(start: number, before: Pace): Pace {
+  const now = performance.now()
+  const took = now - start
+  const isClose = start - before.next < before.pause
+  const pause = isClose ? Math.min(Math.max(took, before.pause * 2), took * SHARE) : took
+  return { pause, next: now + pause }
+}
+
+/** A chain beyond the bound: it may drop some packets of pods. */
+const unread: ReadChain = {
+  rules: [
+    {
+      branches: [{ conditions: [{ kind: 'deliberate' }], verdict: { kind: 'drop' } }],
+      text: 'a chain that is not read'
+    }
+  ],
+  calls: [],
+  isPartial: true,
+  pace: rested
+}
+
+/** The base chain in an NFT_MSG_NEWCHAIN, if it is at hook forward and another program's. */
+function baseOf(message: Message): readonly Base[] {
+  const family = familyNames.get(message.body.readUInt8(0))
+  if ((message.type & 255) !== NFT_MSG.newChain || family === undefined) return []
+  const attributes = new Attributes(message.body, NFGENMSG)
+  const hook = attributes.nested(NFTA_CHAIN.hook)
+  const [table, name] = [attributes.text(NFTA_TABLE_NAME), attributes.text(NFTA_CHAIN.name)]
+  if (hook?.u32BigEndian(NFTA_HOOK.number) !== HOOK_FORWARD || table === undefined || name === undefined) return []
+  if ((family === 'inet' && table === NFT_TABLE) || isPolicyTable({ table })) return []
+  return [
+    {
+      family,
+      table,
+      name,
+      type: attributes.text(NFTA_CHAIN.type) ?? 'filter',
+      hook: 'forward',
+      prio: (hook.u32BigEndian(NFTA_HOOK.priority) ?? 0) | 0,
+      policy: attributes.u32BigEndian(NFTA_CHAIN.policy) === NF_DROP ? 'drop' : 'accept'
+    }
+  ]
+}
+
+const unreadable = (error: KernelError): WeftError =>
+  new WeftError(
+    'KERNEL_REFUSED',
+    `nf_tables can't be read: ${reasonOf(error)}`,
+    error.errnoName === 'EPERM' ? 'run weftd as root or with CAP_NET_ADMIN' : 'load the kernel module nf_tables',
+    { cause: error }
+  )
