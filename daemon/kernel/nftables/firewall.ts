@@ -168,6 +168,8 @@ export class Firewall implements FirewallPort {
       }
     }
     this.#applying = false
+    // Chains with our accepts changed, without a notification.
+    this.#schedule()
   }
 
   async #applyRound(changes: readonly Change[]): Promise<Failures> {

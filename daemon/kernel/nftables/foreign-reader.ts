@@ -2,38 +2,24 @@
 // is read again only after a notification that it changed, the elements of named sets never.
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { SerialQueue } from '../../base/serial-queue.ts'
-import { type ForeignRule, type ForeignTable, isPolicyChain, isPolicyTable } from '../../state/foreign-chain.ts'
+import { type ForeignTable, isPolicyTable } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { KernelError } from '../netlink/error.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
-import { type DecodedRule, decodeRule } from './decode-rule.ts'
-import { type SetElement, setElements } from './decode-set.ts'
+import { type Asked, type ChainContent, ChainReader, type Place } from './chain-reader.ts'
 import type { Touched } from './notification.ts'
-import { foreignRule, foreignTable } from './parse-foreign-tables.ts'
-import { MOST_KEPT, RuleList } from './rule-list.ts'
-import { RuleTemplate } from './rule-template.ts'
-import { ruleText } from './rule-text.ts'
-import {
-  HOOK_FORWARD,
-  NF_DROP,
-  NFT_MSG,
-  NFTA_CHAIN,
-  NFTA_HOOK,
-  NFTA_RULE,
-  NFTA_SET_ELEM_LIST,
-  NFTA_TABLE_NAME
-} from './uapi.ts'
+import { foreignTable } from './parse-foreign-tables.ts'
+import { MOST_KEPT } from './rule-list.ts'
+import { HOOK_FORWARD, NF_DROP, NFT_MSG, NFTA_CHAIN, NFTA_HOOK, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** Chains that are read; what a call of any other one does is unknown. */
 const MOST_CHAINS = 2_000
 /** Rules that are kept as they are, of all chains together; each further chain keeps only its first ones. */
 const MOST_KEPT_IN_ALL = 20_000
 const KEPT_AT_LEAST = 50
-/** Elements of an anonymous set that are read; a longer one counts as a set that somebody maintains. */
-const MOST_ELEMENTS = 1_000
 /** What keeps changing is read less and less often, until reading takes one part in so many of the time. */
 const SHARE = 50
 
@@ -48,20 +34,10 @@ type Base = {
   readonly policy: 'accept' | 'drop'
 }
 
-type Place = Pick<Base, 'family' | 'table' | 'name'>
-
-type ReadChain = {
-  readonly rules: readonly ForeignRule[]
-  readonly calls: readonly string[]
-  readonly isPartial: boolean
-  readonly pace: Pace
-}
+type ReadChain = ChainContent & { readonly pace: Pace }
 
 /** `next`: milliseconds of performance.now() from which it may be read again by itself, `pause` after the last read. */
 type Pace = { readonly pause: number; readonly next: number }
-
-/** What the kernel was asked for, for the test that it is little. */
-export type Asked = { chainDumps: number; ruleDumps: number; rules: number; elementDumps: number }
 
 const familyNames = new Map<number, NftFamily>([
   [NFPROTO.inet, 'inet'],
@@ -70,13 +46,12 @@ const familyNames = new Map<number, NftFamily>([
 ])
 
 export class ForeignReader implements Disposable {
-  readonly asked: Asked = { chainDumps: 0, ruleDumps: 0, rules: 0, elementDumps: 0 }
   readonly #socket = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
-  /** A socket has one dump at a time, and a rule's sets are read while its chain is. */
-  readonly #sets = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
+  readonly #reader = new ChainReader()
   readonly #queue = new SerialQueue()
   #bases: readonly Base[] = []
   #basesStale = true
+  #chainDumps = 0
   #basesPace: Pace = rested
   /** By chain, as `ip filter FORWARD`. */
   #chains = new Map<string, ReadChain>()
@@ -120,6 +95,11 @@ export class ForeignReader implements Disposable {
     })
   }
 
+  /** What the kernel was asked for so far. */
+  get asked(): Asked & { readonly chainDumps: number } {
+    return { ...this.#reader.asked, chainDumps: this.#chainDumps }
+  }
+
   /** Chains that were not read rule by rule. */
   get partly(): readonly string[] {
     return [...this.#chains].filter(([, { isPartial }]) => isPartial).map(([name]) => name)
@@ -130,7 +110,7 @@ export class ForeignReader implements Disposable {
     this.#basesStale = false
     const start = performance.now()
     const bases: Base[] = []
-    this.asked.chainDumps++
+    this.#chainDumps++
     try {
       const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getChain, 0).done()
       await this.#socket.pieces(request, 'the chains of nf_tables', (messages) => {
@@ -168,74 +148,18 @@ export class ForeignReader implements Disposable {
     this.#chains = reached
   }
 
-  async #readChain({ family, table, name }: Place, kept: number, pace: Pace): Promise<ReadChain> {
-    const key = `${family} ${table} ${name}`
+  async #readChain(place: Place, kept: number, pace: Pace): Promise<ReadChain> {
+    const key = `${place.family} ${place.table} ${place.name}`
     // What is changed from here on is marked again.
     this.#stale.delete(key)
     const start = performance.now()
-    const list = new RuleList(Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, MOST_KEPT_IN_ALL - kept)))
-    const calls = new Set<string>()
-    let template: RuleTemplate | undefined
-    this.asked.ruleDumps++
-    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getRule, NFPROTO[family])
-      .text(NFTA_TABLE_NAME, table)
-      .text(NFTA_RULE.chain, name)
-      .done()
     try {
-      await this.#socket.pieces(request, `the rules of ${key}`, async (messages) => {
-        for (const message of messages) {
-          if ((message.type & 255) !== NFT_MSG.newRule) continue
-          const alike = template?.again(message.body)
-          if (alike !== undefined && list.repeat(alike)) {
-            this.asked.rules++
-            continue
-          }
-          const decoded = decodeRule(message, family)
-          template = decoded.lookups.length === 0 ? new RuleTemplate(message.body, decoded.variable) : undefined
-          const rule = await this.#ruleOf(decoded, family, table)
-          for (const { verdict } of rule.branches) {
-            if ('chain' in verdict && !isPolicyChain(verdict.chain)) calls.add(verdict.chain)
-          }
-          if (!list.add(rule)) return false
-        }
-        return true
-      })
+      const read = await this.#reader.read(place, Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, MOST_KEPT_IN_ALL - kept)))
+      return { ...read, pace: paceAfter(start, pace) }
     } catch (error) {
       this.#stale.add(key)
       throw error
     }
-    return { rules: list.end(), calls: [...calls], isPartial: list.isPartial, pace: paceAfter(start, pace) }
-  }
-
-  async #ruleOf(rule: DecodedRule, family: NftFamily, table: string): Promise<ForeignRule> {
-    this.asked.rules++
-    for (const { set, fill } of rule.lookups) {
-      const elements = await this.#elements(family, table, set)
-      if (elements !== undefined) fill(elements)
-    }
-    const { expr, handle, comment } = rule.json
-    return foreignRule(rule.json, new Map([[handle, ruleText(expr, comment)]]))
-  }
-
-  /** The elements of an anonymous set, which never change; `undefined` when they are many. */
-  async #elements(family: NftFamily, table: string, set: string): Promise<readonly SetElement[] | undefined> {
-    const elements: SetElement[] = []
-    this.asked.elementDumps++
-    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getElement, NFPROTO[family])
-      .text(NFTA_SET_ELEM_LIST.table, table)
-      .text(NFTA_SET_ELEM_LIST.set, set)
-      .done()
-    try {
-      await this.#sets.pieces(request, `the elements of ${set}`, (messages) => {
-        for (const message of messages) elements.push(...setElements(message))
-        return elements.length <= MOST_ELEMENTS
-      })
-    } catch (error) {
-      // Deleted with its rule meanwhile: a notification says so.
-      if (error instanceof KernelError && error.errnoName === 'ENOENT') return undefined
-      throw error
-    }
-    return elements.length <= MOST_ELEMENTS ? elements : undefined
   }
 
   #tables(): readonly ForeignTable[] {
@@ -262,7 +186,7 @@ export class ForeignReader implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket[Symbol.dispose]()
-    this.#sets[Symbol.dispose]()
+    this.#reader[Symbol.dispose]()
   }
 }
 

@@ -95,6 +95,6 @@ export function listenToNftables(own: (port: number) => boolean, notify: (notifi
         notify({ kind: 'lost', why: `nftables notifications: ${why}` })
       }
     },
-    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES }
+    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES, keepsNothing: true }
   )
 }
