@@ -2,7 +2,8 @@
 // table to insert one before another (112 MB and a second for 50,000 rules, version 1.0.6).
 import { type Family, ipBytes, netmask, network, type Prefix } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
-import { type ForeignTable, fateIn } from '../../state/foreign-chain.ts'
+import type { ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { placeFor } from '../../state/foreign-course.ts'
 import { type ForeignAccept, keyOf } from '../../state/object.ts'
 import { type MessageWriter, NLM_F } from '../netlink/message.ts'
 import { NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
@@ -35,12 +36,13 @@ const NFT_CMP_EQ = 0
 const OFFSET = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const
 
 /**
- * The messages of one change: deletes existing rules of this accept and inserts one before the rule that drops; at the
- * end when only the policy or the chain's end drops. `foreign`: other programs' tables as they are now.
+ * The messages of one change: deletes existing rules of this accept and inserts one where it belongs now; none if it
+ * has no place. `foreign`: other programs' tables as they are now, `side` what their rules are judged by.
  */
 export function acceptMessages(
   { do: verb, object: accept }: Change & { readonly object: ForeignAccept },
-  foreign: readonly ForeignTable[]
+  foreign: readonly ForeignTable[],
+  side: PodSide
 ): readonly Buffer[] {
   const table = foreign.find((one) => one.family === accept.family && one.table === accept.table)
   const chain = table?.chains.get(accept.chain)
@@ -49,9 +51,9 @@ export function acceptMessages(
   const deletions = old.map(({ handle = 0 }) =>
     ruleRequest(NFT_MSG.deleteRule, 0, accept).bytes(NFTA_RULE.handle, u64(handle)).done()
   )
-  if (verb === 'remove') return deletions
-  const before = table && chain?.rules[fateIn(table, accept.chain, accept.prefix).at]?.handle
-  return [...deletions, newRule(accept, before)]
+  const place = table && placeFor(table, accept, side)
+  if (verb === 'remove' || place === undefined) return deletions
+  return [...deletions, newRule(accept, chain?.rules[place]?.handle)]
 }
 
 const ruleRequest = (type: number, flags: number, { family, table, chain }: ForeignAccept): MessageWriter =>
@@ -68,7 +70,9 @@ function newRule(accept: ForeignAccept, before: number | undefined): Buffer {
   return writer
     .nest(NFTA_RULE.expressions, (list) => {
       if (accept.family === 'inet') matchFamily(list, accept.prefix.ip.family)
-      matchAddress(list, accept.match, network(accept.prefix))
+      for (const side of ['source', 'destination'] as const) {
+        if (accept.match === 'pair' || accept.match === side) matchAddress(list, side, network(accept.prefix))
+      }
       // With a counter it looks like a rule of iptables-nft: `iptables -S` and `iptables -D` handle it (tried with
       // 1.8.9).
       expression(list, 'counter', () => undefined)

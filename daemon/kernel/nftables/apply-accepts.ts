@@ -1,5 +1,6 @@
 // Adds and removes Weft's accepts in other programs' nftables chains, as one transaction where possible.
 import type { Change } from '../../state/difference.ts'
+import type { PodSide } from '../../state/foreign-chain.ts'
 import type { ForeignAccept } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { KernelError } from '../netlink/error.ts'
@@ -15,13 +16,15 @@ type AcceptChange = Change & { readonly object: ForeignAccept }
 export async function applyAccepts(
   socket: RequestSocket,
   reader: ForeignReader,
-  changes: readonly AcceptChange[]
+  changes: readonly AcceptChange[],
+  side: PodSide
 ): Promise<Failures> {
   const failures: Failures = new Map()
-  if ((await attempt(socket, reader, changes)) === undefined) return failures
+  const attempt = (some: readonly AcceptChange[]): Promise<Failure> => applyOnce(socket, reader, some, side)
+  if ((await attempt(changes)) === undefined) return failures
   for (const change of changes) {
     // Another program may have changed the chain since it was read: then it is read again.
-    const failure = (await attempt(socket, reader, [change])) && (await attempt(socket, reader, [change]))
+    const failure = (await attempt([change])) && (await attempt([change]))
     if (failure === undefined) continue
     const operation = change.do === 'put' ? 'add' : 'remove'
     failures.set(change, new KernelError({ operation, object: textOf(change.object), ...failure }))
@@ -29,17 +32,18 @@ export async function applyAccepts(
   return failures
 }
 
-async function attempt(
+async function applyOnce(
   socket: RequestSocket,
   reader: ForeignReader,
-  changes: readonly AcceptChange[]
+  changes: readonly AcceptChange[],
+  side: PodSide
 ): Promise<Failure> {
   const tables = await reader.read()
-  const messages = changes.flatMap((change) => acceptMessages(change, tables))
+  const messages = changes.flatMap((change) => acceptMessages(change, tables, side))
   if (messages.length === 0) return undefined
   const failed = (await socket.transact(batch(NFNL_SUBSYS.nftables, messages))).find((one) => one !== undefined)
   // Our own transactions are not notified.
   const chains = new Set(changes.map(({ object }) => `${object.family} ${object.table} ${object.chain}`))
-  reader.touch({ chains, removed: new Set(), hooked: false })
+  reader.touch({ chains, added: new Set(), removed: new Set(), hooked: false })
   return failed
 }

@@ -3,8 +3,8 @@ import { SerialQueue } from '../../base/serial-queue.ts'
 import { type ForeignRule, isPolicyChain } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
 import { KernelError } from '../netlink/error.ts'
-import type { Message } from '../netlink/message.ts'
-import { NETLINK_NETFILTER, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import { Attributes, type Message } from '../netlink/message.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
 import { type DecodedRule, decodeRule } from './decode-rule.ts'
 import { type SetElement, setElements } from './decode-set.ts'
@@ -12,7 +12,7 @@ import { foreignRule } from './parse-foreign-tables.ts'
 import { RuleList } from './rule-list.ts'
 import { RuleTemplate } from './rule-template.ts'
 import { ruleText } from './rule-text.ts'
-import { NFT_MSG, NFTA_RULE, NFTA_SET_ELEM_LIST, NFTA_TABLE_NAME } from './uapi.ts'
+import { NFT_MSG, NFTA_CHAIN, NFTA_RULE, NFTA_SET_ELEM_LIST, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** Elements of an anonymous set that are read; a longer one counts as a set that somebody maintains. */
 const MOST_ELEMENTS = 1_000
@@ -20,8 +20,10 @@ const MOST_ELEMENTS = 1_000
 export type Place = { readonly family: NftFamily; readonly table: string; readonly name: string }
 
 export type ChainContent = {
+  /** Calls of the chain, by whatever other chains. */
+  readonly uses: number
   readonly rules: readonly ForeignRule[]
-  /** The chains that it calls, apart from those of policy engines. */
+  /** The chains that it calls, once for each call, apart from those of policy engines. */
   readonly calls: readonly string[]
   /** Whether some rules were not read one by one. */
   readonly isPartial: boolean
@@ -39,20 +41,23 @@ export class ChainReader implements Disposable {
   /** `most`: rules that are kept as they are. Errors: KernelError, MalformedMessage. */
   async read({ family, table, name }: Place, most: number): Promise<ChainContent> {
     const list = new RuleList(most)
-    const calls = new Set<string>()
+    const calls: string[] = []
+    let count = 0
     let template: RuleTemplate | undefined
     const add = async (message: Message): Promise<boolean> => {
       this.asked.rules++
+      count++
       const alike = template?.again(message.body)
       if (alike !== undefined && list.repeat(alike)) return true
-      const decoded = decodeRule(message, family)
+      const decoded = decodeRule(message, family, (index) => this.#socket.nameOf(index))
       template = decoded.lookups.length === 0 ? new RuleTemplate(message.body, decoded.variable) : undefined
       const rule = await this.#ruleOf(decoded, family, table)
       for (const { verdict } of rule.branches)
-        if ('chain' in verdict && !isPolicyChain(verdict.chain)) calls.add(verdict.chain)
+        if ('chain' in verdict && !isPolicyChain(verdict.chain)) calls.push(verdict.chain)
       return list.add(rule)
     }
     this.asked.ruleDumps++
+    const uses = await this.#uses({ family, table, name })
     const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getRule, NFPROTO[family])
       .text(NFTA_TABLE_NAME, table)
       .text(NFTA_RULE.chain, name)
@@ -62,7 +67,23 @@ export class ChainReader implements Disposable {
         if ((message.type & 255) === NFT_MSG.newRule && !(await add(message))) return false
       return true
     })
-    return { rules: list.end(), calls: [...calls], isPartial: list.isPartial }
+    // The kernel counts a chain's rules and the calls of it together.
+    return { rules: list.end(), calls, isPartial: list.isPartial, uses: Math.max(0, uses - count) }
+  }
+
+  /** Rules and calls of a chain; 0 if it was deleted meanwhile. */
+  async #uses({ family, table, name }: Place): Promise<number> {
+    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getChain, NFPROTO[family])
+      .text(NFTA_TABLE_NAME, table)
+      .text(NFTA_CHAIN.name, name)
+      .done()
+    try {
+      const { body } = await this.#socket.ask(request, `chain ${family} ${table} ${name}`)
+      return new Attributes(body, NFGENMSG).u32BigEndian(NFTA_CHAIN.uses) ?? 0
+    } catch (error) {
+      if (error instanceof KernelError && error.errnoName === 'ENOENT') return 0
+      throw error
+    }
   }
 
   async #ruleOf(rule: DecodedRule, family: NftFamily, table: string): Promise<ForeignRule> {

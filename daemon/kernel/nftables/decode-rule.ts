@@ -3,6 +3,7 @@
 // Why not libnftables: it loads all rules and set elements of all tables before some commands (`list tables`, `insert
 // rule … handle`: 112 MB for 50,000 rules, version 1.0.6), prints a table in one piece, and its JSON lacks what only
 // iptables can express.
+import type { NameOf } from '../netlink/decode.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NFGENMSG } from '../netlink/nfnetlink.ts'
 import { elementValues, type SetElement } from './decode-set.ts'
@@ -54,14 +55,14 @@ export type DecodedRule = {
 /** nft's names for sets without one; no other set may be called that. */
 const anonymous = /^__(set|map)\d+$/
 
-/** A rule from NFT_MSG_NEWRULE in a table of this family. Errors: MalformedMessage. */
-export function decodeRule(message: Message, family: string): DecodedRule {
+/** A rule from NFT_MSG_NEWRULE in a table of this family; `nameOf` maps devices. Errors: MalformedMessage. */
+export function decodeRule(message: Message, family: string, nameOf: NameOf): DecodedRule {
   const attributes = new Attributes(message.body, NFGENMSG)
   const regionOf = (bytes: Buffer): Region => ({
     at: bytes.byteOffset - message.body.byteOffset,
     octets: bytes.length
   })
-  const decoding = new Decoding(family === 'ip' ? 4 : family === 'ip6' ? 6 : undefined, regionOf)
+  const decoding = new Decoding(family === 'ip' ? 4 : family === 'ip6' ? 6 : undefined, regionOf, nameOf)
   for (const bytes of attributes.nested(NFTA_RULE.expressions)?.all(NFTA_LIST_ELEM) ?? []) {
     const expression = new Attributes(bytes)
     const data = expression.nested(NFTA_EXPR.data) ?? new Attributes(new Uint8Array(0) as Buffer)
@@ -113,13 +114,15 @@ class Decoding {
   readonly addresses: Variable['addresses'][number][] = []
   comment: string | undefined
   readonly #regionOf: (bytes: Buffer) => Region
+  readonly #nameOf: NameOf
   readonly #registers = new Map<number, Loaded>()
   #order = 0
   #version: Version
   #protocol: string | undefined
 
-  constructor(version: Version, regionOf: (bytes: Buffer) => Region) {
+  constructor(version: Version, regionOf: (bytes: Buffer) => Region, nameOf: NameOf) {
     this.#version = version
+    this.#nameOf = nameOf
     this.#regionOf = regionOf
   }
 
@@ -155,7 +158,11 @@ class Decoding {
     // Attribute 1 is the register in all of them. Without one the expression changes the packet.
     const to = data.bytes(1)?.length === 4 ? data.u32BigEndian(1) : undefined
     if (to !== undefined)
-      this.#registers.set(slotOf(to), { ...loadedBy(name, data, this.#version), order: this.#order++ })
+      this.#registers.set(slotOf(to), {
+        ...loadedBy(name, data, this.#version),
+        order: this.#order++,
+        nameOf: this.#nameOf
+      })
   }
 
   /** What a register holds, and that it is used now; something unknown is a decision about other packets than pods'. */

@@ -5,13 +5,15 @@ import { formatIp, hostPrefix, ipFromBytes, type Prefix, width } from '../../../
 /** What a register was loaded with: `json` as libnftables-json(5) has it, and how its octets are to be read. */
 export type Loaded = {
   readonly json: { readonly [key: string]: unknown }
-  readonly form: 'address' | 'device' | 'state' | 'family' | 'protocol' | 'host' | 'number'
+  readonly form: 'address' | 'device' | 'state' | 'index' | 'family' | 'protocol' | 'host' | 'number'
   /** Octets that are loaded: fewer than an address has where only a prefix is compared. */
   readonly octets: number
   /** Order of the loads and uses in a rule: parts of a concatenation are loaded in direct succession. */
   readonly order: number
   /** The bits that are compared, where not all are. */
   readonly mask?: Buffer
+  /** The name of a device, for form `index`. */
+  readonly nameOf?: (index: number) => string | undefined
 }
 
 const FULL = { 4: 4, 6: 16 } as const
@@ -47,7 +49,7 @@ const protocols: Readonly<Record<number, string>> = {
 }
 
 /** One value as JSON. Of addresses a prefix where `octets` are fewer than an address has. */
-export function valueJson(loaded: Pick<Loaded, 'form' | 'octets' | 'json'>, bytes: Uint8Array): unknown {
+export function valueJson(loaded: Pick<Loaded, 'form' | 'octets' | 'json' | 'nameOf'>, bytes: Uint8Array): unknown {
   switch (loaded.form) {
     case 'address':
       return prefixJson(addressOf(loaded, bytes))
@@ -61,6 +63,8 @@ export function valueJson(loaded: Pick<Loaded, 'form' | 'octets' | 'json'>, byte
       return families[bytes[0] ?? 0] ?? bytes[0]
     case 'protocol':
       return protocols[bytes[0] ?? 0] ?? bytes[0]
+    case 'index':
+      return loaded.nameOf?.(numberOf(bytes)) ?? numberOf(bytes)
     case 'host':
       return numberOf(bytes)
     case 'number':

@@ -3,9 +3,16 @@
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignView } from '../../state/foreign-chain.ts'
+import type { ForeignView, PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
-import { type ForeignAccept, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
+import {
+  type AdminCall,
+  type ForeignAccept,
+  type KernelObject,
+  type Key,
+  keyOf,
+  sameObject
+} from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
@@ -32,6 +39,8 @@ type Interest = (object: KernelObject) => boolean
 type Dirty = {
   own: boolean
   legacy: boolean
+  /** Whether other programs' rules are to be judged by another PodSide. */
+  side: boolean
   /** Why notifications were lost, so that only a new `read` shows what changed. */
   lost: string | undefined
   by: Sender | undefined
@@ -54,7 +63,7 @@ export class Firewall implements FirewallPort {
   readonly #poll: NodeJS.Timeout
   readonly #changes = new Set<AsyncQueue<FirewallChange>>()
   readonly #views = new Set<AsyncQueue<ForeignView>>()
-  #interest: Interest = (object) => object.kind === 'accept' || ('table' in object && object.table === NFT_TABLE)
+  #interest: Interest = (object) => isForeign(object) || ('table' in object && object.table === NFT_TABLE)
   /**
    * The kernel's state at our last read or write, to find out what another program changed. No change is made or
    * skipped because of it.
@@ -64,6 +73,7 @@ export class Firewall implements FirewallPort {
   /** The version of the legacy tables in the last view. */
   #legacyVersion = -1
   #trouble = ''
+  #side: PodSide = { devices: [], adminChains: [] }
   #legacyView: ForeignView | undefined
   /** Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again. */
   #readTook = 0
@@ -93,7 +103,7 @@ export class Firewall implements FirewallPort {
     const legacy = this.#readLegacy()
     const objects = await this.#nft.exclusive(async (run) => {
       const own = await readOwn(run, this.#socket, this.#interest)
-      return [...own, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables])]
+      return [...own, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)]
     })
     const wanted = objects.filter(interest)
     this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))
@@ -125,6 +135,13 @@ export class Firewall implements FirewallPort {
     this.#legacyVersion = -1
     this.#markDirty({ legacy: true })
     return queue
+  }
+
+  /** From now on other programs' rules are judged by this. */
+  judgeBy(side: PodSide): void {
+    this.#side = side
+    this.#foreign.alsoRead(side.adminChains)
+    this.#markDirty({ side: true })
   }
 
   /** See FirewallPort. */
@@ -186,7 +203,7 @@ export class Firewall implements FirewallPort {
     }
     for (const change of legacy) {
       try {
-        await this.#legacy.apply(change)
+        await this.#legacy.apply(change, this.#side)
       } catch (error) {
         failures.set(change, error instanceof Error ? error : new Error(String(error)))
       }
@@ -199,19 +216,23 @@ export class Firewall implements FirewallPort {
     const failures: Failures = new Map()
     const accepts = changes.filter(isAccept)
     if (accepts.length > 0) {
-      for (const [change, error] of await applyAccepts(this.#socket, this.#foreign, accepts))
-        failures.set(change, error)
+      const done = await applyAccepts(this.#socket, this.#foreign, accepts, this.#side)
+      for (const [change, error] of done) failures.set(change, error)
     }
+    const foreign = changes.some(({ object }) => object.kind === 'admin-call') ? await this.#foreign.read() : []
     const steps = changes.flatMap((change): readonly Step[] => {
       if (isAccept(change)) return []
       try {
-        return [{ change, commands: commandsFor(change) }]
+        return [{ change, commands: commandsFor(change, foreign) }]
       } catch (error) {
         failures.set(change, error instanceof Error ? error : new Error(String(error)))
         return []
       }
     })
-    return new Map([...failures, ...(await applySteps(run, steps))])
+    const refused = await applySteps(run, steps)
+    // Our own transactions are not notified.
+    if (steps.some(({ change }) => change.object.kind === 'admin-call')) this.#foreign.touchAll()
+    return new Map([...failures, ...refused])
   }
 
   /**
@@ -231,10 +252,11 @@ export class Firewall implements FirewallPort {
   async #readLegacy(): Promise<ForeignView> {
     try {
       const tables = await this.#legacy.read()
-      return { tables, partly: this.#legacy.partly }
+      this.#legacyView = { tables, partly: this.#legacy.partly }
     } catch (error) {
-      return { tables: [], trouble: error instanceof Error ? error : new Error(String(error)) }
+      this.#legacyView = { tables: [], trouble: error instanceof Error ? error : new Error(String(error)) }
     }
+    return this.#legacyView
   }
 
   #onNotified(notified: Notified): void {
@@ -250,11 +272,12 @@ export class Firewall implements FirewallPort {
     if (own || foreign) this.#markDirty({ own, by, at })
   }
 
-  #markDirty({ own = false, legacy = false, lost, by, at }: Partial<Dirty>): void {
+  #markDirty({ own = false, legacy = false, side = false, lost, by, at }: Partial<Dirty>): void {
     const dirty = this.#dirty
     this.#dirty = {
       own: dirty.own || own,
       legacy: dirty.legacy || legacy,
+      side: dirty.side || side,
       lost: dirty.lost ?? lost,
       by: dirty.by ?? by,
       at: Math.min(dirty.at, at ?? performance.now())
@@ -267,7 +290,7 @@ export class Firewall implements FirewallPort {
     if (this.#changes.size === 0 && this.#views.size === 0) return
     const now = performance.now()
     const waits: number[] = []
-    if (this.#dirty.own || this.#dirty.legacy) waits.push(0)
+    if (this.#dirty.own || this.#dirty.legacy || this.#dirty.side) waits.push(0)
     if (this.#dirty.lost !== undefined) waits.push(this.#nextLost - now)
     const foreign = this.#foreign.due(now)
     if (foreign !== undefined) waits.push(Math.max(foreign, this.#retryAt - now))
@@ -291,11 +314,11 @@ export class Firewall implements FirewallPort {
       }
       if (dirty.own) {
         const own = await this.#nft.exclusive((run) => readOwn(run, this.#socket, this.#interest))
-        this.#compare(own, (object) => object.kind !== 'accept', dirty)
+        this.#compare(own, (object) => !isForeign(object), dirty)
       }
-      if (dirty.legacy || this.#legacyView === undefined) this.#legacyView = await this.#readLegacy()
-      const legacy = this.#legacyView
-      if (this.#foreign.due() === 0 || this.#isNew(legacy)) await this.#rereadForeign(legacy, dirty)
+      const legacy = dirty.legacy ? await this.#readLegacy() : (this.#legacyView ?? (await this.#readLegacy()))
+      const isNew = this.#isNew(legacy) || this.#foreign.due() === 0
+      if (isNew || dirty.side) await this.#rereadForeign(legacy, dirty, isNew)
     } catch (error) {
       this.#retryAt = performance.now() + RETRY_MS
       const why = `the firewall could not be read after a change: ${reasonOf(error)}`
@@ -311,9 +334,10 @@ export class Firewall implements FirewallPort {
     return isNew
   }
 
-  async #rereadForeign(legacy: ForeignView, dirty: Dirty): Promise<void> {
+  async #rereadForeign(legacy: ForeignView, dirty: Dirty, isNew: boolean): Promise<void> {
     const tables = [...(await this.#foreign.read('due')), ...legacy.tables]
-    this.#compare(acceptsIn(tables), (object) => object.kind === 'accept', dirty)
+    this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
+    if (!isNew) return
     const partly = [...this.#foreign.partly, ...(legacy.partly ?? [])]
     for (const queue of this.#views) queue.push({ ...legacy, tables, partly })
   }
@@ -346,10 +370,20 @@ function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQue
   return queue
 }
 
-const clean = (): Dirty => ({ own: false, legacy: false, lost: undefined, by: undefined, at: Number.POSITIVE_INFINITY })
+const clean = (): Dirty => ({
+  own: false,
+  legacy: false,
+  side: false,
+  lost: undefined,
+  by: undefined,
+  at: Number.POSITIVE_INFINITY
+})
 
-const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept } =>
-  change.object.kind === 'accept' && change.object.tool === 'iptables-legacy'
+const isForeign = (object: KernelObject): object is ForeignAccept | AdminCall =>
+  object.kind === 'accept' || object.kind === 'admin-call'
+
+const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept | AdminCall } =>
+  isForeign(change.object) && change.object.tool === 'iptables-legacy'
 
 const isAccept = (change: Change): change is Change & { readonly object: ForeignAccept } =>
   change.object.kind === 'accept'

@@ -23,15 +23,12 @@ const KEPT_AT_LEAST = 50
 /** What keeps changing is read less and less often, until reading takes one part in so many of the time. */
 const SHARE = 50
 
-/** A base chain at hook forward, as libnftables-json(5) has it. */
-type Base = {
-  readonly family: NftFamily
-  readonly table: string
-  readonly name: string
-  readonly type: string
-  readonly hook: 'forward'
-  readonly prio: number
-  readonly policy: 'accept' | 'drop'
+/** A base chain at hook forward, as libnftables-json(5) has it; or a chain of the administrator, without a hook. */
+type Base = Place & {
+  readonly type?: string
+  readonly hook?: 'forward'
+  readonly prio?: number
+  readonly policy?: 'accept' | 'drop'
 }
 
 type ReadChain = ChainContent & { readonly pace: Pace }
@@ -50,20 +47,33 @@ export class ForeignReader implements Disposable {
   readonly #reader = new ChainReader()
   readonly #queue = new SerialQueue()
   #bases: readonly Base[] = []
+  #adminChains: readonly string[] = []
   #basesStale = true
   #chainDumps = 0
   #basesPace: Pace = rested
   /** By chain, as `ip filter FORWARD`. */
   #chains = new Map<string, ReadChain>()
+  /** How many calls of each chain were read. */
+  #calls: ReadonlyMap<string, number> = new Map()
   readonly #stale = new Set<string>()
 
   /** Marks what a transaction changed; returns whether a chain that matters is among it. */
-  touch({ chains, removed, hooked }: Pick<Touched, 'chains' | 'removed' | 'hooked'>): boolean {
+  touch({ chains, added, removed, hooked }: Pick<Touched, 'chains' | 'added' | 'removed' | 'hooked'>): boolean {
     const changed = [...chains].filter((chain) => this.#chains.has(chain))
     for (const chain of changed) this.#stale.add(chain)
-    const bases = hooked || this.#bases.some(({ family, table, name }) => removed.has(`${family} ${table} ${name}`))
+    const bases =
+      hooked ||
+      this.#bases.some(({ family, table, name }) => removed.has(`${family} ${table} ${name}`)) ||
+      [...added].some((chain) => this.#adminChains.includes(chain.slice(chain.lastIndexOf(' ') + 1)))
     if (bases) this.#basesStale = true
     return bases || changed.length > 0
+  }
+
+  /** From now on chains of these names are read, too, whether or not something calls them. */
+  alsoRead(adminChains: readonly string[]): void {
+    if (adminChains.join() === this.#adminChains.join()) return
+    this.#adminChains = adminChains
+    this.#basesStale = true
   }
 
   /** Marks everything: notifications were lost. */
@@ -114,7 +124,7 @@ export class ForeignReader implements Disposable {
     try {
       const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getChain, 0).done()
       await this.#socket.pieces(request, 'the chains of nf_tables', (messages) => {
-        bases.push(...messages.flatMap(baseOf))
+        bases.push(...messages.flatMap((message) => baseOf(message, this.#adminChains)))
         return true
       })
     } catch (error) {
@@ -129,6 +139,7 @@ export class ForeignReader implements Disposable {
   async #readChains(dueOnly: boolean): Promise<void> {
     const reached = new Map<string, ReadChain>()
     const left = this.#bases.map(({ family, table, name }) => ({ family, table, name }))
+    const calls = new Map<string, number>()
     let kept = 0
     for (let place = left.shift(); place !== undefined; place = left.shift()) {
       const { family, table, name } = place
@@ -141,11 +152,16 @@ export class ForeignReader implements Disposable {
       const readNow = () => this.#readChain({ family, table, name }, kept, known?.pace ?? rested)
       const chain = isCurrent ? known : reached.size >= MOST_CHAINS ? unread : await readNow()
       kept += chain.rules.length
+      for (const name of chain.calls) {
+        const called = `${family} ${table} ${name}`
+        calls.set(called, (calls.get(called) ?? 0) + 1)
+      }
       reached.set(key, chain)
       left.push(...chain.calls.map((called) => ({ family, table, name: called })))
     }
     for (const key of this.#chains.keys()) if (!reached.has(key)) this.#stale.delete(key)
     this.#chains = reached
+    this.#calls = calls
   }
 
   async #readChain(place: Place, kept: number, pace: Pace): Promise<ReadChain> {
@@ -164,24 +180,24 @@ export class ForeignReader implements Disposable {
 
   #tables(): readonly ForeignTable[] {
     const places = new Map(this.#bases.map(({ family, table }) => [`${family} ${table}`, { family, table }]))
-    return [...places].map(([place, { family, table }]) => {
-      const chains = [...this.#chains].flatMap(([key, chain]) =>
-        key.startsWith(`${place} `) ? [{ name: key.slice(place.length + 1), rules: chain.rules }] : []
-      )
-      const entries = chains.map(({ name }) => ({
-        chain: this.#bases.find((base) => `${base.family} ${base.table}` === place && base.name === name) ?? {
-          family,
-          table,
-          name
-        }
-      }))
-      const empty = foreignTable(family, table, entries, new Map())
-      const filled = chains.flatMap(({ name, rules }) => {
-        const chain = empty.chains.get(name)
-        return chain === undefined ? [] : [[name, { ...chain, rules }] as const]
-      })
-      return { ...empty, chains: new Map(filled) }
+    return [...places.values()].map((place) => this.#table(place))
+  }
+
+  #table({ family, table }: Pick<Place, 'family' | 'table'>): ForeignTable {
+    const start = `${family} ${table} `
+    const read = [...this.#chains]
+      .filter(([key]) => key.startsWith(start))
+      .map(([key, chain]) => [key.slice(start.length), chain] as const)
+    const baseOf = (name: string): Base | undefined =>
+      this.#bases.find((base) => base.family === family && base.table === table && base.name === name)
+    const entries = read.map(([name]) => ({ chain: baseOf(name) ?? { family, table, name } }))
+    const empty = foreignTable(family, table, entries, new Map())
+    const filled = read.flatMap(([name, { rules, uses }]) => {
+      const chain = empty.chains.get(name)
+      const isCalledElsewhere = uses > (this.#calls.get(start + name) ?? 0)
+      return chain ? [[name, { ...chain, rules, ...(isCalledElsewhere && { isCalledElsewhere }) }] as const] : []
     })
+    return { ...empty, chains: new Map(filled) }
   }
 
   [Symbol.dispose](): void {
@@ -210,19 +226,22 @@ const unread: ReadChain = {
     }
   ],
   calls: [],
+  uses: 0,
   isPartial: true,
   pace: rested
 }
 
-/** The base chain in an NFT_MSG_NEWCHAIN, if it is at hook forward and another program's. */
-function baseOf(message: Message): readonly Base[] {
+/** The chain in an NFT_MSG_NEWCHAIN, if it is another program's at hook forward, or one of the administrator's. */
+function baseOf(message: Message, adminChains: readonly string[]): readonly Base[] {
   const family = familyNames.get(message.body.readUInt8(0))
   if ((message.type & 255) !== NFT_MSG.newChain || family === undefined) return []
   const attributes = new Attributes(message.body, NFGENMSG)
   const hook = attributes.nested(NFTA_CHAIN.hook)
   const [table, name] = [attributes.text(NFTA_TABLE_NAME), attributes.text(NFTA_CHAIN.name)]
-  if (hook?.u32BigEndian(NFTA_HOOK.number) !== HOOK_FORWARD || table === undefined || name === undefined) return []
+  if (table === undefined || name === undefined) return []
   if ((family === 'inet' && table === NFT_TABLE) || isPolicyTable({ table })) return []
+  if (hook?.u32BigEndian(NFTA_HOOK.number) !== HOOK_FORWARD)
+    return adminChains.includes(name) ? [{ family, table, name }] : []
   return [
     {
       family,

@@ -37,6 +37,8 @@ const metaKeys = [
   ['oifkind', 16]
 ] as const
 const metaForms: { readonly [key: string]: Loaded['form'] } = {
+  iif: 'index',
+  oif: 'index',
   nfproto: 'family',
   l4proto: 'protocol',
   protocol: 'number'

@@ -19,6 +19,8 @@ export type Touched = {
   readonly tables: ReadonlySet<string>
   /** Chains of which rules were added or deleted, as `ip filter FORWARD`. */
   readonly chains: ReadonlySet<string>
+  /** Chains that were added or changed, and those deleted. */
+  readonly added: ReadonlySet<string>
   readonly removed: ReadonlySet<string>
   /** Whether a base chain was added or changed, or a table deleted. */
   readonly hooked: boolean
@@ -33,6 +35,7 @@ export type Notified =
 type Open = {
   readonly tables: Set<string>
   readonly chains: Set<string>
+  readonly added: Set<string>
   readonly removed: Set<string>
   hooked: boolean
 }
@@ -50,6 +53,7 @@ export class Transactions {
     const open = this.#open.get(message.port) ?? {
       tables: new Set<string>(),
       chains: new Set<string>(),
+      added: new Set<string>(),
       removed: new Set<string>(),
       hooked: false
     }
@@ -67,8 +71,10 @@ export class Transactions {
     if (type === NFT_MSG.newRule || type === NFT_MSG.deleteRule)
       open.chains.add(`${place} ${attributes.text(NFTA_RULE.chain)}`)
     else if (type === NFT_MSG.deleteChain) open.removed.add(`${place} ${attributes.text(NFTA_CHAIN.name)}`)
-    else if (type === NFT_MSG_DELTABLE || (type === NFT_MSG.newChain && attributes.has(NFTA_CHAIN.hook)))
-      open.hooked = true
+    else if (type === NFT_MSG.newChain) {
+      open.added.add(`${place} ${attributes.text(NFTA_CHAIN.name)}`)
+      open.hooked ||= attributes.has(NFTA_CHAIN.hook)
+    } else if (type === NFT_MSG_DELTABLE) open.hooked = true
     return undefined
   }
 

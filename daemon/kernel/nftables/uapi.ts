@@ -17,7 +17,7 @@ export const NFT_MSG = {
 
 /** Attribute 1 is the table's name in the messages of tables, chains, rules, sets and elements alike. */
 export const NFTA_TABLE_NAME = 1
-export const NFTA_CHAIN = { name: 3, hook: 4, policy: 5, type: 7 } as const
+export const NFTA_CHAIN = { name: 3, hook: 4, policy: 5, uses: 6, type: 7 } as const
 export const NFTA_HOOK = { number: 1, priority: 2 } as const
 /** NF_INET_FORWARD, <linux/netfilter.h>. */
 export const HOOK_FORWARD = 2

@@ -17,7 +17,7 @@ const element = (port: number, set = 'ports'): NftElement => ({
   value: '10.1.1.1 . 80'
 })
 const put = (object: Change['object']): Change => ({ do: 'put', object })
-const step = (change: Change) => ({ change, commands: commandsFor(change) })
+const step = (change: Change) => ({ change, commands: commandsFor(change, []) })
 
 test('a listed table becomes chains with their digests, sets and elements as nft prints them', () => {
   const output = JSON.stringify({
@@ -115,12 +115,15 @@ test('a chain whose hook changed is created again, one whose rules changed is fi
     'flush chain inet weft c',
     'add rule inet weft c accept comment "weft d"'
   ]
-  assert.deepEqual(commandsFor({ do: 'put', object: chain, instead: { ...chain, digests: [] } }), [
+  assert.deepEqual(commandsFor({ do: 'put', object: chain, instead: { ...chain, digests: [] } }, []), [
     'add table inet weft',
     ...filled
   ])
   assert.deepEqual(
-    commandsFor({ do: 'put', object: chain, instead: { ...chain, hook: 'type filter hook input priority filter' } }),
+    commandsFor(
+      { do: 'put', object: chain, instead: { ...chain, hook: 'type filter hook input priority filter' } },
+      []
+    ),
     ['add table inet weft', 'flush chain inet weft c', 'delete chain inet weft c', ...filled]
   )
 })
