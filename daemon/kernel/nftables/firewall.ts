@@ -3,7 +3,7 @@
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignView, PodSide } from '../../state/foreign-chain.ts'
+import type { ForeignTable, ForeignView, PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
 import {
   type AdminCall,
@@ -70,9 +70,8 @@ export class Firewall implements FirewallPort {
    */
   #lastRead = new Map<Key, KernelObject>()
   readonly #foreign = new ForeignReader()
-  /** The version of the legacy tables in the last view. */
-  #legacyVersion = -1
-  #trouble = ''
+  /** What was read for the last view. */
+  #viewed = ''
   #side: PodSide = { devices: [], adminChains: [] }
   #legacyView: ForeignView | undefined
   /** Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again. */
@@ -132,7 +131,7 @@ export class Firewall implements FirewallPort {
    */
   foreign(signal: AbortSignal): AsyncIterable<ForeignView> {
     const queue = subscribe(this.#views, signal)
-    this.#legacyVersion = -1
+    this.#viewed = ''
     this.#markDirty({ legacy: true })
     return queue
   }
@@ -317,8 +316,7 @@ export class Firewall implements FirewallPort {
         this.#compare(own, (object) => !isForeign(object), dirty)
       }
       const legacy = dirty.legacy ? await this.#readLegacy() : (this.#legacyView ?? (await this.#readLegacy()))
-      const isNew = this.#isNew(legacy) || this.#foreign.due() === 0
-      if (isNew || dirty.side) await this.#rereadForeign(legacy, dirty, isNew)
+      this.#judge([...(await this.#foreign.read('due')), ...legacy.tables], legacy, dirty)
     } catch (error) {
       this.#retryAt = performance.now() + RETRY_MS
       const why = `the firewall could not be read after a change: ${reasonOf(error)}`
@@ -327,16 +325,12 @@ export class Firewall implements FirewallPort {
     this.#schedule()
   }
 
-  #isNew({ trouble }: ForeignView): boolean {
-    const isNew = this.#legacyVersion !== this.#legacy.version || this.#trouble !== (trouble?.message ?? '')
-    this.#legacyVersion = this.#legacy.version
-    this.#trouble = trouble?.message ?? ''
-    return isNew
-  }
-
-  async #rereadForeign(legacy: ForeignView, dirty: Dirty, isNew: boolean): Promise<void> {
-    const tables = [...(await this.#foreign.read('due')), ...legacy.tables]
-    this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
+  /** Publishes what changed of our rules in other programs' tables, and a view if something of those was read. */
+  #judge(tables: readonly ForeignTable[], legacy: ForeignView, dirty: Dirty): void {
+    const read = `${this.#foreign.version} ${this.#legacy.version} ${legacy.trouble?.message}`
+    const isNew = read !== this.#viewed
+    this.#viewed = read
+    if (isNew || dirty.side) this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
     if (!isNew) return
     const partly = [...this.#foreign.partly, ...(legacy.partly ?? [])]
     for (const queue of this.#views) queue.push({ ...legacy, tables, partly })

@@ -50,6 +50,7 @@ export class ForeignReader implements Disposable {
   #adminChains: readonly string[] = []
   #basesStale = true
   #chainDumps = 0
+  #version = 0
   #basesPace: Pace = rested
   /** By chain, as `ip filter FORWARD`. */
   #chains = new Map<string, ReadChain>()
@@ -105,6 +106,11 @@ export class ForeignReader implements Disposable {
     })
   }
 
+  /** Grows with everything that is read. */
+  get version(): number {
+    return this.#version
+  }
+
   /** What the kernel was asked for so far. */
   get asked(): Asked & { readonly chainDumps: number } {
     return { ...this.#reader.asked, chainDumps: this.#chainDumps }
@@ -131,6 +137,7 @@ export class ForeignReader implements Disposable {
       this.#basesStale = true
       throw error
     }
+    this.#version++
     this.#bases = bases
     this.#basesPace = paceAfter(start, this.#basesPace)
   }
@@ -171,6 +178,7 @@ export class ForeignReader implements Disposable {
     const start = performance.now()
     try {
       const read = await this.#reader.read(place, Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, MOST_KEPT_IN_ALL - kept)))
+      this.#version++
       return { ...read, pace: paceAfter(start, pace) }
     } catch (error) {
       this.#stale.add(key)
