@@ -105,14 +105,19 @@ export class RequestSocket implements Disposable {
 
   /**
    * Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing.
-   * Never throws for the kernel's answers.
+   * Never throws for the kernel's answers. `echoed` gets the objects that requests with NLM_F_ECHO made; their memory is
+   * overwritten afterwards.
    */
-  transact(batch: readonly Buffer[]): Promise<readonly Failure[]> {
+  transact(batch: readonly Buffer[], echoed?: (message: Message) => void): Promise<readonly Failure[]> {
     // Kernels before 6.10 do not acknowledge the mark at its end.
-    return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2))
+    return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2, echoed))
   }
 
-  async #sendChunk(messages: readonly Buffer[], asked = messages.length - 1): Promise<readonly Failure[]> {
+  async #sendChunk(
+    messages: readonly Buffer[],
+    asked = messages.length - 1,
+    echoed?: (message: Message) => void
+  ): Promise<readonly Failure[]> {
     const first = this.#number(messages)
     const last = messages[asked]
     // The kernel always reports failures; the acknowledgement of the last message says that it has read that far.
@@ -125,7 +130,7 @@ export class RequestSocket implements Disposable {
       return messages.map(() => ({ errno: error.errno, sentence: 'the request could not be sent' }))
     }
     // The kernel processes requests inside send(2), so all answers have arrived.
-    const answers = this.#answers()
+    const answers = this.#answers(echoed)
     const complete = answers.has(first + asked)
     return messages.map((_, at) => {
       const answer = answers.get(first + at)
@@ -149,13 +154,14 @@ export class RequestSocket implements Disposable {
       : this.#lane.take(inPool)
   }
 
-  #answers(): ReadonlyMap<number, Acknowledgement> {
+  #answers(echoed?: (message: Message) => void): ReadonlyMap<number, Acknowledgement> {
     const answers = new Map<number, Acknowledgement>()
     for (;;) {
       const length = this.#receiveNow()
       if (length === undefined) return answers
       for (const message of readMessages(scratch.subarray(0, length))) {
         if (message.type === NLMSG_ERROR) answers.set(message.sequence, readAcknowledgement(message))
+        else echoed?.(message)
       }
     }
   }

@@ -35,25 +35,36 @@ const NFT_CMP_EQ = 0
 /** Where addresses begin in the headers, by side. */
 const OFFSET = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const
 
+/** What a change does to its chain: deletes the rules with these handles, then adds one before another, or none. */
+export type AcceptEdit = {
+  readonly messages: readonly Buffer[]
+  readonly deleted: readonly number[]
+  /** The handle of the rule before which one is added; `undefined`: it becomes the last. */
+  readonly before: number | undefined
+}
+
 /**
  * The messages of one change: deletes existing rules of this accept and inserts one where it belongs now; none if it
  * has no place. `foreign`: other programs' tables as they are now, `side` what their rules are judged by.
  */
-export function acceptMessages(
+export function acceptEdit(
   { do: verb, object: accept }: Change & { readonly object: ForeignAccept },
   foreign: readonly ForeignTable[],
   side: PodSide
-): readonly Buffer[] {
+): AcceptEdit {
   const table = foreign.find((one) => one.family === accept.family && one.table === accept.table)
   const chain = table?.chains.get(accept.chain)
   const key = keyOf(accept)
-  const old = (chain?.rules ?? []).filter((rule) => rule.ours && keyOf({ ...accept, ...rule.ours }) === key)
-  const deletions = old.map(({ handle = 0 }) =>
+  const deleted = (chain?.rules ?? [])
+    .filter((rule) => rule.ours && keyOf({ ...accept, ...rule.ours }) === key)
+    .map(({ handle = 0 }) => handle)
+  const messages = deleted.map((handle) =>
     ruleRequest(NFT_MSG.deleteRule, 0, accept).bytes(NFTA_RULE.handle, u64(handle)).done()
   )
   const place = table && placeFor(table, accept, side)
-  if (verb === 'remove' || place === undefined) return deletions
-  return [...deletions, newRule(accept, chain?.rules[place]?.handle)]
+  if (verb === 'remove' || place === undefined) return { messages, deleted, before: undefined }
+  const before = chain?.rules[place]?.handle
+  return { messages: [...messages, newRule(accept, before)], deleted, before }
 }
 
 const ruleRequest = (type: number, flags: number, { family, table, chain }: ForeignAccept): MessageWriter =>
@@ -63,7 +74,7 @@ const ruleRequest = (type: number, flags: number, { family, table, chain }: Fore
 
 /** Without the handle of another rule it becomes the last one. */
 function newRule(accept: ForeignAccept, before: number | undefined): Buffer {
-  const flags = NLM_F.create | (before === undefined ? NLM_F_APPEND : 0)
+  const flags = NLM_F.create | NLM_F.echo | (before === undefined ? NLM_F_APPEND : 0)
   const writer = ruleRequest(NFT_MSG.newRule, flags, accept)
   if (before !== undefined) writer.bytes(NFTA_RULE.position, u64(before))
   const comment = Buffer.from(`${COMMENT}\0`)

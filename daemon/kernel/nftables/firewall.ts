@@ -100,6 +100,7 @@ export class Firewall implements FirewallPort {
     this.#interest = interest
     const start = performance.now()
     const legacy = this.#readLegacy()
+    this.#foreign.touchBases()
     const objects = await this.#nft.exclusive(async (run) => {
       const own = await readOwn(run, this.#socket, this.#interest)
       return [...own, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)]
@@ -134,6 +135,11 @@ export class Firewall implements FirewallPort {
     this.#viewed = ''
     this.#markDirty({ legacy: true })
     return queue
+  }
+
+  /** What was asked of the kernel about other programs' chains so far. */
+  get asked(): ForeignReader['asked'] {
+    return this.#foreign.asked
   }
 
   /** From now on other programs' rules are judged by this. */

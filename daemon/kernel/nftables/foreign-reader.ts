@@ -2,7 +2,7 @@
 // is read again only after a notification that it changed, the elements of named sets never.
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { SerialQueue } from '../../base/serial-queue.ts'
-import { type ForeignTable, isPolicyTable } from '../../state/foreign-chain.ts'
+import { type ForeignRule, type ForeignTable, isPolicyTable } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { KernelError } from '../netlink/error.ts'
@@ -29,6 +29,13 @@ type Base = Place & {
   readonly hook?: 'forward'
   readonly prio?: number
   readonly policy?: 'accept' | 'drop'
+}
+
+/** Rules that Weft deleted, by handle, and one that it added before another, or as the last. */
+type OwnEdit = {
+  readonly deleted: readonly number[]
+  readonly before: number | undefined
+  readonly rule: ForeignRule | undefined
 }
 
 type ReadChain = ChainContent & { readonly pace: Pace }
@@ -70,10 +77,35 @@ export class ForeignReader implements Disposable {
     return bases || changed.length > 0
   }
 
+  /**
+   * Takes over what Weft itself did to a chain, whose other rules need not be read again for that; `undefined`: what it
+   * did is not known.
+   */
+  edit(key: string, edit: OwnEdit | undefined): void {
+    const chain = this.#chains.get(key)
+    if (chain === undefined) return
+    this.#version++
+    // What is being read may or may not have it yet.
+    if (edit === undefined || !this.#queue.idle) {
+      this.#stale.add(key)
+      return
+    }
+    const { deleted, before, rule } = edit
+    const rules = chain.rules.filter(({ handle }) => handle === undefined || !deleted.includes(handle))
+    const at = before === undefined ? rules.length : rules.findIndex(({ handle }) => handle === before)
+    if (rule !== undefined) rules.splice(at < 0 ? rules.length : at, 0, rule)
+    this.#chains.set(key, { ...chain, rules })
+  }
+
   /** From now on chains of these names are read, too, whether or not something calls them. */
   alsoRead(adminChains: readonly string[]): void {
     if (adminChains.join() === this.#adminChains.join()) return
     this.#adminChains = adminChains
+    this.#basesStale = true
+  }
+
+  /** Marks the list of chains: a table that belongs to one process goes with it without a notification. */
+  touchBases(): void {
     this.#basesStale = true
   }
 

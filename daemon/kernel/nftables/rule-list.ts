@@ -7,11 +7,16 @@ import type { ForeignBranch, ForeignCondition, ForeignRule } from '../../state/f
 export const MOST_READ = 200_000
 /** Rules of a chain, alike ones counted once, that are kept as they are. */
 export const MOST_KEPT = 4_000
+/** Different verdicts, such as calls of chains, that are collected in one rule. */
+const MOST_VERDICTS = 100
 /** Addresses that are collected in one rule. */
 const MOST_ADDRESSES = 1_000
 
 /** Rules that differ in the addresses of one match at most. */
 type Run = { readonly rule: ForeignRule; readonly shape: string; readonly prefixes: Prefix[]; count: number }
+
+/** The shape of rules that are kept roughly. */
+const ROUGH = 'rough'
 
 export class RuleList {
   readonly #kept: ForeignRule[] = []
@@ -42,7 +47,7 @@ export class RuleList {
     if (length < this.#most || !isPlain(rule) || (length < 2 * this.#most && isDecisive(rule))) this.#take(rule)
     else {
       this.#isPartial = true
-      this.#take(rough(rule))
+      this.#takeRoughly(rule)
     }
     return true
   }
@@ -87,6 +92,20 @@ export class RuleList {
     this.#run = { rule, shape, prefixes: [...prefixes], count: rule.count ?? 1 }
   }
 
+  /** One rule with every verdict that occurs stands for all that follow each other. */
+  #takeRoughly(rule: ForeignRule): void {
+    if (this.#run?.shape !== ROUGH || this.#run.rule.branches.length > MOST_VERDICTS) {
+      this.#endRun()
+      this.#run = { rule: { ...rule, branches: [] }, shape: ROUGH, prefixes: [], count: 0 }
+    }
+    const run = this.#run
+    const known = new Set(run.rule.branches.map(({ verdict }) => JSON.stringify(verdict)))
+    const more = rule.branches.filter(({ verdict }) => !known.has(JSON.stringify(verdict)))
+    const branches = more.map(({ verdict }) => ({ conditions: unknown, verdict }))
+    this.#run = { ...run, rule: { ...run.rule, branches: [...run.rule.branches, ...branches] }, count: run.count + 1 }
+    this.#isOfRun = false
+  }
+
   #endRun(): void {
     const run = this.#run
     this.#run = undefined
@@ -102,12 +121,6 @@ export class RuleList {
 
 /** What is not known of a rule: it may match some packets of pods. */
 const unknown: readonly ForeignCondition[] = [{ kind: 'deliberate' }]
-
-/** The rule without what tells which packets it matches. */
-const rough = (rule: ForeignRule): ForeignRule => ({
-  ...rule,
-  branches: rule.branches.map(({ verdict }) => ({ conditions: unknown, verdict }))
-})
 
 /** Whether a rule is no more than its branches: not one of Weft's. */
 function isPlain(rule: ForeignRule): boolean {

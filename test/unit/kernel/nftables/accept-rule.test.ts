@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { MalformedMessage, readMessages } from '../../../../daemon/kernel/netlink/message.ts'
-import { acceptMessages } from '../../../../daemon/kernel/nftables/accept-rule.ts'
+import { acceptEdit } from '../../../../daemon/kernel/nftables/accept-rule.ts'
 import { decodeRule } from '../../../../daemon/kernel/nftables/decode-rule.ts'
 import { setElements } from '../../../../daemon/kernel/nftables/decode-set.ts'
 import { foreignRule } from '../../../../daemon/kernel/nftables/parse-foreign-tables.ts'
@@ -52,9 +52,10 @@ for (const [family, texts] of [
     for (const text of texts) {
       for (const match of ['source', 'destination'] as const) {
         const object = accept(family, match, text)
-        const [bytes, ...more] = acceptMessages({ do: 'put', object }, [dropping(object)], side)
+        const { messages, before, deleted } = acceptEdit({ do: 'put', object }, [dropping(object)], side)
+        const [bytes, ...more] = messages
         assert.ok(bytes)
-        assert.deepEqual(more, [])
+        assert.deepEqual({ more, before, deleted }, { more: [], before: 7, deleted: [] })
         const [message] = readMessages(bytes)
         assert.ok(message)
         const { json } = decodeRule(message, family, nobody)
@@ -73,7 +74,7 @@ for (const [family, texts] of [
 
 test('no bytes crash the decoder of rules and elements', () => {
   const object = accept('inet', 'source', '10.240.0.0/12')
-  const [good] = acceptMessages({ do: 'put', object }, [dropping(object)], side)
+  const [good] = acceptEdit({ do: 'put', object }, [dropping(object)], side).messages
   assert.ok(good)
   const change = fc.tuple(fc.nat(good.length - 1), fc.nat(255))
   fc.assert(

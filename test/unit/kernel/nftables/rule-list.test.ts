@@ -83,13 +83,13 @@ test('of a chain that is too long the narrowed rules are unknown, and what meets
   )
   const { rules, isPartial } = list([...many, rule(100, []), rule(101, [from('198.51.100.1/32')])], 10)
   assert.equal(isPartial, true)
-  assert.ok(rules.length < 120)
+  assert.ok(rules.length < 20, String(rules.length))
   assert.equal(
     rules.reduce((sum, { count = 1 }) => sum + count, 0),
     102
   )
   assert.deepEqual(rules.slice(0, 10), many.slice(0, 10))
-  const rough = rules.filter(({ handle = 0 }) => handle > 20 && handle < 100)
+  const rough = rules.slice(10).filter(({ handle }) => handle !== 100)
   assert.ok(rough.every(({ branches }) => branches.every(({ conditions }) => conditions[0]?.kind === 'deliberate')))
   assert.deepEqual(new Set(rough.flatMap(verdicts)), new Set(['drop', 'accept']))
 })
