@@ -96,8 +96,10 @@ function commentIn(userdata: Buffer | undefined): string | undefined {
 }
 
 const operators = ['==', '!=', '<', '<=', '>', '>='] as const
-/** Statements that decide nothing and let the packet continue; what has an effect on conditions has a name below. */
-const SILENT = /^(log|notrack|masq|nat|redir|dup|fwd|tproxy|last|dynset|byteorder|flow_offload|synproxy|secmark)$/
+/** Expressions that let every packet go on, and change what is loaded at most in its octets' order. */
+const SILENT = /^(log|notrack|dup|flow_offload|secmark|last|byteorder)$/
+/** Those that load a register, or change the packet; any other one may be a condition. */
+const LOADS = /^(meta|ct|payload|fib|rt|socket|osf|numgen|hash|exthdr|xfrm|tunnel)$/
 /** Statements that match by a rate or an amount, as libnftables-json(5) names them. */
 const rates: Readonly<Record<string, string>> = { limit: 'limit', quota: 'quota', connlimit: 'ct count' }
 /** NFT_OBJECT_QUOTA, _LIMIT, _CONNLIMIT. */
@@ -138,7 +140,8 @@ class Decoding {
     else if (name === 'reject' || name === 'queue') this.statements.push({ [name]: null })
     else if (name === 'objref') this.#object(data)
     else if (name === 'counter') this.#counter(data)
-    else if (!SILENT.test(name)) this.#load(name, data)
+    else if (LOADS.test(name)) this.#load(name, data)
+    else if (!SILENT.test(name)) this.statements.push({ [name === 'dynset' ? 'set' : name]: {} })
   }
 
   #counter(data: Attributes): void {
