@@ -230,6 +230,12 @@ export const CONDITIONS = {
     title: "another program's rule drops packets of pods, and weftd does not overrule it",
     cure: 'if pods are to reach each other, accept the pod network before that rule'
   },
+  FIREWALL_TOO_LONG: {
+    severity: 'warning',
+    blocks: [],
+    title: "another program's chain has so many rules that weftd takes some for drops that may concern pods",
+    cure: 'no action needed if pods reach each other; otherwise move long lists of addresses into sets (nft, ipset)'
+  },
   SUBNET_FILE_UNWRITABLE: {
     severity: 'warning',
     blocks: [],

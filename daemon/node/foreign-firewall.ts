@@ -59,6 +59,7 @@ export class ForeignFirewall {
       this.#updatedFor = ''
       await this.update()
       this.#logTrouble(view)
+      this.#reportPartly(view)
       this.#first.resolve()
     }
   }
@@ -133,6 +134,11 @@ export class ForeignFirewall {
         'another program drops forwarded packets: pods get an accept where that is allowed'
       )
     this.#reasons = now
+  }
+
+  #reportPartly({ partly = [] }: ForeignView): void {
+    if (partly.length === 0) this.#deps.health.clear('FIREWALL_TOO_LONG')
+    else this.#deps.health.raise('FIREWALL_TOO_LONG', `not read rule by rule: ${partly.join(', ')}`)
   }
 
   #logTrouble({ trouble }: ForeignView): void {

@@ -64,6 +64,10 @@ export const prototypes = {
     'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
     { value: 'length' }
   ),
+  getsockopt: libc.declare<(fd: number, level: number, name: number, value: Uint8Array, length: Uint8Array) => number>(
+    'int getsockopt(int fd, int level, int name, void *value, void *length)',
+    { value: '*length', length: 4 }
+  ),
   send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
   recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
@@ -175,6 +179,25 @@ const int = (value: number): Buffer => {
   const bytes = Buffer.alloc(4)
   bytes.writeInt32LE(value)
   return bytes
+}
+
+const AF_INET = { 4: 2, 6: 10 } as const
+const SOCK_DGRAM = 2
+/** SOL_IP, SOL_IPV6. */
+const SOL = { 4: 0, 6: 41 } as const
+
+/** A UDP socket in the network namespace of the calling thread, for the options of legacy iptables. */
+export const datagramSocket = (family: 4 | 6): number =>
+  checked('socket', prototypes.socket(AF_INET[family], SOCK_DGRAM | SOCK_CLOEXEC, 0))
+
+/**
+ * getsockopt(2) at the level of IP in the thread pool, for options whose value is also a question; what is written
+ * begins `into`.
+ */
+export function ipOption(fd: number, family: 4 | 6, name: number, into: Uint8Array): Promise<number> {
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(into.length)
+  return threaded('getsockopt', (done) => prototypes.getsockopt.async(fd, SOL[family], name, into, length, done))
 }
 
 /** Turns on an option of SOL_NETLINK; `false` when this kernel does not know it. */

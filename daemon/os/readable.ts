@@ -14,7 +14,13 @@ function pollFor(
   events: { readonly readable?: true; readonly writable?: true },
   ready: () => void
 ): Disposable {
-  const poll = koffi.node.poll(fd, events, ready)
+  // libuv stops polling a descriptor that has an error, such as a netlink socket that overran, and says so once. The
+  // error is over when `ready` has read it. koffi hands over libuv's status first, which its types do not say.
+  const onPoll = (status: unknown): void => {
+    if (typeof status === 'number' && status < 0) poll.start(events, onPoll)
+    ready()
+  }
+  const poll = koffi.node.poll(fd, events, onPoll)
   return {
     [Symbol.dispose]() {
       poll.stop()

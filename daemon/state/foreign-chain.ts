@@ -36,6 +36,8 @@ export type ForeignVerdict =
 export type ForeignBranch = { readonly conditions: readonly ForeignCondition[]; readonly verdict: ForeignVerdict }
 
 export type ForeignRule = {
+  /** How many consecutive rules of the chain this one is read from, where they are several. */
+  readonly count?: number
   /** nft's handle of the rule in its table; iptables-legacy has none. */
   readonly handle?: number
   readonly branches: readonly ForeignBranch[]
@@ -51,6 +53,8 @@ export type ForeignChain = {
   readonly name: string
   /** The verdict for packets that reach the end; only base chains at hook forward have one. */
   readonly policy?: 'accept' | 'drop'
+  /** Whether other chains than those of its ForeignTable call it, too. */
+  readonly isCalledElsewhere?: boolean
   readonly rules: readonly ForeignRule[]
 }
 
@@ -63,6 +67,8 @@ export type ForeignView = {
   readonly tables: readonly ForeignTable[]
   /** Why a part could not be read, most likely a missing tool. */
   readonly trouble?: Error
+  /** Chains of so many rules that some were not read one by one, as `ip filter FORWARD`. */
+  readonly partly?: readonly string[]
 }
 
 /** What must be known of this host to judge a rule. */
@@ -74,6 +80,15 @@ export type PodSide = {
   /** Chains that must come before every accept of Weft (`iptablesAdminChainName` of the firewall plugin). */
   readonly adminChains: readonly string[]
 }
+
+/**
+ * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
+ * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
+ */
+const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
+
+/** Whether a chain belongs to a policy engine: it is judged by its name, not by its rules. */
+export const isPolicyChain = (chain: string): boolean => policyChain.test(chain)
 
 const policyTable = /^(kube-|kindnet|calico|cilium|antrea)/
 

@@ -1,7 +1,14 @@
 // Follows a base chain of another program as packets of pods do: each rule that they meet, with what it asks of each
 // kind of accept.
 import type { Prefix } from '../../ipam/address.ts'
-import type { ForeignBranch, ForeignChain, ForeignRule, ForeignTable, PodSide } from './foreign-chain.ts'
+import {
+  type ForeignBranch,
+  type ForeignChain,
+  type ForeignRule,
+  type ForeignTable,
+  isPolicyChain,
+  type PodSide
+} from './foreign-chain.ts'
 import {
   ACCEPT_MATCHES,
   type AcceptMatch,
@@ -29,11 +36,6 @@ export type Step = Place & {
   readonly isLeft: PerMatch<boolean>
 }
 
-/**
- * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
- * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
- */
-const policyChain = /^(cali-|KUBE-|WEAVE-NPC|CILIUM_|ANTREA-)/
 /** Those of kube-proxy alone: broken connections and Services, not traffic between pods. */
 const proxyChain = /^KUBE-(FORWARD|SERVICES|EXTERNAL-SERVICES|PROXY-FIREWALL)$/
 
@@ -217,7 +219,7 @@ export class Walk {
   }
 
   #mayEnter(name: string): boolean {
-    return !this.#entered.has(name) && !policyChain.test(name) && !this.#side.adminChains.includes(name)
+    return !this.#entered.has(name) && !isPolicyChain(name) && !this.#side.adminChains.includes(name)
   }
 
   #ownerOf(chain: string): Owner {
@@ -274,7 +276,7 @@ export class Walk {
       case 'goto': {
         const { chain } = verdict
         if (this.#side.adminChains.includes(chain)) return perMatch(() => 'barrier')
-        if (policyChain.test(chain))
+        if (isPolicyChain(chain))
           return perMatch((match) => (match === 'pair' && proxyChain.test(chain) ? undefined : 'barrier'))
         // Its rules are steps of their own.
         if (isEntered && (bits & SOMETIMES) === 0 && this.#mayEnter(chain)) return nothing
@@ -322,7 +324,8 @@ const calls = ({ branches }: ForeignRule): boolean =>
 /** The chains that call each chain, once for each call. */
 function callersIn(table: ForeignTable): ReadonlyMap<string, readonly string[]> {
   const callers = new Map<string, string[]>()
-  for (const { name, rules } of table.chains.values()) {
+  for (const { name, rules, isCalledElsewhere } of table.chains.values()) {
+    if (isCalledElsewhere) callers.set(name, [...(callers.get(name) ?? []), ''])
     for (const { branches } of rules) {
       for (const { verdict } of branches) {
         if (verdict.kind !== 'jump' && verdict.kind !== 'goto') continue

@@ -16,6 +16,11 @@ function commit(): string {
   }
 }
 
+const peers = (): readonly string[] =>
+  readFileSync(`${peersDirectory()}/versions`, 'utf8')
+    .split('\n')
+    .filter((line) => /^\S*[/]|^debian/.test(line))
+
 /** One progress line on standard error. */
 export function progress(text: string): void {
   process.stderr.write(`bench: ${text}\n`)
@@ -25,9 +30,6 @@ export function progress(text: string): void {
 export function report(title: string, rows: readonly Row[], notes: readonly string[]): void {
   const processors = cpus()
   const machine = `${processors.length} × ${processors[0]?.model ?? arch()}, ${Math.round(totalmem() / 2 ** 30)} GiB`
-  const peers = readFileSync(`${peersDirectory()}/versions`, 'utf8')
-    .split('\n')
-    .filter((line) => /^\S*[/]|^debian/.test(line))
   const lines = [
     `## ${title}`,
     '',
@@ -38,7 +40,7 @@ export function report(title: string, rows: readonly Row[], notes: readonly stri
     table(rows),
     '',
     ...notes.map((note) => `- ${note}`),
-    `- peers: ${peers.join('; ')}`
+    ...(rows.some(({ peer }) => peer.length > 0) ? [`- peers: ${peers().join('; ')}`] : [])
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
 }

@@ -214,6 +214,15 @@ export class Attributes {
     return place && this.#bytes.subarray(...place)
   }
 
+  /** All values of a repeated type, as lists have them. */
+  all(type: number): readonly Buffer[] {
+    const found: Buffer[] = []
+    for (let at = 0; at < this.#places.length; at += 3) {
+      if (this.#places[at] === type) found.push(this.#bytes.subarray(this.#places[at + 1], this.#places[at + 2]))
+    }
+    return found
+  }
+
   has(type: number): boolean {
     return this.#place(type) !== undefined
   }
@@ -232,6 +241,12 @@ export class Attributes {
   u32BigEndian(type: number): number | undefined {
     const place = this.#place(type, 4)
     return place && this.#bytes.readUInt32BE(place[0])
+  }
+
+  /** A handle of nf_tables: 64 bits in network order. */
+  u64BigEndian(type: number): bigint | undefined {
+    const place = this.#place(type, 8)
+    return place && this.#bytes.readBigUInt64BE(place[0])
   }
 
   port(type: number): number | undefined {

@@ -39,6 +39,8 @@ export type NotificationOptions = {
    */
   readonly protocol?: number
   readonly groups?: readonly number[]
+  /** `message` keeps nothing of a message's memory, which the next datagram then overwrites. */
+  readonly keepsNothing?: boolean
 }
 
 /** Joins multicast groups in the network namespace of the calling thread; listens until disposed. */
@@ -47,6 +49,7 @@ export class NotificationSocket implements Disposable {
   readonly #fd: number
   readonly #to: Notifications
   readonly #poll: Disposable
+  readonly #keepsNothing: boolean
   readonly #buffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
   #closed = false
 
@@ -54,6 +57,7 @@ export class NotificationSocket implements Disposable {
   constructor(to: Notifications, options: NotificationOptions = {}) {
     const { receiveBytes = RECEIVE_BYTES, protocol = NETLINK_ROUTE, groups = Object.values(GROUPS) } = options
     this.#to = to
+    this.#keepsNothing = options.keepsNothing ?? false
     this.#fd = netlinkSocket(protocol)
     this.port = netlinkPort(this.#fd) ?? 0
     try {
@@ -79,7 +83,9 @@ export class NotificationSocket implements Disposable {
       try {
         const length = receiveNow(this.#fd, this.#buffer)
         if (length === undefined) return
-        for (const message of readMessages(Buffer.from(this.#buffer.subarray(0, length)))) this.#to.message(message)
+        const datagram = this.#buffer.subarray(0, length)
+        for (const message of readMessages(this.#keepsNothing ? datagram : Buffer.from(datagram)))
+          this.#to.message(message)
       } catch (error) {
         const overrun = error instanceof CallFailed && error.errnoName === 'ENOBUFS'
         this.#to.lost(overrun ? 'more notifications arrived than the socket could hold' : String(error))

@@ -105,14 +105,19 @@ export class RequestSocket implements Disposable {
 
   /**
    * Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing.
-   * Never throws for the kernel's answers.
+   * Never throws for the kernel's answers. `echoed` gets the objects that requests with NLM_F_ECHO made; their memory is
+   * overwritten afterwards.
    */
-  transact(batch: readonly Buffer[]): Promise<readonly Failure[]> {
+  transact(batch: readonly Buffer[], echoed?: (message: Message) => void): Promise<readonly Failure[]> {
     // Kernels before 6.10 do not acknowledge the mark at its end.
-    return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2))
+    return this.#exchanges.take(() => this.#sendChunk(batch, batch.length - 2, echoed))
   }
 
-  async #sendChunk(messages: readonly Buffer[], asked = messages.length - 1): Promise<readonly Failure[]> {
+  async #sendChunk(
+    messages: readonly Buffer[],
+    asked = messages.length - 1,
+    echoed?: (message: Message) => void
+  ): Promise<readonly Failure[]> {
     const first = this.#number(messages)
     const last = messages[asked]
     // The kernel always reports failures; the acknowledgement of the last message says that it has read that far.
@@ -125,7 +130,7 @@ export class RequestSocket implements Disposable {
       return messages.map(() => ({ errno: error.errno, sentence: 'the request could not be sent' }))
     }
     // The kernel processes requests inside send(2), so all answers have arrived.
-    const answers = this.#answers()
+    const answers = this.#answers(echoed)
     const complete = answers.has(first + asked)
     return messages.map((_, at) => {
       const answer = answers.get(first + at)
@@ -149,13 +154,14 @@ export class RequestSocket implements Disposable {
       : this.#lane.take(inPool)
   }
 
-  #answers(): ReadonlyMap<number, Acknowledgement> {
+  #answers(echoed?: (message: Message) => void): ReadonlyMap<number, Acknowledgement> {
     const answers = new Map<number, Acknowledgement>()
     for (;;) {
       const length = this.#receiveNow()
       if (length === undefined) return answers
       for (const message of readMessages(scratch.subarray(0, length))) {
         if (message.type === NLMSG_ERROR) answers.set(message.sequence, readAcknowledgement(message))
+        else echoed?.(message)
       }
     }
   }
@@ -246,6 +252,33 @@ export class RequestSocket implements Disposable {
     return reading.whole
   }
 
+  /**
+   * A dump in pieces: `take` gets the messages of one datagram, whose memory the next one overwrites, and may wait in
+   * between; once it returns `false`, the rest is received unread. The dump is not repeated when something changes
+   * meanwhile: notifications say whether that was what was asked for. Errors: KernelError with `what` as its object;
+   * those of `take`.
+   */
+  pieces(request: Buffer, what: string, take: Take): Promise<void> {
+    return this.#exchanges.take(async () => {
+      const sequence = this.#number([request])
+      request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
+      await this.#put(request, false)
+      const reading: Reading = { ended: false, whole: true, failed: undefined }
+      this.#dumpBuffer ??= Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
+      const buffer = this.#dumpBuffer
+      for (let more = true; !reading.ended; ) {
+        const length = await this.#lane.take(() => libc.receive(this.fd, buffer))
+        const messages = partsOf(buffer.subarray(0, length), sequence, what, reading)
+        try {
+          if (more && reading.failed === undefined) more = await take(messages)
+        } catch (error) {
+          reading.failed = error instanceof Error ? error : new MalformedMessage(String(error))
+        }
+      }
+      if (reading.failed !== undefined) throw reading.failed
+    })
+  }
+
   /** Closes at once, or when the exchange in progress has ended. */
   [Symbol.dispose](): void {
     if (this.#closed) return
@@ -258,8 +291,19 @@ export class RequestSocket implements Disposable {
 const readError = (what: string, answer: Acknowledgement): KernelError =>
   new KernelError({ operation: 'read', object: what, ...answer })
 
+type Take = (messages: readonly Message[]) => Promise<boolean> | boolean
+
 /** State of a dump that is being read. */
 type Reading = { ended: boolean; whole: boolean; failed: Error | undefined }
+
+/** The dumped objects of one datagram. */
+function partsOf(bytes: Buffer, sequence: number, what: string, reading: Reading): readonly Message[] {
+  const messages: Message[] = []
+  for (const message of readMessages(bytes)) {
+    if (message.sequence === sequence) readPart(message, what, (one) => messages.push(one), reading)
+  }
+  return messages
+}
 
 /** A dump must be read to its end even when a part can't be parsed, or the next one on the socket gets EBUSY. */
 function readPart(message: Message, what: string, each: (message: Message) => void, reading: Reading): void {

@@ -1,16 +1,7 @@
 // Translates changes of firewall objects into nft commands, and libnftables' errors back to those changes.
-import { type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignRule, ForeignTable, PodSide } from '../../state/foreign-chain.ts'
-import { placeFor } from '../../state/foreign-course.ts'
-import {
-  type AdminCall,
-  type ForeignAccept,
-  keyOf,
-  type NftChain,
-  type NftElement,
-  type NftSet
-} from '../../state/object.ts'
+import type { ForeignTable } from '../../state/foreign-chain.ts'
+import type { AdminCall, NftChain, NftElement, NftSet } from '../../state/object.ts'
 import { COMMENT } from './parse-own-tables.ts'
 import type { NftComplaint } from './session.ts'
 
@@ -18,14 +9,10 @@ import type { NftComplaint } from './session.ts'
 export type Step = { readonly change: Change; readonly commands: readonly string[] }
 
 /**
- * The commands of one change. `foreign`: other programs' tables as they are now, and `side` what their rules are judged
- * by, for accepts. Errors: an Error for a kind that is no firewall object.
+ * The commands of one change. `foreign`: other programs' tables as they are now, for calls of an administrator's chain.
+ * Errors: an Error for a kind that nft's commands are not for.
  */
-export function commandsFor(
-  change: Change,
-  foreign: readonly ForeignTable[],
-  side: PodSide = { devices: [], adminChains: [] }
-): readonly string[] {
+export function commandsFor(change: Change, foreign: readonly ForeignTable[]): readonly string[] {
   const { object } = change
   switch (object.kind) {
     case 'nft-chain':
@@ -36,12 +23,10 @@ export function commandsFor(
         : removeSet(object)
     case 'nft-element':
       return change.do === 'put' ? putElement(object, change.instead !== undefined) : [removeElement(object)]
-    case 'accept':
-      return acceptCommands(change.do, object, foreign, side)
     case 'admin-call':
       return adminCallCommands(change.do, object, foreign)
     default:
-      throw new Error(`not a firewall object: ${object.kind}`)
+      throw new Error(`no nft command is for ${object.kind}`)
   }
 }
 
@@ -87,39 +72,13 @@ export function putElement(element: NftElement, instead: boolean): readonly stri
   return instead ? [removeElement(element), add] : [add]
 }
 
-const protocol: Readonly<Record<Family, string>> = { 4: 'ip', 6: 'ip6' }
-
-/** Deletes existing rules of this accept and inserts one where it belongs now; none if it has no place. */
-function acceptCommands(
-  verb: Change['do'],
-  accept: ForeignAccept,
-  tables: readonly ForeignTable[],
-  side: PodSide
-): readonly string[] {
-  const { table, rules } = chainOf(accept, tables)
-  const name = named(accept, accept.chain)
-  const key = keyOf(accept)
-  const deletions = deletionsOf(name, rules, ({ ours }) => ours !== undefined && keyOf({ ...accept, ...ours }) === key)
-  const place = table && placeFor(table, accept, side)
-  if (verb === 'remove' || place === undefined) return deletions
-  const before = rules[place]?.handle
-  const prefix = formatPrefix(network(accept.prefix))
-  const match = (['saddr', 'daddr'] as const)
-    .filter((field) => accept.match === 'pair' || (accept.match === 'source') === (field === 'saddr'))
-    .map((field) => `${protocol[accept.prefix.ip.family]} ${field} ${prefix}`)
-  // With a counter it looks like a rule of iptables-nft; `iptables -S` and `iptables -D` handle it (tried with 1.8.9).
-  const rule = `${match.join(' ')} counter accept comment "${COMMENT}"`
-  return [
-    ...deletions,
-    before === undefined ? `add rule ${name} ${rule}` : `insert rule ${name} handle ${before} ${rule}`
-  ]
-}
-
 /** The administrator's chain stays when it is no longer called: it may have rules. */
 function adminCallCommands(verb: Change['do'], call: AdminCall, tables: readonly ForeignTable[]): readonly string[] {
-  const { table, rules } = chainOf(call, tables)
+  const table = tables.find((one) => one.family === call.family && one.table === call.table)
   const name = named(call, call.chain)
-  const deletions = deletionsOf(name, rules, ({ oursTo }) => oursTo === call.target)
+  const deletions = (table?.chains.get(call.chain)?.rules ?? [])
+    .filter(({ oursTo }) => oursTo === call.target)
+    .map((rule) => `delete rule ${name} handle ${rule.handle}`)
   if (verb === 'remove') return deletions
   // A policy is named only for a chain that is new: otherwise it would be changed.
   const hook = '{ type filter hook forward priority filter; policy accept; }'
@@ -131,20 +90,6 @@ function adminCallCommands(verb: Change['do'], call: AdminCall, tables: readonly
     `insert rule ${name} counter jump ${call.target} comment "${COMMENT}"`
   ]
 }
-
-function chainOf(
-  { family, table, chain }: Pick<ForeignAccept, 'family' | 'table' | 'chain'>,
-  tables: readonly ForeignTable[]
-): { readonly table?: ForeignTable; readonly rules: readonly ForeignRule[] } {
-  const found = tables.find((one) => one.family === family && one.table === table)
-  return found === undefined ? { rules: [] } : { table: found, rules: found.chains.get(chain)?.rules ?? [] }
-}
-
-const deletionsOf = (
-  name: string,
-  rules: readonly ForeignRule[],
-  isOld: (rule: ForeignRule) => boolean
-): readonly string[] => rules.filter(isOld).map((rule) => `delete rule ${name} handle ${rule.handle}`)
 
 /** All steps' commands in one line, for a single transaction, and the step of each column. */
 export function transaction(steps: readonly Step[]): {

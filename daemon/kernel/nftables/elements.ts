@@ -8,12 +8,8 @@ import type { Change } from '../../state/difference.ts'
 import { type NftElement, parseMac } from '../../state/object.ts'
 import { type MessageWriter, NLM_F } from '../netlink/message.ts'
 import { batch, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import { NFT_MSG, NFTA_DATA, NFTA_LIST_ELEM, NFTA_SET_ELEM, NFTA_SET_ELEM_LIST } from './uapi.ts'
 
-const NFT_MSG = { newElement: 12, deleteElement: 14 } as const
-const NFTA_SET_ELEM_LIST = { table: 1, set: 2, elements: 3 } as const
-const NFTA_LIST_ELEM = 1
-const NFTA_SET_ELEM = { key: 1, data: 2, userdata: 6 } as const
-const NFTA_DATA_VALUE = 1
 /** libnftnl's type of user data for the comment. */
 const NFTNL_UDATA_SET_ELEM_COMMENT = 0
 const IFNAMSIZ = 16
@@ -65,7 +61,7 @@ const request = (type: number, flags: number, place: NftElement, fill: (writer: 
     .done()
 
 const datum = (writer: MessageWriter, type: number, value: Octets): MessageWriter =>
-  writer.nest(type, (nested) => nested.bytes(NFTA_DATA_VALUE, value))
+  writer.nest(type, (nested) => nested.bytes(NFTA_DATA.value, value))
 
 /**
  * Plain arrays: creating a Buffer for each of a pod's dozen parts of two to sixteen octets takes longer than encoding

@@ -17,28 +17,42 @@ import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
+import { applyAccepts } from './apply-accepts.ts'
 import { commandsFor, type Step } from './command.ts'
 import { elementBatch } from './elements.ts'
+import { ForeignReader } from './foreign-reader.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
-import { acceptsIn, familiesOfOwn, readForeign, readOwn } from './read-tables.ts'
+import { acceptsIn, familiesOfOwn, readOwn } from './read-tables.ts'
 import { NftSession, type RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
 export type FirewallSettings = {
-  /** Seconds between two reads of iptables-legacy, which has no notifications (--iptables-resync). */
+  /** Seconds between two looks at iptables-legacy, which has no notifications (--iptables-resync). */
   readonly iptablesResyncSeconds: number
 }
 
 type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }
 type Interest = (object: KernelObject) => boolean
-type Dirty = { own: boolean; foreign: boolean; by: Sender | undefined; at: number }
+/** What must be read again, besides what the reader of other programs' chains has marked itself. */
+type Dirty = {
+  own: boolean
+  legacy: boolean
+  /** Whether other programs' rules are to be judged by another PodSide. */
+  side: boolean
+  /** Why notifications were lost, so that only a new `read` shows what changed. */
+  lost: string | undefined
+  by: Sender | undefined
+  at: number
+}
 
 /** Milliseconds in which further notifications share one read: iptables commands come in bursts. */
 const BURST_MS = 2
-/** Tables where an administrator's chain may appear that nothing calls yet. */
-const ADMIN_TABLES: ReadonlySet<string> = new Set(['ip filter', 'ip6 filter'])
+/** Reads for lost notifications take at most one part in so many of the time. */
+const LOST_SHARE = 20
+/** After a failure. */
+const RETRY_MS = 1_000
 
 export class Firewall implements FirewallPort {
   readonly #nft: NftSession
@@ -55,12 +69,19 @@ export class Firewall implements FirewallPort {
    * skipped because of it.
    */
   #lastRead = new Map<Key, KernelObject>()
-  #foreignText = ''
+  readonly #foreign = new ForeignReader()
+  /** What was read for the last view. */
+  #viewed = ''
   #side: PodSide = { devices: [], adminChains: [] }
-  #forwardTables: ReadonlySet<string> = new Set()
+  #legacyView: ForeignView | undefined
+  /** Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again. */
+  #readTook = 0
+  #nextLost = 0
+  #retryAt = 0
+  #timer: { readonly handle: NodeJS.Timeout; readonly due: number } | undefined
   #waiting: Waiting[] = []
   #applying = false
-  #dirty: Dirty | undefined
+  #dirty: Dirty = clean()
 
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
   constructor(settings: FirewallSettings) {
@@ -70,21 +91,23 @@ export class Firewall implements FirewallPort {
       (port) => port === this.#socket.port || port === this.#nft.port,
       (notified) => this.#onNotified(notified)
     )
-    this.#poll = setInterval(() => this.#markDirty({ foreign: true }), settings.iptablesResyncSeconds * 1000)
+    this.#poll = setInterval(() => this.#markDirty({ legacy: true }), settings.iptablesResyncSeconds * 1000)
     this.#poll.unref()
   }
 
   /** See FirewallPort. Errors: KERNEL_REFUSED when nf_tables can't be read at all. */
   async read(interest: Interest): Promise<readonly KernelObject[]> {
     this.#interest = interest
+    const start = performance.now()
     const legacy = this.#readLegacy()
+    this.#foreign.touchBases()
     const objects = await this.#nft.exclusive(async (run) => {
-      const own = await readOwn(run, this.#interest)
-      const foreign = await this.#readForeign(run)
-      return [...own, ...acceptsIn([...foreign, ...(await legacy).tables], this.#side)]
+      const own = await readOwn(run, this.#socket, this.#interest)
+      return [...own, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)]
     })
     const wanted = objects.filter(interest)
     this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))
+    this.#readTook = performance.now() - start
     return wanted
   }
 
@@ -109,22 +132,28 @@ export class Firewall implements FirewallPort {
    */
   foreign(signal: AbortSignal): AsyncIterable<ForeignView> {
     const queue = subscribe(this.#views, signal)
-    this.#foreignText = ''
-    this.#markDirty({ foreign: true })
+    this.#viewed = ''
+    this.#markDirty({ legacy: true })
     return queue
+  }
+
+  /** What was asked of the kernel about other programs' chains so far. */
+  get asked(): ForeignReader['asked'] {
+    return this.#foreign.asked
   }
 
   /** From now on other programs' rules are judged by this. */
   judgeBy(side: PodSide): void {
     this.#side = side
-    this.#markDirty({ foreign: true })
+    this.#foreign.alsoRead(side.adminChains)
+    this.#markDirty({ side: true })
   }
 
   /** See FirewallPort. */
   async removeTables(): Promise<readonly string[]> {
     try {
       return await this.#nft.exclusive(async (run) => {
-        const families = await familiesOfOwn(run)
+        const families = await familiesOfOwn(this.#socket)
         if (families.length === 0) return []
         const result = await run(families.map((family) => `delete table ${family} ${NFT_TABLE}`).join('; '))
         return result.done ? [] : result.complaints.map(({ words }) => words)
@@ -136,10 +165,13 @@ export class Firewall implements FirewallPort {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
+    clearTimeout(this.#timer?.handle)
     this.#notifications[Symbol.dispose]()
     for (const queue of [...this.#changes, ...this.#views]) queue.close()
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
+    this.#foreign[Symbol.dispose]()
+    this.#legacy[Symbol.dispose]()
   }
 
   async #applyWaiting(): Promise<void> {
@@ -158,6 +190,8 @@ export class Firewall implements FirewallPort {
       }
     }
     this.#applying = false
+    // Chains with our accepts changed, without a notification.
+    this.#schedule()
   }
 
   async #applyRound(changes: readonly Change[]): Promise<Failures> {
@@ -184,17 +218,26 @@ export class Firewall implements FirewallPort {
 
   async #applyNative(run: RunNft, changes: readonly Change[]): Promise<Failures> {
     if (await this.#applyElements(changes)) return new Map()
-    const foreign = changes.some(({ object }) => isForeign(object)) ? await this.#readForeign(run) : []
     const failures: Failures = new Map()
+    const accepts = changes.filter(isAccept)
+    if (accepts.length > 0) {
+      const done = await applyAccepts(this.#socket, this.#foreign, accepts, this.#side)
+      for (const [change, error] of done) failures.set(change, error)
+    }
+    const foreign = changes.some(({ object }) => object.kind === 'admin-call') ? await this.#foreign.read() : []
     const steps = changes.flatMap((change): readonly Step[] => {
+      if (isAccept(change)) return []
       try {
-        return [{ change, commands: commandsFor(change, foreign, this.#side) }]
+        return [{ change, commands: commandsFor(change, foreign) }]
       } catch (error) {
         failures.set(change, error instanceof Error ? error : new Error(String(error)))
         return []
       }
     })
-    return new Map([...failures, ...(await applySteps(run, steps))])
+    const refused = await applySteps(run, steps)
+    // Our own transactions are not notified.
+    if (steps.some(({ change }) => change.object.kind === 'admin-call')) this.#foreign.touchAll()
+    return new Map([...failures, ...refused])
   }
 
   /**
@@ -211,72 +254,92 @@ export class Firewall implements FirewallPort {
     else this.#lastRead.set(keyOf(object), object)
   }
 
-  async #readForeign(run: RunNft): Promise<readonly ForeignTable[]> {
-    const { tables, names } = await readForeign(run, this.#side.adminChains)
-    this.#forwardTables = names
-    return tables
-  }
-
   async #readLegacy(): Promise<ForeignView> {
     try {
-      return { tables: await this.#legacy.read() }
+      const tables = await this.#legacy.read()
+      this.#legacyView = { tables, partly: this.#legacy.partly }
     } catch (error) {
-      return { tables: [], trouble: error instanceof Error ? error : new Error(String(error)) }
+      this.#legacyView = { tables: [], trouble: error instanceof Error ? error : new Error(String(error)) }
     }
+    return this.#legacyView
   }
 
   #onNotified(notified: Notified): void {
     const at = performance.now()
     if (notified.kind === 'lost') {
-      this.#publish({ kind: 'reread', why: notified.why, at })
-      this.#markDirty({ own: true, foreign: true, at })
+      this.#foreign.touchAll()
+      this.#markDirty({ lost: notified.why, at })
       return
     }
-    const { tables, hooked, by } = notified.touched
+    const { tables, by } = notified.touched
     const own = [...tables].some((table) => table.endsWith(` ${NFT_TABLE}`))
-    const foreign = hooked || [...tables].some((table) => this.#forwardTables.has(table) || ADMIN_TABLES.has(table))
-    if (own || foreign) this.#markDirty({ own, foreign, by, at })
+    const foreign = this.#foreign.touch(notified.touched)
+    if (own || foreign) this.#markDirty({ own, by, at })
   }
 
-  #markDirty(what: {
-    readonly own?: boolean
-    readonly foreign?: boolean
-    readonly by?: Sender
-    readonly at?: number
-  }): void {
-    if (this.#changes.size === 0 && this.#views.size === 0) return
-    const { own = false, foreign = false, by, at = performance.now() } = what
-    if (this.#dirty) {
-      this.#dirty.own ||= own
-      this.#dirty.foreign ||= foreign
-      this.#dirty.by ??= by
-      return
+  #markDirty({ own = false, legacy = false, side = false, lost, by, at }: Partial<Dirty>): void {
+    const dirty = this.#dirty
+    this.#dirty = {
+      own: dirty.own || own,
+      legacy: dirty.legacy || legacy,
+      side: dirty.side || side,
+      lost: dirty.lost ?? lost,
+      by: dirty.by ?? by,
+      at: Math.min(dirty.at, at ?? performance.now())
     }
-    this.#dirty = { own, foreign, by, at }
-    setTimeout(() => void this.#reread(), BURST_MS)
+    this.#schedule()
+  }
+
+  /** Sets the timer for what may be read first. */
+  #schedule(): void {
+    if (this.#changes.size === 0 && this.#views.size === 0) return
+    const now = performance.now()
+    const waits: number[] = []
+    if (this.#dirty.own || this.#dirty.legacy || this.#dirty.side) waits.push(0)
+    if (this.#dirty.lost !== undefined) waits.push(this.#nextLost - now)
+    const foreign = this.#foreign.due(now)
+    if (foreign !== undefined) waits.push(Math.max(foreign, this.#retryAt - now))
+    if (waits.length === 0) return
+    const due = now + Math.max(BURST_MS, Math.min(...waits))
+    if (this.#timer !== undefined && this.#timer.due <= due) return
+    clearTimeout(this.#timer?.handle)
+    this.#timer = { due, handle: setTimeout(() => void this.#reread(), due - now) }
   }
 
   /** Reads what notifications said had changed, and publishes the differences. */
   async #reread(): Promise<void> {
+    this.#timer = undefined
     const dirty = this.#dirty
-    this.#dirty = undefined
-    if (dirty === undefined) return
+    const lost = dirty.lost !== undefined && performance.now() >= this.#nextLost ? dirty.lost : undefined
+    this.#dirty = { ...clean(), lost: lost === undefined ? dirty.lost : undefined }
     try {
-      const legacy = dirty.foreign ? await this.#readLegacy() : undefined
-      await this.#nft.exclusive(async (run) => {
-        if (dirty.own) this.#compare(await readOwn(run, this.#interest), (object) => !isForeign(object), dirty)
-        if (!legacy) return
-        const tables = [...(await this.#readForeign(run)), ...legacy.tables]
-        this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
-        this.#publishView({ ...legacy, tables })
-      })
+      if (lost !== undefined) {
+        this.#nextLost = performance.now() + this.#readTook * LOST_SHARE
+        this.#publish({ kind: 'reread', why: lost, at: dirty.at })
+      }
+      if (dirty.own) {
+        const own = await this.#nft.exclusive((run) => readOwn(run, this.#socket, this.#interest))
+        this.#compare(own, (object) => !isForeign(object), dirty)
+      }
+      const legacy = dirty.legacy ? await this.#readLegacy() : (this.#legacyView ?? (await this.#readLegacy()))
+      this.#judge([...(await this.#foreign.read('due')), ...legacy.tables], legacy, dirty)
     } catch (error) {
-      this.#publish({
-        kind: 'reread',
-        why: `the firewall could not be read after a change: ${reasonOf(error)}`,
-        at: dirty.at
-      })
+      this.#retryAt = performance.now() + RETRY_MS
+      const why = `the firewall could not be read after a change: ${reasonOf(error)}`
+      this.#publish({ kind: 'reread', why, at: dirty.at })
     }
+    this.#schedule()
+  }
+
+  /** Publishes what changed of our rules in other programs' tables, and a view if something of those was read. */
+  #judge(tables: readonly ForeignTable[], legacy: ForeignView, dirty: Dirty): void {
+    const read = `${this.#foreign.version} ${this.#legacy.version} ${legacy.trouble?.message}`
+    const isNew = read !== this.#viewed
+    this.#viewed = read
+    if (isNew || dirty.side) this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
+    if (!isNew) return
+    const partly = [...this.#foreign.partly, ...(legacy.partly ?? [])]
+    for (const queue of this.#views) queue.push({ ...legacy, tables, partly })
   }
 
   /** Publishes the differences among the objects of one kind. */
@@ -299,21 +362,6 @@ export class Firewall implements FirewallPort {
   #publish(change: FirewallChange): void {
     for (const queue of this.#changes) queue.push(change)
   }
-
-  #publishView(view: ForeignView): void {
-    const text = JSON.stringify(view, (_, value) =>
-      value instanceof Map
-        ? [...value]
-        : typeof value === 'bigint'
-          ? String(value)
-          : value instanceof Error
-            ? value.message
-            : value
-    )
-    if (text === this.#foreignText) return
-    this.#foreignText = text
-    for (const queue of this.#views) queue.push(view)
-  }
 }
 
 function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQueue<T> {
@@ -322,8 +370,20 @@ function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQue
   return queue
 }
 
+const clean = (): Dirty => ({
+  own: false,
+  legacy: false,
+  side: false,
+  lost: undefined,
+  by: undefined,
+  at: Number.POSITIVE_INFINITY
+})
+
 const isForeign = (object: KernelObject): object is ForeignAccept | AdminCall =>
   object.kind === 'accept' || object.kind === 'admin-call'
 
 const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept | AdminCall } =>
   isForeign(change.object) && change.object.tool === 'iptables-legacy'
+
+const isAccept = (change: Change): change is Change & { readonly object: ForeignAccept } =>
+  change.object.kind === 'accept'

@@ -1,7 +1,9 @@
 // Reads and changes iptables-legacy, which nftables neither shows nor notifies, through its own programs: without a
-// shell, and never for a pod.
-import { execFile } from 'node:child_process'
+// shell, never for a pod, and only when the kernel says that a table changed.
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
@@ -9,7 +11,8 @@ import type { ForeignRule, ForeignTable, PodSide } from '../../state/foreign-cha
 import { placeFor } from '../../state/foreign-course.ts'
 import { type AdminCall, type ForeignAccept, keyOf } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
-import { savedTables } from './iptables-save.ts'
+import { savedTable } from './legacy-lines.ts'
+import { type LegacySize, LegacyTables } from './legacy-table.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
 /**
@@ -24,6 +27,9 @@ const forwarding = new Set(['filter', 'mangle', 'security'])
 /** Seconds that iptables waits for its lock; milliseconds for the whole call. */
 const LOCK_SECONDS = '5'
 const CALL_MS = 10_000
+/** Characters of a program's error output that are kept. */
+const MOST_COMPLAINT = 2_000
+const environment = { LC_ALL: 'C', PATH: '/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin' }
 
 type Ran = {
   readonly stdout: string
@@ -34,12 +40,7 @@ type Ran = {
 
 function run(file: string, args: readonly string[]): Promise<Ran> {
   return new Promise((resolve) => {
-    const options = {
-      timeout: CALL_MS,
-      maxBuffer: 64 << 20,
-      env: { LC_ALL: 'C', PATH: '/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin' }
-    }
-    execFile(file, args, options, (failed, stdout, stderr) => {
+    execFile(file, args, { timeout: CALL_MS, env: environment }, (failed, stdout, stderr) => {
       resolve({ stdout, stderr, failed: failed ?? undefined, missing: failed?.code === 'ENOENT' })
     })
   })
@@ -52,25 +53,100 @@ const missingTool = (family: Family): WeftError =>
     'install the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, Fedora)'
   )
 
-export class LegacyIptables {
+/** Octets of a table whose rules are compared at every look; larger ones take at most one part in SHARE of the time. */
+const SMALL = 256 << 10
+const SHARE = 100
+
+/** A table as it was read: its size and digest from before, so that a change meanwhile is seen at the next look. */
+type Known = {
+  readonly size: LegacySize | undefined
+  readonly digest: string | undefined
+  /** Milliseconds of performance.now() from which a large table's rules are compared again. */
+  readonly next: number
+  readonly table: ForeignTable | undefined
+  readonly partly: readonly string[]
+}
+
+export class LegacyIptables implements Disposable {
   readonly #tools = new Map<Family, string>()
+  readonly #kernel = new LegacyTables()
+  /** By family and table. */
+  readonly #known = new Map<string, Known>()
+  #version = 0
+
+  /** Grows whenever a table was read anew. */
+  get version(): number {
+    return this.#version
+  }
+
+  /** Chains that were not read rule by rule. */
+  get partly(): readonly string[] {
+    return [...this.#known.values()].flatMap(({ partly }) => partly)
+  }
 
   /**
    * The legacy tables of both families that can drop forwarded packets; where none exists, nothing is run. Errors:
    * IPTABLES_MISSING, IPTABLES_FAILED.
    */
   async read(): Promise<readonly ForeignTable[]> {
-    const each = await Promise.all(FAMILIES.map((family) => this.#read(family)))
+    const each = await Promise.all(FAMILIES.map((family) => this.#read(family, false)))
     return each.flat()
   }
 
-  async #read(family: Family): Promise<readonly ForeignTable[]> {
+  async #read(family: Family, isExact: boolean): Promise<readonly ForeignTable[]> {
     const names = await readFile(namesFile[family], 'utf8').catch(() => '')
-    if (!names.split('\n').some((name) => forwarding.has(name))) return []
-    const tool = await this.#tool(family)
-    const saved = await run(`${tool}-save`, [])
-    if (saved.failed) throw this.#failed(`${tool}-save`, saved)
-    return savedTables(saved.stdout, family).filter(({ table }) => forwarding.has(table))
+    const exist = names.split('\n').filter((name) => forwarding.has(name))
+    for (const table of forwarding) if (!exist.includes(table)) this.#forget(family, table)
+    const tables: ForeignTable[] = []
+    for (const name of exist) {
+      const table = await this.#table(family, name, isExact)
+      if (table !== undefined) tables.push(table)
+    }
+    return tables
+  }
+
+  #forget(family: Family, table: string): void {
+    if (this.#known.delete(`${family} ${table}`)) this.#version++
+  }
+
+  async #table(family: Family, table: string, isExact: boolean): Promise<ForeignTable | undefined> {
+    const key = `${family} ${table}`
+    const known = this.#known.get(key)
+    // What can't be asked is read every time.
+    const size = await this.#kernel.size(family, table).catch(() => undefined)
+    const sameSize = size !== undefined && known?.size?.entries === size.entries && known.size.octets === size.octets
+    const start = performance.now()
+    if (known !== undefined && sameSize && !isExact && size.octets > SMALL && start < known.next) return known.table
+    const digest = size && (await this.#kernel.digest(family, table, size).catch(() => undefined))
+    const end = performance.now()
+    const now = { size, digest, next: end + (end - start) * SHARE }
+    if (known !== undefined && sameSize && digest !== undefined && digest === known.digest) {
+      this.#known.set(key, { ...known, ...now })
+      return known.table
+    }
+    const saved = await this.#saved(family, table)
+    const partly = saved?.partly.map((chain) => `${program[family]}-legacy ${table} ${chain}`) ?? []
+    this.#known.set(key, { ...now, table: saved?.table, partly })
+    this.#version++
+    return saved?.table
+  }
+
+  async #saved(family: Family, table: string): ReturnType<typeof savedTable> {
+    const file = `${await this.#tool(family)}-save`
+    const command = `${file} -t ${table}`
+    const child = spawn(file, ['-t', table], { stdio: ['ignore', 'pipe', 'pipe'], timeout: CALL_MS, env: environment })
+    let stderr = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr = (stderr + text).slice(0, MOST_COMPLAINT)
+    })
+    const closed = once(child, 'close')
+    // Rejects when the program can't be started; read below.
+    closed.catch(() => undefined)
+    const saved = await savedTable(createInterface({ input: child.stdout }), family)
+    const [code, signal] = (await closed.catch((error: unknown) => [error])) as readonly unknown[]
+    if (code === 0) return saved
+    const reason = code instanceof Error ? code : new Error(`${command} ended with ${code ?? signal}`)
+    throw this.#failed(command, { stderr, failed: reason })
   }
 
   /** `iptables-legacy`, or `iptables` where that is the legacy one. */
@@ -92,7 +168,7 @@ export class LegacyIptables {
   async apply(change: Change & { readonly object: ForeignAccept | AdminCall }, side: PodSide): Promise<void> {
     const { object } = change
     const family = object.family === 'ip6' ? 6 : 4
-    const tables = await this.#read(family)
+    const tables = await this.#read(family, true)
     const table = tables.find((one) => one.table === object.table)
     const chain = table?.chains.get(object.chain)
     if (!table || !chain) {
@@ -113,8 +189,9 @@ export class LegacyIptables {
     }
     const at = placeFor(table, object, side)
     if (at === undefined) return
-    const gone = chain.rules.slice(0, at).filter(isOld).length
-    const place = at >= chain.rules.length ? ['-A', object.chain] : ['-I', object.chain, String(at + 1 - gone)]
+    const before = chain.rules.slice(0, at)
+    const number = 1 + before.reduce((sum, rule) => sum + (isOld(rule) ? 0 : (rule.count ?? 1)), 0)
+    const place = at >= chain.rules.length ? ['-A', object.chain] : ['-I', object.chain, String(number)]
     await this.#call(family, object, place)
   }
 
@@ -134,7 +211,7 @@ export class LegacyIptables {
     if (ran.failed) throw this.#failed([tool, ...args].join(' '), ran)
   }
 
-  #failed(command: string, ran: Ran): WeftError {
+  #failed(command: string, ran: Pick<Ran, 'stderr' | 'failed'>): WeftError {
     const output = ran.stderr.trim() || reasonOf(ran.failed)
     return new WeftError(
       'IPTABLES_FAILED',
@@ -144,6 +221,9 @@ export class LegacyIptables {
         cause: ran.failed
       }
     )
+  }
+  [Symbol.dispose](): void {
+    this.#kernel[Symbol.dispose]()
   }
 }
 

@@ -4,12 +4,11 @@ import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
 import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
 import { NotificationSocket } from '../netlink/notification-socket.ts'
+import { NFT_MSG, NFTA_CHAIN, NFTA_RULE, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
 const NFNLGRP_NFTABLES = 7
-const NFT_MSG_NEWCHAIN = 3
-const NFT_MSG_NEWGEN = 15
-const NFTA_CHAIN_HOOK = 4
+const NFT_MSG_DELTABLE = 2
 const NFTA_GEN_PROC_PID = 2
 const NFTA_GEN_PROC_NAME = 3
 
@@ -18,7 +17,12 @@ const familyNames = new Map<number, string>(Object.entries(NFPROTO).map(([name, 
 /** One finished transaction of another process; tables as `inet weft`. */
 export type Touched = {
   readonly tables: ReadonlySet<string>
-  /** Whether a base chain was added or changed. */
+  /** Chains of which rules were added or deleted, as `ip filter FORWARD`. */
+  readonly chains: ReadonlySet<string>
+  /** Chains that were added or changed, and those deleted. */
+  readonly added: ReadonlySet<string>
+  readonly removed: ReadonlySet<string>
+  /** Whether a base chain was added or changed, or a table deleted. */
   readonly hooked: boolean
   readonly by: Sender
 }
@@ -28,9 +32,17 @@ export type Notified =
   /** The kernel dropped notifications, or one could not be parsed. */
   | { readonly kind: 'lost'; readonly why: string }
 
+type Open = {
+  readonly tables: Set<string>
+  readonly chains: Set<string>
+  readonly added: Set<string>
+  readonly removed: Set<string>
+  hooked: boolean
+}
+
 /** Collects the messages of each transaction until its end. */
 export class Transactions {
-  readonly #open = new Map<number, { readonly tables: Set<string>; hooked: boolean }>()
+  readonly #open = new Map<number, Open>()
 
   /** The transaction that this message ends, if it ends one. `own`: whether a port id is weftd's. */
   take(message: Message, own: (port: number) => boolean): Touched | undefined {
@@ -38,20 +50,37 @@ export class Transactions {
     if (own(message.port)) return undefined
     const type = message.type & 255
     const attributes = new Attributes(message.body, NFGENMSG)
-    const open = this.#open.get(message.port) ?? { tables: new Set<string>(), hooked: false }
-    if (type === NFT_MSG_NEWGEN) {
+    const open = this.#open.get(message.port) ?? {
+      tables: new Set<string>(),
+      chains: new Set<string>(),
+      added: new Set<string>(),
+      removed: new Set<string>(),
+      hooked: false
+    }
+    if (type === NFT_MSG.newGeneration) {
       this.#open.delete(message.port)
       const pid = attributes.u32BigEndian(NFTA_GEN_PROC_PID) ?? 0
       return { ...open, by: { self: false, pid, name: attributes.text(NFTA_GEN_PROC_NAME) ?? '' } }
     }
     this.#open.set(message.port, open)
     const family = familyNames.get(message.body.readUInt8(0))
-    // Attribute 1 is the table's name in every message of nf_tables (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE
-    // …).
-    const table = attributes.text(1)
-    if (family !== undefined && table !== undefined) open.tables.add(`${family} ${table}`)
-    if (type === NFT_MSG_NEWCHAIN && attributes.has(NFTA_CHAIN_HOOK)) open.hooked = true
+    const table = attributes.text(NFTA_TABLE_NAME)
+    if (family === undefined || table === undefined) return undefined
+    const place = `${family} ${table}`
+    open.tables.add(place)
+    if (type === NFT_MSG.newRule || type === NFT_MSG.deleteRule)
+      open.chains.add(`${place} ${attributes.text(NFTA_RULE.chain)}`)
+    else if (type === NFT_MSG.deleteChain) open.removed.add(`${place} ${attributes.text(NFTA_CHAIN.name)}`)
+    else if (type === NFT_MSG.newChain) {
+      open.added.add(`${place} ${attributes.text(NFTA_CHAIN.name)}`)
+      open.hooked ||= attributes.has(NFTA_CHAIN.hook)
+    } else if (type === NFT_MSG_DELTABLE) open.hooked = true
     return undefined
+  }
+
+  /** Forgets transactions whose end was lost. */
+  clear(): void {
+    this.#open.clear()
   }
 }
 
@@ -67,8 +96,11 @@ export function listenToNftables(own: (port: number) => boolean, notify: (notifi
         const touched = transactions.take(message, own)
         if (touched) notify({ kind: 'touched', touched })
       },
-      lost: (why) => notify({ kind: 'lost', why: `nftables notifications: ${why}` })
+      lost(why) {
+        transactions.clear()
+        notify({ kind: 'lost', why: `nftables notifications: ${why}` })
+      }
     },
-    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES }
+    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES], receiveBytes: RECEIVE_BYTES, keepsNothing: true }
   )
 }

@@ -64,7 +64,8 @@ const neutral = new Set([
   ...['ct helper', 'ct timeout', 'ct expectation']
 ])
 
-function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): ForeignRule {
+/** One rule; see foreignTable. */
+export function foreignRule(rule: NftJson, texts: ReadonlyMap<number, string>): ForeignRule {
   const handle = Number(rule.handle)
   const text = texts.get(handle) ?? JSON.stringify(rule.expr)
   const conditions: ForeignCondition[] = []

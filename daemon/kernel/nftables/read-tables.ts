@@ -1,7 +1,5 @@
-// Reads nf_tables: Weft's tables in full, other programs' tables with a chain at hook forward, and Weft's accepts in
-// those.
-import { WeftError } from '../../base/error.ts'
-import { type ForeignTable, isPolicyTable, type PodSide } from '../../state/foreign-chain.ts'
+// Reads Weft's nftables tables in full, and finds Weft's rules in other programs' tables.
+import type { ForeignTable, PodSide } from '../../state/foreign-chain.ts'
 import { judgeAccepts, precedesAccepts } from '../../state/foreign-course.ts'
 import {
   type AdminCall,
@@ -12,19 +10,23 @@ import {
   type NftFamily
 } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
-import { foreignTable, textsOf } from './parse-foreign-tables.ts'
-import { entriesOf, isRecord, type NftJson, tableObjects } from './parse-own-tables.ts'
+import { Attributes } from '../netlink/message.ts'
+import { NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import type { RequestSocket } from '../netlink/request-socket.ts'
+import { entriesOf, tableObjects } from './parse-own-tables.ts'
 import type { RunNft } from './session.ts'
+import { NFT_MSG, NFTA_TABLE_NAME } from './uapi.ts'
+
+type TableName = { readonly family: NftFamily; readonly name: string }
 
 /** All objects of the tables of which `interest` accepts a chain. Errors: KERNEL_REFUSED. */
 export async function readOwn(
   run: RunNft,
+  socket: RequestSocket,
   interest: (object: KernelObject) => boolean
 ): Promise<readonly KernelObject[]> {
-  const tables = (await listed(run, 'list tables')).map((entry) => entry.table).filter(isRecord)
   const objects: KernelObject[] = []
-  for (const table of tables) {
-    const [family, name] = [table.family as NftFamily, String(table.name)]
+  for (const { family, name } of await listTables(socket)) {
     if (!interest({ kind: 'nft-chain', family, table: name, chain: '', digests: [] })) continue
     const result = await run(`list table ${family} ${name}`)
     // Otherwise it was deleted after the tables were listed.
@@ -34,48 +36,27 @@ export async function readOwn(
 }
 
 /** The families in which Weft has a table. Errors: KERNEL_REFUSED. */
-export async function familiesOfOwn(run: RunNft): Promise<readonly NftFamily[]> {
-  const tables = (await listed(run, 'list tables')).map((entry) => entry.table).filter(isRecord)
-  return tables.filter(({ name }) => name === NFT_TABLE).map(({ family }) => family as NftFamily)
+export async function familiesOfOwn(socket: RequestSocket): Promise<readonly NftFamily[]> {
+  return (await listTables(socket)).filter(({ name }) => name === NFT_TABLE).map(({ family }) => family)
 }
 
-/**
- * Other programs' tables with a chain at hook forward, or one of `adminChains`; `names` (as `ip filter`) also has those
- * of policy engines, which are not read. Errors: KERNEL_REFUSED.
- */
-export async function readForeign(
-  run: RunNft,
-  adminChains: readonly string[] = []
-): Promise<{ readonly tables: readonly ForeignTable[]; readonly names: ReadonlySet<string> }> {
-  const chains = (await listed(run, 'list chains')).map((entry) => entry.chain).filter(isRecord)
-  const hooked = chains.filter(
-    ({ hook, name, family }) =>
-      (hook === 'forward' || adminChains.includes(String(name))) && /^(inet|ip|ip6)$/.test(String(family))
-  )
-  const names = new Set(hooked.map((chain) => `${chain.family} ${chain.table}`))
-  names.delete(`inet ${NFT_TABLE}`)
-  const tables: ForeignTable[] = []
-  for (const name of names) {
-    const [family, table = ''] = name.split(' ')
-    if (isPolicyTable({ table })) continue
-    const listing = await run(`list table ${name}`)
-    const texts = await run(`list table ${name}`, 'text')
-    if (!listing.done) continue
-    tables.push(
-      foreignTable(family as NftFamily, table, entriesOf(listing.output), textsOf(texts.done ? texts.output : ''))
-    )
-  }
-  return { tables, names }
-}
+const familyNames = new Map<number, NftFamily>(
+  Object.entries(NFPROTO).map(([name, number]) => [number, name as NftFamily])
+)
 
-async function listed(run: RunNft, command: string): Promise<readonly NftJson[]> {
-  const result = await run(command)
-  if (result.done) return entriesOf(result.output)
-  const words = result.complaints.map((one) => one.words).join('; ')
-  const cure = words.includes('not permitted')
-    ? 'run weftd as root or with CAP_NET_ADMIN'
-    : 'load the kernel module nf_tables'
-  throw new WeftError('KERNEL_REFUSED', `nf_tables can't be read (nft ${command}): ${words}`, cure)
+/** Not by libnftables: for `list tables` version 1.0.6 loads every rule and set element of every table. */
+async function listTables(socket: RequestSocket): Promise<readonly TableName[]> {
+  const tables: TableName[] = []
+  const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getTable, 0).done()
+  await socket.pieces(request, 'the tables of nf_tables', (messages) => {
+    for (const { type, body } of messages) {
+      const family = familyNames.get(body.readUInt8(0))
+      const name = new Attributes(body, NFGENMSG).text(NFTA_TABLE_NAME)
+      if ((type & 255) === NFT_MSG.newTable && family !== undefined && name !== undefined) tables.push({ family, name })
+    }
+    return true
+  })
+  return tables
 }
 
 /**

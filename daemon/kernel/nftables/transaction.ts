@@ -71,11 +71,10 @@ function afterRefusal(step: Step, words: string | undefined, failures: Failures)
 }
 
 /**
- * One of several accepts to be deleted may no longer exist; any other object that does not exist is removed already.
+ * One of several calls to be deleted may no longer exist; any other object that does not exist is removed already.
  */
 function removedInPart(step: Step): readonly Step[] {
-  const { kind } = step.change.object
-  if ((kind !== 'accept' && kind !== 'admin-call') || step.commands.length < 2) return []
+  if (step.change.object.kind !== 'admin-call' || step.commands.length < 2) return []
   return [{ ...step, commands: step.commands.slice(1) }]
 }
 
