@@ -2,7 +2,7 @@
 // of the host.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { BackendPort, ConfiguredBackend } from '../backend/backend.ts'
+import type { BackendPort } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -26,7 +26,7 @@ import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
 import { publishedBefore, recognisedLinks } from './published-before.ts'
-import { hostSecret } from './secret-file.ts'
+import { BackendSecrets } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'claims'>
@@ -71,8 +71,7 @@ export class Membership {
   readonly #interface: NodeInterface
   /** The configuration as read from the store. */
   #configurationText: string | undefined
-  /** By backend type: a configuration that was refused may have named another backend. */
-  readonly #secrets = new Map<string, string>()
+  readonly #secrets: BackendSecrets
   #place: Place | undefined
   #updating = false
   #changed = false
@@ -85,6 +84,7 @@ export class Membership {
 
   constructor(deps: MembershipDeps) {
     this.#deps = deps
+    this.#secrets = new BackendSecrets(deps.log)
     const refuse = ({ conf, backend }: Configured) =>
       this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
     this.#configuration = new Configuration({ ...deps, refuse })
@@ -179,7 +179,7 @@ export class Membership {
       const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
       const mtu = backend.mtu(facts)
       this.#deps.usePorts?.(backend.ports, choice.localIp)
-      const node = { ...facts, ...this.#secretOf(backend) }
+      const node = { ...facts, ...this.#secrets.of(backend) }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
@@ -226,7 +226,7 @@ export class Membership {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = { ...this.#facts(choice), ...this.#secretOf(backend) }
+    const facts = { ...this.#facts(choice), ...this.#secrets.of(backend) }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
@@ -299,14 +299,6 @@ export class Membership {
     const lease = await retry(attempt, { signal, backoff: Backoff.constant(RETRY), onError })
     this.#deps.health.clear('SUBNETS_EXHAUSTED')
     return lease
-  }
-
-  /** Reads the backend's secret, or makes it and writes its file: only for a configuration that is accepted. */
-  #secretOf({ type, secret }: ConfiguredBackend): Pick<Node, 'secret'> {
-    if (secret === undefined) return {}
-    const value = this.#secrets.get(type) ?? hostSecret(secret, this.#deps.log)
-    this.#secrets.set(type, value)
-    return { secret: value }
   }
 
   /** All but the subnet and the backend's secret. */

@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
-import type { HostSecret } from '../backend/backend.ts'
+import type { ConfiguredBackend, HostSecret } from '../backend/backend.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { replaceFile } from '../base/replace-file.ts'
+import type { Node } from '../state/node.ts'
 
 /**
  * The value in the first file that holds a valid one; else a new one. An error is only logged: the value then lasts
@@ -57,5 +58,24 @@ function writeOrWarn(path: string, text: string, log: Log): void {
     replaceFile(path, Buffer.from(`${text}\n`), 0o600)
   } catch (error) {
     log.warn({ path, reason: reasonOf(error) }, "can't write the secret for the next start")
+  }
+}
+
+/** The backends' secrets, read or made at most once. */
+export class BackendSecrets {
+  readonly #log: Log
+  /** By backend type: a configuration that was refused may have named another backend. */
+  readonly #secrets = new Map<string, string>()
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
+  /** Reads the backend's secret, or makes it and writes its file: only for a configuration that is accepted. */
+  of({ type, secret }: ConfiguredBackend): Pick<Node, 'secret'> {
+    if (secret === undefined) return {}
+    const value = this.#secrets.get(type) ?? hostSecret(secret, this.#log)
+    this.#secrets.set(type, value)
+    return { secret: value }
   }
 }

@@ -227,6 +227,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',
   'daemon/kernel/nftables/iptables-legacy.ts': '/proc/net',
   'daemon/kernel/sysctl.ts': '/proc/sys',
+  'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',
+  'daemon/lifecycle/leftovers.ts': '/proc/sys',
   'daemon/main.ts': 'writes /proc/self/comm',
   'daemon/stores/embedded/file.ts': 'makes the database, after it was seen to be a regular file',
   'daemon/os/flock.ts': 'locks: opened with O_NONBLOCK, never read; /proc/locks',

@@ -78,7 +78,7 @@ test('a runtime takes before ours what sorts before it and ends as a configurati
   assert.deepEqual(takenBefore(names), ['05-x.conf', '10-flannel.conflist', '10-weft.conf'])
 })
 
-const weft = { type: 'weft', capabilities: { portMappings: true, bandwidth: true } }
+const weft = { type: 'weft', hairpinMode: true, capabilities: { portMappings: true, bandwidth: true } }
 const mesh = { type: 'mesh-cni', kubernetes: { kubeconfig: '/etc/cni/net.d/ZZZ-mesh' } }
 const portmap = { type: 'portmap', snat: true }
 const list = (...plugins: readonly object[]) => JSON.stringify({ name: 'cbr0', cniVersion: '1.0.0', plugins })
@@ -87,7 +87,11 @@ const withKeys = (keys: object, ...plugins: readonly object[]) =>
 
 const shared: readonly (readonly [what: string, found: string, added: string])[] = [
   ["a mesh's plugin behind ours", list(weft, mesh), 'mesh-cni'],
-  ['the same list in another order of keys', list({ capabilities: weft.capabilities, type: 'weft' }), ''],
+  [
+    'the same list in another order of keys',
+    list({ capabilities: weft.capabilities, hairpinMode: true, type: 'weft' }),
+    ''
+  ],
   ['a key of the list that the specification knows', withKeys({ disableCheck: true }, weft), ''],
   ['several plugins', list(weft, mesh, { type: 'tuning' }), 'mesh-cni,tuning']
 ]
