@@ -259,6 +259,8 @@ describe('chained plugins', { skip, timeout: 300_000 }, () => {
     assert.deepEqual(await at.ok('ADD', 'firewall', call), prevResult)
     await until(async () => (await received()) === 1, { what: `${beyond} to answer`, deadlineMs: 10_000 })
     await at.ok('CHECK', 'firewall', call)
+    const { stdout: forward } = await at.host.exec('iptables', ['-S', 'FORWARD'])
+    assert.equal(forward.match(/10\.13\.0\.0\/24 .*-j ACCEPT/g)?.length, 2, forward)
     for (const chain of ['NOMAD-ADMIN', 'CNI-ADMIN']) {
       await at.host.sh(`iptables -N ${chain} || true; iptables -A ${chain} -d ${beyond} -j DROP`)
       await until(async () => (await received()) === 0, { what: `${chain} to be obeyed`, deadlineMs: 10_000 })

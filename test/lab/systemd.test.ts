@@ -15,7 +15,10 @@ const skip =
 
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 const modules = realpathSync(join(repository, 'node_modules'))
-const program = (entry: string) => `#!/bin/sh\nexec ${realpathSync(process.execPath)} ${repository}${entry} "$@"\n`
+/** Where the container has the repository: the unit hides /tmp and /home, where a checkout may be. */
+const INSIDE = '/srv/weft/'
+const inside = (path: string) => path.replace(repository, INSIDE)
+const program = (entry: string) => `#!/bin/sh\nexec ${inside(realpathSync(process.execPath))} ${INSIDE}${entry} "$@"\n`
 
 /** What the administrator types, with its output in files of their own. */
 const STORY = `cd /story
@@ -56,7 +59,8 @@ function prepare(folder: string): readonly string[] {
     `--bind-ro=${file('story.service', story)}:${units}/story.service`,
     `--bind-ro=${file('settings', settings)}:/etc/default/weftd`,
     `--bind-ro=${repository}deploy/systemd/weftd.service:${units}/weftd.service`,
-    ...[repository, modules].map((path) => `--bind-ro=${path}`)
+    `--bind-ro=${repository}:${INSIDE}`,
+    ...(modules.startsWith(repository) ? [] : [`--bind-ro=${modules}`])
   ]
 }
 

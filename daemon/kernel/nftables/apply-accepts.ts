@@ -13,7 +13,7 @@ import type { ForeignReader } from './foreign-reader.ts'
 import { foreignRule } from './parse-foreign-tables.ts'
 import { ruleText } from './rule-text.ts'
 import type { Failures } from './transaction.ts'
-import { NFTA_TABLE_NAME } from './uapi.ts'
+import { NFT_MSG, NFTA_TABLE_NAME } from './uapi.ts'
 
 type AcceptChange = Change & { readonly object: ForeignAccept }
 
@@ -48,9 +48,10 @@ async function applyOnce(
   const messages = edits.flatMap((edit) => edit.messages)
   if (messages.length === 0) return undefined
   const added: OwnRule[] = []
-  const answers = await socket.transact(batch(NFNL_SUBSYS.nftables, messages), (message) =>
-    added.push(ownRule(message))
-  )
+  // The kernel echoes NFT_MSG_NEWGEN, too, when somebody listens.
+  const answers = await socket.transact(batch(NFNL_SUBSYS.nftables, messages), (message) => {
+    if ((message.type & 255) === NFT_MSG.newRule) added.push(ownRule(message))
+  })
   const failed = answers.find((one) => one !== undefined)
   // Our own transactions are not notified.
   for (const { place, deleted, before } of edits) {
