@@ -309,10 +309,10 @@ for (const subject of subjects) {
     })
 
     test('case 73: STATUS is silent while there is room, and 50 when there is none', async () => {
-      const small = network('10.10.0.0/30')
-      await at.ok('STATUS', type, { config: { ...small, name: 'small' } })
-      const one = await added({ ...small, name: 'small', bridge: 'br73' })
-      await at.fails('STATUS', type, { config: { ...small, name: 'small' } }, /10\.10\.0\.1-10\.10\.0\.2/, 50)
+      const config = { ...network('10.10.0.0/30'), name: 'small', bridge: 'br73' }
+      await at.ok('STATUS', type, { config })
+      const one = await added(config)
+      await at.fails('STATUS', type, { config }, /10\.10\.0\.1-10\.10\.0\.2/, 50)
       await one.del()
     })
 
