@@ -134,6 +134,8 @@ export type Veth = {
   readonly isPromiscuous: boolean
   /** Port isolation: it reaches no other isolated port of the bridge. */
   readonly isIsolated?: true
+  /** VLANs of its port of the bridge; absent: whatever VLAN the bridge puts its ports into. */
+  readonly vlans?: BridgeVlans
   /** Only frames with the container's own MAC address are accepted from it. */
   readonly checksSource?: true
   /** The container's end stays down. */
@@ -147,6 +149,15 @@ export type Veth = {
   readonly isDefaultGateway: boolean
   /** The reference plugin whose result and routes it must have; absent: Weft's own. */
   readonly like?: LikeBridge | LikePtp
+}
+
+/** One VLAN, whose packets the container sees without a tag, or several, whose packets it sees with their tags. */
+export type BridgeVlans = {
+  readonly access?: number
+  /** Ascending, without overlaps. */
+  readonly trunk: readonly { readonly first: number; readonly last: number }[]
+  /** The port stays in the bridge's default VLAN too. */
+  readonly keepsDefault: boolean
 }
 
 /** A link of the container on top of a device, with its own MAC address. */

@@ -75,7 +75,7 @@ function reachBy(object: KernelObject, observed: State, place: Place | undefined
   if (device === place?.node.device) return [{ how: 'direct', device }]
   const link = observed.get(`link ${device}` as Key)
   const form = link?.kind === 'link' ? link.form?.type : undefined
-  const isKnown = form !== undefined && form !== 'other'
+  const isKnown = form !== undefined && form !== 'other' && form !== 'vlan'
   return [{ how: isKnown ? form : (place?.backend.type ?? 'tunnel'), device }]
 }
 

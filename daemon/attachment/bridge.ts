@@ -13,10 +13,12 @@ import {
   sysctl
 } from './device.ts'
 import { type BridgeInAlias, bridgeMac } from './identity.ts'
+import { gatewayDevice, gatewayVlan } from './vlans.ts'
 
 /** The bridge and its addresses, for the alias of its port. */
-export const bridgeOf = ({ bridge, like }: Veth, addresses: readonly InterfaceAddress[]): BridgeInAlias => ({
+export const bridgeOf = ({ bridge, like, vlans }: Veth, addresses: readonly InterfaceAddress[]): BridgeInAlias => ({
   name: bridge,
+  ...(vlans === undefined ? {} : { vlans }),
   addresses: like?.kind === 'bridge' && !like.isGateway ? [] : gatewayPrefixes(addresses)
 })
 
@@ -27,19 +29,21 @@ const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefi
 export const familiesOf = (prefixes: readonly Prefix[], ipv6: boolean): readonly Family[] =>
   FAMILIES.filter((family) => (family === 4 || ipv6) && prefixes.some(({ ip }) => ip.family === family))
 
-/** The bridge with the gateways' addresses and a fixed MAC. The kernel chooses its MTU: the smallest of its ports'. */
+/** The bridge with a fixed MAC, and the gateways' addresses, which it has unless the pod is in a VLAN. The kernel chooses its MTU: the smallest of its ports'. */
 export function bridgeObjects(
-  { bridge: name, like, isPromiscuous }: Pick<Veth, 'bridge' | 'like' | 'isPromiscuous'>,
+  config: Pick<Veth, 'bridge' | 'like' | 'isPromiscuous' | 'vlans'>,
   addresses: readonly InterfaceAddress[],
   node: Pick<Node, 'identity' | 'ipv6'>,
   { bridge }: { readonly bridge?: Link }
 ): readonly KernelObject[] {
+  const { bridge: name, like, isPromiscuous, vlans } = config
   const gateways = like?.kind !== 'bridge' || like.isGateway ? gatewayPrefixes(addresses) : []
   const families = familiesOf(gateways, node.ipv6)
   return [
     {
       ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
-      ...(isPromiscuous ? { promiscuous: true } : {})
+      ...(isPromiscuous ? { promiscuous: true } : {}),
+      ...(vlans === undefined ? {} : { vlanFiltering: true })
     } as const,
     // A pod must not be able to make itself this host's IPv6 router (CVE-2020-10749).
     ...(node.ipv6 ? [noRouterAdvertisements(name), noDuplicateDetection(name)] : []),
@@ -55,7 +59,22 @@ export function bridgeObjects(
           ...(families.includes(6) ? [sysctl(`net/ipv6/conf/${name}/forwarding`, '1')] : [])
         ]
       : []),
-    ...carriesPackets(name, families),
-    ...gateways.flatMap((prefix) => [address(name, prefix), ...connected(name, prefix)])
+    ...gatewayObjects(config, gateways, node)
+  ]
+}
+
+/** The gateways' addresses, and their device where it is not the bridge. */
+export function gatewayObjects(
+  config: Pick<Veth, 'bridge' | 'vlans'>,
+  gateways: readonly Prefix[],
+  node: Pick<Node, 'ipv6'>
+): readonly KernelObject[] {
+  if (gateways.length === 0) return []
+  const [vlan, device] = [gatewayVlan(config), gatewayDevice(config)]
+  return [
+    ...vlan,
+    ...(vlan.length > 0 && node.ipv6 ? [noRouterAdvertisements(device), noDuplicateDetection(device)] : []),
+    ...carriesPackets(device, familiesOf(gateways, node.ipv6)),
+    ...gateways.flatMap((prefix) => [address(device, prefix), ...connected(device, prefix)])
   ]
 }

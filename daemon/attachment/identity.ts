@@ -1,9 +1,11 @@
 // Names, MACs and aliases of a pod's links, and marks of its nftables elements: derived from network, container id and
 // interface name.
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
+import type { BridgeVlans } from '../../plugins/attachment.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
 import { ALIAS_MARK, CHAINED_MARK } from '../state/ownership.ts'
+import { parseVlansWord, vlansWord } from './vlans.ts'
 
 /** What identifies an attachment on this host. */
 export type Identity = { readonly network: string; readonly containerId: string; readonly ifname: string }
@@ -84,8 +86,15 @@ export const bridgeMac = (identity: string, bridge: string): Mac => derived('0a:
 /** IFALIASZ is 256 with the final zero. */
 const LONGEST_ALIAS = 255
 
-/** The bridge of a port with its addresses: if it is deleted while weftd is down, it can be restored from here. */
-export type BridgeInAlias = { readonly name: string; readonly addresses: readonly Prefix[] }
+/**
+ * The bridge of a port with its addresses and the port's VLANs: what is deleted while weftd is down can be restored from
+ * here.
+ */
+export type BridgeInAlias = {
+  readonly name: string
+  readonly addresses: readonly Prefix[]
+  readonly vlans?: BridgeVlans
+}
 
 /** What `ip link` shows for the host's end. Longer ones are cut; what is needed to find the reservation comes first. */
 export function aliasOf(
@@ -94,14 +103,19 @@ export function aliasOf(
   bridge?: BridgeInAlias
 ): string {
   const words = [ALIAS_MARK, who.network, who.containerId, who.ifname]
-  const port =
-    bridge === undefined ? [] : [`${BRIDGE_MARK}${[bridge.name, ...bridge.addresses.map(formatPrefix)].join(';')}`]
+  const port = bridge === undefined ? [] : [`${BRIDGE_MARK}${wordsOf(bridge).join(';')}`]
   const whole = [...words, ...port].join(' ')
   // Cut, it would name a wrong address.
   if (cut(whole) === whole) words.push(...port)
   if (pod !== undefined) words.push(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)
   return cut(words.join(' '))
 }
+
+const wordsOf = ({ name, addresses, vlans }: BridgeInAlias): readonly string[] => [
+  name,
+  ...(vlans === undefined ? [] : [vlansWord(vlans)]),
+  ...addresses.map(formatPrefix)
+]
 
 /** Cuts between characters: a pod's or interface's name may have others than ASCII. */
 function cut(text: string): string {
@@ -143,8 +157,13 @@ export function parseAlias(alias: string | undefined): Alias | undefined {
 const BRIDGE_MARK = '@'
 
 function bridgeIn(text: string): BridgeInAlias {
-  const [name = '', ...addresses] = text.split(';')
-  return { name, addresses: addresses.flatMap((each) => parsePrefix(each) ?? []) }
+  const [name = '', ...words] = text.split(';')
+  const [vlans] = words.flatMap((word) => parseVlansWord(word) ?? [])
+  return {
+    name,
+    addresses: words.flatMap((each) => parsePrefix(each) ?? []),
+    ...(vlans === undefined ? {} : { vlans })
+  }
 }
 
 /**

@@ -23,6 +23,7 @@ import { bridgeObjects, bridgeOf } from './bridge.ts'
 import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device.ts'
 import { aliasOf, hostMac, hostName, peerName, podMac } from './identity.ts'
 import { proxies, routedHost } from './routed.ts'
+import { gatewayDevice, portVlans } from './vlans.ts'
 
 export type Mode = 'bridge' | 'routed'
 
@@ -38,6 +39,8 @@ export type Wiring = {
   /** The existing bridge, if there is one: it keeps its MAC. */
   readonly bridge?: Link
 }
+
+const NO_VLANS = { trunk: [], keepsDefault: true }
 
 export type PodObjects = {
   /** Chains, maps and sets in nftables that pods share; empty for a pod that needs none. */
@@ -67,7 +70,7 @@ export function podObjects(
     bridged && attachment.interface.checksSource
       ? ownSource(name, containerMac(attachment, addresses), name, because)
       : []
-  const device = ports.length === 0 ? [] : hostPortDevice(bridged ? attachment.interface.bridge : link.name)
+  const device = ports.length === 0 ? [] : hostPortDevice(bridged ? gatewayDevice(attachment.interface) : link.name)
   return {
     shared: [
       ...(ports.length === 0 ? [] : [...hostPortBase(), ...(bridged ? device : [])]),
@@ -78,7 +81,7 @@ export function podObjects(
     host: withReason([
       link,
       ...(bridged
-        ? []
+        ? portVlans(link.name, attachment.interface.vlans ?? NO_VLANS)
         : [...routedHost(link.name, addresses, node), ...proxies(attachment.interface, addresses), ...device]),
       ...masquerade.own,
       ...ports,

@@ -7,6 +7,7 @@ import { ifbName } from '../state/ownership.ts'
 import { havingGateway, SCOPE_LINK } from './device.ts'
 import { bridgeMac, hostMac, hostName, ifbMac } from './identity.ts'
 import { containerEnd, containerMac, podRoutes, type Wiring } from './objects.ts'
+import { gatewayDevice } from './vlans.ts'
 
 export type ReportedInterface = {
   readonly name: string
@@ -59,11 +60,14 @@ export function resultOf(
     { name: hostName(attachment), mac: hostMac(attachment), mtu },
     { ...containerEnd(attachment), mac: containerMac(attachment, addresses), mtu }
   ]
-  // Last, so that the addresses' index stays what callers are used to; the reference's bandwidth plugin appends it too.
+  // Last, so that the addresses' index stays what callers are used to; the reference's plugins append them too.
   const ifb = ifbName(hostName(attachment))
+  const vlan = gatewayDevice(attachment.interface)
+  const isGateway = like?.kind === 'bridge' && like.isGateway && addresses.length > 0
+  const gateways = isGateway && vlan !== bridge ? bridges.map((each) => ({ ...each, name: vlan })) : []
   const limits = attachment.bandwidth?.egress === undefined ? [] : [{ name: ifb, mac: ifbMac(ifb), mtu }]
   return {
-    interfaces: [...interfaces, ...limits],
+    interfaces: [...interfaces, ...gateways, ...limits],
     addresses: addresses.map(({ prefix, gateway }) => ({
       interface: interfaces.length - 1,
       prefix: hasSubnet ? prefix : hostPrefix(prefix.ip),

@@ -28,6 +28,7 @@ const numbers: Readonly<Record<string, number>> = {
   SUBNET_FILE_UNREADABLE: cniCode.tryAgain,
   SUBNET_ENV_INVALID: cniCode.configuration,
   RESOLV_CONF_UNREADABLE: cniCode.configuration,
+  KERNEL_FEATURE_MISSING: cniCode.unsupportedField,
   KERNEL_REFUSED: 100,
   BRIDGE_INVALID: 101,
   INTERFACE_EXISTS: 102,

@@ -12,6 +12,7 @@ import * as encode from './netlink/encode.ts'
 import { KernelError, refused } from './netlink/error.ts'
 import { putQdisc, removeQdisc } from './netlink/qdisc.ts'
 import type { Failure, RequestSocket } from './netlink/request-socket.ts'
+import { putVlans } from './netlink/vlans.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {
@@ -47,6 +48,7 @@ function channelOf(change: Change): Channel {
     case 'proxy':
     case 'fdb':
     case 'qdisc':
+    case 'vlans':
       return 'netlink'
     case 'sysctl':
       return 'sysctl'
@@ -287,6 +289,8 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
       return { messages: [put ? encode.putProxy(object, resolve) : encode.removeProxy(object, resolve)] }
     case 'fdb':
       return { messages: [put ? encode.putFdbEntry(object, resolve) : encode.removeFdbEntry(object, resolve)] }
+    case 'vlans':
+      return { messages: put ? putVlans(object, resolve) : [] }
     case 'qdisc':
       return { messages: put ? putQdisc(object, change.instead, resolve) : [removeQdisc(object, resolve)] }
     default:
@@ -324,7 +328,7 @@ function addressRequests(
 
 const SETTINGS = [
   ...(['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'isolated'] as const),
-  ...(['promiscuous', 'allMulticast', 'queueLength'] as const)
+  ...(['promiscuous', 'allMulticast', 'queueLength', 'vlanFiltering'] as const)
 ]
 const PORT_FLAGS: readonly (typeof SETTINGS)[number][] = ['hairpin', 'isolated']
 
@@ -338,6 +342,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
     form?.type === 'ifb' ||
+    form?.type === 'vlan' ||
     (form?.type === 'macvlan' && form.madeOn !== undefined) ||
     (form?.type === 'veth' && form.peer !== undefined)
   if (instead === undefined && canBeCreated) {

@@ -1,7 +1,7 @@
 // The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since
 // messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
-import type { KernelObject, Key, Link, LinkForm, Route, Sysctl } from '../state/object.ts'
+import type { KernelObject, Key, Link, LinkForm, PortVlans, Route, Sysctl } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
@@ -17,6 +17,7 @@ import {
 import { Attributes, type Message, NLM_F } from './netlink/message.ts'
 import { decodeTraffic } from './netlink/qdisc.ts'
 import { AF_BRIDGE, ALL_DEVICES, familyOf, NETCONFA, RTM } from './netlink/uapi.ts'
+import { decodeVlans } from './netlink/vlans.ts'
 
 /** What a notification changes. */
 export type Update = {
@@ -272,15 +273,28 @@ export class Cache {
   }
 
   /**
-   * Messages of family AF_BRIDGE describe a link as a bridge port: a port's flags have no other notification. Leaving
+   * Messages of family AF_BRIDGE describe a link as a bridge port: its flags and VLANs have no other notification. Leaving
    * the bridge is notified as AF_UNSPEC too.
    */
   #onPort(message: Message, before: Link | undefined): Update {
-    const flags = message.type === RTM.newLink ? portFlags(message) : {}
-    const link = before && { ...before, ...flags }
-    if (before === undefined || link === undefined || sameLink(before, link)) return UNCHANGED
+    if (before === undefined) return UNCHANGED
+    const isPort = message.type === RTM.newLink
+    const vlans = this.#onVlans(isPort ? decodeVlans(message, this.nameOf) : undefined, before)
+    const link = { ...before, ...(isPort ? portFlags(message) : {}) }
+    if (sameLink(before, link)) return vlans
     if (before.index !== undefined) this.#links.set(before.index, link)
-    return this.#onObject(link)
+    return { changed: [...this.#onObject(link).changed, ...vlans.changed] }
+  }
+
+  /**
+   * A message without VLANs says of a port that it has none. Of the bridge itself it says nothing: each change of its own
+   * VLANs has a second notification, without them (rtnl_bridge_notify).
+   */
+  #onVlans(vlans: PortVlans | undefined, { name, form }: Link): Update {
+    if (vlans === undefined) return this.#onGone({ kind: 'vlans', device: name, untagged: [], tagged: [] })
+    if (form?.type === 'bridge' && vlans.untagged.length + vlans.tagged.length === 0) return UNCHANGED
+    const before = this.#objects.get(keyOf(vlans))
+    return before !== undefined && isDeepStrictEqual(before, vlans) ? UNCHANGED : this.#onObject(vlans)
   }
 
   /** The device's objects are gone with it; the kernel notifies only some of them, before this message. */
@@ -340,7 +354,8 @@ function isEquivalent(desired: KernelObject, decoded: KernelObject): boolean {
 
 const FIELDS = [
   ...(['up', 'carrier', 'mtu', 'mac', 'master', 'alias', 'group', 'index'] as const),
-  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength', 'pointToPoint'] as const)
+  ...(['hairpin', 'isolated', 'promiscuous', 'allMulticast', 'queueLength', 'pointToPoint'] as const),
+  'vlanFiltering' as const
 ]
 
 /** Most link notifications change nothing here: a pod's start brings a dozen. */

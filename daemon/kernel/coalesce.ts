@@ -1,8 +1,8 @@
 // Drops link notifications that a later one repeats: a pod's start brings twenty about three links, each with the
 // link's whole state.
-import { linkIdentity } from './netlink/decode.ts'
+import { hasAttribute, linkIdentity } from './netlink/decode.ts'
 import type { Message } from './netlink/message.ts'
-import { IFF_UP, RTM } from './netlink/uapi.ts'
+import { AF_BRIDGE, IFF_UP, IFLA, RTM } from './netlink/uapi.ts'
 
 /** `ifi_flags` in struct ifinfomsg, <linux/rtnetlink.h>. */
 const FLAGS_AT = 8
@@ -31,11 +31,15 @@ export function coalesce<T extends { readonly message?: Message }>(
     if (one === undefined) continue
     const after = state && later.get(state.of)
     if (state !== undefined) later.set(state.of, state.is)
+    if (state?.is === 'gone') later.set(`${state.of}${BARE}`, 'gone')
     const isRepeated = state !== undefined && (after === 'gone' || after === state.is)
     if (!isRepeated || introduces[at] === true) kept.push(one)
   }
   return kept.reverse()
 }
+
+/** A change of a bridge's own VLANs is followed by a message without them (cache.ts): neither repeats the other. */
+const BARE = ' without VLANs'
 
 type State = { readonly index: number; readonly of: string; readonly is: 'up' | 'down' | 'gone' }
 
@@ -47,5 +51,10 @@ function stateIn(message: Message): State | undefined {
   if (message.body.length < FLAGS_AT + 4) return undefined
   const { index, af } = linkIdentity(message)
   const isUp = (message.body.readUInt32LE(FLAGS_AT) & IFF_UP) !== 0
-  return { index, of: `${af} ${index}`, is: message.type === RTM.deleteLink ? 'gone' : isUp ? 'up' : 'down' }
+  const isBare = af === AF_BRIDGE && message.type === RTM.newLink && !hasAttribute(message, IFLA.afSpec)
+  return {
+    index,
+    of: `${af} ${index}${isBare ? BARE : ''}`,
+    is: message.type === RTM.deleteLink ? 'gone' : isUp ? 'up' : 'down'
+  }
 }

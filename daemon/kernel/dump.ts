@@ -15,6 +15,7 @@ import { withNextHops } from './netlink/next-hops.ts'
 import { dumpQdiscs } from './netlink/qdisc.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
 import { AF_BRIDGE, AF_UNSPEC, afOf, IFLA, NTF_PROXY, NUD_PERMANENT, RTM, SKIP_STATS } from './netlink/uapi.ts'
+import { decodeVlans, getVlans } from './netlink/vlans.ts'
 
 const getLinks = () =>
   new MessageWriter(RTM.getLink, NLM_F.request)
@@ -121,6 +122,7 @@ export async function dumpObjects(socket: RequestSocket, nameOf: NameOf): Promis
     ...(await dumpNeighbours(socket, AF_UNSPEC, 'the neighbours', nameOf)),
     ...(await dumpProxies(socket, nameOf)),
     ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf)),
+    ...(await collect(socket, getVlans, 'the VLANs of bridge ports', (message) => decodeVlans(message, nameOf))),
     ...(await dumpQdiscs(socket, nameOf))
   ]
 }

@@ -3,6 +3,7 @@
 import { WeftError } from '../base/error.ts'
 import { CallFailed, close, errnoName, netlinkSocket } from '../os/libc.ts'
 import type { Link } from '../state/object.ts'
+import { dumpLinks } from './dump.ts'
 import { insideNew } from './namespace.ts'
 import { createLink, type Resolve } from './netlink/encode.ts'
 import { moduleCure } from './netlink/error.ts'
@@ -43,6 +44,27 @@ export async function missingFeatures(links: readonly Link[]): Promise<readonly 
   }
   const nfTables = missingNetfilter()
   return nfTables === undefined ? missing : [...missing, nfTables]
+}
+
+/**
+ * Whether a bridge can keep VLANs apart. One of a kernel without CONFIG_BRIDGE_VLAN_FILTERING takes the setting without a
+ * word, and does not have it. Tried once, since it can't change. Errors: CallFailed, KernelError.
+ */
+export function vlanTrial(): () => Promise<boolean> {
+  let known: boolean | undefined
+  return async () => {
+    known ??= await bridgesFilterVlans()
+    return known
+  }
+}
+
+async function bridgesFilterVlans(): Promise<boolean> {
+  using socket = insideNew(() => new RequestSocket(new Lane()))
+  const bridge: Link = { kind: 'link', name: 'try-bridge', form: { type: 'bridge' }, vlanFiltering: true }
+  const [failure] = await socket.send([createLink(bridge, loopback)])
+  if (failure !== undefined) return false
+  const links = await dumpLinks(socket)
+  return [...links.values()].some((link) => link.name === bridge.name && link.vlanFiltering === true)
 }
 
 const loopback: Resolve = { index: () => 1, netns: () => -1 }

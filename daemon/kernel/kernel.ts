@@ -6,6 +6,7 @@ import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
+import { vlanTrial } from './features.ts'
 import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
@@ -88,14 +89,13 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
         observers.delete(observer)
       }
     },
-    recheck(why) {
-      for (const observer of observers) observer.wantDump(why)
-    },
+    recheck: (why) => observers.forEach((observer) => void observer.wantDump(why)),
     apply: (changes) => applyChanges(changes, target),
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     exists: deviceExists,
+    filtersVlans: vlanTrial(),
     ...routeLookups(requests),
     onRouting: (listener) => void listeners.add(listener),
     async [Symbol.asyncDispose]() {

@@ -3,6 +3,7 @@
 import { formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import type { Wiring } from '../attachment/objects.ts'
+import { gatewayDevice } from '../attachment/vlans.ts'
 import { WeftError } from '../base/error.ts'
 import type { Address, State } from '../state/object.ts'
 
@@ -11,13 +12,13 @@ import type { Address, State } from '../state/object.ts'
  * Errors: BRIDGE_INVALID, where the configuration does not let the new address win.
  */
 export function conflictingAddresses(
-  { interface: { like }, network }: VethAttachment,
+  { interface: { like, ...config }, network }: VethAttachment,
   addresses: readonly InterfaceAddress[],
   wiring: Wiring,
   observed: State
 ): readonly Address[] {
   if (wiring.bridge === undefined || (like?.kind === 'bridge' && !like.isGateway)) return []
-  const { name } = wiring.bridge
+  const name = gatewayDevice(config)
   const removed: Address[] = []
   for (const { prefix, gateway } of addresses) {
     if (gateway === undefined) continue

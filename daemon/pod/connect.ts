@@ -11,6 +11,7 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed } from '../state/object.ts'
 import { conflictingAddresses } from './bridge-addresses.ts'
+import { refuseUnfilteredVlans } from './bridge-vlans.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { applyInside } from './netns.ts'
 import { placeForAdd } from './place.ts'
@@ -43,7 +44,7 @@ export function prepareConnect(context: PodContext, attachment: VethAttachment):
 /**
  * Resolves when the pair has its carrier. With `isHandedOver` there is no `sandbox`, and it resolves when the
  * container's end can be moved. The caller has the attachment's turn, and undoes a failed call by disconnect(). Errors:
- * GATEWAY_MISSING, ADDRESS_HELD, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
+ * GATEWAY_MISSING, KERNEL_FEATURE_MISSING, ADDRESS_HELD, BRIDGE_INVALID, INTERFACE_EXISTS, INTERFACE_DOWN, the kernel's.
  */
 export async function connect(
   context: PodContext,
@@ -53,6 +54,7 @@ export async function connect(
   sandbox?: Sandbox
 ): Promise<AttachmentResult> {
   const addresses = withGateways(attachment, reserved)
+  await refuseUnfilteredVlans(context, attachment, wiring)
   refuseNoGateway(attachment, addresses)
   if (wiring.mode === 'routed') refuseRoutedElsewhere(context, attachment, addresses)
   const conflicting = conflictingAddresses(attachment, addresses, wiring, context.host.observed)

@@ -40,8 +40,9 @@ export class Desired {
   }
 
   /**
-   * Sysctls and neighbour proxies that appear or go with a link, of which the kernel does not say so: those that are gone
-   * when `before` became `now`, and those that waited for it, which is no repair.
+   * Sysctls and neighbour proxies that appear or go with a link, and VLANs that appear or go with its being on a bridge,
+   * of which the kernel does not say so: those that are gone when `before` became `now`, and those that waited for it,
+   * which is no repair.
    */
   silentChanges(
     before: KernelObject | undefined,
@@ -53,7 +54,10 @@ export class Desired {
     if (before === undefined) return { gone: [], waiting: [...keys] }
     const [old, young] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
     const isAnother = old !== undefined && young !== undefined && old !== young
-    return { gone: now === undefined || isAnother ? [...keys] : [], waiting: [] }
+    if (now === undefined || isAnother) return { gone: [...keys], waiting: [] }
+    const [left, joined] = [before, now].map((each) => (each.kind === 'link' ? (each.master ?? '') : ''))
+    const vlans = left === joined ? [] : [...keys].filter((key) => this.#state.get(key)?.kind === 'vlans')
+    return joined === '' ? { gone: vlans, waiting: [] } : { gone: [], waiting: vlans }
   }
 
   /** Replaces what `owner` wants; returns all its keys, before and now. */
@@ -152,7 +156,7 @@ export class Desired {
 }
 
 const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
-  object?.kind === 'sysctl' || object?.kind === 'proxy' ? deviceOf(object) : undefined
+  object?.kind === 'sysctl' || object?.kind === 'proxy' || object?.kind === 'vlans' ? deviceOf(object) : undefined
 
 const isSame = (one: KernelObject, other: KernelObject): boolean => sameObject(one, other) && sameObject(other, one)
 

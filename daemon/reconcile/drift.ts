@@ -103,6 +103,7 @@ function happened(change: Change): string {
 const NEVER_NAMED: Readonly<Partial<Record<KernelObject['kind'], string>>> = {
   link: 'links',
   fdb: 'FDB entries',
+  vlans: 'VLANs',
   sysctl: 'settings'
 }
 

@@ -359,7 +359,8 @@ export class Reconciler {
     const done: Change[] = []
     for (const { change, error, unchanged } of outcomes) {
       const key = keyOf(change.object)
-      if (change.object.kind === 'link' || this.#linkTouched.has(key)) this.#linkTouched.set(key, this.#deps.now())
+      if (change.object.kind === 'link' || change.object.kind === 'vlans' || this.#linkTouched.has(key))
+        this.#linkTouched.set(key, this.#deps.now())
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
           this.#requeue.add(key, this.#refusals.add(key, change, error))

@@ -28,7 +28,10 @@ export function difference(
       if (have !== undefined) changes.push({ do: 'remove', object: have })
     } else if (have !== undefined) {
       if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
-    } else if ((isRequested && want.kind === 'sysctl') || !waitsForItsDevice(want, observed, desired))
+    } else if (
+      (isRequested && (want.kind === 'sysctl' || want.kind === 'vlans')) ||
+      !waitsForItsDevice(want, observed, desired)
+    )
       changes.push({ do: 'put', object: want })
   }
   return changes
@@ -36,13 +39,17 @@ export function difference(
 
 /**
  * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a device
- * that is gone and that nobody makes (another program's bridge with a pod's host ports), or the route that the kernel
- * adds with an address, before that.
+ * that is gone and that nobody makes (another program's bridge with a pod's host ports), the route that the kernel adds
+ * with an address, before that, or the VLANs of a port that is on no bridge.
  */
 export function waitsForItsDevice(object: KernelObject, observed: State, desired: State): boolean {
   if (object.kind === 'route') {
     const { withAddress: prefix, device } = object
     return prefix !== undefined && device !== undefined && !observed.has(keyOf({ kind: 'address', device, prefix }))
+  }
+  if (object.kind === 'vlans') {
+    const link = observed.get(keyOf({ kind: 'link', name: object.device }))
+    return link?.kind !== 'link' || (link.form?.type !== 'bridge' && !link.master)
   }
   if (object.kind !== 'proxy' && object.kind !== 'sysctl') return false
   const device = deviceOf(object)

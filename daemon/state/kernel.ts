@@ -101,6 +101,8 @@ export interface Kernel extends AsyncDisposable {
    * `milliseconds`.
    */
   runs(device: string, milliseconds: number): Promise<boolean>
+  /** Whether bridges of this kernel can keep VLANs apart (CONFIG_BRIDGE_VLAN_FILTERING). Tried once. */
+  filtersVlans(): Promise<boolean>
   /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
   exists(device: string): boolean
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */

@@ -1,8 +1,9 @@
 // What several owners want of one object, merged by field: two pods' bridge, portmap's hairpin flag on a pod's link.
 import { differingFields, type KernelObject, type Link } from './object.ts'
+import { mergeVlans } from './vlans.ts'
 
 /** Flags of a link that are on if one owner wants them: `false` says only that this owner does not need them. */
-const FLAGS: ReadonlySet<string> = new Set(['hairpin', 'promiscuous', 'allMulticast'])
+const FLAGS: ReadonlySet<string> = new Set(['hairpin', 'promiscuous', 'allMulticast', 'vlanFiltering'])
 
 /**
  * Entries that say where another node is: the latest counts. A node that moved has a new lease while the old one lasts,
@@ -11,8 +12,10 @@ const FLAGS: ReadonlySet<string> = new Set(['hairpin', 'promiscuous', 'allMultic
 const isLatestRight = ({ kind }: KernelObject): boolean => kind === 'fdb' || kind === 'neighbour'
 
 /** All fields of both; where they contradict each other, those of `first`. */
-export const merge = (first: KernelObject, second: KernelObject): KernelObject =>
-  isLatestRight(second) ? second : (union(first, second) as KernelObject)
+export function merge(first: KernelObject, second: KernelObject): KernelObject {
+  if (first.kind === 'vlans' && second.kind === 'vlans') return mergeVlans(first, second)
+  return isLatestRight(second) ? second : (union(first, second) as KernelObject)
+}
 
 /** Fields in which `wanted` is not what was merged, such as `mac` or `discipline.rate`. */
 export const contradictions = (wanted: KernelObject, merged: KernelObject): readonly string[] =>

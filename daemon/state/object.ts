@@ -1,10 +1,14 @@
 // The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
 // family.
 import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
+import type { Discipline } from './discipline.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
+import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 
+export type { Discipline, Division } from './discipline.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
+export type { PortVlans } from './vlans.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
@@ -38,6 +42,7 @@ export type LinkForm =
       readonly gbp: boolean
     }
   | { readonly type: 'bridge' }
+  | VlanForm
   /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
   | {
@@ -90,6 +95,8 @@ export type Link = Wanted & {
   readonly hairpin?: boolean
   /** Bridge port flag: no traffic to other isolated ports. */
   readonly isolated?: boolean
+  /** The bridge keeps VLANs apart. */
+  readonly vlanFiltering?: boolean
   /** Receives frames for every MAC address (IFF_PROMISC), set explicitly. */
   readonly promiscuous?: boolean
   /** Receives all multicast frames (IFF_ALLMULTI), set explicitly. */
@@ -230,41 +237,6 @@ export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix'> & {
   readonly target: string
 }
 
-/** How a device limits its packets. */
-export type Discipline =
-  /** A token bucket (tc-tbf(8)) for what leaves the device. */
-  | {
-      readonly type: 'tbf'
-      /** Bytes per second. */
-      readonly rate: number
-      /** Burst in bytes. Not compared: the kernel reports it as a time in steps of 64 ns; `limit` contains it. */
-      readonly burst: number
-      /** Bytes of the queue, the burst included. */
-      readonly limit: number
-    }
-  /**
-   * A token bucket for a part of what leaves the device (tc-htb(8)). `fingerprint` (division.ts) is compared; only a
-   * dump has the rest.
-   */
-  | { readonly type: 'htb'; readonly fingerprint: number; readonly division?: Division }
-  /** Ingress is redirected to another device (tc-mirred(8)). */
-  | { readonly type: 'redirect'; readonly to: string }
-  /** Anything that Weft never creates. */
-  | { readonly type: 'other'; readonly of: string }
-
-/**
- * Limits packets whose address on this side is in one of the prefixes, or all others; the rest passes without delay.
- */
-export type Division = {
-  /** As for a token bucket. */
-  readonly rate: number
-  readonly burst: number
-  readonly limit: number
-  readonly side: 'source' | 'destination'
-  readonly limits: 'these' | 'others'
-  readonly subnets: readonly Prefix[]
-}
-
 /** A traffic control queueing discipline on a device. It is removed with its device. */
 export type Qdisc = Wanted & {
   readonly kind: 'qdisc'
@@ -280,6 +252,7 @@ export type KernelObject =
   | Neighbour
   | NeighbourProxy
   | FdbEntry
+  | PortVlans
   | Sysctl
   | NftChain
   | NftSet
@@ -311,6 +284,8 @@ function keyText(object: KernelObject): string {
       return `proxy ${formatIp(object.ip)} dev ${object.device}`
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device}`
+    case 'vlans':
+      return `vlans dev ${object.device}`
     case 'sysctl':
       return `sysctl ${object.path}`
     case 'nft-chain':
@@ -361,10 +336,12 @@ const notCompared = new Set([
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */
-export const sameObject = (wanted: KernelObject, observed: KernelObject): boolean =>
-  wanted.kind === 'route' && wanted.withAddress !== undefined
-    ? agrees({ ...wanted, source: undefined }, observed)
-    : agrees(wanted, observed)
+export function sameObject(wanted: KernelObject, observed: KernelObject): boolean {
+  if (wanted.kind === 'vlans' && observed.kind === 'vlans') return differingVlans(wanted, observed).length === 0
+  if (wanted.kind === 'route' && wanted.withAddress !== undefined)
+    return agrees({ ...wanted, source: undefined }, observed)
+  return agrees(wanted, observed)
+}
 
 function agrees(wanted: unknown, observed: unknown): boolean {
   if (wanted === observed || wanted === undefined) return true
@@ -381,8 +358,11 @@ function agrees(wanted: unknown, observed: unknown): boolean {
   return true
 }
 
+const isVlans = (object: object): object is PortVlans => 'kind' in object && object.kind === 'vlans'
+
 /** Names of the fields in which they differ, for the log line of a repair: `mtu`, `mac`, `form.vni`. */
 export function differingFields(wanted: object, observed: object, prefix = ''): readonly string[] {
+  if (isVlans(wanted) && isVlans(observed)) return differingVlans(wanted, observed)
   return Object.entries(wanted).flatMap(([field, value]) => {
     const other = (observed as Record<string, unknown>)[field]
     if (notCompared.has(field) || agrees(value, other)) return []

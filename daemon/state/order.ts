@@ -6,7 +6,10 @@ import { deviceOf, type KernelObject, type Key, type Link, type State, sameObjec
 function rank(object: KernelObject): number {
   switch (object.kind) {
     case 'link':
-      return object.form?.type === 'veth' ? 1 : 0
+      return object.form?.type === 'veth' || object.form?.type === 'vlan' ? 1 : 0
+    case 'vlans':
+      // Before a pod's end is up: until then its port is in the bridge's default VLAN.
+      return 1.5
     case 'sysctl':
       // Before addresses: disable_ipv6 refuses them, and accept_dad decides whether they are tentative.
       return 2

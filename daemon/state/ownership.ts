@@ -76,19 +76,21 @@ export function mayRemove(
       return true
     case 'sysctl':
     case 'qdisc':
-      // A setting can't be removed, and a queueing discipline is removed with its device.
+    case 'vlans':
+      // A setting can't be removed; a queueing discipline and a port's VLANs are removed with the device.
       return false
   }
 }
 
 /**
  * What stays when its last owner is removed, because other programs may depend on it by then: kernel settings, and a
- * bridge with its addresses and their routes.
+ * bridge with its VLANs, addresses and their routes.
  */
 export function staysWhenUnwanted(object: KernelObject, recognises: Recognises): boolean {
   return (
     object.kind === 'sysctl' ||
-    (object.kind === 'link' && object.form?.type === 'bridge') ||
+    object.kind === 'vlans' ||
+    (object.kind === 'link' && (object.form?.type === 'bridge' || object.form?.type === 'vlan')) ||
     (object.kind === 'route' && object.protocol === PROTOCOL_KERNEL) ||
     (object.kind === 'address' && !hasOurAddresses(object.device, recognises))
   )

@@ -2,6 +2,7 @@
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import { type PortVlans, rangesText } from './vlans.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -21,6 +22,8 @@ export function textOf(object: KernelObject): string {
       )
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device} dst ${formatIp(object.destination)} self permanent`
+    case 'vlans':
+      return vlansText(object)
     case 'sysctl':
       return `sysctl ${object.path}=${object.value}`
     case 'nft-chain':
@@ -63,6 +66,15 @@ export function textOf(object: KernelObject): string {
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
 
+const vlansText = ({ device, pvid, untagged, tagged, isExact }: PortVlans): string =>
+  words(
+    `vlans dev ${device}`,
+    pvid !== undefined && `pvid ${pvid}`,
+    untagged.length > 0 && `untagged ${rangesText(untagged)}`,
+    tagged.length > 0 && `tagged ${rangesText(tagged)}`,
+    isExact && 'only'
+  )
+
 function scopeText(scope: number | undefined): string | undefined {
   if (scope === undefined || scope === 0) return undefined
   return `scope ${scope === 253 ? 'link' : scope === 254 ? 'host' : scope}`
@@ -78,6 +90,7 @@ function linkText(link: Link): string {
     link.mac && `address ${link.mac}`,
     link.hairpin !== undefined && `hairpin ${link.hairpin ? 'on' : 'off'}`,
     link.isolated && 'isolated on',
+    link.vlanFiltering !== undefined && `vlan_filtering ${link.vlanFiltering ? 1 : 0}`,
     link.promiscuous && 'promisc on',
     link.allMulticast && 'allmulticast on',
     link.queueLength !== undefined && `txqueuelen ${link.queueLength}`,
@@ -95,6 +108,8 @@ function formText(form: NonNullable<Link['form']>): string {
       return form.peer ? words('veth peer', form.peer.name, form.peer.sandbox && `netns ${form.peer.sandbox}`) : 'veth'
     case 'macvlan':
       return words('macvlan mode', form.mode, form.madeOn && `link ${form.madeOn}`)
+    case 'vlan':
+      return `vlan id ${form.id} link ${form.parent}`
     case 'bridge':
     case 'ifb':
       return form.type

@@ -8,9 +8,7 @@ export function checkMasqueradeBackend(root: Field): void {
   oneOf(member(root, 'ipMasqBackend'), ['', 'iptables', 'nftables'])
 }
 
-/** Bridge: without VLANs, which are refused, the default VLAN stays as it is whatever `preserveDefaultVlan` says. */
 export function refuseDuplicateDetection(root: Field): void {
-  flag(member(root, 'preserveDefaultVlan'))
   const field = member(root, 'enabledad')
   if (flag(field))
     throw unsupported(

@@ -6,7 +6,8 @@ import type { AttachmentCall } from '../cni/types.ts'
 import { supportedVersions } from '../cni/version.ts'
 import { checkMasqueradeBackend, refuseDuplicateDetection } from '../keys/reference-only.ts'
 import { standAlone } from '../keys/stand-alone.ts'
-import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import { bridgeName, macOf, mtuOf } from '../keys/veth.ts'
+import { bridgeVlans } from '../keys/vlans.ts'
 import type { Plugin } from './plugin.ts'
 
 const plain: Veth = {
@@ -17,7 +18,6 @@ const plain: Veth = {
 
 const attachment = (call: AttachmentCall): Attachment =>
   standAlone(call, plain, (root, args) => {
-    refuseVlans(root)
     refuseDuplicateDetection(root)
     checkMasqueradeBackend(root)
     return { interface: vethOf(root, args), masquerade: flag(member(root, 'ipMasq')) ?? false }
@@ -29,7 +29,9 @@ function vethOf(root: Field, args: Args): Veth {
   if (isHairpin && isPromiscuous)
     throw new FieldError(member(root, 'promiscMode'), 'cannot be combined with hairpinMode')
   const isDefaultGateway = flag(member(root, 'isDefaultGateway')) ?? false
-  const isGateway = flag(member(root, 'isGateway')) ?? false
+  const isGateway = isDefaultGateway || (flag(member(root, 'isGateway')) ?? false)
+  const bridge = bridgeName(member(root, 'bridge'))
+  const vlans = bridgeVlans(root, bridge, isGateway)
   const staysDown = flag(member(root, 'disableContainerInterface')) ?? false
   if (staysDown && !isAbsent(member(member(root, 'ipam'), 'type')))
     throw new FieldError(
@@ -40,17 +42,18 @@ function vethOf(root: Field, args: Args): Veth {
   return {
     kind: 'veth',
     mode: 'bridge',
-    bridge: bridgeName(member(root, 'bridge')),
+    bridge,
     isHairpin,
     isPromiscuous,
     isDefaultGateway,
     like: {
       kind: 'bridge',
-      isGateway: isGateway || isDefaultGateway,
+      isGateway,
       forcesAddress: flag(member(root, 'forceAddress')) ?? false
     },
     ...(mtu === undefined ? {} : { mtu }),
     ...(mac === undefined ? {} : { mac }),
+    ...(vlans === undefined ? {} : { vlans }),
     ...(flag(member(root, 'portIsolation')) ? { isIsolated: true as const } : {}),
     ...(flag(member(root, 'macspoofchk')) ? { checksSource: true as const } : {}),
     ...(staysDown ? { staysDown: true as const } : {})

@@ -11,7 +11,8 @@ import { configuredDns } from '../keys/ipam.ts'
 import { portMappings } from '../keys/port-mappings.ts'
 import { configured, evenIfUnreadable, identity, podArgs, podOf, unsupported } from '../keys/readers.ts'
 import { routesIn } from '../keys/routes.ts'
-import { bridgeName, macOf, mtuOf, refuseVlans } from '../keys/veth.ts'
+import { bridgeName, macOf, mtuOf } from '../keys/veth.ts'
+import { refuseVlans } from '../keys/vlans.ts'
 import type { Plugin } from './plugin.ts'
 
 const knownArgs = ['IP', 'MAC', ...podArgs]

@@ -81,7 +81,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   KERNEL_FEATURE_MISSING: [
     'the kernel lacks something that the configuration needs',
-    'load the kernel module, or choose another backend'
+    'load the kernel module, choose another backend, or leave out the key that the error names'
   ],
   KUBECTL_FAILED: [
     'weftctl could not ask another node through kubectl',

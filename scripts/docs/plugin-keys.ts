@@ -110,9 +110,17 @@ export const PLUGIN_KEYS: Readonly<Record<string, readonly KeyRow[]>> = {
       'true, false',
       'replace another IPv4 address of the bridge, or an IPv6 address whose subnet overlaps'
     ],
-    ['vlan', '0 to 4094', 'only 0: others are rejected; use one bridge per VLAN'],
-    ['vlanTrunk', 'list', 'only an empty one: others are rejected'],
-    ['preserveDefaultVlan', 'true, false', 'no effect without VLANs'],
+    ['vlan', '0 to 4094', 'VLAN of the port, without a tag; the gateway is then on the interface BRIDGE.VLAN; 0: none'],
+    [
+      'vlanTrunk',
+      'list of `id`, or `minID` and `maxID`',
+      'VLANs of the port, with their tags; not together with `vlan`'
+    ],
+    [
+      'preserveDefaultVlan',
+      'true, false',
+      'false: take the port out of the default VLAN of the bridge; default true; no effect without VLANs'
+    ],
     ['enabledad', 'true, false', 'only false: true is rejected; addresses are set without duplicate address detection'],
     ['macspoofchk', 'true, false', 'drop frames from the container that do not have its own MAC address'],
     ['disableContainerInterface', 'true, false', 'keep the interface down; not together with `ipam`'],

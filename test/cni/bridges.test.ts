@@ -3,11 +3,14 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { vlanTrial } from '../../daemon/kernel/features.ts'
 import type { Json } from '../lab/cni.ts'
 import { until } from '../lab/run.ts'
 import { CniHost, skip } from './cni-host.ts'
 import { callsOf, interfacesOf, subjects } from './subjects.ts'
 
+/** Otherwise test/vm has the story. */
+const hasVlans = skip === false && (await vlanTrial()()) && 'this kernel filters VLANs'
 const weftctl = fileURLToPath(new URL('../../daemon/ctl/main.ts', import.meta.url))
 
 for (const subject of subjects) {
@@ -118,6 +121,18 @@ for (const subject of subjects) {
       })
 
     if (type === 'bridge') {
+      test('VLANs are refused by the option that the kernel lacks, and nothing is left', {
+        skip: hasVlans
+      }, async () => {
+        const vlan = { ...network('10.34.0.0/24'), name: 'net34', bridge: 'br34', vlan: 100 }
+        const trunk = { ...vlan, vlan: 0, vlanTrunk: [{ minID: 10, maxID: 20 }] }
+        for (const asked of [vlan, trunk])
+          await at.fails('ADD', type, { config: asked, pod: await at.pod() }, /CONFIG_BRIDGE_VLAN_FILTERING/, 2)
+        assert.ok(!(await at.links()).some((name) => name.startsWith('br34')))
+        assert.deepEqual(await at.reserved('net34'), [])
+        await isClean()
+      })
+
       test('macspoofchk drops frames with another address, also after a restart of weftd, and is gone after DEL', async () => {
         const checked = { ...network('10.38.0.0/24'), name: 'net38', bridge: 'br38', macspoofchk: true }
         const [one, two] = [await added(checked), await added(checked)]

@@ -1,7 +1,7 @@
 // One host with weftd for the numbered cases of the CNI reference: raw calls of executables, ours or others', and what
 // they leave in the host.
 import assert from 'node:assert/strict'
-import { BIN, Cluster } from '../lab/cluster.ts'
+import { BIN, Cluster, type ClusterOptions } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
 import type { Pod } from '../lab/pod.ts'
@@ -42,8 +42,8 @@ export class CniHost implements AsyncDisposable {
   }
 
   /** A node that holds a subnet of 10.244.0.0/16; `args` for its weftd. */
-  static async start(args: readonly string[] = []): Promise<CniHost> {
-    return new CniHost(await Cluster.start({ hosts: [1], args }))
+  static async start(args: readonly string[] = [], more: Pick<ClusterOptions, 'deadlineMs'> = {}): Promise<CniHost> {
+    return new CniHost(await Cluster.start({ hosts: [1], args, ...more }))
   }
 
   pod(): Promise<Pod> {

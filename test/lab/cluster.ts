@@ -20,6 +20,8 @@ export type ClusterOptions = {
   /** false: hosts and etcd only. */
   readonly start?: boolean
   readonly mtu?: number
+  /** Milliseconds that each weftd has to become ready, also after a restart. */
+  readonly deadlineMs?: number
   /** IPv6 addresses on the hosts' eth0; false when absent. */
   readonly ipv6?: boolean
 }
@@ -60,7 +62,9 @@ export class Cluster implements AsyncDisposable {
         JSON.stringify(options.network ?? { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: true } })
       )
       const cluster = new Cluster(lab, etcd, nodes, options.args ?? [])
-      if (options.start ?? true) await Promise.all(nodes.map((node) => cluster.join(node)))
+      const { start = true, deadlineMs } = options
+      const more = deadlineMs === undefined ? {} : { deadlineMs }
+      if (start) await Promise.all(nodes.map((node) => cluster.join(node, more)))
       return cluster
     } catch (error) {
       await lab[Symbol.asyncDispose]()

@@ -32,6 +32,11 @@ export class MapKernel implements Kernel {
     this.objects = stateOf(objects)
   }
 
+  /** Whether its bridges can keep VLANs apart. */
+  hasVlans = true
+
+  filtersVlans = async (): Promise<boolean> => this.hasVlans
+
   async *observe(_interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation> {
     signal.addEventListener('abort', () => this.#wake?.())
     yield { kind: 'everything', state: new Map(this.objects), why: 'start', at: performance.now() }

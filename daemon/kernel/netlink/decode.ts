@@ -15,6 +15,7 @@ import type {
   RouteType
 } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
+import type { VlanForm } from '../../state/vlans.ts'
 import { Attributes, MalformedMessage, type Message } from './message.ts'
 import * as uapi from './uapi.ts'
 
@@ -51,6 +52,15 @@ export function linkIdentity(message: Message): { readonly index: number; readon
   return { index: body.readInt32LE(4), af: body.readUInt8(0) }
 }
 
+/** Whether a link message has this attribute; a malformed one has none. */
+export function hasAttribute({ body }: Message, type: number): boolean {
+  try {
+    return new Attributes(body, FIXED.link).has(type)
+  } catch {
+    return false
+  }
+}
+
 export const linkName = (message: Message): string | undefined =>
   new Attributes(fixedPart(message, FIXED.link), FIXED.link).text(IFLA.ifname)
 
@@ -82,9 +92,11 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     attributes.u32(IFLA.group),
     attributes.u32(IFLA.txQueueLength)
   ]
+  const bridge = linkinfo?.text(IFLA_INFO.kind) === 'bridge' ? linkinfo.nested(IFLA_INFO.data) : undefined
+  const vlanFiltering = bridge?.u8(uapi.IFLA_BR_VLAN_FILTERING)
   const flags = body.readUInt32LE(8)
   const master = attributes.u32(IFLA.master) ?? 0
-  const form = linkForm(linkinfo, nameOf)
+  const form = vlanForm(attributes, linkinfo, nameOf) ?? linkForm(linkinfo, nameOf)
   const peerIndex = form.type === 'veth' ? attributes.u32(IFLA.link) : undefined
   const isPort = linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
   return {
@@ -102,6 +114,7 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     ...(mtu !== undefined && { mtu }),
     ...(hardware !== undefined && { mac: hardware }),
     ...(group !== undefined && { group }),
+    ...(vlanFiltering !== undefined && { vlanFiltering: vlanFiltering !== 0 }),
     ...(queueLength !== undefined && { queueLength }),
     ...((flags & (uapi.IFF_POINTOPOINT | uapi.IFF_NOARP)) !== 0 && { pointToPoint: true }),
     ...namesBeside(attributes),
@@ -115,6 +128,16 @@ function namesBeside(attributes: Attributes): Pick<Link, 'altNames'> {
 }
 
 const macvlanModes = Object.entries(uapi.MACVLAN_MODE) as readonly (readonly [MacvlanMode, number])[]
+
+/** `undefined` for any other type, and where its device is in another namespace. */
+function vlanForm(link: Attributes, linkinfo: Attributes | undefined, nameOf: NameOf): VlanForm | undefined {
+  if (linkinfo?.text(IFLA_INFO.kind) !== 'vlan' || link.has(uapi.IFLA_LINK_NETNSID)) return undefined
+  const data = linkinfo.nested(IFLA_INFO.data)
+  const [id, parent] = [data?.bytes(uapi.IFLA_VLAN.id), nameOf(link.u32(IFLA.link) ?? 0)]
+  if (id?.length !== 2 || parent === undefined || data?.port(uapi.IFLA_VLAN.protocol) !== uapi.ETH_P_8021Q)
+    return undefined
+  return { type: 'vlan', id: id.readUInt16LE(), parent }
+}
 
 function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''

@@ -21,7 +21,7 @@ const macBytes = (mac: Mac): Uint8Array => Uint8Array.from(mac.split(':'), (octe
 
 type Setting =
   | ('up' | 'mtu' | 'mac' | 'master' | 'alias' | 'group' | 'linkLocal')
-  | ('hairpin' | 'isolated' | 'promiscuous' | 'allMulticast' | 'queueLength')
+  | ('hairpin' | 'isolated' | 'promiscuous' | 'allMulticast' | 'queueLength' | 'vlanFiltering')
 
 /** Settings of a link that the kernel takes at any time. */
 type Settings = {
@@ -38,7 +38,10 @@ export function createLink(link: Link, resolve: Resolve, sandbox?: number): Buff
   if (sandbox !== undefined) writer.u32(IFLA.netNsFd, sandbox)
   if (link.form?.type === 'macvlan' && link.form.madeOn !== undefined)
     writer.u32(IFLA.link, resolve.index(link.form.madeOn))
-  const later = { alias: undefined, hairpin: undefined, isolated: undefined, linkLocal: undefined }
+  if (link.form?.type === 'vlan') writer.u32(IFLA.link, resolve.index(link.form.parent))
+  const later = {
+    ...{ alias: undefined, hairpin: undefined, isolated: undefined, linkLocal: undefined, vlanFiltering: undefined }
+  }
   linkSettings(writer, { ...link, ...later }, resolve)
   return writer.nest(IFLA.linkinfo, (nested) => linkForm(nested, link, resolve)).done()
 }
@@ -101,6 +104,12 @@ function linkSettings(writer: MessageWriter, settings: Settings, resolve: Resolv
       spec.nest(uapi.AF_INET6, (ipv6) => ipv6.u8(uapi.IFLA_INET6_ADDR_GEN_MODE, linkLocal ? 0 : 1))
     )
   }
+  if (settings.vlanFiltering !== undefined) {
+    const value = settings.vlanFiltering ? 1 : 0
+    writer.nest(IFLA.linkinfo, (nested) =>
+      nested.text(IFLA_INFO.kind, 'bridge').nest(IFLA_INFO.data, (data) => data.u8(uapi.IFLA_BR_VLAN_FILTERING, value))
+    )
+  }
   if (hairpin === undefined && isolated === undefined) return
   // A port's flags are "slave data" of the bridge driver; AF_BRIDGE with IFLA_PROTINFO would need a message with the
   // index.
@@ -125,6 +134,11 @@ function linkForm(writer: MessageWriter, link: Link, resolve: Resolve): void {
         if (peer.sandbox !== undefined) end.u32(IFLA.netNsFd, resolve.netns(peer.sandbox))
       })
     )
+  } else if (form.type === 'bridge' && link.vlanFiltering !== undefined) {
+    const value = link.vlanFiltering ? 1 : 0
+    writer.nest(IFLA_INFO.data, (data) => data.u8(uapi.IFLA_BR_VLAN_FILTERING, value))
+  } else if (form.type === 'vlan') {
+    writer.nest(IFLA_INFO.data, (data) => data.bytes(uapi.IFLA_VLAN.id, [form.id & 0xff, form.id >> 8]))
   } else if (form.type === 'macvlan') {
     const { mode, broadcastQueue } = form
     writer.nest(IFLA_INFO.data, (data) => {

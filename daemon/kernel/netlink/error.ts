@@ -111,7 +111,8 @@ function settingCure({ path }: Sysctl, name: string): string | undefined {
 }
 
 function cureFor(object: KernelObject, name: string): string | undefined {
-  if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP') return moduleCure(object.form.type)
+  if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP')
+    return moduleCure(object.form.type === 'vlan' ? '8021q' : object.form.type)
   if (object.kind === 'link' && name === 'EEXIST') {
     return object.form?.type === 'vxlan'
       ? `delete the link of this name, or the other VXLAN device with VNI ${object.form.vni} on this port: \`ip -d link show type vxlan\``

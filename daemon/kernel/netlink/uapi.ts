@@ -86,6 +86,17 @@ export const SKIP_STATS = 8
 export const IFLA_VXLAN = { id: 1, link: 3, local: 4, learning: 7, port: 15, local6: 17, gbp: 23 } as const
 export const IFLA_BRPORT_MODE = 4
 export const IFLA_BRPORT_ISOLATED = 33
+/** <linux/if_bridge.h>, in IFLA_AF_SPEC of messages with family AF_BRIDGE. */
+export const IFLA_BRIDGE = { flags: 0, vlanInfo: 2 } as const
+export const BRIDGE_FLAGS_SELF = 2
+export const VLAN_INFO = { pvid: 2, untagged: 4, rangeBegin: 8, rangeEnd: 16 } as const
+/** RTEXT_FILTER_BRVLAN_COMPRESSED: a dump of bridge ports with their VLANs, in ranges. */
+export const WITH_VLANS = 4
+export const IFLA_BR_VLAN_FILTERING = 7
+/** Beside a link's IFLA_LINK: that device is in another namespace. */
+export const IFLA_LINK_NETNSID = 37
+export const IFLA_VLAN = { id: 1, protocol: 5 } as const
+export const ETH_P_8021Q = 0x8100
 export const IFLA_MACVLAN = { mode: 1, broadcastQueue: 7 } as const
 export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const
 /** Within IFLA_AF_SPEC's AF_INET6: how link-local addresses are generated; 0 is eui64, 1 none. */

@@ -5,7 +5,7 @@ import type { AttachmentResult } from '../../attachment/result.ts'
 import { WeftError } from '../../base/error.ts'
 import { isolatedBridge, isolatedPort, isolationBase } from '../../firewall/bridge-ports.ts'
 import { failureIn } from '../../state/kernel.ts'
-import { type KernelObject, linkNamed } from '../../state/object.ts'
+import { type KernelObject, type LinkForm, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
 import { hostEnd } from './limits.ts'
@@ -64,8 +64,12 @@ async function wantedFor(
 
 function bridgeIn({ host }: PodContext, { because }: ChainedAttachment, previous: Interfaces): string {
   const onHost = previous.interfaces.filter(({ sandbox }) => !sandbox)
-  const found = onHost.find(({ name }) => linkNamed(host.observed, name)?.form?.type === 'bridge')
-  if (found !== undefined) return found.name
+  const formOf = (name: string) => linkNamed(host.observed, name)?.form
+  const found = onHost.find(({ name }) => formOf(name)?.type === 'bridge')
+  // Packets of a VLAN are routed by its own device.
+  const isGateway = (form: LinkForm | undefined) => form?.type === 'vlan' && form.parent === found?.name
+  const device = onHost.find(({ name }) => isGateway(formOf(name))) ?? found
+  if (device !== undefined) return device.name
   throw new WeftError(
     'INTERFACE_MISSING',
     `prevResult names no bridge of this host to isolate ${because} on`,

@@ -1,6 +1,8 @@
 // Reads nftables elements and limits of pods back from the kernel: a restarted weftd wants them as they are.
 import { FAMILIES } from '../../../ipam/address.ts'
 import type { Bandwidth, HostPort, RateLimit } from '../../../plugins/attachment.ts'
+import { parseAlias } from '../../attachment/identity.ts'
+import { gatewayDevice } from '../../attachment/vlans.ts'
 import { bridgePortBaseFor } from '../../firewall/bridge-ports.ts'
 import { conditionedPortBase, hostPortBase, hostPortDevice, translationBase } from '../../firewall/host-ports.ts'
 import { masqueradeBaseFor } from '../../firewall/pod-masquerade.ts'
@@ -79,8 +81,21 @@ const guardedIn = (extras: State): readonly string[] =>
       : []
   )
 
+/** Bridges of ports, and the gateways of their VLANs: one that was deleted is made again. */
+const bridgesInAliases = (observed: State): ReadonlySet<string> =>
+  new Set(
+    [...observed.values()].flatMap((object) => {
+      const bridge = object.kind === 'link' ? parseAlias(object.alias)?.bridge : undefined
+      if (bridge === undefined) return []
+      const { name, vlans } = bridge
+      return [name, ...(vlans === undefined ? [] : [gatewayDevice({ bridge: name, vlans })])]
+    })
+  )
+
 function sharedIn(guarded: readonly string[], extras: State, observed: State): readonly KernelObject[] {
-  const isBridge = (device: string) => linkNamed(observed, device)?.form?.type === 'bridge'
+  const madeAgain = bridgesInAliases(observed)
+  const isBridge = (device: string) =>
+    ['bridge', 'vlan'].includes(linkNamed(observed, device)?.form?.type ?? '') || madeAgain.has(device)
   const bridges = guarded.filter(isBridge)
   const elements = [...extras.values()].filter(isElement)
   const sets = [...new Set(elements.map((element) => element.set))]

@@ -6,7 +6,7 @@ import { type Ip, sameIp } from '../../../ipam/address.ts'
 import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
 import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
-import { bridgeObjects, familiesOf } from '../../attachment/bridge.ts'
+import { bridgeObjects, familiesOf, gatewayObjects } from '../../attachment/bridge.ts'
 import { carriesPackets, connected } from '../../attachment/device.ts'
 import {
   type Alias,
@@ -20,12 +20,22 @@ import {
   parseAlias
 } from '../../attachment/identity.ts'
 import { neighbourProxies, routedHost } from '../../attachment/routed.ts'
+import { portVlans } from '../../attachment/vlans.ts'
 import { reasonOf } from '../../base/error.ts'
 import { chainsAround, purposeOf, subnetChain } from '../../firewall/subnet-chain.ts'
 import { elementsOf } from '../../state/host-port.ts'
 import { LEAST_MTU } from '../../state/node.ts'
-import { type Address, deviceOf, type KernelObject, type Link, linkNamed, type State } from '../../state/object.ts'
+import {
+  type Address,
+  deviceOf,
+  type KernelObject,
+  keyOf,
+  type Link,
+  linkNamed,
+  type State
+} from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
+import { isDefaultVlan } from '../../state/vlans.ts'
 import type { PodNote } from '../attachments.ts'
 import { unlimit } from '../chained/limits.ts'
 import type { PodContext } from '../context.ts'
@@ -198,7 +208,10 @@ function readBackPod(
   const guess = gateways.length === 0 && held.length > 0 ? DEFAULT_BRIDGE : undefined
   const bridge = master || (known.bridge?.name ?? guess)
   if (bridge !== undefined)
-    return [{ ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) }]
+    return [
+      { ...kept, master: bridge, ...(hairpin === undefined ? {} : { hairpin }), ...(isolated && { isolated }) },
+      ...vlansOf(name, known, observed)
+    ]
   const routes = [...observed.values()].flatMap((object) =>
     object.kind === 'route' && object.device === name && object.protocol === ROUTE_PROTOCOL
       ? [object.destination.ip]
@@ -211,6 +224,13 @@ function readBackPod(
   })
   const ipv6 = self.ipv6 && mtu !== undefined && mtu >= LEAST_MTU[6]
   return [kept, ...routedHost(name, addresses, { ipv6 }), ...proxiesAsTheyAre(ips, observed)]
+}
+
+/** As the port's alias says; where that had no room, as they are, if it has other VLANs than a port without them. */
+function vlansOf(port: string, { bridge }: Alias, observed: State): readonly KernelObject[] {
+  if (bridge !== undefined) return bridge.vlans === undefined ? [] : portVlans(port, bridge.vlans)
+  const found = observed.get(keyOf({ kind: 'vlans', device: port, untagged: [], tagged: [] }))
+  return found?.kind === 'vlans' && !isDefaultVlan(found) ? [{ ...found, isExact: true }] : []
 }
 
 /** On the bridge where they are now; otherwise on the default bridge, which may not exist yet. */
@@ -237,10 +257,12 @@ const masquerading = (held: readonly Ip[], observed: State): readonly KernelObje
 function readBackBridge({ host: { observed }, self }: PodContext, name: string, alias: Alias): readonly KernelObject[] {
   const link = linkNamed(observed, name)
   const because = 'pods of an earlier weftd'
+  const { vlans } = alias.bridge ?? {}
+  const config = { bridge: name, ...(vlans === undefined ? {} : { vlans }) }
   if (link === undefined && alias.bridge?.name === name) {
     const addresses = alias.bridge.addresses.map((prefix) => ({ prefix, gateway: prefix.ip }))
     const like = { kind: 'bridge', isGateway: true, forcesAddress: false } as const
-    return bridgeObjects({ bridge: name, like, isPromiscuous: false }, addresses, self, {}).map((object) => ({
+    return bridgeObjects({ ...config, like, isPromiscuous: false }, addresses, self, {}).map((object) => ({
       ...object,
       because
     }))
@@ -254,7 +276,8 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
     {
       ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, because },
       ...(mac === undefined ? {} : { mac }),
-      ...(link.promiscuous ? { promiscuous: true } : {})
+      ...(link.promiscuous ? { promiscuous: true } : {}),
+      ...(vlans === undefined ? {} : { vlanFiltering: true })
     } as const,
     ...carriesPackets(
       name,
@@ -265,7 +288,11 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
     ).map((setting) => ({ ...setting, because })),
     ...gateways
       .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
-      .map((each) => ({ ...each, because }))
+      .map((each) => ({ ...each, because })),
+    ...(vlans?.access === undefined ? [] : gatewayObjects(config, alias.bridge?.addresses ?? [], self)).map((each) => ({
+      ...each,
+      because
+    }))
   ]
 }
 

@@ -43,8 +43,6 @@ const REFERENCE: Readonly<Record<string, readonly string[]>> = {
 
 /** What asks for something that Weft does not do. */
 const REFUSED: readonly (readonly [type: string, keys: Readonly<Record<string, unknown>>])[] = [
-  ['bridge', { vlan: 5 }],
-  ['bridge', { vlanTrunk: [{ id: 5 }] }],
   ['bridge', { enabledad: true }],
   ['firewall', { backend: 'firewalld' }],
   ['firewall', { firewalldZone: 'trusted' }],
@@ -52,6 +50,8 @@ const REFUSED: readonly (readonly [type: string, keys: Readonly<Record<string, u
 ]
 const TAKEN: typeof REFUSED = [
   ['bridge', { vlan: 0, vlanTrunk: [], enabledad: false, preserveDefaultVlan: true, ipMasqBackend: 'iptables' }],
+  ['bridge', { vlan: 5, preserveDefaultVlan: false }],
+  ['bridge', { vlanTrunk: [{ id: 5 }, { minID: 7, maxID: 9 }] }],
   ['ptp', { ipMasqBackend: 'nftables', ipam: { type: 'static', addresses: [] } }],
   ['firewall', { backend: 'iptables', firewalldZone: 'trusted' }],
   ['firewall', { backend: '', firewalldZone: '' }]

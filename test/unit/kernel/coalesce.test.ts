@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { coalesce } from '../../../daemon/kernel/coalesce.ts'
 import type { Message } from '../../../daemon/kernel/netlink/message.ts'
-import { AF_BRIDGE, IFF_UP, RTM } from '../../../daemon/kernel/netlink/uapi.ts'
+import { AF_BRIDGE, IFF_UP, IFLA, RTM } from '../../../daemon/kernel/netlink/uapi.ts'
 
 type Notification = { readonly message?: Message; readonly name: string }
 
@@ -63,6 +63,17 @@ test('messages about a link and about it as a port are separate series, and thos
     notification('left the bridge', deleteLink, 5, { af: AF_BRIDGE })
   ]
   assert.deepEqual(names(batch, [5, 6]), ['link', 'other', 'left the bridge'])
+})
+
+test('of a port and of a bridge itself, messages with VLANs and without any do not repeat each other', () => {
+  const withVlans = (name: string): Notification => {
+    const one = notification(name, newLink, 5, { af: AF_BRIDGE })
+    const body = Buffer.concat([one.message?.body ?? Buffer.alloc(0), Buffer.of(4, 0, IFLA.afSpec, 0)])
+    return { name, ...(one.message && { message: { ...one.message, body } }) }
+  }
+  const bare = notification('bare', newLink, 5, { af: AF_BRIDGE })
+  assert.deepEqual(names([withVlans('a'), withVlans('b'), bare, bare]), ['b', 'bare'])
+  assert.deepEqual(names([bare, withVlans('a'), withVlans('b')]), ['bare', 'b'])
 })
 
 test('a message that is not about a link, or too short, is processed', () => {

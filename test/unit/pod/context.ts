@@ -30,7 +30,8 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
     }),
     runs: async () => true,
     exists: () => false,
-    routeTo: async () => undefined
+    routeTo: async () => undefined,
+    filtersVlans: async () => true
   },
   host: stillHost(),
   attachments: new Attachments(),

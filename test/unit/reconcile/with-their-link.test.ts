@@ -38,6 +38,29 @@ test('a bridge that another program makes anew gets its settings at once', async
   )
 })
 
+test('the VLANs of a port that leaves its bridge are set again when it is back on one', async () => {
+  const port = { kind: 'link', name: 'veth1', form: { type: 'veth' }, up: true, master: 'br-1' } as const
+  const range = [{ first: 100, last: 100 }]
+  const vlans: KernelObject = { kind: 'vlans', device: 'veth1', pvid: 100, untagged: range, tagged: [], isExact: true }
+  const kernel = new MapKernel([uplink, { kind: 'link', name: 'br-1', form: { type: 'bridge' } }])
+  const { reconciler, refusals } = await started(kernel)
+  await reconciler.want('pod', [port, vlans])
+  assert.deepEqual(
+    kernel.batches.at(-1)?.map(({ object }) => object.kind),
+    ['link', 'vlans']
+  )
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  // As the kernel: it says that the port left, and not what became of its VLANs. A dump must not be needed.
+  kernel.recheck = () => undefined
+  kernel.objects.delete(keyOf(vlans))
+  kernel.change({ ...port, master: '' }, keyOf(port))
+  await until(() => kernel.objects.has(keyOf(vlans)), 'the VLANs')
+  assert.deepEqual([kernel.objects.get(keyOf(port)), refusals.flat()], [port, []])
+  await reconciler.want('pod', [])
+  await until(() => !kernel.objects.has(keyOf(port)), 'the port to be gone')
+  assert.deepEqual(reconciler.differences(), [])
+})
+
 test('a tunnel that we make anew comes with all that is on it in one batch, and is nobody else’s change', async () => {
   const kernel = new MapKernel([uplink])
   const { reconciler, drifts } = await started(kernel)

@@ -5,6 +5,7 @@ import { bridge } from '../../../../plugins/types/bridge.ts'
 import { addCall, delCall } from '../calls.ts'
 
 const of = (configuration: object, args = '') => bridge.attachment(addCall('bridge', configuration, { args }))
+const range = (first: number, last = first) => ({ first, last })
 const ipam = { type: 'host-local', subnet: '10.1.0.0/24' }
 
 describe('bridge', () => {
@@ -67,6 +68,19 @@ describe('bridge', () => {
       []
     )
   })
+  test('a port has one VLAN, or a trunk of several, and stays in the default VLAN unless told otherwise', () => {
+    const vlansOf = (configuration: object) => (of(configuration).interface as { readonly vlans?: object }).vlans
+    deepEqual(vlansOf({ vlan: 0, preserveDefaultVlan: false }), undefined)
+    deepEqual(vlansOf({ vlan: 5 }), { access: 5, trunk: [], keepsDefault: true })
+    deepEqual(vlansOf({ vlan: 5, vlanTrunk: [], preserveDefaultVlan: false }), {
+      ...{ access: 5, trunk: [], keepsDefault: false }
+    })
+    deepEqual([vlansOf({ vlanTrunk: [] }), vlansOf({ vlanTrunk: [{}] })], [undefined, undefined])
+    const list = [{ id: 30 }, { minID: 12, maxID: 14, id: 7 }, { minID: 10, maxID: 12 }, { id: 15 }]
+    deepEqual(vlansOf({ vlanTrunk: list }), {
+      ...{ trunk: [range(7), range(10, 15), range(30)], keepsDefault: true }
+    })
+  })
   test('an empty dns object leaves the word to IPAM', () => {
     deepEqual([of({ dns: {} }).dns, of({ dns: { search: [] } }).dns], [undefined, { search: [] }])
   })
@@ -76,8 +90,13 @@ describe('bridge', () => {
     [{ hairpinMode: true, promiscMode: true }, '', 7, /promiscMode/],
     [{ isGateway: 'yes' }, '', 7, /isGateway: "yes"/],
     [{ vlan: 5000 }, '', 7, /vlan: 5000/],
-    [{ vlan: 5 }, '', 2, /vlan: 5/],
-    [{ vlanTrunk: [{ id: 5 }] }, '', 2, /vlanTrunk/],
+    [{ vlan: 5, vlanTrunk: [{ id: 5 }] }, '', 7, /vlanTrunk/],
+    [{ vlanTrunk: [{ id: 4095 }] }, '', 7, /vlanTrunk\[0\]\.id: 4095/],
+    [{ vlanTrunk: [{ minID: 5 }] }, '', 7, /vlanTrunk\[0\]/],
+    [{ vlanTrunk: [{ id: 1 }, { minID: 5, maxID: 4 }] }, '', 7, /vlanTrunk\[1\]/],
+    [{ vlanTrunk: 5 }, '', 7, /vlanTrunk: 5/],
+    [{ vlan: 5, preserveDefaultVlan: 'no' }, '', 7, /preserveDefaultVlan: "no"/],
+    [{ vlan: 1000, bridge: 'br-of-pods-1', isGateway: true }, '', 7, /vlan: 1000/],
     [{ macspoofchk: 'yes' }, '', 7, /macspoofchk: "yes"/],
     [{ disableContainerInterface: true, ipam }, '', 7, /disableContainerInterface: true/],
     [{ ipam: { type: '../x' } }, '', 7, /ipam\.type/],
