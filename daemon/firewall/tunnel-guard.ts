@@ -5,7 +5,7 @@ import type { KernelObject } from '../state/object.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
-import { fromPrefix, protocol } from './match.ts'
+import { fromAny, fromPrefix, protocol } from './match.ts'
 
 export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number }
 
@@ -17,6 +17,8 @@ const because = 'pods must not speak to a tunnel'
 /**
  * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can write
  * any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the tunnel's own.
+ * So may what a node sends that comes by another link, where a default route has several, and a pod network contains
+ * the nodes' addresses.
  */
 export function tunnelGuard(
   ports: readonly TunnelPort[],
@@ -27,7 +29,8 @@ export function tunnelGuard(
   const isOther = (name: string) => (name === PODS ? !device.startsWith('veth') : name !== device)
   const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
     ...perFamily(networks).map(([family, network]) => {
-      return [`iifname != "${device}" ${fromPrefix(network)}`, [family]] as const
+      const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
+      return [`iifname != "${device}" ${fromPrefix(network)} ${isNoNode}`, [family]] as const
     }),
     ...[bridge, PODS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
   ]
