@@ -3,6 +3,7 @@ import { type Family, network, type Prefix, width } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
 import { PROTOCOL_KERNEL } from '../state/ownership.ts'
+import { LINK_SCOPE, MAIN_TABLE } from '../state/route.ts'
 
 /** The kernel's metric of such a route. */
 const CONNECTED_METRIC = { 4: 0, 6: 256 } as const
@@ -18,13 +19,11 @@ export function connected(device: string, prefix: Prefix): readonly Route[] {
     ...{ kind: 'route', table: MAIN_TABLE, destination: network(prefix), metric: CONNECTED_METRIC[family] },
     ...{ type: 'unicast', device, protocol: PROTOCOL_KERNEL, withAddress: prefix }
   }
-  return [family === 4 ? { ...route, scope: SCOPE_LINK, source: prefix.ip } : route]
+  return [family === 4 ? { ...route, scope: LINK_SCOPE, source: prefix.ip } : route]
 }
 
 /** RTPROT_BOOT, as `ip route add` uses it; inside a pod Weft's routes need not be recognised. */
 const PROTOCOL_BOOT = 3
-export const SCOPE_LINK = 253
-const MAIN_TABLE = 254
 
 export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')

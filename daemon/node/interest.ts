@@ -1,6 +1,7 @@
 // Which of the host's kernel objects the node observes besides its own and the desired ones.
 import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 
 /**
  * Links and addresses for the choice of the interface, pods' bandwidth limits, default routes, and routes into the pod
@@ -9,7 +10,7 @@ import type { KernelObject } from '../state/object.ts'
 export function isOfInterest(object: KernelObject, networks: PerFamily<Prefix>): boolean {
   if (object.kind === 'link' || object.kind === 'address') return true
   if (object.kind === 'qdisc') return object.discipline.type !== 'other'
-  if (object.kind !== 'route' || object.table !== 254) return false
+  if (object.kind !== 'route' || object.table !== MAIN_TABLE) return false
   const network = networks[object.destination.ip.family]
   return object.destination.length === 0 || (network !== undefined && contains(network, object.destination))
 }

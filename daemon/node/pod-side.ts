@@ -3,6 +3,7 @@
 import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { PodSide } from '../state/foreign-chain.ts'
 import type { KernelObject } from '../state/object.ts'
+import { devicesOf } from '../state/route.ts'
 
 /** Whichever program made them: what a rule says of such devices it says of containers. */
 const CONTAINER_ENDS = 'veth*'
@@ -17,8 +18,8 @@ export function podSide(
   for (const object of objects) {
     const device = podDevice(object, networks)
     if (device !== undefined) devices.add(device)
-    if (object.kind === 'route' && object.device !== undefined && mattersToPodSide(object, networks))
-      carriers.add(object.device)
+    if (object.kind === 'route' && mattersToPodSide(object, networks))
+      for (const name of devicesOf(object)) carriers.add(name)
   }
   const sorted = [...devices].sort()
   return { devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers])].sort() }

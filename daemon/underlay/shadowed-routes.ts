@@ -21,6 +21,7 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { keyOf, linkNamed, type Route, sameObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 import { textOf } from '../state/text.ts'
 
 export type ShadowedRoutesDeps = {
@@ -146,7 +147,7 @@ export class ShadowedRoutes {
       }
     const { family } = destination.ip
     const rule =
-      match.table === 254 ? undefined : (await this.#rulesOf(family)).find(({ table }) => table === match.table)
+      match.table === MAIN_TABLE ? undefined : (await this.#rulesOf(family)).find(({ table }) => table === match.table)
     const whole = networksOf(this.#deps.place()?.conf)[family] ?? destination
     return {
       text: `packets to ${subnet} take "${textOf(match)}"${rule ? ` (rule ${rule.text})` : ''} instead of weftd's route`,
