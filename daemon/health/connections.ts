@@ -28,7 +28,7 @@ export class Connections {
 
   accept(socket: Socket): void {
     const address = socket.remoteAddress ?? ''
-    this.#open.set(socket, { address, isBusy: false, deadline: this.#end(socket, this.#deadlines.first) })
+    this.#open.set(socket, { address, isBusy: false, deadline: this.#closeAfter(socket, this.#deadlines.first) })
     socket.once('close', () => {
       clearTimeout(this.#open.get(socket)?.deadline)
       this.#open.delete(socket)
@@ -53,10 +53,10 @@ export class Connections {
     if (connection === undefined) return
     clearTimeout(connection.deadline)
     this.#open.delete(socket)
-    this.#open.set(socket, { ...connection, isBusy, deadline: this.#end(socket, milliseconds) })
+    this.#open.set(socket, { ...connection, isBusy, deadline: this.#closeAfter(socket, milliseconds) })
   }
 
-  #end(socket: Socket, milliseconds: number): NodeJS.Timeout {
+  #closeAfter(socket: Socket, milliseconds: number): NodeJS.Timeout {
     return setTimeout(() => socket.destroy(), milliseconds).unref()
   }
 

@@ -51,8 +51,8 @@ export class Desired {
     const keys = link?.kind === 'link' ? this.#silent.get(link.name) : undefined
     if (keys === undefined) return { gone: [], waiting: [] }
     if (before === undefined) return { gone: [], waiting: [...keys] }
-    const [old, young] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
-    const isAnother = old !== undefined && young !== undefined && old !== young
+    const [index, newIndex] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
+    const isAnother = index !== undefined && newIndex !== undefined && index !== newIndex
     return { gone: now === undefined || isAnother ? [...keys] : [], waiting: [] }
   }
 

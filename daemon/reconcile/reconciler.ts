@@ -22,8 +22,8 @@ const CHECK_EVERY = 60_000
  * or a lease.
  */
 const COMPARED_TOGETHER = 1_000
-/** Kinds whose observations listeners get. */
-const TOLD: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
+/** Kinds of which listeners get the observations. */
+const LISTENED: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
 
 export type ReconcilerDeps = {
   readonly kernel: Kernel
@@ -238,7 +238,7 @@ export class Reconciler {
     this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#setObserved(key, object)
     const subject = object ?? before
-    if (subject !== undefined && TOLD.has(subject.kind)) {
+    if (subject !== undefined && LISTENED.has(subject.kind)) {
       if (subject.kind === 'link' || subject.kind === 'address')
         this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])

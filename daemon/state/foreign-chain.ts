@@ -81,6 +81,9 @@ export type PodSide = {
   readonly adminChains: readonly string[]
 }
 
+/** Nothing is known of this host. */
+export const NO_SIDE: PodSide = { devices: [], adminChains: [] }
+
 /**
  * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,
  * Cilium, Antrea): an accept before them would disable the policies. Names from their sources, November 2026.
