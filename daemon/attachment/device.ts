@@ -30,10 +30,10 @@ export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
 /**
- * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and hardened
- * hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that a packet
- * came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the host can't
- * solicit the pod for a packet that it forwards.
+ * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and
+ * hardened hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that
+ * a packet came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the
+ * host can't solicit the pod for a packet that it forwards.
  */
 export const carriesPackets = (device: string, families: readonly Family[]): readonly KernelObject[] =>
   families.flatMap((family) =>

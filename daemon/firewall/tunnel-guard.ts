@@ -15,10 +15,10 @@ const PODS = 'veth*'
 const because = 'pods must not speak to a tunnel'
 
 /**
- * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can write
- * any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the tunnel's own.
- * So may what a node sends that comes by another link, where a default route has several, and a pod network contains
- * the nodes' addresses.
+ * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can
+ * write any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the
+ * tunnel's own. So may what a node sends that comes by another link, where a default route has several, and a pod
+ * network contains the nodes' addresses.
  */
 export function tunnelGuard(
   ports: readonly TunnelPort[],

@@ -5,7 +5,9 @@ import type { Socket } from 'node:net'
 /** Open connections in all, and of one address: Prometheus and the kubelet need one or two each. */
 const MOST = 64
 const MOST_OF_ADDRESS = 16
-/** Milliseconds: from the connection to its first request; for taking an answer; between an answer and the next request. */
+/**
+ * Milliseconds: from the connection to its first request; for taking an answer; between an answer and the next request.
+ */
 const DEADLINES = { first: 2_000, answer: 10_000, next: 5_000 } as const
 
 type Connection = { readonly address: string; isBusy: boolean; deadline: NodeJS.Timeout }

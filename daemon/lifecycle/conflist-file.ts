@@ -203,7 +203,9 @@ class Conflist implements Disposable {
       this.#deps.log.info({ path, plugins: added }, "other programs' plugins in our list stay in it")
   }
 
-  /** Without the record, a plugin that leaves --cni-conf-source while no weftd runs would count as another program's. */
+  /**
+   * Without the record, a plugin that leaves --cni-conf-source while no weftd runs would count as another program's.
+   */
   #remember(wanted: string): void {
     if (this.#ours === wanted) return
     this.#ours = wanted

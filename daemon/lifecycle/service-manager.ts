@@ -1,5 +1,5 @@
-// Tells the service manager when this node is ready and what it waits for (sd_notify(3)): `systemctl start` returns, and
-// units ordered after weftd such as Docker start, once subnet.env is written and the socket serves.
+// Tells the service manager when this node is ready and what it waits for (sd_notify(3)): `systemctl start` returns,
+// and units ordered after weftd such as Docker start, once subnet.env is written and the socket serves.
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Condition } from '../health/conditions.ts'

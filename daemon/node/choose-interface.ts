@@ -26,7 +26,9 @@ export type InterfaceOptions = {
   readonly compile?: CompileGo
   /** `--iface-can-reach` as the kernel resolved it; without `device` there is no route to it. */
   readonly reaching?: { readonly target: Ip; readonly device?: string; readonly source?: Ip }
-  /** Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first. */
+  /**
+   * Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first.
+   */
   readonly published?: PerFamily<readonly Ip[]>
   /** Pods are served already: an interface that has lost its address is waited for rather than given a passing one. */
   readonly isServing?: boolean

@@ -40,8 +40,8 @@ export class Desired {
   }
 
   /**
-   * Sysctls and neighbour proxies that appear or go with a link, of which the kernel does not say so: those that are gone
-   * when `before` became `now`, and those that waited for it, which is no repair.
+   * Sysctls and neighbour proxies that appear or go with a link, of which the kernel does not say so: those that are
+   * gone when `before` became `now`, and those that waited for it, which is no repair.
    */
   silentChanges(
     before: KernelObject | undefined,

@@ -57,8 +57,8 @@ export class Reconciler {
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
   /**
    * When we last changed a link, or made it anew with what is on it. Creating one takes several steps, each with a
-   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is not
-   * taken for another program's change.
+   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is
+   * not taken for another program's change.
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
@@ -160,7 +160,7 @@ export class Reconciler {
     this.#desired.replace(owner, objects)
   }
 
-  /** Removes objects that otherwise stay because others may depend on them. `evenDesired`: nobody wants them any more. */
+  /** Removes objects that otherwise stay for others that may depend on them; `evenDesired` ends what wants them. */
   async discard(objects: readonly KernelObject[], evenDesired = false): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
     if (evenDesired) this.#desired.forget(keys)
@@ -190,7 +190,7 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /** Removes Weft's nftables tables; resolves with the kernel's complaints. The last step, also after a failed `leave`. */
+  /** Removes Weft's nftables tables, as the last step; resolves with the kernel's complaints. */
   removeTables(): Promise<readonly string[]> {
     return this.#deps.kernel.removeTables()
   }

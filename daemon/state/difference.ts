@@ -35,9 +35,9 @@ export function difference(
 }
 
 /**
- * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a device
- * that is gone and that nobody makes (another program's bridge with a pod's host ports), or the route that the kernel
- * adds with an address, before that.
+ * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a
+ * device that is gone and that nobody makes (another program's bridge with a pod's host ports), or the route that the
+ * kernel adds with an address, before that.
  */
 export function waitsForItsDevice(object: KernelObject, observed: State, desired: State): boolean {
   if (object.kind === 'route') {

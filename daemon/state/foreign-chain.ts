@@ -11,7 +11,9 @@ export type ForeignCondition =
       readonly negated: boolean
       readonly side?: 'source' | 'destination'
     }
-  /** The packet enters or leaves by one of the devices (by none of them when `negated`); `eth*` is any that begins so. */
+  /**
+   * The packet enters or leaves by one of the devices (by none of them when `negated`); `eth*` is any that begins so.
+   */
   | {
       readonly kind: 'interface'
       readonly names: readonly string[]

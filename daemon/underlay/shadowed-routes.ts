@@ -1,5 +1,6 @@
-// Checks whether the kernel would use our route for packets to pods, of other nodes and of this one. That the route is in its table does
-// not say so: a policy rule before `main`, a more specific route or one with a smaller metric takes the packets away.
+// Checks whether the kernel would use our route for packets to pods, of other nodes and of this one. That the route is
+// in its table does not say so: a policy rule before `main`, a more specific route or one with a smaller metric takes
+// the packets away.
 import { setImmediate as turn } from 'node:timers/promises'
 import {
   contains,
@@ -59,7 +60,9 @@ export class ShadowedRoutes {
     return this.#found.get(key)?.text
   }
 
-  /** Asks the kernel about the routes of these leases and about our own subnet, a hundred in a turn of the event loop. */
+  /**
+   * Asks the kernel about the routes of these leases and about our own subnet, a hundred in a turn of the event loop.
+   */
   async check(keys: readonly string[]): Promise<void> {
     const within = this.#foreignRoutes()
     for (const key of [OWN, ...keys]) this.#found.delete(key)

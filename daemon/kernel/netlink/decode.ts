@@ -226,8 +226,9 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
 }
 
 /**
- * What a notification says of the host's routing: the route that another program changed, or a policy rule. `undefined`:
- * it is about something else. Routes to the host's own addresses come and go with every pod and are left out.
+ * What a notification says of the host's routing: the route that another program changed, or a policy rule.
+ * `undefined`: it is about something else. Routes to the host's own addresses come and go with every pod and are left
+ * out.
  */
 export function routingChange(message: Message): RoutingChange | undefined {
   if (message.type === RTM.newRule || message.type === RTM.deleteRule) return {}

@@ -74,7 +74,9 @@ export class Firewall implements FirewallPort {
   #viewed = ''
   #side: PodSide = NO_SIDE
   #legacyView: ForeignView | undefined
-  /** Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again. */
+  /**
+   * Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again.
+   */
   #readTook = 0
   #nextLost = 0
   #retryAt = 0

@@ -49,7 +49,9 @@ truncateSync(at('huge'), HUGE)
 mkdirSync(at('directory'))
 symlinkSync('/dev/zero', at('link to a device'))
 
-/** What is no small regular file, and why. All are in this folder: a reader that replaced one must not harm the host. */
+/**
+ * What is no small regular file, and why. All are in this folder: a reader that replaced one must not harm the host.
+ */
 const HOSTILE = {
   [at('fifo')]: /EINVAL: it is a FIFO, not a regular file/,
   [at('link to a device')]: /EINVAL: it is a device, not a regular file/,
@@ -216,8 +218,8 @@ for (const [name, read] of Object.entries(READERS))
   })
 
 /**
- * Everything else that opens a file by path: the kernel's own, which nobody else can replace, and files that are written
- * or locked. A new reader belongs into READERS and reads by ipam/read-file.ts.
+ * Everything else that opens a file by path: the kernel's own, which nobody else can replace, and files that are
+ * written or locked. A new reader belongs into READERS and reads by ipam/read-file.ts.
  */
 const OTHERS: Readonly<Record<string, string>> = {
   'daemon/api/server.ts': '/proc/self/limits',
