@@ -163,7 +163,7 @@ export class Reconciler {
   /** Removes objects that otherwise stay for others that may depend on them; `evenDesired` ends what wants them. */
   async discard(objects: readonly KernelObject[], evenDesired = false): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
-    if (evenDesired) this.#desired.forget(keys)
+    if (evenDesired) this.#desired.forget(objects)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
     const unwanted = objects.filter((object) => !this.#desired.state.has(keyOf(object)))
     return this.#apply(unwanted.map((object): Change => ({ do: 'remove', object })))
