@@ -2,15 +2,13 @@
 // of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
+import { CONTAINER_ENDS, isContainerEnd } from '../state/ownership.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
 import { fromAny, fromPrefix, protocol } from './match.ts'
 
 export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number }
-
-/** The host's ends of pods, in nft's syntax. */
-const PODS = 'veth*'
 
 const because = 'pods must not speak to a tunnel'
 
@@ -26,13 +24,13 @@ export function tunnelGuard(
   { device, bridge }: { readonly device: string; readonly bridge: string }
 ): readonly KernelObject[] {
   if (ports.length === 0) return []
-  const isOther = (name: string) => (name === PODS ? !device.startsWith('veth') : name !== device)
+  const isOther = (name: string) => (name === CONTAINER_ENDS ? !isContainerEnd(device) : name !== device)
   const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
     ...perFamily(networks).map(([family, network]) => {
       const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
       return [`iifname != "${device}" ${fromPrefix(network)} ${isNoNode}`, [family]] as const
     }),
-    ...[bridge, PODS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
+    ...[bridge, CONTAINER_ENDS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
   ]
   const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
     ports.flatMap(({ protocol: transport, port }) =>
