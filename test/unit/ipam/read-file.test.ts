@@ -17,9 +17,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { answering } from '../../../daemon/base/answering.ts'
 import { reasonOf } from '../../../daemon/base/error.ts'
 import type { Log } from '../../../daemon/base/log.ts'
+import { requireAnswer } from '../../../daemon/base/require-answer.ts'
 import { forwarded } from '../../../daemon/cni/flannel-forwarding.ts'
 import { KubeAccess, targetOf } from '../../../daemon/kube/credentials.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
@@ -129,8 +129,8 @@ test('calls whose state is on a file system that does not answer fail with a cur
   await assert.rejects(forwarded({ files, serve: () => undefined }, plugin, call, {} as never), expected)
   const tuning = { dataDir: '/mnt/nfs', sysctls: [] } as never
   await assert.rejects(collectSettings({ files }, tuning, 'n', []), expected)
-  await assert.rejects(answering(files, '/mnt/nfs'), expected)
-  await answering(new FileReader(), folder)
+  await assert.rejects(requireAnswer(files, '/mnt/nfs'), expected)
+  await requireAnswer(new FileReader(), folder)
 })
 
 test('reservations on a file system that does not answer are an error that names the directory', async () => {
