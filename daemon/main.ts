@@ -140,8 +140,8 @@ async function start(
   work: Work
 ): Promise<void> {
   // libuv creates its thread pool on first use. Calls that wait for the kernel may occupy five threads
-  // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and other
-  // files need some too.
+  // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and
+  // other files need some too.
   process.env.UV_THREADPOOL_SIZE ??= '14'
   nameProcess()
   const log: Log = pino(

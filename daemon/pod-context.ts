@@ -93,7 +93,9 @@ export function useHealthPort(
   pods.attachments.ports.use({ name: "weftd's /healthz", key: '--healthz-port' }, [port])
 }
 
-/** proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970, which moves when the clock is set. */
+/**
+ * proc(5): the kernel's id of this boot, and its begin in milliseconds since 1970, which moves when the clock is set.
+ */
 const bootOf = (): Boot => ({
   id: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
   get since() {

@@ -37,7 +37,9 @@ export class BootNote {
     this.#boot = boot
   }
 
-  /** Whether the reservations must be looked at: at first, and when somebody has set the clock while some are suspect. */
+  /**
+   * Whether the reservations must be looked at: at first, and when somebody has set the clock while some are suspect.
+   */
   get isDue(): boolean {
     if (this.#suspects === undefined) return true
     return this.#suspects.size > 0 && Math.abs(this.#boot.since - this.#since) > SET

@@ -57,9 +57,9 @@ export function write(path: string, text: string): void {
 /**
  * Overwrites a regular file, or makes it. O_NONBLOCK: of a FIFO with this name open(2) would wait for a reader. Without
  * truncating to zero first: ext4 takes that for a replacement that must survive a crash, and writes it to the disk at
- * close (auto_da_alloc), which takes longer than all the rest of a reservation. The worst that a crash in between leaves
- * is another address to start the search from. Errors: those of open(2) and write(2), each with the path; EINVAL for
- * what is no regular file.
+ * close (auto_da_alloc), which takes longer than all the rest of a reservation. The worst that a crash in between
+ * leaves is another address to start the search from. Errors: those of open(2) and write(2), each with the path; EINVAL
+ * for what is no regular file.
  */
 export function rewrite(path: string, text: string, { sync = false } = {}): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600)

@@ -1,6 +1,6 @@
 // Reads files that others name or may have replaced: regular files only, opened without blocking, of bounded size, and,
-// where the path is a caller's, in the thread pool with a deadline. Every file that weftd opens is read here, apart from
-// the kernel's own below /proc/self and /proc/sys (test/unit/ipam/read-file.test.ts lists them).
+// where the path is a caller's, in the thread pool with a deadline. Every file that weftd opens is read here, apart
+// from the kernel's own below /proc/self and /proc/sys (test/unit/ipam/read-file.test.ts lists them).
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -11,8 +11,8 @@ export const SMALL_FILE = 64 << 10
 export const LARGE_FILE = 4 << 20
 
 /**
- * Milliseconds that a file system has to answer; directories that may be read at once: daemon/main.ts makes libuv's pool
- * large enough.
+ * Milliseconds that a file system has to answer; directories that may be read at once: daemon/main.ts makes libuv's
+ * pool large enough.
  */
 const DEADLINE = 5_000
 const MOST_RUNNING = 3

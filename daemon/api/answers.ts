@@ -2,6 +2,7 @@
 // of different versions.
 import { formatIp, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
+import { shortened } from '../base/printable.ts'
 import { type Condition, sentence } from '../health/conditions.ts'
 import type { Change } from '../state/difference.ts'
 import type { Node } from '../state/node.ts'
@@ -213,8 +214,6 @@ export type WhyNodeAnswer = {
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 
-const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}…` : text)
-
 /**
  * Checks an answer by the types of the members it must have. Errors: ANSWER_UNKNOWN when a member is missing or of
  * another type.
@@ -226,7 +225,7 @@ export function readAnswer<T extends object>(answer: unknown, members: Readonly<
     if ((Array.isArray(value) ? 'array' : typeof value) !== kind) {
       throw new WeftError(
         'ANSWER_UNKNOWN',
-        `weftd's answer cannot be read: ${member} is ${shorten(JSON.stringify(value) ?? 'missing')}, but must be of type ${kind}`,
+        `weftd's answer cannot be read: ${member} is ${shortened(JSON.stringify(value) ?? 'missing')}, but must be of type ${kind}`,
         'use the weftctl of the same release as weftd; --json prints the answer as it is'
       )
     }

@@ -114,7 +114,7 @@ export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
   }
 }
 
-/** Attachments of these calls' containers whose namespace was deleted without a DEL, also where the addresses are free. */
+/** Attachments of these calls' containers whose namespace was deleted without a DEL. */
 const gone = ({ attachments }: QueryContext, calls: readonly Outcome[]): readonly PodAnswer[] =>
   [...attachments.vanished.values(), ...attachments.released.values()]
     .filter(({ containerId }) => calls.some((call) => call.containerId === containerId))

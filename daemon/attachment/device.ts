@@ -3,6 +3,7 @@ import { type Family, network, type Prefix, width } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
 import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
 import { PROTOCOL_KERNEL } from '../state/ownership.ts'
+import { LINK_SCOPE, MAIN_TABLE } from '../state/route.ts'
 
 /** The kernel's metric of such a route. */
 const CONNECTED_METRIC = { 4: 0, 6: 256 } as const
@@ -18,23 +19,21 @@ export function connected(device: string, prefix: Prefix): readonly Route[] {
     ...{ kind: 'route', table: MAIN_TABLE, destination: network(prefix), metric: CONNECTED_METRIC[family] },
     ...{ type: 'unicast', device, protocol: PROTOCOL_KERNEL, withAddress: prefix }
   }
-  return [family === 4 ? { ...route, scope: SCOPE_LINK, source: prefix.ip } : route]
+  return [family === 4 ? { ...route, scope: LINK_SCOPE, source: prefix.ip } : route]
 }
 
 /** RTPROT_BOOT, as `ip route add` uses it; inside a pod Weft's routes need not be recognised. */
 const PROTOCOL_BOOT = 3
-export const SCOPE_LINK = 253
-const MAIN_TABLE = 254
 
 export const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value })
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
 /**
- * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and hardened
- * hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that a packet
- * came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the host can't
- * solicit the pod for a packet that it forwards.
+ * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and
+ * hardened hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that
+ * a packet came in by. IPv6 is switched on only where pods have it; without a link-local address (addr_gen_mode 1) the
+ * host can't solicit the pod for a packet that it forwards.
  */
 export const carriesPackets = (device: string, families: readonly Family[]): readonly KernelObject[] =>
   families.flatMap((family) =>

@@ -18,9 +18,10 @@ import { podMasquerade } from '../firewall/pod-masquerade.ts'
 import { subnetChain } from '../firewall/subnet-chain.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 import { type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
+import { LINK_SCOPE } from '../state/route.ts'
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge.ts'
-import { address, havingGateway, noDuplicateDetection, route, SCOPE_LINK, sysctl } from './device.ts'
+import { address, havingGateway, noDuplicateDetection, route, sysctl } from './device.ts'
 import { aliasOf, hostMac, hostName, peerName, podMac } from './identity.ts'
 import { proxies, routedHost } from './routed.ts'
 import { gatewayDevice, portVlans } from './vlans.ts'
@@ -234,7 +235,7 @@ const subnetByGateway = (device: string, addresses: readonly InterfaceAddress[])
       ...route(hostPrefix(gateway), device),
       yields: true,
       source: prefix.ip,
-      ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
+      ...(gateway.family === 4 ? { scope: LINK_SCOPE } : {})
     },
     { ...route(network(prefix), device), yields: true, gateway, source: prefix.ip }
   ])

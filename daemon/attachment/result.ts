@@ -4,7 +4,8 @@ import { hostPrefix } from '../../ipam/address.ts'
 import type { Dns, InterfaceAddress, InterfaceRoute, VethAttachment } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import { ifbName } from '../state/ownership.ts'
-import { havingGateway, SCOPE_LINK } from './device.ts'
+import { LINK_SCOPE } from '../state/route.ts'
+import { havingGateway } from './device.ts'
 import { bridgeMac, hostMac, hostName, ifbMac } from './identity.ts'
 import { containerEnd, containerMac, podRoutes, type Wiring } from './objects.ts'
 import { gatewayDevice } from './vlans.ts'
@@ -92,5 +93,5 @@ export function resultOf(
 const gatewayRoutes = (addresses: readonly InterfaceAddress[]): readonly InterfaceRoute[] =>
   havingGateway(addresses).map(({ gateway }) => ({
     destination: hostPrefix(gateway),
-    ...(gateway.family === 4 ? { scope: SCOPE_LINK } : {})
+    ...(gateway.family === 4 ? { scope: LINK_SCOPE } : {})
   }))

@@ -4,15 +4,9 @@ import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
 import { type KernelObject, keyOf, type State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { LINK_SCOPE } from '../state/route.ts'
 import { familiesOf } from './bridge.ts'
-import {
-  carriesPackets,
-  havingGateway,
-  noDuplicateDetection,
-  noRouterAdvertisements,
-  route,
-  SCOPE_LINK
-} from './device.ts'
+import { carriesPackets, havingGateway, noDuplicateDetection, noRouterAdvertisements, route } from './device.ts'
 
 /**
  * A route to each address of the pod, and the gateway's address on the link, as with ptp: the pod can ping its gateway,
@@ -45,7 +39,7 @@ export function routedHost(
         ...route(hostPrefix(ip), device),
         protocol: ROUTE_PROTOCOL,
         source: gateway,
-        ...(ip.family === 4 ? { scope: SCOPE_LINK } : {})
+        ...(ip.family === 4 ? { scope: LINK_SCOPE } : {})
       }
     ])
   ]

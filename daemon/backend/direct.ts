@@ -5,6 +5,7 @@ import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import { defaultMetric, type Route } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 
 /**
  * Whether a peer is on our link: the kernel's route to its public address has no gateway and leaves by the node's
@@ -19,7 +20,7 @@ export const isOnLink = (node: Node, route: RouteLookup | undefined): boolean =>
 export function directRoute(node: Node, subnet: Prefix, publicIp: Ip, because: string): Route {
   return {
     kind: 'route',
-    table: 254,
+    table: MAIN_TABLE,
     destination: subnet,
     metric: defaultMetric(subnet.ip.family),
     type: 'unicast',

@@ -18,6 +18,7 @@ import { digest } from '../state/digest.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 import { defaultMetric, type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 import type { Backend, BackendPort, Claim, Device, PeerRoutes } from './backend.ts'
 import { directRoute, isOnLink } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
@@ -258,7 +259,7 @@ function encapsulated(
   const device = deviceName(node, config, family)
   const route: Route = {
     kind: 'route',
-    table: 254,
+    table: MAIN_TABLE,
     destination: subnet,
     metric: defaultMetric(family),
     type: 'unicast',

@@ -1,5 +1,5 @@
-// Regular expressions in Go's syntax (RE2), for patterns that were written for flanneld and the reference plugins: (?i),
-// [[:digit:]], \z mean other things, or nothing, in JavaScript, and RE2 needs linear time whatever the pattern.
+// Regular expressions in Go's syntax (RE2), for patterns that were written for flanneld and the reference plugins:
+// (?i), [[:digit:]], \z mean other things, or nothing, in JavaScript, and RE2 needs linear time whatever the pattern.
 
 export type GoPattern = {
   /** As regexp.MatchString: anywhere in the text. */

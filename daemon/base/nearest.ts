@@ -3,7 +3,7 @@
 /** Characters: nobody means a flag or key by a longer word, and the table of edits grows with it. */
 const LONGEST = 64
 
-/** The word with the fewest edits; `undefined` for a very long one, and when more than a third of it would have to change. */
+/** The word with the fewest edits; `undefined` when it is very long, or more than a third of it would change. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   if (word.length > LONGEST) return undefined
   const ranked = words

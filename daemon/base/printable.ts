@@ -41,3 +41,7 @@ export function printableValue(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [printable(key), printableValue(inner)]))
 }
+
+/** The beginning of a text that may be long, for messages that quote it; at most `most` characters. */
+export const shortened = (text: string, most = 80): string =>
+  text.length > most ? `${text.slice(0, most - 1)}…` : text

@@ -96,7 +96,9 @@ export const whole = (placeholder: string, least: number, most: number): Reader<
   })
 })
 
-/** strconv.ParseInt with base 0, as Go's flags read integers: a sign, 0x, 0o, 0b, a leading 0 for octal, underscores. */
+/**
+ * strconv.ParseInt with base 0, as Go's flags read integers: a sign, 0x, 0o, 0b, a leading 0 for octal, underscores.
+ */
 function goInteger(text: string): number {
   const [, sign, prefix = '', digits = ''] =
     /^([-+]?)(0[xob](?=_?[\da-f])|0(?=_?\d))?((?:_?[\da-f])+)$/i.exec(text) ?? []

@@ -8,8 +8,8 @@ import { FieldError, isObject, type JsonObject, member, text } from '../../plugi
 import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
-import { answering } from '../base/answering.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+import { requireAnswer } from '../base/require-answer.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { allSteps } from '../pod/all-steps.ts'
 import { bothParts, type Delegates, RunRequested } from './delegates.ts'
@@ -44,7 +44,7 @@ export async function forwarded(
     )
   }
   const state = join(stateDirectory, call.containerId)
-  await answering(files, state)
+  await requireAnswer(files, state)
   if (call.verb === 'ADD') {
     const configuration = await fromNode()
     keep(stateDirectory, state, JSON.stringify(configuration))
@@ -142,7 +142,7 @@ async function kept(files: Files, path: string, network: string): Promise<JsonOb
 
 /** Deletes the state of containers that the runtime no longer lists. */
 async function removeOthers(files: Files, directory: string, call: NetworkCall): Promise<void> {
-  await answering(files, directory)
+  await requireAnswer(files, directory)
   const valid = new Set(validAttachments(call).map(({ containerId }) => containerId))
   const names = (ifThere(directory, (path) => readdirSync(path)) ?? []).filter((name) => !valid.has(name))
   await allSteps(

@@ -1,5 +1,5 @@
-// Files that a configuration names are the host's. weftd in a container may not see them: the executable, which is on the
-// host, reads resolvConf, and a data directory that no mount brings into the container is refused.
+// Files that a configuration names are the host's. weftd in a container may not see them: the executable, which is on
+// the host, reads resolvConf, and a data directory that no mount brings into the container is refused.
 import { readFileSync, statSync } from 'node:fs'
 import type { Attachment } from '../../plugins/attachment.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
@@ -23,8 +23,8 @@ const ownMounts: Mounts = {
 }
 
 /**
- * The attachment with the host's files in the place of their paths. Errors: RESOLV_CONF_UNREADABLE, DATA_DIR_UNREACHABLE;
- * for DEL and GC none: what this weftd could not reserve it need not free.
+ * The attachment with the host's files in the place of their paths. Errors: RESOLV_CONF_UNREADABLE,
+ * DATA_DIR_UNREACHABLE; for DEL and GC none: what this weftd could not reserve it need not free.
  */
 export function withHostFiles(
   attachment: Attachment,

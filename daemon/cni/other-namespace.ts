@@ -1,5 +1,5 @@
-// Calls from another network namespace than weftd's. CNI's host is the namespace of the caller, and weftd can make links
-// only in its own: a call that would change the wrong host is refused, and a DEL does nothing.
+// Calls from another network namespace than weftd's. CNI's host is the namespace of the caller, and weftd can make
+// links only in its own: a call that would change the wrong host is refused, and a DEL does nothing.
 import type { Call } from '../../plugins/cni/types.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
 import { forwardingPluginNamed, pluginNamed } from '../../plugins/types/registry.ts'

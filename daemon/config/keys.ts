@@ -1,6 +1,7 @@
 // Reads keys of a configuration object as Go's JSON decoder does: regardless of case, null as absent. Errors name path,
 // value and rule.
 import { WeftError } from '../base/error.ts'
+import { shortened } from '../base/printable.ts'
 import type { Json, JsonObject } from './json.ts'
 
 /** Location of a value: `Backend.VNI` in `etcd key /coreos.com/network/config`. Without `source` the caller adds it. */
@@ -9,15 +10,13 @@ export type Place = { readonly path: string; readonly source?: string }
 /** An error about one configured value. `path` is spelled as the user spelled it; `rule` completes "must be …". */
 export function invalid(place: Place, value: Json | undefined, rule: string): WeftError {
   const where = place.source === undefined ? '' : ` in ${place.source}`
-  const shown = value === undefined ? 'is missing' : `is ${shorten(JSON.stringify(value))}`
+  const shown = value === undefined ? 'is missing' : `is ${shortened(JSON.stringify(value))}`
   return new WeftError(
     'CONFIG_INVALID',
     `${place.path} ${shown}${where}; it must be ${rule}`,
     `correct ${place.path}${where}`
   )
 }
-
-const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}…` : text)
 
 /** `Backend` + `VNI` → `Backend.VNI`; names with other characters are quoted. */
 export const joinPath = (path: string, name: string): string =>

@@ -1,5 +1,5 @@
-// Has the chains of the administrator called first where packets are forwarded: `iptablesAdminChainName` of the firewall
-// plugin, whose rules come before what the plugin accepts.
+// Has the chains of the administrator called first where packets are forwarded: `iptablesAdminChainName` of the
+// firewall plugin, whose rules come before what the plugin accepts.
 import type { Family } from '../../ipam/address.ts'
 import type { ForeignTable } from '../state/foreign-chain.ts'
 import type { AdminCall } from '../state/object.ts'

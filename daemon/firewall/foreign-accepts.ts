@@ -1,7 +1,7 @@
 // Finds chains of other programs that drop pods' packets, and the accept rules to insert there. An accept in our own
 // table can't undo such a drop.
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import { type ForeignRule, type ForeignTable, isPolicyTable, type PodSide } from '../state/foreign-chain.ts'
+import { type ForeignRule, type ForeignTable, isPolicyTable, NO_SIDE, type PodSide } from '../state/foreign-chain.ts'
 import { type Course, courseIn } from '../state/foreign-course.ts'
 import { ACCEPT_MATCHES, type AcceptMatch } from '../state/foreign-match.ts'
 import type { Place } from '../state/foreign-walk.ts'
@@ -28,9 +28,6 @@ const families: Readonly<Record<ForeignTable['family'], readonly Family[]>> = {
   bridge: []
 }
 
-/** Nothing is known of this host's devices. */
-export const NO_SIDE: PodSide = { devices: [], adminChains: [] }
-
 /**
  * Every chain at hook forward that drops packets from or to a network of the cluster. Those of policy engines drop on
  * purpose and are not changed.
@@ -54,8 +51,8 @@ export function foreignDrops(
 function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSide): readonly ForeignDrop[] {
   const course = courseIn(table, chain, prefix, side)
   const [first] = ACCEPT_MATCHES.flatMap((match) => course.drops[match])
-  const told = first ?? course.cutOff[0]
-  if (told === undefined) return []
+  const shown = first ?? course.cutOff[0]
+  if (shown === undefined) return []
   const accepts = ACCEPT_MATCHES.flatMap((match) => {
     const best = course.places[match].at(-1)
     return best === undefined ? [] : [{ match, chain: best.chain }]
@@ -64,7 +61,7 @@ function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSid
   const sentence = (place: Place): string => dropText(table, chain, place)
   return [
     {
-      ...{ table, chain, prefix, accepts, text: sentence(told) },
+      ...{ table, chain, prefix, accepts, text: sentence(shown) },
       ...(unanswered === undefined ? {} : { unanswered: sentence(unanswered) })
     }
   ]

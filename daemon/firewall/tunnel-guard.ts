@@ -2,21 +2,21 @@
 // of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject } from '../state/object.ts'
+import { CONTAINER_ENDS, isContainerEnd } from '../state/ownership.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
-import { fromPrefix, protocol } from './match.ts'
+import { fromAny, fromPrefix, protocol } from './match.ts'
 
 export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number }
-
-/** The host's ends of pods, in nft's syntax. */
-const PODS = 'veth*'
 
 const because = 'pods must not speak to a tunnel'
 
 /**
- * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can write
- * any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the tunnel's own.
+ * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can
+ * write any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the
+ * tunnel's own. So may what a node sends that comes by another link, where a default route has several, and a pod
+ * network contains the nodes' addresses.
  */
 export function tunnelGuard(
   ports: readonly TunnelPort[],
@@ -24,12 +24,13 @@ export function tunnelGuard(
   { device, bridge }: { readonly device: string; readonly bridge: string }
 ): readonly KernelObject[] {
   if (ports.length === 0) return []
-  const isOther = (name: string) => (name === PODS ? !device.startsWith('veth') : name !== device)
+  const isOther = (name: string) => (name === CONTAINER_ENDS ? !isContainerEnd(device) : name !== device)
   const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
     ...perFamily(networks).map(([family, network]) => {
-      return [`iifname != "${device}" ${fromPrefix(network)}`, [family]] as const
+      const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
+      return [`iifname != "${device}" ${fromPrefix(network)} ${isNoNode}`, [family]] as const
     }),
-    ...[bridge, PODS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
+    ...[bridge, CONTAINER_ENDS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
   ]
   const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
     ports.flatMap(({ protocol: transport, port }) =>

@@ -99,7 +99,7 @@ export const CONDITIONS = {
   BRIDGE_FOREIGN: {
     severity: 'error',
     blocks: ['ready'],
-    title: 'the pod bridge has an address of a previous subnet, so bridge mode refuses new pods',
+    title: "the pod bridge has another address than the gateway of this node's subnet, so bridge mode refuses new pods",
     cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
   },
   FLANNELD_RUNNING: {

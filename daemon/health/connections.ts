@@ -5,7 +5,9 @@ import type { Socket } from 'node:net'
 /** Open connections in all, and of one address: Prometheus and the kubelet need one or two each. */
 const MOST = 64
 const MOST_OF_ADDRESS = 16
-/** Milliseconds: from the connection to its first request; for taking an answer; between an answer and the next request. */
+/**
+ * Milliseconds: from the connection to its first request; for taking an answer; between an answer and the next request.
+ */
 const DEADLINES = { first: 2_000, answer: 10_000, next: 5_000 } as const
 
 type Connection = { readonly address: string; isBusy: boolean; deadline: NodeJS.Timeout }
@@ -28,7 +30,7 @@ export class Connections {
 
   accept(socket: Socket): void {
     const address = socket.remoteAddress ?? ''
-    this.#open.set(socket, { address, isBusy: false, deadline: this.#end(socket, this.#deadlines.first) })
+    this.#open.set(socket, { address, isBusy: false, deadline: this.#closeAfter(socket, this.#deadlines.first) })
     socket.once('close', () => {
       clearTimeout(this.#open.get(socket)?.deadline)
       this.#open.delete(socket)
@@ -53,10 +55,10 @@ export class Connections {
     if (connection === undefined) return
     clearTimeout(connection.deadline)
     this.#open.delete(socket)
-    this.#open.set(socket, { ...connection, isBusy, deadline: this.#end(socket, milliseconds) })
+    this.#open.set(socket, { ...connection, isBusy, deadline: this.#closeAfter(socket, milliseconds) })
   }
 
-  #end(socket: Socket, milliseconds: number): NodeJS.Timeout {
+  #closeAfter(socket: Socket, milliseconds: number): NodeJS.Timeout {
     return setTimeout(() => socket.destroy(), milliseconds).unref()
   }
 

@@ -299,8 +299,8 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
 }
 
 /**
- * IPv4 has several routes with one destination and metric, of which the first is used. A replacement replaces the first,
- * and is refused (EEXIST) when ours stands behind it: so ours is removed first, if it is there.
+ * IPv4 has several routes with one destination and metric, of which the first is used. A replacement replaces the
+ * first, and is refused (EEXIST) when ours stands behind it: so ours is removed first, if it is there.
  */
 function routeRequests(route: Route, instead: KernelObject | undefined, resolve: encode.Resolve): Requests {
   // In IPv6 a replacement would be a route that no longer goes with the address.

@@ -13,7 +13,7 @@ export type CredentialPlugin = {
   readonly command: string
   readonly args: readonly string[]
   readonly env: readonly (readonly [name: string, value: string])[]
-  /** With `provideClusterInfo`: what the plugin is told, without the authority. */
+  /** With `provideClusterInfo`: what the plugin gets, without the authority. */
   readonly cluster?: JsonObject
   readonly installHint?: string
   /** Folder of the kubeconfig. */

@@ -1,9 +1,9 @@
 // Maintains 10-weft.conflist in the runtime's directory: written once pods can be served, restored when deleted or
 // replaced, kept when weftd restarts. What others add behind our plugin stays.
-import { existsSync, type FSWatcher, readdirSync, statSync, watch } from 'node:fs'
+import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { contentOf, ifThere, makeDirectory } from '../../ipam/files.ts'
+import { contentOf, ifThere, makeDirectory, regularContentOf } from '../../ipam/files.ts'
 import { Backoff } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -203,7 +203,9 @@ class Conflist implements Disposable {
       this.#deps.log.info({ path, plugins: added }, "other programs' plugins in our list stay in it")
   }
 
-  /** Without the record, a plugin that leaves --cni-conf-source while no weftd runs would count as another program's. */
+  /**
+   * Without the record, a plugin that leaves --cni-conf-source while no weftd runs would count as another program's.
+   */
   #remember(wanted: string): void {
     if (this.#ours === wanted) return
     this.#ours = wanted
@@ -277,8 +279,7 @@ const replacedBy = (found: string): string => {
 /** The text of another program's small file; `undefined` for anything else, such as a FIFO. */
 function bounded(path: string): string | undefined {
   try {
-    const about = statSync(path)
-    return about.isFile() && about.size <= LARGEST ? contentOf(path) : undefined
+    return regularContentOf(path, LARGEST)
   } catch {
     return undefined
   }

@@ -1,7 +1,8 @@
-// Tells the service manager when this node is ready and what it waits for (sd_notify(3)): `systemctl start` returns, and
-// units ordered after weftd such as Docker start, once subnet.env is written and the socket serves.
+// Tells the service manager when this node is ready and what it waits for (sd_notify(3)): `systemctl start` returns,
+// and units ordered after weftd such as Docker start, once subnet.env is written and the socket serves.
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import { shortened } from '../base/printable.ts'
 import type { Condition } from '../health/conditions.ts'
 import type { Health } from '../health/health.ts'
 import { sendDatagram } from '../os/unix-datagram.ts'
@@ -82,9 +83,8 @@ export class ServiceManager {
   }
 }
 
-/** One line, as the protocol wants it. */
+/** One line, as the protocol wants it: Health has made the detail printable. */
 function lineOf(condition: Condition | undefined): string {
   if (condition === undefined) return 'for a subnet'
-  const text = `${condition.code}: ${condition.title}: ${condition.detail}`.replaceAll(/[\s\p{Cc}]+/gu, ' ')
-  return text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text
+  return shortened(`${condition.code}: ${condition.title}: ${condition.detail}`, LONGEST)
 }

@@ -2,6 +2,7 @@
 // the one that will last longest.
 import { type Family, type Ip, isGlobalUnicast, isLinkLocal, sameIp, width } from '../../ipam/address.ts'
 import type { Address } from '../state/object.ts'
+import { HOST_SCOPE } from '../state/route.ts'
 
 export type AddressWanted = {
   /** Whether the flag that selected the interface matches this address. */
@@ -11,9 +12,6 @@ export type AddressWanted = {
   /** What this node has published, the first one first. */
   readonly published: readonly Ip[]
 }
-
-/** rtnetlink scope of an address that is valid on this host only. */
-const HOST_SCOPE = 254
 
 /**
  * The address of this family, or `undefined`. An address that the lease publishes stays while the interface has it: a

@@ -14,6 +14,7 @@ import { WeftError } from '../base/error.ts'
 import type { CompileGo, GoPattern } from '../base/go-regexp.ts'
 import type { Address, Link, Route, State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { devicesOf, isDefaultRoute } from '../state/route.ts'
 import { chooseAddress, isLasting } from './choose-address.ts'
 
 export type InterfaceOptions = {
@@ -25,7 +26,9 @@ export type InterfaceOptions = {
   readonly compile?: CompileGo
   /** `--iface-can-reach` as the kernel resolved it; without `device` there is no route to it. */
   readonly reaching?: { readonly target: Ip; readonly device?: string; readonly source?: Ip }
-  /** Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first. */
+  /**
+   * Local addresses that this node has published, by this weftd or as its remembered lease says; the first one first.
+   */
   readonly published?: PerFamily<readonly Ip[]>
   /** Pods are served already: an interface that has lost its address is waited for rather than given a passing one. */
   readonly isServing?: boolean
@@ -166,7 +169,7 @@ function* defaultCandidates(
     const isOfLoopback = linkWith(host, '', source) === LOOPBACK
     if (isOfLoopback) yield { name: LOOPBACK, why: 'default route', source }
     const why = route.nextHops === undefined ? 'default route' : 'next hop of the default route'
-    if (!isOfLoopback) for (const name of linksOfRoute(route)) yield { name, why, source }
+    if (!isOfLoopback) for (const name of devicesOf(route)) yield { name, why, source }
   }
   if (defaults.some(({ device, nextHops }) => device !== undefined || nextHops !== undefined)) return
   reasons.push(defaults.length > 0 ? 'the default route names no interface' : 'no default route')
@@ -199,16 +202,9 @@ const isVirtual = (link: Link, recognises: Recognises): boolean =>
 /** Default routes of the main table, smallest metric first, IPv4 before IPv6. */
 export function defaultRoutes(host: State): readonly Route[] {
   return [...host.values()]
-    .filter(
-      (object): object is Route =>
-        object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.type === 'unicast'
-    )
+    .filter((object): object is Route => object.kind === 'route' && isDefaultRoute(object) && object.type === 'unicast')
     .sort((a, b) => a.destination.ip.family - b.destination.ip.family || a.metric - b.metric)
 }
-
-/** The links of a route: its own, or those of its next hops. */
-const linksOfRoute = ({ device, nextHops = [] }: Route): readonly string[] =>
-  [device, ...nextHops.map((hop) => hop.device)].filter((name) => name !== undefined)
 
 const deviceWith = (host: State, ip: Ip): string | undefined =>
   [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
@@ -271,8 +267,7 @@ function fitness(
 /** The source of the route that selected the interface, else that of a default route by it. */
 function sourceFor(host: State, { name, source }: Candidate, family: Family): Ip | undefined {
   if (source?.family === family) return source
-  return defaultRoutes(host).find((route) => route.source?.family === family && linksOfRoute(route).includes(name))
-    ?.source
+  return defaultRoutes(host).find((route) => route.source?.family === family && devicesOf(route).includes(name))?.source
 }
 
 /**
@@ -292,7 +287,7 @@ function lostFor(
 
 /** The smallest MTU of the links by which packets from an address of lo may leave. */
 function uplinkMtu(host: State, links: ReadonlyMap<string, Link>, recognises: Recognises): number {
-  const byRoute = defaultRoutes(host).flatMap((route) => linksOfRoute(route).flatMap((name) => links.get(name) ?? []))
+  const byRoute = defaultRoutes(host).flatMap((route) => devicesOf(route).flatMap((name) => links.get(name) ?? []))
   const uplinks = byRoute.length > 0 ? byRoute : [...links.values()].filter((link) => !isVirtual(link, recognises))
   return Math.min(...uplinks.filter(({ up }) => up !== false).map(({ mtu }) => mtu ?? 1500), MOST_MTU)
 }

@@ -27,6 +27,12 @@ export type ForeignDeps = {
 
 /** Milliseconds in which changes of devices and routes share one judgement. */
 const GATHER_MS = 20
+/**
+ * With thousands of routes a judgement looks at all of them: the next is so many times as far away as the last took,
+ * up to MOST_MS.
+ */
+const REST_FACTOR = 20
+const MOST_MS = 500
 
 export class ForeignFirewall {
   readonly #cluster: PerFamily<Prefix>
@@ -40,6 +46,8 @@ export class ForeignFirewall {
   #trouble = ''
   #reasons = ''
   #isDue = false
+  /** Milliseconds that the last judgement took. */
+  #took = 0
 
   constructor(cluster: PerFamily<Prefix>, deps: ForeignDeps) {
     this.#cluster = cluster
@@ -110,13 +118,15 @@ export class ForeignFirewall {
   }
 
   async #updateSoon(): Promise<void> {
-    await pause(GATHER_MS, undefined, { ref: false })
+    await pause(Math.max(GATHER_MS, Math.min(this.#took * REST_FACTOR, MOST_MS)), undefined, { ref: false })
     this.#isDue = false
+    const begun = performance.now()
     try {
       await this.update()
     } catch (error) {
       this.#deps.log.error({ err: error }, "accepts in other programs' firewalls could not be updated")
     }
+    this.#took = performance.now() - begun
   }
 
   #pluginNetworks(): readonly PerFamily<Prefix>[] {

@@ -15,6 +15,7 @@ import type { ConditionCode } from '../health/conditions.ts'
 import type { Node } from '../state/node.ts'
 import type { Address, Key, Link, State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { devicesOf, isDefaultRoute } from '../state/route.ts'
 
 type Fault = Extract<ConditionCode, 'LINK_DOWN' | 'FORWARDING_OFF' | 'BRIDGE_FOREIGN' | 'NETWORK_OVERLAPS'>
 
@@ -63,11 +64,10 @@ export function checkHost(
 function arrivals(observed: State, { device, subnet }: Pick<Node, 'device' | 'subnet'>): readonly string[] {
   if (subnet[4] === undefined) return []
   const devices = [...observed.values()].flatMap((object) =>
-    object.kind === 'route' && object.destination.length === 0 && object.destination.ip.family === 4
-      ? (object.device ?? [])
-      : []
+    object.kind === 'route' && object.destination.ip.family === 4 && isDefaultRoute(object) ? devicesOf(object) : []
   )
-  return [...new Set([device, ...devices])]
+  // With the published address on lo, packets arrive by the links of the default route.
+  return [...new Set([device, ...devices])].filter((name) => name !== 'lo')
 }
 
 const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`

@@ -6,6 +6,7 @@ import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
 import { tunnelGuard } from '../firewall/tunnel-guard.ts'
 import type { KernelObject, State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 import { networksOf, type Place } from './place.ts'
 
 export type NodeObjectOptions = FirewallOptions & {
@@ -33,6 +34,6 @@ export function nodeObjects(
  * metric lets a bridge's route win.
  */
 const blackhole = (subnet: Prefix): KernelObject => ({
-  ...{ kind: 'route', table: 254, destination: subnet, metric: 1_000_000, type: 'blackhole' },
+  ...{ kind: 'route', table: MAIN_TABLE, destination: subnet, metric: 1_000_000, type: 'blackhole' },
   ...{ protocol: ROUTE_PROTOCOL, because: '--ip-blackhole-route' }
 })

@@ -3,9 +3,8 @@
 import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { PodSide } from '../state/foreign-chain.ts'
 import type { KernelObject } from '../state/object.ts'
-
-/** Whichever program made them: what a rule says of such devices it says of containers. */
-const CONTAINER_ENDS = 'veth*'
+import { CONTAINER_ENDS, isContainerEnd } from '../state/ownership.ts'
+import { devicesOf } from '../state/route.ts'
 
 /** Of devices with an address in one of the networks, a route to one of its own, or made by weftd. */
 export function podSide(
@@ -17,8 +16,8 @@ export function podSide(
   for (const object of objects) {
     const device = podDevice(object, networks)
     if (device !== undefined) devices.add(device)
-    if (object.kind === 'route' && object.device !== undefined && mattersToPodSide(object, networks))
-      carriers.add(object.device)
+    if (object.kind === 'route' && mattersToPodSide(object, networks))
+      for (const name of devicesOf(object)) carriers.add(name)
   }
   const sorted = [...devices].sort()
   return { devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers])].sort() }
@@ -26,14 +25,14 @@ export function podSide(
 
 /** Whether a change of this object may change the answer: not for the pods that come and go. */
 export const mattersToPodSide = (object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean =>
-  isInside(object, networks) && !('device' in object && isContainerEnd(object.device))
+  isInside(object, networks) && !('device' in object && isOfContainer(object.device))
 
-const isContainerEnd = (device: string | undefined): boolean => device?.startsWith('veth') ?? true
+const isOfContainer = (device: string | undefined): boolean => device === undefined || isContainerEnd(device)
 
 function podDevice(object: KernelObject, networks: readonly PerFamily<Prefix>[]): string | undefined {
   if (!isInside(object, networks)) return undefined
   const isOwn = object.kind === 'address' || (object.kind === 'route' && object.gateway === undefined)
-  return isOwn && !isContainerEnd(object.device) && object.device !== 'lo' ? object.device : undefined
+  return isOwn && !isOfContainer(object.device) && object.device !== 'lo' ? object.device : undefined
 }
 
 function isInside(object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean {

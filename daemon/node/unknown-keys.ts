@@ -1,6 +1,7 @@
 // Finds keys of the network configuration that neither Weft nor its backend reads: most are misspelled.
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import { nearest } from '../base/nearest.ts'
+import { shortened } from '../base/printable.ts'
 import type { JsonObject } from '../config/json.ts'
 import { findKey, joinPath } from '../config/keys.ts'
 import { netConfSchema } from '../config/net-conf.schema.ts'
@@ -13,7 +14,7 @@ export type UnknownKey = {
 
 /** Keys of one object that are named, and characters of a key: a configuration may have 100,000 of them. */
 const NAMED = 8
-const LONGEST = 80
+const LONGEST = 81
 
 /** The unknown keys, the first few of each object. `text` is a valid configuration. */
 export function unknownKeys(text: string, backend: Pick<ConfiguredBackend, 'type' | 'keys'>): readonly UnknownKey[] {
@@ -32,7 +33,7 @@ function unknownIn(keys: JsonObject, known: readonly string[], path: string, of:
   const unknown = Object.keys(keys).filter((key) => !spelling.has(key.toLowerCase()))
   return unknown.slice(0, NAMED).map((key, index) => {
     const near = spelling.get(nearest(key.toLowerCase(), [...spelling.keys()]) ?? '')
-    const at = joinPath(path, key.length > LONGEST ? `${key.slice(0, LONGEST)}…` : key)
+    const at = joinPath(path, shortened(key, LONGEST))
     const more = index === NAMED - 1 && unknown.length > NAMED ? `; ${unknown.length - NAMED} more are unknown` : ''
     return { path: at, text: `${at} is no key of ${of}${near === undefined ? '' : `; the nearest is ${near}`}${more}` }
   })

@@ -1,5 +1,5 @@
-// C library calls that Node lacks or does at more cost: netlink and unix sockets, network namespaces, interface requests
-// by ioctl(2).
+// C library calls that Node lacks or does at more cost: netlink and unix sockets, network namespaces, interface
+// requests by ioctl(2).
 import { ERRNO, errno, Library } from './foreign-function.ts'
 
 /** <linux/netlink.h>, <linux/sched.h>, <linux/sockios.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */

@@ -1,6 +1,5 @@
 // Sends one datagram to a unix socket (unix(7)), which Node cannot: its sockets are streams. For sd_notify(3). The
 // packages for it (unix-dgram, sd-notify) are native add-ons, for three calls that are checked here already.
-
 import { errno } from './foreign-function.ts'
 import { CallFailed, close, errnoNumber, prototypes } from './libc.ts'
 

@@ -14,7 +14,8 @@ import {
 import type { Address, KernelObject, Key, Route, State } from '../state/object.ts'
 import { linkNamed } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
-import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { PROTOCOL_KERNEL, ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { hopsOf, isDefaultRoute, LINK_SCOPE, MAIN_TABLE } from '../state/route.ts'
 
 export type HostView = {
   /** The whole pod network of each family. */
@@ -26,13 +27,6 @@ export type HostView = {
   /** Devices of a backend are Weft's, not the host's. */
   readonly recognises: Recognises
 }
-
-/** RTPROT_KERNEL: routes that the kernel makes for an address. */
-const KERNEL = 2
-/** The table main. */
-const MAIN = 254
-/** rtnetlink scope of a route without a gateway. */
-const LINK_SCOPE = 253
 
 /**
  * The prefixes that leases must not overlap. A network of the host inside the pod network counts whole; where the pod
@@ -52,27 +46,24 @@ export const samePrefixes = (a: readonly Prefix[], b: readonly Prefix[]): boolea
 /** Whether a change of this object may change `hostNetworks`; most are about pods. */
 export function mayOccupy(object: KernelObject, view: HostView): boolean {
   if (object.kind === 'address') return isInside(object, view)
-  return object.kind === 'route' && (isKernelRoute(object) || isDefault(object))
+  return object.kind === 'route' && (isKernelRoute(object) || isDefaultRoute(object))
 }
 
 function occupiedBy(object: KernelObject, observed: State, view: HostView): readonly Prefix[] {
   if (object.kind === 'address') {
     return isInside(object, view) && !isBackends(object.device, observed, view) ? [occupying(object, view)] : []
   }
-  if (object.kind !== 'route' || object.table !== MAIN) return []
+  if (object.kind !== 'route' || object.table !== MAIN_TABLE) return []
   const whole = view.networks[object.destination.ip.family]
   if (whole === undefined) return []
-  if (isDefault(object)) {
-    const { gateway } = object
-    return gateway !== undefined && contains(whole, gateway) ? [hostPrefix(gateway)] : []
-  }
+  if (isDefaultRoute(object))
+    return hopsOf(object).flatMap(({ gateway }) => (gateway && contains(whole, gateway) ? [hostPrefix(gateway)] : []))
   if (!isKernelRoute(object) || !contains(whole, object.destination)) return []
   const { device = '', destination } = object
   return isBackends(device, observed, view) || isForPods(device, destination, view) ? [] : [network(destination)]
 }
 
-const isKernelRoute = ({ protocol, type }: Route): boolean => protocol === KERNEL && type === 'unicast'
-const isDefault = ({ destination, table }: Route): boolean => destination.length === 0 && table === MAIN
+const isKernelRoute = ({ protocol, type }: Route): boolean => protocol === PROTOCOL_KERNEL && type === 'unicast'
 
 function isInside({ device, prefix }: Address, view: HostView): boolean {
   const whole = view.networks[prefix.ip.family]
@@ -115,13 +106,13 @@ export function routesToGiveBack(observed: State, view: HostView): readonly Rout
     if (!isInside(object, view) || isBackends(object.device, observed, view)) return []
     const { device, prefix } = object
     const destination = network(prefix)
-    const there = observed.get(`route ${MAIN} ${formatPrefix(destination)} metric 0` as Key)
+    const there = observed.get(`route ${MAIN_TABLE} ${formatPrefix(destination)} metric 0` as Key)
     if (there?.kind !== 'route' || there.protocol !== ROUTE_PROTOCOL) return []
     return [connected(device, prefix, destination)]
   })
 }
 
 const connected = (device: string, { ip }: Prefix, destination: Prefix): Route => ({
-  ...{ kind: 'route', table: MAIN, destination, metric: 0, type: 'unicast', device, source: ip },
-  ...{ scope: LINK_SCOPE, protocol: KERNEL, because: `the kernel's route to the network of ${device}` }
+  ...{ kind: 'route', table: MAIN_TABLE, destination, metric: 0, type: 'unicast', device, source: ip },
+  ...{ scope: LINK_SCOPE, protocol: PROTOCOL_KERNEL, because: `the kernel's route to the network of ${device}` }
 })

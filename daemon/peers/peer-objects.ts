@@ -98,6 +98,7 @@ export function isOwnLease(
   const isOurAddress = perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, node.publicIp[family]))
   return isOurAddress && (own === undefined || !areOfTwoNodes(lease, own))
 }
+
 /** The node's addresses, for the rules that keep pods from its tunnel port. */
 const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
   ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))

@@ -99,9 +99,9 @@ export function reserve(
 }
 
 /**
- * Whether a running pod of another network has the address: two networks may share the node's subnet, one may be renamed
- * while its pods run, and in routed mode all networks share one routing table. Reservations that pods which are gone
- * left in another network's directory do not count.
+ * Whether a running pod of another network has the address: two networks may share the node's subnet, one may be
+ * renamed while its pods run, and in routed mode all networks share one routing table. Reservations that pods which are
+ * gone left in another network's directory do not count.
  */
 function isUsedBeside(
   context: PodContext,

@@ -189,8 +189,8 @@ export function differencesIn(
 }
 
 /**
- * Without the texts by which a restarted weftd finds its own objects. They have the pod's name, which only ADD may be
- * told (CNI_ARGS), and another release may write them otherwise.
+ * Without the texts by which a restarted weftd finds its own objects. They have the pod's name, which only ADD may get
+ * (CNI_ARGS), and another release may write them otherwise.
  */
 function withoutBookkeeping(object: KernelObject): KernelObject {
   if (object.kind === 'link') {

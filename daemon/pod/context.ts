@@ -20,7 +20,7 @@ export type HostState = {
   ): Promise<readonly Outcome[]>
   /** Replaces an owner's desired objects; they are not compared with the kernel now. */
   keep(owner: string, objects: readonly KernelObject[]): void
-  /** Removes objects that otherwise stay because others may depend on them. `evenDesired`: nobody wants them any more. */
+  /** Removes objects that otherwise stay for others that may depend on them; `evenDesired` ends what wants them. */
   discard(objects: readonly KernelObject[], evenDesired?: boolean): Promise<readonly Outcome[]>
   /** Sets these fields of an existing link although the kernel shows them so. */
   impose(link: Link): Promise<readonly Outcome[]>
@@ -59,7 +59,9 @@ export type PodContext = {
   readonly namespace: string
   /** Known before that: enough for attachments that do not use the node's subnet. */
   readonly self: Pick<Node, 'identity' | 'ipv6'>
-  /** The mode for pods whose configuration names none and whose bridge does not exist yet; `auto`: that of other pods. */
+  /**
+   * The mode for pods whose configuration names none and whose bridge does not exist yet; `auto`: that of other pods.
+   */
   readonly defaultMode: Mode | 'auto'
   /**
    * To be called after the forwarded subnets changed: resolves when other programs' chains that drop them have the

@@ -10,6 +10,7 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { put } from '../state/difference.ts'
 import { failureIn, type Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed, type Mac, parseMac } from '../state/object.ts'
+import { devicesOf, isDefaultRoute } from '../state/route.ts'
 import { allocate } from './allocate.ts'
 import { differencesIn } from './check.ts'
 import type { PodContext } from './context.ts'
@@ -132,11 +133,11 @@ function masterOf({ host: { observed } }: PodContext, { master, isMasterInside, 
 }
 
 function deviceOfDefaultRoute(observed: PodContext['host']['observed']): string | undefined {
-  const defaults = [...observed.values()].flatMap((object) =>
-    object.kind === 'route' && object.table === 254 && object.destination.length === 0 && object.device !== undefined
-      ? [{ device: object.device, metric: object.metric, family: object.destination.ip.family }]
-      : []
-  )
+  const defaults = [...observed.values()].flatMap((object) => {
+    const device = object.kind === 'route' && isDefaultRoute(object) ? devicesOf(object)[0] : undefined
+    if (object.kind !== 'route' || device === undefined) return []
+    return [{ device, metric: object.metric, family: object.destination.ip.family }]
+  })
   return defaults.sort((a, b) => a.family - b.family || a.metric - b.metric)[0]?.device
 }
 

@@ -42,8 +42,8 @@ const isTaken = ({ change: { object }, error }: Outcome): boolean =>
   error.errnoName === 'EEXIST'
 
 /**
- * The route with the metric that applyInside() gave it, which it keeps when the interface that had the place is gone; as
- * requested if its device has no such route.
+ * The route with the metric that applyInside() gave it, which it keeps when the interface that had the place is gone;
+ * as requested if its device has no such route.
  */
 export function withActualMetric(route: Route, observed: State): Route {
   if (!route.yields) return route

@@ -32,8 +32,8 @@ export class PortClaims {
   }
 
   /**
-   * Ports that weftd itself uses, instead of those that this use had: no pod may have them, and a pod that has one keeps
-   * it. Errors: PORT_TAKEN naming that pod; the use keeps what it had.
+   * Ports that weftd itself uses, instead of those that this use had: no pod may have them, and a pod that has one
+   * keeps it. Errors: PORT_TAKEN naming that pod; the use keeps what it had.
    */
   use({ name, key }: OwnUse, ports: readonly Port[]): void {
     const owner = `weftd: ${name}`

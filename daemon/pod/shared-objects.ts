@@ -1,5 +1,5 @@
-// nftables chains, maps and sets shared by all pods of the host: created for the first pod that needs them, removed only
-// with the device that they name.
+// nftables chains, maps and sets shared by all pods of the host: created for the first pod that needs them, removed
+// only with the device that they name.
 import { isolatedBridgeIn } from '../firewall/bridge-ports.ts'
 import { deviceOf, type KernelObject, type Key, keyOf } from '../state/object.ts'
 

@@ -32,8 +32,8 @@ function modeWithoutBridge({ defaultMode, attachments, host }: PodContext, { nod
 }
 
 /**
- * The bridge with the MAC that its pods' owners want: what another program has just done to it, or its removal, must not
- * make this pod want another one.
+ * The bridge with the MAC that its pods' owners want: what another program has just done to it, or its removal, must
+ * not make this pod want another one.
  */
 function bridgeNamed({ observed, desired }: PodContext['host'], name: string): Link | undefined {
   const [link, wanted] = [linkNamed(observed, name), linkNamed(desired, name)]

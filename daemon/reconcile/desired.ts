@@ -52,8 +52,8 @@ export class Desired {
     const keys = link?.kind === 'link' ? this.#silent.get(link.name) : undefined
     if (keys === undefined) return { gone: [], waiting: [] }
     if (before === undefined) return { gone: [], waiting: [...keys] }
-    const [old, young] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
-    const isAnother = old !== undefined && young !== undefined && old !== young
+    const [index, newIndex] = [before, now].map((each) => (each?.kind === 'link' ? each.index : undefined))
+    const isAnother = index !== undefined && newIndex !== undefined && index !== newIndex
     if (now === undefined || isAnother) return { gone: [...keys], waiting: [] }
     const [left, joined] = [before, now].map((each) => (each.kind === 'link' ? (each.master ?? '') : ''))
     const vlans = left === joined ? [] : [...keys].filter((key) => this.#state.get(key)?.kind === 'vlans')
@@ -86,9 +86,13 @@ export class Desired {
     })
   }
 
-  /** Ends what any owner wants of these keys. */
-  forget(keys: Iterable<Key>): void {
-    const gone = new Set(keys)
+  /** Ends what any owner wants of these objects, and of the routes that the kernel adds with such an address. */
+  forget(objects: readonly KernelObject[]): void {
+    const gone = new Set(objects.map(keyOf))
+    for (const [key, object] of this.#state) {
+      const address = addressOf(object)
+      if (address !== undefined && gone.has(address)) gone.add(key)
+    }
     for (const [owner, wanted] of this.#keysOf) {
       const left = wanted.filter((key) => !gone.has(key))
       if (left.length === wanted.length) continue
@@ -154,6 +158,12 @@ export class Desired {
     if (keys?.size === 0) this.#silent.delete(device)
   }
 }
+
+/** The address with which the kernel adds a route. */
+const addressOf = (object: KernelObject): Key | undefined =>
+  object.kind === 'route' && object.withAddress !== undefined && object.device !== undefined
+    ? keyOf({ kind: 'address', device: object.device, prefix: object.withAddress })
+    : undefined
 
 const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
   object?.kind === 'sysctl' || object?.kind === 'proxy' || object?.kind === 'vlans' ? deviceOf(object) : undefined

@@ -22,8 +22,8 @@ const CHECK_EVERY = 60_000
  * or a lease.
  */
 const COMPARED_TOGETHER = 1_000
-/** Kinds whose observations listeners get. */
-const TOLD: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
+/** Kinds of which listeners get the observations. */
+const LISTENED: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
 
 export type ReconcilerDeps = {
   readonly kernel: Kernel
@@ -57,8 +57,8 @@ export class Reconciler {
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
   /**
    * When we last changed a link, or made it anew with what is on it. Creating one takes several steps, each with a
-   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is not
-   * taken for another program's change.
+   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is
+   * not taken for another program's change.
    */
   readonly #linkTouched = new Map<Key, number>()
   #trusted = false
@@ -160,10 +160,10 @@ export class Reconciler {
     this.#desired.replace(owner, objects)
   }
 
-  /** Removes objects that otherwise stay because others may depend on them. `evenDesired`: nobody wants them any more. */
+  /** Removes objects that otherwise stay for others that may depend on them; `evenDesired` ends what wants them. */
   async discard(objects: readonly KernelObject[], evenDesired = false): Promise<readonly Outcome[]> {
     const keys = objects.map(keyOf)
-    if (evenDesired) this.#desired.forget(keys)
+    if (evenDesired) this.#desired.forget(objects)
     for (let busy = this.#busy(keys); busy.size > 0; busy = this.#busy(keys)) await Promise.allSettled(busy)
     const unwanted = objects.filter((object) => !this.#desired.state.has(keyOf(object)))
     return this.#apply(unwanted.map((object): Change => ({ do: 'remove', object })))
@@ -190,7 +190,7 @@ export class Reconciler {
     return this.wantAll([['what stays', kept], ...owners], ours)
   }
 
-  /** Removes Weft's nftables tables; resolves with the kernel's complaints. The last step, also after a failed `leave`. */
+  /** Removes Weft's nftables tables, as the last step; resolves with the kernel's complaints. */
   removeTables(): Promise<readonly string[]> {
     return this.#deps.kernel.removeTables()
   }
@@ -238,7 +238,7 @@ export class Reconciler {
     this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#setObserved(key, object)
     const subject = object ?? before
-    if (subject !== undefined && TOLD.has(subject.kind)) {
+    if (subject !== undefined && LISTENED.has(subject.kind)) {
       if (subject.kind === 'link' || subject.kind === 'address')
         this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])

@@ -11,7 +11,9 @@ export type ForeignCondition =
       readonly negated: boolean
       readonly side?: 'source' | 'destination'
     }
-  /** The packet enters or leaves by one of the devices (by none of them when `negated`); `eth*` is any that begins so. */
+  /**
+   * The packet enters or leaves by one of the devices (by none of them when `negated`); `eth*` is any that begins so.
+   */
   | {
       readonly kind: 'interface'
       readonly names: readonly string[]
@@ -80,6 +82,9 @@ export type PodSide = {
   /** Chains that must come before every accept of Weft (`iptablesAdminChainName` of the firewall plugin). */
   readonly adminChains: readonly string[]
 }
+
+/** Nothing is known of this host. */
+export const NO_SIDE: PodSide = { devices: [], adminChains: [] }
 
 /**
  * Chains in which NetworkPolicy engines and kube-proxy drop packets on purpose (Calico, kube-router, kube-proxy, Weave,

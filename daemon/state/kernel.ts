@@ -48,8 +48,8 @@ export function failureIn(
 }
 
 /**
- * The first error of a removal: for who gives up what it wanted. That others want the same object and it can't be set as
- * they do at the moment (its device may just be going) is no failure of this one.
+ * The first error of a removal: for who gives up what it wanted. That others want the same object and it can't be set
+ * as they do at the moment (its device may just be going) is no failure of this one.
  */
 export const removalFailureIn = (outcomes: readonly Outcome[]): Error | undefined =>
   outcomes.find(({ change, error }) => change.do === 'remove' && error !== undefined)?.error

@@ -12,6 +12,13 @@ export const ROUTE_PROTOCOL = 87
 export const NFT_TABLE = 'weft'
 /** Links in this group are being deleted; a weftd that starts finishes that. */
 export const DOOMED_GROUP = 0x57ef
+/**
+ * The host's ends of containers in nft's syntax, whichever program made them: what a rule says of them it says of pods.
+ */
+export const CONTAINER_ENDS = 'veth*'
+
+export const isContainerEnd = (device: string): boolean => device.startsWith('veth')
+
 /** First word of the alias of every veth that Weft makes, followed by network, container id, interface name and pod. */
 export const ALIAS_MARK = 'weft'
 /**
@@ -98,7 +105,7 @@ export function staysWhenUnwanted(object: KernelObject, recognises: Recognises):
 
 /** A device whose addresses we may remove again: a backend's, or the host end of a pod. */
 const hasOurAddresses = (name: string, recognises: Recognises): boolean =>
-  ['own', 'adoptable'].includes(recognises({ name }) ?? '') || name.startsWith('veth')
+  ['own', 'adoptable'].includes(recognises({ name }) ?? '') || isContainerEnd(name)
 
 /** RTPROT_KERNEL: routes that come and go with an address. */
 export const PROTOCOL_KERNEL = 2

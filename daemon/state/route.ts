@@ -1,6 +1,12 @@
 // The type of a route, in any table and of either family.
 import type { Ip, Prefix } from '../../ipam/address.ts'
 
+/** Number of the table main (RT_TABLE_MAIN). */
+export const MAIN_TABLE = 254
+/** rtnetlink scopes: of a route without a gateway, and of an address that is valid on this host only. */
+export const LINK_SCOPE = 253
+export const HOST_SCOPE = 254
+
 export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'
 
 export type NextHop = { readonly device?: string; readonly gateway?: Ip }
@@ -9,7 +15,7 @@ export type Route = {
   /** Why it is desired, as for every object (object.ts). */
   readonly because?: string
   readonly kind: 'route'
-  /** Routing table number; 254 is main. */
+  /** Routing table number. */
   readonly table: number
   readonly destination: Prefix
   /** Priority; smaller wins. The kernel's default is 0 for IPv4 and 1024 for IPv6. */
@@ -43,3 +49,14 @@ export type Route = {
   /** An existing route with the same key stays: the kernel answers EEXIST. Set, not compared. */
   readonly yields?: boolean
 }
+
+/** Where the route sends packets: its own next hop, or several. */
+export const hopsOf = ({ device, gateway, nextHops }: Route): readonly NextHop[] =>
+  nextHops ?? [{ ...(device !== undefined && { device }), ...(gateway !== undefined && { gateway }) }]
+
+/** The devices by which packets leave. */
+export const devicesOf = (route: Route): readonly string[] => hopsOf(route).flatMap(({ device }) => device ?? [])
+
+/** A default route of the table main. */
+export const isDefaultRoute = ({ destination, table }: Route): boolean =>
+  destination.length === 0 && table === MAIN_TABLE

@@ -2,6 +2,7 @@
 import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
@@ -77,7 +78,7 @@ const vlansText = ({ device, pvid, untagged, tagged, isExact }: PortVlans): stri
 
 function scopeText(scope: number | undefined): string | undefined {
   if (scope === undefined || scope === 0) return undefined
-  return `scope ${scope === 253 ? 'link' : scope === 254 ? 'host' : scope}`
+  return `scope ${scope === LINK_SCOPE ? 'link' : scope === HOST_SCOPE ? 'host' : scope}`
 }
 
 function linkText(link: Link): string {
@@ -143,7 +144,7 @@ function routeText(route: Route): string {
       words('nexthop', gateway && `via ${formatIp(gateway)}`, device && `dev ${device}`)
     ),
     route.tos !== undefined && `tos 0x${route.tos.toString(16)}`,
-    route.table !== 254 && `table ${route.table}`,
+    route.table !== MAIN_TABLE && `table ${route.table}`,
     route.protocol !== 0 && `proto ${route.protocol}`,
     scopeText(route.scope),
     route.source && `src ${formatIp(route.source)}`,

@@ -30,7 +30,9 @@ const ROUNDS = 10
 const AT_LEAST = 100
 /** Changed destinations that are compared with each node; more of them mean all nodes. */
 const COMPARED = 32
-/** A host whose routes change all the time, as with BGP: the next look is this many times as far away as the last took. */
+/**
+ * A host whose routes change all the time, as with BGP: the next look is this many times as far away as the last took.
+ */
 const REST_FACTOR = 20
 
 export class RouteWatch {

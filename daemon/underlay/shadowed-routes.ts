@@ -1,5 +1,6 @@
-// Checks whether the kernel would use our route for packets to pods, of other nodes and of this one. That the route is in its table does
-// not say so: a policy rule before `main`, a more specific route or one with a smaller metric takes the packets away.
+// Checks whether the kernel would use our route for packets to pods, of other nodes and of this one. That the route is
+// in its table does not say so: a policy rule before `main`, a more specific route or one with a smaller metric takes
+// the packets away.
 import { setImmediate as turn } from 'node:timers/promises'
 import {
   contains,
@@ -21,6 +22,7 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
 import { keyOf, linkNamed, type Route, sameObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { MAIN_TABLE } from '../state/route.ts'
 import { textOf } from '../state/text.ts'
 
 export type ShadowedRoutesDeps = {
@@ -58,7 +60,9 @@ export class ShadowedRoutes {
     return this.#found.get(key)?.text
   }
 
-  /** Asks the kernel about the routes of these leases and about our own subnet, a hundred in a turn of the event loop. */
+  /**
+   * Asks the kernel about the routes of these leases and about our own subnet, a hundred in a turn of the event loop.
+   */
   async check(keys: readonly string[]): Promise<void> {
     const within = this.#foreignRoutes()
     for (const key of [OWN, ...keys]) this.#found.delete(key)
@@ -146,7 +150,7 @@ export class ShadowedRoutes {
       }
     const { family } = destination.ip
     const rule =
-      match.table === 254 ? undefined : (await this.#rulesOf(family)).find(({ table }) => table === match.table)
+      match.table === MAIN_TABLE ? undefined : (await this.#rulesOf(family)).find(({ table }) => table === match.table)
     const whole = networksOf(this.#deps.place()?.conf)[family] ?? destination
     return {
       text: `packets to ${subnet} take "${textOf(match)}"${rule ? ` (rule ${rule.text})` : ''} instead of weftd's route`,

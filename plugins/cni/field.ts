@@ -35,8 +35,8 @@ export const isObject = (value: unknown): value is JsonObject =>
 
 /**
  * The member of `of` whose key is `key`, else the last whose key is the same in another letter case: Go's decoder takes
- * any case, too (JSON.parse has merged equal spellings already). `null` is absence. Absent parents have absent members; a parent that is no object is
- * an error.
+ * any case, too (JSON.parse has merged equal spellings already). `null` is absence. Absent parents have absent members;
+ * a parent that is no object is an error.
  */
 export function member(of: Field, key: string): Field {
   const path = of.path === '' ? key : `${of.path}.${key}`

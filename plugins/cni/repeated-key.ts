@@ -1,4 +1,4 @@
-// Finds a key that is written twice in one object of a JSON document: JSON.parse keeps the last one and tells nothing.
+// Finds a key that is written twice in one object of a JSON document: JSON.parse keeps the last one without a word.
 
 type Level = {
   readonly isObject: boolean

@@ -28,9 +28,9 @@ export function previousResult(call: Exclude<Call, { readonly verb: 'VERSION' }>
 }
 
 /**
- * What a delegate printed on standard output, in any version that is known: the one that delegates converts (specification
- * 1.1.0, "Delegated plugin execution"). Without `cniVersion`: in that of its call. `null` is an empty result, as in
- * libcni.
+ * What a delegate printed on standard output, in any version that is known: the one that delegates converts
+ * (specification 1.1.0, "Delegated plugin execution"). Without `cniVersion`: in that of its call. `null` is an empty
+ * result, as in libcni.
  */
 export function parseDelegateResult(output: string, plugin: string, version: Version): Result {
   let value: unknown

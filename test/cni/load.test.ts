@@ -11,8 +11,8 @@ import { addressIn, inParallel, isAsBefore, makePods, netnsOf, ok, removePods, s
 const PODS = 500
 const TOGETHER = 100
 /**
- * What 1,000 calls may add to the daemon's heap once it has done as many. A leak of one pod's objects (some 20 KiB) adds
- * ten; two runs added 0.4 and 0.5.
+ * What 1,000 calls may add to the daemon's heap once it has done as many. A leak of one pod's objects (some 20 KiB)
+ * adds ten; two runs added 0.4 and 0.5.
  */
 const MOST_GROWTH_MIB = 2
 

@@ -1,5 +1,5 @@
-// Sends a VXLAN frame (VNI 1) that nobody but another node should send: forge.ts NODE PORT MAC FROM TO WORD. Inside is a
-// UDP packet with WORD from the address FROM to port 7777 of TO.
+// Sends a VXLAN frame (VNI 1) that nobody but another node should send: forge.ts NODE PORT MAC FROM TO WORD. Inside is
+// a UDP packet with WORD from the address FROM to port 7777 of TO.
 import { createSocket } from 'node:dgram'
 
 const [node = '', port = '', mac = '', from = '', to = '', word = ''] = process.argv.slice(2)

@@ -1,5 +1,5 @@
-// What a daemon's JavaScript holds once garbage is collected, from V8's heap snapshot: unlike resident pages it does not
-// depend on when V8 collects.
+// What a daemon's JavaScript holds once garbage is collected, from V8's heap snapshot: unlike resident pages it does
+// not depend on when V8 collects.
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -9,9 +9,9 @@ import { CallFailed, prototypes } from '../../daemon/os/libc.ts'
 const CLONE_NEWPID = 0x20000000
 
 /**
- * Reads a pipe from the process that made the lab until its end, which comes however that process ends. Ignoring SIGCHLD
- * lets the kernel reap orphans. cat instead of the shell's read, which gives up when a container runtime's freezer
- * interrupts it.
+ * Reads a pipe from the process that made the lab until its end, which comes however that process ends. Ignoring
+ * SIGCHLD lets the kernel reap orphans. cat instead of the shell's read, which gives up when a container runtime's
+ * freezer interrupts it.
  */
 const FIRST_PROCESS = "trap '' CHLD; exec cat"
 

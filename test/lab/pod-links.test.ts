@@ -1,4 +1,5 @@
-// Links of pods on a host whose defaults, or whose programs, are against them: settings, MAC addresses, bridges that go.
+// Links of pods on a host whose defaults, or whose programs, are against them: settings, MAC addresses, bridges that
+// go.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { hostName } from '../../daemon/attachment/identity.ts'
@@ -57,8 +58,8 @@ describe('on a host whose defaults are against them', { skip }, () => {
       )
       assert.match(run('ip', '-6', 'addr', 'show', 'dev', device), /inet6 fe80::/)
       for (const ip of ['10.244.1.2', 'fd00:0:0:1::2']) await until(() => one.reaches(ip), { what: `${ip} to answer` })
-      // This test's own commands block the loop, so notifications of the first link come late: of settings they must not
-      // count as somebody's change.
+      // This test's own commands block the loop, so notifications of the first link come late: of settings they must
+      // not count as somebody's change.
       assert.deepEqual([place.refused(), place.drifts.filter(({ kind }) => kind === 'sysctl')], [[], []])
     })
   }

@@ -117,12 +117,12 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
     ...(vlanFiltering !== undefined && { vlanFiltering: vlanFiltering !== 0 }),
     ...(queueLength !== undefined && { queueLength }),
     ...((flags & (uapi.IFF_POINTOPOINT | uapi.IFF_NOARP)) !== 0 && { pointToPoint: true }),
-    ...namesBeside(attributes),
+    ...altNamesIn(attributes),
     ...(isPort ? flagsIn(linkinfo?.nested(IFLA_INFO.slaveData)) : {})
   }
 }
 
-function namesBeside(attributes: Attributes): Pick<Link, 'altNames'> {
+function altNamesIn(attributes: Attributes): Pick<Link, 'altNames'> {
   const altNames = attributes.nested(IFLA.propList)?.texts(IFLA.altIfname)
   return altNames === undefined || altNames.length === 0 ? {} : { altNames }
 }
@@ -178,12 +178,12 @@ export function decodeAddress(message: Message, nameOf: NameOf): Address | undef
     scope: body.readUInt8(3),
     nodad: (flags & uapi.IFA_F.noDad) !== 0,
     noPrefixRoute: (flags & uapi.IFA_F.noPrefixRoute) !== 0,
-    ...standing(flags, attributes.has(IFA.lifetimes))
+    ...lifetime(flags, attributes.has(IFA.lifetimes))
   }
 }
 
 /** Only the kernel sends lifetimes, and with them the flags that say how long the address will last. */
-function standing(
+function lifetime(
   flags: number,
   isFromKernel: boolean
 ): Partial<Pick<Address, 'deprecated' | 'dynamic' | 'secondary'>> {
@@ -249,8 +249,9 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
 }
 
 /**
- * What a notification says of the host's routing: the route that another program changed, or a policy rule. `undefined`:
- * it is about something else. Routes to the host's own addresses come and go with every pod and are left out.
+ * What a notification says of the host's routing: the route that another program changed, or a policy rule.
+ * `undefined`: it is about something else. Routes to the host's own addresses come and go with every pod and are left
+ * out.
  */
 export function routingChange(message: Message): RoutingChange | undefined {
   if (message.type === RTM.newRule || message.type === RTM.deleteRule) return {}

@@ -223,6 +223,11 @@ export class Attributes {
     return found
   }
 
+  /** The same as texts. */
+  texts(type: number): readonly string[] {
+    return this.all(type).map((value) => value.toString('utf8').replace(/\0.*$/s, ''))
+  }
+
   has(type: number): boolean {
     return this.#place(type) !== undefined
   }
@@ -260,15 +265,6 @@ export class Attributes {
     const [from, to] = place
     const end = this.#bytes.indexOf(0, from)
     return this.#bytes.toString('utf8', from, end < 0 || end > to ? to : end)
-  }
-
-  /** Every attribute of this type. */
-  texts(type: number): readonly string[] {
-    return this.#places.flatMap((_, at) => {
-      if (at % 3 !== 0 || this.#places[at] !== type) return []
-      const value = this.#bytes.toString('utf8', this.#places[at + 1], this.#places[at + 2])
-      return [value.replace(/\0.*$/s, '')]
-    })
   }
 
   nested(type: number): Attributes | undefined {

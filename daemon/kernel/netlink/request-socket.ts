@@ -105,8 +105,8 @@ export class RequestSocket implements Disposable {
 
   /**
    * Sends a transaction made by batch() of nfnetlink.ts: all of it is applied when nothing failed, otherwise nothing.
-   * Never throws for the kernel's answers. `echoed` gets the objects that requests with NLM_F_ECHO made; their memory is
-   * overwritten afterwards.
+   * Never throws for the kernel's answers. `echoed` gets the objects that requests with NLM_F_ECHO made; their memory
+   * is overwritten afterwards.
    */
   transact(batch: readonly Buffer[], echoed?: (message: Message) => void): Promise<readonly Failure[]> {
     // Kernels before 6.10 do not acknowledge the mark at its end.

@@ -28,8 +28,6 @@ import {
   VERDICT
 } from './uapi.ts'
 
-/** <linux/netlink.h>. */
-const NLM_F_APPEND = 0x800
 const NFT_META_NFPROTO = 15
 const NFT_CMP_EQ = 0
 /** Where addresses begin in the headers, by side. */
@@ -74,7 +72,7 @@ const ruleRequest = (type: number, flags: number, { family, table, chain }: Fore
 
 /** Without the handle of another rule it becomes the last one. */
 function newRule(accept: ForeignAccept, before: number | undefined): Buffer {
-  const flags = NLM_F.create | NLM_F.echo | (before === undefined ? NLM_F_APPEND : 0)
+  const flags = NLM_F.create | NLM_F.echo | (before === undefined ? NLM_F.append : 0)
   const writer = ruleRequest(NFT_MSG.newRule, flags, accept)
   if (before !== undefined) writer.bytes(NFTA_RULE.position, u64(before))
   const comment = Buffer.from(`${COMMENT}\0`)

@@ -5,7 +5,7 @@ import { type ForeignAccept, keyOf } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { KernelError } from '../netlink/error.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
-import { batch, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
+import { batch, NFGENMSG, NFNL_SUBSYS, nftFamilyOf } from '../netlink/nfnetlink.ts'
 import type { Failure, RequestSocket } from '../netlink/request-socket.ts'
 import { acceptEdit } from './accept-rule.ts'
 import { decodeRule } from './decode-rule.ts'
@@ -65,8 +65,7 @@ type OwnRule = { readonly table: string; readonly chain: string; readonly rule: 
 
 /** The rule in the kernel's echo, which has its handle. */
 function ownRule(message: Message): OwnRule {
-  const family = message.body.readUInt8(0)
-  const name = Object.entries(NFPROTO).find(([, number]) => number === family)?.[0] ?? ''
+  const name = nftFamilyOf(message) ?? ''
   const { chain, json } = decodeRule(message, name, () => undefined)
   const rule = foreignRule(json, new Map([[json.handle, ruleText(json.expr, json.comment)]]))
   const table = new Attributes(message.body, NFGENMSG).text(NFTA_TABLE_NAME)

@@ -3,7 +3,7 @@
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignTable, ForeignView, PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignTable, type ForeignView, NO_SIDE, type PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
 import {
   type AdminCall,
@@ -72,9 +72,11 @@ export class Firewall implements FirewallPort {
   readonly #foreign = new ForeignReader()
   /** What was read for the last view. */
   #viewed = ''
-  #side: PodSide = { devices: [], adminChains: [] }
+  #side: PodSide = NO_SIDE
   #legacyView: ForeignView | undefined
-  /** Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again. */
+  /**
+   * Milliseconds that the last complete read took, and performance.now() from which notifications may be lost again.
+   */
   #readTook = 0
   #nextLost = 0
   #retryAt = 0

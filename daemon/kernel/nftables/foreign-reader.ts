@@ -3,23 +3,19 @@
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { SerialQueue } from '../../base/serial-queue.ts'
 import { type ForeignRule, type ForeignTable, isPolicyTable } from '../../state/foreign-chain.ts'
-import type { NftFamily } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { KernelError } from '../netlink/error.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
-import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest, nftFamilyOf } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
 import { type Asked, type ChainContent, ChainReader, type Place } from './chain-reader.ts'
 import type { Touched } from './notification.ts'
 import { foreignTable } from './parse-foreign-tables.ts'
-import { MOST_KEPT } from './rule-list.ts'
+import { mostKept } from './rule-list.ts'
 import { HOOK_FORWARD, NF_DROP, NFT_MSG, NFTA_CHAIN, NFTA_HOOK, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** Chains that are read; what a call of any other one does is unknown. */
 const MOST_CHAINS = 2_000
-/** Rules that are kept as they are, of all chains together; each further chain keeps only its first ones. */
-const MOST_KEPT_IN_ALL = 20_000
-const KEPT_AT_LEAST = 50
 /** What keeps changing is read less and less often, until reading takes one part in so many of the time. */
 const SHARE = 50
 
@@ -42,12 +38,6 @@ type ReadChain = ChainContent & { readonly pace: Pace }
 
 /** `next`: milliseconds of performance.now() from which it may be read again by itself, `pause` after the last read. */
 type Pace = { readonly pause: number; readonly next: number }
-
-const familyNames = new Map<number, NftFamily>([
-  [NFPROTO.inet, 'inet'],
-  [NFPROTO.ip, 'ip'],
-  [NFPROTO.ip6, 'ip6']
-])
 
 export class ForeignReader implements Disposable {
   readonly #socket = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
@@ -209,7 +199,7 @@ export class ForeignReader implements Disposable {
     this.#stale.delete(key)
     const start = performance.now()
     try {
-      const read = await this.#reader.read(place, Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, MOST_KEPT_IN_ALL - kept)))
+      const read = await this.#reader.read(place, mostKept({ kept }))
       this.#version++
       return { ...read, pace: paceAfter(start, pace) }
     } catch (error) {
@@ -273,8 +263,8 @@ const unread: ReadChain = {
 
 /** The chain in an NFT_MSG_NEWCHAIN, if it is another program's at hook forward, or one of the administrator's. */
 function baseOf(message: Message, adminChains: readonly string[]): readonly Base[] {
-  const family = familyNames.get(message.body.readUInt8(0))
-  if ((message.type & 255) !== NFT_MSG.newChain || family === undefined) return []
+  const family = nftFamilyOf(message)
+  if ((message.type & 255) !== NFT_MSG.newChain || family === undefined || family === 'bridge') return []
   const attributes = new Attributes(message.body, NFGENMSG)
   const hook = attributes.nested(NFTA_CHAIN.hook)
   const [table, name] = [attributes.text(NFTA_TABLE_NAME), attributes.text(NFTA_CHAIN.name)]

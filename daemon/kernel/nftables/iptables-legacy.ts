@@ -222,6 +222,7 @@ export class LegacyIptables implements Disposable {
       }
     )
   }
+
   [Symbol.dispose](): void {
     this.#kernel[Symbol.dispose]()
   }

@@ -2,13 +2,10 @@
 import type { Family } from '../../../ipam/address.ts'
 import type { ForeignTable } from '../../state/foreign-chain.ts'
 import { savedTables } from './iptables-save.ts'
-import { MOST_KEPT, RuleList } from './rule-list.ts'
+import { mostKept, RuleList } from './rule-list.ts'
 
 /** Rules that are parsed at once. */
 const LINES = 200
-/** Rules that are kept as they are, of all chains together. */
-const MOST_KEPT_IN_ALL = 20_000
-const KEPT_AT_LEAST = 50
 
 /** `partly`: chains that were not read rule by rule. `undefined`: the output has no table. */
 export async function savedTable(
@@ -23,8 +20,7 @@ export async function savedTable(
     const names = new Set(waiting.map((line) => line.split(' ', 2)[1] ?? ''))
     const text = [header, ...[...names].map((name) => chains.get(name) ?? ''), ...waiting].join('\n')
     for (const { name, rules } of savedTables(text, family)[0]?.chains.values() ?? []) {
-      const most = Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, Math.floor(MOST_KEPT_IN_ALL / chains.size)))
-      const list = lists.get(name) ?? new RuleList(most)
+      const list = lists.get(name) ?? new RuleList(mostKept({ chains: chains.size }))
       lists.set(name, list)
       for (const rule of rules) list.add(rule)
     }

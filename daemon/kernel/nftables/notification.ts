@@ -2,17 +2,14 @@
 // at the end of each transaction.
 import type { Sender } from '../../state/kernel.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
-import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, NFPROTO } from '../netlink/nfnetlink.ts'
+import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, nftFamilyOf } from '../netlink/nfnetlink.ts'
 import { NotificationSocket } from '../netlink/notification-socket.ts'
 import { NFT_MSG, NFTA_CHAIN, NFTA_RULE, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** <linux/netfilter/nfnetlink.h>, <linux/netfilter/nf_tables.h>. */
 const NFNLGRP_NFTABLES = 7
-const NFT_MSG_DELTABLE = 2
 const NFTA_GEN_PROC_PID = 2
 const NFTA_GEN_PROC_NAME = 3
-
-const familyNames = new Map<number, string>(Object.entries(NFPROTO).map(([name, number]) => [number, name]))
 
 /** One finished transaction of another process; tables as `inet weft`. */
 export type Touched = {
@@ -63,7 +60,7 @@ export class Transactions {
       return { ...open, by: { self: false, pid, name: attributes.text(NFTA_GEN_PROC_NAME) ?? '' } }
     }
     this.#open.set(message.port, open)
-    const family = familyNames.get(message.body.readUInt8(0))
+    const family = nftFamilyOf(message)
     const table = attributes.text(NFTA_TABLE_NAME)
     if (family === undefined || table === undefined) return undefined
     const place = `${family} ${table}`
@@ -74,7 +71,7 @@ export class Transactions {
     else if (type === NFT_MSG.newChain) {
       open.added.add(`${place} ${attributes.text(NFTA_CHAIN.name)}`)
       open.hooked ||= attributes.has(NFTA_CHAIN.hook)
-    } else if (type === NFT_MSG_DELTABLE) open.hooked = true
+    } else if (type === NFT_MSG.deleteTable) open.hooked = true
     return undefined
   }
 

@@ -1,5 +1,5 @@
 // Reads Weft's nftables tables in full, and finds Weft's rules in other programs' tables.
-import type { ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignTable, NO_SIDE, type PodSide } from '../../state/foreign-chain.ts'
 import { judgeAccepts, precedesAccepts } from '../../state/foreign-course.ts'
 import {
   type AdminCall,
@@ -11,7 +11,7 @@ import {
 } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Attributes } from '../netlink/message.ts'
-import { NFGENMSG, NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
+import { NFGENMSG, NFNL_SUBSYS, netfilterRequest, nftFamilyOf } from '../netlink/nfnetlink.ts'
 import type { RequestSocket } from '../netlink/request-socket.ts'
 import { entriesOf, tableObjects } from './parse-own-tables.ts'
 import type { RunNft } from './session.ts'
@@ -40,19 +40,16 @@ export async function familiesOfOwn(socket: RequestSocket): Promise<readonly Nft
   return (await listTables(socket)).filter(({ name }) => name === NFT_TABLE).map(({ family }) => family)
 }
 
-const familyNames = new Map<number, NftFamily>(
-  Object.entries(NFPROTO).map(([name, number]) => [number, name as NftFamily])
-)
-
 /** Not by libnftables: for `list tables` version 1.0.6 loads every rule and set element of every table. */
 async function listTables(socket: RequestSocket): Promise<readonly TableName[]> {
   const tables: TableName[] = []
   const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getTable, 0).done()
   await socket.pieces(request, 'the tables of nf_tables', (messages) => {
-    for (const { type, body } of messages) {
-      const family = familyNames.get(body.readUInt8(0))
-      const name = new Attributes(body, NFGENMSG).text(NFTA_TABLE_NAME)
-      if ((type & 255) === NFT_MSG.newTable && family !== undefined && name !== undefined) tables.push({ family, name })
+    for (const message of messages) {
+      const family = nftFamilyOf(message)
+      const name = new Attributes(message.body, NFGENMSG).text(NFTA_TABLE_NAME)
+      if ((message.type & 255) === NFT_MSG.newTable && family !== undefined && name !== undefined)
+        tables.push({ family, name })
     }
     return true
   })
@@ -65,7 +62,7 @@ async function listTables(socket: RequestSocket): Promise<readonly TableName[]> 
  */
 export function acceptsIn(
   tables: readonly ForeignTable[],
-  side: PodSide = { devices: [], adminChains: [] }
+  side: PodSide = NO_SIDE
 ): readonly (ForeignAccept | AdminCall)[] {
   const found = new Map<Key, ForeignAccept | AdminCall>()
   for (const own of tables.flatMap((table) => ownRules(table, side))) {

@@ -4,13 +4,20 @@ import { formatPrefix, type Prefix } from '../../../ipam/address.ts'
 import type { ForeignBranch, ForeignCondition, ForeignRule } from '../../state/foreign-chain.ts'
 
 /** Rules of a chain that are read; the kernel is not asked about what comes after them. */
-export const MOST_READ = 200_000
+const MOST_READ = 200_000
 /** Rules of a chain, alike ones counted once, that are kept as they are. */
 export const MOST_KEPT = 4_000
+/** The same of all chains together; each chain keeps at least its first ones. */
+const MOST_KEPT_IN_ALL = 20_000
+const KEPT_AT_LEAST = 50
 /** Different verdicts, such as calls of chains, that are collected in one rule. */
 const MOST_VERDICTS = 100
 /** Addresses that are collected in one rule. */
 const MOST_ADDRESSES = 1_000
+
+/** How many rules one of `chains` chains may keep, where `kept` are kept already. */
+export const mostKept = ({ kept = 0, chains = 1 }: { readonly kept?: number; readonly chains?: number }): number =>
+  Math.max(KEPT_AT_LEAST, Math.min(MOST_KEPT, Math.floor((MOST_KEPT_IN_ALL - kept) / chains)))
 
 /** Rules that differ in the addresses of one match at most. */
 type Run = { readonly rule: ForeignRule; readonly shape: string; readonly prefixes: Prefix[]; count: number }

@@ -28,7 +28,9 @@ export class RuleTemplate {
     for (const { at, octets } of regions) this.#compared.fill(0, at, at + octets)
   }
 
-  /** Whether this is the body of an alike rule, and the addresses that it has instead; `undefined`: it is another one. */
+  /**
+   * Whether this is the body of an alike rule, and the addresses that it has instead; `undefined`: it is another one.
+   */
   again(body: Buffer): readonly Prefix[] | undefined {
     const [before, compared] = [this.#body, this.#compared]
     if (body.length !== before.length) return undefined

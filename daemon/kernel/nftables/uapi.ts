@@ -3,6 +3,7 @@
 export const NFT_MSG = {
   newTable: 0,
   getTable: 1,
+  deleteTable: 2,
   newChain: 3,
   getChain: 4,
   deleteChain: 5,

@@ -78,8 +78,8 @@ async function wantedFor(
   const elements = hostPorts(mappings, ips, mark, because, conditions)
   if (elements.length === 0) return { shared: [], own: [] }
   const device = translates === 'nothing' ? undefined : await deviceTo(context, ips)
-  // A veth is the container's own and goes with it. Any other device has others behind it, or may not be observed yet: it
-  // keeps route_localnet and its guard as long as it exists.
+  // A veth is the container's own and goes with it. Any other device has others behind it, or may not be observed yet:
+  // it keeps route_localnet and its guard as long as it exists.
   const isShared = device !== undefined && linkNamed(context.host.observed, device)?.form?.type !== 'veth'
   const ofAll = translates === 'all'
   const own = [

@@ -6,9 +6,9 @@ import { contentOf, ifThere, makeDirectory, rewrite } from '../../../ipam/files.
 import { readFile } from '../../../ipam/read-file.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
-import { answering } from '../../base/answering.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type CompileGo, type GoPattern, loadGoRegexp } from '../../base/go-regexp.ts'
+import { requireAnswer } from '../../base/require-answer.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
@@ -63,7 +63,7 @@ const sameValue = (a: string, b: string): boolean => a.split(/\s+/).join(' ') ==
 /** Restores the old settings if possible, and deletes their file. */
 export async function restore(context: PodContext, attachment: Attachment, tuning: Tuning): Promise<void> {
   const file = fileOf(attachment, tuning)
-  await answering(context.files, file)
+  await requireAnswer(context.files, file)
   try {
     const kept = JSON.parse(await context.files.text(file)) as { readonly [key: string]: unknown }
     const { mac, mtu, promisc, allmulti, txQLen } = kept
@@ -94,7 +94,7 @@ export async function collectSettings(
   network: string,
   valid: readonly Listed[]
 ): Promise<void> {
-  await answering(files, dataDir)
+  await requireAnswer(files, dataDir)
   const kept = new Set(valid.map(({ containerId, ifname }) => `${containerId}_${ifname}.json`))
   const names = ifThere(dataDir, (path) => readdirSync(path)) ?? []
   const old = names.filter((name) => name.endsWith('.json') && !kept.has(name)).map((name) => join(dataDir, name))
@@ -207,7 +207,7 @@ async function keep({ files }: PodContext, attachment: Attachment, tuning: Tunin
     ...(tuning.mtu === undefined || mtu === undefined ? {} : { mtu }),
     ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[keyOf[mode], link[mode]]])))
   }
-  await answering(files, tuning.dataDir)
+  await requireAnswer(files, tuning.dataDir)
   try {
     makeDirectory(tuning.dataDir, 0o700)
     rewrite(file, JSON.stringify(old))

@@ -89,7 +89,9 @@ export class EmbeddedFile implements Disposable {
     }
   }
 
-  /** The configuration, if there is one; instead of a too long one, a text that is refused. Errors: STORE_UNREACHABLE. */
+  /**
+   * The configuration, if there is one; instead of a too long one, a text that is refused. Errors: STORE_UNREACHABLE.
+   */
   config(): string | undefined {
     // octet_length() does not read the text (sqlite.org/lang_corefunc.html).
     const sql = 'SELECT iif(octet_length(text) > ?, NULL, text) AS text FROM config'
@@ -165,9 +167,9 @@ export class EmbeddedFile implements Disposable {
   }
 
   /**
-   * The file was deleted or replaced: other daemons use what has its name now, or make a new one. The configuration goes
-   * with us unless there is one; each daemon writes its own lease again. SQLite leaves the -wal file of the new one alone
-   * when the old one is closed (pager.c, databaseIsUnmoved).
+   * The file was deleted or replaced: other daemons use what has its name now, or make a new one. The configuration
+   * goes with us unless there is one; each daemon writes its own lease again. SQLite leaves the -wal file of the new
+   * one alone when the old one is closed (pager.c, databaseIsUnmoved).
    */
   #reopen(): void {
     const old = this.#database

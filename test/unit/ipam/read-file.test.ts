@@ -17,9 +17,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { answering } from '../../../daemon/base/answering.ts'
 import { reasonOf } from '../../../daemon/base/error.ts'
 import type { Log } from '../../../daemon/base/log.ts'
+import { requireAnswer } from '../../../daemon/base/require-answer.ts'
 import { forwarded } from '../../../daemon/cni/flannel-forwarding.ts'
 import { KubeAccess, targetOf } from '../../../daemon/kube/credentials.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
@@ -49,7 +49,9 @@ truncateSync(at('huge'), HUGE)
 mkdirSync(at('directory'))
 symlinkSync('/dev/zero', at('link to a device'))
 
-/** What is no small regular file, and why. All are in this folder: a reader that replaced one must not harm the host. */
+/**
+ * What is no small regular file, and why. All are in this folder: a reader that replaced one must not harm the host.
+ */
 const HOSTILE = {
   [at('fifo')]: /EINVAL: it is a FIFO, not a regular file/,
   [at('link to a device')]: /EINVAL: it is a device, not a regular file/,
@@ -127,8 +129,8 @@ test('calls whose state is on a file system that does not answer fail with a cur
   await assert.rejects(forwarded({ files, serve: () => undefined }, plugin, call, {} as never), expected)
   const tuning = { dataDir: '/mnt/nfs', sysctls: [] } as never
   await assert.rejects(collectSettings({ files }, tuning, 'n', []), expected)
-  await assert.rejects(answering(files, '/mnt/nfs'), expected)
-  await answering(new FileReader(), folder)
+  await assert.rejects(requireAnswer(files, '/mnt/nfs'), expected)
+  await requireAnswer(new FileReader(), folder)
 })
 
 test('reservations on a file system that does not answer are an error that names the directory', async () => {
@@ -216,8 +218,8 @@ for (const [name, read] of Object.entries(READERS))
   })
 
 /**
- * Everything else that opens a file by path: the kernel's own, which nobody else can replace, and files that are written
- * or locked. A new reader belongs into READERS and reads by ipam/read-file.ts.
+ * Everything else that opens a file by path: the kernel's own, which nobody else can replace, and files that are
+ * written or locked. A new reader belongs into READERS and reads by ipam/read-file.ts.
  */
 const OTHERS: Readonly<Record<string, string>> = {
   'daemon/api/server.ts': '/proc/self/limits',

@@ -1,4 +1,5 @@
-// What is wanted in other programs' chains as these, and the devices of this host, change; and when that is a condition.
+// What is wanted in other programs' chains as these, and the devices of this host, change; and when that is a
+// condition.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AsyncQueue } from '../../../daemon/base/async-queue.ts'

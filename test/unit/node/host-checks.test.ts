@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { checkHost, watchedSysctls } from '../../../daemon/node/host-checks.ts'
-import { type KernelObject, stateOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 import { dualStackNode } from '../test-node.ts'
 
@@ -115,6 +115,12 @@ test('what is looked at is the interface to the nodes and those of default route
   const observed = stateOf([...uplink, defaultBy('wan0'), defaultBy('eth0')])
   assert.deepEqual(watchedSysctls(observed, dualStackNode()), ['net/ipv4/conf/eth0/forwarding'])
   assert.deepEqual(watchedSysctls(observed, undefined), [])
+  const { device: _, ...several } = defaultBy('') as Route
+  const byBgp = stateOf([...uplink, { ...several, nextHops: [{ device: 'eth1' }, { device: 'eth2' }] }])
+  assert.deepEqual(watchedSysctls(byBgp, { ...dualStackNode(), device: 'lo' }), [
+    'net/ipv4/conf/eth1/forwarding',
+    'net/ipv4/conf/eth2/forwarding'
+  ])
 })
 
 for (const [what, objects, expected] of [

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { mattersToPodSide, podSide } from '../../../daemon/node/pod-side.ts'
-import type { KernelObject } from '../../../daemon/state/object.ts'
+import type { KernelObject, Route } from '../../../daemon/state/object.ts'
 import { type Prefix, parsePrefix } from '../../../ipam/address.ts'
 
 const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
@@ -14,6 +14,7 @@ const route = (to: string, device: string, gateway?: string): KernelObject => ({
 })
 
 test('a device with an address or a direct route in the pod network is of pods; one to other nodes carries theirs', () => {
+  const { device: _, ...several } = route('10.244.4.0/24', '') as Route
   const objects = [
     address('cni0', '10.244.1.1/24'),
     address('weft.1', '10.244.1.0/32'),
@@ -22,13 +23,14 @@ test('a device with an address or a direct route in the pod network is of pods; 
     address('lo', '10.244.1.9/32'),
     route('10.244.2.0/24', 'weft.1', '10.244.2.0'),
     route('10.244.3.0/24', 'eth0', '192.168.10.3'),
+    { ...several, nextHops: [{ device: 'eth2' }] },
     route('10.244.1.7/32', 'veth12345678'),
     route('10.244.1.8/32', 'tap0'),
     route('0.0.0.0/0', 'eth1', '192.168.10.254')
   ]
   assert.deepEqual(podSide(objects, networks), {
     devices: ['veth*', 'cni0', 'tap0', 'weft.1'],
-    carriers: ['cni0', 'eth0', 'tap0', 'weft.1']
+    carriers: ['cni0', 'eth0', 'eth2', 'tap0', 'weft.1']
   })
 })
 

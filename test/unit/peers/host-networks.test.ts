@@ -29,6 +29,21 @@ const cases: readonly (readonly [what: string, network: string, objects: readonl
     ['also where its route has a metric', '10.0.0.0/16', [kernels('10.0.5.0/24', 'eth1')], '10.0.5.0/24'],
     ['of a larger network only the address counts', '10.0.0.0/16', [address('eth0', '10.0.5.7/8')], '10.0.5.7/32'],
     ['and its gateway', '10.0.0.0/16', [address('eth0', '10.9.0.7/8'), gateway('10.0.0.1')], '10.0.0.1/32'],
+    [
+      'of a route with several next hops each gateway',
+      '10.0.0.0/16',
+      [
+        address('eth0', '192.0.2.7/24'),
+        route('0.0.0.0/0', {
+          protocol: 3,
+          nextHops: [
+            { device: 'eth0', gateway: ip('10.0.0.1') },
+            { device: 'eth1', gateway: ip('10.0.1.1') }
+          ]
+        })
+      ],
+      '10.0.0.1/32 10.0.1.1/32'
+    ],
     ['a larger network around counts for nothing', '10.244.0.0/16', [address('eth0', '10.0.5.7/8')], ''],
     ['another network counts for nothing', '10.0.0.0/16', [address('eth0', '192.0.2.7/24'), gateway('192.0.2.1')], ''],
     [

@@ -1,10 +1,11 @@
 // What several owners want of one object is merged by field, and a contradiction is an error of the later one.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { connected } from '../../../daemon/attachment/device.ts'
 import { Desired } from '../../../daemon/reconcile/desired.ts'
 import { contradictions, merge } from '../../../daemon/state/merge.ts'
 import { type KernelObject, keyOf, type Link, type Mac } from '../../../daemon/state/object.ts'
-import { parseIp } from '../../../ipam/address.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const fdb: KernelObject = {
@@ -21,6 +22,19 @@ describe('what several owners want of one object', () => {
     const discipline = { type: 'tbf', rate, burst: 1, limit: 1 } as const
     return { kind: 'qdisc', device: 'veth1', parent: 'root', discipline, because }
   }
+
+  it('ends with an address that is discarded, and so does the route that comes with it', () => {
+    const gateway = (text: string): readonly KernelObject[] => {
+      const address = parsePrefix(text) ?? assert.fail(text)
+      return [{ kind: 'address', device: 'cni0', prefix: address }, ...connected('cni0', address)]
+    }
+    const desired = new Desired()
+    desired.replace('bridge of pod a', gateway('10.244.1.1/24'))
+    desired.forget(gateway('10.244.1.1/24').slice(0, 1))
+    assert.deepEqual([...desired.state.keys()], [])
+    desired.replace('bridge of pod b', gateway('10.244.1.254/24'))
+    assert.deepEqual(desired.refusedTo('bridge of pod b'), [])
+  })
 
   it('is merged by field, whoever came first, and only the last one’s remains', () => {
     const desired = new Desired()

@@ -1,5 +1,5 @@
-// The judgement about other programs' chains: where a pod's packet would be dropped, and before which rule an accept has
-// its place.
+// The judgement about other programs' chains: where a pod's packet would be dropped, and before which rule an accept
+// has its place.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {

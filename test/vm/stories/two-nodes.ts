@@ -9,7 +9,9 @@ import { Lab } from '../../lab/hosts.ts'
 import type { Pod } from '../../lab/pod.ts'
 import { Weftd } from '../../lab/weftd.ts'
 
-/** Milliseconds that weftd has to become ready: the guest is emulated, a start takes half a minute on a busy machine. */
+/**
+ * Milliseconds that weftd has to become ready: the guest is emulated, a start takes half a minute on a busy machine.
+ */
 const READY_MS = 240_000
 
 export interface NodePod {

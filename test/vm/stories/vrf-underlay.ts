@@ -1,5 +1,5 @@
-// The nodes' link belongs to a VRF, as on routers and hosts with a management network: what the tunnel sends and receives
-// goes by the VRF's table, what pods send by the main one.
+// The nodes' link belongs to a VRF, as on routers and hosts with a management network: what the tunnel sends and
+// receives goes by the VRF's table, what pods send by the main one.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { TwoNodes } from './two-nodes.ts'

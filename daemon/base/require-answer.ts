@@ -1,8 +1,8 @@
-// Asks whether the file system of a state directory answers, before synchronous work there.
+// Requires that the file system of a state directory answers, before synchronous work there.
 import { reasonOf, WeftError } from './error.ts'
 
 /** `files` is ipam/read-file.ts's FileReader. Errors: STATE_UNWRITABLE. */
-export async function answering(
+export async function requireAnswer(
   files: { readonly answers: (path: string) => Promise<void> },
   path: string
 ): Promise<void> {
