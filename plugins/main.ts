@@ -23,8 +23,8 @@ import { unreachable } from './unreachable.ts'
 /** Set by scripts/build-plugins from package.json. */
 declare const WEFT_VERSION: string | undefined
 
-/** Enough for a configuration with thousands of ports, and not so much that it fills a small node's memory. */
-const longestInputBytes = 64 * 1024 * 1024
+/** Enough for a GC with tens of thousands of attachments; weftd, which parses it, has 256 MiB in the manifest. */
+const longestInputBytes = 10 * 1024 * 1024
 
 /**
  * kubelet allows a sandbox 2 to 4 minutes: answer before that. STATUS comes every few seconds, and calls must not pile

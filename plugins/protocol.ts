@@ -18,7 +18,7 @@ export const protocolVersion = 1
 export const defaultSocketPath = '/run/weft/weftd.sock'
 
 /** Longer lines are refused: the largest configuration that the executable reads, escaped. */
-export const longestLineBytes = 160 * 1024 * 1024
+export const longestLineBytes = 24 * 1024 * 1024
 
 type Texts = Readonly<Record<string, string>>
 

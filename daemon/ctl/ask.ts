@@ -1,13 +1,10 @@
 // Sends one question to the daemon over its socket and returns the answer, or an error with a cure.
 import { connect } from 'node:net'
-import {
-  type ControlRequest,
-  longestLineBytes,
-  ProtocolError,
-  parseControlReply,
-  protocolVersion
-} from '../../plugins/protocol.ts'
+import { type ControlRequest, ProtocolError, parseControlReply, protocolVersion } from '../../plugins/protocol.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
+
+/** Bytes: some hundred for each of tens of thousands of leases or kernel objects. */
+const LONGEST_ANSWER = 160 * 1024 * 1024
 
 /**
  * Asks `question` on the socket at `path`. Errors: what the daemon says, DAEMON_UNREACHABLE with the cause,
@@ -63,7 +60,7 @@ async function exchange(path: string, line: string, signal: AbortSignal): Promis
     parts.push(end < 0 ? part : part.subarray(0, end))
     bytes += part.length
     if (end >= 0) resolve(Buffer.concat(parts).toString())
-    else if (bytes > longestLineBytes) reject(new Error(`the answer is longer than ${longestLineBytes} bytes`))
+    else if (bytes > LONGEST_ANSWER) reject(new Error(`the answer is longer than ${LONGEST_ANSWER} bytes`))
   })
   socket.on('error', reject)
   socket.on('close', () => reject(new Error('it closed the connection without an answer')))

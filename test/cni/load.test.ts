@@ -179,6 +179,6 @@ describe('an exhausted pool', { skip }, () => {
     await ok(host, { verb: 'STATUS', id: '' })
     await ok(host, { verb: 'ADD', id: last })
     for (const id of ids) await ok(host, { verb: 'DEL', id })
-    assert.doesNotMatch(await recordOf(host), /veth|networks\/net1\/10\./)
+    assert.doesNotMatch(await recordOf(host), /^veth|networks\/net1\/10\./m)
   })
 })

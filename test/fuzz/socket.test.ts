@@ -229,7 +229,7 @@ describe('the socket', { skip }, () => {
       if (line !== undefined) assert.match(line, /longer than/)
     }
     await checkAlive()
-    const limit = 3 * (longestLineBytes >> 20)
+    const limit = 64 + 3 * (longestLineBytes >> 20)
     await until(async () => (await residentMiB(pid)) < limit, {
       what: `weftd's memory to be below ${limit} MiB`,
       deadlineMs: 30_000

@@ -138,10 +138,10 @@ describe('the executable', { skip }, () => {
     equal((await run(environment(daemon.socketPath), input)).exit, 0)
     equal(daemon.requests[0]?.stdin === input, true)
   })
-  test('refuses more than 64 MiB of configuration, and standard input that is closed, with error 5', async () => {
-    const { exit, stdout } = await run(environment('/nonexistent'), ' '.repeat(64 * 1024 * 1024 + 1))
+  test('refuses more than 10 MiB of configuration, and standard input that is closed, with error 5', async () => {
+    const { exit, stdout } = await run(environment('/nonexistent'), ' '.repeat(10 * 1024 * 1024 + 1))
     deepEqual([exit, JSON.parse(stdout).code], [1, 5])
-    match(stdout, /longer than 67108864 bytes/)
+    match(stdout, /longer than 10485760 bytes/)
     const closed = await ended(spawn('/bin/sh', ['-c', `exec "${weft}" <&-`], { env: environment('/nonexistent') }))
     deepEqual([closed.exit, JSON.parse(closed.stdout).code], [1, 5])
     match(closed.stdout, /Bad file descriptor/)

@@ -90,10 +90,10 @@ describe('without a daemon', () => {
     deepEqual([exit, printed.code], [1, 5])
     match(printed.details, /Bad file descriptor/)
   })
-  test('more than 64 MiB of standard input is error 5 with the limit', async () => {
-    const { printed } = await run({ environment, input: ' '.repeat(64 * 1024 * 1024 + 1) })
+  test('more than 10 MiB of standard input is error 5 with the limit', async () => {
+    const { printed } = await run({ environment, input: ' '.repeat(10 * 1024 * 1024 + 1) })
     equal(printed.code, 5)
-    match(printed.details, /longer than 67108864 bytes/)
+    match(printed.details, /longer than 10485760 bytes/)
   })
 })
 
