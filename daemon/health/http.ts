@@ -14,6 +14,9 @@ import type { Metrics } from './metrics.ts'
 // them private, and 60 ms of the start (Node 26, November 2026).
 const { createServer } = process.getBuiltinModule('node:http')
 
+/** Milliseconds for which the text of /metrics stays. */
+const SAME_TEXT = 200
+
 type Wanted = {
   readonly health: Pick<Health, 'active' | 'blocking'>
   readonly metrics: Pick<Metrics, 'registry'>
@@ -26,7 +29,13 @@ type Wanted = {
   readonly deadlines?: Deadlines
 }
 
-type Page = { readonly status: number; readonly type: string; readonly body: string }
+type Page = {
+  readonly status: number
+  readonly type: string
+  readonly body: string
+  /** The connection ends with this answer. */
+  readonly isLast?: true
+}
 const plain = (status: number, body: string): Page => ({ status, type: 'text/plain; charset=utf-8', body })
 
 /**
@@ -34,11 +43,12 @@ const plain = (status: number, body: string): Page => ({ status, type: 'text/pla
  */
 export async function serveHttp(wanted: Wanted): Promise<{ readonly port: number }> {
   const connections = new Connections(wanted.deadlines)
+  const texts = new MetricsText(wanted.metrics)
   const server = createServer((request, response) => {
     const { socket } = request
     connections.begin(socket)
     response.once('close', () => connections.end(socket))
-    void answer(wanted, request, response)
+    void answer(wanted, texts, request, response)
   })
   server.on('connection', (socket) => connections.accept(socket))
   // Connections has all deadlines, and those of node:http are looked at every half minute only.
@@ -75,17 +85,27 @@ function listen(server: Server, { ip, port }: Wanted): Promise<void> {
   return promise
 }
 
-async function answer(wanted: Wanted, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { status, type, body } = await page(wanted, request).catch((error) =>
-    plain(500, `${printable(reasonOf(error))}\n`)
+async function answer(
+  { health }: Wanted,
+  texts: MetricsText,
+  request: IncomingMessage,
+  response: ServerResponse
+): Promise<void> {
+  const { status, type, body, isLast } = await page(health, texts, request).catch(
+    (error): Page => plain(500, `${printable(reasonOf(error))}\n`)
   )
-  const headers = { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store' }
+  const headers = {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    ...(isLast && { connection: 'close' })
+  }
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET, HEAD' } : headers)
   // Node itself leaves the body of an answer to HEAD away.
   response.end(body)
 }
 
-async function page({ health, metrics }: Wanted, request: IncomingMessage): Promise<Page> {
+async function page(health: Wanted['health'], texts: MetricsText, request: IncomingMessage): Promise<Page> {
   if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET or HEAD only\n')
   const [path, query] = (request.url ?? '/').split('?')
   switch (path) {
@@ -94,9 +114,38 @@ async function page({ health, metrics }: Wanted, request: IncomingMessage): Prom
     case '/readyz':
       return readiness(health, new URLSearchParams(query).has('verbose'))
     case '/metrics':
-      return { status: 200, type: metrics.registry.contentType, body: await metrics.registry.metrics() }
+      // The largest page by far: requests that wait behind this one on the connection would hold up probes.
+      return { status: 200, type: texts.type, body: await texts.now(), isLast: true }
     default:
       return plain(404, 'there are /healthz, /readyz, /readyz?verbose and /metrics\n')
+  }
+}
+
+/** What /metrics answers, made once for all that ask at about the same time. */
+class MetricsText {
+  readonly #metrics: Wanted['metrics']
+  #text: Promise<string> | undefined
+  #madeAt = 0
+
+  constructor(metrics: Wanted['metrics']) {
+    this.#metrics = metrics
+  }
+
+  get type(): string {
+    return this.#metrics.registry.contentType
+  }
+
+  /** Rejects when a collector fails; the next call tries again. */
+  now(): Promise<string> {
+    const now = performance.now()
+    if (this.#text !== undefined && now - this.#madeAt < SAME_TEXT) return this.#text
+    const text = this.#metrics.registry.metrics()
+    this.#text = text
+    this.#madeAt = now
+    text.catch(() => {
+      this.#text = undefined
+    })
+    return text
   }
 }
 

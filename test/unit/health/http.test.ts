@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { text as textOf } from 'node:stream/consumers'
 import test from 'node:test'
 import type { Deadlines } from '../../../daemon/health/connections.ts'
 import { Health } from '../../../daemon/health/health.ts'
@@ -70,6 +71,15 @@ test('/readyz?verbose has a line for each condition', async (t) => {
     /^\[warning\] STORE_UNREACHABLE \(blocks nothing, since 2026-01-01T00:00:00.000Z\): the lease store .*127\.0\.0\.1:2379 refused.* Cure: check/
   )
   assert.equal(rest, '')
+})
+
+test('a connection gets /metrics once, however often it asks', async (t) => {
+  const { port } = await serving(t)
+  const socket = connect(port, '127.0.0.1')
+  socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(50))
+  const received = await textOf(socket)
+  assert.equal(received.match(/^HTTP\/1\.1 200/gm)?.length, 1)
+  assert.match(received, /^connection: close\r$/im)
 })
 
 test('/metrics has the registry in the Prometheus text format', async (t) => {
