@@ -8,6 +8,7 @@ import { KernelError } from './netlink/error.ts'
 import type { Message } from './netlink/message.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
 import { dumpRules } from './netlink/rules.ts'
+import { readSysctl } from './sysctl.ts'
 
 export const routeLookups = (socket: RequestSocket): Pick<Kernel, 'routeTo' | 'routesTo' | 'usedRoutes' | 'rules'> => ({
   routeTo: async (ip) => (await routesTo(socket, [ip]))[0],
@@ -43,6 +44,16 @@ function routeIn(answer: Message | KernelError, socket: RequestSocket): Route | 
   throw answer
 }
 
+/**
+ * Whether a look-up as for a packet that came by this device failed by a route or rule. Else it may have been the
+ * reverse path filter (EXDEV), a source that cannot be (EINVAL, as of a blackhole route), or IPv4 forwarding that is off
+ * (EHOSTUNREACH); route.c, ip_route_input_slow().
+ */
+const isOfRoutes = ({ errnoName }: KernelError, device: string): boolean =>
+  errnoName === 'EACCES' ||
+  errnoName === 'ENETUNREACH' ||
+  (errnoName === 'EHOSTUNREACH' && readSysctl(`net/ipv4/conf/${device}/forwarding`)?.value === '1')
+
 async function usedRoutes(
   socket: RequestSocket,
   ips: readonly Ip[],
@@ -61,8 +72,9 @@ async function usedRoutes(
     ips.map((ip) => findRoute(ip, { index, source: from.source })),
     what
   )
-  // Refused for what is not a matter of routes: no forwarding, the reverse path filter.
-  const again = ips.filter((_, at) => answers[at] instanceof KernelError)
+  const isRefused = (answer: Message | KernelError | undefined) =>
+    answer instanceof KernelError && !isOfRoutes(answer, from.device)
+  const again = ips.filter((_, at) => isRefused(answers[at]))
   const own = again.length === 0 ? [] : [...(await usedRoutes(socket, again, undefined))]
-  return answers.map((answer) => (answer instanceof KernelError ? own.shift() : routeIn(answer, socket)))
+  return answers.map((answer) => (isRefused(answer) ? own.shift() : routeIn(answer, socket)))
 }

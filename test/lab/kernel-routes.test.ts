@@ -164,6 +164,11 @@ test('many addresses are looked up in one call, with the rules and tables that a
   assert.deepEqual(await used(), [[254, 87, 'weft.9']], 'the rule is for packets that come from the bridge')
   run('sysctl', '-qw', 'net.ipv4.ip_forward=1')
   assert.deepEqual(await used({ device: 'br0', source: ip('10.9.0.5') }), [[52, 3, 'br0']])
+  run('ip', 'route', 'flush', 'table', '52')
+  run('ip', 'route', 'add', 'unreachable', '10.5.0.0/16', 'table', '52')
+  assert.deepEqual(await used({ device: 'br0', source: ip('10.9.0.5') }), [undefined], 'unreachable for pods alone')
+  run('ip', 'route', 'flush', 'table', '52')
+  run('ip', 'route', 'add', '10.5.0.0/16', 'via', '10.9.0.7', 'table', '52')
   run('sysctl', '-qw', 'net.ipv4.ip_forward=0')
   assert.deepEqual(await used({ device: 'br0', source: ip('10.9.0.5') }), [[254, 87, 'weft.9']], 'not forwarded at all')
   assert.deepEqual(
