@@ -4,12 +4,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { PidNamespace } from '../lab/pid-namespace.ts'
 import { Background, until } from '../lab/run.ts'
 
 /** What the guest's shell sends behind a command's output, before its exit status: ASCII's record separator. */
 const RECORD_SEPARATOR = '\x1e'
 const MEMORY = '2G'
+const repository = fileURLToPath(new URL('../..', import.meta.url))
 
 export interface Answer {
   readonly code: number
@@ -66,7 +68,7 @@ export class Machine implements AsyncDisposable {
         ...['-kernel', join(parts, 'vmlinuz'), '-initrd', join(parts, 'initramfs')],
         ...[
           '-append',
-          `console=ttyS0 quiet panic=-1 mitigations=off weft.modules=${join(parts, 'modules/modules', release(parts))}`
+          `console=ttyS0 quiet panic=-1 mitigations=off weft.tree=${repository} weft.modules=${join(parts, 'modules/modules', release(parts))}`
         ],
         ...['-serial', `file:${join(directory, 'console.log')}`],
         ...['-chardev', `socket,id=files,path=${files}`, '-device', 'vhost-user-fs-pci,chardev=files,tag=host'],

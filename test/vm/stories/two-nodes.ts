@@ -48,7 +48,10 @@ export class TwoNodes implements AsyncDisposable {
         `--net-config-path=${config}`,
         `--iface=${options.iface}`
       ]
-      const daemons = await Promise.all(lab.hosts.map((host) => Weftd.start(host, { args, deadlineMs: READY_MS })))
+      // One after the other: with one lease file for all, each waits for the first transaction of the others, which is
+      // slow here.
+      const daemons: Weftd[] = []
+      for (const host of lab.hosts) daemons.push(await Weftd.start(host, { args, deadlineMs: READY_MS }))
       const pods = await Promise.all(lab.hosts.map((host) => podOn(host)))
       return new TwoNodes(lab, daemons, pods)
     } catch (error) {
