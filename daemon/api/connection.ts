@@ -1,6 +1,7 @@
 // One connection to the daemon's socket: a line in, an answer out, each with a deadline.
-import * as libc from '../os/libc.ts'
-import { whileReadable, whileWritable } from '../os/readable.ts'
+import { close, receiveNow } from '../os/libc.ts'
+import { inOwnTurns, whileReadable, whileWritable } from '../os/readable.ts'
+import { endSending, sendSome } from '../os/unix-socket.ts'
 
 /** Receives in one turn of the event loop; no queue of a unix socket has more than these read. */
 const MOST_A_TURN = 64
@@ -55,7 +56,7 @@ export class Connection {
     let left = Buffer.from(answer)
     const step = () => {
       try {
-        left = left.subarray(libc.sendSome(this.#fd, left) ?? 0)
+        left = left.subarray(sendSome(this.#fd, left) ?? 0)
         if (left.length === 0) this.#finish(milliseconds)
       } catch {
         // The caller has disconnected.
@@ -76,7 +77,7 @@ export class Connection {
     if (this.#closed) return
     this.#closed = true
     this.#stopWaiting()
-    libc.close(this.#fd)
+    close(this.#fd)
     this.#onclose()
   }
 
@@ -102,7 +103,7 @@ export class Connection {
   /** 0: nothing more comes. */
   #receive(): number | undefined {
     try {
-      return libc.receiveNow(this.#fd, Connection.#received)
+      return receiveNow(this.#fd, Connection.#received)
     } catch {
       return 0
     }
@@ -115,7 +116,7 @@ export class Connection {
       this.close()
       return
     }
-    libc.endSending(this.#fd)
+    endSending(this.#fd)
     const drain = () => {
       // All of it, since libuv reports only once a caller that left with the answer unread (POLLERR).
       for (let count = 0; count < MOST_A_TURN; count++) {
@@ -128,13 +129,7 @@ export class Connection {
   }
 
   #wait(poll: typeof whileReadable, step: () => void, milliseconds: number, late: () => void): void {
-    // In a turn of its own: promises that a callback of koffi's settles wait for the next turn.
-    const mine = poll(this.#fd, () =>
-      setImmediate(() => {
-        if (this.#poll === mine) step()
-      })
-    )
-    this.#poll = mine
+    this.#poll = inOwnTurns(poll, this.#fd, step)
     this.#timer = setTimeout(late, milliseconds)
   }
 

@@ -3,8 +3,9 @@
 // Why not node:net: it makes a stream, its buffers and its events for every connection, 0.15 to 0.18 ms of processor a
 // call; docs/performance.md has what a burst of calls loses with it.
 import { unlinkSync } from 'node:fs'
-import * as libc from '../os/libc.ts'
-import { whileReadable } from '../os/readable.ts'
+import { close } from '../os/libc.ts'
+import { inOwnTurns, whileReadable } from '../os/readable.ts'
+import { acceptNow, unixListener } from '../os/unix-socket.ts'
 
 /** Connections accepted in one turn of the event loop, so that a flood leaves room for other work. */
 const MOST_A_TURN = 64
@@ -30,28 +31,25 @@ export class Listener implements Disposable {
   /** Errors: CallFailed, with EADDRINUSE for a file that exists. */
   constructor(path: string, backlog: number, events: ListenerEvents) {
     this.#path = path
-    this.#fd = libc.unixListener(path, backlog)
+    this.#fd = unixListener(path, backlog)
     this.#events = events
     this.#listen()
   }
 
   #listen(): void {
-    // In a turn of its own: promises that a callback of koffi's settles wait for the next turn.
-    this.#poll = whileReadable(this.#fd, () => setImmediate(() => this.#accept()))
+    this.#poll = inOwnTurns(whileReadable, this.#fd, () => this.#accept())
   }
 
   #accept(): void {
-    if (this.#closed) return
     try {
       for (let count = 0; count < MOST_A_TURN; count++) {
-        const fd = libc.acceptNow(this.#fd)
+        const fd = acceptNow(this.#fd)
         if (fd === undefined) return
         this.#isFailing = false
         this.#events.connection(fd)
       }
     } catch (error) {
       this.#poll?.[Symbol.dispose]()
-      clearTimeout(this.#pause)
       this.#pause = setTimeout(() => this.#listen(), PAUSE)
       if (!this.#isFailing) this.#events.failed(error instanceof Error ? error : new Error(String(error)))
       this.#isFailing = true
@@ -70,6 +68,6 @@ export class Listener implements Disposable {
     } catch {
       // Somebody else removed it.
     }
-    libc.close(this.#fd)
+    close(this.#fd)
   }
 }

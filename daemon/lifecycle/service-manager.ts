@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts'
 import { shortened } from '../base/printable.ts'
 import type { Condition } from '../health/conditions.ts'
 import type { Health } from '../health/health.ts'
-import { sendDatagram } from '../os/unix-datagram.ts'
+import { sendDatagram } from '../os/unix-socket.ts'
 
 export type ServiceManagerDeps = {
   /** $NOTIFY_SOCKET: a path, or a name of the abstract namespace with `@`. Unset outside a service manager. */

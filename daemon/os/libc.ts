@@ -1,16 +1,13 @@
-// C library calls that Node lacks or does at more cost: netlink and unix sockets, network namespaces, interface
-// requests by ioctl(2).
+// C library calls that Node lacks: netlink sockets, network namespaces, interface requests by ioctl(2).
 import { ERRNO, errno, Library } from './foreign-function.ts'
 
 /** <linux/netlink.h>, <linux/sched.h>, <linux/sockios.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
-const AF_UNIX = 1
 const AF_NETLINK = 16
 export const NETLINK_ROUTE = 0
 const CLONE_NEWNET = 0x40000000
-const SOCK_STREAM = 1
+export const SOCK_DGRAM = 2
 const SOCK_RAW = 3
-const SOCK_NONBLOCK = 0o4000
-const SOCK_CLOEXEC = 0o2000000
+export const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
 const SO_SNDBUFFORCE = 32
@@ -24,11 +21,7 @@ const SIOCGIFINDEX = 0x8933
 const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
-const MSG_DONTWAIT = 0x40
-const MSG_NOSIGNAL = 0x4000
-const SHUT_WR = 1
-/** Octets of a path in struct sockaddr_un, <linux/un.h>, the zero behind it included. */
-const UNIX_PATH_BYTES = 108
+export const MSG_DONTWAIT = 0x40
 
 /** struct ifreq, <linux/if.h>: 16 octets of name, then a union; 40 octets in all on 64-bit systems. */
 const IFREQ_BYTES = 40
@@ -106,7 +99,8 @@ export class CallFailed extends Error {
   }
 }
 
-function checked(call: string, result: number): number {
+/** The result of a call. Errors: CallFailed when it is negative. */
+export function checked(call: string, result: number): number {
   if (result < 0) throw new CallFailed(call, errno())
   return result
 }
@@ -137,40 +131,6 @@ export function netlinkPort(fd: number): number | undefined {
   return address.readUInt32LE(4)
 }
 
-/**
- * A non-blocking unix stream socket that listens at `path`. Errors: CallFailed, with EADDRINUSE for a file that exists.
- */
-export function unixListener(path: string, backlog: number): number {
-  const name = Buffer.from(`${path}\0`)
-  if (name.length > UNIX_PATH_BYTES) throw new CallFailed('bind', errnoNumber('ENAMETOOLONG'))
-  const fd = checked('socket', prototypes.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
-  try {
-    const family = Buffer.alloc(2)
-    family.writeUInt16LE(AF_UNIX)
-    const address = Buffer.concat([family, name])
-    checked('bind', prototypes.bind(fd, address, address.length))
-    checked('listen', prototypes.listen(fd, backlog))
-    return fd
-  } catch (error) {
-    prototypes.close(fd)
-    throw error
-  }
-}
-
-/** The next connection, non-blocking; `undefined` when none waits. Errors: CallFailed. */
-export const acceptNow = (fd: number): number | undefined =>
-  unlessBusy('accept', () => prototypes.accept4(fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK))
-
-/**
- * How many octets the peer's queue took; `undefined` when it is full. Errors: CallFailed, with EPIPE when the peer has
- * disconnected.
- */
-export const sendSome = (fd: number, bytes: Uint8Array): number | undefined =>
-  unlessBusy('send', () => prototypes.send(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL))
-
-/** The peer reads an end; what it sends can still be received. */
-export const endSending = (fd: number): void => void prototypes.shutdown(fd, SHUT_WR)
-
 function setOption(fd: number, level: number, name: number, value: Buffer): boolean {
   return prototypes.setsockopt(fd, level, name, value, value.length) === 0
 }
@@ -182,7 +142,6 @@ const int = (value: number): Buffer => {
 }
 
 const AF_INET = { 4: 2, 6: 10 } as const
-const SOCK_DGRAM = 2
 /** SOL_IP, SOL_IPV6. */
 const SOL = { 4: 0, 6: 41 } as const
 
@@ -254,7 +213,7 @@ export const receiveNow = (fd: number, into: Uint8Array): number | undefined =>
   unlessBusy('recv', () => prototypes.recv(fd, into, into.length, MSG_DONTWAIT))
 
 /** The result of a non-blocking call; `undefined` for EAGAIN. */
-function unlessBusy(call: string, run: () => number): number | undefined {
+export function unlessBusy(call: string, run: () => number): number | undefined {
   const result = run()
   if (result >= 0) return result
   if (errno() === EAGAIN) return undefined

@@ -9,6 +9,21 @@ export const whileReadable = (fd: number, ready: () => void): Disposable => poll
 /** The same while `fd` can be written to. */
 export const whileWritable = (fd: number, ready: () => void): Disposable => pollFor(fd, { writable: true }, ready)
 
+/**
+ * Polls by one of these, with `ready` in a turn of the event loop of its own and never after disposal: promises that a
+ * callback of koffi's settles wait for the next turn.
+ */
+export function inOwnTurns(poll: typeof whileReadable, fd: number, ready: () => void): Disposable {
+  let isOver = false
+  const polled = poll(fd, () => setImmediate(() => isOver || ready()))
+  return {
+    [Symbol.dispose]() {
+      isOver = true
+      polled[Symbol.dispose]()
+    }
+  }
+}
+
 function pollFor(
   fd: number,
   events: { readonly readable?: true; readonly writable?: true },

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { close, prototypes, receiveNow } from '../../../daemon/os/libc.ts'
-import { sendDatagram, unixAddress } from '../../../daemon/os/unix-datagram.ts'
+import { sendDatagram, unixAddress } from '../../../daemon/os/unix-socket.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'weft-datagram-'))
 after(() => rmSync(folder, { recursive: true }))
