@@ -33,13 +33,7 @@ const getProxies = () =>
 
 /** Every link by its index. Errors: KernelError. */
 export async function dumpLinks(socket: RequestSocket): Promise<Map<number, Link>> {
-  const messages: Message[] = []
-  await socket.dump(
-    getLinks,
-    'the links',
-    (message) => messages.push(message),
-    () => messages.splice(0)
-  )
+  const messages = await socket.collect(getLinks, 'the links', (message) => message)
   // Masters and parents may come after those that name them.
   const names = new Map<number, string>()
   for (const message of messages) {
@@ -52,35 +46,15 @@ export async function dumpLinks(socket: RequestSocket): Promise<Map<number, Link
   )
 }
 
-async function collect<T extends KernelObject>(
-  socket: RequestSocket,
-  request: () => Buffer,
-  what: string,
-  decode: (message: Message) => T | undefined
-): Promise<readonly T[]> {
-  const objects: T[] = []
-  await socket.dump(
-    request,
-    what,
-    (message) => {
-      const object = decode(message)
-      if (object !== undefined) objects.push(object)
-    },
-    () => objects.splice(0)
-  )
-  return objects
-}
-
 const dumpAddresses = (socket: RequestSocket, nameOf: NameOf) =>
-  collect(socket, getAddresses, 'the addresses', (message) => decodeAddress(message, nameOf))
+  socket.collect(getAddresses, 'the addresses', (message) => decodeAddress(message, nameOf))
 
 /** Routes of every table, one family after the other. */
 async function dumpRoutes(socket: RequestSocket, nameOf: NameOf): Promise<readonly KernelObject[]> {
   const routes: Route[] = []
   for (const family of FAMILIES) {
     routes.push(
-      ...(await collect(
-        socket,
+      ...(await socket.collect(
         () => getRoutes(afOf(family)),
         `the IPv${family} routes`,
         (message) => decodeRoute(message, nameOf)
@@ -97,15 +71,14 @@ function permanent(message: Message, nameOf: NameOf): KernelObject | undefined {
 }
 
 const dumpNeighbours = (socket: RequestSocket, af: number, what: string, nameOf: NameOf) =>
-  collect(
-    socket,
+  socket.collect(
     () => getNeighbours(af),
     what,
     (message) => permanent(message, nameOf)
   )
 
 const dumpProxies = (socket: RequestSocket, nameOf: NameOf) =>
-  collect(socket, getProxies, 'the neighbour proxies', (message) => decodeNeighbour(message, nameOf)?.object)
+  socket.collect(getProxies, 'the neighbour proxies', (message) => decodeNeighbour(message, nameOf)?.object)
 
 /** Links, addresses and routes, which is all that a pod has. */
 export async function dumpSandbox(socket: RequestSocket): Promise<readonly KernelObject[]> {
@@ -122,7 +95,7 @@ export async function dumpObjects(socket: RequestSocket, nameOf: NameOf): Promis
     ...(await dumpNeighbours(socket, AF_UNSPEC, 'the neighbours', nameOf)),
     ...(await dumpProxies(socket, nameOf)),
     ...(await dumpNeighbours(socket, AF_BRIDGE, 'the forwarding entries', nameOf)),
-    ...(await collect(socket, getVlans, 'the VLANs of bridge ports', (message) => decodeVlans(message, nameOf))),
+    ...(await socket.collect(getVlans, 'the VLANs of bridge ports', (message) => decodeVlans(message, nameOf))),
     ...(await dumpQdiscs(socket, nameOf))
   ]
 }

@@ -48,14 +48,10 @@ export class Conntrack implements Disposable {
   async #forget(flow: StaleFlows): Promise<void> {
     // Opened on first use: most nodes never need it.
     this.#socket ??= new RequestSocket(this.#lane, NETLINK_NETFILTER)
-    const stale: Buffer[] = []
-    await this.#socket.dump(
+    const stale = await this.#socket.collect(
       () => listFlows(flow),
       'the connections',
-      (message) => {
-        if (isStale(message, flow)) stale.push(deleteFlow(message))
-      },
-      () => stale.splice(0)
+      (message) => (isStale(message, flow) ? deleteFlow(message) : undefined)
     )
     // Entries that have expired meanwhile answer ENOENT.
     if (stale.length > 0) await this.#socket.send(stale)

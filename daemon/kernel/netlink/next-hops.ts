@@ -24,16 +24,12 @@ export async function withNextHops(
   nameOf: NameOf
 ): Promise<readonly Route[]> {
   if (!routes.some(isUnresolved)) return routes
-  const entries = new Map<number, Entry>()
-  await socket.dump(
+  const found = await socket.collect(
     () => new MessageWriter(RTM.getNextHop, NLM_F.request).fixed([4, 0], [4, 0]).done(),
     'the nexthop objects',
-    (message) => {
-      const entry = decodeNextHop(message, nameOf)
-      if (entry !== undefined) entries.set(entry.id, entry)
-    },
-    () => entries.clear()
+    (message) => decodeNextHop(message, nameOf)
   )
+  const entries = new Map(found.map((entry) => [entry.id, entry]))
   return routes.map((route) => (isUnresolved(route) ? resolved(route, entries) : route))
 }
 

@@ -194,17 +194,10 @@ export async function dumpQdiscs(socket: RequestSocket, nameOf: NameOf): Promise
   return whole
 }
 
-async function dumpRedirection(socket: RequestSocket, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> {
-  const found: Qdisc[] = []
-  // A device that was deleted meanwhile answers with nothing.
-  await socket.dump(
+/** A device that was deleted meanwhile answers with nothing. */
+const dumpRedirection = (socket: RequestSocket, index: number, nameOf: NameOf): Promise<readonly Qdisc[]> =>
+  socket.collect(
     () => getFilters(index),
     `the ingress filters of ${nameOf(index)}`,
-    (message) => {
-      const qdisc = decodeTraffic(message, nameOf)
-      if (qdisc !== undefined) found.push(qdisc)
-    },
-    () => found.splice(0)
+    (message) => decodeTraffic(message, nameOf)
   )
-  return found
-}

@@ -234,8 +234,42 @@ export class RequestSocket implements Disposable {
     })
   }
 
+  /** A complete dump as a list of what `decode` makes of each message, but `undefined`. Errors: as dump(). */
+  async collect<T>(
+    request: () => Buffer,
+    what: string,
+    decode: (message: Message) => T | undefined
+  ): Promise<readonly T[]> {
+    const found: T[] = []
+    await this.dump(
+      request,
+      what,
+      (message) => {
+        const one = decode(message)
+        if (one !== undefined) found.push(one)
+      },
+      () => found.splice(0)
+    )
+    return found
+  }
+
   /** Returns whether the dump is consistent. */
-  async #dumpOnce(request: Buffer, what: string, each: (message: Message) => void): Promise<boolean> {
+  #dumpOnce(request: Buffer, what: string, each: (message: Message) => void): Promise<boolean> {
+    return this.#datagramsOf(request, (datagram, sequence, reading) => {
+      for (const message of readMessages(Buffer.from(datagram))) {
+        if (message.sequence === sequence) readPart(message, what, each, reading)
+      }
+    })
+  }
+
+  /**
+   * Requests a dump and reads it to its end; the memory of a datagram is overwritten by the next one. Returns whether
+   * the dump is consistent. Errors: what `read` left in `failed`.
+   */
+  async #datagramsOf(
+    request: Buffer,
+    read: (datagram: Buffer, sequence: number, reading: Reading) => void | Promise<void>
+  ): Promise<boolean> {
     const sequence = this.#number([request])
     request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
     await this.#put(request, false)
@@ -244,9 +278,7 @@ export class RequestSocket implements Disposable {
     const buffer = this.#dumpBuffer
     while (!reading.ended) {
       const length = await this.#lane.take(() => libc.receive(this.fd, buffer))
-      for (const message of readMessages(Buffer.from(buffer.subarray(0, length)))) {
-        if (message.sequence === sequence) readPart(message, what, each, reading)
-      }
+      await read(buffer.subarray(0, length), sequence, reading)
     }
     if (reading.failed !== undefined) throw reading.failed
     return reading.whole
@@ -260,22 +292,15 @@ export class RequestSocket implements Disposable {
    */
   pieces(request: Buffer, what: string, take: Take): Promise<void> {
     return this.#exchanges.take(async () => {
-      const sequence = this.#number([request])
-      request.writeUInt16LE(request.readUInt16LE(6) | NLM_F.dump, 6)
-      await this.#put(request, false)
-      const reading: Reading = { ended: false, whole: true, failed: undefined }
-      this.#dumpBuffer ??= Buffer.allocUnsafeSlow(DATAGRAM_BYTES)
-      const buffer = this.#dumpBuffer
-      for (let more = true; !reading.ended; ) {
-        const length = await this.#lane.take(() => libc.receive(this.fd, buffer))
-        const messages = partsOf(buffer.subarray(0, length), sequence, what, reading)
+      let more = true
+      await this.#datagramsOf(request, async (datagram, sequence, reading) => {
+        const messages = partsOf(datagram, sequence, what, reading)
         try {
           if (more && reading.failed === undefined) more = await take(messages)
         } catch (error) {
           reading.failed = error instanceof Error ? error : new MalformedMessage(String(error))
         }
-      }
-      if (reading.failed !== undefined) throw reading.failed
+      })
     })
   }
 

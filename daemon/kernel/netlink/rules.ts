@@ -14,20 +14,12 @@ const NAMES: ReadonlyMap<number, string> = new Map([
 ])
 
 /** In the kernel's order: ascending priority. Errors: KernelError. */
-export async function dumpRules(socket: RequestSocket, family: Family): Promise<readonly PolicyRule[]> {
-  const rules: PolicyRule[] = []
-  const request = () => new MessageWriter(RTM.getRule, NLM_F.request).fixed([4, afOf(family)], [4, 0], [4, 0]).done()
-  await socket.dump(
-    request,
+export const dumpRules = (socket: RequestSocket, family: Family): Promise<readonly PolicyRule[]> =>
+  socket.collect(
+    () => new MessageWriter(RTM.getRule, NLM_F.request).fixed([4, afOf(family)], [4, 0], [4, 0]).done(),
     `the IPv${family} rules`,
-    (message) => {
-      const rule = decodeRule(message)
-      if (rule !== undefined) rules.push(rule)
-    },
-    () => rules.splice(0)
+    decodeRule
   )
-  return rules
-}
 
 /** `undefined`: a rule of another action than a look-up. Errors: MalformedMessage. */
 export function decodeRule({ body }: Message): PolicyRule | undefined {
