@@ -3,6 +3,7 @@
 // Why not node:net: it makes a stream, its buffers and its events for every connection, 0.15 to 0.18 ms of processor a
 // call; docs/performance.md has what a burst of calls loses with it.
 import { unlinkSync } from 'node:fs'
+import { toError } from '../base/error.ts'
 import { close } from '../os/libc.ts'
 import { inOwnTurns, whileReadable } from '../os/readable.ts'
 import { acceptNow, unixListener } from '../os/unix-socket.ts'
@@ -51,7 +52,7 @@ export class Listener implements Disposable {
     } catch (error) {
       this.#poll?.[Symbol.dispose]()
       this.#pause = setTimeout(() => this.#listen(), PAUSE)
-      if (!this.#isFailing) this.#events.failed(error instanceof Error ? error : new Error(String(error)))
+      if (!this.#isFailing) this.#events.failed(toError(error))
       this.#isFailing = true
     }
   }

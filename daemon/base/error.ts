@@ -18,6 +18,9 @@ export class WeftError extends Error {
   }
 }
 
+/** Anything thrown as an Error. */
+export const toError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))
+
 /** The message of anything thrown, followed by those of its causes unless it contains them. */
 export function reasonOf(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown)

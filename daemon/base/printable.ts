@@ -42,6 +42,9 @@ export function printableValue(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [printable(key), printableValue(inner)]))
 }
 
+/** For messages that name the first of several: how many there are besides. */
+export const andMore = (count: number): string => (count === 0 ? '' : ` (and ${count} more)`)
+
 /** The beginning of a text that may be long, for messages that quote it; at most `most` characters. */
 export const shortened = (text: string, most = 80): string =>
   text.length > most ? `${text.slice(0, most - 1)}…` : text

@@ -2,6 +2,7 @@
 // run's messages one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
+import { toError } from '../base/error.ts'
 import { errnoName, errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
@@ -164,7 +165,7 @@ class NetlinkRun {
         return this.#plan(at, change)
       }
       if (!(error instanceof UnknownDevice)) {
-        this.#errors.set(at, error instanceof Error ? error : new Error(String(error)))
+        this.#errors.set(at, toError(error))
       } else if (change.do === 'put') this.#errors.set(at, error.about(change))
       // The kernel has removed a deleted device's objects with it: nothing to do.
     }

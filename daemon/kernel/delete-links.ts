@@ -8,6 +8,7 @@
 // another socket. A link that has left the lists has no address, route, neighbour or bridge port any more and neither
 // sends nor receives (unregister_netdevice_many closes it first), so its pod's address may be given to another pod.
 import { setTimeout } from 'node:timers/promises'
+import { toError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { errnoName } from '../os/libc.ts'
 import type { Link } from '../state/object.ts'
@@ -154,7 +155,7 @@ export class LinkDeleter {
 }
 
 function fail(deletions: readonly Deletion[], error: unknown): void {
-  for (const one of deletions) if (!one.gone) one.done(error instanceof Error ? error : new Error(String(error)))
+  for (const one of deletions) if (!one.gone) one.done(toError(error))
 }
 
 function settle(deletions: readonly Deletion[], failures: readonly Failure[]): void {

@@ -215,10 +215,7 @@ function whyOurs(lease: Lease, heldKey: string | undefined, { publicIp, previous
 /** Of several leases that are ours: the one we hold, else the one in the previous subnet.env, else the first. */
 function preferred(mine: readonly Lease[], ...wanted: readonly (PerFamily<Prefix> | undefined)[]): Lease | undefined {
   for (const subnet of wanted) {
-    const found = mine.find(
-      (lease) =>
-        subnet !== undefined && perFamily(lease.subnet).every(([family, prefix]) => matches(prefix, subnet[family]))
-    )
+    const found = subnet && mine.find((lease) => isPrevious(lease, subnet))
     if (found !== undefined) return found
   }
   return mine[0]

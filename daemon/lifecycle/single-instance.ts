@@ -62,11 +62,12 @@ const NAME = 'weftd'
  */
 async function lockNetwork(log: Log): Promise<Disposable> {
   try {
-    const lock = await flock(NETWORK, TAKE_OVER)
-    const name = await takeName()
+    using parts = new DisposableStack()
+    parts.use(await flock(NETWORK, TAKE_OVER))
+    const name = parts.use(await takeName())
     if (name === undefined)
       log.warn({ name: `@${SOCKET}` }, "another program has the name of weftd's lock; continuing without it")
-    return both(lock, name)
+    return parts.move()
   } catch (error) {
     if (!(error instanceof WeftError)) throw error
     const holder = lockHolder(NETWORK)
@@ -85,13 +86,6 @@ async function lockNetwork(log: Log): Promise<Disposable> {
     return name
   }
 }
-
-const both = (lock: Disposable, name: Disposable | undefined): Disposable => ({
-  [Symbol.dispose]() {
-    name?.[Symbol.dispose]()
-    lock[Symbol.dispose]()
-  }
-})
 
 /** A name that one process in a network namespace can have (unix(7), "abstract"); nobody connects to it. */
 const SOCKET = 'weftd.lock'

@@ -87,12 +87,8 @@ const MOST = 20
 /** What there is to select from, with addresses. */
 function interfacesOf(host: State, links: ReadonlyMap<string, Link>): string {
   const texts = [...links.keys()].flatMap((name) => {
-    const addresses = [...host.values()].flatMap((object) =>
-      object.kind === 'address' && object.device === name && !isLinkLocal(object.prefix.ip)
-        ? [formatIp(object.prefix.ip)]
-        : []
-    )
-    return name === 'lo' ? [] : [`${name} (${addresses.join(', ') || 'no address'})`]
+    const addresses = addressesOn(host, name).flatMap(({ prefix: { ip } }) => (isLinkLocal(ip) ? [] : [formatIp(ip)]))
+    return name === LOOPBACK ? [] : [`${name} (${addresses.join(', ') || 'no address'})`]
   })
   if (texts.length === 0) return 'this host has no interface but lo'
   const more = texts.length > MOST ? ` and ${texts.length - MOST} more` : ''

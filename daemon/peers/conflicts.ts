@@ -2,6 +2,7 @@
 // VTEP MAC, or subnets that share addresses. Constant cost per lease.
 import { formatIp, formatPrefix, hostPrefix, type Ip, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
+import { andMore } from '../base/printable.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Report } from '../health/report.ts'
 import { isOlder, type Lease, leaseKey } from '../lease/lease.ts'
@@ -177,8 +178,7 @@ export class Conflicts {
       const [first] = contested
       if (first === undefined) health.clear(code)
       else {
-        const others = contested.size - 1
-        const detail = `${this.#sentence(first)}${others === 0 ? '' : ` (and ${others} more)`}`
+        const detail = `${this.#sentence(first)}${andMore(contested.size - 1)}`
         health.raise(code, detail, code === 'PUBLIC_IP_CONFLICT' ? this.#publicIpCure(this.#nodes(first)) : undefined)
       }
     }

@@ -1,4 +1,5 @@
 // Raises and clears the conditions about leases that are skipped.
+import { andMore } from '../base/printable.ts'
 import type { Report } from '../health/report.ts'
 
 /** `skipped`: why, by the lease's key; `offLink`: those of them that this backend can't reach, with the cure. */
@@ -19,5 +20,3 @@ export function reportSkipped(
     health.raise('LEASE_MALFORMED', `${why}${andMore(malformed - 1)}`, `correct or delete the lease ${key}`)
   }
 }
-
-const andMore = (count: number): string => (count === 0 ? '' : ` (and ${count} more)`)

@@ -1,5 +1,6 @@
 // Reports repairs and refused changes: log lines, metrics, and the conditions UNDONE_REPEATEDLY and KERNEL_REFUSED.
 import type { Log } from '../base/log.ts'
+import { andMore } from '../base/printable.ts'
 import type { Health } from '../health/health.ts'
 import type { Metrics } from '../health/metrics.ts'
 import type { DriftReport } from './drift.ts'
@@ -50,7 +51,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
       else
         health.raise(
           'KERNEL_REFUSED',
-          errors.length === 1 ? first : `${first} (and ${errors.length - 1} more)`,
+          `${first}${andMore(errors.length - 1)}`,
           cure && `${cure}; weftd retries with increasing delays`
         )
     }

@@ -8,6 +8,7 @@ import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Kernel } from '../state/kernel.ts'
+import { Rounds } from './rounds.ts'
 
 export type PathDeps = {
   readonly kernel: Pick<Kernel, 'routeTo'>
@@ -22,9 +23,6 @@ export type PathDeps = {
 /** Milliseconds until the first round, when most leases are known, and between rounds. */
 const FIRST = 5_000
 const EVERY = 60_000
-/** Number of rounds for all peers, and the minimum of peers per round. */
-const ROUNDS = 10
-const AT_LEAST = 100
 /**
  * Milliseconds for which a finding is kept. Linux drops it after 600 s (net.ipv4.route.mtu_expires), even if the path
  * is still the same.
@@ -35,13 +33,12 @@ type Seen = { readonly mtu: number; readonly name: string; readonly at: number }
 
 export class PathMtu {
   readonly #deps: PathDeps
-  /** Leases still to be checked in this pass. */
-  #left: string[] = []
-  #share = 0
+  readonly #rounds: Rounds
   readonly #seen = new Map<string, Seen>()
 
   constructor(deps: PathDeps) {
     this.#deps = deps
+    this.#rounds = new Rounds(() => deps.peers.leases.keys())
   }
 
   /** Until the signal, and rejects with it. */
@@ -60,11 +57,7 @@ export class PathMtu {
     const { peers, place } = this.#deps
     const { node, backend } = place() ?? {}
     if (node === undefined || backend === undefined) return
-    if (this.#left.length === 0) {
-      this.#left = [...peers.leases.keys()]
-      this.#share = Math.max(AT_LEAST, Math.ceil(this.#left.length / ROUNDS))
-    }
-    for (const key of this.#left.splice(0, this.#share)) {
+    for (const key of this.#rounds.next()) {
       const lease = peers.leases.get(key)
       if (lease === undefined || peers.isOwn(key)) continue
       // Hundreds without a pause would delay a pod or a lease by ten milliseconds.

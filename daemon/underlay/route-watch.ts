@@ -10,6 +10,7 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import type { KernelObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
+import { Rounds } from './rounds.ts'
 import type { ShadowedRoutes } from './shadowed-routes.ts'
 
 export type RouteWatchDeps = {
@@ -25,9 +26,6 @@ export type RouteWatchDeps = {
 /** Milliseconds for which changes are collected, and between rounds without one. */
 const SETTLE = 100
 const EVERY = 60_000
-/** Number of rounds for all nodes, and the minimum of nodes per round. */
-const ROUNDS = 10
-const AT_LEAST = 100
 /** Changed destinations that are compared with each node; more of them mean all nodes. */
 const COMPARED = 32
 /**
@@ -40,12 +38,11 @@ export class RouteWatch {
   readonly #wakeup = new Wakeup()
   readonly #changed = new Map<string, Prefix>()
   #isAny = true
-  /** Leases still to be looked at in this pass of rounds. */
-  #left: string[] = []
-  #share = 0
+  readonly #rounds: Rounds
 
   constructor(deps: RouteWatchDeps) {
     this.#deps = deps
+    this.#rounds = new Rounds(() => deps.peers.leases.keys())
     deps.kernel.onRouting((change) => this.#note(change))
     deps.reconciler.onObserved((changed) => {
       if (changed !== 'everything') for (const object of changed) this.#observed(object)
@@ -114,12 +111,8 @@ export class RouteWatch {
   }
 
   #nextShare(): readonly string[] {
-    const { leases, isOwn } = this.#deps.peers
-    if (this.#left.length === 0) {
-      this.#left = [...leases.keys()]
-      this.#share = Math.max(AT_LEAST, Math.ceil(this.#left.length / ROUNDS))
-    }
-    return this.#left.splice(0, this.#share).filter((key) => leases.has(key) && !isOwn.call(this.#deps.peers, key))
+    const { peers } = this.#deps
+    return this.#rounds.next().filter((key) => peers.leases.has(key) && !peers.isOwn(key))
   }
 }
 

@@ -1,7 +1,7 @@
 // Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, applies changes in
 // transactions, publishes other programs' changes.
 import { AsyncQueue } from '../../base/async-queue.ts'
-import { reasonOf } from '../../base/error.ts'
+import { reasonOf, toError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, type ForeignView, NO_SIDE, type PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
@@ -206,13 +206,13 @@ export class Firewall implements FirewallPort {
         for (const [change, error] of found) failures.set(change, error)
       }
     } catch (error) {
-      for (const change of native) failures.set(change, error instanceof Error ? error : new Error(String(error)))
+      for (const change of native) failures.set(change, toError(error))
     }
     for (const change of legacy) {
       try {
         await this.#legacy.apply(change, this.#side)
       } catch (error) {
-        failures.set(change, error instanceof Error ? error : new Error(String(error)))
+        failures.set(change, toError(error))
       }
     }
     return failures
@@ -232,7 +232,7 @@ export class Firewall implements FirewallPort {
       try {
         return [{ change, commands: commandsFor(change, foreign) }]
       } catch (error) {
-        failures.set(change, error instanceof Error ? error : new Error(String(error)))
+        failures.set(change, toError(error))
         return []
       }
     })
@@ -261,7 +261,7 @@ export class Firewall implements FirewallPort {
       const tables = await this.#legacy.read()
       this.#legacyView = { tables, partly: this.#legacy.partly }
     } catch (error) {
-      this.#legacyView = { tables: [], trouble: error instanceof Error ? error : new Error(String(error)) }
+      this.#legacyView = { tables: [], trouble: toError(error) }
     }
     return this.#legacyView
   }
@@ -323,7 +323,7 @@ export class Firewall implements FirewallPort {
         const own = await this.#nft.exclusive((run) => readOwn(run, this.#socket, this.#interest))
         this.#compare(own, (object) => !isForeign(object), dirty)
       }
-      const legacy = dirty.legacy ? await this.#readLegacy() : (this.#legacyView ?? (await this.#readLegacy()))
+      const legacy = (dirty.legacy ? undefined : this.#legacyView) ?? (await this.#readLegacy())
       this.#judge([...(await this.#foreign.read('due')), ...legacy.tables], legacy, dirty)
     } catch (error) {
       this.#retryAt = performance.now() + RETRY_MS
