@@ -2,16 +2,16 @@
 // kept for its DEL.
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { ifThere, makeDirectory, rewrite } from '../../ipam/files.ts'
+import { ifThere } from '../../ipam/files.ts'
 import { type FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
 import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
 import type { ForwardingPlugin, SubnetFacts } from '../../plugins/types/plugin.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import { requireAnswer } from '../base/require-answer.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { allSteps } from '../pod/all-steps.ts'
+import { requireAnswer, writeState } from '../pod/state-file.ts'
 import { bothParts, type Delegates, RunRequested } from './delegates.ts'
 import { validAttachments } from './valid-attachments.ts'
 
@@ -47,7 +47,8 @@ export async function forwarded(
   await requireAnswer(files, state)
   if (call.verb === 'ADD') {
     const configuration = await fromNode()
-    keep(stateDirectory, state, JSON.stringify(configuration))
+    // Synced, as flannel's plugin does: without it the address could not be freed after a crash.
+    writeState(state, JSON.stringify(configuration), { sync: true })
     try {
       return await pass(call, configuration, delegates, serve)
     } catch (error) {
@@ -110,21 +111,6 @@ async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
     )
   }
   return parseSubnetEnv(written, path)
-}
-
-/** Synced, as flannel's plugin does: without it the address could not be freed after a crash. */
-function keep(directory: string, path: string, json: string): void {
-  try {
-    makeDirectory(directory, 0o700)
-    rewrite(path, json, { sync: true })
-  } catch (cause) {
-    throw new WeftError(
-      'STATE_UNWRITABLE',
-      `${path} can't be written: ${reasonOf(cause)}`,
-      'free space, or make its directory writable',
-      { cause }
-    )
-  }
 }
 
 /** The configuration kept for a container, if it is of this network; a container may be in several. */

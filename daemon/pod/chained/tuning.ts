@@ -2,13 +2,12 @@
 // format until DEL restores them.
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { contentOf, ifThere, makeDirectory, rewrite } from '../../../ipam/files.ts'
+import { contentOf, ifThere } from '../../../ipam/files.ts'
 import { readFile } from '../../../ipam/read-file.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type CompileGo, type GoPattern, loadGoRegexp } from '../../base/go-regexp.ts'
-import { requireAnswer } from '../../base/require-answer.ts'
 import { put } from '../../state/difference.ts'
 import { failureIn, type Sandbox } from '../../state/kernel.ts'
 import { type KernelObject, type Key, type Link, linkNamed, parseMac } from '../../state/object.ts'
@@ -16,6 +15,7 @@ import { allSteps } from '../all-steps.ts'
 import type { PodContext } from '../context.ts'
 import type { Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
+import { requireAnswer, writeState } from '../state-file.ts'
 
 /** The reference's allowlist: regular expressions in Go's syntax, one per line; each key must match one. */
 const ALLOWED = '/etc/cni/tuning/allowlist.conf'
@@ -208,15 +208,5 @@ async function keep({ files }: PodContext, attachment: Attachment, tuning: Tunin
     ...Object.fromEntries(MODES.flatMap((mode) => (tuning[mode] === undefined ? [] : [[keyOf[mode], link[mode]]])))
   }
   await requireAnswer(files, tuning.dataDir)
-  try {
-    makeDirectory(tuning.dataDir, 0o700)
-    rewrite(file, JSON.stringify(old))
-  } catch (cause) {
-    throw new WeftError(
-      'STATE_UNWRITABLE',
-      `${file} can't be written: ${reasonOf(cause)}`,
-      'free space, or make its directory writable',
-      { cause }
-    )
-  }
+  writeState(file, JSON.stringify(old))
 }

@@ -63,10 +63,7 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
     host.set("environment", environment())?;
     host.set(
         "readInput",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, limit: f64| match input::read_all(limit as usize) {
-            Ok(text) => object(&ctx, "text", &[("text", &text)]),
-            Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
-        })?,
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, limit: f64| text_or_reason(&ctx, input::read_all(limit as usize)))?,
     )?;
     host.set(
         "write",
@@ -83,10 +80,7 @@ fn host<'js>(ctx: &Ctx<'js>, program: &str) -> Result<Object<'js>> {
     )?;
     host.set(
         "readText",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(path): Said, limit: f64| match input::read_file(&path, limit as u64) {
-            Ok(text) => object(&ctx, "text", &[("text", &text)]),
-            Err(reason) => object(&ctx, "failed", &[("reason", &reason)]),
-        })?,
+        Function::new(ctx.clone(), |ctx: Ctx<'js>, Said(path): Said, limit: f64| text_or_reason(&ctx, input::read_file(&path, limit as u64)))?,
     )?;
     // An empty text for what is not there.
     host.set(
@@ -153,6 +147,13 @@ fn object<'js>(ctx: &Ctx<'js>, kind: &str, members: &[(&str, &str)]) -> Result<O
         answer.set(*name, *value)?;
     }
     Ok(answer)
+}
+
+fn text_or_reason<'js>(ctx: &Ctx<'js>, read: std::result::Result<String, String>) -> Result<Object<'js>> {
+    match read {
+        Ok(text) => object(ctx, "text", &[("text", &text)]),
+        Err(reason) => object(ctx, "failed", &[("reason", &reason)]),
+    }
 }
 
 fn throw(ctx: &Ctx, message: &str) -> rquickjs::Error {
