@@ -1,8 +1,8 @@
 // The bridge of an attachment with its gateway addresses, and the part of a port's alias that records them.
-import { FAMILIES, type Family, type Prefix } from '../../ipam/address.ts'
+import { FAMILIES, type Family, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject, Link } from '../state/object.ts'
+import type { Address, KernelObject, Link } from '../state/object.ts'
 import {
   address,
   carriesPackets,
@@ -77,4 +77,14 @@ export function gatewayObjects(
     ...carriesPackets(device, familiesOf(gateways, node.ipv6)),
     ...gateways.flatMap((prefix) => [address(device, prefix), ...connected(device, prefix)])
   ]
+}
+
+/**
+ * Whether an address of a bridge keeps pods with this gateway off it, by the rules of the reference's bridge plugin: one
+ * IPv4 network on a bridge, several IPv6 networks that do not overlap.
+ */
+export function conflictsWith({ prefix, scope = 0 }: Address, gateway: Prefix): boolean {
+  if (prefix.ip.family !== gateway.ip.family || scope !== 0) return false
+  if (sameIp(prefix.ip, gateway.ip) && prefix.length === gateway.length) return false
+  return gateway.ip.family === 4 || overlaps(prefix, gateway)
 }

@@ -11,9 +11,10 @@ import {
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
+import { conflictsWith } from '../attachment/bridge.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Node } from '../state/node.ts'
-import type { Address, Key, Link, State } from '../state/object.ts'
+import { type Address, type Key, type Link, linkNamed, type State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { devicesOf, isDefaultRoute } from '../state/route.ts'
 
@@ -42,7 +43,7 @@ export function checkHost(
   const outdated = addresses.filter((address) => address.device === bridge && refusesPods(address, node))
   const overlapping = addresses.flatMap((address) => {
     const whole = networks[address.prefix.ip.family]
-    const link = linkOf(observed, address.device)
+    const link = linkNamed(observed, address.device)
     const isBackends = link !== undefined && recognises(link) !== undefined
     const isExpected = outdated.includes(address) || isBackends || isForPods(address, node)
     return whole === undefined || isExpected || !overlaps(whole, address.prefix)
@@ -50,7 +51,7 @@ export function checkHost(
       : [{ text: `the pod network ${formatPrefix(whole)} and ${formatPrefix(network(address.prefix))}`, address }]
   })
   return {
-    LINK_DOWN: linkFault(linkOf(observed, node.device), node, addresses),
+    LINK_DOWN: linkFault(linkNamed(observed, node.device), node, addresses),
     FORWARDING_OFF: forwardingFault(observed, node),
     BRIDGE_FOREIGN: outdated.length === 0 ? undefined : bridgeFault(outdated, node),
     NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : (bipFault(overlapping, node) ?? overlapFault(overlapping))
@@ -130,14 +131,12 @@ function bipFault(
 
 const DOCKER = 'docker0'
 
-/** As pods' gateway is written on a bridge. */
-const gatewayText = (subnet: Prefix): string =>
-  formatPrefix({ ip: offset(network(subnet).ip, 1n) ?? subnet.ip, length: subnet.length })
-
-const linkOf = (observed: State, name: string): Link | undefined => {
-  const object = observed.get(`link ${name}` as Key)
-  return object?.kind === 'link' ? object : undefined
-}
+/** Pods' gateway, as an address of the bridge. */
+const gatewayOf = (subnet: Prefix): Prefix => ({
+  ip: offset(network(subnet).ip, 1n) ?? subnet.ip,
+  length: subnet.length
+})
+const gatewayText = (subnet: Prefix): string => formatPrefix(gatewayOf(subnet))
 
 function linkFault(
   link: Link | undefined,
@@ -159,14 +158,10 @@ function linkFault(
   return fault(`has lost its address ${ip}`, `give ${device} its address ${ip} back, or restart weftd to use another`)
 }
 
-/**
- * An address on the pod bridge for which it refuses pods (pod/bridge-addresses.ts): any other of IPv4 than their
- * gateway; of IPv6 one whose prefix overlaps theirs.
- */
-function refusesPods({ prefix, scope = 0 }: Address, { subnet }: CheckedNode): boolean {
-  const own = subnet[prefix.ip.family]
-  if (scope !== 0 || own === undefined || formatPrefix(prefix) === gatewayText(own)) return false
-  return prefix.ip.family === 4 || overlaps(own, prefix)
+/** An address on the pod bridge for which it refuses this node's pods. */
+function refusesPods(address: Address, { subnet }: CheckedNode): boolean {
+  const own = subnet[address.prefix.ip.family]
+  return own !== undefined && conflictsWith(address, gatewayOf(own))
 }
 
 /** An address of our subnet is a gateway of pods, unless it is on the interface to the other nodes. */

@@ -11,6 +11,11 @@ export async function allSteps(steps: Iterable<() => unknown>): Promise<void> {
       errors.push(error)
     }
   }
+  throwAll(errors)
+}
+
+/** Errors: the only one of these as it is, or all of them in one. */
+export function throwAll(errors: readonly unknown[]): void {
   if (errors.length === 1) throw errors[0]
   if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
 }

@@ -1,15 +1,16 @@
 // Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge
 // plugin.
-import { formatIp, formatPrefix, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
+import { conflictsWith } from '../attachment/bridge.ts'
 import type { Wiring } from '../attachment/objects.ts'
 import { gatewayDevice } from '../attachment/vlans.ts'
 import { WeftError } from '../base/error.ts'
 import type { Address, State } from '../state/object.ts'
 
 /**
- * Those to be removed first (`forceAddress`). One IPv4 network on a bridge, several IPv6 networks that do not overlap.
- * Errors: BRIDGE_INVALID, where the configuration does not let the new address win.
+ * Those to be removed first (`forceAddress`). Errors: BRIDGE_INVALID, where the configuration does not let the new
+ * address win.
  */
 export function conflictingAddresses(
   { interface: { like, ...config }, network }: VethAttachment,
@@ -24,7 +25,7 @@ export function conflictingAddresses(
     if (gateway === undefined) continue
     const wanted: Prefix = { ip: gateway, length: prefix.length }
     for (const object of observed.values()) {
-      if (object.kind !== 'address' || object.device !== name || !conflict(object, wanted)) continue
+      if (object.kind !== 'address' || object.device !== name || !conflictsWith(object, wanted)) continue
       if (like?.kind === 'bridge' && like.forcesAddress) {
         removed.push(object)
         continue
@@ -38,10 +39,4 @@ export function conflictingAddresses(
     }
   }
   return removed
-}
-
-function conflict({ prefix, scope = 0 }: Address, wanted: Prefix): boolean {
-  if (prefix.ip.family !== wanted.ip.family || scope !== 0) return false
-  if (sameIp(prefix.ip, wanted.ip) && prefix.length === wanted.length) return false
-  return wanted.ip.family === 4 || overlaps(prefix, wanted)
 }

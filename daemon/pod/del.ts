@@ -4,8 +4,8 @@ import type { Ip } from '../../ipam/address.ts'
 import type { Reservations } from '../../ipam/reservations.ts'
 import type { Attachment } from '../../plugins/attachment.ts'
 import { hostName } from '../attachment/identity.ts'
-import { reasonOf } from '../base/error.ts'
 import { linkNamed } from '../state/object.ts'
+import { throwAll } from './all-steps.ts'
 import type { PodContext } from './context.ts'
 import { disconnect } from './disconnect.ts'
 import { openSandbox } from './netns.ts'
@@ -45,8 +45,7 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
     if (!hadLink) await collect(() => removeForeign(context, attachment, reservations))
     await collect(() => timed(context, 'DEL', 'reserve', () => release(context, attachment, dataDir)))
   }
-  if (errors.length === 1) throw errors[0]
-  if (errors.length > 1) throw new AggregateError(errors, errors.map(reasonOf).join('; '))
+  throwAll(errors)
 }
 
 /**

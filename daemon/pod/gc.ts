@@ -7,6 +7,12 @@ import { del } from './del.ts'
 
 export type Listed = { readonly containerId: string; readonly ifname: string }
 
+/** Whether the runtime lists the attachment; without an interface, whether it lists one of the container's. */
+export const isListed = (
+  valid: readonly Listed[],
+  { containerId, ifname }: { readonly containerId: string; readonly ifname?: string }
+): boolean => valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
+
 /**
  * `pattern` is any attachment of the network; its identity is replaced. Goes on after an error, and throws all of them
  * at the end.
@@ -22,12 +28,8 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
     }
   }
   const reservations = pattern.ipam && context.networks.reservations(pattern.ipam.dataDir, pattern.network)
-  const isListed = (containerId: string, ifname: string | undefined) =>
-    valid.some((each) => each.containerId === containerId && (ifname === undefined || each.ifname === ifname))
   const unowned = await collect(() =>
-    reservations?.collect(
-      ({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(owner.containerId, undefined)
-    )
+    reservations?.collect(({ owner }) => owner !== undefined && owner.ifname === undefined && !isListed(valid, owner))
   )
   const owners = (await collect(() => reservations?.list())).flatMap(({ owner }) =>
     owner?.ifname === undefined ? [] : [{ containerId: owner.containerId, ifname: owner.ifname }]
@@ -35,10 +37,10 @@ export async function gc(context: PodContext, pattern: Attachment, valid: readon
   const linked = context.attachments.list().filter(({ network }) => network === pattern.network)
   const gone = new Map(
     [...owners, ...linked]
-      .filter((each) => !isListed(each.containerId, each.ifname))
+      .filter((each) => !isListed(valid, each))
       .map(({ containerId, ifname }) => [`${containerId} ${ifname}`, { containerId, ifname }])
   )
-  const freed = unowned.length + owners.filter((each) => !isListed(each.containerId, each.ifname)).length
+  const freed = unowned.length + owners.filter((each) => !isListed(valid, each)).length
   const { sandbox: _, pod: __, ...rest } = pattern
   const ended = await Promise.allSettled(
     [...gone.values()].map((who) =>

@@ -7,7 +7,7 @@ import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { allocate } from './allocate.ts'
 import type { PodContext } from './context.ts'
-import type { Listed } from './gc.ts'
+import { isListed, type Listed } from './gc.ts'
 import { placeForAdd } from './place.ts'
 import { release } from './release.ts'
 import { readResolvConf } from './resolv-conf.ts'
@@ -65,12 +65,7 @@ export async function gcAddresses(
   valid: readonly Listed[]
 ): Promise<void> {
   if (ipam === undefined) return
-  const isGone = ({ owner }: Reservation) =>
-    owner !== undefined &&
-    !valid.some(
-      ({ containerId, ifname }) =>
-        containerId === owner.containerId && (owner.ifname === undefined || ifname === owner.ifname)
-    )
+  const isGone = ({ owner }: Reservation) => owner !== undefined && !isListed(valid, owner)
   let [freed, failure]: [readonly Reservation[], ReservationsUnusable?] = [[]]
   try {
     freed = await context.networks.reservations(ipam.dataDir, network).collect(isGone)

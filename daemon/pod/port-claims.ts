@@ -17,13 +17,11 @@ export class PortClaims {
   claim(owner: string, because: string, ports: readonly Port[]): () => void {
     const taken: Claim[] = []
     for (const port of ports) {
-      const others = this.#claims.get(keyOf(port)) ?? []
-      const holder = others.find((other) => other.owner !== owner && overlap(other.port, port))
+      const holder = this.#holderOf(port, owner)
       if (holder !== undefined) throw portTaken(port, holder)
       taken.push({ owner, because, port })
     }
-    for (const claim of taken)
-      this.#claims.set(keyOf(claim.port), [...(this.#claims.get(keyOf(claim.port)) ?? []), claim])
+    this.#add(taken)
     return () =>
       this.#drop(
         (claim) => taken.includes(claim),
@@ -39,9 +37,7 @@ export class PortClaims {
     const owner = `weftd: ${name}`
     const because = `${name} (${key})`
     for (const port of ports) {
-      const holder = (this.#claims.get(keyOf(port)) ?? []).find(
-        (other) => other.owner !== owner && overlap(other.port, port)
-      )
+      const holder = this.#holderOf(port, owner)
       if (holder !== undefined)
         throw new WeftError(
           'PORT_TAKEN',
@@ -51,13 +47,24 @@ export class PortClaims {
     }
     this.release(owner)
     const cure = `give the pod another hostPort, or set ${key} to another port`
-    for (const port of ports)
-      this.#claims.set(keyOf(port), [...(this.#claims.get(keyOf(port)) ?? []), { owner, because, port, cure }])
+    this.#add(ports.map((port) => ({ owner, because, port, cure })))
   }
 
   /** Gives back all that the owner has. */
   release(owner: string): void {
     this.#drop((claim) => claim.owner === owner, [...this.#claims.keys()])
+  }
+
+  /** Who else has the port, or one that overlaps it. */
+  #holderOf(port: Port, owner: string): Claim | undefined {
+    return this.#claims.get(keyOf(port))?.find((other) => other.owner !== owner && overlap(other.port, port))
+  }
+
+  #add(claims: readonly Claim[]): void {
+    for (const claim of claims) {
+      const key = keyOf(claim.port)
+      this.#claims.set(key, [...(this.#claims.get(key) ?? []), claim])
+    }
   }
 
   #drop(isDropped: (claim: Claim) => boolean, keys: readonly string[]): void {

@@ -1,7 +1,7 @@
 // The desired state by owner, so that one lease or pod replaces only its own keys.
 import { WeftError } from '../base/error.ts'
 import { contradictions, merge } from '../state/merge.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
+import { addressKeyOf, deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
 /**
@@ -90,7 +90,7 @@ export class Desired {
   forget(objects: readonly KernelObject[]): void {
     const gone = new Set(objects.map(keyOf))
     for (const [key, object] of this.#state) {
-      const address = addressOf(object)
+      const address = object.kind === 'route' ? addressKeyOf(object) : undefined
       if (address !== undefined && gone.has(address)) gone.add(key)
     }
     for (const [owner, wanted] of this.#keysOf) {
@@ -158,12 +158,6 @@ export class Desired {
     if (keys?.size === 0) this.#silent.delete(device)
   }
 }
-
-/** The address with which the kernel adds a route. */
-const addressOf = (object: KernelObject): Key | undefined =>
-  object.kind === 'route' && object.withAddress !== undefined && object.device !== undefined
-    ? keyOf({ kind: 'address', device: object.device, prefix: object.withAddress })
-    : undefined
 
 const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
   object?.kind === 'sysctl' || object?.kind === 'proxy' || object?.kind === 'vlans' ? deviceOf(object) : undefined

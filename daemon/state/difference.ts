@@ -1,6 +1,6 @@
 // Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl
 // diff`.
-import { deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
+import { addressKeyOf, deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'
@@ -44,8 +44,8 @@ export function difference(
  */
 export function waitsForItsDevice(object: KernelObject, observed: State, desired: State): boolean {
   if (object.kind === 'route') {
-    const { withAddress: prefix, device } = object
-    return prefix !== undefined && device !== undefined && !observed.has(keyOf({ kind: 'address', device, prefix }))
+    const address = addressKeyOf(object)
+    return address !== undefined && !observed.has(address)
   }
   if (object.kind === 'vlans') {
     const link = observed.get(keyOf({ kind: 'link', name: object.device }))

@@ -373,6 +373,10 @@ export function differingFields(wanted: object, observed: object, prefix = ''): 
   })
 }
 
+/** The address with which the kernel adds a route by itself (`withAddress`). */
+export const addressKeyOf = ({ withAddress: prefix, device }: Route): Key | undefined =>
+  prefix === undefined || device === undefined ? undefined : keyOf({ kind: 'address', device, prefix })
+
 export function linkNamed(state: State, name: string): Link | undefined {
   const link = state.get(`link ${name}` as Key)
   return link?.kind === 'link' ? link : undefined

@@ -19,7 +19,7 @@ import { ifbName } from '../../state/ownership.ts'
 import { allSteps } from '../all-steps.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
-import type { Listed } from '../gc.ts'
+import { isListed, type Listed } from '../gc.ts'
 import { openSandbox } from '../netns.ts'
 
 /** The ifb that shapes what the attachment sends. */
@@ -83,9 +83,7 @@ export async function collectLimits(
     return who?.network === network && who.ifname !== undefined ? [{ ...who, ifname: who.ifname }] : []
   })
   const limited = [...context.attachments.limited.values()].filter((who) => who.network === network)
-  const isListed = (who: Identity) =>
-    valid.some(({ containerId, ifname }) => containerId === who.containerId && ifname === who.ifname)
-  const gone = [...existing, ...limited].filter((who) => !isListed(who))
+  const gone = [...existing, ...limited].filter((who) => !isListed(valid, who))
   await allSteps(gone.map((who) => () => unlimit(context, who)))
 }
 
