@@ -91,7 +91,10 @@ export class Connection {
     const part = end < 0 ? received : received.subarray(0, end)
     this.#length += part.length
     this.#isTooLong = this.#length > longest
-    if (this.#isTooLong) return { kind: 'too long' }
+    if (this.#isTooLong) {
+      this.#chunks.length = 0
+      return { kind: 'too long' }
+    }
     if (end < 0) {
       this.#chunks.push(Buffer.from(part))
       return undefined

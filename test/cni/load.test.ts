@@ -23,7 +23,7 @@ describe('load', { skip }, () => {
   test('500 ADDs and 500 DELs, 100 at a time, twice: no address twice, nothing left in the host or in weftd', async () => {
     const network = { Network: '10.244.0.0/16', SubnetLen: 21, Backend: { Type: 'vxlan' } }
     await using cluster = await Cluster.start({ hosts: [1], network, start: false })
-    await using heap = await HeapWatch.create()
+    await using heap = await HeapWatch.create(cluster.node(1))
     await cluster.join(cluster.node(1), { env: { NODE_OPTIONS: heap.nodeOptions } })
     const [host, { pid }] = [cluster.node(1), cluster.daemon(1)]
     const ids = named('load', PODS)

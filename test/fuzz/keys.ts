@@ -13,6 +13,9 @@ export const DATA_DIRS = [
   ''
 ] as const
 
+/** An administrator's chain, for the plugin firewall. */
+export const ADMIN_CHAIN = 'FUZZ-ADMIN'
+
 type Keys = Readonly<Record<string, unknown>>
 
 /**
@@ -58,7 +61,7 @@ const chainedKeys = (random: Random): Keys => ({
   dataDir: random.pick(DATA_DIRS),
   backend: random.pick(['', 'iptables', 'nftables']),
   firewalldZone: '',
-  iptablesAdminChainName: random.pick(['', 'FUZZ-ADMIN']),
+  iptablesAdminChainName: random.pick(['', ADMIN_CHAIN]),
   snat: random.chance(0.7),
   masqAll: random.chance(0.3),
   ...(random.chance(0.5)

@@ -1,8 +1,8 @@
 // What a daemon's JavaScript holds once garbage is collected, from V8's heap snapshot: unlike resident pages it does
 // not depend on when V8 collects.
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Host } from './host.ts'
 import { until } from './run.ts'
 
 interface Snapshot {
@@ -12,19 +12,20 @@ interface Snapshot {
 
 /** A snapshot of weftd's heap, and of what C++ allocates for it. */
 export class HeapWatch implements AsyncDisposable {
+  /** For NODE_OPTIONS of the daemon that is watched. */
+  readonly nodeOptions: string
+  /** As this process sees it. */
   readonly #directory: string
 
-  private constructor(directory: string) {
+  private constructor(directory: string, inside: string) {
     this.#directory = directory
+    this.nodeOptions = `--heapsnapshot-signal=SIGUSR2 --diagnostic-dir=${inside}`
   }
 
-  static async create(): Promise<HeapWatch> {
-    return new HeapWatch(await mkdtemp(join(tmpdir(), 'weft-heap-')))
-  }
-
-  /** For NODE_OPTIONS of the daemon that is watched. */
-  get nodeOptions(): string {
-    return `--heapsnapshot-signal=SIGUSR2 --diagnostic-dir=${this.#directory}`
+  /** For a daemon on this host. */
+  static async create(host: Host): Promise<HeapWatch> {
+    const directory = await mkdtemp(host.path('/run/weft-heap-'))
+    return new HeapWatch(directory, directory.slice(host.path('').length))
   }
 
   /** MiB that are reachable now. */
