@@ -29,8 +29,10 @@ const POLL = 1_000
  */
 const RECHECK = { first: 2, factor: 5, count: 3 } as const
 
+/** Milliseconds between two attempts where SQLite does not wait by itself. */
+const BUSY_RETRY = 10
+
 const SCHEMA = `
-  PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
   CREATE TABLE IF NOT EXISTS lease (key TEXT PRIMARY KEY, value TEXT NOT NULL, node TEXT, expires INTEGER, revision INTEGER NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS config (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL) STRICT;
@@ -251,6 +253,7 @@ function open(path: string): { readonly database: DatabaseSync; readonly inode: 
     closeSync(fd)
     const database = new DatabaseSync(path, { timeout: BUSY })
     try {
+      toWriteAheadLog(database)
       database.exec(SCHEMA)
     } catch (error) {
       database.close()
@@ -262,18 +265,44 @@ function open(path: string): { readonly database: DatabaseSync; readonly inode: 
   }
 }
 
+/**
+ * SQLite reads the file's header before it locks the file to change it, and a reader that wants more is refused at once
+ * (SQLITE_BUSY) while another process writes: the timeout does not count (sqlite.org/c3ref/busy_handler.html). So it is
+ * for two daemons that open a new file at the same time.
+ */
+function toWriteAheadLog(database: DatabaseSync): void {
+  const deadline = performance.now() + BUSY
+  const pause = new Int32Array(new SharedArrayBuffer(4))
+  const change = (): boolean => {
+    try {
+      database.exec('PRAGMA journal_mode = WAL')
+      return true
+    } catch (error) {
+      if (!isResult(error, BUSY_RESULT) || performance.now() > deadline) throw error
+      return false
+    }
+  }
+  while (!change()) Atomics.wait(pause, 0, 0, BUSY_RETRY)
+}
+
 /** SQLite would wait for the writer of a FIFO, and read a device without end. */
 function refuseSpecial(path: string): void {
   const about = statSync(path, { throwIfNoEntry: false })
   if (about !== undefined && !about.isFile()) throw new Error(`${path} is not a regular file`)
 }
 
-/** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html), which node:sqlite has as `errcode`. */
-const DAMAGED: readonly unknown[] = [11, 26]
+/** SQLITE_BUSY, and SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html). */
+const BUSY_RESULT = [5]
+const DAMAGED_RESULTS = [11, 26]
+
+/** node:sqlite has the extended result code as `errcode`. */
+function isResult(error: unknown, results: readonly number[]): boolean {
+  const { errcode } = (error ?? {}) as { readonly errcode?: unknown }
+  return typeof errcode === 'number' && results.includes(errcode & 0xff)
+}
 
 function damageCure(path: string, cause: unknown): string | undefined {
-  const { errcode } = (cause ?? {}) as { readonly errcode?: unknown }
-  if (typeof errcode !== 'number' || !DAMAGED.includes(errcode & 0xff)) return undefined
+  if (!isResult(cause, DAMAGED_RESULTS)) return undefined
   return `the file is damaged: stop each weftd that uses it, move ${path}, ${path}-wal and ${path}-shm away, and start them again with --net-config-path; each node takes the subnet of its subnet.env again, and pods keep their addresses`
 }
 

@@ -1,5 +1,7 @@
 // The lease file and the file that people edit: whose network configuration counts.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,6 +96,26 @@ test('a configuration of 60 MB in either file is refused by its size, without be
       message: 'it is longer than 1048576 bytes'
     })
     assert.ok(process.memoryUsage.rss() - before < 200 << 20)
+  }))
+
+test('a new lease file that another process is writing is waited for', () =>
+  inFolder(async (path) => {
+    const other = `
+      const { DatabaseSync } = require('node:sqlite')
+      const database = new DatabaseSync(process.argv[1])
+      database.exec('BEGIN IMMEDIATE; CREATE TABLE other (one INTEGER)')
+      process.stdout.write('writing')
+      process.stdin.once('data', () => setTimeout(() => database.exec('COMMIT'), 100)).unref()`
+    const writer = spawn(process.execPath, ['-e', other, path], { stdio: ['pipe', 'pipe', 'inherit'] })
+    try {
+      await once(writer.stdout, 'data')
+      writer.stdin.write('go on')
+      await using store = new EmbeddedStore({ path }, deps)
+      store.configure(ONE)
+      assert.equal(await store.configuration(never), ONE)
+    } finally {
+      writer.kill()
+    }
   }))
 
 test('a damaged lease file says so, and how to go on', () =>
