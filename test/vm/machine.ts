@@ -27,6 +27,12 @@ export function vmParts(): string | undefined {
 const virtiofsd = (): string =>
   ['/usr/lib/qemu/virtiofsd', '/usr/libexec/virtiofsd'].find((path) => existsSync(path)) ?? 'virtiofsd'
 
+/** Whether a process accepts connections; the file exists a moment before. Flags: __SO_ACCEPTCON, <linux/net.h>. */
+const isListening = (path: string): boolean =>
+  readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .some((line) => line.endsWith(` ${path}`) && line.split(/ +/)[3] === '00010000')
+
 export class Machine implements AsyncDisposable {
   readonly #processes: PidNamespace
   readonly #directory: string
@@ -59,7 +65,7 @@ export class Machine implements AsyncDisposable {
         `--socket-path=${files}`,
         ...['-o', 'source=/', '-o', 'sandbox=chroot', '-o', 'no_posix_lock', '-o', 'cache=always']
       ])
-      await until(() => existsSync(files), { what: 'virtiofsd to listen' })
+      await until(() => isListening(files), { what: 'virtiofsd to listen' })
       const commands = join(directory, 'commands.sock')
       const qemu = start('qemu', 'qemu-system-x86_64', [
         ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
@@ -75,7 +81,7 @@ export class Machine implements AsyncDisposable {
         ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=commands,path=${commands},server=on,wait=off`],
         ...['-device', 'virtserialport,chardev=commands,name=weft']
       ])
-      await until(() => existsSync(commands), { what: 'QEMU to start' })
+      await until(() => isListening(commands), { what: 'QEMU to start' })
       const machine = new Machine(processes, directory, connect(commands))
       await until(() => machine.#received.startsWith('ready\n') || qemu.ended !== undefined, {
         what: 'the virtual machine to boot',
