@@ -211,6 +211,90 @@ export type WhyNodeAnswer = {
   readonly near: readonly string[]
 }
 
+/**
+ * What probes found on one way to a node. `out`: from this node to the peer. `large-lost`: small packets pass, packets
+ * of the pods' full size do not. `host-firewall`: they reach the peer, and its own firewall drops them. `lost`: in which
+ * direction is not known, since the peer sends no probes.
+ */
+export const VERDICTS = ['whole', 'out-lost', 'back-lost', 'lost', 'large-lost', 'host-firewall', 'not-asked'] as const
+export type Verdict = (typeof VERDICTS)[number]
+
+/**
+ * `pods`: the way of pods' packets now. `plain`: the plain route to the peer's pods, where it is not used (yet).
+ * `nodes`: from node address to node address.
+ */
+export type ProbedWay = 'pods' | 'plain' | 'nodes'
+
+export type ProbeAnswer = {
+  readonly way: ProbedWay
+  readonly family: 'ipv4' | 'ipv6'
+  readonly verdict: Verdict
+  /** One sentence with peer, direction, port and size; of `not-asked` the reason. */
+  readonly text: string
+  /** One action; absent where nothing is wrong. */
+  readonly cure?: string
+  /** Microseconds, of the last small probe that was answered. */
+  readonly roundTripUs?: number
+  /** ISO 8601: of the first look that gave this verdict. */
+  readonly since: string
+  /** ISO 8601: of the last answer. */
+  readonly answeredAt?: string
+}
+
+export type PeerAnswer = {
+  /** As in the store: `10.244.1.0-24`. */
+  readonly key: string
+  /** Empty if the store has no node names (etcd). */
+  readonly node: string
+  readonly publicIp: readonly string[]
+  readonly subnet: readonly string[]
+  readonly ways: readonly ProbeAnswer[]
+}
+
+/** What another node published about its ways: all that are not whole. */
+export type ReportAnswer = {
+  /** The lease key of the node that reports. */
+  readonly key: string
+  readonly node: string
+  /** ISO 8601. */
+  readonly at: string
+  /** How many peers it asked. */
+  readonly asked: number
+  readonly bad: readonly {
+    /** The lease key of the peer. */
+    readonly key: string
+    readonly way: ProbedWay
+    readonly family: 'ipv4' | 'ipv6'
+    readonly verdict: Verdict
+    readonly since: string
+  }[]
+}
+
+/** The answer to `peers`: the worst first. */
+export type PeersAnswer = {
+  /** This node's name and its lease's key, empty until it has one. */
+  readonly node: string
+  readonly key: string
+  readonly peers: readonly PeerAnswer[]
+  /** Of the other nodes, where the store carries them; absent: only this node's view is known here. */
+  readonly reports?: readonly ReportAnswer[]
+}
+
+/** One change that weftd made because the kernel differed, or that it saw somebody else make. */
+export type ChangeAnswer = {
+  /** ISO 8601. */
+  readonly at: string
+  /** `put back`, `removed`, …, and the object as `ip`, `bridge` and `nft` write it. */
+  readonly text: string
+  /** The program that made the difference, with its process id, where the kernel says so. */
+  readonly culprit?: string
+  /** Milliseconds from the notification to the repair. */
+  readonly tookMs?: number
+}
+
+/** The answer to `changes`: the latest first, at most 1,000. */
+export type ChangesAnswer = { readonly changes: readonly ChangeAnswer[] }
+
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string
 
