@@ -69,7 +69,7 @@ export class Machine implements AsyncDisposable {
       const commands = join(directory, 'commands.sock')
       const qemu = start('qemu', 'qemu-system-x86_64', [
         ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-        ...['-machine', 'q35,accel=tcg,memory-backend=memory', '-cpu', 'max', '-smp', '2', '-m', MEMORY],
+        ...['-machine', 'q35,memory-backend=memory', '-accel', 'tcg', '-cpu', 'max', '-smp', '2', '-m', MEMORY],
         ...['-object', `memory-backend-memfd,id=memory,size=${MEMORY},share=on`],
         ...['-kernel', join(parts, 'vmlinuz'), '-initrd', join(parts, 'initramfs')],
         ...[
@@ -81,14 +81,13 @@ export class Machine implements AsyncDisposable {
         ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=commands,path=${commands},server=on,wait=off`],
         ...['-device', 'virtserialport,chardev=commands,name=weft']
       ])
-      await until(() => isListening(commands), { what: 'QEMU to start' })
+      const qemuUntil = async (is: () => boolean, what: string) => {
+        await until(() => is() || qemu.ended !== undefined, { what, deadlineMs: 300_000, everyMs: 50 })
+        if (qemu.ended) throw new Error(`QEMU ended: ${qemu.text()}`)
+      }
+      await qemuUntil(() => isListening(commands), 'QEMU to start')
       const machine = new Machine(processes, directory, connect(commands))
-      await until(() => machine.#received.startsWith('ready\n') || qemu.ended !== undefined, {
-        what: 'the virtual machine to boot',
-        deadlineMs: 300_000,
-        everyMs: 100
-      })
-      if (qemu.ended) throw new Error(`QEMU ended: ${qemu.text()}`)
+      await qemuUntil(() => machine.#received.startsWith('ready\n'), 'the virtual machine to boot')
       machine.#received = ''
       return machine
     } catch (cause) {
