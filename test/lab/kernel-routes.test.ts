@@ -141,17 +141,23 @@ test('many addresses are looked up in one call, with the rules and tables that a
     ip('fd00:9::7')
   ])
   assert.deepEqual(
-    looked.map((found) => found && [found.device, found.gateway !== undefined]),
+    looked.map((found) => found && 'device' in found && [found.device, found.gateway !== undefined]),
     [['br0', false], ['weft.9', true], undefined, undefined, ['br0', false]]
   )
   const thousands = await kernel.routesTo(Array.from({ length: 400 }, (_, n) => ip(`10.9.0.${(n % 200) + 2}`)))
-  assert.equal(thousands.filter((found) => found?.device === 'br0').length, 400)
+  const isByBridge = (found: (typeof thousands)[number]) => found !== undefined && 'device' in found
+  assert.equal(thousands.filter(isByBridge).length, 400)
+  const tooMany = await kernel.routesTo(Array.from({ length: 40_000 }, (_, n) => ip(`10.9.0.${(n % 200) + 2}`)))
+  const lost = tooMany.filter((found) => found instanceof Error)
+  assert.match(String(lost[0]), /the route/, 'more answers than the socket takes')
+  assert.equal(tooMany.filter(isByBridge).length, 40_000 - lost.length, 'an error is for one address')
+  assert.ok(isByBridge(tooMany[0]))
 
   const changes: (Prefix | undefined)[] = []
   kernel.onRouting(({ destination }: RoutingChange) => changes.push(destination))
   const used = async (from?: { device: string; source: ReturnType<typeof ip> }) =>
     (await kernel.usedRoutes([ip('10.5.0.2')], from)).map(
-      (found) => found && [found.table, found.protocol, found.device]
+      (found) => found && 'table' in found && [found.table, found.protocol, found.device]
     )
   assert.deepEqual(await used(), [[254, 87, 'weft.9']])
   run('ip', 'route', 'add', '10.5.0.0/16', 'via', '10.9.0.7', 'table', '52')
@@ -204,7 +210,7 @@ for (const [family, address] of [
     await watch.lacks(ours)
     await applied(kernel, put(ours))
     await watch.shows(ours)
-    assert.equal((await kernel.routesTo([ip(family === 4 ? '10.9.0.77' : 'fd00:9::77')]))[0]?.device, 'br0')
+    assert.equal((await kernel.routeTo(ip(family === 4 ? '10.9.0.77' : 'fd00:9::77')))?.device, 'br0')
     await applied(kernel, remove(address))
     kernel.recheck('the test')
     await watch.lacks(ours)

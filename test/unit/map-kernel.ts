@@ -22,7 +22,7 @@ export class MapKernel implements Kernel {
   /** Keys whose changes are refused, with the reason. */
   readonly refuses = new Map<string, string>()
   /** Answers of `routesTo` that differ from the usual ones, by address. */
-  readonly routes = new Map<string, RouteLookup | undefined>()
+  readonly routes = new Map<string, RouteLookup | Error | undefined>()
   /** Says that another program changed routes. */
   routing: (change: RoutingChange) => void = () => undefined
   readonly #queue: Observation[] = []
@@ -115,7 +115,7 @@ export class MapKernel implements Kernel {
   }
 
   /** As a host whose eth0 is in 192.0.2.0/24 and 2001:db8::/64, with a router at .254 for all else. */
-  async routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]> {
+  async routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | Error | undefined)[]> {
     const router = parseIp('192.0.2.254')
     return ips.map((ip) => {
       const text = formatIp(ip)
