@@ -178,7 +178,7 @@ const READERS: Readonly<Record<string, (path: string, log: Log) => unknown>> = {
     ),
   'daemon/kube/credentials.ts': (kubeconfigFile) => targetOf({ kubeconfigFile, environment: {} }),
   'daemon/kube/credentials.ts, a token': (file) =>
-    new KubeAccess({ server: 'https://192.0.2.1', from: 'a test', token: { file }, insecure: false }, () => 0),
+    KubeAccess.open({ server: 'https://192.0.2.1', from: 'a test', token: { file }, insecure: false }, () => 0),
   'daemon/node/subnet-file.ts': (path, log) => previousSubnets(path, log),
   'daemon/node/lease-file.ts': (path, log) => new LeaseFile(path, log).read(),
   'daemon/node/secret-file.ts': (path, log) => {
