@@ -12,6 +12,7 @@ import { logChanges } from './change-log.ts'
 import { Desired } from './desired.ts'
 import type { DriftReport } from './drift.ts'
 import { Repairs } from './repairs.ts'
+import { afterArrivals } from './requeue.ts'
 import { Retries } from './retries.ts'
 
 /** Milliseconds between two complete checks, in case a notification is missing. */
@@ -62,7 +63,7 @@ export class Reconciler {
       sync: (keys) => this.#sync(keys)
     })
     this.#ackOrder = new AckOrder(
-      { now: deps.now, after: (milliseconds, work) => void setTimeout(work, milliseconds).unref() },
+      { now: deps.now, after: (milliseconds, work) => void afterArrivals(milliseconds, work).unref() },
       (key, object) => this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }

@@ -17,7 +17,7 @@ import type { Retries } from './retries.ts'
 const COMPARED_TOGETHER = 1_000
 
 export type RepairsDeps = {
-  readonly kernel: Pick<Kernel, 'exists'>
+  readonly kernel: Pick<Kernel, 'exists' | 'indexOf'>
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
@@ -118,7 +118,10 @@ export class Repairs {
 
   /** The notification was of an earlier link of this name: the one that is there now has its own on the way. */
   #isLate({ object, instead }: Change): boolean {
-    return object.kind === 'link' && instead === undefined && this.#deps.kernel.exists(object.name)
+    if (object.kind !== 'link') return false
+    if (instead?.kind !== 'link') return this.#deps.kernel.exists(object.name)
+    const index = this.#deps.kernel.indexOf(object.name)
+    return index !== undefined && instead.index !== undefined && index !== instead.index
   }
 
   async *#divergences(keys: readonly Key[]): AsyncGenerator<Change, void> {

@@ -105,6 +105,8 @@ export interface Kernel extends AsyncDisposable {
   filtersVlans(): Promise<boolean>
   /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
   exists(device: string): boolean
+  /** The index of that device. */
+  indexOf(device: string): number | undefined
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
   /**

@@ -110,6 +110,11 @@ export class MapKernel implements Kernel {
     return this.objects.has(`link ${device}` as Key)
   }
 
+  indexOf(device: string): number | undefined {
+    const link = this.objects.get(`link ${device}` as Key)
+    return link?.kind === 'link' ? link.index : undefined
+  }
+
   routeTo(): Promise<undefined> {
     return Promise.resolve(undefined)
   }
