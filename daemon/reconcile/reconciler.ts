@@ -316,7 +316,8 @@ export class Reconciler {
     const { gone, waiting } = this.#desired.silentChanges(before, object)
     for (const each of gone) this.#observed.delete(each)
     if (gone.length > 0) this.#repairs.schedule(gone, undefined)
-    if (waiting.length > 0)
-      this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
+    const due = [...waiting, ...this.#desired.followers(before, object)]
+    if (due.length > 0)
+      this.#sync(due).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
   }
 }

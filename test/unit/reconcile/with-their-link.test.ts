@@ -1,7 +1,7 @@
 // Settings and objects that go with a link are made again with it, and what we do ourselves is nobody else's change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, keyOf, linkNamed } from '../../../daemon/state/object.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { until } from '../until.ts'
 import { fdb, prefix, route, started, tunnel, uplink } from './started.ts'
@@ -58,6 +58,26 @@ test('the VLANs of a port that leaves its bridge are set again when it is back o
   assert.deepEqual([kernel.objects.get(keyOf(port)), refusals.flat()], [port, []])
   await reconciler.want('pod', [])
   await until(() => !kernel.objects.has(keyOf(port)), 'the port to be gone')
+  assert.deepEqual(reconciler.differences(), [])
+})
+
+test('the device of a VLAN gets the MTU of its bridge when that grows with a port, which is nobody else’s change', async () => {
+  const bridge = (mtu: number): KernelObject => ({ kind: 'link', name: 'br-1', form: { type: 'bridge' }, mtu })
+  const vlan = { kind: 'link', name: 'br-1.100', form: { type: 'vlan', id: 100, parent: 'br-1' }, up: true } as const
+  const kernel = new MapKernel([uplink, bridge(1500), { ...vlan, mtu: 1500 }])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('pod', [vlan])
+  const mtu = () => linkNamed(kernel.objects, 'br-1.100')?.mtu
+  for (const now of [9000, 1400]) {
+    kernel.change(bridge(now), keyOf(bridge(now)))
+    await until(() => mtu() === now, `the MTU ${now}`)
+  }
+  kernel.change({ ...vlan, mtu: 1300 }, keyOf(vlan))
+  await until(() => mtu() === 1400, 'the MTU after another program changed it')
+  assert.deepEqual(
+    drifts.map(({ what }) => what),
+    ['changed (mtu)']
+  )
   assert.deepEqual(reconciler.differences(), [])
 })
 
