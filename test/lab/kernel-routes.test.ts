@@ -7,7 +7,7 @@ import { Lanes } from '../../daemon/kernel/netlink/lane.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/request-socket.ts'
 import type { RoutingChange } from '../../daemon/state/kernel.ts'
 import { type KernelObject, keyOf, type Route } from '../../daemon/state/object.ts'
-import { formatPrefix, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Prefix } from '../../ipam/address.ts'
 import {
   address4,
   address6,
@@ -113,6 +113,18 @@ test("next hops are observed, of multipath routes and of nexthop groups; a tunne
     { device: 'br0', gateway: ip('10.9.0.7') },
     { device: 'br0', gateway: ip('10.9.0.8') }
   ])
+  const changes: RoutingChange[] = []
+  kernel.onRouting((change) => changes.push(change))
+  run('ip', 'nexthop', 'replace', 'id', '8', 'via', '10.9.0.6', 'dev', 'br0')
+  await watch.until(
+    'the replaced member',
+    () => formatIp(of('10.7.0.0/16')?.nextHops?.[1]?.gateway ?? ip('::')) === '10.9.0.6'
+  )
+  run('ip', 'nexthop', 'replace', 'id', '7', 'via', '10.9.0.5', 'dev', 'br0')
+  await watch.until('the replaced next hop', () => formatIp(of('10.8.0.0/16')?.gateway ?? ip('::')) === '10.9.0.5')
+  assert.deepEqual(changes, [{}, {}], 'the ways to other nodes may have changed')
+  run('ip', 'nexthop', 'del', 'id', '7')
+  await watch.until('the route to go with its next hop', () => of('10.8.0.0/16') === undefined)
   run('sysctl', '-qw', 'net.ipv4.nexthop_compat_mode=1')
   run('ip', 'tuntap', 'add', 'tun7', 'mode', 'tun')
   using socket = new RequestSocket(new Lanes().ordinary)
