@@ -1,12 +1,9 @@
 // Builders for sysctls, addresses and routes of one device, on the host or in a container.
 import { type Family, network, type Prefix, width } from '../../ipam/address.ts'
 import type { InterfaceAddress } from '../../plugins/attachment.ts'
-import { defaultMetric, type KernelObject, type Route } from '../state/object.ts'
+import type { KernelObject, Route } from '../state/object.ts'
 import { PROTOCOL_KERNEL } from '../state/ownership.ts'
-import { LINK_SCOPE, MAIN_TABLE } from '../state/route.ts'
-
-/** The kernel's metric of such a route. */
-const CONNECTED_METRIC = { 4: 0, 6: 256 } as const
+import { connectedMetric, defaultMetric, LINK_SCOPE, MAIN_TABLE } from '../state/route.ts'
 
 /**
  * The route to the prefix of an address, which the kernel adds with it: desired, so that it is back when somebody
@@ -16,7 +13,7 @@ export function connected(device: string, prefix: Prefix): readonly Route[] {
   const { family } = prefix.ip
   if (prefix.length === width(family)) return []
   const route: Route = {
-    ...{ kind: 'route', table: MAIN_TABLE, destination: network(prefix), metric: CONNECTED_METRIC[family] },
+    ...{ kind: 'route', table: MAIN_TABLE, destination: network(prefix), metric: connectedMetric(family) },
     ...{ type: 'unicast', device, protocol: PROTOCOL_KERNEL, withAddress: prefix }
   }
   return [family === 4 ? { ...route, scope: LINK_SCOPE, source: prefix.ip } : route]

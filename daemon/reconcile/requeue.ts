@@ -4,7 +4,7 @@ import type { Key } from '../state/object.ts'
 
 /**
  * Calls `work` after so many milliseconds, and after what had arrived on sockets by then: in a turn of the event loop
- * timers come before sockets, and notifications are processed one turn later (observer.ts). Otherwise a wait for
+ * timers come before sockets, and notifications are processed one turn later (kernel/observer.ts). Otherwise a wait for
  * notifications would end before them when the event loop was busy for as long.
  */
 export const afterArrivals = (milliseconds: number, work: () => void): NodeJS.Timeout =>

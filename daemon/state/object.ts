@@ -1,6 +1,6 @@
 // The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
 // family.
-import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
@@ -312,9 +312,6 @@ export function deviceOf(object: KernelObject): string | undefined {
   if (object.kind === 'sysctl') return deviceOfSysctl(object.path)
   return 'device' in object ? object.device : undefined
 }
-
-/** The kernel's default metric. */
-export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([

@@ -8,7 +8,7 @@ import { afterArrivals } from '../../../daemon/reconcile/requeue.ts'
 test('what arrived while the event loop was busy is processed before a wait for it ends', async () => {
   const { port1, port2 } = new MessageChannel()
   const order: string[] = []
-  // As observer.ts: read when the socket is polled, processed one turn later.
+  // As kernel/observer.ts: read when the socket is polled, processed one turn later.
   port2.on('message', () => setImmediate(() => order.push('processed')))
   const { promise, resolve } = Promise.withResolvers<void>()
   port1.postMessage('a notification')
