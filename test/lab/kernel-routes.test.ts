@@ -1,12 +1,12 @@
 // Routes as the real kernel has them: several with one destination, several next hops, policy rules, and look-ups.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connected } from '../../daemon/attachment/device.ts'
+import { connected, connectedLinkLocal } from '../../daemon/attachment/device.ts'
 import { dumpLinks } from '../../daemon/kernel/dump.ts'
 import { Lanes } from '../../daemon/kernel/netlink/lane.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/request-socket.ts'
 import type { RoutingChange } from '../../daemon/state/kernel.ts'
-import { type KernelObject, keyOf, type Route } from '../../daemon/state/object.ts'
+import { addressKeyOf, type KernelObject, keyOf, type Route } from '../../daemon/state/object.ts'
 import { formatIp, formatPrefix, type Prefix } from '../../ipam/address.ts'
 import {
   address4,
@@ -15,6 +15,7 @@ import {
   bridge,
   inOwnNamespace,
   ip,
+  mac,
   open,
   put,
   remove,
@@ -218,10 +219,22 @@ for (const [family, address] of [
     await using watch = new Watch(kernel)
     await watch.shows(ours)
     await applied(kernel, put(ours))
+    // Without a port the bridge has no carrier, and no link-local address.
+    run('ip', 'link', 'add', 'port0', 'master', 'br0', 'up', 'type', 'veth', 'peer', 'name', 'port1')
+    run('ip', 'link', 'set', 'port1', 'up')
+    const linkLocal = family === 4 ? [] : connectedLinkLocal('br0', mac('02:00:00:00:00:01'))
+    for (const each of linkLocal) {
+      const address = addressKeyOf(each)
+      await watch.until('the link-local address', () => address !== undefined && watch.state.has(address))
+    }
     run('ip', `-${family}`, 'route', 'flush', 'dev', 'br0')
-    await watch.lacks(ours)
-    await applied(kernel, put(ours))
-    await watch.shows(ours)
+    for (const each of [ours, ...linkLocal]) {
+      await watch.lacks(each)
+      await applied(kernel, put(each))
+      await watch.shows(each)
+    }
+    if (family === 6) assert.match(run('ip', '-6', 'route', 'show', 'dev', 'br0'), /fe80::\/64 proto kernel metric 256/)
+    run('ip', 'link', 'del', 'port0')
     assert.equal((await kernel.routeTo(ip(family === 4 ? '10.9.0.77' : 'fd00:9::77')))?.device, 'br0')
     await applied(kernel, remove(address))
     kernel.recheck('the test')

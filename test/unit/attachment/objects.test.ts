@@ -86,7 +86,8 @@ describe('bridge mode', () => {
       'address 10.244.1.1/24 dev cni0',
       'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1',
       'address fd00:0:0:1::1/64 dev cni0',
-      'route fd00:0:0:1::/64 dev cni0 proto 2 metric 256'
+      'route fd00:0:0:1::/64 dev cni0 proto 2 metric 256',
+      'route fe80::/64 dev cni0 proto 2 metric 256'
     ])
     assert.deepEqual(texts(inside), [
       'sysctl net/ipv6/conf/eth0/accept_dad=0',
