@@ -216,6 +216,7 @@ export class Reconciler {
       return
     }
     const { key, object, by } = observation
+    if (this.#isOfRemovedLink(key, object)) return
     const before = this.#observed.get(key)
     this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#setObserved(key, object)
@@ -226,6 +227,16 @@ export class Reconciler {
       for (const listener of this.#listeners) listener([subject])
     }
     this.#repairs.schedule([key], by)
+  }
+
+  /**
+   * Notifications of a link arrive after its removal was acknowledged, which is when it leaves the kernel's lists: the
+   * next ADD must not find it.
+   */
+  #isOfRemovedLink(key: Key, object: KernelObject | undefined): boolean {
+    return (
+      object?.kind === 'link' && this.#ackOrder.hasRemoved(key) && this.#deps.kernel.indexOf(object.name) === undefined
+    )
   }
 
   /** The device has changed: refused objects that depend on it are retried. */

@@ -105,7 +105,7 @@ export interface Kernel extends AsyncDisposable {
   filtersVlans(): Promise<boolean>
   /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
   exists(device: string): boolean
-  /** The index of that device. */
+  /** The index of that device; `undefined` already while it is being deleted. */
   indexOf(device: string): number | undefined
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>

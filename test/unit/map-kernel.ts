@@ -76,6 +76,11 @@ export class MapKernel implements Kernel {
     this.#tell({ kind: 'changed', key, object, ...(by && { by }), at: performance.now() })
   }
 
+  /** A notification that is late: the object is not so any more. */
+  tell(object: KernelObject): void {
+    this.#tell({ kind: 'changed', key: keyOf(object), object, at: performance.now() })
+  }
+
   /**
    * As Linux does it: what hangs on a device goes with it, and not all of it is notified; so a complete dump follows.
    */
@@ -112,7 +117,7 @@ export class MapKernel implements Kernel {
 
   indexOf(device: string): number | undefined {
     const link = this.objects.get(`link ${device}` as Key)
-    return link?.kind === 'link' ? link.index : undefined
+    return link?.kind === 'link' ? (link.index ?? 1) : undefined
   }
 
   routeTo(): Promise<undefined> {

@@ -22,6 +22,24 @@ test('settings of a link are made again with it: ADD, DEL and ADD of one contain
   assert.deepEqual(drifts, [])
 })
 
+test('a notification of a link that we have removed since does not bring it back', async () => {
+  const kernel = new MapKernel([uplink])
+  // A dump would be newer than the notification.
+  kernel.recheck = () => undefined
+  const { reconciler, drifts } = await started(kernel)
+  const pod: KernelObject = { kind: 'link', name: 'veth1', form: { type: 'veth' }, up: true }
+  await reconciler.want('pod', [pod])
+  await reconciler.want('pod', [])
+  kernel.tell(pod)
+  await reconciler.want('other', [{ ...pod, name: 'veth2' }])
+  assert.equal(reconciler.observed.has(keyOf(pod)), false)
+  await reconciler.want('pod', [pod])
+  assert.deepEqual(kernel.batches.at(-1), [{ do: 'put', object: pod }], 'made, not changed')
+  kernel.change({ ...pod, up: false }, keyOf(pod))
+  await until(() => linkNamed(kernel.objects, 'veth1')?.up === true, 'the repair of the next one')
+  assert.equal(drifts.length, 1)
+})
+
 test('a bridge that another program makes anew gets its settings at once', async () => {
   const setting: KernelObject = { kind: 'sysctl', path: 'net/ipv4/conf/br-1/route_localnet', value: '1' }
   const bridge = (index: number): KernelObject => ({ kind: 'link', name: 'br-1', form: { type: 'bridge' }, index })
