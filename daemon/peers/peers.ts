@@ -313,16 +313,16 @@ export class Peers {
   }
 
   /**
-   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, and
-   * replaces the objects of the leases for which the answer differs.
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also for
+   * those where it gave no answer, and replaces the objects of the leases for which the answer differs.
    */
   async reroute(keys: readonly string[]): Promise<void> {
     if (this.#view?.backend.asksRoutes !== true) return
-    const changed = await this.#routes.ask(this.#publicIpsOf(keys))
+    const changed = await this.#routes.ask([...this.#publicIpsOf(keys), ...this.#routes.unanswered])
     if (changed.size === 0) return
     const isAffected = (key: string) =>
       perFamily(this.#leases.get(key)?.publicIp ?? {}).some(([, ip]) => changed.has(formatIp(ip)))
-    await this.#want(keys.filter(isAffected))
+    await this.#want([...this.#leases.keys()].filter(isAffected))
     this.#report()
   }
 

@@ -1,6 +1,6 @@
 // The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
 // family.
-import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
@@ -270,6 +270,13 @@ export function keyOf(object: KernelObject): Key {
   return keyText(object) as Key
 }
 
+/** Each IPv6 link has its own route to the link-local addresses. */
+function routeKey({ table, destination, metric, tos, device }: Route): string {
+  const { ip } = destination
+  const on = ip.family === 6 && isLinkLocal(ip) && device !== undefined ? ` dev ${device}` : ''
+  return `route ${table} ${formatPrefix(network(destination))} metric ${metric}${tos === undefined ? '' : ` tos ${tos}`}${on}`
+}
+
 function keyText(object: KernelObject): string {
   switch (object.kind) {
     case 'link':
@@ -277,7 +284,7 @@ function keyText(object: KernelObject): string {
     case 'address':
       return `address ${formatPrefix(object.prefix)} dev ${object.device}`
     case 'route':
-      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}${object.tos === undefined ? '' : ` tos ${object.tos}`}`
+      return routeKey(object)
     case 'neighbour':
       return `neighbour ${formatIp(object.ip)} dev ${object.device}`
     case 'proxy':
@@ -312,9 +319,6 @@ export function deviceOf(object: KernelObject): string | undefined {
   if (object.kind === 'sysctl') return deviceOfSysctl(object.path)
   return 'device' in object ? object.device : undefined
 }
-
-/** The kernel's default metric. */
-export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([

@@ -127,7 +127,8 @@ for (const subject of subjects) {
         const vlan = { ...network('10.34.0.0/24'), name: 'net34', bridge: 'br34', vlan: 100 }
         const trunk = { ...vlan, vlan: 0, vlanTrunk: [{ minID: 10, maxID: 20 }] }
         for (const asked of [vlan, trunk])
-          await at.fails('ADD', type, { config: asked, pod: await at.pod() }, /CONFIG_BRIDGE_VLAN_FILTERING/, 2)
+          for (const call of [{ verb: 'ADD', pod: await at.pod() }, { verb: 'STATUS' }] as const)
+            await at.fails(call.verb, type, { config: asked, ...call }, /CONFIG_BRIDGE_VLAN_FILTERING/, 2)
         assert.ok(!(await at.links()).some((name) => name.startsWith('br34')))
         assert.deepEqual(await at.reserved('net34'), [])
         await isClean()

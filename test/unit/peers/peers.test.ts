@@ -241,6 +241,15 @@ test('host-gw: a node that the kernel reaches through a router is named, and get
   kernel.routes.set('192.0.2.5', { device: 'eth1' })
   await peers.reroute([key])
   assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.6.0/24'])
+
+  for (const address of ['192.0.2.3', '192.0.2.7']) kernel.routes.set(address, new Error('ENOBUFS'))
+  send({ kind: 'put', lease: lease(7) }, { kind: 'put', lease: lease(8) })
+  await until(() => routes().includes('10.244.8.0/24'), 'the one that was asked for together with one that failed')
+  await peers.reroute([leaseKey(lease(3))])
+  assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.6.0/24', '10.244.8.0/24'], 'an error keeps the answer of before')
+  kernel.routes.delete('192.0.2.7')
+  await peers.reroute([])
+  assert.ok(routes().includes('10.244.7.0/24'), 'what was not answered is asked for again')
 })
 
 test('thousands of nodes are asked for in shares, and only by a backend that depends on it', async () => {
