@@ -1,6 +1,6 @@
 // Conflicts between leases: several nodes publish one public address, one value that their backend claims, such as a
 // VTEP MAC, or subnets that share addresses. Constant cost per lease.
-import { formatIp, formatPrefix, hostPrefix, type Ip, type Prefix, perFamily } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, hostPrefix, type Ip, overlaps, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import { andMore } from '../base/printable.ts'
 import type { ConditionCode } from '../health/conditions.ts'
@@ -59,10 +59,7 @@ export class Conflicts {
     const touched = new Set<Lease>()
     if (before !== undefined) {
       for (const claim of this.#claimsOf(before)) this.#remove(claim, before, touched)
-      this.#subnets.remove(
-        before,
-        prefixesOf(before, () => true)
-      )
+      this.#subnets.remove(before, [...subnetsOf(before), ...publicPrefixes(before)])
       this.#sharing.delete(before)
       for (const other of this.#overlapping(before)) {
         touched.add(other)
@@ -87,12 +84,27 @@ export class Conflicts {
     return (lease.rivals?.length ?? 0) > 0 || this.#overlapping(lease).size > 0
   }
 
+  /**
+   * The addresses of a lease that are in no other's subnet: its subnets, and public addresses inside the pod network,
+   * since a route to a subnet that contains one would cut that node off.
+   */
   #prefixesOf(lease: Lease): readonly Prefix[] {
-    return prefixesOf(lease, this.#isPodAddress)
+    return [...subnetsOf(lease), ...publicPrefixes(lease).filter(({ ip }) => this.#isPodAddress(ip))]
   }
 
+  /**
+   * The other leases with addresses in a subnet of this one, or the other way round. Leases with one public address
+   * share nothing by that: each takes its own subnet only. Often the machine of the older one is gone, a new one has
+   * its address, and the lease has not expired yet.
+   */
   #overlapping(lease: Lease): ReadonlySet<Lease> {
-    return this.#subnets.overlapping(lease, this.#prefixesOf(lease))
+    const prefixes = this.#prefixesOf(lease)
+    const found = this.#subnets.overlapping(lease, prefixes)
+    if (found.size === 0) return found
+    const subnets = subnetsOf(lease)
+    const isShared = (other: Lease) =>
+      overlapAny(subnets, this.#prefixesOf(other)) || overlapAny(prefixes, subnetsOf(other))
+    return new Set([...found].filter(isShared))
   }
 
   #claimsOf(lease: Lease): readonly Claim[] {
@@ -251,14 +263,12 @@ export class Conflicts {
 
 const keyOf = ({ code, key }: Claim): Key => `${code} ${key}`
 
-/**
- * The addresses of a lease that no other may have: its subnets, and public addresses inside the pod network, since a
- * route to a subnet that contains one would cut that node off.
- */
-const prefixesOf = ({ subnet, publicIp }: Lease, isPodAddress: (ip: Ip) => boolean): readonly Prefix[] => [
-  ...perFamily(subnet).map(([, prefix]) => prefix),
-  ...perFamily(publicIp).flatMap(([, ip]) => (isPodAddress(ip) ? [hostPrefix(ip)] : []))
-]
+const subnetsOf = ({ subnet }: Lease): readonly Prefix[] => perFamily(subnet).map(([, prefix]) => prefix)
+
+const publicPrefixes = ({ publicIp }: Lease): readonly Prefix[] => perFamily(publicIp).map(([, ip]) => hostPrefix(ip))
+
+const overlapAny = (some: readonly Prefix[], others: readonly Prefix[]): boolean =>
+  some.some((one) => others.some((other) => overlaps(one, other)))
 
 const publicText = ({ publicIp }: Lease): string =>
   perFamily(publicIp)

@@ -206,3 +206,17 @@ test('a younger lease whose subnet contains an older node’s address is not use
     [undefined, undefined]
   )
 })
+
+test('of two leases with one public address both are used, the older one’s machine being gone or not, and both are named', () => {
+  const conflicts = new Conflicts(backends.claims, { isPodAddress: (each) => each.value >> 16n === 0x0af4n })
+  const address = { 4: ip('10.244.200.9') }
+  const [gone, alive] = [lease(1, { created: 1, publicIp: address }), lease(2, { created: 2, publicIp: address })]
+  for (const each of [gone, alive]) conflicts.replace(undefined, each)
+  assert.deepEqual(
+    [gone, alive].map((each) => conflicts.older(each)),
+    [undefined, undefined]
+  )
+  const raised: string[] = []
+  conflicts.report({ raise: (code, detail) => raised.push(`${code} ${detail}`), clear() {} })
+  assert.match(raised.join(), /^PUBLIC_IP_CONFLICT .*lease 10\.244\.1\.0-24 .* lease 10\.244\.2\.0-24 [^,]*, [^,]*$/)
+})
