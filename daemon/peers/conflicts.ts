@@ -17,11 +17,16 @@ export type ConflictsOptions = {
   readonly mayKeep?: (lease: Lease) => boolean
   /** Whether a public address lies inside the pod network, so that a subnet may contain it. */
   readonly isPodAddress?: (ip: Ip) => boolean
+  /**
+   * Whether hosts have addresses inside the pod network. Where they don't, a public address in another node's subnet is
+   * wrong whatever the age of its lease, which says nothing of when it began to publish it. By default they may.
+   */
+  readonly areHostsInside?: () => boolean
   /** The type of the store, for cures; by default that of leases with a node's name is kubernetes. */
   readonly store?: string | undefined
 }
 
-/** An older lease of another node, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
+/** The lease of another node that is used instead, an older one mostly, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
 export type Older = { readonly lease: Lease; readonly keeps: string }
 
 export class Conflicts {
@@ -30,6 +35,7 @@ export class Conflicts {
   readonly #isUsable: (lease: Lease) => boolean
   readonly #mayKeep: (lease: Lease) => boolean
   readonly #isPodAddress: (ip: Ip) => boolean
+  readonly #areHostsInside: () => boolean
   readonly #store: string | undefined
   /**
    * The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict.
@@ -44,6 +50,7 @@ export class Conflicts {
 
   constructor(claims: (lease: Lease) => readonly Claim[], options: ConflictsOptions = {}) {
     const { isUsable = () => true, mayKeep = isUsable, isPodAddress = () => false, store } = options
+    this.#areHostsInside = options.areHostsInside ?? (() => true)
     this.#claims = claims
     this.#isUsable = isUsable
     this.#mayKeep = mayKeep
@@ -165,10 +172,11 @@ export class Conflicts {
    * Whoever comes later, by mistake or on purpose, takes nothing over.
    */
   older(lease: Lease): Older | undefined {
-    const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
     if (this.#sharing.has(lease))
       for (const other of this.#overlapping(lease))
-        if (counts(other) && !this.#isOneNode(other, lease)) return { lease: other, keeps: 'its addresses' }
+        if (this.#precedes(other, lease) && this.#mayKeep(other) && !this.#isOneNode(other, lease))
+          return { lease: other, keeps: 'its addresses' }
+    const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
     if (![...this.#contested.values()].some(({ size }) => size > 0)) return undefined
     for (const claim of this.#claims(lease))
       for (const other of this.#claimantsOf(keyOf(claim))) {
@@ -177,6 +185,12 @@ export class Conflicts {
         if (same !== undefined && same.by !== claim.by) return { lease: other, keeps: claim.text }
       }
     return undefined
+  }
+
+  /** Whether the first of two leases that share addresses is used rather than the second. */
+  #precedes(a: Lease, b: Lease): boolean {
+    if (this.#areHostsInside() || overlapAny(subnetsOf(a), subnetsOf(b))) return isOlder(a, b)
+    return overlapAny(subnetsOf(a), publicPrefixes(b))
   }
 
   #isOneNode(a: Lease, b: Lease): boolean {
@@ -204,15 +218,18 @@ export class Conflicts {
       this.#isSharingReported = false
       return
     }
-    const [older, younger] = found
+    const [used, other] = found
     const others = this.#sharing.size - 2
     const more = others > 0 ? ` (and ${others} more leases share addresses)` : ''
-    const detail = `${nameOf(older)} and ${nameOf(younger)} share addresses; the older one, ${idOf(older)}, is used`
-    health.raise('SUBNET_CONFLICT', `${detail}${more}`, this.#sharingCure(younger))
+    const why = isOlder(used, other) ? 'the older one' : 'the one with the subnet'
+    const detail = `${nameOf(used)} and ${nameOf(other)} share addresses; ${why}, ${idOf(used)}, is used`
+    const isBySubnet = (used.rivals ?? []).includes(other) || overlapAny(subnetsOf(used), subnetsOf(other))
+    const cure = isBySubnet || this.#areHostsInside() ? this.#sharingCure(other) : addressCure(other)
+    health.raise('SUBNET_CONFLICT', `${detail}${more}`, cure)
     this.#isSharingReported = true
   }
 
-  /** Two leases of different nodes that share addresses, the older first. */
+  /** Two leases of different nodes that share addresses, the one that is used first. */
   #firstShared(): readonly [Lease, Lease] | undefined {
     for (const lease of this.#sharing) {
       if (!this.#isUsable(lease)) continue
@@ -223,8 +240,8 @@ export class Conflicts {
       )
       const [other] = others
       if (other === undefined) continue
-      const oldest = others.reduce((oldest, each) => (isOlder(each, oldest) ? each : oldest), lease)
-      return [oldest, oldest === lease ? other : lease]
+      const first = others.reduce((first, each) => (this.#precedes(each, first) ? each : first), lease)
+      return [first, first === lease ? other : lease]
     }
     return undefined
   }
@@ -269,6 +286,9 @@ const publicPrefixes = ({ publicIp }: Lease): readonly Prefix[] => perFamily(pub
 
 const overlapAny = (some: readonly Prefix[], others: readonly Prefix[]): boolean =>
   some.some((one) => others.some((other) => overlaps(one, other)))
+
+const addressCure = (lease: Lease): string =>
+  `make the node of ${idOf(lease)} publish an address of a host (--iface, --public-ip), not of a pod`
 
 const publicText = ({ publicIp }: Lease): string =>
   perFamily(publicIp)

@@ -20,6 +20,7 @@ import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode } from '../state/tunnel-nodes.ts'
+import { addressFault, type Observed } from './host-addresses.ts'
 import { coveredBy } from './host-networks.ts'
 
 /** Local view needed to compute the objects for a peer. */
@@ -30,9 +31,7 @@ export type LocalView = {
   readonly networks: PerFamily<Prefix>
   /** Our own lease. */
   readonly lease?: Lease
-  /** What this host has inside the network (host-networks.ts). */
-  readonly occupied?: readonly Prefix[]
-}
+} & Partial<Observed>
 
 export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
@@ -56,9 +55,11 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
     const why = `covers ${formatPrefix(covered)}, a network or an address of a host; Network must leave it out`
     return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
   }
-  const own = perFamily(lease.publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))
+  const own = ourAddressIn(lease, node)
   if (own !== undefined)
-    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own[1])}` }
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own)}` }
+  const wrong = addressFault(lease.publicIp, view)
+  if (wrong !== undefined) return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${wrong}` }
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
@@ -72,9 +73,14 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
 
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
+const ourAddressIn = ({ publicIp }: Lease, node: Node): Ip | undefined =>
+  perFamily(publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))?.[1]
+
 /** Whether a peer's lease takes nothing of this host's and has no fault. */
-const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>
-  faultOf(lease, node, networks) === undefined && coveredBy(lease.subnet, occupied) === undefined
+const isPlausible = (lease: Lease, view: LocalView): boolean =>
+  faultOf(lease, view.node, view.networks) === undefined &&
+  coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
+  (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
 
 /** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
 const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
@@ -141,5 +147,16 @@ export const conflictRules = (viewed: () => LocalView | undefined, isOwn: (lease
   isPodAddress: (ip: Ip): boolean => {
     const whole = viewed()?.networks[ip.family]
     return whole !== undefined && contains(whole, ip)
+  },
+  areHostsInside: (): boolean => {
+    const view = viewed()
+    return view === undefined || hasHostsInside(view)
   }
 })
+
+const hasHostsInside = ({ node, networks, occupied = [] }: LocalView): boolean =>
+  occupied.length > 0 ||
+  [...perFamily(node.publicIp), ...perFamily(node.localIp)].some(([family, ip]) => {
+    const whole = networks[family]
+    return whole !== undefined && contains(whole, ip)
+  })

@@ -15,7 +15,8 @@ import type { KernelObject } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
-import { type HostView, hostNetworks, mayOccupy, samePrefixes } from './host-networks.ts'
+import { concernedBy, observedHost } from './host-addresses.ts'
+import { type HostView, mayOccupy, samePrefixes } from './host-networks.ts'
 import {
   conflictRules,
   isOwnLease,
@@ -116,7 +117,7 @@ export class Peers {
   async settle(view: LocalView): Promise<void> {
     const before = this.#view?.networks
     this.#ownKey = leaseKey(view.node)
-    this.#view = { ...view, occupied: hostNetworks(this.#deps.reconciler.observed, this.#hostView(view)) }
+    this.#view = { ...view, ...observedHost(this.#deps.reconciler.observed, this.#hostView(view)) }
     // Which public addresses lie inside the network is known only now.
     if (!sameNetworks(before, view.networks))
       for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
@@ -134,21 +135,22 @@ export class Peers {
     return { networks, device: node.device, subnet: node.subnet, recognises }
   }
 
-  /** An address or a network of the host came or went: leases that cover it are refused, and used again without it. */
+  /** An address or a network of the host came or went: leases that claim it are refused, and used again without it. */
   #onObserved(changed: readonly KernelObject[] | 'everything'): void {
     const view = this.#view
     if (view === undefined) return
     const host = this.#hostView(view)
-    if (changed !== 'everything' && !changed.some((object) => mayOccupy(object, host))) return
-    const occupied = hostNetworks(this.#deps.reconciler.observed, host)
-    if (samePrefixes(occupied, view.occupied ?? [])) return
-    this.#view = { ...view, occupied }
-    this.#want([...this.#leases.keys()])
+    const isConcerned = (object: KernelObject) => object.kind === 'address' || mayOccupy(object, host)
+    if (changed !== 'everything' && !changed.some(isConcerned)) return
+    const now = { ...view, ...observedHost(this.#deps.reconciler.observed, host) }
+    const isSame = samePrefixes(now.occupied, view.occupied ?? [])
+    const keys = isSame ? concernedBy(this.#leases, view, now) : [...this.#leases.keys()]
+    this.#view = now
+    if (keys.length === 0) return
+    this.#want(keys)
       .then(() => giveBack(this.#deps, host))
       .then(() => this.#report())
-      .catch((error) =>
-        this.#deps.log.error({ err: error }, 'refusing leases that cover a network of this host failed')
-      )
+      .catch((error) => this.#deps.log.error({ err: error }, 'refusing leases that claim what is this host’s failed'))
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
