@@ -60,6 +60,8 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
     return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own)}` }
   const wrong = addressFault(lease.publicIp, view)
   if (wrong !== undefined) return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${wrong}` }
+  if (overlapsOurs(lease, node) && leaseKey(lease) === leaseKey(node))
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)}, our subnet, is that of ${publicIpsOf(lease)}` }
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
@@ -89,36 +91,25 @@ const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
     return network === undefined || contains(network, prefix)
   })
 
-/**
- * Whether a lease is this node's own. A store that knows names decides by the name, so that a second node with our
- * podCIDR is none of us. Elsewhere it is our key, or our address without the backend data of another node.
- */
-export function isOwnLease(
-  lease: Lease,
-  isOwnKey: boolean,
-  { node, lease: own }: LocalView,
-  areOfTwoNodes: (a: Lease, b: Lease) => boolean
-): boolean {
-  if (lease.node !== undefined && own?.node !== undefined && lease.node !== own.node) return false
-  if (isOwnKey) return true
-  const isOurAddress = perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, node.publicIp[family]))
-  return isOurAddress && (own === undefined || !areOfTwoNodes(lease, own))
-}
-
 /** The node's addresses, for the rules that keep pods from its tunnel port. */
 const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
   ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
 
-function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
-  const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>
-    perFamily(values)
-      .map(([, value]) => format(value))
-      .join(', ')
-  const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
+const overlapsOurs = ({ subnet }: Lease, node: Node): boolean =>
+  perFamily(subnet).some(([family, prefix]) => {
     const own = node.subnet[family]
-    return own !== undefined && overlaps(own, subnet)
+    return own !== undefined && overlaps(own, prefix)
   })
-  if (overlap) return `of ${listed(lease.publicIp, formatIp)} overlaps our own ${leaseKey(node)}`
+
+const listed = <T>(values: PerFamily<T>, format: (value: T) => string): string =>
+  perFamily(values)
+    .map(([, value]) => format(value))
+    .join(', ')
+
+const publicIpsOf = ({ publicIp }: Lease): string => listed(publicIp, formatIp)
+
+function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
+  if (overlapsOurs(lease, node)) return `of ${publicIpsOf(lease)} overlaps our own ${leaseKey(node)}`
   const outside = perFamily(lease.subnet).some(([family, subnet]) => {
     const network = networks[family]
     return network === undefined ? node.subnet[family] !== undefined : !contains(network, subnet)

@@ -8,6 +8,7 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import { isOurs, isOursUnderOurKey, type Us } from '../lease/own-lease.ts'
 import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
@@ -17,14 +18,7 @@ import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
 import { concernedBy, observedHost } from './host-addresses.ts'
 import { type HostView, mayOccupy, samePrefixes } from './host-networks.ts'
-import {
-  conflictRules,
-  isOwnLease,
-  type LocalView,
-  type PeerResult,
-  peerObjects,
-  sameNetworks
-} from './peer-objects.ts'
+import { conflictRules, type LocalView, type PeerResult, peerObjects, sameNetworks } from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
 import { reportSkipped } from './skipped.ts'
 
@@ -74,6 +68,7 @@ export class Peers {
   #view: LocalView | undefined
   /** The key of our own lease, kept because it is compared with each of thousands. */
   #ownKey: string | undefined
+  #us: Us | undefined
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
@@ -108,15 +103,18 @@ export class Peers {
 
   /** Whether the lease of this key is this node's own. */
   isOwn(key: string, lease = this.#leases.get(key)): boolean {
-    if (lease === undefined || this.#view === undefined) return false
-    const { claims } = this.#deps
-    return isOwnLease(lease, key === this.#ownKey, this.#view, (a, b) => areOfTwoNodes(a, b, claims))
+    const us = this.#us
+    if (lease === undefined || us === undefined) return false
+    if (key !== this.#ownKey) return isOurs(lease, us)
+    return isOursUnderOurKey(lease, us, this.#deps.health.has('LEASE_LOST'))
   }
 
   /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
   async settle(view: LocalView): Promise<void> {
     const before = this.#view?.networks
     this.#ownKey = leaseKey(view.node)
+    const areTwo: Us['areOfTwoNodes'] = (a, b) => areOfTwoNodes(a, b, this.#deps.claims)
+    this.#us = { publicIp: view.node.publicIp, lease: view.lease, areOfTwoNodes: areTwo }
     this.#view = { ...view, ...observedHost(this.#deps.reconciler.observed, this.#hostView(view)) }
     // Which public addresses lie inside the network is known only now.
     if (!sameNetworks(before, view.networks))

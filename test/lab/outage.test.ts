@@ -219,6 +219,7 @@ test('a weftd that starts while etcd is down learns afterwards that another node
   await until(async () => new RegExp(`LEASE_LOST .*leased to ${publicIp}`).test(await readyz()), {
     what: 'the condition LEASE_LOST'
   })
+  assert.doesNotMatch(await readyz(), /LEASE_MALFORMED/)
 })
 
 test('a list that stays empty is believed after a while: routes to nodes that no longer exist are removed', {

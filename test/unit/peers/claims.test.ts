@@ -1,13 +1,13 @@
 // What leases of other nodes must not claim: another's addresses, our subnet and address, what this host has.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { leaseKey } from '../../../daemon/lease/lease.ts'
+import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import { type KernelObject, keyOf, type Route } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { testNode } from '../test-node.ts'
 import { until } from '../until.ts'
-import { active, eth0, followed, ip, lease, own, prefix, skipped } from './peers-scene.ts'
+import { active, backends, eth0, followed, ip, lease, own, prefix, skipped } from './peers-scene.ts'
 
 test('a younger lease takes no addresses of an older one, and gets its own once that is gone', async () => {
   const at = await followed(new MapKernel([eth0]), 60_000)
@@ -87,4 +87,27 @@ test('a lease that publishes an address of this host is refused by name, and use
   kernel.change(undefined, keyOf(virtual))
   await until(() => at.routes().length === 2, 'both again')
   assert.equal(active(at.health).includes('LEASE_MALFORMED'), false)
+})
+
+test('our key in another node’s hands is not ours: by its backend data, else once the store reports the loss', async () => {
+  const tunnel = (n: number): Partial<Lease> => ({
+    ...{ backendType: 'vxlan', backendData: { 4: { VNI: 1, VtepMAC: `02:00:00:00:00:0${n}` } } }
+  })
+  for (const data of [() => ({}), tunnel]) {
+    const at = await followed(new MapKernel([eth0]), 60_000)
+    const [ours, theirs] = [lease(1, data(1)), lease(1, { ...data(9), publicIp: { 4: ip('192.0.2.9') } })]
+    const backend = backends.configure(ours.backendType, {})
+    await at.peers.settle({ ...own('10.244.0.0/16'), backend, lease: ours })
+    at.send({ kind: 'list', leases: [ours, lease(2, data(2))] })
+    await until(() => at.peers.isOwn(leaseKey(ours)), 'our lease')
+    if (data !== tunnel) at.health.raise('LEASE_LOST', 'another node has it')
+    at.send({ kind: 'put', lease: theirs })
+    await until(() => skipped(at, ours) !== '', 'the loss')
+    assert.equal(at.peers.isOwn(leaseKey(ours)), false)
+    assert.match(skipped(at, ours), /^lease 10\.244\.1\.0-24, our subnet, is that of 192\.0\.2\.9$/)
+    assert.equal(active(at.health).includes('LEASE_MALFORMED'), false)
+    at.send({ kind: 'put', lease: ours })
+    await until(() => at.peers.isOwn(leaseKey(ours)), 'our lease again')
+    await until(() => skipped(at, ours) === '', 'nothing to be skipped')
+  }
 })
