@@ -17,6 +17,7 @@ import {
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { Change } from '../state/difference.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode } from '../state/tunnel-nodes.ts'
@@ -118,6 +119,17 @@ function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string 
   const odd = perFamily(lease.publicIp).find(([, ip]) => !isGlobalUnicast(ip) && !isLinkLocal(ip))
   if (odd !== undefined) return `has the public address ${formatIp(odd[1])}, which no packet can be sent to`
   return undefined
+}
+
+/** Routes to other nodes that are to be removed: not those from before Network was changed, nor those to pods here. */
+export const staleRoutes = (changes: readonly Change[], view: LocalView): number =>
+  changes.filter((change) => change.do === 'remove' && isToPeer(change.object, view)).length
+
+function isToPeer(object: KernelObject, { networks, node }: LocalView): boolean {
+  if (object.kind !== 'route') return false
+  const { destination } = object
+  const [whole, own] = [networks[destination.ip.family], node.subnet[destination.ip.family]]
+  return whole !== undefined && contains(whole, destination) && (own === undefined || !contains(own, destination))
 }
 
 export const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>

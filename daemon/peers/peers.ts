@@ -18,7 +18,14 @@ import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
 import { concernedBy, observedHost } from './host-addresses.ts'
 import { type HostView, mayOccupy, samePrefixes } from './host-networks.ts'
-import { conflictRules, type LocalView, type PeerResult, peerObjects, sameNetworks } from './peer-objects.ts'
+import {
+  conflictRules,
+  type LocalView,
+  type PeerResult,
+  peerObjects,
+  sameNetworks,
+  staleRoutes
+} from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
 import { reportSkipped } from './skipped.ts'
 
@@ -277,7 +284,7 @@ export class Peers {
       this.#deps.health.clear('LIST_DOUBTED')
       return
     }
-    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees()) {
+    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees(this.#view)) {
       if (this.#confirmation === undefined) {
         this.#doubt(
           `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
@@ -291,10 +298,8 @@ export class Peers {
     await reconciler.trust()
   }
 
-  #kernelAgrees(): boolean {
-    const stale = this.#deps.reconciler
-      .differences()
-      .filter((change) => change.do === 'remove' && change.object.kind === 'route').length
+  #kernelAgrees(view: LocalView): boolean {
+    const stale = staleRoutes(this.#deps.reconciler.differences(), view)
     const others = this.others
     return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
   }

@@ -116,6 +116,7 @@ test('a malformed lease, and younger ones of what another node holds, are report
     JSON.stringify({ PublicIP: `192.168.99.${n}`, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } })
   await cluster.etcd.put(key.replace(/0-24$/, '128-25'), thief(1))
   await cluster.etcd.put(key.replace(/0-24$/, '0-25'), thief(2))
+  await cluster.etcd.put(key.replace(/0-24$/, '7-24'), thief(5))
   await cluster.etcd.put(`${PREFIX}/subnets/${residents[1]?.address}-32`, thief(3))
   await cluster.etcd.put(`${PREFIX}/subnets/10.244.212.0-24`, thief(4, JSON.parse(value).BackendData.VtepMAC))
   const isTold = async () => {

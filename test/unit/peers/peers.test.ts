@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { leaseKey } from '../../../daemon/lease/lease.ts'
+import type { KernelObject, Route } from '../../../daemon/state/object.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { testNode } from '../test-node.ts'
 import { until } from '../until.ts'
@@ -82,6 +83,15 @@ test('at start an empty list does not remove what the kernel still has', async (
   await until(() => active(health).includes('LIST_DOUBTED'), 'the doubt')
   assert.equal(routes().length, 2)
   await until(() => routes().length === 0, 'confirmation')
+})
+
+test('at start routes of the network before a change of Network, and to pods here, say nothing about the list', async () => {
+  const route = (destination: string): KernelObject => ({ ...staleRoute(2), destination: prefix(destination) }) as Route
+  const before = ['10.99.2.0/24', '10.99.3.0/24', '10.99.4.0/24', '10.99.5.0/24', '10.244.1.9/32'].map(route)
+  const { send, routes, health } = await followed(new MapKernel([eth0, ...before]), 60_000)
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => routes().length === 0, 'all to go')
+  assert.equal(active(health).includes('LIST_DOUBTED'), false)
 })
 
 test('an invalid lease is reported and skipped, and the others are served', async () => {
