@@ -3,7 +3,6 @@
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type ForeignRule, type ForeignTable, isPolicyTable, NO_SIDE, type PodSide } from '../state/foreign-chain.ts'
 import { type Course, courseIn } from '../state/foreign-course.ts'
-import { ACCEPT_MATCHES, type AcceptMatch } from '../state/foreign-match.ts'
 import type { Place } from '../state/foreign-walk.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -14,7 +13,7 @@ export type ForeignDrop = {
   readonly chain: string
   readonly prefix: Prefix
   /** The accepts that let pods' packets through, each with its chain. */
-  readonly accepts: readonly { readonly match: AcceptMatch; readonly chain: string }[]
+  readonly accepts: readonly Pick<ForeignAccept, 'match' | 'verdict' | 'chain'>[]
   /** One sentence with the program, the chain and the rule that drops. */
   readonly text: string
   /** The same, where no accept may be: the rule names pods, or one that must stay in force comes later. */
@@ -50,12 +49,11 @@ export function foreignDrops(
 
 function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSide): readonly ForeignDrop[] {
   const course = courseIn(table, chain, prefix, side)
-  const [first] = ACCEPT_MATCHES.flatMap((match) => course.drops[match])
-  const shown = first ?? course.cutOff[0]
+  const shown = course.firstDrop ?? course.cutOff[0]
   if (shown === undefined) return []
-  const accepts = ACCEPT_MATCHES.flatMap((match) => {
-    const best = course.places[match].at(-1)
-    return best === undefined ? [] : [{ match, chain: best.chain }]
+  const accepts = course.inserts.flatMap(({ match, verdict, places }) => {
+    const best = places.at(-1)
+    return best === undefined ? [] : [{ match, chain: best.chain, ...(verdict && { verdict }) }]
   })
   const unanswered = unansweredIn(table, course, side)
   const sentence = (place: Place): string => dropText(table, chain, place)
@@ -112,7 +110,7 @@ function programOf(table: ForeignTable): string {
 /** The accepts against these drops, each once. */
 export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignAccept[] {
   return drops.flatMap(({ table, accepts, prefix, text }) =>
-    accepts.map(({ match, chain }) => ({
+    accepts.map(({ match, chain, verdict }) => ({
       kind: 'accept' as const,
       tool: table.tool,
       family: table.family,
@@ -120,6 +118,7 @@ export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignA
       chain,
       match,
       prefix,
+      ...(verdict && { verdict }),
       effective: true,
       because: text
     }))

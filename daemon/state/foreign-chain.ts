@@ -37,6 +37,8 @@ export type ForeignVerdict =
 /** One verdict of a rule; a verdict map has many, a rule that only counts or logs has none. */
 export type ForeignBranch = { readonly conditions: readonly ForeignCondition[]; readonly verdict: ForeignVerdict }
 
+export type OurAccept = Pick<ForeignAccept, 'match' | 'prefix' | 'verdict'>
+
 export type ForeignRule = {
   /** How many consecutive rules of the chain this one is read from, where they are several. */
   readonly count?: number
@@ -44,7 +46,7 @@ export type ForeignRule = {
   readonly handle?: number
   readonly branches: readonly ForeignBranch[]
   /** Set if the rule is one of Weft's accepts. */
-  readonly ours?: Pick<ForeignAccept, 'match' | 'prefix'>
+  readonly ours?: OurAccept
   /** Set if the rule is Weft's call of a chain for the administrator: that chain's name. */
   readonly oursTo?: string
   /** The rule as its tool prints it. */

@@ -119,8 +119,7 @@ export function effectOfDrop(bits: Bits, match: AcceptMatch, owner: Owner): Effe
   if (bits & DELIBERATE) return 'barrier'
   if (bits & BROKEN) return match === 'pair' ? undefined : 'weak'
   if (bits & NARROWED) return match === 'pair' ? 'reason' : 'barrier'
-  // Wide accepts answer what drops everything; one for pairs beside them is not needed.
-  return match === 'pair' ? undefined : 'stop'
+  return 'stop'
 }
 
 /** Whether all packets that such an accept is for match: the rule names no more than addresses around the pods'. */

@@ -34,7 +34,10 @@ ${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 ${tool} -A DOCKER-USER ${strangerOut} -j DROP; ${tool} -A DOCKER-USER -j RETURN`,
     keepsOnePodIn: `${tool} -I FORWARD -i pod-a -o world -j REJECT`,
     // Behind this an accept in the same chain is met by no packet of a pod.
-    returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`
+    returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`,
+    dropsAllInACall: `${tool} -N DOCKER-USER; ${tool} -A FORWARD -j DOCKER-USER
+${tool} -A FORWARD -i pod-a -o world -j REJECT; ${tool} -P FORWARD DROP
+${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; ${tool} -A DOCKER-USER -j DROP`
   })
   const administrators = [
     [
@@ -47,7 +50,17 @@ table inet guard {
 }
 X`,
         keepsOnePodIn: 'nft insert rule inet guard forward iifname "pod-a" oifname "world" reject',
-        returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return'
+        returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return',
+        dropsAllInACall: `nft -f - <<'X'
+table inet guard {
+  chain user { ct state established,related accept; drop; }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    jump user
+    iifname "pod-a" oifname "world" reject
+  }
+}
+X`
       }
     ],
     ['iptables-nft', byIptables('iptables-nft')],
@@ -75,6 +88,15 @@ X`,
       assert.equal(await world.reaches('10.244.1.2'), false, 'a stranger reaches a pod, later')
       assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of, after the RETURN')
       assert.ok(keeper.reasons.length > 0)
+    })
+
+    test(`with ${tool} a rule behind the call of a chain that drops all stays in force`, async () => {
+      await sh(rules.dropsAllInACall)
+      await using _ = new Keeper(1, pods)
+      await until(async () => (await b.reaches('192.0.2.2')) && (await a.reaches('10.244.1.130')), {
+        what: 'pods to pass'
+      })
+      assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of')
     })
   }
 

@@ -68,8 +68,8 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
 /** See ownPart in parse-foreign-tables.ts. */
 function ownPart({ verdict, matches }: Reading): Pick<ForeignRule, 'ours' | 'oursTo'> {
   if (verdict?.kind === 'jump' && matches.length === 0) return { oursTo: verdict.chain }
-  const ours = verdict?.kind === 'accept' ? acceptOf(matches) : undefined
-  return ours === undefined ? {} : { ours }
+  const ours = verdict?.kind === 'accept' || verdict?.kind === 'return' ? acceptOf(matches) : undefined
+  return ours === undefined ? {} : { ours: verdict?.kind === 'return' ? { ...ours, verdict: 'return' } : ours }
 }
 
 /** Options that name neither addresses nor devices; see extensionCondition in parse-foreign-tables.ts. */

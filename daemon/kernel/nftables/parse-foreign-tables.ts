@@ -15,7 +15,8 @@ import type {
   ForeignCondition,
   ForeignRule,
   ForeignTable,
-  ForeignVerdict
+  ForeignVerdict,
+  OurAccept
 } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
 import { COMMENT, isRecord, type NftJson } from './parse-own-tables.ts'
@@ -226,12 +227,12 @@ function ownPart(statements: readonly NftJson[]): Pick<ForeignRule, 'ours' | 'ou
   const [first, ...rest] = parts
   if (first !== undefined && rest.length === 0 && isRecord(first.jump)) return { oursTo: String(first.jump.target) }
   const last = parts.at(-1)
-  if (last === undefined || !('accept' in last)) return {}
+  if (last === undefined || !('accept' in last || 'return' in last)) return {}
   const ours = acceptOf(parts.slice(0, -1).map(({ match }) => addressOf(match)))
-  return ours === undefined ? {} : { ours }
+  return ours === undefined ? {} : { ours: 'return' in last ? { ...ours, verdict: 'return' } : ours }
 }
 
-type AddressMatch = Exclude<ForeignRule['ours'], undefined>
+type AddressMatch = Omit<OurAccept, 'verdict'>
 
 /** An accept's form: the pod network as source, as destination, or as both. */
 export function acceptOf(matches: readonly (AddressMatch | undefined)[]): AddressMatch | undefined {

@@ -9,7 +9,7 @@ import { decodeRule } from '../../../../daemon/kernel/nftables/decode-rule.ts'
 import { setElements } from '../../../../daemon/kernel/nftables/decode-set.ts'
 import { foreignRule } from '../../../../daemon/kernel/nftables/parse-foreign-tables.ts'
 import { ruleText } from '../../../../daemon/kernel/nftables/rule-text.ts'
-import type { ForeignTable } from '../../../../daemon/state/foreign-chain.ts'
+import type { ForeignCondition, ForeignTable, ForeignVerdict } from '../../../../daemon/state/foreign-chain.ts'
 import type { ForeignAccept } from '../../../../daemon/state/object.ts'
 import { formatPrefix, network, parsePrefix } from '../../../../ipam/address.ts'
 
@@ -71,6 +71,28 @@ for (const [family, texts] of [
     }
   })
 }
+
+test('a RETURN before the call of what drops everything is decoded as ours', () => {
+  const object = { ...accept('ip', 'source', '10.244.0.0/16'), chain: 'user', verdict: 'return' as const }
+  const base = dropping({ ...object, chain: 'forward' })
+  const branch = (verdict: ForeignVerdict, ...conditions: readonly ForeignCondition[]) => ({
+    ...{ handle: 9, text: '', branches: [{ conditions, verdict }] }
+  })
+  const bridge = { kind: 'interface', names: ['cni0'], negated: false, side: 'in' } as const
+  const rules = [branch({ kind: 'jump', chain: 'user' }), branch({ kind: 'drop' }, bridge)]
+  const chains = new Map([
+    ['forward', { name: 'forward', policy: 'accept' as const, rules }],
+    ['user', { name: 'user', rules: [branch({ kind: 'drop' })] }]
+  ])
+  const { messages, before } = acceptEdit({ do: 'put', object }, [{ ...base, chains }], { ...side, devices: ['cni0'] })
+  const [message] = readMessages(messages[0] ?? assert.fail('no message'))
+  const { json } = decodeRule(message ?? assert.fail(), 'ip', nobody)
+  assert.deepEqual(
+    [before, foreignRule(json, new Map()).ours],
+    [9, { match: 'source', prefix: object.prefix, verdict: 'return' }]
+  )
+  assert.equal(ruleText(json.expr, json.comment), 'ip saddr 10.244.0.0/16 return comment "weft"')
+})
 
 test('no bytes crash the decoder of rules and elements', () => {
   const object = accept('inet', 'source', '10.240.0.0/12')
