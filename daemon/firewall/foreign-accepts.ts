@@ -3,6 +3,7 @@
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type ForeignRule, type ForeignTable, isPolicyTable, NO_SIDE, type PodSide } from '../state/foreign-chain.ts'
 import { type Course, courseIn } from '../state/foreign-course.ts'
+import { certainDrop } from '../state/foreign-fate.ts'
 import type { Place } from '../state/foreign-walk.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -49,13 +50,14 @@ export function foreignDrops(
 
 function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSide): readonly ForeignDrop[] {
   const course = courseIn(table, chain, prefix, side)
-  const shown = course.firstDrop ?? course.cutOff[0]
+  const cutOff = cutOffIn(table, chain, course, prefix, side)
+  const shown = course.firstDrop ?? cutOff
   if (shown === undefined) return []
   const accepts = course.inserts.flatMap(({ match, verdict, places }) => {
     const best = places.at(-1)
     return best === undefined ? [] : [{ match, chain: best.chain, ...(verdict && { verdict }) }]
   })
-  const unanswered = unansweredIn(table, course, side)
+  const unanswered = unansweredIn(table, course, side) ?? cutOff
   const sentence = (place: Place): string => dropText(table, chain, place)
   return [
     {
@@ -63,6 +65,29 @@ function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSid
       ...(unanswered === undefined ? {} : { unanswered: sentence(unanswered) })
     }
   ]
+}
+
+/**
+ * A drop that no packet between this host's pods and those of other nodes escapes, in one direction at least; where no
+ * other node is known, a rule that drops all packets of pods by naming them.
+ */
+function cutOffIn(
+  table: ForeignTable,
+  chain: string,
+  { inserts, cutOff }: Course,
+  pods: Prefix,
+  { local = [], remote = [] }: PodSide
+): Place | undefined {
+  if (local.length === 0 || remote.length === 0) return cutOff[0]
+  for (const here of local) {
+    for (const there of remote) {
+      const drop =
+        certainDrop(table, chain, inserts, { in: there, out: here, pods }) ??
+        certainDrop(table, chain, inserts, { in: here, out: there, pods })
+      if (drop !== undefined) return drop
+    }
+  }
+  return undefined
 }
 
 function dropText(table: ForeignTable, chain: string, place: Place): string {
@@ -74,8 +99,15 @@ function dropText(table: ForeignTable, chain: string, place: Place): string {
 const ruleAt = ({ chains }: ForeignTable, { chain, index }: Place): ForeignRule | undefined =>
   chains.get(chain)?.rules[index]
 
-/** A narrowed rule matters only where other nodes' packets enter by a device that it names. */
-function unansweredIn(table: ForeignTable, course: Course, { carriers }: PodSide): Place | undefined {
+/**
+ * A narrowed rule matters only where other nodes' packets enter by a device that it names; see cutOffIn where the
+ * devices to other nodes are known.
+ */
+function unansweredIn(
+  table: ForeignTable,
+  course: Course,
+  { carriers, local = [], remote = [] }: PodSide
+): Place | undefined {
   const { pair, source, destination } = course.unanswered
   const isMet = (place: Place): boolean =>
     ruleAt(table, place)?.branches.some(({ conditions }) =>
@@ -88,7 +120,8 @@ function unansweredIn(table: ForeignTable, course: Course, { carriers }: PodSide
           condition.names.some((name) => carriers.includes(name))
       )
     ) ?? true
-  return course.cutOff[0] ?? source[0] ?? destination[0] ?? pair.find(isMet)
+  const isKnown = local.length > 0 && remote.length > 0
+  return source[0] ?? destination[0] ?? (isKnown ? undefined : pair.find(isMet))
 }
 
 const marks: readonly (readonly [string, RegExp])[] = [

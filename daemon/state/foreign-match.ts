@@ -84,7 +84,7 @@ function interfaceBits({ names, negated, side }: Interface, { devices, carriers 
 }
 
 /** Whether two names, each of which may end with `*`, can be those of one device. */
-function mayBeSame(a: string, b: string): boolean {
+export function mayBeSame(a: string, b: string): boolean {
   const [anyA, anyB] = [a.endsWith('*'), b.endsWith('*')]
   const [startA, startB] = [anyA ? a.slice(0, -1) : a, anyB ? b.slice(0, -1) : b]
   if (startA === '') return false

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { parsePrefix } from '../../ipam/address.ts'
 import { Keeper } from './firewall-keeper.ts'
 import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
 import { run, until } from './run.ts'
@@ -99,6 +100,50 @@ X`
       assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of')
     })
   }
+
+  test('what cuts pods off is told while it does: a set with the pod network, a verdict map, a queue without a program', async () => {
+    const [here, there] = ['cni0', 'weft.1']
+    const networks = ['10.244.0.0/16', 'fd00:10::/48'].map((text) => parsePrefix(text) ?? assert.fail(text))
+    const side = { devices: [here, there], local: [here], remote: [there], networks, adminChains: [] }
+    await sh(`nft -f - <<'X'
+table inet guard {
+  set private { type ipv4_addr; flags interval; elements = { 172.16.0.0/12, 192.168.0.0/16 } }
+  set single { type ipv4_addr; elements = { 10.244.0.0, 10.244.255.255 } }
+  chain wan { ct state established,related accept; }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    ip saddr @single drop
+    ip saddr @private drop
+    iifname vmap { "eth9" : jump wan, "${there}" : jump wan }
+  }
+}
+X`)
+    await using keeper = new Keeper(1, side)
+    const told = (rule: string | undefined) =>
+      until(
+        () =>
+          keeper.views > 0 &&
+          keeper.told.length === Number(rule !== undefined) &&
+          keeper.told.join().includes(rule ?? ''),
+        { what: `a condition because of ${rule ?? 'nothing'}`, deadlineMs: 10_000 }
+      )
+    await told(undefined)
+    await sh('nft add element inet guard private { 10.0.0.0/8 }')
+    await told('"ip saddr @private drop"')
+    await sh('nft delete element inet guard private { 10.0.0.0/8 }')
+    await told(undefined)
+    await sh('nft add rule inet guard wan counter drop')
+    await told('"drop"')
+    await sh('nft flush chain inet guard wan')
+    await told(undefined)
+    for (const tool of ['iptables-nft', 'iptables-legacy']) {
+      await sh(`${tool} -A FORWARD -j NFQUEUE --queue-num 7`)
+      await told('NFQUEUE')
+      await sh(`${tool} -I FORWARD -j NFQUEUE --queue-num 7 --queue-bypass`)
+      await told(undefined)
+      await sh(`${tool} -F FORWARD`)
+    }
+  })
 
   test('the rules of Docker 29: pods reach containers of pod-b, and what is not published stays closed to others', async () => {
     // moby, integration/network/bridge/iptablesdoc: pod-b is docker0, with the pod subnet.
