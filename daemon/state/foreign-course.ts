@@ -78,7 +78,15 @@ const lastBarrier = (steps: readonly Step[], match: AcceptMatch): number => step
 const isBarrier =
   (match: AcceptMatch) =>
   ({ effects }: Step): boolean =>
-    effects[match] === 'barrier' || effects[match] === 'weak'
+    effects[match] === 'closed' || effects[match] === 'barrier' || effects[match] === 'weak'
+
+const isStop =
+  (match: AcceptMatch) =>
+  ({ effects }: Step): boolean =>
+    effects[match] === 'closed' || effects[match] === 'stop'
+
+const indexesOf = (steps: readonly Step[], is: (step: Step) => boolean): readonly number[] =>
+  steps.flatMap((step, at) => (is(step) ? [at] : []))
 
 function plansOf(walk: Walk): PerMatch<Plan> {
   const [source, destination] = [widePlan(walk, 'source'), widePlan(walk, 'destination')]
@@ -88,9 +96,9 @@ function plansOf(walk: Walk): PerMatch<Plan> {
 /** A wide accept answers what drops everything. */
 function widePlan(walk: Walk, match: 'source' | 'destination'): Plan {
   const { steps } = walk
-  const drops = [...steps.keys()].filter((at) => steps[at]?.effects[match] === 'stop')
+  const drops = indexesOf(steps, isStop(match))
   const last = lastBarrier(steps, match)
-  const early = drops.filter((at) => at < last)
+  const early = drops.filter((at) => at <= last)
   const found = early.map((at) => returnsFor(walk, at, match))
   const isOpen = found.every((candidates) => candidates.length > 0)
   const to = drops.find((at) => at > last && (isOpen || steps[at]?.isBehind[match] === false))
@@ -98,7 +106,7 @@ function widePlan(walk: Walk, match: 'source' | 'destination'): Plan {
   const isMet = isMetIn(walk, range, match)
   return {
     ...{ drops, range, isMet, returns: isOpen ? found : [] },
-    isAnswered: (at) => (isOpen && at < last) || (isMet && range !== undefined && at >= range.from)
+    isAnswered: (at) => (isOpen && at <= last) || (isMet && range !== undefined && at >= range.from)
   }
 }
 
@@ -109,12 +117,10 @@ function widePlan(walk: Walk, match: 'source' | 'destination'): Plan {
 function pairPlan(walk: Walk, source: Plan, destination: Plan): Plan {
   const { steps } = walk
   const isOpened = (at: number): boolean => source.isAnswered(at) || destination.isAnswered(at)
-  const drops = [...steps.keys()].filter((at) => {
-    const effect = steps[at]?.effects.pair
-    return effect === 'reason' || (effect === 'stop' && !isOpened(at))
-  })
+  const stops = indexesOf(steps, isStop('pair')).filter((at) => !isOpened(at))
+  const drops = [...stops, ...indexesOf(steps, ({ effects }) => effects.pair === 'reason')].sort((a, b) => a - b)
   const last = lastBarrier(steps, 'pair')
-  const isClosed = drops.some((at) => at < last && steps[at]?.effects.pair === 'stop')
+  const isClosed = stops.some((at) => at <= last)
   const to = drops.find((at) => at > last && !(isClosed && steps[at]?.isBehind.pair))
   const returned = [...source.returns, ...destination.returns].flat()
   const from = returned.reduce((most, at) => (to !== undefined && at < to ? Math.max(most, at + 1) : most), last + 1)

@@ -94,13 +94,18 @@ export function mayBeSame(a: string, b: string): boolean {
 }
 
 /**
- * What a rule asks of one kind of accept: not to be before it (`weak`: unless the same rule also drops everything); to
- * be before it; to be before it if no barrier follows.
+ * What a rule asks of one kind of accept: not to be before it (`weak`: unless the same rule also drops everything;
+ * `closed`: although it also drops everything); to be before it; to be before it if no barrier follows.
  */
-export type Effect = 'barrier' | 'stop' | 'weak' | 'reason' | undefined
+export type Effect = 'closed' | 'barrier' | 'stop' | 'weak' | 'reason' | undefined
 
-const rank: readonly Effect[] = ['barrier', 'stop', 'weak', 'reason', undefined]
-export const stronger = (a: Effect, b: Effect): Effect => (rank.indexOf(a) < rank.indexOf(b) ? a : b)
+const rank: readonly Effect[] = ['closed', 'barrier', 'stop', 'weak', 'reason', undefined]
+
+/** What two verdicts of one rule ask together. */
+export function together(a: Effect, b: Effect): Effect {
+  const [first, second] = rank.indexOf(a) < rank.indexOf(b) ? [a, b] : [b, a]
+  return first === 'barrier' && second === 'stop' ? 'closed' : first
+}
 
 /**
  * Whose chain drops. Docker's own rules name its bridges without meaning pods, which may be behind one: pods of other

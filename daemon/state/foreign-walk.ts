@@ -21,7 +21,7 @@ import {
   MISSES,
   type Owner,
   SOMETIMES,
-  stronger
+  together
 } from './foreign-match.ts'
 
 export type PerMatch<T> = Readonly<Record<AcceptMatch, T>>
@@ -91,6 +91,7 @@ export class Walk {
   readonly #entered = new Set<string>()
   readonly #called = new Map<string, PerMatch<Effect>>()
   readonly #final = new Map<string, boolean>()
+  readonly #leaving = new Map<string, boolean>()
   #callers: ReadonlyMap<string, readonly string[]> | undefined
   #isolated: number | undefined
   #base = ''
@@ -316,6 +317,20 @@ export class Walk {
     }
   }
 
+  /** Whether a new connection may be accepted in a chain, or return from it or from one that it calls. */
+  #mayLeave(name: string): boolean {
+    const known = this.#leaving.get(name)
+    if (known !== undefined) return known
+    this.#leaving.set(name, false)
+    const leaves = ({ conditions, verdict }: ForeignBranch): boolean =>
+      !conditions.some((condition) => condition.kind === 'other' && condition.isFirst === false) &&
+      ('chain' in verdict ? this.#mayLeave(verdict.chain) : verdict.kind !== 'drop')
+    const found =
+      this.#table.chains.get(name)?.rules.some(({ ours, branches }) => !ours && branches.some(leaves)) ?? true
+    this.#leaving.set(name, found)
+    return found
+  }
+
   /** All that a chain does with packets that come to it under conditions; each chain once for each combination. */
   #calledEffects(name: string, outer: Bits): PerMatch<Effect> {
     const key = `${outer} ${name}`
@@ -329,6 +344,8 @@ export class Walk {
       if (ours !== undefined) continue
       for (const branch of branches) all = both(all, this.#effect(branch, outer, owner, false))
     }
+    // Packets that may leave it are not certain to meet what drops everything.
+    if (this.#mayLeave(name)) all = perMatch((match) => (all[match] === 'closed' ? 'barrier' : all[match]))
     this.#called.set(key, all)
     return all
   }
@@ -342,7 +359,7 @@ const nothing: PerMatch<Effect> = perMatch(() => undefined)
 const never: PerMatch<boolean> = perMatch(() => false)
 
 const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
-  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => stronger(a[match], b[match]))
+  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => together(a[match], b[match]))
 
 /** And those of which no packet has returned. */
 const withAll = (some: PerMatch<boolean>, { isLeft }: Frame): PerMatch<boolean> =>

@@ -20,10 +20,13 @@ const packets: readonly Packet[] = ['cni0', 'eth0', 'docker0'].flatMap((from) =>
   )
 )
 
+/** The packets are the first of their connections. */
+const isForAll = ({ kind }: ForeignCondition): boolean => kind === 'family' || kind === 'new'
+
 function matches(conditions: readonly ForeignCondition[], packet: Packet): boolean {
   return conditions.every((condition) => {
     if (condition.kind === 'interface') return condition.names.includes(packet[condition.side]) !== condition.negated
-    if (condition.kind !== 'address' || condition.side === undefined) return condition.kind === 'family'
+    if (condition.kind !== 'address' || condition.side === undefined) return isForAll(condition)
     const address = packet[condition.side]
     return condition.prefixes.some((one) => contains(one, address)) !== condition.negated
   })
@@ -66,7 +69,7 @@ class Sender {
     const rule = this.#table.chains.get(name)?.rules[from]
     if (rule === undefined) return undefined
     const branch = rule.branches.find(({ conditions }) => matches(conditions, packet))
-    const conditions = [...outer, ...(branch?.conditions ?? [])]
+    const conditions = [...outer, ...(branch?.conditions ?? []).filter((condition) => !isForAll(condition))]
     const isPassed = this.#isNarrowed && branch?.verdict.kind === 'drop' && conditions.length === 0
     if (branch === undefined || isPassed) return this.#through(name, packet, outer, from + 1)
     const { verdict } = branch
@@ -110,7 +113,8 @@ const conditionTexts = [
     '-d 10.244.0.0/16',
     '! -d 10.244.0.0/16'
   ],
-  ...['-d 10.9.9.9', '-i cni0', '! -i cni0', '-i eth0', '-o docker0', '! -o eth0', '-o cni0']
+  ...['-d 10.9.9.9', '-i cni0', '! -i cni0', '-i eth0', '-o docker0', '! -o eth0', '-o cni0'],
+  ...['-m conntrack --ctstate NEW', '-m conntrack ! --ctstate RELATED,ESTABLISHED']
 ]
 const conditions = fc.oneof(
   { weight: 2, arbitrary: fc.constant('') },
@@ -121,7 +125,12 @@ const verdicts = fc.constantFrom('-j DROP', '-j DROP', '-j REJECT', '-j ACCEPT',
 const ruleIn = (chain: string, calls: readonly string[]) =>
   fc
     .tuple(conditions, fc.oneof(verdicts, ...(calls.length > 0 ? [fc.constantFrom(...calls)] : [])))
-    .map((parts) => ['-A', chain, ...parts].filter(Boolean).join(' '))
+    // Calls are not for new connections only: of what is accepted in such a chain nothing is known.
+    .map(([condition, target]) => [
+      calls.includes(target) ? condition.replaceAll(/-m conntrack .*?--ctstate \S+/g, '') : condition,
+      target
+    ])
+    .map((parts) => ['-A', chain, ...parts].join(' ').replaceAll(/ +/g, ' '))
 const rulesets = fc
   .tuple(
     fc.array(ruleIn('FORWARD', ['-j ADMIN', '-g ADMIN', '-j DOCKER-USER', '-j INNER']), { maxLength: 4 }),
