@@ -7,7 +7,7 @@ import { mayBeSame } from './foreign-match.ts'
 import type { Place } from './foreign-walk.ts'
 
 /** A packet from pod network to pod network, by its devices; one may be given as `veth*`. */
-export type PodPacket = { readonly in: string; readonly out: string; readonly pods: Prefix }
+export type PodPacket = { readonly in: string; readonly out: string }
 
 /** What a chain may do with the packet; all that may happen is listed. `dropped`: where that is certain, if it is. */
 type Fate = { readonly passes: boolean; readonly dropped: Place | undefined; readonly returns: boolean }
@@ -16,69 +16,102 @@ type Open = { passes: boolean; dropped: Place | undefined; returns: boolean }
 
 const unknown: Fate = { passes: true, dropped: undefined, returns: true }
 
-/** The rule or policy that drops the packet, whatever is not known of it; `undefined`: it may pass. */
-export function certainDrop(
-  table: ForeignTable,
-  base: string,
-  inserts: readonly Insert[],
-  packet: PodPacket
-): Place | undefined {
-  const { passes, dropped, returns } = new Fates(table, inserts, packet).of(base)
-  const chain = table.chains.get(base)
-  const isEnd = returns && chain?.policy !== 'drop'
-  return passes || isEnd ? undefined : (dropped ?? { chain: base, index: chain?.rules.length ?? 0 })
-}
+/** A place in a chain where a packet from pod network to pod network may meet its fate. */
+type Stop = { readonly index: number; readonly branches: readonly ForeignBranch[]; readonly insert?: Verdict }
+type Verdict = 'accept' | 'return'
 
-class Fates {
+/** The fates of packets between pods in one base chain; `inserts` are Weft's accepts there. */
+export class Fates {
   readonly #table: ForeignTable
-  readonly #packet: PodPacket
-  readonly #known = new Map<string, Fate>()
+  readonly #base: string
+  readonly #pods: Prefix
   /** Weft's rules, each in its best place; any of them is for packets between pods, too. */
-  readonly #inserts = new Map<string, 'accept' | 'return'>()
+  readonly #inserts = new Map<string, Map<number, Verdict>>()
+  /** By chain: what does not depend on devices is found out once. */
+  readonly #stops = new Map<string, readonly Stop[]>()
 
-  constructor(table: ForeignTable, inserts: readonly Insert[], packet: PodPacket) {
+  constructor(table: ForeignTable, base: string, inserts: readonly Insert[], pods: Prefix) {
     this.#table = table
-    this.#packet = packet
+    this.#base = base
+    this.#pods = pods
     for (const { verdict = 'accept', places } of inserts) {
       const best = places.at(-1)
-      const key = best && `${best.index} ${best.chain}`
-      if (key !== undefined && this.#inserts.get(key) !== 'accept') this.#inserts.set(key, verdict)
+      if (best === undefined) continue
+      const inChain = this.#inserts.get(best.chain) ?? new Map<number, Verdict>()
+      if (inChain.get(best.index) !== 'accept') inChain.set(best.index, verdict)
+      this.#inserts.set(best.chain, inChain)
     }
   }
 
-  of(name: string): Fate {
-    const known = this.#known.get(name)
+  /** The rule or policy that drops the packet, whatever is not known of it; `undefined`: it may pass. */
+  certainDrop(packet: PodPacket): Place | undefined {
+    const { passes, dropped, returns } = this.#of(this.#base, packet, new Map())
+    const chain = this.#table.chains.get(this.#base)
+    if (passes || (returns && chain?.policy !== 'drop')) return undefined
+    return dropped ?? { chain: this.#base, index: chain?.rules.length ?? 0 }
+  }
+
+  #of(name: string, packet: PodPacket, found: Map<string, Fate>): Fate {
+    const known = found.get(name)
     if (known) return known
     // The kernel rejects loops; output read during a change may still show one.
-    this.#known.set(name, unknown)
-    const fate = isPolicyChain(name) ? unknown : this.#through(name)
-    this.#known.set(name, fate)
+    found.set(name, unknown)
+    const fate = isPolicyChain(name) || !this.#table.chains.has(name) ? unknown : this.#through(name, packet, found)
+    found.set(name, fate)
     return fate
   }
 
-  #through(name: string): Fate {
-    const chain = this.#table.chains.get(name)
-    if (chain === undefined) return unknown
+  #through(name: string, packet: PodPacket, found: Map<string, Fate>): Fate {
     const open: Open = { passes: false, dropped: undefined, returns: false }
-    for (const [index, rule] of chain.rules.entries()) {
-      if (this.#isInserted(name, index, open)) return open
-      if (rule.ours !== undefined) continue
-      if (!rule.branches.every((branch) => this.#goesOn(branch, { chain: name, index }, open))) return open
+    for (const { index, branches, insert } of this.#stopsIn(name)) {
+      if (insert === 'accept') open.passes = true
+      if (insert === 'return') open.returns = true
+      if (insert !== undefined) return open
+      const place = { chain: name, index }
+      if (!branches.every((branch) => this.#goesOn(branch, place, packet, { open, found }))) return open
     }
-    if (!this.#isInserted(name, chain.rules.length, open)) open.returns = true
+    open.returns = true
     return open
   }
 
-  #isInserted(chain: string, index: number, open: Open): boolean {
-    const verdict = this.#inserts.get(`${index} ${chain}`)
-    if (verdict === 'accept') open.passes = true
-    if (verdict === 'return') open.returns = true
-    return verdict !== undefined
+  /** The rules and Weft's inserts that may decide, in their order. */
+  #stopsIn(name: string): readonly Stop[] {
+    const known = this.#stops.get(name)
+    if (known) return known
+    const rules = this.#table.chains.get(name)?.rules ?? []
+    const inserts = this.#inserts.get(name)
+    const stops = rules.flatMap(({ ours, branches }, index): readonly Stop[] => {
+      const insert = inserts?.get(index)
+      if (insert !== undefined) return [{ index, branches: [], insert }]
+      const left = ours === undefined ? branches.filter((branch) => this.#mayMatter(branch)) : []
+      return left.length === 0 ? [] : [{ index, branches: left }]
+    })
+    const last = inserts?.get(rules.length)
+    const all = last === undefined ? stops : [...stops, { index: rules.length, branches: [], insert: last }]
+    this.#stops.set(name, all)
+    return all
+  }
+
+  /** Not what never applies, nor a drop that is not certain whatever the devices are. */
+  #mayMatter({ conditions, verdict }: ForeignBranch): boolean {
+    let isKnown = true
+    for (const condition of conditions) {
+      if (condition.kind === 'interface') continue
+      const is = this.#isTrue(condition)
+      if (is === false) return false
+      isKnown &&= is !== undefined
+    }
+    return isKnown || verdict.kind !== 'drop'
   }
 
   /** Adds what the branch may do; returns whether the packet may get further. */
-  #goesOn({ conditions, verdict }: ForeignBranch, place: Place, open: Open): boolean {
-    const matches = this.#matches(conditions)
+  #goesOn(
+    { conditions, verdict }: ForeignBranch,
+    place: Place,
+    packet: PodPacket,
+    { open, found }: { readonly open: Open; readonly found: Map<string, Fate> }
+  ): boolean {
+    const matches = this.#matches(conditions, packet)
     if (matches === false) return true
     const isSure = matches === true
     switch (verdict.kind) {
@@ -95,7 +128,7 @@ class Fates {
         return !isSure
       case 'jump':
       case 'goto': {
-        const called = this.of(verdict.chain)
+        const called = this.#of(verdict.chain, packet, found)
         open.passes ||= called.passes
         open.dropped = (isSure && !called.returns ? called.dropped : undefined) ?? open.dropped ?? called.dropped
         if (verdict.kind === 'goto') open.returns ||= called.returns
@@ -105,13 +138,18 @@ class Fates {
   }
 
   /** Whether all conditions are true; `undefined`: that is not known. */
-  #matches(conditions: readonly ForeignCondition[]): boolean | undefined {
-    const each = conditions.map((condition) => this.#isTrue(condition))
-    return each.includes(false) ? false : each.includes(undefined) ? undefined : true
+  #matches(conditions: readonly ForeignCondition[], packet: PodPacket): boolean | undefined {
+    let all: boolean | undefined = true
+    for (const condition of conditions) {
+      const is = condition.kind === 'interface' ? isBy(condition, packet[condition.side]) : this.#isTrue(condition)
+      if (is === false) return false
+      if (is === undefined) all = undefined
+    }
+    return all
   }
 
-  #isTrue(condition: ForeignCondition): boolean | undefined {
-    const { pods } = this.#packet
+  #isTrue(condition: Exclude<ForeignCondition, Interface>): boolean | undefined {
+    const pods = this.#pods
     switch (condition.kind) {
       case 'family':
         return condition.family === pods.ip.family
@@ -128,13 +166,15 @@ class Fates {
         if (condition.prefixes.some((prefix) => contains(prefix, pods))) return !condition.negated
         return condition.prefixes.some((prefix) => overlaps(prefix, pods)) ? undefined : condition.negated
       }
-      case 'interface': {
-        const device = this.#packet[condition.side]
-        if (condition.names.some((name) => isAll(name, device))) return !condition.negated
-        return condition.names.some((name) => mayBeSame(name, device)) ? undefined : condition.negated
-      }
     }
   }
+}
+
+type Interface = Extract<ForeignCondition, { readonly kind: 'interface' }>
+
+function isBy({ names, negated }: Interface, device: string): boolean | undefined {
+  if (names.some((name) => isAll(name, device))) return !negated
+  return names.some((name) => mayBeSame(name, device)) ? undefined : negated
 }
 
 /** Whether every device that is called `device` is one that `name` means. */

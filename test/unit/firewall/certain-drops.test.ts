@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { foreignDrops, unansweredReasons } from '../../../daemon/firewall/foreign-accepts.ts'
 import type { ForeignTable, PodSide } from '../../../daemon/state/foreign-chain.ts'
+import type { Insert } from '../../../daemon/state/foreign-course.ts'
 import { withFacts } from '../../../daemon/state/foreign-facts.ts'
-import { certainDrop } from '../../../daemon/state/foreign-fate.ts'
+import { Fates } from '../../../daemon/state/foreign-fate.ts'
 import type { Prefix } from '../../../ipam/address.ts'
 import { pods, saved, side } from './saved-rules.ts'
 
@@ -64,9 +65,10 @@ describe('what is certain to drop packets between pods of two nodes is told', ()
 test('an accept or a RETURN of Weft before it saves the packet', () => {
   const [table] = saved('ACCEPT', ['-A FORWARD -j ADMIN', '-A ADMIN -j DROP'])
   assert.ok(table)
-  const packet = { in: 'weft.1', out: 'cni0', pods }
+  const packet = { in: 'weft.1', out: 'cni0' }
+  const dropWith = (inserts: readonly Insert[]) => new Fates(table, 'FORWARD', inserts, pods).certainDrop(packet)
   const places = [{ chain: 'ADMIN', index: 0 }]
-  assert.deepEqual(certainDrop(table, 'FORWARD', [], packet), { chain: 'ADMIN', index: 0 })
-  assert.equal(certainDrop(table, 'FORWARD', [{ match: 'pair', places }], packet), undefined)
-  assert.equal(certainDrop(table, 'FORWARD', [{ match: 'source', verdict: 'return', places }], packet), undefined)
+  assert.deepEqual(dropWith([]), { chain: 'ADMIN', index: 0 })
+  assert.equal(dropWith([{ match: 'pair', places }]), undefined)
+  assert.equal(dropWith([{ match: 'source', verdict: 'return', places }]), undefined)
 })
