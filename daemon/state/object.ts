@@ -227,12 +227,14 @@ export type ForeignAccept = Wanted & {
   /** `pair`: source and destination are both in the prefix. */
   readonly match: 'pair' | 'source' | 'destination'
   readonly prefix: Prefix
+  /** The packets leave the chain instead of being accepted: rules behind its call are to see them. */
+  readonly verdict?: 'return'
   /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
   readonly effective?: boolean
 }
 
 /** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */
-export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix'> & {
+export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix' | 'verdict'> & {
   readonly kind: 'admin-call'
   readonly target: string
 }
@@ -302,7 +304,7 @@ function keyText(object: KernelObject): string {
     case 'nft-element':
       return `nft element ${object.family} ${object.table} ${object.set} ${object.key}`
     case 'accept':
-      return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}`
+      return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}${object.verdict ? ` ${object.verdict}` : ''}`
     case 'admin-call':
       return `admin-call ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.target}`
     case 'qdisc':

@@ -89,7 +89,9 @@ function newRule(accept: ForeignAccept, before: number | undefined): Buffer {
         data
           .bytes(NFTA_IMMEDIATE.register, u32(REGISTER_VERDICT))
           .nest(NFTA_IMMEDIATE.data, (value) =>
-            value.nest(NFTA_DATA.verdict, (verdict) => verdict.bytes(NFTA_VERDICT.code, u32(VERDICT.accept)))
+            value.nest(NFTA_DATA.verdict, (verdict) =>
+              verdict.bytes(NFTA_VERDICT.code, u32(VERDICT[accept.verdict ?? 'accept']))
+            )
           )
       )
     })

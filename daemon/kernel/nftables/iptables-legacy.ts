@@ -201,7 +201,8 @@ export class LegacyIptables implements Disposable {
     const prefix = formatPrefix(network(object.prefix))
     const source = object.match === 'destination' ? [] : ['-s', prefix]
     const destination = object.match === 'source' ? [] : ['-d', prefix]
-    return this.#run(family, object, [...verb, ...source, ...destination, ...comment, '-j', 'ACCEPT'])
+    const target = object.verdict === 'return' ? 'RETURN' : 'ACCEPT'
+    return this.#run(family, object, [...verb, ...source, ...destination, ...comment, '-j', target])
   }
 
   async #run(family: Family, { table }: { readonly table: string }, words: readonly string[]): Promise<void> {

@@ -262,6 +262,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/base/replace-file.ts': 'writes new files, and syncs directories',
   'daemon/health/metrics.ts': '/proc/self/status',
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',
+  'daemon/kernel/nftables/facts-reader.ts': '/proc/net',
   'daemon/kernel/nftables/iptables-legacy.ts': '/proc/net',
   'daemon/kernel/sysctl.ts': '/proc/sys',
   'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',
