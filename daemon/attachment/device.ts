@@ -37,6 +37,12 @@ export const sysctl = (path: string, value: string): KernelObject => ({ kind: 's
 export const noRouterAdvertisements = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
 export const noDuplicateDetection = (device: string) => sysctl(`net/ipv6/conf/${device}/accept_dad`, '0')
 
+/** The kernel announces the device's addresses when it comes up, and when its MAC is set. */
+export const announced = (device: string, has6: boolean): readonly KernelObject[] => [
+  sysctl(`net/ipv4/conf/${device}/arp_notify`, '1'),
+  ...(has6 ? [sysctl(`net/ipv6/conf/${device}/ndisc_notify`, '1')] : [])
+]
+
 /**
  * What lets a device of ours carry pods' packets, whatever net.*.conf.default says: a new device gets that, and
  * hardened hosts and systemd-networkd set it to off. `ip_forward` alone is not enough: the kernel asks the device that

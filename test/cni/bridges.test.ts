@@ -134,6 +134,26 @@ for (const subject of subjects) {
         await isClean()
       })
 
+      test('an address that comes back with a configured MAC is reached at once by those that knew another', async () => {
+        const addresses = [
+          { address: '10.36.0.7/24', gateway: '10.36.0.1' },
+          { address: 'fd00:36::7/64', gateway: 'fd00:36::1' }
+        ]
+        const at7 = { type: 'static', addresses }
+        const on36 = { ...network('10.36.0.0/24', 'fd00:36::/64'), name: 'net36', bridge: 'br36' }
+        const [other, first] = [await added(on36), await added({ ...on36, name: 'static36', ipam: at7 })]
+        const isReached = async () => {
+          for (const to of ['10.36.0.7', 'fd00:36::7']) assert.equal((await other.pod.ping(to)).received, 1, to)
+        }
+        await isReached()
+        await first.del()
+        const mac = '02:00:00:00:00:36'
+        const second = await added({ ...on36, name: 'static36', ipam: at7, runtimeConfig: { mac } })
+        await isReached()
+        for (const each of [other, second]) await each.del()
+        await at.host.exec('ip', ['link', 'del', 'br36'])
+      })
+
       test('macspoofchk drops frames with another address, also after a restart of weftd, and is gone after DEL', async () => {
         const checked = { ...network('10.38.0.0/24'), name: 'net38', bridge: 'br38', macspoofchk: true }
         const [one, two] = [await added(checked), await added(checked)]
