@@ -38,7 +38,7 @@ export class Keeper implements AsyncDisposable {
   views = 0
   reasons: readonly string[] = []
   /** What FORWARD_DROPPED would say. */
-  told: readonly string[] = []
+  reported: readonly string[] = []
   readonly #end = new AbortController()
   readonly #loops: Promise<void>[]
   #desired: readonly KernelObject[]
@@ -64,7 +64,7 @@ export class Keeper implements AsyncDisposable {
       const drops = foreignDrops(view.tables, cluster, side)
       this.reasons = dropReasons(drops)
       this.views++
-      this.told = unansweredReasons(drops)
+      this.reported = unansweredReasons(drops)
       this.#desired = [...base, ...foreignAccepts(drops)]
       await this.settle()
     }

@@ -101,7 +101,7 @@ X`
     })
   }
 
-  test('what cuts pods off is told while it does: a set with the pod network, a verdict map, a queue without a program', async () => {
+  test('what cuts pods off is reported as long as it does: a set with the pod network, a verdict map, a queue without a program', async () => {
     const [here, there] = ['cni0', 'weft.1']
     const networks = ['10.244.0.0/16', 'fd00:10::/48'].map((text) => parsePrefix(text) ?? assert.fail(text))
     const side = { devices: [here, there], local: [here], remote: [there], networks, adminChains: [] }
@@ -119,28 +119,28 @@ table inet guard {
 }
 X`)
     await using keeper = new Keeper(1, side)
-    const told = (rule: string | undefined) =>
+    const reported = (rule: string | undefined) =>
       until(
         () =>
           keeper.views > 0 &&
-          keeper.told.length === Number(rule !== undefined) &&
-          keeper.told.join().includes(rule ?? ''),
+          keeper.reported.length === Number(rule !== undefined) &&
+          keeper.reported.join().includes(rule ?? ''),
         { what: `a condition because of ${rule ?? 'nothing'}`, deadlineMs: 10_000 }
       )
-    await told(undefined)
+    await reported(undefined)
     await sh('nft add element inet guard private { 10.0.0.0/8 }')
-    await told('"ip saddr @private drop"')
+    await reported('"ip saddr @private drop"')
     await sh('nft delete element inet guard private { 10.0.0.0/8 }')
-    await told(undefined)
+    await reported(undefined)
     await sh('nft add rule inet guard wan counter drop')
-    await told('"drop"')
+    await reported('"drop"')
     await sh('nft flush chain inet guard wan')
-    await told(undefined)
+    await reported(undefined)
     for (const tool of ['iptables-nft', 'iptables-legacy']) {
       await sh(`${tool} -A FORWARD -j NFQUEUE --queue-num 7`)
-      await told('NFQUEUE')
+      await reported('NFQUEUE')
       await sh(`${tool} -I FORWARD -j NFQUEUE --queue-num 7 --queue-bypass`)
-      await told(undefined)
+      await reported(undefined)
       await sh(`${tool} -F FORWARD`)
     }
   })

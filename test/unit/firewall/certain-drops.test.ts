@@ -9,9 +9,9 @@ import { Fates } from '../../../daemon/state/foreign-fate.ts'
 import type { Prefix } from '../../../ipam/address.ts'
 import { pods, saved, side } from './saved-rules.ts'
 
-describe('what is certain to drop packets between pods of two nodes is told', () => {
+describe('what is certain to drop packets between pods of two nodes is reported', () => {
   const between: PodSide = { ...side, local: ['cni0'], remote: ['weft.1'] }
-  const told = (tables: readonly ForeignTable[]) => unansweredReasons(foreignDrops(tables, { 4: pods }, between))
+  const reported = (tables: readonly ForeignTable[]) => unansweredReasons(foreignDrops(tables, { 4: pods }, between))
   const wan = ['-A WAN -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT', '-A WAN -j DROP']
   const queue = '-A FORWARD -j NFQUEUE --queue-num 3'
   for (const [what, rules, rule] of [
@@ -37,15 +37,18 @@ describe('what is certain to drop packets between pods of two nodes is told', ()
     ['a queue, of which it is not known who listens', [queue], undefined]
   ] as const) {
     test(what, () => {
-      const reasons = told(saved('ACCEPT', rules))
+      const reasons = reported(saved('ACCEPT', rules))
       if (rule === undefined) assert.deepEqual(reasons, [])
       else assert.ok(reasons.join().includes(`"${rule}"`), reasons.join())
     })
   }
   test('a queue without a program', () => {
     const tables = saved('ACCEPT', [queue, '-A FORWARD -j NFQUEUE --queue-balance 0:3 --queue-bypass'])
-    assert.deepEqual(told(withFacts(tables, { queues: new Set([3]), sets: new Map() })), [])
-    assert.match(told(withFacts(tables, { queues: new Set([0]), sets: new Map() })).join(), /by "-A FORWARD -j NFQUEUE/)
+    assert.deepEqual(reported(withFacts(tables, { queues: new Set([3]), sets: new Map() })), [])
+    assert.match(
+      reported(withFacts(tables, { queues: new Set([0]), sets: new Map() })).join(),
+      /by "-A FORWARD -j NFQUEUE/
+    )
   })
   test('a set that holds the pod network', () => {
     const set = { name: 'private', negated: false }
@@ -57,8 +60,8 @@ describe('what is certain to drop packets between pods of two nodes is told', ()
       queues: new Set<number>(),
       sets: new Map([['ip guard private', held]])
     })
-    assert.deepEqual(told(withFacts(tables, holding())), [])
-    assert.match(told(withFacts(tables, holding(pods))).join(), /by "ip saddr @private drop"/)
+    assert.deepEqual(reported(withFacts(tables, holding())), [])
+    assert.match(reported(withFacts(tables, holding(pods))).join(), /by "ip saddr @private drop"/)
   })
 })
 
