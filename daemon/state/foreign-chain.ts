@@ -1,5 +1,5 @@
 // Types for other programs' chains at hook forward. foreign-course.ts judges what they do with packets of pods.
-import type { Family, Prefix } from '../../ipam/address.ts'
+import { type Family, type Prefix, samePrefix } from '../../ipam/address.ts'
 import type { ForeignAccept } from './object.ts'
 
 /** A condition for a rule's verdict to apply to a packet. */
@@ -51,6 +51,10 @@ export type ForeignVerdict =
 export type ForeignBranch = { readonly conditions: readonly ForeignCondition[]; readonly verdict: ForeignVerdict }
 
 export type OurAccept = Pick<ForeignAccept, 'match' | 'prefix' | 'verdict'>
+
+/** Whether a rule of Weft is this accept: a RETURN for the same packets is another one. */
+export const isRuleOf = (ours: OurAccept, { match, prefix, verdict }: OurAccept): boolean =>
+  ours.match === match && ours.verdict === verdict && samePrefix(ours.prefix, prefix)
 
 export type ForeignRule = {
   /** How many consecutive rules of the chain this one is read from, where they are several. */

@@ -70,6 +70,12 @@ export class Keeper implements AsyncDisposable {
     }
   }
 
+  /** What is missing, of all that is read anew. */
+  async missing(): Promise<readonly string[]> {
+    await this.#turn
+    return difference(stateOf(this.#desired), stateOf(await this.firewall.read(ofWeft))).map(changeText)
+  }
+
   settle(): Promise<unknown> {
     this.#turn = this.#turn.then(() => bring(this.firewall, this.#desired))
     return this.#turn

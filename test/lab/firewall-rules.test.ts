@@ -36,6 +36,7 @@ ${tool} -A DOCKER-USER ${strangerOut} -j DROP; ${tool} -A DOCKER-USER -j RETURN`
     keepsOnePodIn: `${tool} -I FORWARD -i pod-a -o world -j REJECT`,
     // Behind this an accept in the same chain is met by no packet of a pod.
     returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`,
+    nothingBehind: `${tool} -D FORWARD -i pod-a -o world -j REJECT`,
     dropsAllInACall: `${tool} -N DOCKER-USER; ${tool} -A FORWARD -j DOCKER-USER
 ${tool} -A FORWARD -i pod-a -o world -j REJECT; ${tool} -P FORWARD DROP
 ${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; ${tool} -A DOCKER-USER -j DROP`
@@ -52,6 +53,7 @@ table inet guard {
 X`,
         keepsOnePodIn: 'nft insert rule inet guard forward iifname "pod-a" oifname "world" reject',
         returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return',
+        nothingBehind: 'nft flush chain inet guard forward; nft add rule inet guard forward jump user',
         dropsAllInACall: `nft -f - <<'X'
 table inet guard {
   chain user { ct state established,related accept; drop; }
@@ -93,11 +95,15 @@ X`
 
     test(`with ${tool} a rule behind the call of a chain that drops all stays in force`, async () => {
       await sh(rules.dropsAllInACall)
-      await using _ = new Keeper(1, pods)
+      await using keeper = new Keeper(1, pods)
       await until(async () => (await b.reaches('192.0.2.2')) && (await a.reaches('10.244.1.130')), {
         what: 'pods to pass'
       })
       assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of')
+      await sh(rules.nothingBehind)
+      // iptables-legacy notifies nobody.
+      await until(async () => (await keeper.missing()).length === 0, { what: 'accepts instead of what RETURNs' })
+      assert.ok(await a.reaches('192.0.2.2'), 'a pod is kept out of what nothing keeps it out of')
     })
   }
 

@@ -7,9 +7,9 @@ import { createInterface } from 'node:readline'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignRule, ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignRule, type ForeignTable, isRuleOf, type PodSide } from '../../state/foreign-chain.ts'
 import { placeFor } from '../../state/foreign-course.ts'
-import { type AdminCall, type ForeignAccept, keyOf } from '../../state/object.ts'
+import type { AdminCall, ForeignAccept } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { savedTable } from './legacy-lines.ts'
 import { type LegacySize, LegacyTables } from './legacy-table.ts'
@@ -232,6 +232,4 @@ export class LegacyIptables implements Disposable {
 const isOurs =
   (object: ForeignAccept | AdminCall) =>
   ({ ours, oursTo }: ForeignRule): boolean =>
-    object.kind === 'admin-call'
-      ? oursTo === object.target
-      : ours !== undefined && keyOf({ ...object, ...ours }) === keyOf(object)
+    object.kind === 'admin-call' ? oursTo === object.target : ours !== undefined && isRuleOf(ours, object)

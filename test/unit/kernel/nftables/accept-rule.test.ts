@@ -101,6 +101,17 @@ test('a RETURN before the call of what drops everything is decoded as ours', () 
     [9, { match: 'source', prefix: object.prefix, verdict: 'return' }]
   )
   assert.equal(ruleText(json.expr, json.comment), 'ip saddr 10.244.0.0/16 return comment "weft"')
+  // An accept takes its place when the rule behind the call is gone.
+  const ours = [
+    { match: 'source', prefix: object.prefix, verdict: 'return' } as const,
+    { match: 'source', prefix: object.prefix } as const
+  ]
+  const both = ours.map((one, at) => ({ handle: 20 + at, text: '', branches: [], ours: one }))
+  const after = new Map([...chains, ['user', { name: 'user', rules: [...both, branch({ kind: 'drop' })] }]])
+  const { verdict: _, ...acceptance } = object
+  const deleted = (one: ForeignAccept) =>
+    acceptEdit({ do: 'remove', object: one }, [{ ...base, chains: after }], side).deleted
+  assert.deepEqual([deleted(object), deleted(acceptance)], [[20], [21]])
 })
 
 test('a queue has its numbers where packets are dropped without a program', () => {
