@@ -27,6 +27,16 @@ const READ = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
 const refused = (code: string, path: string, why: string): Error =>
   Object.assign(new Error(`${code}: ${why}, open '${path}'`), { code, path })
 
+/**
+ * Errors that stay until somebody corrects the file or its path. Others pass, or may: no descriptors or memory left, a
+ * file system that does not answer, and ENOENT where a program is yet to write the file.
+ */
+const FOR_GOOD: ReadonlySet<unknown> = new Set([
+  ...['EISDIR', 'EINVAL', 'EFBIG', 'ENXIO', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG', 'EACCES', 'EPERM']
+])
+export const isForGood = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && FOR_GOOD.has(error.code)
+
 /** What stat(2) finds must be read or refused before open(2), which has effects on devices (a watchdog, a tape). */
 function check(path: string, about: Stats, most: number): void {
   if (about.isDirectory()) throw refused('EISDIR', path, 'it is a directory')
@@ -100,7 +110,7 @@ function chunks(path: string, most: number, size: number) {
  */
 export class FileReader {
   readonly #deadline: number
-  /** By directory; `isStuck` after the deadline. */
+  /** By directory; `isStuck` when the read itself has taken as long as the deadline. */
   readonly #running = new Map<string, { isStuck: boolean }>()
   readonly #waiting = new Set<{ readonly directory: string; readonly begin: () => void }>()
 
@@ -129,23 +139,27 @@ export class FileReader {
     const directory = dirname(path)
     const late = refused('ETIMEDOUT', path, `its file system has not answered for ${this.#deadline / 1000} s`)
     if (this.#running.get(directory)?.isStuck) throw late
+    const behindOthers = refused('ETIMEDOUT', path, `${MOST_RUNNING} reads on other file systems do not answer`)
     const { promise, reject, resolve } = Promise.withResolvers<T>()
     const begin = () => {
       this.#waiting.delete(call)
-      this.#running.set(directory, { isStuck: false })
+      const running = { isStuck: false }
+      this.#running.set(directory, running)
+      const timer = setTimeout(() => {
+        running.isStuck = true
+      }, this.#deadline)
       void work()
         .then(resolve, reject)
         .finally(() => {
+          clearTimeout(timer)
           this.#running.delete(directory)
           this.#next()
         })
     }
     const call = { directory, begin }
     const timer = setTimeout(() => {
-      const running = this.#running.get(directory)
-      if (running !== undefined) running.isStuck = true
       this.#waiting.delete(call)
-      reject(late)
+      reject(this.#running.has(directory) ? late : behindOthers)
     }, this.#deadline)
     this.#waiting.add(call)
     this.#next()

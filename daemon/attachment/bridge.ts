@@ -7,6 +7,7 @@ import {
   address,
   carriesPackets,
   connected,
+  connectedLinkLocal,
   havingGateway,
   noDuplicateDetection,
   noRouterAdvertisements,
@@ -39,9 +40,10 @@ export function bridgeObjects(
   const { bridge: name, like, isPromiscuous, vlans } = config
   const gateways = like?.kind !== 'bridge' || like.isGateway ? gatewayPrefixes(addresses) : []
   const families = familiesOf(gateways, node.ipv6)
+  const mac = bridge?.mac ?? bridgeMac(node.identity, name)
   return [
     {
-      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, mac: bridge?.mac ?? bridgeMac(node.identity, name) },
+      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, mac },
       ...(isPromiscuous ? { promiscuous: true } : {}),
       ...(vlans === undefined ? {} : { vlanFiltering: true })
     } as const,
@@ -59,7 +61,8 @@ export function bridgeObjects(
           ...(families.includes(6) ? [sysctl(`net/ipv6/conf/${name}/forwarding`, '1')] : [])
         ]
       : []),
-    ...gatewayObjects(config, gateways, node)
+    ...gatewayObjects(config, gateways, node),
+    ...(families.includes(6) && vlans?.access === undefined ? connectedLinkLocal(name, mac) : [])
   ]
 }
 

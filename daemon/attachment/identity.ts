@@ -2,6 +2,7 @@
 // interface name.
 import { formatIp, formatPrefix, type Ip, ipBytes, type Prefix, parsePrefix } from '../../ipam/address.ts'
 import type { BridgeVlans } from '../../plugins/attachment.ts'
+import { printable } from '../base/printable.ts'
 import { digest } from '../state/digest.ts'
 import type { Mac } from '../state/object.ts'
 import { ALIAS_MARK, CHAINED_MARK } from '../state/ownership.ts'
@@ -96,20 +97,30 @@ export type BridgeInAlias = {
   readonly vlans?: BridgeVlans
 }
 
-/** What `ip link` shows for the host's end. Longer ones are cut; what is needed to find the reservation comes first. */
+/**
+ * What `ip link` shows for the host's end, which prints it raw: names from outside are made printable. Longer ones are
+ * cut; what is needed to find the reservation comes first.
+ */
 export function aliasOf(
   who: Identity,
   pod: { readonly namespace: string; readonly name: string } | undefined,
   bridge?: BridgeInAlias
 ): string {
-  const words = [ALIAS_MARK, who.network, who.containerId, who.ifname]
+  const words = [beginningOf(who)]
   const port = bridge === undefined ? [] : [`${BRIDGE_MARK}${wordsOf(bridge).join(';')}`]
   const whole = [...words, ...port].join(' ')
-  // Cut, it would name a wrong address.
-  if (cut(whole) === whole) words.push(...port)
-  if (pod !== undefined) words.push(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)
+  // Cut, it would name a wrong address; escaped, a wrong bridge.
+  if (cut(printable(whole)) === whole) words.push(...port)
+  if (pod !== undefined) words.push(noMark(printable(pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`)))
   return cut(words.join(' '))
 }
+
+const beginningOf = (who: Identity): string =>
+  `${ALIAS_MARK} ${who.network} ${who.containerId} ${printable(who.ifname)}`
+
+/** CNI_ARGS may contain anything as a pod's name: it must not be read back as a bridge. */
+const noMark = (text: string): string =>
+  text.startsWith(BRIDGE_MARK) ? `\\u0040${text.slice(BRIDGE_MARK.length)}` : text
 
 const wordsOf = ({ name, addresses, vlans }: BridgeInAlias): readonly string[] => [
   name,
@@ -153,7 +164,7 @@ export function parseAlias(alias: string | undefined): Alias | undefined {
   }
 }
 
-/** No pod's name begins with this character. */
+/** No pod's name in an alias begins with this character. */
 const BRIDGE_MARK = '@'
 
 function bridgeIn(text: string): BridgeInAlias {
@@ -167,10 +178,11 @@ function bridgeIn(text: string): BridgeInAlias {
 }
 
 /**
- * Whether a link with this attachment's name may be its own: its alias says so, or it has none because the process died
- * before setting it.
+ * Whether a link with this attachment's name may be its own: its alias says so, as it is written now or with the names
+ * as they came, or it has none because the process died before setting it.
  */
 export const mayBeOf = (who: Identity, alias: string | undefined): boolean =>
   alias === undefined ||
   alias === '' ||
+  alias.startsWith(cut(beginningOf(who))) ||
   alias.startsWith(cut(`${ALIAS_MARK} ${who.network} ${who.containerId} ${who.ifname}`))

@@ -21,7 +21,7 @@ import { type KernelObject, type Link, type Mac, parseMac, type Route } from '..
 import { LINK_SCOPE } from '../state/route.ts'
 import { bandwidthObjects } from './bandwidth.ts'
 import { bridgeObjects, bridgeOf } from './bridge.ts'
-import { address, havingGateway, noDuplicateDetection, route, sysctl } from './device.ts'
+import { address, announced, havingGateway, noDuplicateDetection, route, sysctl } from './device.ts'
 import { aliasOf, hostMac, hostName, peerName, podMac } from './identity.ts'
 import { proxies, routedHost } from './routed.ts'
 import { gatewayDevice, portVlans } from './vlans.ts'
@@ -200,8 +200,8 @@ function insideObjects(
   const settings = [
     // In this order: enabling IPv6 makes the link-local address at once if the link is up.
     ...(has6 ? [noDuplicateDetection(device), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
-    // A configured MAC does not follow from the address: announce it to neighbours that have another one cached.
-    ...(attachment.interface.mac === undefined ? [] : [sysctl(`net/ipv4/conf/${device}/arp_notify`, '1')])
+    // A configured MAC does not follow from the address: announced to those that have the address with another one.
+    ...(attachment.interface.mac === undefined ? [] : announced(device, has6))
   ]
   const neighbours = havingGateway(addresses).map(
     ({ gateway }): KernelObject => ({ kind: 'neighbour', device, ip: gateway, mac: hostMac(attachment) })

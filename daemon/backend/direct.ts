@@ -3,9 +3,9 @@
 import type { Ip, Prefix } from '../../ipam/address.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
-import { defaultMetric, type Route } from '../state/object.ts'
+import type { Route } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { MAIN_TABLE } from '../state/route.ts'
+import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
 
 /**
  * Whether a peer is on our link: the kernel's route to its public address has no gateway and leaves by the node's

@@ -1,4 +1,6 @@
 // Outcomes of the latest CNI calls by pod: `weftctl why pod` can explain a failure after the runtime has sent its DEL.
+
+import { LONGEST_NAME } from '../../plugins/cni/args.ts'
 import type { CniError } from '../../plugins/cni/error.ts'
 import type { Call } from '../../plugins/cni/types.ts'
 import type { CniRequest } from '../../plugins/protocol.ts'
@@ -87,8 +89,8 @@ function isMade(add: Outcome | undefined, del: Outcome | undefined, containerId:
  * found by its pod.
  */
 function podKeyOf(args: string): PodKey | undefined {
-  const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map(
-    (pattern) => pattern.exec(args)?.[1] ?? ''
+  const [namespace, name] = [/(?:^|;)K8S_POD_NAMESPACE=([^;=]*)/, /(?:^|;)K8S_POD_NAME=([^;=]*)/].map((pattern) =>
+    (pattern.exec(args)?.[1] ?? '').slice(0, LONGEST_NAME)
   )
   if (name === '') return undefined
   return namespace === '' ? name : `${namespace}/${name}`

@@ -1,5 +1,7 @@
 // Errors as the runtime gets them: the table from our codes to CNI's numbers, and the CNI error made of anything
 // thrown.
+import { codeOf } from '../../ipam/files.ts'
+import { isForGood } from '../../ipam/read-file.ts'
 import { ReservationsUnusable } from '../../ipam/unusable.ts'
 import { versionForError } from '../../plugins/call.ts'
 import { CniError, cniCode, printError } from '../../plugins/cni/error.ts'
@@ -44,6 +46,19 @@ const numbers: Readonly<Record<string, number>> = {
   WANTED_OTHERWISE: 110
 }
 
+/**
+ * Files of administrators: the number depends on why one can't be read. One that is not there yet (ENOENT) has that of
+ * its code.
+ */
+const ofFiles: ReadonlySet<string> = new Set(['RESOLV_CONF_UNREADABLE', 'SUBNET_FILE_UNREADABLE', 'SYSCTL_NOT_ALLOWED'])
+
+function numberOf({ code, cause }: WeftError): number {
+  const usual = numbers[code] ?? cniCode.internal
+  const reason = ofFiles.has(code) ? codeOf(cause) : undefined
+  if (reason === undefined || reason === 'ENOENT') return usual
+  return isForGood(cause) ? cniCode.configuration : cniCode.tryAgain
+}
+
 /** Conditions in which running pods may not reach those of other nodes: STATUS returns 51. */
 const limiting: readonly string[] = ['LEASE_LOST', 'NO_INTERFACE'] satisfies readonly ConditionCode[]
 
@@ -63,7 +78,7 @@ export function cniError(thrown: unknown, verb?: Verb): CniError {
     )
   if (thrown instanceof ReservationsUnusable) return cniError(unwritable(thrown), verb)
   if (!(thrown instanceof WeftError)) return unexpected(thrown)
-  const number = numbers[thrown.code] ?? cniCode.internal
+  const number = numberOf(thrown)
   const code = verb === 'STATUS' ? statusNumber(thrown.code, number) : number
   const cause = thrown.cause === undefined ? '' : reasonOf(thrown.cause)
   const details = thrown.message.includes(cause) ? '' : cause

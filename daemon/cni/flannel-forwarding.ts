@@ -2,8 +2,8 @@
 // kept for its DEL.
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { ifThere } from '../../ipam/files.ts'
-import { type FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
+import { codeOf, ifThere } from '../../ipam/files.ts'
+import { type FileReader, isForGood, LARGE_FILE } from '../../ipam/read-file.ts'
 import { FieldError, isObject, type JsonObject, member, text } from '../../plugins/cni/field.ts'
 import { inVersionOf } from '../../plugins/cni/result.ts'
 import type { Call, NetworkCall } from '../../plugins/cni/types.ts'
@@ -106,23 +106,33 @@ async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
     throw new WeftError(
       'SUBNET_FILE_UNREADABLE',
       `open ${path}: ${reasonOf(cause)}`,
-      'wait until this node has a subnet (weftctl status), or correct subnetFile in the CNI configuration',
+      isForGood(cause)
+        ? `correct subnetFile in the CNI configuration: it must name a readable regular file, as weftd writes it`
+        : 'wait until this node has a subnet (weftctl status), or correct subnetFile in the CNI configuration',
       { cause }
     )
   }
   return parseSubnetEnv(written, path)
 }
 
-/** The configuration kept for a container, if it is of this network; a container may be in several. */
+/**
+ * The configuration kept for a container, if it is of this network; a container may be in several. Errors:
+ * STATE_UNWRITABLE where it can't be read at the moment: DEL with other values would leave something behind.
+ */
 async function kept(files: Files, path: string, network: string): Promise<JsonObject | undefined> {
   try {
     const value: unknown = JSON.parse(await files.text(path, LARGE_FILE))
     return isObject(value) && text(member({ path, value }, 'name')) === network ? value : undefined
   } catch (error) {
     // Missing, cut by a crash, or another program's: then subnet.env is used.
-    if (error instanceof SyntaxError || error instanceof FieldError || (error instanceof Error && 'code' in error))
-      return undefined
-    throw error
+    const isNone = codeOf(error) === 'ENOENT' || isForGood(error)
+    if (error instanceof SyntaxError || error instanceof FieldError || isNone) return undefined
+    throw new WeftError(
+      'STATE_UNWRITABLE',
+      `${path} can't be read: ${reasonOf(error)}`,
+      'find in the error what this host or its file system lacks; the runtime tries again',
+      { cause: error }
+    )
   }
 }
 

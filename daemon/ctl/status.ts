@@ -27,6 +27,13 @@ export const status: Command = {
   }
 }
 
+/** A node that serves pods while something else is broken, such as its link to the other nodes, is not plainly ready. */
+function stateOf({ ready, conditions }: StatusAnswer): string {
+  if (!ready) return 'NOT READY'
+  const errors = conditions.filter(({ severity }) => severity === 'error').map(({ code }) => code)
+  return errors.length === 0 ? 'ready' : `ready, but ${errors.join(', ')}`
+}
+
 /** The answer as text, one fact per line. */
 function statusText(status: StatusAnswer): string {
   const { link } = status
@@ -41,7 +48,7 @@ function statusText(status: StatusAnswer): string {
     ['pods here', String(status.pods)],
     ['running since', status.startedAt]
   ]
-  const head = `${status.node}: ${status.ready ? 'ready' : 'NOT READY'} (weftd ${status.version})`
+  const head = `${status.node}: ${stateOf(status)} (weftd ${status.version})`
   const rows = facts.map(([name, value]) => `  ${name.padEnd(14)}${value || '(not known yet)'}`)
   const conditions = status.conditions.map(({ severity, code, blocks, since, sentence }) => {
     const effect = blocks.map((each) => `, ${EFFECTS[each] ?? `blocks ${each}`}`).join('')

@@ -3,7 +3,7 @@
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type ForeignRule, type ForeignTable, isPolicyTable, NO_SIDE, type PodSide } from '../state/foreign-chain.ts'
 import { type Course, courseIn } from '../state/foreign-course.ts'
-import { ACCEPT_MATCHES, type AcceptMatch } from '../state/foreign-match.ts'
+import { Fates } from '../state/foreign-fate.ts'
 import type { Place } from '../state/foreign-walk.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -14,7 +14,7 @@ export type ForeignDrop = {
   readonly chain: string
   readonly prefix: Prefix
   /** The accepts that let pods' packets through, each with its chain. */
-  readonly accepts: readonly { readonly match: AcceptMatch; readonly chain: string }[]
+  readonly accepts: readonly Pick<ForeignAccept, 'match' | 'verdict' | 'chain'>[]
   /** One sentence with the program, the chain and the rule that drops. */
   readonly text: string
   /** The same, where no accept may be: the rule names pods, or one that must stay in force comes later. */
@@ -50,14 +50,14 @@ export function foreignDrops(
 
 function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSide): readonly ForeignDrop[] {
   const course = courseIn(table, chain, prefix, side)
-  const [first] = ACCEPT_MATCHES.flatMap((match) => course.drops[match])
-  const shown = first ?? course.cutOff[0]
+  const cutOff = cutOffIn(table, chain, course, prefix, side)
+  const shown = course.firstDrop ?? cutOff
   if (shown === undefined) return []
-  const accepts = ACCEPT_MATCHES.flatMap((match) => {
-    const best = course.places[match].at(-1)
-    return best === undefined ? [] : [{ match, chain: best.chain }]
+  const accepts = course.inserts.flatMap(({ match, verdict, places }) => {
+    const best = places.at(-1)
+    return best === undefined ? [] : [{ match, chain: best.chain, ...(verdict && { verdict }) }]
   })
-  const unanswered = unansweredIn(table, course, side)
+  const unanswered = unansweredIn(table, course, side) ?? cutOff
   const sentence = (place: Place): string => dropText(table, chain, place)
   return [
     {
@@ -65,6 +65,28 @@ function dropIn(table: ForeignTable, chain: string, prefix: Prefix, side: PodSid
       ...(unanswered === undefined ? {} : { unanswered: sentence(unanswered) })
     }
   ]
+}
+
+/**
+ * A drop that no packet between this host's pods and those of other nodes escapes, in one direction at least; where no
+ * other node is known, a rule that drops all packets of pods by naming them.
+ */
+function cutOffIn(
+  table: ForeignTable,
+  chain: string,
+  { inserts, cutOff }: Course,
+  pods: Prefix,
+  { local = [], remote = [] }: PodSide
+): Place | undefined {
+  if (local.length === 0 || remote.length === 0) return cutOff[0]
+  const fates = new Fates(table, chain, inserts, pods)
+  for (const here of local) {
+    for (const there of remote) {
+      const drop = fates.certainDrop({ in: there, out: here }) ?? fates.certainDrop({ in: here, out: there })
+      if (drop !== undefined) return drop
+    }
+  }
+  return undefined
 }
 
 function dropText(table: ForeignTable, chain: string, place: Place): string {
@@ -76,8 +98,15 @@ function dropText(table: ForeignTable, chain: string, place: Place): string {
 const ruleAt = ({ chains }: ForeignTable, { chain, index }: Place): ForeignRule | undefined =>
   chains.get(chain)?.rules[index]
 
-/** A narrowed rule matters only where other nodes' packets enter by a device that it names. */
-function unansweredIn(table: ForeignTable, course: Course, { carriers }: PodSide): Place | undefined {
+/**
+ * A narrowed rule matters only where other nodes' packets enter by a device that it names; see cutOffIn where the
+ * devices to other nodes are known.
+ */
+function unansweredIn(
+  table: ForeignTable,
+  course: Course,
+  { carriers, local = [], remote = [] }: PodSide
+): Place | undefined {
   const { pair, source, destination } = course.unanswered
   const isMet = (place: Place): boolean =>
     ruleAt(table, place)?.branches.some(({ conditions }) =>
@@ -90,7 +119,8 @@ function unansweredIn(table: ForeignTable, course: Course, { carriers }: PodSide
           condition.names.some((name) => carriers.includes(name))
       )
     ) ?? true
-  return course.cutOff[0] ?? source[0] ?? destination[0] ?? pair.find(isMet)
+  const isKnown = local.length > 0 && remote.length > 0
+  return source[0] ?? destination[0] ?? (isKnown ? undefined : pair.find(isMet))
 }
 
 const marks: readonly (readonly [string, RegExp])[] = [
@@ -112,7 +142,7 @@ function programOf(table: ForeignTable): string {
 /** The accepts against these drops, each once. */
 export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignAccept[] {
   return drops.flatMap(({ table, accepts, prefix, text }) =>
-    accepts.map(({ match, chain }) => ({
+    accepts.map(({ match, chain, verdict }) => ({
       kind: 'accept' as const,
       tool: table.tool,
       family: table.family,
@@ -120,6 +150,7 @@ export function foreignAccepts(drops: readonly ForeignDrop[]): readonly ForeignA
       chain,
       match,
       prefix,
+      ...(verdict && { verdict }),
       effective: true,
       because: text
     }))

@@ -1,8 +1,8 @@
 // Drops what pods send to a node's tunnel port: a tunnel takes any frame that comes to it, so a pod could forge packets
 // of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { KernelObject } from '../state/object.ts'
-import { CONTAINER_ENDS, isContainerEnd } from '../state/ownership.ts'
+import type { KernelObject, Link, NftSet } from '../state/object.ts'
+import { CONTAINER_ENDS, isContainerEnd, NFT_TABLE } from '../state/ownership.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
@@ -12,9 +12,18 @@ export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: numb
 
 const because = 'pods must not speak to a tunnel'
 
+/** The chain for what is sent to this node itself. */
+const INPUT = 'tunnel_input'
+const SENDERS = 'tunnel_senders'
+
+const senderSet: NftSet = {
+  ...{ kind: 'nft-set', family: 'inet', table: NFT_TABLE, set: SENDERS, form: 'set' },
+  ...{ declaration: 'type ifname', because }
+}
+
 /**
- * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods), since a pod can
- * write any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the
+ * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods; tunnelSenders), since
+ * a pod can write any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the
  * tunnel's own. So may what a node sends that comes by another link, where a default route has several, and a pod
  * network contains the nodes' addresses.
  */
@@ -30,7 +39,8 @@ export function tunnelGuard(
       const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
       return [`iifname != "${device}" ${fromPrefix(network)} ${isNoNode}`, [family]] as const
     }),
-    ...[bridge, CONTAINER_ENDS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const)
+    ...[bridge, CONTAINER_ENDS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const),
+    [`iifname != "${device}" iifname @${SENDERS}`, FAMILIES]
   ]
   const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
     ports.flatMap(({ protocol: transport, port }) =>
@@ -41,8 +51,9 @@ export function tunnelGuard(
   const toNodes = (family: Family) => `${protocol(family)} daddr @${tunnelNodeSet(family)} drop`
   return [
     ...FAMILIES.map((family) => addressSet(tunnelNodeSet(family), family, because)),
+    senderSet,
     nftChain(
-      'tunnel_input',
+      INPUT,
       'type filter hook input priority filter',
       rules(() => ['drop']),
       because
@@ -55,3 +66,25 @@ export function tunnelGuard(
     )
   ]
 }
+
+/**
+ * The devices by which pods of this host send, besides the ends of single containers: those with pods of the cluster
+ * (`local`), and the bridges and VLANs of other networks that weftd set up. Nothing where there is no guard.
+ */
+export function tunnelSenders(desired: Iterable<KernelObject>, local: readonly string[]): readonly KernelObject[] {
+  const devices = new Set(local.filter((name) => name !== CONTAINER_ENDS))
+  let isGuarded = false
+  for (const object of desired) {
+    if (object.kind === 'nft-chain') isGuarded ||= object.table === NFT_TABLE && object.chain === INPUT
+    else if (isSegment(object)) devices.add(object.name)
+  }
+  const element = (device: string): KernelObject => ({
+    ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: SENDERS, key: `"${device}"` },
+    because
+  })
+  return isGuarded ? [senderSet, ...[...devices].sort().map(element)] : []
+}
+
+/** Whether this is a bridge, or a VLAN of one, to which pods are connected. */
+export const isSegment = (object: KernelObject): object is Link =>
+  object.kind === 'link' && (object.form?.type === 'bridge' || object.form?.type === 'vlan')

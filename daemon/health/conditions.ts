@@ -197,7 +197,8 @@ export const CONDITIONS = {
   PUBLIC_IP_CONFLICT: {
     severity: 'error',
     blocks: [],
-    title: 'two nodes publish the same public address, so only one of them is reachable',
+    title:
+      'two nodes publish the same public address; both leases are used, and only the node that has the address is reachable',
     cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
   UNDERLAY_MTU: {

@@ -49,6 +49,10 @@ export class Health {
     if (before !== undefined && this.#active.delete(code)) this.#changed(before, false)
   }
 
+  has(code: ConditionCode): boolean {
+    return this.#active.has(code)
+  }
+
   /** Codes of all active conditions, including a STARTING that `active` leaves out. */
   get codes(): Iterable<ConditionCode> {
     return this.#active.keys()

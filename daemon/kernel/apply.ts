@@ -2,6 +2,7 @@
 // run's messages one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
+import { isLinkLocal } from '../../ipam/address.ts'
 import { toError } from '../base/error.ts'
 import { errnoName, errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
@@ -306,6 +307,8 @@ function requestsOf(change: Change, resolve: encode.Resolve): Requests {
 function routeRequests(route: Route, instead: KernelObject | undefined, resolve: encode.Resolve): Requests {
   // In IPv6 a replacement would be a route that no longer goes with the address.
   const isKernels = route.withAddress !== undefined && route.destination.ip.family === 6 && instead === undefined
+  // Every device has one to the link-local addresses.
+  if (isKernels && isLinkLocal(route.destination.ip)) return { messages: [encode.addRoute(route, resolve)] }
   const put = encode.putRoute(isKernels ? { ...route, yields: true } : route, resolve)
   const isOthers = instead?.kind === 'route' && instead.protocol !== route.protocol
   if (!isOthers || route.yields || route.destination.ip.family !== 4) return { messages: [put] }

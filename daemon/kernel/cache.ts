@@ -1,10 +1,11 @@
 // The kernel state as one observer knows it: objects of interest by key and by device, and all links by index, since
 // messages name devices by index.
 import { isDeepStrictEqual } from 'node:util'
-import type { KernelObject, Key, Link, LinkForm, PortVlans, Route, Sysctl } from '../state/object.ts'
+import type { KernelObject, Key, Link, LinkForm, PortVlans, Route } from '../state/object.ts'
 import { deviceOf, keyOf, sameObject } from '../state/object.ts'
 import { DOOMED_GROUP } from '../state/ownership.ts'
 import {
+  changedNextHop,
   decodeAddress,
   decodeLink,
   decodeNeighbour,
@@ -14,9 +15,10 @@ import {
   type NameOf,
   portFlags
 } from './netlink/decode.ts'
-import { Attributes, type Message, NLM_F } from './netlink/message.ts'
+import { type Message, NLM_F } from './netlink/message.ts'
+import { endsForwarding, settingsIn } from './netlink/netconf.ts'
 import { decodeTraffic } from './netlink/qdisc.ts'
-import { AF_BRIDGE, ALL_DEVICES, familyOf, NETCONFA, RTM } from './netlink/uapi.ts'
+import { AF_BRIDGE, RTM } from './netlink/uapi.ts'
 import { decodeVlans } from './netlink/vlans.ts'
 
 /** What a notification changes. */
@@ -40,6 +42,8 @@ export class Cache {
    * IPv4 routes with the key of another that the kernel has before them: those are not used, until that one is removed.
    */
   readonly #behind = new Map<Key, readonly Route[]>()
+  /** Some route was by a nexthop object, since the last dump. */
+  #hasNextHops = false
   readonly nameOf: NameOf = (index) => this.#links.get(index)?.name
 
   constructor(
@@ -61,6 +65,7 @@ export class Cache {
     this.#objects.clear()
     this.#byDevice.clear()
     this.#behind.clear()
+    this.#hasNextHops = false
     for (const [index, link] of links) {
       this.#links.set(index, link)
       this.put(link)
@@ -86,6 +91,7 @@ export class Cache {
     // A route may come back under its key on another device.
     this.drop(key)
     this.#objects.set(key, object)
+    if (object.kind === 'route' && object.nextHopId !== undefined) this.#hasNextHops = true
     const device = deviceOf(object)
     if (device !== undefined) {
       const keys = this.#byDevice.get(device)
@@ -122,6 +128,9 @@ export class Cache {
         return this.#onNewRoute(decodeRoute(message, this.nameOf), message.flags)
       case RTM.deleteRoute:
         return this.#onRouteGone(decodeRoute(message, this.nameOf))
+      case RTM.newNextHop:
+      case RTM.deleteNextHop:
+        return this.#onNextHop(changedNextHop(message))
       case RTM.newNeighbour:
       case RTM.deleteNeighbour: {
         const entry = decodeNeighbour(message, this.nameOf)
@@ -153,6 +162,20 @@ export class Cache {
     if (known?.kind === 'route' && known.nextHopId === nextHopId) return UNCHANGED
     const update = this.#onRoute(route, flags)
     return this.#interest(route) ? { ...update, dumpBecause: 'a route names its next hops by number' } : update
+  }
+
+  /**
+   * With net.ipv4.nexthop_compat_mode=0 nothing else says that the routes by a nexthop object changed. It may be a member
+   * of any group.
+   */
+  #onNextHop(id: number | undefined): Update {
+    if (id === undefined || !this.#hasNextHops) return UNCHANGED
+    for (const object of this.#objects.values()) {
+      if (object.kind !== 'route' || object.nextHopId === undefined) continue
+      if (object.nextHopId === id || object.nextHops !== undefined)
+        return { ...UNCHANGED, dumpBecause: 'a nexthop object of a route changed' }
+    }
+    return UNCHANGED
   }
 
   /**
@@ -368,28 +391,3 @@ const sameForm = (a: LinkForm | undefined, b: LinkForm | undefined): boolean =>
   a?.type === b?.type && (a?.type === 'veth' || a?.type === 'bridge' || isDeepStrictEqual(a, b))
 
 const ipv6SwitchOf = (device: string): string => `net/ipv6/conf/${device}/disable_ipv6`
-
-/** The settings of one device, or of all, in a message of devinet.c or addrconf.c. */
-function settingsIn({ body }: Message, nameOf: NameOf): readonly Sysctl[] {
-  const netconf = new Attributes(body, 4)
-  const [index, family] = [netconf.u32(NETCONFA.ifindex), familyOf(body[0] ?? 0)]
-  if (index === undefined || family === undefined) return []
-  const device = index === ALL_DEVICES ? 'all' : nameOf(index)
-  if (device === undefined) return []
-  const forwarding = index === ALL_DEVICES && family === 4 ? 'net/ipv4/ip_forward' : undefined
-  const of = (name: string): string => `net/ipv${family}/conf/${device}/${name}`
-  const values = [
-    [forwarding ?? of('forwarding'), netconf.u32(NETCONFA.forwarding)],
-    [of('rp_filter'), family === 4 ? netconf.u32(NETCONFA.rpFilter) : undefined],
-    [of(family === 4 ? 'proxy_arp' : 'proxy_ndp'), netconf.u32(NETCONFA.proxyNeighbour)]
-  ] as const
-  return values.flatMap(([path, value]) =>
-    value === undefined ? [] : [{ kind: 'sysctl', path, value: String(value | 0) } as const]
-  )
-}
-
-/** The end of forwarding cuts pods off: whatever else changed with it, a dump shows. */
-function endsForwarding({ body }: Message): boolean {
-  const netconf = new Attributes(body, 4)
-  return netconf.u32(NETCONFA.ifindex) === ALL_DEVICES && netconf.u32(NETCONFA.forwarding) === 0
-}

@@ -94,7 +94,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     removeTables: () => nft.removeTables(),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
-    exists: deviceExists,
+    ...deviceLookups(requests),
     filtersVlans: vlanTrial(),
     ...routeLookups(requests),
     onRouting: (listener) => void listeners.add(listener),
@@ -105,6 +105,11 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     }
   }
 }
+
+const deviceLookups = (socket: RequestSocket): Pick<Kernel, 'exists' | 'indexOf'> => ({
+  exists: deviceExists,
+  indexOf: (device) => (deviceExists(device) ? socket.indexOf(device) : undefined)
+})
 
 /** Every device has a directory there; a look-up by name would make the kernel try to load a module of that name. */
 const deviceExists = (device: string): boolean => existsSync(`/proc/sys/net/ipv4/conf/${device}`)

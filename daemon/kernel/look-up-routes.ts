@@ -1,5 +1,6 @@
 // Asks the kernel for routes: how the host reaches an address, which entry of the tables it uses, and its policy rules.
 import { formatIp, type Ip } from '../../ipam/address.ts'
+import { toError } from '../base/error.ts'
 import type { Kernel } from '../state/kernel.ts'
 import type { Route } from '../state/object.ts'
 import { decodeRoute } from './netlink/decode.ts'
@@ -11,7 +12,11 @@ import { dumpRules } from './netlink/rules.ts'
 import { readSysctl } from './sysctl.ts'
 
 export const routeLookups = (socket: RequestSocket): Pick<Kernel, 'routeTo' | 'routesTo' | 'usedRoutes' | 'rules'> => ({
-  routeTo: async (ip) => (await routesTo(socket, [ip]))[0],
+  routeTo: async (ip) => {
+    const [found] = await routesTo(socket, [ip])
+    if (found instanceof Error) throw found
+    return found
+  },
   routesTo: (ips) => routesTo(socket, ips),
   usedRoutes: (ips, from) => usedRoutes(socket, ips, from),
   rules: (family) => dumpRules(socket, family)
@@ -26,6 +31,7 @@ async function routesTo(socket: RequestSocket, ips: readonly Ip[]): ReturnType<K
   const answers = await socket.askAll(ips.map(lookUpRoute), what)
   return answers.map((answer) => {
     const route = routeIn(answer, socket)
+    if (route instanceof Error) return route
     if (route?.device === undefined) return undefined
     const { device, source, gateway, mtu } = route
     return {
@@ -37,11 +43,17 @@ async function routesTo(socket: RequestSocket, ips: readonly Ip[]): ReturnType<K
   })
 }
 
-/** The kernel also answers with an error for an unreachable, prohibit or blackhole route. */
-function routeIn(answer: Message | KernelError, socket: RequestSocket): Route | undefined {
-  if (!(answer instanceof KernelError)) return decodeRoute(answer, (index) => socket.nameOf(index), true)
-  if (unreachable.has(answer.errnoName)) return undefined
-  throw answer
+/**
+ * The kernel also answers with an error for an unreachable, prohibit or blackhole route. Any other error (no memory, a
+ * lost answer) is about this address alone, and says nothing of its route.
+ */
+function routeIn(answer: Message | KernelError, socket: RequestSocket): Route | Error | undefined {
+  if (answer instanceof KernelError) return unreachable.has(answer.errnoName) ? undefined : answer
+  try {
+    return decodeRoute(answer, (index) => socket.nameOf(index), true)
+  } catch (error) {
+    return toError(error)
+  }
 }
 
 /**

@@ -220,7 +220,7 @@ export class KubeApi implements AsyncDisposable {
     if (cause instanceof WeftError && cause.code === 'STORE_DENIED')
       return new KubeError('STORE_DENIED', cause.message, cause.cure, { cause: cause.cause })
     // The connection may have failed because the authority on disk is newer.
-    this.#access.renew()
+    void this.#access.renew()
     const { server, from } = this.#access.target
     const reason = reasonOf(cause) || String((cause as { code?: unknown }).code)
     const message = `${verb} ${path} at ${this.place} failed: ${reason}`

@@ -1,6 +1,6 @@
 // Credentials for the API server, read from disk again while weftd runs: kubelets renew tokens about hourly,
 // administrators replace authorities.
-import { LARGE_FILE, readFile } from '../../ipam/read-file.ts'
+import { FileReader, LARGE_FILE } from '../../ipam/read-file.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Json } from '../config/json.ts'
 import { type KubeTarget, type Secret, targetOfKubeconfig, targetOfPod } from './config.ts'
@@ -27,7 +27,7 @@ const FRESH = 60_000
 /** The API server to use. The package `yaml` is loaded only for a kubeconfig. Errors: OPTION_INVALID. */
 export async function targetOf({ kubeApiUrl, kubeconfigFile, environment }: AccessOptions): Promise<KubeTarget> {
   if (kubeconfigFile === undefined) return targetOfPod(environment, kubeApiUrl)
-  const text = readText(kubeconfigFile, '--kubeconfig-file')
+  const text = await readText(new FileReader(), kubeconfigFile, '--kubeconfig-file')
   const { parse } = await import('yaml')
   let config: unknown
   try {
@@ -49,25 +49,37 @@ export class KubeAccess {
   readonly target: KubeTarget
   readonly #now: () => number
   readonly #plugin: PluginCredentials | undefined
+  /** The files may be on a file system that does not answer. */
+  readonly #files: FileReader
   #credentials: Credentials
   #readAt: number
+  #renewing: Promise<boolean> | undefined
   /** What the plugin had issued when `#merged` was made of it and the files. */
   #issued: Issued | undefined
   #merged: Credentials
 
-  /** `now` in monotonic milliseconds. Errors: OPTION_INVALID when a file can't be read. */
-  constructor(target: KubeTarget, now: () => number, plugin: PluginDeps = { environment: {} }) {
+  private constructor(target: KubeTarget, now: () => number, plugin: PluginDeps, files: FileReader, read: Credentials) {
     this.target = target
     this.#now = now
     this.#plugin = target.plugin && new PluginCredentials(target.plugin, plugin)
-    this.#credentials = readAll(target)
-    this.#merged = this.#credentials
+    this.#files = files
+    this.#credentials = read
+    this.#merged = read
     this.#readAt = now()
   }
 
-  /** At most a minute old; the same object while nothing has changed. */
+  /** `now` in monotonic milliseconds. Errors: OPTION_INVALID when a file can't be read. */
+  static async open(
+    target: KubeTarget,
+    now: () => number,
+    plugin: PluginDeps = { environment: {} },
+    files = new FileReader()
+  ): Promise<KubeAccess> {
+    return new KubeAccess(target, now, plugin, files, await readAll(target, files))
+  }
+
+  /** Of the last reading; the same object while nothing has changed. */
   get credentials(): Credentials {
-    if (this.#now() - this.#readAt >= FRESH) this.renew()
     const issued = this.#plugin?.issued
     if (issued === undefined) return this.#credentials
     if (issued !== this.#issued) {
@@ -77,8 +89,14 @@ export class KubeAccess {
     return this.#merged
   }
 
-  /** Before each request: resolves once the credential plugin, if there is one, has issued what is valid now. */
+  /**
+   * Before each request: resolves once the files' content is at most a minute old, and the credential plugin, if there
+   * is one, has issued what is valid now. Files that can't be read, or not within the reader's deadline, delay nothing
+   * else.
+   */
   async ready(): Promise<void> {
+    if (this.#now() - this.#readAt >= FRESH) await this.renew()
+    else await this.#renewing
     await this.#plugin?.ready(this.#credentials.ca)
   }
 
@@ -94,15 +112,18 @@ export class KubeAccess {
    * Reads the files now, because the API server rejected their content; true when it has changed. Unreadable files keep
    * the last content.
    */
-  renew(): boolean {
+  renew(): Promise<boolean> {
+    this.#renewing ??= this.#readAgain().finally(() => {
+      this.#renewing = undefined
+    })
+    return this.#renewing
+  }
+
+  async #readAgain(): Promise<boolean> {
     this.#readAt = this.#now()
-    let read: Credentials
-    try {
-      read = readAll(this.target)
-    } catch {
-      // The volume is being replaced; the next attempt reads it again.
-      return false
-    }
+    // Undefined while the volume is being replaced; the next attempt reads it again.
+    const read = await readAll(this.target, this.#files).catch(() => undefined)
+    if (read === undefined) return false
     const names = ['ca', 'cert', 'key', 'token'] as const
     if (names.every((name) => read[name] === this.#credentials[name])) return false
     this.#credentials = read
@@ -111,18 +132,23 @@ export class KubeAccess {
   }
 }
 
-function readAll({ ca, cert, key, token, from }: KubeTarget): Credentials {
-  const read = (secret: Secret | undefined): string | undefined => {
+async function readAll({ ca, cert, key, token, from }: KubeTarget, files: FileReader): Promise<Credentials> {
+  const read = async (secret: Secret | undefined): Promise<string | undefined> => {
     if (secret === undefined) return undefined
-    return 'text' in secret ? secret.text : readText(secret.file, from)
+    return 'text' in secret ? secret.text : await readText(files, secret.file, from)
   }
-  const values = { ca: read(ca), cert: read(cert), key: read(key), token: read(token)?.trim() }
+  const values = {
+    ca: await read(ca),
+    cert: await read(cert),
+    key: await read(key),
+    token: (await read(token))?.trim()
+  }
   return Object.fromEntries(Object.entries(values).filter(([, text]) => text !== undefined && text !== ''))
 }
 
-function readText(path: string, from: string): string {
+async function readText(files: FileReader, path: string, from: string): Promise<string> {
   try {
-    return readFile(path, LARGE_FILE).toString()
+    return await files.text(path, LARGE_FILE)
   } catch (cause) {
     throw new WeftError(
       'OPTION_INVALID',

@@ -150,7 +150,7 @@ export async function daemonSetEvents(name: string, options: AccessOptions, log:
   const { KubeAccess, targetOf } = await import('./credentials.ts')
   const { KubeApi } = await import('./api.ts')
   const { follow } = await import('./watch.ts')
-  const api = new KubeApi(new KubeAccess(await targetOf(options), () => performance.now(), options), {
+  const api = new KubeApi(await KubeAccess.open(await targetOf(options), () => performance.now(), options), {
     raise() {},
     clear() {}
   })

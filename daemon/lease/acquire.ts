@@ -12,13 +12,13 @@ import {
   type Prefix,
   perFamily,
   rangeOf,
-  sameIp,
   samePrefix,
   width
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { NetConf, NetworkRange } from '../config/net-conf.ts'
 import { type Lease, leaseKey } from './lease.ts'
+import { isOurs, publishesUs } from './own-lease.ts'
 import type { LeaseRequest } from './store.ts'
 
 export type Choice =
@@ -161,12 +161,6 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
   )
 }
 
-/** Whether a lease publishes these addresses: the same in each family that both have, and in at least one. */
-export function publishesUs(lease: Pick<Lease, 'publicIp'>, publicIp: LeaseRequest['publicIp']): boolean {
-  const both = perFamily(publicIp).filter(([family]) => lease.publicIp[family] !== undefined)
-  return both.length > 0 && both.every(([family, ip]) => sameIp(ip, lease.publicIp[family]))
-}
-
 /**
  * The leases that are ours. The public address alone does not prove it, since two nodes may publish one (a virtual
  * address, a clone): where we hold a lease, or subnet.env or a device of this host names one, that one is ours and the
@@ -182,8 +176,7 @@ function oursOf(request: SubnetRequest, heldKey: string | undefined): readonly L
       (publishesUs(lease, publicIp) && (isPrevious(lease, previous) || namesOurDevice(lease)))
   )
   if (proven.length > 0) return proven
-  const isAnothers = (lease: Lease) => lease.node !== undefined && node !== undefined && lease.node !== node
-  return leases.filter((lease) => publishesUs(lease, publicIp) && !isAnothers(lease))
+  return leases.filter((lease) => isOurs(lease, { publicIp, node }))
 }
 
 /** A subnet that contains a node's public address would cut that node off. */

@@ -10,6 +10,7 @@ import {
   type Prefix,
   parseIp,
   perFamily,
+  sameIp,
   width
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
@@ -57,7 +58,8 @@ export function leaseKey(lease: Pick<Lease, 'subnet'>): string {
 
 /**
  * The subnets that a key names; everything before its last `/` is ignored. `undefined` when it names none: flannel
- * ignores such keys. flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
+ * ignores such keys. A key with host bits, which nobody writes as a lease, names none either: it must not hide the lease
+ * under the key of that network. flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
  */
 export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   const subnet: { [F in Family]?: Prefix } = {}
@@ -68,7 +70,8 @@ export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
     if (ip === undefined || length > width(ip.family) || subnet[ip.family] !== undefined) return undefined
     // IPv4 comes first, so that no two keys name the same subnets.
     if (ip.family === 4 && subnet[6] !== undefined) return undefined
-    if (length > 0) subnet[ip.family] = network({ ip, length })
+    if (!sameIp(ip, network({ ip, length }).ip)) return undefined
+    if (length > 0) subnet[ip.family] = { ip, length }
     else if (!isUnspecified(ip)) return undefined
   }
   return perFamily(subnet).length > 0 ? subnet : undefined
@@ -96,7 +99,7 @@ export function formatLeaseValue(lease: Lease): string {
 export function parseLease(key: string, value: string): Lease {
   const subnet = parseLeaseKey(key)
   if (subnet === undefined)
-    throw malformed(key, 'the key', key, 'subnets as in 10.2.14.0-24 or 10.2.14.0-24&fd00:2:e::-64')
+    throw malformed(key, 'the key', key, 'subnets without host bits, as in 10.2.14.0-24 or 10.2.14.0-24&fd00:2:e::-64')
   const written = parseObject(key, value)
   const publicIp: { [F in Family]?: Ip } = {}
   const backendData: { [F in Family]?: Json } = {}

@@ -6,11 +6,12 @@ import type { Log } from '../base/log.ts'
 import { adminCalls } from '../firewall/admin-calls.ts'
 import { dropCure, dropReasons, foreignAccepts, foreignDrops, unansweredReasons } from '../firewall/foreign-accepts.ts'
 import { adminChainOf, purposeOf } from '../firewall/subnet-chain.ts'
+import { isSegment, tunnelSenders } from '../firewall/tunnel-guard.ts'
 import type { Health } from '../health/health.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { ForeignView, PodSide } from '../state/foreign-chain.ts'
 import { failureIn } from '../state/kernel.ts'
-import type { KernelObject } from '../state/object.ts'
+import { type KernelObject, keyOf } from '../state/object.ts'
 import { mattersToPodSide, podSide } from './pod-side.ts'
 
 export type ForeignDeps = {
@@ -43,6 +44,7 @@ export class ForeignFirewall {
   #updatedFor = ''
   #networks: readonly PerFamily<Prefix>[] = []
   #sideText = ''
+  #guarded = ''
   #trouble = ''
   #reasons = ''
   #isDue = false
@@ -80,6 +82,7 @@ export class ForeignFirewall {
     const networks = [this.#cluster, ...pluginNetworks]
     this.#networks = networks
     const side = this.#side(networks)
+    await this.#guardTunnel(side)
     const text = textOf([networks, side])
     if (text === this.#updatedFor) return
     this.#updatedFor = text
@@ -93,6 +96,15 @@ export class ForeignFirewall {
     const open = [...unansweredReasons(drops), ...(failed === undefined ? [] : [failed])]
     if (open.length === 0) this.#deps.health.clear('FORWARD_DROPPED')
     else this.#deps.health.raise('FORWARD_DROPPED', open.join('; '), dropCure(drops))
+  }
+
+  /** Bridges, and other devices of pods, come and go. */
+  async #guardTunnel({ local = [] }: PodSide): Promise<void> {
+    const senders = tunnelSenders(this.#deps.reconciler.desired.values(), local)
+    const text = senders.map(keyOf).join()
+    if (text === this.#guarded) return
+    this.#guarded = text
+    await this.#deps.reconciler.want('tunnel senders', senders)
   }
 
   #side(networks: readonly PerFamily<Prefix>[]): PodSide {
@@ -112,7 +124,8 @@ export class ForeignFirewall {
 
   #onObserved(changed: readonly KernelObject[] | 'everything'): void {
     if (this.#isDue || this.#view === undefined) return
-    if (changed !== 'everything' && !changed.some((object) => mattersToPodSide(object, this.#networks))) return
+    const matters = (object: KernelObject): boolean => mattersToPodSide(object, this.#networks) || isSegment(object)
+    if (changed !== 'everything' && !changed.some(matters)) return
     this.#isDue = true
     void this.#updateSoon()
   }

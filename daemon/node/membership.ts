@@ -9,8 +9,9 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Health } from '../health/health.ts'
-import { liesWithin, publishesUs } from '../lease/acquire.ts'
+import { liesWithin } from '../lease/acquire.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import { publishesUs } from '../lease/own-lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreEvent } from '../lease/store.ts'
 import { areOfTwoNodes } from '../peers/conflicts.ts'
 import { giveBack, wholeHost } from '../peers/give-back.ts'
@@ -25,7 +26,7 @@ import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
-import { publishedBefore, recognisedLinks } from './published-before.ts'
+import { dataOfOurs, publishedBefore, recognisedLinks } from './published-before.ts'
 import { BackendSecrets } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
@@ -245,6 +246,7 @@ export class Membership {
   #requestFor({ conf, backend }: Configured, facts: Omit<Node, 'subnet'>, before: Place | undefined): LeaseRequest {
     const { backends, reconciler } = this.#deps
     const previous = before === undefined ? this.#deps.previous : before.node.subnet
+    const namesOurDevice = (lease: Lease) => backends.namesOurDevice(lease, facts.links)
     return {
       node: this.#deps.nodeName,
       network: conf,
@@ -252,12 +254,12 @@ export class Membership {
       previous,
       ...(before?.isConfirmed === false && { only: before.node.subnet }),
       backendType: backend.type,
-      namesOurDevice: (lease) => backends.namesOurDevice(lease, facts.links),
+      namesOurDevice,
       areOfTwoNodes: (a, b) => areOfTwoNodes(a, b, backends.claims),
       occupied: hostNetworks(reconciler.observed, {
         ...{ networks: networksOf(conf), device: facts.device, subnet: previous, recognises: backends.recognises }
       }),
-      backendData: (held) => backend.publish({ ...facts, remembered: held?.backendData ?? {} })
+      backendData: (held) => backend.publish({ ...facts, remembered: dataOfOurs(held, { previous, namesOurDevice }) })
     }
   }
 

@@ -1,27 +1,37 @@
 // The devices behind which this host's pods are, and those by which packets of other nodes' pods enter: for judging
 // other programs' firewall rules.
-import { contains, type PerFamily, type Prefix } from '../../ipam/address.ts'
+import { contains, type PerFamily, type Prefix, perFamily, width } from '../../ipam/address.ts'
 import type { PodSide } from '../state/foreign-chain.ts'
-import type { KernelObject } from '../state/object.ts'
-import { CONTAINER_ENDS, isContainerEnd } from '../state/ownership.ts'
+import type { KernelObject, Route } from '../state/object.ts'
+import { CONTAINER_ENDS, isContainerEnd, ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { devicesOf } from '../state/route.ts'
 
 /** Of devices with an address in one of the networks, a route to one of its own, or made by weftd. */
 export function podSide(
   objects: Iterable<KernelObject>,
   networks: readonly PerFamily<Prefix>[]
-): Required<Pick<PodSide, 'devices' | 'carriers'>> {
+): Required<Omit<PodSide, 'adminChains'>> {
   const devices = new Set<string>()
   const carriers = new Set<string>()
+  const remote = new Set<string>()
   for (const object of objects) {
     const device = podDevice(object, networks)
     if (device !== undefined) devices.add(device)
-    if (object.kind === 'route' && mattersToPodSide(object, networks))
-      for (const name of devicesOf(object)) carriers.add(name)
+    if (object.kind !== 'route' || !mattersToPodSide(object, networks)) continue
+    for (const name of devicesOf(object)) (isToOthers(object) ? remote : carriers).add(name)
   }
   const sorted = [...devices].sort()
-  return { devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers])].sort() }
+  const local = sorted.filter((name) => !remote.has(name))
+  return {
+    ...{ devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers, ...remote])].sort() },
+    local: local.length === 0 ? [CONTAINER_ENDS] : local,
+    remote: [...remote].sort(),
+    networks: networks.flatMap((each) => perFamily(each).map(([, network]) => network))
+  }
 }
+
+const isToOthers = ({ gateway, protocol, destination: { ip, length } }: Route): boolean =>
+  gateway !== undefined || (protocol === ROUTE_PROTOCOL && length < width(ip.family))
 
 /** Whether a change of this object may change the answer: not for the pods that come and go. */
 export const mattersToPodSide = (object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean =>

@@ -18,6 +18,20 @@ export type Evidence = {
 export const recognisedLinks = (observed: State, recognises: Registry['recognises']): readonly Link[] =>
   [...observed.values()].filter((object): object is Link => object.kind === 'link' && recognises(object) !== undefined)
 
+/** What tells whether a lease is of this host, whatever address it publishes. */
+export type Proof = Pick<Evidence, 'previous'> & { readonly namesOurDevice: (lease: Lease) => boolean }
+
+/** The store found it by our name, or subnet.env or a device of this host names it. */
+const isProven = (lease: Lease, { previous, namesOurDevice }: Proof): boolean =>
+  lease.node !== undefined || isPrevious(lease, previous) || namesOurDevice(lease)
+
+/**
+ * The backend data of an earlier lease, if it is proven to be of this host. What has only our address may be the lease of
+ * another node that is alive (one NAT address for all, a clone): with data of our own, that node sees its loss.
+ */
+export const dataOfOurs = (lease: Lease | undefined, proof: Proof): Lease['backendData'] =>
+  lease !== undefined && isProven(lease, proof) ? lease.backendData : {}
+
 /**
  * The public addresses of leases that are ours: the store found them by our name, or subnet.env or a device of this
  * host names them. Without such a proof that of the only lease with an address of this host, unless the address may
@@ -28,9 +42,8 @@ export function publishedBefore(
   { observed, previous, backends }: Evidence
 ): readonly PerFamily<Ip>[] {
   const links = recognisedLinks(observed, backends.recognises)
-  const proven = leases.filter(
-    (lease) => lease.node !== undefined || isPrevious(lease, previous) || backends.namesOurDevice(lease, links)
-  )
+  const namesOurDevice = (lease: Lease) => backends.namesOurDevice(lease, links)
+  const proven = leases.filter((lease) => isProven(lease, { previous, namesOurDevice }))
   if (proven.length > 0) return proven.map(({ publicIp }) => publicIp)
   const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
   const local = leases.flatMap(({ publicIp }) => {

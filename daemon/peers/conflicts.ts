@@ -1,6 +1,6 @@
 // Conflicts between leases: several nodes publish one public address, one value that their backend claims, such as a
 // VTEP MAC, or subnets that share addresses. Constant cost per lease.
-import { formatIp, formatPrefix, hostPrefix, type Ip, type Prefix, perFamily } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, hostPrefix, type Ip, overlaps, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { Claim } from '../backend/backend.ts'
 import { andMore } from '../base/printable.ts'
 import type { ConditionCode } from '../health/conditions.ts'
@@ -17,11 +17,16 @@ export type ConflictsOptions = {
   readonly mayKeep?: (lease: Lease) => boolean
   /** Whether a public address lies inside the pod network, so that a subnet may contain it. */
   readonly isPodAddress?: (ip: Ip) => boolean
+  /**
+   * Whether hosts have addresses inside the pod network. Where they don't, a public address in another node's subnet is
+   * wrong whatever the age of its lease, which says nothing of when it began to publish it. By default they may.
+   */
+  readonly areHostsInside?: () => boolean
   /** The type of the store, for cures; by default that of leases with a node's name is kubernetes. */
   readonly store?: string | undefined
 }
 
-/** An older lease of another node, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
+/** The lease of another node that is used instead, an older one mostly, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
 export type Older = { readonly lease: Lease; readonly keeps: string }
 
 export class Conflicts {
@@ -30,6 +35,7 @@ export class Conflicts {
   readonly #isUsable: (lease: Lease) => boolean
   readonly #mayKeep: (lease: Lease) => boolean
   readonly #isPodAddress: (ip: Ip) => boolean
+  readonly #areHostsInside: () => boolean
   readonly #store: string | undefined
   /**
    * The lease that claims a key; a set only where there are several, since of thousands nearly all have no conflict.
@@ -44,6 +50,7 @@ export class Conflicts {
 
   constructor(claims: (lease: Lease) => readonly Claim[], options: ConflictsOptions = {}) {
     const { isUsable = () => true, mayKeep = isUsable, isPodAddress = () => false, store } = options
+    this.#areHostsInside = options.areHostsInside ?? (() => true)
     this.#claims = claims
     this.#isUsable = isUsable
     this.#mayKeep = mayKeep
@@ -59,10 +66,7 @@ export class Conflicts {
     const touched = new Set<Lease>()
     if (before !== undefined) {
       for (const claim of this.#claimsOf(before)) this.#remove(claim, before, touched)
-      this.#subnets.remove(
-        before,
-        prefixesOf(before, () => true)
-      )
+      this.#subnets.remove(before, [...subnetsOf(before), ...publicPrefixes(before)])
       this.#sharing.delete(before)
       for (const other of this.#overlapping(before)) {
         touched.add(other)
@@ -87,12 +91,27 @@ export class Conflicts {
     return (lease.rivals?.length ?? 0) > 0 || this.#overlapping(lease).size > 0
   }
 
+  /**
+   * The addresses of a lease that are in no other's subnet: its subnets, and public addresses inside the pod network,
+   * since a route to a subnet that contains one would cut that node off.
+   */
   #prefixesOf(lease: Lease): readonly Prefix[] {
-    return prefixesOf(lease, this.#isPodAddress)
+    return [...subnetsOf(lease), ...publicPrefixes(lease).filter(({ ip }) => this.#isPodAddress(ip))]
   }
 
+  /**
+   * The other leases with addresses in a subnet of this one, or the other way round. Leases with one public address
+   * share nothing by that: each takes its own subnet only. Often the machine of the older one is gone, a new one has
+   * its address, and the lease has not expired yet.
+   */
   #overlapping(lease: Lease): ReadonlySet<Lease> {
-    return this.#subnets.overlapping(lease, this.#prefixesOf(lease))
+    const prefixes = this.#prefixesOf(lease)
+    const found = this.#subnets.overlapping(lease, prefixes)
+    if (found.size === 0) return found
+    const subnets = subnetsOf(lease)
+    const isShared = (other: Lease) =>
+      overlapAny(subnets, this.#prefixesOf(other)) || overlapAny(prefixes, subnetsOf(other))
+    return new Set([...found].filter(isShared))
   }
 
   #claimsOf(lease: Lease): readonly Claim[] {
@@ -153,10 +172,11 @@ export class Conflicts {
    * Whoever comes later, by mistake or on purpose, takes nothing over.
    */
   older(lease: Lease): Older | undefined {
-    const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
     if (this.#sharing.has(lease))
       for (const other of this.#overlapping(lease))
-        if (counts(other) && !this.#isOneNode(other, lease)) return { lease: other, keeps: 'its addresses' }
+        if (this.#precedes(other, lease) && this.#mayKeep(other) && !this.#isOneNode(other, lease))
+          return { lease: other, keeps: 'its addresses' }
+    const counts = (other: Lease) => other !== lease && isOlder(other, lease) && this.#mayKeep(other)
     if (![...this.#contested.values()].some(({ size }) => size > 0)) return undefined
     for (const claim of this.#claims(lease))
       for (const other of this.#claimantsOf(keyOf(claim))) {
@@ -165,6 +185,12 @@ export class Conflicts {
         if (same !== undefined && same.by !== claim.by) return { lease: other, keeps: claim.text }
       }
     return undefined
+  }
+
+  /** Whether the first of two leases that share addresses is used rather than the second. */
+  #precedes(a: Lease, b: Lease): boolean {
+    if (this.#areHostsInside() || overlapAny(subnetsOf(a), subnetsOf(b))) return isOlder(a, b)
+    return overlapAny(subnetsOf(a), publicPrefixes(b))
   }
 
   #isOneNode(a: Lease, b: Lease): boolean {
@@ -192,15 +218,18 @@ export class Conflicts {
       this.#isSharingReported = false
       return
     }
-    const [older, younger] = found
+    const [used, other] = found
     const others = this.#sharing.size - 2
     const more = others > 0 ? ` (and ${others} more leases share addresses)` : ''
-    const detail = `${nameOf(older)} and ${nameOf(younger)} share addresses; the older one, ${idOf(older)}, is used`
-    health.raise('SUBNET_CONFLICT', `${detail}${more}`, this.#sharingCure(younger))
+    const why = isOlder(used, other) ? 'the older one' : 'the one with the subnet'
+    const detail = `${nameOf(used)} and ${nameOf(other)} share addresses; ${why}, ${idOf(used)}, is used`
+    const isBySubnet = (used.rivals ?? []).includes(other) || overlapAny(subnetsOf(used), subnetsOf(other))
+    const cure = isBySubnet || this.#areHostsInside() ? this.#sharingCure(other) : addressCure(other)
+    health.raise('SUBNET_CONFLICT', `${detail}${more}`, cure)
     this.#isSharingReported = true
   }
 
-  /** Two leases of different nodes that share addresses, the older first. */
+  /** Two leases of different nodes that share addresses, the one that is used first. */
   #firstShared(): readonly [Lease, Lease] | undefined {
     for (const lease of this.#sharing) {
       if (!this.#isUsable(lease)) continue
@@ -211,8 +240,8 @@ export class Conflicts {
       )
       const [other] = others
       if (other === undefined) continue
-      const oldest = others.reduce((oldest, each) => (isOlder(each, oldest) ? each : oldest), lease)
-      return [oldest, oldest === lease ? other : lease]
+      const first = others.reduce((first, each) => (this.#precedes(each, first) ? each : first), lease)
+      return [first, first === lease ? other : lease]
     }
     return undefined
   }
@@ -251,14 +280,15 @@ export class Conflicts {
 
 const keyOf = ({ code, key }: Claim): Key => `${code} ${key}`
 
-/**
- * The addresses of a lease that no other may have: its subnets, and public addresses inside the pod network, since a
- * route to a subnet that contains one would cut that node off.
- */
-const prefixesOf = ({ subnet, publicIp }: Lease, isPodAddress: (ip: Ip) => boolean): readonly Prefix[] => [
-  ...perFamily(subnet).map(([, prefix]) => prefix),
-  ...perFamily(publicIp).flatMap(([, ip]) => (isPodAddress(ip) ? [hostPrefix(ip)] : []))
-]
+const subnetsOf = ({ subnet }: Lease): readonly Prefix[] => perFamily(subnet).map(([, prefix]) => prefix)
+
+const publicPrefixes = ({ publicIp }: Lease): readonly Prefix[] => perFamily(publicIp).map(([, ip]) => hostPrefix(ip))
+
+const overlapAny = (some: readonly Prefix[], others: readonly Prefix[]): boolean =>
+  some.some((one) => others.some((other) => overlaps(one, other)))
+
+const addressCure = (lease: Lease): string =>
+  `make the node of ${idOf(lease)} publish an address of a host (--iface, --public-ip), not of a pod`
 
 const publicText = ({ publicIp }: Lease): string =>
   perFamily(publicIp)

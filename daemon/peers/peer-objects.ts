@@ -17,9 +17,11 @@ import {
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import type { Change } from '../state/difference.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode } from '../state/tunnel-nodes.ts'
+import { addressFault, type Observed } from './host-addresses.ts'
 import { coveredBy } from './host-networks.ts'
 
 /** Local view needed to compute the objects for a peer. */
@@ -30,9 +32,7 @@ export type LocalView = {
   readonly networks: PerFamily<Prefix>
   /** Our own lease. */
   readonly lease?: Lease
-  /** What this host has inside the network (host-networks.ts). */
-  readonly occupied?: readonly Prefix[]
-}
+} & Partial<Observed>
 
 export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
@@ -56,9 +56,13 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
     const why = `covers ${formatPrefix(covered)}, a network or an address of a host; Network must leave it out`
     return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
   }
-  const own = perFamily(lease.publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))
+  const own = ourAddressIn(lease, node)
   if (own !== undefined)
-    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own[1])}` }
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} publishes our own address ${formatIp(own)}` }
+  const wrong = addressFault(lease.publicIp, view)
+  if (wrong !== undefined) return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${wrong}` }
+  if (overlapsOurs(lease, node) && leaseKey(lease) === leaseKey(node))
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)}, our subnet, is that of ${publicIpsOf(lease)}` }
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
@@ -72,9 +76,14 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
 
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
+const ourAddressIn = ({ publicIp }: Lease, node: Node): Ip | undefined =>
+  perFamily(publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))?.[1]
+
 /** Whether a peer's lease takes nothing of this host's and has no fault. */
-const isPlausible = (lease: Lease, { node, networks, occupied = [] }: LocalView): boolean =>
-  faultOf(lease, node, networks) === undefined && coveredBy(lease.subnet, occupied) === undefined
+const isPlausible = (lease: Lease, view: LocalView): boolean =>
+  faultOf(lease, view.node, view.networks) === undefined &&
+  coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
+  (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
 
 /** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
 const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
@@ -83,36 +92,25 @@ const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
     return network === undefined || contains(network, prefix)
   })
 
-/**
- * Whether a lease is this node's own. A store that knows names decides by the name, so that a second node with our
- * podCIDR is none of us. Elsewhere it is our key, or our address without the backend data of another node.
- */
-export function isOwnLease(
-  lease: Lease,
-  isOwnKey: boolean,
-  { node, lease: own }: LocalView,
-  areOfTwoNodes: (a: Lease, b: Lease) => boolean
-): boolean {
-  if (lease.node !== undefined && own?.node !== undefined && lease.node !== own.node) return false
-  if (isOwnKey) return true
-  const isOurAddress = perFamily(lease.publicIp).some(([family, ip]) => sameIp(ip, node.publicIp[family]))
-  return isOurAddress && (own === undefined || !areOfTwoNodes(lease, own))
-}
-
 /** The node's addresses, for the rules that keep pods from its tunnel port. */
 const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
   ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
 
-function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
-  const listed = <T>(values: PerFamily<T>, format: (value: T) => string) =>
-    perFamily(values)
-      .map(([, value]) => format(value))
-      .join(', ')
-  const overlap = perFamily(lease.subnet).some(([family, subnet]) => {
+const overlapsOurs = ({ subnet }: Lease, node: Node): boolean =>
+  perFamily(subnet).some(([family, prefix]) => {
     const own = node.subnet[family]
-    return own !== undefined && overlaps(own, subnet)
+    return own !== undefined && overlaps(own, prefix)
   })
-  if (overlap) return `of ${listed(lease.publicIp, formatIp)} overlaps our own ${leaseKey(node)}`
+
+const listed = <T>(values: PerFamily<T>, format: (value: T) => string): string =>
+  perFamily(values)
+    .map(([, value]) => format(value))
+    .join(', ')
+
+const publicIpsOf = ({ publicIp }: Lease): string => listed(publicIp, formatIp)
+
+function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string | undefined {
+  if (overlapsOurs(lease, node)) return `of ${publicIpsOf(lease)} overlaps our own ${leaseKey(node)}`
   const outside = perFamily(lease.subnet).some(([family, subnet]) => {
     const network = networks[family]
     return network === undefined ? node.subnet[family] !== undefined : !contains(network, subnet)
@@ -121,6 +119,17 @@ function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string 
   const odd = perFamily(lease.publicIp).find(([, ip]) => !isGlobalUnicast(ip) && !isLinkLocal(ip))
   if (odd !== undefined) return `has the public address ${formatIp(odd[1])}, which no packet can be sent to`
   return undefined
+}
+
+/** Routes to other nodes that are to be removed: not those from before Network was changed, nor those to pods here. */
+export const staleRoutes = (changes: readonly Change[], view: LocalView): number =>
+  changes.filter((change) => change.do === 'remove' && isToPeer(change.object, view)).length
+
+function isToPeer(object: KernelObject, { networks, node }: LocalView): boolean {
+  if (object.kind !== 'route') return false
+  const { destination } = object
+  const [whole, own] = [networks[destination.ip.family], node.subnet[destination.ip.family]]
+  return whole !== undefined && contains(whole, destination) && (own === undefined || !contains(own, destination))
 }
 
 export const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>
@@ -141,5 +150,16 @@ export const conflictRules = (viewed: () => LocalView | undefined, isOwn: (lease
   isPodAddress: (ip: Ip): boolean => {
     const whole = viewed()?.networks[ip.family]
     return whole !== undefined && contains(whole, ip)
+  },
+  areHostsInside: (): boolean => {
+    const view = viewed()
+    return view === undefined || hasHostsInside(view)
   }
 })
+
+const hasHostsInside = ({ node, networks, occupied = [] }: LocalView): boolean =>
+  occupied.length > 0 ||
+  [...perFamily(node.publicIp), ...perFamily(node.localIp)].some(([family, ip]) => {
+    const whole = networks[family]
+    return whole !== undefined && contains(whole, ip)
+  })

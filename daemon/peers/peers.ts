@@ -8,6 +8,7 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import { isOurs, isOursUnderOurKey, type Us } from '../lease/own-lease.ts'
 import type { LeaseEvent } from '../lease/store.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
@@ -15,14 +16,15 @@ import type { KernelObject } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
-import { type HostView, hostNetworks, mayOccupy, samePrefixes } from './host-networks.ts'
+import { concernedBy, observedHost } from './host-addresses.ts'
+import { type HostView, mayOccupy, samePrefixes } from './host-networks.ts'
 import {
   conflictRules,
-  isOwnLease,
   type LocalView,
   type PeerResult,
   peerObjects,
-  sameNetworks
+  sameNetworks,
+  staleRoutes
 } from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
 import { reportSkipped } from './skipped.ts'
@@ -73,6 +75,7 @@ export class Peers {
   #view: LocalView | undefined
   /** The key of our own lease, kept because it is compared with each of thousands. */
   #ownKey: string | undefined
+  #us: Us | undefined
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
@@ -107,16 +110,19 @@ export class Peers {
 
   /** Whether the lease of this key is this node's own. */
   isOwn(key: string, lease = this.#leases.get(key)): boolean {
-    if (lease === undefined || this.#view === undefined) return false
-    const { claims } = this.#deps
-    return isOwnLease(lease, key === this.#ownKey, this.#view, (a, b) => areOfTwoNodes(a, b, claims))
+    const us = this.#us
+    if (lease === undefined || us === undefined) return false
+    if (key !== this.#ownKey) return isOurs(lease, us)
+    return isOursUnderOurKey(lease, us, this.#deps.health.has('LEASE_LOST'))
   }
 
   /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
   async settle(view: LocalView): Promise<void> {
     const before = this.#view?.networks
     this.#ownKey = leaseKey(view.node)
-    this.#view = { ...view, occupied: hostNetworks(this.#deps.reconciler.observed, this.#hostView(view)) }
+    const areTwo: Us['areOfTwoNodes'] = (a, b) => areOfTwoNodes(a, b, this.#deps.claims)
+    this.#us = { publicIp: view.node.publicIp, lease: view.lease, areOfTwoNodes: areTwo }
+    this.#view = { ...view, ...observedHost(this.#deps.reconciler.observed, this.#hostView(view)) }
     // Which public addresses lie inside the network is known only now.
     if (!sameNetworks(before, view.networks))
       for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
@@ -134,21 +140,22 @@ export class Peers {
     return { networks, device: node.device, subnet: node.subnet, recognises }
   }
 
-  /** An address or a network of the host came or went: leases that cover it are refused, and used again without it. */
+  /** An address or a network of the host came or went: leases that claim it are refused, and used again without it. */
   #onObserved(changed: readonly KernelObject[] | 'everything'): void {
     const view = this.#view
     if (view === undefined) return
     const host = this.#hostView(view)
-    if (changed !== 'everything' && !changed.some((object) => mayOccupy(object, host))) return
-    const occupied = hostNetworks(this.#deps.reconciler.observed, host)
-    if (samePrefixes(occupied, view.occupied ?? [])) return
-    this.#view = { ...view, occupied }
-    this.#want([...this.#leases.keys()])
+    const isConcerned = (object: KernelObject) => object.kind === 'address' || mayOccupy(object, host)
+    if (changed !== 'everything' && !changed.some(isConcerned)) return
+    const now = { ...view, ...observedHost(this.#deps.reconciler.observed, host) }
+    const isSame = samePrefixes(now.occupied, view.occupied ?? [])
+    const keys = isSame ? concernedBy(this.#leases, view, now) : [...this.#leases.keys()]
+    this.#view = now
+    if (keys.length === 0) return
+    this.#want(keys)
       .then(() => giveBack(this.#deps, host))
       .then(() => this.#report())
-      .catch((error) =>
-        this.#deps.log.error({ err: error }, 'refusing leases that cover a network of this host failed')
-      )
+      .catch((error) => this.#deps.log.error({ err: error }, 'refusing leases that claim what is this host’s failed'))
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
@@ -277,7 +284,7 @@ export class Peers {
       this.#deps.health.clear('LIST_DOUBTED')
       return
     }
-    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees()) {
+    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees(this.#view)) {
       if (this.#confirmation === undefined) {
         this.#doubt(
           `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
@@ -291,10 +298,8 @@ export class Peers {
     await reconciler.trust()
   }
 
-  #kernelAgrees(): boolean {
-    const stale = this.#deps.reconciler
-      .differences()
-      .filter((change) => change.do === 'remove' && change.object.kind === 'route').length
+  #kernelAgrees(view: LocalView): boolean {
+    const stale = staleRoutes(this.#deps.reconciler.differences(), view)
     const others = this.others
     return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
   }
@@ -313,16 +318,16 @@ export class Peers {
   }
 
   /**
-   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, and
-   * replaces the objects of the leases for which the answer differs.
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also for
+   * those where it gave no answer, and replaces the objects of the leases for which the answer differs.
    */
   async reroute(keys: readonly string[]): Promise<void> {
     if (this.#view?.backend.asksRoutes !== true) return
-    const changed = await this.#routes.ask(this.#publicIpsOf(keys))
+    const changed = await this.#routes.ask([...this.#publicIpsOf(keys), ...this.#routes.unanswered])
     if (changed.size === 0) return
     const isAffected = (key: string) =>
       perFamily(this.#leases.get(key)?.publicIp ?? {}).some(([, ip]) => changed.has(formatIp(ip)))
-    await this.#want(keys.filter(isAffected))
+    await this.#want([...this.#leases.keys()].filter(isAffected))
     this.#report()
   }
 

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
 import type { PeerRoutes } from '../backend/backend.ts'
-import { reasonOf } from '../base/error.ts'
+import { reasonOf, toError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Kernel, RouteLookup } from '../state/kernel.ts'
 import { linkNamed, type State } from '../state/object.ts'
@@ -20,6 +20,7 @@ const TOGETHER = 100
 export class RouteLookups {
   readonly #deps: RouteLookupsDeps
   readonly #routes = new Map<string, RouteLookup>()
+  readonly #unanswered = new Map<string, Ip>()
 
   constructor(deps: RouteLookupsDeps) {
     this.#deps = deps
@@ -34,6 +35,11 @@ export class RouteLookups {
     )
   }
 
+  /** Addresses for which the kernel gave no answer, to be asked for again. */
+  get unanswered(): readonly Ip[] {
+    return [...this.#unanswered.values()]
+  }
+
   /** Asks for the addresses whose route is not known yet. */
   async learn(ips: readonly Ip[]): Promise<void> {
     await this.ask(ips.filter((ip) => !this.#routes.has(formatIp(ip))))
@@ -41,7 +47,8 @@ export class RouteLookups {
 
   /**
    * Asks for all of these; returns those whose answer differs from before. An address without a route keeps its last
-   * one: where a link is down for a moment, or the host loses its default route, nothing better is known.
+   * one: where a link is down for a moment, or the host loses its default route, nothing better is known. So does one
+   * whose look-up failed.
    */
   async ask(ips: readonly Ip[]): Promise<ReadonlySet<string>> {
     const changed = new Set<string>()
@@ -50,24 +57,32 @@ export class RouteLookups {
       const asked = ips.slice(at, at + TOGETHER)
       const routes = await this.#lookUp(asked)
       for (const [index, ip] of asked.entries()) {
-        const route = routes[index]
-        if (route !== undefined && this.#put(formatIp(ip), route)) changed.add(formatIp(ip))
+        const [route] = routes[index] instanceof Error ? await this.#lookUp([ip]) : [routes[index]]
+        if (this.#take(ip, route)) changed.add(formatIp(ip))
       }
     }
     return changed
   }
 
-  forget(publicIp: PerFamily<Ip>): void {
-    for (const [, ip] of perFamily(publicIp)) this.#routes.delete(formatIp(ip))
+  #take(ip: Ip, route: RouteLookup | Error | undefined): boolean {
+    const address = formatIp(ip)
+    if (route instanceof Error) this.#unanswered.set(address, ip)
+    else this.#unanswered.delete(address)
+    return route !== undefined && !(route instanceof Error) && this.#put(address, route)
   }
 
-  async #lookUp(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]> {
-    try {
-      return await this.#deps.kernel.routesTo(ips)
-    } catch (error) {
-      this.#deps.log.debug({ reason: reasonOf(error) }, "can't look up the routes to other nodes")
-      return []
+  forget(publicIp: PerFamily<Ip>): void {
+    for (const [, ip] of perFamily(publicIp)) {
+      this.#routes.delete(formatIp(ip))
+      this.#unanswered.delete(formatIp(ip))
     }
+  }
+
+  async #lookUp(ips: readonly Ip[]): Promise<readonly (RouteLookup | Error | undefined)[]> {
+    const routes = await this.#deps.kernel.routesTo(ips).catch((error) => ips.map(() => toError(error)))
+    const error = routes.find((route) => route instanceof Error)
+    if (error !== undefined) this.#deps.log.debug({ reason: reasonOf(error) }, "can't look up a route to another node")
+    return routes
   }
 
   #put(address: string, { device, gateway }: RouteLookup): boolean {

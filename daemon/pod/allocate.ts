@@ -4,13 +4,14 @@ import { capacity, describe, type PoolAddress, type RangeSet } from '../../ipam/
 import type { Reservations } from '../../ipam/reservations.ts'
 import { type Reservation, ReservationsUnusable } from '../../ipam/unusable.ts'
 import type { Attachment, IpamConfig } from '../../plugins/attachment.ts'
-import { ownerOf } from '../attachment/identity.ts'
+import { hostName, ownerOf } from '../attachment/identity.ts'
 import { routedDevice } from '../attachment/routed.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
+import { release } from './release.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
 import { releaseVanished } from './vanished.ts'
 import { wiringOf } from './wiring.ts'
@@ -33,6 +34,12 @@ export async function allocate(
   const take = () => reservations.reserve(attachment, sets, requested, isUsed)
   try {
     let answer = await take()
+    if (answer.kind === 'held' && hasVanished(context, attachment)) {
+      const own = await release(context, attachment, dataDir)
+      // If it can have its addresses again, others need not learn new ones.
+      answer = await reservations.reserve(attachment, sets, requested.length > 0 ? requested : own, isUsed)
+      if (answer.kind === 'refused') answer = await take()
+    }
     if (answer.kind === 'exhausted') {
       await releaseVanished(
         context,
@@ -81,6 +88,13 @@ export async function allocate(
     })
   }
 }
+
+/**
+ * Runtimes that start a container again after a crash send no DEL for the namespace that is gone (nerdctl, Nomad,
+ * Podman). Only where a weftd has seen the link of that container go: a reservation alone may be that of a running one.
+ */
+const hasVanished = ({ attachments, kernel }: PodContext, attachment: Attachment): boolean =>
+  attachments.vanished.has(ownerOf(attachment)) && !kernel.exists(hostName(attachment))
 
 /**
  * For a front door that connects later: an address from each range set, which counts as in use from now on although

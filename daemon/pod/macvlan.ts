@@ -2,7 +2,7 @@
 // that device and the reservation.
 import { formatPrefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, Macvlan, MacvlanAttachment } from '../../plugins/attachment.ts'
-import { address, sysctl } from '../attachment/device.ts'
+import { address, announced, sysctl } from '../attachment/device.ts'
 import { aliasOf, mayBeOf, podMac } from '../attachment/identity.ts'
 import { insideRoute, podRoutes } from '../attachment/objects.ts'
 import { type AttachmentResult, addressesOf } from '../attachment/result.ts'
@@ -150,10 +150,8 @@ function insideObjects(attachment: MacvlanAttachment, addresses: readonly Interf
   const has6 = addresses.some(({ prefix }) => prefix.ip.family === 6)
   const routes = routesOf(attachment, addresses)
   return [
-    sysctl(`net/ipv4/conf/${device}/arp_notify`, '1'),
-    ...(has6
-      ? [sysctl(`net/ipv6/conf/${device}/ndisc_notify`, '1'), sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')]
-      : []),
+    ...announced(device, has6),
+    ...(has6 ? [sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')] : []),
     ...addresses.map(({ prefix }) => address(device, prefix)),
     { kind: 'link', name: device, up: true } as const,
     ...routes.map((each) => insideRoute(each, device, addresses, false, false))

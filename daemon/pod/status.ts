@@ -7,6 +7,7 @@ import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
 import { conflictingAddresses } from './bridge-addresses.ts'
+import { refuseUnfilteredVlans } from './bridge-vlans.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
@@ -17,9 +18,9 @@ import { wiringOf } from './wiring.ts'
 export async function status(context: PodContext, pattern: Attachment): Promise<void> {
   const place = placeForAdd(context, pattern)
   const sets = rangeSetsOf(pattern, place)
-  if (pattern.ipam === undefined) return
   if (pattern.interface.kind === 'veth')
-    refuseBridge(context, { ...pattern, interface: pattern.interface }, place, sets)
+    await refuseBridge(context, { ...pattern, interface: pattern.interface }, place, sets)
+  if (pattern.ipam === undefined) return
   const reservations = context.networks.reservations(pattern.ipam.dataDir, pattern.network)
   const vanished = [...context.attachments.vanished.values()].filter(
     (each) => each.network === pattern.network && each.dataDir === pattern.ipam?.dataDir
@@ -41,18 +42,28 @@ export async function status(context: PodContext, pattern: Attachment): Promise<
   }
 }
 
-/** An ADD with any address of these would be refused because of another address on the bridge. */
-function refuseBridge(context: PodContext, pattern: VethAttachment, place: PodPlace, sets: readonly RangeSet[]): void {
+/**
+ * An ADD with any address of these would be refused because of another address on the bridge, or because the bridge or
+ * the kernel does not keep VLANs apart.
+ */
+async function refuseBridge(
+  context: PodContext,
+  pattern: VethAttachment,
+  place: PodPlace,
+  sets: readonly RangeSet[]
+): Promise<void> {
   const gateways = sets.flatMap(([range]) => {
     if (range === undefined) return []
     const { gateway, subnet } = range
     return [{ prefix: { ip: gateway, length: subnet.length }, gateway }]
   })
+  const wiring = wiringOf(context, pattern, place)
   try {
-    conflictingAddresses(pattern, gateways, wiringOf(context, pattern, place), context.host.observed)
+    await refuseUnfilteredVlans(context, pattern, wiring)
+    conflictingAddresses(pattern, gateways, wiring, context.host.observed)
   } catch (error) {
-    // STATUS has a number for "an ADD would fail now", which is that of conditions.
-    if (!(error instanceof WeftError)) throw error
+    // STATUS has a number for "an ADD would fail now", which is that of conditions. What the kernel lacks stays so.
+    if (!(error instanceof WeftError) || error.code === 'KERNEL_FEATURE_MISSING') throw error
     throw new WeftError('BRIDGE_FOREIGN', error.message, error.cure)
   }
 }

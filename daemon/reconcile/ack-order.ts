@@ -94,6 +94,12 @@ export class AckOrder {
     if (this.#undecided.length === 1) this.#clock.after(ECHO, () => this.#decide())
   }
 
+  /** Whether the last that the kernel acknowledged for this key, within seconds, is our removal. */
+  hasRemoved(key: Key): boolean {
+    const last = this.#acknowledged.find((generation) => generation.has(key))?.get(key)
+    return last !== undefined && last.object === undefined
+  }
+
   #forgetLater(): void {
     if (this.#isForgetting) return
     this.#isForgetting = true

@@ -60,6 +60,15 @@ export class Desired {
     return joined === '' ? { gone: vlans, waiting: [] } : { gone: [], waiting: vlans }
   }
 
+  /** Devices of VLANs that get another MTU because `before`, on which they are, became `now`. */
+  followers(before: KernelObject | undefined, now: KernelObject | undefined): readonly Key[] {
+    if (before?.kind !== 'link' || now?.kind !== 'link' || before.mtu === now.mtu || now.form?.type !== 'bridge')
+      return []
+    return [...this.#state].flatMap(([key, object]) =>
+      object.kind === 'link' && object.form?.type === 'vlan' && object.form.parent === now.name ? [key] : []
+    )
+  }
+
   /** Replaces what `owner` wants; returns all its keys, before and now. */
   replace(owner: string, objects: readonly KernelObject[]): ReadonlySet<Key> {
     const touched = new Set(this.#keysOf.get(owner))

@@ -1,27 +1,22 @@
 // The reconciliation loop: compares desired and observed state and applies the difference. The only caller of
 // kernel.apply for the host.
-import { setImmediate as turn } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { type Change, difference, put } from '../state/difference.ts'
-import type { Kernel, Observation, Outcome, Sender } from '../state/kernel.ts'
+import type { Kernel, Observation, Outcome } from '../state/kernel.ts'
 import { without } from '../state/merge.ts'
 import { deviceOf, type KernelObject, type Key, keyOf, type Link, linkNamed, type State } from '../state/object.ts'
 import { onRemadeLinks, order } from '../state/order.ts'
 import { mayRemove, type Recognises, staysWhenUnwanted } from '../state/ownership.ts'
-import { AckOrder, ECHO } from './ack-order.ts'
+import { AckOrder } from './ack-order.ts'
 import { logChanges } from './change-log.ts'
 import { Desired } from './desired.ts'
-import { Drift, type DriftReport } from './drift.ts'
-import { Requeue } from './requeue.ts'
+import type { DriftReport } from './drift.ts'
+import { Repairs } from './repairs.ts'
+import { afterArrivals } from './requeue.ts'
 import { Retries } from './retries.ts'
 
 /** Milliseconds between two complete checks, in case a notification is missing. */
 const CHECK_EVERY = 60_000
-/**
- * Objects compared in one turn of the event loop: a few milliseconds. A check of a large cluster must not delay a pod
- * or a lease.
- */
-const COMPARED_TOGETHER = 1_000
 /** Kinds of which listeners get the observations. */
 const LISTENED: ReadonlySet<KernelObject['kind']> = new Set(['link', 'address', 'route', 'sysctl'])
 
@@ -52,27 +47,23 @@ export class Reconciler {
   readonly #inFlight = new Map<Key, Promise<unknown>>()
   readonly #refusals: Retries
   readonly #ackOrder: AckOrder
-  readonly #drift: Drift
+  readonly #repairs: Repairs
   readonly #firstDump = Promise.withResolvers<void>()
   readonly #listeners = new Set<(changed: readonly KernelObject[] | 'everything') => void>()
-  /**
-   * When we last changed a link, or made it anew with what is on it. Creating one takes several steps, each with a
-   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is
-   * not taken for another program's change.
-   */
-  readonly #linkTouched = new Map<Key, number>()
   #trusted = false
-  #dirty = new Map<Key, Sender | undefined>()
-  #isScheduled = false
-  readonly #requeue: Requeue
 
   constructor(deps: ReconcilerDeps) {
     this.#deps = deps
-    this.#drift = new Drift(deps.now)
     this.#refusals = new Retries(deps)
-    this.#requeue = new Requeue(deps.now, (keys) => this.#recheck(keys))
+    this.#repairs = new Repairs({
+      ...deps,
+      refusals: this.#refusals,
+      divergences: (keys) => this.#allowed(keys, false),
+      isInFlight: (key) => this.#inFlight.has(key),
+      sync: (keys) => this.#sync(keys)
+    })
     this.#ackOrder = new AckOrder(
-      { now: deps.now, after: (milliseconds, work) => void setTimeout(work, milliseconds).unref() },
+      { now: deps.now, after: (milliseconds, work) => void afterArrivals(milliseconds, work).unref() },
       (key, object) => this.#observe({ kind: 'changed', key, object, at: deps.now() })
     )
   }
@@ -118,7 +109,7 @@ export class Reconciler {
       for await (const observation of observations) this.#observe(observation)
     } finally {
       clearInterval(check)
-      this.#requeue.end()
+      this.#repairs.end()
     }
   }
 
@@ -148,7 +139,8 @@ export class Reconciler {
       for (const { object, error } of this.#desired.refusedTo(owner)) refused.push({ change: put(object), error })
     }
     const unwanted = [...keys].filter((key) => !this.#desired.state.has(key))
-    this.#clearRefusals(unwanted)
+    // A pod that failed is its caller's error, not this node's condition.
+    this.#refusals.clear(unwanted)
     // Nothing announces what becomes of a setting: once it is wanted again it is read again.
     for (const key of unwanted) if (this.#observed.get(key)?.kind === 'sysctl') this.#observed.delete(key)
     await this.#firstDump.promise
@@ -195,16 +187,6 @@ export class Reconciler {
     return this.#deps.kernel.removeTables()
   }
 
-  /**
-   * Objects that are as desired or no longer desired are no refusals: a pod that failed is its caller's error, not this
-   * node's condition.
-   */
-  #clearRefusals(keys: readonly Key[]): void {
-    if (!keys.some((key) => this.#refusals.has(key))) return
-    this.#refusals.drop(keys)
-    this.#refusals.report()
-  }
-
   /** All changes that would be made now without pauses: for `weftctl diff`. */
   differences(): readonly Change[] {
     return order(
@@ -230,10 +212,11 @@ export class Reconciler {
       for (const key of this.#refusals.keys()) this.#refusals.allow(key)
       for (const listener of this.#listeners) listener('everything')
       this.#firstDump.resolve()
-      this.#schedule([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
+      this.#repairs.schedule([...new Set([...this.#desired.state.keys(), ...this.#observed.keys()])], undefined)
       return
     }
     const { key, object, by } = observation
+    if (this.#isOfRemovedLink(key, object)) return
     const before = this.#observed.get(key)
     this.#ackOrder.notified(key, object, this.#inFlight.has(key))
     this.#setObserved(key, object)
@@ -243,7 +226,17 @@ export class Reconciler {
         this.#resetBackoff(subject.kind === 'link' ? subject.name : deviceOf(subject))
       for (const listener of this.#listeners) listener([subject])
     }
-    this.#schedule([key], by)
+    this.#repairs.schedule([key], by)
+  }
+
+  /**
+   * Notifications of a link arrive after its removal was acknowledged, which is when it leaves the kernel's lists: the
+   * next ADD must not find it.
+   */
+  #isOfRemovedLink(key: Key, object: KernelObject | undefined): boolean {
+    return (
+      object?.kind === 'link' && this.#ackOrder.hasRemoved(key) && this.#deps.kernel.indexOf(object.name) === undefined
+    )
   }
 
   /** The device has changed: refused objects that depend on it are retried. */
@@ -252,57 +245,8 @@ export class Reconciler {
       const object = this.#desired.state.get(key)
       if (object !== undefined && (deviceOf(object) === device || object.kind === 'link')) {
         this.#refusals.allow(key)
-        this.#schedule([key], undefined)
+        this.#repairs.schedule([key], undefined)
       }
-    }
-  }
-
-  /** Collects the keys of one turn of the event loop, to compare them in one batch. */
-  #schedule(keys: Iterable<Key>, by: Sender | undefined): void {
-    for (const key of keys) this.#dirty.set(key, by ?? this.#dirty.get(key))
-    if (this.#isScheduled) return
-    this.#isScheduled = true
-    // Not a microtask: each observation takes several of them, and a flushed table must be restored in one batch, its
-    // maps before the rules that use them.
-    setImmediate(() => {
-      this.#isScheduled = false
-      const dirty = this.#dirty
-      this.#dirty = new Map()
-      this.#repair(dirty).catch((error) => this.#deps.log.error({ err: error }, 'a repair failed'))
-    })
-  }
-
-  async #repair(dirty: ReadonlyMap<Key, Sender | undefined>): Promise<void> {
-    const now: Key[] = []
-    const right = new Set([...dirty.keys()].filter((key) => this.#refusals.has(key)))
-    for await (const change of this.#divergences([...dirty.keys()])) {
-      const key = keyOf(change.object)
-      right.delete(key)
-      const by = dirty.get(key)
-      const foreign = by !== undefined && !by.self
-      const touched = this.#linkTouched.get(key) ?? Number.NEGATIVE_INFINITY
-      const isOurs = this.#inFlight.has(key) || (!foreign && this.#deps.now() - touched < ECHO)
-      if (isOurs || this.#isLate(change)) this.#requeue.add(key, ECHO)
-      else if (this.#refusals.has(key)) now.push(key)
-      else {
-        const pause = this.#drift.seen(key, change, by)
-        if (pause === 0) now.push(key)
-        else this.#requeue.add(key, pause)
-      }
-    }
-    this.#clearRefusals([...right])
-    await this.#sync(now)
-  }
-
-  /** The notification was of an earlier link of this name: the one that is there now has its own on the way. */
-  #isLate({ object, instead }: Change): boolean {
-    return object.kind === 'link' && instead === undefined && this.#deps.kernel.exists(object.name)
-  }
-
-  async *#divergences(keys: readonly Key[]): AsyncGenerator<Change, void> {
-    for (let at = 0; at < keys.length; at += COMPARED_TOGETHER) {
-      if (at > 0) await turn()
-      for (const change of this.#allowed(keys.slice(at, at + COMPARED_TOGETHER), false)) yield change
     }
   }
 
@@ -321,7 +265,7 @@ export class Reconciler {
     const due = all.filter((key) => requested || this.#due(key))
     for (const key of onRemadeLinks(due, this.#desired.state, this.#observed)) {
       this.#observed.delete(key)
-      this.#linkTouched.set(key, this.#deps.now())
+      this.#repairs.touch(key)
     }
     return this.#apply(order(this.#allowed(due, requested)))
   }
@@ -350,7 +294,7 @@ export class Reconciler {
   /** A refused object is retried after its pause; until then it waits. */
   #due(key: Key): boolean {
     const left = this.#refusals.left(key)
-    if (left > 0) this.#requeue.add(key, left)
+    if (left > 0) this.#repairs.later(key, left)
     return left <= 0
   }
 
@@ -359,22 +303,17 @@ export class Reconciler {
     const done: Change[] = []
     for (const { change, error, unchanged } of outcomes) {
       const key = keyOf(change.object)
-      if (change.object.kind === 'link' || change.object.kind === 'vlans' || this.#linkTouched.has(key))
-        this.#linkTouched.set(key, this.#deps.now())
+      this.#repairs.answered(change)
       if (error !== undefined) {
         if (change.do === 'remove' || this.#desired.state.has(key))
-          this.#requeue.add(key, this.#refusals.add(key, change, error))
+          this.#repairs.later(key, this.#refusals.add(key, change, error))
         continue
       }
       this.#refusals.drop([key])
       this.#setObserved(key, this.#ackOrder.acknowledged(change))
-      if (unchanged === true) {
-        this.#drift.settled(key)
-        continue
-      }
-      const report = this.#drift.repaired(key, change)
-      if (report === undefined) done.push(change)
-      else this.#deps.drift(report)
+      const report = this.#repairs.made(change, unchanged === true)
+      if (report !== undefined) this.#deps.drift(report)
+      else if (unchanged !== true) done.push(change)
     }
     // The caller need not wait for the log lines.
     if (done.length > 0) setImmediate(() => logChanges(this.#deps.log, done))
@@ -387,13 +326,9 @@ export class Reconciler {
     else this.#observed.set(key, object)
     const { gone, waiting } = this.#desired.silentChanges(before, object)
     for (const each of gone) this.#observed.delete(each)
-    if (gone.length > 0) this.#schedule(gone, undefined)
-    if (waiting.length > 0)
-      this.#sync(waiting).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
-  }
-
-  #recheck(keys: readonly Key[]): void {
-    for (const [link, at] of this.#linkTouched) if (this.#deps.now() - at >= ECHO) this.#linkTouched.delete(link)
-    this.#schedule(keys, undefined)
+    if (gone.length > 0) this.#repairs.schedule(gone, undefined)
+    const due = [...waiting, ...this.#desired.followers(before, object)]
+    if (due.length > 0)
+      this.#sync(due).catch((error) => this.#deps.log.error({ err: error }, 'what waited for a link failed'))
   }
 }

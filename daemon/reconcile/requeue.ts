@@ -2,6 +2,14 @@
 // One timer for all of them.
 import type { Key } from '../state/object.ts'
 
+/**
+ * Calls `work` after so many milliseconds, and after what had arrived on sockets by then: in a turn of the event loop
+ * timers come before sockets, and notifications are processed one turn later (kernel/observer.ts). Otherwise a wait for
+ * notifications would end before them when the event loop was busy for as long.
+ */
+export const afterArrivals = (milliseconds: number, work: () => void): NodeJS.Timeout =>
+  setTimeout(() => setImmediate(() => setImmediate(work)), milliseconds)
+
 export class Requeue {
   readonly #now: () => number
   readonly #compare: (keys: readonly Key[]) => void
@@ -22,12 +30,13 @@ export class Requeue {
     const at = this.#now() + pause
     if (this.#next !== undefined && this.#next.at <= at) return
     clearTimeout(this.#next?.timer)
-    const timer = setTimeout(() => {
+    const timer = afterArrivals(pause, () => {
       this.#next = undefined
+      if (this.#ended) return
       const waiting = [...this.#waiting]
       this.#waiting.clear()
       this.#compare(waiting)
-    }, pause)
+    })
     this.#next = { timer, at }
   }
 

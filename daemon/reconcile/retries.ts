@@ -82,6 +82,13 @@ export class Retries {
     for (const key of keys) this.#refusals.delete(key)
   }
 
+  /** The same; what is reported changes with it. */
+  clear(keys: readonly Key[]): void {
+    if (!keys.some((key) => this.#refusals.has(key))) return
+    this.drop(keys)
+    this.report()
+  }
+
   report(): void {
     const reported = [...this.#refusals.values()].filter(({ isReported }) => isReported)
     this.#deps.refused(

@@ -1,6 +1,15 @@
 // Computes the changes from observed to desired state: the one comparison behind start, repair, ADD, CHECK and `weftctl
 // diff`.
-import { addressKeyOf, deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from './object.ts'
+import {
+  addressKeyOf,
+  deviceOf,
+  type KernelObject,
+  type Key,
+  keyOf,
+  linkNamed,
+  type State,
+  sameObject
+} from './object.ts'
 
 export type Change = {
   readonly do: 'put' | 'remove'
@@ -27,7 +36,8 @@ export function difference(
     if (want === undefined) {
       if (have !== undefined) changes.push({ do: 'remove', object: have })
     } else if (have !== undefined) {
-      if (!sameObject(want, have)) changes.push({ do: 'put', object: want, instead: have })
+      const whole = isRequested ? want : withParentsMtu(want, observed)
+      if (!sameObject(whole, have)) changes.push({ do: 'put', object: whole, instead: have })
     } else if (
       (isRequested && (want.kind === 'sysctl' || want.kind === 'vlans')) ||
       !waitsForItsDevice(want, observed, desired)
@@ -35,6 +45,18 @@ export function difference(
       changes.push({ do: 'put', object: want })
   }
   return changes
+}
+
+/**
+ * The device of a VLAN has the MTU of the device it is on: the kernel lowers it with that, and never raises it again
+ * (vlan.c, NETDEV_CHANGEMTU). A bridge gets the MTU of its ports only once it has one, after its VLANs' devices were
+ * made. Not in requests: what is observed of the bridge may be older than the port that the request brings, and an MTU
+ * above the bridge's is refused.
+ */
+function withParentsMtu(want: KernelObject, observed: State): KernelObject {
+  if (want.kind !== 'link' || want.form?.type !== 'vlan' || want.mtu !== undefined) return want
+  const mtu = linkNamed(observed, want.form.parent)?.mtu
+  return mtu === undefined ? want : { ...want, mtu }
 }
 
 /**

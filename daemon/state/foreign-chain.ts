@@ -1,5 +1,5 @@
 // Types for other programs' chains at hook forward. foreign-course.ts judges what they do with packets of pods.
-import type { Family, Prefix } from '../../ipam/address.ts'
+import { type Family, type Prefix, samePrefix } from '../../ipam/address.ts'
 import type { ForeignAccept } from './object.ts'
 
 /** A condition for a rule's verdict to apply to a packet. */
@@ -26,16 +26,35 @@ export type ForeignCondition =
   /** Packets that conntrack calls invalid or does not track. */
   | { readonly kind: 'broken' }
   /** A service, a mark, a rate, a set maintained by someone, a match that can't be read: it may be about some pods. */
-  | { readonly kind: 'deliberate' }
-  /** Anything else, such as protocols: it may match packets of pods. */
-  | { readonly kind: 'other' }
+  | { readonly kind: 'deliberate'; readonly set?: NamedSet }
+  /** Anything else, such as protocols: it may match packets of pods. `isFirst`: never the first of a connection. */
+  | { readonly kind: 'other'; readonly isFirst?: false }
+
+/** A set of addresses with a name, of which only single elements are read. */
+export type NamedSet = {
+  readonly name: string
+  readonly negated: boolean
+  /** Networks of pods that are in it as a whole; absent: that was not asked, or no set of intervals has the name. */
+  readonly holds?: readonly Prefix[]
+}
 
 export type ForeignVerdict =
-  | { readonly kind: 'accept' | 'drop' | 'return' | 'queue' }
+  | { readonly kind: 'accept' | 'drop' | 'return' }
+  /**
+   * The packet goes to a program: by one of these queues of nfnetlink_queue, which drop it while no program listens;
+   * without numbers it may pass then, or that is not known. `isUnheard`: no program listens at any of them.
+   */
+  | { readonly kind: 'queue'; readonly numbers?: readonly [first: number, last: number]; readonly isUnheard?: true }
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
 
 /** One verdict of a rule; a verdict map has many, a rule that only counts or logs has none. */
 export type ForeignBranch = { readonly conditions: readonly ForeignCondition[]; readonly verdict: ForeignVerdict }
+
+export type OurAccept = Pick<ForeignAccept, 'match' | 'prefix' | 'verdict'>
+
+/** Whether a rule of Weft is this accept: a RETURN for the same packets is another one. */
+export const isRuleOf = (ours: OurAccept, { match, prefix, verdict }: OurAccept): boolean =>
+  ours.match === match && ours.verdict === verdict && samePrefix(ours.prefix, prefix)
 
 export type ForeignRule = {
   /** How many consecutive rules of the chain this one is read from, where they are several. */
@@ -44,7 +63,7 @@ export type ForeignRule = {
   readonly handle?: number
   readonly branches: readonly ForeignBranch[]
   /** Set if the rule is one of Weft's accepts. */
-  readonly ours?: Pick<ForeignAccept, 'match' | 'prefix'>
+  readonly ours?: OurAccept
   /** Set if the rule is Weft's call of a chain for the administrator: that chain's name. */
   readonly oursTo?: string
   /** The rule as its tool prints it. */
@@ -79,6 +98,11 @@ export type PodSide = {
   readonly devices: readonly string[]
   /** Devices by which packets of other nodes' pods may enter; absent where that is not known. */
   readonly carriers?: readonly string[]
+  /** Of the devices those of this host's pods, and those that lead to other nodes, where that is certain. */
+  readonly local?: readonly string[]
+  readonly remote?: readonly string[]
+  /** The pod networks. */
+  readonly networks?: readonly Prefix[]
   /** Chains that must come before every accept of Weft (`iptablesAdminChainName` of the firewall plugin). */
   readonly adminChains: readonly string[]
 }

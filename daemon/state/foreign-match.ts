@@ -84,7 +84,7 @@ function interfaceBits({ names, negated, side }: Interface, { devices, carriers 
 }
 
 /** Whether two names, each of which may end with `*`, can be those of one device. */
-function mayBeSame(a: string, b: string): boolean {
+export function mayBeSame(a: string, b: string): boolean {
   const [anyA, anyB] = [a.endsWith('*'), b.endsWith('*')]
   const [startA, startB] = [anyA ? a.slice(0, -1) : a, anyB ? b.slice(0, -1) : b]
   if (startA === '') return false
@@ -94,13 +94,18 @@ function mayBeSame(a: string, b: string): boolean {
 }
 
 /**
- * What a rule asks of one kind of accept: not to be before it (`weak`: unless the same rule also drops everything); to
- * be before it; to be before it if no barrier follows.
+ * What a rule asks of one kind of accept: not to be before it (`weak`: unless the same rule also drops everything;
+ * `closed`: although it also drops everything); to be before it; to be before it if no barrier follows.
  */
-export type Effect = 'barrier' | 'stop' | 'weak' | 'reason' | undefined
+export type Effect = 'closed' | 'barrier' | 'stop' | 'weak' | 'reason' | undefined
 
-const rank: readonly Effect[] = ['barrier', 'stop', 'weak', 'reason', undefined]
-export const stronger = (a: Effect, b: Effect): Effect => (rank.indexOf(a) < rank.indexOf(b) ? a : b)
+const rank: readonly Effect[] = ['closed', 'barrier', 'stop', 'weak', 'reason', undefined]
+
+/** What two verdicts of one rule ask together. */
+export function together(a: Effect, b: Effect): Effect {
+  const [first, second] = rank.indexOf(a) < rank.indexOf(b) ? [a, b] : [b, a]
+  return first === 'barrier' && second === 'stop' ? 'closed' : first
+}
 
 /**
  * Whose chain drops. Docker's own rules name its bridges without meaning pods, which may be behind one: pods of other
@@ -119,8 +124,7 @@ export function effectOfDrop(bits: Bits, match: AcceptMatch, owner: Owner): Effe
   if (bits & DELIBERATE) return 'barrier'
   if (bits & BROKEN) return match === 'pair' ? undefined : 'weak'
   if (bits & NARROWED) return match === 'pair' ? 'reason' : 'barrier'
-  // Wide accepts answer what drops everything; one for pairs beside them is not needed.
-  return match === 'pair' ? undefined : 'stop'
+  return 'stop'
 }
 
 /** Whether all packets that such an accept is for match: the rule names no more than addresses around the pods'. */

@@ -21,7 +21,7 @@ import {
   MISSES,
   type Owner,
   SOMETIMES,
-  stronger
+  together
 } from './foreign-match.ts'
 
 export type PerMatch<T> = Readonly<Record<AcceptMatch, T>>
@@ -34,6 +34,15 @@ export type Step = Place & {
   readonly effects: PerMatch<Effect>
   /** Packets may have left the chain before, and would not meet an accept here. */
   readonly isLeft: PerMatch<boolean>
+  /** A rule before this one drops all packets: without an accept or a RETURN of Weft none comes here. */
+  readonly isBehind: PerMatch<boolean>
+  readonly scope: Scope
+}
+
+/** The steps that a RETURN skips. */
+export type Scope = {
+  /** The step that comes after them, where the chain was called; `undefined`: it was not, so the policy applies. */
+  end: number | undefined
 }
 
 /** Those of kube-proxy alone: broken connections and Services, not traffic between pods. */
@@ -54,10 +63,15 @@ export const perMatch = <T>(of: (match: AcceptMatch) => T): Record<AcceptMatch, 
   destination: of('destination')
 })
 
-type Ending = 'decided' | 'goes on'
+/**
+ * `dropped`: what comes later is walked as if that rule were not there, since packets that Weft lets past it meet what
+ * the administrator wrote behind it.
+ */
+type Ending = 'decided' | 'dropped' | 'goes on'
 
 /** A chain that all packets enter, while they are in it. */
 type Frame = {
+  readonly scope: Scope
   /** Packets may have returned from it, or from a chain around it. */
   isLeft: PerMatch<boolean>
   /** All of them have. */
@@ -77,12 +91,15 @@ export class Walk {
   readonly #entered = new Set<string>()
   readonly #called = new Map<string, PerMatch<Effect>>()
   readonly #final = new Map<string, boolean>()
+  readonly #leaving = new Map<string, boolean>()
   #callers: ReadonlyMap<string, readonly string[]> | undefined
   #isolated: number | undefined
   #base = ''
   readonly #drops = new Map<string, PerMatch<Effect>>()
   /** No packet of these goes on. */
   #settled: PerMatch<boolean> = never
+  /** See Step. */
+  #behind: PerMatch<boolean> = never
 
   constructor(table: ForeignTable, prefix: Prefix, side: PodSide) {
     this.#table = table
@@ -94,20 +111,20 @@ export class Walk {
     const chain = this.#table.chains.get(name)
     if (chain === undefined) return
     this.#base = name
-    const frame: Frame = { isLeft: never, isDone: never, returns: false, ends: false }
+    const scope: Scope = { end: undefined }
+    const frame: Frame = { scope, isLeft: never, isDone: never, returns: false, ends: false }
     const isEnd = this.#chain(chain, frame) === 'decided'
     if (isEnd || chain.policy !== 'drop') return
-    const isDone = this.#settled
-    const effects = perMatch((match): Effect => (match === 'pair' || isDone[match] ? undefined : 'stop'))
+    const effects = perMatch((match): Effect => (this.#settled[match] ? undefined : 'stop'))
     const isLeft = perMatch((match) => frame.ends || frame.isLeft[match])
-    this.steps.push({ chain: name, index: chain.rules.length, effects, isLeft })
+    this.steps.push({ chain: name, index: chain.rules.length, effects, isLeft, isBehind: this.#behind, scope })
   }
 
   /**
    * An accept in a chain that is called from several places, or under a condition, would accept more than what is meant
    * here; so would one in a chain that such a chain calls.
    */
-  mayInsert(chain: string): boolean {
+  readonly mayInsert = (chain: string): boolean => {
     this.#callers ??= callersIn(this.#table)
     let name = chain
     for (let depth = 0; name !== this.#base; depth++) {
@@ -118,14 +135,15 @@ export class Walk {
     return true
   }
 
-  isBase(chain: string): boolean {
-    return chain === this.#base
-  }
+  readonly isBase = (chain: string): boolean => chain === this.#base
 
-  #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone }: Frame): void {
-    const isDead = (match: AcceptMatch): boolean => isDone[match] || this.#settled[match]
+  #step(chain: string, index: number, effects: PerMatch<Effect>, { isLeft, isDone, scope }: Frame): void {
+    const isBehind = this.#behind
+    const isDead = (match: AcceptMatch): boolean =>
+      // What drops everything drops what is invalid, too: a rule behind it that does the same keeps nothing closed.
+      isDone[match] || this.#settled[match] || (isBehind[match] && effects[match] === 'weak')
     const live = effects === nothing ? nothing : perMatch((match) => (isDead(match) ? undefined : effects[match]))
-    this.steps.push({ chain, index, effects: live, isLeft })
+    this.steps.push({ chain, index, effects: live, isLeft, isBehind, scope })
   }
 
   /** Adds the steps of a chain that all packets enter. */
@@ -133,22 +151,29 @@ export class Walk {
     this.#entered.add(chain.name)
     const owner = this.#ownerOf(chain.name)
     let ending: Ending | undefined
+    let isDropped = false
     for (const [index, rule] of chain.rules.entries()) {
-      const isOurs = rule.ours !== undefined
-      const effects = isOurs ? nothing : this.#effects(rule, owner)
-      // An accept before a rule that asks for nothing, and lets packets go on, may as well be before the next one.
-      if (effects !== nothing || isOurs || index === 0 || calls(rule)) this.#step(chain.name, index, effects, frame)
-      if (isOurs) continue
-      if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side)))
-        this.cutOff.push({ chain: chain.name, index })
+      this.#rule(rule, { chain: chain.name, index }, owner, frame)
+      if (rule.ours !== undefined) continue
       ending = this.#ending(rule, chain, frame)
-      if (ending !== undefined) break
+      isDropped ||= ending === 'dropped'
+      if (ending === 'dropped') this.#behind = withAll(this.#behind, frame)
+      else if (ending !== undefined) break
     }
     // Of which no packet has returned, all have met their end here.
-    if (ending === 'decided') this.#settled = perMatch((match) => this.#settled[match] || !frame.isLeft[match])
-    frame.ends = ending !== undefined
+    if (ending === 'decided') this.#settled = withAll(this.#settled, frame)
+    frame.ends = isDropped || ending !== undefined
     if (!frame.ends && chain.name !== this.#base) this.#step(chain.name, chain.rules.length, nothing, frame)
     return ending === 'decided' && !frame.returns ? 'decided' : 'goes on'
+  }
+
+  #rule(rule: ForeignRule, { chain, index }: Place, owner: Owner, frame: Frame): void {
+    const isOurs = rule.ours !== undefined
+    const effects = isOurs ? nothing : this.#effects(rule, owner)
+    // An accept before a rule that asks for nothing, and lets packets go on, may as well be before the next one.
+    if (effects !== nothing || isOurs || index === 0 || calls(rule)) this.#step(chain, index, effects, frame)
+    if (effects !== nothing && rule.branches.some((branch) => cutsOff(branch, this.#prefix, this.#side)))
+      this.cutOff.push({ chain, index })
   }
 
   /** What the rule does with all packets; `undefined`: some reach the next one. */
@@ -165,11 +190,18 @@ export class Walk {
   #endingOf(branch: ForeignBranch, bits: Bits, chain: ForeignChain, frame: Frame): Ending | undefined {
     const { verdict } = branch
     const isAlways = (bits & SOMETIMES) === 0
-    if (verdict.kind === 'jump')
-      return isAlways && this.#enter(verdict.chain, inner(frame)) === 'decided' ? 'decided' : undefined
+    if (verdict.kind === 'jump') return isAlways ? this.#jump(verdict.chain, frame) : undefined
     if (!isAlways) return this.#leave(branch, bits, chain, frame)
     if (verdict.kind === 'return') return 'goes on'
-    return verdict.kind === 'goto' ? this.#enter(verdict.chain, frame) : 'decided'
+    if (verdict.kind === 'goto') return this.#enter(verdict.chain, frame)
+    return verdict.kind === 'drop' ? 'dropped' : 'decided'
+  }
+
+  #jump(name: string, frame: Frame): Ending | undefined {
+    const scope: Scope = { end: undefined }
+    const ending = this.#enter(name, { ...frame, scope, returns: false, ends: false })
+    scope.end = this.steps.length
+    return ending === 'decided' ? 'decided' : undefined
   }
 
   /** Some packets are accepted, or return to the caller. */
@@ -285,6 +317,20 @@ export class Walk {
     }
   }
 
+  /** Whether a new connection may be accepted in a chain, or return from it or from one that it calls. */
+  #mayLeave(name: string): boolean {
+    const known = this.#leaving.get(name)
+    if (known !== undefined) return known
+    this.#leaving.set(name, false)
+    const leaves = ({ conditions, verdict }: ForeignBranch): boolean =>
+      !conditions.some((condition) => condition.kind === 'other' && condition.isFirst === false) &&
+      ('chain' in verdict ? this.#mayLeave(verdict.chain) : verdict.kind !== 'drop')
+    const found =
+      this.#table.chains.get(name)?.rules.some(({ ours, branches }) => !ours && branches.some(leaves)) ?? true
+    this.#leaving.set(name, found)
+    return found
+  }
+
   /** All that a chain does with packets that come to it under conditions; each chain once for each combination. */
   #calledEffects(name: string, outer: Bits): PerMatch<Effect> {
     const key = `${outer} ${name}`
@@ -298,6 +344,8 @@ export class Walk {
       if (ours !== undefined) continue
       for (const branch of branches) all = both(all, this.#effect(branch, outer, owner, false))
     }
+    // Packets that may leave it are not certain to meet what drops everything.
+    if (this.#mayLeave(name)) all = perMatch((match) => (all[match] === 'closed' ? 'barrier' : all[match]))
     this.#called.set(key, all)
     return all
   }
@@ -311,9 +359,11 @@ const nothing: PerMatch<Effect> = perMatch(() => undefined)
 const never: PerMatch<boolean> = perMatch(() => false)
 
 const both = (a: PerMatch<Effect>, b: PerMatch<Effect>): PerMatch<Effect> =>
-  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => stronger(a[match], b[match]))
+  a === nothing || a === b ? b : b === nothing ? a : perMatch((match) => together(a[match], b[match]))
 
-const inner = (frame: Frame): Frame => ({ ...frame, returns: false, ends: false })
+/** And those of which no packet has returned. */
+const withAll = (some: PerMatch<boolean>, { isLeft }: Frame): PerMatch<boolean> =>
+  perMatch((match) => some[match] || !isLeft[match])
 
 const isForAll = ({ conditions }: ForeignBranch): boolean => conditions.every(({ kind }) => kind === 'family')
 

@@ -105,22 +105,24 @@ export interface Kernel extends AsyncDisposable {
   filtersVlans(): Promise<boolean>
   /** Whether the host has a device of this name at this moment, whatever the notifications that were read say. */
   exists(device: string): boolean
+  /** The index of that device; `undefined` already while it is being deleted. */
+  indexOf(device: string): number | undefined
   /** `ip route get`: how the host reaches `ip`; `undefined` when it can't. */
   routeTo(ip: Ip): Promise<RouteLookup | undefined>
   /**
-   * The same for many addresses in one system call, in their order. Some ten microseconds each on the event loop:
-   * callers pass a hundred at a time.
+   * The same for many addresses in one system call, in their order; an error where the kernel did not answer for that
+   * address. Some ten microseconds each on the event loop: callers pass a hundred at a time.
    */
-  routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]>
+  routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | Error | undefined)[]>
   /**
    * The routes of the tables, policy rules applied, that the kernel uses for packets to these addresses; `undefined`
-   * where it would not send them. `from`: for packets that it forwards, from that source on that device; otherwise, or
-   * where it would not accept such a packet, for its own.
+   * where it would not send them, an error where it did not answer. `from`: for packets that it forwards, from that
+   * source on that device; otherwise, or where it would not accept such a packet, for its own.
    */
   usedRoutes(
     ips: readonly Ip[],
     from?: { readonly device: string; readonly source: Ip }
-  ): Promise<readonly (Route | undefined)[]>
+  ): Promise<readonly (Route | Error | undefined)[]>
   /** The policy rules of a family that look up a table, in the kernel's order. */
   rules(family: Family): Promise<readonly PolicyRule[]>
   /**

@@ -1,6 +1,6 @@
 // The types of kernel state: plain records distinguished by `kind`; interfaces are named, addresses contain their
 // family.
-import { type Family, formatIp, formatPrefix, type Ip, network, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
@@ -227,12 +227,14 @@ export type ForeignAccept = Wanted & {
   /** `pair`: source and destination are both in the prefix. */
   readonly match: 'pair' | 'source' | 'destination'
   readonly prefix: Prefix
+  /** The packets leave the chain instead of being accepted: rules behind its call are to see them. */
+  readonly verdict?: 'return'
   /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
   readonly effective?: boolean
 }
 
 /** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */
-export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix'> & {
+export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix' | 'verdict'> & {
   readonly kind: 'admin-call'
   readonly target: string
 }
@@ -270,6 +272,13 @@ export function keyOf(object: KernelObject): Key {
   return keyText(object) as Key
 }
 
+/** Each IPv6 link has its own route to the link-local addresses. */
+function routeKey({ table, destination, metric, tos, device }: Route): string {
+  const { ip } = destination
+  const on = ip.family === 6 && isLinkLocal(ip) && device !== undefined ? ` dev ${device}` : ''
+  return `route ${table} ${formatPrefix(network(destination))} metric ${metric}${tos === undefined ? '' : ` tos ${tos}`}${on}`
+}
+
 function keyText(object: KernelObject): string {
   switch (object.kind) {
     case 'link':
@@ -277,7 +286,7 @@ function keyText(object: KernelObject): string {
     case 'address':
       return `address ${formatPrefix(object.prefix)} dev ${object.device}`
     case 'route':
-      return `route ${object.table} ${formatPrefix(network(object.destination))} metric ${object.metric}${object.tos === undefined ? '' : ` tos ${object.tos}`}`
+      return routeKey(object)
     case 'neighbour':
       return `neighbour ${formatIp(object.ip)} dev ${object.device}`
     case 'proxy':
@@ -295,7 +304,7 @@ function keyText(object: KernelObject): string {
     case 'nft-element':
       return `nft element ${object.family} ${object.table} ${object.set} ${object.key}`
     case 'accept':
-      return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}`
+      return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}${object.verdict ? ` ${object.verdict}` : ''}`
     case 'admin-call':
       return `admin-call ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.target}`
     case 'qdisc':
@@ -312,9 +321,6 @@ export function deviceOf(object: KernelObject): string | undefined {
   if (object.kind === 'sysctl') return deviceOfSysctl(object.path)
   return 'device' in object ? object.device : undefined
 }
-
-/** The kernel's default metric. */
-export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([

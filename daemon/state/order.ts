@@ -1,6 +1,6 @@
 // Orders changes for the kernel: what others depend on is created first and removed last.
 import type { Change } from './difference.ts'
-import { deviceOf, type KernelObject, type Key, type Link, type State, sameObject } from './object.ts'
+import { deviceOf, type KernelObject, type Key, keyOf, type Link, type State, sameObject } from './object.ts'
 
 /** Smaller is created earlier and removed later. The order within a VXLAN peer is flannel's: neighbour, FDB, route. */
 function rank(object: KernelObject): number {
@@ -41,16 +41,25 @@ function rank(object: KernelObject): number {
 const mustRecreate = (wanted: Link, have: Link): boolean =>
   wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
 
-/** What is on those of these links that must be recreated: it goes with them, and has to be put back with them. */
+/**
+ * What is on those of these links that must be recreated: it goes with them, and has to be put back with them. Of a link
+ * that must be created, those of these keys that are on it: what is observed there was on an earlier link of this name.
+ */
 export function onRemadeLinks(keys: readonly Key[], desired: State, observed: State): readonly Key[] {
+  const onNew = keys.filter((key) => {
+    const object = desired.get(key)
+    const device = object && deviceOf(object)
+    const link = device === undefined ? undefined : keyOf({ kind: 'link', name: device })
+    return link !== undefined && observed.has(key) && desired.has(link) && !observed.has(link)
+  })
   const remade = new Set(
     keys.flatMap((key) => {
       const [wanted, have] = [desired.get(key), observed.get(key)]
       return wanted?.kind === 'link' && have?.kind === 'link' && mustRecreate(wanted, have) ? [wanted.name] : []
     })
   )
-  if (remade.size === 0) return []
-  return [...desired].flatMap(([key, object]) => (remade.has(deviceOf(object) ?? '') ? [key] : []))
+  if (remade.size === 0) return onNew
+  return [...onNew, ...[...desired].flatMap(([key, object]) => (remade.has(deviceOf(object) ?? '') ? [key] : []))]
 }
 
 /**

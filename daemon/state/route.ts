@@ -1,11 +1,16 @@
 // The type of a route, in any table and of either family.
-import type { Ip, Prefix } from '../../ipam/address.ts'
+import type { Family, Ip, Prefix } from '../../ipam/address.ts'
 
 /** Number of the table main (RT_TABLE_MAIN). */
 export const MAIN_TABLE = 254
 /** rtnetlink scopes: of a route without a gateway, and of an address that is valid on this host only. */
 export const LINK_SCOPE = 253
 export const HOST_SCOPE = 254
+
+/** The kernel's metric of routes that name none (for IPv6 IP6_RT_PRIO_USER). */
+export const defaultMetric = (family: Family): number => (family === 4 ? 0 : 1024)
+/** The kernel's metric of the route that it adds with an address (for IPv6 IP6_RT_PRIO_ADDRCONF). */
+export const connectedMetric = (family: Family): number => (family === 4 ? 0 : 256)
 
 export type RouteType = 'unicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'local' | 'other'
 
@@ -18,7 +23,7 @@ export type Route = {
   /** Routing table number. */
   readonly table: number
   readonly destination: Prefix
-  /** Priority; smaller wins. The kernel's default is 0 for IPv4 and 1024 for IPv6. */
+  /** Priority; smaller wins. */
   readonly metric: number
   readonly type: RouteType
   readonly device?: string

@@ -59,7 +59,7 @@ export function textOf(object: KernelObject): string {
     case 'admin-call':
       return `call of ${object.target} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'accept':
-      return `${object.match} ${formatPrefix(object.prefix)} accept in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
+      return `${object.match} ${formatPrefix(object.prefix)} ${object.verdict ?? 'accept'} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':
       return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
   }

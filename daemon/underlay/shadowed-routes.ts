@@ -13,7 +13,7 @@ import {
   samePrefix,
   width
 } from '../../ipam/address.ts'
-import { reasonOf } from '../base/error.ts'
+import { reasonOf, toError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Health } from '../health/health.ts'
 import { networksOf, type Place } from '../node/place.ts'
@@ -65,13 +65,14 @@ export class ShadowedRoutes {
    */
   async check(keys: readonly string[]): Promise<void> {
     const within = this.#foreignRoutes()
+    const before = new Map(this.#found)
     for (const key of [OWN, ...keys]) this.#found.delete(key)
     for (const family of [4, 6] as const) {
-      await this.#ask(this.#ownQuestions(family), undefined)
+      await this.#ask(this.#ownQuestions(family), undefined, before)
       for (let at = 0; at < keys.length; at += TOGETHER) {
         if (at > 0) await turn()
         const asked = keys.slice(at, at + TOGETHER).flatMap((key) => this.#questions(key, family, within))
-        await this.#ask(asked, this.#cameFrom(family))
+        await this.#ask(asked, this.#cameFrom(family), before)
       }
     }
     const { leases } = this.#deps.peers
@@ -116,21 +117,25 @@ export class ShadowedRoutes {
     )
   }
 
-  async #ask(asked: readonly Asked[], from: From): Promise<void> {
-    const { kernel, log } = this.#deps
+  /** `before`: what was found in the last round, which is kept where the kernel does not answer. */
+  async #ask(asked: readonly Asked[], from: From, before: ReadonlyMap<string, Shadow>): Promise<void> {
     if (asked.length === 0) return
-    try {
-      const used = await kernel.usedRoutes(
-        asked.map(({ ip }) => ip),
-        from
-      )
-      for (const [at, { key, route }] of asked.entries()) {
-        const match = used[at]
-        if (!isRoute(match, route) && !this.#found.has(key)) this.#found.set(key, await this.#shadow(route, match))
-      }
-    } catch (error) {
-      log.debug({ reason: reasonOf(error) }, "can't look up the routes to pods of other nodes")
+    const used = await this.#usedRoutes(asked, from)
+    for (const [at, { key, route }] of asked.entries()) {
+      const match = used[at]
+      if (this.#found.has(key) || isRoute(match, route)) continue
+      const shadow = match instanceof Error ? before.get(key) : await this.#shadow(route, match)
+      if (shadow !== undefined) this.#found.set(key, shadow)
     }
+  }
+
+  async #usedRoutes(asked: readonly Asked[], from: From): Promise<readonly (Route | Error | undefined)[]> {
+    const ips = asked.map(({ ip }) => ip)
+    const used = await this.#deps.kernel.usedRoutes(ips, from).catch((error) => ips.map(() => toError(error)))
+    const error = used.find((match) => match instanceof Error)
+    if (error !== undefined)
+      this.#deps.log.debug({ reason: reasonOf(error) }, "can't look up the routes to pods of other nodes")
+    return used
   }
 
   /** As a pod's packet: rules may depend on where a packet comes from. */
@@ -180,8 +185,9 @@ export class ShadowedRoutes {
   }
 }
 
-const isRoute = (match: Route | undefined, { destination, table, protocol, device }: Route): boolean =>
+const isRoute = (match: Route | Error | undefined, { destination, table, protocol, device }: Route): boolean =>
   match !== undefined &&
+  !(match instanceof Error) &&
   match.table === table &&
   match.protocol === protocol &&
   match.device === device &&

@@ -2,7 +2,7 @@
 // CniErrors.
 import { type Ip, type Prefix, parseIp, parsePrefix } from '../../ipam/address.ts'
 import type { Attachment, Pod } from '../attachment.ts'
-import { type Args, parseArgs } from '../cni/args.ts'
+import { type Args, LONGEST_NAME, parseArgs } from '../cni/args.ts'
 import { CniError, cniCode } from '../cni/error.ts'
 import { type Field, FieldError, shown, text } from '../cni/field.ts'
 import type { AttachmentCall } from '../cni/types.ts'
@@ -11,7 +11,9 @@ import type { AttachmentCall } from '../cni/types.ts'
 export const podArgs = ['K8S_POD_NAMESPACE', 'K8S_POD_NAME', 'K8S_POD_INFRA_CONTAINER_ID', 'K8S_POD_UID'] as const
 
 export function podOf(args: Args): Pod | undefined {
-  const [namespace, name, uid] = [args.get('K8S_POD_NAMESPACE'), args.get('K8S_POD_NAME'), args.get('K8S_POD_UID')]
+  const [namespace, name, uid] = (['K8S_POD_NAMESPACE', 'K8S_POD_NAME', 'K8S_POD_UID'] as const).map((key) =>
+    args.get(key)?.slice(0, LONGEST_NAME)
+  )
   if (!name) return undefined
   // podman passes a name without a namespace.
   return uid ? { namespace: namespace ?? '', name, uid } : { namespace: namespace ?? '', name }

@@ -132,7 +132,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'use executables, weftctl and weftd of compatible releases (versioning.md)'
   ],
   RANGE_INVALID: ['the ranges of `ipam` contradict each other', 'correct `ipam.ranges` in the CNI configuration'],
-  RESOLV_CONF_UNREADABLE: ['the file in `ipam.resolvConf` cannot be read', 'correct the path, or omit the key'],
+  RESOLV_CONF_UNREADABLE: [
+    'the file in `ipam.resolvConf` cannot be read (11 where that may pass, as of a file system that does not answer)',
+    'correct the path, or omit the key'
+  ],
   SANDBOX_GONE: [
     'the network namespace of the container cannot be opened',
     'usually none: the container is gone; if weftd runs in a container, mount the directory with HostToContainer propagation'
@@ -156,7 +159,7 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   SUBNET_ENV_INVALID: ['a line of subnet.env is invalid', 'correct or delete the file: weftd writes it again'],
   SUBNET_FILE_UNREADABLE: [
-    'the `flannel` plugin finds no subnet.env',
+    'the `flannel` plugin finds no subnet.env (7 where the path names something else than a readable small file)',
     'wait until this node has a subnet (`weftctl status`), or correct `subnetFile`'
   ],
   SYSCTL_NOT_ALLOWED: [

@@ -127,10 +127,31 @@ for (const subject of subjects) {
         const vlan = { ...network('10.34.0.0/24'), name: 'net34', bridge: 'br34', vlan: 100 }
         const trunk = { ...vlan, vlan: 0, vlanTrunk: [{ minID: 10, maxID: 20 }] }
         for (const asked of [vlan, trunk])
-          await at.fails('ADD', type, { config: asked, pod: await at.pod() }, /CONFIG_BRIDGE_VLAN_FILTERING/, 2)
+          for (const call of [{ verb: 'ADD', pod: await at.pod() }, { verb: 'STATUS' }] as const)
+            await at.fails(call.verb, type, { config: asked, ...call }, /CONFIG_BRIDGE_VLAN_FILTERING/, 2)
         assert.ok(!(await at.links()).some((name) => name.startsWith('br34')))
         assert.deepEqual(await at.reserved('net34'), [])
         await isClean()
+      })
+
+      test('an address that comes back with a configured MAC is reached at once by those that knew another', async () => {
+        const addresses = [
+          { address: '10.36.0.7/24', gateway: '10.36.0.1' },
+          { address: 'fd00:36::7/64', gateway: 'fd00:36::1' }
+        ]
+        const at7 = { type: 'static', addresses }
+        const on36 = { ...network('10.36.0.0/24', 'fd00:36::/64'), name: 'net36', bridge: 'br36' }
+        const [other, first] = [await added(on36), await added({ ...on36, name: 'static36', ipam: at7 })]
+        const isReached = async () => {
+          for (const to of ['10.36.0.7', 'fd00:36::7']) assert.equal((await other.pod.ping(to)).received, 1, to)
+        }
+        await isReached()
+        await first.del()
+        const mac = '02:00:00:00:00:36'
+        const second = await added({ ...on36, name: 'static36', ipam: at7, runtimeConfig: { mac } })
+        await isReached()
+        for (const each of [other, second]) await each.del()
+        await at.host.exec('ip', ['link', 'del', 'br36'])
       })
 
       test('macspoofchk drops frames with another address, also after a restart of weftd, and is gone after DEL', async () => {

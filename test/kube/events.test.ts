@@ -54,7 +54,9 @@ describe('conditions as events', { skip, timeout: 300_000 }, () => {
     const url = `https://127.0.0.1:${relay.port}`
     const target = await targetOf({ kubeconfigFile: await api.kubeconfig('weftd', { url }), environment: {} })
     const conditions = new Conditions()
-    const client = parts.use(new KubeApi(new KubeAccess(target, () => performance.now()), conditions.deps.report))
+    const client = parts.use(
+      new KubeApi(await KubeAccess.open(target, () => performance.now()), conditions.deps.report)
+    )
     const writer = new EventWriter(client, conditions.deps.log, () => 'n1')
     const regarding = { apiVersion: 'v1', kind: 'Node', name: 'n1', uid: node.metadata.uid! }
     const events = parts.use(new ConditionEvents(writer, () => regarding, { settleMs, apartMs }))

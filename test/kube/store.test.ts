@@ -264,7 +264,7 @@ describe('the kubernetes store', { skip, timeout: 300_000 }, () => {
     const now = '2026-11-21T10:00:00Z'
     await api.api.patch('/api/v1/nodes/n1/status', networkAvailable(now))
     const target = await targetOf({ kubeconfigFile: await api.kubeconfig(USER), environment: {} })
-    const access = new KubeAccess(target, () => performance.now())
+    const access = await KubeAccess.open(target, () => performance.now())
     await using client = new KubeApi(access, new Conditions().deps.report)
     const read = async (path: string, protobuf: boolean) => {
       const { object } = await client.call({ verb: 'GET', path, protobuf }, never)

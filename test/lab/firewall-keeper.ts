@@ -1,7 +1,7 @@
 // A small version of the daemon's loop around the firewall: after each change, and each change of other programs'
 // tables, the difference is applied.
 import assert from 'node:assert/strict'
-import { dropReasons, foreignAccepts, foreignDrops } from '../../daemon/firewall/foreign-accepts.ts'
+import { dropReasons, foreignAccepts, foreignDrops, unansweredReasons } from '../../daemon/firewall/foreign-accepts.ts'
 import { ownFirewall } from '../../daemon/firewall/node-chains.ts'
 import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import type { FirewallChange } from '../../daemon/kernel/nftables/port.ts'
@@ -35,7 +35,10 @@ export async function bring(firewall: Firewall, desired: readonly KernelObject[]
 export class Keeper implements AsyncDisposable {
   readonly firewall: Firewall
   readonly seen: FirewallChange[] = []
+  views = 0
   reasons: readonly string[] = []
+  /** What FORWARD_DROPPED would say. */
+  reported: readonly string[] = []
   readonly #end = new AbortController()
   readonly #loops: Promise<void>[]
   #desired: readonly KernelObject[]
@@ -60,9 +63,17 @@ export class Keeper implements AsyncDisposable {
       assert.ifError(view.trouble)
       const drops = foreignDrops(view.tables, cluster, side)
       this.reasons = dropReasons(drops)
+      this.views++
+      this.reported = unansweredReasons(drops)
       this.#desired = [...base, ...foreignAccepts(drops)]
       await this.settle()
     }
+  }
+
+  /** What is missing, of all that is read anew. */
+  async missing(): Promise<readonly string[]> {
+    await this.#turn
+    return difference(stateOf(this.#desired), stateOf(await this.firewall.read(ofWeft))).map(changeText)
   }
 
   settle(): Promise<unknown> {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { parsePrefix } from '../../ipam/address.ts'
 import { Keeper } from './firewall-keeper.ts'
 import { ensureOwnNamespace, Neighbour } from './firewall-scene.ts'
 import { run, until } from './run.ts'
@@ -34,7 +35,11 @@ ${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 ${tool} -A DOCKER-USER ${strangerOut} -j DROP; ${tool} -A DOCKER-USER -j RETURN`,
     keepsOnePodIn: `${tool} -I FORWARD -i pod-a -o world -j REJECT`,
     // Behind this an accept in the same chain is met by no packet of a pod.
-    returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`
+    returnsPods: `${tool} -I DOCKER-USER 2 -s 10.0.0.0/8 -j RETURN`,
+    nothingBehind: `${tool} -D FORWARD -i pod-a -o world -j REJECT`,
+    dropsAllInACall: `${tool} -N DOCKER-USER; ${tool} -A FORWARD -j DOCKER-USER
+${tool} -A FORWARD -i pod-a -o world -j REJECT; ${tool} -P FORWARD DROP
+${tool} -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; ${tool} -A DOCKER-USER -j DROP`
   })
   const administrators = [
     [
@@ -47,7 +52,18 @@ table inet guard {
 }
 X`,
         keepsOnePodIn: 'nft insert rule inet guard forward iifname "pod-a" oifname "world" reject',
-        returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return'
+        returnsPods: 'nft insert rule inet guard user ip saddr 10.0.0.0/8 return',
+        nothingBehind: 'nft flush chain inet guard forward; nft add rule inet guard forward jump user',
+        dropsAllInACall: `nft -f - <<'X'
+table inet guard {
+  chain user { ct state established,related accept; drop; }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    jump user
+    iifname "pod-a" oifname "world" reject
+  }
+}
+X`
       }
     ],
     ['iptables-nft', byIptables('iptables-nft')],
@@ -76,7 +92,64 @@ X`,
       assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of, after the RETURN')
       assert.ok(keeper.reasons.length > 0)
     })
+
+    test(`with ${tool} a rule behind the call of a chain that drops all stays in force`, async () => {
+      await sh(rules.dropsAllInACall)
+      await using keeper = new Keeper(1, pods)
+      await until(async () => (await b.reaches('192.0.2.2')) && (await a.reaches('10.244.1.130')), {
+        what: 'pods to pass'
+      })
+      assert.equal(await a.reaches('192.0.2.2'), false, 'a pod reaches what it is kept out of')
+      await sh(rules.nothingBehind)
+      // iptables-legacy notifies nobody.
+      await until(async () => (await keeper.missing()).length === 0, { what: 'accepts instead of what RETURNs' })
+      assert.ok(await a.reaches('192.0.2.2'), 'a pod is kept out of what nothing keeps it out of')
+    })
   }
+
+  test('what cuts pods off is reported as long as it does: a set with the pod network, a verdict map, a queue without a program', async () => {
+    const [here, there] = ['cni0', 'weft.1']
+    const networks = ['10.244.0.0/16', 'fd00:10::/48'].map((text) => parsePrefix(text) ?? assert.fail(text))
+    const side = { devices: [here, there], local: [here], remote: [there], networks, adminChains: [] }
+    await sh(`nft -f - <<'X'
+table inet guard {
+  set private { type ipv4_addr; flags interval; elements = { 172.16.0.0/12, 192.168.0.0/16 } }
+  set single { type ipv4_addr; elements = { 10.244.0.0, 10.244.255.255 } }
+  chain wan { ct state established,related accept; }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    ip saddr @single drop
+    ip saddr @private drop
+    iifname vmap { "eth9" : jump wan, "${there}" : jump wan }
+  }
+}
+X`)
+    await using keeper = new Keeper(1, side)
+    const reported = (rule: string | undefined) =>
+      until(
+        () =>
+          keeper.views > 0 &&
+          keeper.reported.length === Number(rule !== undefined) &&
+          keeper.reported.join().includes(rule ?? ''),
+        { what: `a condition because of ${rule ?? 'nothing'}`, deadlineMs: 10_000 }
+      )
+    await reported(undefined)
+    await sh('nft add element inet guard private { 10.0.0.0/8 }')
+    await reported('"ip saddr @private drop"')
+    await sh('nft delete element inet guard private { 10.0.0.0/8 }')
+    await reported(undefined)
+    await sh('nft add rule inet guard wan counter drop')
+    await reported('"drop"')
+    await sh('nft flush chain inet guard wan')
+    await reported(undefined)
+    for (const tool of ['iptables-nft', 'iptables-legacy']) {
+      await sh(`${tool} -A FORWARD -j NFQUEUE --queue-num 7`)
+      await reported('NFQUEUE')
+      await sh(`${tool} -I FORWARD -j NFQUEUE --queue-num 7 --queue-bypass`)
+      await reported(undefined)
+      await sh(`${tool} -F FORWARD`)
+    }
+  })
 
   test('the rules of Docker 29: pods reach containers of pod-b, and what is not published stays closed to others', async () => {
     // moby, integration/network/bridge/iptablesdoc: pod-b is docker0, with the pod subnet.

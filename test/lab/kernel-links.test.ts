@@ -7,6 +7,8 @@ import { SerialQueue } from '../../daemon/base/serial-queue.ts'
 import { LinkDeleter } from '../../daemon/kernel/delete-links.ts'
 import { missingFeatures } from '../../daemon/kernel/features.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/request-socket.ts'
+import type { DriftReport } from '../../daemon/reconcile/drift.ts'
+import { Reconciler } from '../../daemon/reconcile/reconciler.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type KernelObject, keyOf, type Link, stateOf } from '../../daemon/state/object.ts'
 import { DOOMED_GROUP } from '../../daemon/state/ownership.ts'
@@ -207,4 +209,39 @@ test('this kernel has what the lab needs, and trying it leaves nothing behind', 
   const links = run('ip', '-o', 'link')
   assert.deepEqual(await missingFeatures(backends.configure('vxlan', {}).features), [])
   assert.equal(run('ip', '-o', 'link'), links)
+})
+
+test('what was on a link that we removed is not missed on the next one of its name, however busy weftd is', {
+  skip
+}, async () => {
+  await using kernel = await open()
+  const drifts: DriftReport[] = []
+  const reconciler = new Reconciler({
+    ...{ kernel, log: quiet, now: () => performance.now(), refused: () => undefined },
+    ...{ drift: (report) => drifts.push(report), interest: () => true, recognises: () => undefined }
+  })
+  const stop = new AbortController()
+  const running = reconciler.run(stop.signal)
+  await reconciler.observing
+  const pod = [
+    veth('pod7'),
+    ...['10.7.0.1/32', '10.7.0.2/32'].map(
+      (each): KernelObject => ({ kind: 'address', device: 'pod7', prefix: prefix(each) })
+    )
+  ]
+  const busy = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+  for (let round = 0; round < 3; round++) {
+    await reconciler.want('pod', pod)
+    await reconciler.want('pod', [])
+    await reconciler.want('pod', pod)
+    busy()
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    await reconciler.want('pod', [])
+  }
+  stop.abort()
+  await running
+  assert.deepEqual(
+    drifts.map(({ object, what }) => `${what} ${object}`),
+    []
+  )
 })

@@ -1,13 +1,13 @@
 // Routes as the real kernel has them: several with one destination, several next hops, policy rules, and look-ups.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connected } from '../../daemon/attachment/device.ts'
+import { connected, connectedLinkLocal } from '../../daemon/attachment/device.ts'
 import { dumpLinks } from '../../daemon/kernel/dump.ts'
 import { Lanes } from '../../daemon/kernel/netlink/lane.ts'
 import { RequestSocket } from '../../daemon/kernel/netlink/request-socket.ts'
 import type { RoutingChange } from '../../daemon/state/kernel.ts'
-import { type KernelObject, keyOf, type Route } from '../../daemon/state/object.ts'
-import { formatPrefix, type Prefix } from '../../ipam/address.ts'
+import { addressKeyOf, type KernelObject, keyOf, type Route } from '../../daemon/state/object.ts'
+import { formatIp, formatPrefix, type Prefix } from '../../ipam/address.ts'
 import {
   address4,
   address6,
@@ -15,6 +15,7 @@ import {
   bridge,
   inOwnNamespace,
   ip,
+  mac,
   open,
   put,
   remove,
@@ -113,6 +114,18 @@ test("next hops are observed, of multipath routes and of nexthop groups; a tunne
     { device: 'br0', gateway: ip('10.9.0.7') },
     { device: 'br0', gateway: ip('10.9.0.8') }
   ])
+  const changes: RoutingChange[] = []
+  kernel.onRouting((change) => changes.push(change))
+  run('ip', 'nexthop', 'replace', 'id', '8', 'via', '10.9.0.6', 'dev', 'br0')
+  await watch.until(
+    'the replaced member',
+    () => formatIp(of('10.7.0.0/16')?.nextHops?.[1]?.gateway ?? ip('::')) === '10.9.0.6'
+  )
+  run('ip', 'nexthop', 'replace', 'id', '7', 'via', '10.9.0.5', 'dev', 'br0')
+  await watch.until('the replaced next hop', () => formatIp(of('10.8.0.0/16')?.gateway ?? ip('::')) === '10.9.0.5')
+  assert.deepEqual(changes, [{}, {}], 'the ways to other nodes may have changed')
+  run('ip', 'nexthop', 'del', 'id', '7')
+  await watch.until('the route to go with its next hop', () => of('10.8.0.0/16') === undefined)
   run('sysctl', '-qw', 'net.ipv4.nexthop_compat_mode=1')
   run('ip', 'tuntap', 'add', 'tun7', 'mode', 'tun')
   using socket = new RequestSocket(new Lanes().ordinary)
@@ -141,17 +154,23 @@ test('many addresses are looked up in one call, with the rules and tables that a
     ip('fd00:9::7')
   ])
   assert.deepEqual(
-    looked.map((found) => found && [found.device, found.gateway !== undefined]),
+    looked.map((found) => found && 'device' in found && [found.device, found.gateway !== undefined]),
     [['br0', false], ['weft.9', true], undefined, undefined, ['br0', false]]
   )
   const thousands = await kernel.routesTo(Array.from({ length: 400 }, (_, n) => ip(`10.9.0.${(n % 200) + 2}`)))
-  assert.equal(thousands.filter((found) => found?.device === 'br0').length, 400)
+  const isByBridge = (found: (typeof thousands)[number]) => found !== undefined && 'device' in found
+  assert.equal(thousands.filter(isByBridge).length, 400)
+  const tooMany = await kernel.routesTo(Array.from({ length: 40_000 }, (_, n) => ip(`10.9.0.${(n % 200) + 2}`)))
+  const lost = tooMany.filter((found) => found instanceof Error)
+  assert.match(String(lost[0]), /the route/, 'more answers than the socket takes')
+  assert.equal(tooMany.filter(isByBridge).length, 40_000 - lost.length, 'an error is for one address')
+  assert.ok(isByBridge(tooMany[0]))
 
   const changes: (Prefix | undefined)[] = []
   kernel.onRouting(({ destination }: RoutingChange) => changes.push(destination))
   const used = async (from?: { device: string; source: ReturnType<typeof ip> }) =>
     (await kernel.usedRoutes([ip('10.5.0.2')], from)).map(
-      (found) => found && [found.table, found.protocol, found.device]
+      (found) => found && 'table' in found && [found.table, found.protocol, found.device]
     )
   assert.deepEqual(await used(), [[254, 87, 'weft.9']])
   run('ip', 'route', 'add', '10.5.0.0/16', 'via', '10.9.0.7', 'table', '52')
@@ -200,11 +219,23 @@ for (const [family, address] of [
     await using watch = new Watch(kernel)
     await watch.shows(ours)
     await applied(kernel, put(ours))
+    // Without a port the bridge has no carrier, and no link-local address.
+    run('ip', 'link', 'add', 'port0', 'master', 'br0', 'up', 'type', 'veth', 'peer', 'name', 'port1')
+    run('ip', 'link', 'set', 'port1', 'up')
+    const linkLocal = family === 4 ? [] : connectedLinkLocal('br0', mac('02:00:00:00:00:01'))
+    for (const each of linkLocal) {
+      const address = addressKeyOf(each)
+      await watch.until('the link-local address', () => address !== undefined && watch.state.has(address))
+    }
     run('ip', `-${family}`, 'route', 'flush', 'dev', 'br0')
-    await watch.lacks(ours)
-    await applied(kernel, put(ours))
-    await watch.shows(ours)
-    assert.equal((await kernel.routesTo([ip(family === 4 ? '10.9.0.77' : 'fd00:9::77')]))[0]?.device, 'br0')
+    for (const each of [ours, ...linkLocal]) {
+      await watch.lacks(each)
+      await applied(kernel, put(each))
+      await watch.shows(each)
+    }
+    if (family === 6) assert.match(run('ip', '-6', 'route', 'show', 'dev', 'br0'), /fe80::\/64 proto kernel metric 256/)
+    run('ip', 'link', 'del', 'port0')
+    assert.equal((await kernel.routeTo(ip(family === 4 ? '10.9.0.77' : 'fd00:9::77')))?.device, 'br0')
     await applied(kernel, remove(address))
     kernel.recheck('the test')
     await watch.lacks(ours)

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, linesOf, logged, PREFIX, reachEachOther } from './cluster.ts'
 import { until } from './run.ts'
+import type { LogLine } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const conditions = async (cluster: Cluster, n: number) => (await cluster.daemon(n).readyz()).body
@@ -115,6 +116,7 @@ test('a malformed lease, and younger ones of what another node holds, are report
     JSON.stringify({ PublicIP: `192.168.99.${n}`, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } })
   await cluster.etcd.put(key.replace(/0-24$/, '128-25'), thief(1))
   await cluster.etcd.put(key.replace(/0-24$/, '0-25'), thief(2))
+  await cluster.etcd.put(key.replace(/0-24$/, '7-24'), thief(5))
   await cluster.etcd.put(`${PREFIX}/subnets/${residents[1]?.address}-32`, thief(3))
   await cluster.etcd.put(`${PREFIX}/subnets/10.244.212.0-24`, thief(4, JSON.parse(value).BackendData.VtepMAC))
   const isTold = async () => {
@@ -126,8 +128,25 @@ test('a malformed lease, and younger ones of what another node holds, are report
   await cluster.daemon(1).restart('SIGKILL')
   await until(isTold, { what: 'the conflicts again' })
   await reachEachOther(residents)
-  const routes = (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes('proto 87'))
-  assert.equal(routes.length, 1, routes.join('\n'))
+  const routes = async () => (await linesOf(cluster.node(1), 'ip', 'route')).filter((line) => line.includes('proto 87'))
+  assert.equal((await routes()).length, 1, (await routes()).join('\n'))
+  // Public addresses that no other node has, as this host's kernel sees them; docker0's only while it is there.
+  await cluster
+    .node(1)
+    .sh('ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up')
+  for (const [n, PublicIP] of ['172.17.0.1', '192.168.10.255', '169.254.7.7'].entries()) {
+    const lease = { PublicIP, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: `02:00:00:00:01:0${n}` } }
+    await cluster.etcd.put(`${PREFIX}/subnets/10.244.22${n}.0-24`, JSON.stringify(lease))
+  }
+  for (const n of [0, 1, 2]) {
+    const isRefused = ({ lease, reason = '' }: LogLine) =>
+      lease === `10.244.22${n}.0-24` && /publishes/.test(String(reason))
+    await logged(cluster.daemon(1), isRefused, `10.244.22${n}.0-24 to be refused`)
+  }
+  assert.equal((await routes()).length, 1, (await routes()).join('\n'))
+  await cluster.node(1).sh('ip link del docker0')
+  await until(async () => (await routes()).some((line) => line.startsWith('10.244.220.0/24')), { what: 'the first' })
+  assert.equal((await routes()).length, 2, (await routes()).join('\n'))
 })
 
 test('etcd with TLS, client certificates, user and password', { skip, timeout: 300_000 }, async () => {
@@ -201,6 +220,7 @@ test('a weftd that starts while etcd is down learns afterwards that another node
   await until(async () => new RegExp(`LEASE_LOST .*leased to ${publicIp}`).test(await readyz()), {
     what: 'the condition LEASE_LOST'
   })
+  assert.doesNotMatch(await readyz(), /LEASE_MALFORMED/)
 })
 
 test('a list that stays empty is believed after a while: routes to nodes that no longer exist are removed', {

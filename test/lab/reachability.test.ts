@@ -89,21 +89,26 @@ test('pods can not speak to a tunnel, and no host port is the tunnel’s or weft
   const [a, b] = await cluster.podOnEach()
   assert.ok(a && b)
   const script = fileURLToPath(new URL('forge.ts', import.meta.url))
+  const ipam = { type: 'host-local', subnet: '172.30.0.0/24', routes: [{ dst: '0.0.0.0/0' }] }
+  const other = { name: 'other', type: 'bridge', bridge: 'br-other', isGateway: true, ipam }
+  const outsider = await cluster.pod(cluster.node(1), other)
+  const senders = () => cluster.node(1).exec('nft', ['list', 'set', 'inet', 'weft', 'tunnel_senders'])
+  await until(async () => (await senders()).stdout.includes('"br-other"'), { what: 'the other bridge to be guarded' })
   const vtep = async (n: number) =>
     String(((await cluster.node(n).ip('link', 'show', 'weft.1')) as readonly Json[])[0]?.address)
   const listener = `import('node:dgram').then(({ createSocket }) => {
     const socket = createSocket('udp4', (text) => console.log('got ' + text))
     socket.bind(7777, () => console.log('listening'))
   })`
-  for (const [target, victim, other] of [
+  for (const [target, victim, source] of [
     [2, b, a],
     [1, a, b]
   ] as const) {
     const heard = victim.pod.spawn(process.execPath, ['-e', listener])
     await until(() => heard.text().includes('listening'), { what: 'the pod to listen' })
-    const frame = [cluster.node(target).address, '8472', await vtep(target), other.address, victim.address]
-    // A pod of either node, to its own node and to the other one; then the other node itself, as a tunnel does.
-    for (const pod of [a.pod, b.pod]) await pod.exec(process.execPath, [script, ...frame, 'forged'])
+    const frame = [cluster.node(target).address, '8472', await vtep(target), source.address, victim.address]
+    // A pod of either node, and one of another network, to its own node and to the other one; then the other node itself, as a tunnel does.
+    for (const pod of [a.pod, b.pod, outsider.pod]) await pod.exec(process.execPath, [script, ...frame, 'forged'])
     const node = cluster.node(3 - target)
     await node.exec(process.execPath, [script, ...frame, 'from-node'])
     await until(() => heard.text().includes('from-node'), { what: 'what the node sent' })

@@ -68,8 +68,8 @@ describe('a namespace that vanishes', { skip }, () => {
     for (let n = 0; n < 5; n++) pods.push(await cluster.pod(host))
     const status = () => cluster.call(host, 'STATUS', '', '', {}, { check: false })
     assert.equal((await status()).error?.code, 50)
-    const [goes] = pods
-    assert.ok(goes)
+    const [goes, restarted] = pods
+    assert.ok(goes && restarted)
     await goes.pod[Symbol.asyncDispose]()
     await until(async () => sample(await daemon.metrics(), 'weft_pods_vanished') === 1, {
       what: 'the pod to be missed'
@@ -77,6 +77,18 @@ describe('a namespace that vanishes', { skip }, () => {
     assert.equal((await reserved(host)).length, 5)
     assert.equal((await status()).error, undefined)
     assert.equal((await cluster.pod(host)).address, goes.address)
+    // As nerdctl and Nomad start a container again after a crash: without a DEL.
+    const twice = { check: false }
+    const refused = await cluster.call(host, 'ADD', restarted.id, (await host.pod('twice')).netns, {}, twice)
+    assert.equal(refused.error?.code, 102, 'while its first namespace is there')
+    await restarted.pod[Symbol.asyncDispose]()
+    await until(async () => sample(await daemon.metrics(), 'weft_pods_vanished') === 1, {
+      what: 'the second pod to be missed'
+    })
+    const again = await host.pod('again')
+    const { result } = await cluster.call(host, 'ADD', restarted.id, again.netns)
+    assert.match(JSON.stringify(result?.ips), new RegExp(`"${restarted.address.replaceAll('.', '\\.')}/`))
+    assert.equal((await again.ping(host.address)).received, 1)
   })
 })
 

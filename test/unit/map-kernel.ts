@@ -22,7 +22,7 @@ export class MapKernel implements Kernel {
   /** Keys whose changes are refused, with the reason. */
   readonly refuses = new Map<string, string>()
   /** Answers of `routesTo` that differ from the usual ones, by address. */
-  readonly routes = new Map<string, RouteLookup | undefined>()
+  readonly routes = new Map<string, RouteLookup | Error | undefined>()
   /** Says that another program changed routes. */
   routing: (change: RoutingChange) => void = () => undefined
   readonly #queue: Observation[] = []
@@ -76,6 +76,11 @@ export class MapKernel implements Kernel {
     this.#tell({ kind: 'changed', key, object, ...(by && { by }), at: performance.now() })
   }
 
+  /** A notification that is late: the object is not so any more. */
+  tell(object: KernelObject): void {
+    this.#tell({ kind: 'changed', key: keyOf(object), object, at: performance.now() })
+  }
+
   /**
    * As Linux does it: what hangs on a device goes with it, and not all of it is notified; so a complete dump follows.
    */
@@ -110,12 +115,17 @@ export class MapKernel implements Kernel {
     return this.objects.has(`link ${device}` as Key)
   }
 
+  indexOf(device: string): number | undefined {
+    const link = this.objects.get(`link ${device}` as Key)
+    return link?.kind === 'link' ? (link.index ?? 1) : undefined
+  }
+
   routeTo(): Promise<undefined> {
     return Promise.resolve(undefined)
   }
 
   /** As a host whose eth0 is in 192.0.2.0/24 and 2001:db8::/64, with a router at .254 for all else. */
-  async routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | undefined)[]> {
+  async routesTo(ips: readonly Ip[]): Promise<readonly (RouteLookup | Error | undefined)[]> {
     const router = parseIp('192.0.2.254')
     return ips.map((ip) => {
       const text = formatIp(ip)

@@ -16,7 +16,7 @@ import type {
 } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { VlanForm } from '../../state/vlans.ts'
-import { Attributes, MalformedMessage, type Message } from './message.ts'
+import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
 import * as uapi from './uapi.ts'
 
 const { IFA, IFLA, IFLA_INFO, IFLA_VXLAN, NDA, RTA, RTM } = uapi
@@ -255,6 +255,7 @@ export function decodeRoute(message: Message, nameOf: NameOf, looked = false): R
  */
 export function routingChange(message: Message): RoutingChange | undefined {
   if (message.type === RTM.newRule || message.type === RTM.deleteRule) return {}
+  if (changedNextHop(message) !== undefined) return {}
   if (message.type !== RTM.newRoute && message.type !== RTM.deleteRoute) return undefined
   const body = fixedPart(message, FIXED.route)
   const family = uapi.familyOf(body.readUInt8(0))
@@ -263,6 +264,18 @@ export function routingChange(message: Message): RoutingChange | undefined {
   if (body.readUInt8(5) === ROUTE_PROTOCOL) return undefined
   const address = ip(new Attributes(body, FIXED.route).bytes(RTA.dst)) ?? { family, value: 0n }
   return { destination: checked(address, body.readUInt8(1)) }
+}
+
+/** Octets of struct nhmsg. */
+const NEXT_HOP_HEADER = 8
+
+/**
+ * The number of a nexthop object that is not what it was: it was replaced or deleted. `undefined` for other messages,
+ * those about new objects among them. Errors: MalformedMessage.
+ */
+export function changedNextHop({ type, flags, body }: Message): number | undefined {
+  const isChanged = type === RTM.deleteNextHop || (type === RTM.newNextHop && (flags & NLM_F.replace) !== 0)
+  return isChanged ? new Attributes(body, NEXT_HOP_HEADER).u32(uapi.NHA.id) : undefined
 }
 
 /** RTA_MULTIPATH: struct rtnexthop (length, flags, weight, index), each followed by its own attributes. */

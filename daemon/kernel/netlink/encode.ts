@@ -185,6 +185,10 @@ function addressMessage(type: number, flags: number, address: Address, resolve: 
 export const putRoute = (route: Route, resolve: Resolve): Buffer =>
   routeMessage(RTM.newRoute, route.yields ? CREATE : REPLACE, route, route.scope ?? defaultScope(route), resolve)
 
+/** Adds an IPv6 route beside those of other devices with the same table, destination and metric. */
+export const addRoute = (route: Route, resolve: Resolve): Buffer =>
+  routeMessage(RTM.newRoute, NLM_F.request | NLM_F.create | NLM_F.append, route, defaultScope(route), resolve)
+
 /**
  * Removes the route that agrees in destination, table, metric, type, protocol, gateway and device: a metric of 0 alone
  * would match any IPv4 route to the destination.

@@ -35,6 +35,8 @@ export const RTM = {
   deleteFilter: 45,
   getFilter: 46,
   newNetconf: 80,
+  newNextHop: 104,
+  deleteNextHop: 105,
   getNextHop: 106
 } as const
 
@@ -50,7 +52,8 @@ export const GROUPS = {
   route6: 11,
   rule6: 19,
   netconf4: 24,
-  netconf6: 25
+  netconf6: 25,
+  nextHop: 32
 } as const
 
 export const IFF_UP = 1

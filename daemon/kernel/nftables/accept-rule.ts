@@ -2,9 +2,9 @@
 // table to insert one before another (112 MB and a second for 50,000 rules, version 1.0.6).
 import { type Family, ipBytes, netmask, network, type Prefix } from '../../../ipam/address.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignTable, isRuleOf, type PodSide } from '../../state/foreign-chain.ts'
 import { placeFor } from '../../state/foreign-course.ts'
-import { type ForeignAccept, keyOf } from '../../state/object.ts'
+import type { ForeignAccept } from '../../state/object.ts'
 import { type MessageWriter, NLM_F } from '../netlink/message.ts'
 import { NFNL_SUBSYS, NFPROTO, netfilterRequest } from '../netlink/nfnetlink.ts'
 import { COMMENT } from './parse-own-tables.ts'
@@ -52,9 +52,8 @@ export function acceptEdit(
 ): AcceptEdit {
   const table = foreign.find((one) => one.family === accept.family && one.table === accept.table)
   const chain = table?.chains.get(accept.chain)
-  const key = keyOf(accept)
   const deleted = (chain?.rules ?? [])
-    .filter((rule) => rule.ours && keyOf({ ...accept, ...rule.ours }) === key)
+    .filter((rule) => rule.ours && isRuleOf(rule.ours, accept))
     .map(({ handle = 0 }) => handle)
   const messages = deleted.map((handle) =>
     ruleRequest(NFT_MSG.deleteRule, 0, accept).bytes(NFTA_RULE.handle, u64(handle)).done()
@@ -89,7 +88,9 @@ function newRule(accept: ForeignAccept, before: number | undefined): Buffer {
         data
           .bytes(NFTA_IMMEDIATE.register, u32(REGISTER_VERDICT))
           .nest(NFTA_IMMEDIATE.data, (value) =>
-            value.nest(NFTA_DATA.verdict, (verdict) => verdict.bytes(NFTA_VERDICT.code, u32(VERDICT.accept)))
+            value.nest(NFTA_DATA.verdict, (verdict) =>
+              verdict.bytes(NFTA_VERDICT.code, u32(VERDICT[accept.verdict ?? 'accept']))
+            )
           )
       )
     })

@@ -1,7 +1,7 @@
 // Adds and removes Weft's accepts in other programs' nftables chains, as one transaction where possible.
 import type { Change } from '../../state/difference.ts'
-import type { ForeignRule, PodSide } from '../../state/foreign-chain.ts'
-import { type ForeignAccept, keyOf } from '../../state/object.ts'
+import { type ForeignRule, isRuleOf, type PodSide } from '../../state/foreign-chain.ts'
+import type { ForeignAccept } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { KernelError } from '../netlink/error.ts'
 import { Attributes, type Message } from '../netlink/message.ts'
@@ -73,7 +73,4 @@ function ownRule(message: Message): OwnRule {
 }
 
 const isFor = ({ table, chain, rule: { ours } }: OwnRule, accept: ForeignAccept): boolean =>
-  table === `${accept.family} ${accept.table}` &&
-  chain === accept.chain &&
-  ours !== undefined &&
-  keyOf({ ...accept, ...ours }) === keyOf(accept)
+  table === `${accept.family} ${accept.table}` && chain === accept.chain && ours !== undefined && isRuleOf(ours, accept)

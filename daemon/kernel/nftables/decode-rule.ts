@@ -32,6 +32,7 @@ import {
   NFTA_LIST_ELEM,
   NFTA_LOOKUP,
   NFTA_OBJREF_TYPE,
+  NFTA_QUEUE,
   NFTA_RANGE,
   NFTA_RULE,
   NFTA_VERDICT,
@@ -137,7 +138,8 @@ class Decoding {
     else if (name === 'range') this.#range(data)
     else if (name === 'lookup') this.#lookup(data)
     else if (name === 'match' || name === 'target') this.#extension(name, data)
-    else if (name === 'reject' || name === 'queue') this.statements.push({ [name]: null })
+    else if (name === 'reject') this.statements.push({ reject: null })
+    else if (name === 'queue') this.statements.push({ queue: queueOf(data) })
     else if (name === 'objref') this.#object(data)
     else if (name === 'counter') this.#counter(data)
     else if (LOADS.test(name)) this.#load(name, data)
@@ -308,8 +310,30 @@ class Decoding {
     const name = data.text(NFTA_EXTENSION.name) ?? ''
     const info = data.bytes(NFTA_EXTENSION.info) ?? Buffer.alloc(0)
     if (type === 'match' && name === 'comment') this.comment ??= info.toString('utf8').replace(/\0.*$/s, '')
+    else if (name === 'NFQUEUE') this.statements.push({ xt: { type, name, queue: targetQueueOf(info) } })
     else this.statements.push((type === 'match' && trackedStates(name, info)) || { xt: { type, name } })
   }
+}
+
+/** The flag by which packets pass while no program listens, NFQNL bypass. */
+const BYPASS = 1
+
+/** The numbers of the queues of a `queue` expression; `null` where packets pass without a program. */
+function queueOf(data: Attributes): NftJson | null {
+  const [first, total = 1, flags = 0] = [NFTA_QUEUE.number, NFTA_QUEUE.total, NFTA_QUEUE.flags].map((type) => {
+    const bytes = data.bytes(type)
+    return bytes?.length === 2 ? bytes.readUInt16BE(0) : undefined
+  })
+  return first === undefined || flags & BYPASS ? null : { first, last: first + total - 1 }
+}
+
+/** The same of struct xt_NFQ_info to xt_NFQ_info_v3 (<linux/netfilter/xt_NFQUEUE.h>), whose fields were added in turn. */
+function targetQueueOf(info: Buffer): NftJson | null {
+  if (info.length < 2) return null
+  const first = info.readUInt16LE(0)
+  const total = info.length < 4 ? 1 : Math.max(1, info.readUInt16LE(2))
+  const flags = info.length < 6 ? 0 : info.readUInt16LE(4)
+  return flags & BYPASS ? null : { first, last: first + total - 1 }
 }
 
 const hexOf = ({ form }: Pick<Loaded, 'form'>, mask: Buffer | undefined): string =>

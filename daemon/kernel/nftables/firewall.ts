@@ -1,39 +1,30 @@
-// Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, applies changes in
-// transactions, publishes other programs' changes.
+// Implements the firewall port (port.ts): reads Weft's tables and other programs' chains, and publishes other programs'
+// changes; change-queue.ts applies Weft's.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import { reasonOf, toError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, type ForeignView, NO_SIDE, type PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignFacts, withFacts } from '../../state/foreign-facts.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
-import {
-  type AdminCall,
-  type ForeignAccept,
-  type KernelObject,
-  type Key,
-  keyOf,
-  sameObject
-} from '../../state/object.ts'
+import { type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
-import { applyAccepts } from './apply-accepts.ts'
-import { commandsFor, type Step } from './command.ts'
-import { elementBatch } from './elements.ts'
+import { ChangeQueue, isForeign } from './change-queue.ts'
+import { FactsReader, factsText } from './facts-reader.ts'
 import { ForeignReader } from './foreign-reader.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readOwn } from './read-tables.ts'
-import { NftSession, type RunNft } from './session.ts'
-import { applySteps, type Failures } from './transaction.ts'
+import { NftSession } from './session.ts'
 
 export type FirewallSettings = {
   /** Seconds between two looks at iptables-legacy, which has no notifications (--iptables-resync). */
   readonly iptablesResyncSeconds: number
 }
 
-type Waiting = { readonly changes: readonly Change[]; readonly resolve: (outcomes: readonly Outcome[]) => void }
 type Interest = (object: KernelObject) => boolean
 /** What must be read again, besides what the reader of other programs' chains has marked itself. */
 type Dirty = {
@@ -56,7 +47,6 @@ const RETRY_MS = 1_000
 
 export class Firewall implements FirewallPort {
   readonly #nft: NftSession
-  /** For elements. nf_tables transactions wait for each other, but not for the rtnl lock. */
   readonly #socket: RequestSocket
   readonly #legacy = new LegacyIptables()
   readonly #notifications: Disposable
@@ -70,6 +60,8 @@ export class Firewall implements FirewallPort {
    */
   #lastRead = new Map<Key, KernelObject>()
   readonly #foreign = new ForeignReader()
+  readonly #facts = new FactsReader()
+  readonly #queue: ChangeQueue
   /** What was read for the last view. */
   #viewed = ''
   #side: PodSide = NO_SIDE
@@ -81,8 +73,6 @@ export class Firewall implements FirewallPort {
   #nextLost = 0
   #retryAt = 0
   #timer: { readonly handle: NodeJS.Timeout; readonly due: number } | undefined
-  #waiting: Waiting[] = []
-  #applying = false
   #dirty: Dirty = clean()
 
   /** Errors: NFTABLES_MISSING when libnftables is not installed. */
@@ -93,6 +83,13 @@ export class Firewall implements FirewallPort {
       (port) => port === this.#socket.port || port === this.#nft.port,
       (notified) => this.#onNotified(notified)
     )
+    this.#queue = new ChangeQueue({
+      ...{ nft: this.#nft, socket: this.#socket, legacy: this.#legacy, foreign: this.#foreign },
+      side: () => this.#side,
+      onDone: (change) => this.#remember(change),
+      // Chains with our accepts changed, without a notification.
+      onApplied: () => this.#schedule()
+    })
     this.#poll = setInterval(() => this.#markDirty({ legacy: true }), settings.iptablesResyncSeconds * 1000)
     this.#poll.unref()
   }
@@ -115,13 +112,7 @@ export class Firewall implements FirewallPort {
 
   /** See FirewallPort. Calls that arrive while a transaction runs share the next one. */
   apply(changes: readonly Change[]): Promise<readonly Outcome[]> {
-    const { promise, resolve } = Promise.withResolvers<readonly Outcome[]>()
-    this.#waiting.push({ changes, resolve })
-    if (!this.#applying) {
-      this.#applying = true
-      queueMicrotask(() => void this.#applyWaiting())
-    }
-    return promise
+    return this.#queue.apply(changes)
   }
 
   changes(signal: AbortSignal): AsyncIterable<FirewallChange> {
@@ -173,82 +164,8 @@ export class Firewall implements FirewallPort {
     this.#nft[Symbol.dispose]()
     this.#socket[Symbol.dispose]()
     this.#foreign[Symbol.dispose]()
+    this.#facts[Symbol.dispose]()
     this.#legacy[Symbol.dispose]()
-  }
-
-  async #applyWaiting(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const round = this.#waiting
-      this.#waiting = []
-      const failures = await this.#applyRound(round.flatMap(({ changes }) => changes))
-      for (const { changes, resolve } of round) {
-        resolve(
-          changes.map((change) => {
-            const error = failures.get(change)
-            if (error === undefined) this.#remember(change)
-            return error === undefined ? { change } : { change, error }
-          })
-        )
-      }
-    }
-    this.#applying = false
-    // Chains with our accepts changed, without a notification.
-    this.#schedule()
-  }
-
-  async #applyRound(changes: readonly Change[]): Promise<Failures> {
-    const failures: Failures = new Map()
-    const legacy = changes.filter(isLegacy)
-    const native = changes.filter((change) => !isLegacy(change))
-    try {
-      if (native.length > 0) {
-        const found = await this.#nft.exclusive((run) => this.#applyNative(run, native))
-        for (const [change, error] of found) failures.set(change, error)
-      }
-    } catch (error) {
-      for (const change of native) failures.set(change, toError(error))
-    }
-    for (const change of legacy) {
-      try {
-        await this.#legacy.apply(change, this.#side)
-      } catch (error) {
-        failures.set(change, toError(error))
-      }
-    }
-    return failures
-  }
-
-  async #applyNative(run: RunNft, changes: readonly Change[]): Promise<Failures> {
-    if (await this.#applyElements(changes)) return new Map()
-    const failures: Failures = new Map()
-    const accepts = changes.filter(isAccept)
-    if (accepts.length > 0) {
-      const done = await applyAccepts(this.#socket, this.#foreign, accepts, this.#side)
-      for (const [change, error] of done) failures.set(change, error)
-    }
-    const foreign = changes.some(({ object }) => object.kind === 'admin-call') ? await this.#foreign.read() : []
-    const steps = changes.flatMap((change): readonly Step[] => {
-      if (isAccept(change)) return []
-      try {
-        return [{ change, commands: commandsFor(change, foreign) }]
-      } catch (error) {
-        failures.set(change, toError(error))
-        return []
-      }
-    })
-    const refused = await applySteps(run, steps)
-    // Our own transactions are not notified.
-    if (steps.some(({ change }) => change.object.kind === 'admin-call')) this.#foreign.touchAll()
-    return new Map([...failures, ...refused])
-  }
-
-  /**
-   * `false`: not all are elements, or the kernel refused one; nothing is applied then, and libnftables finds out which
-   * can be.
-   */
-  async #applyElements(changes: readonly Change[]): Promise<boolean> {
-    const batch = elementBatch(changes)
-    return batch !== undefined && (await this.#socket.transact(batch)).every((failure) => failure === undefined)
   }
 
   #remember({ do: verb, object }: Change): void {
@@ -324,7 +241,8 @@ export class Firewall implements FirewallPort {
         this.#compare(own, (object) => !isForeign(object), dirty)
       }
       const legacy = (dirty.legacy ? undefined : this.#legacyView) ?? (await this.#readLegacy())
-      this.#judge([...(await this.#foreign.read('due')), ...legacy.tables], legacy, dirty)
+      const tables = [...(await this.#foreign.read('due')), ...legacy.tables]
+      this.#judge(tables, legacy, await this.#facts.read(tables, this.#side.networks ?? []), dirty)
     } catch (error) {
       this.#retryAt = performance.now() + RETRY_MS
       const why = `the firewall could not be read after a change: ${reasonOf(error)}`
@@ -334,14 +252,14 @@ export class Firewall implements FirewallPort {
   }
 
   /** Publishes what changed of our rules in other programs' tables, and a view if something of those was read. */
-  #judge(tables: readonly ForeignTable[], legacy: ForeignView, dirty: Dirty): void {
-    const read = `${this.#foreign.version} ${this.#legacy.version} ${legacy.trouble?.message}`
+  #judge(tables: readonly ForeignTable[], legacy: ForeignView, facts: ForeignFacts, dirty: Dirty): void {
+    const read = `${this.#foreign.version} ${this.#legacy.version} ${legacy.trouble?.message} ${factsText(facts)}`
     const isNew = read !== this.#viewed
     this.#viewed = read
     if (isNew || dirty.side) this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
     if (!isNew) return
     const partly = [...this.#foreign.partly, ...(legacy.partly ?? [])]
-    for (const queue of this.#views) queue.push({ ...legacy, tables, partly })
+    for (const queue of this.#views) queue.push({ ...legacy, tables: withFacts(tables, facts), partly })
   }
 
   /** Publishes the differences among the objects of one kind. */
@@ -380,12 +298,3 @@ const clean = (): Dirty => ({
   by: undefined,
   at: Number.POSITIVE_INFINITY
 })
-
-const isForeign = (object: KernelObject): object is ForeignAccept | AdminCall =>
-  object.kind === 'accept' || object.kind === 'admin-call'
-
-const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept | AdminCall } =>
-  isForeign(change.object) && change.object.tool === 'iptables-legacy'
-
-const isAccept = (change: Change): change is Change & { readonly object: ForeignAccept } =>
-  change.object.kind === 'accept'

@@ -7,9 +7,9 @@ import { createInterface } from 'node:readline'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
-import type { ForeignRule, ForeignTable, PodSide } from '../../state/foreign-chain.ts'
+import { type ForeignRule, type ForeignTable, isRuleOf, type PodSide } from '../../state/foreign-chain.ts'
 import { placeFor } from '../../state/foreign-course.ts'
-import { type AdminCall, type ForeignAccept, keyOf } from '../../state/object.ts'
+import type { AdminCall, ForeignAccept } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 import { savedTable } from './legacy-lines.ts'
 import { type LegacySize, LegacyTables } from './legacy-table.ts'
@@ -201,7 +201,8 @@ export class LegacyIptables implements Disposable {
     const prefix = formatPrefix(network(object.prefix))
     const source = object.match === 'destination' ? [] : ['-s', prefix]
     const destination = object.match === 'source' ? [] : ['-d', prefix]
-    return this.#run(family, object, [...verb, ...source, ...destination, ...comment, '-j', 'ACCEPT'])
+    const target = object.verdict === 'return' ? 'RETURN' : 'ACCEPT'
+    return this.#run(family, object, [...verb, ...source, ...destination, ...comment, '-j', target])
   }
 
   async #run(family: Family, { table }: { readonly table: string }, words: readonly string[]): Promise<void> {
@@ -231,6 +232,4 @@ export class LegacyIptables implements Disposable {
 const isOurs =
   (object: ForeignAccept | AdminCall) =>
   ({ ours, oursTo }: ForeignRule): boolean =>
-    object.kind === 'admin-call'
-      ? oursTo === object.target
-      : ours !== undefined && keyOf({ ...object, ...ours }) === keyOf(object)
+    object.kind === 'admin-call' ? oursTo === object.target : ours !== undefined && isRuleOf(ours, object)

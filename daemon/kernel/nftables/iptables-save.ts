@@ -57,7 +57,10 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
     let to = from
     while (to < words.length && words[to] !== '!' && !words[to]?.startsWith('-')) to++
     // A target's options follow it and are no conditions.
-    if (readOption(reading, option, words.slice(from, to), negated)) break
+    if (readOption(reading, option, words.slice(from, to), negated)) {
+      if (reading.verdict?.kind === 'queue') reading.verdict = queueVerdict(words.slice(from))
+      break
+    }
     at = to
   }
   const { conditions, verdict, comment } = reading
@@ -68,8 +71,8 @@ function savedRule(words: readonly string[], text: string): ForeignRule {
 /** See ownPart in parse-foreign-tables.ts. */
 function ownPart({ verdict, matches }: Reading): Pick<ForeignRule, 'ours' | 'oursTo'> {
   if (verdict?.kind === 'jump' && matches.length === 0) return { oursTo: verdict.chain }
-  const ours = verdict?.kind === 'accept' ? acceptOf(matches) : undefined
-  return ours === undefined ? {} : { ours }
+  const ours = verdict?.kind === 'accept' || verdict?.kind === 'return' ? acceptOf(matches) : undefined
+  return ours === undefined ? {} : { ours: verdict?.kind === 'return' ? { ...ours, verdict: 'return' } : ours }
 }
 
 /** Options that name neither addresses nor devices; see extensionCondition in parse-foreign-tables.ts. */
@@ -118,6 +121,16 @@ function conditionOf(option: string, value: string, negated: boolean): ForeignCo
   if (side !== undefined) return { kind: 'interface', names: [value.replace(/\+$/, '*')], negated, side }
   if (option === '--ctstate' || option === '--state') return statesCondition(value.split(','), negated)
   return { kind: broadOptions.test(option) ? 'other' : 'deliberate' }
+}
+
+/** NFQUEUE and its options: its numbers, where packets are dropped while no program listens. */
+function queueVerdict([target, ...options]: readonly string[]): ForeignVerdict {
+  if (target !== 'NFQUEUE' || options.includes('--queue-bypass')) return { kind: 'queue' }
+  const textOf = (option: string) => (options.includes(option) ? options[options.indexOf(option) + 1] : undefined)
+  const [first = 0, last = first] = (textOf('--queue-balance') ?? textOf('--queue-num') ?? '0').split(':').map(Number)
+  return Number.isInteger(first) && Number.isInteger(last)
+    ? { kind: 'queue', numbers: [first, last] }
+    : { kind: 'queue' }
 }
 
 function prefixOf(text: string): Prefix | undefined {

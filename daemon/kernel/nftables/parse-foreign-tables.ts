@@ -15,7 +15,8 @@ import type {
   ForeignCondition,
   ForeignRule,
   ForeignTable,
-  ForeignVerdict
+  ForeignVerdict,
+  OurAccept
 } from '../../state/foreign-chain.ts'
 import type { NftFamily } from '../../state/object.ts'
 import { COMMENT, isRecord, type NftJson } from './parse-own-tables.ts'
@@ -96,18 +97,29 @@ function verdictOf(statement: NftJson): ForeignVerdict | undefined {
   if ('drop' in statement || 'reject' in statement) return { kind: 'drop' }
   if ('accept' in statement) return { kind: 'accept' }
   if ('return' in statement) return { kind: 'return' }
-  if ('queue' in statement || 'synproxy' in statement) return { kind: 'queue' }
+  if ('synproxy' in statement) return { kind: 'queue' }
+  if ('queue' in statement) return queueVerdict(statement.queue)
   if (isRecord(xt) && xt.type === 'target') {
     if (xt.name === 'REJECT') return { kind: 'drop' }
-    if (consumingTarget.test(String(xt.name))) return { kind: 'queue' }
+    if (consumingTarget.test(String(xt.name))) return queueVerdict(xt.queue)
   }
   return undefined
 }
 
-/** A verdict map: one branch for each element. The elements of a named map are not known, so it may drop anything. */
+/** `queue` as decode-rule.ts has it: numbers only where packets are dropped while no program listens. */
+function queueVerdict(queue: unknown): ForeignVerdict {
+  if (!isRecord(queue) || typeof queue.first !== 'number' || typeof queue.last !== 'number') return { kind: 'queue' }
+  return { kind: 'queue', numbers: [queue.first, queue.last] }
+}
+
+/** A verdict map: one branch for each element. Those of a named map are not known: it may drop or accept anything. */
 function mapBranches(vmap: NftJson): readonly ForeignBranch[] {
   const elements = isRecord(vmap.data) && Array.isArray(vmap.data.set) ? vmap.data.set : undefined
-  if (elements === undefined) return [{ conditions: conditionOf(vmap.key, '==', ''), verdict: { kind: 'drop' } }]
+  if (elements === undefined)
+    return [
+      { conditions: conditionOf(vmap.key, '==', ''), verdict: { kind: 'drop' } },
+      { conditions: deliberate, verdict: { kind: 'accept' } }
+    ]
   return elements.flatMap((element) => {
     if (!Array.isArray(element) || !isRecord(element[1])) return []
     const verdict = verdictOf(element[1])
@@ -159,8 +171,10 @@ function payloadCondition(payload: NftJson, op: string, right: unknown): readonl
   if (field !== 'saddr' && field !== 'daddr') return [family, ...deliberate]
   const prefixes = prefixesOf(right)
   // A named set is maintained deliberately.
-  if (prefixes === undefined)
-    return [family, ...(typeof right === 'string' && right.startsWith('@') ? deliberate : other)]
+  if (prefixes === undefined) {
+    if (typeof right !== 'string' || !right.startsWith('@')) return [family, ...other]
+    return [family, { kind: 'deliberate', set: { name: right.slice(1), negated: op === '!=' } }]
+  }
   const side = field === 'saddr' ? 'source' : 'destination'
   return [family, { kind: 'address', prefixes, negated: op === '!=', side }]
 }
@@ -190,6 +204,8 @@ const ipOf = (value: unknown): Ip | undefined => (typeof value === 'string' ? pa
 
 /** conntrack states that packets of a working connection never have. */
 const broken = new Set(['invalid', 'untracked'])
+/** States that the first packet of a connection never has. */
+const later = new Set(['established', 'related', 'invalid'])
 
 function stateCondition(ct: NftJson, op: string, right: unknown): readonly ForeignCondition[] {
   if (ct.key !== 'state') return ct.key === 'mark' || ct.key === 'label' ? deliberate : other
@@ -201,7 +217,9 @@ function stateCondition(ct: NftJson, op: string, right: unknown): readonly Forei
 export function statesCondition(states: readonly string[], negated: boolean): ForeignCondition {
   const lower = states.map((state) => state.toLowerCase())
   if (!negated && lower.every((state) => broken.has(state))) return { kind: 'broken' }
-  return { kind: lower.includes('new') === negated ? 'other' : 'new' }
+  if (lower.includes('new') !== negated) return { kind: 'new' }
+  // Packets that are not tracked, or translated ones (of iptables), may be the first.
+  return negated || lower.every((state) => later.has(state)) ? { kind: 'other', isFirst: false } : { kind: 'other' }
 }
 
 /** iptables matches that name neither addresses nor devices. */
@@ -226,12 +244,12 @@ function ownPart(statements: readonly NftJson[]): Pick<ForeignRule, 'ours' | 'ou
   const [first, ...rest] = parts
   if (first !== undefined && rest.length === 0 && isRecord(first.jump)) return { oursTo: String(first.jump.target) }
   const last = parts.at(-1)
-  if (last === undefined || !('accept' in last)) return {}
+  if (last === undefined || !('accept' in last || 'return' in last)) return {}
   const ours = acceptOf(parts.slice(0, -1).map(({ match }) => addressOf(match)))
-  return ours === undefined ? {} : { ours }
+  return ours === undefined ? {} : { ours: 'return' in last ? { ...ours, verdict: 'return' } : ours }
 }
 
-type AddressMatch = Exclude<ForeignRule['ours'], undefined>
+type AddressMatch = Omit<OurAccept, 'verdict'>
 
 /** An accept's form: the pod network as source, as destination, or as both. */
 export function acceptOf(matches: readonly (AddressMatch | undefined)[]): AddressMatch | undefined {

@@ -149,9 +149,10 @@ function shapeOf({ branches }: ForeignRule): { readonly shape: string; readonly 
 }
 
 const branchText = ({ conditions, verdict }: ForeignBranch, mayDiffer: boolean): string =>
-  `${conditions.map((one) => conditionText(one, mayDiffer)).join('&')}>${verdict.kind} ${'chain' in verdict ? verdict.chain : ''}`
+  `${conditions.map((one) => conditionText(one, mayDiffer)).join('&')}>${verdict.kind} ${'chain' in verdict ? verdict.chain : 'numbers' in verdict ? verdict.numbers : ''}`
 
 function conditionText(condition: ForeignCondition, mayDiffer: boolean): string {
+  if (condition.kind === 'deliberate' && condition.set) return `${JSON.stringify(condition.set)}`
   if (condition.kind === 'deliberate' || condition.kind === 'other') return condition.kind
   if (condition.kind !== 'address') return JSON.stringify(condition)
   const { prefixes, ...rest } = condition

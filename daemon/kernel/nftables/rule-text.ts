@@ -11,7 +11,7 @@ export function ruleText(statements: readonly NftJson[], comment?: string): stri
 }
 
 function statementText(statement: NftJson): string {
-  const { match, vmap, jump, goto, xt } = statement
+  const { match, vmap, jump, goto, xt, queue } = statement
   if (isRecord(match)) {
     const op = match.op === '==' || match.op === 'in' ? '' : `${match.op} `
     return `${leftText(match.left)} ${op}${valueText(match.right, isDevice(match.left))}`
@@ -19,6 +19,7 @@ function statementText(statement: NftJson): string {
   if (isRecord(vmap)) return `${leftText(vmap.key)} vmap ${mapText(vmap.data, isDevice(vmap.key))}`
   if (isRecord(jump)) return `jump ${jump.target}`
   if (isRecord(goto)) return `goto ${goto.target}`
+  if (isRecord(queue)) return `queue num ${queue.first}${queue.last === queue.first ? '' : `-${queue.last}`}`
   if (isRecord(xt)) return `xt ${xt.type} "${xt.name}"`
   return Object.keys(statement)[0] ?? ''
 }

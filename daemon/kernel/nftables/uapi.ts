@@ -43,6 +43,7 @@ export const NFTA_META = { to: 1, key: 2 } as const
 export const NFTA_CMP = { from: 1, operator: 2, data: 3 } as const
 export const NFTA_BITWISE = { from: 1, to: 2, length: 3, mask: 4, xor: 5 } as const
 export const NFTA_RANGE = { from: 1, operator: 2, first: 3, last: 4 } as const
+export const NFTA_QUEUE = { number: 1, total: 2, flags: 3 } as const
 export const NFTA_COUNTER = { bytes: 1, packets: 2 } as const
 export const NFTA_LOOKUP = { set: 1, from: 2, to: 3, flags: 5 } as const
 export const NFT_LOOKUP_F_INV = 1

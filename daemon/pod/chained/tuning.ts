@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { contentOf, ifThere } from '../../../ipam/files.ts'
 import { readFile } from '../../../ipam/read-file.ts'
 import type { Attachment, Tuning } from '../../../plugins/attachment.ts'
+import { announced } from '../../attachment/device.ts'
 import type { InterfaceChanges } from '../../attachment/result.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { type CompileGo, type GoPattern, loadGoRegexp } from '../../base/go-regexp.ts'
@@ -29,7 +30,7 @@ export async function tune(context: PodContext, attachment: Attachment, tuning: 
   using sandbox = await openSandbox(context, attachment)
   // Sysctls alone need no interface: they are of the whole namespace, or name one themselves.
   if (changesLink(tuning)) await keep(context, attachment, tuning, await linkIn(sandbox, attachment))
-  await apply(sandbox, settingsOf(tuning, attachment.ifname))
+  await apply(sandbox, settingsOf(tuning, attachment.ifname, context.self.ipv6))
   const { mac, mtu } = tuning
   return { own: { ...(mac === undefined ? {} : { mac }), ...(mtu === undefined ? {} : { mtu }) } }
 }
@@ -134,7 +135,7 @@ const modesOf = (of: Pick<Link, (typeof MODES)[number]>): Pick<Link, (typeof MOD
 const changesLink = (tuning: Tuning): boolean =>
   tuning.mac !== undefined || tuning.mtu !== undefined || MODES.some((mode) => tuning[mode] !== undefined)
 
-const settingsOf = (tuning: Tuning, name: string): readonly KernelObject[] => {
+const settingsOf = (tuning: Tuning, name: string, ipv6: boolean): readonly KernelObject[] => {
   const { sysctls, mac, mtu } = tuning
   const address = parseMac(mac ?? '')
   const link: Link = {
@@ -144,7 +145,10 @@ const settingsOf = (tuning: Tuning, name: string): readonly KernelObject[] => {
     ...(mtu === undefined ? {} : { mtu }),
     ...modesOf(tuning)
   }
-  const settings = sysctls.map(({ path, value }): KernelObject => ({ kind: 'sysctl', path, value }))
+  const settings = [
+    ...(address === undefined ? [] : announced(name, ipv6)),
+    ...sysctls.map(({ path, value }): KernelObject => ({ kind: 'sysctl', path, value }))
+  ]
   return changesLink(tuning) ? [...settings, link] : settings
 }
 

@@ -7,7 +7,7 @@ import type { PoolAddress } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY } from '../../../ipam/reservations.ts'
 import { DEFAULT_BRIDGE, DEFAULT_DATA_DIR, type Pod } from '../../../plugins/attachment.ts'
 import { bridgeObjects, familiesOf, gatewayObjects } from '../../attachment/bridge.ts'
-import { carriesPackets, connected } from '../../attachment/device.ts'
+import { carriesPackets, connected, connectedLinkLocal } from '../../attachment/device.ts'
 import {
   type Alias,
   bridgeOwnerOf,
@@ -272,6 +272,10 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
   const gateways = [...observed.values()].filter(
     (object): object is Address => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
   )
+  const families = familiesOf(
+    gateways.map(({ prefix }) => prefix),
+    self.ipv6
+  )
   return [
     {
       ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, because },
@@ -279,16 +283,14 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
       ...(link.promiscuous ? { promiscuous: true } : {}),
       ...(vlans === undefined ? {} : { vlanFiltering: true })
     } as const,
-    ...carriesPackets(
-      name,
-      familiesOf(
-        gateways.map(({ prefix }) => prefix),
-        self.ipv6
-      )
-    ).map((setting) => ({ ...setting, because })),
+    ...carriesPackets(name, families).map((setting) => ({ ...setting, because })),
     ...gateways
       .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
       .map((each) => ({ ...each, because })),
+    ...(families.includes(6) && mac !== undefined ? connectedLinkLocal(name, mac) : []).map((each) => ({
+      ...each,
+      because
+    })),
     ...(vlans?.access === undefined ? [] : gatewayObjects(config, alias.bridge?.addresses ?? [], self)).map((each) => ({
       ...each,
       because

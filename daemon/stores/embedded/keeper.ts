@@ -1,8 +1,9 @@
 // Holds our lease in the lease file: acquires and renews it, writes it again when it was deleted, and deletes other
 // nodes' expired leases.
 import { overlaps, perFamily } from '../../../ipam/address.ts'
-import { grantedSubnet, publishesUs } from '../../lease/acquire.ts'
+import { grantedSubnet } from '../../lease/acquire.ts'
 import { formatLeaseValue, type Lease, leaseKey } from '../../lease/lease.ts'
+import { isOurs } from '../../lease/own-lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import type { EmbeddedFile, Row } from './file.ts'
 import { takenBy } from './record.ts'
@@ -136,7 +137,5 @@ export class LeaseKeeper {
 /** Whether the row still has our lease, and not that of another node with the same address. */
 const isFor = (row: Row, { request, lease: ours }: Held): boolean => {
   const lease = takenBy(row)
-  if (lease === undefined || !publishesUs(lease, request.publicIp)) return false
-  if (request.areOfTwoNodes?.(lease, ours)) return false
-  return lease.node === undefined || ours.node === undefined || lease.node === ours.node
+  return lease !== undefined && isOurs(lease, { ...request, lease: ours })
 }

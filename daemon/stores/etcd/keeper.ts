@@ -4,8 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { perFamily } from '../../../ipam/address.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import { type Granted, grantedSubnet, publishesUs } from '../../lease/acquire.ts'
+import { type Granted, grantedSubnet } from '../../lease/acquire.ts'
 import type { Lease } from '../../lease/lease.ts'
+import { isOurs } from '../../lease/own-lease.ts'
 import type { LeaseRequest, StoreDeps } from '../../lease/store.ts'
 import { answered, type ClaimOptions, EtcdClaim, type Held, unlessStoreTrouble } from './claim.ts'
 import type { EtcdKeys } from './keys.ts'
@@ -150,7 +151,7 @@ export class LeaseKeeper implements AsyncDisposable {
     const now = { ...held, value: record.value, etcdLease: record.lease, modified: record.modified }
     if (lease === undefined || hasNoOwner(lease)) {
       this.#retakeInBackground('its value was overwritten by one that cannot be parsed')
-    } else if (!publishesUs(lease, held.request.publicIp) || held.request.areOfTwoNodes?.(lease, held.lease)) {
+    } else if (!isOurs(lease, { ...held.request, lease: held.lease })) {
       this.#lose(record)
     } else if (this.#lost || now.etcdLease !== held.etcdLease) {
       this.#hold(now, 'written by another program, with our address')

@@ -79,7 +79,7 @@ export class KubernetesStore implements Store {
    * credential can't be read.
    */
   static async open(options: KubernetesOptions, deps: StoreDeps, pace = PACE): Promise<KubernetesStore> {
-    const access = new KubeAccess(await targetOf(options), () => performance.now(), options)
+    const access = await KubeAccess.open(await targetOf(options), () => performance.now(), options)
     return new KubernetesStore(access, options, deps, pace)
   }
 

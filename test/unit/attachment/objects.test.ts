@@ -86,7 +86,8 @@ describe('bridge mode', () => {
       'address 10.244.1.1/24 dev cni0',
       'route 10.244.1.0/24 dev cni0 proto 2 scope link src 10.244.1.1',
       'address fd00:0:0:1::1/64 dev cni0',
-      'route fd00:0:0:1::/64 dev cni0 proto 2 metric 256'
+      'route fd00:0:0:1::/64 dev cni0 proto 2 metric 256',
+      'route fe80::/64 dev cni0 proto 2 metric 256'
     ])
     assert.deepEqual(texts(inside), [
       'sysctl net/ipv6/conf/eth0/accept_dad=0',
@@ -311,6 +312,20 @@ describe('names', () => {
     const long = aliasOf({ ...who, ifname: 'ä'.repeat(7) }, { namespace: 'n'.repeat(120), name: 'ü'.repeat(200) })
     assert.ok(Buffer.byteLength(long) <= 255 && Buffer.byteLength(long) >= 253)
     assert.ok(!long.includes('\ufffd'))
+  })
+
+  it('have no escape sequences in the alias, whatever CNI_ARGS name, and a link with the alias of before is theirs', () => {
+    const bridge = { name: 'br', addresses: [] }
+    const alias = aliasOf(who, { namespace: 'n\u001b]0;x\u0007', name: 'p\n\u202e\u009b2J' }, bridge)
+    assert.match(alias, /^[ -~]+$/)
+    assert.equal(parseAlias(alias)?.pod, 'n\\u001b]0;x\\u0007/p\\n\\u202e\\u009b2J')
+    assert.equal(aliasOf(who, undefined, { ...bridge, name: 'b\u001bc' }), aliasOf(who, undefined), 'no wrong bridge')
+    const posing = parseAlias(aliasOf(who, { namespace: '', name: '@cni9;10.0.0.1/8' }))
+    assert.deepEqual([posing?.bridge, posing?.pod], [undefined, '\\u0040cni9;10.0.0.1/8'])
+    const red = { ...who, ifname: 'e\u001b[31m' }
+    assert.match(aliasOf(red, undefined), /^[ -~]+$/)
+    for (const own of [aliasOf(red, undefined), `weft ${red.network} ${red.containerId} ${red.ifname} n/p\u001b`])
+      assert.ok(mayBeOf(red, own))
   })
 
   it("protect a link of the same name that says it is somebody else's", () => {

@@ -6,6 +6,7 @@ import { podObjects } from '../../../daemon/attachment/objects.ts'
 import { resultOf } from '../../../daemon/attachment/result.ts'
 import { parseVlansWord, vlansWord } from '../../../daemon/attachment/vlans.ts'
 import { refuseUnfilteredVlans } from '../../../daemon/pod/bridge-vlans.ts'
+import { status } from '../../../daemon/pod/status.ts'
 import { type KernelObject, type Link, type Mac, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import type { BridgeVlans } from '../../../plugins/attachment.ts'
@@ -80,6 +81,15 @@ test('the alias keeps the VLANs for a restarted weftd', () => {
 
 test('VLANs that the kernel or the bridge would not keep apart are refused with the cure', async () => {
   const theirs = { kind: 'link', name: 'br41', form: { type: 'bridge' }, mac: '02:00:00:00:00:01' as Mac } as const
+  const lacking = podContext()
+  await assert.rejects(
+    status(
+      { ...lacking, kernel: { ...lacking.kernel, filtersVlans: async () => false } },
+      { ...inVlans(access(), true), isStandalone: true }
+    ),
+    { code: 'KERNEL_FEATURE_MISSING' },
+    'STATUS names it too'
+  )
   const refused = (bridge: Link | undefined, observed: readonly KernelObject[] = [], hasVlans = true) => {
     const context = podContext({ host: { ...stillHost(stateOf(observed)) } })
     const kernel = { ...context.kernel, filtersVlans: async () => hasVlans }

@@ -67,6 +67,22 @@ describe('an error of weftd', () => {
     assert.equal(cniError(new AggregateError([new AggregateError([refused])]), 'GC').code, 100)
   })
 
+  test('of a file depends on why it can not be read: what is no file stays so, what does not answer may', () => {
+    const numberFor = (code: string, cause: string, verb?: 'STATUS') =>
+      cniError(
+        new WeftError(code, 'what', 'do this', { cause: Object.assign(new Error(cause), { code: cause }) }),
+        verb
+      ).code
+    for (const code of ['SUBNET_FILE_UNREADABLE', 'RESOLV_CONF_UNREADABLE', 'SYSCTL_NOT_ALLOWED']) {
+      for (const cause of ['EINVAL', 'EISDIR', 'EFBIG', 'EACCES', 'ELOOP'])
+        assert.equal(numberFor(code, cause), 7, cause)
+      for (const cause of ['ETIMEDOUT', 'EMFILE', 'EIO', 'ESTALE']) assert.equal(numberFor(code, cause), 11, cause)
+      assert.equal(numberFor(code, 'ENOENT'), code === 'SUBNET_FILE_UNREADABLE' ? 11 : 7)
+    }
+    assert.equal(numberFor('SUBNET_FILE_UNREADABLE', 'ENOENT', 'STATUS'), 50)
+    assert.equal(numberFor('SUBNET_FILE_UNREADABLE', 'EISDIR', 'STATUS'), 7)
+  })
+
   test('that was not expected is reported with a cure', () => {
     const { code, message, details } = cniError(new RangeError('too far', { cause: new Error('away') }))
     assert.deepEqual([code, message], [999, 'too far: away'])

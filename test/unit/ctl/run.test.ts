@@ -118,6 +118,14 @@ test('status of a node without a lease has the cure and exit status 1', async (t
   )
 })
 
+test('the first line of a node that serves pods says what is broken all the same', async (t) => {
+  const down = { ...noLease, ...CONDITIONS.LINK_DOWN, code: 'LINK_DOWN', detail: 'eth0 has no carrier' } as const
+  const { socket } = await daemon(t, answering(statusAnswer({ ...ready, conditions: [down] })))
+  const { exit, out } = await weftctl(['status', '--socket', socket])
+  assert.match(out, /^one: ready, but LINK_DOWN \(weftd 1\.2\.3\)\n/)
+  assert.equal(exit, 0)
+})
+
 test('--json prints the answer itself and keeps the exit status', async (t) => {
   const answer = statusAnswer({ ...ready, conditions: [noLease] })
   const { socket } = await daemon(t, answering(answer))

@@ -1,32 +1,13 @@
-// Rules that administrators write: where the accepts are beside them, and that they open nothing. The second part sends
-// every kind of packet through random rulesets, without the accepts and with them.
+// Rules that administrators write: where the accepts are beside them. admin-packets.test.ts sends packets through them.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { foreignAccepts, foreignDrops, unansweredReasons } from '../../../daemon/firewall/foreign-accepts.ts'
-import { savedTables } from '../../../daemon/kernel/nftables/iptables-save.ts'
 import { acceptsIn } from '../../../daemon/kernel/nftables/read-tables.ts'
-import type { ForeignCondition, ForeignTable, PodSide } from '../../../daemon/state/foreign-chain.ts'
+import type { PodSide } from '../../../daemon/state/foreign-chain.ts'
 import { placeFor } from '../../../daemon/state/foreign-course.ts'
-import type { ForeignAccept } from '../../../daemon/state/object.ts'
-import { contains, type Ip, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
+import { pods, saved, side, verdictOf } from './saved-rules.ts'
 
-const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
-const pods = prefix('10.244.0.0/16')
-const side: PodSide = { devices: ['cni0', 'weft.1', 'veth*'], carriers: ['weft.1'], adminChains: ['CNI-ADMIN'] }
 const withDocker0: PodSide = { ...side, devices: [...side.devices, 'docker0'] }
-
-const saved = (policy: 'ACCEPT' | 'DROP', rules: readonly string[]): readonly ForeignTable[] => {
-  const chains = new Set(rules.flatMap((rule) => /^-A (\S+)/.exec(rule)?.[1] ?? []))
-  const called = rules.flatMap((rule) => /-[jg] ([A-Z][A-Z0-9-]*[A-Z0-9])$/.exec(rule)?.[1] ?? [])
-  const names = [...new Set([...chains, ...called])].filter(
-    (name) => !/^(FORWARD|ACCEPT|DROP|REJECT|RETURN)$/.test(name)
-  )
-  return savedTables(
-    ['*filter', `:FORWARD ${policy} [0:0]`, ...names.map((name) => `:${name} - [0:0]`), ...rules, 'COMMIT'].join('\n'),
-    4
-  )
-}
 
 const matchText = { pair: '-s pods -d pods', source: '-s pods', destination: '-d pods' } as const
 
@@ -41,7 +22,7 @@ function answered(rules: readonly string[], policy: 'ACCEPT' | 'DROP', by: PodSi
     const before = (index: number) =>
       placed
         .filter(({ accept, at }) => accept.chain === name && at === index)
-        .map(({ accept }) => `${name}: ${matchText[accept.match]} accept`)
+        .map(({ accept }) => `${name}: ${matchText[accept.match]} ${verdictOf(accept)}`)
     return [...own.flatMap(({ text }, index) => [...before(index), text]), ...before(own.length)]
   })
 }
@@ -164,17 +145,91 @@ describe('beside the rules of an administrator', () => {
       ['-A FORWARD -s 10.0.0.0/8 -j ACCEPT', 'FORWARD: -d pods accept']
     ],
     [
-      'everything but one network dropped early: accepts are there for packets that go no further',
+      'everything but one network dropped early: pods return, and meet what is dropped later',
       'DROP',
       [user, '-A FORWARD -o br-x -j DROP', '-A DOCKER-USER -s 192.168.10.0/24 -j RETURN', '-A DOCKER-USER -j DROP'],
       [
         user,
         '-A FORWARD -o br-x -j DROP',
-        'FORWARD: -d pods accept',
+        ...wide,
         '-A DOCKER-USER -s 192.168.10.0/24 -j RETURN',
-        'DOCKER-USER: -s pods accept',
+        'DOCKER-USER: -s pods return',
+        'DOCKER-USER: -d pods return',
         '-A DOCKER-USER -j DROP'
       ]
+    ],
+    [
+      'a drop of all in a called chain, and a rule about pods behind its call: pods return to that rule',
+      'ACCEPT',
+      [user, '-A FORWARD -i cni0 -o eth1 -j REJECT', established, '-A DOCKER-USER -j DROP'],
+      [
+        user,
+        '-A FORWARD -i cni0 -o eth1 -j REJECT',
+        established,
+        'DOCKER-USER: -s pods return',
+        'DOCKER-USER: -d pods return',
+        '-A DOCKER-USER -j DROP'
+      ]
+    ],
+    [
+      'the same by two calls, and a narrowed drop behind: pods reach each other before that, all else is accepted last',
+      'DROP',
+      [
+        user,
+        '-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP',
+        '-A DOCKER-USER -j INNER',
+        '-A INNER -i eth9 -j RETURN',
+        '-A INNER -j DROP'
+      ],
+      [
+        user,
+        '-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP',
+        ...wide,
+        '-A DOCKER-USER -j INNER',
+        'DOCKER-USER: -s pods -d pods accept',
+        '-A INNER -i eth9 -j RETURN',
+        'INNER: -s pods return',
+        'INNER: -d pods return',
+        '-A INNER -j DROP'
+      ]
+    ],
+    [
+      'a drop of all by a chain that others call, too: pods return before the call of it',
+      'ACCEPT',
+      [
+        user,
+        '-A FORWARD -i cni0 -o eth1 -j LOGDROP',
+        '-A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+        '-A DOCKER-USER -j LOGDROP',
+        '-A LOGDROP -j DROP'
+      ],
+      [
+        user,
+        '-A FORWARD -i cni0 -o eth1 -j LOGDROP',
+        '-A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+        'DOCKER-USER: -s pods return',
+        'DOCKER-USER: -d pods return',
+        '-A DOCKER-USER -j LOGDROP',
+        '-A LOGDROP -j DROP'
+      ]
+    ],
+    [
+      'a drop of all in the base chain, a narrowed one that is not reached behind it: pods reach each other only',
+      'DROP',
+      ['-A FORWARD -j REJECT', '-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP'],
+      ['FORWARD: -s pods -d pods accept', '-A FORWARD -j REJECT', '-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP']
+    ],
+    [
+      'the same with a rule about pods: nothing',
+      'DROP',
+      ['-A FORWARD -g ALL', '-A ALL -j DROP', '-A ALL -i cni0 -o eth1 -j REJECT'],
+      ['-A FORWARD -g ALL', '-A ALL -j DROP', '-A ALL -i cni0 -o eth1 -j REJECT']
+    ],
+    [
+      'what is invalid, dropped behind a drop of all: the accepts are before that',
+      'ACCEPT',
+      ['-A FORWARD -j REJECT', '-A FORWARD -m conntrack --ctstate INVALID -j DROP'],
+      [...wide, '-A FORWARD -j REJECT', '-A FORWARD -m conntrack --ctstate INVALID -j DROP']
     ],
     [
       'a drop of new connections drops everything',
@@ -193,6 +248,13 @@ describe('beside the rules of an administrator', () => {
     assert.equal(told(['-A FORWARD -i cni0 -o eth1 -j REJECT']), 0)
     assert.equal(told(['-A FORWARD -s 10.244.0.0/16 -j DROP']), 1)
     assert.equal(told(['-A FORWARD -i cni0 -j DROP'], 'ACCEPT'), 1)
+    // Pods return from the first, the second keeps them out of one network.
+    assert.equal(told(['-A FORWARD -j ALL', '-A FORWARD -i cni0 -o eth1 -j REJECT', '-A ALL -j DROP']), 0)
+    // A call for new connections is judged as one rule, which keeps strangers out and drops everything.
+    const callOfNew = ['-A FORWARD -m conntrack --ctstate NEW -j NEW', '-A NEW -i eth0 ! -s 192.0.2.1 -j DROP']
+    assert.equal(told([...callOfNew, '-A NEW -j DROP']), 1)
+    assert.equal(told([...callOfNew, '-A NEW -s 10.0.0.0/8 -j ACCEPT', '-A NEW -j DROP']), 0)
+    assert.equal(told(['-A FORWARD -j REJECT', '-A FORWARD -i cni0 -o eth1 -j REJECT']), 1)
     // Before the policy engine no accept may be, and other nodes' packets enter by weft.1.
     const policies = '-A FORWARD -j KUBE-ROUTER-FORWARD'
     assert.equal(told(['-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP', policies]), 0)
@@ -271,6 +333,11 @@ test('an accept that precedes what it may not is out of its place; another call 
   assert.deepEqual(judge(reject, source), [['accept', true]])
   assert.deepEqual(judge(source, reject, source), [['accept', false]])
   assert.deepEqual(judge(`-A FORWARD -s 10.244.0.0/16 -d 10.244.0.0/16 ${weft} -j ACCEPT`, reject), [['accept', false]])
+  const [user, drop] = ['-A FORWARD -j DOCKER-USER', '-A DOCKER-USER -j DROP']
+  const returned = (verdict: string) => `-A DOCKER-USER -s 10.244.0.0/16 ${weft} -j ${verdict}`
+  assert.deepEqual(judge(user, reject, returned('RETURN'), drop), [['accept', true]])
+  assert.deepEqual(judge(user, reject, drop, returned('RETURN')), [['accept', false]])
+  assert.deepEqual(judge(user, reject, returned('ACCEPT'), drop), [['accept', false]])
   const call = `-A FORWARD ${weft} -j CNI-ADMIN`
   assert.deepEqual(judge(call, source), [
     ['admin-call', true],
@@ -280,117 +347,4 @@ test('an accept that precedes what it may not is out of its place; another call 
     ['accept', false],
     ['admin-call', false]
   ])
-})
-
-/* Random rulesets. */
-
-type Packet = { readonly in: string; readonly out: string; readonly source: Ip; readonly destination: Ip }
-
-const ip = (text: string): Ip => parseIp(text) ?? assert.fail(text)
-const addresses = ['10.244.1.7', '10.244.2.9', '10.9.9.9', '192.168.10.77', '203.0.113.5'].map(ip)
-const packets: readonly Packet[] = ['cni0', 'eth0', 'docker0'].flatMap((from) =>
-  ['cni0', 'eth0', 'docker0'].flatMap((to) =>
-    addresses.flatMap((source) => addresses.map((destination) => ({ in: from, out: to, source, destination })))
-  )
-)
-
-function matches(conditions: readonly ForeignCondition[], packet: Packet): boolean {
-  return conditions.every((condition) => {
-    if (condition.kind === 'interface') return condition.names.includes(packet[condition.side]) !== condition.negated
-    if (condition.kind !== 'address' || condition.side === undefined) return condition.kind === 'family'
-    const address = packet[condition.side]
-    return condition.prefixes.some((one) => contains(one, address)) !== condition.negated
-  })
-}
-
-type Placed = { readonly accept: ForeignAccept; readonly at: number | undefined }
-type End = { readonly verdict: 'accept' | 'drop' | 'return'; readonly conditions: readonly ForeignCondition[] }
-
-const isMeant = (match: ForeignAccept['match'], { source, destination }: Packet): boolean =>
-  (match === 'destination' || contains(pods, source)) && (match === 'source' || contains(pods, destination))
-
-/** The verdict for a packet, and the conditions on its way there. */
-function send(table: ForeignTable, accepts: readonly Placed[], packet: Packet): End {
-  const isAcceptedAt = (name: string, index: number): boolean =>
-    accepts.some(({ accept, at }) => accept.chain === name && at === index && isMeant(accept.match, packet))
-  const through = (name: string, outer: readonly ForeignCondition[], from = 0): End | undefined => {
-    if (isAcceptedAt(name, from)) return { verdict: 'accept', conditions: [] }
-    const rule = table.chains.get(name)?.rules[from]
-    if (rule === undefined) return undefined
-    const branch = rule.branches.find(({ conditions }) => matches(conditions, packet))
-    if (branch === undefined) return through(name, outer, from + 1)
-    const { verdict } = branch
-    const conditions = [...outer, ...branch.conditions]
-    if (verdict.kind === 'accept' || verdict.kind === 'drop') return { verdict: verdict.kind, conditions }
-    const end = 'chain' in verdict ? through(verdict.chain, conditions) : undefined
-    return end ?? (verdict.kind === 'jump' ? through(name, outer, from + 1) : undefined)
-  }
-  return through('FORWARD', []) ?? { verdict: table.chains.get('FORWARD')?.policy ?? 'accept', conditions: [] }
-}
-
-const conditionTexts = [
-  ...[
-    '-s 10.244.1.7',
-    '-s 10.0.0.0/8',
-    '! -s 192.168.10.77',
-    '-s 203.0.113.5',
-    '-d 10.244.0.0/16',
-    '! -d 10.244.0.0/16'
-  ],
-  ...['-d 10.9.9.9', '-i cni0', '! -i cni0', '-i eth0', '-o docker0', '! -o eth0', '-o cni0']
-]
-const conditions = fc.oneof(
-  { weight: 2, arbitrary: fc.constant('') },
-  { weight: 3, arbitrary: fc.constantFrom(...conditionTexts) },
-  fc.tuple(fc.constantFrom(...conditionTexts), fc.constantFrom(...conditionTexts)).map((two) => two.join(' '))
-)
-const verdicts = fc.constantFrom('-j DROP', '-j DROP', '-j REJECT', '-j ACCEPT', '-j RETURN')
-const ruleIn = (chain: string, calls: readonly string[]) =>
-  fc
-    .tuple(conditions, fc.oneof(verdicts, ...(calls.length > 0 ? [fc.constantFrom(...calls)] : [])))
-    .map((parts) => ['-A', chain, ...parts].filter(Boolean).join(' '))
-const rulesets = fc
-  .tuple(
-    fc.array(ruleIn('FORWARD', ['-j ADMIN', '-g ADMIN', '-j DOCKER-USER', '-j INNER']), { maxLength: 4 }),
-    fc.array(ruleIn('ADMIN', ['-j INNER', '-g INNER']), { maxLength: 3 }),
-    fc.array(ruleIn('DOCKER-USER', ['-j INNER']), { maxLength: 3 }),
-    fc.array(ruleIn('INNER', []), { maxLength: 3 })
-  )
-  .map((parts) => parts.flat())
-/** 100,000 of them held on 2026-11-29; these take a second. */
-const RUNS = 400
-const policies = fc.constantFrom('ACCEPT' as const, 'DROP' as const)
-
-/** Whether a drop names addresses of pods or devices behind which they are. */
-const namesPods = (all: readonly ForeignCondition[]): boolean =>
-  all.some((condition) =>
-    condition.kind === 'interface'
-      ? condition.names.includes('cni0')
-      : condition.kind === 'address' && condition.prefixes.some((one) => contains(pods, one))
-  )
-
-test('whatever the rules: no drop that names pods is opened, narrowed ones only between pods; those of everything are', () => {
-  fc.assert(
-    fc.property(policies, rulesets, (policy, rules) => {
-      const tables = saved(policy, rules)
-      const [table] = tables
-      assert.ok(table)
-      const drops = foreignDrops(tables, { 4: pods }, side)
-      const accepts = foreignAccepts(drops).map((accept) => ({ accept, at: placeFor(table, accept, side) }))
-      const isTold = unansweredReasons(drops).length > 0
-      for (const packet of packets) {
-        const without = send(table, [], packet)
-        const withThem = send(table, accepts, packet)
-        const [fromPod, toPod] = [contains(pods, packet.source), contains(pods, packet.destination)]
-        if (without.verdict !== 'drop' || !(fromPod || toPod)) continue
-        const isCaught = withThem.verdict === 'drop' && withThem.conditions.length === 0
-        assert.ok(!isCaught || isTold, 'what drops everything is neither answered nor told')
-        if (withThem.verdict === 'drop') continue
-        const isPair = fromPod && toPod
-        assert.ok(!namesPods(without.conditions), 'a drop that names pods is opened')
-        assert.ok(isPair || without.conditions.length === 0, 'a narrowed drop is opened for others')
-      }
-    }),
-    { numRuns: RUNS }
-  )
 })

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/node-chains.ts'
-import { tunnelGuard } from '../../../daemon/firewall/tunnel-guard.ts'
+import { tunnelGuard, tunnelSenders } from '../../../daemon/firewall/tunnel-guard.ts'
 import { digest } from '../../../daemon/state/digest.ts'
-import type { NftChain } from '../../../daemon/state/object.ts'
+import type { KernelObject, NftChain } from '../../../daemon/state/object.ts'
 import { tunnelNode } from '../../../daemon/state/tunnel-nodes.ts'
 import { type PerFamily, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
@@ -85,6 +85,22 @@ test('what pods send to a tunnel port is dropped, by their addresses and by thei
   assert.doesNotMatch(guard('cni0').flat().join(), /iifname "cni0"/)
   assert.doesNotMatch(guard('veth1').flat().join(), /iifname "veth\*"/)
   assert.deepEqual(tunnelGuard([], cluster, { device: 'eth0', bridge: 'cni0' }), [])
+})
+
+test('pods on any bridge that weftd set up are kept from the tunnel, too, but not where there is no guard', () => {
+  const guard = tunnelGuard([{ protocol: 'udp', port: 8472 }], cluster, { device: 'eth0', bridge: 'cni0' })
+  const [input = [], forward = []] = guard.flatMap((object) =>
+    object.kind === 'nft-chain' ? [object.rules ?? []] : []
+  )
+  assert.ok(input.includes('udp dport 8472 iifname != "eth0" iifname @tunnel_senders drop'))
+  assert.ok(forward.includes('udp dport 8472 iifname != "eth0" iifname @tunnel_senders ip6 daddr @tunnel_nodes_6 drop'))
+  const bridge: KernelObject = { kind: 'link', name: 'br-other', form: { type: 'bridge' } }
+  const senders = tunnelSenders([...guard, bridge], ['cni0', 'docker0', 'veth*'])
+  assert.deepEqual(
+    senders.flatMap((object) => (object.kind === 'nft-element' ? [object.key] : [object.kind])),
+    ['nft-set', '"br-other"', '"cni0"', '"docker0"']
+  )
+  assert.deepEqual(tunnelSenders([bridge], ['cni0']), [])
 })
 
 test('every rule has the digest of its text', () => {

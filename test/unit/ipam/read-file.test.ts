@@ -103,6 +103,23 @@ test('a file system that does not answer ends its callers by a deadline, occupie
   )
 })
 
+test('a read that has just begun is not taken for stuck because a call has waited for it', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const files = new FileReader(100)
+  const [a, b] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const first = files.within('/d/a', () => a.promise)
+  const waiting = files.within('/d/b', () => b.promise)
+  t.mock.timers.tick(90)
+  a.resolve()
+  await first
+  await new Promise(setImmediate)
+  t.mock.timers.tick(15)
+  await assert.rejects(waiting, { code: 'ETIMEDOUT' }, 'its own deadline includes that it waited')
+  const next = files.within('/d/c', async () => 'c')
+  b.resolve()
+  assert.equal(await next, 'c')
+})
+
 test('however many file systems do not answer, they occupy three threads', async () => {
   const files = new FileReader(20)
   let begun = 0
@@ -111,10 +128,10 @@ test('however many file systems do not answer, they occupy three threads', async
     return new Promise<void>(() => {})
   }
   const ends = await Promise.allSettled(Array.from({ length: 10 }, (_, n) => files.within(`/mnt/${n}/a`, never)))
-  assert.equal(
-    ends.every(({ status }) => status === 'rejected'),
-    true
-  )
+  const reasons = ends.map((end) => (end.status === 'rejected' ? reasonOf(end.reason) : ''))
+  assert.match(reasons[2] ?? '', /its file system has not answered for 0.02 s, open '.mnt.2.a'/)
+  assert.match(reasons[3] ?? '', /3 reads on other file systems do not answer, open '.mnt.3.a'/)
+  assert.equal(reasons.filter((reason) => reason.startsWith('ETIMEDOUT')).length, 10)
   assert.equal(begun, 3)
 })
 
@@ -131,6 +148,24 @@ test('calls whose state is on a file system that does not answer fail with a cur
   await assert.rejects(collectSettings({ files }, tuning, 'n', []), expected)
   await assert.rejects(requireAnswer(files, '/mnt/nfs'), expected)
   await requireAnswer(new FileReader(), folder)
+})
+
+test('a kept configuration that can not be read at the moment is no missing one: DEL is tried again', async () => {
+  const call = { verb: 'DEL', containerId: 'c', network: 'n', configuration: {} } as never
+  const plugin = {
+    files: () => ({ subnetFile: '/s', stateDirectory: folder }),
+    forward: () => ({ type: 'bridge' })
+  } as never
+  const reading = (code: string) => ({
+    text: () => Promise.reject(Object.assign(new Error(code), { code })),
+    answers: () => Promise.resolve()
+  })
+  const served = (code: string) =>
+    forwarded({ files: reading(code), serve: () => Promise.resolve({}) }, plugin, call, {
+      withInput: () => ({})
+    } as never)
+  await assert.rejects(served('EMFILE'), { code: 'STATE_UNWRITABLE', message: /c can't be read: EMFILE/ })
+  for (const code of ['ENOENT', 'EINVAL']) assert.deepEqual(await served(code), {})
 })
 
 test('reservations on a file system that does not answer are an error that names the directory', async () => {
@@ -178,7 +213,7 @@ const READERS: Readonly<Record<string, (path: string, log: Log) => unknown>> = {
     ),
   'daemon/kube/credentials.ts': (kubeconfigFile) => targetOf({ kubeconfigFile, environment: {} }),
   'daemon/kube/credentials.ts, a token': (file) =>
-    new KubeAccess({ server: 'https://192.0.2.1', from: 'a test', token: { file }, insecure: false }, () => 0),
+    KubeAccess.open({ server: 'https://192.0.2.1', from: 'a test', token: { file }, insecure: false }, () => 0),
   'daemon/node/subnet-file.ts': (path, log) => previousSubnets(path, log),
   'daemon/node/lease-file.ts': (path, log) => new LeaseFile(path, log).read(),
   'daemon/node/secret-file.ts': (path, log) => {
@@ -227,6 +262,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/base/replace-file.ts': 'writes new files, and syncs directories',
   'daemon/health/metrics.ts': '/proc/self/status',
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',
+  'daemon/kernel/nftables/facts-reader.ts': '/proc/net',
   'daemon/kernel/nftables/iptables-legacy.ts': '/proc/net',
   'daemon/kernel/sysctl.ts': '/proc/sys',
   'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',

@@ -38,12 +38,12 @@ echo '{"kind":"ExecCredential","apiVersion":"${V1}","status":{"token":"token '$n
 
 const accessOf = (plugin: CredentialPlugin, server = 'http://127.0.0.1:1', date = () => 0) => {
   const target = { server, from: 'a kubeconfig', ca: { text: 'CA' }, plugin, insecure: false }
-  return new KubeAccess(target, () => 0, { environment: { PATH: '/usr/bin:/bin', NOTIFY_SOCKET: '/run/x' }, date })
+  return KubeAccess.open(target, () => 0, { environment: { PATH: '/usr/bin:/bin', NOTIFY_SOCKET: '/run/x' }, date })
 }
 
 test('a plugin runs once for all that wait, with its arguments, variables and the cluster if it asks for it', async () => {
   const plugin = pluginOf('once')
-  const access = accessOf({ ...plugin, cluster: { server: 'https://192.0.2.1' } })
+  const access = await accessOf({ ...plugin, cluster: { server: 'https://192.0.2.1' } })
   await Promise.all([access.ready(), access.ready()])
   await access.ready()
   assert.deepEqual(access.credentials, { ca: 'CA', token: 'token 1' })
@@ -56,7 +56,7 @@ test('a plugin runs once for all that wait, with its arguments, variables and th
 test('it runs again when what it issued has expired', async () => {
   let now = 0
   const plugin = pluginOf('expiring', `more=',"expirationTimestamp":"1970-01-01T0'$n':00:00Z"'`)
-  const access = accessOf(plugin, undefined, () => now)
+  const access = await accessOf(plugin, undefined, () => now)
   const tokens: (string | undefined)[] = []
   for (now of [0, HOUR - 1, HOUR, 2 * HOUR]) {
     await access.ready()
@@ -73,7 +73,7 @@ test('it runs again when the API server rejects a token, and the request succeed
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  await using api = new KubeApi(accessOf(plugin, url), { raise() {}, clear() {} })
+  await using api = new KubeApi(await accessOf(plugin, url), { raise() {}, clear() {} })
   const reply = await api.call({ verb: 'GET', path: '/' }, AbortSignal.timeout(20_000))
   assert.equal(reply.status, 200)
   assert.equal(plugin.runs().length, 2)
@@ -94,7 +94,7 @@ for (const [what, name, script, message, cure] of [
   test(`a plugin that ${what} is the condition STORE_DENIED with what it said`, async () => {
     const raised: string[] = []
     const report = { raise: (code: string, detail: string, cure = '') => raised.push(code, detail, cure), clear() {} }
-    await using api = new KubeApi(accessOf(pluginOf(name, script)), {
+    await using api = new KubeApi(await accessOf(pluginOf(name, script)), {
       ...report,
       raise: (...all) => void report.raise(...all)
     })
@@ -107,6 +107,6 @@ for (const [what, name, script, message, cure] of [
   })
 
 test('a plugin that is not installed is answered with its hint', async () => {
-  const access = accessOf({ ...pluginOf('missing'), command: 'no-such-plugin', installHint: 'install the tools' })
+  const access = await accessOf({ ...pluginOf('missing'), command: 'no-such-plugin', installHint: 'install the tools' })
   await assert.rejects(access.ready(), { code: 'STORE_DENIED', message: /does not exist/, cure: 'install the tools' })
 })

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { KubeAccess, targetOf } from '../../../daemon/kube/credentials.ts'
+import { FileReader } from '../../../ipam/read-file.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'weft-access-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -21,32 +22,54 @@ const target = (token: string) => ({
   insecure: false
 })
 
-test('a token is read again after a minute, or at once when it was refused', () => {
+test('a token is read again after a minute, or at once when it was refused', async () => {
   let now = 0
   const path = file('token', 'one\n')
-  const access = new KubeAccess(target(path), () => now)
+  const access = await KubeAccess.open(target(path), () => now)
   const first = access.credentials
   assert.deepEqual(first, { ca: 'CA', token: 'one' })
   file('token', 'two\n')
   assert.equal(access.credentials, first)
+  await access.ready()
+  assert.equal(access.credentials, first)
   now = 60_000
+  await access.ready()
   assert.equal(access.credentials.token, 'two')
   file('token', 'three')
-  assert.equal(access.renew(), true)
+  assert.equal(await access.renew(), true)
   assert.equal(access.credentials.token, 'three')
-  assert.equal(access.renew(), false)
+  assert.equal(await access.renew(), false)
 })
 
-test('what was read last counts while a file is being replaced, but there must be one at the start', () => {
+test('what was read last counts while a file is being replaced, but there must be one at the start', async () => {
   const path = file('gone', 'one')
-  const access = new KubeAccess(target(path), () => 0)
+  const access = await KubeAccess.open(target(path), () => 0)
   rmSync(path)
-  assert.equal(access.renew(), false)
+  assert.equal(await access.renew(), false)
   assert.equal(access.credentials.token, 'one')
-  assert.throws(() => new KubeAccess(target(path), () => 0), {
-    code: 'OPTION_INVALID',
-    message: /gone \(a test\) cannot be read: ENOENT/
-  })
+  await assert.rejects(
+    KubeAccess.open(target(path), () => 0),
+    {
+      code: 'OPTION_INVALID',
+      message: /gone \(a test\) cannot be read: ENOENT/
+    }
+  )
+})
+
+test('requests go on with the last credentials while the files of the token do not answer', async () => {
+  let now = 0
+  class Hung extends FileReader {
+    isHung = false
+    override within<T>(path: string, work: () => Promise<T>): Promise<T> {
+      return super.within(path, this.isHung ? () => new Promise<T>(() => {}) : work)
+    }
+  }
+  const files = new Hung(20)
+  const access = await KubeAccess.open(target(file('hung', 'one')), () => now, { environment: {} }, files)
+  files.isHung = true
+  now = 60_000
+  await Promise.all([access.ready(), access.ready()])
+  assert.equal(access.credentials.token, 'one')
 })
 
 test('a kubeconfig may be YAML or JSON, and one that is neither is reported by its line and not by what stands there', async () => {

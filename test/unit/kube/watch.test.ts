@@ -37,7 +37,7 @@ async function fallingSilent() {
 
 test('a watch on which nothing comes from its beginning is given up where bookmarks are known to come, and goes on where it was', async () => {
   using server = await fallingSilent()
-  const access = new KubeAccess({ server: server.address, from: 'this test', insecure: false }, () => 0)
+  const access = await KubeAccess.open({ server: server.address, from: 'this test', insecure: false }, () => 0)
   await using api = new KubeApi(access, { raise: () => undefined, clear: () => undefined })
   const collection = { path: '/api/v1/nodes', protobuf: false, project: () => 'a node' }
   const pace = { page: 100, lifeSeconds: 300, lifeJitterSeconds: 0, silenceMs: 50, overtimeMs: 30_000 }

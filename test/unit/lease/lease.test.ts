@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { formatLeaseValue, type Lease, leaseKey, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
+import { nameOf, readRecord } from '../../../daemon/stores/etcd/record.ts'
 import { formatPrefix, network, parseIp, parsePrefix, perFamily } from '../../../ipam/address.ts'
 
 const prefix = (text: string) => parsePrefix(text)!
@@ -13,7 +14,8 @@ for (const [key, subnets] of [
   ['10.2.14.0-24', '10.2.14.0/24'],
   ['/coreos.com/network/subnets/10.2.14.0-24', '10.2.14.0/24'],
   ['/a-1/10.0.0.0-8/subnets/10.2.14.0-24&fd00:2:e::-64', '10.2.14.0/24 fd00:2:e::/64'],
-  ['10.2.14.7-24', '10.2.14.0/24'],
+  ['10.2.14.7-24', undefined],
+  ['10.2.14.0-24&fd00:2:e::1-64', undefined],
   ['fd00:2:e::-64', 'fd00:2:e::/64'],
   ['0.0.0.0-0&fd00:2:e::-64', 'fd00:2:e::/64'],
   ['FD00:2:E::-64', 'fd00:2:e::/64'],
@@ -84,6 +86,17 @@ for (const [value, message] of [
   test(`value ${JSON.stringify(value)} is refused with key, value and rule`, () => {
     assert.throws(() => parseLease(KEY, value), { name: 'WeftError', code: 'LEASE_MALFORMED', message })
   })
+
+test('a lease under a key with host bits is refused by the key, and does not go under the name of the right one', () => {
+  const key = '/coreos.com/network/subnets/10.2.14.7-24'
+  assert.throws(() => parseLease(key, '{"PublicIP":"192.0.2.9"}'), {
+    message: /^lease \S+10\.2\.14\.7-24: the key is .* without host bits/
+  })
+  const record = { key, value: '{"PublicIP":"192.0.2.9"}', created: 1, modified: 1, lease: 0n }
+  const { parsed } = readRecord(record)
+  assert.deepEqual([parsed.kind, parsed.kind === 'malformed' && parsed.key], ['malformed', '10.2.14.7-24'])
+  assert.equal(nameOf(key), '10.2.14.7-24')
+})
 
 test('every lease comes back as it was from its key and value', () => {
   const address = fc

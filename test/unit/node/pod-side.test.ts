@@ -30,7 +30,8 @@ test('a device with an address or a direct route in the pod network is of pods; 
   ]
   assert.deepEqual(podSide(objects, networks), {
     devices: ['veth*', 'cni0', 'tap0', 'weft.1'],
-    carriers: ['cni0', 'eth0', 'eth2', 'tap0', 'weft.1']
+    carriers: ['cni0', 'eth0', 'eth2', 'tap0', 'weft.1'],
+    ...{ local: ['cni0', 'tap0'], remote: ['eth0', 'eth2', 'weft.1'], networks: [prefix('10.244.0.0/16')] }
   })
 })
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { type Lease, parseLease, parseLeaseKey } from '../../../daemon/lease/lease.ts'
-import { publishedBefore } from '../../../daemon/node/published-before.ts'
+import { dataOfOurs, publishedBefore } from '../../../daemon/node/published-before.ts'
 import { type KernelObject, type Mac, stateOf } from '../../../daemon/state/object.ts'
 import { formatIp, parseIp, parsePrefix, perFamily } from '../../../ipam/address.ts'
 
@@ -65,3 +65,13 @@ for (const [what, leases, host, expected, previous] of cases)
       expected
     )
   })
+
+test('backend data are kept of a lease that is proven to be ours, not of one that has our address only', () => {
+  const held = lease(1, '192.0.2.1', { backendData: data })
+  const proof = { previous: {}, namesOurDevice: () => false }
+  assert.deepEqual(dataOfOurs(held, proof), {})
+  assert.deepEqual(dataOfOurs(held, { ...proof, previous: held.subnet }), data)
+  assert.deepEqual(dataOfOurs(held, { ...proof, namesOurDevice: () => true }), data)
+  assert.deepEqual(dataOfOurs({ ...held, node: 'us' }, proof), data)
+  assert.deepEqual(dataOfOurs(undefined, proof), {})
+})

@@ -206,3 +206,34 @@ test('a younger lease whose subnet contains an older node’s address is not use
     [undefined, undefined]
   )
 })
+
+test('of two leases with one public address both are used, the older one’s machine being gone or not, and both are named', () => {
+  const conflicts = new Conflicts(backends.claims, { isPodAddress: (each) => each.value >> 16n === 0x0af4n })
+  const address = { 4: ip('10.244.200.9') }
+  const [gone, alive] = [lease(1, { created: 1, publicIp: address }), lease(2, { created: 2, publicIp: address })]
+  for (const each of [gone, alive]) conflicts.replace(undefined, each)
+  assert.deepEqual(
+    [gone, alive].map((each) => conflicts.older(each)),
+    [undefined, undefined]
+  )
+  const raised: string[] = []
+  conflicts.report({ raise: (code, detail) => raised.push(`${code} ${detail}`), clear() {} })
+  assert.match(raised.join(), /^PUBLIC_IP_CONFLICT .*lease 10\.244\.1\.0-24 .* lease 10\.244\.2\.0-24 [^,]*, [^,]*$/)
+})
+
+test('where hosts have no addresses in the pod network, a public address in another node’s subnet takes nothing from it', () => {
+  const conflicts = new Conflicts(backends.claims, { isPodAddress: () => true, areHostsInside: () => false })
+  const holder = lease(7, { created: 2 })
+  const older = lease(1, { created: 1, publicIp: { 4: ip('10.244.7.9') } })
+  for (const each of [older, holder]) conflicts.replace(undefined, each)
+  assert.deepEqual(
+    [holder, older].map((each) => conflicts.older(each)?.lease),
+    [undefined, holder]
+  )
+  const raised: string[] = []
+  conflicts.report({ raise: (...texts) => raised.push(texts.join(' ')), clear() {} })
+  assert.match(
+    raised.join(),
+    /^SUBNET_CONFLICT .*; the one with the subnet, lease 10\.244\.7\.0-24, is used .*lease 10\.244\.1\.0-24 publish/
+  )
+})

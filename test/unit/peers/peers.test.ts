@@ -1,101 +1,13 @@
 // Other nodes' leases: the objects for each, and routes kept while most leases are suddenly missing.
 import assert from 'node:assert/strict'
-import { after, test } from 'node:test'
-import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
+import { test } from 'node:test'
 import { WeftError } from '../../../daemon/base/error.ts'
-import { Health } from '../../../daemon/health/health.ts'
-import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
-import type { LeaseEvent } from '../../../daemon/lease/store.ts'
-import { Peers } from '../../../daemon/peers/peers.ts'
-import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
-import { type KernelObject, keyOf, type Route } from '../../../daemon/state/object.ts'
-import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
-import { formatPrefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
-import { silent } from '../logs.ts'
+import { leaseKey } from '../../../daemon/lease/lease.ts'
+import type { KernelObject, Route } from '../../../daemon/state/object.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { testNode } from '../test-node.ts'
 import { until } from '../until.ts'
-
-const backends = registry(BACKENDS)
-const ip = (text: string) => parseIp(text) ?? assert.fail(text)
-const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
-const eth0: KernelObject = { kind: 'link', name: 'eth0', up: true, mtu: 1500, form: { type: 'other', of: '' } }
-const lease = (n: number, over: Partial<Lease> = {}): Lease => ({
-  subnet: { 4: prefix(`10.244.${n}.0/24`) },
-  publicIp: { 4: ip(`192.0.2.${n}`) },
-  backendType: 'host-gw',
-  backendData: {},
-  ...over
-})
-const staleRoute = (n: number): KernelObject => ({
-  kind: 'route',
-  table: 254,
-  destination: prefix(`10.244.${n}.0/24`),
-  metric: 0,
-  type: 'unicast',
-  device: 'eth0',
-  gateway: ip(`192.0.2.${n}`),
-  protocol: ROUTE_PROTOCOL
-})
-
-const stops: AbortController[] = []
-after(() => {
-  for (const stop of stops) stop.abort()
-})
-
-async function followed(kernel: MapKernel, doubtMs: number, isPlaced = true) {
-  const stop = new AbortController()
-  stops.push(stop)
-  const health = new Health(
-    () => 0,
-    () => undefined
-  )
-  const reconciler = new Reconciler({
-    kernel,
-    log: silent,
-    now: () => performance.now(),
-    refused() {},
-    drift() {},
-    interest: () => true,
-    recognises: backends.recognises
-  })
-  void reconciler.run(stop.signal)
-  const { claims } = backends
-  const peers = new Peers({ kernel, reconciler, health, log: silent, claims, doubtMs, counted() {}, now: Date.now })
-  if (isPlaced)
-    await peers.settle({
-      node: testNode(),
-      backend: backends.configure('host-gw', {}),
-      networks: { 4: prefix('10.244.0.0/16') }
-    })
-  const queue: LeaseEvent[] = []
-  let wake = () => {}
-  async function* events(): AsyncIterable<LeaseEvent> {
-    for (;;) {
-      const next = queue.shift()
-      if (next !== undefined) yield next
-      else if (stop.signal.aborted) return
-      else
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-    }
-  }
-  stop.signal.addEventListener('abort', () => wake())
-  const following = peers.follow(events())
-  following.catch(() => undefined)
-  const send = (...some: readonly LeaseEvent[]) => {
-    queue.push(...some)
-    wake()
-  }
-  const routes = () =>
-    [...kernel.objects.values()]
-      .flatMap((object) => (object.kind === 'route' ? [formatPrefix(object.destination)] : []))
-      .sort()
-  return { health, peers, send, routes, following }
-}
-
-const active = (health: Health) => health.active().map((condition) => condition.code)
+import { active, backends, eth0, followed, ip, lease, prefix, staleRoute } from './peers-scene.ts'
 
 test('each peer of a list gets its route, our own lease none; a later put and gone are followed', async () => {
   const { send, routes } = await followed(new MapKernel([eth0]), 60_000)
@@ -173,6 +85,15 @@ test('at start an empty list does not remove what the kernel still has', async (
   await until(() => routes().length === 0, 'confirmation')
 })
 
+test('at start routes of the network before a change of Network, and to pods here, say nothing about the list', async () => {
+  const route = (destination: string): KernelObject => ({ ...staleRoute(2), destination: prefix(destination) }) as Route
+  const before = ['10.99.2.0/24', '10.99.3.0/24', '10.99.4.0/24', '10.99.5.0/24', '10.244.1.9/32'].map(route)
+  const { send, routes, health } = await followed(new MapKernel([eth0, ...before]), 60_000)
+  send({ kind: 'list', leases: [lease(1)] })
+  await until(() => routes().length === 0, 'all to go')
+  assert.equal(active(health).includes('LIST_DOUBTED'), false)
+})
+
 test('an invalid lease is reported and skipped, and the others are served', async () => {
   const { send, routes, health } = await followed(new MapKernel([eth0]), 60_000)
   const error = new WeftError('LEASE_MALFORMED', 'the value of 10.244.8.0-24 is not JSON', 'delete it')
@@ -241,6 +162,15 @@ test('host-gw: a node that the kernel reaches through a router is named, and get
   kernel.routes.set('192.0.2.5', { device: 'eth1' })
   await peers.reroute([key])
   assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.6.0/24'])
+
+  for (const address of ['192.0.2.3', '192.0.2.7']) kernel.routes.set(address, new Error('ENOBUFS'))
+  send({ kind: 'put', lease: lease(7) }, { kind: 'put', lease: lease(8) })
+  await until(() => routes().includes('10.244.8.0/24'), 'the one that was asked for together with one that failed')
+  await peers.reroute([leaseKey(lease(3))])
+  assert.deepEqual(routes(), ['10.244.3.0/24', '10.244.6.0/24', '10.244.8.0/24'], 'an error keeps the answer of before')
+  kernel.routes.delete('192.0.2.7')
+  await peers.reroute([])
+  assert.ok(routes().includes('10.244.7.0/24'), 'what was not answered is asked for again')
 })
 
 test('thousands of nodes are asked for in shares, and only by a backend that depends on it', async () => {
@@ -311,77 +241,4 @@ test("a peer with our own VTEP MAC, and two peers with one another's, are report
   await until(() => /192\.0\.2\.2.*192\.0\.2\.3/.test(detail()), 'the two peers')
   send({ kind: 'gone', key: leaseKey(tunnel(3, other)) })
   await until(() => detail() === '', 'the end')
-})
-
-const own = (network: string) => ({
-  node: testNode(),
-  backend: backends.configure('host-gw', {}),
-  networks: { 4: prefix(network) },
-  lease: lease(1, { created: 5 })
-})
-const skipped = ({ peers }: Awaited<ReturnType<typeof followed>>, of: Lease) => peers.skipped.get(leaseKey(of)) ?? ''
-
-test('a younger lease takes no addresses of an older one, and gets its own once that is gone', async () => {
-  const at = await followed(new MapKernel([eth0]), 60_000)
-  await at.peers.settle(own('10.244.0.0/16'))
-  const older = lease(2, { created: 10 })
-  const [half, one] = ['10.244.2.128/25', '10.244.2.7/32'].map((text, n) =>
-    lease(3 + n, { created: 20 + n, subnet: { 4: prefix(text) } })
-  )
-  assert.ok(half && one)
-  at.send({ kind: 'list', leases: [lease(1, { created: 5 }), half, one] })
-  await until(() => at.routes().length === 2, 'both, which share nothing')
-  at.send({ kind: 'put', lease: older })
-  await until(() => at.routes().join() === '10.244.2.0/24', 'the older one alone')
-  assert.match(skipped(at, one), /is younger than lease 10\.244\.2\.0-24, which keeps its addresses$/)
-  assert.ok(active(at.health).includes('SUBNET_CONFLICT'))
-  at.send({ kind: 'gone', key: leaseKey(older) })
-  await until(() => at.routes().length === 2, 'both again')
-  assert.equal(active(at.health).includes('SUBNET_CONFLICT'), false)
-})
-
-test('another node’s lease with our podCIDR or our address is never taken for our own', async () => {
-  const at = await followed(new MapKernel([eth0]), 60_000)
-  await at.peers.settle({ ...own('10.244.0.0/16'), lease: lease(1, { node: 'node-1', created: 5 }) })
-  const older = lease(1, {
-    node: 'other',
-    created: 1,
-    publicIp: { 4: ip('192.0.2.9') },
-    rivals: [lease(1, { node: 'node-1' })]
-  })
-  const twin = lease(2, { node: 'twin', created: 9, publicIp: { 4: ip('192.0.2.1') } })
-  at.send({ kind: 'list', leases: [older, twin, lease(3, { node: 'third' })] })
-  await until(() => at.routes().join() === '10.244.3.0/24', 'the third node alone')
-  assert.deepEqual(
-    [older, twin].map((each) => at.peers.isOwn(leaseKey(each))),
-    [false, false]
-  )
-  assert.match(skipped(at, twin), /publishes our own address 192\.0\.2\.1$/)
-  assert.match(at.health.active().find(({ code }) => code === 'SUBNET_CONFLICT')?.detail ?? '', /other.*node-1/)
-})
-
-test('a lease that covers a network of this host is skipped by name while the host has it, and the route is given back', async () => {
-  const address: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('192.0.2.1/24') }
-  const replaced: KernelObject = {
-    ...({ kind: 'route', table: 254, destination: prefix('192.0.2.0/24'), metric: 0, type: 'unicast' } as const),
-    ...{ device: 'eth0', gateway: ip('192.0.2.9'), protocol: ROUTE_PROTOCOL }
-  }
-  const kernel = new MapKernel([eth0, address, replaced])
-  const at = await followed(kernel, 60_000, false)
-  const covering = lease(9, { subnet: { 4: prefix('192.0.2.0/24') } })
-  at.send({ kind: 'list', leases: [covering, lease(8, { subnet: { 4: prefix('192.0.3.0/24') } })] })
-  await until(() => at.peers.isListed, 'the list')
-  await at.peers.settle({ ...own('192.0.0.0/16'), node: testNode({ subnet: { 4: prefix('192.0.7.0/24') } }) })
-  await until(() => at.routes().join() === '192.0.2.0/24,192.0.3.0/24', 'the other one')
-  const route = () => kernel.objects.get(keyOf(replaced)) as Route
-  assert.deepEqual([route().protocol, route().source], [2, ip('192.0.2.1')])
-  assert.match(
-    at.health.active().find(({ code }) => code === 'LEASE_MALFORMED')?.detail ?? '',
-    /192\.0\.2\.0-24 covers 192\.0\.2\.0\/24/
-  )
-  const later: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('192.0.3.1/24') }
-  kernel.change(later, keyOf(later))
-  await until(() => at.routes().join() === '192.0.2.0/24', 'the lease that covers the later network to be refused')
-  kernel.change(undefined, keyOf(later))
-  await until(() => at.routes().includes('192.0.3.0/24'), 'the lease again')
 })

@@ -1,7 +1,7 @@
 // Settings and objects that go with a link are made again with it, and what we do ourselves is nobody else's change.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type KernelObject, keyOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, keyOf, linkNamed } from '../../../daemon/state/object.ts'
 import { MapKernel } from '../map-kernel.ts'
 import { until } from '../until.ts'
 import { fdb, prefix, route, started, tunnel, uplink } from './started.ts'
@@ -20,6 +20,24 @@ test('settings of a link are made again with it: ADD, DEL and ADD of one contain
     await reconciler.want('pod', [])
   }
   assert.deepEqual(drifts, [])
+})
+
+test('a notification of a link that we have removed since does not bring it back', async () => {
+  const kernel = new MapKernel([uplink])
+  // A dump would be newer than the notification.
+  kernel.recheck = () => undefined
+  const { reconciler, drifts } = await started(kernel)
+  const pod: KernelObject = { kind: 'link', name: 'veth1', form: { type: 'veth' }, up: true }
+  await reconciler.want('pod', [pod])
+  await reconciler.want('pod', [])
+  kernel.tell(pod)
+  await reconciler.want('other', [{ ...pod, name: 'veth2' }])
+  assert.equal(reconciler.observed.has(keyOf(pod)), false)
+  await reconciler.want('pod', [pod])
+  assert.deepEqual(kernel.batches.at(-1), [{ do: 'put', object: pod }], 'made, not changed')
+  kernel.change({ ...pod, up: false }, keyOf(pod))
+  await until(() => linkNamed(kernel.objects, 'veth1')?.up === true, 'the repair of the next one')
+  assert.equal(drifts.length, 1)
 })
 
 test('a bridge that another program makes anew gets its settings at once', async () => {
@@ -58,6 +76,26 @@ test('the VLANs of a port that leaves its bridge are set again when it is back o
   assert.deepEqual([kernel.objects.get(keyOf(port)), refusals.flat()], [port, []])
   await reconciler.want('pod', [])
   await until(() => !kernel.objects.has(keyOf(port)), 'the port to be gone')
+  assert.deepEqual(reconciler.differences(), [])
+})
+
+test('the device of a VLAN gets the MTU of its bridge when that grows with a port, which is nobody else’s change', async () => {
+  const bridge = (mtu: number): KernelObject => ({ kind: 'link', name: 'br-1', form: { type: 'bridge' }, mtu })
+  const vlan = { kind: 'link', name: 'br-1.100', form: { type: 'vlan', id: 100, parent: 'br-1' }, up: true } as const
+  const kernel = new MapKernel([uplink, bridge(1500), { ...vlan, mtu: 1500 }])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('pod', [vlan])
+  const mtu = () => linkNamed(kernel.objects, 'br-1.100')?.mtu
+  for (const now of [9000, 1400]) {
+    kernel.change(bridge(now), keyOf(bridge(now)))
+    await until(() => mtu() === now, `the MTU ${now}`)
+  }
+  kernel.change({ ...vlan, mtu: 1300 }, keyOf(vlan))
+  await until(() => mtu() === 1400, 'the MTU after another program changed it')
+  assert.deepEqual(
+    drifts.map(({ what }) => what),
+    ['changed (mtu)']
+  )
   assert.deepEqual(reconciler.differences(), [])
 })
 

@@ -86,9 +86,10 @@ for (const [what, tables, { drops, accept: place, pair }] of judged)
     const course = courseIn(tables, 'FORWARD', pods, { devices: [], adminChains: [] })
     const inForward = (places: readonly { readonly chain: string; readonly index: number }[]) =>
       places.flatMap(({ chain, index }) => (chain === 'FORWARD' ? [index] : []))
+    const placesOf = (match: 'source' | 'pair') => course.inserts.find((insert) => insert.match === match)?.places ?? []
     const stops = course.drops.source.map(({ chain, index }) => (chain === 'FORWARD' ? index : 0))
-    assert.deepEqual([stops, inForward(course.places.source).at(-1)], [drops, place])
-    assert.equal(inForward(course.places.pair).at(-1), pair)
+    assert.deepEqual([stops, inForward(placesOf('source')).at(-1)], [drops, place])
+    assert.equal(inForward(placesOf('pair')).at(-1), pair)
   })
 
 test('a chain that does not exist lets packets pass', () => {

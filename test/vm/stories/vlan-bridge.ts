@@ -83,6 +83,14 @@ done`)
   await at.ok('ADD', 'firewall', isolation)
   assert.match(await at.ruleset(), /iifname "br41\.300" oifname != "br41\.300"/)
 
+  // The bridge gets its port's MTU after the VLAN's device was made.
+  const large = await added({
+    ...subject.network('10.43.0.0/24'),
+    ...{ name: 'net43', bridge: 'br43', vlan: 300, mtu: 9000 }
+  })
+  const mtuOf = async (link: string) => Number(((await host.ip('link', 'show', link)) as readonly Json[])[0]?.mtu)
+  await soon(async () => (await mtuOf('br43.300')) === 9000, 'the gateway of a VLAN to have the MTU of its bridge')
+
   const differences = () => host.exec(`${BIN}/../bin/weftctl`, ['diff'], { check: false })
   await soon(async () => (await differences()).code === 0, 'weftctl diff to find nothing')
 
@@ -114,8 +122,8 @@ done`)
   assert.match(await at.ruleset(), /iifname "br41\.300" oifname != "br41\.300"/)
 
   await at.ok('DEL', 'firewall', isolation)
-  await Promise.all(all.map((each) => each.del()))
-  await host.exec('ip', ['link', 'del', 'br41'])
+  await Promise.all([...all, large].map((each) => each.del()))
+  for (const bridge of ['br41', 'br43']) await host.exec('ip', ['link', 'del', bridge])
   assert.deepEqual([await at.links(), await at.reserved('net100')], [[], []])
   await isClean()
 })

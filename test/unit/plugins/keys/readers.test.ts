@@ -89,6 +89,7 @@ describe('who it is for', () => {
     )
     deepEqual(podOf(new Map([['K8S_POD_NAME', 'web']])), { namespace: '', name: 'web' })
     equal(podOf(new Map()), undefined)
+    equal(podOf(new Map([['K8S_POD_NAME', 'x'.repeat(100_000)]]))?.name.length, 253, 'no name is longer')
   })
   test('the reason names pod, interface, network and container', () => {
     equal(

@@ -31,7 +31,7 @@ async function busyServer(refusals: number) {
 test('a patch that meets a conflict is sent again', async () => {
   using server = await busyServer(2)
   const report: StoreDeps['report'] = { raise: () => undefined, clear: () => undefined }
-  const access = new KubeAccess({ server: server.address, from: 'this test', insecure: false }, () => 0)
+  const access = await KubeAccess.open({ server: server.address, from: 'this test', insecure: false }, () => 0)
   await using api = new KubeApi(access, report)
   const options = { nodeName: 'n1', prefix: 'flannel.alpha.coreos.com/', setNetworkUnavailable: false }
   await using holding = new NodeKeeper(api, options, { log: silent, report })
