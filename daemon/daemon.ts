@@ -39,6 +39,7 @@ import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
 import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
+import { openProbes } from './probes.ts'
 import { wantedSysctls } from './reconcile/desired.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
@@ -110,10 +111,12 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   }
   const outcomes = new CallHistory(Date.now)
   const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
+  const probes = parts.use(openProbes({ peers, reconciler: core.reconciler, health, metrics, place }))
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },
-    shadowed: (key) => shadowed.of(key)
+    shadowed: (key) => shadowed.of(key),
+    probes
   })
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
@@ -126,6 +129,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
   const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
   core.running(joined.then(() => pathMtu.follow(signal)))
+  core.running(joined.then(() => probes.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
   core.running(joined.then(() => routes.follow(signal)))
   core.running(peers.follow(membership.leases(store.watch(signal))))

@@ -9,7 +9,8 @@ import type { Reserved } from '../pod/recovery/rebuild.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import { type KernelObject, keyOf, type State, sameObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
-import type { ObjectAnswer } from './answers.ts'
+import type { ProbeViews } from '../underlay/probe-views.ts'
+import type { ObjectAnswer, ReportAnswer } from './answers.ts'
 
 export type QueryContext = {
   readonly version: string
@@ -19,11 +20,16 @@ export type QueryContext = {
   readonly store: string
   readonly health: Pick<Health, 'active' | 'blockers'>
   readonly reconciler: Pick<Reconciler, 'desired' | 'observed' | 'wantedBy' | 'differences'>
-  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed'>
+  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed' | 'ownKey'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished' | 'released'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   /** What the kernel does with packets to the pods of a lease's node, where that is not what its route says. */
   readonly shadowed: (key: string) => string | undefined
+  /** What probes found on the ways to other nodes, and what those published of theirs. */
+  readonly probes: {
+    readonly views: Pick<ProbeViews, 'all' | 'of'>
+    readonly reports?: () => readonly ReportAnswer[]
+  }
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined

@@ -1,5 +1,5 @@
 // host-gw backend: direct routes via the other nodes' addresses, no encapsulation. All nodes must be on one link.
-import { formatIp, formatPrefix, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, offset, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import { integerKey } from '../config/keys.ts'
@@ -47,6 +47,9 @@ export const hostGw = {
 
   own: (): readonly KernelObject[] => [],
 
+  held: gatewayOf,
+  heldByAll: false,
+
   asksRoutes: (): boolean => true,
 
   peer: (lease: Lease, node: Node, _: HostGwConfig, routes: PeerRoutes): readonly KernelObject[] =>
@@ -64,6 +67,11 @@ export const hostGw = {
       return [directRoute(node, subnet, publicIp, `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`)]
     })
 } satisfies Backend<HostGwConfig>
+
+/** The pods' gateway: flanneld's nodes have it on their bridge, from their first pod on. */
+function gatewayOf(subnet: Prefix): Ip {
+  return offset(subnet.ip, 1n) ?? subnet.ip
+}
 
 function offLink(lease: Lease, node: Node, publicIp: Ip, route: RouteLookup | undefined): WeftError {
   const name = lease.node === undefined ? `the node of lease ${leaseKey(lease)}` : lease.node

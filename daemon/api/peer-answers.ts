@@ -1,0 +1,50 @@
+// The answer to `peers`: what probes found on the ways to each other node.
+import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
+import type { PeerView, WayView } from '../underlay/probe-views.ts'
+import type { PeerAnswer, PeersAnswer, ProbeAnswer } from './answers.ts'
+import type { QueryContext } from './query-context.ts'
+
+export function peersAnswer(context: QueryContext): PeersAnswer {
+  const { nodeName, probes } = context
+  const own = context.peers.ownKey
+  const reports = probes.reports?.()
+  return {
+    node: nodeName,
+    key: own ?? '',
+    peers: probes.views.all().map(peerAnswer),
+    ...(reports !== undefined && { reports })
+  }
+}
+
+const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
+  perFamily(values).map(([, value]) => format(value))
+
+const peerAnswer = ({ key, lease, ways }: PeerView): PeerAnswer => ({
+  key,
+  node: lease.node ?? '',
+  publicIp: texts(lease.publicIp, formatIp),
+  subnet: texts(lease.subnet, formatPrefix),
+  ways: ways.map(probeAnswer)
+})
+
+const iso = (ms: number): string => new Date(ms).toISOString()
+
+export const probeAnswer = ({
+  way,
+  family,
+  verdict,
+  text,
+  cure,
+  roundTripUs,
+  since,
+  answeredAt
+}: WayView): ProbeAnswer => ({
+  way,
+  family: family === 4 ? 'ipv4' : 'ipv6',
+  verdict,
+  text,
+  ...(cure !== undefined && { cure }),
+  ...(roundTripUs !== undefined && { roundTripUs }),
+  since: iso(since),
+  ...(answeredAt !== undefined && { answeredAt: iso(answeredAt) })
+})

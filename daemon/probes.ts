@@ -1,0 +1,58 @@
+// Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
+import { createHmac, randomBytes } from 'node:crypto'
+import type { Health } from './health/health.ts'
+import type { Metrics } from './health/metrics.ts'
+import type { Place } from './node/place.ts'
+import { RawSocket } from './os/raw-socket.ts'
+import type { Peers } from './peers/peers.ts'
+import type { Reconciler } from './reconcile/reconciler.ts'
+import { SEVERITY, type Verdict } from './underlay/judge.ts'
+import { ProbeViews } from './underlay/probe-views.ts'
+import { Prober } from './underlay/prober.ts'
+
+export type ProbesDeps = {
+  readonly peers: Peers
+  readonly reconciler: Reconciler
+  readonly health: Health
+  readonly metrics: Metrics
+  readonly place: () => Place | undefined
+}
+
+export type Probes = Disposable & {
+  readonly views: ProbeViews
+  /** Until the signal, and rejects with it. */
+  follow(signal: AbortSignal): Promise<void>
+}
+
+export function openProbes({ peers, reconciler, health, metrics, place }: ProbesDeps): Probes {
+  const key = randomBytes(32)
+  const roundTrips = metrics.histogram(
+    'weft_probe_round_trip_seconds',
+    "Time from a small probe to a peer's answer, on the way of pods' packets."
+  )
+  const prober = new Prober({
+    ...{ peers, reconciler, health, place },
+    open: (options) => new RawSocket(options),
+    mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
+    now: () => performance.now(),
+    measured: (seconds) => roundTrips.observe(seconds)
+  })
+  metrics.gauge(
+    'weft_peers',
+    "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",
+    ['verdict'],
+    (gauge) => {
+      const counts = new Map<Verdict, number>(SEVERITY.map((verdict) => [verdict, 0]))
+      prober.forEach((_key, _family, way, verdict) => {
+        if (way === 'pods') counts.set(verdict, (counts.get(verdict) ?? 0) + 1)
+      })
+      for (const [verdict, count] of counts) gauge.set({ verdict }, count)
+    }
+  )
+  const views = new ProbeViews({ prober, peers, place, now: Date.now })
+  return {
+    views,
+    follow: (signal) => prober.follow(signal),
+    [Symbol.dispose]: () => prober[Symbol.dispose]()
+  }
+}
