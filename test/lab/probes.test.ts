@@ -29,10 +29,18 @@ const becomes = (cluster: Cluster, n: number, to: number, verdict: string, way =
   )
 
 test('try', { skip }, async () => {
-  await using cluster = await Cluster.start({ hosts: [2], network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } } })
+  await using cluster = await Cluster.start({
+    hosts: [2],
+    network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }
+  })
   const began = Date.now()
   const say = (...args: unknown[]) => console.log(Date.now() - began, ...args)
-  for (const way of ['pods', 'nodes']) for (const [a, b] of [[1, 2], [2, 1]] as const) say(await becomes(cluster, a, b, 'whole', way))
+  for (const way of ['pods', 'nodes'])
+    for (const [a, b] of [
+      [1, 2],
+      [2, 1]
+    ] as const)
+      say(await becomes(cluster, a, b, 'whole', way))
   const drop = 'iptables -w -I INPUT -p udp --dport 8472 -j DROP'
   await cluster.node(2).sh(drop)
   say('dropped')

@@ -6,6 +6,7 @@ import { BIN, Cluster, PREFIX, type Resident } from './cluster.ts'
 import { cni } from './cni.ts'
 import { run, until } from './run.ts'
 import { weftctl, weftctlCommand } from './weftctl.ts'
+import { weftdCommand } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 

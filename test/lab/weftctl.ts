@@ -11,7 +11,11 @@ export function weftctlCommand(name = 'weftctl'): readonly [string, ...string[]]
     : [program, ...words.map((word) => word.replace(/daemon\/main\.ts$/, 'daemon/ctl/main.ts'))]
 }
 
-export async function weftctl(host: Host, words: readonly string[], options: RunOptions & { readonly as?: number } = {}) {
+export async function weftctl(
+  host: Host,
+  words: readonly string[],
+  options: RunOptions & { readonly as?: number } = {}
+) {
   const { as, ...rest } = options
   const user = as === undefined ? [] : ['setpriv', `--reuid=${as}`, `--regid=${as}`, '--clear-groups']
   const [program = '', ...all] = [...user, ...weftctlCommand(), ...words]
