@@ -45,7 +45,6 @@ import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
-import { PathMtu } from './underlay/path-mtu.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
@@ -111,7 +110,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   }
   const outcomes = new CallHistory(Date.now)
   const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
-  const probes = parts.use(openProbes({ peers, reconciler: core.reconciler, health, metrics, place }))
+  const probes = parts.use(openProbes({ ...core, peers, health, metrics, place, log }))
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },
@@ -127,8 +126,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const record = conflistRecord(options.stateDir)
   if (directory !== undefined)
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
-  const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
-  core.running(joined.then(() => pathMtu.follow(signal)))
+  core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
   core.running(joined.then(() => routes.follow(signal)))

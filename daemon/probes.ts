@@ -1,12 +1,16 @@
 // Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
 import { createHmac, randomBytes } from 'node:crypto'
+import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
 import type { Place } from './node/place.ts'
-import { RawSocket } from './os/raw-socket.ts'
+import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
+import type { Kernel } from './state/kernel.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
+import { PathMtu } from './underlay/path-mtu.ts'
+import { ProbeReport } from './underlay/probe-report.ts'
 import { ProbeViews } from './underlay/probe-views.ts'
 import { Prober } from './underlay/prober.ts'
 
@@ -15,16 +19,19 @@ export type ProbesDeps = {
   readonly reconciler: Reconciler
   readonly health: Health
   readonly metrics: Metrics
+  readonly kernel: Kernel
+  readonly log: Log
   readonly place: () => Place | undefined
 }
 
 export type Probes = Disposable & {
   readonly views: ProbeViews
+  readonly pathMtu: PathMtu
   /** Until the signal, and rejects with it. */
   follow(signal: AbortSignal): Promise<void>
 }
 
-export function openProbes({ peers, reconciler, health, metrics, place }: ProbesDeps): Probes {
+export function openProbes({ peers, reconciler, health, metrics, place, kernel, log }: ProbesDeps): Probes {
   const key = randomBytes(32)
   const roundTrips = metrics.histogram(
     'weft_probe_round_trip_seconds',
@@ -33,10 +40,19 @@ export function openProbes({ peers, reconciler, health, metrics, place }: Probes
   const prober = new Prober({
     ...{ peers, reconciler, health, place },
     open: (options) => new RawSocket(options),
+    capture: (options) => new PacketSocket(options),
     mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
     now: () => performance.now(),
-    measured: (seconds) => roundTrips.observe(seconds)
+    measured: (seconds) => roundTrips.observe(seconds),
+    changed: () => {
+      report.update()
+      pathMtu.report()
+    }
   })
+  const views = new ProbeViews({ prober, peers, place, now: Date.now })
+  const report = new ProbeReport({ prober, views, peers, health, log })
+  const now = () => performance.now()
+  const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, proven: () => report.large })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",
@@ -49,9 +65,9 @@ export function openProbes({ peers, reconciler, health, metrics, place }: Probes
       for (const [verdict, count] of counts) gauge.set({ verdict }, count)
     }
   )
-  const views = new ProbeViews({ prober, peers, place, now: Date.now })
   return {
     views,
+    pathMtu,
     follow: (signal) => prober.follow(signal),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
   }

@@ -51,7 +51,8 @@ export function reachedText(lease: LeaseAnswer): string {
   const [lost] = ways.filter(isLost)
   if (lost !== undefined) return lost.verdict
   if (ways.length === 0) return ''
-  if (ways.some(({ verdict }) => verdict !== 'whole')) return 'not-asked'
+  const unproven = ways.find(({ verdict }) => verdict !== 'whole')
+  if (unproven !== undefined) return unproven.verdict
   const [earliest = ''] = ways.map(({ answeredAt = '' }) => answeredAt).sort()
   return shortTime(earliest)
 }

@@ -13,9 +13,9 @@ export const peers: Command = {
   }
 }
 
-/** Whether probes found that packets are lost. */
+/** Whether probes found that packets are lost. With `host-firewall` they arrive, and only echo is not answered. */
 export const isLost = ({ verdict }: Pick<ProbeAnswer, 'verdict'>): boolean =>
-  verdict !== 'whole' && verdict !== 'not-asked'
+  verdict !== 'whole' && verdict !== 'not-asked' && verdict !== 'host-firewall'
 
 function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[] | undefined): string {
   const heading = ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']

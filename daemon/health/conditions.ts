@@ -200,6 +200,12 @@ export const CONDITIONS = {
     title: 'two nodes publish the same public address, so only one of them is reachable',
     cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
+  UNDERLAY_LOST: {
+    severity: 'error',
+    blocks: [],
+    title: 'packets between pods of this node and of another node are lost on the way between the nodes',
+    cure: "let the port of the tunnel pass between the nodes, in both directions (firewalls of the nodes and between them, security groups); weftctl peers lists the nodes concerned"
+  },
   UNDERLAY_MTU: {
     severity: 'warning',
     blocks: [],

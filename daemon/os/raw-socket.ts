@@ -1,12 +1,14 @@
 // Raw ICMP and ICMPv6 sockets for probes (raw(7), RFC 3542): they send echo requests that the kernel neither fragments
-// nor measures by its path MTU cache, and receive those messages alone whose payload begins with our magic. Node has no
-// raw sockets; the packages for them (raw-socket) are native add-ons, and know no filters.
+// nor measures by its path MTU cache, and receive those messages alone whose payload begins with our magic; and packet
+// sockets (packet(7)) that see the same messages before the firewall does. Node has none of them; the packages for raw
+// sockets (raw-socket) are native add-ons, and know no filters.
 import { addressOf, errno } from './foreign-function.ts'
 import {
   AF_INET,
   CallFailed,
   checked,
   close,
+  deviceIndex,
   errnoName,
   errnoNumber,
   forceBuffers,
@@ -15,6 +17,7 @@ import {
   prototypes,
   receiveNow,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_RAW,
   SOL,
   SOL_SOCKET,
@@ -24,7 +27,11 @@ import { inOwnTurns, whileReadable } from './readable.ts'
 
 /** <linux/in.h>, <linux/in6.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
 const IPPROTO = { 4: 1, 6: 58 } as const
+const AF_PACKET = 17
+const ETH_P = { 4: 0x0800, 6: 0x86dd } as const
+const IPV6_HEADER = 40
 const SOCK_NONBLOCK = 0o4000
+const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK
 const SOL_RAW = 255
 const ICMP_FILTER = 1
 const ICMPV6_FILTER = 1
@@ -54,27 +61,57 @@ export type RawSocketOptions = {
   readonly received?: (packet: Uint8Array) => void
 }
 
-/** Errors: CallFailed, with EPERM without CAP_NET_RAW, EADDRNOTAVAIL when no device has `source`. */
-export class RawSocket implements Disposable {
-  /** Shared by all: each packet is read to its end before the next arrives. */
+/** Reads packets into memory that all sockets share: each is read to its end before the next arrives. */
+class Reader implements Disposable {
   static readonly #into = Buffer.allocUnsafeSlow(RECEIVE_BYTES)
   readonly #fd: number
+  readonly #received: (packet: Uint8Array) => void
+  readonly #poll: Disposable
+
+  constructor(fd: number, received: (packet: Uint8Array) => void) {
+    this.#fd = fd
+    this.#received = received
+    this.#poll = inOwnTurns(whileReadable, fd, () => this.drain())
+  }
+
+  drain(): void {
+    for (let left = MOST_A_TURN; left > 0; left--) {
+      const length = this.#receive()
+      if (length === undefined) return
+      if (length > 0) this.#received(Reader.#into.subarray(0, length))
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#poll[Symbol.dispose]()
+  }
+
+  /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
+  #receive(): number | undefined {
+    try {
+      return receiveNow(this.#fd, Reader.#into)
+    } catch (error) {
+      if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
+      throw error
+    }
+  }
+}
+
+/** Errors: CallFailed, with EPERM without CAP_NET_RAW, EADDRNOTAVAIL when no device has `source`. */
+export class RawSocket implements Disposable {
+  readonly #fd: number
   readonly #family: 4 | 6
-  readonly #received: ((packet: Uint8Array) => void) | undefined
   readonly #to: Buffer
-  readonly #poll: Disposable | undefined
+  readonly #reader: Reader | undefined
 
   constructor({ family, source, magic, mark, received }: RawSocketOptions) {
     this.#family = family
-    this.#received = received
     this.#to = socketAddress(family, source)
-    this.#fd = checked(
-      'socket',
-      prototypes.socket(AF_INET[family], SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO[family])
-    )
+    this.#fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
     try {
       filterTypes(this.#fd, family, received !== undefined)
-      filterPayload(this.#fd, family, magic)
+      // IPv6 sockets receive the message alone.
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : 0, magic)
       option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
       if (mark !== undefined) option(this.#fd, SOL_SOCKET, SO_MARK, int(mark))
       if (received !== undefined) forceBuffers(this.#fd, { receive: QUEUE_BYTES })
@@ -83,7 +120,7 @@ export class RawSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    if (received !== undefined) this.#poll = inOwnTurns(whileReadable, this.#fd, () => this.drain())
+    if (received !== undefined) this.#reader = new Reader(this.#fd, received)
   }
 
   /** Never waits. The name of the error when the kernel does not send it. */
@@ -95,26 +132,59 @@ export class RawSocket implements Disposable {
 
   /** Reads what has arrived. */
   drain(): void {
-    for (let left = MOST_A_TURN; left > 0; left--) {
-      const length = this.#receive()
-      if (length === undefined) return
-      if (length > 0) this.#received?.(RawSocket.#into.subarray(0, length))
-    }
+    this.#reader?.drain()
   }
 
   [Symbol.dispose](): void {
-    this.#poll?.[Symbol.dispose]()
+    this.#reader?.[Symbol.dispose]()
     close(this.#fd)
   }
+}
 
-  /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
-  #receive(): number | undefined {
+export type PacketSocketOptions = {
+  readonly family: 4 | 6
+  readonly device: string
+  readonly magic: string
+  /** As of a raw socket: IPv4 packets with their header, of IPv6 the message alone. */
+  readonly received: (packet: Uint8Array) => void
+}
+
+/**
+ * Sees what arrives on a device before the firewall drops it. The filter runs for each packet of the device, so this is
+ * for a time of trouble. Errors: CallFailed, with ENODEV when there is no such device.
+ */
+export class PacketSocket implements Disposable {
+  readonly #fd: number
+  readonly #reader: Reader
+
+  constructor({ family, device, magic, received }: PacketSocketOptions) {
+    // Without a protocol it receives nothing until it is bound.
+    this.#fd = checked('socket', prototypes.socket(AF_PACKET, SOCK_DGRAM | FLAGS, 0))
     try {
-      return receiveNow(this.#fd, RawSocket.#into)
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, magic)
+      const index = deviceIndex(this.#fd, device)
+      if (index === undefined) throw new CallFailed('bind', errnoNumber('ENODEV'))
+      // A struct sockaddr_ll.
+      const address = Buffer.alloc(20)
+      address.writeUInt16LE(AF_PACKET)
+      address.writeUInt16BE(ETH_P[family], 2)
+      address.writeInt32LE(index, 4)
+      checked('bind', prototypes.bind(this.#fd, address, address.length))
     } catch (error) {
-      if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
+      close(this.#fd)
       throw error
     }
+    this.#reader = new Reader(this.#fd, (packet) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER)))
+  }
+
+  /** Reads what has arrived. */
+  drain(): void {
+    this.#reader.drain()
+  }
+
+  [Symbol.dispose](): void {
+    this.#reader[Symbol.dispose]()
+    close(this.#fd)
   }
 }
 
@@ -149,16 +219,16 @@ const LOAD_WORD = 0x20
 const JUMP_IF_EQUAL = 0x15
 const RETURN = 0x06
 
-/** Other pings of this host, a flood of them for example, never wake the daemon. */
-function filterPayload(fd: number, family: 4 | 6, magic: string): void {
+/** Other pings of this host, a flood of them for example, never wake the daemon. `before`: octets before the message. */
+function filterPayload(fd: number, before: number | 'IPv4 header', magic: string): void {
   const words = Buffer.from(magic)
-  const load = family === 4 ? LOAD_WORD_BEHIND : LOAD_WORD
+  const [load, from] = before === 'IPv4 header' ? [LOAD_WORD_BEHIND, 8] : [LOAD_WORD, before + 8]
   const program: readonly (readonly [code: number, onTrue: number, onFalse: number, value: number])[] = [
-    // IPv4 sockets receive the IP header too: its length to the index register.
-    ...(family === 4 ? ([[LOAD_HEADER_LENGTH, 0, 0, 0]] as const) : []),
-    [load, 0, 0, 8],
+    // The length of the IP header to the index register.
+    ...(before === 'IPv4 header' ? ([[LOAD_HEADER_LENGTH, 0, 0, 0]] as const) : []),
+    [load, 0, 0, from],
     [JUMP_IF_EQUAL, 0, 3, words.readUInt32BE(0)],
-    [load, 0, 0, 12],
+    [load, 0, 0, from + 4],
     [JUMP_IF_EQUAL, 0, 1, words.readUInt32BE(4)],
     [RETURN, 0, 0, 0x4_0000],
     [RETURN, 0, 0, 0]

@@ -138,6 +138,13 @@ export class ProbeRecord {
       this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way.way]] = Math.max(1, Math.min(roundTripUs, 0xffff_ffff))
   }
 
+  /** An answer came as far as this node's firewall: both directions carry packets. */
+  passed(slot: number, lane: number, now: number): void {
+    const at = slot * LANE_COUNT + lane
+    this.#lanes.heard[at] = now
+    this.#lanes.outHeard[at] = now
+  }
+
   heard(slot: number, lane: number, heardAgo: readonly (number | undefined)[], now: number): void {
     const { heard, outHeard } = this.#lanes
     heard[slot * LANE_COUNT + lane] = now
@@ -202,7 +209,8 @@ export class ProbeRecord {
       const isKnown = (answered[at] ?? 0) > 0
       return { state: isKnown ? 'answered' : 'open', out: isKnown || undefined, back: isKnown || undefined }
     }
-    const isOut = (outHeard[at] ?? 0) >= since - BLUR
+    const heardThere = outHeard[at] ?? 0
+    const isOut = heardThere > 0 && heardThere >= since - BLUR
     const isBack = (heard[at] ?? 0) >= since
     const told = this.#told[slot] ?? 0
     return {

@@ -20,24 +20,72 @@ export type OpenProbeSocket = (options: {
   readonly received?: (packet: Uint8Array) => void
 }) => ProbeSocket
 
+/** Opens a packet socket (os/raw-socket.ts), which sees what the firewall drops. Errors: as above. */
+export type OpenCapture = (options: {
+  readonly family: Family
+  readonly device: string
+  readonly magic: string
+  readonly received: (packet: Uint8Array) => void
+}) => Omit<ProbeSocket, 'send'>
+
+/** For how long a capture lasts after the last miss, in tenths of a second. */
+const CAPTURED = 300
+
 /** Between two attempts to open a socket, in tenths of a second. */
 const RETRY = 20
+
+/** Tunnels of both families. */
+const MOST_CAPTURES = 4
 
 type Held = { readonly socket: ProbeSocket; readonly source: Ip }
 type Failed = { readonly reason: string; readonly source: Ip; readonly at: number }
 
 export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
-  readonly #received: (packet: Uint8Array, family: Family) => void
+  readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
   readonly #mark: number
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
+  readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; until: number }>()
+  readonly #capture: OpenCapture
 
-  /** `mark`: of packets by the plain way. */
-  constructor(open: OpenProbeSocket, mark: number, received: (packet: Uint8Array, family: Family) => void) {
+  /** `mark`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  constructor(
+    { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
+    mark: number,
+    received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
+  ) {
     this.#open = open
+    this.#capture = capture
     this.#mark = mark
     this.#received = received
+  }
+
+  /** Sees for some time what arrives on the device, whatever the firewall does with it. */
+  capture(device: string, family: Family, now: number): void {
+    const name = `${device} ${family}`
+    const held = this.#captures.get(name)
+    if (held !== undefined) held.until = now + CAPTURED
+    else if (this.#captures.size < MOST_CAPTURES) {
+      try {
+        const received = (packet: Uint8Array) => this.#received(packet, family, true)
+        this.#captures.set(name, {
+          socket: this.#capture({ family, device, magic: MAGIC, received }),
+          until: now + CAPTURED
+        })
+      } catch {
+        // The device is gone, or the capability is missing: then what the firewall drops counts as lost.
+      }
+    }
+  }
+
+  /** Ends captures whose time is over. */
+  tidy(now: number): void {
+    for (const [name, { socket, until }] of this.#captures) {
+      if (now < until) continue
+      socket[Symbol.dispose]()
+      this.#captures.delete(name)
+    }
   }
 
   /** The socket of this way from `source`; `undefined`: `reason` says why there is none. */
@@ -67,19 +115,20 @@ export class ProbeSockets implements Disposable {
 
   /** Reads what has arrived on all of them. */
   drain(): void {
-    for (const { socket } of this.#held.values()) socket.drain()
+    for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket.drain()
   }
 
   [Symbol.dispose](): void {
-    for (const { socket } of this.#held.values()) socket[Symbol.dispose]()
+    for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket[Symbol.dispose]()
     this.#held.clear()
+    this.#captures.clear()
   }
 
   /** The answers to probes by the plain way arrive at the pods' address, where the socket of that way receives them. */
   #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
     const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
     if (way === 'plain') return { ...common, mark: this.#mark }
-    return { ...common, received: (packet) => this.#received(packet, source.family) }
+    return { ...common, received: (packet) => this.#received(packet, source.family, false) }
   }
 }
 

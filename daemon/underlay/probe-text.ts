@@ -78,10 +78,13 @@ const what = ({ port, device }: TextFacts): string =>
     ? `packets of pods on the plain route by ${device}`
     : `${port.protocol.toUpperCase()} port ${port.port}`
 
+/** A peer without a name is called by its address. */
+const named = ({ peer, there }: TextFacts): string => (peer === there ? there : `${peer} (${there})`)
+
 function lostText(facts: TextFacts): WayText {
   const { verdict, peer, here, there, out, back } = facts
   const subject = what(facts)
-  const [ours, theirs] = [`this node (${here})`, `${peer} (${there})`]
+  const [ours, theirs] = [`this node (${here})`, named(facts)]
   if (verdict === 'out-lost')
     return {
       text: `${subject} from ${ours} to ${theirs} is lost: probes of ${peer} arrive here, and it receives none of ours`,
@@ -111,14 +114,16 @@ const passCure = ({ port, peer }: TextFacts, between: string): string =>
     ? `let packets with addresses of pods pass ${between} (port security, source and destination checks, firewalls of this node, of ${peer} and between them), or set DirectRouting to false`
     : `let ${port.protocol.toUpperCase()} port ${port.port} pass ${between}: firewalls of this node, of ${peer} and between them, security groups`
 
-function largeText({ peer, here, there, mtu, outerMtu, out, back, port }: TextFacts): WayText {
+function largeText(facts: TextFacts): WayText {
+  const { here, there, mtu, outerMtu, out, back, port } = facts
+  const theirs = named(facts)
   const size = port === undefined ? `${mtu} bytes` : `${mtu} bytes (${outerMtu} between the nodes)`
   const way =
     back === true && out === false
-      ? `from this node (${here}) to ${peer} (${there})`
+      ? `from this node (${here}) to ${theirs}`
       : out === true && back === false
-        ? `from ${peer} (${there}) to this node (${here})`
-        : `between this node (${here}) and ${peer} (${there})`
+        ? `from ${theirs} to this node (${here})`
+        : `between this node (${here}) and ${theirs}`
   return {
     text: `packets of ${size} ${way} are lost, small ones pass`,
     cure: `raise the MTU on the path between ${here} and ${there} to ${outerMtu}, or set MTU in Backend to what it carries and restart weftd on every node`

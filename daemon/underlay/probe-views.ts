@@ -118,6 +118,7 @@ export class ProbeViews {
       outerMtu: device === node.device ? mtu : backend.underlayMtu(node),
       roundTripUs: look.roundTripUs ?? 0,
       ...(look.refused !== undefined && { refused: look.refused }),
+      dropsHere: look.dropsHere,
       ...(nodes?.judgement.verdict === 'whole' && { nodesAnswer: true }),
       ...(nodes?.judgement.verdict === 'lost' && { nodesAnswer: false })
     })

@@ -14,13 +14,14 @@ import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe 
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type OpenProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type OpenCapture, type OpenProbeSocket, ProbeSockets } from './probe-sockets.ts'
 
 export type ProberDeps = {
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'onWanted'>
   readonly reconciler: Pick<Reconciler, 'wantedBy'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
   readonly open: OpenProbeSocket
+  readonly capture: OpenCapture
   readonly mac: Mac
   readonly health: Pick<Health, 'codes'>
   /** Milliseconds of the monotonic clock. */
@@ -46,6 +47,8 @@ export type Look = {
   readonly isNew: boolean
   /** Whether a probe of the peer has ever arrived, on any way. */
   readonly isHeard: boolean
+  /** This node's own firewall drops answers that have arrived. */
+  readonly dropsHere: boolean
 }
 
 /** Milliseconds. */
@@ -74,6 +77,9 @@ export class Prober implements Disposable {
   /** Why the kernel refused a probe, by slot and lane; few, if any. */
   readonly #refused = new Map<number, string>()
   #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
+  /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
+  readonly #passedAt = { 4: 0, 6: 0 }
+  readonly #answeredAt = { 4: 0, 6: 0 }
   #next = 0
   #lost = 0
   #isDirty = false
@@ -81,7 +87,9 @@ export class Prober implements Disposable {
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#sockets = new ProbeSockets(deps.open, PLAIN_MARK, (packet, family) => this.#received(packet, family))
+    this.#sockets = new ProbeSockets(deps, PLAIN_MARK, (packet, family, isCaptured) =>
+      this.#received(packet, family, isCaptured)
+    )
     deps.peers.onWanted((keys) => {
       for (const key of keys) this.#touched.add(key)
     })
@@ -109,6 +117,7 @@ export class Prober implements Disposable {
     // What arrived while the event loop was busy is no miss.
     this.#sockets.drain()
     const now = this.#tenths()
+    this.#sockets.tidy(now)
     this.#sync(now)
     // Its own condition says that nothing gets out.
     if (![...this.#deps.health.codes].includes('LINK_DOWN')) this.#askDue(place, now)
@@ -139,6 +148,7 @@ export class Prober implements Disposable {
     if (slots.isWaiting(slot)) {
       const isFirst = slots.verdict(slot, 'pods') === 'not-asked'
       const misses = record.settle(slot)
+      if (misses > 0) this.#capture(slot, now, place)
       this.#judge(slot, now)
       if (misses === 0 || misses >= MISSES) {
         slots.rest(slot)
@@ -193,11 +203,29 @@ export class Prober implements Disposable {
     return this.#sender.digests
   }
 
-  #received(packet: Uint8Array, family: Family): void {
+  /** What the firewall of this node drops is no fault of the underlay. */
+  #capture(slot: number, now: number, { node }: Pick<Place, 'node'>): void {
+    const family = this.#slots.family(slot)
+    const device = this.routeTo(this.#slots.key(slot) ?? '', family)?.device
+    // On the node's own link every packet of the host would be looked at.
+    if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
+  }
+
+  #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
     const received = readReceived(packet, family, this.#deps.mac)
     if (received === undefined) return
-    if (received.kind === 'answer') this.#answered(received, family)
-    else this.#heard(received)
+    if (received.kind === 'heard') this.#heard(received)
+    else if (isCaptured) this.#passed(received, family)
+    else this.#answered(received, family)
+  }
+
+  /** Seen before the firewall: if it is not dropped, it comes once more. */
+  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family): void {
+    if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
+    const now = this.#tenths()
+    this.#record.passed(slot, lane, now)
+    this.#passedAt[family] = now
+    if (isBad(this.#slots.verdict(slot, 'pods'))) this.#judge(slot, now)
   }
 
   #answered(
@@ -209,6 +237,7 @@ export class Prober implements Disposable {
     const ms = this.#deps.now() - sent
     record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
     if (lane === 0) this.#deps.measured?.(ms / 1_000)
+    if (LANES[lane]?.way === 'pods') this.#answeredAt[family] = this.#tenths()
     const way = LANES[lane]?.way
     if (way !== undefined && slots.verdict(slot, way) !== 'whole') this.#judge(slot, this.#tenths())
   }
@@ -315,7 +344,8 @@ export class Prober implements Disposable {
       ...(refused[0] !== undefined && { refused: refused[0] }),
       ...(closed !== undefined && { closed }),
       isNew: this.#tenths() < slots.graceEnd(slot),
-      isHeard: record.heardAt(slot) > 0
+      isHeard: record.heardAt(slot) > 0,
+      dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
     }
   }
 

@@ -79,7 +79,7 @@ export class ProbeNetwork {
     packet[0] = 0x45
     packet.set(message, 20)
     target.receive(to, packet)
-    if (!target.answers || !this.carries({ from: to, to: from, isAnswer: true, size, nodes: [b, a] })) return
+    if (target.drops || !this.carries({ from: to, to: from, isAnswer: true, size, nodes: [b, a] })) return
     const answer = packet.slice()
     answer[20] = 0
     this.nodes[a]?.receive(from, answer)
@@ -88,14 +88,15 @@ export class ProbeNetwork {
 
 export class ProbingNode {
   isUp = true
-  /** Its kernel answers ICMP echo. */
-  answers = true
+  /** Its firewall drops ICMP. */
+  drops = false
   conditions: string[] = []
   readonly prober: Prober | undefined
   readonly #leases = new Map<string, Lease>()
   readonly #sockets: Socket[] = []
   readonly #views: ProbeViews | undefined
   readonly #type: string
+  readonly #captures = new Set<(packet: Uint8Array) => void>()
   #wanted: (keys: readonly string[]) => void = () => undefined
   changes = 0
 
@@ -132,6 +133,10 @@ export class ProbingNode {
       },
       mac: (bytes) => createHmac('sha256', `key of ${n}`).update(bytes).digest().subarray(0, 8),
       changed: () => this.changes++,
+      capture: ({ received }) => {
+        this.#captures.add(received)
+        return { drain() {}, [Symbol.dispose]: () => void this.#captures.delete(received) }
+      },
       open: ({ source, received }) => {
         const socket = { source: text(source, 4), received }
         this.#sockets.push(socket)
@@ -160,6 +165,8 @@ export class ProbingNode {
   }
 
   receive(to: string, packet: Uint8Array): void {
+    for (const received of to.startsWith('10.') ? this.#captures : []) received(packet)
+    if (this.drops) return
     for (const { source, received } of [...this.#sockets]) if (source === to) received?.(packet)
   }
 

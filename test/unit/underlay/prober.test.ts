@@ -87,6 +87,23 @@ test('a stopped daemon is no fault, a node that is gone is, and of a peer that s
   assert.match(one.way(2).text, /192\.0\.0\.2 does not answer either$/)
 })
 
+test('a firewall that drops ICMP on a node is told from a lost way, and whose it is, also without its daemon', () => {
+  const network = healthy(2)
+  network.node(2).drops = true
+  network.step(20_000)
+  assert.deepEqual(said(network), ['host-firewall', 'host-firewall'])
+  assert.match(network.node(1).way(2).text, /^packets from and to node-2 arrive .* the firewall of node-2 drops it/)
+  assert.match(network.node(2).way(1).text, /the firewall of this node drops it/)
+  network.node(2).drops = false
+  network.step(15_000)
+  assert.deepEqual(said(network), ['whole', 'whole'])
+  const half = new ProbeNetwork(2, 1)
+  half.step(10_000)
+  half.node(1).drops = true
+  half.step(20_000)
+  assert.equal(half.node(1).verdict(2), 'host-firewall')
+})
+
 test('nothing is said of a lease in its first thirty seconds, nor while our own link is down', () => {
   const network = new ProbeNetwork(2)
   network.node(2).isUp = false
