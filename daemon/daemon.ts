@@ -110,7 +110,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   }
   const outcomes = new CallHistory(Date.now)
   const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
-  const probes = parts.use(openProbes({ ...core, peers, health, metrics, place, log }))
+  const probes = parts.use(openProbes({ ...core, ...deps, peers, place, store }))
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },

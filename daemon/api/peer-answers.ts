@@ -4,14 +4,16 @@ import type { PeerView, WayView } from '../underlay/probe-views.ts'
 import type { PeerAnswer, PeersAnswer, ProbeAnswer } from './answers.ts'
 import type { QueryContext } from './query-context.ts'
 
-export function peersAnswer(context: QueryContext): PeersAnswer {
+export async function peersAnswer(context: QueryContext): Promise<PeersAnswer> {
   const { nodeName, probes } = context
   const own = context.peers.ownKey
-  const reports = probes.reports?.()
+  const reports = await probes.reports?.()
+  // A store without names of nodes: they name themselves in their reports.
+  const names = new Map(reports?.map(({ key, node: name }) => [key, name]))
   return {
     node: nodeName,
     key: own ?? '',
-    peers: probes.views.all().map(peerAnswer),
+    peers: probes.views.all().map((view) => peerAnswer(view, names.get(view.key))),
     ...(reports !== undefined && { reports })
   }
 }
@@ -19,9 +21,9 @@ export function peersAnswer(context: QueryContext): PeersAnswer {
 const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
   perFamily(values).map(([, value]) => format(value))
 
-const peerAnswer = ({ key, lease, ways }: PeerView): PeerAnswer => ({
+const peerAnswer = ({ key, lease, ways }: PeerView, name: string | undefined): PeerAnswer => ({
   key,
-  node: lease.node ?? '',
+  node: lease.node ?? name ?? '',
   publicIp: texts(lease.publicIp, formatIp),
   subnet: texts(lease.subnet, formatPrefix),
   ways: ways.map(probeAnswer)

@@ -28,7 +28,7 @@ export type QueryContext = {
   /** What probes found on the ways to other nodes, and what those published of theirs. */
   readonly probes: {
     readonly views: Pick<ProbeViews, 'all' | 'of'>
-    readonly reports?: () => readonly ReportAnswer[]
+    readonly reports?: () => Promise<readonly ReportAnswer[] | undefined>
   }
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node has a subnet. */

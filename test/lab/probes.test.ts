@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/answers.ts'
-import { Cluster } from './cluster.ts'
+import { Cluster, PREFIX } from './cluster.ts'
 import { until } from './run.ts'
 import { weftctl } from './weftctl.ts'
 import { sample } from './weftd.ts'
@@ -84,10 +84,28 @@ test('a dropped port, large packets lost on the path, an asymmetric route, and a
   assert.equal(sample(metrics, 'weft_peers{verdict="large-lost"}'), 1)
   assert.ok((sample(metrics, 'weft_probe_round_trip_seconds_count') ?? 0) > 0)
 
+  // What only the other end knows, with its name; etcd has no names of nodes.
+  const isTold = async () => {
+    const { reports = [], peers } = await answer(cluster, 2)
+    const report = reports.find(({ node }) => node === 'h3') ?? assert.fail(JSON.stringify(reports))
+    assert.deepEqual(
+      report.bad
+        .filter(({ way }) => way === 'pods')
+        .map(({ verdict }) => verdict)
+        .sort(),
+      ['large-lost', 'out-lost']
+    )
+    assert.equal(report.asked, 2)
+    return peers.some(({ node, key }) => node === 'h3' && key === report.key)
+  }
+  await until(isTold, { what: 'the report of node 3', everyMs: 300 })
+
   for (const [place, rule] of faults) await place.exec('iptables', ['-w', '-D', ...rule.split(' ')])
   await become(cluster, all('whole'))
   for (const n of [1, 2, 3])
     await until(async () => !(await conditions(cluster, n)).includes('UNDERLAY'), { what: `node ${n} to be fine` })
+  // A report goes with the lease of its node.
+  assert.equal((await cluster.etcd.list(`${PREFIX}/weft/reports/`)).size, 3)
 })
 
 test('a firewall that drops echo, another machine with the address, NAT, a stopped daemon and a host that is gone', {
@@ -130,4 +148,34 @@ test('a firewall that drops echo, another machine with the address, NAT, a stopp
   await two.cut({ silently: true })
   const [lost] = await become(cluster, { '1 2': 'lost', '1 2 nodes': 'lost', '1 3': 'whole', '3 1': 'whole' })
   assert.match(lost?.text ?? '', new RegExp(`${two.address} does not answer either$`))
+})
+
+test('host-gw and IPv6: nodes without a pod are asked and answer, by the plain route', { skip }, async () => {
+  const network = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:244::/56', IPv6SubnetLen: 64 }
+  await using cluster = await Cluster.start({
+    ...{ hosts: [2], ipv6: true },
+    network: { ...network, Backend: { Type: 'host-gw' } }
+  })
+  const isWhole = async (n: number, to: number) => {
+    const { peers } = await answer(cluster, n)
+    const ways = peers.find(({ publicIp }) => publicIp.includes(cluster.node(to).address))?.ways ?? []
+    assert.deepEqual(
+      ways.map(({ family, way, verdict }) => [family, way, verdict]),
+      ['ipv4', 'ipv6'].flatMap((family) => ['pods', 'nodes'].map((way) => [family, way, 'whole'])),
+      JSON.stringify(ways)
+    )
+    return true
+  }
+  for (const [n, to] of [
+    [1, 2],
+    [2, 1]
+  ] as const)
+    await until(() => isWhole(n, to), { what: `${n} to reach ${to}`, everyMs: 300 })
+  cluster.announce('UNDERLAY_LOST')
+  // As a network does that checks source addresses.
+  const rule = 'FORWARD -s 10.244.0.0/16 -j DROP'
+  await cluster.node(2).sh(`iptables -w -I ${rule.replace('FORWARD', 'INPUT')}`)
+  const [out] = await become(cluster, { '1 2': 'out-lost', '2 1': 'back-lost' })
+  assert.match(out?.text ?? '', /^packets of pods on the plain route by eth0 from this node .* is lost/)
+  assert.match(out?.cure ?? '', /^let packets with addresses of pods pass from /)
 })
