@@ -1,18 +1,19 @@
 // The answer to `peers`: what probes found on the ways to each other node.
 import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
+import { leaseKey } from '../lease/lease.ts'
 import type { PeerView, WayView } from '../underlay/probe-views.ts'
 import type { PeerAnswer, PeersAnswer, ProbeAnswer } from './answers.ts'
 import type { QueryContext } from './query-context.ts'
 
 export async function peersAnswer(context: QueryContext): Promise<PeersAnswer> {
   const { nodeName, probes } = context
-  const own = context.peers.ownKey
+  const own = context.place()?.node
   const reports = await probes.reports?.()
   // A store without names of nodes: they name themselves in their reports.
   const names = new Map(reports?.map(({ key, node: name }) => [key, name]))
   return {
     node: nodeName,
-    key: own ?? '',
+    key: own === undefined ? '' : leaseKey(own),
     peers: probes.views.all().map((view) => peerAnswer(view, names.get(view.key))),
     ...(reports !== undefined && { reports })
   }

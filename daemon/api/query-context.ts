@@ -20,7 +20,7 @@ export type QueryContext = {
   readonly store: string
   readonly health: Pick<Health, 'active' | 'blockers'>
   readonly reconciler: Pick<Reconciler, 'desired' | 'observed' | 'wantedBy' | 'differences'>
-  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed' | 'ownKey'>
+  readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished' | 'released'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   /** What the kernel does with packets to the pods of a lease's node, where that is not what its route says. */

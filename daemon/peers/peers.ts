@@ -55,6 +55,8 @@ export const leaseOwnerOf = (key: string): string => `lease ${key}`
 
 export class Peers {
   readonly #deps: PeersDeps
+  /** Called with the keys of leases whose objects may have changed, once they are desired. */
+  onWanted: (keys: readonly string[]) => void = () => undefined
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #skipped = new Map<string, string>()
@@ -71,7 +73,6 @@ export class Peers {
   /** The kernel's stale routes have been kept for long enough. */
   #confirmed = false
   #view: LocalView | undefined
-  #onWanted: ((keys: readonly string[]) => void) | undefined
   /** The key of our own lease, kept because it is compared with each of thousands. */
   #ownKey: string | undefined
 
@@ -96,19 +97,9 @@ export class Peers {
     return this.#refused.size === 0 ? this.#skipped : new Map([...this.#skipped, ...this.#refused])
   }
 
-  /** The key of our own lease; `undefined` until this node has one. */
-  get ownKey(): string | undefined {
-    return this.#ownKey
-  }
-
   /** Whether the store has sent its first complete list. */
   get isListed(): boolean {
     return this.#listed
-  }
-
-  /** Calls with the keys of leases whose objects may have changed, once they are desired. For one listener. */
-  onWanted(listener: (keys: readonly string[]) => void): void {
-    this.#onWanted = listener
   }
 
   /** When this daemon first saw the lease, in milliseconds since 1970. */
@@ -321,7 +312,7 @@ export class Peers {
     if (this.#view === undefined || keys.length === 0) return
     if (this.#view.backend.asksRoutes) await this.#routes.learn(this.#publicIpsOf(keys))
     await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
-    this.#onWanted?.(keys)
+    this.onWanted(keys)
   }
 
   /**

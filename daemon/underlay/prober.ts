@@ -90,9 +90,9 @@ export class Prober implements Disposable {
     this.#sockets = new ProbeSockets(deps, PLAIN_MARK, (packet, family, isCaptured) =>
       this.#received(packet, family, isCaptured)
     )
-    deps.peers.onWanted((keys) => {
+    deps.peers.onWanted = (keys) => {
       for (const key of keys) this.#touched.add(key)
-    })
+    }
   }
 
   /** Until the signal, and rejects with it. */

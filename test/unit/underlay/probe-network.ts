@@ -112,10 +112,9 @@ export class ProbingNode {
       skipped: new Map<string, string>(),
       since: () => network.time,
       isOwn: (key: string) => key === keyOf(n),
-      onWanted: (listener: (keys: readonly string[]) => void) => {
-        this.#wanted = listener
-      }
+      onWanted: (_keys: readonly string[]): void => undefined
     }
+    this.#wanted = (keys) => peers.onWanted(keys)
     const route = (key: string): readonly KernelObject[] => {
       const subnet = this.#leases.get(key.replace('lease ', ''))?.subnet[4]
       if (subnet === undefined) return []
