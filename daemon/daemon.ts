@@ -39,12 +39,12 @@ import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
 import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
+import { openProbes } from './probes.ts'
 import { wantedSysctls } from './reconcile/desired.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
-import { PathMtu } from './underlay/path-mtu.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
@@ -110,10 +110,12 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   }
   const outcomes = new CallHistory(Date.now)
   const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
+  const probes = parts.use(openProbes({ ...core, ...deps, peers, place, store }))
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },
-    shadowed: (key) => shadowed.of(key)
+    shadowed: (key) => shadowed.of(key),
+    probes
   })
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
@@ -124,8 +126,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const record = conflistRecord(options.stateDir)
   if (directory !== undefined)
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
-  const pathMtu = new PathMtu({ kernel: core.kernel, peers, place, health, log, now: () => performance.now() })
-  core.running(joined.then(() => pathMtu.follow(signal)))
+  core.running(joined.then(() => probes.pathMtu.follow(signal)))
+  core.running(joined.then(() => probes.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
   core.running(joined.then(() => routes.follow(signal)))
   core.running(peers.follow(membership.leases(store.watch(signal))))

@@ -1,9 +1,9 @@
 // Runs suites of test/ with node:test and ends with one line: N passed, N failed, N skipped. Called by scripts/test,
 // which prepares what they need.
 import { spawn } from 'node:child_process'
-import { existsSync, globSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { relative, resolve } from 'node:path'
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { dirname, join, relative, resolve } from 'node:path'
 import { run } from 'node:test'
 import { inspect, parseArgs } from 'node:util'
 
@@ -28,6 +28,8 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { name: { type: 'string' } } })
 const suites = positionals.filter((word) => word in SUITES)
 const files = positionals.filter((word) => !(word in SUITES))
+const ALARMS = join(mkdtempSync(join(tmpdir(), 'weft-alarms-')), 'alarms')
+process.env.WEFT_LAB_ALARMS = ALARMS
 const end = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end.abort(new Error(signal)))
 
@@ -63,6 +65,18 @@ async function nothingLeft(): Promise<void> {
   count(exit === 0 ? 'passed' : 'failed')
   if (exit !== 0) failures.push({ name: 'namespaces, processes and links that tests left behind', why: output })
   say(`${exit === 0 ? 'ok    ' : 'FAILED'} nothing is left behind ${seconds(started)}`)
+}
+
+/** What the lab's daemons said of ways between nodes that were healthy; the files that had any have failed. */
+function falseAlarms(): void {
+  const lines = readFileSync(ALARMS, { encoding: 'utf8', flag: 'a+' }).split('\n').filter(Boolean)
+  rmSync(dirname(ALARMS), { recursive: true })
+  const each = lines.map((line) => JSON.parse(line) as { readonly daemons: number; readonly alarms: readonly string[] })
+  const sum = each.reduce((so, { daemons, alarms }) => ({ of: so.of + daemons, n: so.n + alarms.length }), {
+    of: 0,
+    n: 0
+  })
+  if (sum.of > 0) say(`${sum.n} false alarms of probes, by ${sum.of} daemons`)
 }
 
 async function outputOf([program, ...words]: readonly string[]): Promise<{ exit: number; output: string }> {
@@ -191,4 +205,5 @@ for (const suite of suites) {
 }
 somethingMatched()
 if (suites.some((suite) => SUITES[suite]?.root) && process.geteuid?.() === 0) await nothingLeft()
+falseAlarms()
 report()

@@ -120,6 +120,8 @@ export type LeaseAnswer = {
    * kernel: a policy rule or another route takes them.
    */
   readonly shadowed?: string
+  /** What probes found on the ways there; absent for this node's own lease and in answers of earlier versions. */
+  readonly ways?: readonly ProbeAnswer[]
   /** ISO 8601: since when this weftd has known it. Absent if it could not be read. */
   readonly since?: string
   /** Why it is not used. */

@@ -1,7 +1,8 @@
-// The queries of weftctl by name: status, diff, nodes, pods, why. They change nothing.
+// The queries of weftctl by name: status, diff, nodes, peers, pods, why. They change nothing.
 import { WeftError } from '../base/error.ts'
 import { diffAnswer, type StatusFacts, statusAnswer, type WhyNodeAnswer, type WhyPodAnswer } from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
+import { peersAnswer } from './peer-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
 import type { QueryContext } from './query-context.ts'
 import type { Control } from './server.ts'
@@ -10,6 +11,7 @@ export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control
   return new Map<string, Control>([
     ['diff', async () => diffAnswer(context.reconciler.differences())],
     ['nodes', async () => ({ leases: leases(context), listed: context.peers.isListed })],
+    ['peers', async () => peersAnswer(context)],
     ['pods', async () => ({ pods: await pods(context) })],
     ['status', async () => statusAnswer(statusFacts(context))],
     ['why', async ([kind, name]) => why(context, kind ?? '', name ?? '')]

@@ -6,6 +6,7 @@ import type { Place } from '../node/place.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
 import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './answers.ts'
+import { probeAnswer } from './peer-answers.ts'
 import { nearTo, objectAnswer, type QueryContext, stateIn } from './query-context.ts'
 
 /** The own lease first, then by subnet; last those that can't be read. */
@@ -43,6 +44,7 @@ function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAns
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
     ...(shadowed !== undefined && { shadowed }),
+    ...(!isOwn && { ways: context.probes.views.of(key, lease).map(probeAnswer) }),
     ...(since !== undefined && { since: new Date(since).toISOString() }),
     ...(skipped === undefined ? notUsed(context, lease, isOwn) : { skipped })
   }

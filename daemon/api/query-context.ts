@@ -9,7 +9,8 @@ import type { Reserved } from '../pod/recovery/rebuild.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import { type KernelObject, keyOf, type State, sameObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
-import type { ObjectAnswer } from './answers.ts'
+import type { ProbeViews } from '../underlay/probe-views.ts'
+import type { ObjectAnswer, ReportAnswer } from './answers.ts'
 
 export type QueryContext = {
   readonly version: string
@@ -24,6 +25,11 @@ export type QueryContext = {
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
   /** What the kernel does with packets to the pods of a lease's node, where that is not what its route says. */
   readonly shadowed: (key: string) => string | undefined
+  /** What probes found on the ways to other nodes, and what those published of theirs. */
+  readonly probes: {
+    readonly views: Pick<ProbeViews, 'all' | 'of'>
+    readonly reports?: () => Promise<readonly ReportAnswer[] | undefined>
+  }
   readonly reserved: () => Promise<readonly Reserved[]>
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined

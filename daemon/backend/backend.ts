@@ -1,6 +1,6 @@
 // The interface of a backend: functions from this node, its configuration and a lease to kernel objects. One file and
 // one line in registry.ts per backend.
-import type { PerFamily } from '../../ipam/address.ts'
+import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
@@ -97,6 +97,10 @@ export type Backend<Config> = {
   publish(node: Omit<Node, 'subnet'>, config: Config): PerFamily<Json>
   /** Our device and the objects on it, independent of other nodes. */
   own(node: Node, config: Config): readonly KernelObject[]
+  /** The address that a node holds in this subnet of its own whether it has pods or not: probes go there. */
+  held(subnet: Prefix): Ip
+  /** Whether the nodes of other implementations hold it too, before their first pod. */
+  readonly heldByAll: boolean
   /** Whether `peer` depends on the kernel's routes to the public addresses. Absent: no. */
   asksRoutes?(config: Config): boolean
   /**
@@ -117,6 +121,8 @@ export type ConfiguredBackend = {
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>
   own(node: Node): readonly KernelObject[]
+  held(subnet: Prefix): Ip
+  readonly heldByAll: boolean
   readonly asksRoutes: boolean
   peer(lease: Lease, node: Node, routes?: PeerRoutes): readonly KernelObject[]
 }

@@ -63,6 +63,8 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),
     own: (node) => backend.own(node, config),
+    held: backend.held,
+    heldByAll: backend.heldByAll,
     asksRoutes: backend.asksRoutes?.(config) ?? false,
     peer: (lease, node, routes = {}) => backend.peer(lease, node, config, routes)
   }

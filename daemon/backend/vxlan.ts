@@ -150,6 +150,10 @@ export const vxlan = {
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
 
+  /** The VTEP's, flanneld's too. */
+  held: (subnet: Prefix): Ip => subnet.ip,
+  heldByAll: true,
+
   asksRoutes: ({ directRouting }: VxlanConfig): boolean => directRouting,
 
   peer: (lease: Lease, node: Node, config: VxlanConfig, routes: PeerRoutes): readonly KernelObject[] =>

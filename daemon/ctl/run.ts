@@ -9,6 +9,7 @@ import { diff } from './diff.ts'
 import type { KubectlProgram } from './kubectl.ts'
 import { manualPage } from './manual.ts'
 import { nodes } from './nodes.ts'
+import { peers } from './peers.ts'
 import { pods } from './pods.ts'
 import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
 import { askRemote, nodeOfPod } from './remote.ts'
@@ -17,7 +18,7 @@ import { status } from './status.ts'
 import { why } from './why.ts'
 
 /** A new question is a file with a Command, and an entry here. */
-export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, pods, diff, why }
+export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, why }
 
 export type Deps = {
   readonly env: Readonly<Record<string, string | undefined>>

@@ -201,6 +201,12 @@ export const CONDITIONS = {
       'two nodes publish the same public address; both leases are used, and only the node that has the address is reachable',
     cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
+  UNDERLAY_LOST: {
+    severity: 'error',
+    blocks: [],
+    title: 'packets between pods of this node and of another node are lost on the way between the nodes',
+    cure: 'let the port of the tunnel pass between the nodes, in both directions (firewalls of the nodes and between them, security groups); weftctl peers lists the nodes concerned'
+  },
   UNDERLAY_MTU: {
     severity: 'warning',
     blocks: [],

@@ -75,6 +75,13 @@ export interface Store extends AsyncDisposable {
   announce?(): void
   /** Called when a condition begins, changes or ends: for a store in which administrators look. */
   onCondition?(condition: Condition, active: boolean): void
+  /**
+   * Publishes what this node knows of its ways to the others, in place of what it published before; it goes with our
+   * lease. Never fails: nothing depends on it.
+   */
+  publish?(report: string): void
+  /** What all nodes have published, by the keys of their leases. Errors: the store does not answer. */
+  reports?(): Promise<readonly { readonly key: string; readonly text: string }[]>
   /** The host's addresses have changed: a connection from one that is gone would hang until its keep-alive notices. */
   reconnect(): void
   /**

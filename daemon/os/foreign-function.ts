@@ -86,6 +86,12 @@ const keepingArguments =
     })
   }
 
+/**
+ * Where a buffer is, for a structure with a pointer in it; valid while the buffer is referenced. A buffer of
+ * Buffer.alloc() from 4 kB or of allocUnsafeSlow() never moves.
+ */
+export const addressOf = (bytes: Uint8Array): bigint => koffi.address(bytes)
+
 /** errno(3) of the last call, or, inside the callback of an asynchronous one, of that. */
 export const errno = (): number => koffi.errno()
 /** <errno.h>: numbers by name. */

@@ -6,9 +6,9 @@ const AF_NETLINK = 16
 export const NETLINK_ROUTE = 0
 const CLONE_NEWNET = 0x40000000
 export const SOCK_DGRAM = 2
-const SOCK_RAW = 3
+export const SOCK_RAW = 3
 export const SOCK_CLOEXEC = 0o2000000
-const SOL_SOCKET = 1
+export const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
 const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
@@ -61,6 +61,12 @@ export const prototypes = {
     'int getsockopt(int fd, int level, int name, void *value, void *length)',
     { value: '*length', length: 4 }
   ),
+  sendto: libc.declare<
+    (fd: number, bytes: Uint8Array, length: number, flags: number, address: Uint8Array, addressLength: number) => number
+  >('long sendto(int fd, const void *bytes, size_t length, int flags, const void *address, uint32_t addressLength)', {
+    bytes: 'length',
+    address: 'addressLength'
+  }),
   send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
   recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
@@ -131,19 +137,19 @@ export function netlinkPort(fd: number): number | undefined {
   return address.readUInt32LE(4)
 }
 
-function setOption(fd: number, level: number, name: number, value: Buffer): boolean {
+export function setOption(fd: number, level: number, name: number, value: Buffer): boolean {
   return prototypes.setsockopt(fd, level, name, value, value.length) === 0
 }
 
-const int = (value: number): Buffer => {
+export const int = (value: number): Buffer => {
   const bytes = Buffer.alloc(4)
   bytes.writeInt32LE(value)
   return bytes
 }
 
-const AF_INET = { 4: 2, 6: 10 } as const
+export const AF_INET = { 4: 2, 6: 10 } as const
 /** SOL_IP, SOL_IPV6. */
-const SOL = { 4: 0, 6: 41 } as const
+export const SOL = { 4: 0, 6: 41 } as const
 
 /** A UDP socket in the network namespace of the calling thread, for the options of legacy iptables. */
 export const datagramSocket = (family: 4 | 6): number =>

@@ -57,6 +57,8 @@ export const leaseOwnerOf = (key: string): string => `lease ${key}`
 
 export class Peers {
   readonly #deps: PeersDeps
+  /** Called with the keys of leases whose objects may have changed, once they are desired. */
+  onWanted: (keys: readonly string[]) => void = () => undefined
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #skipped = new Map<string, string>()
@@ -315,6 +317,7 @@ export class Peers {
     if (this.#view === undefined || keys.length === 0) return
     if (this.#view.backend.asksRoutes) await this.#routes.learn(this.#publicIpsOf(keys))
     await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
+    this.onWanted(keys)
   }
 
   /**

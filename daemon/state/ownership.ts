@@ -91,13 +91,15 @@ export function mayRemove(
 
 /**
  * What stays when its last owner is removed, because other programs may depend on it by then: kernel settings, and a
- * bridge with its VLANs, addresses and their routes.
+ * bridge of pods with its VLANs, addresses and their routes.
  */
 export function staysWhenUnwanted(object: KernelObject, recognises: Recognises): boolean {
   return (
     object.kind === 'sysctl' ||
     object.kind === 'vlans' ||
-    (object.kind === 'link' && (object.form?.type === 'bridge' || object.form?.type === 'vlan')) ||
+    (object.kind === 'link' &&
+      (object.form?.type === 'bridge' || object.form?.type === 'vlan') &&
+      recognises(object) !== 'own') ||
     (object.kind === 'route' && object.protocol === PROTOCOL_KERNEL) ||
     (object.kind === 'address' && !hasOurAddresses(object.device, recognises))
   )

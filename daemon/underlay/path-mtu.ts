@@ -1,5 +1,5 @@
 // Checks periodically whether the path MTU to the other nodes is below what pods send, from the MTUs that the kernel
-// learned from routers.
+// learned from routers; probes that were lost at full size are the proof.
 import { setInterval, setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
@@ -8,6 +8,7 @@ import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Kernel } from '../state/kernel.ts'
+import type { Finding } from './probe-report.ts'
 import { Rounds } from './rounds.ts'
 
 export type PathDeps = {
@@ -16,6 +17,8 @@ export type PathDeps = {
   readonly place: () => Pick<Place, 'node' | 'backend'> | undefined
   readonly health: Pick<Health, 'raise' | 'clear'>
   readonly log: Log
+  /** That probes of full size are lost while small ones pass, if they are. */
+  readonly proven?: () => Finding | undefined
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -69,6 +72,12 @@ export class PathMtu {
     this.#report(backend.underlayMtu(node))
   }
 
+  /** What probes found has changed. */
+  report(): void {
+    const { node, backend } = this.#deps.place() ?? {}
+    if (node !== undefined && backend !== undefined) this.#report(backend.underlayMtu(node))
+  }
+
   async #lookUp(ip: Ip, name: string): Promise<void> {
     const { kernel, log, now } = this.#deps
     try {
@@ -89,7 +98,12 @@ export class PathMtu {
   }
 
   #report(most: number): void {
-    const { health } = this.#deps
+    const { health, proven } = this.#deps
+    const finding = proven?.()
+    if (finding !== undefined) {
+      health.raise('UNDERLAY_MTU', finding.detail, finding.cure)
+      return
+    }
     const narrow = [...this.#seen].filter(([, { mtu }]) => mtu < most)
     const [first, ...others] = narrow.sort(([, a], [, b]) => a.mtu - b.mtu)
     if (first === undefined) {

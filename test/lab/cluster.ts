@@ -88,6 +88,11 @@ export class Cluster implements AsyncDisposable {
     return this.nodes[n - 1] ?? assert.fail(`no node ${n}`)
   }
 
+  /** The test makes true what these conditions say, on any node. */
+  announce(...codes: readonly string[]): void {
+    for (const { announced } of this.daemons) for (const code of codes) announced.add(code)
+  }
+
   /** A pod with an address, as a runtime makes it. */
   async pod(host: Host, config: Json = {}): Promise<Resident> {
     const id = `c${process.pid}x${this.#pods++}`

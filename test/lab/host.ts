@@ -18,6 +18,7 @@ export interface HostOptions {
 }
 
 interface HostLab extends NamespaceOwner {
+  beforeRemoval(callback: () => void): void
   readonly underlay: Underlay
 }
 
@@ -70,6 +71,11 @@ export class Host extends Place implements AsyncDisposable {
   /** The same process as programs on this host see it. */
   get pidInside(): number {
     return this.#holder.pidInside
+  }
+
+  /** Calls before the files of the lab, logs among them, are removed. */
+  beforeRemoval(callback: () => void): void {
+    this.#lab.beforeRemoval(callback)
   }
 
   /**

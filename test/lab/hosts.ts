@@ -40,6 +40,7 @@ export class Lab implements PlaceOwner, AsyncDisposable {
   readonly processes: PidNamespace
   readonly #programs: Background[] = []
   readonly #hosts: Host[] = []
+  readonly #beforeRemoval: (() => void)[] = []
   #underlay: Underlay | undefined
   #kept = false
 
@@ -117,6 +118,11 @@ export class Lab implements PlaceOwner, AsyncDisposable {
     this.#programs.push(program)
   }
 
+  /** Calls before the files of the lab, logs among them, are removed. */
+  beforeRemoval(callback: () => void): void {
+    this.#beforeRemoval.push(callback)
+  }
+
   /** Leaves everything up when this process ends. `removeLab(name)` of sweep.ts takes it away. */
   keep(): void {
     this.#kept = true
@@ -135,6 +141,7 @@ export class Lab implements PlaceOwner, AsyncDisposable {
   removeNow(): void {
     open.delete(this)
     this.processes.end()
+    for (const callback of this.#beforeRemoval.splice(0)) callback()
     removeFiles(this.name)
   }
 

@@ -13,6 +13,7 @@ test('a path MTU below what pods send is reported with node and size; MTU in Bac
   timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [1, 1], network: network(0) })
+  cluster.announce('UNDERLAY_MTU')
   const [near, far] = [cluster.node(1), cluster.node(2)]
   await cluster.lab.router.exec('ip', ['link', 'set', 'seg1', 'mtu', '1400'])
   const large = await near.exec('ping', ['-c', '1', '-W', '5', '-M', 'do', '-s', '1472', far.address], { check: false })

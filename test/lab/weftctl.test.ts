@@ -4,27 +4,11 @@ import { after, before, describe, test } from 'node:test'
 import { describedMetrics } from '../../scripts/docs/metrics.ts'
 import { BIN, Cluster, PREFIX, type Resident } from './cluster.ts'
 import { cni } from './cni.ts'
-import type { Host } from './host.ts'
-import { type RunOptions, run, until } from './run.ts'
+import { run, until } from './run.ts'
+import { weftctl, weftctlCommand } from './weftctl.ts'
 import { weftdCommand } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
-
-/** As weftd is run: from source, or the single file under its other name. */
-function weftctlCommand(name = 'weftctl'): readonly [string, ...string[]] {
-  const [program, ...words] = weftdCommand()
-  return words.length === 0
-    ? [program.replace(/weftd$/, name)]
-    : [program, ...words.map((word) => word.replace(/daemon\/main\.ts$/, 'daemon/ctl/main.ts'))]
-}
-
-async function weftctl(host: Host, words: readonly string[], options: RunOptions & { readonly as?: number } = {}) {
-  const { as, ...rest } = options
-  const user = as === undefined ? [] : ['setpriv', `--reuid=${as}`, `--regid=${as}`, '--clear-groups']
-  const [program = '', ...all] = [...user, ...weftctlCommand(), ...words]
-  const { code, stdout, stderr } = await host.exec(program, all, { check: false, timeoutMs: 60_000, ...rest })
-  return { code, stdout, stderr }
-}
 
 const columnsOf = (stdout: string) => stdout.split('\n').map((line) => line.split(/ {2,}/))
 const withPorts = (hostPort: number) => ({

@@ -1,6 +1,8 @@
 // Our own daemon on a host of the lab: from source with the pinned Node, or the single file of scripts/build when
 // WEFT_LAB_BIN is set.
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { FalseAlarms } from './false-alarms.ts'
 import type { Host } from './host.ts'
 import { type Background, type Exit, until } from './run.ts'
 
@@ -43,6 +45,7 @@ export function sample(metrics: string, name: string): number | undefined {
   return line === undefined ? undefined : Number(line.slice(name.length + 1).split(' ')[0])
 }
 
+const alarms = new FalseAlarms()
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 
 /** Program and first arguments that run weftd. WEFT_LAB_BIN is the folder of the single file, or 1 for dist/bin. */
@@ -57,11 +60,27 @@ export class Weftd implements AsyncDisposable {
   readonly #options: WeftdOptions
   readonly #port: number
   #program: Background | undefined
+  /** Of earlier runs. */
+  readonly #conditions: LogLine[] = []
+  /** Conditions of probes that this test makes true. */
+  readonly announced = new Set<string>()
 
   private constructor(host: Host, options: WeftdOptions) {
     this.host = host
     this.#options = options
     this.#port = options.healthzPort ?? 8471
+    alarms.watch({
+      name: `weftd on ${host.name}`,
+      announced: this.announced,
+      raised: () => [...this.#conditions, ...this.#raised()]
+    })
+    host.beforeRemoval(() => this.#conditions.push(...this.#raised()))
+  }
+
+  /** In this run. */
+  #raised(): readonly LogLine[] {
+    if (this.#program === undefined || !existsSync(this.#program.logPath)) return []
+    return this.log.filter(({ detail }) => detail !== undefined)
   }
 
   static async start(host: Host, options: WeftdOptions = {}): Promise<Weftd> {
@@ -73,6 +92,7 @@ export class Weftd implements AsyncDisposable {
 
   /** Starts the process, without waiting. */
   launch(): void {
+    this.#conditions.push(...this.#raised())
     const [command, ...first] = weftdCommand()
     const args = [...first, `--healthz-port=${this.#port}`, ...(this.#options.args ?? [])]
     this.#program = this.host.spawn(command, args, { name: 'weftd', env: this.#options.env ?? {} })

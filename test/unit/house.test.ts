@@ -274,7 +274,12 @@ test('outside daemon/backend/ no code has the name of a device that a backend ma
 
 test('daemon/ has at its root only what starts and wires the daemon', () => {
   const atRoot = files.filter((path) => dirname(path) === 'daemon')
-  assert.deepEqual(atRoot.toSorted(), ['daemon/daemon.ts', 'daemon/main.ts', 'daemon/pod-context.ts'])
+  assert.deepEqual(atRoot.toSorted(), [
+    'daemon/daemon.ts',
+    'daemon/main.ts',
+    'daemon/pod-context.ts',
+    'daemon/probes.ts'
+  ])
 })
 
 test('no file exports an instance or keeps a variable of its own: what lasts is made where the daemon is put together, and handed in', () => {

@@ -143,6 +143,11 @@ export class EtcdConnection implements AsyncDisposable {
     })
   }
 
+  /** As `call`, for what nothing depends on: raises and clears no condition. Errors: as etcd or gRPC has them. */
+  quietly<N extends CallName>(name: N, request: Request<N>): Promise<Response<N>> {
+    return this.#authenticated(() => this.#anywhere(name, request))
+  }
+
   /** Runs a request with the conditions and errors of `call`. */
   async reported<T>(what: string, run: () => Promise<T>): Promise<T> {
     try {

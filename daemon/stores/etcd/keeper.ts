@@ -14,7 +14,11 @@ import type { KeyValue } from './messages.ts'
 import { type LeaseListing, readRecord, takenBy } from './record.ts'
 import type { WatchEvent } from './watch.ts'
 
-export type LeaseKeeperOptions = ClaimOptions & { readonly renewMarginSeconds: number }
+export type LeaseKeeperOptions = ClaimOptions & {
+  readonly renewMarginSeconds: number
+  /** Called when our lease is taken, or taken again. */
+  readonly onHeld?: () => void
+}
 
 /** flannel gives up after the same number. */
 const CONFLICTS = 10
@@ -38,6 +42,10 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#claim = new EtcdClaim(keys, options, deps.log)
     this.#options = options
     this.#deps = deps
+  }
+
+  get held(): Held | undefined {
+    return this.#held
   }
 
   /** See Store.acquire. Waits for etcd as long as the signal allows. Errors: SUBNETS_EXHAUSTED, LEASE_CONTESTED. */
@@ -93,6 +101,7 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#deps.report.clear('LEASE_LOST')
     this.#deps.log.debug({ lease: held.key, because, reservation: held.etcdLease === 0n }, 'lease held in etcd')
     this.#renew(held, renewAfter(held.ttlSeconds, this.#options))
+    this.#options.onHeld?.()
   }
 
   /** Starts renewing after this many seconds; a reservation needs no renewal. */

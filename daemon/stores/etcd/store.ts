@@ -10,6 +10,7 @@ import { EtcdConnection, type EtcdOptions, isDenied } from './connection.ts'
 import { LeaseKeeper } from './keeper.ts'
 import { EtcdKeys } from './keys.ts'
 import { nameOf, type RecordEvent, readRecord } from './record.ts'
+import { EtcdReports } from './reports.ts'
 import { type WatchEvent, watchFrom } from './watch.ts'
 
 /** flannel's lifetime of a lease, in seconds. */
@@ -24,6 +25,7 @@ export class EtcdStore implements Store {
   readonly #connection: EtcdConnection
   readonly #keys: EtcdKeys
   readonly #keeper: LeaseKeeper
+  readonly #reports: EtcdReports
   readonly #deps: StoreDeps
   readonly #config: string
   readonly #subnets: string
@@ -37,7 +39,9 @@ export class EtcdStore implements Store {
     this.#connection = new EtcdConnection(options, deps.report)
     this.#keys = new EtcdKeys(this.#connection)
     const renewMarginSeconds = 60 * options.renewMarginMinutes
-    this.#keeper = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds }, deps)
+    const onHeld = () => this.#reports.renewed()
+    this.#keeper = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds, onHeld }, deps)
+    this.#reports = new EtcdReports(this.#connection, `${prefix}/weft/reports/`, () => this.#keeper.held, deps.log)
   }
 
   get configurationPlace(): string {
@@ -72,6 +76,14 @@ export class EtcdStore implements Store {
   async candidates(_node: string, signal: AbortSignal): Promise<readonly Lease[]> {
     const { records } = await answered(() => this.#keeper.listing(), signal)
     return records.flatMap(({ parsed }) => (parsed.kind === 'put' ? parsed.lease : []))
+  }
+
+  publish(report: string): void {
+    this.#reports.publish(report)
+  }
+
+  reports(): ReturnType<EtcdReports['list']> {
+    return this.#reports.list()
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
@@ -130,6 +142,7 @@ export class EtcdStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#reports[Symbol.dispose]()
     await this.#keeper[Symbol.asyncDispose]()
     await this.#connection[Symbol.asyncDispose]()
   }

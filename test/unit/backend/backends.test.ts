@@ -6,7 +6,7 @@ import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
 import { LEAST_MTU } from '../../../daemon/state/node.ts'
-import { type KernelObject, type Link, stateOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, keyOf, type Link, stateOf } from '../../../daemon/state/object.ts'
 import { mayRemove } from '../../../daemon/state/ownership.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
@@ -192,12 +192,23 @@ test('an interface whose MTU is too small for a family is an error that names th
   assert.equal(backends.configure('host-gw', {}).mtu(dualStackNode({ deviceMtu: 1300 })), 1300)
 })
 
-test('host-gw: a peer is one direct route; MTU is the interface’s; nothing else is set up', () => {
+test('host-gw: a peer is one direct route; MTU is the interface’s; one device has the gateway’s address for probes', () => {
   const backend = backends.configure('host-gw', {})
   assert.deepEqual(lines(backend.peer({ ...near, backendData: {} }, testNode(), { 4: { device: 'eth0' } })), [
     'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
   ])
-  assert.deepEqual(backend.own(testNode()), [])
+  assert.deepEqual(
+    backend.own(dualStackNode()).map((object) => keyOf(object)),
+    [
+      'link weft-gw',
+      'address weft-gw 10.244.1.1/32',
+      'address weft-gw fd00:0:0:1::1/128',
+      'sysctl net/ipv6/conf/weft-gw/accept_ra',
+      'sysctl net/ipv6/conf/weft-gw/disable_ipv6'
+    ]
+  )
+  assert.equal(backends.recognises({ name: 'weft-gw', form: { type: 'bridge' } }), 'own')
+  assert.equal(backends.recognises({ name: 'weft-gw', form: { type: 'veth' } }), undefined)
   assert.deepEqual(backend.publish(testNode()), {})
   assert.equal(backend.mtu(testNode()), 1500)
 })

@@ -51,6 +51,8 @@ export const toy: Backend<ToyConfig> = {
     const alias = tokenOf(remembered[4]) ?? ''
     return [{ kind: 'link', name: deviceOf(links, config), form: FORM, alias, up: true, because: 'our toy' }]
   },
+  held: ({ ip }) => ip,
+  heldByAll: true,
   peer: (lease, { links }, config) =>
     perFamily(lease.subnet).map(([family, destination]) => {
       if (tokenOf(lease.backendData[family]) === undefined)

@@ -25,7 +25,7 @@ test('nodes tells the path to each node, whether it is programmed, and what is s
     ['192.0.2.4', '10.244.4.0/24', '192.0.2.4', 'vxlan', 'skipped', 'NO']
   ])
   assert.match(out, /\n10\.244\.4\.0-24 is skipped: .*VtepMAC null/)
-  assert.match(out, /2026-01-01T00:00:\d\dZ$/m)
+  assert.match(out, /2026-01-01T00:00:\d\dZ +-$/m)
   assert.equal(exit, 1)
 })
 
@@ -60,6 +60,55 @@ test('a lease whose route the kernel does not use is not called programmed', asy
   assert.equal(why.exit, 1)
 })
 
+test('nodes says when packets were answered last, and of lost ones which, where and the cure; peers has the worst first', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  const [two, three, four] = [lease(2, { node: 'two' }), lease(3, { node: 'three' }), lease(4, { node: 'four' })]
+  await daemon.send({ kind: 'list', leases: [lease(1), two, three, four] })
+  const since = Date.parse('2026-01-01T00:00:05.1Z')
+  const pods = { way: 'pods', family: 4, since, text: 'it answers' } as const
+  const lost = { text: 'UDP port 8472 from a to b is lost', cure: 'let it pass' }
+  daemon.probed.views = [
+    { key: '10.244.3.0-24', lease: three, ways: [{ ...pods, verdict: 'out-lost', ...lost }] },
+    { key: '10.244.4.0-24', lease: four, ways: [{ ...pods, verdict: 'not-asked', text: 'no address of it' }] },
+    {
+      key: '10.244.2.0-24',
+      lease: two,
+      ways: [
+        { ...pods, verdict: 'whole', roundTripUs: 1_234, answeredAt: Date.parse('2026-01-01T00:00:07.9Z') },
+        { ...pods, way: 'nodes', verdict: 'lost', ...lost }
+      ]
+    }
+  ]
+  const { exit, out } = await daemon.weftctl('nodes')
+  assert.match(out, /^two .* yes +\S+ +2026-01-01T00:00:07Z$/m)
+  assert.match(out, /^three .* yes +\S+ +out-lost$/m)
+  assert.match(out, /^four .* yes +\S+ +not-asked$/m)
+  assert.match(out, /\n\n10\.244\.3\.0-24: UDP port 8472 from a to b is lost\. Cure: let it pass\n$/)
+  assert.equal(exit, 1)
+  const peers = await daemon.weftctl('peers')
+  assert.deepEqual(
+    peers.out
+      .split('\n')
+      .map((line) => line.split(/ {2,}/))
+      .slice(0, 5),
+    [
+      ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED'],
+      ['three', 'pods', 'ipv4', 'out-lost', '-', '2026-01-01T00:00:05Z', '-'],
+      ['four', 'pods', 'ipv4', 'not-asked', '-', '2026-01-01T00:00:05Z', '-'],
+      ['two', 'pods', 'ipv4', 'whole', '1.23ms', '2026-01-01T00:00:05Z', '2026-01-01T00:00:07Z'],
+      ['two', 'nodes', 'ipv4', 'lost', '-', '2026-01-01T00:00:05Z', '-']
+    ]
+  )
+  assert.match(peers.out, /^three \(pods, ipv4\): UDP port 8472 from a to b is lost\. Cure: let it pass$/m)
+  assert.match(peers.out, /^four \(pods, ipv4\): no address of it$/m)
+  assert.equal(peers.exit, 1)
+  // Between node addresses alone: no packet of a pod is lost.
+  daemon.probed.views = daemon.probed.views.slice(2)
+  assert.equal((await daemon.weftctl('peers')).exit, 0)
+  assert.equal((await daemon.weftctl('nodes')).exit, 0)
+})
+
 for (const name of ['two', '192.0.2.2', '10.244.2.0/24', '10.244.2.0-24', '10.244.2.77']) {
   test(`why node finds it by ${name}`, async (t) => {
     const daemon = await SmallDaemon.start(t)
@@ -88,7 +137,7 @@ test('a record that cannot be read is a row of nodes, and why node explains it b
   await daemon.hold()
   const error = new WeftError('LEASE_MALFORMED', 'lease 10.244.9.0-24: PublicIP is missing', 'delete the key')
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] }, { kind: 'malformed', key: '10.244.9.0-24', error })
-  assert.match((await daemon.weftctl('nodes')).out, /^10\.244\.9\.0-24 +- +- +- +skipped +NO +-$/m)
+  assert.match((await daemon.weftctl('nodes')).out, /^10\.244\.9\.0-24 +- +- +- +skipped +NO +- +-$/m)
   const { out } = await daemon.weftctl('why', 'node', '10.244.9.0-24')
   assert.match(out, /not used\n {2}skipped: lease 10\.244\.9\.0-24: PublicIP is missing/)
 })

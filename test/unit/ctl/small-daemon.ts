@@ -24,6 +24,7 @@ import { Attachments } from '../../../daemon/pod/attachments.ts'
 import { reserved } from '../../../daemon/pod/recovery/rebuild.ts'
 import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
+import type { PeerView, ProbeViews } from '../../../daemon/underlay/probe-views.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import type { CniRequest, Finished } from '../../../plugins/protocol.ts'
 import { heard } from '../logs.ts'
@@ -106,7 +107,8 @@ export class SmallDaemon implements AsyncDisposable {
     const control = controlVerbs({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
       ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place },
-      shadowed: (key) => this.shadowed.get(key)
+      shadowed: (key) => this.shadowed.get(key),
+      probes: { views: this.probed }
     })
     this.listen = async () => {
       this.#parts.use(await serve({ path: this.socket, cni, control, log }))
@@ -121,6 +123,16 @@ export class SmallDaemon implements AsyncDisposable {
     return new EventWriter({ attempt }, log, () => 'one')
   }
 
+  /** What probes found. */
+  readonly probed: Pick<ProbeViews, 'all' | 'of'> & { views: readonly PeerView[] } = {
+    views: [],
+    all() {
+      return this.views
+    },
+    of(key: string) {
+      return this.views.find((view) => view.key === key)?.ways ?? []
+    }
+  }
   private readonly listen: () => Promise<void>
 
   /** Ends with the test. */

@@ -1,0 +1,247 @@
+// Raw ICMP and ICMPv6 sockets for probes (raw(7), RFC 3542): they send echo requests that the kernel neither fragments
+// nor measures by its path MTU cache, and receive those messages alone whose payload begins with our magic; and packet
+// sockets (packet(7)) that see the same messages before the firewall does. Node has none of them; the packages for raw
+// sockets (raw-socket) are native add-ons, and know no filters.
+import { addressOf, errno } from './foreign-function.ts'
+import {
+  AF_INET,
+  CallFailed,
+  checked,
+  close,
+  deviceIndex,
+  errnoName,
+  errnoNumber,
+  forceBuffers,
+  int,
+  MSG_DONTWAIT,
+  prototypes,
+  receiveNow,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_RAW,
+  SOL,
+  SOL_SOCKET,
+  setOption
+} from './libc.ts'
+import { inOwnTurns, whileReadable } from './readable.ts'
+
+/** <linux/in.h>, <linux/in6.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
+const IPPROTO = { 4: 1, 6: 58 } as const
+const AF_PACKET = 17
+const ETH_P = { 4: 0x0800, 6: 0x86dd } as const
+const IPV6_HEADER = 40
+const SOCK_NONBLOCK = 0o4000
+const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK
+const SOL_RAW = 255
+const ICMP_FILTER = 1
+const ICMPV6_FILTER = 1
+const MTU_DISCOVER = { 4: 10, 6: 23 } as const
+/** IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE: DF is set, and the path MTU that the kernel knows is not applied. */
+const PMTUDISC_PROBE = 3
+const SO_MARK = 36
+const SO_ATTACH_FILTER = 26
+/** Echo request and reply. */
+const ECHO = { 4: [8, 0], 6: [128, 129] } as const
+
+/** Received in one go; what comes while more is waiting is not lost, but read in the next turn. */
+const MOST_A_TURN = 256
+const RECEIVE_BYTES = 64 << 10
+/** Some hundred probes with their answers, should the event loop be busy when they arrive. */
+const QUEUE_BYTES = 1 << 20
+
+export type RawSocketOptions = {
+  readonly family: 4 | 6
+  /** Octets of the address that packets leave with, and to which those that are received were sent. */
+  readonly source: Uint8Array
+  /** Four octets at the beginning of the payload, and four behind them: all else is dropped in the kernel. */
+  readonly magic: string
+  /** Of packets that are sent, for policy rules. */
+  readonly mark?: number
+  /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
+  readonly received?: (packet: Uint8Array) => void
+}
+
+/** Reads packets into memory that all sockets share: each is read to its end before the next arrives. */
+class Reader implements Disposable {
+  static readonly #into = Buffer.allocUnsafeSlow(RECEIVE_BYTES)
+  readonly #fd: number
+  readonly #received: (packet: Uint8Array) => void
+  readonly #poll: Disposable
+
+  constructor(fd: number, received: (packet: Uint8Array) => void) {
+    this.#fd = fd
+    this.#received = received
+    this.#poll = inOwnTurns(whileReadable, fd, () => this.drain())
+  }
+
+  drain(): void {
+    for (let left = MOST_A_TURN; left > 0; left--) {
+      const length = this.#receive()
+      if (length === undefined) return
+      if (length > 0) this.#received(Reader.#into.subarray(0, length))
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#poll[Symbol.dispose]()
+  }
+
+  /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
+  #receive(): number | undefined {
+    try {
+      return receiveNow(this.#fd, Reader.#into)
+    } catch (error) {
+      if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
+      throw error
+    }
+  }
+}
+
+/** Errors: CallFailed, with EPERM without CAP_NET_RAW, EADDRNOTAVAIL when no device has `source`. */
+export class RawSocket implements Disposable {
+  readonly #fd: number
+  readonly #family: 4 | 6
+  readonly #to: Buffer
+  readonly #reader: Reader | undefined
+
+  constructor({ family, source, magic, mark, received }: RawSocketOptions) {
+    this.#family = family
+    this.#to = socketAddress(family, source)
+    this.#fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
+    try {
+      filterTypes(this.#fd, family, received !== undefined)
+      // IPv6 sockets receive the message alone.
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : 0, magic)
+      option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
+      if (mark !== undefined) option(this.#fd, SOL_SOCKET, SO_MARK, int(mark))
+      if (received !== undefined) forceBuffers(this.#fd, { receive: QUEUE_BYTES })
+      checked('bind', prototypes.bind(this.#fd, this.#to, this.#to.length))
+    } catch (error) {
+      close(this.#fd)
+      throw error
+    }
+    if (received !== undefined) this.#reader = new Reader(this.#fd, received)
+  }
+
+  /** Never waits. The name of the error when the kernel does not send it. */
+  send(to: Uint8Array, message: Uint8Array): string | undefined {
+    this.#to.set(to, this.#family === 4 ? 4 : 8)
+    const sent = prototypes.sendto(this.#fd, message, message.length, MSG_DONTWAIT, this.#to, this.#to.length)
+    return sent < 0 ? errnoName(errno()) : undefined
+  }
+
+  /** Reads what has arrived. */
+  drain(): void {
+    this.#reader?.drain()
+  }
+
+  [Symbol.dispose](): void {
+    this.#reader?.[Symbol.dispose]()
+    close(this.#fd)
+  }
+}
+
+export type PacketSocketOptions = {
+  readonly family: 4 | 6
+  readonly device: string
+  readonly magic: string
+  /** As of a raw socket: IPv4 packets with their header, of IPv6 the message alone. */
+  readonly received: (packet: Uint8Array) => void
+}
+
+/**
+ * Sees what arrives on a device before the firewall drops it. The filter runs for each packet of the device, so this is
+ * for a time of trouble. Errors: CallFailed, with ENODEV when there is no such device.
+ */
+export class PacketSocket implements Disposable {
+  readonly #fd: number
+  readonly #reader: Reader
+
+  constructor({ family, device, magic, received }: PacketSocketOptions) {
+    // Without a protocol it receives nothing until it is bound.
+    this.#fd = checked('socket', prototypes.socket(AF_PACKET, SOCK_DGRAM | FLAGS, 0))
+    try {
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, magic)
+      const index = deviceIndex(this.#fd, device)
+      if (index === undefined) throw new CallFailed('bind', errnoNumber('ENODEV'))
+      // A struct sockaddr_ll.
+      const address = Buffer.alloc(20)
+      address.writeUInt16LE(AF_PACKET)
+      address.writeUInt16BE(ETH_P[family], 2)
+      address.writeInt32LE(index, 4)
+      checked('bind', prototypes.bind(this.#fd, address, address.length))
+    } catch (error) {
+      close(this.#fd)
+      throw error
+    }
+    this.#reader = new Reader(this.#fd, (packet) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER)))
+  }
+
+  /** Reads what has arrived. */
+  drain(): void {
+    this.#reader.drain()
+  }
+
+  [Symbol.dispose](): void {
+    this.#reader[Symbol.dispose]()
+    close(this.#fd)
+  }
+}
+
+/** A struct sockaddr_in or sockaddr_in6. */
+function socketAddress(family: 4 | 6, address: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(family === 4 ? 16 : 28)
+  bytes.writeUInt16LE(AF_INET[family])
+  bytes.set(address, family === 4 ? 4 : 8)
+  return bytes
+}
+
+function option(fd: number, level: number, name: number, value: Buffer): void {
+  if (!setOption(fd, level, name, value)) throw new CallFailed('setsockopt', errno())
+}
+
+/** The filter has a bit for each type that is not received. */
+function filterTypes(fd: number, family: 4 | 6, receives: boolean): void {
+  const blocked = Buffer.alloc(family === 4 ? 4 : 32, 0xff)
+  if (receives)
+    for (const type of ECHO[family]) {
+      const word = 4 * (type >> 5)
+      blocked.writeUInt32LE((blocked.readUInt32LE(word) & ~(1 << (type & 31))) >>> 0, word)
+    }
+  if (family === 4) option(fd, SOL_RAW, ICMP_FILTER, blocked)
+  else option(fd, IPPROTO[6], ICMPV6_FILTER, blocked)
+}
+
+/** Instructions of classic BPF, <linux/bpf_common.h>: operation, and how far to jump when true and false. */
+const LOAD_HEADER_LENGTH = 0xb1
+const LOAD_WORD_BEHIND = 0x40
+const LOAD_WORD = 0x20
+const JUMP_IF_EQUAL = 0x15
+const RETURN = 0x06
+
+/** Other pings of this host, a flood of them for example, never wake the daemon. `before`: octets before the message. */
+function filterPayload(fd: number, before: number | 'IPv4 header', magic: string): void {
+  const words = Buffer.from(magic)
+  const [load, from] = before === 'IPv4 header' ? [LOAD_WORD_BEHIND, 8] : [LOAD_WORD, before + 8]
+  const program: readonly (readonly [code: number, onTrue: number, onFalse: number, value: number])[] = [
+    // The length of the IP header to the index register.
+    ...(before === 'IPv4 header' ? ([[LOAD_HEADER_LENGTH, 0, 0, 0]] as const) : []),
+    [load, 0, 0, from],
+    [JUMP_IF_EQUAL, 0, 3, words.readUInt32BE(0)],
+    [load, 0, 0, from + 4],
+    [JUMP_IF_EQUAL, 0, 1, words.readUInt32BE(4)],
+    [RETURN, 0, 0, 0x4_0000],
+    [RETURN, 0, 0, 0]
+  ]
+  const filter = Buffer.allocUnsafeSlow(program.length * 8)
+  for (const [at, [code, onTrue, onFalse, value]] of program.entries()) {
+    filter.writeUInt16LE(code, at * 8)
+    filter.writeUInt8(onTrue, at * 8 + 2)
+    filter.writeUInt8(onFalse, at * 8 + 3)
+    filter.writeUInt32LE(value, at * 8 + 4)
+  }
+  const header = Buffer.alloc(16)
+  header.writeUInt16LE(program.length)
+  header.writeBigUInt64LE(addressOf(filter), 8)
+  option(fd, SOL_SOCKET, SO_ATTACH_FILTER, header)
+}

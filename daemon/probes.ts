@@ -1,0 +1,111 @@
+// Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
+import { createHmac, randomBytes } from 'node:crypto'
+import type { Log } from './base/log.ts'
+import type { Health } from './health/health.ts'
+import type { Metrics } from './health/metrics.ts'
+import type { Store } from './lease/store.ts'
+import type { Place } from './node/place.ts'
+import { PacketSocket, RawSocket } from './os/raw-socket.ts'
+import type { Peers } from './peers/peers.ts'
+import type { Reconciler } from './reconcile/reconciler.ts'
+import type { Kernel } from './state/kernel.ts'
+import { SEVERITY, type Verdict } from './underlay/judge.ts'
+import { PathMtu } from './underlay/path-mtu.ts'
+import { ProbeReport, type PublishedReport, readReport } from './underlay/probe-report.ts'
+import { ProbeViews } from './underlay/probe-views.ts'
+import { Prober } from './underlay/prober.ts'
+
+export type ProbesDeps = {
+  readonly peers: Peers
+  readonly reconciler: Reconciler
+  readonly health: Health
+  readonly metrics: Metrics
+  readonly kernel: Kernel
+  readonly log: Log
+  readonly store: Pick<Store, 'publish' | 'reports'>
+  readonly nodeName: string
+  readonly place: () => Place | undefined
+}
+
+export type Probes = Disposable & {
+  readonly views: ProbeViews
+  readonly pathMtu: PathMtu
+  /** What the other nodes published; `undefined`: the store carries no reports, or does not answer now. */
+  reports(): Promise<readonly (PublishedReport & { readonly key: string })[] | undefined>
+  /** Until the signal, and rejects with it. */
+  follow(signal: AbortSignal): Promise<void>
+}
+
+export function openProbes({
+  peers,
+  reconciler,
+  health,
+  metrics,
+  place,
+  kernel,
+  log,
+  store,
+  nodeName
+}: ProbesDeps): Probes {
+  const key = randomBytes(32)
+  const roundTrips = metrics.histogram(
+    'weft_probe_round_trip_seconds',
+    "Time from a small probe to a peer's answer, on the way of pods' packets."
+  )
+  const prober = new Prober({
+    ...{ peers, reconciler, health, place },
+    open: (options) => new RawSocket(options),
+    capture: (options) => new PacketSocket(options),
+    mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
+    now: () => performance.now(),
+    measured: (seconds) => roundTrips.observe(seconds),
+    changed: () => {
+      report.update()
+      pathMtu.report()
+    }
+  })
+  const views = new ProbeViews({ prober, peers, place, now: Date.now })
+  const publish = store.publish?.bind(store)
+  const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
+  const now = () => performance.now()
+  const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, proven: () => report.large })
+  metrics.gauge(
+    'weft_peers',
+    "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",
+    ['verdict'],
+    (gauge) => {
+      const counts = new Map<Verdict, number>(SEVERITY.map((verdict) => [verdict, 0]))
+      prober.forEach((_key, _family, way, verdict) => {
+        if (way === 'pods') counts.set(verdict, (counts.get(verdict) ?? 0) + 1)
+      })
+      for (const [verdict, count] of counts) gauge.set({ verdict }, count)
+    }
+  )
+  return {
+    views,
+    pathMtu,
+    reports: () => readReports(store, peers),
+    follow: (signal) => prober.follow(signal),
+    [Symbol.dispose]: () => prober[Symbol.dispose]()
+  }
+}
+
+/** Milliseconds that an answer waits for the store. */
+const PATIENCE = 2_000
+
+async function readReports(store: ProbesDeps['store'], peers: Peers): ReturnType<Probes['reports']> {
+  if (store.reports === undefined) return undefined
+  const late = Promise.withResolvers<undefined>()
+  const timer = setTimeout(() => late.resolve(undefined), PATIENCE)
+  try {
+    const found = await Promise.race([store.reports(), late.promise])
+    return found?.flatMap(({ key, text }) => {
+      const report = peers.isOwn(key) ? undefined : readReport(text)
+      return report === undefined ? [] : [{ ...report, key }]
+    })
+  } catch {
+    return undefined
+  } finally {
+    clearTimeout(timer)
+  }
+}

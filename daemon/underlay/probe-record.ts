@@ -1,0 +1,281 @@
+// What is known of the ways to each peer: some bytes each in typed arrays. Times are in tenths of a second since the
+// record began; 0 is never.
+import type { Direction, LaneFacts, Verdict } from './judge.ts'
+import { judge } from './judge.ts'
+import { type Digest, LANES, NODE_LANE, PLAIN_LANES, POD_LANES, type Way } from './probe-packet.ts'
+import { MISSES } from './probe-schedule.ts'
+
+/** Slots are added by so many. */
+const GROWTH = 1_024
+const LANE_COUNT = LANES.length
+const WAY_COUNT = 3
+/** For times that two nodes measured, each to a tenth of a second. */
+const BLUR = 3
+/** What arrives together is noted within it. */
+const TOGETHER = 5
+
+export const WAY_INDEX: Readonly<Record<Way, number>> = { pods: 0, nodes: 1, plain: 2 }
+const LANES_OF: Readonly<Record<Way, readonly [small: number, large: number | undefined]>> = {
+  pods: POD_LANES,
+  nodes: [NODE_LANE, undefined],
+  plain: PLAIN_LANES
+}
+
+/** Arrays with an entry for each lane of each slot, and those with one for each slot. */
+type Lanes = {
+  /** Time of sending of the latest probe, of the first that was not answered, of the latest that was. */
+  asked: Uint32Array
+  missed: Uint32Array
+  answered: Uint32Array
+  /** When the peer's probe was heard, and when it last heard ours by its own account. */
+  heard: Uint32Array
+  outHeard: Uint32Array
+  misses: Uint8Array
+  /** 1 while the latest probe is neither answered nor counted as missed. */
+  open: Uint8Array
+}
+
+export class ProbeRecord {
+  #capacity = 0
+  #free: number[] = []
+  #size = 0
+  #lanes: Lanes = lanesFor(0)
+  /** Microseconds, by way. */
+  #roundTrip = new Uint32Array(0)
+  /** When the peer last said what it heard. */
+  #told = new Uint32Array(0)
+  /** When anything was heard of it. */
+  #heardAny = new Uint32Array(0)
+  #digests = new Uint32Array(0)
+  /** Open addressing by the low half of the digest: slot + 1. */
+  #table = new Uint32Array(0)
+  #stale = 0
+
+  /** Peers that are in it. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** One more than the highest slot in use. */
+  get top(): number {
+    return this.#size + this.#free.length
+  }
+
+  /** Bytes of the arrays. */
+  get bytes(): number {
+    const arrays = [...Object.values(this.#lanes), this.#roundTrip, this.#told, this.#heardAny]
+    return [...arrays, this.#digests, this.#table].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  }
+
+  /** A slot for the peer of this digest. */
+  add(digest: Digest): number {
+    const slot = this.#free.pop() ?? this.#size
+    if (slot >= this.#capacity) this.#grow()
+    this.#size++
+    this.#digests[2 * slot] = digest.high
+    this.#digests[2 * slot + 1] = digest.low
+    this.#enter(slot)
+    return slot
+  }
+
+  /** Its entry in the table stays, and matches no digest any more. */
+  remove(slot: number): void {
+    this.reset(slot)
+    this.#digests.fill(0, 2 * slot, 2 * slot + 2)
+    this.#free.push(slot)
+    this.#size--
+    if (++this.#stale > this.#capacity / 2) this.#index()
+  }
+
+  /** Forgets what is known of the peer, as when its address changed. */
+  reset(slot: number): void {
+    for (const array of Object.values(this.#lanes)) array.fill(0, slot * LANE_COUNT, (slot + 1) * LANE_COUNT)
+    this.#roundTrip.fill(0, slot * WAY_COUNT, (slot + 1) * WAY_COUNT)
+    this.#told[slot] = 0
+    this.#heardAny[slot] = 0
+  }
+
+  /** As before the first probe, of one way that is no longer asked. */
+  resetWay(slot: number, way: Way): void {
+    for (const lane of LANES_OF[way])
+      if (lane !== undefined) for (const array of Object.values(this.#lanes)) array[slot * LANE_COUNT + lane] = 0
+    this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way]] = 0
+  }
+
+  slotOf({ high, low }: Digest): number | undefined {
+    const mask = this.#table.length - 1
+    if (mask < 0) return undefined
+    for (let at = low & mask; ; at = (at + 1) & mask) {
+      const entry = this.#table[at] ?? 0
+      if (entry === 0) return undefined
+      if (this.#digests[2 * entry - 1] === low && this.#digests[2 * entry - 2] === high) return entry - 1
+    }
+  }
+
+  lowDigest(slot: number): number {
+    return this.#digests[2 * slot + 1] ?? 0
+  }
+
+  asked(slot: number, lane: number, now: number): void {
+    const at = slot * LANE_COUNT + lane
+    // The one before is counted at the latest now.
+    this.#miss(at)
+    this.#lanes.asked[at] = now
+    this.#lanes.open[at] = 1
+  }
+
+  /** `sent`: as the probe says. */
+  answered(slot: number, lane: number, sent: number, roundTripUs: number): void {
+    const at = slot * LANE_COUNT + lane
+    const { answered, asked, misses, missed, open } = this.#lanes
+    if (sent < (answered[at] ?? 0) || sent > (asked[at] ?? 0)) return
+    if (sent === asked[at]) open[at] = 0
+    answered[at] = sent
+    misses[at] = 0
+    missed[at] = 0
+    const way = LANES[lane]
+    if (way !== undefined && !way.isLarge)
+      this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way.way]] = Math.max(1, Math.min(roundTripUs, 0xffff_ffff))
+  }
+
+  /** An answer came as far as this node's firewall: both directions carry packets. */
+  passed(slot: number, lane: number, now: number): void {
+    const at = slot * LANE_COUNT + lane
+    this.#lanes.heard[at] = now
+    this.#lanes.outHeard[at] = now
+  }
+
+  heard(slot: number, lane: number, heardAgo: readonly (number | undefined)[], now: number): void {
+    const { heard, outHeard } = this.#lanes
+    heard[slot * LANE_COUNT + lane] = now
+    this.#heardAny[slot] = now
+    this.#told[slot] = now
+    for (const [each, ago] of heardAgo.entries())
+      if (ago !== undefined) outHeard[slot * LANE_COUNT + each] = Math.max(1, now - ago)
+  }
+
+  /** For each lane, how long ago the peer's last probe was heard. */
+  heardAgo(slot: number, now: number): readonly (number | undefined)[] {
+    return LANES.map((_, lane) => {
+      const at = this.#lanes.heard[slot * LANE_COUNT + lane] ?? 0
+      return at === 0 ? undefined : now - at
+    })
+  }
+
+  /** Counts what was not answered until now; returns the most misses of the lanes of pods' packets. */
+  settle(slot: number): number {
+    for (let lane = 0; lane < LANE_COUNT; lane++) this.#miss(slot * LANE_COUNT + lane)
+    return this.misses(slot)
+  }
+
+  misses(slot: number): number {
+    const { misses } = this.#lanes
+    const from = slot * LANE_COUNT
+    return Math.max(...POD_LANES.map((lane) => misses[from + lane] ?? 0))
+  }
+
+  /** Whether both sizes of pods' packets were answered last time. */
+  isAnswered(slot: number): boolean {
+    const { answered, asked } = this.#lanes
+    const from = slot * LANE_COUNT
+    return POD_LANES.every((lane) => asked[from + lane] !== 0 && answered[from + lane] === asked[from + lane])
+  }
+
+  /** Of the last answer to a small probe on this way; 0: none. */
+  answeredAt(slot: number, way: Way): number {
+    return this.#lanes.answered[slot * LANE_COUNT + LANES_OF[way][0]] ?? 0
+  }
+
+  /** Microseconds of the last small probe that was answered; 0: none. */
+  roundTrip(slot: number, way: Way): number {
+    return this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way]] ?? 0
+  }
+
+  /** When anything of the peer was heard; 0: never. */
+  heardAt(slot: number): number {
+    return this.#heardAny[slot] ?? 0
+  }
+
+  judge(slot: number, way: Way): ReturnType<typeof judge> {
+    const [small, large] = LANES_OF[way]
+    return judge({ small: this.#facts(slot, small), large: large === undefined ? large : this.#facts(slot, large) })
+  }
+
+  #facts(slot: number, lane: number): LaneFacts {
+    const at = slot * LANE_COUNT + lane
+    const { missed, answered, misses, heard, outHeard } = this.#lanes
+    const [since, left] = [missed[at] ?? 0, misses[at] ?? 0]
+    if (left < MISSES) {
+      const isKnown = (answered[at] ?? 0) > 0
+      return { state: isKnown ? 'answered' : 'open', out: isKnown || undefined, back: isKnown || undefined }
+    }
+    const heardThere = outHeard[at] ?? 0
+    const isOut = heardThere > 0 && heardThere >= since - BLUR
+    const isBack = (heard[at] ?? 0) >= since
+    const told = this.#told[slot] ?? 0
+    return {
+      state: 'missed',
+      out: isOut || later(told, since + TOGETHER, false),
+      back: isBack || later(this.#heardAny[slot] ?? 0, since + TOGETHER, false)
+    }
+  }
+
+  #miss(at: number): void {
+    const { asked, missed, misses, open } = this.#lanes
+    if (open[at] === 0) return
+    open[at] = 0
+    if (misses[at] === 0) missed[at] = asked[at] ?? 0
+    misses[at] = Math.min(255, (misses[at] ?? 0) + 1)
+  }
+
+  #grow(): void {
+    this.#capacity += GROWTH
+    const lanes = this.#capacity * LANE_COUNT
+    const longer = lanesFor(lanes)
+    for (const [name, array] of Object.entries(this.#lanes)) longer[name as keyof Lanes].set(array)
+    this.#lanes = longer
+    this.#roundTrip = grown(this.#roundTrip, this.#capacity * WAY_COUNT)
+    this.#told = grown(this.#told, this.#capacity)
+    this.#heardAny = grown(this.#heardAny, this.#capacity)
+    this.#digests = grown(this.#digests, this.#capacity * 2)
+    this.#index()
+  }
+
+  /** Fills the table anew: after it grew, and when many entries are stale. */
+  #index(): void {
+    this.#stale = 0
+    const length = 2 ** Math.ceil(Math.log2(Math.max(2, this.#capacity * 2)))
+    if (this.#table.length === length) this.#table.fill(0)
+    else this.#table = new Uint32Array(length)
+    const free = new Set(this.#free)
+    for (let slot = 0; slot < this.top; slot++) if (!free.has(slot)) this.#enter(slot)
+  }
+
+  #enter(slot: number): void {
+    const mask = this.#table.length - 1
+    let at = this.lowDigest(slot) & mask
+    while (this.#table[at] !== 0 && this.#table[at] !== slot + 1) at = (at + 1) & mask
+    this.#table[at] = slot + 1
+  }
+}
+
+const later = (time: number, than: number, value: boolean): Direction => (time >= than ? value : undefined)
+
+const lanesFor = (length: number): Lanes => ({
+  asked: new Uint32Array(length),
+  missed: new Uint32Array(length),
+  answered: new Uint32Array(length),
+  heard: new Uint32Array(length),
+  outHeard: new Uint32Array(length),
+  misses: new Uint8Array(length),
+  open: new Uint8Array(length)
+})
+
+function grown(array: Uint32Array, length: number): Uint32Array<ArrayBuffer> {
+  const longer = new Uint32Array(length)
+  longer.set(array)
+  return longer
+}
+
+/** Whether a verdict says that packets are lost. */
+export const isBad = (verdict: Verdict): boolean => verdict !== 'whole' && verdict !== 'not-asked'

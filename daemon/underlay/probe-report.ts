@@ -1,0 +1,135 @@
+// What follows from verdicts: the conditions that packets of pods to a node are lost, or those of full size are; and the
+// report that the other nodes can read.
+import { formatIp, perFamily } from '../../ipam/address.ts'
+import type { Health } from '../health/health.ts'
+import type { Peers } from '../peers/peers.ts'
+import { SEVERITY, type Verdict } from './judge.ts'
+import type { Way } from './probe-packet.ts'
+import { isBad } from './probe-record.ts'
+import type { ProbeViews, WayView } from './probe-views.ts'
+import type { Prober } from './prober.ts'
+
+export type ProbeReportDeps = {
+  readonly prober: Pick<Prober, 'forEach' | 'look'>
+  readonly views: Pick<ProbeViews, 'of'>
+  readonly peers: Pick<Peers, 'leases'>
+  readonly health: Pick<Health, 'raise' | 'clear'>
+  /** Where the store carries reports. */
+  readonly publish?: ((report: string) => void) | undefined
+  readonly nodeName: string
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+}
+
+/** A finding as a condition has it. */
+export type Finding = { readonly detail: string; readonly cure: string }
+
+/** What this node publishes of its ways to the others. */
+export type PublishedReport = {
+  readonly node: string
+  /** ISO 8601. */
+  readonly at: string
+  /** How many peers are asked. */
+  readonly asked: number
+  readonly bad: readonly {
+    readonly key: string
+    readonly way: Way
+    readonly family: 'ipv4' | 'ipv6'
+    readonly verdict: Verdict
+    readonly since: string
+  }[]
+}
+
+/** Ways in one report: some kB. */
+const MOST_BAD = 100
+
+type Bad = { readonly key: string; readonly family: 4 | 6; readonly verdict: Verdict }
+
+export class ProbeReport {
+  readonly #deps: ProbeReportDeps
+  /** Full-size packets that are lost, for the condition of the path MTU. */
+  #large: Finding | undefined
+  /** What the last report said, without its times. */
+  #published = ''
+
+  constructor(deps: ProbeReportDeps) {
+    this.#deps = deps
+  }
+
+  get large(): Finding | undefined {
+    return this.#large
+  }
+
+  /** Looks at all verdicts. */
+  update(): void {
+    this.#publish()
+    const lost: Bad[] = []
+    const large: Bad[] = []
+    this.#deps.prober.forEach((key, family, way, verdict) => {
+      if (way !== 'pods') return
+      if (verdict === 'large-lost') large.push({ key, family, verdict })
+      // With host-firewall packets arrive; only echo is not answered.
+      else if (verdict === 'lost' || verdict === 'out-lost' || verdict === 'back-lost')
+        lost.push({ key, family, verdict })
+    })
+    this.#large = this.#finding(large)
+    const finding = this.#finding(lost)
+    if (finding === undefined) this.#deps.health.clear('UNDERLAY_LOST')
+    else this.#deps.health.raise('UNDERLAY_LOST', finding.detail, finding.cure)
+  }
+
+  #publish(): void {
+    const { prober, publish, nodeName, now } = this.#deps
+    if (publish === undefined) return
+    const asked = new Set<string>()
+    const bad: PublishedReport['bad'][number][] = []
+    prober.forEach((key, family, way, verdict) => {
+      if (way === 'pods' && verdict !== 'not-asked') asked.add(key)
+      if (!isBad(verdict) || bad.length === MOST_BAD) return
+      const ago = prober.look(key, family, way)?.sinceMsAgo ?? 0
+      // To the second: the clock and the counting of tenths are not read at the same moment.
+      const since = new Date(Math.round((now() - ago) / 1_000) * 1_000).toISOString()
+      bad.push({ key, way, family: family === 4 ? 'ipv4' : 'ipv6', verdict, since })
+    })
+    const text = JSON.stringify([asked.size, bad.map(({ since, ...each }) => each)])
+    if (text === this.#published) return
+    this.#published = text
+    const report: PublishedReport = { node: nodeName, at: new Date(now()).toISOString(), asked: asked.size, bad }
+    publish(JSON.stringify(report))
+  }
+
+  /** The worst one's sentence, and how many more there are. */
+  #finding(bad: readonly Bad[]): Finding | undefined {
+    const rank = ({ verdict }: Bad) => SEVERITY.indexOf(verdict)
+    // One whose direction is known says more about the cause.
+    const [first] = bad.toSorted((a, b) => rank(b) - rank(a))
+    const lease = first && this.#deps.peers.leases.get(first.key)
+    if (first === undefined || lease === undefined) return undefined
+    const isIt = ({ way, family }: WayView) => way === 'pods' && family === first.family
+    const view = this.#deps.views.of(first.key, lease).find(isIt)
+    const nodes = new Set(bad.map(({ key }) => key)).size - 1
+    const more = nodes === 0 ? '' : ` (and ${nodes} more node${nodes === 1 ? '' : 's'})`
+    const name = lease.node ?? perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))[0] ?? first.key
+    return {
+      detail: `${view?.text ?? `packets to ${name} are lost`}${more}`,
+      cure: view?.cure ?? `run weftctl why node ${name}`
+    }
+  }
+}
+
+/** Reads what another node published; `undefined`: it is no report. */
+export function readReport(text: string): PublishedReport | undefined {
+  try {
+    const { node, at, asked, bad } = JSON.parse(text) as Partial<PublishedReport>
+    if (typeof node !== 'string' || typeof at !== 'string' || typeof asked !== 'number') return undefined
+    if (!Array.isArray(bad)) return undefined
+    const isWay = (each: unknown) => {
+      const way = (each ?? {}) as Record<string, unknown>
+      const texts = [way.key, way.way, way.family, way.since]
+      return texts.every((value) => typeof value === 'string') && SEVERITY.includes(way.verdict as Verdict)
+    }
+    return { node, at, asked, bad: bad.filter(isWay).slice(0, MOST_BAD) }
+  } catch {
+    return undefined
+  }
+}

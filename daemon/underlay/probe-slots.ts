@@ -1,0 +1,145 @@
+// When each peer is asked next, and the verdict on each way to it: one entry for each slot of the record, in typed
+// arrays. Times are in tenths of a second, as in the record.
+import type { Family } from '../../ipam/address.ts'
+import { SEVERITY, type Verdict } from './judge.ts'
+import { WAYS, type Way } from './probe-packet.ts'
+import { WAY_INDEX } from './probe-record.ts'
+
+const WAY_COUNT = WAYS.length
+const NOT_ASKED = SEVERITY.indexOf('not-asked')
+/** Slots are added by so many. */
+const GROWTH = 1_024
+
+export class ProbeSlots {
+  readonly #keys: (string | undefined)[] = []
+  #family = new Uint8Array(0)
+  #due = new Uint32Array(0)
+  #asked = new Uint32Array(0)
+  #isWaiting = new Uint8Array(0)
+  /** Until when a way that was never answered counts as not asked yet. */
+  #graceEnd = new Uint32Array(0)
+  #pair = new Uint32Array(0)
+  /** Of what the lease says and how it is reached, to find out whether it changed. */
+  #print = new Uint32Array(0)
+  #verdict = new Uint8Array(0)
+  #since = new Uint32Array(0)
+
+  get bytes(): number {
+    const arrays = [this.#family, this.#due, this.#asked, this.#isWaiting, this.#graceEnd, this.#pair, this.#print]
+    return [...arrays, this.#verdict, this.#since].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  }
+
+  /** One more than the highest slot ever in use. */
+  get top(): number {
+    return this.#keys.length
+  }
+
+  add(
+    slot: number,
+    of: { readonly key: string; readonly family: Family; readonly pair: number; readonly now: number }
+  ): void {
+    if (slot >= this.#due.length) this.#grow()
+    this.#keys[slot] = of.key
+    this.#family[slot] = of.family
+    this.#pair[slot] = of.pair
+    this.#due[slot] = of.now
+    this.#isWaiting[slot] = 0
+    this.#print[slot] = 0
+    for (const way of WAYS) this.setVerdict(slot, way, 'not-asked', of.now)
+  }
+
+  remove(slot: number): void {
+    this.#keys[slot] = undefined
+  }
+
+  /** The lease's key; `undefined`: the slot is free. */
+  key(slot: number): string | undefined {
+    return this.#keys[slot]
+  }
+
+  family(slot: number): Family {
+    return this.#family[slot] === 6 ? 6 : 4
+  }
+
+  pair(slot: number): number {
+    return this.#pair[slot] ?? 0
+  }
+
+  /** Whether the print is another one than before, which it replaces. */
+  renew(slot: number, print: number, graceEnd: number): boolean {
+    if (this.#print[slot] === print) return false
+    this.#print[slot] = print
+    this.#graceEnd[slot] = graceEnd
+    return true
+  }
+
+  graceEnd(slot: number): number {
+    return this.#graceEnd[slot] ?? 0
+  }
+
+  due(slot: number): number {
+    return this.#due[slot] ?? 0
+  }
+
+  /** When it is asked, or looked at for answers. */
+  setDue(slot: number, at: number): void {
+    this.#due[slot] = at
+  }
+
+  /** Of the last probes. */
+  askedAt(slot: number): number {
+    return this.#asked[slot] ?? 0
+  }
+
+  isWaiting(slot: number): boolean {
+    return this.#isWaiting[slot] === 1
+  }
+
+  asked(slot: number, now: number): void {
+    this.#asked[slot] = now
+    this.#isWaiting[slot] = 1
+  }
+
+  /** Its answers have been looked at. */
+  rest(slot: number): void {
+    this.#isWaiting[slot] = 0
+  }
+
+  verdict(slot: number, way: Way): Verdict {
+    return SEVERITY[this.#verdict[slot * WAY_COUNT + WAY_INDEX[way]] ?? NOT_ASKED] ?? 'not-asked'
+  }
+
+  since(slot: number, way: Way): number {
+    return this.#since[slot * WAY_COUNT + WAY_INDEX[way]] ?? 0
+  }
+
+  setVerdict(slot: number, way: Way, verdict: Verdict, now: number): void {
+    this.#verdict[slot * WAY_COUNT + WAY_INDEX[way]] = SEVERITY.indexOf(verdict)
+    this.#since[slot * WAY_COUNT + WAY_INDEX[way]] = now
+  }
+
+  #grow(): void {
+    const length = this.#due.length + GROWTH
+    this.#family = octets(this.#family, length)
+    this.#isWaiting = octets(this.#isWaiting, length)
+    this.#verdict = octets(this.#verdict, length * WAY_COUNT)
+    this.#due = words(this.#due, length)
+    this.#asked = words(this.#asked, length)
+    this.#graceEnd = words(this.#graceEnd, length)
+    this.#pair = words(this.#pair, length)
+    this.#print = words(this.#print, length)
+    this.#since = words(this.#since, length * WAY_COUNT)
+  }
+}
+
+function octets(array: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+  const longer = new Uint8Array(length)
+  longer.set(array)
+  return longer
+}
+
+function words(array: Uint32Array, length: number): Uint32Array<ArrayBuffer> {
+  const longer = new Uint32Array(length)
+  longer.set(array)
+  return longer
+}

@@ -1,0 +1,142 @@
+// The sockets that probes leave by and arrive on: one for each way and family, opened anew when this node's address
+// changes, and the reason while one can't be opened.
+import { type Family, formatIp, type Ip, ipBytes, sameIp } from '../../ipam/address.ts'
+import { reasonOf } from '../base/error.ts'
+import { MAGIC, type Way } from './probe-packet.ts'
+
+export interface ProbeSocket extends Disposable {
+  /** Never waits. The name of the error when the kernel does not send it. */
+  send(to: Uint8Array, message: Uint8Array): string | undefined
+  /** Reads what has arrived. */
+  drain(): void
+}
+
+/** Opens a raw socket (os/raw-socket.ts). Errors: with `errnoName` where the kernel refuses. */
+export type OpenProbeSocket = (options: {
+  readonly family: Family
+  readonly source: Uint8Array
+  readonly magic: string
+  readonly mark?: number
+  readonly received?: (packet: Uint8Array) => void
+}) => ProbeSocket
+
+/** Opens a packet socket (os/raw-socket.ts), which sees what the firewall drops. Errors: as above. */
+export type OpenCapture = (options: {
+  readonly family: Family
+  readonly device: string
+  readonly magic: string
+  readonly received: (packet: Uint8Array) => void
+}) => Omit<ProbeSocket, 'send'>
+
+/** For how long a capture lasts after the last miss, in tenths of a second. */
+const CAPTURED = 300
+
+/** Between two attempts to open a socket, in tenths of a second. */
+const RETRY = 20
+
+/** Tunnels of both families. */
+const MOST_CAPTURES = 4
+
+type Held = { readonly socket: ProbeSocket; readonly source: Ip }
+type Failed = { readonly reason: string; readonly source: Ip; readonly at: number }
+
+export class ProbeSockets implements Disposable {
+  readonly #open: OpenProbeSocket
+  readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
+  readonly #mark: number
+  readonly #held = new Map<string, Held>()
+  readonly #failed = new Map<string, Failed>()
+  readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; until: number }>()
+  readonly #capture: OpenCapture
+
+  /** `mark`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  constructor(
+    { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
+    mark: number,
+    received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
+  ) {
+    this.#open = open
+    this.#capture = capture
+    this.#mark = mark
+    this.#received = received
+  }
+
+  /** Sees for some time what arrives on the device, whatever the firewall does with it. */
+  capture(device: string, family: Family, now: number): void {
+    const name = `${device} ${family}`
+    const held = this.#captures.get(name)
+    if (held !== undefined) held.until = now + CAPTURED
+    else if (this.#captures.size < MOST_CAPTURES) {
+      try {
+        const received = (packet: Uint8Array) => this.#received(packet, family, true)
+        this.#captures.set(name, {
+          socket: this.#capture({ family, device, magic: MAGIC, received }),
+          until: now + CAPTURED
+        })
+      } catch {
+        // The device is gone, or the capability is missing: then what the firewall drops counts as lost.
+      }
+    }
+  }
+
+  /** Ends captures whose time is over. */
+  tidy(now: number): void {
+    for (const [name, { socket, until }] of this.#captures) {
+      if (now < until) continue
+      socket[Symbol.dispose]()
+      this.#captures.delete(name)
+    }
+  }
+
+  /** The socket of this way from `source`; `undefined`: `reason` says why there is none. */
+  get(way: Way, source: Ip, now: number): ProbeSocket | undefined {
+    const name = nameOf(way, source.family)
+    const held = this.#held.get(name)
+    if (held !== undefined && sameIp(held.source, source)) return held.socket
+    held?.socket[Symbol.dispose]()
+    this.#held.delete(name)
+    const failed = this.#failed.get(name)
+    if (failed !== undefined && sameIp(failed.source, source) && now - failed.at < RETRY) return undefined
+    try {
+      const socket = this.#open(this.#optionsOf(way, source))
+      this.#held.set(name, { socket, source })
+      this.#failed.delete(name)
+      return socket
+    } catch (error) {
+      this.#failed.set(name, { reason: whyNot(error, source), source, at: now })
+      return undefined
+    }
+  }
+
+  /** Why there is no socket for this way. */
+  reason(way: Way, family: Family): string | undefined {
+    return this.#failed.get(nameOf(way, family))?.reason
+  }
+
+  /** Reads what has arrived on all of them. */
+  drain(): void {
+    for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket.drain()
+  }
+
+  [Symbol.dispose](): void {
+    for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket[Symbol.dispose]()
+    this.#held.clear()
+    this.#captures.clear()
+  }
+
+  /** The answers to probes by the plain way arrive at the pods' address, where the socket of that way receives them. */
+  #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
+    const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
+    if (way === 'plain') return { ...common, mark: this.#mark }
+    return { ...common, received: (packet) => this.#received(packet, source.family, false) }
+  }
+}
+
+const nameOf = (way: Way, family: Family): string => `${way}${family}`
+
+function whyNot(error: unknown, source: Ip): string {
+  const errno = (error as { readonly errnoName?: string }).errnoName
+  if (errno === 'EPERM' || errno === 'EACCES') return 'weftd may not open raw sockets (capability NET_RAW)'
+  if (errno === 'EADDRNOTAVAIL') return `no device of this node has the address ${formatIp(source)}`
+  return `no raw socket from ${formatIp(source)}: ${reasonOf(error)}`
+}

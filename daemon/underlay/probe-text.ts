@@ -1,0 +1,139 @@
+// What a verdict says to an administrator: one sentence with peer, direction, port and size, and one action.
+import type { Judgement } from './judge.ts'
+import type { Way } from './probe-packet.ts'
+
+export type PortFacts = { readonly protocol: string; readonly port: number }
+
+export type WayText = { readonly text: string; readonly cure?: string }
+
+export type TextFacts = Judgement & {
+  readonly way: Way
+  /** The peer's node name, or its public address. */
+  readonly peer: string
+  /** Public addresses, as text. */
+  readonly here: string
+  readonly there: string
+  /** The address that is asked. */
+  readonly asked: string
+  /** Of the tunnel; absent on plain routes. */
+  readonly port?: PortFacts
+  /** The device by which the packets leave. */
+  readonly device: string
+  /** Bytes of the large probe, and with what encapsulation adds. */
+  readonly mtu: number
+  readonly outerMtu: number
+  readonly roundTripUs: number
+  /** Why the kernel did not send the last probe. */
+  readonly refused?: string
+  /** Whether the peer answers from node address to node address; `undefined`: not known. */
+  readonly nodesAnswer?: boolean
+  /** Whose firewall drops what arrives, where that is known. */
+  readonly dropsHere?: boolean
+}
+
+/** Of any verdict but `not-asked`, whose reason is its text. */
+export function wayText(facts: TextFacts): WayText {
+  if (facts.verdict === 'whole') return { text: wholeText(facts) }
+  if (facts.refused !== undefined) return refusedText(facts, facts.refused)
+  if (facts.way === 'nodes') return nodesText(facts)
+  if (facts.verdict === 'host-firewall') return firewallText(facts)
+  if (facts.verdict === 'large-lost') return largeText(facts)
+  return lostText(facts)
+}
+
+function wholeText({ way, asked, roundTripUs, mtu }: TextFacts): string {
+  const sizes = way === 'nodes' ? '' : `, at 84 and at ${mtu} bytes`
+  return `${asked} answers in ${milliseconds(roundTripUs)}${sizes}`
+}
+
+export const milliseconds = (us: number): string => `${(us / 1_000).toFixed(us < 10_000 ? 2 : 0)} ms`
+
+function refusedText({ peer, asked, device, mtu }: TextFacts, refused: string): WayText {
+  if (refused === 'EPERM')
+    return {
+      text: `this node's own firewall does not let packets to ${peer} (${asked}) leave`,
+      cure: `accept packets to ${asked} in the OUTPUT chain of this node: nft list ruleset`
+    }
+  if (refused === 'EMSGSIZE')
+    return {
+      text: `packets of ${mtu} bytes to ${peer} do not leave this node: ${device} carries less`,
+      cure: `raise the MTU of ${device}, or remove the smaller one from the route: ip route get ${asked}`
+    }
+  return {
+    text: `the kernel does not send packets to ${peer} (${asked}): ${refused}`,
+    cure: `check the route to it: ip route get ${asked}`
+  }
+}
+
+function nodesText({ peer, there }: TextFacts): WayText {
+  return {
+    text: `${peer} does not answer ICMP echo at ${there}`,
+    cure: `check that ${peer} runs and that ICMP echo to ${there} passes`
+  }
+}
+
+/** What is lost: `UDP port 8472`, or packets on a plain route. */
+const what = ({ port, device }: TextFacts): string =>
+  port === undefined
+    ? `packets of pods on the plain route by ${device}`
+    : `${port.protocol.toUpperCase()} port ${port.port}`
+
+/** A peer without a name is called by its address. */
+const named = ({ peer, there }: TextFacts): string => (peer === there ? there : `${peer} (${there})`)
+
+function lostText(facts: TextFacts): WayText {
+  const { verdict, peer, here, there, out, back } = facts
+  const subject = what(facts)
+  const [ours, theirs] = [`this node (${here})`, named(facts)]
+  if (verdict === 'out-lost')
+    return {
+      text: `${subject} from ${ours} to ${theirs} is lost: probes of ${peer} arrive here, and it receives none of ours`,
+      cure: passCure(facts, `from ${here} to ${there}`)
+    }
+  if (verdict === 'back-lost')
+    return {
+      text: `${subject} from ${theirs} to ${ours} is lost: ${peer} receives our probes, and none of its own arrive here`,
+      cure: passCure(facts, `from ${there} to ${here}`)
+    }
+  const both = out === false && back === false
+  const direction = both ? 'in both directions' : 'in which direction is not known'
+  if (facts.nodesAnswer === false)
+    return {
+      text: `${subject} between ${ours} and ${theirs} is lost, ${direction}; ${there} does not answer either`,
+      cure: `check that ${peer} runs and that this node reaches it: ping ${there}`
+    }
+  const alive = facts.nodesAnswer === true ? `; ${there} itself answers` : ''
+  return {
+    text: `${subject} between ${ours} and ${theirs} is lost, ${direction}${alive}`,
+    cure: passCure(facts, `between ${here} and ${there}, in both directions`)
+  }
+}
+
+const passCure = ({ port, peer }: TextFacts, between: string): string =>
+  port === undefined
+    ? `let packets with addresses of pods pass ${between} (port security, source and destination checks, firewalls of this node, of ${peer} and between them), or set DirectRouting to false`
+    : `let ${port.protocol.toUpperCase()} port ${port.port} pass ${between}: firewalls of this node, of ${peer} and between them, security groups`
+
+function largeText(facts: TextFacts): WayText {
+  const { here, there, mtu, outerMtu, out, back, port } = facts
+  const theirs = named(facts)
+  const size = port === undefined ? `${mtu} bytes` : `${mtu} bytes (${outerMtu} between the nodes)`
+  const way =
+    back === true && out === false
+      ? `from this node (${here}) to ${theirs}`
+      : out === true && back === false
+        ? `from ${theirs} to this node (${here})`
+        : `between this node (${here}) and ${theirs}`
+  return {
+    text: `packets of ${size} ${way} are lost, small ones pass`,
+    cure: `raise the MTU on the path between ${here} and ${there} to ${outerMtu}, or set MTU in Backend to what it carries and restart weftd on every node`
+  }
+}
+
+function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
+  const whose = dropsHere === true ? 'this node' : peer
+  return {
+    text: `packets from and to ${peer} arrive in both directions, but ICMP echo on ${device} is not answered: the firewall of ${whose} drops it, or net.ipv4.icmp_echo_ignore_all is 1 there`,
+    cure: `accept ICMP echo for ${dropsHere === true ? "this node's address in the pod network" : asked} on ${device} on ${whose}`
+  }
+}

@@ -1,0 +1,134 @@
+// What probes found, as weftctl and other nodes get it: for each peer the ways to it with verdict, sentence and cure.
+import { FAMILIES, type Family, formatIp, perFamily } from '../../ipam/address.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { Place } from '../node/place.ts'
+import type { Peers } from '../peers/peers.ts'
+import { SEVERITY, type Verdict } from './judge.ts'
+import type { Way } from './probe-packet.ts'
+import { wayText } from './probe-text.ts'
+import type { Look, Prober } from './prober.ts'
+
+export type WayView = {
+  readonly way: Way
+  readonly family: Family
+  readonly verdict: Verdict
+  readonly text: string
+  readonly cure?: string
+  readonly roundTripUs?: number
+  /** Milliseconds since 1970. */
+  readonly since: number
+  readonly answeredAt?: number
+}
+
+export type PeerView = { readonly key: string; readonly lease: Lease; readonly ways: readonly WayView[] }
+
+export type ProbeViewsDeps = {
+  readonly prober: Pick<Prober, 'look' | 'routeTo'>
+  readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'skipped' | 'since'>
+  readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+}
+
+export class ProbeViews {
+  readonly #deps: ProbeViewsDeps
+
+  constructor(deps: ProbeViewsDeps) {
+    this.#deps = deps
+  }
+
+  /** All other nodes, the worst first. */
+  all(): readonly PeerView[] {
+    const { leases, isOwn } = this.#deps.peers
+    const found = [...leases].flatMap(([key, lease]) =>
+      isOwn.call(this.#deps.peers, key, lease) ? [] : [{ key, lease, ways: this.of(key, lease) }]
+    )
+    const ranked = found.map((view) => ({ view, rank: rankOf(view.ways) }))
+    return ranked.sort((a, b) => a.rank - b.rank).map(({ view }) => view)
+  }
+
+  /** The ways to the node of this lease, pods' first. */
+  of(key: string, lease: Lease): readonly WayView[] {
+    return FAMILIES.flatMap((family) =>
+      lease.subnet[family] === undefined
+        ? []
+        : (['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, family, way))
+    )
+  }
+
+  #view(key: string, lease: Lease, family: Family, way: Way): readonly WayView[] {
+    const { prober, place, now, peers } = this.#deps
+    const { node } = place() ?? {}
+    if (node !== undefined && node.subnet[family] === undefined) return []
+    const look = prober.look(key, family, way)
+    const since = look === undefined ? (peers.since(key) ?? now()) : now() - look.sinceMsAgo
+    const common = { way, family, since, verdict: look?.judgement.verdict ?? ('not-asked' as const) }
+    if (look === undefined || common.verdict === 'not-asked')
+      return [{ ...common, text: this.#whyNot(key, lease, way, look) }]
+    return [
+      {
+        ...common,
+        ...this.#text(key, lease, family, { way, look }),
+        ...(look.answeredMsAgo !== undefined && { answeredAt: now() - look.answeredMsAgo }),
+        ...(look.roundTripUs !== undefined && common.verdict === 'whole' && { roundTripUs: look.roundTripUs })
+      }
+    ]
+  }
+
+  #whyNot(key: string, lease: Lease, way: Way, look: Look | undefined): string {
+    const { peers, place } = this.#deps
+    const placed = place()
+    if (placed === undefined) return 'this node has no subnet yet'
+    const skipped = peers.skipped.get(key)
+    if (skipped !== undefined) return skipped
+    if (lease.backendType !== placed.backend.type)
+      return lease.backendType === ''
+        ? 'the lease is reserved for a node that has not joined yet'
+        : `its backend is ${lease.backendType}, and this network's is ${placed.backend.type}`
+    if (look === undefined) return 'its lease has just been read'
+    if (look.closed !== undefined) return look.closed
+    if (look.isNew) return 'not asked yet: the node may still be setting up'
+    if (way === 'nodes' && look.answeredMsAgo === undefined)
+      return 'it does not answer ICMP echo between node addresses, which many networks drop; pods do not depend on it'
+    if (way === 'pods' && !look.isHeard && !placed.backend.heldByAll)
+      return 'no address of its subnet answers: a flanneld has none before its first pod'
+    return 'not asked yet'
+  }
+
+  #text(key: string, lease: Lease, family: Family, { way, look }: { readonly way: Way; readonly look: Look }) {
+    const { prober, place } = this.#deps
+    const placed = place()
+    const [subnet, there] = [lease.subnet[family], lease.publicIp[family]]
+    if (placed === undefined || subnet === undefined || there === undefined) return { text: look.judgement.verdict }
+    const { node, backend, mtu } = placed
+    const device = prober.routeTo(key, family)?.device ?? node.device
+    const here = node.publicIp[family] ?? node.localIp[family]
+    const [port] = backend.ports
+    const nodes = prober.look(key, family, 'nodes')
+    return wayText({
+      ...look.judgement,
+      way,
+      peer: lease.node ?? perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))[0] ?? key,
+      here: here === undefined ? node.name : formatIp(here),
+      there: formatIp(there),
+      asked: formatIp(way === 'nodes' ? there : backend.held(subnet)),
+      ...(port !== undefined && device !== node.device && { port }),
+      device: way === 'nodes' ? node.device : device,
+      mtu,
+      outerMtu: device === node.device ? mtu : backend.underlayMtu(node),
+      roundTripUs: look.roundTripUs ?? 0,
+      ...(look.refused !== undefined && { refused: look.refused }),
+      dropsHere: look.dropsHere,
+      ...(nodes?.judgement.verdict === 'whole' && { nodesAnswer: true }),
+      ...(nodes?.judgement.verdict === 'lost' && { nodesAnswer: false })
+    })
+  }
+}
+
+/** The worst of a peer's ways; ways between node addresses count only after those of pods. */
+function rankOf(ways: readonly WayView[]): number {
+  const ranks = (of: (way: Way) => boolean) =>
+    ways.filter(({ way }) => of(way)).map(({ verdict }) => SEVERITY.indexOf(verdict))
+  const [pods, nodes] = [ranks((way) => way !== 'nodes'), ranks((way) => way === 'nodes')]
+  return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...nodes, SEVERITY.length - 1)
+}

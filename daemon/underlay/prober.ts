@@ -1,0 +1,390 @@
+// Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
+// due, notes what is answered and heard, and keeps a verdict for each way to each peer.
+import { setInterval } from 'node:timers/promises'
+import { FAMILIES, type Family, formatIp, type Ip, ipBytes } from '../../ipam/address.ts'
+import type { Health } from '../health/health.ts'
+import { formatLeaseValue, type Lease, leaseKey } from '../lease/lease.ts'
+import type { Place } from '../node/place.ts'
+import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import { digest } from '../state/digest.ts'
+import type { Route } from '../state/object.ts'
+import type { Judgement, Verdict } from './judge.ts'
+import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { isBad, ProbeRecord } from './probe-record.ts'
+import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
+import { ProbeSlots } from './probe-slots.ts'
+import { type OpenCapture, type OpenProbeSocket, ProbeSockets } from './probe-sockets.ts'
+
+export type ProberDeps = {
+  readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'onWanted'>
+  readonly reconciler: Pick<Reconciler, 'wantedBy'>
+  readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
+  readonly open: OpenProbeSocket
+  readonly capture: OpenCapture
+  readonly mac: Mac
+  readonly health: Pick<Health, 'codes'>
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
+  /** Seconds from a small probe to its answer, on the way of pods' packets. */
+  readonly measured?: (seconds: number) => void
+  /** A verdict has changed. Called once for all that a turn changed. */
+  readonly changed?: () => void
+}
+
+/** What is known of a way. */
+export type Look = {
+  readonly judgement: Judgement
+  /** Of the first look that gave this verdict. */
+  readonly sinceMsAgo: number
+  readonly answeredMsAgo?: number
+  readonly roundTripUs?: number
+  /** The name of the error when the kernel did not send the last probe. */
+  readonly refused?: string
+  /** Why there is no socket. */
+  readonly closed?: string
+  /** The lease is so new that its node may be setting up. */
+  readonly isNew: boolean
+  /** Whether a probe of the peer has ever arrived, on any way. */
+  readonly isHeard: boolean
+  /** This node's own firewall drops answers that have arrived. */
+  readonly dropsHere: boolean
+}
+
+/** Milliseconds. */
+const TICK = 250
+/** Peers that are asked in a tick. */
+const AT_ONCE = 32
+/** Leases that are looked at in a tick after they changed. */
+const SYNCED_AT_ONCE = 500
+/** Tenths of a second for which a failure of a new or changed lease is not told: its node is still setting up. */
+const GRACE = 300
+/** Tenths of a second between probes that a peer in trouble asks for. */
+const ASKED_BACK = 10
+/** Of probes by the plain way; the policy rule for it has the same. */
+export const PLAIN_MARK = 0x57ef
+const LONGEST_MESSAGE = 65_536
+
+export class Prober implements Disposable {
+  readonly #deps: ProberDeps
+  readonly #record = new ProbeRecord()
+  readonly #slots = new ProbeSlots()
+  readonly #sockets: ProbeSockets
+  readonly #message = Buffer.alloc(LONGEST_MESSAGE)
+  readonly #began: number
+  /** Leases that may have changed. */
+  readonly #touched = new Set<string>()
+  /** Why the kernel refused a probe, by slot and lane; few, if any. */
+  readonly #refused = new Map<number, string>()
+  #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
+  /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
+  readonly #passedAt = { 4: 0, 6: 0 }
+  readonly #answeredAt = { 4: 0, 6: 0 }
+  #next = 0
+  #lost = 0
+  #isDirty = false
+
+  constructor(deps: ProberDeps) {
+    this.#deps = deps
+    this.#began = deps.now()
+    this.#sockets = new ProbeSockets(deps, PLAIN_MARK, (packet, family, isCaptured) =>
+      this.#received(packet, family, isCaptured)
+    )
+    deps.peers.onWanted = (keys) => {
+      for (const key of keys) this.#touched.add(key)
+    }
+  }
+
+  /** Until the signal, and rejects with it. */
+  async follow(signal: AbortSignal): Promise<void> {
+    for (const key of this.#deps.peers.leases.keys()) this.#touched.add(key)
+    for await (const _ of setInterval(TICK, undefined, { signal, ref: false })) this.tick()
+  }
+
+  [Symbol.dispose](): void {
+    this.#sockets[Symbol.dispose]()
+  }
+
+  /** Bytes of the arrays that grow with the number of peers. */
+  get bytes(): number {
+    return this.#record.bytes + this.#slots.bytes
+  }
+
+  /** Asks who is due. */
+  tick(): void {
+    const place = this.#deps.place()
+    if (place === undefined) return
+    // What arrived while the event loop was busy is no miss.
+    this.#sockets.drain()
+    const now = this.#tenths()
+    this.#sockets.tidy(now)
+    this.#sync(now)
+    // Its own condition says that nothing gets out.
+    if (![...this.#deps.health.codes].includes('LINK_DOWN')) this.#askDue(place, now)
+    if (!this.#isDirty) return
+    this.#isDirty = false
+    this.#deps.changed?.()
+  }
+
+  #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
+    const { top } = this.#slots
+    let left = AT_ONCE
+    for (let looked = 0; looked < top && left > 0; looked++) {
+      this.#next = this.#next + 1 < top ? this.#next + 1 : 0
+      const slot = this.#next
+      if (this.#slots.key(slot) === undefined || this.#slots.due(slot) > now) continue
+      if (this.#turn(slot, now, place)) left--
+    }
+  }
+
+  /** Tenths of a second since this began, from 1. */
+  #tenths(ms = this.#deps.now()): number {
+    return Math.floor((ms - this.#began) / 100) + 1
+  }
+
+  /** Looks at the answers of a peer, or asks it. Whether anything was sent. */
+  #turn(slot: number, now: number, place: NonNullable<ReturnType<ProberDeps['place']>>): boolean {
+    const [slots, record] = [this.#slots, this.#record]
+    if (slots.isWaiting(slot)) {
+      const isFirst = slots.verdict(slot, 'pods') === 'not-asked'
+      const misses = record.settle(slot)
+      if (misses > 0) this.#capture(slot, now, place)
+      this.#judge(slot, now)
+      if (misses === 0 || misses >= MISSES) {
+        slots.rest(slot)
+        const pair = slots.pair(slot)
+        const usual = interval(record.size, pair)
+        const pause = misses > 0 ? lostInterval(this.#lost) : isFirst ? patience(0) + phase(pair, usual) : usual
+        slots.setDue(slot, slots.askedAt(slot) + pause)
+        return false
+      }
+    }
+    return this.#ask(slot, now, place)
+  }
+
+  #ask(slot: number, now: number, { node, backend, mtu }: NonNullable<ReturnType<ProberDeps['place']>>): boolean {
+    const [slots, record] = [this.#slots, this.#record]
+    const family = slots.family(slot)
+    const lease = this.#deps.peers.leases.get(slots.key(slot) ?? '')
+    const ends = lease === undefined ? undefined : endsOf(lease, node, backend, family)
+    // Asked again soon, for a socket that could not be opened.
+    slots.setDue(slot, now + ASKED_BACK)
+    if (ends === undefined) return false
+    const isTrouble = record.misses(slot) > 0
+    const sender = this.#senderOf(leaseKey(node))[family]
+    let isSent = false
+    for (const [lane, { way }] of LANES.entries()) {
+      const pair = ends[way]
+      const socket = pair && this.#sockets.get(way, pair.source, now)
+      if (socket === undefined || pair === undefined) continue
+      const sent = this.#deps.now()
+      const at = this.#tenths(sent)
+      const heardAgo = record.heardAgo(slot, at)
+      const probe = { family, sent, slot, lane, sender, heardAgo, isTrouble, mtu }
+      const length = writeProbe(this.#message, probe, this.#deps.mac)
+      record.asked(slot, lane, at)
+      this.#note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
+      isSent = true
+    }
+    if (!isSent) return false
+    slots.asked(slot, now)
+    slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
+    return true
+  }
+
+  #note(slot: number, lane: number, refused: string | undefined): void {
+    const at = slot * LANES.length + lane
+    if (refused !== undefined) this.#refused.set(at, refused)
+    else if (this.#refused.size > 0) this.#refused.delete(at)
+  }
+
+  #senderOf(key: string): Readonly<Record<Family, Digest>> {
+    if (this.#sender?.of !== key) this.#sender = { of: key, digests: { 4: digestOf(key, 4), 6: digestOf(key, 6) } }
+    return this.#sender.digests
+  }
+
+  /** What the firewall of this node drops is no fault of the underlay. */
+  #capture(slot: number, now: number, { node }: Pick<Place, 'node'>): void {
+    const family = this.#slots.family(slot)
+    const device = this.routeTo(this.#slots.key(slot) ?? '', family)?.device
+    // On the node's own link every packet of the host would be looked at.
+    if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
+  }
+
+  #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
+    const received = readReceived(packet, family, this.#deps.mac)
+    if (received === undefined) return
+    if (received.kind === 'heard') this.#heard(received)
+    else if (isCaptured) this.#passed(received, family)
+    else this.#answered(received, family)
+  }
+
+  /** Seen before the firewall: if it is not dropped, it comes once more. */
+  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family): void {
+    if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
+    const now = this.#tenths()
+    this.#record.passed(slot, lane, now)
+    this.#passedAt[family] = now
+    if (isBad(this.#slots.verdict(slot, 'pods'))) this.#judge(slot, now)
+  }
+
+  #answered(
+    { slot, lane, sent }: { readonly slot: number; readonly lane: number; readonly sent: number },
+    family: Family
+  ) {
+    const [slots, record] = [this.#slots, this.#record]
+    if (slots.key(slot) === undefined || slots.family(slot) !== family) return
+    const ms = this.#deps.now() - sent
+    record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
+    if (lane === 0) this.#deps.measured?.(ms / 1_000)
+    if (LANES[lane]?.way === 'pods') this.#answeredAt[family] = this.#tenths()
+    const way = LANES[lane]?.way
+    if (way !== undefined && slots.verdict(slot, way) !== 'whole') this.#judge(slot, this.#tenths())
+  }
+
+  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>): void {
+    const [slots, record] = [this.#slots, this.#record]
+    const slot = record.slotOf(heard.sender)
+    if (slot === undefined) return
+    const now = this.#tenths()
+    record.heard(slot, heard.lane, heard.heardAgo, now)
+    // It misses our answers: what we send tells it the direction, and it tells us.
+    if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) slots.setDue(slot, now)
+    if (isBad(slots.verdict(slot, 'pods'))) this.#judge(slot, now)
+  }
+
+  #judge(slot: number, now: number): void {
+    for (const way of WAYS) {
+      const [before, verdict] = [this.#slots.verdict(slot, way), this.#verdict(slot, way, now)]
+      if (before === verdict) continue
+      if (way === 'pods') this.#lost += Number(isBad(verdict)) - Number(isBad(before))
+      this.#slots.setVerdict(slot, way, verdict, now)
+      this.#isDirty = true
+    }
+  }
+
+  /** What was never answered is told as lost only where something must answer by now. */
+  #verdict(slot: number, way: Way, now: number): Verdict {
+    const { verdict } = this.#record.judge(slot, way)
+    if (!isBad(verdict) || this.#record.answeredAt(slot, way) > 0) return verdict
+    if (now < this.#slots.graceEnd(slot)) return 'not-asked'
+    const isWhole = this.#slots.verdict(slot, 'pods') === 'whole'
+    // Many networks drop ICMP between node addresses; pods do not depend on it.
+    if (way === 'nodes' && isWhole) return 'not-asked'
+    // A flanneld without pods has no address in its subnet.
+    const mayLack = this.#deps.place()?.backend.heldByAll === false && this.#record.heardAt(slot) === 0
+    return way === 'pods' && mayLack ? 'not-asked' : verdict
+  }
+
+  /** Follows the leases that changed: new ones are asked at once, as are those that are reached otherwise than before. */
+  #sync(now: number): void {
+    let left = SYNCED_AT_ONCE
+    for (const key of this.#touched) {
+      if (left-- === 0) return
+      this.#touched.delete(key)
+      for (const family of FAMILIES) this.#syncOne(key, family, now)
+    }
+  }
+
+  #syncOne(key: string, family: Family, now: number): void {
+    const [slots, record, place] = [this.#slots, this.#record, this.#deps.place()]
+    const lease = this.#deps.peers.leases.get(key)
+    const known = record.slotOf(digestOf(key, family))
+    const route = lease && this.routeTo(key, family)
+    const ends = lease && place && endsOf(lease, place.node, place.backend, family)
+    if (lease === undefined || route === undefined || ends === undefined || this.#deps.peers.isOwn(key, lease)) {
+      if (known !== undefined) this.#remove(known)
+      return
+    }
+    const slot = known ?? this.#add(key, family, now)
+    const how = `${route.device} ${route.gateway === undefined ? '' : formatIp(route.gateway)}`
+    const print = lowOf(
+      `${formatLeaseValue(lease)} ${how} ${formatIp(ends.pods.source)} ${formatIp(ends.nodes.source)}`
+    )
+    if (!slots.renew(slot, print, now + GRACE)) return
+    record.reset(slot)
+    slots.rest(slot)
+    slots.setDue(slot, now)
+    this.#judge(slot, now)
+  }
+
+  #add(key: string, family: Family, now: number): number {
+    const digest = digestOf(key, family)
+    const slot = this.#record.add(digest)
+    const own = this.#deps.place()?.node
+    const pair = pairOf(digest.low, own === undefined ? 0 : this.#senderOf(leaseKey(own))[family].low)
+    this.#slots.add(slot, { key, family, pair, now })
+    return slot
+  }
+
+  #remove(slot: number): void {
+    if (isBad(this.#slots.verdict(slot, 'pods'))) this.#lost--
+    for (const [lane] of LANES.entries()) this.#refused.delete(slot * LANES.length + lane)
+    this.#slots.remove(slot)
+    this.#record.remove(slot)
+    this.#isDirty = true
+  }
+
+  /** What is known of a way; `undefined`: the lease is not used, or does not have this family. */
+  look(key: string, family: Family, way: Way): Look | undefined {
+    const [slots, record] = [this.#slots, this.#record]
+    const slot = record.slotOf(digestOf(key, family))
+    if (slot === undefined) return undefined
+    const ago = (tenths: number) => (this.#tenths() - tenths) * 100
+    const answeredAt = record.answeredAt(slot, way)
+    const verdict = slots.verdict(slot, way)
+    const refused = LANES.flatMap((each, lane) =>
+      each.way === way ? (this.#refused.get(slot * LANES.length + lane) ?? []) : []
+    )
+    const closed = this.#sockets.reason(way, family)
+    return {
+      judgement: { ...record.judge(slot, way), verdict },
+      sinceMsAgo: ago(slots.since(slot, way)),
+      ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
+      ...(refused[0] !== undefined && { refused: refused[0] }),
+      ...(closed !== undefined && { closed }),
+      isNew: this.#tenths() < slots.graceEnd(slot),
+      isHeard: record.heardAt(slot) > 0,
+      dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
+    }
+  }
+
+  /** Calls for each way that is asked of each peer. */
+  forEach(callback: (key: string, family: Family, way: Way, verdict: Verdict) => void): void {
+    for (let slot = 0; slot < this.#slots.top; slot++) {
+      const key = this.#slots.key(slot)
+      if (key === undefined) continue
+      for (const way of ['pods', 'nodes'] as const)
+        callback(key, this.#slots.family(slot), way, this.#slots.verdict(slot, way))
+    }
+  }
+
+  /** The route by which packets to the pods of this lease's node leave; `undefined`: the lease is not used. */
+  routeTo(key: string, family: Family): Route | undefined {
+    return this.#deps.reconciler
+      .wantedBy(leaseOwnerOf(key))
+      .find((object): object is Route => object.kind === 'route' && object.destination.ip.family === family)
+  }
+}
+
+type Ends = { readonly source: Ip; readonly to: Ip }
+
+/** The addresses of both ends by way; `undefined` where the nodes have not both this family. */
+function endsOf(
+  lease: Lease,
+  node: Place['node'],
+  backend: Place['backend'],
+  family: Family
+): ({ readonly [W in Way]?: Ends } & { readonly pods: Ends; readonly nodes: Ends }) | undefined {
+  const [own, theirs] = [node.subnet[family], lease.subnet[family]]
+  const [local, there] = [node.localIp[family], lease.publicIp[family]]
+  if (own === undefined || theirs === undefined || local === undefined || there === undefined) return undefined
+  return { pods: { source: backend.held(own), to: backend.held(theirs) }, nodes: { source: local, to: there } }
+}
+
+function digestOf(key: string, family: Family): Digest {
+  const hex = digest(`${key} ${family}`)
+  return { high: Number.parseInt(hex.slice(0, 8), 16), low: Number.parseInt(hex.slice(8), 16) }
+}
+
+const lowOf = (text: string): number => Number.parseInt(digest(text).slice(8), 16)

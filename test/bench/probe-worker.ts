@@ -1,0 +1,110 @@
+// One node of scripts/bench probe: asks so many made-up peers, and prints what that costs this process. Run by
+// probe.ts as `node --expose-gc probe-worker.ts PEERS SECONDS`.
+import { createHmac, randomBytes } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
+import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
+import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
+import { RawSocket } from '../../daemon/os/raw-socket.ts'
+import type { KernelObject } from '../../daemon/state/object.ts'
+import type { Verdict } from '../../daemon/underlay/judge.ts'
+import { Prober } from '../../daemon/underlay/prober.ts'
+import { type Ip, parseIp } from '../../ipam/address.ts'
+import { testNode } from '../unit/test-node.ts'
+
+/** What one run costs. */
+export type Cost = {
+  readonly peers: number
+  /** Seconds of processor time for a second, and of a process that does nothing. */
+  readonly processor: number
+  readonly idle: number
+  readonly bytes: number
+  readonly packets: number
+  readonly whole: number
+}
+
+const ip = (value: number): Ip => ({ family: 4, value: BigInt(value) })
+const VTEPS = 0x0a40_0000
+const NODES = 0xc612_0000
+
+const leaseOf = (n: number): Lease => ({
+  subnet: { 4: { ip: ip(VTEPS + n * 256), length: 24 } },
+  publicIp: { 4: ip(NODES + n) },
+  backendType: 'vxlan',
+  backendData: {},
+  node: `node-${n}`
+})
+
+async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
+  const leases = new Map(Array.from({ length: count }, (_, n) => [leaseKey(leaseOf(n)), leaseOf(n)] as const))
+  const backend = registry(BACKENDS).configure('vxlan', {})
+  const subnet = { ip: ip(0x0ac8_0000), length: 24 }
+  const node = testNode({ subnet: { 4: subnet }, localIp: { 4: own }, publicIp: { 4: own } })
+  const route = (owner: string): readonly KernelObject[] => {
+    const destination = leases.get(owner.slice('lease '.length))?.subnet[4]
+    if (destination === undefined) return []
+    return [{ kind: 'route', table: 254, destination, metric: 0, type: 'unicast', device: 'weft.1', protocol: 87 }]
+  }
+  const key = randomBytes(32)
+  let sent = 0
+  const idle = await processorWhile(seconds)
+  const before = heap()
+  const place = () => ({ node, backend, mtu: 1450 })
+  const prober = new Prober({
+    ...{ place, health: { codes: [] }, reconciler: { wantedBy: route }, now: () => performance.now() },
+    peers: { leases, isOwn: () => false, onWanted: () => undefined },
+    mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
+    capture: () => ({ drain() {}, [Symbol.dispose]() {} }),
+    open: (options) => {
+      const socket = new RawSocket(options)
+      return {
+        drain: () => socket.drain(),
+        [Symbol.dispose]: () => socket[Symbol.dispose](),
+        send: (to, message) => {
+          sent++
+          return socket.send(to, message)
+        }
+      }
+    }
+  })
+  const end = new AbortController()
+  const running = prober.follow(end.signal).catch(() => undefined)
+  const whole = () => {
+    let found = 0
+    const see = (_key: string, _family: number, way: string, verdict: Verdict) => {
+      if (way === 'pods' && verdict === 'whole') found++
+    }
+    prober.forEach(see)
+    return found
+  }
+  // All are asked once at the start; what comes after that is measured.
+  for (let left = 120; whole() < count && left > 0; left--) await pause(1_000)
+  await pause(5_000)
+  const begun = sent
+  const processor = await processorWhile(seconds)
+  const packets = (sent - begun) / seconds
+  const bytes = heap() - before
+  end.abort()
+  await running
+  const cost = { peers: count, processor, idle, bytes, packets, whole: whole() }
+  prober[Symbol.dispose]()
+  return cost
+}
+
+async function processorWhile(seconds: number): Promise<number> {
+  const [used, begun] = [process.cpuUsage(), performance.now()]
+  await pause(1_000 * seconds)
+  const { user, system } = process.cpuUsage(used)
+  return (user + system) / 1_000 / (performance.now() - begun)
+}
+
+function heap(): number {
+  globalThis.gc?.()
+  const { heapUsed, arrayBuffers } = process.memoryUsage()
+  return heapUsed + arrayBuffers
+}
+
+if (import.meta.main) {
+  const [peers = '10', seconds = '10', own = ''] = process.argv.slice(2)
+  const cost = await measure(Number(peers), Number(seconds), parseIp(own) ?? ip(0))
+  process.stdout.write(`${JSON.stringify(cost)}\n`)
+}

@@ -1,0 +1,178 @@
+// Nodes that probe each other over a network with faults: what each of them says, how soon, and what it sends.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Packet, ProbeNetwork } from './probe-network.ts'
+
+const isInner = ({ from }: Packet) => from.startsWith('10.')
+/** Drops what goes by the tunnel from `from` to `to`. */
+const tunnel = (from: number, to: number) => (packet: Packet) =>
+  isInner(packet) && packet.nodes[0] === from && packet.nodes[1] === to
+
+/** What nodes 1 and 2 say of each other. */
+const said = (network: ProbeNetwork, way = 'pods') => [network.node(1).verdict(2, way), network.node(2).verdict(1, way)]
+
+const healthy = (count = 3): ProbeNetwork => {
+  const network = new ProbeNetwork(count)
+  network.step(10_000)
+  for (let n = 2; n <= count; n++) assert.equal(network.node(1).verdict(n), 'whole')
+  return network
+}
+
+const faults: Readonly<Record<string, { drops: (packet: Packet) => boolean; says: readonly [string, string] }>> = {
+  'one way': { drops: tunnel(1, 2), says: ['out-lost', 'back-lost'] },
+  'the other way': { drops: tunnel(2, 1), says: ['back-lost', 'out-lost'] },
+  'both ways': { drops: (packet) => tunnel(1, 2)(packet) || tunnel(2, 1)(packet), says: ['lost', 'lost'] },
+  'large ones': { drops: ({ size }) => size > 1_400, says: ['large-lost', 'large-lost'] },
+  'large ones one way': {
+    drops: (packet) => tunnel(1, 2)(packet) && packet.size > 1_400,
+    says: ['large-lost', 'large-lost']
+  },
+  'answers alone': { drops: (packet) => isInner(packet) && packet.isAnswer, says: ['host-firewall', 'host-firewall'] },
+  'all there is': { drops: () => true, says: ['lost', 'lost'] }
+}
+
+for (const [name, { drops, says }] of Object.entries(faults))
+  test(`what is lost: ${name}; said within 15 seconds, and whole within 15 seconds afterwards`, () => {
+    const network = healthy()
+    network.carries = (packet) => !packet.nodes.every((n) => n <= 2) || !drops(packet)
+    network.step(15_000)
+    assert.deepEqual(said(network), says)
+    assert.deepEqual([network.node(3).verdict(1), network.node(3).verdict(2)], ['whole', 'whole'])
+    network.step(60_000)
+    assert.deepEqual(said(network), says)
+    network.carries = () => true
+    network.step(15_000)
+    assert.deepEqual(
+      [said(network), said(network, 'nodes')],
+      [
+        ['whole', 'whole'],
+        ['whole', 'whole']
+      ]
+    )
+  })
+
+test('the sentence names both ends, port, direction and size, and the cure', () => {
+  const network = healthy()
+  network.carries = (packet) => !tunnel(1, 2)(packet)
+  network.step(15_000)
+  const way = network.node(1).way(2)
+  assert.match(
+    way.text,
+    /^UDP port 8472 from this node \(192\.0\.0\.1\) to node-2 \(192\.0\.0\.2\) is lost: probes of node-2/
+  )
+  assert.match(way.cure ?? '', /^let UDP port 8472 pass from 192\.0\.0\.1 to 192\.0\.0\.2: firewalls/)
+  assert.match(network.node(2).way(1).text, /from node-1 \(192\.0\.0\.1\) to this node \(192\.0\.0\.2\) is lost/)
+  network.carries = (packet) => !(tunnel(1, 2)(packet) && packet.size > 1_400)
+  network.step(15_000)
+  assert.match(
+    network.node(2).way(1).text,
+    /^packets of 1450 bytes \(1500 between the nodes\) from node-1 \(192\.0\.0\.1\) to this node \(192\.0\.0\.2\) are lost, small ones pass$/
+  )
+  assert.match(network.node(1).way(3).text, /^10\.64\.3\.0 answers in 0\.00 ms, at 84 and at 1450 bytes$/)
+})
+
+test('a stopped daemon is no fault, a node that is gone is, and of a peer that sends nothing no direction is said', () => {
+  const network = new ProbeNetwork(2, 1)
+  network.step(10_000)
+  const [one] = [network.node(1)]
+  assert.equal(one.verdict(2), 'whole')
+  network.carries = (packet) => !isInner(packet)
+  network.step(15_000)
+  assert.equal(one.verdict(2), 'lost')
+  assert.match(one.way(2).text, /in which direction is not known; 192\.0\.0\.2 itself answers$/)
+  network.carries = () => true
+  network.node(2).isUp = false
+  network.step(40_000)
+  assert.deepEqual([one.verdict(2), one.verdict(2, 'nodes')], ['lost', 'lost'])
+  assert.match(one.way(2).text, /192\.0\.0\.2 does not answer either$/)
+})
+
+test('a firewall that drops ICMP on a node is told from a lost way, and whose it is, also without its daemon', () => {
+  const network = healthy(2)
+  network.node(2).drops = true
+  network.step(20_000)
+  assert.deepEqual(said(network), ['host-firewall', 'host-firewall'])
+  assert.match(network.node(1).way(2).text, /^packets from and to node-2 arrive .* the firewall of node-2 drops it/)
+  assert.match(network.node(2).way(1).text, /the firewall of this node drops it/)
+  network.node(2).drops = false
+  network.step(15_000)
+  assert.deepEqual(said(network), ['whole', 'whole'])
+  const half = new ProbeNetwork(2, 1)
+  half.step(10_000)
+  half.node(1).drops = true
+  half.step(20_000)
+  assert.equal(half.node(1).verdict(2), 'host-firewall')
+})
+
+test('nothing is said of a lease in its first thirty seconds, nor while our own link is down', () => {
+  const network = new ProbeNetwork(2)
+  network.node(2).isUp = false
+  network.step(29_000)
+  assert.equal(network.node(1).verdict(2), 'not-asked')
+  assert.match(network.node(1).way(2).text, /may still be setting up/)
+  network.step(10_000)
+  assert.equal(network.node(1).verdict(2), 'lost')
+  network.node(2).isUp = true
+  network.step(15_000)
+  assert.equal(network.node(1).verdict(2), 'whole')
+  network.node(1).isUp = false
+  network.node(1).conditions = ['LINK_DOWN']
+  network.step(60_000)
+  assert.equal(network.node(1).verdict(2), 'whole')
+})
+
+test('ICMP dropped between node addresses, or on all of a node, is no fault of pods ways', () => {
+  const network = new ProbeNetwork(2)
+  network.carries = isInner
+  network.step(60_000)
+  assert.deepEqual(
+    [said(network), said(network, 'nodes')],
+    [
+      ['whole', 'whole'],
+      ['not-asked', 'not-asked']
+    ]
+  )
+  assert.match(network.node(1).way(2, 'nodes').text, /pods do not depend on it/)
+})
+
+test('host-gw: a flanneld without pods has no address to ask, which is said; a node that probes has one', () => {
+  const network = new ProbeNetwork(3, 2, 'host-gw')
+  network.carries = ({ to }) => !to.startsWith('10.')
+  network.step(60_000)
+  assert.equal(network.node(1).verdict(3), 'not-asked')
+  assert.match(network.node(1).way(3).text, /a flanneld has none before its first pod/)
+  assert.equal(network.node(1).verdict(2), 'lost')
+  network.carries = () => true
+  network.step(15_000)
+  assert.deepEqual([network.node(1).verdict(2), network.node(1).verdict(3)], ['whole', 'whole'])
+})
+
+test('leases that go are forgotten, those that return are asked at once', () => {
+  const network = healthy()
+  network.node(1).drop(2)
+  network.step(1_000)
+  assert.equal(network.node(1).verdict(2), 'not-asked')
+  network.node(1).put(2)
+  network.step(2_000)
+  assert.equal(network.node(1).verdict(2), 'whole')
+})
+
+test('500 peers, 5 % of them faulty: exactly those are said, within ten minutes, with few packets a second', () => {
+  const network = new ProbeNetwork(500, 1)
+  const one = network.node(1)
+  network.step(60_000)
+  const wrong = () => Array.from({ length: 499 }, (_, at) => at + 2).filter((n) => one.verdict(n) !== 'whole')
+  assert.deepEqual(wrong(), [])
+  network.carries = (packet) => !isInner(packet) || Math.max(...packet.nodes) % 20 !== 0
+  const before = network.sent
+  network.step(600_000)
+  assert.deepEqual(
+    wrong(),
+    Array.from({ length: 25 }, (_, at) => 20 * (at + 1))
+  )
+  const each = (network.sent - before) / 600
+  assert.ok(each < 60, `${each} packets a second`)
+  network.carries = () => true
+  network.step(15_000)
+  assert.deepEqual(wrong(), [])
+})
