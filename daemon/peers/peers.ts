@@ -318,8 +318,8 @@ export class Peers {
   }
 
   /**
-   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also for
-   * those where it gave no answer, and replaces the objects of the leases for which the answer differs.
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also
+   * for those where it gave no answer, and replaces the objects of the leases for which the answer differs.
    */
   async reroute(keys: readonly string[]): Promise<void> {
     if (this.#view?.backend.asksRoutes !== true) return
