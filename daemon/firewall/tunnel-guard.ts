@@ -1,7 +1,7 @@
 // Drops what pods send to a node's tunnel port: a tunnel takes any frame that comes to it, so a pod could forge packets
 // of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { KernelObject, Link, NftSet } from '../state/object.ts'
+import type { KernelObject, NftSet } from '../state/object.ts'
 import { CONTAINER_ENDS, isContainerEnd, NFT_TABLE } from '../state/ownership.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
