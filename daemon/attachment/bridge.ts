@@ -30,7 +30,10 @@ const gatewayPrefixes = (addresses: readonly InterfaceAddress[]): readonly Prefi
 export const familiesOf = (prefixes: readonly Prefix[], ipv6: boolean): readonly Family[] =>
   FAMILIES.filter((family) => (family === 4 || ipv6) && prefixes.some(({ ip }) => ip.family === family))
 
-/** The bridge with a fixed MAC, and the gateways' addresses, which it has unless the pod is in a VLAN. The kernel chooses its MTU: the smallest of its ports'. */
+/**
+ * The bridge with a fixed MAC, and the gateways' addresses, which it has unless the pod is in a VLAN. The kernel
+ * chooses its MTU: the smallest of its ports'.
+ */
 export function bridgeObjects(
   config: Pick<Veth, 'bridge' | 'like' | 'isPromiscuous' | 'vlans'>,
   addresses: readonly InterfaceAddress[],
@@ -83,8 +86,8 @@ export function gatewayObjects(
 }
 
 /**
- * Whether an address of a bridge keeps pods with this gateway off it, by the rules of the reference's bridge plugin: one
- * IPv4 network on a bridge, several IPv6 networks that do not overlap.
+ * Whether an address of a bridge keeps pods with this gateway off it, by the rules of the reference's bridge plugin:
+ * one IPv4 network on a bridge, several IPv6 networks that do not overlap.
  */
 export function conflictsWith({ prefix, scope = 0 }: Address, gateway: Prefix): boolean {
   if (prefix.ip.family !== gateway.ip.family || scope !== 0) return false

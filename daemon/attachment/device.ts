@@ -20,8 +20,8 @@ export function connected(device: string, prefix: Prefix): readonly Route[] {
 }
 
 /**
- * The same with the link-local address that the kernel makes of the device's MAC (addr_gen_mode 0; RFC 4291, appendix A).
- * Where the device has another one, the route waits for ever, which is no difference.
+ * The same with the link-local address that the kernel makes of the device's MAC (addr_gen_mode 0; RFC 4291, appendix
+ * A). Where the device has another one, the route waits for ever, which is no difference.
  */
 export function connectedLinkLocal(device: string, mac: Mac): readonly Route[] {
   const octets = mac.split(':').map((octet) => Number.parseInt(octet, 16))

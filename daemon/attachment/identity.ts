@@ -88,8 +88,8 @@ export const bridgeMac = (identity: string, bridge: string): Mac => derived('0a:
 const LONGEST_ALIAS = 255
 
 /**
- * The bridge of a port with its addresses and the port's VLANs: what is deleted while weftd is down can be restored from
- * here.
+ * The bridge of a port with its addresses and the port's VLANs: what is deleted while weftd is down can be restored
+ * from here.
  */
 export type BridgeInAlias = {
   readonly name: string

@@ -1,5 +1,4 @@
 // Outcomes of the latest CNI calls by pod: `weftctl why pod` can explain a failure after the runtime has sent its DEL.
-
 import { LONGEST_NAME } from '../../plugins/cni/args.ts'
 import type { CniError } from '../../plugins/cni/error.ts'
 import type { Call } from '../../plugins/cni/types.ts'

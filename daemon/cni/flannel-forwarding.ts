@@ -107,7 +107,7 @@ async function subnetFacts(files: Files, path: string): Promise<SubnetFacts> {
       'SUBNET_FILE_UNREADABLE',
       `open ${path}: ${reasonOf(cause)}`,
       isForGood(cause)
-        ? `correct subnetFile in the CNI configuration: it must name a readable regular file, as weftd writes it`
+        ? 'correct subnetFile in the CNI configuration: it must name a readable regular file, as weftd writes it'
         : 'wait until this node has a subnet (weftctl status), or correct subnetFile in the CNI configuration',
       { cause }
     )

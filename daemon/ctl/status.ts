@@ -27,7 +27,9 @@ export const status: Command = {
   }
 }
 
-/** A node that serves pods while something else is broken, such as its link to the other nodes, is not plainly ready. */
+/**
+ * A node that serves pods while something else is broken, such as its link to the other nodes, is not plainly ready.
+ */
 function stateOf({ ready, conditions }: StatusAnswer): string {
   if (!ready) return 'NOT READY'
   const errors = conditions.filter(({ severity }) => severity === 'error').map(({ code }) => code)

@@ -1,7 +1,7 @@
 // Drops what pods send to a node's tunnel port: a tunnel takes any frame that comes to it, so a pod could forge packets
 // of other pods. Packets to another node leave with this node's address, and only this node can tell them apart.
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { KernelObject, Link, NftSet } from '../state/object.ts'
+import type { KernelObject, NftSet } from '../state/object.ts'
 import { CONTAINER_ENDS, isContainerEnd, NFT_TABLE } from '../state/ownership.ts'
 import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
@@ -21,11 +21,16 @@ const senderSet: NftSet = {
   ...{ declaration: 'type ifname', because }
 }
 
+const sender = (device: string): KernelObject => ({
+  ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: SENDERS, key: `"${device}"` },
+  because
+})
+
 /**
- * Pods by their addresses, and by the devices that they send through (`bridge`: that of the pods; tunnelSenders), since
- * a pod can write any source address. What comes by `device`, the link to the other nodes, is never dropped: it may be the
- * tunnel's own. So may what a node sends that comes by another link, where a default route has several, and a pod
- * network contains the nodes' addresses.
+ * Pods by their addresses, and by the devices that they send through (`bridge`, that of the pods, also before it
+ * exists; tunnelSenders), since a pod can write any source address. What comes by `device`, the link to the other
+ * nodes, is never dropped: it may be the tunnel's own. So may what a node sends that comes by another link, where a
+ * default route has several, and a pod network contains the nodes' addresses.
  */
 export function tunnelGuard(
   ports: readonly TunnelPort[],
@@ -33,13 +38,12 @@ export function tunnelGuard(
   { device, bridge }: { readonly device: string; readonly bridge: string }
 ): readonly KernelObject[] {
   if (ports.length === 0) return []
-  const isOther = (name: string) => (name === CONTAINER_ENDS ? !isContainerEnd(device) : name !== device)
   const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
     ...perFamily(networks).map(([family, network]) => {
       const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
       return [`iifname != "${device}" ${fromPrefix(network)} ${isNoNode}`, [family]] as const
     }),
-    ...[bridge, CONTAINER_ENDS].filter(isOther).map((name) => [`iifname "${name}"`, FAMILIES] as const),
+    ...(isContainerEnd(device) ? [] : [[`iifname "${CONTAINER_ENDS}"`, FAMILIES] as const]),
     [`iifname != "${device}" iifname @${SENDERS}`, FAMILIES]
   ]
   const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
@@ -52,6 +56,7 @@ export function tunnelGuard(
   return [
     ...FAMILIES.map((family) => addressSet(tunnelNodeSet(family), family, because)),
     senderSet,
+    sender(bridge),
     nftChain(
       INPUT,
       'type filter hook input priority filter',
@@ -69,22 +74,21 @@ export function tunnelGuard(
 
 /**
  * The devices by which pods of this host send, besides the ends of single containers: those with pods of the cluster
- * (`local`), and the bridges and VLANs of other networks that weftd set up. Nothing where there is no guard.
+ * (`local`), but not the backend's own, and the bridges and VLANs of other networks that weftd set up. Nothing where
+ * there is no guard.
  */
 export function tunnelSenders(desired: Iterable<KernelObject>, local: readonly string[]): readonly KernelObject[] {
   const devices = new Set(local.filter((name) => name !== CONTAINER_ENDS))
   let isGuarded = false
   for (const object of desired) {
     if (object.kind === 'nft-chain') isGuarded ||= object.table === NFT_TABLE && object.chain === INPUT
-    else if (isSegment(object)) devices.add(object.name)
+    if (object.kind !== 'link') continue
+    if (isSegment(object)) devices.add(object.name)
+    else devices.delete(object.name)
   }
-  const element = (device: string): KernelObject => ({
-    ...{ kind: 'nft-element', family: 'inet', table: NFT_TABLE, set: SENDERS, key: `"${device}"` },
-    because
-  })
-  return isGuarded ? [senderSet, ...[...devices].sort().map(element)] : []
+  return isGuarded ? [senderSet, ...[...devices].sort().map(sender)] : []
 }
 
 /** Whether this is a bridge, or a VLAN of one, to which pods are connected. */
-export const isSegment = (object: KernelObject): object is Link =>
+export const isSegment = (object: KernelObject): boolean =>
   object.kind === 'link' && (object.form?.type === 'bridge' || object.form?.type === 'vlan')

@@ -165,8 +165,8 @@ export class Cache {
   }
 
   /**
-   * With net.ipv4.nexthop_compat_mode=0 nothing else says that the routes by a nexthop object changed. It may be a member
-   * of any group.
+   * With net.ipv4.nexthop_compat_mode=0 nothing else says that the routes by a nexthop object changed. It may be a
+   * member of any group.
    */
   #onNextHop(id: number | undefined): Update {
     if (id === undefined || !this.#hasNextHops) return UNCHANGED
@@ -296,8 +296,8 @@ export class Cache {
   }
 
   /**
-   * Messages of family AF_BRIDGE describe a link as a bridge port: its flags and VLANs have no other notification. Leaving
-   * the bridge is notified as AF_UNSPEC too.
+   * Messages of family AF_BRIDGE describe a link as a bridge port: its flags and VLANs have no other notification.
+   * Leaving the bridge is notified as AF_UNSPEC too.
    */
   #onPort(message: Message, before: Link | undefined): Update {
     if (before === undefined) return UNCHANGED
@@ -310,8 +310,8 @@ export class Cache {
   }
 
   /**
-   * A message without VLANs says of a port that it has none. Of the bridge itself it says nothing: each change of its own
-   * VLANs has a second notification, without them (rtnl_bridge_notify).
+   * A message without VLANs says of a port that it has none. Of the bridge itself it says nothing: each change of its
+   * own VLANs has a second notification, without them (rtnl_bridge_notify).
    */
   #onVlans(vlans: PortVlans | undefined, { name, form }: Link): Update {
     if (vlans === undefined) return this.#onGone({ kind: 'vlans', device: name, untagged: [], tagged: [] })

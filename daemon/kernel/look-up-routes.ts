@@ -58,8 +58,8 @@ function routeIn(answer: Message | KernelError, socket: RequestSocket): Route | 
 
 /**
  * Whether a look-up as for a packet that came by this device failed by a route or rule. Else it may have been the
- * reverse path filter (EXDEV), a source that cannot be (EINVAL, as of a blackhole route), or IPv4 forwarding that is off
- * (EHOSTUNREACH); route.c, ip_route_input_slow().
+ * reverse path filter (EXDEV), a source that cannot be (EINVAL, as of a blackhole route), or IPv4 forwarding that is
+ * off (EHOSTUNREACH); route.c, ip_route_input_slow().
  */
 const isOfRoutes = ({ errnoName }: KernelError, device: string): boolean =>
   errnoName === 'EACCES' ||

@@ -58,8 +58,9 @@ export function leaseKey(lease: Pick<Lease, 'subnet'>): string {
 
 /**
  * The subnets that a key names; everything before its last `/` is ignored. `undefined` when it names none: flannel
- * ignores such keys. A key with host bits, which nobody writes as a lease, names none either: it must not hide the lease
- * under the key of that network. flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no subnet.
+ * ignores such keys. A key with host bits, which nobody writes as a lease, names none either: it must not hide the
+ * lease under the key of that network. flannel writes `0.0.0.0-0&…` when a node has IPv6 only; that part names no
+ * subnet.
  */
 export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
   const subnet: { [F in Family]?: Prefix } = {}
@@ -72,7 +73,6 @@ export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
     if (ip.family === 4 && subnet[6] !== undefined) return undefined
     if (!sameIp(ip, network({ ip, length }).ip)) return undefined
     if (length > 0) subnet[ip.family] = { ip, length }
-    else if (!isUnspecified(ip)) return undefined
   }
   return perFamily(subnet).length > 0 ? subnet : undefined
 }

@@ -4,9 +4,13 @@ import { contains, type PerFamily, type Prefix, perFamily, width } from '../../i
 import type { PodSide } from '../state/foreign-chain.ts'
 import type { KernelObject, Route } from '../state/object.ts'
 import { CONTAINER_ENDS, isContainerEnd, ROUTE_PROTOCOL } from '../state/ownership.ts'
-import { devicesOf } from '../state/route.ts'
+import { devicesOf, isDefaultRoute } from '../state/route.ts'
 
-/** Of devices with an address in one of the networks, a route to one of its own, or made by weftd. */
+/**
+ * Of devices with an address in one of the networks, a route to one of its own, or made by weftd. Those of default
+ * routes may have such an address, where a pod network contains the nodes' addresses, and are not `local`: other nodes
+ * send by them.
+ */
 export function podSide(
   objects: Iterable<KernelObject>,
   networks: readonly PerFamily<Prefix>[]
@@ -14,14 +18,17 @@ export function podSide(
   const devices = new Set<string>()
   const carriers = new Set<string>()
   const remote = new Set<string>()
+  const uplinks = new Set<string>()
   for (const object of objects) {
     const device = podDevice(object, networks)
     if (device !== undefined) devices.add(device)
-    if (object.kind !== 'route' || !mattersToPodSide(object, networks)) continue
-    for (const name of devicesOf(object)) (isToOthers(object) ? remote : carriers).add(name)
+    if (object.kind !== 'route') continue
+    if (isDefaultRoute(object)) for (const name of devicesOf(object)) uplinks.add(name)
+    else if (mattersToPodSide(object, networks))
+      for (const name of devicesOf(object)) (isToOthers(object) ? remote : carriers).add(name)
   }
   const sorted = [...devices].sort()
-  const local = sorted.filter((name) => !remote.has(name))
+  const local = sorted.filter((name) => !remote.has(name) && !uplinks.has(name))
   return {
     ...{ devices: [CONTAINER_ENDS, ...sorted], carriers: [...new Set([...sorted, ...carriers, ...remote])].sort() },
     local: local.length === 0 ? [CONTAINER_ENDS] : local,
@@ -35,7 +42,8 @@ const isToOthers = ({ gateway, protocol, destination: { ip, length } }: Route): 
 
 /** Whether a change of this object may change the answer: not for the pods that come and go. */
 export const mattersToPodSide = (object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean =>
-  isInside(object, networks) && !('device' in object && isOfContainer(object.device))
+  (object.kind === 'route' && isDefaultRoute(object)) ||
+  (isInside(object, networks) && !('device' in object && isOfContainer(object.device)))
 
 const isOfContainer = (device: string | undefined): boolean => device === undefined || isContainerEnd(device)
 

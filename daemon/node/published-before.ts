@@ -26,8 +26,8 @@ const isProven = (lease: Lease, { previous, namesOurDevice }: Proof): boolean =>
   lease.node !== undefined || isPrevious(lease, previous) || namesOurDevice(lease)
 
 /**
- * The backend data of an earlier lease, if it is proven to be of this host. What has only our address may be the lease of
- * another node that is alive (one NAT address for all, a clone): with data of our own, that node sees its loss.
+ * The backend data of an earlier lease, if it is proven to be of this host. What has only our address may be the lease
+ * of another node that is alive (one NAT address for all, a clone): with data of our own, that node sees its loss.
  */
 export const dataOfOurs = (lease: Lease | undefined, proof: Proof): Lease['backendData'] =>
   lease !== undefined && isProven(lease, proof) ? lease.backendData : {}

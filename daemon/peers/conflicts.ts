@@ -26,7 +26,10 @@ export type ConflictsOptions = {
   readonly store?: string | undefined
 }
 
-/** The lease of another node that is used instead, an older one mostly, and what it keeps: `its addresses`, or a value such as `the VTEP MAC 02:…`. */
+/**
+ * The lease of another node that is used instead, an older one mostly, and what it keeps: `its addresses`, or a value
+ * such as `the VTEP MAC 02:…`.
+ */
 export type Older = { readonly lease: Lease; readonly keeps: string }
 
 export class Conflicts {
@@ -124,7 +127,7 @@ export class Conflicts {
     const found = this.#claimants.get(key)
     if (found === undefined) this.#claimants.set(key, lease)
     else {
-      for (const other of found instanceof Set ? found : [found]) touched.add(other)
+      this.#touch(claim, found instanceof Set ? found : [found], touched)
       this.#claimants.set(key, found instanceof Set ? found.add(lease) : new Set([found, lease]))
       this.#recount(claim.code, key)
     }
@@ -138,10 +141,15 @@ export class Conflicts {
       return
     }
     found.delete(lease)
-    for (const other of found) touched.add(other)
+    this.#touch(claim, found, touched)
     const [only] = found
     if (found.size === 1 && only !== undefined) this.#claimants.set(key, only)
     this.#recount(claim.code, key)
+  }
+
+  /** A public address takes nothing from others: of thousands with one, as behind NAT, none is looked at again. */
+  #touch({ code }: Claim, others: Iterable<Lease>, touched: Set<Lease>): void {
+    if (code !== 'PUBLIC_IP_CONFLICT') for (const other of others) touched.add(other)
   }
 
   #recount(code: ConditionCode, key: Key): void {

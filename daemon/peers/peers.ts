@@ -17,7 +17,8 @@ import type { Recognises } from '../state/ownership.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
 import { concernedBy, observedHost } from './host-addresses.ts'
-import { type HostView, mayOccupy, samePrefixes } from './host-networks.ts'
+import { onHostChanged } from './host-changes.ts'
+import { type HostView, samePrefixes } from './host-networks.ts'
 import {
   conflictRules,
   type LocalView,
@@ -86,7 +87,8 @@ export class Peers {
       (lease) => this.isOwn(leaseKey(lease), lease)
     )
     this.#conflicts = new Conflicts(deps.claims, { ...rules, store: deps.store })
-    deps.reconciler.onObserved((changed) => this.#onObserved(changed))
+    const viewed = () => this.#view && this.#hostView(this.#view)
+    onHostChanged(deps, viewed, () => this.#useHost())
     this.#routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
   }
 
@@ -143,21 +145,18 @@ export class Peers {
   }
 
   /** An address or a network of the host came or went: leases that claim it are refused, and used again without it. */
-  #onObserved(changed: readonly KernelObject[] | 'everything'): void {
+  async #useHost(): Promise<void> {
     const view = this.#view
     if (view === undefined) return
     const host = this.#hostView(view)
-    const isConcerned = (object: KernelObject) => object.kind === 'address' || mayOccupy(object, host)
-    if (changed !== 'everything' && !changed.some(isConcerned)) return
     const now = { ...view, ...observedHost(this.#deps.reconciler.observed, host) }
     const isSame = samePrefixes(now.occupied, view.occupied ?? [])
     const keys = isSame ? concernedBy(this.#leases, view, now) : [...this.#leases.keys()]
     this.#view = now
     if (keys.length === 0) return
-    this.#want(keys)
-      .then(() => giveBack(this.#deps, host))
-      .then(() => this.#report())
-      .catch((error) => this.#deps.log.error({ err: error }, 'refusing leases that claim what is this host’s failed'))
+    await this.#want(keys)
+    await giveBack(this.#deps, host)
+    this.#report()
   }
 
   /** Follows the store until its events end. Events that came together are answered with one batch. */
@@ -321,8 +320,8 @@ export class Peers {
   }
 
   /**
-   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also for
-   * those where it gave no answer, and replaces the objects of the leases for which the answer differs.
+   * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also
+   * for those where it gave no answer, and replaces the objects of the leases for which the answer differs.
    */
   async reroute(keys: readonly string[]): Promise<void> {
     if (this.#view?.backend.asksRoutes !== true) return

@@ -13,7 +13,7 @@ import { placeForAdd } from './place.ts'
 import { rangeSetsOf } from './range-sets.ts'
 import { release } from './release.ts'
 import { holdersText, isStale } from './stale-reservations.ts'
-import { releaseVanished } from './vanished.ts'
+import { isThere, releaseVanished } from './vanished.ts'
 import { wiringOf } from './wiring.ts'
 
 /**
@@ -93,8 +93,10 @@ export async function allocate(
  * Runtimes that start a container again after a crash send no DEL for the namespace that is gone (nerdctl, Nomad,
  * Podman). Only where a weftd has seen the link of that container go: a reservation alone may be that of a running one.
  */
-const hasVanished = ({ attachments, kernel }: PodContext, attachment: Attachment): boolean =>
-  attachments.vanished.has(ownerOf(attachment)) && !kernel.exists(hostName(attachment))
+const hasVanished = ({ attachments, host, kernel }: PodContext, attachment: Attachment): boolean =>
+  attachments.vanished.has(ownerOf(attachment)) &&
+  !kernel.exists(hostName(attachment)) &&
+  !isThere(host.observed, attachment)
 
 /**
  * For a front door that connects later: an address from each range set, which counts as in use from now on although

@@ -1,7 +1,7 @@
 // Frees addresses of pods whose namespace was deleted without a DEL, after a grace period in which the DEL may still
 // come.
 import { formatIp } from '../../ipam/address.ts'
-import { hostName, mayBeOf, ownerOf } from '../attachment/identity.ts'
+import { hostName, type Identity, mayBeOf, ownerOf } from '../attachment/identity.ts'
 import { reasonOf } from '../base/error.ts'
 import { linkNamed, type State } from '../state/object.ts'
 import type { Vanished } from './attachments.ts'
@@ -53,7 +53,7 @@ async function free(context: PodContext, vanished: Vanished): Promise<number> {
   }
 }
 
-/** By its name, or by its alias: the link may have been renamed. */
-const isThere = (observed: State, vanished: Vanished): boolean =>
-  linkNamed(observed, hostName(vanished)) !== undefined ||
-  [...observed.values()].some((object) => object.kind === 'link' && object.alias && mayBeOf(vanished, object.alias))
+/** Whether an attachment's link is there: by its name, or by its alias, since it may have been renamed. */
+export const isThere = (observed: State, who: Identity): boolean =>
+  linkNamed(observed, hostName(who)) !== undefined ||
+  [...observed.values()].some((object) => object.kind === 'link' && object.alias && mayBeOf(who, object.alias))

@@ -40,9 +40,9 @@ export class Desired {
   }
 
   /**
-   * Sysctls and neighbour proxies that appear or go with a link, and VLANs that appear or go with its being on a bridge,
-   * of which the kernel does not say so: those that are gone when `before` became `now`, and those that waited for it,
-   * which is no repair.
+   * Sysctls and neighbour proxies that appear or go with a link, and VLANs that appear or go with its being on a
+   * bridge, of which the kernel does not say so: those that are gone when `before` became `now`, and those that waited
+   * for it, which is no repair.
    */
   silentChanges(
     before: KernelObject | undefined,

@@ -60,9 +60,9 @@ function withParentsMtu(want: KernelObject, observed: State): KernelObject {
 }
 
 /**
- * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a device
- * that is gone and that nobody makes (another program's bridge with a pod's host ports), the route that the kernel adds
- * with an address, before that, or the VLANs of a port that is on no bridge.
+ * A neighbour proxy without its device is not missing: nobody could send it a solicitation. Nor is a setting of a
+ * device that is gone and that nobody makes (another program's bridge with a pod's host ports), the route that the
+ * kernel adds with an address, before that, or the VLANs of a port that is on no bridge.
  */
 export function waitsForItsDevice(object: KernelObject, observed: State, desired: State): boolean {
   if (object.kind === 'route') {

@@ -42,8 +42,9 @@ const mustRecreate = (wanted: Link, have: Link): boolean =>
   wanted.form !== undefined && !sameObject({ kind: 'link', name: have.name, form: wanted.form }, have)
 
 /**
- * What is on those of these links that must be recreated: it goes with them, and has to be put back with them. Of a link
- * that must be created, those of these keys that are on it: what is observed there was on an earlier link of this name.
+ * What is on those of these links that must be recreated: it goes with them, and has to be put back with them. Of a
+ * link that must be created, those of these keys that are on it: what is observed there was on an earlier link of this
+ * name.
  */
 export function onRemadeLinks(keys: readonly Key[], desired: State, observed: State): readonly Key[] {
   const onNew = keys.filter((key) => {

@@ -43,5 +43,7 @@ function ignoresUnknown(args: Args): boolean {
   return written === '1' || written === 'true'
 }
 
-/** Characters of a Kubernetes object's name (RFC 1123). Runtimes of others may pass anything, which is kept and shown. */
+/**
+ * Characters of a Kubernetes object's name (RFC 1123). Runtimes of others may pass anything, which is kept and shown.
+ */
 export const LONGEST_NAME = 253

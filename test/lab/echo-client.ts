@@ -1,5 +1,5 @@
 // Asks echo-server.ts, or whoever has the address: arguments are protocol, address, port and, for UDP, the source port.
-// Prints the answer; fails after 1.5 s.
+// Prints the answer; fails after 5 s.
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
 
@@ -8,7 +8,7 @@ const fail = (why: string) => {
   process.stdout.write(`${why}\n`)
   process.exit(1)
 }
-setTimeout(() => fail('no answer'), 1_500)
+setTimeout(() => fail('no answer'), 5_000)
 
 if (protocol === 'udp') {
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4', (answer) => {

@@ -235,6 +235,7 @@ test('what was on a link that we removed is not missed on the next one of its na
     await reconciler.want('pod', [])
     await reconciler.want('pod', pod)
     busy()
+    // What is missed is made again within ECHO.
     await new Promise((resolve) => setTimeout(resolve, 150))
     await reconciler.want('pod', [])
   }

@@ -107,7 +107,8 @@ test('pods can not speak to a tunnel, and no host port is the tunnel’s or weft
     const heard = victim.pod.spawn(process.execPath, ['-e', listener])
     await until(() => heard.text().includes('listening'), { what: 'the pod to listen' })
     const frame = [cluster.node(target).address, '8472', await vtep(target), source.address, victim.address]
-    // A pod of either node, and one of another network, to its own node and to the other one; then the other node itself, as a tunnel does.
+    // A pod of either node, and one of another network, to its own node and to the other one; then the other node
+    // itself, as a tunnel does.
     for (const pod of [a.pod, b.pod, outsider.pod]) await pod.exec(process.execPath, [script, ...frame, 'forged'])
     const node = cluster.node(3 - target)
     await node.exec(process.execPath, [script, ...frame, 'from-node'])

@@ -327,7 +327,9 @@ function queueOf(data: Attributes): NftJson | null {
   return first === undefined || flags & BYPASS ? null : { first, last: first + total - 1 }
 }
 
-/** The same of struct xt_NFQ_info to xt_NFQ_info_v3 (<linux/netfilter/xt_NFQUEUE.h>), whose fields were added in turn. */
+/**
+ * The same of struct xt_NFQ_info to xt_NFQ_info_v3 (<linux/netfilter/xt_NFQUEUE.h>), whose fields were added in turn.
+ */
 function targetQueueOf(info: Buffer): NftJson | null {
   if (info.length < 2) return null
   const first = info.readUInt16LE(0)

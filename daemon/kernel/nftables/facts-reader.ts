@@ -18,9 +18,14 @@ type Asked = Pick<ForeignTable, 'family' | 'table'>
 
 export class FactsReader implements Disposable {
   readonly #socket = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
+  readonly #queue = new SerialQueue()
 
-  /** What the tables need; nothing is asked where they need nothing. */
-  async read(tables: readonly ForeignTable[], networks: readonly Prefix[]): Promise<ForeignFacts> {
+  /** What the tables need; nothing is asked where they need nothing. Whoever asks first is answered first. */
+  read(tables: readonly ForeignTable[], networks: readonly Prefix[]): Promise<ForeignFacts> {
+    return this.#queue.take(() => this.#read(tables, networks))
+  }
+
+  async #read(tables: readonly ForeignTable[], networks: readonly Prefix[]): Promise<ForeignFacts> {
     const needed = neededFacts(tables)
     const sets = new Map<string, readonly Prefix[]>()
     for (const [key, { table, name }] of needed.sets) {

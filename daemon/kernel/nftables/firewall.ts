@@ -241,8 +241,12 @@ export class Firewall implements FirewallPort {
         this.#compare(own, (object) => !isForeign(object), dirty)
       }
       const legacy = (dirty.legacy ? undefined : this.#legacyView) ?? (await this.#readLegacy())
-      const tables = [...(await this.#foreign.read('due')), ...legacy.tables]
-      this.#judge(tables, legacy, await this.#facts.read(tables, this.#side.networks ?? []), dirty)
+      const read = async () => [...(await this.#foreign.read('due')), ...legacy.tables]
+      const tables = await read()
+      const { version } = this.#foreign
+      const facts = await this.#facts.read(tables, this.#side.networks ?? [])
+      // Without the accepts that Weft has put there meanwhile they would look removed by another program.
+      this.#judge(version === this.#foreign.version ? tables : await read(), legacy, facts, dirty)
     } catch (error) {
       this.#retryAt = performance.now() + RETRY_MS
       const why = `the firewall could not be read after a change: ${reasonOf(error)}`

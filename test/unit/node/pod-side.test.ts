@@ -35,6 +35,16 @@ test('a device with an address or a direct route in the pod network is of pods; 
   })
 })
 
+test('the links of default routes are not of pods although the pod network contains their addresses', () => {
+  const hops = [{ device: 'eth0' }, { device: 'eth1' }]
+  const { device: _, ...several } = route('0.0.0.0/0', '') as Route
+  const ways: KernelObject = { ...several, nextHops: hops }
+  const addresses = [address('cni0', '10.244.1.1/24'), address('eth0', '10.244.200.1/24')]
+  const { local, devices } = podSide([...addresses, address('eth1', '10.244.201.1/24'), ways], networks)
+  assert.deepEqual([local, devices], [['cni0'], ['veth*', 'cni0', 'eth0', 'eth1']])
+  assert.equal(mattersToPodSide(ways, networks), true)
+})
+
 test('what comes and goes with each pod changes nothing', () => {
   const objects = [
     route('10.244.1.7/32', 'veth12345678'),

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
+import { AsyncQueue } from '../../../daemon/base/async-queue.ts'
 import { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import type { LeaseEvent } from '../../../daemon/lease/store.ts'
@@ -66,25 +67,11 @@ export async function followed(kernel: MapKernel, doubtMs: number, isPlaced = tr
       backend: backends.configure('host-gw', {}),
       networks: { 4: prefix('10.244.0.0/16') }
     })
-  const queue: LeaseEvent[] = []
-  let wake = () => {}
-  async function* events(): AsyncIterable<LeaseEvent> {
-    for (;;) {
-      const next = queue.shift()
-      if (next !== undefined) yield next
-      else if (stop.signal.aborted) return
-      else
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-    }
-  }
-  stop.signal.addEventListener('abort', () => wake())
-  const following = peers.follow(events())
+  const queue = new AsyncQueue<LeaseEvent>(stop.signal)
+  const following = peers.follow(queue)
   following.catch(() => undefined)
   const send = (...some: readonly LeaseEvent[]) => {
-    queue.push(...some)
-    wake()
+    for (const event of some) queue.push(event)
   }
   const routes = () =>
     [...kernel.objects.values()]

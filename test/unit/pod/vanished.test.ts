@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { aliasOf, hostName } from '../../../daemon/attachment/identity.ts'
+import { allocate } from '../../../daemon/pod/allocate.ts'
 import type { Known } from '../../../daemon/pod/attachments.ts'
+import { placeForAdd } from '../../../daemon/pod/place.ts'
 import { keepPodsFile, readPodsFile } from '../../../daemon/pod/recovery/pods-file.ts'
 import { emptyAfterReboot, rebuild } from '../../../daemon/pod/recovery/rebuild.ts'
 import { releaseVanished } from '../../../daemon/pod/vanished.ts'
@@ -15,10 +17,12 @@ import { formatIp, parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { Networks } from '../../../ipam/networks.ts'
 import { rangeSets } from '../../../ipam/pool.ts'
 import { BOOT_DIRECTORY, type Reservations } from '../../../ipam/reservations.ts'
+import type { Attachment, IpamConfig } from '../../../plugins/attachment.ts'
 import { heard, silent } from '../logs.ts'
 import { podContext, stillHost } from './context.ts'
 
-const sets = rangeSets([[{ subnet: parsePrefix('10.20.0.0/24') ?? assert.fail() }]])
+const subnet = parsePrefix('10.20.0.0/24') ?? assert.fail()
+const sets = rangeSets([[{ subnet }]])
 const who = (containerId: string) => ({ network: 'net1', containerId, ifname: 'eth0' })
 
 let dataDir = ''
@@ -86,6 +90,23 @@ describe('addresses of a vanished pod', () => {
     await busy
     assert.equal(await releaseVanished(node.context, 0), 1)
     assert.deepEqual(await held(node.reservations), ['10.20.0.2', '10.20.0.3', '10.20.0.4'])
+  })
+
+  test('are given again to a container that is started again without a DEL, unless its link was only renamed', async () => {
+    const node = nodeWithPods()
+    await vanishedPod(node, 'again')
+    const ipam: IpamConfig = { dataDir, requested: [], ranges: [[{ subnet }]], routes: [] }
+    const added = { ...who('again'), isStandalone: true, interface: { kind: 'none' }, ipam } as unknown as Attachment
+    const place = placeForAdd(node.context, added)
+    const link: KernelObject = { kind: 'link', name: 'other', alias: aliasOf(who('again'), undefined) }
+    node.observed.set(keyOf(link), link)
+    await assert.rejects(allocate(node.context, added, ipam, place), { code: 'ADDRESS_HELD' })
+    node.observed.delete(keyOf(link))
+    const [address] = await allocate(node.context, added, ipam, place)
+    assert.deepEqual(
+      [address && formatIp(address.prefix.ip), await held(node.reservations)],
+      ['10.20.0.2', ['10.20.0.2']]
+    )
   })
 
   test('are tried again when they cannot be freed now', async () => {
