@@ -290,6 +290,8 @@ export type ChangeAnswer = {
   readonly text: string
   /** The program that made the difference, with its process id, where the kernel says so. */
   readonly culprit?: string
+  /** Why there is no culprit. */
+  readonly unnamed?: string
   /** Milliseconds from the notification to the repair. */
   readonly tookMs?: number
 }

@@ -1,6 +1,14 @@
-// The queries of weftctl by name: status, diff, nodes, peers, pods, why. They change nothing.
+// The queries of weftctl by name: status, changes, diff, nodes, peers, pods, why. They change nothing.
 import { WeftError } from '../base/error.ts'
-import { diffAnswer, type StatusFacts, statusAnswer, type WhyNodeAnswer, type WhyPodAnswer } from './answers.ts'
+import {
+  type ChangeAnswer,
+  type ChangesAnswer,
+  diffAnswer,
+  type StatusFacts,
+  statusAnswer,
+  type WhyNodeAnswer,
+  type WhyPodAnswer
+} from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
 import { peersAnswer } from './peer-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
@@ -9,6 +17,7 @@ import type { Control } from './server.ts'
 
 export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
+    ['changes', async () => ({ changes: changes(context) }) satisfies ChangesAnswer],
     ['diff', async () => diffAnswer(context.reconciler.differences())],
     ['nodes', async () => ({ leases: leases(context), listed: context.peers.isListed })],
     ['peers', async () => peersAnswer(context)],
@@ -17,6 +26,15 @@ export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control
     ['why', async ([kind, name]) => why(context, kind ?? '', name ?? '')]
   ])
 }
+
+const changes = (context: QueryContext): readonly ChangeAnswer[] =>
+  context.changes.list().map(({ at, text, culprit, unnamed, tookMs }) => ({
+    at: new Date(at).toISOString(),
+    text,
+    ...(culprit !== undefined && { culprit }),
+    ...(unnamed !== undefined && { unnamed }),
+    tookMs
+  }))
 
 function statusFacts(context: QueryContext): StatusFacts {
   const { version, startedAt, nodeName: name, store, health, peers, attachments } = context

@@ -3,6 +3,7 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { printable, printableJson, printableValue } from '../base/printable.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
+import { changes } from './changes.ts'
 import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
@@ -18,7 +19,7 @@ import { status } from './status.ts'
 import { why } from './why.ts'
 
 /** A new question is a file with a Command, and an entry here. */
-export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, why }
+export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, changes, why }
 
 export type Deps = {
   readonly env: Readonly<Record<string, string | undefined>>
