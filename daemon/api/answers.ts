@@ -22,6 +22,8 @@ export type StatusAnswer = {
   readonly subnet: readonly string[]
   readonly publicIp: readonly string[]
   readonly link?: { readonly name: string; readonly mtuBytes: number; readonly ips: readonly string[] }
+  /** MTU of pods' interfaces; absent until known, and in answers of earlier versions. */
+  readonly podMtuBytes?: number
   readonly peers: number
   readonly pods: number
   readonly conditions: readonly {
@@ -42,6 +44,8 @@ export type StatusFacts = {
   readonly backend?: string
   readonly network?: PerFamily<{ readonly network: Prefix }>
   readonly node?: Node
+  /** Bytes, for pods. */
+  readonly mtu?: number
   /** Leases of other nodes. */
   readonly peers: number
   readonly pods: number
@@ -64,6 +68,7 @@ export function statusAnswer(facts: StatusFacts): StatusAnswer {
     subnet: texts(node?.subnet, formatPrefix),
     publicIp: texts(node?.publicIp, formatIp),
     ...(node && { link: { name: node.device, mtuBytes: node.deviceMtu, ips: texts(node.localIp, formatIp) } }),
+    ...(facts.mtu !== undefined && { podMtuBytes: facts.mtu }),
     peers: facts.peers,
     pods: facts.pods,
     conditions: facts.conditions.map((condition) => ({

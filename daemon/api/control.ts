@@ -44,7 +44,7 @@ function statusFacts(context: QueryContext): StatusFacts {
     peers: peers.others,
     pods: attachments.list().length,
     conditions: health.active(),
-    ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node })
+    ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node, mtu: place.mtu })
   }
 }
 
