@@ -1,9 +1,14 @@
 // The page of weftctl in a real Chromium: cells counted in the DOM, sentences read, 200 nodes drawn, keys, the
 // accessibility tree, and that no request leaves loopback.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import type { Browser, Page, SerializedAXNode } from 'puppeteer-core'
+import { documentOf } from '../../daemon/ctl/page/document.ts'
 import type { Asked } from '../../daemon/ctl/page/facts.ts'
+import { pageSources } from '../../daemon/ctl/page/sources.ts'
 import { AT, type Bad, change, factsOf, nameOf, numbers, peersOf, statusOf } from '../unit/ctl/page-scene.ts'
 import {
   countOf,
@@ -81,6 +86,8 @@ async function tabOrder(page: Page): Promise<readonly string[]> {
 }
 
 const skip = withoutBrowser
+const noRoot = process.getuid?.() === 0 ? false : 'needs root'
+const SHIPPED = fileURLToPath(new URL('../../dist/bin/weftctl', import.meta.url))
 
 describe('the page in a browser', { skip }, () => {
   let browser: Browser
@@ -285,7 +292,7 @@ describe('the page in a browser', { skip }, () => {
   })
 
   test('of a real node: its state, the other node, and a route that another program deleted', {
-    skip: process.getuid?.() === 0 ? false : 'needs root'
+    skip: noRoot
   }, async () => {
     await using cluster = await Cluster.start({ hosts: [2] })
     const [one] = cluster.nodes
@@ -310,5 +317,25 @@ describe('the page in a browser', { skip }, () => {
     await pictures(page, 'real')
     assert.deepEqual(complaints, [])
     await page.close()
+  })
+
+  test('what is shipped has the page inside, and ends with a signal', { skip: noRoot }, async (t) => {
+    await using cluster = await Cluster.start({ hosts: [1] })
+    const [one] = cluster.nodes
+    assert.ok(one)
+    const program = spawn(SHIPPED, ['page', `--socket=${one.path('/run/weft/weftd.sock')}`], {
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
+    t.after(() => program.kill('SIGKILL'))
+    const [line] = await once(program.stdout.setEncoding('utf8'), 'data')
+    const url = /^open (http:\S+) in a browser of this machine; Ctrl-C ends it\n$/.exec(line)?.[1] ?? assert.fail(line)
+    const { page, complaints } = await openPage(browser, url)
+    assert.equal(await textOf(page, '#summary'), '✓ This node is alone in its network')
+    const { html } = documentOf(pageSources())
+    assert.equal(await (await fetch(url)).text(), html)
+    assert.deepEqual(complaints, [])
+    await page.close()
+    program.kill('SIGINT')
+    assert.deepEqual(await once(program, 'exit'), [0, null])
   })
 })

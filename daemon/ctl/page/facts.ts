@@ -16,7 +16,7 @@ export type Question = (typeof QUESTIONS)[number]
 
 export type NodeFacts = {
   readonly status?: StatusAnswer
-  readonly nodes?: { readonly leases: readonly LeaseFact[] }
+  readonly nodes?: { readonly leases: readonly LeaseFact[]; readonly listed?: boolean }
   readonly peers?: PeersAnswer
   readonly changes?: ChangesAnswer
   readonly pods?: { readonly pods: readonly PodFact[] }
@@ -55,7 +55,7 @@ export function factsOf(answers: Answers, unanswered: NodeFacts['unanswered']): 
   const { status, nodes, peers, changes, pods } = answers
   return {
     ...(status && { status }),
-    ...(nodes && { nodes: { leases: nodes.leases.map(leaseFact) } }),
+    ...(nodes && { nodes: { leases: nodes.leases.map(leaseFact), listed: nodes.listed ?? true } }),
     ...(peers && { peers: { ...peers, peers: peers.peers.map(shortPeer) } }),
     ...(changes && { changes: { changes: changes.changes.slice(0, MOST_CHANGES) } }),
     ...(pods && { pods: { pods: pods.pods.slice(0, MOST_PODS).map(({ pod, addresses }) => ({ pod, addresses })) } }),

@@ -13,7 +13,8 @@ const MOST_PODS = 500
 export function viewOf(asked: readonly Asked[], at: string, isCluster: boolean): View {
   const matrix = matrixView(asked)
   const nodes = nodesView(asked)
-  const summary = summaryOf(matrix, nodes)
+  const isListed = asked.every(({ facts }) => facts?.nodes?.listed !== false)
+  const summary = summaryOf(matrix, nodes, isListed)
   return {
     at,
     title: `${summary.sign} ${summary.word} – Weft`,
@@ -32,7 +33,7 @@ export function viewOf(asked: readonly Asked[], at: string, isCluster: boolean):
 const count = (value: number, what: string): string => `${value.toLocaleString('en')} ${what}${value === 1 ? '' : 's'}`
 
 /** One sentence: what is broken, or that all is whole, or that nobody knows. */
-function summaryOf({ legend }: MatrixView, { rows }: NodesView): Mark {
+function summaryOf({ legend }: MatrixView, { rows }: NodesView, isListed: boolean): Mark {
   const of = (state: PathState) => legend[PATH_STATES[state].letter]?.count ?? 0
   const states = Object.keys(PATH_STATES) as PathState[]
   const broken = states.filter(isBroken).reduce((sum, state) => sum + of(state), 0)
@@ -53,7 +54,7 @@ function summaryOf({ legend }: MatrixView, { rows }: NodesView): Mark {
   if (faults.length > 0)
     return { sign: broken + sick > 0 ? '×' : '!', word: faults.join('; '), tone: broken + sick > 0 ? 'bad' : 'warning' }
   const whole = of('whole')
-  if (whole === 0 || of('unknown') + of('not-asked') > 0) return unknown(whole, paths, rows.length)
+  if (whole === 0 || of('unknown') + of('not-asked') > 0) return unknown(whole, paths, isListed && rows.length === 1)
   return {
     sign: '✓',
     word: `All ${count(whole, 'path')} between ${count(rows.length, 'node')} are whole`,
@@ -63,8 +64,8 @@ function summaryOf({ legend }: MatrixView, { rows }: NodesView): Mark {
 
 const are = (value: number): string => (value === 1 ? 'is' : 'are')
 
-function unknown(whole: number, paths: number, nodes: number): Mark {
-  if (nodes === 1 && paths === 0) return { sign: '✓', word: 'This node is alone in its network', tone: 'good' }
+function unknown(whole: number, paths: number, isAlone: boolean): Mark {
+  if (isAlone && paths === 0) return { sign: '✓', word: 'This node is alone in its network', tone: 'good' }
   const word =
     whole === 0
       ? 'No fault is reported; whether packets arrive is not known'
@@ -76,6 +77,8 @@ function notesOf(asked: readonly Asked[], isCluster: boolean): readonly string[]
   const notes: string[] = []
   const silent = asked.filter(({ facts }) => facts === undefined)
   if (silent.length > 0 && isCluster) notes.push(`${count(silent.length, 'node')} of ${asked.length} gave no answer.`)
+  if (asked.some(({ facts }) => facts?.nodes?.listed === false))
+    notes.push('The store has not listed its leases yet, so nodes are missing here.')
   const hasReports = asked.some(({ facts }) => facts?.peers?.reports !== undefined)
   const hasPeers = asked.some(({ facts }) => facts?.peers !== undefined)
   if (!isCluster && hasPeers && !hasReports)

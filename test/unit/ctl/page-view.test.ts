@@ -159,6 +159,14 @@ test('the sentence on top says what is broken, that all is whole, or what is not
   assert.deepEqual(wordOf(young).tone, 'unknown')
   assert.equal(wordOf(young).word, 'No fault is known: 5 of 6 paths between nodes are whole, the others were not asked')
   assert.equal(wordOf(cluster(1)).word, 'This node is alone in its network')
+  const [only] = cluster(1)
+  const early = viewOf(
+    [{ name: '', facts: { ...only?.facts, nodes: { leases: [], listed: false }, unanswered: {} } }],
+    AT,
+    false
+  )
+  assert.equal(early.summary.tone, 'unknown')
+  assert.match(early.notes.join(), /has not listed its leases yet/)
   const alone = viewOf([{ name: '', facts: factsOf(1, 3) }], AT, false)
   assert.match(alone.notes.join(), /This is what one node sees/)
   assert.equal(alone.title, `? ${alone.summary.word} – Weft`)
