@@ -1,6 +1,6 @@
 // The matrix of paths between nodes, from the answers of weftds and from what nodes published in the store.
 import { type PeersAnswer, type ProbeAnswer, type ReportAnswer, VERDICTS, type Verdict } from '../../api/answers.ts'
-import { type Asked, ownKey } from './facts.ts'
+import { type Asked, type NodeFacts, ownKey } from './facts.ts'
 import { isBroken, markOf, PATH_STATES, type PathState, rankOf } from './marks.ts'
 import type { BrokenView, MatrixView, NameView } from './view-types.ts'
 
@@ -17,22 +17,32 @@ type Row = {
   readonly broken: readonly BrokenView[]
 }
 
-/** Names of all nodes by lease key, in the order of the answers. */
+/** Names of all nodes by lease key, sorted; without a name (etcd's leases have none) the public address. */
 export function nodeNames(asked: readonly Asked[]): ReadonlyMap<string, string> {
-  const names = new Map<string, string>()
-  const add = (key: string, name: string) => {
-    if (key !== '' && (!names.has(key) || names.get(key) === key)) names.set(key, name || key)
-  }
+  const [names, addresses] = [new Map<string, string>(), new Map<string, string>()]
+  const reported = new Map<string, string>()
   for (const { name, facts } of asked) {
     if (facts === undefined) continue
-    add(ownKey(facts), facts.peers?.node || facts.status?.node || name)
-    // One that is skipped for its backend or a conflict is no node that this network's packets go to.
-    for (const lease of facts.nodes?.leases ?? [])
-      if (lease.skipped === undefined) add(lease.key, lease.node || lease.publicIp[0] || '')
-    for (const peer of facts.peers?.peers ?? []) add(peer.key, peer.node || peer.publicIp[0] || '')
+    for (const { key, node, publicIp } of nodesIn(facts, name)) {
+      if (!addresses.get(key)) addresses.set(key, publicIp[0] ?? '')
+      if (node !== '') names.set(key, node)
+    }
+    for (const { key, node } of facts.peers?.reports ?? []) reported.set(key, node)
   }
+  const named = [...addresses].map(
+    ([key, address]) => [key, names.get(key) || reported.get(key) || address || key] as const
+  )
   const byName = new Intl.Collator('en', { numeric: true })
-  return new Map([...names].sort(([, a], [, b]) => byName.compare(a, b)))
+  return new Map(named.sort(([, a], [, b]) => byName.compare(a, b)))
+}
+
+type Named = { readonly key: string; readonly node: string; readonly publicIp: readonly string[] }
+
+/** What is skipped, for its backend or a conflict, is no node that this network's packets go to. */
+function nodesIn(facts: NodeFacts, name: string): readonly Named[] {
+  const own = { key: ownKey(facts), node: facts.peers?.node || facts.status?.node || name, publicIp: [] }
+  const leases = (facts.nodes?.leases ?? []).filter(({ skipped }) => skipped === undefined)
+  return [...(own.key === '' ? [] : [own]), ...leases, ...(facts.peers?.peers ?? [])]
 }
 
 export function matrixView(asked: readonly Asked[], mostNodes = MOST_NODES): MatrixView {

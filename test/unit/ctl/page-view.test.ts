@@ -98,6 +98,16 @@ test('what other nodes published fills their rows: whole is the rest only if eve
   const { broken, note } = matrixView(asked)
   assert.deepEqual([broken.length, broken[0]?.text], [1, `published by node-2 at ${AT}`])
   assert.equal(note, 'Paths from 1 of 4 nodes are not known here.')
+  // Leases in etcd have no names, reports have.
+  const nameless = factsOf(1, 3)
+  const leases = (nameless.nodes?.leases ?? []).map((each) => ({ ...each, node: '' }))
+  const peers = { ...peersOf(1, 3, {}, [report(2, 2), report(9, 2)]) }
+  const unnamed = { ...peers, peers: peers.peers.map((each) => ({ ...each, node: '' })) }
+  const { rows } = matrixView([{ name: '', facts: { ...nameless, nodes: { leases }, peers: unnamed } }])
+  assert.deepEqual(
+    rows.map(({ name }) => name),
+    ['192.0.2.3', 'node-1', 'node-2']
+  )
   assert.deepEqual(countsOf(asked), {
     'lost, direction unknown': 1,
     'not known here': 6,
