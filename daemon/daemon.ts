@@ -117,6 +117,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, changes: core.changes, attachments: pods.attachments },
     reserved: () => reserved(pods),
+    leaseEnds: () => store.leaseEnds?.(),
     shadowed: (key) => shadowed.of(key),
     probes
   })

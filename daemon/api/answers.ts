@@ -24,6 +24,8 @@ export type StatusAnswer = {
   readonly link?: { readonly name: string; readonly mtuBytes: number; readonly ips: readonly string[] }
   /** MTU of pods' interfaces; absent until known, and in answers of earlier versions. */
   readonly podMtuBytes?: number
+  /** ISO 8601: when the lease ends unless weftd renews it; absent where it does not end or that is not known. */
+  readonly leaseEnds?: string
   readonly peers: number
   readonly pods: number
   readonly conditions: readonly {
@@ -46,6 +48,8 @@ export type StatusFacts = {
   readonly node?: Node
   /** Bytes, for pods. */
   readonly mtu?: number
+  /** Milliseconds since 1970. */
+  readonly leaseEnds?: number
   /** Leases of other nodes. */
   readonly peers: number
   readonly pods: number
@@ -69,6 +73,7 @@ export function statusAnswer(facts: StatusFacts): StatusAnswer {
     publicIp: texts(node?.publicIp, formatIp),
     ...(node && { link: { name: node.device, mtuBytes: node.deviceMtu, ips: texts(node.localIp, formatIp) } }),
     ...(facts.mtu !== undefined && { podMtuBytes: facts.mtu }),
+    ...(facts.leaseEnds !== undefined && { leaseEnds: new Date(facts.leaseEnds).toISOString() }),
     peers: facts.peers,
     pods: facts.pods,
     conditions: facts.conditions.map((condition) => ({

@@ -38,12 +38,13 @@ const changes = (context: QueryContext): readonly ChangeAnswer[] =>
 
 function statusFacts(context: QueryContext): StatusFacts {
   const { version, startedAt, nodeName: name, store, health, peers, attachments } = context
-  const place = context.place()
+  const [place, leaseEnds] = [context.place(), context.leaseEnds()]
   return {
     ...{ version, startedAt, name, store },
     peers: peers.others,
     pods: attachments.list().length,
     conditions: health.active(),
+    ...(leaseEnds !== undefined && { leaseEnds }),
     ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node, mtu: place.mtu })
   }
 }

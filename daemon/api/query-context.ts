@@ -33,6 +33,8 @@ export type QueryContext = {
     readonly reports?: () => Promise<readonly ReportAnswer[] | undefined>
   }
   readonly reserved: () => Promise<readonly Reserved[]>
+  /** When our lease ends unless it is renewed, in milliseconds since 1970. */
+  readonly leaseEnds: () => number | undefined
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined
 }

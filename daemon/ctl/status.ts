@@ -1,5 +1,6 @@
 // `weftctl status`: whether this node is ready, its state, and each condition with its cure.
 import { readAnswer, type StatusAnswer } from '../api/answers.ts'
+import { shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
 /** What a condition blocks, in words for a reader. */
@@ -49,6 +50,9 @@ function statusText(status: StatusAnswer): string {
     ...(status.podMtuBytes === undefined ? [] : [['MTU of pods', String(status.podMtuBytes)] as const]),
     ['backend', status.backend],
     ['store', status.store],
+    ...(status.leaseEnds === undefined
+      ? []
+      : [['lease until', `${shortTime(status.leaseEnds)}, renewed before`] as const]),
     ['other nodes', String(status.peers)],
     ['pods here', String(status.pods)],
     ['running since', status.startedAt]

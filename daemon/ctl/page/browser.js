@@ -35,9 +35,14 @@ const conditionItem = ({ mark, code, text, cure, since }) =>
     ...textAndCure(text, cure)
   )
 
-/** @param {HopView} hop */
+/** On one line where nothing is wrong. @param {HopView} hop */
 const hopItem = ({ mark, name, text, cure }) =>
-  make('li', mark.tone, make('p', '', pill(mark), ' ', make('span', 'what', name)), ...textAndCure(text, cure))
+  make(
+    'li',
+    mark.tone,
+    make('p', '', pill(mark), ' ', make('span', 'what', name), ...(mark.tone === 'bad' ? [] : [` ${text}`])),
+    ...textAndCure(mark.tone === 'bad' ? text : '', cure)
+  )
 
 /** @param {string} text */
 const value = (text) => (text === '' ? make('td', 'absent', 'not known') : make('td', 'value', text))
@@ -46,8 +51,9 @@ const value = (text) => (text === '' ? make('td', 'absent', 'not known') : make(
 function nodeBody(node) {
   const heading = make('th', '', node.name)
   heading.scope = 'row'
-  const { addresses, subnet, backend, mtu, pods, conditions } = node
-  const cells = [addresses, subnet, backend, mtu, pods].map(value)
+  const { addresses, subnet, backend, mtu, pods, leaseEnds, conditions } = node
+  const lease = leaseEnds === '' ? value('') : make('td', 'when', time(leaseEnds))
+  const cells = [...[addresses, subnet, backend, mtu, pods].map(value), lease]
   const row = make(
     'tr',
     conditions.length > 0 ? 'has-conditions' : '',
@@ -57,7 +63,7 @@ function nodeBody(node) {
   )
   if (conditions.length === 0) return make('tbody', '', row)
   const cell = make('td', '', make('ul', 'findings', ...conditions.map(conditionItem)))
-  cell.colSpan = 7
+  cell.colSpan = 8
   return make('tbody', '', row, make('tr', 'conditions', cell))
 }
 

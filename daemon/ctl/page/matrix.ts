@@ -115,9 +115,11 @@ function listed<T extends Pick<ProbeAnswer, 'way' | 'verdict'>>(ways: readonly T
 }
 
 /** A report has only what is not whole; whole is the rest only if every other node was asked. */
-function reportedRow({ key: from, asked, bad, node, at }: ReportAnswer, names: ReadonlyMap<string, string>): Row {
+function reportedRow({ key: from, asked, bad }: ReportAnswer, names: ReadonlyMap<string, string>): Row {
   const cells = new Map<string, Cell>()
-  const text = `published by ${node || names.get(from) || from} at ${at}`
+  const name = names.get(from) ?? from
+  const text = `${name} published this in the store`
+  const cure = `run weftctl peers on ${name}, which says why and what to do`
   const byPeer = Map.groupBy(bad, ({ key }) => key)
   for (const each of bad.filter(({ way }) => way === 'pods')) {
     const state = stateOf(each)
@@ -125,7 +127,7 @@ function reportedRow({ key: from, asked, bad, node, at }: ReportAnswer, names: R
     if (known === undefined || rankOf(state) < rankOf(known.state)) cells.set(each.key, { state })
   }
   const broken = [...byPeer].flatMap(([key, ways]) =>
-    listed(ways).map((probe) => brokenView(from, key, { ...probe, text }, names))
+    listed(ways).map((probe) => brokenView(from, key, { ...probe, text, cure }, names))
   )
   return { cells, rest: asked >= names.size - 1 ? 'whole' : 'unknown', broken }
 }

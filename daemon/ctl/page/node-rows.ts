@@ -82,7 +82,8 @@ function nodeView(
       subnet: status.subnet.join(', '),
       backend: status.backend,
       mtu: mtuText(status),
-      pods: podsText(status, facts)
+      pods: podsText(status, facts),
+      leaseEnds: status.leaseEnds ?? ''
     }),
     conditions
   }
@@ -145,7 +146,8 @@ function leaseParts(lease: LeaseFact | undefined, key: string): Omit<NodeView, '
     subnet: lease?.subnet.join(', ') ?? '',
     backend: lease?.backend ?? '',
     mtu: '',
-    pods: ''
+    pods: '',
+    leaseEnds: ''
   }
 }
 

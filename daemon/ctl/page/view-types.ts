@@ -65,6 +65,8 @@ export type NodeView = NameView & {
   readonly backend: string
   readonly mtu: string
   readonly pods: string
+  /** ISO 8601, or empty. */
+  readonly leaseEnds: string
   readonly conditions: readonly ConditionView[]
 }
 

@@ -19,7 +19,12 @@ const addressOf = (n: number): string => `192.0.${2 + (n >> 8)}.${n & 255}`
 export const statusOf = (n: number, over: Partial<StatusAnswer> = {}): StatusAnswer => ({
   ...{ version: '1.2.3', ready: true, startedAt: AT, node: nameOf(n), store: 'etcd', backend: 'vxlan' },
   ...{ network: ['10.244.0.0/14'], subnet: [subnetOf(n)], publicIp: [addressOf(n)], peers: 2, pods: 2, conditions: [] },
-  ...{ link: { name: 'eth0', mtuBytes: 1500, ips: [addressOf(n)] }, podMtuBytes: 1450, ...over }
+  ...{
+    link: { name: 'eth0', mtuBytes: 1500, ips: [addressOf(n)] },
+    podMtuBytes: 1450,
+    leaseEnds: '2026-02-01T12:00:00.000Z',
+    ...over
+  }
 })
 
 const TEXTS: Readonly<Partial<Record<Verdict, readonly [text: string, cure: string]>>> = {

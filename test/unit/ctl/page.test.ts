@@ -49,6 +49,7 @@ test('the page of one node shows what its weftd answers, and ends with 0 when it
   await daemon.hold()
   await daemon.send({ kind: 'list', leases: [lease(1), lease(2, { node: 'two' })] })
   daemon.health.raise('FORWARDING_OFF', 'eth7 does not forward')
+  daemon.leaseEnds = 1_767_300_000_000
   const page = await opened(t, [`--socket=${daemon.socket}`])
   const { nodes, changes, notes } = await page.view()
   assert.deepEqual(
@@ -59,6 +60,11 @@ test('the page of one node shows what its weftd answers, and ends with 0 when it
     ]
   )
   assert.match(nodes.rows[0]?.conditions[0]?.text ?? '', /eth7 does not forward/)
+  assert.deepEqual([nodes.rows[0]?.leaseEnds, nodes.rows[1]?.leaseEnds], ['2026-01-01T20:40:00.000Z', ''])
+  assert.match(
+    (await daemon.weftctl('status')).out,
+    /MTU of pods +1450\n[\s\S]*lease until +2026-01-01T20:40:00Z, renewed before\n/
+  )
   assert.equal(changes.note, 'No other program has changed anything since weftd started.')
   assert.deepEqual(
     notes.filter((note) => note.includes('gave no answer')),

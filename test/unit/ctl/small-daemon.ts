@@ -67,6 +67,7 @@ export class SmallDaemon implements AsyncDisposable {
   readonly shadowed = new Map<string, string>()
   readonly kernel = new MapKernel([eth0])
   readonly changes = new RecentChanges(() => START)
+  leaseEnds: number | undefined
   readonly attachments = new Attachments()
   readonly health: Health
   readonly reconciler: Reconciler
@@ -111,6 +112,7 @@ export class SmallDaemon implements AsyncDisposable {
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
       ...{ reconciler, changes: this.changes, attachments, reserved: () => reserved(context, this.dataDir) },
       place: () => this.#place,
+      leaseEnds: () => this.leaseEnds,
       shadowed: (key) => this.shadowed.get(key),
       probes: { views: this.probed }
     })
