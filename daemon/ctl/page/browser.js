@@ -147,6 +147,9 @@ async function ask(what) {
   return response.json()
 }
 
+/** @param {unknown} error */
+const reasonOf = (error) => (error instanceof Error ? error.message : String(error))
+
 let isPaused = false
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer
@@ -157,7 +160,7 @@ async function refresh() {
     draw(await ask('view'))
   } catch (error) {
     const gone = error instanceof TypeError
-    const word = gone ? 'weftctl page has ended; start it again and open the URL that it prints' : String(error)
+    const word = gone ? 'weftctl page has ended; start it again and open the URL that it prints' : reasonOf(error)
     document.title = '? no answer – Weft'
     update(at('summary'), { sign: '?', word, tone: /** @type {const} */ ('unknown') }, drawSummary)
   }
@@ -190,7 +193,7 @@ at('path').addEventListener('submit', async (event) => {
   try {
     drawPath(await ask(`path?${query}`))
   } catch (error) {
-    fill('path-answer', [String(error)])
+    fill('path-answer', [reasonOf(error)])
   }
 })
 

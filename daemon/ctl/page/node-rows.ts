@@ -83,7 +83,7 @@ function nodeView(
       backend: status.backend,
       mtu: mtuText(status),
       pods: podsText(status, facts),
-      leaseEnds: status.leaseEnds ?? ''
+      leaseEnds: status.leaseEnds ?? (status.store === 'kubernetes' ? 'no end' : '')
     }),
     conditions
   }

@@ -31,7 +31,7 @@ export async function servePage(options: PageOptions): Promise<PageServer> {
     (request, response) => {
       const { port } = server.address() as AddressInfo
       answer(request, response, token, port, options).catch((error: unknown) => {
-        end(response, 500, 'text/plain', String(error), options.document)
+        end(response, 500, 'text/plain', error instanceof Error ? error.message : String(error), options.document)
       })
     }
   )

@@ -65,7 +65,7 @@ export type NodeView = NameView & {
   readonly backend: string
   readonly mtu: string
   readonly pods: string
-  /** ISO 8601, or empty. */
+  /** ISO 8601, `no end`, or empty. */
   readonly leaseEnds: string
   readonly conditions: readonly ConditionView[]
 }

@@ -93,7 +93,7 @@ test('only GET is served', async (t) => {
 test('an answer that fails is an error with its words, as text', async (t) => {
   const { get, base } = await served(t)
   const { status, body, headers } = await get(`${base}fails`)
-  assert.deepEqual([status, body, headers['content-type']], [500, 'Error: weftd is gone', 'text/plain; charset=utf-8'])
+  assert.deepEqual([status, body, headers['content-type']], [500, 'weftd is gone', 'text/plain; charset=utf-8'])
 })
 
 test('it listens on 127.0.0.1 and on no other address of this machine', async (t) => {
