@@ -291,19 +291,45 @@ describe('the page in a browser', { skip }, () => {
     await page.close()
   })
 
-  test('of a real node: its state, the other node, and a route that another program deleted', {
+  test('of a real node: red cells while the tunnel port is dropped on another, and a route that a program deleted', {
     skip: noRoot
   }, async () => {
-    await using cluster = await Cluster.start({ hosts: [2] })
-    const [one] = cluster.nodes
-    assert.ok(one)
+    const network = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } }
+    await using cluster = await Cluster.start({ hosts: [3], network })
+    const [one, two] = cluster.nodes
+    assert.ok(one && two)
     await using served = await servePages([`--socket=${one.path('/run/weft/weftd.sock')}`])
     const { page, complaints } = await openPage(browser, served.url)
+    const shows = (sentence: RegExp) =>
+      until(
+        async () => {
+          await refreshed(page)
+          const said = await textOf(page, '#summary')
+          if (!sentence.test(said)) throw new Error(said)
+          return true
+        },
+        { what: String(sentence), deadlineMs: 60_000 }
+      )
+    // The rows of the others are what they published in etcd.
+    await shows(/^✓ All 6 paths between 3 nodes are whole$/)
+    assert.deepEqual(await textsOf(page, '#matrix tbody th'), ['h1', 'h2', 'h3'])
     assert.match(
       (await textsOf(page, '#nodes tbody')).join(),
-      new RegExp(`ready.*${one.address.replaceAll('.', '\\.')}`)
+      new RegExp(`^h1✓ ready${one.address.replaceAll('.', '\\.')}`)
     )
-    assert.equal(await countOf(page, '#nodes tbody'), 2)
+
+    cluster.announce('UNDERLAY_LOST')
+    const drop = 'INPUT -p udp --dport 8472 -j DROP'
+    await two.sh(`iptables -w -I ${drop}`)
+    await shows(/^× 4 of 6 paths between nodes are broken/)
+    assert.deepEqual(await textsOf(page, '#matrix tbody td.bad'), ['→', '←', '←', '→'])
+    const own = (await textsOf(page, '#broken li')).find((text) => text.startsWith('h1 to h2'))
+    assert.match(own ?? '', /one way: outbound lost.*UDP port 8472 from this node.*let UDP port 8472 pass/)
+    assert.match((await textsOf(page, '#nodes .conditions')).join(), /UNDERLAY_LOST/)
+    await pictures(page, 'real')
+    await two.sh(`iptables -w -D ${drop}`)
+    await shows(/^✓ All 6 paths between 3 nodes are whole$/)
+
     await one.sh('ip route flush proto 87')
     const rows = await until(
       async () => {
@@ -314,7 +340,6 @@ describe('the page in a browser', { skip }, () => {
       { what: 'the change' }
     )
     assert.match(rows[0] ?? '', /(ip \(\d+\)|unknown: it had ended .*)put back route 10\.244\..* ms$/)
-    await pictures(page, 'real')
     assert.deepEqual(complaints, [])
     await page.close()
   })

@@ -10,8 +10,9 @@ export const PATH_STATES: Readonly<Record<PathState, Mark & { readonly letter: s
   lost: { letter: 'x', sign: '×', word: 'lost, direction unknown', tone: 'bad' },
   'out-lost': { letter: 'o', sign: '→', word: 'one way: outbound lost', tone: 'bad' },
   'back-lost': { letter: 'b', sign: '←', word: 'one way: return lost', tone: 'bad' },
-  'host-firewall': { letter: 'f', sign: 'F', word: "dropped by the other node's firewall", tone: 'bad' },
   'large-lost': { letter: 'l', sign: 'L', word: 'large packets lost', tone: 'warning' },
+  // Packets arrive; only echo to the node itself is not answered.
+  'host-firewall': { letter: 'f', sign: 'F', word: "arriving; the node's firewall drops echo", tone: 'unknown' },
   'not-asked': { letter: 'n', sign: '○', word: 'not asked', tone: 'unknown' },
   unknown: { letter: 'u', sign: '?', word: 'not known here', tone: 'unknown' },
   whole: { letter: 'w', sign: '✓', word: 'whole', tone: 'good' },

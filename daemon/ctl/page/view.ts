@@ -39,7 +39,7 @@ function summaryOf({ legend }: MatrixView, { rows }: NodesView, isListed: boolea
   const broken = states.filter(isBroken).reduce((sum, state) => sum + of(state), 0)
   const sick = rows.filter(({ state }) => state.tone === 'bad').length
   const warned = rows.filter(({ state }) => state.tone === 'warning').length
-  const paths = broken + of('whole') + of('unknown') + of('not-asked')
+  const paths = broken + of('whole') + of('host-firewall') + of('unknown') + of('not-asked')
   const faults = [
     ...(broken > 0
       ? [`${broken.toLocaleString('en')} of ${count(paths, 'path')} between nodes ${are(broken)} broken`]
@@ -53,7 +53,12 @@ function summaryOf({ legend }: MatrixView, { rows }: NodesView, isListed: boolea
   ]
   if (faults.length > 0)
     return { sign: broken + sick > 0 ? '×' : '!', word: faults.join('; '), tone: broken + sick > 0 ? 'bad' : 'warning' }
-  const whole = of('whole')
+  const [whole, silent] = [of('whole'), of('host-firewall')]
+  if (silent > 0 && whole + silent === paths)
+    return {
+      ...{ sign: '✓', tone: 'good' },
+      word: `Packets arrive on all ${count(paths, 'path')}; on ${silent.toLocaleString('en')} the node's firewall drops echo`
+    }
   if (whole === 0 || of('unknown') + of('not-asked') > 0) return unknown(whole, paths, isListed && rows.length === 1)
   return {
     sign: '✓',

@@ -48,8 +48,8 @@ test('the matrix has a row for the node that sends and a column for the one that
       ['x', 1],
       ['o', 1],
       ['b', 1],
-      ['f', 1],
       ['l', 1],
+      ['f', 1],
       ['n', 1],
       ['w', 6],
       ['s', 0]
@@ -57,10 +57,10 @@ test('the matrix has a row for the node that sends and a column for the one that
   )
   assert.deepEqual(
     broken.map(({ fromName, toName, mark }) => `${fromName} ${toName} ${mark.sign}`),
-    ['node-4 node-1 ×', 'node-1 node-3 →', 'node-3 node-1 ←', 'node-2 node-4 F', 'node-3 node-4 L']
+    ['node-4 node-1 ×', 'node-1 node-3 →', 'node-3 node-1 ←', 'node-3 node-4 L']
   )
   assert.deepEqual([note, more], ['', 0])
-  assert.match(broken[4]?.cure ?? '', /^set the MTU of eth0/)
+  assert.match(broken[3]?.cure ?? '', /^set the MTU of eth0/)
 })
 
 test('of both families the worse is shown, and of the ways that of pods; others are no fault by themselves', () => {
@@ -165,6 +165,9 @@ test('the sentence on top says what is broken, that all is whole, or what is not
   const silent = [...cluster(3).slice(0, 2), { name: nameOf(3), failure: 'no route to host' }]
   assert.equal(wordOf(silent).word, '1 node has an error or does not answer')
   assert.equal(viewOf(silent, AT, true).notes[0], '1 node of 3 gave no answer.')
+  const silentFirewall = cluster(2, { 1: { 2: 'host-firewall' } })
+  assert.deepEqual(wordOf(silentFirewall).tone, 'good')
+  assert.equal(wordOf(silentFirewall).word, "Packets arrive on all 2 paths; on 1 the node's firewall drops echo")
   const young = cluster(3, { 1: { 2: 'not-asked' } })
   assert.deepEqual(wordOf(young).tone, 'unknown')
   assert.equal(wordOf(young).word, 'No fault is known: 5 of 6 paths between nodes are whole, the others were not asked')
