@@ -20,8 +20,9 @@ export function nodesView(asked: readonly Asked[], mostRows = MOST_ROWS): NodesV
   const others = [...leases.values()]
     .filter(({ key }) => !known.has(key))
     .map((lease) => leaseView(lease, names.get(lease.key), asked.length === 1))
+  const byName = new Intl.Collator('en', { numeric: true })
   const rank = ({ state }: NodeView) => TONES.indexOf(state.tone)
-  const rows = [...answered, ...others].sort((a, b) => rank(a) - rank(b))
+  const rows = [...answered, ...others].sort((a, b) => rank(a) - rank(b) || byName.compare(a.name, b.name))
   const left = rows.length - mostRows
   return {
     rows: rows.slice(0, mostRows),
