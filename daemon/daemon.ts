@@ -41,6 +41,7 @@ import { rebuild, reserved } from './pod/recovery/rebuild.ts'
 import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
 import { openProbes } from './probes.ts'
 import { wantedSysctls } from './reconcile/desired.ts'
+import { RecentChanges } from './reconcile/recent-changes.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
 import type { Kernel } from './state/kernel.ts'
@@ -74,6 +75,7 @@ type Core = {
   readonly firewall: Firewall
   readonly kernel: Kernel
   readonly reconciler: Reconciler
+  readonly changes: RecentChanges
   readonly backends: Registry
   /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
@@ -113,7 +115,9 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const probes = parts.use(openProbes({ ...core, ...deps, peers, place, store }))
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
-    ...{ reconciler: core.reconciler, attachments: pods.attachments, reserved: () => reserved(pods) },
+    ...{ reconciler: core.reconciler, changes: core.changes, attachments: pods.attachments },
+    reserved: () => reserved(pods),
+    leaseEnds: () => store.leaseEnds?.(),
     shadowed: (key) => shadowed.of(key),
     probes
   })
@@ -168,15 +172,16 @@ async function openCore(
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))
+  const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
     interest: (object) =>
       object.kind === 'sysctl' ? watched.has(object.path) : isOfInterest(object, networksOf(core.place?.conf)),
-    ...repairReport(log, metrics, health)
+    ...repairReport(log, metrics, health, changes)
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
-  const core: Core = { signal, firewall, kernel, reconciler, backends, running, failure }
+  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, running, failure }
   running(reconciler.run(signal))
   // The first dump may fail again and again, and a signal must end that, too.
   await Promise.race([reconciler.observing, failure, aborted(signal)])

@@ -38,7 +38,8 @@ async function checks(): Promise<void> {
   for (const [name, command] of [
     ['biome', ['biome', 'check', '--error-on-warnings', '--colors=off', '.']],
     ['types', ['tsc', '-p', 'tsconfig.json']],
-    ['types of the pure rooms', ['tsc', '-p', 'tsconfig.pure.json']]
+    ['types of the pure rooms', ['tsc', '-p', 'tsconfig.pure.json']],
+    ['types of the page', ['tsc', '-p', 'tsconfig.page.json']]
   ] as const) {
     const started = performance.now()
     const { exit, output } = await outputOf(command)

@@ -22,6 +22,10 @@ export type StatusAnswer = {
   readonly subnet: readonly string[]
   readonly publicIp: readonly string[]
   readonly link?: { readonly name: string; readonly mtuBytes: number; readonly ips: readonly string[] }
+  /** MTU of pods' interfaces; absent until known, and in answers of earlier versions. */
+  readonly podMtuBytes?: number
+  /** ISO 8601: when the lease ends unless weftd renews it; absent where it does not end or that is not known. */
+  readonly leaseEnds?: string
   readonly peers: number
   readonly pods: number
   readonly conditions: readonly {
@@ -42,6 +46,10 @@ export type StatusFacts = {
   readonly backend?: string
   readonly network?: PerFamily<{ readonly network: Prefix }>
   readonly node?: Node
+  /** Bytes, for pods. */
+  readonly mtu?: number
+  /** Milliseconds since 1970. */
+  readonly leaseEnds?: number
   /** Leases of other nodes. */
   readonly peers: number
   readonly pods: number
@@ -64,6 +72,8 @@ export function statusAnswer(facts: StatusFacts): StatusAnswer {
     subnet: texts(node?.subnet, formatPrefix),
     publicIp: texts(node?.publicIp, formatIp),
     ...(node && { link: { name: node.device, mtuBytes: node.deviceMtu, ips: texts(node.localIp, formatIp) } }),
+    ...(facts.mtu !== undefined && { podMtuBytes: facts.mtu }),
+    ...(facts.leaseEnds !== undefined && { leaseEnds: new Date(facts.leaseEnds).toISOString() }),
     peers: facts.peers,
     pods: facts.pods,
     conditions: facts.conditions.map((condition) => ({
@@ -290,6 +300,8 @@ export type ChangeAnswer = {
   readonly text: string
   /** The program that made the difference, with its process id, where the kernel says so. */
   readonly culprit?: string
+  /** Why there is no culprit. */
+  readonly unnamed?: string
   /** Milliseconds from the notification to the repair. */
   readonly tookMs?: number
 }

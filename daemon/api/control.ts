@@ -1,6 +1,14 @@
-// The queries of weftctl by name: status, diff, nodes, peers, pods, why. They change nothing.
+// The queries of weftctl by name: status, changes, diff, nodes, peers, pods, why. They change nothing.
 import { WeftError } from '../base/error.ts'
-import { diffAnswer, type StatusFacts, statusAnswer, type WhyNodeAnswer, type WhyPodAnswer } from './answers.ts'
+import {
+  type ChangeAnswer,
+  type ChangesAnswer,
+  diffAnswer,
+  type StatusFacts,
+  statusAnswer,
+  type WhyNodeAnswer,
+  type WhyPodAnswer
+} from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
 import { peersAnswer } from './peer-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
@@ -9,6 +17,7 @@ import type { Control } from './server.ts'
 
 export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
+    ['changes', async () => ({ changes: changes(context) }) satisfies ChangesAnswer],
     ['diff', async () => diffAnswer(context.reconciler.differences())],
     ['nodes', async () => ({ leases: leases(context), listed: context.peers.isListed })],
     ['peers', async () => peersAnswer(context)],
@@ -18,15 +27,25 @@ export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control
   ])
 }
 
+const changes = (context: QueryContext): readonly ChangeAnswer[] =>
+  context.changes.list().map(({ at, text, culprit, unnamed, tookMs }) => ({
+    at: new Date(at).toISOString(),
+    text,
+    ...(culprit !== undefined && { culprit }),
+    ...(unnamed !== undefined && { unnamed }),
+    tookMs
+  }))
+
 function statusFacts(context: QueryContext): StatusFacts {
   const { version, startedAt, nodeName: name, store, health, peers, attachments } = context
-  const place = context.place()
+  const [place, leaseEnds] = [context.place(), context.leaseEnds()]
   return {
     ...{ version, startedAt, name, store },
     peers: peers.others,
     pods: attachments.list().length,
     conditions: health.active(),
-    ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node })
+    ...(leaseEnds !== undefined && { leaseEnds }),
+    ...(place && { backend: place.backend.type, network: place.conf.families, node: place.node, mtu: place.mtu })
   }
 }
 

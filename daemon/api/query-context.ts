@@ -6,6 +6,7 @@ import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Attachments } from '../pod/attachments.ts'
 import type { Reserved } from '../pod/recovery/rebuild.ts'
+import type { RecentChanges } from '../reconcile/recent-changes.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import { type KernelObject, keyOf, type State, sameObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
@@ -20,6 +21,7 @@ export type QueryContext = {
   readonly store: string
   readonly health: Pick<Health, 'active' | 'blockers'>
   readonly reconciler: Pick<Reconciler, 'desired' | 'observed' | 'wantedBy' | 'differences'>
+  readonly changes: Pick<RecentChanges, 'list'>
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished' | 'released'>
   readonly outcomes: Pick<CallHistory, 'of' | 'ofContainer' | 'pods'>
@@ -31,6 +33,8 @@ export type QueryContext = {
     readonly reports?: () => Promise<readonly ReportAnswer[] | undefined>
   }
   readonly reserved: () => Promise<readonly Reserved[]>
+  /** When our lease ends unless it is renewed, in milliseconds since 1970. */
+  readonly leaseEnds: () => number | undefined
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined
 }

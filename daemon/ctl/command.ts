@@ -1,9 +1,10 @@
-// The type of a weftctl command: a question to the daemon and how its answer is printed, or a page that is printed
-// without asking.
+// The types of a weftctl command: a question to the daemon and how its answer is printed, a page that is printed without
+// asking, or one that lasts.
 
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'
 import type { Flags } from '../cli/flag-parser.ts'
+import type { Kubectl } from './remote.ts'
 
 /** A word that follows the command's name. */
 export type Operand = {
@@ -31,6 +32,25 @@ export type Command = Described & {
 
 export type Page = Described & {
   print(operands: readonly string[]): string
+}
+
+/** A command that asks by itself, as often as it needs, and lasts until it is stopped. */
+export type Lasting = Described & {
+  readonly exits: string
+  run(asking: Asking): Promise<0 | 1>
+}
+
+/** What a lasting command has to ask with. */
+export type Asking = {
+  readonly port: number
+  readonly json: boolean
+  /** The weftd of this machine, or the one that --node names. */
+  ask(question: string, args: readonly string[]): Promise<unknown>
+  /** Where every node of the cluster is asked. */
+  readonly kubectl?: Kubectl
+  out(text: string): void
+  /** Aborted when the user ends the command; until it is called, a signal ends the process. */
+  stopped(): AbortSignal
 }
 
 /** What manual pages and completions are printed from. */

@@ -11,6 +11,11 @@ process.exitCode = await run(process.argv.slice(2), {
   version: manifest.version,
   isPlugin: basename(process.argv[1] ?? '').startsWith('kubectl-'),
   kubectl,
+  stopped() {
+    const end = new AbortController()
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => end.abort())
+    return end.signal
+  },
   out: (text) => process.stdout.write(text),
   complain: (text) => process.stderr.write(text)
 })

@@ -23,6 +23,12 @@ export const WEFTCTL_FLAGS = {
     help: 'ask the weftd of this node of the cluster through kubectl; kubectl weft why pod finds the node by itself'
   },
   context: { group: 'flags', reader: text('NAME'), help: 'kubectl context to use with --node' },
+  port: {
+    group: 'flags',
+    reader: whole('PORT', 0, 65_535),
+    default: '0',
+    help: 'port of weftctl page on 127.0.0.1; 0: a free one'
+  },
   json: { group: 'flags', reader: toggle, default: 'false', help: 'print the answer as JSON' },
   help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' },
   version: { group: 'flags', reader: toggle, default: 'false', help: 'print the version' }

@@ -16,7 +16,19 @@ export async function askRemote(
   question: string,
   args: readonly string[]
 ): Promise<unknown> {
-  const [namespace, pod] = await weftPodOn(kubectl, node)
+  return askPod(kubectl, await weftPodOn(kubectl, node), question, args)
+}
+
+/** A weft pod, and the node that it is on. */
+export type WeftPod = { readonly namespace: string; readonly pod: string; readonly node: string }
+
+/** Asks the weftd in this pod. Errors: KUBECTL_FAILED. */
+export async function askPod(
+  kubectl: Kubectl,
+  { namespace, pod, node }: WeftPod,
+  question: string,
+  args: readonly string[]
+): Promise<unknown> {
   const inPod = ['exec', '--namespace', namespace, pod, '--container', 'weftd', '--']
   const { stdout, stderr } = await kubectl([...inPod, 'weftctl', question, ...args, '--json'])
   try {
@@ -27,14 +39,25 @@ export async function askRemote(
   }
 }
 
-async function weftPodOn(kubectl: Kubectl, node: string): Promise<readonly [namespace: string, pod: string]> {
-  const fields = `spec.nodeName=${node},status.phase=Running`
-  const path = '{range .items[*]}{.metadata.namespace} {.metadata.name}{"\\n"}{end}'
+/** The weft pods that run, in the whole cluster. Errors: KUBECTL_FAILED. */
+export const weftPods = (kubectl: Kubectl): Promise<readonly WeftPod[]> =>
+  listed(kubectl, 'status.phase=Running', 'looking for the weft pods')
+
+async function listed(kubectl: Kubectl, fields: string, what: string): Promise<readonly WeftPod[]> {
+  const path = '{range .items[*]}{.metadata.namespace} {.metadata.name} {.spec.nodeName}{"\\n"}{end}'
   const words = ['get', 'pods', '--all-namespaces', '--selector', WEFT, '--field-selector', fields]
   const { exit, stdout, stderr } = await kubectl([...words, '--output', `jsonpath=${path}`])
-  if (exit !== 0) throw failed(`looking for the weft pod of node ${node}`, stderr)
-  const [namespace, pod] = stdout.trim().split(/\s+/)
-  if (namespace && pod) return [namespace, pod]
+  if (exit !== 0) throw failed(what, stderr)
+  return stdout.split('\n').flatMap((line) => {
+    const [namespace, pod, node = ''] = line.trim().split(/\s+/)
+    return namespace && pod ? [{ namespace, pod, node }] : []
+  })
+}
+
+async function weftPodOn(kubectl: Kubectl, node: string): Promise<WeftPod> {
+  const fields = `spec.nodeName=${node},status.phase=Running`
+  const [first] = await listed(kubectl, fields, `looking for the weft pod of node ${node}`)
+  if (first !== undefined) return { ...first, node }
   throw new WeftError(
     'KUBECTL_FAILED',
     `node ${JSON.stringify(node)} has no running pod with the label ${WEFT}`,

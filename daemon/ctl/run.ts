@@ -3,22 +3,27 @@ import { reasonOf, WeftError } from '../base/error.ts'
 import { printable, printableJson, printableValue } from '../base/printable.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
-import { type Command, checkOperands, type Page, type Program, usageOf } from './command.ts'
+import { changes } from './changes.ts'
+import { type Asking, type Command, checkOperands, type Lasting, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
 import type { KubectlProgram } from './kubectl.ts'
 import { manualPage } from './manual.ts'
 import { nodes } from './nodes.ts'
+import { page } from './page.ts'
 import { peers } from './peers.ts'
 import { pods } from './pods.ts'
 import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
-import { askRemote, nodeOfPod } from './remote.ts'
+import { askRemote, type Kubectl, nodeOfPod } from './remote.ts'
 import { splitWords } from './split-words.ts'
 import { status } from './status.ts'
 import { why } from './why.ts'
 
 /** A new question is a file with a Command, and an entry here. */
-export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, why }
+export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, changes, why }
+
+/** Commands that ask by themselves. */
+export const LASTING: Readonly<Record<string, Lasting>> = { page }
 
 export type Deps = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -28,6 +33,8 @@ export type Deps = {
   /** weftd prints its pages through this too: then the pages and the name in error messages are weftd's. */
   readonly isDaemon?: boolean
   readonly kubectl?: KubectlProgram
+  /** From the first call on, what would end the process aborts this signal instead. */
+  stopped?(): AbortSignal
   out(text: string): void
   complain(text: string): void
 }
@@ -45,7 +52,7 @@ export type Exit = 0 | 1 | 2 | 3
 function pages(version: string): Readonly<Record<'completion' | 'man', Page>> {
   const whose = { name: 'PROGRAM', oneOf: ['weftctl', 'weftd'], isOptional: true } as const
   const program = (name: string | undefined): Program =>
-    name === 'weftd' ? WEFTD : weftctl({ ...COMMANDS, ...pages(version) })
+    name === 'weftd' ? WEFTD : weftctl({ ...COMMANDS, ...LASTING, ...pages(version) })
   return {
     completion: {
       about: 'print shell completion, of weftctl unless another program is named',
@@ -92,9 +99,9 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   const { help, version } = parsed.values
   if (help || name === 'help') return print(deps, printHelp(80))
   if (version) return print(deps, `weftctl ${deps.version}\n`)
-  const table: Readonly<Record<string, Command | Page>> = deps.isDaemon
+  const table: Readonly<Record<string, Command | Lasting | Page>> = deps.isDaemon
     ? pagesOfDaemon(deps.version)
-    : { ...COMMANDS, ...pages(deps.version) }
+    : { ...COMMANDS, ...LASTING, ...pages(deps.version) }
   const command = name !== undefined && Object.hasOwn(table, name) ? table[name] : undefined
   if (name === undefined || command === undefined) return fail(2, unknownCommand(program, name, Object.keys(table)))
   try {
@@ -104,12 +111,32 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   }
   if ('print' in command) return print(deps, command.print(operands))
   try {
+    if ('run' in command) return await command.run(asking(parsed.values, deps))
     const answer = await answerTo(name, operands, parsed.values, deps)
     const { text, exit } = readBy(command, answer, operands, parsed.values.json)
     deps.out(text)
     return exit
   } catch (error) {
     return fail(3, error)
+  }
+}
+
+/** kubectl with the flags and the deadline of the command line. */
+const kubectlWith =
+  ({ timeout, context }: Pick<Values, 'timeout' | 'context'>, runKubectl: KubectlProgram): Kubectl =>
+  (words) =>
+    runKubectl(
+      [`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words],
+      timeout * 1000 + GRACE
+    )
+
+/** Every node is asked as kubectl's plugin, unless --node names one. */
+function asking(values: Flagged<typeof FLAGS>, deps: Deps): Asking {
+  const { isPlugin = false, kubectl, out, stopped = () => new AbortController().signal } = deps
+  return {
+    ...{ port: values.port, json: values.json, out, stopped },
+    ask: (question, args) => answerTo(question, args, values, { ...deps, isPlugin: false }),
+    ...(isPlugin && kubectl && values.node === undefined && { kubectl: kubectlWith(values, kubectl) })
   }
 }
 
@@ -122,13 +149,7 @@ async function answerTo(
   { socket, timeout, node, context }: Values,
   { isPlugin = false, kubectl: runKubectl }: Deps
 ): Promise<unknown> {
-  const kubectl =
-    runKubectl &&
-    ((words: readonly string[]) =>
-      runKubectl(
-        [`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words],
-        timeout * 1000 + GRACE
-      ))
+  const kubectl = runKubectl && kubectlWith({ timeout, context }, runKubectl)
   const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
   if (kubectl !== undefined && (node !== undefined || isAboutPod))
     return askRemote(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)
@@ -179,7 +200,7 @@ function print(deps: Deps, text: string): Exit {
 }
 
 export function printHelp(width: number): string {
-  const { commands, flags, groups } = weftctl({ ...COMMANDS, ...pages('') })
+  const { commands, flags, groups } = weftctl({ ...COMMANDS, ...LASTING, ...pages('') })
   const usages = Object.entries(commands).map(([name, command]) => ({ usage: usageOf(name, command), command }))
   const listed = usages.flatMap(({ usage, command }) => [
     `  ${usage}`,

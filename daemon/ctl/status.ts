@@ -1,5 +1,6 @@
 // `weftctl status`: whether this node is ready, its state, and each condition with its cure.
 import { readAnswer, type StatusAnswer } from '../api/answers.ts'
+import { shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
 /** What a condition blocks, in words for a reader. */
@@ -9,20 +10,7 @@ export const status: Command = {
   about: 'state of this node, and what is wrong, with the cure',
   exits: '0 ready, 1 not ready',
   read(answer) {
-    const status = readAnswer<StatusAnswer>(answer, {
-      version: 'string',
-      ready: 'boolean',
-      startedAt: 'string',
-      node: 'string',
-      store: 'string',
-      backend: 'string',
-      network: 'array',
-      subnet: 'array',
-      publicIp: 'array',
-      peers: 'number',
-      pods: 'number',
-      conditions: 'array'
-    })
+    const status = readStatus(answer)
     return { text: statusText(status), exit: status.ready ? 0 : 1 }
   }
 }
@@ -36,6 +24,23 @@ function stateOf({ ready, conditions }: StatusAnswer): string {
   return errors.length === 0 ? 'ready' : `ready, but ${errors.join(', ')}`
 }
 
+/** Errors: ANSWER_UNKNOWN. */
+export const readStatus = (answer: unknown): StatusAnswer =>
+  readAnswer<StatusAnswer>(answer, {
+    version: 'string',
+    ready: 'boolean',
+    startedAt: 'string',
+    node: 'string',
+    store: 'string',
+    backend: 'string',
+    network: 'array',
+    subnet: 'array',
+    publicIp: 'array',
+    peers: 'number',
+    pods: 'number',
+    conditions: 'array'
+  })
+
 /** The answer as text, one fact per line. */
 function statusText(status: StatusAnswer): string {
   const { link } = status
@@ -44,8 +49,12 @@ function statusText(status: StatusAnswer): string {
     ['network', status.network.join(', ')],
     ['public IP', status.publicIp.join(', ')],
     ['interface', link === undefined ? '' : `${link.name}, MTU ${link.mtuBytes}, ${link.ips.join(', ')}`],
+    ...(status.podMtuBytes === undefined ? [] : [['MTU of pods', String(status.podMtuBytes)] as const]),
     ['backend', status.backend],
     ['store', status.store],
+    ...(status.leaseEnds === undefined
+      ? []
+      : [['lease until', `${shortTime(status.leaseEnds)}, renewed before`] as const]),
     ['other nodes', String(status.peers)],
     ['pods here', String(status.pods)],
     ['running since', status.startedAt]

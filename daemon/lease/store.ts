@@ -71,6 +71,11 @@ export interface Store extends AsyncDisposable {
    * only those of this one. Waits for the store.
    */
   candidates?(node: string, signal: AbortSignal): Promise<readonly Lease[]>
+  /**
+   * When our lease ends unless it is renewed, in milliseconds since 1970; `undefined` where it is not known or does not
+   * end, as a reservation.
+   */
+  leaseEnds?(): number | undefined
   /** Called once, when this node's network works: for a store in which other programs wait for that. */
   announce?(): void
   /** Called when a condition begins, changes or ends: for a store in which administrators look. */

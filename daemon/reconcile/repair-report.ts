@@ -4,13 +4,19 @@ import { andMore } from '../base/printable.ts'
 import type { Health } from '../health/health.ts'
 import type { Metrics } from '../health/metrics.ts'
 import type { DriftReport } from './drift.ts'
+import type { RecentChanges } from './recent-changes.ts'
 import type { ReconcilerDeps } from './reconciler.ts'
 
 /**
  * Repairs are one line and one count each, with who made them necessary and how long they took; a fight and refusals
- * become conditions.
+ * become conditions. `recent` keeps the last repairs.
  */
-export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<ReconcilerDeps, 'drift' | 'refused'> {
+export function repairReport(
+  log: Log,
+  metrics: Metrics,
+  health: Health,
+  recent?: Pick<RecentChanges, 'add'>
+): Pick<ReconcilerDeps, 'drift' | 'refused'> {
   const repairs = metrics.counter('weft_repairs_total', 'Objects repaired after another program changed them.', [
     'kind',
     'by'
@@ -23,6 +29,7 @@ export function repairReport(log: Log, metrics: Metrics, health: Health): Pick<R
   return {
     drift(report: DriftReport) {
       const by = report.by === undefined ? undefined : `${report.by.name} (${report.by.pid})`
+      recent?.add(report)
       repairs.inc({ kind: report.kind, by: report.by?.name ?? 'unknown' })
       seconds.observe(report.afterMs / 1000)
       const fields = {

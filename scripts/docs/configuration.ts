@@ -7,7 +7,7 @@ import { variableOf } from '../../daemon/cli/flag-parser.ts'
 import { FLAGS, GROUPS, PREFIXES } from '../../daemon/cli/flag-table.ts'
 import { netConfSchema } from '../../daemon/config/net-conf.schema.ts'
 import { usageOf } from '../../daemon/ctl/command.ts'
-import { COMMANDS } from '../../daemon/ctl/run.ts'
+import { COMMANDS, LASTING } from '../../daemon/ctl/run.ts'
 import { code, table } from './markdown.ts'
 
 /** flannel's keys: default and meaning. The rule for the value is in the schema. */
@@ -74,7 +74,7 @@ export const blocks = {
   weftctl: () =>
     table([
       ['command', 'what it shows', 'exit status'],
-      ...Object.entries(COMMANDS).map(([name, command]) => [
+      ...Object.entries({ ...COMMANDS, ...LASTING }).map(([name, command]) => [
         code(`weftctl ${usageOf(name, command)}`),
         command.about,
         command.exits

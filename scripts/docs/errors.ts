@@ -119,6 +119,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'set `master` to a device of this host'
   ],
   MTU_INVALID: ['an MTU is larger than that of the underlying device', 'lower `mtu`, or omit it'],
+  PAGE_PORT_UNUSABLE: [
+    'weftctl page cannot listen on the port of --port',
+    'select another port, or leave --port out for a free one'
+  ],
   PORT_TAKEN: [
     'another pod of this node has the host port, or weftd itself: the port of the backend or of /healthz',
     'delete that pod, or use another hostPort or hostIP'

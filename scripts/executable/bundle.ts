@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Plugin } from 'esbuild'
+import { pageSources } from '../../daemon/ctl/page/sources.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const [entry, folder] = process.argv.slice(2)
@@ -31,6 +32,17 @@ const nativeAddons: Plugin = {
   }
 }
 
+/** In a bundle the files of weftctl page are texts. */
+const page: Plugin = {
+  name: 'files of the page',
+  setup(bundler) {
+    bundler.onLoad({ filter: /\/ctl\/page\/sources\.ts$/ }, () => ({
+      contents: `export const pageSources = () => (${JSON.stringify(pageSources())})`,
+      loader: 'js'
+    }))
+  }
+}
+
 mkdirSync(folder, { recursive: true })
 const result = await build({
   entryPoints: [entry],
@@ -43,7 +55,7 @@ const result = await build({
   legalComments: 'none',
   absWorkingDir: root,
   nodePaths: [join(root, 'node_modules')],
-  plugins: [nativeAddons],
+  plugins: [nativeAddons, page],
   // CommonJS packages inside an ES module; in the executable only built-in modules can be required.
   banner: {
     js: [

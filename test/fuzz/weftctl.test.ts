@@ -43,6 +43,7 @@ const RIGHT: Readonly<Record<string, object>> = {
   nodes: { leases: [lease, { ...lease, skipped: 'why' }] },
   pods: { pods: [pod] },
   diff: { changes: [{ do: 'put', text: '+ route', because: 'lease' }] },
+  changes: { changes: [{ at: '2026-01-01T00:00:00.000Z', text: 'put back route', unnamed: 'u', tookMs: 1 }] },
   'why pod': { pod: 'a/b', calls: [call], attachments: [pod], blocking: ['b'], near: ['n'], rememberedSince: 't' },
   'why node': { name: 'a', leases: [lease], conditions: ['c'], near: ['n'] }
 }

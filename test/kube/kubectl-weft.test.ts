@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import type { Asked } from '../../daemon/ctl/page/facts.ts'
+import { viewOf } from '../../daemon/ctl/page/view.ts'
 import { KubeCluster } from './cluster.ts'
 import { installWeft, weftArchive } from './install.ts'
 import { noCluster, part } from './parts.ts'
@@ -63,6 +65,23 @@ describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
       )
       assert.equal(code, 0)
     }
+  })
+
+  test('page asks the weftd of every node', async () => {
+    const { stdout, stderr } = await plugin('page', '--json')
+    const asked = JSON.parse(stdout || '[]') as readonly Asked[]
+    assert.deepEqual(
+      asked.map(({ name, facts }) => [name, facts?.status?.node, facts?.nodes?.leases.length]).sort(),
+      cluster.nodes.map(({ name }) => [name, name, cluster.nodes.length]).sort(),
+      stderr
+    )
+    const { nodes } = viewOf(asked, new Date().toISOString(), true)
+    assert.deepEqual(nodes.rows.map(({ name }) => name).sort(), cluster.nodes.map(({ name }) => name).sort())
+    for (const { subnet, backend, mtu, pods } of nodes.rows)
+      assert.match(
+        [subnet, backend, mtu, pods].join(' '),
+        /^10\.244\.\d+\.0\/24 vxlan pods 1450, eth0 1500 \d+, 2\d\d addresses free$/
+      )
   })
 
   test('a node or a pod that is not there is reported with a cure', async () => {

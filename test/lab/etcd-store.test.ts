@@ -52,9 +52,12 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     const conditions = new Conditions()
     await using store = new EtcdStore(options(etcd.endpoints), conditions.deps)
     const taking = store.acquire(wishOf('192.0.2.1'), never)
+    assert.equal(store.leaseEnds(), undefined)
     await until(() => conditions.active.has('STORE_UNREACHABLE'), { what: 'the condition STORE_UNREACHABLE' })
     etcd.run()
     assert.match(leaseKey(await taking), /^10\.77\./)
+    const hours = ((store.leaseEnds() ?? 0) - Date.now()) / 3_600_000
+    assert.ok(hours > 23 && hours <= 24, `${hours}`)
   })
 
   test('learns what happened while it was cut off, although etcd has compacted it away', async () => {

@@ -24,6 +24,7 @@ export class LeaseKeeper {
   /** When (performance.now) an expired lease was first seen, by key and revision. */
   readonly #expiredSince = new Map<string, number>()
   #held: Held | undefined
+  #ends: number | undefined
 
   constructor(file: EmbeddedFile, ttlMs: number, deps: StoreDeps) {
     this.#file = file
@@ -38,6 +39,11 @@ export class LeaseKeeper {
     this.#deps.report.clear('LEASE_LOST')
     this.#deps.log.debug({ lease: leaseKey(lease), because }, 'lease held in the lease file')
     return lease
+  }
+
+  /** See Store.leaseEnds. */
+  get ends(): number | undefined {
+    return this.#held && this.#ends
   }
 
   /** Must run in a transaction, so that no other daemon can choose the same subnet. */
@@ -58,6 +64,7 @@ export class LeaseKeeper {
 
   #write(lease: Lease, reservation: boolean): void {
     const expires = reservation ? null : Date.now() + this.#ttl
+    this.#ends = expires ?? undefined
     this.#file.put({ key: leaseKey(lease), value: formatLeaseValue(lease), node: lease.node ?? null, expires })
   }
 

@@ -93,6 +93,10 @@ export class EmbeddedStore implements Store {
     }
   }
 
+  leaseEnds(): number | undefined {
+    return this.#keeper.ends
+  }
+
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     signal.throwIfAborted()
     return retry(() => this.#guarded(() => this.#keeper.acquire(request)), { signal })

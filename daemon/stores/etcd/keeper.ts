@@ -34,6 +34,8 @@ export class LeaseKeeper implements AsyncDisposable {
   #writes = 0
   #lost = false
   #renewing: AbortController | undefined
+  /** Milliseconds since 1970. */
+  #ends: number | undefined
   #retaking: Promise<void> | undefined
   #listing: Promise<LeaseListing> | undefined
 
@@ -71,6 +73,11 @@ export class LeaseKeeper implements AsyncDisposable {
     return retry(attempt, { signal, backoff, onError: unlessStoreTrouble })
   }
 
+  /** See Store.leaseEnds. */
+  get ends(): number | undefined {
+    return this.#lost || this.#held?.etcdLease === 0n ? undefined : this.#ends
+  }
+
   /**
    * All leases as etcd has them now. Concurrent callers share one listing: at start the watch and `acquire` both need
    * it, and thousands of leases are fetched and parsed once.
@@ -98,6 +105,7 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#held = held
     this.#writes++
     this.#lost = false
+    this.#ends = Date.now() + 1_000 * held.ttlSeconds
     this.#deps.report.clear('LEASE_LOST')
     this.#deps.log.debug({ lease: held.key, because, reservation: held.etcdLease === 0n }, 'lease held in etcd')
     this.#renew(held, renewAfter(held.ttlSeconds, this.#options))
@@ -123,6 +131,7 @@ export class LeaseKeeper implements AsyncDisposable {
       const left = await answered(() => this.#keys.keepAlive(etcdLease), signal)
       signal.throwIfAborted()
       if (left === 0) return this.#takeAgain('its etcd lease has ended')
+      this.#ends = Date.now() + 1_000 * left
       this.#deps.log.debug({ lease: this.#held?.key, seconds: left }, 'lease renewed in etcd')
       pause = renewAfter(left, this.#options)
     }
@@ -165,6 +174,7 @@ export class LeaseKeeper implements AsyncDisposable {
     } else if (this.#lost || now.etcdLease !== held.etcdLease) {
       this.#hold(now, 'written by another program, with our address')
       // The TTL of this etcd lease is unknown: renew at once.
+      this.#ends = undefined
       this.#renew(now, 0)
     } else {
       this.#held = now

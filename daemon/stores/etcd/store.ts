@@ -73,6 +73,10 @@ export class EtcdStore implements Store {
     return this.#keeper.acquire(request, signal)
   }
 
+  leaseEnds(): number | undefined {
+    return this.#keeper.ends
+  }
+
   async candidates(_node: string, signal: AbortSignal): Promise<readonly Lease[]> {
     const { records } = await answered(() => this.#keeper.listing(), signal)
     return records.flatMap(({ parsed }) => (parsed.kind === 'put' ? parsed.lease : []))

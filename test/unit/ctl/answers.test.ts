@@ -5,6 +5,7 @@ import { hostName, ownerOf } from '../../../daemon/attachment/identity.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { ask } from '../../../daemon/ctl/ask.ts'
 import { type Key, keyOf } from '../../../daemon/state/object.ts'
+import { until } from '../until.ts'
 import { ip, lease, prefix, SmallDaemon } from './small-daemon.ts'
 
 const route = (n: number) => `route 254 10.244.${n}.0/24 metric 0` as Key
@@ -351,4 +352,22 @@ test('a weftctl that asks something this weftd does not know is told what it kno
   const signal = AbortSignal.timeout(5_000)
   await assert.rejects(ask(daemon.socket, 'why', ['cat', 'x'], signal), { code: 'UNKNOWN_QUESTION' })
   await assert.rejects(ask(daemon.socket, 'doctor', [], signal), /weftd does not know "doctor"/)
+})
+
+test('changes lists what others did to the kernel, with the program, and why one has no name', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  await daemon.hold()
+  const none = await daemon.weftctl('changes')
+  assert.deepEqual([none.out, none.exit], ['no other program has changed anything since weftd started\n', 0])
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2)] })
+  daemon.kernel.change(undefined, route(2), { self: false, pid: 611, name: 'netd' })
+  await until(() => daemon.changes.list().length > 0, 'the repair is reported')
+  const { exit, out } = await daemon.weftctl('changes')
+  assert.match(
+    out,
+    /^TIME +BY +TOOK +WHAT-WEFTD-DID\n2026-01-01T00:00:00Z +netd \(611\) +[\d.]+ms +put back route 10\.244\.2\.0\/24 /
+  )
+  assert.equal(exit, 1)
+  const json = JSON.parse((await daemon.weftctl('changes', '--json')).out)
+  assert.deepEqual([json.changes[0].culprit, json.changes[0].at], ['netd (611)', '2026-01-01T00:00:00.000Z'])
 })

@@ -46,7 +46,18 @@ test('bash completes commands, their words and flags, wherever flags stand', asy
   const script = await printed('completion', 'bash')
   const offered = (...words: readonly string[]) => offeredByBash(script, 'weftctl', ...words)
   assert.deepEqual(offered('n'), ['nodes'])
-  assert.deepEqual(offered(''), ['status', 'nodes', 'peers', 'pods', 'diff', 'why', 'completion', 'man'])
+  assert.deepEqual(offered(''), [
+    'status',
+    'nodes',
+    'peers',
+    'pods',
+    'diff',
+    'changes',
+    'why',
+    'page',
+    'completion',
+    'man'
+  ])
   assert.deepEqual(offered('why', ''), ['pod', 'node'])
   assert.deepEqual(offered('--socket', '/x', 'why', 'p'), ['pod'])
   assert.deepEqual(offered('--socket', '=', '/x', '-json', 'why', 'n'), ['node'])

@@ -22,6 +22,7 @@ import type { Place } from '../../../daemon/node/place.ts'
 import { Peers } from '../../../daemon/peers/peers.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
 import { reserved } from '../../../daemon/pod/recovery/rebuild.ts'
+import { RecentChanges } from '../../../daemon/reconcile/recent-changes.ts'
 import { Reconciler } from '../../../daemon/reconcile/reconciler.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
 import type { PeerView, ProbeViews } from '../../../daemon/underlay/probe-views.ts'
@@ -65,6 +66,8 @@ export class SmallDaemon implements AsyncDisposable {
   /** What takes packets away from a lease's route, by its key. */
   readonly shadowed = new Map<string, string>()
   readonly kernel = new MapKernel([eth0])
+  readonly changes = new RecentChanges(() => START)
+  leaseEnds: number | undefined
   readonly attachments = new Attachments()
   readonly health: Health
   readonly reconciler: Reconciler
@@ -91,7 +94,8 @@ export class SmallDaemon implements AsyncDisposable {
     this.reconciler = new Reconciler({
       ...{ kernel, log, now: () => performance.now(), interest: () => true },
       recognises: backends.recognises,
-      ...{ refused() {}, drift() {} }
+      refused() {},
+      drift: (report) => this.changes.add(report)
     })
     const { reconciler } = this
     const { claims } = backends
@@ -106,7 +110,9 @@ export class SmallDaemon implements AsyncDisposable {
     this.#cni = cni
     const control = controlVerbs({
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
-      ...{ reconciler, attachments, reserved: () => reserved(context, this.dataDir), place: () => this.#place },
+      ...{ reconciler, changes: this.changes, attachments, reserved: () => reserved(context, this.dataDir) },
+      place: () => this.#place,
+      leaseEnds: () => this.leaseEnds,
       shadowed: (key) => this.shadowed.get(key),
       probes: { views: this.probed }
     })

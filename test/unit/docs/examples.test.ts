@@ -9,7 +9,7 @@ import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { INSTALL_FLAGS } from '../../../daemon/cli/subcommands.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import { WEFTCTL_FLAGS } from '../../../daemon/ctl/programs.ts'
-import { COMMANDS } from '../../../daemon/ctl/run.ts'
+import { COMMANDS, LASTING } from '../../../daemon/ctl/run.ts'
 import { forwardingPluginNamed, pluginNamed } from '../../../plugins/types/registry.ts'
 import { addCall } from '../plugins/calls.ts'
 
@@ -77,14 +77,14 @@ test('every flag of weftd and weftctl in a command of the documents exists', () 
 
 test('every command of weftctl in the documents exists, and the documents tell them all', () => {
   const named = commandLines('weftctl').map(([path, line]) => [path, line.split(' ')[1] ?? ''] as const)
-  const all = [...Object.keys(COMMANDS), 'completion', 'man']
+  const all = [...Object.keys({ ...COMMANDS, ...LASTING }), 'completion', 'man']
   assert.deepEqual(
     named.filter(([, word]) => !word.startsWith('-') && !all.includes(word)),
     []
   )
   const documented = new Set(named.map(([, word]) => word))
   assert.deepEqual(
-    Object.keys(COMMANDS).filter((name) => !documented.has(name)),
+    Object.keys({ ...COMMANDS, ...LASTING }).filter((name) => !documented.has(name)),
     []
   )
 })

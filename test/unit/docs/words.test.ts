@@ -8,7 +8,7 @@ import { printHelp } from '../../../daemon/cli/parse-options.ts'
 import { printCleanHelp, printInstallHelp } from '../../../daemon/cli/subcommands.ts'
 import { manualPage } from '../../../daemon/ctl/manual.ts'
 import { WEFTD, weftctl } from '../../../daemon/ctl/programs.ts'
-import { COMMANDS, printHelp as printCtlHelp } from '../../../daemon/ctl/run.ts'
+import { COMMANDS, LASTING, printHelp as printCtlHelp } from '../../../daemon/ctl/run.ts'
 import { CONDITIONS } from '../../../daemon/health/conditions.ts'
 import { ERRORS } from '../../../scripts/docs/errors.ts'
 
@@ -88,7 +88,7 @@ test('titles and cures of conditions are phrases of a sentence: no capital, no f
 })
 
 test('the words of help and manual pages', () => {
-  const program = weftctl(COMMANDS)
+  const program = weftctl({ ...COMMANDS, ...LASTING })
   const help = [printHelp(80), printInstallHelp(80), printCleanHelp(80), printCtlHelp(80)]
   const manuals = [manualPage(WEFTD, ''), manualPage(program, '')].map((page) => page.replaceAll('\\-', '-'))
   assert.deepEqual([...help, ...manuals].flatMap(faultsIn), [])

@@ -260,6 +260,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/api/server.ts': '/proc/self/limits',
   'daemon/cni/host-files.ts': '/proc/self/mountinfo',
   'daemon/base/replace-file.ts': 'writes new files, and syncs directories',
+  'daemon/ctl/page/sources.ts': 'its own files, only where it runs from source',
   'daemon/health/metrics.ts': '/proc/self/status',
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',
   'daemon/kernel/nftables/facts-reader.ts': '/proc/net',

@@ -167,3 +167,19 @@ test('where there is no configuration, message and cure have the real names of t
       `write ${ONE} into a file, name it with --net-config-path and restart weftd`
     ])
   }))
+
+test('tells when our lease ends, and nothing before there is one or of a reservation', () =>
+  inFolder(async (path) => {
+    await using store = new EmbeddedStore({ path }, deps)
+    store.configure(ONE)
+    assert.equal(store.leaseEnds(), undefined)
+    const before = Date.now()
+    const lease = await store.acquire({ ...wishOf('192.0.2.1'), network: parseNetConf(ONE) }, never)
+    const day = 24 * 3_600_000
+    assert.ok((store.leaseEnds() ?? 0) >= before + day && (store.leaseEnds() ?? 0) <= Date.now() + day)
+    const file = new DatabaseSync(path)
+    file.prepare('UPDATE lease SET expires = NULL WHERE key = ?').run(leaseKey(lease))
+    file.close()
+    await store.acquire({ ...wishOf('192.0.2.1'), network: parseNetConf(ONE) }, never)
+    assert.equal(store.leaseEnds(), undefined)
+  }))
