@@ -76,9 +76,7 @@ describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
     const back = `path from pod default/${to.metadata.name} `
     assert.match(
       stdout,
-      new RegExp(
-        `^path from pod \\S+ \\S+ to node ${to.spec.nodeName} [^]*\nwhole: [^]*\n${back}[^]*\nwhole: .*\n$`
-      ),
+      new RegExp(`^path from pod \\S+ \\S+ to node ${to.spec.nodeName} [^]*\nwhole: [^]*\n${back}[^]*\nwhole: .*\n$`),
       stderr
     )
     assert.equal(code, 0, stdout)
