@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { DEFAULT_ADMIN_CHAIN, DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
 import { serve } from './api/server.ts'
+import { peerSaid } from './api/way-answers.ts'
 import { BACKENDS, type Registry, registry } from './backend/registry.ts'
 import type { CompileGo } from './base/go-regexp.ts'
 import type { Log } from './base/log.ts'
@@ -15,9 +16,11 @@ import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
 import { missingFeatures } from './kernel/features.ts'
+import { openInspection } from './kernel/inspect.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
 import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
+import { leaseKey } from './lease/lease.ts'
 import type { Store } from './lease/store.ts'
 import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
 import { reportFlanneld } from './lifecycle/flanneld.ts'
@@ -39,13 +42,15 @@ import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
 import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
-import { openProbes } from './probes.ts'
+import { openProbes, type Probes } from './probes.ts'
 import { wantedSysctls } from './reconcile/desired.ts'
 import { RecentChanges } from './reconcile/recent-changes.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
+import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
+import { followWays, type WayDeps } from './underlay/follow-way.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
@@ -77,6 +82,7 @@ type Core = {
   readonly reconciler: Reconciler
   readonly changes: RecentChanges
   readonly backends: Registry
+  readonly inspection: Inspection
   /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
   readonly failure: Promise<never>
@@ -119,7 +125,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
     reserved: () => reserved(pods),
     leaseEnds: () => store.leaseEnds?.(),
     shadowed: (key) => shadowed.of(key),
-    probes
+    probes,
+    ways: (ways) => followWays(ways, wayDeps(core, { health, peers, probes }))
   })
   parts.use(await serve({ path: join(options.stateDir, 'weftd.sock'), cni: cniCalls(pods, outcomes), control, log }))
 
@@ -181,7 +188,8 @@ async function openCore(
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
-  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, running, failure }
+  const inspection = await openInspection()
+  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
   running(reconciler.run(signal))
   // The first dump may fail again and again, and a signal must end that, too.
   await Promise.race([reconciler.observing, failure, aborted(signal)])
@@ -281,6 +289,21 @@ const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods:
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length
   })
+
+type Known = { readonly health: Health; readonly peers: Peers; readonly probes: Probes }
+
+/** Probes and reports are those that exist already: nothing is probed for an answer. */
+function wayDeps({ inspection, reconciler, place }: Core, { health, peers, probes }: Known): WayDeps {
+  const own = place?.node
+  return {
+    ...{ inspection, reconciler, health, place: () => place },
+    probes: (key) => {
+      const lease = peers.leases.get(key)
+      return lease && probes.views.of(key, lease)
+    },
+    peerSaid: async (key) => own && peerSaid(await probes.reports(), key, leaseKey(own))
+  }
+}
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

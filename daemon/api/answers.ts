@@ -212,6 +212,8 @@ export type WhyPodAnswer = {
   readonly near: readonly string[]
   /** ISO 8601: earlier calls are not remembered. */
   readonly rememberedSince: string
+  /** From this host to the pod; absent without an address to send to, and in answers of earlier versions. */
+  readonly way?: WayAnswer
 }
 
 /** The answer to `why node NAME`. */
@@ -221,6 +223,8 @@ export type WhyNodeAnswer = {
   /** Conditions of the store and of this node, since all leases depend on them. */
   readonly conditions: readonly string[]
   readonly near: readonly string[]
+  /** From a pod of this node, or the node itself, to that node; absent for this node, and in earlier versions. */
+  readonly way?: WayAnswer
 }
 
 /**
@@ -308,6 +312,76 @@ export type ChangeAnswer = {
 
 /** The answer to `changes`: the latest first, at most 1,000. */
 export type ChangesAnswer = { readonly changes: readonly ChangeAnswer[] }
+
+/** One hop of a packet's way, and whether it is as it must be. */
+export type HopAnswer = {
+  /** `pod`, `route`, `neighbour`, `firewall`, …: `HopName` in daemon/underlay/way-facts.ts lists them. */
+  readonly at: string
+  readonly state: 'whole' | 'wrong' | 'unknown'
+  /** One sentence with the evidence. */
+  readonly text: string
+  /** One action; only of what is wrong. */
+  readonly cure?: string
+}
+
+export type WayEndAnswer = {
+  readonly kind: 'pod' | 'node' | 'host' | 'address'
+  /** `namespace/name` of a pod, a node's name or the key of its lease; empty of the host and of an address. */
+  readonly name: string
+  /** Empty where the kernel chooses it. */
+  readonly address: string
+}
+
+/** The way of a packet from this node: asked of the kernel hop by hop, and tried with one ICMP echo request. */
+export type WayAnswer = {
+  readonly from: WayEndAnswer
+  readonly to: WayEndAnswer
+  readonly hops: readonly HopAnswer[]
+  /** The first hop that is wrong. */
+  readonly first?: HopAnswer
+  /** Microseconds until the answer; absent: none came. */
+  readonly answeredUs?: number
+  /** The way back, as the other node says; only through kubectl. */
+  readonly back?: WayAnswer
+  /** Why that node could not be asked. */
+  readonly backUnknown?: string
+}
+
+/** The answer to `why address` and to `why … to …`. */
+export type WhyWayAnswer = { readonly way: WayAnswer }
+
+/** One way of `weftctl check`. */
+export type CellAnswer = {
+  /** The lease key of the node it leads to. */
+  readonly key: string
+  readonly node: string
+  readonly state: 'whole' | 'wrong' | 'unknown'
+  /** The hop where it fails, and its sentence; of a reported one the verdict. */
+  readonly at?: string
+  readonly text?: string
+  readonly cure?: string
+}
+
+/** The ways from one node. */
+export type RowAnswer = {
+  readonly key: string
+  readonly node: string
+  /** `reported`: what that node published, and nothing was tried now. */
+  readonly source: 'tried' | 'reported'
+  readonly cells: readonly CellAnswer[]
+}
+
+/** The answer to `check`. */
+export type CheckAnswer = {
+  readonly node: string
+  readonly key: string
+  /** How many other nodes there are, and how many of them were sampled. */
+  readonly nodes: number
+  readonly sampled: number
+  readonly rows: readonly RowAnswer[]
+  /** Nodes that could not be asked, with the reason; only through kubectl. */
+  readonly unasked?: readonly { readonly node: string; readonly reason: string }[]
+}
 
 /** The names of members that are not optional. */
 type Needed<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? never : K }[keyof T] & string

@@ -1,4 +1,5 @@
-// The queries of weftctl by name: status, changes, diff, nodes, peers, pods, why. They change nothing.
+// The queries of weftctl by name: status, changes, diff, nodes, peers, pods, why, check. They change nothing; the last two
+// send packets.
 import { WeftError } from '../base/error.ts'
 import {
   type ChangeAnswer,
@@ -7,13 +8,15 @@ import {
   type StatusFacts,
   statusAnswer,
   type WhyNodeAnswer,
-  type WhyPodAnswer
+  type WhyPodAnswer,
+  type WhyWayAnswer
 } from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
 import { peersAnswer } from './peer-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
 import type { QueryContext } from './query-context.ts'
 import type { Control } from './server.ts'
+import { check, wayBetween, wayToAddress, wayToNode, wayToPod } from './way-answers.ts'
 
 export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
@@ -23,7 +26,8 @@ export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control
     ['peers', async () => peersAnswer(context)],
     ['pods', async () => ({ pods: await pods(context) })],
     ['status', async () => statusAnswer(statusFacts(context))],
-    ['why', async ([kind, name]) => why(context, kind ?? '', name ?? '')]
+    ['check', async ([names = '']) => check(context, names.split(',').filter(Boolean))],
+    ['why', async (args) => why(context, args)]
   ])
 }
 
@@ -49,12 +53,35 @@ function statusFacts(context: QueryContext): StatusFacts {
   }
 }
 
-function why(context: QueryContext, kind: string, name: string): WhyPodAnswer | WhyNodeAnswer {
-  if (kind === 'pod' && name !== '') return whyPod(context, name)
-  if (kind === 'node' && name !== '') return whyNode(context, name)
+async function why(
+  context: QueryContext,
+  args: readonly string[]
+): Promise<WhyPodAnswer | WhyNodeAnswer | WhyWayAnswer> {
+  const [kind = '', name = '', to, toKind = '', toName = ''] = args
+  const isKnown = KINDS.has(kind) && name !== ''
+  if (isKnown && to === 'to' && KINDS.has(toKind) && toName !== '')
+    return { way: await wayBetween(context, [kind, name], [toKind, toName]) }
+  if (isKnown && to === undefined) return whyOne(context, kind, name)
   throw new WeftError(
     'UNKNOWN_QUESTION',
-    `weftd has no answer to "why ${`${kind} ${name}`.trim()}"`,
-    'run "weftctl why pod NAMESPACE/NAME" or "weftctl why node NAME"'
+    `weftd has no answer to "${['why', ...args].join(' ').trim()}"`,
+    'run "weftctl why pod NAMESPACE/NAME", "why node NAME" or "why address IP", each also with "to pod|node|address NAME"'
   )
+}
+
+const KINDS = new Set(['pod', 'node', 'address'])
+
+async function whyOne(
+  context: QueryContext,
+  kind: string,
+  name: string
+): Promise<WhyPodAnswer | WhyNodeAnswer | WhyWayAnswer> {
+  if (kind === 'address') return { way: await wayToAddress(context, name) }
+  if (kind === 'pod') {
+    const way = await wayToPod(context, name)
+    return { ...whyPod(context, name), ...(way && { way }) }
+  }
+  const answer = whyNode(context, name)
+  const way = await wayToNode(context, answer.leases)
+  return { ...answer, ...(way && { way }) }
 }

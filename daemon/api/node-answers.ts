@@ -83,10 +83,9 @@ function reachBy(object: KernelObject, observed: State, place: Place | undefined
 
 /** `name` is a node's name, one of its public addresses, its subnet, the lease's key, or an address in the subnet. */
 export function whyNode(context: QueryContext, name: string): WhyNodeAnswer {
-  const { reconciler, peers, health } = context
-  const ip = parseIp(name)
+  const { reconciler, health } = context
   const all = leases(context)
-  const found = all.filter((each) => namesOf(each).includes(name) || isIn(peers.leases.get(each.key), ip))
+  const found = all.filter((each) => isOfLease(context, each, name))
   const objects = (key: string) => wantedFor(context, key).map((object) => objectAnswer(reconciler.observed, object))
   return {
     name,
@@ -95,6 +94,10 @@ export function whyNode(context: QueryContext, name: string): WhyNodeAnswer {
     near: found.length > 0 ? [] : nearTo(name, all.flatMap(namesOf))
   }
 }
+
+/** Whether a name, public address, subnet, key or address in the subnet is this lease's. */
+export const isOfLease = ({ peers }: QueryContext, lease: LeaseAnswer, name: string): boolean =>
+  namesOf(lease).includes(name) || isIn(peers.leases.get(lease.key), parseIp(name))
 
 const namesOf = ({ key, node, subnet, publicIp }: LeaseAnswer): readonly string[] => [
   ...(node === '' ? [] : [node]),

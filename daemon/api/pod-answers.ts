@@ -45,9 +45,8 @@ function podOfContainer({ outcomes }: QueryContext, containerId: string): string
 function podAnswer({ reconciler }: QueryContext, known: Known): PodAnswer {
   const chained = limitsAsConfigured(known.link, reconciler.wantedBy(limitsOwnerOf(known))).bandwidth
   const { ingress, egress } = known.bandwidth ?? chained ?? {}
-  const { namespace, name } = known.pod ?? { namespace: '', name: '' }
   return {
-    pod: namespace === '' ? name : `${namespace}/${name}`,
+    pod: nameOfPod(known),
     container: known.containerId,
     interface: known.ifname,
     network: known.network,
@@ -61,6 +60,12 @@ function podAnswer({ reconciler }: QueryContext, known: Known): PodAnswer {
     // When a namespace is deleted, both ends of the pair go.
     netns: reconciler.observed.has(`link ${known.link}` as Key) ? 'alive' : 'gone'
   }
+}
+
+/** `namespace/name`; empty where the runtime named no pod. */
+export function nameOfPod({ pod }: Known): string {
+  const { namespace, name } = pod ?? { namespace: '', name: '' }
+  return namespace === '' ? name : `${namespace}/${name}`
 }
 
 const hostPortAnswer = ({ protocol, hostPort, containerPort, hostIp }: HostPort): HostPortAnswer => ({
@@ -79,16 +84,21 @@ const chainedPorts = (objects: readonly KernelObject[]): readonly HostPortAnswer
     return [{ protocol, hostPort, containerPort: to.port, ...(at && { hostIp: formatIp(at) }) }]
   })
 
+/** By all the names that `whyPod` accepts. */
+export function attachmentsNamed({ attachments }: QueryContext, name: string): readonly Known[] {
+  const ip = parseIp(name)
+  return attachments
+    .list()
+    .filter((known) => isNamed(known, name) || (ip !== undefined && known.addresses.some((each) => sameIp(each, ip))))
+}
+
 /**
  * `name` is `namespace/name`, a pod's name alone, an address, or a container's id or its beginning (six digits at
  * least).
  */
 export function whyPod(context: QueryContext, name: string): WhyPodAnswer {
-  const { outcomes, attachments, reconciler, health } = context
-  const ip = parseIp(name)
-  const isMeant = (known: Known) =>
-    isNamed(known, name) || (ip !== undefined && known.addresses.some((each) => sameIp(each, ip)))
-  const found = attachments.list().filter(isMeant)
+  const { outcomes, reconciler, health } = context
+  const found = attachmentsNamed(context, name)
   const full = outcomes.pods().filter((pod) => pod === name || (!name.includes('/') && pod.endsWith(`/${name}`)))
   const ofFound = found.flatMap(({ containerId }) =>
     outcomes.ofContainer(containerId).filter((call) => call.containerId === containerId)

@@ -10,6 +10,7 @@ import type { RecentChanges } from '../reconcile/recent-changes.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import { type KernelObject, keyOf, type State, sameObject } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
+import type { FollowedWay, Way } from '../underlay/follow-way.ts'
 import type { ProbeViews } from '../underlay/probe-views.ts'
 import type { ObjectAnswer, ReportAnswer } from './answers.ts'
 
@@ -37,6 +38,8 @@ export type QueryContext = {
   readonly leaseEnds: () => number | undefined
   /** `undefined` until this node has a subnet. */
   readonly place: () => Place | undefined
+  /** Follows ways of packets (`underlay/follow-way.ts`); absent: none is followed. */
+  readonly ways?: (ways: readonly Way[]) => Promise<readonly FollowedWay[]>
 }
 
 /** Compares the kernel's object with a desired one. */

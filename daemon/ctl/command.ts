@@ -12,6 +12,8 @@ export type Operand = {
   readonly name: string
   readonly oneOf?: readonly string[]
   readonly isOptional?: true
+  /** Needed where the optional word before it is given. */
+  readonly followsOptional?: true
   /** Names that a shell may offer, by the word before: the first column of what `weftctl COMMAND` prints. */
   readonly offers?: Readonly<Record<string, string>>
 }
@@ -73,14 +75,15 @@ export type Program = {
   readonly seeAlso: readonly string[]
 }
 
-/** `why pod|node NAME`. */
+/** `why pod|node|address NAME [to pod|node|address NAME]`. */
 export const usageOf = (name: string, { operands = [] }: Described): string =>
-  [name, ...operands.map(shownAs)].join(' ')
+  [name, ...operands.map(shownAs)].join(' ').replaceAll('] [+', ' ')
 
-function shownAs({ name, oneOf, isOptional }: Operand): string {
-  const text = oneOf === undefined ? name : oneOf.join('|')
-  return isOptional ? `[${text}]` : text
+function shownAs({ isOptional, followsOptional, ...operand }: Operand): string {
+  return isOptional ? `[${followsOptional ? '+' : ''}${wordOf(operand)}]` : wordOf(operand)
 }
+
+const wordOf = ({ name, oneOf }: Operand): string => (oneOf === undefined ? name : oneOf.join('|'))
 
 /** Errors: COMMAND_UNKNOWN for an operand that is missing, one too many, or not one of the allowed words. */
 export function checkOperands(program: string, name: string, command: Described, given: readonly string[]): void {
@@ -89,8 +92,8 @@ export function checkOperands(program: string, name: string, command: Described,
   for (const [at, operand] of operands.entries()) {
     const word = given[at]
     if (word === undefined) {
-      if (operand.isOptional) continue
-      throw new WeftError('COMMAND_UNKNOWN', `${name} needs ${shownAs(operand)}`, usage)
+      if (operand.isOptional && (!operand.followsOptional || given[at - 1] === undefined)) continue
+      throw new WeftError('COMMAND_UNKNOWN', `${name} needs ${wordOf(operand)}`, usage)
     }
     if (operand.oneOf === undefined || operand.oneOf.includes(word)) continue
     const near = nearest(word, operand.oneOf)

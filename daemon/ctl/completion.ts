@@ -42,7 +42,7 @@ function bash(program: Program): string {
   })
   const takesValue = flags.filter(([, { reader }]) => reader.placeholder !== '').map(([name]) => name)
   const operands = Object.entries(program.commands).flatMap(([name, command]) =>
-    (command.operands ?? []).map((operand, at) => `    ${name}:${at + 1}) ${bashOperand(operand, program.name)} ;;`)
+    (command.operands ?? []).map((operand, at) => `    ${name}:${at + 1}) ${bashOperand(operand, program.name, at)} ;;`)
   )
   return `# bash completion for ${program.name}: source <(${program.name} completion bash)
 _${program.name}() {
@@ -80,11 +80,11 @@ complete -F _${program.name} ${names(program).join(' ')}
 `
 }
 
-function bashOperand({ oneOf, offers }: Operand, program: string): string {
+function bashOperand({ oneOf, offers }: Operand, program: string, at: number): string {
   if (oneOf !== undefined) return `COMPREPLY=($(compgen -W ${quoted(oneOf.join(' '))} -- "$cur"))`
   if (offers === undefined) return ':'
   const cases = Object.entries(offers).map(([word, command]) => `${word}) word=${command} ;;`)
-  return `case \${others[1]-} in ${cases.join(' ')} esac; COMPREPLY=($(compgen -W "$(${program} $word 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')" -- "$cur"))`
+  return `word=''; case \${others[${at}]-} in ${cases.join(' ')} esac; COMPREPLY=($(compgen -W "$(${program} $word 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')" -- "$cur"))`
 }
 
 function zsh(program: Program): string {
@@ -106,7 +106,9 @@ function zsh(program: Program): string {
   const commands = Object.entries(program.commands)
   const listed = commands.map(([name, { about }]) => `      ${quoted(`${text(name)}:${about}`)}`)
   const cases = commands.flatMap(([name, command]) =>
-    (command.operands ?? []).map((operand, at) => `      ${name}:${at + 3}) ${zshOperand(operand, program.name)} ;;`)
+    (command.operands ?? []).map(
+      (operand, at) => `      ${name}:${at + 3}) ${zshOperand(operand, program.name, at)} ;;`
+    )
   )
   const first = commands.length === 0 ? [] : ["    '*::word:->words'"]
   const body =
@@ -136,11 +138,11 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _${program.name} "$@"; else
 `
 }
 
-function zshOperand({ name, oneOf, offers }: Operand, program: string): string {
+function zshOperand({ name, oneOf, offers }: Operand, program: string, at: number): string {
   if (oneOf !== undefined) return `compadd ${oneOf.join(' ')}`
   if (offers === undefined) return `_message ${name}`
   const cases = Object.entries(offers).map(([word, command]) => `${word}) line=${command} ;;`)
-  return `case $words[2] in ${cases.join(' ')} esac; compadd -- \${(f)"$(${program} $line 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')"}`
+  return `line=''; case $words[${at + 1}] in ${cases.join(' ')} esac; compadd -- \${(f)"$(${program} $line 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')"}`
 }
 
 function fish(program: Program): string {

@@ -65,6 +65,35 @@ async function weftPodOn(kubectl: Kubectl, node: string): Promise<WeftPod> {
   )
 }
 
+/** The nodes that have a running weft pod, in their order by name. Errors: KUBECTL_FAILED. */
+export async function nodesWithWeft(kubectl: Kubectl): Promise<readonly string[]> {
+  const path = '{range .items[*]}{.spec.nodeName}{"\\n"}{end}'
+  const words = ['get', 'pods', '--all-namespaces', '--selector', WEFT, '--field-selector', 'status.phase=Running']
+  const { exit, stdout, stderr } = await kubectl([...words, '--output', `jsonpath=${path}`])
+  if (exit !== 0) throw failed('looking for the weft pods', stderr)
+  const nodes = new Set(stdout.split(/\s+/).filter((name) => name !== ''))
+  if (nodes.size > 0) return [...nodes].sort()
+  throw new WeftError(
+    'KUBECTL_FAILED',
+    `no running pod has the label ${WEFT}`,
+    'check the pods with "kubectl get pods -A -o wide -l app.kubernetes.io/name=weft"'
+  )
+}
+
+/** The node that a pod is on, and its first address, empty until it has one. Errors: KUBECTL_FAILED. */
+export async function placeOfPod(
+  kubectl: Kubectl,
+  name: string
+): Promise<{ readonly node: string; readonly address: string }> {
+  const [pod = '', namespace] = name.split('/').reverse()
+  const where = namespace === undefined ? [] : ['--namespace', namespace]
+  const path = 'jsonpath={.spec.nodeName} {.status.podIP}'
+  const { exit, stdout, stderr } = await kubectl(['get', 'pod', ...where, pod, '--output', path])
+  if (exit !== 0) throw failed(`looking for the node of pod ${name}`, stderr)
+  const [node = '', address = ''] = stdout.trim().split(' ')
+  return { node, address }
+}
+
 /**
  * The node that a pod is on; `name` is `namespace/name`, or a name in the namespace of the kubectl context. Errors:
  * KUBECTL_FAILED.

@@ -4,6 +4,8 @@ import { printable, printableJson, printableValue } from '../base/printable.ts'
 import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
 import { changes } from './changes.ts'
+import { check } from './check.ts'
+import { askCluster, checkCluster } from './cluster.ts'
 import { type Asking, type Command, checkOperands, type Lasting, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
@@ -14,13 +16,13 @@ import { page } from './page.ts'
 import { peers } from './peers.ts'
 import { pods } from './pods.ts'
 import { WEFTCTL_FLAGS as FLAGS, WEFTCTL_PREFIXES, WEFTD, weftctl } from './programs.ts'
-import { askRemote, type Kubectl, nodeOfPod } from './remote.ts'
+import type { Kubectl } from './remote.ts'
 import { splitWords } from './split-words.ts'
 import { status } from './status.ts'
 import { why } from './why.ts'
 
 /** A new question is a file with a Command, and an entry here. */
-export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, changes, why }
+export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, changes, why, check }
 
 /** Commands that ask by themselves. */
 export const LASTING: Readonly<Record<string, Lasting>> = { page }
@@ -151,8 +153,8 @@ async function answerTo(
 ): Promise<unknown> {
   const kubectl = runKubectl && kubectlWith({ timeout, context }, runKubectl)
   const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
-  if (kubectl !== undefined && (node !== undefined || isAboutPod))
-    return askRemote(kubectl, node ?? (await nodeOfPod(kubectl, operands[1] ?? '')), name, operands)
+  if (kubectl !== undefined && (node !== undefined || isAboutPod)) return askCluster(kubectl, node, name, operands)
+  if (kubectl !== undefined && isPlugin && name === 'check') return checkCluster(kubectl, operands[0]?.split(',') ?? [])
   try {
     return await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
   } catch (error) {

@@ -387,3 +387,8 @@ export function linkNamed(state: State, name: string): Link | undefined {
   const link = state.get(`link ${name}` as Key)
   return link?.kind === 'link' ? link : undefined
 }
+
+/** UDP port and parent of a tunnel's device; `undefined`: it is none. */
+export function tunnelOf({ form }: Pick<Link, 'form'>): { readonly port: number; readonly parent: string } | undefined {
+  return form?.type === 'vxlan' ? { port: form.port, parent: form.parent } : undefined
+}

@@ -170,6 +170,11 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     "`tuning` is to set a sysctl that this node's allowlist does not allow, or the list cannot be read",
     'remove the sysctl, or add it to the allowlist'
   ],
+  ADDRESS_INVALID: ['what follows `address` is no address', 'write it as 10.244.2.7 or fd00:2::7'],
+  POD_UNKNOWN: [
+    'an end of the path is named as a pod, but this node has no such pod',
+    'ask on its node, or through kubectl: `kubectl weft why pod …`; for the other end use its address'
+  ],
   UNKNOWN_QUESTION: [
     'weftctl asked something that this weftd does not know',
     'use weftctl and weftd of the same release'

@@ -25,6 +25,13 @@ const lease = {
   ...{ backend: 'vxlan', reach: [{ how: 'direct', device: 'eth0' }], since: '2026-01-01T00:00:00Z', objects: [object] }
 }
 const condition = { code: 'A', severity: 'error', blocks: ['add'], since: '2026-01-01T00:00:00Z', sentence: 's' }
+const hop = { at: 'firewall', state: 'wrong', text: 't', cure: 'c' }
+const oneWay = {
+  ...{ from: { kind: 'pod', name: 'a/b', address: '10.1.2.3' }, to: { kind: 'node', name: 'n', address: '10.1.3.0' } },
+  ...{ hops: [hop, { at: 'route', state: 'whole', text: 't' }], first: hop, answeredUs: 100 }
+}
+const way = { ...oneWay, back: oneWay, backUnknown: 'why' }
+const cell = { key: '10.1.3.0-24', node: 'n', state: 'wrong', at: 'firewall', text: 't', cure: 'c' }
 /** A right answer to each question. */
 const RIGHT: Readonly<Record<string, object>> = {
   status: {
@@ -44,8 +51,13 @@ const RIGHT: Readonly<Record<string, object>> = {
   pods: { pods: [pod] },
   diff: { changes: [{ do: 'put', text: '+ route', because: 'lease' }] },
   changes: { changes: [{ at: '2026-01-01T00:00:00.000Z', text: 'put back route', unnamed: 'u', tookMs: 1 }] },
-  'why pod': { pod: 'a/b', calls: [call], attachments: [pod], blocking: ['b'], near: ['n'], rememberedSince: 't' },
-  'why node': { name: 'a', leases: [lease], conditions: ['c'], near: ['n'] }
+  'why pod': { pod: 'a/b', calls: [call], attachments: [pod], blocking: ['b'], near: ['n'], rememberedSince: 't', way },
+  'why node': { name: 'a', leases: [lease], conditions: ['c'], near: ['n'], way },
+  'why address': { way },
+  check: {
+    ...{ node: 'a', key: '10.1.2.0-24', nodes: 2, sampled: 1, unasked: [{ node: 'b', reason: 'r' }] },
+    rows: [{ key: '10.1.2.0-24', node: 'a', source: 'tried', cells: [cell] }]
+  }
 }
 
 function hostileAnswer(random: Random, right: Tree): string {

@@ -84,6 +84,27 @@ describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
       )
   })
 
+  test('why from pod to pod follows the path and the path back, and check every path between the nodes', async () => {
+    await cluster.plane.apply(webDeployment('web', 2))
+    const pods = await cluster.pods('app=web', 2)
+    const [from] = pods
+    const to = pods.find(({ spec }) => spec.nodeName !== from?.spec.nodeName)
+    assert.ok(from && to, 'pods on two nodes')
+    const words = ['why', 'pod', `default/${from.metadata.name}`, 'to', 'pod', `default/${to.metadata.name}`]
+    const { stdout, stderr, code } = await plugin(...words)
+    const back = `path from pod default/${to.metadata.name} `
+    assert.match(
+      stdout,
+      new RegExp(`^path from pod \\S+ \\S+ to node ${to.spec.nodeName} [^]*\nwhole: [^]*\n${back}[^]*\nwhole: .*\n$`),
+      stderr
+    )
+    assert.equal(code, 0, stdout)
+    const matrix = await plugin('check')
+    assert.match(matrix.stdout, /^tried from (\d+) nodes, each to the others \(\1 of \1\)\n/, matrix.stderr)
+    assert.doesNotMatch(matrix.stdout, /\?|firewall|answer/)
+    assert.equal(matrix.code, 0, matrix.stdout)
+  })
+
   test('a node or a pod that is not there is reported with a cure', async () => {
     const { code, stderr } = await plugin('status', '--node=none')
     assert.match(stderr, /node "none" has no running pod .*\ncure: /)

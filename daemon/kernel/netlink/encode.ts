@@ -254,11 +254,14 @@ export const lookUpRoute = (ip: Ip): Buffer =>
     .bytes(RTA.dst, ipBytes(ip))
     .done()
 
-/** Looks up the table's entry that the kernel uses for packets to an address, of its own or forwarded. */
-export function findRoute(ip: Ip, from?: { readonly index: number; readonly source: Ip }): Buffer {
+/**
+ * Looks up the table's entry that the kernel uses for packets to an address, of its own or forwarded; without `entry`
+ * what becomes of it, with the one next hop of several that is used.
+ */
+export function findRoute(ip: Ip, from?: { readonly index: number; readonly source: Ip }, entry = true): Buffer {
   const length = width(ip.family)
   // IPv6 answers with the table anyway, and refuses the flag.
-  const flags = uapi.RTM_F_FIB_MATCH | (ip.family === 4 ? uapi.RTM_F_LOOKUP_TABLE : 0)
+  const flags = (entry ? uapi.RTM_F_FIB_MATCH : 0) | (ip.family === 4 ? uapi.RTM_F_LOOKUP_TABLE : 0)
   const writer = new MessageWriter(RTM.getRoute, NLM_F.request)
     .fixed([1, uapi.afOf(ip.family)], [1, length], [1, from ? length : 0], [1, 0], [4, 0], [4, flags])
     .bytes(RTA.dst, ipBytes(ip))

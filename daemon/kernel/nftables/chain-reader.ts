@@ -71,6 +71,26 @@ export class ChainReader implements Disposable {
     return { rules: list.end(), calls, isPartial: list.isPartial, uses: Math.max(0, uses - count) }
   }
 
+  /** One rule as nft prints it; `undefined` if it was deleted meanwhile. */
+  async textOf({ family, table, name }: Place, handle: bigint): Promise<string | undefined> {
+    const bytes = Buffer.alloc(8)
+    bytes.writeBigUInt64BE(handle)
+    const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getRule, NFPROTO[family])
+      .text(NFTA_TABLE_NAME, table)
+      .text(NFTA_RULE.chain, name)
+      .bytes(NFTA_RULE.handle, bytes)
+      .done()
+    try {
+      const message = await this.#socket.ask(request, `rule ${handle} of ${family} ${table} ${name}`)
+      const decoded = decodeRule(message, family, (index) => this.#socket.nameOf(index))
+      await this.#fill(decoded, family, table)
+      return ruleText(decoded.json.expr, decoded.json.comment)
+    } catch (error) {
+      if (error instanceof KernelError && error.errnoName === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
   /** Rules and calls of a chain; 0 if it was deleted meanwhile. */
   async #uses({ family, table, name }: Place): Promise<number> {
     const request = netfilterRequest(NFNL_SUBSYS.nftables, NFT_MSG.getChain, NFPROTO[family])
@@ -86,11 +106,15 @@ export class ChainReader implements Disposable {
     }
   }
 
-  async #ruleOf(rule: DecodedRule, family: NftFamily, table: string): Promise<ForeignRule> {
-    for (const { set, fill } of rule.lookups) {
+  async #fill({ lookups }: DecodedRule, family: NftFamily, table: string): Promise<void> {
+    for (const { set, fill } of lookups) {
       const elements = await this.#elements(family, table, set)
       if (elements !== undefined) fill(elements)
     }
+  }
+
+  async #ruleOf(rule: DecodedRule, family: NftFamily, table: string): Promise<ForeignRule> {
+    await this.#fill(rule, family, table)
     const { expr, handle, comment } = rule.json
     return foreignRule(rule.json, new Map([[handle, ruleText(expr, comment)]]))
   }

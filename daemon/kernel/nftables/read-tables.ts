@@ -35,9 +35,9 @@ export async function readOwn(
   return objects
 }
 
-/** The families in which Weft has a table. Errors: KERNEL_REFUSED. */
-export async function familiesOfOwn(socket: RequestSocket): Promise<readonly NftFamily[]> {
-  return (await listTables(socket)).filter(({ name }) => name === NFT_TABLE).map(({ family }) => family)
+/** The families in which Weft has a table of this name. Errors: KERNEL_REFUSED. */
+export async function familiesOfOwn(socket: RequestSocket, table = NFT_TABLE): Promise<readonly NftFamily[]> {
+  return (await listTables(socket)).filter(({ name }) => name === table).map(({ family }) => family)
 }
 
 /** Not by libnftables: for `list tables` version 1.0.6 loads every rule and set element of every table. */

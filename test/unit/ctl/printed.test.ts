@@ -47,18 +47,11 @@ test('bash completes commands, their words and flags, wherever flags stand', asy
   const offered = (...words: readonly string[]) => offeredByBash(script, 'weftctl', ...words)
   assert.deepEqual(offered('n'), ['nodes'])
   assert.deepEqual(offered(''), [
-    'status',
-    'nodes',
-    'peers',
-    'pods',
-    'diff',
-    'changes',
-    'why',
-    'page',
-    'completion',
-    'man'
+    ...['status', 'nodes', 'peers', 'pods', 'diff', 'changes', 'why', 'check', 'page', 'completion', 'man']
   ])
-  assert.deepEqual(offered('why', ''), ['pod', 'node'])
+  assert.deepEqual(offered('why', ''), ['pod', 'node', 'address'])
+  assert.deepEqual(offered('why', 'pod', 'x', ''), ['to'])
+  assert.deepEqual(offered('why', 'pod', 'x', 'to', 'n'), ['node'])
   assert.deepEqual(offered('--socket', '/x', 'why', 'p'), ['pod'])
   assert.deepEqual(offered('--socket', '=', '/x', '-json', 'why', 'n'), ['node'])
   assert.deepEqual(offered('completion', 'z'), ['zsh'])
@@ -71,6 +64,8 @@ test('bash offers for why what weftctl lists', async () => {
   const listed = `weftctl() { case $1 in pods) printf 'POD  C  I  N\\nshop/web-1  c1  eth0  cbr0\\n-  c2  eth0  cbr0\\n' ;; esac; }`
   const script = `${listed}\n${await printed('completion', 'bash')}`
   assert.deepEqual(offeredByBash(script, 'weftctl', 'why', 'pod', 'sh'), ['shop/web-1'])
+  assert.deepEqual(offeredByBash(script, 'weftctl', 'why', 'address', 'x', 'to', 'pod', 'sh'), ['shop/web-1'])
+  assert.deepEqual(offeredByBash(script, 'weftctl', 'why', 'address', 'sh'), [])
 })
 
 test("bash completes weftd's flags and their values from the table of options", async () => {
@@ -100,7 +95,7 @@ test('fish completes commands, their words, and the other name', without('fish')
       .split('\n')
       .filter((text) => text !== '')
       .map((text) => text.split('\t')[0])
-  assert.deepEqual(offered('weftctl why ').sort(), ['node', 'pod'])
+  assert.deepEqual(offered('weftctl why ').sort(), ['address', 'node', 'pod'])
   assert.deepEqual(offered('kubectl-weft --json man w').sort(), ['weftctl', 'weftd'])
   assert.deepEqual(offered('weftctl --ver'), ['--version'])
 })
@@ -117,7 +112,9 @@ test(
       })
       assert.deepEqual([status, stderr], [0, ''])
       const words =
-        program === 'weftd' ? Object.keys(FLAGS).map((flag) => `--${flag}`) : ['why pod|node NAME', '--json']
+        program === 'weftd'
+          ? Object.keys(FLAGS).map((flag) => `--${flag}`)
+          : ['why pod|node|address NAME [to pod|node|address NAME]', '--json']
       const missing = [...words, 'EXIT STATUS', '/run/weft/weftd.sock'].filter((word) => !stdout.includes(word))
       assert.deepEqual(missing, [])
       assert.match(stdout, /Weft 1\.2\.3/)

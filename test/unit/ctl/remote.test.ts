@@ -141,3 +141,75 @@ test('kubectl itself: what it prints and its exit status, and an end by force wh
   rmSync(join(folder, 'kubectl'))
   assert.match((await kubectl([], 60_000)).stderr, /ENOENT/)
 })
+
+const end = (kind: string, name: string, address: string) => ({ kind, name, address })
+const wayTo = (over: object) => ({
+  from: end('pod', 'shop/a', '10.244.1.5'),
+  to: end('node', 'n2', '10.244.2.7'),
+  hops: [{ at: 'route', state: 'whole', text: 'fine' }],
+  answeredUs: 100,
+  ...over
+})
+
+test('why from pod to pod asks the node of the first by the address of the second, and that one for the way back', async () => {
+  const asked: string[] = []
+  let out = ''
+  const fault = { at: 'firewall', state: 'wrong', text: 'dropped', cure: 'remove it' }
+  const replies: readonly (readonly [RegExp, string])[] = [
+    [/get pod .*a .*podIP|get pod --namespace shop b /, 'n2 10.244.2.7'],
+    [/get pod --namespace shop a /, 'n1'],
+    [/get pods .*nodeName=n1/, 'weft weft-1'],
+    [/get pods .*nodeName=n2/, 'weft weft-2'],
+    [/exec .* weft-1 /, JSON.stringify({ way: wayTo({}) })],
+    [/exec .* weft-2 /, JSON.stringify({ way: wayTo({ hops: [fault], first: fault }) })]
+  ]
+  const exit = await run(['why', 'pod', 'shop/a', 'to', 'pod', 'shop/b'], {
+    ...{ env: {}, version: '1.2.3', isPlugin: true },
+    async kubectl(all) {
+      const line = all.slice(1).join(' ')
+      asked.push(line)
+      return { exit: 0, stdout: replies.find(([words]) => words.test(line))?.[1] ?? '', stderr: '' }
+    },
+    out(text) {
+      out += text
+    },
+    complain: (text) => assert.fail(text)
+  })
+  const questions = asked.flatMap((line) => line.split(' weftctl ')[1] ?? [])
+  assert.deepEqual(questions, ['why pod shop/a to address 10.244.2.7 --json', 'why address 10.244.1.5 --json'])
+  assert.match(
+    out,
+    /whole: an answer came after 0\.1 ms\n\nthe path back, as that node sees it:\n[\s\S]*first fault \(firewall\): dropped\ncure: remove it\n$/
+  )
+  assert.equal(exit, 1)
+})
+
+test('kubectl weft check asks every node for its row, and names those that do not answer', async () => {
+  const nodes = ['n1', 'n2', 'n3']
+  let out = ''
+  const exit = await run(['check'], {
+    ...{ env: {}, version: '1.2.3', isPlugin: true },
+    async kubectl(all) {
+      const line = all.join(' ')
+      const node = /nodeName=(n\d)/.exec(line)?.[1] ?? / weft-(n\d) /.exec(line)?.[1]
+      if (line.includes(' exec ')) {
+        assert.match(line, /weftctl check n1,n2,n3 --json$/)
+        if (node === 'n3') return { exit: 1, stdout: '', stderr: 'no route to host' }
+        const cells = nodes.filter((each) => each !== node).map((each) => ({ key: each, node: each, state: 'whole' }))
+        const rows = [{ key: node, node, source: 'tried', cells }]
+        return { exit: 0, stdout: JSON.stringify({ node, key: node, nodes: 2, sampled: 2, rows }), stderr: '' }
+      }
+      return { exit: 0, stdout: node === undefined ? 'n2\nn1\nn3\nn1\n' : `weft weft-${node}`, stderr: '' }
+    },
+    out(text) {
+      out += text
+    },
+    complain: (text) => assert.fail(text)
+  })
+  assert.match(
+    out,
+    /^tried from 2 nodes, each to the others \(3 of 3\)\n\nFROM +n1 +n2 +n3\nn1 +- +ok +ok\nn2 +ok +- +ok\n/
+  )
+  assert.match(out, /\nn3 was not asked: .*no route to host/)
+  assert.equal(exit, 1)
+})

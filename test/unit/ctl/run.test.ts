@@ -209,7 +209,11 @@ test('complaints and cures bear the name that was called', async () => {
     [['completion'], daemon, 'weftd: completion needs bash|zsh|fish\ncure: run weftd completion bash|zsh|fish\n'],
     [['completion', 'foo'], daemon, 'weftd: completion has no "foo"\ncure: run weftd completion bash|zsh|fish\n'],
     [['man', 'weftctl'], daemon, 'weftd: man takes no argument "weftctl"\ncure: run weftd man\n'],
-    [['why'], { isPlugin: true }, 'kubectl weft: why needs pod|node\ncure: run kubectl weft why pod|node NAME\n'],
+    [
+      ['why'],
+      { isPlugin: true },
+      'kubectl weft: why needs pod|node|address\ncure: run kubectl weft why pod|node|address NAME [to pod|node|address NAME]\n'
+    ],
     [['version'], {}, 'weftctl: there is no command "version"\ncure: write weftctl --version\n']
   ] as const) {
     const said = await weftctl(words, {}, as)

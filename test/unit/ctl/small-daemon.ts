@@ -5,7 +5,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import type { ReportAnswer } from '../../../daemon/api/answers.ts'
 import { controlVerbs } from '../../../daemon/api/control.ts'
+import type { QueryContext } from '../../../daemon/api/query-context.ts'
 import { serve } from '../../../daemon/api/server.ts'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import type { Log } from '../../../daemon/base/log.ts'
@@ -65,6 +67,10 @@ export class SmallDaemon implements AsyncDisposable {
   readonly events: string[] = []
   /** What takes packets away from a lease's route, by its key. */
   readonly shadowed = new Map<string, string>()
+  /** Follows ways; absent: the daemon follows none. */
+  ways: QueryContext['ways']
+  /** What other nodes published. */
+  reports: readonly ReportAnswer[] | undefined
   readonly kernel = new MapKernel([eth0])
   readonly changes = new RecentChanges(() => START)
   leaseEnds: number | undefined
@@ -109,12 +115,13 @@ export class SmallDaemon implements AsyncDisposable {
     const cni = cniCalls(context, outcomes)
     this.#cni = cni
     const control = controlVerbs({
+      ways: async (ways) => this.ways?.(ways) ?? [],
       ...{ version: '1.2.3', startedAt: START, nodeName: 'one', store: 'etcd', health, peers, outcomes },
       ...{ reconciler, changes: this.changes, attachments, reserved: () => reserved(context, this.dataDir) },
       place: () => this.#place,
       leaseEnds: () => this.leaseEnds,
       shadowed: (key) => this.shadowed.get(key),
-      probes: { views: this.probed }
+      probes: { views: this.probed, reports: async () => this.reports }
     })
     this.listen = async () => {
       this.#parts.use(await serve({ path: this.socket, cni, control, log }))

@@ -265,6 +265,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/kernel/namespace.ts': 'network namespaces: opened with O_NONBLOCK, and refused unless on nsfs',
   'daemon/kernel/nftables/facts-reader.ts': '/proc/net',
   'daemon/kernel/nftables/iptables-legacy.ts': '/proc/net',
+  'daemon/kernel/nftables/legacy-in-use.ts': '/proc/net',
   'daemon/kernel/sysctl.ts': '/proc/sys',
   'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',
   'daemon/lifecycle/leftovers.ts': '/proc/sys',

@@ -1,0 +1,81 @@
+// Questions that several nodes of a cluster answer, through kubectl: the way back from the other node for `why`, and the
+// matrix of `check`.
+import { type CheckAnswer, readAnswer, type WayAnswer, type WhyWayAnswer } from '../api/answers.ts'
+import { reasonOf } from '../base/error.ts'
+import { askRemote, type Kubectl, nodeOfPod, nodesWithWeft, placeOfPod } from './remote.ts'
+
+/** Nodes of one `check`, and how many of them are asked at once. */
+const SAMPLE = 16
+const AT_ONCE = 4
+
+/**
+ * Asks the weftd of `node`, or of the node of the pod that `why` is about; then, for a way to another node, that node for
+ * the way back. Errors: KUBECTL_FAILED, those of the weftd.
+ */
+export async function askCluster(
+  kubectl: Kubectl,
+  node: string | undefined,
+  question: string,
+  args: readonly string[]
+): Promise<unknown> {
+  const from = node ?? (await nodeOfPod(kubectl, args[1] ?? ''))
+  const words = question === 'why' ? await withAddress(kubectl, from, args) : args
+  const answer = await askRemote(kubectl, from, question, words)
+  return question === 'why' ? withWayBack(kubectl, answer) : answer
+}
+
+/** A pod of another node, which the weftd of `from` does not know by name, by its address. */
+async function withAddress(kubectl: Kubectl, from: string, args: readonly string[]): Promise<readonly string[]> {
+  const [kind, name, to, toKind, toName] = args
+  if (to === undefined || toKind !== 'pod' || toName === undefined || /^[\d.]+$|:/.test(toName)) return args
+  const { node, address } = await placeOfPod(kubectl, toName)
+  return node === from || address === '' ? args : [kind ?? '', name ?? '', to, 'address', address]
+}
+
+async function withWayBack(kubectl: Kubectl, answer: unknown): Promise<unknown> {
+  const way = (answer as { readonly way?: WayAnswer } | null)?.way
+  if (way?.to?.kind !== 'node' || way.from?.kind !== 'pod') return answer
+  const { to, from } = way
+  try {
+    const there = await askRemote(kubectl, to.name, 'why', ['address', from.address])
+    const { way: back } = readAnswer<WhyWayAnswer>(there, { way: 'object' })
+    return { ...(answer as object), way: { ...way, back } }
+  } catch (error) {
+    return { ...(answer as object), way: { ...way, backUnknown: reasonOf(error) } }
+  }
+}
+
+/**
+ * `check` from every node of a sample to every other one of it; `named`: only these nodes. Errors: KUBECTL_FAILED when
+ * the nodes can't be listed.
+ */
+export async function checkCluster(kubectl: Kubectl, named: readonly string[]): Promise<CheckAnswer> {
+  const all = await nodesWithWeft(kubectl)
+  const nodes = named.length === 0 ? all : all.filter((node) => named.includes(node))
+  const sample = nodes.filter(
+    (_, at) =>
+      nodes.length <= SAMPLE ||
+      Math.floor((at * SAMPLE) / nodes.length) > Math.floor(((at - 1) * SAMPLE) / nodes.length)
+  )
+  const rows: CheckAnswer['rows'][number][] = []
+  const unasked: { readonly node: string; readonly reason: string }[] = []
+  const left = [...sample]
+  const askNext = async (): Promise<void> => {
+    for (let node = left.shift(); node !== undefined; node = left.shift()) {
+      try {
+        const answer = await askRemote(kubectl, node, 'check', [sample.join(',')])
+        const found = readAnswer<Pick<CheckAnswer, 'rows'>>(answer, { rows: 'array' })
+        rows.push(...found.rows.filter(({ source }) => source === 'tried'))
+      } catch (error) {
+        unasked.push({ node, reason: reasonOf(error) })
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, askNext))
+  const order = (name: string) => sample.indexOf(name)
+  return {
+    ...{ node: '', key: '', nodes: Math.max(0, nodes.length - 1), sampled: sample.length },
+    rows: rows.sort((a, b) => order(a.node) - order(b.node)),
+    ...(unasked.length > 0 && { unasked })
+  }
+}
