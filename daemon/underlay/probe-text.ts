@@ -79,7 +79,8 @@ const what = ({ port, device }: TextFacts): string =>
     : `${port.protocol.toUpperCase()} port ${port.port}`
 
 /** A peer without a name is called by its address. */
-const named = ({ peer, there }: TextFacts): string => (peer === there ? there : `${peer} (${there})`)
+const named = ({ peer, there }: Pick<TextFacts, 'peer' | 'there'>): string =>
+  peer === there ? there : `${peer} (${there})`
 
 function lostText(facts: TextFacts): WayText {
   const { verdict, peer, here, there, out, back } = facts
@@ -109,7 +110,7 @@ function lostText(facts: TextFacts): WayText {
   }
 }
 
-const passCure = ({ port, peer }: TextFacts, between: string): string =>
+const passCure = ({ port, peer }: Pick<TextFacts, 'port' | 'peer'>, between: string): string =>
   port === undefined
     ? `let packets with addresses of pods pass ${between} (port security, source and destination checks, firewalls of this node, of ${peer} and between them), or set DirectRouting to false`
     : `let ${port.protocol.toUpperCase()} port ${port.port} pass ${between}: firewalls of this node, of ${peer} and between them, security groups`
@@ -137,3 +138,9 @@ function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
     cure: `accept ICMP echo for ${dropsHere === true ? "this node's address in the pod network" : asked} on ${device} on ${whose}`
   }
 }
+
+/** Of a plain route that was left for the tunnel. */
+export const plainText = (facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>): Required<WayText> => ({
+  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used, and the plain route is tried again each half minute`,
+  cure: passCure(facts, `between ${facts.here} and ${facts.there}`)
+})

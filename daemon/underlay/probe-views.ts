@@ -5,7 +5,7 @@ import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
 import type { Way } from './probe-packet.ts'
-import { wayText } from './probe-text.ts'
+import { plainText, wayText } from './probe-text.ts'
 import type { Look, Prober } from './prober.ts'
 
 export type WayView = {
@@ -26,6 +26,8 @@ export type ProbeViewsDeps = {
   readonly prober: Pick<Prober, 'look' | 'routeTo'>
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'skipped' | 'since'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
+  /** How many milliseconds ago the plain route to this node was left for the tunnel, if it was. */
+  readonly plainLeft?: (key: string) => number | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -52,8 +54,22 @@ export class ProbeViews {
     return FAMILIES.flatMap((family) =>
       lease.subnet[family] === undefined
         ? []
-        : (['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, family, way))
+        : [
+            ...(['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, family, way)),
+            ...(family === 4 ? this.#plain(key, lease) : [])
+          ]
     )
+  }
+
+  /** The plain route that is not used because it carries nothing. */
+  #plain(key: string, lease: Lease): readonly WayView[] {
+    const { place, plainLeft, now } = this.#deps
+    const [ago, placed, there] = [plainLeft?.(key), place(), lease.publicIp[4]]
+    if (ago === undefined || placed === undefined || there === undefined) return []
+    const { device, publicIp } = placed.node
+    const here = publicIp[4] === undefined ? placed.node.name : formatIp(publicIp[4])
+    const said = plainText({ peer: lease.node ?? formatIp(there), here, there: formatIp(there), device })
+    return [{ way: 'plain', family: 4, verdict: 'lost', since: now() - ago, ...said }]
   }
 
   #view(key: string, lease: Lease, family: Family, way: Way): readonly WayView[] {
@@ -125,10 +141,10 @@ export class ProbeViews {
   }
 }
 
-/** The worst of a peer's ways; ways between node addresses count only after those of pods. */
+/** The worst of a peer's ways; those that pods' packets don't take count only after those that they do. */
 function rankOf(ways: readonly WayView[]): number {
   const ranks = (of: (way: Way) => boolean) =>
     ways.filter(({ way }) => of(way)).map(({ verdict }) => SEVERITY.indexOf(verdict))
-  const [pods, nodes] = [ranks((way) => way !== 'nodes'), ranks((way) => way === 'nodes')]
-  return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...nodes, SEVERITY.length - 1)
+  const [pods, others] = [ranks((way) => way === 'pods'), ranks((way) => way !== 'pods')]
+  return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...others, SEVERITY.length - 1)
 }
