@@ -31,9 +31,8 @@ export type TextFacts = Judgement & {
   readonly dropsHere?: boolean
 }
 
-/** Of any verdict but `not-asked`, whose reason is its text. */
+/** Of any verdict but `not-asked`, whose reason is its text, and `whole`. */
 export function wayText(facts: TextFacts): WayText {
-  if (facts.verdict === 'whole') return { text: wholeText(facts) }
   if (facts.refused !== undefined) return refusedText(facts, facts.refused)
   if (facts.way === 'nodes') return nodesText(facts)
   if (facts.verdict === 'host-firewall') return firewallText(facts)
@@ -41,7 +40,13 @@ export function wayText(facts: TextFacts): WayText {
   return lostText(facts)
 }
 
-function wholeText({ way, asked, roundTripUs, mtu }: TextFacts): string {
+/** Of the verdict `whole`. */
+export function wholeText({
+  way,
+  asked,
+  roundTripUs,
+  mtu
+}: Pick<TextFacts, 'way' | 'asked' | 'roundTripUs' | 'mtu'>): string {
   const sizes = way === 'nodes' ? '' : `, at 84 and at ${mtu} bytes`
   return `${asked} answers in ${milliseconds(roundTripUs)}${sizes}`
 }

@@ -9,7 +9,8 @@ import type { Place } from '../node/place.ts'
 import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Route } from '../state/object.ts'
-import type { Judgement, Verdict } from './judge.ts'
+import { type Verdict, WHOLE } from './judge.ts'
+import type { Look } from './probe-look.ts'
 import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
 import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
@@ -33,27 +34,6 @@ export type ProberDeps = {
   readonly plainHeard?: (key: string) => void
   /** A verdict has changed. Called once for all that a turn changed. */
   readonly changed?: () => void
-}
-
-/** What is known of a way. */
-export type Look = {
-  readonly judgement: Judgement
-  /** Of the first look that gave this verdict. */
-  readonly sinceMsAgo: number
-  readonly answeredMsAgo?: number
-  readonly roundTripUs?: number
-  /** The name of the error when the kernel did not send the last probe. */
-  readonly refused?: string
-  /** Why there is no socket. */
-  readonly closed?: string
-  /** The lease is so new that its node may be setting up. */
-  readonly isNew: boolean
-  /** Whether probes of the peer of both sizes came by this way lately. */
-  readonly isHeardWhole: boolean
-  /** Whether a probe of the peer has ever arrived, on any way. */
-  readonly isHeard: boolean
-  /** This node's own firewall drops answers that have arrived. */
-  readonly dropsHere: boolean
 }
 
 /** Milliseconds. */
@@ -355,27 +335,44 @@ export class Prober implements Disposable {
 
   /** What is known of a way; `undefined`: the lease is not used, or does not have this family. */
   look(key: string, family: Family, way: Way): Look | undefined {
+    const slot = this.#record.slotOf(digestOf(key, family))
+    return slot === undefined ? undefined : this.lookAt(slot, way)
+  }
+
+  /** The slots of this family by lease key, for a look at all of them. */
+  slotsOf(family: Family): ReadonlyMap<string, number> {
+    const found = new Map<string, number>()
+    for (let slot = 0; slot < this.#slots.top; slot++) {
+      const key = this.#slots.key(slot)
+      if (key !== undefined && this.#slots.family(slot) === family) found.set(key, slot)
+    }
+    return found
+  }
+
+  lookAt(slot: number, way: Way): Look {
     const [slots, record] = [this.#slots, this.#record]
-    const slot = record.slotOf(digestOf(key, family))
-    if (slot === undefined) return undefined
+    const family = slots.family(slot)
     const ago = (tenths: number) => (this.#tenths() - tenths) * 100
     const answeredAt = record.answeredAt(slot, way)
     const verdict = slots.verdict(slot, way)
-    const refused = LANES.flatMap((each, lane) =>
-      each.way === way ? (this.#refused.get(slot * LANES.length + lane) ?? []) : []
-    )
+    const refused = this.#refused.size === 0 ? undefined : this.#refusedAt(slot, way)
     const closed = this.#sockets.reason(way, family)
     return {
-      judgement: { ...record.judge(slot, way), verdict },
+      judgement: verdict === 'whole' ? WHOLE : { ...record.judge(slot, way), verdict },
       sinceMsAgo: ago(slots.since(slot, way)),
       ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
-      ...(refused[0] !== undefined && { refused: refused[0] }),
+      ...(refused !== undefined && { refused }),
       ...(closed !== undefined && { closed }),
       isHeardWhole: record.isHeard(slot, way, PROOF, this.#tenths()),
       isNew: this.#tenths() < slots.graceEnd(slot),
       isHeard: record.heardAt(slot) > 0,
       dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
     }
+  }
+
+  #refusedAt(slot: number, way: Way): string | undefined {
+    const lane = LANES.findIndex((each, at) => each.way === way && this.#refused.has(slot * LANES.length + at))
+    return this.#refused.get(slot * LANES.length + lane)
   }
 
   /** Calls for each way that is asked of each peer. */
