@@ -60,26 +60,31 @@ export class PlainWays {
   async step(): Promise<void> {
     const { backend } = this.#deps.place() ?? {}
     if (backend?.plain === undefined) return
-    const used = [...this.#judged()]
-    for (const key of this.#failed()) used.push([key, false])
-    for (const [key, passes] of used) {
-      this.#trials.delete(key)
-      if (passes) this.#left.delete(key)
-      else if (!this.#left.has(key)) this.#left.set(key, this.#deps.now())
-    }
+    const found = [...this.#judged()]
+    for (const key of this.#failed()) found.push([key, false])
+    await this.#use(found)
     this.#forget()
     if (!this.#isStrict()) this.#begin()
-    await this.#want(used.map(([key]) => key))
-    for (const [key, passes] of used) {
-      const ip = this.#deps.peers.leases.get(key)?.publicIp[4]
-      if (ip !== undefined) this.#deps.peers.routes.note(ip, passes)
+    await this.#want(found.map(([key]) => key))
+  }
+
+  /** Takes plain routes that pass packets, and leaves those that do not. */
+  async #use(found: readonly (readonly [key: string, passes: boolean])[]): Promise<void> {
+    const { peers, now } = this.#deps
+    for (const [key, passes] of found) {
+      this.#trials.delete(key)
+      if (passes) this.#left.delete(key)
+      else if (!this.#left.has(key)) this.#left.set(key, now())
+      const ip = peers.leases.get(key)?.publicIp[4]
+      if (ip !== undefined) peers.routes.note(ip, passes)
     }
-    if (used.length > 0) await this.#deps.peers.reroute(used.map(([key]) => key))
+    if (found.length > 0) await peers.reroute(found.map(([key]) => key))
   }
 
   /** What is known of nodes that have left. */
   #forget(): void {
     const { leases } = this.#deps.peers
+    for (const key of this.#trials.keys()) if (!leases.has(key)) this.#ended.add(key)
     for (const known of [this.#left, this.#rests, this.#trials])
       for (const key of known.keys()) if (!leases.has(key)) known.delete(key)
   }
@@ -117,6 +122,8 @@ export class PlainWays {
   *#judged(): Generator<[string, boolean]> {
     const now = this.#deps.now()
     for (const [key, end] of this.#trials) {
+      // What is known is of the trial before.
+      if (this.#begun.has(key)) continue
       const look = this.#deps.prober.look(key, 4, 'plain')
       const verdict = look?.judgement.verdict ?? 'not-asked'
       if (verdict === 'whole' && look?.isHeardWhole === true) {

@@ -4,9 +4,9 @@ import type { Lease } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
+import type { Look } from './probe-look.ts'
 import type { Way } from './probe-packet.ts'
 import { plainText, wayText, wholeText } from './probe-text.ts'
-import type { Look } from './probe-look.ts'
 import type { Prober } from './prober.ts'
 
 export type WayView = {
@@ -127,7 +127,12 @@ export class ProbeViews {
     return 'not asked yet'
   }
 
-  #text(key: string, lease: Lease, family: Family, { way, look, at }: { readonly way: Way; readonly look: Look; readonly at: Looker }) {
+  #text(
+    key: string,
+    lease: Lease,
+    family: Family,
+    { way, look, at }: { readonly way: Way; readonly look: Look; readonly at: Looker }
+  ) {
     const { prober, place } = this.#deps
     const placed = place()
     const [subnet, there] = [lease.subnet[family], lease.publicIp[family]]
