@@ -51,6 +51,7 @@ import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
 import { followWays, type WayDeps } from './underlay/follow-way.ts'
+import { reversePathFilters } from './underlay/plain-ways.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
@@ -176,6 +177,7 @@ async function openCore(
   const sysctls = (): readonly string[] => {
     watched.clear()
     for (const path of watchedSysctls(core.reconciler.observed, core.place?.node)) watched.add(path)
+    for (const path of reversePathFilters(core.place?.node)) watched.add(path)
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))

@@ -1,5 +1,6 @@
 // Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
-import { createHmac, randomBytes } from 'node:crypto'
+import { createCipheriv, randomBytes } from 'node:crypto'
+import { setInterval } from 'node:timers/promises'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -11,6 +12,8 @@ import type { Reconciler } from './reconcile/reconciler.ts'
 import type { Kernel } from './state/kernel.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
+import { PlainWays } from './underlay/plain-ways.ts'
+import type { Mac } from './underlay/probe-packet.ts'
 import { ProbeReport, type PublishedReport, readReport } from './underlay/probe-report.ts'
 import { ProbeViews } from './underlay/probe-views.ts'
 import { Prober } from './underlay/prober.ts'
@@ -47,7 +50,6 @@ export function openProbes({
   store,
   nodeName
 }: ProbesDeps): Probes {
-  const key = randomBytes(32)
   const roundTrips = metrics.histogram(
     'weft_probe_round_trip_seconds',
     "Time from a small probe to a peer's answer, on the way of pods' packets."
@@ -56,19 +58,22 @@ export function openProbes({
     ...{ peers, reconciler, health, place },
     open: (options) => new RawSocket(options),
     capture: (options) => new PacketSocket(options),
-    mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
+    mac: probeMac(),
     now: () => performance.now(),
     measured: (seconds) => roundTrips.observe(seconds),
-    changed: () => {
-      report.update()
-      pathMtu.report()
-    }
+    plainHeard: (key) => plain.nominate(key),
+    changed: () => update()
   })
-  const views = new ProbeViews({ prober, peers, place, now: Date.now })
+  const views = new ProbeViews({ prober, peers, place, plainLeft: (key) => plain.leftMsAgo(key), now: Date.now })
   const publish = store.publish?.bind(store)
   const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
   const now = () => performance.now()
   const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, proven: () => report.large })
+  const update = () => {
+    report.update()
+    pathMtu.report()
+  }
+  const plain = new PlainWays({ prober, peers, reconciler, place, log, now })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",
@@ -85,9 +90,26 @@ export function openProbes({
     views,
     pathMtu,
     reports: () => readReports(store, peers),
-    follow: (signal) => prober.follow(signal),
+    follow: async (signal) =>
+      void (await Promise.all([prober.follow(signal), plain.follow(signal), again(update, signal)])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
   }
+}
+
+/**
+ * A code for sixteen octets, with a key of this process: AES of one block is a pseudorandom function of it. An HMAC makes
+ * several objects each time, and costs more than all the rest of a probe.
+ */
+export function probeMac(): Mac {
+  const cipher = createCipheriv('aes-128-ecb', randomBytes(16), null).setAutoPadding(false)
+  return (bytes) => cipher.update(bytes).subarray(0, 8)
+}
+
+/** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
+const AGAIN = 30_000
+
+async function again(update: () => void, signal: AbortSignal): Promise<void> {
+  for await (const _ of setInterval(AGAIN, undefined, { signal, ref: false })) update()
 }
 
 /** Milliseconds that an answer waits for the store. */

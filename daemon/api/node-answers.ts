@@ -5,6 +5,7 @@ import type { Lease } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
+import type { WayView } from '../underlay/probe-views.ts'
 import type { LeaseAnswer, ReachAnswer, WhyNodeAnswer } from './answers.ts'
 import { probeAnswer } from './peer-answers.ts'
 import { nearTo, objectAnswer, type QueryContext, stateIn } from './query-context.ts'
@@ -12,7 +13,9 @@ import { nearTo, objectAnswer, type QueryContext, stateIn } from './query-contex
 /** The own lease first, then by subnet; last those that can't be read. */
 export function leases(context: QueryContext): readonly LeaseAnswer[] {
   const { peers } = context
-  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(context, key, lease))
+  // Each by itself would be looked up by its key, thousands of them.
+  const ways = new Map(context.probes.views.all().map((view) => [view.key, view.ways]))
+  const understood = [...peers.leases].map(([key, lease]) => leaseAnswer(context, key, lease, ways.get(key)))
   const unreadable = [...peers.skipped]
     .filter(([key]) => !peers.leases.has(key))
     .map(([key, reason]) => unreadableAnswer(key, reason))
@@ -28,7 +31,12 @@ export function leases(context: QueryContext): readonly LeaseAnswer[] {
 const texts = <T>(values: PerFamily<T>, format: (value: T) => string): readonly string[] =>
   perFamily(values).map(([, value]) => format(value))
 
-function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAnswer {
+function leaseAnswer(
+  context: QueryContext,
+  key: string,
+  lease: Lease,
+  ways: readonly WayView[] | undefined
+): LeaseAnswer {
   const { peers, nodeName, reconciler } = context
   const [isOwn, since, skipped] = [peers.isOwn(key), peers.since(key), peers.skipped.get(key)]
   const shadowed = context.shadowed(key)
@@ -44,7 +52,7 @@ function leaseAnswer(context: QueryContext, key: string, lease: Lease): LeaseAns
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
     ...(shadowed !== undefined && { shadowed }),
-    ...(!isOwn && { ways: context.probes.views.of(key, lease).map(probeAnswer) }),
+    ...(ways !== undefined && { ways: ways.map(probeAnswer) }),
     ...(since !== undefined && { since: new Date(since).toISOString() }),
     ...(skipped === undefined ? notUsed(context, lease, isOwn) : { skipped })
   }

@@ -6,7 +6,7 @@ import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject, Link } from '../state/object.ts'
+import type { KernelObject, Link, Route } from '../state/object.ts'
 import type { Recognised } from '../state/ownership.ts'
 
 /** A value in a lease that no two nodes may publish. */
@@ -46,7 +46,12 @@ export type HostSecret = {
  * The kernel's routes to the public addresses of a lease. A family is absent when the kernel has none, or was not asked
  * (`asksRoutes`).
  */
-export type PeerRoutes = PerFamily<RouteLookup>
+export type PeerRoutes = PerFamily<
+  RouteLookup & {
+    /** Whether a plain route to the peer's pods passes packets; absent: probes have not found out. */
+    readonly passes?: boolean
+  }
+>
 
 /** A key beside Type, as docs/configuration.md prints it. */
 export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
@@ -108,6 +113,11 @@ export type Backend<Config> = {
    * the node can't be reached by this backend, whatever its lease says.
    */
   peer(lease: Lease, node: Node, config: Config, routes: PeerRoutes): readonly KernelObject[]
+  /**
+   * Routes by which probes try the plain way to a peer that `peer` reaches otherwise; none where it can't have one.
+   * Absent for a backend or a configuration without a choice.
+   */
+  plain?(config: Config): ((lease: Lease, node: Node, routes: PeerRoutes) => readonly Route[]) | undefined
 }
 
 /** A backend whose configuration has been read. */
@@ -125,4 +135,6 @@ export type ConfiguredBackend = {
   readonly heldByAll: boolean
   readonly asksRoutes: boolean
   peer(lease: Lease, node: Node, routes?: PeerRoutes): readonly KernelObject[]
+  /** Absent where there is no choice between a tunnel and plain routes. */
+  readonly plain?: (lease: Lease, node: Node, routes: PeerRoutes) => readonly Route[]
 }

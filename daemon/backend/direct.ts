@@ -1,6 +1,6 @@
 // Direct routes to peers on our own link: all that host-gw does, and what vxlan does with DirectRouting where
 // encapsulation is not needed.
-import type { Ip, Prefix } from '../../ipam/address.ts'
+import { hostPrefix, type Ip, type Prefix } from '../../ipam/address.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { Route } from '../state/object.ts'
@@ -30,3 +30,15 @@ export function directRoute(node: Node, subnet: Prefix, publicIp: Ip, because: s
     because
   }
 }
+
+/**
+ * Type of service of probes that try a plain route: a code point for local use (RFC 2474, pool 2) among those by which
+ * every kernel looks routes up. A peer's answer has it too.
+ */
+export const TRIAL_TOS = 0x0c
+
+/** `ADDRESS tos 0x0c via PUBLIC-IP dev DEVICE`: only probes take it. */
+export const trialRoute = (node: Node, held: Ip, publicIp: Ip, because: string): Route => ({
+  ...directRoute(node, hostPrefix(held), publicIp, because),
+  tos: TRIAL_TOS
+})

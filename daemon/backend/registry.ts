@@ -53,6 +53,7 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
+  const plain = backend.plain?.(config)
   return {
     type: backend.type,
     keys: backend.keys,
@@ -66,7 +67,8 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     held: backend.held,
     heldByAll: backend.heldByAll,
     asksRoutes: backend.asksRoutes?.(config) ?? false,
-    peer: (lease, node, routes = {}) => backend.peer(lease, node, config, routes)
+    peer: (lease, node, routes = {}) => backend.peer(lease, node, config, routes),
+    ...(plain !== undefined && { plain })
   }
 }
 

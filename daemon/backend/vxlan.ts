@@ -20,7 +20,7 @@ import { type KernelObject, type Link, type Mac, parseMac, type Route } from '..
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
 import type { Backend, BackendPort, Claim, Device, PeerRoutes } from './backend.ts'
-import { directRoute, isOnLink } from './direct.ts'
+import { directRoute, isOnLink, trialRoute } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type VxlanConfig = {
@@ -30,8 +30,8 @@ export type VxlanConfig = {
   readonly port: number
   /** MTU in bytes of the underlay, where the interface's own is not the right one. 0: the interface's. */
   readonly underlayMtu: number
-  /** Direct routes to peers on our own link. */
-  readonly directRouting: boolean
+  /** Direct routes to peers on our own link; absent: once probes have passed on them. */
+  readonly directRouting?: boolean
   readonly gbp: boolean
   readonly learning: boolean
 }
@@ -88,8 +88,9 @@ export const vxlan = {
     },
     DirectRouting: {
       rule: 'true or false',
-      default: 'false',
-      meaning: "plain routes to nodes that the kernel reaches on the interface's own link, without a gateway"
+      default: 'once proven',
+      meaning:
+        "plain routes to nodes that the kernel reaches on the interface's own link, without a gateway; without it, to each once probes of full size have passed in both directions"
     },
     GBP: { rule: 'true or false', default: 'false', meaning: 'group policy extension' },
     Learning: { rule: 'true or false', default: 'false', meaning: 'let the device learn addresses; not required' }
@@ -99,7 +100,7 @@ export const vxlan = {
     vni: integerKey(keys, 'VNI', { default: 1, min: 1, max: 0xff_ffff }),
     port: integerKey(keys, 'Port', { default: 0, min: 0, max: 65_535 }) || 8472,
     underlayMtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }),
-    directRouting: booleanKey(keys, 'DirectRouting', false),
+    ...(findKey(keys, 'DirectRouting') !== undefined && { directRouting: booleanKey(keys, 'DirectRouting', false) }),
     gbp: booleanKey(keys, 'GBP', false),
     learning: booleanKey(keys, 'Learning', false)
   }),
@@ -154,18 +155,29 @@ export const vxlan = {
   held: (subnet: Prefix): Ip => subnet.ip,
   heldByAll: true,
 
-  asksRoutes: ({ directRouting }: VxlanConfig): boolean => directRouting,
+  asksRoutes: ({ directRouting }: VxlanConfig): boolean => directRouting !== false,
+
+  plain: ({ directRouting }: VxlanConfig) => (directRouting === false ? undefined : trialRoutes),
 
   peer: (lease: Lease, node: Node, config: VxlanConfig, routes: PeerRoutes): readonly KernelObject[] =>
     perFamily(lease.subnet).flatMap(([family, subnet]) => {
       if (node.subnet[family] === undefined) return []
       const vtep = remoteVtep(lease, config, family, subnet)
       const because = `lease ${leaseKey(lease)} of ${formatIp(vtep.publicIp)}`
-      return config.directRouting && isOnLink(node, routes[family])
+      const isPlain = routes[family]?.passes ?? config.directRouting === true
+      return isPlain && config.directRouting !== false && isOnLink(node, routes[family])
         ? [directRoute(node, subnet, vtep.publicIp, because)]
         : encapsulated(vtep, node, config, because)
     })
 } satisfies Backend<VxlanConfig>
+
+/** IPv6 routes have no type of service. */
+function trialRoutes(lease: Lease, node: Node, routes: PeerRoutes): readonly Route[] {
+  const [subnet, publicIp] = [lease.subnet[4], lease.publicIp[4]]
+  if (subnet === undefined || publicIp === undefined || node.subnet[4] === undefined) return []
+  if (!isOnLink(node, routes[4])) return []
+  return [trialRoute(node, subnet.ip, publicIp, `trial of a plain route to lease ${leaseKey(lease)}`)]
+}
 
 const carried = (node: Node, config: VxlanConfig): number =>
   underlayMtu(

@@ -8,7 +8,7 @@ export const peers: Command = {
   exits: '0 no packets of pods are lost, 1 some are',
   read(answer) {
     const { peers, reports } = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
-    const isFine = peers.every(({ ways }) => ways.every((way) => way.way === 'nodes' || !isLost(way)))
+    const isFine = peers.every(({ ways }) => ways.every((way) => way.way !== 'pods' || !isLost(way)))
     return { text: peers.length === 0 ? 'no other nodes\n' : peersText(peers, reports), exit: isFine ? 0 : 1 }
   }
 }

@@ -38,7 +38,7 @@ const ICMPV6_FILTER = 1
 const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 /** IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE: DF is set, and the path MTU that the kernel knows is not applied. */
 const PMTUDISC_PROBE = 3
-const SO_MARK = 36
+const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
 /** Echo request and reply. */
 const ECHO = { 4: [8, 0], 6: [128, 129] } as const
@@ -55,8 +55,8 @@ export type RawSocketOptions = {
   readonly source: Uint8Array
   /** Four octets at the beginning of the payload, and four behind them: all else is dropped in the kernel. */
   readonly magic: string
-  /** Of packets that are sent, for policy rules. */
-  readonly mark?: number
+  /** Type of service of IPv4 packets that are sent, for the routes that have one. */
+  readonly tos?: number
   /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
   readonly received?: (packet: Uint8Array) => void
 }
@@ -104,7 +104,7 @@ export class RawSocket implements Disposable {
   readonly #to: Buffer
   readonly #reader: Reader | undefined
 
-  constructor({ family, source, magic, mark, received }: RawSocketOptions) {
+  constructor({ family, source, magic, tos, received }: RawSocketOptions) {
     this.#family = family
     this.#to = socketAddress(family, source)
     this.#fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
@@ -113,7 +113,7 @@ export class RawSocket implements Disposable {
       // IPv6 sockets receive the message alone.
       filterPayload(this.#fd, family === 4 ? 'IPv4 header' : 0, magic)
       option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
-      if (mark !== undefined) option(this.#fd, SOL_SOCKET, SO_MARK, int(mark))
+      if (tos !== undefined && family === 4) option(this.#fd, SOL[4], IP_TOS, int(tos))
       if (received !== undefined) forceBuffers(this.#fd, { receive: QUEUE_BYTES })
       checked('bind', prototypes.bind(this.#fd, this.#to, this.#to.length))
     } catch (error) {

@@ -68,7 +68,8 @@ export class Peers {
   /** Why a valid lease is not used although it can be: another node's claim to the same comes first. */
   readonly #refused = new Map<string, string>()
   readonly #conflicts: Conflicts
-  readonly #routes: RouteLookups
+  /** The kernel's routes to the nodes, and what probes found of plain ones. */
+  readonly routes: RouteLookups
   /** Leases that the last list did not have and that are kept for now. */
   readonly #doubted = new Set<string>()
   #confirmation: NodeJS.Timeout | undefined
@@ -89,7 +90,7 @@ export class Peers {
     this.#conflicts = new Conflicts(deps.claims, { ...rules, store: deps.store })
     const viewed = () => this.#view && this.#hostView(this.#view)
     onHostChanged(deps, viewed, () => this.#useHost())
-    this.#routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
+    this.routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
   }
 
   /** The valid leases of all nodes, including ours. */
@@ -132,7 +133,7 @@ export class Peers {
       for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
     const keys = [...this.#leases.keys()]
     // By another interface the nodes are reached otherwise.
-    if (view.backend.asksRoutes) await this.#routes.ask(this.#publicIpsOf(keys))
+    if (view.backend.asksRoutes) await this.routes.ask(this.#publicIpsOf(keys))
     await this.#want(keys)
     await giveBack(this.#deps, this.#hostView(view))
     this.#report()
@@ -206,7 +207,7 @@ export class Peers {
     const lease = this.#leases.get(key)
     for (const other of this.#conflicts.replace(lease, undefined)) touched.add(leaseKey(other))
     this.#refused.delete(key)
-    if (lease !== undefined) this.#routes.forget(lease.publicIp)
+    if (lease !== undefined) this.routes.forget(lease.publicIp)
     this.#leases.delete(key)
     this.#since.delete(key)
     this.#unskip(key)
@@ -314,7 +315,7 @@ export class Peers {
 
   async #want(keys: readonly string[]): Promise<void> {
     if (this.#view === undefined || keys.length === 0) return
-    if (this.#view.backend.asksRoutes) await this.#routes.learn(this.#publicIpsOf(keys))
+    if (this.#view.backend.asksRoutes) await this.routes.learn(this.#publicIpsOf(keys))
     await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
     this.onWanted(keys)
   }
@@ -325,7 +326,7 @@ export class Peers {
    */
   async reroute(keys: readonly string[]): Promise<void> {
     if (this.#view?.backend.asksRoutes !== true) return
-    const changed = await this.#routes.ask([...this.#publicIpsOf(keys), ...this.#routes.unanswered])
+    const changed = await this.routes.ask([...this.#publicIpsOf(keys), ...this.routes.unanswered])
     if (changed.size === 0) return
     const isAffected = (key: string) =>
       perFamily(this.#leases.get(key)?.publicIp ?? {}).some(([, ip]) => changed.has(formatIp(ip)))
@@ -374,7 +375,7 @@ export class Peers {
   }
 
   #resultFor(lease: Lease, view: LocalView): PeerResult {
-    const result = peerObjects(lease, view, view.backend.asksRoutes ? this.#routes.of(lease.publicIp) : {})
+    const result = peerObjects(lease, view, view.backend.asksRoutes ? this.routes.of(lease.publicIp) : {})
     const older = result.kind === 'objects' ? this.#conflicts.older(lease) : undefined
     if (older === undefined) return result
     const whose = older.lease.node ?? `lease ${leaseKey(older.lease)}`

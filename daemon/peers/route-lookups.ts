@@ -21,6 +21,10 @@ export class RouteLookups {
   readonly #deps: RouteLookupsDeps
   readonly #routes = new Map<string, RouteLookup>()
   readonly #unanswered = new Map<string, Ip>()
+  /** Whether plain routes to the pods of these nodes pass packets, as probes found. */
+  readonly #passes = new Map<string, boolean>()
+  /** Those of which `ask` has not said yet that they changed. */
+  readonly #noted = new Set<string>()
 
   constructor(deps: RouteLookupsDeps) {
     this.#deps = deps
@@ -29,8 +33,8 @@ export class RouteLookups {
   of(publicIp: PerFamily<Ip>): PeerRoutes {
     return Object.fromEntries(
       perFamily(publicIp).flatMap(([family, ip]) => {
-        const route = this.#routes.get(formatIp(ip))
-        return route === undefined ? [] : [[family, route]]
+        const [route, passes] = [this.#routes.get(formatIp(ip)), this.#passes.get(formatIp(ip))]
+        return route === undefined ? [] : [[family, passes === undefined ? route : { ...route, passes }]]
       })
     )
   }
@@ -38,6 +42,12 @@ export class RouteLookups {
   /** Addresses for which the kernel gave no answer, to be asked for again. */
   get unanswered(): readonly Ip[] {
     return [...this.#unanswered.values()]
+  }
+
+  /** Whether packets pass on a plain route to this node's pods; the next `ask` says that it changed. */
+  note(ip: Ip, passes: boolean): void {
+    this.#passes.set(formatIp(ip), passes)
+    this.#noted.add(formatIp(ip))
   }
 
   /** Asks for the addresses whose route is not known yet. */
@@ -58,7 +68,8 @@ export class RouteLookups {
       const routes = await this.#lookUp(asked)
       for (const [index, ip] of asked.entries()) {
         const [route] = routes[index] instanceof Error ? await this.#lookUp([ip]) : [routes[index]]
-        if (this.#take(ip, route)) changed.add(formatIp(ip))
+        const isOther = this.#take(ip, route)
+        if (this.#noted.delete(formatIp(ip)) || isOther) changed.add(formatIp(ip))
       }
     }
     return changed
@@ -72,10 +83,8 @@ export class RouteLookups {
   }
 
   forget(publicIp: PerFamily<Ip>): void {
-    for (const [, ip] of perFamily(publicIp)) {
-      this.#routes.delete(formatIp(ip))
-      this.#unanswered.delete(formatIp(ip))
-    }
+    for (const [, ip] of perFamily(publicIp))
+      for (const known of [this.#routes, this.#passes, this.#noted, this.#unanswered]) known.delete(formatIp(ip))
   }
 
   async #lookUp(ips: readonly Ip[]): Promise<readonly (RouteLookup | Error | undefined)[]> {

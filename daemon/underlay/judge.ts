@@ -30,7 +30,7 @@ export type WayFacts = { readonly small: LaneFacts; readonly large: LaneFacts | 
 
 export type Judgement = { readonly verdict: Verdict; readonly out: Direction; readonly back: Direction }
 
-const WHOLE: Judgement = { verdict: 'whole', out: true, back: true }
+export const WHOLE: Judgement = { verdict: 'whole', out: true, back: true }
 const OPEN: Judgement = { verdict: 'not-asked', out: undefined, back: undefined }
 
 export function judge({ small, large }: WayFacts): Judgement {

@@ -1,6 +1,6 @@
 // What is known of the ways to each peer: some bytes each in typed arrays. Times are in tenths of a second since the
 // record began; 0 is never.
-import type { Direction, LaneFacts, Verdict } from './judge.ts'
+import type { LaneFacts, Verdict } from './judge.ts'
 import { judge } from './judge.ts'
 import { type Digest, LANES, NODE_LANE, PLAIN_LANES, POD_LANES, type Way } from './probe-packet.ts'
 import { MISSES } from './probe-schedule.ts'
@@ -9,6 +9,9 @@ import { MISSES } from './probe-schedule.ts'
 const GROWTH = 1_024
 const LANE_COUNT = LANES.length
 const WAY_COUNT = 3
+/** Entries of the table for each slot, at least; and which share of the slots may have a stale entry as well. */
+const LOAD = 1.5
+const STALE_SHARE = 8
 /** For times that two nodes measured, each to a tenth of a second. */
 const BLUR = 3
 /** What arrives together is noted within it. */
@@ -42,9 +45,7 @@ export class ProbeRecord {
   #lanes: Lanes = lanesFor(0)
   /** Microseconds, by way. */
   #roundTrip = new Uint32Array(0)
-  /** When the peer last said what it heard. */
-  #told = new Uint32Array(0)
-  /** When anything was heard of it. */
+  /** When anything was heard of it, which says what it heard of us. */
   #heardAny = new Uint32Array(0)
   #digests = new Uint32Array(0)
   /** Open addressing by the low half of the digest: slot + 1. */
@@ -63,7 +64,7 @@ export class ProbeRecord {
 
   /** Bytes of the arrays. */
   get bytes(): number {
-    const arrays = [...Object.values(this.#lanes), this.#roundTrip, this.#told, this.#heardAny]
+    const arrays = [...Object.values(this.#lanes), this.#roundTrip, this.#heardAny]
     return [...arrays, this.#digests, this.#table].reduce((sum, { byteLength }) => sum + byteLength, 0)
   }
 
@@ -84,21 +85,22 @@ export class ProbeRecord {
     this.#digests.fill(0, 2 * slot, 2 * slot + 2)
     this.#free.push(slot)
     this.#size--
-    if (++this.#stale > this.#capacity / 2) this.#index()
+    if (++this.#stale > this.#capacity / STALE_SHARE) this.#index()
   }
 
   /** Forgets what is known of the peer, as when its address changed. */
   reset(slot: number): void {
     for (const array of Object.values(this.#lanes)) array.fill(0, slot * LANE_COUNT, (slot + 1) * LANE_COUNT)
     this.#roundTrip.fill(0, slot * WAY_COUNT, (slot + 1) * WAY_COUNT)
-    this.#told[slot] = 0
     this.#heardAny[slot] = 0
   }
 
-  /** As before the first probe, of one way that is no longer asked. */
-  resetWay(slot: number, way: Way): void {
+  /** As before the first probe of ours by this way. */
+  resetAsked(slot: number, way: Way): void {
+    const { asked, missed, answered, misses, open } = this.#lanes
     for (const lane of LANES_OF[way])
-      if (lane !== undefined) for (const array of Object.values(this.#lanes)) array[slot * LANE_COUNT + lane] = 0
+      if (lane !== undefined)
+        for (const array of [asked, missed, answered, misses, open]) array[slot * LANE_COUNT + lane] = 0
     this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way]] = 0
   }
 
@@ -149,7 +151,6 @@ export class ProbeRecord {
     const { heard, outHeard } = this.#lanes
     heard[slot * LANE_COUNT + lane] = now
     this.#heardAny[slot] = now
-    this.#told[slot] = now
     for (const [each, ago] of heardAgo.entries())
       if (ago !== undefined) outHeard[slot * LANE_COUNT + each] = Math.max(1, now - ago)
   }
@@ -191,6 +192,14 @@ export class ProbeRecord {
     return this.#roundTrip[slot * WAY_COUNT + WAY_INDEX[way]] ?? 0
   }
 
+  /** Whether probes of the peer of all sizes came by this way within so many tenths of a second. */
+  isHeard(slot: number, way: Way, within: number, now: number): boolean {
+    return LANES_OF[way].every((lane) => {
+      const at = lane === undefined ? now : (this.#lanes.heard[slot * LANE_COUNT + lane] ?? 0)
+      return at > 0 && now - at <= within
+    })
+  }
+
   /** When anything of the peer was heard; 0: never. */
   heardAt(slot: number): number {
     return this.#heardAny[slot] ?? 0
@@ -212,11 +221,12 @@ export class ProbeRecord {
     const heardThere = outHeard[at] ?? 0
     const isOut = heardThere > 0 && heardThere >= since - BLUR
     const isBack = (heard[at] ?? 0) >= since
-    const told = this.#told[slot] ?? 0
+    // It has spoken since: what it does not say of this lane, or not by it, is lost.
+    const hasSpoken = (this.#heardAny[slot] ?? 0) >= since + TOGETHER
     return {
       state: 'missed',
-      out: isOut || later(told, since + TOGETHER, false),
-      back: isBack || later(this.#heardAny[slot] ?? 0, since + TOGETHER, false)
+      out: isOut || (hasSpoken ? false : undefined),
+      back: isBack || (hasSpoken ? false : undefined)
     }
   }
 
@@ -235,7 +245,6 @@ export class ProbeRecord {
     for (const [name, array] of Object.entries(this.#lanes)) longer[name as keyof Lanes].set(array)
     this.#lanes = longer
     this.#roundTrip = grown(this.#roundTrip, this.#capacity * WAY_COUNT)
-    this.#told = grown(this.#told, this.#capacity)
     this.#heardAny = grown(this.#heardAny, this.#capacity)
     this.#digests = grown(this.#digests, this.#capacity * 2)
     this.#index()
@@ -244,7 +253,7 @@ export class ProbeRecord {
   /** Fills the table anew: after it grew, and when many entries are stale. */
   #index(): void {
     this.#stale = 0
-    const length = 2 ** Math.ceil(Math.log2(Math.max(2, this.#capacity * 2)))
+    const length = 2 ** Math.ceil(Math.log2(this.#capacity * LOAD))
     if (this.#table.length === length) this.#table.fill(0)
     else this.#table = new Uint32Array(length)
     const free = new Set(this.#free)
@@ -258,8 +267,6 @@ export class ProbeRecord {
     this.#table[at] = slot + 1
   }
 }
-
-const later = (time: number, than: number, value: boolean): Direction => (time >= than ? value : undefined)
 
 const lanesFor = (length: number): Lanes => ({
   asked: new Uint32Array(length),

@@ -40,6 +40,9 @@ export type PublishedReport = {
   }[]
 }
 
+/** Milliseconds for which a node may be away without a condition, and after which there is none any more. */
+const REBOOT = 180_000
+const FORGOTTEN = 3_600_000
 /** Ways in one report: some kB. */
 const MOST_BAD = 100
 
@@ -66,7 +69,8 @@ export class ProbeReport {
     const lost: Bad[] = []
     const large: Bad[] = []
     this.#deps.prober.forEach((key, family, way, verdict) => {
-      if (way !== 'pods') return
+      if (way !== 'pods' || !isBad(verdict)) return
+      if (this.#isAway(key, family)) return
       if (verdict === 'large-lost') large.push({ key, family, verdict })
       // With host-firewall packets arrive; only echo is not answered.
       else if (verdict === 'lost' || verdict === 'out-lost' || verdict === 'back-lost')
@@ -76,6 +80,17 @@ export class ProbeReport {
     const finding = this.#finding(lost)
     if (finding === undefined) this.#deps.health.clear('UNDERLAY_LOST')
     else this.#deps.health.raise('UNDERLAY_LOST', finding.detail, finding.cure)
+  }
+
+  /**
+   * The node itself does not answer: while it may be starting again, and once it has been away for long, that is no
+   * condition of this node. A reboot would otherwise be one on thousands.
+   */
+  #isAway(key: string, family: 4 | 6): boolean {
+    const { prober } = this.#deps
+    if (prober.look(key, family, 'nodes')?.judgement.verdict !== 'lost') return false
+    const ago = prober.look(key, family, 'pods')?.sinceMsAgo ?? 0
+    return ago < REBOOT || ago > FORGOTTEN
   }
 
   #publish(): void {

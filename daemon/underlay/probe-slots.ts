@@ -7,6 +7,8 @@ import { WAY_INDEX } from './probe-record.ts'
 
 const WAY_COUNT = WAYS.length
 const NOT_ASKED = SEVERITY.indexOf('not-asked')
+/** Of `isWaiting`. */
+const FIRST = 2
 /** Slots are added by so many. */
 const GROWTH = 1_024
 
@@ -19,13 +21,23 @@ export class ProbeSlots {
   /** Until when a way that was never answered counts as not asked yet. */
   #graceEnd = new Uint32Array(0)
   #pair = new Uint32Array(0)
-  /** Of what the lease says and how it is reached, to find out whether it changed. */
+  /** Of what the lease says, and of the route to it, to find out whether they changed. */
   #print = new Uint32Array(0)
+  #route = new Uint32Array(0)
   #verdict = new Uint8Array(0)
   #since = new Uint32Array(0)
 
   get bytes(): number {
-    const arrays = [this.#family, this.#due, this.#asked, this.#isWaiting, this.#graceEnd, this.#pair, this.#print]
+    const arrays = [
+      this.#family,
+      this.#due,
+      this.#asked,
+      this.#isWaiting,
+      this.#graceEnd,
+      this.#pair,
+      this.#print,
+      this.#route
+    ]
     return [...arrays, this.#verdict, this.#since].reduce((sum, { byteLength }) => sum + byteLength, 0)
   }
 
@@ -45,6 +57,7 @@ export class ProbeSlots {
     this.#due[slot] = of.now
     this.#isWaiting[slot] = 0
     this.#print[slot] = 0
+    this.#route[slot] = 0
     for (const way of WAYS) this.setVerdict(slot, way, 'not-asked', of.now)
   }
 
@@ -73,6 +86,13 @@ export class ProbeSlots {
     return true
   }
 
+  /** Whether the print of the route is another one than before, which it replaces. */
+  reroute(slot: number, print: number): boolean {
+    const isOther = this.#route[slot] !== print
+    this.#route[slot] = print
+    return isOther
+  }
+
   graceEnd(slot: number): number {
     return this.#graceEnd[slot] ?? 0
   }
@@ -92,12 +112,17 @@ export class ProbeSlots {
   }
 
   isWaiting(slot: number): boolean {
-    return this.#isWaiting[slot] === 1
+    return this.#isWaiting[slot] !== 0
   }
 
-  asked(slot: number, now: number): void {
+  /** Whether it waits for its first answer. */
+  isFirst(slot: number): boolean {
+    return this.#isWaiting[slot] === FIRST
+  }
+
+  asked(slot: number, now: number, isFirst: boolean): void {
     this.#asked[slot] = now
-    this.#isWaiting[slot] = 1
+    this.#isWaiting[slot] = isFirst ? FIRST : 1
   }
 
   /** Its answers have been looked at. */
@@ -128,6 +153,7 @@ export class ProbeSlots {
     this.#graceEnd = words(this.#graceEnd, length)
     this.#pair = words(this.#pair, length)
     this.#print = words(this.#print, length)
+    this.#route = words(this.#route, length)
     this.#since = words(this.#since, length * WAY_COUNT)
   }
 }

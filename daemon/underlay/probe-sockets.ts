@@ -16,7 +16,7 @@ export type OpenProbeSocket = (options: {
   readonly family: Family
   readonly source: Uint8Array
   readonly magic: string
-  readonly mark?: number
+  readonly tos?: number
   readonly received?: (packet: Uint8Array) => void
 }) => ProbeSocket
 
@@ -43,21 +43,21 @@ type Failed = { readonly reason: string; readonly source: Ip; readonly at: numbe
 export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
   readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
-  readonly #mark: number
+  readonly #tos: number
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
   readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; until: number }>()
   readonly #capture: OpenCapture
 
-  /** `mark`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  /** `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
   constructor(
     { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
-    mark: number,
+    tos: number,
     received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
   ) {
     this.#open = open
     this.#capture = capture
-    this.#mark = mark
+    this.#tos = tos
     this.#received = received
   }
 
@@ -127,7 +127,7 @@ export class ProbeSockets implements Disposable {
   /** The answers to probes by the plain way arrive at the pods' address, where the socket of that way receives them. */
   #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
     const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
-    if (way === 'plain') return { ...common, mark: this.#mark }
+    if (way === 'plain') return { ...common, tos: this.#tos }
     return { ...common, received: (packet) => this.#received(packet, source.family, false) }
   }
 }

@@ -31,9 +31,8 @@ export type TextFacts = Judgement & {
   readonly dropsHere?: boolean
 }
 
-/** Of any verdict but `not-asked`, whose reason is its text. */
+/** Of any verdict but `not-asked`, whose reason is its text, and `whole`. */
 export function wayText(facts: TextFacts): WayText {
-  if (facts.verdict === 'whole') return { text: wholeText(facts) }
   if (facts.refused !== undefined) return refusedText(facts, facts.refused)
   if (facts.way === 'nodes') return nodesText(facts)
   if (facts.verdict === 'host-firewall') return firewallText(facts)
@@ -41,7 +40,13 @@ export function wayText(facts: TextFacts): WayText {
   return lostText(facts)
 }
 
-function wholeText({ way, asked, roundTripUs, mtu }: TextFacts): string {
+/** Of the verdict `whole`. */
+export function wholeText({
+  way,
+  asked,
+  roundTripUs,
+  mtu
+}: Pick<TextFacts, 'way' | 'asked' | 'roundTripUs' | 'mtu'>): string {
   const sizes = way === 'nodes' ? '' : `, at 84 and at ${mtu} bytes`
   return `${asked} answers in ${milliseconds(roundTripUs)}${sizes}`
 }
@@ -79,7 +84,8 @@ const what = ({ port, device }: TextFacts): string =>
     : `${port.protocol.toUpperCase()} port ${port.port}`
 
 /** A peer without a name is called by its address. */
-const named = ({ peer, there }: TextFacts): string => (peer === there ? there : `${peer} (${there})`)
+const named = ({ peer, there }: Pick<TextFacts, 'peer' | 'there'>): string =>
+  peer === there ? there : `${peer} (${there})`
 
 function lostText(facts: TextFacts): WayText {
   const { verdict, peer, here, there, out, back } = facts
@@ -109,7 +115,7 @@ function lostText(facts: TextFacts): WayText {
   }
 }
 
-const passCure = ({ port, peer }: TextFacts, between: string): string =>
+const passCure = ({ port, peer }: Pick<TextFacts, 'port' | 'peer'>, between: string): string =>
   port === undefined
     ? `let packets with addresses of pods pass ${between} (port security, source and destination checks, firewalls of this node, of ${peer} and between them), or set DirectRouting to false`
     : `let ${port.protocol.toUpperCase()} port ${port.port} pass ${between}: firewalls of this node, of ${peer} and between them, security groups`
@@ -137,3 +143,9 @@ function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
     cure: `accept ICMP echo for ${dropsHere === true ? "this node's address in the pod network" : asked} on ${device} on ${whose}`
   }
 }
+
+/** Of a plain route that was left for the tunnel. */
+export const plainText = (facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>): Required<WayText> => ({
+  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used, and the plain route is tried again each half minute`,
+  cure: passCure(facts, `between ${facts.here} and ${facts.there}`)
+})

@@ -4,9 +4,10 @@ import type { Lease } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
+import type { Look } from './probe-look.ts'
 import type { Way } from './probe-packet.ts'
-import { wayText } from './probe-text.ts'
-import type { Look, Prober } from './prober.ts'
+import { plainText, wayText, wholeText } from './probe-text.ts'
+import type { Prober } from './prober.ts'
 
 export type WayView = {
   readonly way: Way
@@ -23,12 +24,16 @@ export type WayView = {
 export type PeerView = { readonly key: string; readonly lease: Lease; readonly ways: readonly WayView[] }
 
 export type ProbeViewsDeps = {
-  readonly prober: Pick<Prober, 'look' | 'routeTo'>
+  readonly prober: Pick<Prober, 'look' | 'lookAt' | 'slotsOf' | 'routeTo'>
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'skipped' | 'since'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
+  /** How many milliseconds ago the plain route to this node was left for the tunnel, if it was. */
+  readonly plainLeft?: (key: string) => number | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
+
+type Looker = Prober['look']
 
 export class ProbeViews {
   readonly #deps: ProbeViewsDeps
@@ -39,9 +44,14 @@ export class ProbeViews {
 
   /** All other nodes, the worst first. */
   all(): readonly PeerView[] {
-    const { leases, isOwn } = this.#deps.peers
-    const found = [...leases].flatMap(([key, lease]) =>
-      isOwn.call(this.#deps.peers, key, lease) ? [] : [{ key, lease, ways: this.of(key, lease) }]
+    const { peers, prober } = this.#deps
+    const slots = { 4: prober.slotsOf(4), 6: prober.slotsOf(6) }
+    const look: Looker = (key, family, way) => {
+      const slot = slots[family].get(key)
+      return slot === undefined ? undefined : prober.lookAt(slot, way)
+    }
+    const found = [...peers.leases].flatMap(([key, lease]) =>
+      peers.isOwn(key, lease) ? [] : [{ key, lease, ways: this.#ways(key, lease, look) }]
     )
     const ranked = found.map((view) => ({ view, rank: rankOf(view.ways) }))
     return ranked.sort((a, b) => a.rank - b.rank).map(({ view }) => view)
@@ -49,18 +59,40 @@ export class ProbeViews {
 
   /** The ways to the node of this lease, pods' first. */
   of(key: string, lease: Lease): readonly WayView[] {
+    return this.#ways(key, lease, (...asked) => this.#deps.prober.look(...asked))
+  }
+
+  #ways(key: string, lease: Lease, look: Looker): readonly WayView[] {
     return FAMILIES.flatMap((family) =>
       lease.subnet[family] === undefined
         ? []
-        : (['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, family, way))
+        : [
+            ...(['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, { family, way, at: look })),
+            ...(family === 4 ? this.#plain(key, lease) : [])
+          ]
     )
   }
 
-  #view(key: string, lease: Lease, family: Family, way: Way): readonly WayView[] {
-    const { prober, place, now, peers } = this.#deps
+  /** The plain route that is not used because it carries nothing. */
+  #plain(key: string, lease: Lease): readonly WayView[] {
+    const { place, plainLeft, now } = this.#deps
+    const [ago, placed, there] = [plainLeft?.(key), place(), lease.publicIp[4]]
+    if (ago === undefined || placed === undefined || there === undefined) return []
+    const { device, publicIp } = placed.node
+    const here = publicIp[4] === undefined ? placed.node.name : formatIp(publicIp[4])
+    const said = plainText({ peer: lease.node ?? formatIp(there), here, there: formatIp(there), device })
+    return [{ way: 'plain', family: 4, verdict: 'lost', since: now() - ago, ...said }]
+  }
+
+  #view(
+    key: string,
+    lease: Lease,
+    { family, way, at }: { readonly family: Family; readonly way: Way; readonly at: Looker }
+  ): readonly WayView[] {
+    const { place, now, peers } = this.#deps
     const { node } = place() ?? {}
     if (node !== undefined && node.subnet[family] === undefined) return []
-    const look = prober.look(key, family, way)
+    const look = at(key, family, way)
     const since = look === undefined ? (peers.since(key) ?? now()) : now() - look.sinceMsAgo
     const common = { way, family, since, verdict: look?.judgement.verdict ?? ('not-asked' as const) }
     if (look === undefined || common.verdict === 'not-asked')
@@ -68,7 +100,7 @@ export class ProbeViews {
     return [
       {
         ...common,
-        ...this.#text(key, lease, family, { way, look }),
+        ...this.#text(key, lease, family, { way, look, at }),
         ...(look.answeredMsAgo !== undefined && { answeredAt: now() - look.answeredMsAgo }),
         ...(look.roundTripUs !== undefined && common.verdict === 'whole' && { roundTripUs: look.roundTripUs })
       }
@@ -95,16 +127,25 @@ export class ProbeViews {
     return 'not asked yet'
   }
 
-  #text(key: string, lease: Lease, family: Family, { way, look }: { readonly way: Way; readonly look: Look }) {
+  #text(
+    key: string,
+    lease: Lease,
+    family: Family,
+    { way, look, at }: { readonly way: Way; readonly look: Look; readonly at: Looker }
+  ) {
     const { prober, place } = this.#deps
     const placed = place()
     const [subnet, there] = [lease.subnet[family], lease.publicIp[family]]
+    if (look.judgement.verdict === 'whole' && placed !== undefined && subnet !== undefined && there !== undefined) {
+      const asked = formatIp(way === 'nodes' ? there : placed.backend.held(subnet))
+      return { text: wholeText({ way, asked, roundTripUs: look.roundTripUs ?? 0, mtu: placed.mtu }) }
+    }
     if (placed === undefined || subnet === undefined || there === undefined) return { text: look.judgement.verdict }
     const { node, backend, mtu } = placed
     const device = prober.routeTo(key, family)?.device ?? node.device
     const here = node.publicIp[family] ?? node.localIp[family]
     const [port] = backend.ports
-    const nodes = prober.look(key, family, 'nodes')
+    const nodes = at(key, family, 'nodes')
     return wayText({
       ...look.judgement,
       way,
@@ -125,10 +166,10 @@ export class ProbeViews {
   }
 }
 
-/** The worst of a peer's ways; ways between node addresses count only after those of pods. */
+/** The worst of a peer's ways; those that pods' packets don't take count only after those that they do. */
 function rankOf(ways: readonly WayView[]): number {
   const ranks = (of: (way: Way) => boolean) =>
     ways.filter(({ way }) => of(way)).map(({ verdict }) => SEVERITY.indexOf(verdict))
-  const [pods, nodes] = [ranks((way) => way !== 'nodes'), ranks((way) => way === 'nodes')]
-  return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...nodes, SEVERITY.length - 1)
+  const [pods, others] = [ranks((way) => way === 'pods'), ranks((way) => way !== 'pods')]
+  return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...others, SEVERITY.length - 1)
 }

@@ -1,15 +1,17 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
 import { setInterval } from 'node:timers/promises'
-import { FAMILIES, type Family, formatIp, type Ip, ipBytes } from '../../ipam/address.ts'
+import { FAMILIES, type Family, formatIp, ipBytes } from '../../ipam/address.ts'
+import { TRIAL_TOS } from '../backend/direct.ts'
 import type { Health } from '../health/health.ts'
-import { formatLeaseValue, type Lease, leaseKey } from '../lease/lease.ts'
+import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import { digest } from '../state/digest.ts'
 import type { Route } from '../state/object.ts'
-import type { Judgement, Verdict } from './judge.ts'
+import { type Verdict, WHOLE } from './judge.ts'
+import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
+import type { Look } from './probe-look.ts'
 import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
@@ -28,27 +30,10 @@ export type ProberDeps = {
   readonly now: () => number
   /** Seconds from a small probe to its answer, on the way of pods' packets. */
   readonly measured?: (seconds: number) => void
+  /** The peer tries its plain route to this node. */
+  readonly plainHeard?: (key: string) => void
   /** A verdict has changed. Called once for all that a turn changed. */
   readonly changed?: () => void
-}
-
-/** What is known of a way. */
-export type Look = {
-  readonly judgement: Judgement
-  /** Of the first look that gave this verdict. */
-  readonly sinceMsAgo: number
-  readonly answeredMsAgo?: number
-  readonly roundTripUs?: number
-  /** The name of the error when the kernel did not send the last probe. */
-  readonly refused?: string
-  /** Why there is no socket. */
-  readonly closed?: string
-  /** The lease is so new that its node may be setting up. */
-  readonly isNew: boolean
-  /** Whether a probe of the peer has ever arrived, on any way. */
-  readonly isHeard: boolean
-  /** This node's own firewall drops answers that have arrived. */
-  readonly dropsHere: boolean
 }
 
 /** Milliseconds. */
@@ -61,25 +46,29 @@ const SYNCED_AT_ONCE = 500
 const GRACE = 300
 /** Tenths of a second between probes that a peer in trouble asks for. */
 const ASKED_BACK = 10
-/** Of probes by the plain way; the policy rule for it has the same. */
-export const PLAIN_MARK = 0x57ef
-const LONGEST_MESSAGE = 65_536
+/** Octets of a message on the link with the smallest MTU. */
+const LEAST_MESSAGE = 128
+/** Tenths of a second for which a peer's probes by the plain route count as proof of that direction. */
+const PROOF = 600
 
 export class Prober implements Disposable {
   readonly #deps: ProberDeps
   readonly #record = new ProbeRecord()
   readonly #slots = new ProbeSlots()
   readonly #sockets: ProbeSockets
-  readonly #message = Buffer.alloc(LONGEST_MESSAGE)
+  /** As long as a packet of the largest size. */
+  #message = Buffer.alloc(0)
   readonly #began: number
   /** Leases that may have changed. */
-  readonly #touched = new Set<string>()
+  #touched = new Set<string>()
   /** Why the kernel refused a probe, by slot and lane; few, if any. */
   readonly #refused = new Map<number, string>()
   #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
   readonly #passedAt = { 4: 0, 6: 0 }
   readonly #answeredAt = { 4: 0, 6: 0 }
+  /** Slots whose plain route is tried. */
+  readonly #plain = new Set<number>()
   #next = 0
   #lost = 0
   #isDirty = false
@@ -87,7 +76,7 @@ export class Prober implements Disposable {
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#sockets = new ProbeSockets(deps, PLAIN_MARK, (packet, family, isCaptured) =>
+    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, (packet, family, isCaptured) =>
       this.#received(packet, family, isCaptured)
     )
     deps.peers.onWanted = (keys) => {
@@ -146,15 +135,15 @@ export class Prober implements Disposable {
   #turn(slot: number, now: number, place: NonNullable<ReturnType<ProberDeps['place']>>): boolean {
     const [slots, record] = [this.#slots, this.#record]
     if (slots.isWaiting(slot)) {
-      const isFirst = slots.verdict(slot, 'pods') === 'not-asked'
       const misses = record.settle(slot)
       if (misses > 0) this.#capture(slot, now, place)
       this.#judge(slot, now)
       if (misses === 0 || misses >= MISSES) {
-        slots.rest(slot)
         const pair = slots.pair(slot)
         const usual = interval(record.size, pair)
-        const pause = misses > 0 ? lostInterval(this.#lost) : isFirst ? patience(0) + phase(pair, usual) : usual
+        const pause =
+          misses > 0 ? lostInterval(this.#lost) : slots.isFirst(slot) ? patience(0) + phase(pair, usual) : usual
+        slots.rest(slot)
         slots.setDue(slot, slots.askedAt(slot) + pause)
         return false
       }
@@ -172,9 +161,10 @@ export class Prober implements Disposable {
     if (ends === undefined) return false
     const isTrouble = record.misses(slot) > 0
     const sender = this.#senderOf(leaseKey(node))[family]
+    if (this.#message.length < mtu) this.#message = Buffer.alloc(Math.max(mtu, LEAST_MESSAGE))
     let isSent = false
     for (const [lane, { way }] of LANES.entries()) {
-      const pair = ends[way]
+      const pair = way === 'plain' ? (this.#plain.has(slot) ? ends.pods : undefined) : ends[way]
       const socket = pair && this.#sockets.get(way, pair.source, now)
       if (socket === undefined || pair === undefined) continue
       const sent = this.#deps.now()
@@ -187,7 +177,7 @@ export class Prober implements Disposable {
       isSent = true
     }
     if (!isSent) return false
-    slots.asked(slot, now)
+    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
     slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
     return true
   }
@@ -248,6 +238,7 @@ export class Prober implements Disposable {
     if (slot === undefined) return
     const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
+    if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
     if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) slots.setDue(slot, now)
     if (isBad(slots.verdict(slot, 'pods'))) this.#judge(slot, now)
@@ -284,6 +275,8 @@ export class Prober implements Disposable {
       this.#touched.delete(key)
       for (const family of FAMILIES) this.#syncOne(key, family, now)
     }
+    // A set keeps the memory of thousands of entries that are gone.
+    this.#touched = new Set()
   }
 
   #syncOne(key: string, family: Family, now: number): void {
@@ -298,11 +291,11 @@ export class Prober implements Disposable {
     }
     const slot = known ?? this.#add(key, family, now)
     const how = `${route.device} ${route.gateway === undefined ? '' : formatIp(route.gateway)}`
-    const print = lowOf(
-      `${formatLeaseValue(lease)} ${how} ${formatIp(ends.pods.source)} ${formatIp(ends.nodes.source)}`
-    )
-    if (!slots.renew(slot, print, now + GRACE)) return
-    record.reset(slot)
+    const isOther = slots.renew(slot, lowOf(`${formatLeaseValue(lease)} ${textOf(ends)}`), now + GRACE)
+    const isRerouted = slots.reroute(slot, lowOf(how))
+    if (!isOther && !isRerouted) return
+    if (isOther) record.reset(slot)
+    else record.resetAsked(slot, 'pods')
     slots.rest(slot)
     slots.setDue(slot, now)
     this.#judge(slot, now)
@@ -317,7 +310,22 @@ export class Prober implements Disposable {
     return slot
   }
 
+  /** Asks by the plain route as well, or no longer. */
+  tryPlain(key: string, isTried: boolean): void {
+    const slot = this.#record.slotOf(digestOf(key, 4))
+    if (slot === undefined) return
+    if (!isTried) this.#plain.delete(slot)
+    else {
+      this.#plain.add(slot)
+      this.#record.resetAsked(slot, 'plain')
+      this.#slots.rest(slot)
+      this.#slots.setDue(slot, this.#tenths())
+    }
+    this.#judge(slot, this.#tenths())
+  }
+
   #remove(slot: number): void {
+    this.#plain.delete(slot)
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#lost--
     for (const [lane] of LANES.entries()) this.#refused.delete(slot * LANES.length + lane)
     this.#slots.remove(slot)
@@ -327,26 +335,44 @@ export class Prober implements Disposable {
 
   /** What is known of a way; `undefined`: the lease is not used, or does not have this family. */
   look(key: string, family: Family, way: Way): Look | undefined {
+    const slot = this.#record.slotOf(digestOf(key, family))
+    return slot === undefined ? undefined : this.lookAt(slot, way)
+  }
+
+  /** The slots of this family by lease key, for a look at all of them. */
+  slotsOf(family: Family): ReadonlyMap<string, number> {
+    const found = new Map<string, number>()
+    for (let slot = 0; slot < this.#slots.top; slot++) {
+      const key = this.#slots.key(slot)
+      if (key !== undefined && this.#slots.family(slot) === family) found.set(key, slot)
+    }
+    return found
+  }
+
+  lookAt(slot: number, way: Way): Look {
     const [slots, record] = [this.#slots, this.#record]
-    const slot = record.slotOf(digestOf(key, family))
-    if (slot === undefined) return undefined
+    const family = slots.family(slot)
     const ago = (tenths: number) => (this.#tenths() - tenths) * 100
     const answeredAt = record.answeredAt(slot, way)
     const verdict = slots.verdict(slot, way)
-    const refused = LANES.flatMap((each, lane) =>
-      each.way === way ? (this.#refused.get(slot * LANES.length + lane) ?? []) : []
-    )
+    const refused = this.#refused.size === 0 ? undefined : this.#refusedAt(slot, way)
     const closed = this.#sockets.reason(way, family)
     return {
-      judgement: { ...record.judge(slot, way), verdict },
+      judgement: verdict === 'whole' ? WHOLE : { ...record.judge(slot, way), verdict },
       sinceMsAgo: ago(slots.since(slot, way)),
       ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
-      ...(refused[0] !== undefined && { refused: refused[0] }),
+      ...(refused !== undefined && { refused }),
       ...(closed !== undefined && { closed }),
+      isHeardWhole: record.isHeard(slot, way, PROOF, this.#tenths()),
       isNew: this.#tenths() < slots.graceEnd(slot),
       isHeard: record.heardAt(slot) > 0,
       dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
     }
+  }
+
+  #refusedAt(slot: number, way: Way): string | undefined {
+    const lane = LANES.findIndex((each, at) => each.way === way && this.#refused.has(slot * LANES.length + at))
+    return this.#refused.get(slot * LANES.length + lane)
   }
 
   /** Calls for each way that is asked of each peer. */
@@ -366,25 +392,3 @@ export class Prober implements Disposable {
       .find((object): object is Route => object.kind === 'route' && object.destination.ip.family === family)
   }
 }
-
-type Ends = { readonly source: Ip; readonly to: Ip }
-
-/** The addresses of both ends by way; `undefined` where the nodes have not both this family. */
-function endsOf(
-  lease: Lease,
-  node: Place['node'],
-  backend: Place['backend'],
-  family: Family
-): ({ readonly [W in Way]?: Ends } & { readonly pods: Ends; readonly nodes: Ends }) | undefined {
-  const [own, theirs] = [node.subnet[family], lease.subnet[family]]
-  const [local, there] = [node.localIp[family], lease.publicIp[family]]
-  if (own === undefined || theirs === undefined || local === undefined || there === undefined) return undefined
-  return { pods: { source: backend.held(own), to: backend.held(theirs) }, nodes: { source: local, to: there } }
-}
-
-function digestOf(key: string, family: Family): Digest {
-  const hex = digest(`${key} ${family}`)
-  return { high: Number.parseInt(hex.slice(0, 8), 16), low: Number.parseInt(hex.slice(8), 16) }
-}
-
-const lowOf = (text: string): number => Number.parseInt(digest(text).slice(8), 16)

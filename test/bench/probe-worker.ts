@@ -1,10 +1,10 @@
 // One node of scripts/bench probe: asks so many made-up peers, and prints what that costs this process. Run by
 // probe.ts as `node --expose-gc probe-worker.ts PEERS SECONDS`.
-import { createHmac, randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
 import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
 import { RawSocket } from '../../daemon/os/raw-socket.ts'
+import { probeMac } from '../../daemon/probes.ts'
 import type { KernelObject } from '../../daemon/state/object.ts'
 import type { Verdict } from '../../daemon/underlay/judge.ts'
 import { Prober } from '../../daemon/underlay/prober.ts'
@@ -44,7 +44,6 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
     if (destination === undefined) return []
     return [{ kind: 'route', table: 254, destination, metric: 0, type: 'unicast', device: 'weft.1', protocol: 87 }]
   }
-  const key = randomBytes(32)
   let sent = 0
   const idle = await processorWhile(seconds)
   const before = heap()
@@ -52,7 +51,7 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
   const prober = new Prober({
     ...{ place, health: { codes: [] }, reconciler: { wantedBy: route }, now: () => performance.now() },
     peers: { leases, isOwn: () => false, onWanted: () => undefined },
-    mac: (bytes) => createHmac('sha256', key).update(bytes).digest().subarray(0, 8),
+    mac: probeMac(),
     capture: () => ({ drain() {}, [Symbol.dispose]() {} }),
     open: (options) => {
       const socket = new RawSocket(options)
@@ -94,6 +93,7 @@ async function processorWhile(seconds: number): Promise<number> {
   const [used, begun] = [process.cpuUsage(), performance.now()]
   await pause(1_000 * seconds)
   const { user, system } = process.cpuUsage(used)
+  process.stderr.write(`${user} ${system}\n`)
   return (user + system) / 1_000 / (performance.now() - begun)
 }
 

@@ -180,6 +180,31 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     )
   })
 
+  test('publishes a report under the lease of the subnet; where a role forbids that, nothing is wrong', async () => {
+    await using etcd = await EtcdAlone.start()
+    await etcd.ctl(['put', `${PREFIX}/config`, CONFIG])
+    await using store = new EtcdStore(options(etcd.endpoints), new Conditions().deps)
+    store.publish('too early: there is no lease')
+    const key = leaseKey(await store.acquire(wishOf('192.0.2.1'), never))
+    store.publish('first')
+    await until(async () => (await store.reports()).length > 0, { what: 'the report' })
+    store.publish('second')
+    await until(async () => (await store.reports())[0]?.text === 'second', { what: 'the second report' })
+    assert.deepEqual(await store.reports(), [{ key, text: 'second' }])
+    const leaseOf = async (name: string) =>
+      /"lease":(\d+)/.exec((await etcd.ctl(['get', '-w', 'json', `${PREFIX}/${name}/${key}`])).stdout)?.[1]
+    assert.equal(await leaseOf('weft/reports'), await leaseOf('subnets'))
+
+    await etcd.requireUsers(`${PREFIX}/subnets`)
+    const conditions = new Conditions()
+    const user = { username: 'weft', password: 'secret' }
+    await using narrow = new EtcdStore(options(etcd.endpoints, user), conditions.deps)
+    await narrow.acquire(wishOf('192.0.2.2'), never)
+    narrow.publish('not allowed')
+    await assert.rejects(narrow.reports(), /permission denied/)
+    assert.deepEqual([...conditions.active.keys()], [])
+  })
+
   test('works with users given to an etcd that has none', async () => {
     await using etcd = await EtcdAlone.start()
     await etcd.ctl(['put', `${PREFIX}/config`, CONFIG])

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
+import type { JsonObject } from '../../../daemon/config/json.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 import type { Lease } from '../../../daemon/lease/lease.ts'
 import type { Node } from '../../../daemon/state/node.ts'
@@ -67,17 +68,40 @@ test('vxlan: a peer behind a router is a neighbour, an FDB entry and a route, in
   ])
 })
 
-test('vxlan: DirectRouting is off by default; on, a peer gets a direct route if the kernel reaches it on our link', () => {
-  for (const keys of [{}, { directrouting: false }]) {
+test('vxlan: with DirectRouting a peer on our link gets a direct route, without it once it is proven, with false never', () => {
+  const onLink = { device: 'eth0' }
+  const direct = ['route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87']
+  const rows: readonly (readonly [JsonObject, boolean | undefined, boolean])[] = [
+    [{}, undefined, false],
+    [{}, true, true],
+    [{}, false, false],
+    [{ directrouting: true }, undefined, true],
+    [{ directrouting: true }, true, true],
+    // It carries nothing: the tunnel does.
+    [{ directrouting: true }, false, false],
+    [{ directrouting: false }, undefined, false],
+    [{ directrouting: false }, true, false]
+  ]
+  for (const [keys, passes, isDirect] of rows) {
     const backend = backends.configure('vxlan', keys)
-    assert.equal(backend.peer(near, testNode(), { 4: { device: 'eth0' } }).length, 3)
-    assert.equal(backend.asksRoutes, false)
+    const routes = { 4: { ...onLink, ...(passes !== undefined && { passes }) } }
+    const objects = backend.peer(near, testNode(), routes)
+    const what = `${JSON.stringify(keys)} ${passes}`
+    if (isDirect) assert.deepEqual(lines(objects), direct, what)
+    else assert.equal(objects.length, 3, what)
+    assert.equal(backend.asksRoutes, keys.directrouting !== false)
   }
-  const backend = backends.configure('vxlan', { directrouting: true })
-  assert.equal(backend.asksRoutes, true)
-  assert.deepEqual(lines(backend.peer(near, testNode(), { 4: { device: 'eth0' } })), [
-    'route 10.244.2.0/24 via 192.0.2.2 dev eth0 proto 87'
+})
+
+test('vxlan: probes try a plain route by one of their own, where the peer is on our link and there is a choice', () => {
+  const plain = backends.configure('vxlan', {}).plain ?? assert.fail('no choice')
+  assert.deepEqual(lines(plain(near, testNode(), { 4: { device: 'eth0' } })), [
+    'route 10.244.2.0/32 via 192.0.2.2 dev eth0 tos 0xc proto 87'
   ])
+  assert.deepEqual(plain(near, testNode(), { 4: { device: 'eth0', gateway: ip('192.0.2.254') } }), [])
+  assert.deepEqual(plain(near, testNode(), {}), [])
+  assert.equal(backends.configure('vxlan', { DirectRouting: false }).plain, undefined)
+  assert.equal(backends.configure('host-gw', {}).plain, undefined)
 })
 
 for (const [what, route] of [
@@ -201,8 +225,8 @@ test('host-gw: a peer is one direct route; MTU is the interface’s; one device 
     backend.own(dualStackNode()).map((object) => keyOf(object)),
     [
       'link weft-gw',
-      'address weft-gw 10.244.1.1/32',
-      'address weft-gw fd00:0:0:1::1/128',
+      'address 10.244.1.1/32 dev weft-gw',
+      'address fd00:0:0:1::1/128 dev weft-gw',
       'sysctl net/ipv6/conf/weft-gw/accept_ra',
       'sysctl net/ipv6/conf/weft-gw/disable_ipv6'
     ]

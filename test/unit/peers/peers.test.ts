@@ -191,7 +191,7 @@ test('thousands of nodes are asked for in shares, and only by a backend that dep
   assert.deepEqual(asked.splice(0), [1], 'what is known is not asked for at each event')
   await peers.settle({
     node: testNode(),
-    backend: backends.configure('vxlan', {}),
+    backend: backends.configure('vxlan', { DirectRouting: false }),
     networks: { 4: prefix('10.244.0.0/16') }
   })
   await peers.reroute(leases.map(leaseKey))

@@ -169,6 +169,10 @@ export class ProbingNode {
     for (const { source, received } of [...this.#sockets]) if (source === to) received?.(packet)
   }
 
+  all() {
+    return this.#views?.all() ?? []
+  }
+
   /** What it says of the way to node `n`. */
   way(n: number, way = 'pods'): WayView {
     const found = this.#views?.of(keyOf(n), leaseOf(n, this.#type)).find((each) => each.way === way)

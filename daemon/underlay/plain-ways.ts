@@ -1,0 +1,212 @@
+// Where DirectRouting may be used: a plain route to a peer's pods is taken once probes of full size have passed on it in
+// both directions, and left for the tunnel when it carries nothing. Probes try it by a route of their own, which only
+// packets with their type of service take; for a limited number of peers at a time.
+import { setInterval } from 'node:timers/promises'
+import type { Log } from '../base/log.ts'
+import type { Place } from '../node/place.ts'
+import type { Peers } from '../peers/peers.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { KernelObject, Key, Route } from '../state/object.ts'
+import { isBad } from './probe-record.ts'
+import type { Prober } from './prober.ts'
+
+export type PlainWaysDeps = {
+  readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain'>
+  readonly peers: Pick<Peers, 'leases' | 'routes' | 'reroute'>
+  readonly reconciler: Pick<Reconciler, 'wantAll' | 'observed'>
+  readonly place: () => Pick<Place, 'node' | 'backend'> | undefined
+  readonly log: Log
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
+}
+
+/** Milliseconds between two looks. */
+const EVERY = 1_000
+/** Peers that are tried at a time, and leases that are looked at for more in a look. */
+const TRIED = 64
+const LOOKED_AT = 100
+/** Milliseconds: how long a trial may last, until the next after one that failed, and after a plain route that did. */
+const TRIAL = 30_000
+const REST = 600_000
+const SHORT_REST = 30_000
+
+/** Paths of the settings that say whether a trial makes sense. */
+export const reversePathFilters = (node: Pick<Place['node'], 'device'> | undefined): readonly string[] =>
+  node === undefined ? [] : ['all', node.device].map((device) => `net/ipv4/conf/${device}/rp_filter`)
+
+export class PlainWays {
+  readonly #deps: PlainWaysDeps
+  /** When each trial ends, by lease key. */
+  readonly #trials = new Map<string, number>()
+  /** No trial of the lease before. */
+  readonly #rests = new Map<string, number>()
+  /** Since when the plain route of these is not used although it was, in milliseconds of the clock. */
+  readonly #left = new Map<string, number>()
+  /** Trials whose routes are to be made, and removed. */
+  readonly #begun = new Set<string>()
+  readonly #ended = new Set<string>()
+  #cursor: Iterator<string> | undefined
+
+  constructor(deps: PlainWaysDeps) {
+    this.#deps = deps
+  }
+
+  /** Until the signal, and rejects with it. */
+  async follow(signal: AbortSignal): Promise<void> {
+    for await (const _ of setInterval(EVERY, undefined, { signal, ref: false })) await this.step()
+  }
+
+  /** Ends trials, leaves plain routes that carry nothing, and begins other trials. */
+  async step(): Promise<void> {
+    const { backend } = this.#deps.place() ?? {}
+    if (backend?.plain === undefined) return
+    const found = [...this.#judged()]
+    for (const key of this.#failed()) found.push([key, false])
+    await this.#use(found)
+    this.#forget()
+    if (!this.#isStrict()) this.#begin()
+    await this.#want(found.map(([key]) => key))
+  }
+
+  /** Takes plain routes that pass packets, and leaves those that do not. */
+  async #use(found: readonly (readonly [key: string, passes: boolean])[]): Promise<void> {
+    const { peers, now } = this.#deps
+    for (const [key, passes] of found) {
+      this.#trials.delete(key)
+      if (passes) this.#left.delete(key)
+      else if (!this.#left.has(key)) this.#left.set(key, now())
+      const ip = peers.leases.get(key)?.publicIp[4]
+      if (ip !== undefined) peers.routes.note(ip, passes)
+    }
+    if (found.length > 0) await peers.reroute(found.map(([key]) => key))
+  }
+
+  /** What is known of nodes that have left. */
+  #forget(): void {
+    const { leases } = this.#deps.peers
+    for (const key of this.#trials.keys()) if (!leases.has(key)) this.#ended.add(key)
+    for (const known of [this.#left, this.#rests, this.#trials])
+      for (const key of known.keys()) if (!leases.has(key)) known.delete(key)
+  }
+
+  /** Whether the plain route was found to pass packets; `undefined`: not known. */
+  #passes(key: string): boolean | undefined {
+    const { leases, routes } = this.#deps.peers
+    return routes.of(leases.get(key)?.publicIp ?? {})[4]?.passes
+  }
+
+  /** Routes by which probes try the plain way to the node of this lease. */
+  #routesOf(key: string): readonly Route[] {
+    const { peers, place } = this.#deps
+    const [lease, { node, backend } = {}] = [peers.leases.get(key), place()]
+    if (lease === undefined || node === undefined) return []
+    return backend?.plain?.(lease, node, peers.routes.of(lease.publicIp)) ?? []
+  }
+
+  /** How many milliseconds ago the plain route to this node was left for the tunnel; `undefined`: it was not. */
+  leftMsAgo(key: string): number | undefined {
+    const left = this.#left.get(key)
+    return left === undefined ? undefined : this.#deps.now() - left
+  }
+
+  /** A trial of this lease has the first place: its node has begun one. */
+  nominate(key: string): void {
+    const left = (this.#rests.get(key) ?? 0) - this.#deps.now()
+    // Two nodes whose trials fail must not begin each other's again and again.
+    if (left > REST - SHORT_REST || (left > 0 && this.#passes(key) === false)) return
+    this.#rests.delete(key)
+    this.#start(key)
+  }
+
+  /** What trials came to. */
+  *#judged(): Generator<[string, boolean]> {
+    const now = this.#deps.now()
+    for (const [key, end] of this.#trials) {
+      // What is known is of the trial before.
+      if (this.#begun.has(key)) continue
+      const look = this.#deps.prober.look(key, 4, 'plain')
+      const verdict = look?.judgement.verdict ?? 'not-asked'
+      if (verdict === 'whole' && look?.isHeardWhole === true) {
+        this.#deps.log.info(
+          { lease: key },
+          'probes of full size pass on the plain route in both directions: it is used'
+        )
+        yield [key, true]
+      } else if (isBad(verdict) || now > end) {
+        this.#rests.set(key, now + (this.#passes(key) === false ? SHORT_REST : REST))
+        this.#trials.delete(key)
+        this.#deps.prober.tryPlain(key, false)
+        this.#ended.add(key)
+      }
+    }
+  }
+
+  /** Nodes whose plain route is in use and carries nothing, although they are there. */
+  *#failed(): Generator<string> {
+    const { prober, peers, place, log, now } = this.#deps
+    const device = place()?.node.device
+    const bad: string[] = []
+    prober.forEach((key, family, way, verdict) => {
+      if (way === 'pods' && family === 4 && isBad(verdict) && verdict !== 'host-firewall') bad.push(key)
+    })
+    for (const key of bad) {
+      if (prober.routeTo(key, 4)?.device !== device) continue
+      if (prober.look(key, 4, 'nodes')?.judgement.verdict === 'lost') continue
+      if (!peers.leases.has(key)) continue
+      log.warn(
+        { lease: key },
+        'the plain route carries nothing: the tunnel is used, and the plain route is tried again'
+      )
+      this.#rests.set(key, now() + SHORT_REST)
+      yield key
+    }
+  }
+
+  #begin(): void {
+    for (let left = LOOKED_AT; left > 0 && this.#trials.size < TRIED; left--) {
+      this.#cursor ??= this.#deps.peers.leases.keys()
+      const { value: key, done } = this.#cursor.next()
+      if (done || key === undefined) {
+        this.#cursor = undefined
+        return
+      }
+      this.#start(key)
+    }
+  }
+
+  #start(key: string): void {
+    const { prober, place, now } = this.#deps
+    const route = prober.routeTo(key, 4)
+    if (route === undefined || route.device === place()?.node.device || this.#trials.has(key)) return
+    if (this.#trials.size >= TRIED || (this.#rests.get(key) ?? 0) > now() || this.#routesOf(key).length === 0) return
+    this.#trials.set(key, now() + TRIAL)
+    this.#begun.add(key)
+  }
+
+  /** The routes of trials that began or ended. */
+  async #want(ended: readonly string[]): Promise<void> {
+    const { reconciler, prober } = this.#deps
+    const begun = [...this.#begun].filter((key) => this.#trials.has(key))
+    const over = new Set([...ended, ...this.#ended])
+    this.#begun.clear()
+    this.#ended.clear()
+    if (begun.length === 0 && over.size === 0) return
+    const objects = (key: string): readonly KernelObject[] => (this.#trials.has(key) ? this.#routesOf(key) : [])
+    await reconciler.wantAll([...begun, ...over].map((key) => [`trial ${key}`, objects(key)] as const))
+    for (const key of begun) prober.tryPlain(key, true)
+    for (const key of over) if (!this.#trials.has(key)) prober.tryPlain(key, false)
+  }
+
+  /**
+   * With a strict reverse path filter (RFC 3704) this host drops what arrives by the plain route while its own route to
+   * the sender is the tunnel: the two could not change one after the other.
+   */
+  #isStrict(): boolean {
+    const { reconciler, place } = this.#deps
+    const values = reversePathFilters(place()?.node).map((path) => {
+      const setting = reconciler.observed.get(`sysctl ${path}` as Key)
+      return setting?.kind === 'sysctl' ? Number(setting.value) : 0
+    })
+    return Math.max(0, ...values) === 1
+  }
+}

@@ -1,0 +1,126 @@
+// When a plain route is tried, taken and left: by what probes say of it.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
+import { RouteLookups } from '../../../daemon/peers/route-lookups.ts'
+import { type KernelObject, type Route, stateOf } from '../../../daemon/state/object.ts'
+import { textOf } from '../../../daemon/state/text.ts'
+import type { Verdict } from '../../../daemon/underlay/judge.ts'
+import { PlainWays } from '../../../daemon/underlay/plain-ways.ts'
+import type { Way } from '../../../daemon/underlay/probe-packet.ts'
+import { silent } from '../logs.ts'
+import { testNode } from '../test-node.ts'
+import { keyOf, leaseOf } from './probe-network.ts'
+
+/** This node and node 2, which is on its link. */
+async function scene(keys = {}, observed: readonly KernelObject[] = []) {
+  const key = keyOf(2)
+  const leases = new Map([[key, leaseOf(2)]])
+  const backend = registry(BACKENDS).configure('vxlan', keys)
+  const routes = new RouteLookups({
+    kernel: { routesTo: async (ips) => ips.map(() => ({ device: 'eth0' })) },
+    observed: () => stateOf([]),
+    log: silent
+  })
+  await routes.ask(Object.values(leaseOf(2).publicIp))
+  const wanted = new Map<string, readonly KernelObject[]>()
+  const verdicts: Record<Way, Verdict> = { pods: 'whole', nodes: 'whole', plain: 'not-asked' }
+  const at = { now: 0, isHeardWhole: false, isTried: false }
+  const peerRoute = () =>
+    backend
+      .peer(leaseOf(2), testNode(), routes.of(leaseOf(2).publicIp))
+      .find((each): each is Route => each.kind === 'route')
+  const plain = new PlainWays({
+    ...{ place: () => ({ node: testNode(), backend }), log: silent, now: () => at.now },
+    reconciler: {
+      observed: stateOf(observed),
+      wantAll: async (entries) => {
+        for (const [owner, objects] of entries) wanted.set(owner, objects)
+        return []
+      }
+    },
+    peers: { leases, routes, reroute: async () => undefined },
+    prober: {
+      look: (_key, _family, way) => ({
+        judgement: { verdict: verdicts[way], out: undefined, back: undefined },
+        ...{ sinceMsAgo: 0, isNew: false, isHeard: true, isHeardWhole: at.isHeardWhole, dropsHere: false }
+      }),
+      routeTo: peerRoute,
+      forEach: (callback) => callback(key, 4, 'pods', verdicts.pods),
+      tryPlain: (_key, isTried) => {
+        at.isTried = isTried
+      }
+    }
+  })
+  const trial = () => (wanted.get(`trial ${key}`) ?? []).map(textOf)
+  return { plain, at, verdicts, trial, device: () => peerRoute()?.device, key, leases }
+}
+
+test('a plain route is taken when probes pass on it and the peer’s are heard, and left when it carries nothing', async () => {
+  const { plain, at, verdicts, trial, device, key } = await scene()
+  await plain.step()
+  assert.deepEqual(trial(), ['route 10.64.2.0/32 via 192.0.0.2 dev eth0 tos 0xc proto 87'])
+  assert.deepEqual([at.isTried, device()], [true, 'weft.1'])
+  verdicts.plain = 'whole'
+  await plain.step()
+  assert.equal(device(), 'weft.1', 'the other direction is not proven')
+  at.isHeardWhole = true
+  await plain.step()
+  assert.deepEqual([trial(), at.isTried, device()], [[], false, 'eth0'])
+
+  Object.assign(verdicts, { pods: 'lost', nodes: 'lost', plain: 'not-asked' })
+  await plain.step()
+  assert.equal(device(), 'eth0', 'the node is away, whatever the route')
+  verdicts.nodes = 'whole'
+  at.now = 5_000
+  await plain.step()
+  assert.deepEqual([device(), plain.leftMsAgo(key), trial()], ['weft.1', 0, []])
+  verdicts.pods = 'whole'
+  at.now += 31_000
+  await plain.step()
+  assert.equal(trial().length, 1)
+  verdicts.plain = 'whole'
+  await plain.step()
+  assert.deepEqual([device(), plain.leftMsAgo(key)], ['eth0', undefined])
+})
+
+test('a trial that fails is repeated after a while, sooner when the peer tries, but not at once', async () => {
+  const { plain, at, verdicts, trial, key } = await scene()
+  await plain.step()
+  verdicts.plain = 'lost'
+  await plain.step()
+  assert.deepEqual([trial(), at.isTried], [[], false])
+  at.now = 20_000
+  plain.nominate(key)
+  await plain.step()
+  assert.deepEqual(trial(), [])
+  at.now = 40_000
+  plain.nominate(key)
+  await plain.step()
+  assert.equal(trial().length, 1)
+})
+
+test('the route of a trial goes with the lease', async () => {
+  const { plain, trial, leases, at } = await scene()
+  await plain.step()
+  leases.clear()
+  await plain.step()
+  assert.deepEqual([trial(), at.isTried], [[], false])
+})
+
+test('nothing is tried with DirectRouting false, with true while all is well, and behind a strict filter', async () => {
+  for (const keys of [{ DirectRouting: false }, { DirectRouting: true }]) {
+    const { plain, trial } = await scene(keys)
+    await plain.step()
+    assert.deepEqual(trial(), [])
+  }
+  const filter = (name: string, value: string): KernelObject => ({
+    ...{ kind: 'sysctl', path: `net/ipv4/conf/${name}/rp_filter`, value }
+  })
+  const strict = await scene({}, [filter('all', '0'), filter('eth0', '1')])
+  await strict.plain.step()
+  assert.deepEqual(strict.trial(), [])
+  const loose = await scene({}, [filter('all', '2'), filter('eth0', '1')])
+  await loose.plain.step()
+  assert.equal(loose.trial().length, 1)
+})
