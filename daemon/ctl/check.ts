@@ -18,7 +18,7 @@ export const check: Command = {
     })
     const unasked = found.unasked ?? []
     const cells = found.rows.flatMap((row) => row.cells)
-    const isWhole = unasked.length === 0 && cells.every(({ state }) => state === 'whole')
+    const isWhole = unasked.length === 0 && found.rows.every(isWholeRow)
     const lines = [
       sampleText(found),
       ...(cells.length === 0 ? [] : ['', matrix(found.rows).trimEnd()]),
@@ -28,6 +28,10 @@ export const check: Command = {
     return { text: `${lines.join('\n')}\n`, exit: isWhole ? 0 : 1 }
   }
 }
+
+/** Of what was only reported, what is not known is no fault: that node has just not asked yet. */
+const isWholeRow = ({ source, cells }: RowAnswer): boolean =>
+  cells.every(({ state }) => state === 'whole' || (source === 'reported' && state === 'unknown'))
 
 function sampleText({ node, nodes, sampled, rows }: CheckAnswer): string {
   if (nodes === 0) return `${node}: there is no other node`

@@ -49,6 +49,15 @@ const RIGHT: Readonly<Record<string, object>> = {
   },
   nodes: { leases: [lease, { ...lease, skipped: 'why' }] },
   pods: { pods: [pod] },
+  peers: {
+    ...{ node: 'a', key: '10.1.2.0-24', reports: [{ key: 'k', node: 'n', at: 't', asked: 1, bad: [] }] },
+    peers: [
+      {
+        ...{ key: '10.1.3.0-24', node: 'n', publicIp: ['192.0.2.2'], subnet: ['10.1.3.0/24'] },
+        ways: [{ way: 'pods', family: 'ipv4', verdict: 'out-lost', text: 't', cure: 'c', since: 't', answeredAt: 't' }]
+      }
+    ]
+  },
   diff: { changes: [{ do: 'put', text: '+ route', because: 'lease' }] },
   changes: { changes: [{ at: '2026-01-01T00:00:00.000Z', text: 'put back route', unnamed: 'u', tookMs: 1 }] },
   'why pod': { pod: 'a/b', calls: [call], attachments: [pod], blocking: ['b'], near: ['n'], rememberedSince: 't', way },

@@ -186,6 +186,10 @@ test('check prints a matrix with the hop that is wrong, the sample, and what oth
   const reported = await daemon.weftctl('check', 'two')
   assert.match(reported.out, /^two \(reported\) +probe +-$/m)
   assert.equal(reported.exit, 1)
+  daemon.reports = [{ key: '10.244.2.0-24', node: 'two', at, asked: 0, bad: [] }]
+  const silent = await daemon.weftctl('check', 'two')
+  assert.match(silent.out, /^two \(reported\) +\? +-$/m)
+  assert.equal(silent.exit, 0)
 })
 
 test('what another node published about the way here', () => {
