@@ -8,10 +8,10 @@ import {
   type StatusFacts,
   statusAnswer,
   type WhyNodeAnswer,
-  type WhyPodAnswer,
-  type WhyWayAnswer
+  type WhyPodAnswer
 } from './answers.ts'
 import { leases, whyNode } from './node-answers.ts'
+import type { WhyWayAnswer } from './path-answers.ts'
 import { peersAnswer } from './peer-answers.ts'
 import { pods, whyPod } from './pod-answers.ts'
 import type { QueryContext } from './query-context.ts'

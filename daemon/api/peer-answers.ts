@@ -2,7 +2,7 @@
 import { formatIp, formatPrefix, type PerFamily, perFamily } from '../../ipam/address.ts'
 import { leaseKey } from '../lease/lease.ts'
 import type { PeerView, WayView } from '../underlay/probe-views.ts'
-import type { PeerAnswer, PeersAnswer, ProbeAnswer } from './answers.ts'
+import type { PeerAnswer, PeersAnswer, ProbeAnswer } from './path-answers.ts'
 import type { QueryContext } from './query-context.ts'
 
 export async function peersAnswer(context: QueryContext): Promise<PeersAnswer> {

@@ -12,7 +12,8 @@ import { type KernelObject, keyOf, type State, sameObject } from '../state/objec
 import { textOf } from '../state/text.ts'
 import type { FollowedWay, Way } from '../underlay/follow-way.ts'
 import type { ProbeViews } from '../underlay/probe-views.ts'
-import type { ObjectAnswer, ReportAnswer } from './answers.ts'
+import type { ObjectAnswer } from './answers.ts'
+import type { ReportAnswer } from './path-answers.ts'
 
 export type QueryContext = {
   readonly version: string

@@ -18,16 +18,9 @@ import type { Known } from '../pod/attachments.ts'
 import type { FollowedWay, Way } from '../underlay/follow-way.ts'
 import { addressOf, firstFault } from '../underlay/judge-way.ts'
 import type { From, LocalPod, PeerSaid, Remote, To } from '../underlay/way-facts.ts'
-import type {
-  CellAnswer,
-  CheckAnswer,
-  LeaseAnswer,
-  ReportAnswer,
-  RowAnswer,
-  WayAnswer,
-  WayEndAnswer
-} from './answers.ts'
+import type { LeaseAnswer } from './answers.ts'
 import { isOfLease, leases } from './node-answers.ts'
+import type { CellAnswer, CheckAnswer, ReportAnswer, RowAnswer, WayAnswer, WayEndAnswer } from './path-answers.ts'
 import { attachmentsNamed, nameOfPod } from './pod-answers.ts'
 import type { QueryContext } from './query-context.ts'
 

@@ -1,5 +1,6 @@
 // `weftctl check`: tries the paths between a sample of the nodes, and prints the matrix of what answered.
-import { type CellAnswer, type CheckAnswer, type RowAnswer, readAnswer } from '../api/answers.ts'
+import { readAnswer } from '../api/answers.ts'
+import type { CellAnswer, CheckAnswer, RowAnswer } from '../api/path-answers.ts'
 import { columns } from './columns.ts'
 import type { Command } from './command.ts'
 

@@ -1,6 +1,7 @@
 // Questions that several nodes of a cluster answer, through kubectl: the way back from the other node for `why`, and the
 // matrix of `check`.
-import { type CheckAnswer, readAnswer, type WayAnswer, type WhyWayAnswer } from '../api/answers.ts'
+import { readAnswer } from '../api/answers.ts'
+import type { CheckAnswer, WayAnswer, WhyWayAnswer } from '../api/path-answers.ts'
 import { reasonOf } from '../base/error.ts'
 import { askRemote, type Kubectl, nodeOfPod, nodesWithWeft, placeOfPod } from './remote.ts'
 

@@ -1,6 +1,7 @@
 // Asks what the page shows: the weftd of one machine, or that of every node through kubectl, a few at a time and for a
 // limited time.
-import { type ChangesAnswer, type NodesAnswer, type PeersAnswer, type PodsAnswer, readAnswer } from '../api/answers.ts'
+import { type ChangesAnswer, type NodesAnswer, type PodsAnswer, readAnswer } from '../api/answers.ts'
+import type { PeersAnswer } from '../api/path-answers.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { printable, printableValue } from '../base/printable.ts'
 import type { Asking } from './command.ts'

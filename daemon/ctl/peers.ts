@@ -1,5 +1,6 @@
 // `weftctl peers`: what probes found on the ways to each other node, the worst first.
-import { type PeerAnswer, type PeersAnswer, type ProbeAnswer, type ReportAnswer, readAnswer } from '../api/answers.ts'
+import { readAnswer } from '../api/answers.ts'
+import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer } from '../api/path-answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 

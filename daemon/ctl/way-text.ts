@@ -1,5 +1,5 @@
 // Prints the path of a packet: a line for each hop, then the first fault with its cure.
-import type { HopAnswer, WayAnswer, WayEndAnswer } from '../api/answers.ts'
+import type { HopAnswer, WayAnswer, WayEndAnswer } from '../api/path-answers.ts'
 
 const SIGNS: Readonly<Record<string, string>> = { whole: ' ', wrong: '!', unknown: '?' }
 /** Longest name of a hop: `tunnel-neighbour`. */

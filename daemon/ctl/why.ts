@@ -1,6 +1,7 @@
 // `weftctl why pod|node|address NAME [to pod|node|address NAME]`: what happened to it, and the path of a packet to it, hop
 // by hop, up to the first fault.
-import { readAnswer, type WhyWayAnswer } from '../api/answers.ts'
+import { readAnswer } from '../api/answers.ts'
+import type { WhyWayAnswer } from '../api/path-answers.ts'
 import type { Command } from './command.ts'
 import { isWholeWay, wayLines } from './way-text.ts'
 import { whyNode } from './why-node.ts'

@@ -2,7 +2,7 @@
 // that all is whole again afterwards. The faults of one test are made at the same time, between different nodes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/answers.ts'
+import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/path-answers.ts'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'
 import { until } from './run.ts'
 import { weftctl } from './weftctl.ts'

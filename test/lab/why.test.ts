@@ -1,7 +1,7 @@
 // weftctl why and check on real nodes: faults made for real, each of which ends with the right first fault.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import type { WayAnswer } from '../../daemon/api/answers.ts'
+import type { WayAnswer } from '../../daemon/api/path-answers.ts'
 import { run as weftctlHere } from '../../daemon/ctl/run.ts'
 import { Cluster, type Resident } from './cluster.ts'
 import type { Host } from './host.ts'

@@ -1,14 +1,7 @@
 // What one weftd answered, without what the page does not show: `weftctl page --json` prints it on each node, and the
 // page of a whole cluster is made from it.
-import type {
-  ChangesAnswer,
-  LeaseAnswer,
-  NodesAnswer,
-  PeersAnswer,
-  PodAnswer,
-  PodsAnswer,
-  StatusAnswer
-} from '../../api/answers.ts'
+import type { ChangesAnswer, LeaseAnswer, NodesAnswer, PodAnswer, PodsAnswer, StatusAnswer } from '../../api/answers.ts'
+import type { PeersAnswer } from '../../api/path-answers.ts'
 
 /** The questions, in the order in which they are asked. */
 export const QUESTIONS = ['status', 'nodes', 'peers', 'changes', 'pods'] as const

@@ -1,5 +1,5 @@
 // Signs and words of the states that the page shows.
-import type { Verdict } from '../../api/answers.ts'
+import type { Verdict } from '../../api/path-answers.ts'
 import type { Mark } from './view-types.ts'
 
 /** Of a path: what probes found, this node itself, and what no answer tells. */

@@ -1,5 +1,11 @@
 // The matrix of paths between nodes, from the answers of weftds and from what nodes published in the store.
-import { type PeersAnswer, type ProbeAnswer, type ReportAnswer, VERDICTS, type Verdict } from '../../api/answers.ts'
+import {
+  type PeersAnswer,
+  type ProbeAnswer,
+  type ReportAnswer,
+  VERDICTS,
+  type Verdict
+} from '../../api/path-answers.ts'
 import { type Asked, type NodeFacts, ownKey } from './facts.ts'
 import { isBroken, markOf, PATH_STATES, type PathState, rankOf } from './marks.ts'
 import type { BrokenView, MatrixView, NameView } from './view-types.ts'

@@ -1,12 +1,6 @@
 // Answers of made-up weftds for the tests of the page: as many nodes as wanted, all paths whole but those that are named.
-import type {
-  ChangeAnswer,
-  PeersAnswer,
-  ProbeAnswer,
-  ReportAnswer,
-  StatusAnswer,
-  Verdict
-} from '../../../daemon/api/answers.ts'
+import type { ChangeAnswer, StatusAnswer } from '../../../daemon/api/answers.ts'
+import type { PeersAnswer, ProbeAnswer, ReportAnswer, Verdict } from '../../../daemon/api/path-answers.ts'
 import type { NodeFacts } from '../../../daemon/ctl/page/facts.ts'
 
 export const AT = '2026-01-31T12:00:00.000Z'

@@ -1,7 +1,7 @@
 // What the page says of answers: states of paths, counts, the sentence on top, nodes, changes, and large networks.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { PeersAnswer, ReportAnswer } from '../../../daemon/api/answers.ts'
+import type { PeersAnswer, ReportAnswer } from '../../../daemon/api/path-answers.ts'
 import { type Asked, factsOf as shortFacts } from '../../../daemon/ctl/page/facts.ts'
 import { PATH_STATES } from '../../../daemon/ctl/page/marks.ts'
 import { matrixView } from '../../../daemon/ctl/page/matrix.ts'
