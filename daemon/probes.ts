@@ -1,6 +1,5 @@
 // Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
 import { createCipheriv, randomBytes } from 'node:crypto'
-import { setInterval } from 'node:timers/promises'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -10,6 +9,7 @@ import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
 import type { Kernel } from './state/kernel.ts'
+import { every } from './underlay/every.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
 import { PlainWays } from './underlay/plain-ways.ts'
@@ -91,7 +91,7 @@ export function openProbes({
     pathMtu,
     reports: () => readReports(store, peers),
     follow: async (signal) =>
-      void (await Promise.all([prober.follow(signal), plain.follow(signal), again(update, signal)])),
+      void (await Promise.all([prober.follow(signal), plain.follow(signal), every(AGAIN, update, signal)])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
   }
 }
@@ -107,10 +107,6 @@ export function probeMac(): Mac {
 
 /** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
 const AGAIN = 30_000
-
-async function again(update: () => void, signal: AbortSignal): Promise<void> {
-  for await (const _ of setInterval(AGAIN, undefined, { signal, ref: false })) update()
-}
 
 /** Milliseconds that an answer waits for the store. */
 const PATIENCE = 2_000

@@ -1,12 +1,13 @@
 // Where DirectRouting may be used: a plain route to a peer's pods is taken once probes of full size have passed on it in
 // both directions, and left for the tunnel when it carries nothing. Probes try it by a route of their own, which only
 // packets with their type of service take; for a limited number of peers at a time.
-import { setInterval } from 'node:timers/promises'
+
 import type { Log } from '../base/log.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { KernelObject, Key, Route } from '../state/object.ts'
+import { every } from './every.ts'
 import { isBad } from './probe-record.ts'
 import type { Prober } from './prober.ts'
 
@@ -21,7 +22,7 @@ export type PlainWaysDeps = {
 }
 
 /** Milliseconds between two looks. */
-const EVERY = 1_000
+const EVERY = 2_000
 /** Peers that are tried at a time, and leases that are looked at for more in a look. */
 const TRIED = 64
 const LOOKED_AT = 100
@@ -52,8 +53,8 @@ export class PlainWays {
   }
 
   /** Until the signal, and rejects with it. */
-  async follow(signal: AbortSignal): Promise<void> {
-    for await (const _ of setInterval(EVERY, undefined, { signal, ref: false })) await this.step()
+  follow(signal: AbortSignal): Promise<void> {
+    return every(EVERY, () => this.step(), signal)
   }
 
   /** Ends trials, leaves plain routes that carry nothing, and begins other trials. */

@@ -1,6 +1,6 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-import { setInterval } from 'node:timers/promises'
+
 import { FAMILIES, type Family, formatIp, ipBytes } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
 import type { Health } from '../health/health.ts'
@@ -9,6 +9,7 @@ import type { Place } from '../node/place.ts'
 import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Route } from '../state/object.ts'
+import { every } from './every.ts'
 import { type Verdict, WHOLE } from './judge.ts'
 import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
 import type { Look } from './probe-look.ts'
@@ -37,7 +38,7 @@ export type ProberDeps = {
 }
 
 /** Milliseconds. */
-const TICK = 250
+const TICK = 500
 /** Peers that are asked in a tick. */
 const AT_ONCE = 32
 /** Leases that are looked at in a tick after they changed. */
@@ -85,9 +86,9 @@ export class Prober implements Disposable {
   }
 
   /** Until the signal, and rejects with it. */
-  async follow(signal: AbortSignal): Promise<void> {
+  follow(signal: AbortSignal): Promise<void> {
     for (const key of this.#deps.peers.leases.keys()) this.#touched.add(key)
-    for await (const _ of setInterval(TICK, undefined, { signal, ref: false })) this.tick()
+    return every(TICK, () => this.tick(), signal)
   }
 
   [Symbol.dispose](): void {
