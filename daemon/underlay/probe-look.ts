@@ -14,7 +14,7 @@ export type Look = {
   readonly closed?: string
   /** The lease is so new that its node may be setting up. */
   readonly isNew: boolean
-  /** Whether probes of the peer of both sizes came by this way lately. */
+  /** Whether probes of the peer of both sizes came by this way lately, or must have. */
   readonly isHeardWhole: boolean
   /** Whether a probe of the peer has ever arrived, on any way. */
   readonly isHeard: boolean

@@ -31,7 +31,8 @@ const REPLY = { 4: 0, 6: 129 } as const
  * The payload, integers in network order: 0 the magic; 8 MAC of octets 16 to 31; 16 time of sending, milliseconds of
  * the sender's monotonic clock as a double; 24 the sender's slot for the peer; 28 octets of the payload; 30 lane;
  * 31 version; 32 digest of the sender's lease key; 40 for each lane, how long ago the sender heard the peer's last
- * probe, in tenths of a second; 50 whether the sender misses answers.
+ * probe, in tenths of a second; 50 bits: 1 the sender misses answers,
+ * 2 it takes the plain route.
  */
 export const MAGIC = 'weftprob'
 const VERSION = 1
@@ -39,6 +40,7 @@ const [AT_MAC, AT_SENT, AT_SLOT, AT_LENGTH, AT_LANE, AT_VERSION, AT_SENDER, AT_H
   8, 16, 24, 28, 30, 31, 32, 40, 50
 ]
 const MAC_BYTES = 8
+const [TROUBLE, PLAIN] = [1, 2]
 /** Of a small probe; a ping's. */
 export const SMALL_PAYLOAD = 56
 const NEVER_HEARD = 0xffff
@@ -59,6 +61,8 @@ export type Probe = {
   /** For each lane, tenths of a second since the peer's last probe was heard; `undefined`: never, or too long ago. */
   readonly heardAgo: readonly (number | undefined)[]
   readonly isTrouble: boolean
+  /** Packets of pods take a plain route to the peer. */
+  readonly isPlain: boolean
   /** Bytes of the largest packet of a pod. */
   readonly mtu: number
 }
@@ -73,6 +77,7 @@ export type Received =
       readonly lane: number
       readonly heardAgo: readonly (number | undefined)[]
       readonly isTrouble: boolean
+      readonly isPlain: boolean
     }
 
 /** Octets of the packet's payload in this lane. */
@@ -84,7 +89,7 @@ export const payloadBytes = (family: 4 | 6, lane: number, mtu: number): number =
  * are all that is written.
  */
 export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
-  const { family, sent, slot, lane, sender, heardAgo, isTrouble, mtu } = probe
+  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu } = probe
   const length = payloadBytes(family, lane, mtu)
   const head = new DataView(into.buffer, into.byteOffset, ICMP_HEADER + SMALL_PAYLOAD)
   head.setUint8(0, REQUEST[family])
@@ -103,7 +108,7 @@ export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
   head.setUint32(ICMP_HEADER + AT_SENDER + 4, sender.low)
   for (let each = 0; each < LANES.length; each++)
     head.setUint16(ICMP_HEADER + AT_HEARD + 2 * each, Math.min(heardAgo[each] ?? NEVER_HEARD, NEVER_HEARD))
-  head.setUint8(ICMP_HEADER + AT_TROUBLE, isTrouble ? 1 : 0)
+  head.setUint8(ICMP_HEADER + AT_TROUBLE, (isTrouble ? TROUBLE : 0) | (isPlain ? PLAIN : 0))
   into.set(mac(signed(into, ICMP_HEADER)), ICMP_HEADER + AT_MAC)
   // The kernel writes ICMPv6's (RFC 3542, 3.1), since that covers the addresses.
   if (family === 4) head.setUint16(2, checksum(head))
@@ -152,7 +157,8 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
       const ago = view.getUint16(payload + AT_HEARD + 2 * each)
       return ago === NEVER_HEARD ? undefined : ago
     }),
-    isTrouble: view.getUint8(payload + AT_TROUBLE) === 1
+    isTrouble: (view.getUint8(payload + AT_TROUBLE) & TROUBLE) !== 0,
+    isPlain: (view.getUint8(payload + AT_TROUBLE) & PLAIN) !== 0
   }
 }
 

@@ -24,6 +24,8 @@ export class ProbeSlots {
   /** Of what the lease says, and of the route to it, to find out whether they changed. */
   #print = new Uint32Array(0)
   #route = new Uint32Array(0)
+  /** 1: the peer takes its plain route to this node, by its own account. */
+  #plain = new Uint8Array(0)
   #verdict = new Uint8Array(0)
   #since = new Uint32Array(0)
 
@@ -38,7 +40,7 @@ export class ProbeSlots {
       this.#print,
       this.#route
     ]
-    return [...arrays, this.#verdict, this.#since].reduce((sum, { byteLength }) => sum + byteLength, 0)
+    return [...arrays, this.#plain, this.#verdict, this.#since].reduce((sum, { byteLength }) => sum + byteLength, 0)
   }
 
   /** One more than the highest slot ever in use. */
@@ -58,6 +60,7 @@ export class ProbeSlots {
     this.#isWaiting[slot] = 0
     this.#print[slot] = 0
     this.#route[slot] = 0
+    this.#plain[slot] = 0
     for (const way of WAYS) this.setVerdict(slot, way, 'not-asked', of.now)
   }
 
@@ -91,6 +94,14 @@ export class ProbeSlots {
     const isOther = this.#route[slot] !== print
     this.#route[slot] = print
     return isOther
+  }
+
+  isPlainThere(slot: number): boolean {
+    return this.#plain[slot] === 1
+  }
+
+  setPlainThere(slot: number, isPlain: boolean): void {
+    this.#plain[slot] = isPlain ? 1 : 0
   }
 
   graceEnd(slot: number): number {
@@ -147,6 +158,7 @@ export class ProbeSlots {
     const length = this.#due.length + GROWTH
     this.#family = octets(this.#family, length)
     this.#isWaiting = octets(this.#isWaiting, length)
+    this.#plain = octets(this.#plain, length)
     this.#verdict = octets(this.#verdict, length * WAY_COUNT)
     this.#due = words(this.#due, length)
     this.#asked = words(this.#asked, length)

@@ -161,6 +161,7 @@ export class Prober implements Disposable {
     slots.setDue(slot, now + ASKED_BACK)
     if (ends === undefined) return false
     const isTrouble = record.misses(slot) > 0
+    const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
     const sender = this.#senderOf(leaseKey(node))[family]
     if (this.#message.length < mtu) this.#message = Buffer.alloc(Math.max(mtu, LEAST_MESSAGE))
     let isSent = false
@@ -171,7 +172,7 @@ export class Prober implements Disposable {
       const sent = this.#deps.now()
       const at = this.#tenths(sent)
       const heardAgo = record.heardAgo(slot, at)
-      const probe = { family, sent, slot, lane, sender, heardAgo, isTrouble, mtu }
+      const probe = { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu }
       const length = writeProbe(this.#message, probe, this.#deps.mac)
       record.asked(slot, lane, at)
       this.#note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
@@ -239,6 +240,7 @@ export class Prober implements Disposable {
     if (slot === undefined) return
     const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
+    slots.setPlainThere(slot, heard.isPlain)
     if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
     if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) slots.setDue(slot, now)
@@ -364,7 +366,8 @@ export class Prober implements Disposable {
       ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
       ...(refused !== undefined && { refused }),
       ...(closed !== undefined && { closed }),
-      isHeardWhole: record.isHeard(slot, way, PROOF, this.#tenths()),
+      // Answers of a peer that takes its plain route itself have come by it.
+      isHeardWhole: slots.isPlainThere(slot) || record.isHeard(slot, way, PROOF, this.#tenths()),
       isNew: this.#tenths() < slots.graceEnd(slot),
       isHeard: record.heardAt(slot) > 0,
       dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
