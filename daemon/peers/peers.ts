@@ -83,10 +83,8 @@ export class Peers {
 
   constructor(deps: PeersDeps) {
     this.#deps = deps
-    const rules = conflictRules(
-      () => this.#view,
-      (lease) => this.isOwn(leaseKey(lease), lease)
-    )
+    const isOwn = (lease: Lease) => this.isOwn(leaseKey(lease), lease)
+    const rules = conflictRules(() => this.#view, isOwn)
     this.#conflicts = new Conflicts(deps.claims, { ...rules, store: deps.store })
     const viewed = () => this.#view && this.#hostView(this.#view)
     onHostChanged(deps, viewed, () => this.#useHost())
