@@ -84,10 +84,16 @@ export type DiffAnswer = {
     /** The lease or attachment it exists for. */
     readonly because?: string
   }[]
+  /**
+   * What weftd waits for before it decides what is stale: until then nothing in `changes` that is removed will be
+   * removed. Absent once it has decided.
+   */
+  readonly waitsFor?: string
 }
 
-/** The answer to `diff`: what the reconciler would do now. */
-export const diffAnswer = (changes: readonly Change[]): DiffAnswer => ({
+/** The answer to `diff`: what the reconciler would do now, or once it has what it waits for. */
+export const diffAnswer = (changes: readonly Change[], waitsFor?: string): DiffAnswer => ({
+  ...(waitsFor !== undefined && { waitsFor }),
   changes: changes.map((change) => ({
     do: change.do,
     text: changeText(change),

@@ -154,6 +154,15 @@ test('diff prints a line per change with who asks, and nothing to do is exit sta
   const same = await daemon(t, answering(diffAnswer([])))
   const nothing = await weftctl(['diff', '--socket', same.socket])
   assert.deepEqual([nothing.exit, nothing.out.split('\n').length], [0, 2])
+  const removed = { do: 'remove', object: wanted } as const
+  const waiting = await daemon(t, answering(diffAnswer([{ do: 'put', object: wanted }, removed], 'the list')))
+  const waits = await weftctl(['diff', '--socket', waiting.socket])
+  const [head, ...lines] = waits.out.trimEnd().split('\n')
+  assert.equal(head, 'not decided: weftd waits for the list; nothing will be removed until then')
+  assert.deepEqual([waits.exit, lines.map((line) => line[0])], [4, ['+']])
+  const json = await weftctl(['diff', '--json', '--socket', waiting.socket])
+  const { changes, waitsFor } = JSON.parse(json.out)
+  assert.deepEqual([json.exit, changes.length, waitsFor], [4, 2, 'the list'])
 })
 
 test('what the daemon says is wrong is printed with its cure', async (t) => {
