@@ -22,6 +22,7 @@ export type StatusAnswer = {
   readonly subnet: readonly string[]
   readonly publicIp: readonly string[]
   readonly link?: { readonly name: string; readonly mtuBytes: number; readonly ips: readonly string[] }
+  /** Leases of other nodes; until `subnet` is known, this node's own is among them. */
   readonly peers: number
   readonly pods: number
   readonly conditions: readonly {

@@ -46,7 +46,8 @@ function statusText(status: StatusAnswer): string {
     ['interface', link === undefined ? '' : `${link.name}, MTU ${link.mtuBytes}, ${link.ips.join(', ')}`],
     ['backend', status.backend],
     ['store', status.store],
-    ['other nodes', String(status.peers)],
+    // Until then this node's own lease counts as another's.
+    ['other nodes', status.subnet.length === 0 ? '' : String(status.peers)],
     ['pods here', String(status.pods)],
     ['running since', status.startedAt]
   ]

@@ -112,6 +112,7 @@ test('status of a node without a lease has the cure and exit status 1', async (t
   assert.equal(exit, 1)
   assert.match(out, /^one: NOT READY/)
   assert.match(out, /^ {2}subnet {8}\(not known yet\)$/m)
+  assert.match(out, /^ {2}other nodes {3}\(not known yet\)$/m, 'which lease is its own is not known either')
   assert.match(
     out,
     /^ERROR NO_LEASE, no pod can be set up, \/readyz is 503, since 2026-01-01T00:00:00.000Z\n {2}this node has no subnet: etcd is silent. Cure: /m
