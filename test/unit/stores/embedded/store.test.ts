@@ -11,6 +11,7 @@ import { pino } from 'pino'
 import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import { leaseKey } from '../../../../daemon/lease/lease.ts'
 import type { Store, StoreDeps } from '../../../../daemon/lease/store.ts'
+import { EmbeddedFile } from '../../../../daemon/stores/embedded/file.ts'
 import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
 import { wishOf } from '../../../lab/store-watcher.ts'
 import { heard } from '../../logs.ts'
@@ -116,6 +117,20 @@ test('a new lease file that another process is writing is waited for', () =>
     } finally {
       writer.kill()
     }
+  }))
+
+test('opening gives up at one deadline, whatever it waits for', () =>
+  inFolder(async (path) => {
+    const begun = performance.now()
+    for (const mode of ['DELETE', 'WAL']) {
+      using writer = new DatabaseSync(`${path}-${mode}`, { timeout: 0 })
+      writer.exec(`PRAGMA journal_mode = ${mode}; CREATE TABLE other (one INTEGER); BEGIN IMMEDIATE`)
+      writer.exec('INSERT INTO other VALUES (1)')
+      const opened = () => new EmbeddedFile(`${path}-${mode}`, () => undefined, deps.log, 50)
+      assert.throws(opened, { code: 'STATE_UNWRITABLE', message: /database is locked/ }, mode)
+    }
+    // SQLite's own timeout, of one statement alone, is 5 s.
+    assert.ok(performance.now() - begun < 5_000)
   }))
 
 test('a damaged lease file says so, and how to go on', () =>
