@@ -154,7 +154,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: "another node now holds this node's subnet",
-    cure: 'drain this node and restart weftd to lease a new subnet (two nodes with one public IP cause this)'
+    cure: 'drain this node and restart weftd to lease a new subnet; if two nodes publish one public address, give each its own first (--iface, --public-ip)'
   },
   LIST_DOUBTED: {
     severity: 'warning',

@@ -36,6 +36,8 @@ export type LeaseRequest = {
   readonly backendType: string
   /** Whether the backend data of a lease name a device of this host. */
   readonly namesOurDevice: (lease: Lease) => boolean
+  /** Whether a lease is certainly another node's, although it publishes our address or has our earlier subnet. */
+  readonly isAnothers?: (lease: Lease) => boolean
   /** Whether the backend data of two leases are those of different nodes; false where they identify no node. */
   readonly areOfTwoNodes?: (a: Lease, b: Lease) => boolean
   /** Networks and addresses of this host and its gateways: no subnet that overlaps one is chosen. */
