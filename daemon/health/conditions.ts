@@ -81,7 +81,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the interface to the other nodes is not working; pods on this node still reach each other',
-    cure: 'bring the interface back up; routes and pods are left as they are'
+    cure: "bring the interface back up; Weft's routes and pods are kept, the host's own routes by it (default route) must be restored"
   },
   FORWARDING_OFF: {
     severity: 'error',
@@ -99,8 +99,9 @@ export const CONDITIONS = {
   BRIDGE_FOREIGN: {
     severity: 'error',
     blocks: ['ready'],
-    title: "the pod bridge has another address than the gateway of this node's subnet, so bridge mode refuses new pods",
-    cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
+    title:
+      "the pod bridge has an address of another network, or another link has this node's subnet, so bridge mode refuses new pods",
+    cure: 'once nothing uses that network, remove the address from the bridge (ip address del), or name another bridge ("bridge":"weft0"); of two links with the subnet keep one'
   },
   FLANNELD_RUNNING: {
     severity: 'warning',
