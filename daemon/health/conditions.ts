@@ -45,7 +45,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'the store has no network configuration',
-    cure: 'write the network configuration into the store'
+    cure: 'write the network configuration into the store: the one that the nodes used last, else they get other subnets'
   },
   CONFIG_INVALID: {
     severity: 'error',
@@ -69,7 +69,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'the network configuration in the store has changed, and this node still uses the old one',
-    cure: 'restart weftd, node by node, to apply it (running pods keep their addresses), or restore the old one'
+    cure: 'restart weftd, node by node, to apply it (running pods keep their addresses unless Network or SubnetLen has changed: then drain each node first), or restore the old one'
   },
   NO_INTERFACE: {
     severity: 'error',

@@ -2,6 +2,7 @@
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import type { LastConfiguration } from '../config/last.ts'
 import type { Json, NetConf } from '../config/net-conf.ts'
 import type { Condition } from '../health/conditions.ts'
 import type { Report } from '../health/report.ts'
@@ -54,6 +55,8 @@ export type StoreDeps = {
   readonly log: Log
   /** Raises or clears a condition of health/conditions.ts by its code. */
   readonly report: Report
+  /** The configuration that this node used last. */
+  readonly lastConfiguration?: LastConfiguration | undefined
 }
 
 export interface Store extends AsyncDisposable {

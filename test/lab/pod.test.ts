@@ -216,9 +216,7 @@ describe('an ADD that cannot be', { skip }, () => {
     run('ip', 'link', 'add', 'cni0', 'type', 'veth')
     await seen('link cni0')
     await rejectsWith(add(place.context, attachment), 'BRIDGE_INVALID', /"cni0" already exists but is not a bridge/)
-    run('ip', 'link', 'del', 'cni0')
-    run('ip', 'link', 'add', 'cni0', 'type', 'bridge')
-    run('ip', 'addr', 'add', '10.99.0.1/24', 'dev', 'cni0')
+    run('sh', '-c', 'ip link del cni0; ip link add cni0 type bridge; ip addr add 10.99.0.1/24 dev cni0')
     await seen('address 10.99.0.1/24 dev cni0')
     await rejectsWith(
       add(place.context, attachment),
@@ -226,14 +224,10 @@ describe('an ADD that cannot be', { skip }, () => {
       /"cni0" already has an address different from 10\.244\.1\.1\/24: 10\.99\.0\.1\/24/
     )
     assert.deepEqual([veths(), place.reservations()], [[], []])
-    run('ip', 'link', 'del', 'cni0')
-    run('sh', '-c', 'ip link add theirs type bridge; ip addr add 10.244.1.1/24 dev theirs')
+    run('sh', '-c', 'ip link del cni0; ip link add theirs type bridge; ip addr add 10.244.1.1/24 dev theirs')
     await seen('address 10.244.1.1/24 dev theirs')
-    await rejectsWith(
-      add(place.context, attachment),
-      'BRIDGE_INVALID',
-      /"theirs" already has 10\.244\.1\.1\/24, the gateway/
-    )
+    const second = /"theirs" already has 10\.244\.1\.1\/24, the gateway/
+    await rejectsWith(add(place.context, attachment), 'BRIDGE_INVALID', second)
     run('ip', 'link', 'del', 'theirs')
   })
 
