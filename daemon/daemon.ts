@@ -185,7 +185,11 @@ async function openCore(
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, backends }: Core, store: string): Peers {
+function openPeers(
+  { options, log, health, metrics }: DaemonDeps,
+  { kernel, reconciler, backends }: Core,
+  store: string
+): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events from the lease store, by kind; malformed leases are skipped.',
@@ -193,7 +197,8 @@ function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, b
   )
   const peers = new Peers({
     ...{ kernel, reconciler, health, log, claims: backends.claims, recognises: backends.recognises, store },
-    ...{ doubtMs: DOUBT, now: Date.now },
+    ...{ doubtMs: DOUBT, now: Date.now, bridge: DEFAULT_BRIDGE },
+    leaseName: (key) => (store === 'etcd' ? `${options.etcdPrefix.replace(/\/+$/, '')}/subnets/${key}` : key),
     counted: (kind) => events.inc({ kind })
   })
   metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))

@@ -167,7 +167,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'a lease in the store cannot be used and is skipped',
-    cure: 'correct or delete the lease'
+    cure: 'correct the lease, or delete it if its node is gone: a node that runs takes it again'
   },
   SUBNET_CONFLICT: {
     severity: 'error',
@@ -199,7 +199,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title:
-      'two nodes publish the same public address; both leases are used, and only the node that has the address is reachable',
+      'two nodes publish the same public address: other nodes use both leases, which lead to whichever has the address, and the two do not reach each other',
     cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
   UNDERLAY_MTU: {

@@ -83,8 +83,8 @@ test('a configuration that changes while we run is reported with the differences
     cureOf(),
     /^restore the one in use before any restart: write \{"Network":"10\.244.*drain each node first/
   )
-  scene.file.configure(CONF.replace('"vxlan"', '"vxlan","VNI":7'))
-  await until(() => /VNI/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the other change')
+  scene.file.configure(CONF.replace('"host-gw"', '"host-gw","MTU":1400'))
+  await until(() => /MTU/.test(scene.detail('CONFIG_CHANGED') ?? ''), 'the other change')
   assert.match(cureOf(), /^restart weftd, node by node, .*pods keep their addresses/)
   assert.equal(scene.health.blocking('ready'), undefined)
   // What a starting weftd would refuse, for whatever reason, is no reason to restart one.
