@@ -12,7 +12,8 @@ import {
   type PerFamily,
   type Prefix,
   perFamily,
-  sameIp
+  sameIp,
+  samePrefix
 } from '../../ipam/address.ts'
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -51,6 +52,10 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   const { node, backend, networks } = view
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
+  if (covered !== undefined && view.earlier?.some((prefix) => samePrefix(prefix, covered)) === true) {
+    const why = `covers ${formatPrefix(covered)}, an earlier subnet of this node that its bridge still has (BRIDGE_FOREIGN)`
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} ${why}` }
+  }
   if (covered !== undefined) {
     const why = `covers ${formatPrefix(covered)}, a network or an address of a host; Network must leave it out`
     return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
@@ -71,6 +76,18 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
       return { kind: 'off-link', reason: error.message, cure: error.cure }
     return { kind: 'skipped', reason: reasonOf(error) }
   }
+}
+
+/** What to do about a lease that is skipped although its node is alive: deleted, it would be taken again at once. */
+export function skipCure(lease: Lease | undefined, view: LocalView | undefined, name: string): string | undefined {
+  if (lease === undefined || view === undefined) return undefined
+  const { networks, occupied = [] } = view
+  const where = `on the node of ${publicIpsOf(lease)}`
+  if (coveredBy(lease.subnet, occupied) !== undefined)
+    return `choose a Network without the networks of hosts, or leave them out with SubnetMin and SubnetMax; then restart weftd ${where}`
+  if (!isInside(lease, networks))
+    return `restart weftd ${where}, which still uses another configuration; if the node is gone, delete its lease ${name}`
+  return undefined
 }
 
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)

@@ -22,12 +22,14 @@ import { type HostView, samePrefixes } from './host-networks.ts'
 import { ListDoubt, type Withdrawal } from './list-doubt.ts'
 import { type LocalView, type PeerResult, peerObjects, sameNetworks } from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
-import { reportSkipped } from './skipped.ts'
+import { reportSkipped, type SkippedDeps } from './skipped.ts'
 
-export type PeersDeps = {
+export type PeersDeps = SkippedDeps & {
   readonly reconciler: Reconciler
   readonly health: Health
   readonly log: Log
+  /** The bridge of pods. */
+  readonly bridge?: string
   /** What a lease claims for its node alone, by its backend. */
   readonly claims: Registry['claims']
   /** Devices of a backend; without it no address belongs to one. */
@@ -128,7 +130,7 @@ export class Peers {
 
   #hostView({ node, networks }: LocalView): HostView {
     const { recognises = () => undefined } = this.#deps
-    return { networks, device: node.device, subnet: node.subnet, recognises }
+    return { networks, device: node.device, subnet: node.subnet, recognises, bridge: this.#deps.bridge }
   }
 
   /** An address or a network of the host came or went: leases that claim it are refused, and used again without it. */
@@ -329,6 +331,6 @@ export class Peers {
 
   #report(): void {
     this.#conflicts.report(this.#deps.health)
-    reportSkipped(this.#deps.health, this.#skipped, this.#offLink)
+    reportSkipped(this.#deps, this.#skipped, this.#offLink, { leases: this.#leases, view: this.#view })
   }
 }

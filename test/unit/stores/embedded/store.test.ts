@@ -181,4 +181,7 @@ test('where there is no configuration, message and cure have the real names of t
       `the lease file ${path} holds none, and no --net-config-path is given`,
       `write ${ONE} into a file, name it with --net-config-path and restart weftd`
     ])
+    const lastConfiguration = { text: '{"Network":"10.42.0.0/16"}', path }
+    const said = await missing((near) => new EmbeddedStore({ path, netConfigPath }, { ...near, lastConfiguration }))
+    assert.equal(said[2], `write {"Network":"10.42.0.0/16"}, which this node used last, into ${netConfigPath}`)
   }))
