@@ -1,10 +1,10 @@
 // What counts of the leases where several claim the same, and which of the kernel's routes are stale, as this node sees
 // the network at the time.
-import { contains, type Ip, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
+import { contains, type Ip, perFamily } from '../../ipam/address.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Change } from '../state/difference.ts'
 import type { KernelObject } from '../state/object.ts'
-import { isPlausible, type LocalView } from './peer-objects.ts'
+import { isInside, isPlausible, type LocalView } from './peer-objects.ts'
 
 /** `viewed`: this node's view, which changes; `isOwn`: whether a lease is this node's. */
 export const conflictRules = (viewed: () => LocalView | undefined, isOwn: (lease: Lease) => boolean) => ({
@@ -31,13 +31,6 @@ const hasHostsInside = ({ node, networks, occupied = [] }: LocalView): boolean =
   [...perFamily(node.publicIp), ...perFamily(node.localIp)].some(([family, ip]) => {
     const whole = networks[family]
     return whole !== undefined && contains(whole, ip)
-  })
-
-/** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
-const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
-  perFamily(subnet).every(([family, prefix]) => {
-    const network = networks[family]
-    return network === undefined || contains(network, prefix)
   })
 
 /** Routes to other nodes that are to be removed: not those from before Network was changed, nor those to pods here. */

@@ -90,6 +90,13 @@ export function skipCure(lease: Lease | undefined, view: LocalView | undefined, 
   return undefined
 }
 
+/** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
+export const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
+  perFamily(subnet).every(([family, prefix]) => {
+    const network = networks[family]
+    return network === undefined || contains(network, prefix)
+  })
+
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
 const ourAddressIn = ({ publicIp }: Lease, node: Node): Ip | undefined =>
