@@ -31,6 +31,7 @@ import { uninstall } from './lifecycle/uninstall.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
 import { watchedSysctls } from './node/host-checks.ts'
 import { isOfInterest } from './node/interest.ts'
+import { LeaseFile, leaseFilePath } from './node/lease-file.ts'
 import { Membership } from './node/membership.ts'
 import { NodeFiles } from './node/node-files.ts'
 import { nodeObjects } from './node/node-objects.ts'
@@ -106,7 +107,9 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await uninstallWhenDeleted(deps, core, pods, parts)
 
-  const store = parts.use(await openStore({ ...options, environment: deps.environment }, { log, report: health }))
+  const lastConfiguration = new LeaseFile(leaseFilePath(options.stateDir), log).lastConfiguration()
+  const storeDeps = { log, report: health, lastConfiguration }
+  const store = parts.use(await openStore({ ...options, environment: deps.environment }, storeDeps))
   health.listen((condition, active) => store.onCondition?.(condition, active))
   const service = new ServiceManager({ address: deps.environment.NOTIFY_SOCKET, health, log })
   signal.addEventListener('abort', () => service.stopping(), { once: true })
@@ -199,7 +202,11 @@ async function openCore(
   return core
 }
 
-function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, backends }: Core, store: string): Peers {
+function openPeers(
+  { options, log, health, metrics }: DaemonDeps,
+  { kernel, reconciler, backends }: Core,
+  store: string
+): Peers {
   const events = metrics.counter(
     'weft_lease_events_total',
     'Events from the lease store, by kind; malformed leases are skipped.',
@@ -207,7 +214,8 @@ function openPeers({ log, health, metrics }: DaemonDeps, { kernel, reconciler, b
   )
   const peers = new Peers({
     ...{ kernel, reconciler, health, log, claims: backends.claims, recognises: backends.recognises, store },
-    ...{ doubtMs: DOUBT, now: Date.now },
+    ...{ doubtMs: DOUBT, now: Date.now, bridge: DEFAULT_BRIDGE },
+    leaseName: (key) => (store === 'etcd' ? `${options.etcdPrefix.replace(/\/+$/, '')}/subnets/${key}` : key),
     counted: (kind) => events.inc({ kind })
   })
   metrics.gauge('weft_leases', 'Valid leases of the network.', [], (gauge) => gauge.set(peers.leases.size))

@@ -27,6 +27,7 @@ export type StatusAnswer = {
   readonly podMtuBytes?: number
   /** ISO 8601: when the lease ends unless weftd renews it; absent where it does not end or that is not known. */
   readonly leaseEnds?: string
+  /** Leases of other nodes; until `subnet` is known, this node's own is among them. */
   readonly peers: number
   readonly pods: number
   readonly conditions: readonly {
@@ -95,10 +96,16 @@ export type DiffAnswer = {
     /** The lease or attachment it exists for. */
     readonly because?: string
   }[]
+  /**
+   * What weftd waits for before it decides what is stale: until then nothing in `changes` that is removed will be
+   * removed. Absent once it has decided.
+   */
+  readonly waitsFor?: string
 }
 
-/** The answer to `diff`: what the reconciler would do now. */
-export const diffAnswer = (changes: readonly Change[]): DiffAnswer => ({
+/** The answer to `diff`: what the reconciler would do now, or once it has what it waits for. */
+export const diffAnswer = (changes: readonly Change[], waitsFor?: string): DiffAnswer => ({
+  ...(waitsFor !== undefined && { waitsFor }),
   changes: changes.map((change) => ({
     do: change.do,
     text: changeText(change),

@@ -1,6 +1,7 @@
 // The queries of weftctl by name: status, changes, diff, nodes, peers, pods, why, check. They change nothing; the last two
 // send packets.
 import { WeftError } from '../base/error.ts'
+import type { Condition } from '../health/conditions.ts'
 import {
   type ChangeAnswer,
   type ChangesAnswer,
@@ -21,7 +22,7 @@ import { check, wayBetween, wayToAddress, wayToNode, wayToPod } from './way-answ
 export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control> {
   return new Map<string, Control>([
     ['changes', async () => ({ changes: changes(context) }) satisfies ChangesAnswer],
-    ['diff', async () => diffAnswer(context.reconciler.differences())],
+    ['diff', async () => diffAnswer(context.reconciler.differences(), waitsFor(context))],
     ['nodes', async () => ({ leases: leases(context), listed: context.peers.isListed })],
     ['peers', async () => peersAnswer(context)],
     ['pods', async () => ({ pods: await pods(context) })],
@@ -39,6 +40,24 @@ const changes = (context: QueryContext): readonly ChangeAnswer[] =>
     ...(unnamed !== undefined && { unnamed }),
     tookMs
   }))
+
+/** Conditions that explain why there is no list of leases, or none that is believed, besides those that block. */
+const OF_THE_STORE: readonly string[] = ['STORE_UNREACHABLE', 'STORE_DENIED', 'LIST_DOUBTED']
+
+/** What is missing for a decision about what is stale; `undefined` once the reconciler may remove it. */
+function waitsFor({ reconciler, place, peers, health }: QueryContext): string | undefined {
+  if (reconciler.trusts) return undefined
+  const active = health.active()
+  const codes = active.filter(({ code, blocks }) => OF_THE_STORE.includes(code) || blocks.length > 0)
+  const named = codes.map(({ code }) => code).filter((code) => code !== 'STARTING')
+  return `${missing(active, place() !== undefined, peers.isListed)}${named.length > 0 ? ` (${named.join(', ')})` : ''}`
+}
+
+function missing(active: readonly Condition[], hasPlace: boolean, isListed: boolean): string {
+  if (active.some(({ code }) => code === 'CONFIG_MISSING')) return 'the network configuration'
+  if (!hasPlace) return "this node's subnet"
+  return isListed ? "confirmation of the store's list of leases" : "the store's list of leases"
+}
 
 function statusFacts(context: QueryContext): StatusFacts {
   const { version, startedAt, nodeName: name, store, health, peers, attachments } = context

@@ -22,7 +22,7 @@ export type QueryContext = {
   readonly nodeName: string
   readonly store: string
   readonly health: Pick<Health, 'active' | 'blockers'>
-  readonly reconciler: Pick<Reconciler, 'desired' | 'observed' | 'wantedBy' | 'differences'>
+  readonly reconciler: Pick<Reconciler, 'desired' | 'observed' | 'wantedBy' | 'differences' | 'trusts'>
   readonly changes: Pick<RecentChanges, 'list'>
   readonly peers: Pick<Peers, 'leases' | 'skipped' | 'since' | 'isOwn' | 'others' | 'isListed'>
   readonly attachments: Pick<Attachments, 'list' | 'vanished' | 'released'>

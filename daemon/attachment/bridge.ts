@@ -1,8 +1,17 @@
 // The bridge of an attachment with its gateway addresses, and the part of a port's alias that records them.
-import { FAMILIES, type Family, overlaps, type Prefix, sameIp } from '../../ipam/address.ts'
+import {
+  FAMILIES,
+  type Family,
+  network,
+  offset,
+  overlaps,
+  type PerFamily,
+  type Prefix,
+  sameIp
+} from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
-import type { Address, KernelObject, Link } from '../state/object.ts'
+import type { Address, KernelObject, Link, State } from '../state/object.ts'
 import {
   address,
   carriesPackets,
@@ -93,4 +102,24 @@ export function conflictsWith({ prefix, scope = 0 }: Address, gateway: Prefix): 
   if (prefix.ip.family !== gateway.ip.family || scope !== 0) return false
   if (sameIp(prefix.ip, gateway.ip) && prefix.length === gateway.length) return false
   return gateway.ip.family === 4 || overlaps(prefix, gateway)
+}
+
+/** Pods' gateway in a node's subnet, as an address of the bridge. */
+export const gatewayOf = (subnet: Prefix): Prefix => ({
+  ip: offset(network(subnet).ip, 1n) ?? subnet.ip,
+  length: subnet.length
+})
+
+/**
+ * The addresses by which links of this host lead to the whole of a node's subnet as its bridge does. A gateway of pods in
+ * routed mode is a single address and leads nowhere.
+ */
+export function gatewayHolders(observed: State, subnet: PerFamily<Prefix>): readonly Address[] {
+  return [...observed.values()].filter((object): object is Address => {
+    if (object.kind !== 'address') return false
+    const own = subnet[object.prefix.ip.family]
+    if (own === undefined) return false
+    const gateway = gatewayOf(own)
+    return sameIp(object.prefix.ip, gateway.ip) && object.prefix.length === gateway.length
+  })
 }

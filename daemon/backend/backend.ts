@@ -88,6 +88,11 @@ export type Backend<Config> = {
    */
   namesOurDevice(lease: Lease, links: readonly Link[]): boolean
   /**
+   * Whether `links` have the device of this lease's network, and it is not the one that the lease names: then the lease
+   * is another node's, whatever address it publishes.
+   */
+  namesAnotherDevice(lease: Lease, links: readonly Link[]): boolean
+  /**
    * MTU in bytes for pods and subnet.env. Of the node's subnets only the families count. Errors: CONFIG_INVALID when
    * the link's MTU is below the configured one.
    */

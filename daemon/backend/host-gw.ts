@@ -57,6 +57,8 @@ export const hostGw = {
 
   namesOurDevice: (): boolean => false,
 
+  namesAnotherDevice: (): boolean => false,
+
   mtu: (node: Node, config: HostGwConfig): number => carried(node, config),
 
   underlayMtu: (node: Node, config: HostGwConfig): number => carried(node, config),

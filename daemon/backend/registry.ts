@@ -27,6 +27,7 @@ export type Registry = {
   claims(lease: Lease): readonly Claim[]
   /** The same for our device among `links`: with another backend than before our lease is still found. */
   namesOurDevice(lease: Lease, links: readonly Link[]): boolean
+  namesAnotherDevice(lease: Lease, links: readonly Link[]): boolean
 }
 
 export function registry(backends: readonly Backend<unknown>[]): Registry {
@@ -47,7 +48,8 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
       return undefined
     },
     claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? [],
-    namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false
+    namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false,
+    namesAnotherDevice: (lease, links) => byType.get(lease.backendType)?.namesAnotherDevice(lease, links) ?? false
   }
 }
 

@@ -138,6 +138,17 @@ export const vxlan = {
       return mac !== undefined && links.some((link) => link.form?.type === 'vxlan' && link.mac === mac)
     }),
 
+  namesAnotherDevice: ({ backendData }: Lease, links: readonly Link[]): boolean => {
+    const others = perFamily(backendData).map(([family, published]) => {
+      const { mac } = publishedMac(published)
+      const vni = findKey(asObject(published), 'VNI')?.value
+      const names = typeof vni === 'number' ? [weftName(vni, family), flannelName(vni, family)] : []
+      const devices = links.filter(({ name, form }) => form?.type === 'vxlan' && names.includes(name))
+      return mac !== undefined && devices.length > 0 && devices.every((device) => device.mac !== mac)
+    })
+    return others.length > 0 && others.every(Boolean)
+  },
+
   mtu: (node: Node, config: VxlanConfig): number =>
     carried(node, config) - Math.max(...perFamily(node.subnet).map(([family]) => OVERHEAD[family])),
 

@@ -127,7 +127,8 @@ Kept:     running pods with their interfaces and the bridge, until they are
           the store, which expires or is deleted with its Node object; the file
           of --store embedded; weftd.lock and weft-addons-0 in /run/weft, which
           a reboot empties; forwarding (net.ipv4.ip_forward); a bridge cni0 that
-          weftd did not make; weftd itself. The last line lists what stays here.
+          weftd did not make, or with an address of an earlier subnet; weftd
+          itself. The line before the last lists what stays here.
 
 Each change is logged. Use the flags that weftd ran with: all of them are
 accepted, and these matter:

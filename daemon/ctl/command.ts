@@ -22,14 +22,14 @@ export type Operand = {
 export type Described = {
   readonly about: string
   readonly operands?: readonly Operand[]
-  /** What exit status 0 and 1 mean; absent: always 0. */
+  /** What exit status 0, 1 and 4 mean; absent: always 0. */
   readonly exits?: string
 }
 
 export type Command = Described & {
   readonly exits: string
   /** Formats the answer; `operands` are those of the command line. Errors: ANSWER_UNKNOWN. */
-  read(answer: unknown, operands: readonly string[]): { readonly text: string; readonly exit: 0 | 1 }
+  read(answer: unknown, operands: readonly string[]): { readonly text: string; readonly exit: 0 | 1 | 4 }
 }
 
 export type Page = Described & {

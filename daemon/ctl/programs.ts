@@ -92,7 +92,8 @@ export const weftctl = (commands: Readonly<Record<string, Described>>): Program 
   exits: [
     ['0, 1', 'depends on the command'],
     ['2', 'usage error; nothing was asked'],
-    ['3', 'no answer: weftd is not running, access is denied, or it does not know the question']
+    ['3', 'no answer: weftd is not running, access is denied, or it does not know the question'],
+    ['4', 'not decided yet (diff): weftd waits for the store or the network configuration, and removes nothing']
   ],
   files: [[defaultSocketPath, 'the socket of weftd, for root only']],
   seeAlso: ['weftd(8)']

@@ -47,8 +47,8 @@ export type Deps = {
  */
 const GRACE = 5_000
 
-/** 0 and 1 depend on the command; 2 usage error, 3 no answer. */
-export type Exit = 0 | 1 | 2 | 3
+/** 0 and 1 depend on the command; 2 usage error, 3 no answer, 4 not decided yet. */
+export type Exit = 0 | 1 | 2 | 3 | 4
 
 /** What is printed without asking weftd; a function, since the tables contain weftctl itself. */
 function pages(version: string): Readonly<Record<'completion' | 'man', Page>> {
@@ -217,6 +217,6 @@ ${listed.join('\n')}
 
 ${printFlags(flags, groups, width)}
 
-Exit status: 0 and 1 depend on the command, 2 usage error, 3 no answer.
+Exit status: 0 and 1 depend on the command, 2 usage error, 3 no answer, 4 not decided yet (diff).
 `
 }

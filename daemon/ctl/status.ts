@@ -55,7 +55,8 @@ function statusText(status: StatusAnswer): string {
     ...(status.leaseEnds === undefined
       ? []
       : [['lease until', `${shortTime(status.leaseEnds)}, renewed before`] as const]),
-    ['other nodes', String(status.peers)],
+    // Until then this node's own lease counts as another's.
+    ['other nodes', status.subnet.length === 0 ? '' : String(status.peers)],
     ['pods here', String(status.pods)],
     ['running since', status.startedAt]
   ]

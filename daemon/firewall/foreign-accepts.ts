@@ -3,7 +3,7 @@
 import { type Family, formatPrefix, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import { type ForeignRule, type ForeignTable, isPolicyTable, NO_SIDE, type PodSide } from '../state/foreign-chain.ts'
 import { type Course, courseIn } from '../state/foreign-course.ts'
-import { Fates } from '../state/foreign-fate.ts'
+import { Verdicts } from '../state/foreign-verdict.ts'
 import type { Place } from '../state/foreign-walk.ts'
 import type { ForeignAccept } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
@@ -79,10 +79,10 @@ function cutOffIn(
   { local = [], remote = [] }: PodSide
 ): Place | undefined {
   if (local.length === 0 || remote.length === 0) return cutOff[0]
-  const fates = new Fates(table, chain, inserts, pods)
+  const verdicts = new Verdicts(table, chain, inserts, pods)
   for (const here of local) {
     for (const there of remote) {
-      const drop = fates.certainDrop({ in: there, out: here }) ?? fates.certainDrop({ in: here, out: there })
+      const drop = verdicts.certainDrop({ in: there, out: here }) ?? verdicts.certainDrop({ in: here, out: there })
       if (drop !== undefined) return drop
     }
   }

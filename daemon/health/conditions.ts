@@ -45,7 +45,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: 'the store has no network configuration',
-    cure: 'write the network configuration into the store'
+    cure: 'write the network configuration into the store: the one that the nodes used last, else they get other subnets'
   },
   CONFIG_INVALID: {
     severity: 'error',
@@ -69,7 +69,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'the network configuration in the store has changed, and this node still uses the old one',
-    cure: 'restart weftd, node by node, to apply it (running pods keep their addresses), or restore the old one'
+    cure: 'restart weftd, node by node, to apply it (running pods keep their addresses unless Network or SubnetLen has changed: then drain each node first), or restore the old one'
   },
   NO_INTERFACE: {
     severity: 'error',
@@ -81,7 +81,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'the interface to the other nodes is not working; pods on this node still reach each other',
-    cure: 'bring the interface back up; routes and pods are left as they are'
+    cure: "bring the interface back up; Weft's routes and pods are kept, the host's own routes by it (default route) must be restored"
   },
   FORWARDING_OFF: {
     severity: 'error',
@@ -99,8 +99,9 @@ export const CONDITIONS = {
   BRIDGE_FOREIGN: {
     severity: 'error',
     blocks: ['ready'],
-    title: "the pod bridge has another address than the gateway of this node's subnet, so bridge mode refuses new pods",
-    cure: 'once no pod uses that subnet, remove the address from the bridge (ip address del)'
+    title:
+      "the pod bridge has an address of another network, or another link has this node's subnet, so bridge mode refuses new pods",
+    cure: 'once nothing uses that network, remove the address from the bridge (ip address del), or name another bridge ("bridge":"weft0"); of two links with the subnet keep one'
   },
   FLANNELD_RUNNING: {
     severity: 'warning',
@@ -154,7 +155,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: ['add', 'ready'],
     title: "another node now holds this node's subnet",
-    cure: 'drain this node and restart weftd to lease a new subnet (two nodes with one public IP cause this)'
+    cure: 'drain this node and restart weftd to lease a new subnet; if two nodes publish one public address, give each its own first (--iface, --public-ip)'
   },
   LIST_DOUBTED: {
     severity: 'warning',
@@ -166,7 +167,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'a lease in the store cannot be used and is skipped',
-    cure: 'correct or delete the lease'
+    cure: 'correct the lease, or delete it if its node is gone: a node that runs takes it again'
   },
   SUBNET_CONFLICT: {
     severity: 'error',
@@ -198,7 +199,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title:
-      'two nodes publish the same public address; both leases are used, and only the node that has the address is reachable',
+      'two nodes publish the same public address: other nodes use both leases, which lead to whichever has the address, and the two do not reach each other',
     cure: 'give each node an address of its own, or delete the lease (Kubernetes: the Node object) that has no machine'
   },
   UNDERLAY_LOST: {

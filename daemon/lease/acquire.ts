@@ -17,6 +17,7 @@ import {
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { NetConf, NetworkRange } from '../config/net-conf.ts'
+import { CONDITIONS } from '../health/conditions.ts'
 import { type Lease, leaseKey } from './lease.ts'
 import { isOurs, publishesUs } from './own-lease.ts'
 import type { LeaseRequest } from './store.ts'
@@ -36,7 +37,10 @@ export type Choice =
 
 export type Granted = Exclude<Choice, { readonly kind: 'exhausted' }>
 
-export type SubnetRequest = Pick<LeaseRequest, 'network' | 'publicIp' | 'previous' | 'namesOurDevice' | 'occupied'> & {
+export type SubnetRequest = Pick<
+  LeaseRequest,
+  'network' | 'publicIp' | 'previous' | 'namesOurDevice' | 'isAnothers' | 'occupied'
+> & {
   /** Its name, which some stores keep with the lease. */
   readonly node?: string
   readonly leases: readonly Lease[]
@@ -122,7 +126,7 @@ export function grantedSubnet(request: SubnetRequest & Pick<LeaseRequest, 'only'
   throw new WeftError(
     'LEASE_LOST',
     `${leaseKey({ subnet: only })} was ours, but in ${place} ${whose ?? `this node's lease is ${got}`}`,
-    'drain this node and restart weftd to lease a new subnet'
+    CONDITIONS.LEASE_LOST.cure
   )
 }
 
@@ -165,18 +169,20 @@ function fitsRange(prefix: Prefix, range: NetworkRange): boolean {
  * The leases that are ours. The public address alone does not prove it, since two nodes may publish one (a virtual
  * address, a clone): where we hold a lease, or subnet.env or a device of this host names one, that one is ours and the
  * others are not. Without any such proof, as on a node that flanneld served until it was rebooted, the address counts,
- * unless the store says that the lease is a node's of another name.
+ * unless the store says that the lease is a node's of another name. What another node's backend data identify is never
+ * ours: a node that has lost its subnet and is started again must not take the new holder's lease and identity.
  */
 function oursOf(request: SubnetRequest, heldKey: string | undefined): readonly Lease[] {
   const { leases, publicIp, previous, node, namesOurDevice } = request
-  const proven = leases.filter(
+  const possible = leases.filter((lease) => request.isAnothers?.(lease) !== true)
+  const proven = possible.filter(
     (lease) =>
       leaseKey(lease) === heldKey ||
       wasOurs(lease, request) ||
       (publishesUs(lease, publicIp) && (isPrevious(lease, previous) || namesOurDevice(lease)))
   )
   if (proven.length > 0) return proven
-  return leases.filter((lease) => isOurs(lease, { publicIp, node }))
+  return possible.filter((lease) => isOurs(lease, { publicIp, node }))
 }
 
 /** A subnet that contains a node's public address would cut that node off. */

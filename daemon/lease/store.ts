@@ -2,6 +2,7 @@
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
+import type { LastConfiguration } from '../config/last.ts'
 import type { Json, NetConf } from '../config/net-conf.ts'
 import type { Condition } from '../health/conditions.ts'
 import type { Report } from '../health/report.ts'
@@ -36,6 +37,8 @@ export type LeaseRequest = {
   readonly backendType: string
   /** Whether the backend data of a lease name a device of this host. */
   readonly namesOurDevice: (lease: Lease) => boolean
+  /** Whether a lease is certainly another node's, although it publishes our address or has our earlier subnet. */
+  readonly isAnothers?: (lease: Lease) => boolean
   /** Whether the backend data of two leases are those of different nodes; false where they identify no node. */
   readonly areOfTwoNodes?: (a: Lease, b: Lease) => boolean
   /** Networks and addresses of this host and its gateways: no subnet that overlaps one is chosen. */
@@ -52,6 +55,8 @@ export type StoreDeps = {
   readonly log: Log
   /** Raises or clears a condition of health/conditions.ts by its code. */
   readonly report: Report
+  /** The configuration that this node used last. */
+  readonly lastConfiguration?: LastConfiguration | undefined
 }
 
 export interface Store extends AsyncDisposable {

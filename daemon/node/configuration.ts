@@ -4,7 +4,8 @@ import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import { configurationChanges } from '../config/changes.ts'
+import { configurationChanges, renumbers } from '../config/changes.ts'
+import { quotable } from '../config/last.ts'
 import { type NetConf, parseNetConf } from '../config/net-conf.ts'
 import type { Health } from '../health/health.ts'
 import type { Store } from '../lease/store.ts'
@@ -112,9 +113,13 @@ export class Configuration {
       health.raise('CONFIG_CHANGED', `${this.#place}: ${wrong}`, this.#restore(this.#inUse.text))
       return
     }
-    const changes = text === undefined ? [] : configurationChanges(this.#inUse.conf, parseNetConf(text, 'it'))
-    if (changes.length === 0) health.clear('CONFIG_CHANGED')
-    else health.raise('CONFIG_CHANGED', `${this.#place}: ${changes.join('; ')}`)
+    const stored = text === undefined ? undefined : parseNetConf(text, 'it')
+    const changes = stored === undefined ? [] : configurationChanges(this.#inUse.conf, stored)
+    if (stored === undefined || changes.length === 0) health.clear('CONFIG_CHANGED')
+    else {
+      const cure = renumbers(this.#inUse.conf, stored) ? this.#renumber(this.#inUse.text) : undefined
+      health.raise('CONFIG_CHANGED', `${this.#place}: ${changes.join('; ')}`, cure)
+    }
   }
 
   /** What a starting weftd would say against it. */
@@ -128,18 +133,19 @@ export class Configuration {
     }
   }
 
+  /** Not the table's cure: pods keep their addresses, but those are no longer this node's. */
+  #renumber(text: string): string {
+    const old = quotable(text) ?? 'the old one'
+    return `restore the one in use before any restart: write ${old} to ${this.#place}; or renumber: a node whose subnet no longer fits gets another when its weftd restarts, and its running pods are cut off until they are recreated, so drain each node first, then restart weftd there`
+  }
+
   /** Not the table's cure: a weftd that starts with such a configuration serves no pods. */
   #restore(text: string): string {
-    const inUse = compact(text)
-    const old = inUse.length > LONGEST ? 'the old one' : `the one in use, ${inUse},`
+    const inUse = quotable(text)
+    const old = inUse === undefined ? 'the old one' : `the one in use, ${inUse},`
     return `correct it, or write ${old} to ${this.#place}; do not restart weftd before: it would serve no new pods`
   }
 }
-
-/** Characters of a configuration that a cure quotes. */
-const LONGEST = 400
-
-const compact = (text: string): string => JSON.stringify(JSON.parse(text))
 
 /** Errors about this node only, such as an MTU above its interface's, come from code that does not know the place. */
 const withPlace = (reason: string, place: string): string =>

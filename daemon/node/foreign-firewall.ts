@@ -44,7 +44,9 @@ export class ForeignFirewall {
   #updatedFor = ''
   #networks: readonly PerFamily<Prefix>[] = []
   #sideText = ''
+  /** The senders that the kernel has, and those that were wanted last. */
   #guarded = ''
+  #guarding = ''
   #trouble = ''
   #reasons = ''
   #isDue = false
@@ -103,8 +105,11 @@ export class ForeignFirewall {
     const senders = tunnelSenders(this.#deps.reconciler.desired.values(), local)
     const text = senders.map(keyOf).join()
     if (text === this.#guarded) return
-    this.#guarded = text
-    await this.#deps.reconciler.want('tunnel senders', senders)
+    this.#guarded = ''
+    this.#guarding = text
+    const outcomes = await this.#deps.reconciler.want('tunnel senders', senders)
+    // Updates overlap: an earlier one may end after a later one.
+    if (failureIn(outcomes) === undefined && this.#guarding === text) this.#guarded = text
   }
 
   #side(networks: readonly PerFamily<Prefix>[]): PodSide {

@@ -5,13 +5,13 @@ import {
   formatIp,
   formatPrefix,
   network,
-  offset,
   overlaps,
   type PerFamily,
   type Prefix,
   perFamily
 } from '../../ipam/address.ts'
-import { conflictsWith } from '../attachment/bridge.ts'
+import { conflictsWith, gatewayHolders, gatewayOf } from '../attachment/bridge.ts'
+import { bridgeMac } from '../attachment/identity.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Node } from '../state/node.ts'
 import { type Address, type Key, type Link, linkNamed, type State } from '../state/object.ts'
@@ -31,7 +31,7 @@ export type HostExpectations = {
   readonly recognises: Recognises
 }
 
-type CheckedNode = Pick<Node, 'device' | 'localIp' | 'subnet'>
+type CheckedNode = Pick<Node, 'device' | 'localIp' | 'subnet' | 'identity'>
 
 /** Each fault, or `undefined` where there is none. */
 export function checkHost(
@@ -53,7 +53,8 @@ export function checkHost(
   return {
     LINK_DOWN: linkFault(linkNamed(observed, node.device), node, addresses),
     FORWARDING_OFF: forwardingFault(observed, node),
-    BRIDGE_FOREIGN: outdated.length === 0 ? undefined : bridgeFault(outdated, node),
+    BRIDGE_FOREIGN:
+      outdated.length === 0 ? secondGatewayFault(observed, node) : bridgeFault(outdated, node, observed, networks),
     NETWORK_OVERLAPS: overlapping.length === 0 ? undefined : (bipFault(overlapping, node) ?? overlapFault(overlapping))
   }
 }
@@ -93,7 +94,34 @@ function forwardingFault(observed: State, node: CheckedNode): HostFault | undefi
   }
 }
 
-function bridgeFault(outdated: readonly Address[], { subnet }: CheckedNode): HostFault {
+/** Two links lead to the whole subnet, and the kernel uses one: a bridge without pods that was left, or Docker's. */
+function secondGatewayFault(observed: State, { subnet }: CheckedNode): HostFault | undefined {
+  for (const [family] of perFamily(subnet)) {
+    const holders = gatewayHolders(observed, subnet).filter(({ prefix }) => prefix.ip.family === family)
+    const [first] = holders
+    const devices = holders.map(({ device }) => device)
+    if (first === undefined || devices.length < 2) continue
+    const each = devices.map((device) => `ip link del ${device}`).join(' or ')
+    return {
+      detail: `${devices.join(' and ')} have ${formatPrefix(first.prefix)}, the gateway address of this node's subnet, so the kernel sends packets to its pods and containers to one of them only`,
+      cure: `keep one: delete the one that no pod and no container uses (${each}), or give Docker another network (dockerd --bip)`
+    }
+  }
+  return undefined
+}
+
+/** `outdated`: of the pod bridge. Whose they are: a bridge with our MAC, or an address of the pod network, is Weft's. */
+function bridgeFault(
+  outdated: readonly Address[],
+  { subnet, identity }: CheckedNode,
+  observed: State,
+  networks: PerFamily<Prefix>
+): HostFault {
+  const isWefts = outdated.every(({ device, prefix }) => {
+    const whole = networks[prefix.ip.family]
+    const isOfNetwork = whole !== undefined && contains(whole, prefix)
+    return isOfNetwork || linkNamed(observed, device)?.mac === bridgeMac(identity, device)
+  })
   const details = outdated.map(({ device, prefix }) => {
     const own = subnet[prefix.ip.family]
     const gateway = own !== undefined && contains(own, prefix.ip) ? `, whose gateway is ${gatewayText(own)}` : ''
@@ -101,7 +129,15 @@ function bridgeFault(outdated: readonly Address[], { subnet }: CheckedNode): Hos
   })
   const old = outdated.map(({ prefix }) => formatPrefix(network(prefix))).join(' or ')
   const commands = outdated.map(({ device, prefix }) => `ip address del ${formatPrefix(prefix)} dev ${device}`)
-  return { detail: details.join('; '), cure: `once no pod has an address of ${old}, run: ${commands.join('; ')}` }
+  const from = isWefts ? " (from this node's earlier subnet)" : ''
+  const [bridge] = outdated.map(({ device }) => device)
+  const orAnother = isWefts
+    ? ''
+    : `; if ${bridge} is another program's, whose containers weftctl pods does not list, leave it alone and name a bridge of Weft's own in the CNI configuration list: "bridge":"weft0"`
+  return {
+    detail: `${details.join('; ')}${from}`,
+    cure: `once ${isWefts ? 'no pod has' : 'nothing has'} an address of ${old}, run: ${commands.join('; ')}${orAnother}`
+  }
 }
 
 function overlapFault(overlapping: readonly { readonly text: string; readonly address: Address }[]): HostFault {
@@ -131,11 +167,6 @@ function bipFault(
 
 const DOCKER = 'docker0'
 
-/** Pods' gateway, as an address of the bridge. */
-const gatewayOf = (subnet: Prefix): Prefix => ({
-  ip: offset(network(subnet).ip, 1n) ?? subnet.ip,
-  length: subnet.length
-})
 const gatewayText = (subnet: Prefix): string => formatPrefix(gatewayOf(subnet))
 
 function linkFault(
@@ -143,19 +174,22 @@ function linkFault(
   { device, localIp }: CheckedNode,
   addresses: readonly Address[]
 ): HostFault | undefined {
-  const fault = (detail: string, cure: string): HostFault => ({
-    detail: `${device} ${detail}`,
-    cure: `${cure}; routes and pods are left as they are`
-  })
+  const fault = (detail: string, cure: string): HostFault => ({ detail: `${device} ${detail}`, cure })
+  const kept = 'routes and pods of Weft are kept'
+  const others = `${kept}, but the kernel has removed the host's own routes by ${device}, such as the default route: restore them with the host's network configuration (ifup ${device}, networkctl reconfigure ${device}, nmcli device connect ${device})`
   if (link === undefined)
-    return fault('is gone', `bring ${device} back (driver, virtual machine, or a renamed interface)`)
-  if (link.up === false) return fault('is set down', `run: ip link set ${device} up`)
-  if (link.carrier === false) return fault('has no carrier', `check the cable of ${device} and its switch port`)
+    return fault('is gone', `bring ${device} back (driver, virtual machine, or a renamed interface); ${others}`)
+  if (link.up === false) return fault('is set down', `run: ip link set ${device} up; ${others}`)
+  if (link.carrier === false)
+    return fault('has no carrier', `check the cable of ${device} and its switch port; ${kept}`)
   const has = (value: bigint) => addresses.some(({ prefix, device: on }) => on === device && prefix.ip.value === value)
   const [lost] = perFamily(localIp).filter(([, ip]) => !has(ip.value))
   if (lost === undefined) return undefined
   const ip = formatIp(lost[1])
-  return fault(`has lost its address ${ip}`, `give ${device} its address ${ip} back, or restart weftd to use another`)
+  return fault(
+    `has lost its address ${ip}`,
+    `give ${device} its address ${ip} back, or restart weftd to use another; ${kept}, but not the host's own routes that had this source address`
+  )
 }
 
 /** An address on the pod bridge for which it refuses this node's pods. */

@@ -7,6 +7,7 @@ import { LARGE_FILE } from '../../ipam/read-file.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { replaceFile } from '../base/replace-file.ts'
+import type { LastConfiguration } from '../config/last.ts'
 import { formatLeaseValue, type Lease, leaseKey, parseLease } from '../lease/lease.ts'
 
 export type Remembered = {
@@ -44,6 +45,16 @@ export class LeaseFile {
       return { text: String(configuration), lease: parseLease(String(key), String(value)) }
     } catch (error) {
       this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is invalid')
+      return undefined
+    }
+  }
+
+  /** The configuration in it, however old, for messages. */
+  lastConfiguration(): LastConfiguration | undefined {
+    try {
+      const { configuration } = JSON.parse(contentOf(this.path, LARGE_FILE) ?? '{}') as Record<string, unknown>
+      return typeof configuration === 'string' ? { text: configuration, path: this.path } : undefined
+    } catch {
       return undefined
     }
   }

@@ -26,11 +26,11 @@ import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
-import { dataOfOurs, publishedBefore, recognisedLinks } from './published-before.ts'
+import { dataOfOurs, proofOf, publishedBefore, recognisedLinks } from './published-before.ts'
 import { BackendSecrets } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
-  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'claims'>
+  readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'namesAnotherDevice' | 'claims'>
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -244,22 +244,22 @@ export class Membership {
   }
 
   #requestFor({ conf, backend }: Configured, facts: Omit<Node, 'subnet'>, before: Place | undefined): LeaseRequest {
-    const { backends, reconciler } = this.#deps
+    const { backends, reconciler, nodeName, remembered } = this.#deps
     const previous = before === undefined ? this.#deps.previous : before.node.subnet
-    const namesOurDevice = (lease: Lease) => backends.namesOurDevice(lease, facts.links)
+    const publish = (kept: Lease['backendData']) => backend.publish({ ...facts, remembered: kept })
+    const proof = proofOf({
+      ...{ previous, backends, links: facts.links, publicIp: facts.publicIp },
+      ...{ present: before?.lease, remembered: remembered?.lease },
+      fresh: { backendType: backend.type, backendData: publish({}) }
+    })
     return {
-      node: this.#deps.nodeName,
-      network: conf,
-      publicIp: facts.publicIp,
-      previous,
-      ...(before?.isConfirmed === false && { only: before.node.subnet }),
-      backendType: backend.type,
-      namesOurDevice,
+      ...{ node: nodeName, network: conf, publicIp: facts.publicIp, backendType: backend.type, ...proof },
+      ...(before !== undefined && { only: before.node.subnet }),
       areOfTwoNodes: (a, b) => areOfTwoNodes(a, b, backends.claims),
       occupied: hostNetworks(reconciler.observed, {
         ...{ networks: networksOf(conf), device: facts.device, subnet: previous, recognises: backends.recognises }
       }),
-      backendData: (held) => backend.publish({ ...facts, remembered: dataOfOurs(held, { previous, namesOurDevice }) })
+      backendData: (held) => publish(dataOfOurs(held, proof))
     }
   }
 

@@ -15,7 +15,7 @@ import {
 import type { Lease } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import { type Address, linkNamed, type State } from '../state/object.ts'
-import { type HostView, hostNetworks } from './host-networks.ts'
+import { earlierSubnets, type HostView, hostNetworks } from './host-networks.ts'
 
 export type HostAddresses = {
   /** What an address is here, by its text: the kernel delivers packets to it itself, or to a whole link. */
@@ -50,12 +50,18 @@ function sharedAddress(prefix: Prefix): { readonly ip: Ip; readonly what: string
   return family === 4 ? { ip: last, what: 'broadcast' } : { ip: first, what: 'anycast' }
 }
 
-export type Observed = { readonly occupied: readonly Prefix[]; readonly host: HostAddresses }
+export type Observed = {
+  readonly occupied: readonly Prefix[]
+  readonly host: HostAddresses
+  /** Those of `occupied` that the bridge of pods has from an earlier subnet. */
+  readonly earlier?: readonly Prefix[]
+}
 
 /** What of this host leases must not claim. */
 export const observedHost = (observed: State, view: HostView): Observed => ({
   occupied: hostNetworks(observed, view),
-  host: hostAddresses(observed)
+  host: hostAddresses(observed),
+  earlier: earlierSubnets(observed, view)
 })
 
 /** What leases are compared with. */

@@ -26,6 +26,8 @@ export type HostView = {
   readonly subnet: PerFamily<Prefix>
   /** Devices of a backend are Weft's, not the host's. */
   readonly recognises: Recognises
+  /** The bridge of pods: an address of it outside `subnet` is reported as BRIDGE_FOREIGN. */
+  readonly bridge?: string | undefined
 }
 
 /**
@@ -38,6 +40,14 @@ export function hostNetworks(observed: State, view: HostView): readonly Prefix[]
     for (const prefix of occupiedBy(object, observed, view)) found.set(formatPrefix(prefix), prefix)
   return [...found.values()]
 }
+
+/** Networks of addresses that the bridge of pods has from an earlier subnet. */
+export const earlierSubnets = (observed: State, { bridge, subnet }: HostView): readonly Prefix[] =>
+  [...observed.values()].flatMap((object) => {
+    if (object.kind !== 'address' || object.device !== bridge || isLinkLocal(object.prefix.ip)) return []
+    const own = subnet[object.prefix.ip.family]
+    return own !== undefined && contains(own, object.prefix) ? [] : [network(object.prefix)]
+  })
 
 /** In any order. */
 export const samePrefixes = (a: readonly Prefix[], b: readonly Prefix[]): boolean =>

@@ -12,12 +12,12 @@ import {
   type PerFamily,
   type Prefix,
   perFamily,
-  sameIp
+  sameIp,
+  samePrefix
 } from '../../ipam/address.ts'
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
-import type { Change } from '../state/difference.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode } from '../state/tunnel-nodes.ts'
@@ -52,6 +52,10 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   const { node, backend, networks } = view
   if (lease.backendType !== backend.type) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
+  if (covered !== undefined && view.earlier?.some((prefix) => samePrefix(prefix, covered)) === true) {
+    const why = `covers ${formatPrefix(covered)}, an earlier subnet of this node that its bridge still has (BRIDGE_FOREIGN)`
+    return { kind: 'conflict', reason: `lease ${leaseKey(lease)} ${why}` }
+  }
   if (covered !== undefined) {
     const why = `covers ${formatPrefix(covered)}, a network or an address of a host; Network must leave it out`
     return { kind: 'refused', reason: `lease ${leaseKey(lease)} ${why}` }
@@ -74,23 +78,35 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   }
 }
 
+/** What to do about a lease that is skipped although its node is alive: deleted, it would be taken again at once. */
+export function skipCure(lease: Lease | undefined, view: LocalView | undefined, name: string): string | undefined {
+  if (lease === undefined || view === undefined) return undefined
+  const { networks, occupied = [] } = view
+  const where = `on the node of ${publicIpsOf(lease)}`
+  if (coveredBy(lease.subnet, occupied) !== undefined)
+    return `choose a Network without the networks of hosts, or leave them out with SubnetMin and SubnetMax; then restart weftd ${where}`
+  if (!isInside(lease, networks))
+    return `restart weftd ${where}, which still uses another configuration; if the node is gone, delete its lease ${name}`
+  return undefined
+}
+
+/** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
+export const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
+  perFamily(subnet).every(([family, prefix]) => {
+    const network = networks[family]
+    return network === undefined || contains(network, prefix)
+  })
+
 const hostOf = ([, ip]: readonly [unknown, Ip]): Prefix => hostPrefix(ip)
 
 const ourAddressIn = ({ publicIp }: Lease, node: Node): Ip | undefined =>
   perFamily(publicIp).find(([family, ip]) => sameIp(ip, node.publicIp[family]))?.[1]
 
 /** Whether a peer's lease takes nothing of this host's and has no fault. */
-const isPlausible = (lease: Lease, view: LocalView): boolean =>
+export const isPlausible = (lease: Lease, view: LocalView): boolean =>
   faultOf(lease, view.node, view.networks) === undefined &&
   coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
   (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
-
-/** Whether all subnets of the lease lie inside the network; a family that the network lacks does not count. */
-const isInside = ({ subnet }: Lease, networks: PerFamily<Prefix>): boolean =>
-  perFamily(subnet).every(([family, prefix]) => {
-    const network = networks[family]
-    return network === undefined || contains(network, prefix)
-  })
 
 /** The node's addresses, for the rules that keep pods from its tunnel port. */
 const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
@@ -121,45 +137,7 @@ function faultOf(lease: Lease, node: Node, networks: PerFamily<Prefix>): string 
   return undefined
 }
 
-/** Routes to other nodes that are to be removed: not those from before Network was changed, nor those to pods here. */
-export const staleRoutes = (changes: readonly Change[], view: LocalView): number =>
-  changes.filter((change) => change.do === 'remove' && isToPeer(change.object, view)).length
-
-function isToPeer(object: KernelObject, { networks, node }: LocalView): boolean {
-  if (object.kind !== 'route') return false
-  const { destination } = object
-  const [whole, own] = [networks[destination.ip.family], node.subnet[destination.ip.family]]
-  return whole !== undefined && contains(whole, destination) && (own === undefined || !contains(own, destination))
-}
-
 export const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView['networks']): boolean =>
   a !== undefined && FAMILIES.every((family) => textOf(a[family]) === textOf(b[family]))
 
 const textOf = (prefix: Prefix | undefined): string => (prefix === undefined ? '' : formatPrefix(prefix))
-
-/** What of the leases counts where several claim the same, as this node sees it at the time. */
-export const conflictRules = (viewed: () => LocalView | undefined, isOwn: (lease: Lease) => boolean) => ({
-  isUsable: (lease: Lease): boolean => {
-    const view = viewed()
-    return view === undefined || isInside(lease, view.networks)
-  },
-  mayKeep: (lease: Lease): boolean => {
-    const view = viewed()
-    return view !== undefined && (isOwn(lease) || isPlausible(lease, view))
-  },
-  isPodAddress: (ip: Ip): boolean => {
-    const whole = viewed()?.networks[ip.family]
-    return whole !== undefined && contains(whole, ip)
-  },
-  areHostsInside: (): boolean => {
-    const view = viewed()
-    return view === undefined || hasHostsInside(view)
-  }
-})
-
-const hasHostsInside = ({ node, networks, occupied = [] }: LocalView): boolean =>
-  occupied.length > 0 ||
-  [...perFamily(node.publicIp), ...perFamily(node.localIp)].some(([family, ip]) => {
-    const whole = networks[family]
-    return whole !== undefined && contains(whole, ip)
-  })

@@ -1,5 +1,4 @@
-// All other nodes' leases, as the store reports them: desires their kernel objects, and keeps routes for a while when
-// most leases are suddenly missing.
+// All other nodes' leases, as the store reports them: desires their kernel objects.
 import { setImmediate as turn } from 'node:timers/promises'
 import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
@@ -14,26 +13,23 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Kernel } from '../state/kernel.ts'
 import type { KernelObject } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { conflictRules } from './conflict-rules.ts'
 import { areOfTwoNodes, Conflicts } from './conflicts.ts'
 import { giveBack } from './give-back.ts'
 import { concernedBy, observedHost } from './host-addresses.ts'
 import { onHostChanged } from './host-changes.ts'
 import { type HostView, samePrefixes } from './host-networks.ts'
-import {
-  conflictRules,
-  type LocalView,
-  type PeerResult,
-  peerObjects,
-  sameNetworks,
-  staleRoutes
-} from './peer-objects.ts'
+import { ListDoubt, type Withdrawal } from './list-doubt.ts'
+import { type LocalView, type PeerResult, peerObjects, sameNetworks } from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
-import { reportSkipped } from './skipped.ts'
+import { reportSkipped, type SkippedDeps } from './skipped.ts'
 
-export type PeersDeps = {
+export type PeersDeps = SkippedDeps & {
   readonly reconciler: Reconciler
   readonly health: Health
   readonly log: Log
+  /** The bridge of pods. */
+  readonly bridge?: string
   /** What a lease claims for its node alone, by its backend. */
   readonly claims: Registry['claims']
   /** Devices of a backend; without it no address belongs to one. */
@@ -49,9 +45,6 @@ export type PeersDeps = {
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
-
-/** Fewer missing leases than this are believed at once, unless no other node is left. */
-const FEW = 4
 
 /** The owner of the objects for the lease of this key. */
 export const leaseOwnerOf = (key: string): string => `lease ${key}`
@@ -70,12 +63,8 @@ export class Peers {
   readonly #conflicts: Conflicts
   /** The kernel's routes to the nodes, and what probes found of plain ones. */
   readonly routes: RouteLookups
-  /** Leases that the last list did not have and that are kept for now. */
-  readonly #doubted = new Set<string>()
-  #confirmation: NodeJS.Timeout | undefined
+  readonly #doubt: ListDoubt
   #listed = false
-  /** The kernel's stale routes have been kept for long enough. */
-  #confirmed = false
   #view: LocalView | undefined
   /** The key of our own lease, kept because it is compared with each of thousands. */
   #ownKey: string | undefined
@@ -88,6 +77,8 @@ export class Peers {
     this.#conflicts = new Conflicts(deps.claims, { ...rules, store: deps.store })
     const viewed = () => this.#view && this.#hostView(this.#view)
     onHostChanged(deps, viewed, () => this.#useHost())
+    const confirmed = (keys: readonly string[]) => this.#removeMissing(keys)
+    this.#doubt = new ListDoubt({ ...deps, others: () => this.others, confirmed })
     this.routes = new RouteLookups({ ...deps, observed: () => deps.reconciler.observed })
   }
 
@@ -140,7 +131,7 @@ export class Peers {
 
   #hostView({ node, networks }: LocalView): HostView {
     const { recognises = () => undefined } = this.#deps
-    return { networks, device: node.device, subnet: node.subnet, recognises }
+    return { networks, device: node.device, subnet: node.subnet, recognises, bridge: this.#deps.bridge }
   }
 
   /** An address or a network of the host came or went: leases that claim it are refused, and used again without it. */
@@ -165,7 +156,7 @@ export class Peers {
       // and how many went together says whether to doubt.
       for await (const batch of AsyncQueue.of(events).batches(turn)) await this.#take(batch)
     } finally {
-      clearTimeout(this.#confirmation)
+      this.#doubt.end()
     }
   }
 
@@ -196,7 +187,7 @@ export class Peers {
     if (!this.#leases.has(key)) this.#since.set(key, this.#deps.now())
     for (const other of this.#conflicts.replace(this.#leases.get(key), lease)) touched.add(leaseKey(other))
     this.#leases.set(key, lease)
-    this.#doubted.delete(key)
+    this.#doubt.forget(key)
     this.#unskip(key)
     return key
   }
@@ -209,7 +200,7 @@ export class Peers {
     this.#leases.delete(key)
     this.#since.delete(key)
     this.#unskip(key)
-    this.#doubted.delete(key)
+    this.#doubt.forget(key)
     return key
   }
 
@@ -228,80 +219,27 @@ export class Peers {
   }
 
   /**
-   * Removes leases that are no longer in the store, by a list without them or by an event for each. Kept for a while
-   * instead: most leases at once, the last one that a list does not have, and all when the list does not have ours
-   * either. The event of a single lease is believed. Returns the keys of the removed ones.
+   * Removes leases that are no longer in the store, except those that are kept while the list is doubted. Returns the
+   * keys of the removed ones.
    */
-  #withdraw(
-    keys: readonly string[],
-    by: 'events' | 'a list' | 'a list without us',
-    touched: Set<string>
-  ): readonly string[] {
+  #withdraw(keys: readonly string[], by: Withdrawal, touched: Set<string>): readonly string[] {
     const missing = keys.filter((key) => this.#leases.has(key) && !this.isOwn(key))
-    // Counting the others takes milliseconds among thousands; the event of a single lease must not wait for that.
-    const isByEvents = by === 'events'
-    const isWorthACount = missing.length >= (isByEvents ? FEW : 1)
-    const others = isWorthACount ? this.others - missing.length : 0
-    const isMost = missing.length >= FEW && missing.length > others
-    const isDoubtful = isWorthACount && (isMost || by === 'a list without us' || (!isByEvents && others === 0))
-    const kept = new Set(missing.filter((key) => isDoubtful || (!isByEvents && this.#doubted.has(key))))
+    const kept = this.#doubt.kept(missing, by)
     const gone = keys.filter((key) => !kept.has(key))
     for (const key of gone) this.#gone(key, touched)
-    if ([...kept].every((key) => this.#doubted.has(key))) return gone
-    for (const key of kept) this.#doubted.add(key)
-    this.#doubt(`${kept.size} leases that the store no longer lists are kept (it lists ${others} others)`)
     return gone
   }
 
-  #doubt(detail: string): void {
-    this.#deps.health.raise('LIST_DOUBTED', `${detail}, for ${this.#deps.doubtMs / 1000} s`)
-    clearTimeout(this.#confirmation)
-    this.#confirmation = setTimeout(() => {
-      const keys = new Set(this.#doubted)
-      for (const key of this.#doubted) this.#gone(key, keys)
-      this.#deps.health.clear('LIST_DOUBTED')
-      this.#confirmation = undefined
-      this.#confirmed = true
-      this.#report()
-      this.#want([...keys])
-        .then(() => this.#trustIfPlausible())
-        .catch((error) => this.#deps.log.error({ err: error }, 'removing leases that are still missing failed'))
-    }, this.#deps.doubtMs)
-    this.#confirmation.unref()
+  async #removeMissing(keys: readonly string[]): Promise<void> {
+    const touched = new Set(keys)
+    for (const key of keys) this.#gone(key, touched)
+    this.#report()
+    await this.#want([...touched])
+    await this.#trustIfPlausible()
   }
 
-  /**
-   * After a list: allows stale objects in the kernel to be removed, unless they are most of those present. So even the
-   * first list is doubted.
-   */
-  async #trustIfPlausible(): Promise<void> {
-    if (this.#doubted.size > 0) return
-    const { reconciler } = this.#deps
-    // Without our own place and a list, nothing in the kernel can be called stale.
-    if (!this.#listed || this.#view === undefined) {
-      clearTimeout(this.#confirmation)
-      this.#confirmation = undefined
-      this.#deps.health.clear('LIST_DOUBTED')
-      return
-    }
-    if (!reconciler.trusts && !this.#confirmed && !this.#kernelAgrees(this.#view)) {
-      if (this.#confirmation === undefined) {
-        this.#doubt(
-          `the kernel still has routes to nodes that the store does not list (it lists ${this.others} others)`
-        )
-      }
-      return
-    }
-    clearTimeout(this.#confirmation)
-    this.#confirmation = undefined
-    this.#deps.health.clear('LIST_DOUBTED')
-    await reconciler.trust()
-  }
-
-  #kernelAgrees(view: LocalView): boolean {
-    const stale = staleRoutes(this.#deps.reconciler.differences(), view)
-    const others = this.others
-    return stale === 0 || (others > 0 && (stale < FEW || stale <= others))
+  #trustIfPlausible(): Promise<void> {
+    return this.#doubt.trustIfPlausible(this.#listed ? this.#view : undefined)
   }
 
   /** How many leases other nodes hold. */
@@ -395,6 +333,6 @@ export class Peers {
 
   #report(): void {
     this.#conflicts.report(this.#deps.health)
-    reportSkipped(this.#deps.health, this.#skipped, this.#offLink)
+    reportSkipped(this.#deps, this.#skipped, this.#offLink, { leases: this.#leases, view: this.#view })
   }
 }

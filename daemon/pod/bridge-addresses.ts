@@ -1,12 +1,34 @@
 // Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge
 // plugin.
-import { formatIp, formatPrefix, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
-import { conflictsWith } from '../attachment/bridge.ts'
+import { conflictsWith, gatewayHolders } from '../attachment/bridge.ts'
 import type { Wiring } from '../attachment/objects.ts'
 import { gatewayDevice } from '../attachment/vlans.ts'
 import { WeftError } from '../base/error.ts'
 import type { Address, State } from '../state/object.ts'
+
+/**
+ * Another link has this node's gateway address with its network, such as docker0 after `dockerd --bip`: the kernel sends
+ * packets to pods to one of the two only. Errors: BRIDGE_INVALID.
+ */
+export function refuseSecondGateway(
+  { interface: config, network }: VethAttachment,
+  { mode }: Pick<Wiring, 'mode'>,
+  subnet: PerFamily<Prefix>,
+  observed: State
+): void {
+  if (mode !== 'bridge' || config.like !== undefined) return
+  const bridges = [config.bridge, gatewayDevice(config)]
+  const [other] = gatewayHolders(observed, subnet).filter(({ device }) => !bridges.includes(device))
+  if (other === undefined) return
+  const { device } = other
+  throw new WeftError(
+    'BRIDGE_INVALID',
+    `"${device}" already has ${formatPrefix(other.prefix)}, the gateway address of this node's subnet, so pods on "${config.bridge}" would not be reached`,
+    `give ${device} another network (Docker: restart dockerd with another --bip), or delete it if nothing uses it ("ip link del ${device}"); network ${network} needs the subnet for itself`
+  )
+}
 
 /**
  * Those to be removed first (`forceAddress`). Errors: BRIDGE_INVALID, where the configuration does not let the new

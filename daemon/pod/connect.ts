@@ -10,7 +10,7 @@ import { routedDevice } from '../attachment/routed.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { failureIn, type Outcome, type Sandbox } from '../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed } from '../state/object.ts'
-import { conflictingAddresses } from './bridge-addresses.ts'
+import { conflictingAddresses, refuseSecondGateway } from './bridge-addresses.ts'
 import { refuseUnfilteredVlans } from './bridge-vlans.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { applyInside } from './netns.ts'
@@ -57,6 +57,7 @@ export async function connect(
   await refuseUnfilteredVlans(context, attachment, wiring)
   refuseNoGateway(attachment, addresses)
   if (wiring.mode === 'routed') refuseRoutedElsewhere(context, attachment, addresses)
+  refuseSecondGateway(attachment, wiring, place.node.subnet, context.host.observed)
   const conflicting = conflictingAddresses(attachment, addresses, wiring, context.host.observed)
   if (conflicting.length > 0) throwFailure(attachment, await context.host.discard(conflicting, true))
   await make(context, attachment, addresses, { place, wiring }, sandbox)

@@ -6,7 +6,7 @@ import type { Attachment, VethAttachment } from '../../plugins/attachment.ts'
 import { WeftError } from '../base/error.ts'
 import { CONDITIONS } from '../health/conditions.ts'
 import { exhaustedDetail } from './allocate.ts'
-import { conflictingAddresses } from './bridge-addresses.ts'
+import { conflictingAddresses, refuseSecondGateway } from './bridge-addresses.ts'
 import { refuseUnfilteredVlans } from './bridge-vlans.ts'
 import type { PodContext, PodPlace } from './context.ts'
 import { placeForAdd } from './place.ts'
@@ -60,6 +60,7 @@ async function refuseBridge(
   const wiring = wiringOf(context, pattern, place)
   try {
     await refuseUnfilteredVlans(context, pattern, wiring)
+    refuseSecondGateway(pattern, wiring, place.node.subnet, context.host.observed)
     conflictingAddresses(pattern, gateways, wiring, context.host.observed)
   } catch (error) {
     // STATUS has a number for "an ADD would fail now", which is that of conditions. What the kernel lacks stays so.

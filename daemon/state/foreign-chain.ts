@@ -42,9 +42,9 @@ export type ForeignVerdict =
   | { readonly kind: 'accept' | 'drop' | 'return' }
   /**
    * The packet goes to a program: by one of these queues of nfnetlink_queue, which drop it while no program listens;
-   * without numbers it may pass then, or that is not known. `isUnheard`: no program listens at any of them.
+   * without numbers it may pass then, or that is not known. `hasNoListener`: no program listens at any of them.
    */
-  | { readonly kind: 'queue'; readonly numbers?: readonly [first: number, last: number]; readonly isUnheard?: true }
+  | { readonly kind: 'queue'; readonly numbers?: readonly [first: number, last: number]; readonly hasNoListener?: true }
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
 
 /** One verdict of a rule; a verdict map has many, a rule that only counts or logs has none. */

@@ -56,7 +56,7 @@ function filled(table: ForeignTable, facts: ForeignFacts): ForeignTable {
   }
   const branchOf = (branch: ForeignBranch): ForeignBranch =>
     isAbout(branch)
-      ? { conditions: branch.conditions.map(conditionOf), verdict: heard(branch.verdict, facts.queues) }
+      ? { conditions: branch.conditions.map(conditionOf), verdict: withListeners(branch.verdict, facts.queues) }
       : branch
   const chains = [...table.chains].map(([name, chain]) => {
     const rules = chain.rules.map((rule) =>
@@ -68,9 +68,9 @@ function filled(table: ForeignTable, facts: ForeignFacts): ForeignTable {
 }
 
 /** Packets are spread over the queues, so that one without a program drops some of them; all of them drop all. */
-function heard(verdict: ForeignVerdict, queues: ReadonlySet<number>): ForeignVerdict {
+function withListeners(verdict: ForeignVerdict, queues: ReadonlySet<number>): ForeignVerdict {
   if (verdict.kind !== 'queue' || verdict.numbers === undefined) return verdict
   const [first, last] = verdict.numbers
   for (const number of queues) if (number >= first && number <= last) return verdict
-  return { ...verdict, isUnheard: true }
+  return { ...verdict, hasNoListener: true }
 }

@@ -1,5 +1,5 @@
 // Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
-import { formatIp, formatPrefix, network } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
@@ -132,12 +132,44 @@ function disciplineText(discipline: Discipline): string {
   }
 }
 
+const destinationText = ({ destination }: Route): string =>
+  destination.length === 0 ? 'default' : formatPrefix(network(destination))
+
+/**
+ * The command that removes this route and no other of the same destination. With a nexthop object the kernel accepts
+ * only the object's number (fib_nh_match).
+ */
+export function deletionOf(route: Route): string {
+  const { destination, type, device, gateway, nextHops = [], nextHopId, tos, table, protocol, metric } = route
+  const hops = nextHops.map((hop) =>
+    words('nexthop', hop.gateway && viaText(destination.ip, hop.gateway), hop.device && `dev ${hop.device}`)
+  )
+  const path =
+    nextHopId === undefined
+      ? [gateway && viaText(destination.ip, gateway), device && `dev ${device}`, ...hops]
+      : [`nhid ${nextHopId}`]
+  return words(
+    destination.ip.family === 6 ? 'ip -6 route del' : 'ip route del',
+    type !== 'unicast' && type !== 'other' && type,
+    destinationText(route),
+    // The hops come last: what follows `nexthop` belongs to it.
+    tos !== undefined && `tos 0x${tos.toString(16)}`,
+    table !== MAIN_TABLE && `table ${table}`,
+    protocol !== 0 && `proto ${protocol}`,
+    metric !== 0 && `metric ${metric}`,
+    ...path
+  )
+}
+
+/** `inet6` where a route has a gateway of the other family. */
+const viaText = ({ family }: Ip, gateway: Ip): string =>
+  `via ${gateway.family === family ? '' : `inet${gateway.family === 6 ? '6' : ''} `}${formatIp(gateway)}`
+
 function routeText(route: Route): string {
-  const destination = route.destination.length === 0 ? 'default' : formatPrefix(network(route.destination))
   return words(
     'route',
     route.type !== 'unicast' && route.type,
-    destination,
+    destinationText(route),
     route.gateway && `via ${formatIp(route.gateway)}`,
     route.device && `dev ${route.device}`,
     ...(route.nextHops ?? []).map(({ gateway, device }) =>

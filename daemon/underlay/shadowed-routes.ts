@@ -5,6 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import {
   contains,
   type Family,
+  formatIp,
   formatPrefix,
   type Ip,
   network,
@@ -23,7 +24,7 @@ import type { Kernel } from '../state/kernel.ts'
 import { keyOf, linkNamed, type Route, sameObject } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { MAIN_TABLE } from '../state/route.ts'
-import { textOf } from '../state/text.ts'
+import { deletionOf, textOf } from '../state/text.ts'
 
 export type ShadowedRoutesDeps = {
   readonly kernel: Pick<Kernel, 'usedRoutes' | 'rules'>
@@ -159,10 +160,7 @@ export class ShadowedRoutes {
     const whole = networksOf(this.#deps.place()?.conf)[family] ?? destination
     return {
       text: `packets to ${subnet} take "${textOf(match)}"${rule ? ` (rule ${rule.text})` : ''} instead of weftd's route`,
-      cure:
-        rule === undefined || rule.priority === 0
-          ? `remove that route, or the program that adds it: ip ${family === 6 ? '-6 ' : ''}route show ${subnet}`
-          : `remove that route from table ${match.table}, or run: ip ${family === 6 ? '-6 ' : ''}rule add to ${formatPrefix(whole)} lookup main pref ${rule.priority - 1}`
+      cure: cureOf(match, whole, rule === undefined || rule.priority === 0 ? undefined : rule.priority - 1)
     }
   }
 
@@ -183,6 +181,23 @@ export class ShadowedRoutes {
     const more = others === 0 ? '' : ` (and to ${others} more node${others === 1 ? '' : 's'})`
     health.raise('ROUTE_SHADOWED', `${whose}: ${text}${more}`, cure)
   }
+}
+
+/**
+ * Names the very route that the kernel uses: one of the subnet's length may be weftd's own. A route that is wider than
+ * the pod network, as a VPN's default route, is needed for other packets and stays. `pref`: of a rule that comes first.
+ */
+function cureOf(match: Route, whole: Prefix, pref: number | undefined): string {
+  const { destination, type, device } = match
+  const ip = whole.ip.family === 6 ? 'ip -6' : 'ip'
+  if (type === 'local' && destination.length === width(destination.ip.family)) {
+    const address = formatIp(destination.ip)
+    return `remove the address ${address} from ${device}; its prefix: ${ip} address show dev ${device} to ${address}`
+  }
+  const remove = `run: ${deletionOf(match)}; if it comes back, end what adds it`
+  if (pref === undefined) return remove
+  const rule = `${ip} rule add to ${formatPrefix(whole)} lookup main pref ${pref}`
+  return contains(whole, destination) ? `run: ${rule}; or remove that route: ${deletionOf(match)}` : `run: ${rule}`
 }
 
 const isRoute = (match: Route | Error | undefined, { destination, table, protocol, device }: Route): boolean =>

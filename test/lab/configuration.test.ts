@@ -223,7 +223,9 @@ test('a configuration that changes under a running daemon is reported with the d
     what: 'the deletion'
   })
   await cluster.etcd.put(`${PREFIX}/config`, '{"Network":"10.99.0.0/16","Backend":{"Type":"vxlan"}}')
-  await until(async () => /CONFIG_CHANGED.*restart weftd, node by node/.test(await said()), { what: 'the new one' })
+  await until(async () => /CONFIG_CHANGED.*restore the one in use.*drain each node first/.test(await said()), {
+    what: 'the new one'
+  })
   await daemon.restart()
   assert.equal((await said()).includes('CONFIG_CHANGED'), false)
   assert.match([...(await cluster.etcd.list(`${PREFIX}/subnets/`)).keys()].join(), /10\.99\./)

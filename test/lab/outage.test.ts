@@ -241,3 +241,29 @@ test('a list that stays empty is believed after a while: routes to nodes that no
   await until(async () => (await far()).length === 0, { what: 'the doubt to end', deadlineMs: 120_000 })
   assert.equal((await conditions(cluster, 1)).includes('LIST_DOUBTED'), false)
 })
+
+test('two nodes with one address: one restart each and an address of its own give each a subnet and a MAC', {
+  skip,
+  timeout: 300_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2], start: false })
+  const nodes = [cluster.node(1), cluster.node(2)]
+  for (const node of nodes)
+    await node.sh('ip link add nat0 type bridge; ip addr add 10.0.2.15/24 dev nat0; ip link set nat0 up')
+  const leases = async () =>
+    [...(await cluster.etcd.list(`${PREFIX}/subnets/`)).values()].map((text) => JSON.parse(text))
+  const first = await cluster.join(cluster.node(1), { args: ['--iface=nat0'] })
+  const second = await cluster.join(cluster.node(2), { args: ['--iface=nat0'] })
+  await until(async () => /LEASE_LOST/.test((await first.readyz()).body), { what: 'the condition LEASE_LOST' })
+  await first.restart()
+  assert.equal((await leases()).length, 2, 'a restarted node leases a subnet of its own')
+  assert.doesNotMatch((await second.readyz()).body, /LEASE_LOST/)
+  for (const daemon of [first, second]) await daemon.stop()
+  const own = await Promise.all(nodes.map((node) => cluster.join(node, { args: ['--iface=eth0'] })))
+  const found = await leases()
+  assert.deepEqual(found.map(({ PublicIP }) => PublicIP).sort(), nodes.map(({ address }) => address).sort())
+  assert.equal(new Set(found.map(({ BackendData }) => BackendData.VtepMAC)).size, 2)
+  await reachEachOther(await Promise.all(nodes.map((node) => cluster.pod(node))))
+  for (const daemon of own)
+    await until(async () => (await daemon.readyz()).body === 'ready\n', { what: 'no condition' })
+})

@@ -212,21 +212,23 @@ describe('an ADD that cannot be', { skip }, () => {
     await using place = await podPlace()
     using sandbox = new Sandbox()
     const attachment = sandbox.attachment({ dataDir: place.dataDir })
+    const seen = (key: string) => until(() => place.reconciler.observed.has(key as Key), { what: `${key} to be seen` })
     run('ip', 'link', 'add', 'cni0', 'type', 'veth')
-    await until(() => place.reconciler.observed.has('link cni0' as Key), { what: 'the link to be seen' })
+    await seen('link cni0')
     await rejectsWith(add(place.context, attachment), 'BRIDGE_INVALID', /"cni0" already exists but is not a bridge/)
-    run('ip', 'link', 'del', 'cni0')
-    run('ip', 'link', 'add', 'cni0', 'type', 'bridge')
-    run('ip', 'addr', 'add', '10.99.0.1/24', 'dev', 'cni0')
-    await until(() => place.reconciler.observed.has('address 10.99.0.1/24 dev cni0' as Key), {
-      what: 'the address to be seen'
-    })
+    run('sh', '-c', 'ip link del cni0; ip link add cni0 type bridge; ip addr add 10.99.0.1/24 dev cni0')
+    await seen('address 10.99.0.1/24 dev cni0')
     await rejectsWith(
       add(place.context, attachment),
       'BRIDGE_INVALID',
       /"cni0" already has an address different from 10\.244\.1\.1\/24: 10\.99\.0\.1\/24/
     )
     assert.deepEqual([veths(), place.reservations()], [[], []])
+    run('sh', '-c', 'ip link del cni0; ip link add theirs type bridge; ip addr add 10.244.1.1/24 dev theirs')
+    await seen('address 10.244.1.1/24 dev theirs')
+    const second = /"theirs" already has 10\.244\.1\.1\/24, the gateway/
+    await rejectsWith(add(place.context, attachment), 'BRIDGE_INVALID', second)
+    run('ip', 'link', 'del', 'theirs')
   })
 
   test('because every address is taken says how many, raises the condition, and a DEL ends it', async () => {

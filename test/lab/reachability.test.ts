@@ -200,5 +200,12 @@ async function followsTheRoutes(cluster: Cluster, near: string, residents: reado
   const condition = await until(async () => /ROUTE_SHADOWED.*/.exec(await active())?.[0], { what: 'the condition' })
   assert.match(condition, /table 52 .*\(rule 5270: from all lookup 52\)/)
   await node.sh('ip rule del pref 5270')
-  await until(async () => !(await active()).includes('ROUTE_SHADOWED'), { what: 'its end' })
+  const ended = () => until(async () => !(await active()).includes('ROUTE_SHADOWED'), { what: 'its end' })
+  await ended()
+  // A route to half of the subnet: the cure's command removes it, and leaves weftd's own route where it is.
+  await node.sh(`ip route add ${near}/25 via 192.168.10.1`)
+  const cure = await until(async () => /ip route del [^;]*/.exec(await active())?.[0], { what: 'the cure' })
+  await node.sh(cure)
+  await ended()
+  await leadsTo(`via ${other} dev eth0`)
 }

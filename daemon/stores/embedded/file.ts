@@ -29,7 +29,7 @@ const POLL = 1_000
  */
 const RECHECK = { first: 2, factor: 5, count: 3 } as const
 
-/** Milliseconds between two attempts where SQLite does not wait by itself. */
+/** Milliseconds between two attempts to open the file. */
 const BUSY_RETRY = 10
 
 const SCHEMA = `
@@ -48,17 +48,19 @@ export class EmbeddedFile implements Disposable {
   #recheck: NodeJS.Timeout | undefined
   #version: number
   readonly #log: Log
+  readonly #busyMs: number
   #reopenFailed = false
 
   /**
-   * Creates what is missing, readable by root only. `changed` is called shortly after a write of any process. Errors:
-   * STATE_UNWRITABLE.
+   * Creates what is missing, readable by root only. `changed` is called shortly after a write of any process.
+   * `busyMs`: for how long opening waits for other processes. Errors: STATE_UNWRITABLE.
    */
-  constructor(path: string, changed: () => void, log: Log) {
+  constructor(path: string, changed: () => void, log: Log, busyMs = BUSY) {
     this.path = path
+    this.#busyMs = busyMs
     this.#changed = changed
     this.#log = log
-    ;({ database: this.#database, inode: this.#inode } = open(path))
+    ;({ database: this.#database, inode: this.#inode } = open(path, busyMs))
     this.#version = this.#dataVersion()
     this.#poll = setInterval(() => this.#check(), POLL)
     this.#watcher = this.#watch()
@@ -177,7 +179,7 @@ export class EmbeddedFile implements Disposable {
     const old = this.#database
     try {
       const config = this.config()
-      ;({ database: this.#database, inode: this.#inode } = open(this.path))
+      ;({ database: this.#database, inode: this.#inode } = open(this.path, this.#busyMs))
       this.#version = Number.NaN
       old.close()
       if (config !== undefined && this.config() === undefined) this.configure(config)
@@ -243,7 +245,7 @@ export class EmbeddedFile implements Disposable {
   }
 }
 
-function open(path: string): { readonly database: DatabaseSync; readonly inode: bigint } {
+function open(path: string, busyMs: number): { readonly database: DatabaseSync; readonly inode: bigint } {
   try {
     makeDirectory(dirname(path), 0o700)
     for (const suffix of ['', '-wal', '-shm', '-journal']) refuseSpecial(path + suffix)
@@ -251,10 +253,10 @@ function open(path: string): { readonly database: DatabaseSync; readonly inode: 
     const fd = openSync(path, 'a', 0o600)
     const { ino: inode } = fstatSync(fd, { bigint: true })
     closeSync(fd)
-    const database = new DatabaseSync(path, { timeout: BUSY })
+    const database = new DatabaseSync(path, { timeout: 0 })
     try {
-      toWriteAheadLog(database)
-      database.exec(SCHEMA)
+      setUp(database, busyMs)
+      database.exec(`PRAGMA busy_timeout = ${BUSY}`)
     } catch (error) {
       database.close()
       throw error
@@ -266,23 +268,23 @@ function open(path: string): { readonly database: DatabaseSync; readonly inode: 
 }
 
 /**
- * SQLite reads the file's header before it locks the file to change it, and a reader that wants more is refused at once
- * (SQLITE_BUSY) while another process writes: the timeout does not count (sqlite.org/c3ref/busy_handler.html). So it is
- * for two daemons that open a new file at the same time.
+ * Write-ahead log and tables, with one deadline for all: SQLite's own timeout is one for each statement, and counts for
+ * none that first reads the file's header and then wants more while another process writes (SQLITE_BUSY at once,
+ * sqlite.org/c3ref/busy_handler.html), as of two daemons that open a new file at the same time.
  */
-function toWriteAheadLog(database: DatabaseSync): void {
-  const deadline = performance.now() + BUSY
+function setUp(database: DatabaseSync, busyMs: number): void {
+  const deadline = performance.now() + busyMs
   const pause = new Int32Array(new SharedArrayBuffer(4))
-  const change = (): boolean => {
+  const attempt = (): boolean => {
     try {
-      database.exec('PRAGMA journal_mode = WAL')
+      database.exec(`PRAGMA journal_mode = WAL; ${SCHEMA}`)
       return true
     } catch (error) {
       if (!isResult(error, BUSY_RESULT) || performance.now() > deadline) throw error
       return false
     }
   }
-  while (!change()) Atomics.wait(pause, 0, 0, BUSY_RETRY)
+  while (!attempt()) Atomics.wait(pause, 0, 0, BUSY_RETRY)
 }
 
 /** SQLite would wait for the writer of a FIFO, and read a device without end. */

@@ -6,7 +6,8 @@ import { FileReader } from '../../../ipam/read-file.ts'
 import { retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
 import { Wakeup } from '../../base/wakeup.ts'
-import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
+import { configurationToWrite } from '../../config/last.ts'
+import { LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Lease } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { EmbeddedFile, type Row } from './file.ts'
@@ -66,8 +67,8 @@ export class EmbeddedStore implements Store {
         'CONFIG_MISSING',
         `the lease file ${this.#file.path} holds none, and ${from === undefined ? 'no --net-config-path is given' : `${from} does not exist`}`,
         from === undefined
-          ? `write ${EXAMPLE} into a file, name it with --net-config-path and restart weftd`
-          : `write ${EXAMPLE} into ${from}`
+          ? `write ${configurationToWrite(this.#deps.lastConfiguration)} into a file, name it with --net-config-path and restart weftd`
+          : `write ${configurationToWrite(this.#deps.lastConfiguration)} into ${from}`
       )
       await changed
     }

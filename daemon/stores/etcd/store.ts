@@ -2,7 +2,7 @@
 // network.
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import { EXAMPLE } from '../../config/net-conf.ts'
+import { configurationArgument } from '../../config/last.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { answered } from './claim.ts'
@@ -56,7 +56,7 @@ export class EtcdStore implements Store {
       this.#deps.report.raise(
         'CONFIG_MISSING',
         `${this.#connection.place} has no key ${this.#config}`,
-        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} '${EXAMPLE}' (one that was written with the v2 API, etcdctl set or mk, is not seen)`
+        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} ${configurationArgument(this.#deps.lastConfiguration)}; one that was written with the v2 API, etcdctl set or mk, is not seen`
       )
       return undefined
     }

@@ -7,7 +7,8 @@ import { AsyncQueue } from '../../base/async-queue.ts'
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf } from '../../base/error.ts'
 import type { Json, JsonObject } from '../../config/json.ts'
-import { EXAMPLE, LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
+import { configurationToWrite } from '../../config/last.ts'
+import { LONGEST_CONFIGURATION } from '../../config/net-conf.ts'
 import type { Condition } from '../../health/conditions.ts'
 import { KubeApi } from '../../kube/api.ts'
 import { type AccessOptions, KubeAccess, targetOf } from '../../kube/credentials.ts'
@@ -95,7 +96,7 @@ export class KubernetesStore implements Store {
       this.#deps.report.raise(
         'CONFIG_MISSING',
         `--net-config-path ${path} cannot be read: ${reasonOf(error)}`,
-        `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${EXAMPLE}`
+        `mount the ConfigMap at ${dirname(path)}, with a key ${basename(path)} as in ${configurationToWrite(this.#deps.lastConfiguration)}`
       )
     const text = await retry(() => this.#configured(), { signal, backoff: Backoff.constant(CONFIG_RETRY), onError })
     this.#deps.report.clear('CONFIG_MISSING')

@@ -41,6 +41,7 @@ export const toy: Backend<ToyConfig> = {
     }),
   namesOurDevice: ({ backendData }, links) =>
     FAMILIES.some((family) => links.some(({ alias }) => alias !== undefined && alias === tokenOf(backendData[family]))),
+  namesAnotherDevice: () => false,
   mtu: ({ deviceMtu }) => deviceMtu - OVERHEAD,
   underlayMtu: ({ deviceMtu }) => deviceMtu,
   publish: ({ publicIp, remembered, identity }) =>

@@ -4,7 +4,7 @@ import test from 'node:test'
 import { hostName, ownerOf } from '../../../daemon/attachment/identity.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { ask } from '../../../daemon/ctl/ask.ts'
-import { type Key, keyOf } from '../../../daemon/state/object.ts'
+import { type KernelObject, type Key, keyOf } from '../../../daemon/state/object.ts'
 import { until } from '../until.ts'
 import { ip, lease, prefix, SmallDaemon } from './small-daemon.ts'
 
@@ -45,6 +45,32 @@ test('a lease whose route is missing is not in the kernel; with all there the ex
   assert.match(out, /^lease 10\.244\.2\.0-24: incomplete in the kernel$/m)
   assert.match(out, /^ {2}\+ route 10\.244\.2\.0\/24 via 192\.0\.2\.2 dev eth0 proto 87 {3}\(missing\)$/m)
   assert.match(out, /because of it, 0 of 1:/)
+})
+
+test('diff decides nothing before the store has listed its leases, and names what weftd waits for', async (t) => {
+  const daemon = await SmallDaemon.start(t)
+  const stale: KernelObject = {
+    ...{ kind: 'route', table: 254, destination: prefix('10.244.9.0/24'), metric: 0, type: 'unicast' },
+    ...{ device: 'eth0', gateway: ip('192.0.2.9'), protocol: 87 }
+  }
+  daemon.kernel.change(stale, route(9))
+  const diff = async () => {
+    const { exit, out } = await daemon.weftctl('diff')
+    return [exit, out.trimEnd()]
+  }
+  const waiting = (what: string) => [4, `not decided: weftd waits for ${what}; nothing will be removed until then`]
+  daemon.health.raise('CONFIG_MISSING', 'no key')
+  assert.deepEqual(await diff(), waiting('the network configuration (CONFIG_MISSING)'))
+  daemon.health.clear('CONFIG_MISSING')
+  assert.deepEqual(await diff(), waiting("this node's subnet"))
+  await daemon.hold()
+  daemon.health.raise('STORE_UNREACHABLE', 'refused')
+  assert.deepEqual(await diff(), waiting("the store's list of leases (STORE_UNREACHABLE)"))
+  daemon.health.clear('STORE_UNREACHABLE')
+  await daemon.send({ kind: 'list', leases: [lease(1)] })
+  assert.deepEqual(await diff(), waiting("confirmation of the store's list of leases (LIST_DOUBTED)"))
+  await daemon.send({ kind: 'list', leases: [lease(1), lease(2), lease(3)] })
+  assert.deepEqual(await diff(), [0, 'the kernel is in the desired state'])
 })
 
 test('a lease whose route the kernel does not use is not called programmed', async (t) => {

@@ -112,6 +112,7 @@ test('status of a node without a lease has the cure and exit status 1', async (t
   assert.equal(exit, 1)
   assert.match(out, /^one: NOT READY/)
   assert.match(out, /^ {2}subnet {8}\(not known yet\)$/m)
+  assert.match(out, /^ {2}other nodes {3}\(not known yet\)$/m, 'which lease is its own is not known either')
   assert.match(
     out,
     /^ERROR NO_LEASE, no pod can be set up, \/readyz is 503, since 2026-01-01T00:00:00.000Z\n {2}this node has no subnet: etcd is silent. Cure: /m
@@ -154,6 +155,15 @@ test('diff prints a line per change with who asks, and nothing to do is exit sta
   const same = await daemon(t, answering(diffAnswer([])))
   const nothing = await weftctl(['diff', '--socket', same.socket])
   assert.deepEqual([nothing.exit, nothing.out.split('\n').length], [0, 2])
+  const removed = { do: 'remove', object: wanted } as const
+  const waiting = await daemon(t, answering(diffAnswer([{ do: 'put', object: wanted }, removed], 'the list')))
+  const waits = await weftctl(['diff', '--socket', waiting.socket])
+  const [head, ...lines] = waits.out.trimEnd().split('\n')
+  assert.equal(head, 'not decided: weftd waits for the list; nothing will be removed until then')
+  assert.deepEqual([waits.exit, lines.map((line) => line[0])], [4, ['+']])
+  const json = await weftctl(['diff', '--json', '--socket', waiting.socket])
+  const { changes, waitsFor } = JSON.parse(json.out)
+  assert.deepEqual([json.exit, changes.length, waitsFor], [4, 2, 'the list'])
 })
 
 test('what the daemon says is wrong is printed with its cure', async (t) => {

@@ -89,13 +89,13 @@ const namesPods = (all: readonly ForeignCondition[]): boolean =>
   )
 
 /** Asserts that Weft's accepts open nothing for this packet that is to stay closed. */
-function check(table: ForeignTable, accepts: readonly Placed[], packet: Packet, isTold: boolean): void {
+function check(table: ForeignTable, accepts: readonly Placed[], packet: Packet, isReported: boolean): void {
   const without = new Sender(table, []).send(packet)
   const withThem = new Sender(table, accepts).send(packet)
   const [fromPod, toPod] = [contains(pods, packet.source), contains(pods, packet.destination)]
   if (without.verdict !== 'drop' || !(fromPod || toPod)) return
   const isCaught = withThem.verdict === 'drop' && withThem.conditions.length === 0
-  assert.ok(!isCaught || isTold, 'what drops everything is neither answered nor told')
+  assert.ok(!isCaught || isReported, 'what drops everything is neither answered nor reported')
   if (withThem.verdict === 'drop') return
   for (const dropped of [without, new Sender(table, [], true).send(packet)]) {
     if (dropped.verdict !== 'drop') continue
@@ -151,8 +151,8 @@ test('whatever the rules: no drop that names pods is opened, narrowed ones only 
       assert.ok(table)
       const drops = foreignDrops(tables, { 4: pods }, side)
       const accepts = foreignAccepts(drops).map((accept) => ({ accept, at: placeFor(table, accept, side) }))
-      const isTold = unansweredReasons(drops).length > 0
-      for (const packet of packets) check(table, accepts, packet, isTold)
+      const isReported = unansweredReasons(drops).length > 0
+      for (const packet of packets) check(table, accepts, packet, isReported)
     }),
     { numRuns: RUNS }
   )

@@ -241,24 +241,24 @@ describe('beside the rules of an administrator', () => {
     test(what, () => assert.deepEqual(answered(rules, policy), expected))
   }
 
-  test('a rule that cuts pods off is told; one that keeps them out of something is not', () => {
-    const told = (rules: readonly string[], policy: 'ACCEPT' | 'DROP' = 'DROP') =>
+  test('a rule that cuts pods off is reported; one that keeps them out of something is not', () => {
+    const reported = (rules: readonly string[], policy: 'ACCEPT' | 'DROP' = 'DROP') =>
       unansweredReasons(foreignDrops(saved(policy, rules), { 4: pods }, side)).length
-    assert.equal(told([]), 0)
-    assert.equal(told(['-A FORWARD -i cni0 -o eth1 -j REJECT']), 0)
-    assert.equal(told(['-A FORWARD -s 10.244.0.0/16 -j DROP']), 1)
-    assert.equal(told(['-A FORWARD -i cni0 -j DROP'], 'ACCEPT'), 1)
+    assert.equal(reported([]), 0)
+    assert.equal(reported(['-A FORWARD -i cni0 -o eth1 -j REJECT']), 0)
+    assert.equal(reported(['-A FORWARD -s 10.244.0.0/16 -j DROP']), 1)
+    assert.equal(reported(['-A FORWARD -i cni0 -j DROP'], 'ACCEPT'), 1)
     // Pods return from the first, the second keeps them out of one network.
-    assert.equal(told(['-A FORWARD -j ALL', '-A FORWARD -i cni0 -o eth1 -j REJECT', '-A ALL -j DROP']), 0)
+    assert.equal(reported(['-A FORWARD -j ALL', '-A FORWARD -i cni0 -o eth1 -j REJECT', '-A ALL -j DROP']), 0)
     // A call for new connections is judged as one rule, which keeps strangers out and drops everything.
     const callOfNew = ['-A FORWARD -m conntrack --ctstate NEW -j NEW', '-A NEW -i eth0 ! -s 192.0.2.1 -j DROP']
-    assert.equal(told([...callOfNew, '-A NEW -j DROP']), 1)
-    assert.equal(told([...callOfNew, '-A NEW -s 10.0.0.0/8 -j ACCEPT', '-A NEW -j DROP']), 0)
-    assert.equal(told(['-A FORWARD -j REJECT', '-A FORWARD -i cni0 -o eth1 -j REJECT']), 1)
+    assert.equal(reported([...callOfNew, '-A NEW -j DROP']), 1)
+    assert.equal(reported([...callOfNew, '-A NEW -s 10.0.0.0/8 -j ACCEPT', '-A NEW -j DROP']), 0)
+    assert.equal(reported(['-A FORWARD -j REJECT', '-A FORWARD -i cni0 -o eth1 -j REJECT']), 1)
     // Before the policy engine no accept may be, and other nodes' packets enter by weft.1.
     const policies = '-A FORWARD -j KUBE-ROUTER-FORWARD'
-    assert.equal(told(['-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP', policies]), 0)
-    assert.equal(told(['-A FORWARD ! -i lo ! -s 192.0.2.1 -j DROP', policies]), 1)
+    assert.equal(reported(['-A FORWARD -i eth0 ! -s 192.0.2.1 -j DROP', policies]), 0)
+    assert.equal(reported(['-A FORWARD ! -i lo ! -s 192.0.2.1 -j DROP', policies]), 1)
   })
 })
 

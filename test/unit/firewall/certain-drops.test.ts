@@ -5,7 +5,7 @@ import { foreignDrops, unansweredReasons } from '../../../daemon/firewall/foreig
 import type { ForeignTable, PodSide } from '../../../daemon/state/foreign-chain.ts'
 import type { Insert } from '../../../daemon/state/foreign-course.ts'
 import { withFacts } from '../../../daemon/state/foreign-facts.ts'
-import { Fates } from '../../../daemon/state/foreign-fate.ts'
+import { Verdicts } from '../../../daemon/state/foreign-verdict.ts'
 import type { Prefix } from '../../../ipam/address.ts'
 import { pods, saved, side } from './saved-rules.ts'
 
@@ -69,7 +69,7 @@ test('an accept or a RETURN of Weft before it saves the packet', () => {
   const [table] = saved('ACCEPT', ['-A FORWARD -j ADMIN', '-A ADMIN -j DROP'])
   assert.ok(table)
   const packet = { in: 'weft.1', out: 'cni0' }
-  const dropWith = (inserts: readonly Insert[]) => new Fates(table, 'FORWARD', inserts, pods).certainDrop(packet)
+  const dropWith = (inserts: readonly Insert[]) => new Verdicts(table, 'FORWARD', inserts, pods).certainDrop(packet)
   const places = [{ chain: 'ADMIN', index: 0 }]
   assert.deepEqual(dropWith([]), { chain: 'ADMIN', index: 0 })
   assert.equal(dropWith([{ match: 'pair', places }]), undefined)

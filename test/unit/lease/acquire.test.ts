@@ -27,6 +27,8 @@ type Case = {
   readonly held?: string
   /** The public address under which a lease publishes the MAC of this host's tunnel. */
   readonly tunnelOf?: string
+  /** The public address of the leases that are certainly other nodes'. */
+  readonly anothers?: string
   readonly random?: number
   /** Networks and addresses of this host. */
   readonly occupied?: readonly string[]
@@ -138,6 +140,12 @@ const cases: readonly Case[] = [
     expected: 'keep 10.2.3.0-24'
   },
   {
+    what: 'a lease that is certainly another node’s is left alone, although address and subnet were ours',
+    leases: [['10.2.1.0-24', '192.0.2.1']],
+    ...{ previous: '10.2.1.0-24', anothers: '192.0.2.1', tunnelOf: '192.0.2.1' },
+    expected: 'take 10.2.2.0-24'
+  },
+  {
     what: 'no subnet is chosen that this host’s networks overlap',
     occupied: ['10.2.1.0/24', '10.2.2.128/25', '10.2.3.7/32'],
     expected: 'take 10.2.4.0-24'
@@ -199,6 +207,7 @@ for (const one of cases)
       occupied: (one.occupied ?? []).map((text) => parsePrefix(text)!),
       random: () => one.random ?? 0,
       namesOurDevice: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.tunnelOf,
+      isAnothers: ({ publicIp }) => publicIp[4] !== undefined && formatIp(publicIp[4]) === one.anothers,
       ...(one.held !== undefined && { held: subnets(one.held) })
     })
     const said =

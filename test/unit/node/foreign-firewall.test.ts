@@ -10,6 +10,7 @@ import { ForeignFirewall } from '../../../daemon/node/foreign-firewall.ts'
 import type { ForeignView, PodSide } from '../../../daemon/state/foreign-chain.ts'
 import type { Outcome } from '../../../daemon/state/kernel.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
+import { NFT_TABLE } from '../../../daemon/state/ownership.ts'
 import { parsePrefix } from '../../../ipam/address.ts'
 import { until } from '../../lab/run.ts'
 import { silent } from '../logs.ts'
@@ -22,6 +23,8 @@ class Scene {
   observed: KernelObject[] = []
   desired: KernelObject[] = []
   wanted: readonly string[] = []
+  /** How often the senders of the tunnel's guard were wanted. */
+  guards = 0
   side: PodSide | undefined
   readonly logged: unknown[] = []
   readonly health = new Health(Date.now, () => undefined)
@@ -43,8 +46,9 @@ class Scene {
       onObserved(listener: (changed: readonly KernelObject[]) => void) {
         scene.#observe = listener
       },
-      async want(_: string, objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
-        scene.wanted = objects.map(keyOf)
+      async want(owner: string, objects: readonly KernelObject[]): Promise<readonly Outcome[]> {
+        if (owner === 'tunnel senders') scene.guards++
+        else scene.wanted = objects.map(keyOf)
         return objects.map((object) => ({
           change: { do: 'put' as const, object },
           ...(refuses(object) ? { error: new Error('refused') } : {})
@@ -141,4 +145,16 @@ test('without accepts (--iptables-forward-rules=false) it is called, too', async
   scene.desired = [subnetChain('forward', prefix('10.60.0.0/24'))]
   await scene.see('DROP', ':CNI-ADMIN - [0:0]')
   assert.deepEqual(scene.wanted, ['admin-call iptables-legacy ip filter FORWARD CNI-ADMIN'])
+})
+
+test('senders that the kernel refused are wanted again with the next update, and only then', async () => {
+  let isRefused = true
+  await using scene = new Scene(({ kind }) => isRefused && kind === 'nft-element')
+  const guard = { kind: 'nft-chain', family: 'inet', table: NFT_TABLE, chain: 'tunnel_input', digests: [] } as const
+  scene.desired = [guard, { kind: 'link', name: 'mv0', up: true, form: { type: 'bridge' } }]
+  await scene.see('ACCEPT')
+  assert.equal(scene.guards, 1)
+  isRefused = false
+  for (let n = 0; n < 3; n++) await scene.update()
+  assert.equal(scene.guards, 2)
 })

@@ -1,6 +1,7 @@
 // Host misconfigurations: each is reported with its values, and nothing is reported on a correct host.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { bridgeMac } from '../../../daemon/attachment/identity.ts'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { checkHost, watchedSysctls } from '../../../daemon/node/host-checks.ts'
 import { type KernelObject, type Route, stateOf } from '../../../daemon/state/object.ts'
@@ -47,13 +48,44 @@ for (const [what, objects, expected] of [
 
 test('a bridge with an address of an earlier subnet is reported with both', () => {
   assert.deepEqual(reported(...uplink, address('cni0', '10.244.9.1/24'), address('cni0', '10.244.1.1/24')), [
-    "BRIDGE_FOREIGN: cni0 has 10.244.9.1/24, and this node's subnet is 10.244.1.0/24"
+    "BRIDGE_FOREIGN: cni0 has 10.244.9.1/24, and this node's subnet is 10.244.1.0/24 (from this node's earlier subnet)"
   ])
+})
+
+const bridgeFaultOf = (...objects: readonly KernelObject[]) =>
+  checkHost(stateOf([...uplink, ...objects]), dualStackNode(), expectations).BRIDGE_FOREIGN
+
+test('a bridge with an address of another network may be another program’s: a bridge of Weft’s own is the other cure', () => {
+  const theirs = bridgeFaultOf(link('cni0', { form: { type: 'bridge' } }), address('cni0', '10.88.0.1/16'))
+  assert.equal(theirs?.detail, "cni0 has 10.88.0.1/16, and this node's subnet is 10.244.1.0/24")
+  assert.match(theirs?.cure ?? '', /^once nothing has an address of 10\.88\.0\.0\/16, run: ip address del/)
+  assert.match(theirs?.cure ?? '', /another program's.*"bridge":"weft0"$/)
+  const mac = bridgeMac(dualStackNode().identity, 'cni0')
+  const ours = bridgeFaultOf(link('cni0', { form: { type: 'bridge' }, mac }), address('cni0', '10.42.3.1/24'))
+  assert.match(ours?.detail ?? '', /\(from this node's earlier subnet\)$/)
+  assert.doesNotMatch(ours?.cure ?? '', /weft0/)
+})
+
+test('a second link with the gateway of our subnet is reported; Docker alone with it, and gateways of routed pods, are not', () => {
+  const both = bridgeFaultOf(address('cni0', '10.244.1.1/24'), address('docker0', '10.244.1.1/24'))
+  assert.match(
+    both?.detail ?? '',
+    /^cni0 and docker0 have 10\.244\.1\.1\/24, the gateway address of this node's subnet/
+  )
+  assert.match(both?.cure ?? '', /ip link del cni0 or ip link del docker0/)
+  assert.equal(bridgeFaultOf(address('docker0', '10.244.1.1/24'), address('veth1', '10.244.1.1/32')), undefined)
+})
+
+test('the cure of an interface that was set down says that the host’s own routes are gone', () => {
+  const { cure = '' } =
+    checkHost(stateOf([link('eth0', { up: false }), ...uplink.slice(1)]), dualStackNode(), expectations).LINK_DOWN ??
+    assert.fail()
+  assert.match(cure, /routes and pods of Weft are kept, but the kernel has removed .*default route.*ifup eth0/)
 })
 
 test('an address in our subnet that is not the gateway of pods refuses them too; one of IPv6 beside theirs does not', () => {
   assert.deepEqual(reported(...uplink, address('cni0', '10.244.1.5/24')), [
-    "BRIDGE_FOREIGN: cni0 has 10.244.1.5/24, and this node's subnet is 10.244.1.0/24, whose gateway is 10.244.1.1/24"
+    "BRIDGE_FOREIGN: cni0 has 10.244.1.5/24, and this node's subnet is 10.244.1.0/24, whose gateway is 10.244.1.1/24 (from this node's earlier subnet)"
   ])
   assert.deepEqual(reported(...uplink, address('cni0', 'fd01::1/64')), [])
   assert.deepEqual(reported(...uplink, address('cni0', 'fd00:0:0:9::1/64')), [

@@ -26,6 +26,7 @@ test('a lease is read back as it was written, by root only, for a day after it w
   assert.equal(statSync(file.path).mode & 0o777, 0o600)
   const [now, day] = [Date.now(), 24 * 3_600_000]
   assert.equal(file.read(now + day + 60_000), undefined)
+  assert.deepEqual(file.lastConfiguration(), { text: remembered.text, path: file.path })
   file.mark(now + 3_600_000)
   assert.equal(leaseKey(file.read(now + day + 60_000)?.lease ?? assert.fail('forgotten')), '10.2.5.0-24')
 })
@@ -37,6 +38,7 @@ test('an invalid file is ignored with a warning', () => {
   for (const text of ['', '{', '{}', '[]', 'null', '{"configuration":"{}","key":"x","value":"{}"}']) {
     writeFileSync(path, text)
     assert.equal(file.read(), undefined, text)
+    if (!text.includes('configuration')) assert.equal(file.lastConfiguration(), undefined, text)
   }
   assert.equal(warnings.length, 6)
 })

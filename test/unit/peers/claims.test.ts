@@ -1,6 +1,7 @@
 // What leases of other nodes must not claim: another's addresses, our subnet and address, what this host has.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Health } from '../../../daemon/health/health.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import { type KernelObject, keyOf, type Route } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
@@ -67,11 +68,33 @@ test('a lease that covers a network of this host is skipped by name while the ho
     at.health.active().find(({ code }) => code === 'LEASE_MALFORMED')?.detail ?? '',
     /192\.0\.2\.0-24 covers 192\.0\.2\.0\/24/
   )
+  assert.match(cureOf(at.health), /^choose a Network without the networks of hosts.*restart weftd on the node of 192\./)
   const later: KernelObject = { kind: 'address', device: 'eth0', prefix: prefix('192.0.3.1/24') }
   kernel.change(later, keyOf(later))
   await until(() => at.routes().join() === '192.0.2.0/24', 'the lease that covers the later network to be refused')
   kernel.change(undefined, keyOf(later))
   await until(() => at.routes().includes('192.0.3.0/24'), 'the lease again')
+})
+
+const cureOf = (health: Health) => health.active().find(({ code }) => code === 'LEASE_MALFORMED')?.cure ?? ''
+
+test('a lease outside the network is of a node with another configuration: it is not to be deleted', async () => {
+  const at = await followed(new MapKernel([eth0]), 60_000)
+  at.send({ kind: 'list', leases: [lease(2), lease(9, { subnet: { 4: prefix('10.42.9.0/24') } })] })
+  await until(() => cureOf(at.health) !== '', 'the condition')
+  assert.match(cureOf(at.health), /^restart weftd on the node of 192\.0\.2\.9, which still uses another configuration/)
+})
+
+test('a lease of what the bridge has from an earlier subnet is not malformed', async () => {
+  const kernel = new MapKernel([eth0])
+  const at = await followed(kernel, 60_000)
+  at.send({ kind: 'list', leases: [lease(2), lease(3)] })
+  await until(() => at.routes().length === 2, 'both')
+  const old: KernelObject = { kind: 'address', device: 'cni0', prefix: prefix('10.244.3.1/24') }
+  kernel.change(old, keyOf(old))
+  await until(() => at.routes().join() === '10.244.2.0/24', 'the other one alone')
+  assert.match(skipped(at, lease(3)), /covers 10\.244\.3\.0\/24, an earlier subnet of this node .*BRIDGE_FOREIGN/)
+  assert.equal(active(at.health).includes('LEASE_MALFORMED'), false)
 })
 
 test('a lease that publishes an address of this host is refused by name, and used once the host does not have it', async () => {

@@ -60,7 +60,17 @@ export async function followed(kernel: MapKernel, doubtMs: number, isPlaced = tr
   })
   void reconciler.run(stop.signal)
   const { claims } = backends
-  const peers = new Peers({ kernel, reconciler, health, log: silent, claims, doubtMs, counted() {}, now: Date.now })
+  const peers = new Peers({
+    kernel,
+    reconciler,
+    health,
+    log: silent,
+    claims,
+    doubtMs,
+    counted() {},
+    now: Date.now,
+    bridge: 'cni0'
+  })
   if (isPlaced)
     await peers.settle({
       node: testNode(),

@@ -143,7 +143,7 @@ test('a rule and table before main are named with the route, and a way out is gi
   )
   assert.equal(
     condition()?.cure,
-    'remove that route from table 52, or run: ip rule add to 10.244.0.0/16 lookup main pref 5269'
+    'run: ip rule add to 10.244.0.0/16 lookup main pref 5269; or remove that route: ip route del 10.244.2.0/24 table 52 proto 3 via 192.0.2.254 dev eth0'
   )
   assert.match(shadowed.of('10.244.2.0-24') ?? '', /table 52/)
   assert.equal(shadowed.of('10.244.3.0-24'), undefined)
@@ -175,6 +175,32 @@ test('a more specific route of another program within a subnet is found', async 
     condition()?.detail ?? '',
     /^n3: packets to 10\.244\.3\.0\/24 take "route 10\.244\.3\.128\/25 .* proto 4 onlink"/
   )
+  // `ip route show 10.244.3.0/24` would have shown weftd's own route only.
+  const cure = 'run: ip route del 10.244.3.128/25 proto 4 via 10.244.3.0 dev eth1; if it comes back, end what adds it'
+  assert.equal(condition()?.cure, cure)
+})
+
+test('the cure names the route as the kernel has it, and never removes one that other packets need', async () => {
+  const { used, rules, condition, changed } = scene([1, 2])
+  const { gateway: _, device: __, ...without } = route(2, { protocol: 3, onlink: false })
+  const cureFor = async (over: Partial<Route>) => {
+    used.set('10.244.2.2', { ...without, ...over })
+    await changed({})
+    return condition()?.cure
+  }
+  assert.match(
+    (await cureFor({ metric: 5, device: 'eth0' })) ?? '',
+    /^run: ip route del 10\.244\.2\.0\/24 proto 3 metric 5 dev eth0;/
+  )
+  const several = { nextHops: [{ gateway: ip('192.0.2.8') }, { device: 'eth1' }] }
+  assert.match((await cureFor(several)) ?? '', / proto 3 nexthop via 192\.0\.2\.8 nexthop dev eth1;/)
+  assert.match((await cureFor({ ...several, nextHopId: 7 })) ?? '', / proto 3 nhid 7;/)
+  const local = { type: 'local', table: 255, device: 'eth0', destination: prefix('10.244.2.2/32') } as const
+  rules.push({ priority: 0, table: 255, text: '0: from all lookup local' })
+  assert.match((await cureFor(local)) ?? '', /^remove the address 10\.244\.2\.2 from eth0;/)
+  rules.push({ priority: 5270, table: 52, text: '5270: from all lookup 52' })
+  const vpn = await cureFor({ table: 52, device: 'tun0', destination: prefix('0.0.0.0/0') })
+  assert.equal(vpn, 'run: ip rule add to 10.244.0.0/16 lookup main pref 5269')
 })
 
 test('so are rules that take packets to the pods of this node', async () => {

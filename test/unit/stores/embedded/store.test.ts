@@ -11,6 +11,7 @@ import { pino } from 'pino'
 import { parseNetConf } from '../../../../daemon/config/net-conf.ts'
 import { leaseKey } from '../../../../daemon/lease/lease.ts'
 import type { Store, StoreDeps } from '../../../../daemon/lease/store.ts'
+import { EmbeddedFile } from '../../../../daemon/stores/embedded/file.ts'
 import { EmbeddedStore } from '../../../../daemon/stores/embedded/store.ts'
 import { wishOf } from '../../../lab/store-watcher.ts'
 import { heard } from '../../logs.ts'
@@ -118,6 +119,20 @@ test('a new lease file that another process is writing is waited for', () =>
     }
   }))
 
+test('opening gives up at one deadline, whatever it waits for', () =>
+  inFolder(async (path) => {
+    const begun = performance.now()
+    for (const mode of ['DELETE', 'WAL']) {
+      using writer = new DatabaseSync(`${path}-${mode}`, { timeout: 0 })
+      writer.exec(`PRAGMA journal_mode = ${mode}; CREATE TABLE other (one INTEGER); BEGIN IMMEDIATE`)
+      writer.exec('INSERT INTO other VALUES (1)')
+      const opened = () => new EmbeddedFile(`${path}-${mode}`, () => undefined, deps.log, 50)
+      assert.throws(opened, { code: 'STATE_UNWRITABLE', message: /database is locked/ }, mode)
+    }
+    // SQLite's own timeout, of one statement alone, is 5 s.
+    assert.ok(performance.now() - begun < 5_000)
+  }))
+
 test('a damaged lease file says so, and how to go on', () =>
   inFolder(async (path, netConfigPath) => {
     writeFileSync(path, 'no database'.repeat(1_000))
@@ -166,6 +181,9 @@ test('where there is no configuration, message and cure have the real names of t
       `the lease file ${path} holds none, and no --net-config-path is given`,
       `write ${ONE} into a file, name it with --net-config-path and restart weftd`
     ])
+    const lastConfiguration = { text: '{"Network":"10.42.0.0/16"}', path }
+    const said = await missing((near) => new EmbeddedStore({ path, netConfigPath }, { ...near, lastConfiguration }))
+    assert.equal(said[2], `write {"Network":"10.42.0.0/16"}, which this node used last, into ${netConfigPath}`)
   }))
 
 test('tells when our lease ends, and nothing before there is one or of a reservation', () =>

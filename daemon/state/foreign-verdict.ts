@@ -10,18 +10,18 @@ import type { Place } from './foreign-walk.ts'
 export type PodPacket = { readonly in: string; readonly out: string }
 
 /** What a chain may do with the packet; all that may happen is listed. `dropped`: where that is certain, if it is. */
-type Fate = { readonly passes: boolean; readonly dropped: Place | undefined; readonly returns: boolean }
+type Result = { readonly passes: boolean; readonly dropped: Place | undefined; readonly returns: boolean }
 
 type Open = { passes: boolean; dropped: Place | undefined; returns: boolean }
 
-const unknown: Fate = { passes: true, dropped: undefined, returns: true }
+const unknown: Result = { passes: true, dropped: undefined, returns: true }
 
-/** A place in a chain where a packet from pod network to pod network may meet its fate. */
+/** A place in a chain that may decide about a packet from pod network to pod network. */
 type Stop = { readonly index: number; readonly branches: readonly ForeignBranch[]; readonly insert?: Verdict }
 type Verdict = 'accept' | 'return'
 
-/** The fates of packets between pods in one base chain; `inserts` are Weft's accepts there. */
-export class Fates {
+/** What happens to packets between pods in one base chain; `inserts` are Weft's accepts there. */
+export class Verdicts {
   readonly #table: ForeignTable
   readonly #base: string
   readonly #pods: Prefix
@@ -51,17 +51,17 @@ export class Fates {
     return dropped ?? { chain: this.#base, index: chain?.rules.length ?? 0 }
   }
 
-  #of(name: string, packet: PodPacket, found: Map<string, Fate>): Fate {
+  #of(name: string, packet: PodPacket, found: Map<string, Result>): Result {
     const known = found.get(name)
     if (known) return known
     // The kernel rejects loops; output read during a change may still show one.
     found.set(name, unknown)
-    const fate = isPolicyChain(name) || !this.#table.chains.has(name) ? unknown : this.#through(name, packet, found)
-    found.set(name, fate)
-    return fate
+    const result = isPolicyChain(name) || !this.#table.chains.has(name) ? unknown : this.#through(name, packet, found)
+    found.set(name, result)
+    return result
   }
 
-  #through(name: string, packet: PodPacket, found: Map<string, Fate>): Fate {
+  #through(name: string, packet: PodPacket, found: Map<string, Result>): Result {
     const open: Open = { passes: false, dropped: undefined, returns: false }
     for (const { index, branches, insert } of this.#stopsIn(name)) {
       if (insert === 'accept') open.passes = true
@@ -109,7 +109,7 @@ export class Fates {
     { conditions, verdict }: ForeignBranch,
     place: Place,
     packet: PodPacket,
-    { open, found }: { readonly open: Open; readonly found: Map<string, Fate> }
+    { open, found }: { readonly open: Open; readonly found: Map<string, Result> }
   ): boolean {
     const matches = this.#matches(conditions, packet)
     if (matches === false) return true
@@ -123,7 +123,7 @@ export class Fates {
         return !isSure
       case 'queue':
       case 'drop':
-        if (verdict.kind === 'queue' && verdict.isUnheard !== true) open.passes = true
+        if (verdict.kind === 'queue' && verdict.hasNoListener !== true) open.passes = true
         else open.dropped = isSure ? place : (open.dropped ?? place)
         return !isSure
       case 'jump':

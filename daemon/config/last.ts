@@ -1,0 +1,43 @@
+// The network configuration that this node used last, for the cure of a configuration that is missing.
+import { EXAMPLE } from './net-conf.ts'
+
+export type LastConfiguration = {
+  readonly text: string
+  /** The file that has it, under the key `configuration`. */
+  readonly path: string
+}
+
+/** Characters of a configuration that a cure quotes. */
+const LONGEST = 400
+
+/** On one line; `undefined` if it is no JSON or too long to be quoted in a message. */
+export function quotable(text: string): string | undefined {
+  try {
+    const compact = JSON.stringify(JSON.parse(text))
+    return compact.length > LONGEST ? undefined : compact
+  } catch {
+    return undefined
+  }
+}
+
+/** What to write into the store: the last configuration, since another would renumber the nodes; else an example. */
+export function configurationToWrite(last: LastConfiguration | undefined): string {
+  if (last === undefined) return EXAMPLE
+  const quoted = quotable(last.text)
+  return quoted === undefined
+    ? `the one that this node used last (${fromFile(last)})`
+    : `${quoted}, which this node used last,`
+}
+
+/** The same as one argument for a shell. */
+export function configurationArgument(last: LastConfiguration | undefined): string {
+  if (last === undefined) return quoted(EXAMPLE)
+  const text = quotable(last.text)
+  return text === undefined
+    ? `"$(${fromFile(last)})" (the one that this node used last)`
+    : `${quoted(text)} (the one that this node used last)`
+}
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
+const fromFile = ({ path }: LastConfiguration): string => `jq -r .configuration ${path}`

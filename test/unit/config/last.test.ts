@@ -1,0 +1,22 @@
+// What the cure of a missing configuration says to write: what this node used last, whatever it contains.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { configurationArgument, configurationToWrite } from '../../../daemon/config/last.ts'
+
+const last = (text: string) => ({ text, path: '/run/weft/lease.json' })
+
+test('the last configuration is quoted on one line, for a shell too, and the example only where there is none', () => {
+  const used = last('{\n  "Network": "10.42.0.0/16",\n  "Note": "it\'s"\n}')
+  assert.equal(configurationToWrite(used), `{"Network":"10.42.0.0/16","Note":"it's"}, which this node used last,`)
+  assert.match(
+    configurationArgument(used),
+    /^'\{"Network":"10\.42\.0\.0\/16","Note":"it'\\''s"\}' \(the one that this node used last\)$/
+  )
+  assert.match(configurationArgument(undefined), /^'\{"Network":"10\.244\.0\.0\/16",/)
+  assert.match(configurationToWrite(undefined), /^\{"Network":"10\.244\.0\.0\/16",/)
+})
+
+test('one that is too long or no JSON is read from its file', () => {
+  for (const text of [JSON.stringify({ Network: 'x'.repeat(1_000) }), '{'])
+    assert.match(configurationArgument(last(text)), /^"\$\(jq -r \.configuration \/run\/weft\/lease\.json\)"/)
+})
