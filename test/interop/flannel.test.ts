@@ -74,13 +74,15 @@ test('a node is taken over from flanneld and handed back: subnet, VTEP MAC, devi
   })
 
   // A reboot leaves neither flanneld's device nor subnet.env nor a remembered lease; its address comes from DHCP, and
-  // another one would come first now. The lease has a MAC that weftd would not choose.
+  // another one would come first now. The device is made anew, and gets another MAC, as with flanneld.
   await flanneld.stop()
   await first.sh(`ip link del flannel.1; rm -rf /run/flannel /run/weft
     ip addr change ${first.address}/24 dev eth0 valid_lft 9999 preferred_lft 9999
     ip addr add 192.168.10.201/24 dev eth0`)
   cluster.daemon(1).launch()
   await cluster.daemon(1).ready()
-  assert.deepEqual(await cluster.etcd.list(`${PREFIX}/subnets/`), leases)
+  const subnets = (of: typeof leases) =>
+    [...of].map(([key, value]) => [key, (JSON.parse(value) as { readonly PublicIP: string }).PublicIP])
+  assert.deepEqual(subnets(await cluster.etcd.list(`${PREFIX}/subnets/`)), subnets(leases))
   await reachEachOther([await cluster.pod(first, { name: 'cbr0' }), far])
 })
