@@ -30,6 +30,8 @@ const LOOKED_AT = 100
 const TRIAL = 30_000
 const REST = 600_000
 const SHORT_REST = 30_000
+/** Milliseconds within which a plain route that fails once more is left for twice as long as the time before. */
+const CALM = 2 * REST
 
 /** Paths of the settings that say whether a trial makes sense. */
 export const reversePathFilters = (node: Pick<Place['node'], 'device'> | undefined): readonly string[] =>
@@ -43,6 +45,8 @@ export class PlainWays {
   readonly #rests = new Map<string, number>()
   /** Since when the plain route of these is not used although it was, in milliseconds of the clock. */
   readonly #left = new Map<string, number>()
+  /** When a plain route in use failed last, and how often within CALM of the time before. */
+  readonly #failures = new Map<string, { readonly at: number; readonly repeats: number }>()
   /** Trials whose routes are to be made, and removed. */
   readonly #begun = new Set<string>()
   readonly #ended = new Set<string>()
@@ -86,7 +90,7 @@ export class PlainWays {
   #forget(): void {
     const { leases } = this.#deps.peers
     for (const key of this.#trials.keys()) if (!leases.has(key)) this.#ended.add(key)
-    for (const known of [this.#left, this.#rests, this.#trials])
+    for (const known of [this.#left, this.#rests, this.#trials, this.#failures])
       for (const key of known.keys()) if (!leases.has(key)) known.delete(key)
   }
 
@@ -112,6 +116,7 @@ export class PlainWays {
 
   /** A trial of this lease has the first place: its node has begun one. */
   nominate(key: string): void {
+    if (this.#isStrict()) return
     const left = (this.#rests.get(key) ?? 0) - this.#deps.now()
     // Two nodes whose trials fail must not begin each other's again and again.
     if (left > REST - SHORT_REST || (left > 0 && this.#passes(key) === false)) return
@@ -144,23 +149,35 @@ export class PlainWays {
 
   /** Nodes whose plain route is in use and carries nothing, although they are there. */
   *#failed(): Generator<string> {
-    const { prober, peers, place, log, now } = this.#deps
+    const { prober, peers, place, log } = this.#deps
     const device = place()?.node.device
+    const isStrict = this.#isStrict()
     const bad: string[] = []
     prober.forEach((key, family, way, verdict) => {
       if (way === 'pods' && family === 4 && isBad(verdict) && verdict !== 'host-firewall') bad.push(key)
     })
     for (const key of bad) {
       if (prober.routeTo(key, 4)?.device !== device) continue
-      if (prober.look(key, 4, 'nodes')?.judgement.verdict === 'lost') continue
+      const nodes = prober.look(key, 4, 'nodes')?.judgement.verdict
+      // Behind a strict filter there is no trial to come back by: then only a node that is certainly there counts.
+      if (nodes === 'lost' || (isStrict && nodes !== 'whole')) continue
       if (!peers.leases.has(key)) continue
       log.warn(
         { lease: key },
         'the plain route carries nothing: the tunnel is used, and the plain route is tried again'
       )
-      this.#rests.set(key, now() + SHORT_REST)
+      this.#restAfterFailure(key)
       yield key
     }
+  }
+
+  /** A route that passes trials and fails in use costs packets each time it is taken. */
+  #restAfterFailure(key: string): void {
+    const now = this.#deps.now()
+    const before = this.#failures.get(key)
+    const repeats = before !== undefined && now - before.at < CALM ? before.repeats + 1 : 0
+    this.#failures.set(key, { at: now, repeats })
+    this.#rests.set(key, now + Math.min(REST, SHORT_REST * 2 ** repeats))
   }
 
   #begin(): void {

@@ -45,6 +45,11 @@ const REBOOT = 180_000
 const FORGOTTEN = 3_600_000
 /** Ways in one report: some kB. */
 const MOST_BAD = 100
+/**
+ * Milliseconds between two reports for each peer: a partition of 5,000 nodes changes all reports for minutes, and etcd
+ * keeps each version of them until it compacts.
+ */
+const REST_A_PEER = 60
 
 type Bad = { readonly key: string; readonly family: 4 | 6; readonly verdict: Verdict }
 
@@ -54,6 +59,7 @@ export class ProbeReport {
   #large: Finding | undefined
   /** What the last report said, without its times. */
   #published = ''
+  #publishedAt = 0
 
   constructor(deps: ProbeReportDeps) {
     this.#deps = deps
@@ -84,13 +90,17 @@ export class ProbeReport {
 
   /**
    * The node itself does not answer: while it may be starting again, and once it has been away for long, that is no
-   * condition of this node. A reboot would otherwise be one on thousands.
+   * condition of this node. A reboot would otherwise be one on thousands. Where node addresses never answer (many
+   * networks drop ICMP between them), it may be starting as long as nothing shows that it is there.
    */
   #isAway(key: string, family: 4 | 6): boolean {
     const { prober } = this.#deps
-    if (prober.look(key, family, 'nodes')?.judgement.verdict !== 'lost') return false
-    const ago = prober.look(key, family, 'pods')?.sinceMsAgo ?? 0
-    return ago < REBOOT || ago > FORGOTTEN
+    const nodes = prober.look(key, family, 'nodes')?.judgement.verdict
+    if (nodes !== 'lost' && nodes !== 'not-asked') return false
+    const { judgement, sinceMsAgo = 0 } = prober.look(key, family, 'pods') ?? {}
+    if (nodes === 'lost') return sinceMsAgo < REBOOT || sinceMsAgo > FORGOTTEN
+    const isSilent = judgement?.verdict === 'lost' && judgement.out === undefined && judgement.back === undefined
+    return isSilent && sinceMsAgo < REBOOT
   }
 
   #publish(): void {
@@ -108,7 +118,11 @@ export class ProbeReport {
     })
     const text = JSON.stringify([asked.size, bad.map(({ since, ...each }) => each)])
     if (text === this.#published) return
+    const elapsed = now() - this.#publishedAt
+    // A clock that was set back does not count.
+    if (elapsed >= 0 && elapsed < asked.size * REST_A_PEER) return
     this.#published = text
+    this.#publishedAt = now()
     const report: PublishedReport = { node: nodeName, at: new Date(now()).toISOString(), asked: asked.size, bad }
     publish(JSON.stringify(report))
   }

@@ -100,6 +100,35 @@ test('a trial that fails is repeated after a while, sooner when the peer tries, 
   assert.equal(trial().length, 1)
 })
 
+test('a plain route that passes trials and fails in use again and again is taken less and less often', async () => {
+  const { plain, at, verdicts, device, trial } = await scene({ DirectRouting: true })
+  at.isHeardWhole = true
+  const rests: number[] = []
+  for (let times = 0; times < 7; times++) {
+    Object.assign(verdicts, { pods: 'lost', plain: 'not-asked' })
+    await plain.step()
+    assert.equal(device(), 'weft.1')
+    verdicts.pods = 'whole'
+    const left = at.now
+    while (trial().length === 0) {
+      at.now += 10_000
+      await plain.step()
+    }
+    rests.push((at.now - left) / 1_000)
+    verdicts.plain = 'whole'
+    await plain.step()
+    assert.equal(device(), 'eth0')
+  }
+  assert.deepEqual(rests, [30, 60, 120, 240, 480, 600, 600])
+  // Half an hour without a failure.
+  at.now += 1_800_000
+  Object.assign(verdicts, { pods: 'lost', plain: 'not-asked' })
+  await plain.step()
+  at.now += 31_000
+  await plain.step()
+  assert.equal(trial().length, 1)
+})
+
 test('the route of a trial goes with the lease', async () => {
   const { plain, trial, leases, at } = await scene()
   await plain.step()
@@ -123,4 +152,21 @@ test('nothing is tried with DirectRouting false, with true while all is well, an
   const loose = await scene({}, [filter('all', '2'), filter('eth0', '1')])
   await loose.plain.step()
   assert.equal(loose.trial().length, 1)
+})
+
+test('behind a strict filter no peer begins a trial here, and a plain route is left only if its node answers', async () => {
+  const strict: KernelObject = { kind: 'sysctl', path: 'net/ipv4/conf/eth0/rp_filter', value: '1' }
+  const unset = await scene({}, [strict])
+  unset.plain.nominate(unset.key)
+  await unset.plain.step()
+  assert.deepEqual(unset.trial(), [])
+
+  const { plain, verdicts, device } = await scene({ DirectRouting: true }, [strict])
+  // A node that restarts where ICMP between node addresses is dropped.
+  Object.assign(verdicts, { pods: 'lost', nodes: 'not-asked' })
+  await plain.step()
+  assert.equal(device(), 'eth0')
+  verdicts.nodes = 'whole'
+  await plain.step()
+  assert.equal(device(), 'weft.1')
 })

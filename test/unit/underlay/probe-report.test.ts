@@ -12,6 +12,7 @@ function scene() {
   const conditions = new Map<string, string>()
   const published: string[] = []
   let known: readonly Known[] = []
+  const clock = { now: Date.parse('2026-01-01T00:10:00.400Z') }
   const of = (key: string) => known.find(({ n }) => keyOf(n) === key)
   const look = (key: string, _family: 4 | 6, way: Way) => {
     const { pods = 'whole', nodes = 'whole', ms = 1_000 } = of(key) ?? {}
@@ -42,14 +43,14 @@ function scene() {
       clear: (code) => void conditions.delete(code)
     },
     publish: (text) => void published.push(text),
-    ...{ nodeName: 'one', now: () => Date.parse('2026-01-01T00:10:00.400Z') }
+    ...{ nodeName: 'one', now: () => clock.now }
   })
   const see = (...all: readonly Known[]) => {
     known = all
     report.update()
     return Object.fromEntries(conditions)
   }
-  return { see, published, report }
+  return { see, published, report, clock }
 }
 
 test('the condition names the peer whose direction is known, and counts the others; it ends with the last', () => {
@@ -69,6 +70,35 @@ test('a node that is away itself is a condition neither while it may restart nor
   assert.deepEqual(see({ ...away, ms: 60_000 }), {})
   assert.deepEqual(see({ ...away, ms: 200_000 }), { UNDERLAY_LOST: 'lost to 2' })
   assert.deepEqual(see({ ...away, ms: 4_000_000 }), {})
+})
+
+test('where node addresses do not answer, a silent node may be restarting, and one that is heard is not', () => {
+  const { see } = scene()
+  const silent = { n: 2, pods: 'lost', nodes: 'not-asked' } as const
+  assert.deepEqual(see({ ...silent, ms: 60_000 }), {})
+  assert.deepEqual(see({ ...silent, ms: 200_000 }), { UNDERLAY_LOST: 'lost to 2' })
+  assert.deepEqual(see({ ...silent, ms: 4_000_000 }), { UNDERLAY_LOST: 'lost to 2' })
+  assert.deepEqual(see({ ...silent, pods: 'out-lost', ms: 1_000 }), { UNDERLAY_LOST: 'lost to 2' })
+})
+
+test('the more peers, the longer between two reports, and the last one is published in the end', () => {
+  const { see, published, clock } = scene()
+  const peers = Array.from({ length: 200 }, (_, at): Known => ({ n: at + 2, pods: 'whole' }))
+  const lost = (count: number) => peers.map((peer, at): Known => (at < count ? { ...peer, pods: 'lost' } : peer))
+  see(...peers)
+  clock.now += 60_000
+  for (const count of [1, 2, 3]) {
+    see(...lost(count))
+    clock.now += 500
+  }
+  assert.equal(published.length, 2)
+  clock.now += 12_000
+  see(...lost(3))
+  assert.equal(readReport(published[2] ?? '')?.bad.length, 3)
+  // The clock is set back.
+  clock.now -= 3_600_000
+  see(...lost(4))
+  assert.equal(published.length, 4)
 })
 
 test('a report is published when it changes, and read by others with checks', () => {
