@@ -52,7 +52,6 @@ import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
 import { followWays, type WayDeps } from './underlay/follow-way.ts'
-import { reversePathFilters } from './underlay/plain-ways.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
 
@@ -180,7 +179,6 @@ async function openCore(
   const sysctls = (): readonly string[] => {
     watched.clear()
     for (const path of watchedSysctls(core.reconciler.observed, core.place?.node)) watched.add(path)
-    for (const path of reversePathFilters(core.place?.node)) watched.add(path)
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))
@@ -305,13 +303,18 @@ type Known = { readonly health: Health; readonly peers: Peers; readonly probes: 
 /** Probes and reports are those that exist already: nothing is probed for an answer. */
 function wayDeps({ inspection, reconciler, place }: Core, { health, peers, probes }: Known): WayDeps {
   const own = place?.node
+  // For all ways of one question: there may be thousands, and the store may be slow.
+  let reports: ReturnType<Probes['reports']> | undefined
   return {
     ...{ inspection, reconciler, health, place: () => place },
     probes: (key) => {
       const lease = peers.leases.get(key)
       return lease && probes.views.of(key, lease)
     },
-    peerSaid: async (key) => own && peerSaid(await probes.reports(), key, leaseKey(own))
+    peerSaid: async (key) => {
+      reports ??= probes.reports()
+      return own && peerSaid(await reports, key, leaseKey(own))
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import type { Place } from './node/place.ts'
 import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
+import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { every } from './underlay/every.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
@@ -24,6 +25,7 @@ export type ProbesDeps = {
   readonly health: Health
   readonly metrics: Metrics
   readonly kernel: Kernel
+  readonly inspection: Pick<Inspection, 'sysctl'>
   readonly log: Log
   readonly store: Pick<Store, 'publish' | 'reports'>
   readonly nodeName: string
@@ -46,6 +48,7 @@ export function openProbes({
   metrics,
   place,
   kernel,
+  inspection,
   log,
   store,
   nodeName
@@ -73,7 +76,7 @@ export function openProbes({
     report.update()
     pathMtu.report()
   }
-  const plain = new PlainWays({ prober, peers, reconciler, place, log, now })
+  const plain = new PlainWays({ prober, peers, reconciler, place, log, now, sysctl: inspection.sysctl })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",

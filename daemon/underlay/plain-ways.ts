@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import type { KernelObject, Key, Route } from '../state/object.ts'
+import type { KernelObject, Route } from '../state/object.ts'
 import { every } from './every.ts'
 import { isBad } from './probe-record.ts'
 import type { Prober } from './prober.ts'
@@ -14,7 +14,9 @@ import type { Prober } from './prober.ts'
 export type PlainWaysDeps = {
   readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain'>
   readonly peers: Pick<Peers, 'leases' | 'routes' | 'reroute'>
-  readonly reconciler: Pick<Reconciler, 'wantAll' | 'observed'>
+  readonly reconciler: Pick<Reconciler, 'wantAll'>
+  /** Reads a kernel setting. */
+  readonly sysctl: (path: string) => string | undefined
   readonly place: () => Pick<Place, 'node' | 'backend'> | undefined
   readonly log: Log
   /** Milliseconds of the monotonic clock. */
@@ -33,10 +35,6 @@ const SHORT_REST = 30_000
 /** Milliseconds within which a plain route that fails once more is left for twice as long as the time before. */
 const CALM = 2 * REST
 
-/** Paths of the settings that say whether a trial makes sense. */
-export const reversePathFilters = (node: Pick<Place['node'], 'device'> | undefined): readonly string[] =>
-  node === undefined ? [] : ['all', node.device].map((device) => `net/ipv4/conf/${device}/rp_filter`)
-
 export class PlainWays {
   readonly #deps: PlainWaysDeps
   /** When each trial ends, by lease key. */
@@ -51,6 +49,8 @@ export class PlainWays {
   readonly #begun = new Set<string>()
   readonly #ended = new Set<string>()
   #cursor: Iterator<string> | undefined
+  /** Found out in each step: peers' probes are too many for it. */
+  #isStrict = true
 
   constructor(deps: PlainWaysDeps) {
     this.#deps = deps
@@ -63,13 +63,14 @@ export class PlainWays {
 
   /** Ends trials, leaves plain routes that carry nothing, and begins other trials. */
   async step(): Promise<void> {
-    const { backend } = this.#deps.place() ?? {}
-    if (backend?.plain === undefined) return
+    const { node, backend } = this.#deps.place() ?? {}
+    if (node === undefined || backend?.plain === undefined) return
+    this.#isStrict = this.#filters(node.device)
     const found = [...this.#judged()]
     for (const key of this.#failed()) found.push([key, false])
     await this.#use(found)
     this.#forget()
-    if (!this.#isStrict()) this.#begin()
+    if (!this.#isStrict) this.#begin()
     await this.#want(found.map(([key]) => key))
   }
 
@@ -116,7 +117,7 @@ export class PlainWays {
 
   /** A trial of this lease has the first place: its node has begun one. */
   nominate(key: string): void {
-    if (this.#isStrict()) return
+    if (this.#isStrict) return
     const left = (this.#rests.get(key) ?? 0) - this.#deps.now()
     // Two nodes whose trials fail must not begin each other's again and again.
     if (left > REST - SHORT_REST || (left > 0 && this.#passes(key) === false)) return
@@ -151,7 +152,6 @@ export class PlainWays {
   *#failed(): Generator<string> {
     const { prober, peers, place, log } = this.#deps
     const device = place()?.node.device
-    const isStrict = this.#isStrict()
     const bad: string[] = []
     prober.forEach((key, family, way, verdict) => {
       if (way === 'pods' && family === 4 && isBad(verdict) && verdict !== 'host-firewall') bad.push(key)
@@ -160,7 +160,7 @@ export class PlainWays {
       if (prober.routeTo(key, 4)?.device !== device) continue
       const nodes = prober.look(key, 4, 'nodes')?.judgement.verdict
       // Behind a strict filter there is no trial to come back by: then only a node that is certainly there counts.
-      if (nodes === 'lost' || (isStrict && nodes !== 'whole')) continue
+      if (nodes === 'lost' || (this.#isStrict && nodes !== 'whole')) continue
       if (!peers.leases.has(key)) continue
       log.warn(
         { lease: key },
@@ -217,14 +217,10 @@ export class PlainWays {
 
   /**
    * With a strict reverse path filter (RFC 3704) this host drops what arrives by the plain route while its own route to
-   * the sender is the tunnel: the two could not change one after the other.
+   * the sender is the tunnel: the two could not change one after the other. The larger setting counts.
    */
-  #isStrict(): boolean {
-    const { reconciler, place } = this.#deps
-    const values = reversePathFilters(place()?.node).map((path) => {
-      const setting = reconciler.observed.get(`sysctl ${path}` as Key)
-      return setting?.kind === 'sysctl' ? Number(setting.value) : 0
-    })
-    return Math.max(0, ...values) === 1
+  #filters(device: string): boolean {
+    const values = ['all', device].map((name) => Number(this.#deps.sysctl(`net/ipv4/conf/${name}/rp_filter`) ?? 0))
+    return Math.max(...values) === 1
   }
 }

@@ -20,8 +20,9 @@ const NFNLGRP_NFTRACE = 9
 const NFT_MSG_TRACE = 17
 const NFTA_TRACE = { table: 1, chain: 2, handle: 3, type: 4, verdict: 5, id: 6, oif: 12, policy: 16 } as const
 const TYPE = { policy: 1, rule: 3 } as const
-/** A packet passes some tens of rules; an administrator's traces of other packets are in the same group. */
+/** An administrator's traces of other packets are in the same group. */
 const RECEIVE_BYTES = 1 << 20
+/** A packet passes some tens of rules. */
 const MOST_EVENTS = 20_000
 
 /** One step of one packet, as the kernel reports it. */
@@ -60,6 +61,19 @@ export function decodeTrace(message: Message): TraceEvent | undefined {
     ...(handle !== undefined && { handle }),
     ...(to !== undefined && { to }),
     ...(oif !== undefined && { oif })
+  }
+}
+
+/** Keeps the events of packets that a rule of ours has marked; returns whether it is one. */
+export class OurEvents {
+  readonly kept: TraceEvent[] = []
+  readonly #ids = new Set<number>()
+
+  take(event: TraceEvent): boolean {
+    if (event.table === TRACE_TABLE && markIn(event.to) !== undefined) this.#ids.add(event.id)
+    if (!this.#ids.has(event.id) || this.kept.length >= MOST_EVENTS) return false
+    this.kept.push(event)
+    return true
   }
 }
 
@@ -135,12 +149,12 @@ export class Tracer {
   follow(echoes: readonly Echo[]): Promise<readonly EchoOutcome[]> {
     return this.#queue.take(async () => {
       const id = randomInt(1, 0xffff)
-      const events: TraceEvent[] = []
+      const ours = new OurEvents()
+      const events = ours.kept
       let giveUp: (number: number) => void = () => undefined
       // Nothing comes after a drop, so that a firewall is named at once.
       const heard = (event: TraceEvent): void => {
-        events.push(event)
-        if (event.table === TRACE_TABLE || dropIn(event) === undefined) return
+        if (!ours.take(event) || event.table === TRACE_TABLE || dropIn(event) === undefined) return
         for (let number = 1; number <= echoes.length; number++)
           if (courseOf(events, number, () => undefined).dropped.some(({ verdict }) => verdict === 'drop'))
             giveUp(number)
@@ -148,7 +162,7 @@ export class Tracer {
       let untraced: string | undefined
       await using parts = new AsyncDisposableStack()
       try {
-        parts.use(listen((event) => events.length < MOST_EVENTS && heard(event)))
+        parts.use(listen(heard))
         parts.use(await makeTables(echoes, id))
       } catch (error) {
         untraced = reasonOf(error)

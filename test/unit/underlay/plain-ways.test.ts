@@ -13,7 +13,7 @@ import { testNode } from '../test-node.ts'
 import { keyOf, leaseOf } from './probe-network.ts'
 
 /** This node and node 2, which is on its link. */
-async function scene(keys = {}, observed: readonly KernelObject[] = []) {
+async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) {
   const key = keyOf(2)
   const leases = new Map([[key, leaseOf(2)]])
   const backend = registry(BACKENDS).configure('vxlan', keys)
@@ -32,8 +32,8 @@ async function scene(keys = {}, observed: readonly KernelObject[] = []) {
       .find((each): each is Route => each.kind === 'route')
   const plain = new PlainWays({
     ...{ place: () => ({ node: testNode(), backend }), log: silent, now: () => at.now },
+    sysctl: (path) => filters[/^net\/ipv4\/conf\/(\w+)\/rp_filter$/.exec(path)?.[1] ?? ''],
     reconciler: {
-      observed: stateOf(observed),
       wantAll: async (entries) => {
         for (const [owner, objects] of entries) wanted.set(owner, objects)
         return []
@@ -143,25 +143,23 @@ test('nothing is tried with DirectRouting false, with true while all is well, an
     await plain.step()
     assert.deepEqual(trial(), [])
   }
-  const filter = (name: string, value: string): KernelObject => ({
-    ...{ kind: 'sysctl', path: `net/ipv4/conf/${name}/rp_filter`, value }
-  })
-  const strict = await scene({}, [filter('all', '0'), filter('eth0', '1')])
+  const strict = await scene({}, { all: '0', eth0: '1' })
   await strict.plain.step()
   assert.deepEqual(strict.trial(), [])
-  const loose = await scene({}, [filter('all', '2'), filter('eth0', '1')])
+  const loose = await scene({}, { all: '2', eth0: '1' })
   await loose.plain.step()
   assert.equal(loose.trial().length, 1)
 })
 
 test('behind a strict filter no peer begins a trial here, and a plain route is left only if its node answers', async () => {
-  const strict: KernelObject = { kind: 'sysctl', path: 'net/ipv4/conf/eth0/rp_filter', value: '1' }
-  const unset = await scene({}, [strict])
+  const strict = { all: '0', eth0: '1' }
+  const unset = await scene({}, strict)
+  await unset.plain.step()
   unset.plain.nominate(unset.key)
   await unset.plain.step()
   assert.deepEqual(unset.trial(), [])
 
-  const { plain, verdicts, device } = await scene({ DirectRouting: true }, [strict])
+  const { plain, verdicts, device } = await scene({ DirectRouting: true }, strict)
   // A node that restarts where ICMP between node addresses is dropped.
   Object.assign(verdicts, { pods: 'lost', nodes: 'not-asked' })
   await plain.step()

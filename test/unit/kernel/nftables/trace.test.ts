@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { answerIn, echoRequest } from '../../../../daemon/kernel/echo.ts'
 import { MessageWriter, readMessages } from '../../../../daemon/kernel/netlink/message.ts'
-import { courseOf, decodeTrace, type TraceEvent } from '../../../../daemon/kernel/nftables/trace.ts'
+import { courseOf, decodeTrace, OurEvents, type TraceEvent } from '../../../../daemon/kernel/nftables/trace.ts'
 import { markIn, passedIn, traceTable } from '../../../../daemon/kernel/nftables/trace-rules.ts'
 import { parseIp } from '../../../../ipam/address.ts'
 
@@ -134,4 +134,13 @@ test('an echo request has a checksum, and its answer or an error about it is kno
   const six = echoRequest(6, 0x1234, 3)
   six[0] = 129
   assert.deepEqual(answerIn(6, six, 0x1234, 3), { kind: 'reply' })
+})
+
+test('of the packets that an administrator traces no event is kept, however many they are', () => {
+  const ours = new OurEvents()
+  for (let id = 100; id < 30_100; id++) assert.equal(ours.take(drop({ id })), false)
+  assert.equal(ours.take(mark('chain-of-mine', { id: 3, table: 'filter' })), false)
+  for (const event of [mark('is-out-1'), drop()]) assert.equal(ours.take(event), true)
+  assert.equal(ours.kept.length, 2)
+  assert.equal(courseOf(ours.kept, 1, nameOf).dropped.length, 1)
 })
