@@ -40,14 +40,19 @@ const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 const PMTUDISC_PROBE = 3
 const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
-/** Echo request and reply. */
-const ECHO = { 4: [8, 0], 6: [128, 129] } as const
+const REQUEST = { 4: 8, 6: 128 } as const
+const REPLY = { 4: 0, 6: 129 } as const
 
 /** Received in one go; what comes while more is waiting is not lost, but read in the next turn. */
 const MOST_A_TURN = 256
 const RECEIVE_BYTES = 64 << 10
-/** Some hundred probes with their answers, should the event loop be busy when they arrive. */
+/** Some hundred probes or answers, should the event loop be busy when they arrive. */
 const QUEUE_BYTES = 1 << 20
+/**
+ * Requests of others that are read between two calls of drain(). Pods can send them, too: the rest of a flood is left
+ * for the kernel to drop, in a queue of its own, so that no answer is lost with it.
+ */
+const MOST_REQUESTS = 1_024
 
 export type RawSocketOptions = {
   readonly family: 4 | 6
@@ -61,29 +66,49 @@ export type RawSocketOptions = {
   readonly received?: (packet: Uint8Array) => void
 }
 
-/** Reads packets into memory that all sockets share: each is read to its end before the next arrives. */
+/**
+ * Reads packets into memory that all sockets share: each is read to its end before the next arrives. After `most` it
+ * rests until drain() is called.
+ */
 class Reader implements Disposable {
   static readonly #into = Buffer.allocUnsafeSlow(RECEIVE_BYTES)
   readonly #fd: number
   readonly #received: (packet: Uint8Array) => void
-  readonly #poll: Disposable
+  readonly #most: number
+  #left: number
+  #poll: Disposable | undefined
 
-  constructor(fd: number, received: (packet: Uint8Array) => void) {
+  constructor(fd: number, received: (packet: Uint8Array) => void, most = Number.POSITIVE_INFINITY) {
     this.#fd = fd
     this.#received = received
-    this.#poll = inOwnTurns(whileReadable, fd, () => this.drain())
+    this.#most = most
+    this.#left = most
+    this.#follow()
   }
 
   drain(): void {
-    for (let left = MOST_A_TURN; left > 0; left--) {
-      const length = this.#receive()
-      if (length === undefined) return
-      if (length > 0) this.#received(Reader.#into.subarray(0, length))
-    }
+    this.#left = this.#most
+    this.#read()
+    if (this.#poll === undefined && this.#left > 0) this.#follow()
   }
 
   [Symbol.dispose](): void {
-    this.#poll[Symbol.dispose]()
+    this.#poll?.[Symbol.dispose]()
+    this.#poll = undefined
+  }
+
+  #follow(): void {
+    this.#poll = inOwnTurns(whileReadable, this.#fd, () => this.#read())
+  }
+
+  #read(): void {
+    for (let inTurn = 0; inTurn < MOST_A_TURN && this.#left > 0; inTurn++) {
+      const length = this.#receive()
+      if (length === undefined) return
+      this.#left--
+      if (length > 0) this.#received(Reader.#into.subarray(0, length))
+    }
+    if (this.#left <= 0) this[Symbol.dispose]()
   }
 
   /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
@@ -99,28 +124,33 @@ class Reader implements Disposable {
 
 /** Errors: CallFailed, with EPERM without CAP_NET_RAW, EADDRNOTAVAIL when no device has `source`. */
 export class RawSocket implements Disposable {
+  /** Sends, and receives the answers. */
   readonly #fd: number
   readonly #family: 4 | 6
   readonly #to: Buffer
-  readonly #reader: Reader | undefined
+  readonly #readers: readonly Reader[]
+  readonly #open: DisposableStack
 
   constructor({ family, source, magic, tos, received }: RawSocketOptions) {
     this.#family = family
     this.#to = socketAddress(family, source)
-    this.#fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
-    try {
-      filterTypes(this.#fd, family, received !== undefined)
-      // IPv6 sockets receive the message alone.
-      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : 0, magic)
-      option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
-      if (tos !== undefined && family === 4) option(this.#fd, SOL[4], IP_TOS, int(tos))
-      if (received !== undefined) forceBuffers(this.#fd, { receive: QUEUE_BYTES })
-      checked('bind', prototypes.bind(this.#fd, this.#to, this.#to.length))
-    } catch (error) {
-      close(this.#fd)
-      throw error
+    using opened = new DisposableStack()
+    const bound = (type: number | undefined) => {
+      const fd = boundSocket(family, this.#to, magic, type)
+      opened.defer(() => close(fd))
+      return fd
     }
-    if (received !== undefined) this.#reader = new Reader(this.#fd, received)
+    this.#fd = bound(received && REPLY[family])
+    option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
+    if (tos !== undefined && family === 4) option(this.#fd, SOL[4], IP_TOS, int(tos))
+    this.#readers =
+      received === undefined
+        ? []
+        : [
+            opened.use(new Reader(this.#fd, received)),
+            opened.use(new Reader(bound(REQUEST[family]), received, MOST_REQUESTS))
+          ]
+    this.#open = opened.move()
   }
 
   /** Never waits. The name of the error when the kernel does not send it. */
@@ -130,15 +160,30 @@ export class RawSocket implements Disposable {
     return sent < 0 ? errnoName(errno()) : undefined
   }
 
-  /** Reads what has arrived. */
+  /** Reads what has arrived, of a flood a part. */
   drain(): void {
-    this.#reader?.drain()
+    for (const reader of this.#readers) reader.drain()
   }
 
   [Symbol.dispose](): void {
-    this.#reader?.[Symbol.dispose]()
-    close(this.#fd)
+    this.#open[Symbol.dispose]()
   }
+}
+
+/** Receives messages of this type alone, or none. */
+function boundSocket(family: 4 | 6, source: Buffer, magic: string, type: number | undefined): number {
+  const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
+  try {
+    filterType(fd, family, type)
+    // IPv6 sockets receive the message alone.
+    filterPayload(fd, family === 4 ? 'IPv4 header' : 0, magic)
+    if (type !== undefined) forceBuffers(fd, { receive: QUEUE_BYTES })
+    checked('bind', prototypes.bind(fd, source, source.length))
+  } catch (error) {
+    close(fd)
+    throw error
+  }
+  return fd
 }
 
 export type PacketSocketOptions = {
@@ -174,7 +219,8 @@ export class PacketSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    this.#reader = new Reader(this.#fd, (packet) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER)))
+    const message = (packet: Uint8Array) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER))
+    this.#reader = new Reader(this.#fd, message, MOST_REQUESTS)
   }
 
   /** Reads what has arrived. */
@@ -201,13 +247,12 @@ function option(fd: number, level: number, name: number, value: Buffer): void {
 }
 
 /** The filter has a bit for each type that is not received. */
-function filterTypes(fd: number, family: 4 | 6, receives: boolean): void {
+function filterType(fd: number, family: 4 | 6, type: number | undefined): void {
   const blocked = Buffer.alloc(family === 4 ? 4 : 32, 0xff)
-  if (receives)
-    for (const type of ECHO[family]) {
-      const word = 4 * (type >> 5)
-      blocked.writeUInt32LE((blocked.readUInt32LE(word) & ~(1 << (type & 31))) >>> 0, word)
-    }
+  if (type !== undefined) {
+    const word = 4 * (type >> 5)
+    blocked.writeUInt32LE((blocked.readUInt32LE(word) & ~(1 << (type & 31))) >>> 0, word)
+  }
   if (family === 4) option(fd, SOL_RAW, ICMP_FILTER, blocked)
   else option(fd, IPPROTO[6], ICMPV6_FILTER, blocked)
 }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/path-answers.ts'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'
-import { until } from './run.ts'
+import { run, until } from './run.ts'
 import { weftctl } from './weftctl.ts'
 import { sample } from './weftd.ts'
 
@@ -211,5 +211,19 @@ describe('probes', { skip, concurrency: true }, () => {
     for (const rule of drops) await cluster.node(2).sh(`iptables -w -D ${rule}`)
     await Promise.all([leadsTo(1, plain(2)), leadsTo(2, plain(1))])
     await reachEachOther(residents)
+  })
+
+  test('a flood of probes costs no answer, and of it only so many are read as nodes can send', async () => {
+    const helper = new URL('probe-flood.ts', import.meta.url).pathname
+    const { stdout } = await run('unshare', ['-n', 'sh', '-c', `ip link set lo up && ${process.execPath} ${helper}`])
+    const once = { answer: 1, heard: 1 }
+    const read = [{ answer: 3_000, heard: 1_024 }, once]
+    assert.deepEqual(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+      [read, read]
+    )
   })
 })
