@@ -14,6 +14,7 @@ const GROWTH = 1_024
 
 export class ProbeSlots {
   readonly #keys: (string | undefined)[] = []
+  readonly #count = { 4: 0, 6: 0 }
   #family = new Uint8Array(0)
   #due = new Uint32Array(0)
   #asked = new Uint32Array(0)
@@ -43,6 +44,11 @@ export class ProbeSlots {
     return [...arrays, this.#plain, this.#verdict, this.#since].reduce((sum, { byteLength }) => sum + byteLength, 0)
   }
 
+  /** How many peers there are: one with both families counts once. */
+  get peers(): number {
+    return Math.max(this.#count[4], this.#count[6])
+  }
+
   /** One more than the highest slot ever in use. */
   get top(): number {
     return this.#keys.length
@@ -55,6 +61,7 @@ export class ProbeSlots {
     if (slot >= this.#due.length) this.#grow()
     this.#keys[slot] = of.key
     this.#family[slot] = of.family
+    this.#count[of.family]++
     this.#pair[slot] = of.pair
     this.#due[slot] = of.now
     this.#isWaiting[slot] = 0
@@ -65,6 +72,7 @@ export class ProbeSlots {
   }
 
   remove(slot: number): void {
+    this.#count[this.family(slot)]--
     this.#keys[slot] = undefined
   }
 

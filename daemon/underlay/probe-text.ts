@@ -146,6 +146,6 @@ function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
 
 /** Of a plain route that was left for the tunnel. */
 export const plainText = (facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>): Required<WayText> => ({
-  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used, and the plain route is tried again each half minute`,
+  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used, and the plain route is tried again`,
   cure: passCure(facts, `between ${facts.here} and ${facts.there}`)
 })

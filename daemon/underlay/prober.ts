@@ -141,7 +141,7 @@ export class Prober implements Disposable {
       this.#judge(slot, now)
       if (misses === 0 || misses >= MISSES) {
         const pair = slots.pair(slot)
-        const usual = interval(record.size, pair)
+        const usual = interval(slots.peers, pair)
         const pause =
           misses > 0 ? lostInterval(this.#lost) : slots.isFirst(slot) ? patience(0) + phase(pair, usual) : usual
         slots.rest(slot)

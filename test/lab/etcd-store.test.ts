@@ -190,7 +190,9 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     await until(async () => (await store.reports()).length > 0, { what: 'the report' })
     store.publish('second')
     await until(async () => (await store.reports())[0]?.text === 'second', { what: 'the second report' })
-    assert.deepEqual(await store.reports(), [{ key, text: 'second' }])
+    const [listed, again] = await Promise.all([store.reports(), store.reports()])
+    assert.deepEqual(listed, [{ key, text: 'second' }])
+    assert.equal(again, listed, 'asked twice at a time, listed once')
     const leaseOf = async (name: string) =>
       /"lease":(\d+)/.exec((await etcd.ctl(['get', '-w', 'json', `${PREFIX}/${name}/${key}`])).stdout)?.[1]
     assert.equal(await leaseOf('weft/reports'), await leaseOf('subnets'))

@@ -11,9 +11,12 @@ import { rangeEnd } from './watch.ts'
 /** Milliseconds between two writes, and after one that failed. */
 const REST = 5_000
 const RETRY = 60_000
-/** Keys in one answer, and in all. */
-const PAGE = 500
+/** Keys in one answer, in all, and characters in all: in a partition of thousands each has some kB. */
+const PAGE = 100
 const MOST = 10_000
+const LONGEST = 16 << 20
+
+type Listed = readonly { readonly key: string; readonly text: string }[]
 
 export class EtcdReports implements Disposable {
   readonly #connection: EtcdConnection
@@ -23,6 +26,7 @@ export class EtcdReports implements Disposable {
   #text: string | undefined
   #written: string | undefined
   #timer: NodeJS.Timeout | undefined
+  #listing: Promise<Listed> | undefined
   #isWriting = false
   #isOver = false
 
@@ -45,13 +49,24 @@ export class EtcdReports implements Disposable {
     this.#later(0)
   }
 
-  /** Of all nodes. Errors: those of etcd. */
-  async list(): Promise<readonly { readonly key: string; readonly text: string }[]> {
-    const found: { readonly key: string; readonly text: string }[] = []
-    for (let key = this.#prefix; found.length < MOST; ) {
+  /** Of all nodes, as far as they fit; all that ask meanwhile get the same. Errors: those of etcd. */
+  list(): Promise<Listed> {
+    this.#listing ??= this.#read().finally(() => {
+      this.#listing = undefined
+    })
+    return this.#listing
+  }
+
+  async #read(): Promise<Listed> {
+    const found: Listed[number][] = []
+    let length = 0
+    for (let key = this.#prefix; found.length < MOST && length < LONGEST; ) {
       const range = { key, rangeEnd: rangeEnd(this.#prefix), limit: PAGE }
       const { records, more } = await this.#connection.quietly('range', range)
-      found.push(...records.map((record) => ({ key: nameOf(record.key), text: record.value })))
+      for (const record of records) {
+        found.push({ key: nameOf(record.key), text: record.value })
+        length += record.value.length
+      }
       const last = records.at(-1)
       if (!more || last === undefined) break
       key = `${last.key}\0`

@@ -139,3 +139,13 @@ test('few peers are asked each five seconds; of many some, and all within ten mi
   const phases = new Set(Array.from({ length: 200 }, (_, n) => phase(pairOf(n + 1, 1), 5_400)))
   assert.ok(phases.size > 180, `${phases.size} of 200 moments`)
 })
+
+test('a peer with both families is one peer, so that its interval is that of its number', () => {
+  const slots = new ProbeSlots()
+  for (let slot = 0; slot < 30; slot++)
+    slots.add(slot, { key: `peer ${slot >> 1}`, family: slot % 2 === 0 ? 4 : 6, pair: 99, now: 1 })
+  assert.deepEqual([slots.peers, interval(slots.peers, 99)], [15, 50])
+  for (let slot = 0; slot < 30; slot += 2) slots.remove(slot)
+  slots.remove(1)
+  assert.equal(slots.peers, 14)
+})
