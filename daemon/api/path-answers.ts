@@ -58,6 +58,8 @@ export type ReportAnswer = {
     readonly verdict: Verdict
     readonly since: string
   }[]
+  /** `bad` is full: of other peers nothing is known. */
+  readonly cut?: boolean
 }
 
 /** The answer to `peers`: the worst first. */

@@ -285,9 +285,10 @@ function reportedRows(
   })
 }
 
-function reportedCell({ asked, bad }: ReportAnswer, key: string, node: string): CellAnswer {
+function reportedCell({ asked, bad, cut = false }: ReportAnswer, key: string, node: string): CellAnswer {
   const found = bad.find((each) => each.key === key && each.way === 'pods')
-  if (asked === 0 || found?.verdict === 'not-asked') return { key, node, state: 'unknown' }
+  if (asked === 0 || found?.verdict === 'not-asked' || (found === undefined && cut))
+    return { key, node, state: 'unknown' }
   if (found === undefined) return { key, node, state: 'whole' }
   return { key, node, state: 'wrong', at: 'probe', text: `${found.verdict} since ${found.since}` }
 }
@@ -301,6 +302,7 @@ export function peerSaid(
   const report = reports?.find((each) => each.key === key)
   if (report === undefined) return undefined
   const bad = report.bad.filter((each) => each.key === ownKey && each.way === 'pods')
+  if (bad.length === 0 && report.cut === true) return undefined
   return {
     at: report.at,
     bad: bad.map(({ family, verdict, since }) => ({ verdict, text: `${verdict} (${family}) since ${since}` }))

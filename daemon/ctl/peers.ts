@@ -4,6 +4,9 @@ import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer } from '../api/
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
+/** Lines about paths between other nodes: in a partition there are thousands. */
+const MOST_REPORTED = 200
+
 export const peers: Command = {
   about: 'whether packets get through to each other node, the worst first, with the cause and the cure',
   exits: '0 no packets of pods are lost, 1 some are',
@@ -34,10 +37,17 @@ function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[
   const notes = peers.flatMap((peer) =>
     peer.ways.filter(({ verdict }) => verdict !== 'whole').map((way) => noteText(nameOf(peer), way))
   )
-  const others = (reports ?? []).flatMap(({ key, node, bad }) =>
+  return [columns([heading, ...rows]), notes.join(''), reportsText(reports ?? [])]
+    .filter((part) => part !== '')
+    .join('\n')
+}
+
+function reportsText(reports: readonly ReportAnswer[]): string {
+  const lines = reports.flatMap(({ key, node, bad }) =>
     bad.map((each) => `${node || key} reports ${each.key} (${each.way}, ${each.family}): ${each.verdict}\n`)
   )
-  return [columns([heading, ...rows]), notes.join(''), others.join('')].filter((part) => part !== '').join('\n')
+  const more = lines.length - MOST_REPORTED
+  return lines.slice(0, MOST_REPORTED).join('') + (more > 0 ? `and ${more} more reports; --json has all\n` : '')
 }
 
 /** Without a name, what `weftctl why node` accepts instead. */

@@ -38,6 +38,8 @@ export type PublishedReport = {
     readonly verdict: Verdict
     readonly since: string
   }[]
+  /** Of a report that was read: more may be bad than it has room for. */
+  readonly cut?: true
 }
 
 /** Milliseconds for which a node may be away without a condition, and after which there is none any more. */
@@ -157,7 +159,10 @@ export function readReport(text: string): PublishedReport | undefined {
       const texts = [way.key, way.way, way.family, way.since]
       return texts.every((value) => typeof value === 'string') && SEVERITY.includes(way.verdict as Verdict)
     }
-    return { node, at, asked, bad: bad.filter(isWay).slice(0, MOST_BAD) }
+    return {
+      ...{ node, at, asked, bad: bad.filter(isWay).slice(0, MOST_BAD) },
+      ...(bad.length >= MOST_BAD && { cut: true })
+    }
   } catch {
     return undefined
   }

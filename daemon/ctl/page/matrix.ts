@@ -120,8 +120,8 @@ function listed<T extends Pick<ProbeAnswer, 'way' | 'verdict'>>(ways: readonly T
   return broken.some(({ way }) => way === 'pods') ? broken : []
 }
 
-/** A report has only what is not whole; whole is the rest only if every other node was asked. */
-function reportedRow({ key: from, asked, bad }: ReportAnswer, names: ReadonlyMap<string, string>): Row {
+/** A report has only what is not whole; whole is the rest only if every other node was asked and all had room. */
+function reportedRow({ key: from, asked, bad, cut = false }: ReportAnswer, names: ReadonlyMap<string, string>): Row {
   const cells = new Map<string, Cell>()
   const name = names.get(from) ?? from
   const text = `${name} published this in the store`
@@ -135,7 +135,7 @@ function reportedRow({ key: from, asked, bad }: ReportAnswer, names: ReadonlyMap
   const broken = [...byPeer].flatMap(([key, ways]) =>
     listed(ways).map((probe) => brokenView(from, key, { ...probe, text, cure }, names))
   )
-  return { cells, rest: asked >= names.size - 1 ? 'whole' : 'unknown', broken }
+  return { cells, rest: asked >= names.size - 1 && !cut ? 'whole' : 'unknown', broken }
 }
 
 /** A verdict of a later weftd is not known here. */

@@ -158,6 +158,19 @@ test('5,000 nodes of which one node knows all are counted within the time of a g
   assert.ok(JSON.stringify(view).length < 200_000)
 })
 
+test('of a report that is full, what it does not have is not known', () => {
+  const row = (cut: boolean) => {
+    const bad = [{ ...({ key: keyOf(3), way: 'pods', family: 'ipv4', verdict: 'lost', since: AT } as const) }]
+    const report = { key: keyOf(2), node: nameOf(2), at: AT, asked: 3, bad, ...(cut && { cut }) }
+    const facts = { ...factsOf(1, 4), peers: peersOf(1, 4, {}, [report]) }
+    return matrixView([{ name: '', facts }]).rows[1]?.states
+  }
+  const letters = (...states: readonly (keyof typeof PATH_STATES)[]) =>
+    states.map((state) => PATH_STATES[state].letter).join('')
+  assert.equal(row(false), letters('whole', 'self', 'lost', 'whole'))
+  assert.equal(row(true), letters('unknown', 'self', 'lost', 'unknown'))
+})
+
 test('the sentence on top says what is broken, that all is whole, or what is not known', () => {
   const wordOf = (asked: readonly Asked[]) => viewOf(asked, AT, true).summary
   assert.deepEqual(wordOf(cluster(3)), { sign: '✓', word: 'All 6 paths between 3 nodes are whole', tone: 'good' })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { peerSaid } from '../../../daemon/api/way-answers.ts'
+import { peers } from '../../../daemon/ctl/peers.ts'
 import type { FollowedWay, Way } from '../../../daemon/underlay/follow-way.ts'
 import { addressOf } from '../../../daemon/underlay/judge-way.ts'
 import type { Hop } from '../../../daemon/underlay/way-facts.ts'
@@ -190,6 +191,10 @@ test('check prints a matrix with the hop that is wrong, the sample, and what oth
   const silent = await daemon.weftctl('check', 'two')
   assert.match(silent.out, /^two \(reported\) +\? +-$/m)
   assert.equal(silent.exit, 0)
+  daemon.reports = [
+    { ...{ key: '10.244.2.0-24', node: 'two', at, asked: 2, bad: [{ ...bad, key: '10.244.9.0-24' }], cut: true } }
+  ]
+  assert.match((await daemon.weftctl('check', 'two')).out, /^two \(reported\) +\? +-$/m)
 })
 
 test('what another node published about the way here', () => {
@@ -210,6 +215,8 @@ test('what another node published about the way here', () => {
     bad: [{ verdict: 'out-lost', text: `out-lost (ipv4) since ${at}` }]
   })
   assert.deepEqual(peerSaid([report], 'b', 'd'), { at, bad: [] })
+  assert.equal(peerSaid([{ ...report, cut: true }], 'b', 'd'), undefined, 'there was no room for it')
+  assert.equal(peerSaid([{ ...report, cut: true }], 'b', 'a')?.bad.length, 1)
   assert.equal(peerSaid([report], 'x', 'a'), undefined)
   assert.equal(peerSaid(undefined, 'b', 'a'), undefined)
 })
@@ -229,4 +236,15 @@ test('of many nodes a sample of all parts of the network is tried', async (t) =>
   const subnets = followed.map(({ to }) => Number(formatIp(addressOf(to)).split('.')[2]))
   assert.ok(Math.min(...subnets) < 10 && Math.max(...subnets) > 140, subnets.join())
   assert.equal(exit, 0)
+})
+
+test('of what other nodes report peers prints 200 lines, and how many more there are', () => {
+  const bad = Array.from({ length: 150 }, (_, n) => ({
+    ...({ key: `k${n}`, way: 'pods', family: 'ipv4', verdict: 'lost', since: '2026-01-01T00:00:00Z' } as const)
+  }))
+  const reports = ['two', 'three'].map((node) => ({ key: node, node, at: '', asked: 150, bad }))
+  const found = [{ key: 'b', node: '', publicIp: [], subnet: [], ways: [] }]
+  const { text } = peers.read({ node: 'one', key: 'a', peers: found, reports }, [])
+  assert.equal(text.match(/ reports k/g)?.length, 200)
+  assert.match(text, /\nand 100 more reports; --json has all\n$/)
 })

@@ -94,11 +94,13 @@ test('the more peers, the longer between two reports, and the last one is publis
   assert.equal(published.length, 2)
   clock.now += 12_000
   see(...lost(3))
-  assert.equal(readReport(published[2] ?? '')?.bad.length, 3)
+  const report = readReport(published[2] ?? '')
+  assert.deepEqual([report?.bad.length, report?.cut], [3, undefined])
   // The clock is set back.
   clock.now -= 3_600_000
-  see(...lost(4))
-  assert.equal(published.length, 4)
+  see(...lost(150))
+  const full = readReport(published[3] ?? '')
+  assert.deepEqual([full?.bad.length, full?.cut], [100, true])
 })
 
 test('a report is published when it changes, and read by others with checks', () => {
