@@ -53,6 +53,9 @@ const MOST_BAD = 100
  */
 const REST_A_PEER = 60
 
+/** Milliseconds for which a condition that differs in the number of other nodes alone stays as it was. */
+const COUNTED = 25_000
+
 type Bad = { readonly key: string; readonly family: 4 | 6; readonly verdict: Verdict }
 
 export class ProbeReport {
@@ -62,6 +65,8 @@ export class ProbeReport {
   /** What the last report said, without its times. */
   #published = ''
   #publishedAt = 0
+  /** What the conditions say: in a partition the number of nodes changes for minutes, and each change is a log line. */
+  readonly #said = new Map<'lost' | 'large', Finding & { readonly text: string; readonly at: number }>()
 
   constructor(deps: ProbeReportDeps) {
     this.#deps = deps
@@ -84,8 +89,8 @@ export class ProbeReport {
       else if (verdict === 'lost' || verdict === 'out-lost' || verdict === 'back-lost')
         lost.push({ key, family, verdict })
     })
-    this.#large = this.#finding(large)
-    const finding = this.#finding(lost)
+    this.#large = this.#finding('large', large)
+    const finding = this.#finding('lost', lost)
     if (finding === undefined) this.#deps.health.clear('UNDERLAY_LOST')
     else this.#deps.health.raise('UNDERLAY_LOST', finding.detail, finding.cure)
   }
@@ -130,21 +135,28 @@ export class ProbeReport {
   }
 
   /** The worst one's sentence, and how many more there are. */
-  #finding(bad: readonly Bad[]): Finding | undefined {
+  #finding(of: 'lost' | 'large', bad: readonly Bad[]): Finding | undefined {
     const rank = ({ verdict }: Bad) => SEVERITY.indexOf(verdict)
     // One whose direction is known says more about the cause.
     const [first] = bad.toSorted((a, b) => rank(b) - rank(a))
     const lease = first && this.#deps.peers.leases.get(first.key)
-    if (first === undefined || lease === undefined) return undefined
+    const said = this.#said.get(of)
+    if (first === undefined || lease === undefined) {
+      this.#said.delete(of)
+      return undefined
+    }
     const isIt = ({ way, family }: WayView) => way === 'pods' && family === first.family
     const view = this.#deps.views.of(first.key, lease).find(isIt)
+    const name = lease.node ?? perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))[0] ?? first.key
+    const text = view?.text ?? `packets to ${name} are lost`
+    const elapsed = this.#deps.now() - (said?.at ?? 0)
+    if (said?.text === text && elapsed >= 0 && elapsed < COUNTED) return said
     const nodes = new Set(bad.map(({ key }) => key)).size - 1
     const more = nodes === 0 ? '' : ` (and ${nodes} more node${nodes === 1 ? '' : 's'})`
-    const name = lease.node ?? perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))[0] ?? first.key
-    return {
-      detail: `${view?.text ?? `packets to ${name} are lost`}${more}`,
-      cure: view?.cure ?? `run weftctl why node ${name}`
-    }
+    const cure = view?.cure ?? `run weftctl why node ${name}`
+    const finding = { detail: `${text}${more}`, cure, text, at: this.#deps.now() }
+    this.#said.set(of, finding)
+    return finding
   }
 }
 

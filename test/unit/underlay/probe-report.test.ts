@@ -64,6 +64,18 @@ test('the condition names the peer whose direction is known, and counts the othe
   assert.equal(report.large, undefined)
 })
 
+test('a number of other nodes that keeps changing is no new condition each time', () => {
+  const { see, clock } = scene()
+  const lost = (...nodes: readonly number[]) => see(...nodes.map((n): Known => ({ n, pods: 'lost' })))
+  assert.deepEqual(lost(2), { UNDERLAY_LOST: 'lost to 2' })
+  assert.deepEqual(lost(2, 3), { UNDERLAY_LOST: 'lost to 2' })
+  clock.now += 30_000
+  assert.deepEqual(lost(2, 3, 4), { UNDERLAY_LOST: 'lost to 2 (and 2 more nodes)' })
+  assert.deepEqual(lost(3, 4), { UNDERLAY_LOST: 'lost to 3 (and 1 more node)' }, 'what it says first is at once')
+  assert.deepEqual(lost(), {})
+  assert.deepEqual(lost(3), { UNDERLAY_LOST: 'lost to 3' })
+})
+
 test('a node that is away itself is a condition neither while it may restart nor after an hour', () => {
   const { see } = scene()
   const away = { n: 2, pods: 'lost', nodes: 'lost' } as const
