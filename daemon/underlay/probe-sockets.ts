@@ -28,7 +28,7 @@ export type OpenCapture = (options: {
   readonly received: (packet: Uint8Array) => void
 }) => Omit<ProbeSocket, 'send'>
 
-/** For how long a capture lasts after the last miss, in tenths of a second. */
+/** For how long a capture lasts, in tenths of a second; the next miss begins another, by then perhaps on a new device. */
 const CAPTURED = 300
 
 /** Between two attempts to open a socket, in tenths of a second. */
@@ -46,7 +46,7 @@ export class ProbeSockets implements Disposable {
   readonly #tos: number
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
-  readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; until: number }>()
+  readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; readonly until: number }>()
   readonly #capture: OpenCapture
 
   /** `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
@@ -64,18 +64,13 @@ export class ProbeSockets implements Disposable {
   /** Sees for some time what arrives on the device, whatever the firewall does with it. */
   capture(device: string, family: Family, now: number): void {
     const name = `${device} ${family}`
-    const held = this.#captures.get(name)
-    if (held !== undefined) held.until = now + CAPTURED
-    else if (this.#captures.size < MOST_CAPTURES) {
-      try {
-        const received = (packet: Uint8Array) => this.#received(packet, family, true)
-        this.#captures.set(name, {
-          socket: this.#capture({ family, device, magic: MAGIC, received }),
-          until: now + CAPTURED
-        })
-      } catch {
-        // The device is gone, or the capability is missing: then what the firewall drops counts as lost.
-      }
+    if (this.#captures.has(name) || this.#captures.size >= MOST_CAPTURES) return
+    try {
+      const received = (packet: Uint8Array) => this.#received(packet, family, true)
+      const socket = this.#capture({ family, device, magic: MAGIC, received })
+      this.#captures.set(name, { socket, until: now + CAPTURED })
+    } catch {
+      // The device is gone, or the capability is missing: then what the firewall drops counts as lost.
     }
   }
 
