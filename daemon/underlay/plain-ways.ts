@@ -133,13 +133,13 @@ export class PlainWays {
       if (this.#begun.has(key)) continue
       const look = this.#deps.prober.look(key, 4, 'plain')
       const verdict = look?.judgement.verdict ?? 'not-asked'
-      if (verdict === 'whole' && look?.isHeardWhole === true) {
+      if (verdict === 'whole' && look?.isHeardWhole === true && !this.#isStrict) {
         this.#deps.log.info(
           { lease: key },
           'probes of full size pass on the plain route in both directions: it is used'
         )
         yield [key, true]
-      } else if (isBad(verdict) || now > end) {
+      } else if (isBad(verdict) || now > end || this.#isStrict) {
         this.#rests.set(key, now + (this.#passes(key) === false ? SHORT_REST : REST))
         this.#trials.delete(key)
         this.#deps.prober.tryPlain(key, false)

@@ -159,6 +159,16 @@ test('behind a strict filter no peer begins a trial here, and a plain route is l
   await unset.plain.step()
   assert.deepEqual(unset.trial(), [])
 
+  const filters: Record<string, string> = { all: '0', eth0: '0' }
+  const later = await scene({}, filters)
+  await later.plain.step()
+  assert.equal(later.trial().length, 1)
+  later.verdicts.plain = 'whole'
+  later.at.isHeardWhole = true
+  filters.all = '1'
+  await later.plain.step()
+  assert.deepEqual([later.trial(), later.at.isTried, later.device()], [[], false, 'weft.1'])
+
   const { plain, verdicts, device } = await scene({ DirectRouting: true }, strict)
   // A node that restarts where ICMP between node addresses is dropped.
   Object.assign(verdicts, { pods: 'lost', nodes: 'not-asked' })
