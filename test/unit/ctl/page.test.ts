@@ -168,6 +168,14 @@ test('nodes that would be asked after a minute are named as not asked', async ()
   assert.equal(late[0]?.failure, 'not asked: the nodes before it took 60 s')
 })
 
+test('the reports that every node has from the same store are kept once', async () => {
+  const peers = { node: '', key: '', peers: [], reports: [{ key: 'a', node: 'a', at: '', asked: 1, bad: [] }] }
+  const facts = JSON.stringify({ nodes: { leases: [] }, peers, unanswered: {} })
+  const names = numbers(3).map((n) => `weft-${n}`)
+  const asked = await askCluster(kubectlOf(3, Object.fromEntries(names.map((name) => [name, facts]))).kubectl)
+  assert.deepEqual(asked.map(({ facts: found }) => found?.peers?.reports?.length ?? 0).sort(), [0, 0, 1])
+})
+
 test('text from other nodes is printable', async () => {
   const facts = JSON.stringify({ nodes: { leases: [] }, unanswered: { status: 'a\u202eb\u001b[31m' } })
   const [asked] = await askCluster(kubectlOf(1, { 'weft-1': facts }).kubectl)
