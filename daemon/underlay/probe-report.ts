@@ -52,6 +52,8 @@ const MOST_BAD = 100
  * keeps each version of them until it compacts.
  */
 const REST_A_PEER = 60
+/** Peers up to which there is no rest here: the store has one, and writes the last report after it. */
+const FEW = 80
 
 /** Milliseconds for which a condition that differs in the number of other nodes alone stays as it was. */
 const COUNTED = 25_000
@@ -127,7 +129,7 @@ export class ProbeReport {
     if (text === this.#published) return
     const elapsed = now() - this.#publishedAt
     // A clock that was set back does not count.
-    if (elapsed >= 0 && elapsed < asked.size * REST_A_PEER) return
+    if (asked.size > FEW && elapsed >= 0 && elapsed < asked.size * REST_A_PEER) return
     this.#published = text
     this.#publishedAt = now()
     const report: PublishedReport = { node: nodeName, at: new Date(now()).toISOString(), asked: asked.size, bad }

@@ -93,6 +93,13 @@ test('where node addresses do not answer, a silent node may be restarting, and o
   assert.deepEqual(see({ ...silent, pods: 'out-lost', ms: 1_000 }), { UNDERLAY_LOST: 'lost to 2' })
 })
 
+test('a report of few peers is published with each change', () => {
+  const { see, published } = scene()
+  for (let count = 0; count < 3; count++)
+    see(...Array.from({ length: 80 }, (_, at): Known => ({ n: at + 2, pods: at < count ? 'lost' : 'whole' })))
+  assert.equal(published.length, 3)
+})
+
 test('the more peers, the longer between two reports, and the last one is published in the end', () => {
   const { see, published, clock } = scene()
   const peers = Array.from({ length: 200 }, (_, at): Known => ({ n: at + 2, pods: 'whole' }))
