@@ -1,16 +1,20 @@
-// `weftctl peers`: what probes found on the ways to each other node, the worst first.
+// `weftctl peers`: what probes found on the ways to each other node, the worst first; or what every node of a cluster
+// says of its peers.
 import { readAnswer } from '../api/answers.ts'
-import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer } from '../api/path-answers.ts'
+import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer, ViewAnswer } from '../api/path-answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
 export const peers: Command = {
-  about: 'whether packets get through to each other node, the worst first, with the cause and the cure',
+  about:
+    'whether packets get through to each other node, the worst first, with the cause and the cure; "kubectl weft peers" asks every node',
   exits: '0 no packets of pods are lost, 1 some are',
   read(answer) {
-    const { peers, reports } = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
+    const found = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
+    const { peers, views, unasked = [] } = found
+    if (views !== undefined) return clusterView(views, unasked)
     const isFine = peers.every(({ ways }) => ways.every((way) => way.way !== 'pods' || !isLost(way)))
-    return { text: peers.length === 0 ? 'no other nodes\n' : peersText(peers, reports), exit: isFine ? 0 : 1 }
+    return { text: peers.length === 0 ? 'no other nodes\n' : peersText(found), exit: isFine ? 0 : 1 }
   }
 }
 
@@ -18,7 +22,40 @@ export const peers: Command = {
 export const isLost = ({ verdict }: Pick<ProbeAnswer, 'verdict'>): boolean =>
   verdict !== 'whole' && verdict !== 'not-asked' && verdict !== 'host-firewall'
 
-function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[] | undefined): string {
+/** The ways of pods that lose packets; where there are any, between the nodes as well. A plain route may be closed. */
+export function brokenWays(ways: readonly ProbeAnswer[]): readonly ProbeAnswer[] {
+  const isBroken = ({ verdict }: ProbeAnswer) => verdict !== 'whole' && verdict !== 'not-asked'
+  const broken = ways.filter((each) => each.way !== 'plain' && isBroken(each))
+  return broken.some(({ way }) => way === 'pods') ? broken : []
+}
+
+/** Lines of a cluster's view. */
+const MOST_LINES = 200
+
+function clusterView(
+  views: readonly ViewAnswer[],
+  unasked: NonNullable<PeersAnswer['unasked']>
+): { readonly text: string; readonly exit: 0 | 1 } {
+  const found = views.flatMap((view) =>
+    view.broken.flatMap((peer) => peer.ways.map((way) => ({ from: view.node || view.key, to: nameOf(peer), way })))
+  )
+  const counts = views.map(({ node, key, whole, notAsked, broken }) =>
+    [node || key, whole + notAsked + broken.length, whole, notAsked, broken.length].map(String)
+  )
+  const shown = found.slice(0, MOST_LINES)
+  const rows = shown.map(({ from, to, way }) => [from, to, way.way, way.family, way.verdict, shortTime(way.since)])
+  const parts = [
+    columns([['FROM', 'PEERS', 'WHOLE', 'NOT-ASKED', 'BROKEN'], ...counts]),
+    rows.length === 0 ? '' : columns([['FROM', 'TO', 'WAY', 'FAMILY', 'VERDICT', 'SINCE'], ...rows]),
+    shown.map(({ from, to, way }) => noteText(`${from} to ${to}`, way)).join(''),
+    found.length > shown.length ? `${found.length - shown.length} more: run weftctl peers on their nodes\n` : '',
+    unasked.map(({ node, reason }) => `${node} was not asked: ${reason}\n`).join('')
+  ]
+  const isFine = unasked.length === 0 && !found.some(({ way }) => way.way === 'pods' && isLost(way))
+  return { text: parts.filter((part) => part !== '').join('\n'), exit: isFine ? 0 : 1 }
+}
+
+function peersText({ node: own, peers, reports }: PeersAnswer): string {
   const heading = ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']
   const rows = peers.flatMap((peer) =>
     peer.ways.map((way) => [
@@ -34,11 +71,14 @@ function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[
   const notes = peers.flatMap((peer) =>
     peer.ways.filter(({ verdict }) => verdict !== 'whole').map((way) => noteText(nameOf(peer), way))
   )
-  const others = (reports ?? []).flatMap(({ key, node, bad }) =>
-    bad.map((each) => `${node || key} reports ${each.key} (${each.way}, ${each.family}): ${each.verdict}\n`)
-  )
+  const others = reports?.flatMap(reportText) ?? [
+    `This is what ${own || 'this node'} knows alone, without reports of other nodes: run weftctl peers there, too, or "kubectl weft peers", which asks every node.\n`
+  ]
   return [columns([heading, ...rows]), notes.join(''), others.join('')].filter((part) => part !== '').join('\n')
 }
+
+const reportText = ({ key, node, bad }: ReportAnswer): readonly string[] =>
+  bad.map((each) => `${node || key} reports ${each.key} (${each.way}, ${each.family}): ${each.verdict}\n`)
 
 /** Without a name, what `weftctl why node` accepts instead. */
 export const nameOf = ({ node, publicIp, key }: Pick<PeerAnswer, 'node' | 'publicIp' | 'key'>): string =>

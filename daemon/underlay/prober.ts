@@ -160,7 +160,7 @@ export class Prober implements Disposable {
 
   #rest(slot: number, isLost: boolean): void {
     const [slots, pair] = [this.#slots, this.#slots.pair(slot)]
-    const usual = interval(this.#record.size, pair)
+    const usual = interval(Math.max(this.#record.size, this.#deps.peers.leases.size), pair)
     const pause = isLost ? lostInterval(this.#lost) : slots.isFirst(slot) ? patience(0) + phase(pair, usual) : usual
     slots.rest(slot)
     slots.setDue(slot, slots.askedAt(slot) + pause)
