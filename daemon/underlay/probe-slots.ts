@@ -115,6 +115,21 @@ export class ProbeSlots {
     return this.#due[slot] ?? 0
   }
 
+  /** Those of this family by lease key. */
+  ofFamily(family: Family): ReadonlyMap<string, number> {
+    const found = new Map<string, number>()
+    for (const [slot, key] of this.#keys.entries())
+      if (key !== undefined && this.family(slot) === family) found.set(key, slot)
+    return found
+  }
+
+  forEach(callback: (key: string, slot: number) => void): void {
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      const key = this.#keys[slot]
+      if (key !== undefined) callback(key, slot)
+    }
+  }
+
   /** The earliest of all; Infinity: none. */
   firstDue(): number {
     let first = Number.POSITIVE_INFINITY

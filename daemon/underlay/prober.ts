@@ -2,39 +2,21 @@
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
 import { FAMILIES, type Family, formatIp, ipBytes } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
-import type { Health } from '../health/health.ts'
 import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
-import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
-import type { Reconciler } from '../reconcile/reconciler.ts'
+import { leaseOwnerOf } from '../peers/peers.ts'
 import type { Route } from '../state/object.ts'
 import type { Verdict } from './judge.ts'
+import { PathSizes, sizesBelow } from './path-sizes.ts'
 import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { type Digest, LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type OpenCapture, type OpenProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
-
-export type ProberDeps = {
-  readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'onWanted'>
-  readonly reconciler: Pick<Reconciler, 'wantedBy'>
-  readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
-  readonly open: OpenProbeSocket
-  readonly capture: OpenCapture
-  readonly mac: Mac
-  readonly health: Pick<Health, 'codes'>
-  /** Milliseconds of the monotonic clock. */
-  readonly now: () => number
-  /** Seconds from a small probe to its answer, on the way of pods' packets. */
-  readonly measured?: (seconds: number) => void
-  /** The peer tries its plain route to this node. */
-  readonly plainHeard?: (key: string) => void
-  /** A verdict has changed. Called once for all that a turn changed. */
-  readonly changed?: () => void
-}
 
 /** Milliseconds between two turns while more is to be done; at least, and at most. */
 const TICK = 500
@@ -50,6 +32,8 @@ const SYNCED_AT_ONCE = 500
 const GRACE = 300
 /** Tenths of a second between probes that a peer in trouble asks for. */
 const ASKED_BACK = 10
+/** Bytes of a small probe with any IP header. */
+const SMALL_PACKET = 104
 /** Octets of a message on the link with the smallest MTU. */
 const LEAST_MESSAGE = 128
 
@@ -64,6 +48,7 @@ export class Prober implements Disposable {
   /** Leases that may have changed. */
   #touched = new Set<string>()
   readonly #refusals = new Refusals()
+  readonly #sizes = new PathSizes()
   #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
   readonly #passedAt = { 4: 0, 6: 0 }
@@ -192,11 +177,20 @@ export class Prober implements Disposable {
       record.asked(slot, lane, at)
       this.#refusals.note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
       isSent = true
+      this.#search(probe, socket, ipBytes(pair.to))
     }
     if (!isSent) slots.rest(slot)
     else if (slots.isWaiting(slot))
       slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
     return isSent
+  }
+
+  /** Probes of other sizes are heard and answered as small ones, for which they are no loss. */
+  #search(probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
+    if (probe.lane !== 0 || this.#slots.verdict(probe.slot, 'pods') !== 'large-lost') return
+    if (!this.#sizes.isDue(probe.slot, this.#tenths(probe.sent))) return
+    for (const size of sizesBelow(probe.mtu, probe.family))
+      socket.send(to, this.#message.subarray(0, writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
   }
 
   #senderOf(key: string): Readonly<Record<Family, Digest>> {
@@ -230,11 +224,15 @@ export class Prober implements Disposable {
   }
 
   #answered(
-    { slot, lane, sent }: { readonly slot: number; readonly lane: number; readonly sent: number },
+    { slot, lane, sent, size }: Extract<ReturnType<typeof readReceived>, { kind: 'answer' }>,
     family: Family
-  ) {
+  ): void {
     const [slots, record] = [this.#slots, this.#record]
     if (slots.key(slot) === undefined || slots.family(slot) !== family) return
+    if (lane === 0 && size > SMALL_PACKET) {
+      if (this.#sizes.answered(slot, size)) this.#isDirty = true
+      return
+    }
     const ms = this.#deps.now() - sent
     record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
     if (lane === 0) this.#deps.measured?.(ms / 1_000)
@@ -311,6 +309,7 @@ export class Prober implements Disposable {
     const isOther = slots.renew(slot, lowOf(`${formatLeaseValue(lease)} ${textOf(ends)}`), now + GRACE)
     const isRerouted = slots.reroute(slot, lowOf(how))
     if (!isOther && !isRerouted) return
+    this.#sizes.forget(slot)
     if (isOther) record.reset(slot)
     else record.resetAsked(slot, 'pods')
     slots.rest(slot)
@@ -348,6 +347,7 @@ export class Prober implements Disposable {
     this.#plain.delete(slot)
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#lost--
     this.#refusals.forget(slot)
+    this.#sizes.forget(slot)
     this.#slots.remove(slot)
     this.#record.remove(slot)
     this.#isDirty = true
@@ -361,12 +361,7 @@ export class Prober implements Disposable {
 
   /** The slots of this family by lease key, for a look at all of them. */
   slotsOf(family: Family): ReadonlyMap<string, number> {
-    const found = new Map<string, number>()
-    for (let slot = 0; slot < this.#slots.top; slot++) {
-      const key = this.#slots.key(slot)
-      if (key !== undefined && this.#slots.family(slot) === family) found.set(key, slot)
-    }
-    return found
+    return this.#slots.ofFamily(family)
   }
 
   lookAt(slot: number, way: Way): Look {
@@ -383,12 +378,16 @@ export class Prober implements Disposable {
 
   /** Calls for each way that is asked of each peer. */
   forEach(callback: (key: string, family: Family, way: Way, verdict: Verdict) => void): void {
-    for (let slot = 0; slot < this.#slots.top; slot++) {
-      const key = this.#slots.key(slot)
-      if (key === undefined) continue
+    this.#slots.forEach((key, slot) => {
       for (const way of ['pods', 'nodes'] as const)
         callback(key, this.#slots.family(slot), way, this.#slots.verdict(slot, way))
-    }
+    })
+  }
+
+  /** Bytes of the largest packet that passes on a way that loses larger ones; `undefined`: not known. */
+  carried(key: string, family: Family): number | undefined {
+    const slot = this.#record.slotOf(digestOf(key, family))
+    return slot === undefined ? undefined : this.#sizes.of(slot)
   }
 
   /** The route by which packets to the pods of this lease's node leave; `undefined`: the lease is not used. */

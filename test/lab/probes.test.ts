@@ -84,6 +84,13 @@ describe('probes', { skip, concurrency: true }, () => {
     assert.equal(sample(metrics, 'weft_peers{verdict="large-lost"}'), 1)
     assert.ok((sample(metrics, 'weft_probe_round_trip_seconds_count') ?? 0) > 0)
 
+    // Pods are told the size that passes.
+    const [from, to] = [await cluster.pod(one), await cluster.pod(three)]
+    const big = async () => (await from.pod.sh(`ping -c 1 -W 1 -M do -s 1400 ${to.address} 2>&1`, { check: false })).stdout
+    await until(async () => /mtu ?= ?1350/.test(await big()), { what: 'the size that passes', everyMs: 300 })
+    assert.match(await conditions(cluster, 1), /UNDERLAY_MTU.*weftd has lowered the MTU of the route .* to 1350/)
+    await from.pod.sh(`ping -c 1 -W 2 -M do -s 1322 ${to.address}`)
+
     // What only the other end knows, with its name; etcd has no names of nodes.
     const isTold = async () => {
       const { reports = [], peers } = await answer(cluster, 2)
