@@ -12,7 +12,7 @@ import type { Prober } from './prober.ts'
 
 export type NarrowPathsDeps = {
   readonly prober: Pick<Prober, 'forEach' | 'look' | 'carried'>
-  readonly peers: Pick<Peers, 'leases' | 'mtusOf' | 'wantAgain'>
+  readonly peers: Pick<Peers, 'leases' | 'isListed' | 'mtusOf' | 'wantAgain'>
   readonly reconciler: Pick<Reconciler, 'wantedBy' | 'observed'>
   readonly place: () => Pick<Place, 'mtu'> | undefined
   readonly log: Log
@@ -52,7 +52,7 @@ export class NarrowPaths {
   async step(): Promise<boolean> {
     const { peers, place } = this.#deps
     const mtu = place()?.mtu
-    if (mtu === undefined || peers.leases.size === 0) return false
+    if (mtu === undefined || !peers.isListed) return false
     this.#adopt(mtu)
     if (!this.#isTouched && this.#lowered.size === 0) return false
     this.#isTouched = false

@@ -6,9 +6,11 @@ const LESS = [8, 20, 28, 40, 50, 60, 80, 100, 150, 200, 300, 400]
 const USUAL = [1_450, 1_430, 1_400, 1_350]
 /** The least MTU of a link: RFC 8200; of IPv4 what every host takes (RFC 791). */
 const LEAST: Readonly<Record<Family, number>> = { 4: 576, 6: 1_280 }
-/** Tries until the size is known, as one packet may be lost by chance, and tenths of a second until it is asked again. */
+/** Tries until the size is known, as one packet may be lost by chance. */
 const TRIES = 3
+/** Tenths of a second until it is asked again, where a size is known and where none is. */
 const AGAIN = 600
+const SOONER = 150
 
 /** Sizes of packets to try below `mtu`. */
 export const sizesBelow = (mtu: number, family: Family): readonly number[] =>
@@ -29,7 +31,7 @@ export class PathSizes {
       found.tries++
       return true
     }
-    if (found !== undefined && now - found.began < AGAIN) return false
+    if (found !== undefined && now - found.began < (found.best > 0 ? AGAIN : SOONER)) return false
     this.#found.set(slot, { tries: 1, began: now, best: 0, before: found?.best ?? 0 })
     return true
   }

@@ -50,6 +50,11 @@ test('sizes: below the MTU, never below what a link must carry; a window has thr
   assert.equal(sizes.of(1), 1_350)
   sizes.answered(1, 1_300)
   assert.equal(sizes.of(1), 1_300)
+  assert.deepEqual(
+    [10, 20, 30, 100, 160].map((now) => sizes.isDue(2, now)),
+    [true, true, true, false, true],
+    'sooner where no size is known'
+  )
 })
 
 function scene(before: PerFamily<number> = {}) {
@@ -63,6 +68,7 @@ function scene(before: PerFamily<number> = {}) {
   const observed = stateOf([...routes(keyOf(2), before), ...routes(keyOf(3))])
   const peers = {
     leases,
+    isListed: true,
     mtusOf: (_key: string): PerFamily<number> => ({}),
     // As the reconciler: what a route does not ask for stays.
     async wantAgain(keys: readonly string[]) {
