@@ -12,6 +12,7 @@ import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { every } from './underlay/every.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
+import { NarrowPaths } from './underlay/narrow-paths.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
 import { PlainWays } from './underlay/plain-ways.ts'
 import type { Mac } from './underlay/probe-packet.ts'
@@ -65,13 +66,18 @@ export function openProbes({
     now: () => performance.now(),
     measured: (seconds) => roundTrips.observe(seconds),
     plainHeard: (key) => plain.nominate(key),
-    changed: () => update()
+    changed: () => {
+      narrow.touch()
+      update()
+    }
   })
   const views = new ProbeViews({ prober, peers, place, plainLeft: (key) => plain.leftMsAgo(key), now: Date.now })
   const publish = store.publish?.bind(store)
   const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
   const now = () => performance.now()
-  const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, proven: () => report.large })
+  const narrow = new NarrowPaths({ prober, peers, reconciler, place, log })
+  const known = { proven: () => report.large, taken: () => narrow.told }
+  const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, ...known })
   const update = () => {
     report.update()
     pathMtu.report()
@@ -94,7 +100,10 @@ export function openProbes({
     pathMtu,
     reports: () => readReports(store, peers),
     follow: async (signal) =>
-      void (await Promise.all([prober.follow(signal), plain.follow(signal), every(AGAIN, update, signal)])),
+      void (await Promise.all([
+        ...[prober.follow(signal), plain.follow(signal), every(AGAIN, update, signal)],
+        every(NARROW, async () => void ((await narrow.step()) && pathMtu.report()), signal)
+      ])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
   }
 }
@@ -110,6 +119,9 @@ export function probeMac(): Mac {
 
 /** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
 const AGAIN = 30_000
+
+/** Milliseconds between two looks at routes whose path carries less. */
+const NARROW = 3_000
 
 /** Milliseconds that an answer waits for the store. */
 const PATIENCE = 2_000

@@ -70,6 +70,19 @@ export type PeersAnswer = {
   readonly peers: readonly PeerAnswer[]
   /** Of the other nodes, where the store carries them; absent: only this node's view is known here. */
   readonly reports?: readonly ReportAnswer[]
+  /** Only through kubectl, which asks every node: then `peers` above is empty. */
+  readonly views?: readonly ViewAnswer[]
+  /** Nodes that could not be asked, with the reason; only through kubectl. */
+  readonly unasked?: readonly { readonly node: string; readonly reason: string }[]
+}
+
+/** What one node knows: how many peers it has, by the worst verdict on the pods' way, and those that are not whole. */
+export type ViewAnswer = {
+  readonly node: string
+  readonly key: string
+  readonly whole: number
+  readonly notAsked: number
+  readonly broken: readonly PeerAnswer[]
 }
 
 /** One hop of a packet's way, and whether it is as it must be. */

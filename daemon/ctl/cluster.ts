@@ -1,13 +1,16 @@
 // Questions that several nodes of a cluster answer, through kubectl: the way back from the other node for `why`, and the
-// matrix of `check`.
+// matrix of `check`, and every node's view for `peers`.
 import { readAnswer } from '../api/answers.ts'
-import type { CheckAnswer, WayAnswer, WhyWayAnswer } from '../api/path-answers.ts'
+import type { CheckAnswer, PeersAnswer, ViewAnswer, WayAnswer, WhyWayAnswer } from '../api/path-answers.ts'
 import { reasonOf } from '../base/error.ts'
-import { askRemote, type Kubectl, nodeOfPod, nodesWithWeft, placeOfPod } from './remote.ts'
+import { brokenWays } from './peers.ts'
+import { askPod, askRemote, type Kubectl, nodeOfPod, nodesWithWeft, placeOfPod, weftPods } from './remote.ts'
 
 /** Nodes of one `check`, and how many of them are asked at once. */
 const SAMPLE = 16
 const AT_ONCE = 4
+/** Milliseconds after which `peers` asks no further node. */
+const LONGEST = 60_000
 
 /**
  * Asks the weftd of `node`, or of the node of the pod that `why` is about; then, for a way to another node, that node for
@@ -60,23 +63,64 @@ export async function checkCluster(kubectl: Kubectl, named: readonly string[]): 
   )
   const rows: CheckAnswer['rows'][number][] = []
   const unasked: { readonly node: string; readonly reason: string }[] = []
-  const left = [...sample]
-  const askNext = async (): Promise<void> => {
-    for (let node = left.shift(); node !== undefined; node = left.shift()) {
-      try {
-        const answer = await askRemote(kubectl, node, 'check', [sample.join(',')])
-        const found = readAnswer<Pick<CheckAnswer, 'rows'>>(answer, { rows: 'array' })
-        rows.push(...found.rows.filter(({ source }) => source === 'tried'))
-      } catch (error) {
-        unasked.push({ node, reason: reasonOf(error) })
-      }
+  await fewAtOnce(sample, async (node) => {
+    try {
+      const answer = await askRemote(kubectl, node, 'check', [sample.join(',')])
+      const found = readAnswer<Pick<CheckAnswer, 'rows'>>(answer, { rows: 'array' })
+      rows.push(...found.rows.filter(({ source }) => source === 'tried'))
+    } catch (error) {
+      unasked.push({ node, reason: reasonOf(error) })
     }
-  }
-  await Promise.all(Array.from({ length: AT_ONCE }, askNext))
+  })
   const order = (name: string) => sample.indexOf(name)
   return {
     ...{ node: '', key: '', nodes: Math.max(0, nodes.length - 1), sampled: sample.length },
     rows: rows.sort((a, b) => order(a.node) - order(b.node)),
     ...(unasked.length > 0 && { unasked })
   }
+}
+
+/**
+ * What every node knows of its peers, for a minute at most. The Kubernetes API carries no reports of nodes: 5,000 of them
+ * that write on each change would burden it. Errors: KUBECTL_FAILED when the nodes can't be listed.
+ */
+export async function peersOfCluster(kubectl: Kubectl, now = () => performance.now()): Promise<PeersAnswer> {
+  const pods = new Map((await weftPods(kubectl)).map((pod) => [pod.node, pod]))
+  // Says what is missing.
+  if (pods.size === 0) await nodesWithWeft(kubectl)
+  const until = now() + LONGEST
+  const views: ViewAnswer[] = []
+  const unasked: { readonly node: string; readonly reason: string }[] = []
+  await fewAtOnce([...pods.values()], async (pod) => {
+    const { node } = pod
+    try {
+      if (now() >= until) throw new Error(`the nodes before it took ${LONGEST / 1000} s`)
+      views.push(viewOf(node, await askPod(kubectl, pod, 'peers', [])))
+    } catch (error) {
+      unasked.push({ node, reason: reasonOf(error) })
+    }
+  })
+  const byNode = (a: { readonly node: string }, b: { readonly node: string }) => (a.node < b.node ? -1 : 1)
+  return { node: '', key: '', peers: [], views: views.sort(byNode), unasked: unasked.sort(byNode) }
+}
+
+/** Without what is whole: of 5,000 nodes that would be 25 million ways. */
+function viewOf(node: string, answer: unknown): ViewAnswer {
+  const { key, peers } = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
+  const broken = peers.flatMap((peer) => {
+    const ways = brokenWays(peer.ways)
+    return ways.length === 0 ? [] : [{ ...peer, ways }]
+  })
+  const isWhole = ({ ways }: PeersAnswer['peers'][number]) =>
+    ways.some(({ way }) => way === 'pods') && ways.every(({ way, verdict }) => way !== 'pods' || verdict === 'whole')
+  const whole = peers.filter(isWhole).length
+  return { node, key, whole, notAsked: peers.length - whole - broken.length, broken }
+}
+
+async function fewAtOnce<T>(all: readonly T[], work: (each: T) => Promise<void>): Promise<void> {
+  const left = [...all]
+  const worker = async (): Promise<void> => {
+    for (let each = left.shift(); each !== undefined; each = left.shift()) await work(each)
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
 }

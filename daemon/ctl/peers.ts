@@ -1,6 +1,7 @@
-// `weftctl peers`: what probes found on the ways to each other node, the worst first.
+// `weftctl peers`: what probes found on the ways to each other node, the worst first; or what every node of a cluster
+// says of its peers.
 import { readAnswer } from '../api/answers.ts'
-import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer } from '../api/path-answers.ts'
+import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer, ViewAnswer } from '../api/path-answers.ts'
 import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
@@ -8,12 +9,15 @@ import type { Command } from './command.ts'
 const MOST_REPORTED = 200
 
 export const peers: Command = {
-  about: 'whether packets get through to each other node, the worst first, with the cause and the cure',
+  about:
+    'whether packets get through to each other node, the worst first, with the cause and the cure; "kubectl weft peers" asks every node',
   exits: '0 no packets of pods are lost, 1 some are',
   read(answer) {
-    const { peers, reports } = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
+    const found = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
+    const { peers, views, unasked = [] } = found
+    if (views !== undefined) return clusterView(views, unasked)
     const isFine = peers.every(({ ways }) => ways.every((way) => way.way !== 'pods' || !isLost(way)))
-    return { text: peers.length === 0 ? 'no other nodes\n' : peersText(peers, reports), exit: isFine ? 0 : 1 }
+    return { text: peers.length === 0 ? 'no other nodes\n' : peersText(found), exit: isFine ? 0 : 1 }
   }
 }
 
@@ -21,7 +25,40 @@ export const peers: Command = {
 export const isLost = ({ verdict }: Pick<ProbeAnswer, 'verdict'>): boolean =>
   verdict !== 'whole' && verdict !== 'not-asked' && verdict !== 'host-firewall'
 
-function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[] | undefined): string {
+/** The ways of pods that lose packets; where there are any, between the nodes as well. A plain route may be closed. */
+export function brokenWays(ways: readonly ProbeAnswer[]): readonly ProbeAnswer[] {
+  const isBroken = ({ verdict }: ProbeAnswer) => verdict !== 'whole' && verdict !== 'not-asked'
+  const broken = ways.filter((each) => each.way !== 'plain' && isBroken(each))
+  return broken.some(({ way }) => way === 'pods') ? broken : []
+}
+
+/** Lines of a cluster's view. */
+const MOST_LINES = 200
+
+function clusterView(
+  views: readonly ViewAnswer[],
+  unasked: NonNullable<PeersAnswer['unasked']>
+): { readonly text: string; readonly exit: 0 | 1 } {
+  const found = views.flatMap((view) =>
+    view.broken.flatMap((peer) => peer.ways.map((way) => ({ from: view.node || view.key, to: nameOf(peer), way })))
+  )
+  const counts = views.map(({ node, key, whole, notAsked, broken }) =>
+    [node || key, whole + notAsked + broken.length, whole, notAsked, broken.length].map(String)
+  )
+  const shown = found.slice(0, MOST_LINES)
+  const rows = shown.map(({ from, to, way }) => [from, to, way.way, way.family, way.verdict, shortTime(way.since)])
+  const parts = [
+    columns([['FROM', 'PEERS', 'WHOLE', 'NOT-ASKED', 'BROKEN'], ...counts]),
+    rows.length === 0 ? '' : columns([['FROM', 'TO', 'WAY', 'FAMILY', 'VERDICT', 'SINCE'], ...rows]),
+    shown.map(({ from, to, way }) => noteText(`${from} to ${to}`, way)).join(''),
+    found.length > shown.length ? `${found.length - shown.length} more: run weftctl peers on their nodes\n` : '',
+    unasked.map(({ node, reason }) => `${node} was not asked: ${reason}\n`).join('')
+  ]
+  const isFine = unasked.length === 0 && !found.some(({ way }) => way.way === 'pods' && isLost(way))
+  return { text: parts.filter((part) => part !== '').join('\n'), exit: isFine ? 0 : 1 }
+}
+
+function peersText({ node: own, peers, reports }: PeersAnswer): string {
   const heading = ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']
   const rows = peers.flatMap((peer) =>
     peer.ways.map((way) => [
@@ -37,18 +74,21 @@ function peersText(peers: readonly PeerAnswer[], reports: readonly ReportAnswer[
   const notes = peers.flatMap((peer) =>
     peer.ways.filter(({ verdict }) => verdict !== 'whole').map((way) => noteText(nameOf(peer), way))
   )
-  return [columns([heading, ...rows]), notes.join(''), reportsText(reports ?? [])]
-    .filter((part) => part !== '')
-    .join('\n')
+  const others = reports === undefined ? aloneText(own) : reportsText(reports)
+  return [columns([heading, ...rows]), notes.join(''), others].filter((part) => part !== '').join('\n')
 }
 
+const aloneText = (own: string): string =>
+  `This is what ${own || 'this node'} knows alone, without reports of other nodes: run weftctl peers there, too, or "kubectl weft peers", which asks every node.\n`
+
 function reportsText(reports: readonly ReportAnswer[]): string {
-  const lines = reports.flatMap(({ key, node, bad }) =>
-    bad.map((each) => `${node || key} reports ${each.key} (${each.way}, ${each.family}): ${each.verdict}\n`)
-  )
+  const lines = reports.flatMap(reportText)
   const more = lines.length - MOST_REPORTED
   return lines.slice(0, MOST_REPORTED).join('') + (more > 0 ? `and ${more} more reports; --json has all\n` : '')
 }
+
+const reportText = ({ key, node, bad }: ReportAnswer): readonly string[] =>
+  bad.map((each) => `${node || key} reports ${each.key} (${each.way}, ${each.family}): ${each.verdict}\n`)
 
 /** Without a name, what `weftctl why node` accepts instead. */
 export const nameOf = ({ node, publicIp, key }: Pick<PeerAnswer, 'node' | 'publicIp' | 'key'>): string =>

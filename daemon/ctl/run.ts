@@ -5,7 +5,7 @@ import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '
 import { ask } from './ask.ts'
 import { changes } from './changes.ts'
 import { check } from './check.ts'
-import { askCluster, checkCluster } from './cluster.ts'
+import { askCluster, checkCluster, peersOfCluster } from './cluster.ts'
 import { type Asking, type Command, checkOperands, type Lasting, type Page, type Program, usageOf } from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
@@ -155,6 +155,7 @@ async function answerTo(
   const isAboutPod = isPlugin && name === 'why' && operands[0] === 'pod'
   if (kubectl !== undefined && (node !== undefined || isAboutPod)) return askCluster(kubectl, node, name, operands)
   if (kubectl !== undefined && isPlugin && name === 'check') return checkCluster(kubectl, operands[0]?.split(',') ?? [])
+  if (kubectl !== undefined && isPlugin && name === 'peers') return peersOfCluster(kubectl)
   try {
     return await ask(socket, name, operands, AbortSignal.timeout(timeout * 1000))
   } catch (error) {

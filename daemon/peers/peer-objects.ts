@@ -141,3 +141,12 @@ export const sameNetworks = (a: LocalView['networks'] | undefined, b: LocalView[
   a !== undefined && FAMILIES.every((family) => textOf(a[family]) === textOf(b[family]))
 
 const textOf = (prefix: Prefix | undefined): string => (prefix === undefined ? '' : formatPrefix(prefix))
+
+/** Routes to pods with these MTUs; a route keeps what it has in the kernel where none is asked for. */
+export const withMtus = (objects: readonly KernelObject[], mtus: PerFamily<number>): readonly KernelObject[] =>
+  perFamily(mtus).length === 0
+    ? objects
+    : objects.map((object) => {
+        const mtu = object.kind === 'route' ? mtus[object.destination.ip.family] : undefined
+        return mtu === undefined ? object : { ...object, mtu }
+      })

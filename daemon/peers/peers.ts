@@ -1,6 +1,6 @@
 // All other nodes' leases, as the store reports them: desires their kernel objects.
 import { setImmediate as turn } from 'node:timers/promises'
-import { formatIp, type Ip, perFamily } from '../../ipam/address.ts'
+import { formatIp, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
 import type { Registry } from '../backend/registry.ts'
 import { AsyncQueue } from '../base/async-queue.ts'
 import { reasonOf } from '../base/error.ts'
@@ -20,7 +20,7 @@ import { concernedBy, observedHost } from './host-addresses.ts'
 import { onHostChanged } from './host-changes.ts'
 import { type HostView, samePrefixes } from './host-networks.ts'
 import { ListDoubt, type Withdrawal } from './list-doubt.ts'
-import { type LocalView, type PeerResult, peerObjects, sameNetworks } from './peer-objects.ts'
+import { type LocalView, type PeerResult, peerObjects, sameNetworks, withMtus } from './peer-objects.ts'
 import { RouteLookups } from './route-lookups.ts'
 import { reportSkipped, type SkippedDeps } from './skipped.ts'
 
@@ -53,6 +53,8 @@ export class Peers {
   readonly #deps: PeersDeps
   /** Called with the keys of leases whose objects may have changed, once they are desired. */
   onWanted: (keys: readonly string[]) => void = () => undefined
+  /** MTUs of the routes to this lease's pods, where the path to its node carries less than pods send. */
+  mtusOf: (key: string) => PerFamily<number> = () => ({})
   readonly #leases = new Map<string, Lease>()
   readonly #since = new Map<string, number>()
   readonly #skipped = new Map<string, string>()
@@ -256,6 +258,11 @@ export class Peers {
     this.onWanted(keys)
   }
 
+  /** What these leases need besides what they say themselves has changed. */
+  wantAgain(keys: readonly string[]): Promise<void> {
+    return this.#want(keys)
+  }
+
   /**
    * The host's routes to these nodes may have changed: asks the kernel again, for backends that depend on them, also
    * for those where it gave no answer, and replaces the objects of the leases for which the answer differs.
@@ -294,7 +301,7 @@ export class Peers {
         return [[leaseOwnerOf(key), []]]
       case 'objects':
         this.#unskip(key)
-        return [[leaseOwnerOf(key), result.objects]]
+        return [[leaseOwnerOf(key), withMtus(result.objects, this.mtusOf(key))]]
       case 'foreign':
         this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend ignored')
         return [[leaseOwnerOf(key), []]]

@@ -19,6 +19,8 @@ export type PathDeps = {
   readonly log: Log
   /** That probes of full size are lost while small ones pass, if they are. */
   readonly proven?: () => Finding | undefined
+  /** What weftd did about it itself. */
+  readonly taken?: () => string | undefined
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -101,7 +103,8 @@ export class PathMtu {
     const { health, proven } = this.#deps
     const finding = proven?.()
     if (finding !== undefined) {
-      health.raise('UNDERLAY_MTU', finding.detail, finding.cure)
+      const taken = this.#deps.taken?.()
+      health.raise('UNDERLAY_MTU', taken === undefined ? finding.detail : `${finding.detail}; ${taken}`, finding.cure)
       return
     }
     const narrow = [...this.#seen].filter(([, { mtu }]) => mtu < most)

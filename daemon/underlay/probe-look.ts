@@ -1,5 +1,11 @@
 // What a prober knows of one way, as views and conditions ask for it.
-import type { Judgement } from './judge.ts'
+import { type Judgement, WHOLE } from './judge.ts'
+import { LANES, type Way } from './probe-packet.ts'
+import type { ProbeRecord } from './probe-record.ts'
+import type { ProbeSlots } from './probe-slots.ts'
+
+/** Tenths of a second for which a peer's probes by the plain route count as proof of that direction. */
+const PROOF = 600
 
 /** What is known of a way. */
 export type Look = {
@@ -20,4 +26,44 @@ export type Look = {
   readonly isHeard: boolean
   /** This node's own firewall drops answers that have arrived. */
   readonly dropsHere: boolean
+}
+
+type Known = { readonly slots: ProbeSlots; readonly record: ProbeRecord; readonly now: number }
+
+/** What the record and the slots know of a way; `now` in tenths of a second, as theirs. */
+export function lookOf(slot: number, way: Way, { slots, record, now }: Known): Omit<Look, 'dropsHere'> {
+  const ago = (tenths: number) => (now - tenths) * 100
+  const answeredAt = record.answeredAt(slot, way)
+  const verdict = slots.verdict(slot, way)
+  return {
+    judgement: verdict === 'whole' ? WHOLE : { ...record.judge(slot, way), verdict },
+    sinceMsAgo: ago(slots.since(slot, way)),
+    ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
+    // Answers of a peer that takes its plain route itself have come by it.
+    isHeardWhole: slots.isPlainThere(slot) || record.isHeard(slot, way, PROOF, now),
+    isNew: now < slots.graceEnd(slot),
+    isHeard: record.heardAt(slot) > 0
+  }
+}
+
+/** Why the kernel refused the last probe, by slot and lane; few, if any. */
+export class Refusals {
+  readonly #reasons = new Map<number, string>()
+
+  /** `reason`: `undefined` where it was sent. */
+  note(slot: number, lane: number, reason: string | undefined): void {
+    const at = slot * LANES.length + lane
+    if (reason !== undefined) this.#reasons.set(at, reason)
+    else if (this.#reasons.size > 0) this.#reasons.delete(at)
+  }
+
+  of(slot: number, way: Way): string | undefined {
+    if (this.#reasons.size === 0) return undefined
+    const lane = LANES.findIndex((each, at) => each.way === way && this.#reasons.has(slot * LANES.length + at))
+    return this.#reasons.get(slot * LANES.length + lane)
+  }
+
+  forget(slot: number): void {
+    for (const lane of LANES.keys()) this.#reasons.delete(slot * LANES.length + lane)
+  }
 }

@@ -65,11 +65,19 @@ export type Probe = {
   readonly isPlain: boolean
   /** Bytes of the largest packet of a pod. */
   readonly mtu: number
+  /** Bytes of this packet, where another size than the lane's is tried. */
+  readonly size?: number
 }
 
 export type Received =
   /** A peer's kernel sent our probe back. */
-  | { readonly kind: 'answer'; readonly sent: number; readonly slot: number; readonly lane: number }
+  | {
+      readonly kind: 'answer'
+      readonly sent: number
+      readonly slot: number
+      readonly lane: number
+      readonly size: number
+    }
   /** A peer's own probe. */
   | {
       readonly kind: 'heard'
@@ -81,16 +89,16 @@ export type Received =
     }
 
 /** Octets of the packet's payload in this lane. */
-export const payloadBytes = (family: 4 | 6, lane: number, mtu: number): number =>
-  LANES[lane]?.isLarge ? Math.max(SMALL_PAYLOAD, mtu - IP_HEADER[family] - ICMP_HEADER) : SMALL_PAYLOAD
+export const payloadBytes = (family: 4 | 6, lane: number, mtu: number, isLarge = LANES[lane]?.isLarge): number =>
+  isLarge ? Math.max(SMALL_PAYLOAD, mtu - IP_HEADER[family] - ICMP_HEADER) : SMALL_PAYLOAD
 
 /**
  * Writes the ICMP message and returns its length. `into` must be as long and zero behind the first 64 octets, which
  * are all that is written.
  */
 export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
-  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu } = probe
-  const length = payloadBytes(family, lane, mtu)
+  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu, size } = probe
+  const length = payloadBytes(family, lane, size ?? mtu, size !== undefined || undefined)
   const head = new DataView(into.buffer, into.byteOffset, ICMP_HEADER + SMALL_PAYLOAD)
   head.setUint8(0, REQUEST[family])
   head.setUint8(1, 0)
@@ -145,7 +153,8 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
       kind: 'answer',
       sent: view.getFloat64(payload + AT_SENT),
       slot: view.getUint32(payload + AT_SLOT),
-      lane
+      lane,
+      size: bytes.length - icmp + IP_HEADER[family]
     }
   }
   if (type !== REQUEST[family]) return undefined

@@ -2,15 +2,15 @@
 // arrays. Times are in tenths of a second, as in the record.
 import type { Family } from '../../ipam/address.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
-import { WAYS, type Way } from './probe-packet.ts'
+import type { Way } from './probe-packet.ts'
 import { WAY_INDEX } from './probe-record.ts'
 
-const WAY_COUNT = WAYS.length
+const WAY_COUNT = 2
 const NOT_ASKED = SEVERITY.indexOf('not-asked')
 /** Of `isWaiting`. */
 const FIRST = 2
 /** Slots are added by so many. */
-const GROWTH = 1_024
+const GROWTH = 256
 
 export class ProbeSlots {
   readonly #keys: (string | undefined)[] = []
@@ -29,6 +29,8 @@ export class ProbeSlots {
   #plain = new Uint8Array(0)
   #verdict = new Uint8Array(0)
   #since = new Uint32Array(0)
+  /** Of plain ways that are tried: few at a time. */
+  readonly #plainWays = new Map<number, { readonly verdict: Verdict; readonly since: number }>()
 
   get bytes(): number {
     const arrays = [
@@ -58,7 +60,7 @@ export class ProbeSlots {
     slot: number,
     of: { readonly key: string; readonly family: Family; readonly pair: number; readonly now: number }
   ): void {
-    if (slot >= this.#due.length) this.#grow()
+    while (slot >= this.#due.length) this.#grow()
     this.#keys[slot] = of.key
     this.#family[slot] = of.family
     this.#count[of.family]++
@@ -68,12 +70,13 @@ export class ProbeSlots {
     this.#print[slot] = 0
     this.#route[slot] = 0
     this.#plain[slot] = 0
-    for (const way of WAYS) this.setVerdict(slot, way, 'not-asked', of.now)
+    for (const way of ['pods', 'nodes', 'plain'] as const) this.setVerdict(slot, way, 'not-asked', of.now)
   }
 
   remove(slot: number): void {
     this.#count[this.family(slot)]--
     this.#keys[slot] = undefined
+    this.#plainWays.delete(slot)
   }
 
   /** The lease's key; `undefined`: the slot is free. */
@@ -120,6 +123,29 @@ export class ProbeSlots {
     return this.#due[slot] ?? 0
   }
 
+  /** Those of this family by lease key. */
+  ofFamily(family: Family): ReadonlyMap<string, number> {
+    const found = new Map<string, number>()
+    for (const [slot, key] of this.#keys.entries())
+      if (key !== undefined && this.family(slot) === family) found.set(key, slot)
+    return found
+  }
+
+  forEach(callback: (key: string, slot: number) => void): void {
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      const key = this.#keys[slot]
+      if (key !== undefined) callback(key, slot)
+    }
+  }
+
+  /** The earliest of all; Infinity: none. */
+  firstDue(): number {
+    let first = Number.POSITIVE_INFINITY
+    for (let slot = 0; slot < this.#keys.length; slot++)
+      if (this.#keys[slot] !== undefined && (this.#due[slot] ?? 0) < first) first = this.#due[slot] ?? 0
+    return first
+  }
+
   /** When it is asked, or looked at for answers. */
   setDue(slot: number, at: number): void {
     this.#due[slot] = at
@@ -150,14 +176,21 @@ export class ProbeSlots {
   }
 
   verdict(slot: number, way: Way): Verdict {
+    if (way === 'plain') return this.#plainWays.get(slot)?.verdict ?? 'not-asked'
     return SEVERITY[this.#verdict[slot * WAY_COUNT + WAY_INDEX[way]] ?? NOT_ASKED] ?? 'not-asked'
   }
 
   since(slot: number, way: Way): number {
+    if (way === 'plain') return this.#plainWays.get(slot)?.since ?? 0
     return this.#since[slot * WAY_COUNT + WAY_INDEX[way]] ?? 0
   }
 
   setVerdict(slot: number, way: Way, verdict: Verdict, now: number): void {
+    if (way === 'plain') {
+      if (verdict === 'not-asked') this.#plainWays.delete(slot)
+      else this.#plainWays.set(slot, { verdict, since: now })
+      return
+    }
     this.#verdict[slot * WAY_COUNT + WAY_INDEX[way]] = SEVERITY.indexOf(verdict)
     this.#since[slot * WAY_COUNT + WAY_INDEX[way]] = now
   }

@@ -1,56 +1,41 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-
 import { FAMILIES, type Family, formatIp, ipBytes } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
-import type { Health } from '../health/health.ts'
 import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
-import { leaseOwnerOf, type Peers } from '../peers/peers.ts'
-import type { Reconciler } from '../reconcile/reconciler.ts'
+import { leaseOwnerOf } from '../peers/peers.ts'
 import type { Route } from '../state/object.ts'
-import { every } from './every.ts'
-import { type Verdict, WHOLE } from './judge.ts'
+import type { Verdict } from './judge.ts'
+import { PathSizes, sizesBelow } from './path-sizes.ts'
 import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
-import type { Look } from './probe-look.ts'
-import { type Digest, LANES, type Mac, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { type Look, lookOf, Refusals } from './probe-look.ts'
+import { type Digest, LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type OpenCapture, type OpenProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import type { ProberDeps } from './prober-deps.ts'
+import { Turns } from './turns.ts'
 
-export type ProberDeps = {
-  readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'onWanted'>
-  readonly reconciler: Pick<Reconciler, 'wantedBy'>
-  readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
-  readonly open: OpenProbeSocket
-  readonly capture: OpenCapture
-  readonly mac: Mac
-  readonly health: Pick<Health, 'codes'>
-  /** Milliseconds of the monotonic clock. */
-  readonly now: () => number
-  /** Seconds from a small probe to its answer, on the way of pods' packets. */
-  readonly measured?: (seconds: number) => void
-  /** The peer tries its plain route to this node. */
-  readonly plainHeard?: (key: string) => void
-  /** A verdict has changed. Called once for all that a turn changed. */
-  readonly changed?: () => void
-}
-
-/** Milliseconds. */
+/** Milliseconds between two turns while more is to be done; at least, and at most. */
 const TICK = 500
-/** Peers that are asked in a tick. */
+const LEAST_PAUSE = 250
+const MOST_PAUSE = 5_000
+/** Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost. */
+const SOON = 10
+/** Peers that are asked in a turn. */
 const AT_ONCE = 32
-/** Leases that are looked at in a tick after they changed. */
+/** Leases that are looked at in a turn after they changed. */
 const SYNCED_AT_ONCE = 500
 /** Tenths of a second for which a failure of a new or changed lease is not told: its node is still setting up. */
 const GRACE = 300
 /** Tenths of a second between probes that a peer in trouble asks for. */
 const ASKED_BACK = 10
+/** Bytes of a small probe with any IP header. */
+const SMALL_PACKET = 104
 /** Octets of a message on the link with the smallest MTU. */
 const LEAST_MESSAGE = 128
-/** Tenths of a second for which a peer's probes by the plain route count as proof of that direction. */
-const PROOF = 600
 
 export class Prober implements Disposable {
   readonly #deps: ProberDeps
@@ -62,8 +47,8 @@ export class Prober implements Disposable {
   readonly #began: number
   /** Leases that may have changed. */
   #touched = new Set<string>()
-  /** Why the kernel refused a probe, by slot and lane; few, if any. */
-  readonly #refused = new Map<number, string>()
+  readonly #refusals = new Refusals()
+  readonly #sizes = new PathSizes()
   #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
   readonly #passedAt = { 4: 0, 6: 0 }
@@ -73,6 +58,7 @@ export class Prober implements Disposable {
   #next = 0
   #lost = 0
   #isDirty = false
+  readonly #turns = new Turns(() => this.tick())
 
   constructor(deps: ProberDeps) {
     this.#deps = deps
@@ -82,13 +68,14 @@ export class Prober implements Disposable {
     )
     deps.peers.onWanted = (keys) => {
       for (const key of keys) this.#touched.add(key)
+      this.#turns.within(TICK)
     }
   }
 
   /** Until the signal, and rejects with it. */
   follow(signal: AbortSignal): Promise<void> {
     for (const key of this.#deps.peers.leases.keys()) this.#touched.add(key)
-    return every(TICK, () => this.tick(), signal)
+    return this.#turns.follow(signal)
   }
 
   [Symbol.dispose](): void {
@@ -100,20 +87,28 @@ export class Prober implements Disposable {
     return this.#record.bytes + this.#slots.bytes
   }
 
-  /** Asks who is due. */
-  tick(): void {
+  /** Asks who is due. Milliseconds until the next turn. */
+  tick(): number {
     const place = this.#deps.place()
-    if (place === undefined) return
+    if (place === undefined) return TICK
     // What arrived while the event loop was busy is no miss.
     this.#sockets.drain()
     const now = this.#tenths()
     this.#sockets.tidy(now)
     this.#sync(now)
     // Its own condition says that nothing gets out.
-    if (![...this.#deps.health.codes].includes('LINK_DOWN')) this.#askDue(place, now)
-    if (!this.#isDirty) return
-    this.#isDirty = false
-    this.#deps.changed?.()
+    const isDown = [...this.#deps.health.codes].includes('LINK_DOWN')
+    if (!isDown && this.#slots.firstDue() <= now) this.#askDue(place, now)
+    if (this.#isDirty) {
+      this.#isDirty = false
+      this.#deps.changed?.()
+    }
+    return isDown || this.#touched.size > 0 ? TICK : this.#pause()
+  }
+
+  #pause(): number {
+    const due = this.#began + (this.#slots.firstDue() - 1) * 100 - this.#deps.now()
+    return due <= 0 ? TICK : Math.min(MOST_PAUSE, Math.max(LEAST_PAUSE, Math.ceil(due) + 1))
   }
 
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
@@ -122,7 +117,8 @@ export class Prober implements Disposable {
     for (let looked = 0; looked < top && left > 0; looked++) {
       this.#next = this.#next + 1 < top ? this.#next + 1 : 0
       const slot = this.#next
-      if (this.#slots.key(slot) === undefined || this.#slots.due(slot) > now) continue
+      if (this.#slots.key(slot) === undefined) continue
+      if (this.#slots.due(slot) > (this.#slots.isWaiting(slot) ? now : now + SOON)) continue
       if (this.#turn(slot, now, place)) left--
     }
   }
@@ -140,16 +136,19 @@ export class Prober implements Disposable {
       if (misses > 0) this.#capture(slot, now, place)
       this.#judge(slot, now)
       if (misses === 0 || misses >= MISSES) {
-        const pair = slots.pair(slot)
-        const usual = interval(slots.peers, pair)
-        const pause =
-          misses > 0 ? lostInterval(this.#lost) : slots.isFirst(slot) ? patience(0) + phase(pair, usual) : usual
-        slots.rest(slot)
-        slots.setDue(slot, slots.askedAt(slot) + pause)
+        this.#rest(slot, misses > 0)
         return false
       }
     }
     return this.#ask(slot, now, place)
+  }
+
+  #rest(slot: number, isLost: boolean): void {
+    const [slots, pair] = [this.#slots, this.#slots.pair(slot)]
+    const usual = interval(slots.peers, pair)
+    const pause = isLost ? lostInterval(this.#lost) : slots.isFirst(slot) ? patience(0) + phase(pair, usual) : usual
+    slots.rest(slot)
+    slots.setDue(slot, slots.askedAt(slot) + pause)
   }
 
   #ask(slot: number, now: number, { node, backend, mtu }: NonNullable<ReturnType<ProberDeps['place']>>): boolean {
@@ -165,6 +164,7 @@ export class Prober implements Disposable {
     const sender = this.#senderOf(leaseKey(node))[family]
     if (this.#message.length < mtu) this.#message = Buffer.alloc(Math.max(mtu, LEAST_MESSAGE))
     let isSent = false
+    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
     for (const [lane, { way }] of LANES.entries()) {
       const pair = way === 'plain' ? (this.#plain.has(slot) ? ends.pods : undefined) : ends[way]
       const socket = pair && this.#sockets.get(way, pair.source, now)
@@ -175,19 +175,22 @@ export class Prober implements Disposable {
       const probe = { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu }
       const length = writeProbe(this.#message, probe, this.#deps.mac)
       record.asked(slot, lane, at)
-      this.#note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
+      this.#refusals.note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
       isSent = true
+      this.#search(probe, socket, ipBytes(pair.to))
     }
-    if (!isSent) return false
-    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
-    slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
-    return true
+    if (!isSent) slots.rest(slot)
+    else if (slots.isWaiting(slot))
+      slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
+    return isSent
   }
 
-  #note(slot: number, lane: number, refused: string | undefined): void {
-    const at = slot * LANES.length + lane
-    if (refused !== undefined) this.#refused.set(at, refused)
-    else if (this.#refused.size > 0) this.#refused.delete(at)
+  /** Probes of other sizes are heard and answered as small ones, for which they are no loss. */
+  #search(probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
+    if (probe.lane !== 0 || this.#slots.verdict(probe.slot, 'pods') !== 'large-lost') return
+    if (!this.#sizes.isDue(probe.slot, this.#tenths(probe.sent))) return
+    for (const size of sizesBelow(probe.mtu, probe.family))
+      socket.send(to, this.#message.subarray(0, writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
   }
 
   #senderOf(key: string): Readonly<Record<Family, Digest>> {
@@ -221,17 +224,23 @@ export class Prober implements Disposable {
   }
 
   #answered(
-    { slot, lane, sent }: { readonly slot: number; readonly lane: number; readonly sent: number },
+    { slot, lane, sent, size }: Extract<ReturnType<typeof readReceived>, { kind: 'answer' }>,
     family: Family
-  ) {
+  ): void {
     const [slots, record] = [this.#slots, this.#record]
     if (slots.key(slot) === undefined || slots.family(slot) !== family) return
+    if (lane === 0 && size > SMALL_PACKET) {
+      if (this.#sizes.answered(slot, size)) this.#isDirty = true
+      return
+    }
     const ms = this.#deps.now() - sent
     record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
     if (lane === 0) this.#deps.measured?.(ms / 1_000)
     if (LANES[lane]?.way === 'pods') this.#answeredAt[family] = this.#tenths()
     const way = LANES[lane]?.way
     if (way !== undefined && slots.verdict(slot, way) !== 'whole') this.#judge(slot, this.#tenths())
+    // No turn is needed to find out that nothing is missing.
+    if (slots.isWaiting(slot) && record.isAnswered(slot)) this.#rest(slot, false)
   }
 
   #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>): void {
@@ -243,7 +252,10 @@ export class Prober implements Disposable {
     slots.setPlainThere(slot, heard.isPlain)
     if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
-    if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) slots.setDue(slot, now)
+    if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) {
+      slots.setDue(slot, now)
+      this.#turns.within(TICK)
+    }
     if (isBad(slots.verdict(slot, 'pods'))) this.#judge(slot, now)
   }
 
@@ -297,6 +309,7 @@ export class Prober implements Disposable {
     const isOther = slots.renew(slot, lowOf(`${formatLeaseValue(lease)} ${textOf(ends)}`), now + GRACE)
     const isRerouted = slots.reroute(slot, lowOf(how))
     if (!isOther && !isRerouted) return
+    this.#sizes.forget(slot)
     if (isOther) record.reset(slot)
     else record.resetAsked(slot, 'pods')
     slots.rest(slot)
@@ -317,12 +330,15 @@ export class Prober implements Disposable {
   tryPlain(key: string, isTried: boolean): void {
     const slot = this.#record.slotOf(digestOf(key, 4))
     if (slot === undefined) return
-    if (!isTried) this.#plain.delete(slot)
-    else {
+    if (!isTried) {
+      this.#plain.delete(slot)
+      this.#record.forgetPlain(slot)
+    } else {
       this.#plain.add(slot)
       this.#record.resetAsked(slot, 'plain')
       this.#slots.rest(slot)
       this.#slots.setDue(slot, this.#tenths())
+      this.#turns.within(TICK)
     }
     this.#judge(slot, this.#tenths())
   }
@@ -330,7 +346,8 @@ export class Prober implements Disposable {
   #remove(slot: number): void {
     this.#plain.delete(slot)
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#lost--
-    for (const [lane] of LANES.entries()) this.#refused.delete(slot * LANES.length + lane)
+    this.#refusals.forget(slot)
+    this.#sizes.forget(slot)
     this.#slots.remove(slot)
     this.#record.remove(slot)
     this.#isDirty = true
@@ -344,49 +361,33 @@ export class Prober implements Disposable {
 
   /** The slots of this family by lease key, for a look at all of them. */
   slotsOf(family: Family): ReadonlyMap<string, number> {
-    const found = new Map<string, number>()
-    for (let slot = 0; slot < this.#slots.top; slot++) {
-      const key = this.#slots.key(slot)
-      if (key !== undefined && this.#slots.family(slot) === family) found.set(key, slot)
-    }
-    return found
+    return this.#slots.ofFamily(family)
   }
 
   lookAt(slot: number, way: Way): Look {
-    const [slots, record] = [this.#slots, this.#record]
-    const family = slots.family(slot)
-    const ago = (tenths: number) => (this.#tenths() - tenths) * 100
-    const answeredAt = record.answeredAt(slot, way)
-    const verdict = slots.verdict(slot, way)
-    const refused = this.#refused.size === 0 ? undefined : this.#refusedAt(slot, way)
+    const family = this.#slots.family(slot)
+    const refused = this.#refusals.of(slot, way)
     const closed = this.#sockets.reason(way, family)
     return {
-      judgement: verdict === 'whole' ? WHOLE : { ...record.judge(slot, way), verdict },
-      sinceMsAgo: ago(slots.since(slot, way)),
-      ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
+      ...lookOf(slot, way, { slots: this.#slots, record: this.#record, now: this.#tenths() }),
       ...(refused !== undefined && { refused }),
       ...(closed !== undefined && { closed }),
-      // Answers of a peer that takes its plain route itself have come by it.
-      isHeardWhole: slots.isPlainThere(slot) || record.isHeard(slot, way, PROOF, this.#tenths()),
-      isNew: this.#tenths() < slots.graceEnd(slot),
-      isHeard: record.heardAt(slot) > 0,
       dropsHere: this.#passedAt[family] > this.#answeredAt[family] + ASKED_BACK
     }
   }
 
-  #refusedAt(slot: number, way: Way): string | undefined {
-    const lane = LANES.findIndex((each, at) => each.way === way && this.#refused.has(slot * LANES.length + at))
-    return this.#refused.get(slot * LANES.length + lane)
-  }
-
   /** Calls for each way that is asked of each peer. */
   forEach(callback: (key: string, family: Family, way: Way, verdict: Verdict) => void): void {
-    for (let slot = 0; slot < this.#slots.top; slot++) {
-      const key = this.#slots.key(slot)
-      if (key === undefined) continue
+    this.#slots.forEach((key, slot) => {
       for (const way of ['pods', 'nodes'] as const)
         callback(key, this.#slots.family(slot), way, this.#slots.verdict(slot, way))
-    }
+    })
+  }
+
+  /** Bytes of the largest packet that passes on a way that loses larger ones; `undefined`: not known. */
+  carried(key: string, family: Family): number | undefined {
+    const slot = this.#record.slotOf(digestOf(key, family))
+    return slot === undefined ? undefined : this.#sizes.of(slot)
   }
 
   /** The route by which packets to the pods of this lease's node leave; `undefined`: the lease is not used. */

@@ -45,8 +45,10 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
     return [{ kind: 'route', table: 254, destination, metric: 0, type: 'unicast', device: 'weft.1', protocol: 87 }]
   }
   let sent = 0
+  // The end of this process's own start is no idle time.
+  await pause(5_000)
   const idle = await processorWhile(seconds)
-  const before = heap()
+  const before = await heap()
   const place = () => ({ node, backend, mtu: 1450 })
   const prober = new Prober({
     ...{ place, health: { codes: [] }, reconciler: { wantedBy: route }, now: () => performance.now() },
@@ -81,7 +83,7 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
   const begun = sent
   const processor = await processorWhile(seconds)
   const packets = (sent - begun) / seconds
-  const bytes = heap() - before
+  const bytes = (await heap()) - before
   end.abort()
   await running
   const cost = { peers: count, processor, idle, bytes, packets, whole: whole() }
@@ -93,11 +95,13 @@ async function processorWhile(seconds: number): Promise<number> {
   const [used, begun] = [process.cpuUsage(), performance.now()]
   await pause(1_000 * seconds)
   const { user, system } = process.cpuUsage(used)
-  process.stderr.write(`${user} ${system}\n`)
   return (user + system) / 1_000 / (performance.now() - begun)
 }
 
-function heap(): number {
+/** Twice: the memory of arrays that the first round found unused is freed beside it. */
+async function heap(): Promise<number> {
+  globalThis.gc?.()
+  await pause(200)
   globalThis.gc?.()
   const { heapUsed, arrayBuffers } = process.memoryUsage()
   return heapUsed + arrayBuffers

@@ -103,6 +103,14 @@ describe('kubectl weft', { skip: noCluster(), timeout: 900_000 }, () => {
     assert.match(matrix.stdout, /^tried from (\d+) nodes, each to the others \(\1 of \1\)\n/, matrix.stderr)
     assert.doesNotMatch(matrix.stdout, /\?|firewall|answer/)
     assert.equal(matrix.code, 0, matrix.stdout)
+    const { nodes } = JSON.parse((await plugin('check', '--json')).stdout)
+    const views = await plugin('peers')
+    assert.equal(
+      views.stdout.match(new RegExp(`^\\S+ +${nodes} +${nodes} +0 +0$`, 'gm'))?.length,
+      nodes + 1,
+      views.stdout
+    )
+    assert.equal(views.code, 0, views.stderr)
   })
 
   test('a node or a pod that is not there is reported with a cure', async () => {

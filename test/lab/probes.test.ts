@@ -58,9 +58,12 @@ describe('probes', { skip, concurrency: true }, () => {
     assert.match((await weftctl(one, ['nodes'])).stdout, / {2}20\d\d-\S+Z\n/)
     cluster.announce('UNDERLAY_LOST', 'UNDERLAY_MTU')
 
+    // So narrow that none of the sizes that are tried passes.
+    const narrow = (from: number) =>
+      `FORWARD -p udp --dport 8472 -s ${one.address} -d ${three.address} -m length --length ${from}: -j DROP`
     const faults: readonly (readonly [typeof router, string])[] = [
       [two, `INPUT -p udp --dport 8472 -s ${one.address} -j DROP`],
-      [router, `FORWARD -p udp --dport 8472 -s ${one.address} -d ${three.address} -m length --length 1401: -j DROP`],
+      [router, narrow(601)],
       [router, `FORWARD -s ${three.address} -d ${two.address} -j DROP`]
     ]
     for (const [place, rule] of faults) await place.exec('iptables', ['-w', '-I', ...rule.split(' ')])
@@ -100,7 +103,26 @@ describe('probes', { skip, concurrency: true }, () => {
     }
     await until(isTold, { what: 'the report of node 3', everyMs: 300 })
 
-    for (const [place, rule] of faults) await place.exec('iptables', ['-w', '-D', ...rule.split(' ')])
+    // Of a path that carries some sizes, the largest is found, and pods are told: what node 1 sends to node 3 passes then,
+    // its answers to the probes of node 3 as well, in fragments.
+    await router.exec('iptables', ['-w', '-I', ...narrow(1401).split(' ')])
+    await router.exec('iptables', ['-w', '-D', ...narrow(601).split(' ')])
+    const [from, to] = [await cluster.pod(one), await cluster.pod(three)]
+    const big = async () =>
+      (await from.pod.sh(`ping -c 1 -W 1 -M do -s 1400 ${to.address} 2>&1`, { check: false })).stdout
+    await until(async () => /mtu ?= ?1350/.test(await big()), { what: 'the size that passes', deadlineMs: 60_000 })
+    await until(
+      async () => /UNDERLAY_MTU.*weftd has lowered the MTU of .* to 1350/.test(await conditions(cluster, 1)),
+      {
+        what: 'the condition to say so'
+      }
+    )
+    await from.pod.sh(`ping -c 1 -W 2 -M do -s 1322 ${to.address}`)
+    await become(cluster, { '1 3': 'large-lost', '3 1': 'whole' })
+    await router.exec('iptables', ['-w', '-D', ...narrow(1401).split(' ')])
+
+    for (const [place, rule] of faults.filter(([, each]) => each !== narrow(601)))
+      await place.exec('iptables', ['-w', '-D', ...rule.split(' ')])
     await become(cluster, all('whole'))
     for (const n of [1, 2, 3])
       await until(async () => !(await conditions(cluster, n)).includes('UNDERLAY'), { what: `node ${n} to be fine` })

@@ -213,3 +213,74 @@ test('kubectl weft check asks every node for its row, and names those that do no
   assert.match(out, /\nn3 was not asked: .*no route to host/)
   assert.equal(exit, 1)
 })
+
+test('kubectl weft peers asks every node once and merges what they say; those that do not answer are named', async () => {
+  const way = (name: string, verdict: string, text = '') => ({
+    ...{ way: name, family: 'ipv4', verdict, text, since: '2026-01-01T00:00:05.123Z' },
+    ...(text && { cure: 'let it pass' })
+  })
+  const peer = (node: string, ...ways: object[]) => ({ key: node, node, publicIp: [], subnet: [], ways })
+  const lost = way('pods', 'out-lost', 'UDP port 8472 is lost')
+  const peersOf: Readonly<Record<string, readonly object[]>> = {
+    n1: [peer('n2', lost, way('nodes', 'lost', 'no answer')), peer('n3', way('pods', 'whole'), way('plain', 'lost'))],
+    n2: [peer('n1', way('pods', 'whole'), way('nodes', 'lost')), peer('n3', way('pods', 'not-asked'))]
+  }
+  const asked: string[] = []
+  let replies: (node: string) => string = (node) => {
+    if (peersOf[node] === undefined) throw new Error('no route to host')
+    return JSON.stringify({ node, key: node, peers: peersOf[node] })
+  }
+  let pods = 'weft weft-n2 n2\nweft weft-n1 n1\nweft weft-n3 n3\nweft old-n1 n1\nweft weft-n1 n1\n'
+  const peers = async (...words: string[]) => {
+    let [out, complaints] = ['', '']
+    const exit = await run(['peers', ...words], {
+      ...{ env: {}, version: '1.2.3', isPlugin: true },
+      async kubectl(all) {
+        const node = /weft-(n\d) .* weftctl peers --json$/.exec(all.join(' '))?.[1]
+        if (node === undefined) return { exit: 0, stdout: pods, stderr: '' }
+        asked.push(node)
+        try {
+          return { exit: 0, stdout: replies(node), stderr: '' }
+        } catch (error) {
+          return { exit: 1, stdout: '', stderr: (error as Error).message }
+        }
+      },
+      out(text) {
+        out += text
+      },
+      complain(text) {
+        complaints += text
+      }
+    })
+    return { exit, out, complaints }
+  }
+  const { exit, out } = await peers()
+  assert.deepEqual(asked.toSorted(), ['n1', 'n2', 'n3'])
+  assert.deepEqual(
+    out.split('\n').map((line) => line.split(/ {2,}/).join('|')),
+    [
+      'FROM|PEERS|WHOLE|NOT-ASKED|BROKEN',
+      'n1|2|1|0|1',
+      'n2|2|1|1|0',
+      '',
+      'FROM|TO|WAY|FAMILY|VERDICT|SINCE',
+      'n1|n2|pods|ipv4|out-lost|2026-01-01T00:00:05Z',
+      'n1|n2|nodes|ipv4|lost|2026-01-01T00:00:05Z',
+      '',
+      'n1 to n2 (pods, ipv4): UDP port 8472 is lost. Cure: let it pass',
+      'n1 to n2 (nodes, ipv4): no answer. Cure: let it pass',
+      '',
+      'n3 was not asked: asking pod weft/weft-n3 on node n3 failed: no route to host',
+      ''
+    ]
+  )
+  assert.equal(exit, 1)
+  const json = JSON.parse((await peers('--json')).out)
+  assert.deepEqual([json.views.length, json.views[0].broken[0].ways.length, json.unasked.length], [2, 2, 1])
+  replies = (node) => JSON.stringify({ node, key: node, peers: [peer('n9', way('pods', 'whole'))] })
+  assert.equal((await peers()).exit, 0)
+  pods = ''
+  const none = await peers()
+  assert.match(none.complaints, /no running pod has the label/)
+  assert.equal(none.exit, 3)
+})

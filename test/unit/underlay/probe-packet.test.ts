@@ -48,7 +48,8 @@ test('a peer reads who sent it, by which way, and what that one heard; we read o
       const other = readReceived(onTheWire({ ...sent, isTrouble: false, isPlain: true }), family, mac)
       assert.ok(other?.kind === 'heard' && other.isPlain && !other.isTrouble)
       const answer = readReceived(onTheWire(sent, family === 4 ? 0 : 129), family, mac)
-      assert.deepEqual(answer, { kind: 'answer', sent: 1234.5, slot: 70_000, lane })
+      const size = payloadBytes(family, lane, 1450) + (family === 4 ? 28 : 48)
+      assert.deepEqual(answer, { kind: 'answer', sent: 1234.5, slot: 70_000, lane, size })
     }
 })
 

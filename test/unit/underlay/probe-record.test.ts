@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { judge, type LaneFacts } from '../../../daemon/underlay/judge.ts'
-import { LANES, POD_LANES } from '../../../daemon/underlay/probe-packet.ts'
+import { LANES, PLAIN_LANES, POD_LANES } from '../../../daemon/underlay/probe-packet.ts'
 import { ProbeRecord } from '../../../daemon/underlay/probe-record.ts'
 import { interval, lostInterval, pairOf, patience, phase } from '../../../daemon/underlay/probe-schedule.ts'
 import { ProbeSlots } from '../../../daemon/underlay/probe-slots.ts'
@@ -121,6 +121,38 @@ test('peers are found by digest whatever was added and removed before, and 5,000
   assert.equal(new Set(held.values()).size, 5_000)
   const bytes = record.bytes + slots.bytes
   assert.ok(bytes < 1_000_000, `${bytes} bytes`)
+})
+
+test('the plain way costs memory while it is tried, and while a peer tries its own', () => {
+  const [record, slots] = [new ProbeRecord(), new ProbeSlots()]
+  const [small, large] = PLAIN_LANES
+  const peers = Array.from({ length: 250 }, (_, n) => record.add({ high: 1, low: n }))
+  const bytes = record.bytes
+  const [slot = 0, other = 1] = peers
+  for (const lane of PLAIN_LANES) {
+    record.asked(slot, lane, 10)
+    record.heard(slot, lane, NEVER, 11)
+    record.answered(slot, lane, 10, 700)
+  }
+  assert.deepEqual(
+    [record.judge(slot, 'plain').verdict, record.roundTrip(slot, 'plain'), record.isHeard(slot, 'plain', 600, 20)],
+    ['whole', 700, true]
+  )
+  assert.equal(record.judge(other, 'plain').verdict, 'not-asked')
+  assert.deepEqual(record.heardAgo(other, 20), NEVER)
+  record.forgetPlain(slot)
+  assert.equal(record.judge(slot, 'plain').verdict, 'not-asked')
+  // All try theirs one after the other, as do the peers of those.
+  for (const [n, each] of peers.entries()) {
+    record.asked(each, small, 1_000 * n)
+    record.heard(each, large, NEVER, 1_000 * n)
+    record.forgetPlain(each)
+    record.heard(each, large, NEVER, 1_000 * n + 50)
+  }
+  assert.ok(record.bytes <= 2 * bytes, `${record.bytes} bytes, ${bytes} before`)
+  const next = record.add({ high: 2, low: 2 })
+  slots.add(next, { key: 'next', family: 4, pair: 1, now: 1 })
+  assert.deepEqual([record.slotOf({ high: 2, low: 2 }), slots.key(next)], [next, 'next'])
 })
 
 test('few peers are asked each five seconds; of many some, and all within ten minutes', () => {

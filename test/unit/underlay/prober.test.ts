@@ -1,6 +1,8 @@
 // Nodes that probe each other over a network with faults: what each of them says, how soon, and what it sends.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { Turns } from '../../../daemon/underlay/turns.ts'
 import { type Packet, ProbeNetwork } from './probe-network.ts'
 
 const isInner = ({ from }: Packet) => from.startsWith('10.')
@@ -175,4 +177,44 @@ test('500 peers, 5 % of them faulty: exactly those are said, within ten minutes,
   network.carries = () => true
   network.step(15_000)
   assert.deepEqual(wrong(), [])
+})
+
+test('it sleeps until somebody is due, and asks several together; one timer, which changes make shorter', async () => {
+  const network = new ProbeNetwork(11, 1)
+  const prober = network.node(1).prober ?? assert.fail()
+  let [turns, sends] = [0, 0]
+  for (let time = 0; time < 60_000; ) {
+    const [sent, pause] = [network.sent, prober.tick()]
+    turns++
+    if (network.sent > sent) sends++
+    network.time += pause
+    time += pause
+  }
+  assert.ok(turns <= 65 && sends <= 60, `${turns} turns, ${sends} with probes, in 60 s`)
+  assert.ok(network.sent >= 3 * 10 * 11, `${network.sent} probes`)
+  network.node(5).isUp = false
+  const end = network.time + 13_000
+  while (network.time < end && network.node(1).verdict(5) === 'whole') network.time += prober.tick()
+  assert.equal(network.node(1).verdict(5), 'lost')
+
+  const [controller, done] = [new AbortController(), Promise.withResolvers<void>()]
+  let runs = 0
+  const following = new Turns(() => {
+    if (++runs === 2) done.resolve()
+    return 3_600_000
+  })
+  const over = following.follow(controller.signal)
+  while (Number(runs) === 0) await turn()
+  following.within(1)
+  await done.promise
+  controller.abort(new Error('over'))
+  await assert.rejects(over, /over/)
+  following.within(0)
+  await assert.rejects(
+    new Turns(() => {
+      throw new Error('broken')
+    }).follow(new AbortController().signal),
+    /broken/
+  )
+  assert.equal(runs, 2)
 })
