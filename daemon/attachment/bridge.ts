@@ -7,11 +7,12 @@ import {
   overlaps,
   type PerFamily,
   type Prefix,
+  perFamily,
   sameIp
 } from '../../ipam/address.ts'
 import type { InterfaceAddress, Veth } from '../../plugins/attachment.ts'
 import type { Node } from '../state/node.ts'
-import type { Address, KernelObject, Link, State } from '../state/object.ts'
+import { type Address, addressesIn, type KernelObject, type Link, type State } from '../state/object.ts'
 import {
   address,
   carriesPackets,
@@ -115,11 +116,8 @@ export const gatewayOf = (subnet: Prefix): Prefix => ({
  * routed mode is a single address and leads nowhere.
  */
 export function gatewayHolders(observed: State, subnet: PerFamily<Prefix>): readonly Address[] {
-  return [...observed.values()].filter((object): object is Address => {
-    if (object.kind !== 'address') return false
-    const own = subnet[object.prefix.ip.family]
-    if (own === undefined) return false
-    const gateway = gatewayOf(own)
-    return sameIp(object.prefix.ip, gateway.ip) && object.prefix.length === gateway.length
-  })
+  const gateways = perFamily(subnet).map(([, own]) => gatewayOf(own))
+  return addressesIn(observed).filter(({ prefix }) =>
+    gateways.some(({ ip, length }) => sameIp(prefix.ip, ip) && prefix.length === length)
+  )
 }

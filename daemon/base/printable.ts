@@ -42,6 +42,9 @@ export function printableValue(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [printable(key), printableValue(inner)]))
 }
 
+/** A text as one word for bash, zsh and fish, which knows backslashes inside. */
+export const shellQuoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
+
 /** For messages that name the first of several: how many there are besides. */
 export const andMore = (count: number): string => (count === 0 ? '' : ` (and ${count} more)`)
 

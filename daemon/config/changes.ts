@@ -1,5 +1,5 @@
 // Describes the differences between the network configuration in use and the one in the store, for a condition.
-import { FAMILIES, formatIp, formatPrefix, network, samePrefix } from '../../ipam/address.ts'
+import { FAMILIES, formatIp, formatPrefix, samePrefix } from '../../ipam/address.ts'
 import { joinPath } from './keys.ts'
 import { KEYS, type NetConf } from './net-conf.ts'
 
@@ -24,7 +24,7 @@ export const renumbers = (inUse: NetConf, inStore: NetConf): boolean =>
     // With a family that is added, the subnets of the other stay.
     if (here === undefined || there === undefined) return here !== undefined
     return (
-      !samePrefix(network(here.network), network(there.network)) ||
+      !samePrefix(here.network, there.network) ||
       here.subnetLength !== there.subnetLength ||
       here.subnetMin.value < there.subnetMin.value ||
       here.subnetMax.value > there.subnetMax.value

@@ -1,4 +1,5 @@
 // The network configuration that this node used last, for the cure of a configuration that is missing.
+import { shellQuoted } from '../base/printable.ts'
 import { EXAMPLE } from './net-conf.ts'
 
 export type LastConfiguration = {
@@ -31,13 +32,11 @@ export function configurationToWrite(last: LastConfiguration | undefined): strin
 
 /** The same as one argument for a shell. */
 export function configurationArgument(last: LastConfiguration | undefined): string {
-  if (last === undefined) return quoted(EXAMPLE)
+  if (last === undefined) return shellQuoted(EXAMPLE)
   const text = quotable(last.text)
   return text === undefined
     ? `"$(${fromFile(last)})" (the one that this node used last)`
-    : `${quoted(text)} (the one that this node used last)`
+    : `${shellQuoted(text)} (the one that this node used last)`
 }
-
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
 const fromFile = ({ path }: LastConfiguration): string => `jq -r .configuration ${path}`

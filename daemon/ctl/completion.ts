@@ -1,5 +1,6 @@
 // Prints completion scripts for bash, zsh and fish from the tables of flags and commands; they need no shell package
 // (bash-completion, …).
+import { shellQuoted } from '../base/printable.ts'
 import type { Flag } from '../cli/flag-parser.ts'
 import type { Operand, Program } from './command.ts'
 
@@ -28,16 +29,13 @@ function valuesOf({ reader }: Flag<unknown>): readonly string[] | 'file' | 'dire
 
 const names = ({ name, aliases }: Program): readonly string[] => [name, ...aliases]
 
-/** Single quotes for all three shells; fish knows backslashes inside. */
-const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
-
 function bash(program: Program): string {
   const flags = Object.entries(program.flags)
   const words = flags.map(([name, { reader }]) => `--${name}${reader.placeholder === '' ? '' : '='}`).join(' ')
   const values = flags.flatMap(([name, flag]) => {
     const found = valuesOf(flag)
     if (found === undefined) return flag.reader.placeholder === '' ? [] : [`    ${name}) return ;;`]
-    const how = found === 'file' ? '-f' : found === 'directory' ? '-d' : `-W ${quoted(found.join(' '))}`
+    const how = found === 'file' ? '-f' : found === 'directory' ? '-d' : `-W ${shellQuoted(found.join(' '))}`
     return [`    ${name}) COMPREPLY=($(compgen ${how} -- "$cur")); return ;;`]
   })
   const takesValue = flags.filter(([, { reader }]) => reader.placeholder !== '').map(([name]) => name)
@@ -56,7 +54,7 @@ _${program.name}() {
 ${values.join('\n')}
   esac
   if [[ $cur == -* ]]; then
-    COMPREPLY=($(compgen -W ${quoted(words)} -- "$cur"))
+    COMPREPLY=($(compgen -W ${shellQuoted(words)} -- "$cur"))
     [[ \${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null
     return
   fi
@@ -72,7 +70,7 @@ ${values.join('\n')}
     esac
   done
   case \${others[0]-}:\${#others[@]} in
-    :0) COMPREPLY=($(compgen -W ${quoted(Object.keys(program.commands).join(' '))} -- "$cur")) ;;
+    :0) COMPREPLY=($(compgen -W ${shellQuoted(Object.keys(program.commands).join(' '))} -- "$cur")) ;;
 ${operands.join('\n')}
   esac
 }
@@ -81,7 +79,7 @@ complete -F _${program.name} ${names(program).join(' ')}
 }
 
 function bashOperand({ oneOf, offers }: Operand, program: string, at: number): string {
-  if (oneOf !== undefined) return `COMPREPLY=($(compgen -W ${quoted(oneOf.join(' '))} -- "$cur"))`
+  if (oneOf !== undefined) return `COMPREPLY=($(compgen -W ${shellQuoted(oneOf.join(' '))} -- "$cur"))`
   if (offers === undefined) return ':'
   const cases = Object.entries(offers).map(([word, command]) => `${word}) word=${command} ;;`)
   return `word=''; case \${others[${at}]-} in ${cases.join(' ')} esac; COMPREPLY=($(compgen -W "$(${program} $word 2>/dev/null | awk 'NR > 1 && NF > 3 { print ($1 == "-" ? $2 : $1) }')" -- "$cur"))`
@@ -101,10 +99,10 @@ function zsh(program: Program): string {
             ? ''
             : `(${values.join(' ')})`
     const value = placeholder === '' ? '' : `:${text(placeholder)}:${action}`
-    return `    ${quoted(`${repeatable ? '*' : ''}--${name}${placeholder === '' ? '' : '='}[${text(flag.help)}]${value}`)}`
+    return `    ${shellQuoted(`${repeatable ? '*' : ''}--${name}${placeholder === '' ? '' : '='}[${text(flag.help)}]${value}`)}`
   })
   const commands = Object.entries(program.commands)
-  const listed = commands.map(([name, { about }]) => `      ${quoted(`${text(name)}:${about}`)}`)
+  const listed = commands.map(([name, { about }]) => `      ${shellQuoted(`${text(name)}:${about}`)}`)
   const cases = commands.flatMap(([name, command]) =>
     (command.operands ?? []).map(
       (operand, at) => `      ${name}:${at + 3}) ${zshOperand(operand, program.name, at)} ;;`

@@ -12,7 +12,7 @@ import {
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { CompileGo, GoPattern } from '../base/go-regexp.ts'
-import type { Address, Link, Route, State } from '../state/object.ts'
+import { type Address, addressesIn, type Link, type Route, type State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { devicesOf, isDefaultRoute } from '../state/route.ts'
 import { chooseAddress, isLasting } from './choose-address.ts'
@@ -87,7 +87,7 @@ const MOST = 20
 /** What there is to select from, with addresses. */
 function interfacesOf(host: State, links: ReadonlyMap<string, Link>): string {
   const texts = [...links.keys()].flatMap((name) => {
-    const addresses = addressesOn(host, name).flatMap(({ prefix: { ip } }) => (isLinkLocal(ip) ? [] : [formatIp(ip)]))
+    const addresses = addressesIn(host, name).flatMap(({ prefix: { ip } }) => (isLinkLocal(ip) ? [] : [formatIp(ip)]))
     return name === LOOPBACK ? [] : [`${name} (${addresses.join(', ') || 'no address'})`]
   })
   if (texts.length === 0) return 'this host has no interface but lo'
@@ -99,9 +99,6 @@ const linksOf = (host: State) =>
   new Map(
     [...host.values()].filter((object): object is Link => object.kind === 'link').map((link) => [link.name, link])
   )
-
-const addressesOn = (host: State, device: string): readonly Address[] =>
-  [...host.values()].filter((object): object is Address => object.kind === 'address' && object.device === device)
 
 function* candidates(
   host: State,
@@ -145,7 +142,7 @@ function* matchingCandidates(
     const names = all.filter(
       (name) =>
         namesOf(links, name).some((each) => regex.test(each)) ||
-        addressesOn(host, name).some(({ prefix }) => regex.test(formatIp(prefix.ip)))
+        addressesIn(host, name).some(({ prefix }) => regex.test(formatIp(prefix.ip)))
     )
     if (names.length === 0)
       reasons.push(`/${source}/ (${flag}): matches no name and no address of ${[...links.keys()].join(', ')}`)
@@ -171,7 +168,7 @@ function* defaultCandidates(
   reasons.push(defaults.length > 0 ? 'the default route names no interface' : 'no default route')
   const possible = [...links.values()].filter(
     (link) =>
-      !isVirtual(link, recognises) && addressesOn(host, link.name).some(({ prefix }) => isGlobalUnicast(prefix.ip))
+      !isVirtual(link, recognises) && addressesIn(host, link.name).some(({ prefix }) => isGlobalUnicast(prefix.ip))
   )
   if (possible.length === 1) yield { name: possible[0]?.name ?? '', why: 'the only interface with a global address' }
   else for (const { name } of possible) reasons.push(`${name}: one of several without a default route`)
@@ -203,8 +200,7 @@ export function defaultRoutes(host: State): readonly Route[] {
 }
 
 const deviceWith = (host: State, ip: Ip): string | undefined =>
-  [...host.values()].find((object): object is Address => object.kind === 'address' && sameIp(object.prefix.ip, ip))
-    ?.device
+  addressesIn(host).find(({ prefix }) => sameIp(prefix.ip, ip))?.device
 
 /** By one of its names; the text itself where there is none. */
 const nameOf = (links: ReadonlyMap<string, Link>, text: string): string =>
@@ -235,7 +231,7 @@ function fitness(
   const link = links.get(name)
   if (link === undefined) return 'no such interface'
   if (link.up === false) return 'is down'
-  const addresses = addressesOn(host, name)
+  const addresses = addressesIn(host, name)
   const isLoopback = name === LOOPBACK
   const named = addresses.filter(({ prefix: { ip } }) => isAsked(ip) || sameIp(candidate.source, ip))
   if (isLoopback && !named.some(({ prefix }) => isGlobalUnicast(prefix.ip)))

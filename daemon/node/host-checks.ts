@@ -14,7 +14,7 @@ import { conflictsWith, gatewayHolders, gatewayOf } from '../attachment/bridge.t
 import { bridgeMac } from '../attachment/identity.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Node } from '../state/node.ts'
-import { type Address, type Key, type Link, linkNamed, type State } from '../state/object.ts'
+import { type Address, addressesIn, type Key, type Link, linkNamed, type State } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { devicesOf, isDefaultRoute } from '../state/route.ts'
 
@@ -39,7 +39,7 @@ export function checkHost(
   node: CheckedNode,
   { networks, bridge, recognises }: HostExpectations
 ): Readonly<Record<Fault, HostFault | undefined>> {
-  const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
+  const addresses = addressesIn(observed)
   const outdated = addresses.filter((address) => address.device === bridge && refusesPods(address, node))
   const overlapping = addresses.flatMap((address) => {
     const whole = networks[address.prefix.ip.family]

@@ -6,7 +6,7 @@ import { isPrevious } from '../lease/acquire.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { publishesUs } from '../lease/own-lease.ts'
 import { areOfTwoNodes } from '../peers/conflicts.ts'
-import type { Address, Link, State } from '../state/object.ts'
+import { addressesIn, type Link, type State } from '../state/object.ts'
 import { isLasting } from './choose-address.ts'
 
 export type Evidence = {
@@ -91,7 +91,7 @@ export function publishedBefore(
   const isAnothers = (lease: Lease) => backends.namesAnotherDevice(lease, links)
   const proven = leases.filter((lease) => isProven(lease, { previous, namesOurDevice, isAnothers }))
   if (proven.length > 0) return proven.map(({ publicIp }) => publicIp)
-  const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
+  const addresses = addressesIn(observed)
   const local = leases.flatMap((lease) => {
     const { publicIp } = lease
     if (isAnothers(lease)) return []

@@ -14,7 +14,7 @@ import {
 } from '../../ipam/address.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
-import { type Address, linkNamed, type State } from '../state/object.ts'
+import { addressesIn, linkNamed, type State } from '../state/object.ts'
 import { earlierSubnets, type HostView, hostNetworks } from './host-networks.ts'
 
 export type HostAddresses = {
@@ -26,7 +26,7 @@ export type HostAddresses = {
 
 /** All addresses count, whatever they are for: the kernel sends a packet to none of them to another host. */
 export function hostAddresses(observed: State): HostAddresses {
-  const addresses = [...observed.values()].filter((object): object is Address => object.kind === 'address')
+  const addresses = addressesIn(observed)
   const taken = new Map<string, string>()
   for (const { device, prefix } of addresses) {
     const shared = linkNamed(observed, device)?.up === false ? undefined : sharedAddress(prefix)

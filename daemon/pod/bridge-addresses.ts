@@ -1,6 +1,6 @@
 // Addresses of an existing bridge that conflict with an attachment's gateways, by the rules of the reference's bridge
 // plugin.
-import { formatIp, formatPrefix, type PerFamily, type Prefix } from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type PerFamily, type Prefix, sameIp } from '../../ipam/address.ts'
 import type { InterfaceAddress, VethAttachment } from '../../plugins/attachment.ts'
 import { conflictsWith, gatewayHolders } from '../attachment/bridge.ts'
 import type { Wiring } from '../attachment/objects.ts'
@@ -9,18 +9,22 @@ import { WeftError } from '../base/error.ts'
 import type { Address, State } from '../state/object.ts'
 
 /**
- * Another link has this node's gateway address with its network, such as docker0 after `dockerd --bip`: the kernel sends
- * packets to pods to one of the two only. Errors: BRIDGE_INVALID.
+ * Another link has the gateway address of the node's subnet that these addresses would bring, such as docker0 after
+ * `dockerd --bip`: the kernel sends packets to pods to one of the two only. Errors: BRIDGE_INVALID.
  */
 export function refuseSecondGateway(
   { interface: config, network }: VethAttachment,
+  addresses: readonly InterfaceAddress[],
   { mode }: Pick<Wiring, 'mode'>,
   subnet: PerFamily<Prefix>,
   observed: State
 ): void {
   if (mode !== 'bridge' || config.like !== undefined) return
   const bridges = [config.bridge, gatewayDevice(config)]
-  const [other] = gatewayHolders(observed, subnet).filter(({ device }) => !bridges.includes(device))
+  const [other] = gatewayHolders(observed, subnet).filter(
+    ({ device, prefix: { ip } }) =>
+      !bridges.includes(device) && addresses.some(({ gateway }) => gateway !== undefined && sameIp(gateway, ip))
+  )
   if (other === undefined) return
   const { device } = other
   throw new WeftError(

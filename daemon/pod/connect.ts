@@ -57,7 +57,7 @@ export async function connect(
   await refuseUnfilteredVlans(context, attachment, wiring)
   refuseNoGateway(attachment, addresses)
   if (wiring.mode === 'routed') refuseRoutedElsewhere(context, attachment, addresses)
-  refuseSecondGateway(attachment, wiring, place.node.subnet, context.host.observed)
+  refuseSecondGateway(attachment, addresses, wiring, place.node.subnet, context.host.observed)
   const conflicting = conflictingAddresses(attachment, addresses, wiring, context.host.observed)
   if (conflicting.length > 0) throwFailure(attachment, await context.host.discard(conflicting, true))
   await make(context, attachment, addresses, { place, wiring }, sandbox)

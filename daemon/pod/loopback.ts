@@ -5,7 +5,7 @@ import type { Attachment } from '../../plugins/attachment.ts'
 import type { AttachmentResult } from '../attachment/result.ts'
 import { WeftError } from '../base/error.ts'
 import { failureIn, type Sandbox } from '../state/kernel.ts'
-import { type Address, type KernelObject, linkNamed, type State } from '../state/object.ts'
+import { type Address, addressesIn, type KernelObject, linkNamed, type State } from '../state/object.ts'
 import type { PodContext } from './context.ts'
 import { openSandbox } from './netns.ts'
 
@@ -41,8 +41,7 @@ export async function addLoopback(context: PodContext, attachment: Attachment): 
   }
 }
 
-const addressesOf = (state: State): readonly Address[] =>
-  [...state.values()].filter((object): object is Address => object.kind === 'address' && object.device === 'lo')
+const addressesOf = (state: State): readonly Address[] => addressesIn(state, 'lo')
 
 async function apply(sandbox: Sandbox, object: KernelObject): Promise<void> {
   const failure = failureIn(await sandbox.apply([{ do: 'put', object }]))

@@ -60,7 +60,7 @@ async function refuseBridge(
   const wiring = wiringOf(context, pattern, place)
   try {
     await refuseUnfilteredVlans(context, pattern, wiring)
-    refuseSecondGateway(pattern, wiring, place.node.subnet, context.host.observed)
+    refuseSecondGateway(pattern, gateways, wiring, place.node.subnet, context.host.observed)
     conflictingAddresses(pattern, gateways, wiring, context.host.observed)
   } catch (error) {
     // STATUS has a number for "an ADD would fail now", which is that of conditions. What the kernel lacks stays so.

@@ -383,6 +383,14 @@ export function differingFields(wanted: object, observed: object, prefix = ''): 
 export const addressKeyOf = ({ withAddress: prefix, device }: Route): Key | undefined =>
   prefix === undefined || device === undefined ? undefined : keyOf({ kind: 'address', device, prefix })
 
+/** All addresses, or those of one device. */
+export function addressesIn(state: State, device?: string): readonly Address[] {
+  const found: Address[] = []
+  for (const object of state.values())
+    if (object.kind === 'address' && (device === undefined || object.device === device)) found.push(object)
+  return found
+}
+
 export function linkNamed(state: State, name: string): Link | undefined {
   const link = state.get(`link ${name}` as Key)
   return link?.kind === 'link' ? link : undefined

@@ -198,7 +198,7 @@ for (const { type, network } of subjects) {
     test('case 73: STATUS is silent when ready, 50 when the pool is full, names what is missing, and changes nothing', async () => {
       const config = own('10.66.0.0/30')
       const status = (over: Json = {}) => ({ config: { ...config, ...over } })
-      const state = async () => [await at.links(), await at.reserved(String(config.name)), await at.ruleset()]
+      const state = async () => [await at.links(), await at.reserved(String(config.name)), await at.settledRuleset()]
       const before = await state()
       await at.ok('STATUS', type, status())
       assert.deepEqual(await state(), before)

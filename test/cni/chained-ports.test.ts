@@ -167,7 +167,7 @@ describe("portmap, bandwidth and firewall behind another project's bridge", { sk
   test('cases 55 to 58: forty ports at once; none; wrong ones are named and change nothing; a taken one names its holder', async () => {
     const [one, two] = [await connected(), await connected()]
     await serve(one.pod)
-    const empty = await at.ruleset()
+    const empty = await at.settledRuleset()
     assert.deepEqual(await at.ok('ADD', 'portmap', one.asked()), one.prevResult)
     for (const [wrong, words] of [
       [{ ...mapping(0) }, /hostPort: 0/],
@@ -180,7 +180,7 @@ describe("portmap, bandwidth and firewall behind another project's bridge", { sk
     await at.fails('ADD', 'portmap', { config: { cniVersion, ...ports(mapping(80)) }, pod: one.pod }, /chained/, 7)
     const nobody = { config: { cniVersion, ...ports(mapping(80)), prevResult: { cniVersion } }, pod: one.pod }
     await at.fails('ADD', 'portmap', nobody, /no address of eth0/, 109)
-    assert.equal(await at.ruleset(), empty)
+    assert.equal(await at.settledRuleset(), empty)
     const forty = Array.from({ length: 20 }, (_, n) => [mapping(9000 + n), mapping(9000 + n, 'udp')]).flat()
     await at.ok('ADD', 'portmap', one.asked(ports(...forty)))
     assert.equal(await ask(outside(), 9019), 'server sees 192.168.10.1')

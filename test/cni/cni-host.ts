@@ -5,6 +5,7 @@ import { BIN, Cluster, type ClusterOptions } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
 import type { Pod } from '../lab/pod.ts'
+import { until } from '../lab/run.ts'
 
 export const skip = process.getuid?.() === 0 ? false : 'needs root'
 
@@ -113,6 +114,23 @@ export class CniHost implements AsyncDisposable {
 
   async ruleset(): Promise<string> {
     return (await this.host.exec('nft', ['list', 'ruleset'])).stdout
+  }
+
+  /**
+   * The same once nothing follows from earlier calls any more (weftd adds bridges of pods to the tunnel's guard after
+   * the answer): two listings half a second apart are equal. For comparisons of a before with an after.
+   */
+  async settledRuleset(): Promise<string> {
+    let last: string | undefined
+    return until(
+      async () => {
+        const now = await this.ruleset()
+        const isSettled = now === last
+        last = now
+        return isSettled ? now : undefined
+      },
+      { what: 'rules that no longer change', everyMs: 500 }
+    )
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -41,10 +41,10 @@ for (const [args, isUsual] of [
         }
       }
       await areSeen()
-      const before = await at.ruleset()
+      const before = await at.settledRuleset()
       await at.cluster.daemon(1).restart('SIGKILL')
       await areSeen()
-      assert.equal(await at.ruleset(), before)
+      assert.equal(await at.settledRuleset(), before)
       // Within the network nobody is masqueraded.
       const [first, , last] = pods
       const inner = first?.pod.spawn(process.execPath, [script('echo-server.ts'), 'pod', '8080'])

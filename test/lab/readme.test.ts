@@ -67,7 +67,7 @@ test('the commands of "Use it with etcd" lead from nothing to a ping between pod
   }
   for (const [at, host] of cluster.nodes.entries()) {
     const other = addresses[1 - at] ?? assert.fail()
-    const { stdout } = await on(host, ping.replace('10.244.7.2', other))
+    const { stdout } = await on(host, ping.replace('ADDRESS', other))
     assert.match(stdout, /3 received/)
   }
   for (const host of cluster.nodes) await on(host, `${add.split('\n')[1]}\n${del}`)

@@ -27,7 +27,7 @@ import { elementsOf } from '../../state/host-port.ts'
 import { LEAST_MTU } from '../../state/node.ts'
 import {
   type Address,
-  deviceOf,
+  addressesIn,
   type KernelObject,
   keyOf,
   type Link,
@@ -269,40 +269,30 @@ function readBackBridge({ host: { observed }, self }: PodContext, name: string, 
   }
   if (link?.form?.type !== 'bridge') return []
   const { mac } = link
-  const gateways = [...observed.values()].filter(
-    (object): object is Address => object.kind === 'address' && object.device === name && (object.scope ?? 0) === 0
-  )
-  const families = familiesOf(
-    gateways.map(({ prefix }) => prefix),
-    self.ipv6
-  )
-  return [
+  const gateways = globalAddresses(observed, name)
+  const prefixes = gateways.map(({ prefix }) => prefix)
+  const families = familiesOf(prefixes, self.ipv6)
+  const objects: readonly KernelObject[] = [
     {
-      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true, because },
+      ...{ kind: 'link', name, form: { type: 'bridge' }, up: true },
       ...(mac === undefined ? {} : { mac }),
       ...(link.promiscuous ? { promiscuous: true } : {}),
       ...(vlans === undefined ? {} : { vlanFiltering: true })
     } as const,
-    ...carriesPackets(name, families).map((setting) => ({ ...setting, because })),
-    ...gateways
-      .flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)])
-      .map((each) => ({ ...each, because })),
-    ...(families.includes(6) && mac !== undefined ? connectedLinkLocal(name, mac) : []).map((each) => ({
-      ...each,
-      because
-    })),
-    ...(vlans?.access === undefined ? [] : gatewayObjects(config, alias.bridge?.addresses ?? [], self)).map((each) => ({
-      ...each,
-      because
-    }))
+    ...carriesPackets(name, families),
+    ...gateways.flatMap((gateway) => [gateway, ...connected(name, gateway.prefix)]),
+    ...(families.includes(6) && mac !== undefined ? connectedLinkLocal(name, mac) : []),
+    ...(vlans?.access === undefined ? [] : gatewayObjects(config, alias.bridge?.addresses ?? [], self))
   ]
+  return objects.map((object) => ({ ...object, because }))
 }
+
+const globalAddresses = (observed: State, device: string): readonly Address[] =>
+  addressesIn(observed, device).filter(({ scope = 0 }) => scope === 0)
 
 /** In routed mode the host's end has the gateways' addresses; a bridge port has at most a link-local one. */
 const gatewaysOn = (device: string, observed: State): readonly Ip[] =>
-  [...observed.values()].flatMap((object) =>
-    object.kind === 'address' && deviceOf(object) === device && (object.scope ?? 0) === 0 ? [object.prefix.ip] : []
-  )
+  globalAddresses(observed, device).map(({ prefix }) => prefix.ip)
 
 /**
  * For the reconciler's listener: a pod's link that went with its namespace is no longer desired, so it is not repaired.
