@@ -12,7 +12,7 @@ import { isBad } from './probe-record.ts'
 import type { Prober } from './prober.ts'
 
 export type PlainWaysDeps = {
-  readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain'>
+  readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain' | 'refused' | 'refusesPlain'>
   readonly peers: Pick<Peers, 'leases' | 'routes' | 'reroute'>
   readonly reconciler: Pick<Reconciler, 'wantAll'>
   /** Reads a kernel setting. */
@@ -51,6 +51,8 @@ export class PlainWays {
   #cursor: Iterator<string> | undefined
   /** Found out in each step: peers' probes are too many for it. */
   #isStrict = true
+  /** Nodes that refuse plain routes, found out in each step. */
+  #refused: ReadonlySet<string> = new Set()
 
   constructor(deps: PlainWaysDeps) {
     this.#deps = deps
@@ -66,7 +68,9 @@ export class PlainWays {
     const { node, backend } = this.#deps.place() ?? {}
     if (node === undefined || backend?.plain === undefined) return
     this.#isStrict = this.#filters(node.device)
+    this.#refused = new Set(this.#deps.prober.refused())
     const found = [...this.#judged()]
+    for (const key of this.#dropped()) found.push([key, false])
     for (const key of this.#failed()) found.push([key, false])
     await this.#use(found)
     this.#forget()
@@ -117,7 +121,7 @@ export class PlainWays {
 
   /** A trial of this lease has the first place: its node has begun one. */
   nominate(key: string): void {
-    if (this.#isStrict) return
+    if (this.#isStrict || this.#isRefused(key)) return
     const left = (this.#rests.get(key) ?? 0) - this.#deps.now()
     // Two nodes whose trials fail must not begin each other's again and again.
     if (left > REST - SHORT_REST || (left > 0 && this.#passes(key) === false)) return
@@ -133,18 +137,39 @@ export class PlainWays {
       if (this.#begun.has(key)) continue
       const look = this.#deps.prober.look(key, 4, 'plain')
       const verdict = look?.judgement.verdict ?? 'not-asked'
-      if (verdict === 'whole' && look?.isHeardWhole === true && !this.#isStrict) {
+      if (verdict === 'whole' && look?.isHeardWhole === true && !this.#isStrict && !this.#isRefused(key)) {
         this.#deps.log.info(
           { lease: key },
           'probes of full size pass on the plain route in both directions: it is used'
         )
         yield [key, true]
-      } else if (isBad(verdict) || now > end || this.#isStrict) {
-        this.#rests.set(key, now + (this.#passes(key) === false ? SHORT_REST : REST))
+      } else if (isBad(verdict) || now > end || this.#isStrict || this.#isRefused(key)) {
+        this.#rests.set(key, now + (this.#passes(key) === false || this.#isRefused(key) ? SHORT_REST : REST))
         this.#trials.delete(key)
         this.#deps.prober.tryPlain(key, false)
         this.#ended.add(key)
       }
+    }
+  }
+
+  /**
+   * Whether the firewall of either node drops packets of pods that it forwards (FORWARD_DROPPED). Probes end in another
+   * chain, and prove nothing then.
+   */
+  #isRefused(key: string): boolean {
+    return this.#deps.prober.refusesPlain || this.#refused.has(key)
+  }
+
+  /** Nodes whose plain route was proven, and is refused now. Routes that an administrator asks for stay. */
+  *#dropped(): Generator<string> {
+    const { prober, peers, place, log } = this.#deps
+    for (const key of prober.refusesPlain ? peers.leases.keys() : this.#refused) {
+      if (this.#passes(key) !== true || prober.routeTo(key, 4)?.device !== place()?.node.device) continue
+      log.warn(
+        { lease: key },
+        'a firewall drops packets of pods that a node forwards: the tunnel is used, not the plain route'
+      )
+      yield key
     }
   }
 
@@ -196,6 +221,7 @@ export class PlainWays {
     const { prober, place, now } = this.#deps
     const route = prober.routeTo(key, 4)
     if (route === undefined || route.device === place()?.node.device || this.#trials.has(key)) return
+    if (this.#isRefused(key)) return
     if (this.#trials.size >= TRIED || (this.#rests.get(key) ?? 0) > now() || this.#routesOf(key).length === 0) return
     this.#trials.set(key, now() + TRIAL)
     this.#begun.add(key)

@@ -31,8 +31,7 @@ const REPLY = { 4: 0, 6: 129 } as const
  * The payload, integers in network order: 0 the magic; 8 MAC of octets 16 to 31; 16 time of sending, milliseconds of
  * the sender's monotonic clock as a double; 24 the sender's slot for the peer; 28 octets of the payload; 30 lane;
  * 31 version; 32 digest of the sender's lease key; 40 for each lane, how long ago the sender heard the peer's last
- * probe, in tenths of a second; 50 bits: 1 the sender misses answers,
- * 2 it takes the plain route.
+ * probe, in tenths of a second; 50 bits: 1 the sender misses answers, 2 it takes the plain route, 4 it refuses it.
  */
 export const MAGIC = 'weftprob'
 const VERSION = 1
@@ -40,7 +39,7 @@ const [AT_MAC, AT_SENT, AT_SLOT, AT_LENGTH, AT_LANE, AT_VERSION, AT_SENDER, AT_H
   8, 16, 24, 28, 30, 31, 32, 40, 50
 ]
 const MAC_BYTES = 8
-const [TROUBLE, PLAIN] = [1, 2]
+const [TROUBLE, PLAIN, REFUSED] = [1, 2, 4]
 /** Of a small probe; a ping's. */
 export const SMALL_PAYLOAD = 56
 const NEVER_HEARD = 0xffff
@@ -63,6 +62,8 @@ export type Probe = {
   readonly isTrouble: boolean
   /** Packets of pods take a plain route to the peer. */
   readonly isPlain: boolean
+  /** Packets of pods are not to come by a plain route. */
+  readonly isPlainRefused: boolean
   /** Bytes of the largest packet of a pod. */
   readonly mtu: number
   /** Bytes of this packet, where another size than the lane's is tried. */
@@ -86,6 +87,7 @@ export type Received =
       readonly heardAgo: readonly (number | undefined)[]
       readonly isTrouble: boolean
       readonly isPlain: boolean
+      readonly isPlainRefused: boolean
     }
 
 /** Octets of the packet's payload in this lane. */
@@ -97,7 +99,7 @@ export const payloadBytes = (family: 4 | 6, lane: number, mtu: number, isLarge =
  * are all that is written.
  */
 export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
-  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu, size } = probe
+  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, isPlainRefused, mtu, size } = probe
   const length = payloadBytes(family, lane, size ?? mtu, size !== undefined || undefined)
   const head = new DataView(into.buffer, into.byteOffset, ICMP_HEADER + SMALL_PAYLOAD)
   head.setUint8(0, REQUEST[family])
@@ -116,7 +118,10 @@ export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
   head.setUint32(ICMP_HEADER + AT_SENDER + 4, sender.low)
   for (let each = 0; each < LANES.length; each++)
     head.setUint16(ICMP_HEADER + AT_HEARD + 2 * each, Math.min(heardAgo[each] ?? NEVER_HEARD, NEVER_HEARD))
-  head.setUint8(ICMP_HEADER + AT_TROUBLE, (isTrouble ? TROUBLE : 0) | (isPlain ? PLAIN : 0))
+  head.setUint8(
+    ICMP_HEADER + AT_TROUBLE,
+    (isTrouble ? TROUBLE : 0) | (isPlain ? PLAIN : 0) | (isPlainRefused ? REFUSED : 0)
+  )
   into.set(mac(signed(into, ICMP_HEADER)), ICMP_HEADER + AT_MAC)
   // The kernel writes ICMPv6's (RFC 3542, 3.1), since that covers the addresses.
   if (family === 4) head.setUint16(2, checksum(head))
@@ -158,6 +163,7 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
     }
   }
   if (type !== REQUEST[family]) return undefined
+  const bits = view.getUint8(payload + AT_TROUBLE)
   return {
     kind: 'heard',
     sender: { high: view.getUint32(payload + AT_SENDER), low: view.getUint32(payload + AT_SENDER + 4) },
@@ -166,8 +172,9 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
       const ago = view.getUint16(payload + AT_HEARD + 2 * each)
       return ago === NEVER_HEARD ? undefined : ago
     }),
-    isTrouble: (view.getUint8(payload + AT_TROUBLE) & TROUBLE) !== 0,
-    isPlain: (view.getUint8(payload + AT_TROUBLE) & PLAIN) !== 0
+    isTrouble: (bits & TROUBLE) !== 0,
+    isPlain: (bits & PLAIN) !== 0,
+    isPlainRefused: (bits & REFUSED) !== 0
   }
 }
 

@@ -9,12 +9,15 @@ const WAY_COUNT = 2
 const NOT_ASKED = SEVERITY.indexOf('not-asked')
 /** Of `isWaiting`. */
 const FIRST = 2
+/** Of `plain`. */
+const [PLAIN, REFUSED] = [1, 2]
 /** Slots are added by so many. */
 const GROWTH = 256
 
 export class ProbeSlots {
   readonly #keys: (string | undefined)[] = []
   readonly #count = { 4: 0, 6: 0 }
+  #refused = 0
   #family = new Uint8Array(0)
   #due = new Uint32Array(0)
   #asked = new Uint32Array(0)
@@ -25,7 +28,7 @@ export class ProbeSlots {
   /** Of what the lease says, and of the route to it, to find out whether they changed. */
   #print = new Uint32Array(0)
   #route = new Uint32Array(0)
-  /** 1: the peer takes its plain route to this node, by its own account. */
+  /** By the peer's own account: PLAIN where it takes its plain route to this node, REFUSED where none is to be taken to it. */
   #plain = new Uint8Array(0)
   #verdict = new Uint8Array(0)
   #since = new Uint32Array(0)
@@ -69,12 +72,13 @@ export class ProbeSlots {
     this.#isWaiting[slot] = 0
     this.#print[slot] = 0
     this.#route[slot] = 0
-    this.#plain[slot] = 0
+    this.setPlainThere(slot, false, false)
     for (const way of ['pods', 'nodes', 'plain'] as const) this.setVerdict(slot, way, 'not-asked', of.now)
   }
 
   remove(slot: number): void {
     this.#count[this.family(slot)]--
+    this.setPlainThere(slot, false, false)
     this.#keys[slot] = undefined
     this.#plainWays.delete(slot)
   }
@@ -108,11 +112,23 @@ export class ProbeSlots {
   }
 
   isPlainThere(slot: number): boolean {
-    return this.#plain[slot] === 1
+    return this.#plain[slot] === PLAIN
   }
 
-  setPlainThere(slot: number, isPlain: boolean): void {
-    this.#plain[slot] = isPlain ? 1 : 0
+  isPlainRefused(slot: number): boolean {
+    return this.#plain[slot] === REFUSED
+  }
+
+  setPlainThere(slot: number, isPlain: boolean, isRefused: boolean): void {
+    const before = this.isPlainRefused(slot)
+    this.#plain[slot] = isRefused ? REFUSED : isPlain ? PLAIN : 0
+    this.#refused += Number(isRefused) - Number(before)
+  }
+
+  /** The keys of peers to which no plain route is to be taken. */
+  *refused(): Generator<string> {
+    if (this.#refused === 0) return
+    for (const [slot, key] of this.#keys.entries()) if (key !== undefined && this.isPlainRefused(slot)) yield key
   }
 
   graceEnd(slot: number): number {

@@ -13,7 +13,7 @@ export type ProberDeps = {
   readonly open: OpenProbeSocket
   readonly capture: OpenCapture
   readonly mac: Mac
-  readonly health: Pick<Health, 'codes'>
+  readonly health: Pick<Health, 'has'>
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
   /** Seconds from a small probe to its answer, on the way of pods' packets. */

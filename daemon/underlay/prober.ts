@@ -1,18 +1,18 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-import { FAMILIES, type Family, formatIp, ipBytes } from '../../ipam/address.ts'
+import { type Family, ipBytes } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
-import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
+import { leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
-import { leaseOwnerOf } from '../peers/peers.ts'
 import type { Route } from '../state/object.ts'
 import type { Verdict } from './judge.ts'
 import { PathSizes, sizesBelow } from './path-sizes.ts'
-import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
+import { digestOf, endsOf } from './probe-ends.ts'
+import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { type Digest, LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
-import { interval, lostInterval, MISSES, pairOf, patience, phase } from './probe-schedule.ts'
+import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
 import { type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
@@ -26,10 +26,6 @@ const MOST_PAUSE = 5_000
 const SOON = 10
 /** Peers that are asked in a turn. */
 const AT_ONCE = 32
-/** Leases that are looked at in a turn after they changed. */
-const SYNCED_AT_ONCE = 500
-/** Tenths of a second for which a failure of a new or changed lease is not told: its node is still setting up. */
-const GRACE = 300
 /** Tenths of a second between probes that a peer in trouble asks for. */
 const ASKED_BACK = 10
 /** Bytes of a small probe with any IP header. */
@@ -42,14 +38,12 @@ export class Prober implements Disposable {
   readonly #record = new ProbeRecord()
   readonly #slots = new ProbeSlots()
   readonly #sockets: ProbeSockets
+  readonly #leases: ProbeLeases
   /** As long as a packet of the largest size. */
   #message = Buffer.alloc(0)
   readonly #began: number
-  /** Leases that may have changed. */
-  #touched = new Set<string>()
   readonly #refusals = new Refusals()
   readonly #sizes = new PathSizes()
-  #sender: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
   readonly #passedAt = { 4: 0, 6: 0 }
   readonly #answeredAt = { 4: 0, 6: 0 }
@@ -58,6 +52,7 @@ export class Prober implements Disposable {
   #next = 0
   #lost = 0
   #isDirty = false
+  #refusesPlain = false
   readonly #turns = new Turns(() => this.tick())
 
   constructor(deps: ProberDeps) {
@@ -66,15 +61,24 @@ export class Prober implements Disposable {
     this.#sockets = new ProbeSockets(deps, TRIAL_TOS, (packet, family, isCaptured) =>
       this.#received(packet, family, isCaptured)
     )
+    this.#leases = new ProbeLeases({
+      ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
+      ...{ slots: this.#slots, record: this.#record },
+      renewed: (slot, now) => {
+        this.#sizes.forget(slot)
+        this.#judge(slot, now)
+      },
+      removed: (slot) => this.#forget(slot)
+    })
     deps.peers.onWanted = (keys) => {
-      for (const key of keys) this.#touched.add(key)
+      this.#leases.touch(keys)
       this.#turns.within(TICK)
     }
   }
 
   /** Until the signal, and rejects with it. */
   follow(signal: AbortSignal): Promise<void> {
-    for (const key of this.#deps.peers.leases.keys()) this.#touched.add(key)
+    this.#leases.touch(this.#deps.peers.leases.keys())
     return this.#turns.follow(signal)
   }
 
@@ -95,15 +99,39 @@ export class Prober implements Disposable {
     this.#sockets.drain()
     const now = this.#tenths()
     this.#sockets.tidy(now)
-    this.#sync(now)
+    this.#leases.sync(now)
+    this.#refuse(now)
     // Its own condition says that nothing gets out.
-    const isDown = [...this.#deps.health.codes].includes('LINK_DOWN')
+    const isDown = this.#deps.health.has('LINK_DOWN')
     if (!isDown && this.#slots.firstDue() <= now) this.#askDue(place, now)
     if (this.#isDirty) {
       this.#isDirty = false
       this.#deps.changed?.()
     }
-    return isDown || this.#touched.size > 0 ? TICK : this.#pause()
+    return isDown || this.#leases.isBehind ? TICK : this.#pause()
+  }
+
+  /**
+   * A trial of a plain route ends in the INPUT chain, and packets of pods cross FORWARD: while a firewall drops them
+   * there, the answers to a trial prove nothing. Peers hear so at once.
+   */
+  #refuse(now: number): void {
+    const refuses = this.#deps.health.has('FORWARD_DROPPED')
+    if (refuses === this.#refusesPlain) return
+    this.#refusesPlain = refuses
+    this.#slots.forEach((_key, slot) => {
+      if (!this.#slots.isWaiting(slot)) this.#slots.setDue(slot, now)
+    })
+  }
+
+  /** Whether plain routes to this node are refused. */
+  get refusesPlain(): boolean {
+    return this.#refusesPlain
+  }
+
+  /** The leases of nodes that refuse plain routes to them. */
+  refused(): Iterable<string> {
+    return this.#slots.refused()
   }
 
   #pause(): number {
@@ -161,7 +189,7 @@ export class Prober implements Disposable {
     if (ends === undefined) return false
     const isTrouble = record.misses(slot) > 0
     const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
-    const sender = this.#senderOf(leaseKey(node))[family]
+    const sender = this.#leases.ownDigests(leaseKey(node))[family]
     if (this.#message.length < mtu) this.#message = Buffer.alloc(Math.max(mtu, LEAST_MESSAGE))
     let isSent = false
     slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
@@ -172,7 +200,18 @@ export class Prober implements Disposable {
       const sent = this.#deps.now()
       const at = this.#tenths(sent)
       const heardAgo = record.heardAgo(slot, at)
-      const probe = { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu }
+      const probe = {
+        family,
+        sent,
+        slot,
+        lane,
+        sender,
+        heardAgo,
+        isTrouble,
+        isPlain,
+        isPlainRefused: this.#refusesPlain,
+        mtu
+      }
       const length = writeProbe(this.#message, probe, this.#deps.mac)
       record.asked(slot, lane, at)
       this.#refusals.note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
@@ -191,11 +230,6 @@ export class Prober implements Disposable {
     if (!this.#sizes.isDue(probe.slot, this.#tenths(probe.sent))) return
     for (const size of sizesBelow(probe.mtu, probe.family))
       socket.send(to, this.#message.subarray(0, writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
-  }
-
-  #senderOf(key: string): Readonly<Record<Family, Digest>> {
-    if (this.#sender?.of !== key) this.#sender = { of: key, digests: { 4: digestOf(key, 4), 6: digestOf(key, 6) } }
-    return this.#sender.digests
   }
 
   /** What the firewall of this node drops is no fault of the underlay. */
@@ -249,7 +283,7 @@ export class Prober implements Disposable {
     if (slot === undefined) return
     const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
-    slots.setPlainThere(slot, heard.isPlain)
+    slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
     if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
     if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) {
@@ -282,50 +316,6 @@ export class Prober implements Disposable {
     return way === 'pods' && mayLack ? 'not-asked' : verdict
   }
 
-  /** Follows the leases that changed: new ones are asked at once, as are those that are reached otherwise than before. */
-  #sync(now: number): void {
-    let left = SYNCED_AT_ONCE
-    for (const key of this.#touched) {
-      if (left-- === 0) return
-      this.#touched.delete(key)
-      for (const family of FAMILIES) this.#syncOne(key, family, now)
-    }
-    // A set keeps the memory of thousands of entries that are gone.
-    this.#touched = new Set()
-  }
-
-  #syncOne(key: string, family: Family, now: number): void {
-    const [slots, record, place] = [this.#slots, this.#record, this.#deps.place()]
-    const lease = this.#deps.peers.leases.get(key)
-    const known = record.slotOf(digestOf(key, family))
-    const route = lease && this.routeTo(key, family)
-    const ends = lease && place && endsOf(lease, place.node, place.backend, family)
-    if (lease === undefined || route === undefined || ends === undefined || this.#deps.peers.isOwn(key, lease)) {
-      if (known !== undefined) this.#remove(known)
-      return
-    }
-    const slot = known ?? this.#add(key, family, now)
-    const how = `${route.device} ${route.gateway === undefined ? '' : formatIp(route.gateway)}`
-    const isOther = slots.renew(slot, lowOf(`${formatLeaseValue(lease)} ${textOf(ends)}`), now + GRACE)
-    const isRerouted = slots.reroute(slot, lowOf(how))
-    if (!isOther && !isRerouted) return
-    this.#sizes.forget(slot)
-    if (isOther) record.reset(slot)
-    else record.resetAsked(slot, 'pods')
-    slots.rest(slot)
-    slots.setDue(slot, now)
-    this.#judge(slot, now)
-  }
-
-  #add(key: string, family: Family, now: number): number {
-    const digest = digestOf(key, family)
-    const slot = this.#record.add(digest)
-    const own = this.#deps.place()?.node
-    const pair = pairOf(digest.low, own === undefined ? 0 : this.#senderOf(leaseKey(own))[family].low)
-    this.#slots.add(slot, { key, family, pair, now })
-    return slot
-  }
-
   /** Asks by the plain route as well, or no longer. */
   tryPlain(key: string, isTried: boolean): void {
     const slot = this.#record.slotOf(digestOf(key, 4))
@@ -343,13 +333,11 @@ export class Prober implements Disposable {
     this.#judge(slot, this.#tenths())
   }
 
-  #remove(slot: number): void {
+  #forget(slot: number): void {
     this.#plain.delete(slot)
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#lost--
     this.#refusals.forget(slot)
     this.#sizes.forget(slot)
-    this.#slots.remove(slot)
-    this.#record.remove(slot)
     this.#isDirty = true
   }
 
@@ -392,8 +380,6 @@ export class Prober implements Disposable {
 
   /** The route by which packets to the pods of this lease's node leave; `undefined`: the lease is not used. */
   routeTo(key: string, family: Family): Route | undefined {
-    return this.#deps.reconciler
-      .wantedBy(leaseOwnerOf(key))
-      .find((object): object is Route => object.kind === 'route' && object.destination.ip.family === family)
+    return this.#leases.routeTo(key, family)
   }
 }

@@ -17,7 +17,11 @@ for (const family of [4, 6] as const) {
   using socket = new RawSocket({ family, source, magic: MAGIC, received })
   const probe = { family, sent: 1, slot: 0, lane: 0, sender: { high: 1, low: 2 }, heardAgo: [] }
   const message = new Uint8Array(128)
-  const length = writeProbe(message, { ...probe, isTrouble: false, isPlain: false, mtu: 1450 }, mac)
+  const length = writeProbe(
+    message,
+    { ...probe, isTrouble: false, isPlain: false, isPlainRefused: false, mtu: 1450 },
+    mac
+  )
   const send = async (times: number) => {
     // Answers are read between these, as by a daemon that is not busy.
     for (let left = times; left > 0; left--) {

@@ -25,7 +25,7 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
   await routes.ask(Object.values(leaseOf(2).publicIp))
   const wanted = new Map<string, readonly KernelObject[]>()
   const verdicts: Record<Way, Verdict> = { pods: 'whole', nodes: 'whole', plain: 'not-asked' }
-  const at = { now: 0, isHeardWhole: false, isTried: false }
+  const at = { now: 0, isHeardWhole: false, isTried: false, refusesHere: false, refusesThere: false }
   const peerRoute = () =>
     backend
       .peer(leaseOf(2), testNode(), routes.of(leaseOf(2).publicIp))
@@ -46,6 +46,10 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
         ...{ sinceMsAgo: 0, isNew: false, isHeard: true, isHeardWhole: at.isHeardWhole, dropsHere: false }
       }),
       routeTo: peerRoute,
+      get refusesPlain() {
+        return at.refusesHere
+      },
+      refused: () => (at.refusesThere ? [key] : []),
       forEach: (callback) => callback(key, 4, 'pods', verdicts.pods),
       tryPlain: (_key, isTried) => {
         at.isTried = isTried
@@ -98,6 +102,42 @@ test('a trial that fails is repeated after a while, sooner when the peer tries, 
   plain.nominate(key)
   await plain.step()
   assert.equal(trial().length, 1)
+})
+
+for (const side of ['refusesHere', 'refusesThere'] as const)
+  test(`no plain route is tried, kept or taken while a firewall drops forwarded packets of pods: ${side}`, async () => {
+    const { plain, at, verdicts, trial, device, key } = await scene()
+    at[side] = true
+    await plain.step()
+    plain.nominate(key)
+    await plain.step()
+    assert.deepEqual(trial(), [])
+    at[side] = false
+    await plain.step()
+    assert.equal(trial().length, 1)
+    Object.assign(at, { isHeardWhole: true, [side]: true })
+    verdicts.plain = 'whole'
+    await plain.step()
+    assert.deepEqual([device(), trial()], ['weft.1', []], 'the firewall drops since the trial began')
+    at[side] = false
+    at.now += 31_000
+    await plain.step()
+    await plain.step()
+    assert.equal(device(), 'eth0')
+    at[side] = true
+    await plain.step()
+    assert.equal(device(), 'weft.1')
+    at[side] = false
+    await plain.step()
+    await plain.step()
+    assert.equal(device(), 'eth0')
+  })
+
+test('a plain route that an administrator asks for stays whatever the firewall drops', async () => {
+  const { plain, at, device } = await scene({ DirectRouting: true })
+  at.refusesHere = true
+  await plain.step()
+  assert.equal(device(), 'eth0')
 })
 
 test('a plain route that passes trials and fails in use again and again is taken less and less often', async () => {

@@ -125,11 +125,7 @@ export class ProbingNode {
     const conditions = () => this.conditions
     this.prober = new Prober({
       ...{ peers, place, reconciler: { wantedBy: route }, now: () => network.time },
-      health: {
-        get codes() {
-          return conditions() as never
-        }
-      },
+      health: { has: (code) => conditions().includes(code) },
       mac: (bytes) => createHmac('sha256', `key of ${n}`).update(bytes).digest().subarray(0, 8),
       changed: () => this.changes++,
       capture: ({ received }) => {

@@ -21,7 +21,13 @@ const mac = macOf('key')
 
 const probe = (over: Partial<Probe> = {}): Probe => ({
   ...{ family: 4, sent: 1234.5, slot: 70_000, lane: 1, sender: { high: 0xffff_fffe, low: 7 } },
-  ...{ heardAgo: [0, 12, undefined, 70_000, undefined], isTrouble: true, isPlain: false, mtu: 1450 },
+  ...{
+    heardAgo: [0, 12, undefined, 70_000, undefined],
+    isTrouble: true,
+    isPlain: false,
+    isPlainRefused: false,
+    mtu: 1450
+  },
   ...over
 })
 
@@ -42,11 +48,15 @@ test('a peer reads who sent it, by which way, and what that one heard; we read o
     for (const [lane] of LANES.entries()) {
       const sent = probe({ family, lane })
       assert.deepEqual(readReceived(onTheWire(sent), family, macOf('the peer has another key')), {
-        ...{ kind: 'heard', sender: sent.sender, lane, isTrouble: true, isPlain: false },
+        ...{ kind: 'heard', sender: sent.sender, lane, isTrouble: true, isPlain: false, isPlainRefused: false },
         heardAgo: [0, 12, undefined, undefined, undefined]
       })
-      const other = readReceived(onTheWire({ ...sent, isTrouble: false, isPlain: true }), family, mac)
-      assert.ok(other?.kind === 'heard' && other.isPlain && !other.isTrouble)
+      const other = readReceived(
+        onTheWire({ ...sent, isTrouble: false, isPlain: true, isPlainRefused: true }),
+        family,
+        mac
+      )
+      assert.ok(other?.kind === 'heard' && other.isPlain && other.isPlainRefused && !other.isTrouble)
       const answer = readReceived(onTheWire(sent, family === 4 ? 0 : 129), family, mac)
       const size = payloadBytes(family, lane, 1450) + (family === 4 ? 28 : 48)
       assert.deepEqual(answer, { kind: 'answer', sent: 1234.5, slot: 70_000, lane, size })

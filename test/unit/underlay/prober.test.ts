@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Turns } from '../../../daemon/underlay/turns.ts'
-import { type Packet, ProbeNetwork } from './probe-network.ts'
+import { keyOf, type Packet, ProbeNetwork } from './probe-network.ts'
 
 const isInner = ({ from }: Packet) => from.startsWith('10.')
 /** Drops what goes by the tunnel from `from` to `to`. */
@@ -121,6 +121,18 @@ test('nothing is said of a lease in its first thirty seconds, nor while our own 
   network.node(1).conditions = ['LINK_DOWN']
   network.step(60_000)
   assert.equal(network.node(1).verdict(2), 'whole')
+})
+
+test('a node whose firewall drops forwarded packets tells its peers that plain routes to it are refused', () => {
+  const network = healthy()
+  const refused = () => [...network.node(1).prober.refused()]
+  assert.deepEqual(refused(), [])
+  network.node(2).conditions = ['FORWARD_DROPPED']
+  network.step(5_000)
+  assert.deepEqual([refused(), network.node(2).prober.refusesPlain], [[keyOf(2)], true])
+  network.node(2).conditions = []
+  network.step(5_000)
+  assert.deepEqual(refused(), [])
 })
 
 test('ICMP dropped between node addresses, or on all of a node, is no fault of pods ways', () => {
