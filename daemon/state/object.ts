@@ -2,11 +2,13 @@
 // family.
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
+import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 
 export type { Discipline, Division } from './discipline.ts'
+export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { PortVlans } from './vlans.ts'
 
@@ -168,76 +170,6 @@ export type FdbEntry = Wanted & {
  * compared as trimmed text.
  */
 export type Sysctl = Wanted & { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
-
-export type NftFamily = 'inet' | 'ip' | 'ip6' | 'bridge'
-
-/**
- * A whole chain of one of Weft's tables. Rules are nft text; each is stored with its digest as comment, by which it is
- * recognised.
- */
-export type NftChain = Wanted & {
-  readonly kind: 'nft-chain'
-  readonly family: NftFamily
-  readonly table: string
-  readonly chain: string
-  /** For base chains, as nft writes it: `type nat hook postrouting priority srcnat`. */
-  readonly hook?: string
-  /** Rules without comment, in order. Not read back. */
-  readonly rules?: readonly string[]
-  /** One digest per rule, in order; these are compared. Created by `nftChain()`. */
-  readonly digests: readonly string[]
-}
-
-/**
- * A named set or map of one of Weft's tables; `declaration` is nft text such as `type inet_proto . inet_service :
- * ipv4_addr . inet_service`.
- */
-export type NftSet = Wanted & {
-  readonly kind: 'nft-set'
-  readonly family: NftFamily
-  readonly table: string
-  readonly set: string
-  readonly form: 'set' | 'map'
-  readonly declaration?: string
-}
-
-/** One element of such a set or map, as nft prints it. `value` is for maps. */
-export type NftElement = Wanted & {
-  readonly kind: 'nft-element'
-  readonly family: NftFamily
-  readonly table: string
-  readonly set: string
-  readonly key: string
-  readonly value?: string
-  /** At most 127 bytes of ASCII; identifies the owner for a restarted weftd. */
-  readonly comment?: string
-}
-
-/**
- * An accept for `prefix` in a chain that belongs to another program and would drop pod packets.
- * `tool` is the tool that created the chain and must change it: nft itself, or either iptables.
- */
-export type ForeignAccept = Wanted & {
-  readonly kind: 'accept'
-  readonly tool: 'nft' | 'iptables-nft' | 'iptables-legacy'
-  /** Table family for nft; `ip` or `ip6` for iptables. */
-  readonly family: NftFamily
-  readonly table: string
-  readonly chain: string
-  /** `pair`: source and destination are both in the prefix. */
-  readonly match: 'pair' | 'source' | 'destination'
-  readonly prefix: Prefix
-  /** The packets leave the chain instead of being accepted: rules behind its call are to see them. */
-  readonly verdict?: 'return'
-  /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
-  readonly effective?: boolean
-}
-
-/** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */
-export type AdminCall = Omit<ForeignAccept, 'kind' | 'match' | 'prefix' | 'verdict'> & {
-  readonly kind: 'admin-call'
-  readonly target: string
-}
 
 /** A traffic control queueing discipline on a device. It is removed with its device. */
 export type Qdisc = Wanted & {
