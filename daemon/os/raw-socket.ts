@@ -71,7 +71,7 @@ export type RawSocketOptions = {
  * rests until drain() is called.
  */
 class Reader implements Disposable {
-  static readonly #into = Buffer.allocUnsafeSlow(RECEIVE_BYTES)
+  static readonly #into = new Uint8Array(RECEIVE_BYTES)
   readonly #fd: number
   readonly #received: (packet: Uint8Array) => void
   readonly #most: number

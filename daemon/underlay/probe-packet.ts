@@ -44,7 +44,7 @@ const [TROUBLE, PLAIN, REFUSED] = [1, 2, 4]
 export const SMALL_PAYLOAD = 56
 const NEVER_HEARD = 0xffff
 
-/** Authenticates octets with a key of this process: eight octets. */
+/** Authenticates octets with a key of this process: eight octets, which the next call may overwrite. */
 export type Mac = (bytes: Uint8Array) => Uint8Array
 
 /** Of the 64 bits of a digest. */

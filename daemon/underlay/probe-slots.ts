@@ -11,6 +11,8 @@ const NOT_ASKED = SEVERITY.indexOf('not-asked')
 const FIRST = 2
 /** Of `plain`. */
 const [PLAIN, REFUSED] = [1, 2]
+/** Of `due`, where a slot is free. */
+const NEVER = 0xffff_ffff
 /** Slots are added by so many. */
 const GROWTH = 256
 
@@ -80,6 +82,7 @@ export class ProbeSlots {
     this.#count[this.family(slot)]--
     this.setPlainThere(slot, false, false)
     this.#keys[slot] = undefined
+    this.#due[slot] = NEVER
     this.#plainWays.delete(slot)
   }
 
@@ -156,10 +159,18 @@ export class ProbeSlots {
 
   /** The earliest of all; Infinity: none. */
   firstDue(): number {
-    let first = Number.POSITIVE_INFINITY
-    for (let slot = 0; slot < this.#keys.length; slot++)
-      if (this.#keys[slot] !== undefined && (this.#due[slot] ?? 0) < first) first = this.#due[slot] ?? 0
-    return first
+    const due = this.#due
+    let first = NEVER
+    for (let slot = 0; slot < due.length; slot++) if ((due[slot] ?? NEVER) < first) first = due[slot] ?? NEVER
+    return first === NEVER ? Number.POSITIVE_INFINITY : first
+  }
+
+  /** The next slot from this one on, and before `end`, that is due by `at`; `end`: none. */
+  nextDue(slot: number, end: number, at: number): number {
+    const due = this.#due
+    let next = slot
+    while (next < end && (due[next] ?? NEVER) > at) next++
+    return next
   }
 
   /** When it is asked, or looked at for answers. */
@@ -217,7 +228,8 @@ export class ProbeSlots {
     this.#isWaiting = octets(this.#isWaiting, length)
     this.#plain = octets(this.#plain, length)
     this.#verdict = octets(this.#verdict, length * WAY_COUNT)
-    this.#due = words(this.#due, length)
+    const before = this.#due.length
+    this.#due = words(this.#due, length).fill(NEVER, before)
     this.#asked = words(this.#asked, length)
     this.#graceEnd = words(this.#graceEnd, length)
     this.#pair = words(this.#pair, length)

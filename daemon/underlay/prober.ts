@@ -40,7 +40,8 @@ export class Prober implements Disposable {
   readonly #sockets: ProbeSockets
   readonly #leases: ProbeLeases
   /** As long as a packet of the largest size. */
-  #message = Buffer.alloc(0)
+  #message = new Uint8Array(0)
+  readonly #parts = new Map<number, Uint8Array>()
   readonly #began: number
   readonly #refusals = new Refusals()
   readonly #sizes = new PathSizes()
@@ -142,12 +143,15 @@ export class Prober implements Disposable {
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
     const { top } = this.#slots
     let left = AT_ONCE
-    for (let looked = 0; looked < top && left > 0; looked++) {
-      this.#next = this.#next + 1 < top ? this.#next + 1 : 0
-      const slot = this.#next
-      if (this.#slots.key(slot) === undefined) continue
-      if (this.#slots.due(slot) > (this.#slots.isWaiting(slot) ? now : now + SOON)) continue
-      if (this.#turn(slot, now, place)) left--
+    const begin = Math.min(this.#next, top)
+    for (const [from, end] of [[begin, top], [0, begin]] as const) {
+      for (let slot = from; left > 0; slot++) {
+        slot = this.#slots.nextDue(slot, end, now + SOON)
+        if (slot >= end) break
+        this.#next = slot + 1
+        if (this.#slots.isWaiting(slot) && this.#slots.due(slot) > now) continue
+        if (this.#turn(slot, now, place)) left--
+      }
     }
   }
 
@@ -190,8 +194,10 @@ export class Prober implements Disposable {
     const isTrouble = record.misses(slot) > 0
     const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
     const sender = this.#leases.ownDigests(leaseKey(node))[family]
-    if (this.#message.length < mtu) this.#message = Buffer.alloc(Math.max(mtu, LEAST_MESSAGE))
+    this.#lengthen(mtu)
     let isSent = false
+    const heardAgo = record.heardAgo(slot, now)
+    let podsTo: Uint8Array | undefined
     slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
     for (const [lane, { way }] of LANES.entries()) {
       const pair = way === 'plain' ? (this.#plain.has(slot) ? ends.pods : undefined) : ends[way]
@@ -199,7 +205,6 @@ export class Prober implements Disposable {
       if (socket === undefined || pair === undefined) continue
       const sent = this.#deps.now()
       const at = this.#tenths(sent)
-      const heardAgo = record.heardAgo(slot, at)
       const probe = {
         family,
         sent,
@@ -213,10 +218,11 @@ export class Prober implements Disposable {
         mtu
       }
       const length = writeProbe(this.#message, probe, this.#deps.mac)
+      const to = way === 'nodes' ? ipBytes(pair.to) : (podsTo ??= ipBytes(pair.to))
       record.asked(slot, lane, at)
-      this.#refusals.note(slot, lane, socket.send(ipBytes(pair.to), this.#message.subarray(0, length)))
+      this.#refusals.note(slot, lane, socket.send(to, this.#part(length)))
       isSent = true
-      this.#search(probe, socket, ipBytes(pair.to))
+      this.#search(probe, socket, to)
     }
     if (!isSent) slots.rest(slot)
     else if (slots.isWaiting(slot))
@@ -229,7 +235,22 @@ export class Prober implements Disposable {
     if (probe.lane !== 0 || this.#slots.verdict(probe.slot, 'pods') !== 'large-lost') return
     if (!this.#sizes.isDue(probe.slot, this.#tenths(probe.sent))) return
     for (const size of sizesBelow(probe.mtu, probe.family))
-      socket.send(to, this.#message.subarray(0, writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
+      socket.send(to, this.#part(writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
+  }
+
+  #lengthen(mtu: number): void {
+    if (this.#message.length >= mtu) return
+    this.#message = new Uint8Array(Math.max(mtu, LEAST_MESSAGE))
+    this.#parts.clear()
+  }
+
+  /** The beginning of the message, of which few lengths are needed. */
+  #part(length: number): Uint8Array {
+    const known = this.#parts.get(length)
+    if (known !== undefined) return known
+    const part = this.#message.subarray(0, length)
+    this.#parts.set(length, part)
+    return part
   }
 
   /** What the firewall of this node drops is no fault of the underlay. */
