@@ -60,6 +60,11 @@ export type RawSocketOptions = {
   readonly source: Uint8Array
   /** Four octets at the beginning of the payload, and four behind them: all else is dropped in the kernel. */
   readonly magic: string
+  /**
+   * A number of 32 bits, and how far into the payload it is, that answers must have: others are dropped in the kernel,
+   * so that forged ones neither fill the queue nor cost time.
+   */
+  readonly mark?: { readonly at: number; readonly value: number }
   /** Type of service of IPv4 packets that are sent, for the routes that have one. */
   readonly tos?: number
   /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
@@ -131,12 +136,13 @@ export class RawSocket implements Disposable {
   readonly #readers: readonly Reader[]
   readonly #open: DisposableStack
 
-  constructor({ family, source, magic, tos, received }: RawSocketOptions) {
+  constructor({ family, source, magic, mark, tos, received }: RawSocketOptions) {
     this.#family = family
     this.#to = socketAddress(family, source)
     using opened = new DisposableStack()
     const bound = (type: number | undefined) => {
-      const fd = boundSocket(family, this.#to, magic, type)
+      const words = type === REPLY[family] && mark !== undefined ? [...wordsOf(magic), mark] : wordsOf(magic)
+      const fd = boundSocket(family, this.#to, words, type)
       opened.defer(() => close(fd))
       return fd
     }
@@ -171,12 +177,12 @@ export class RawSocket implements Disposable {
 }
 
 /** Receives messages of this type alone, or none. */
-function boundSocket(family: 4 | 6, source: Buffer, magic: string, type: number | undefined): number {
+function boundSocket(family: 4 | 6, source: Buffer, words: readonly Word[], type: number | undefined): number {
   const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
   try {
     filterType(fd, family, type)
     // IPv6 sockets receive the message alone.
-    filterPayload(fd, family === 4 ? 'IPv4 header' : 0, magic)
+    filterPayload(fd, family === 4 ? 'IPv4 header' : 0, words)
     if (type !== undefined) forceBuffers(fd, { receive: QUEUE_BYTES })
     checked('bind', prototypes.bind(fd, source, source.length))
   } catch (error) {
@@ -206,7 +212,7 @@ export class PacketSocket implements Disposable {
     // Without a protocol it receives nothing until it is bound.
     this.#fd = checked('socket', prototypes.socket(AF_PACKET, SOCK_DGRAM | FLAGS, 0))
     try {
-      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, magic)
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, wordsOf(magic))
       const index = deviceIndex(this.#fd, device)
       if (index === undefined) throw new CallFailed('bind', errnoNumber('ENODEV'))
       // A struct sockaddr_ll.
@@ -264,17 +270,22 @@ const LOAD_WORD = 0x20
 const JUMP_IF_EQUAL = 0x15
 const RETURN = 0x06
 
+/** Four octets of the payload, and where they are in it. */
+type Word = { readonly at: number; readonly value: number }
+
+const wordsOf = (magic: string): readonly Word[] =>
+  [0, 4].map((at) => ({ at, value: Buffer.from(magic).readUInt32BE(at) }))
+
 /** Other pings of this host, a flood of them for example, never wake the daemon. `before`: octets before the message. */
-function filterPayload(fd: number, before: number | 'IPv4 header', magic: string): void {
-  const words = Buffer.from(magic)
+function filterPayload(fd: number, before: number | 'IPv4 header', words: readonly Word[]): void {
   const [load, from] = before === 'IPv4 header' ? [LOAD_WORD_BEHIND, 8] : [LOAD_WORD, before + 8]
   const program: readonly (readonly [code: number, onTrue: number, onFalse: number, value: number])[] = [
     // The length of the IP header to the index register.
     ...(before === 'IPv4 header' ? ([[LOAD_HEADER_LENGTH, 0, 0, 0]] as const) : []),
-    [load, 0, 0, from],
-    [JUMP_IF_EQUAL, 0, 3, words.readUInt32BE(0)],
-    [load, 0, 0, from + 4],
-    [JUMP_IF_EQUAL, 0, 1, words.readUInt32BE(4)],
+    ...words.flatMap(({ at, value }, index): readonly (readonly [number, number, number, number])[] => [
+      [load, 0, 0, from + at],
+      [JUMP_IF_EQUAL, 0, 2 * (words.length - index) - 1, value]
+    ]),
     [RETURN, 0, 0, 0x4_0000],
     [RETURN, 0, 0, 0]
   ]

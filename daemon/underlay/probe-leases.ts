@@ -88,6 +88,7 @@ export class ProbeLeases {
     if (!isOther && !isRerouted) return
     if (isOther) record.reset(slot)
     else record.resetAsked(slot, 'pods')
+    slots.startOver(slot)
     slots.rest(slot)
     slots.setDue(slot, now)
     renewed(slot, now)

@@ -2,10 +2,13 @@
 import { type Judgement, WHOLE } from './judge.ts'
 import { LANES, type Way } from './probe-packet.ts'
 import type { ProbeRecord } from './probe-record.ts'
+import { interval } from './probe-schedule.ts'
 import type { ProbeSlots } from './probe-slots.ts'
 
 /** Tenths of a second for which a peer's probes by the plain route count as proof of that direction. */
 const PROOF = 600
+/** For so many of its turns to ask this node, what a peer has said of its routes counts. */
+const TURNS = 3
 
 /** What is known of a way. */
 export type Look = {
@@ -35,12 +38,14 @@ export function lookOf(slot: number, way: Way, { slots, record, now }: Known): O
   const ago = (tenths: number) => (now - tenths) * 100
   const answeredAt = record.answeredAt(slot, way)
   const verdict = slots.verdict(slot, way)
+  const kept = Math.max(PROOF, TURNS * interval(slots.peers, slots.pair(slot)))
+  const isPlainThere = slots.isPlainThere(slot) && record.heardAt(slot) > 0 && now - record.heardAt(slot) <= kept
   return {
     judgement: verdict === 'whole' ? WHOLE : { ...record.judge(slot, way), verdict },
     sinceMsAgo: ago(slots.since(slot, way)),
     ...(answeredAt > 0 && { answeredMsAgo: ago(answeredAt), roundTripUs: record.roundTrip(slot, way) }),
     // Answers of a peer that takes its plain route itself have come by it.
-    isHeardWhole: slots.isPlainThere(slot) || record.isHeard(slot, way, PROOF, now),
+    isHeardWhole: isPlainThere || record.isHeard(slot, way, PROOF, now),
     isNew: now < slots.graceEnd(slot),
     isHeard: record.heardAt(slot) > 0
   }

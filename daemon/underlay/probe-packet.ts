@@ -31,13 +31,16 @@ const REPLY = { 4: 0, 6: 129 } as const
  * The payload, integers in network order: 0 the magic; 8 MAC of octets 16 to 31; 16 time of sending, milliseconds of
  * the sender's monotonic clock as a double; 24 the sender's slot for the peer; 28 octets of the payload; 30 lane;
  * 31 version; 32 digest of the sender's lease key; 40 for each lane, how long ago the sender heard the peer's last
- * probe, in tenths of a second; 50 bits: 1 the sender misses answers, 2 it takes the plain route, 4 it refuses it.
+ * probe, in tenths of a second; 50 bits: 1 the sender misses answers, 2 it takes the plain route, 4 it refuses it; 52
+ * the mark of the sender's process.
  */
 export const MAGIC = 'weftprob'
 const VERSION = 1
 const [AT_MAC, AT_SENT, AT_SLOT, AT_LENGTH, AT_LANE, AT_VERSION, AT_SENDER, AT_HEARD, AT_TROUBLE] = [
   8, 16, 24, 28, 30, 31, 32, 40, 50
 ]
+/** Where the mark is, which the socket's filter asks of answers. */
+export const AT_MARK = 52
 const MAC_BYTES = 8
 const [TROUBLE, PLAIN, REFUSED] = [1, 2, 4]
 /** Of a small probe; a ping's. */
@@ -68,6 +71,8 @@ export type Probe = {
   readonly mtu: number
   /** Bytes of this packet, where another size than the lane's is tried. */
   readonly size?: number
+  /** A number of 32 bits that only this process and the hosts that it asks know: in no packet that a pod sees. */
+  readonly mark?: number
 }
 
 export type Received =
@@ -99,7 +104,7 @@ export const payloadBytes = (family: 4 | 6, lane: number, mtu: number, isLarge =
  * are all that is written.
  */
 export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
-  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, isPlainRefused, mtu, size } = probe
+  const { family, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, isPlainRefused, mtu, size, mark = 0 } = probe
   const length = payloadBytes(family, lane, size ?? mtu, size !== undefined || undefined)
   const head = new DataView(into.buffer, into.byteOffset, ICMP_HEADER + SMALL_PAYLOAD)
   head.setUint8(0, REQUEST[family])
@@ -122,10 +127,17 @@ export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
     ICMP_HEADER + AT_TROUBLE,
     (isTrouble ? TROUBLE : 0) | (isPlain ? PLAIN : 0) | (isPlainRefused ? REFUSED : 0)
   )
+  head.setUint32(ICMP_HEADER + AT_MARK, mark)
   into.set(mac(signed(into, ICMP_HEADER)), ICMP_HEADER + AT_MAC)
   // The kernel writes ICMPv6's (RFC 3542, 3.1), since that covers the addresses.
   if (family === 4) head.setUint16(2, checksum(head))
   return ICMP_HEADER + length
+}
+
+/** A mark of this process that nothing else tells: the code of what no probe says. */
+export const markOf = (mac: Mac): number => {
+  const [a = 0, b = 0, c = 0, d = 0] = mac(new Uint8Array(AT_VERSION + 1 - AT_SENT))
+  return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0
 }
 
 const signed = (bytes: Uint8Array, payload: number): Uint8Array =>

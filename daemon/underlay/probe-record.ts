@@ -18,6 +18,8 @@ const PLAIN_KEPT = 600
 /** Entries of the table for each slot, at least; and which share of the slots may have a stale entry as well. */
 const LOAD = 1.5
 const STALE_SHARE = 8
+/** Of the repetitions of large probes alone that are missed, one in so many, the first among them. */
+const ALONE = 4
 /** For times that two nodes measured, each to a tenth of a second. */
 const BLUR = 3
 /** What arrives together is noted within it. */
@@ -230,6 +232,16 @@ export class ProbeRecord {
     const { misses } = this.#lanes
     const [small, large] = POD_LANES
     return Math.max(misses[this.#at(slot, small)] ?? 0, misses[this.#at(slot, large)] ?? 0)
+  }
+
+  /**
+   * Whether the next probe is the large one by itself. A peer that answers one echo a second, by a limit in its
+   * firewall, loses the large one each time that it comes behind a small one.
+   */
+  asksLargeAlone(slot: number): boolean {
+    const { misses } = this.#lanes
+    const [small, large] = POD_LANES.map((lane) => misses[this.#at(slot, lane)] ?? 0)
+    return small === 0 && (large ?? 0) % ALONE === 1
   }
 
   /** Whether the latest probes of all lanes that are asked were answered. */

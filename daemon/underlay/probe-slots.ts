@@ -21,6 +21,8 @@ export class ProbeSlots {
   readonly #count = { 4: 0, 6: 0 }
   #refused = 0
   #family = new Uint8Array(0)
+  /** Counts the leases, addresses and routes that a slot had, so that answers to the probes before are known. */
+  #generation = new Uint8Array(0)
   #due = new Uint32Array(0)
   #asked = new Uint32Array(0)
   #isWaiting = new Uint8Array(0)
@@ -40,6 +42,7 @@ export class ProbeSlots {
   get bytes(): number {
     const arrays = [
       this.#family,
+      this.#generation,
       this.#due,
       this.#asked,
       this.#isWaiting,
@@ -89,6 +92,15 @@ export class ProbeSlots {
   /** The lease's key; `undefined`: the slot is free. */
   key(slot: number): string | undefined {
     return this.#keys[slot]
+  }
+
+  generation(slot: number): number {
+    return this.#generation[slot] ?? 0
+  }
+
+  /** Answers to probes until now are of another lease, address or route. */
+  startOver(slot: number): void {
+    this.#generation[slot] = this.generation(slot) + 1
   }
 
   family(slot: number): Family {
@@ -225,6 +237,7 @@ export class ProbeSlots {
   #grow(): void {
     const length = this.#due.length + GROWTH
     this.#family = octets(this.#family, length)
+    this.#generation = octets(this.#generation, length)
     this.#isWaiting = octets(this.#isWaiting, length)
     this.#plain = octets(this.#plain, length)
     this.#verdict = octets(this.#verdict, length * WAY_COUNT)

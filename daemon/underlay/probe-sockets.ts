@@ -2,7 +2,7 @@
 // changes, and the reason while one can't be opened.
 import { type Family, formatIp, type Ip, ipBytes, sameIp } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
-import { MAGIC, type Way } from './probe-packet.ts'
+import { AT_MARK, MAGIC, type Way } from './probe-packet.ts'
 
 export interface ProbeSocket extends Disposable {
   /** Never waits. The name of the error when the kernel does not send it. */
@@ -16,6 +16,7 @@ export type OpenProbeSocket = (options: {
   readonly family: Family
   readonly source: Uint8Array
   readonly magic: string
+  readonly mark?: { readonly at: number; readonly value: number }
   readonly tos?: number
   readonly received?: (packet: Uint8Array) => void
 }) => ProbeSocket
@@ -44,20 +45,23 @@ export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
   readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
   readonly #tos: number
+  readonly #mark: number
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
   readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; readonly until: number }>()
   readonly #capture: OpenCapture
 
-  /** `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  /** `mark`: of probes of this process. `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
   constructor(
     { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
     tos: number,
-    received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
+    received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void,
+    mark = 0
   ) {
     this.#open = open
     this.#capture = capture
     this.#tos = tos
+    this.#mark = mark
     this.#received = received
   }
 
@@ -123,7 +127,8 @@ export class ProbeSockets implements Disposable {
   #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
     const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
     if (way === 'plain') return { ...common, tos: this.#tos }
-    return { ...common, received: (packet) => this.#received(packet, source.family, false) }
+    const mark = { at: AT_MARK, value: this.#mark }
+    return { ...common, mark, received: (packet) => this.#received(packet, source.family, false) }
   }
 }
 

@@ -10,7 +10,8 @@ import { PathSizes, sizesBelow } from './path-sizes.ts'
 import { digestOf, endsOf } from './probe-ends.ts'
 import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { ProbeMessage } from './probe-message.ts'
+import { LANES, markOf, NODE_LANE, POD_LANES, type Probe, readReceived, WAYS, type Way } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
@@ -30,8 +31,11 @@ const AT_ONCE = 32
 const ASKED_BACK = 10
 /** Bytes of a small probe with any IP header. */
 const SMALL_PACKET = 104
-/** Octets of a message on the link with the smallest MTU. */
-const LEAST_MESSAGE = 128
+const ALL_LANES = [...LANES.keys()]
+const USUAL_LANES = [...POD_LANES, NODE_LANE]
+const LARGE_ALONE = [POD_LANES[1]]
+/** A probe's slot has the slot's generation in its highest octet. */
+const GENERATION = 0x100_0000
 
 export class Prober implements Disposable {
   readonly #deps: ProberDeps
@@ -39,10 +43,9 @@ export class Prober implements Disposable {
   readonly #slots = new ProbeSlots()
   readonly #sockets: ProbeSockets
   readonly #leases: ProbeLeases
-  /** As long as a packet of the largest size. */
-  #message = new Uint8Array(0)
-  readonly #parts = new Map<number, Uint8Array>()
+  readonly #message: ProbeMessage
   readonly #began: number
+  readonly #mark: number
   readonly #refusals = new Refusals()
   readonly #sizes = new PathSizes()
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
@@ -59,9 +62,11 @@ export class Prober implements Disposable {
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, (packet, family, isCaptured) =>
+    this.#mark = markOf(deps.mac)
+    this.#message = new ProbeMessage(deps.mac)
+    const received = (packet: Uint8Array, family: Family, isCaptured: boolean) =>
       this.#received(packet, family, isCaptured)
-    )
+    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, this.#mark)
     this.#leases = new ProbeLeases({
       ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
       ...{ slots: this.#slots, record: this.#record },
@@ -144,7 +149,10 @@ export class Prober implements Disposable {
     const { top } = this.#slots
     let left = AT_ONCE
     const begin = Math.min(this.#next, top)
-    for (const [from, end] of [[begin, top], [0, begin]] as const) {
+    for (const [from, end] of [
+      [begin, top],
+      [0, begin]
+    ] as const) {
       for (let slot = from; left > 0; slot++) {
         slot = this.#slots.nextDue(slot, end, now + SOON)
         if (slot >= end) break
@@ -191,38 +199,31 @@ export class Prober implements Disposable {
     // Asked again soon, for a socket that could not be opened.
     slots.setDue(slot, now + ASKED_BACK)
     if (ends === undefined) return false
-    const isTrouble = record.misses(slot) > 0
+    const isTrouble = record.settle(slot) > 0
     const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
     const sender = this.#leases.ownDigests(leaseKey(node))[family]
-    this.#lengthen(mtu)
     let isSent = false
     const heardAgo = record.heardAgo(slot, now)
-    let podsTo: Uint8Array | undefined
+    const podsTo = ipBytes(ends.pods.to)
     slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
-    for (const [lane, { way }] of LANES.entries()) {
-      const pair = way === 'plain' ? (this.#plain.has(slot) ? ends.pods : undefined) : ends[way]
-      const socket = pair && this.#sockets.get(way, pair.source, now)
-      if (socket === undefined || pair === undefined) continue
+    for (const lane of this.#lanesOf(slot)) {
+      const way = LANES[lane]?.way ?? 'pods'
+      const pair = ends[way === 'nodes' ? way : 'pods']
+      const socket = this.#sockets.get(way, pair.source, now)
+      if (socket === undefined) continue
       const sent = this.#deps.now()
       const at = this.#tenths(sent)
       const probe = {
-        family,
-        sent,
-        slot,
-        lane,
-        sender,
-        heardAgo,
-        isTrouble,
-        isPlain,
-        isPlainRefused: this.#refusesPlain,
-        mtu
+        ...{ family, sent, lane, sender, heardAgo, isTrouble, isPlain, mtu },
+        slot: slots.generation(slot) * GENERATION + slot,
+        ...{ isPlainRefused: this.#refusesPlain, mark: this.#mark }
       }
-      const length = writeProbe(this.#message, probe, this.#deps.mac)
-      const to = way === 'nodes' ? ipBytes(pair.to) : (podsTo ??= ipBytes(pair.to))
+      const message = this.#message.write(probe)
+      const to = way === 'nodes' ? ipBytes(pair.to) : podsTo
       record.asked(slot, lane, at)
-      this.#refusals.note(slot, lane, socket.send(to, this.#part(length)))
+      this.#refusals.note(slot, lane, socket.send(to, message))
       isSent = true
-      this.#search(probe, socket, to)
+      this.#search(slot, probe, socket, to)
     }
     if (!isSent) slots.rest(slot)
     else if (slots.isWaiting(slot))
@@ -230,27 +231,17 @@ export class Prober implements Disposable {
     return isSent
   }
 
+  /** What is asked of a peer now. */
+  #lanesOf(slot: number): readonly number[] {
+    if (this.#record.asksLargeAlone(slot)) return LARGE_ALONE
+    return this.#plain.has(slot) ? ALL_LANES : USUAL_LANES
+  }
+
   /** Probes of other sizes are heard and answered as small ones, for which they are no loss. */
-  #search(probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
-    if (probe.lane !== 0 || this.#slots.verdict(probe.slot, 'pods') !== 'large-lost') return
-    if (!this.#sizes.isDue(probe.slot, this.#tenths(probe.sent))) return
-    for (const size of sizesBelow(probe.mtu, probe.family))
-      socket.send(to, this.#part(writeProbe(this.#message, { ...probe, size }, this.#deps.mac)))
-  }
-
-  #lengthen(mtu: number): void {
-    if (this.#message.length >= mtu) return
-    this.#message = new Uint8Array(Math.max(mtu, LEAST_MESSAGE))
-    this.#parts.clear()
-  }
-
-  /** The beginning of the message, of which few lengths are needed. */
-  #part(length: number): Uint8Array {
-    const known = this.#parts.get(length)
-    if (known !== undefined) return known
-    const part = this.#message.subarray(0, length)
-    this.#parts.set(length, part)
-    return part
+  #search(slot: number, probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
+    if (probe.lane !== 0 || this.#slots.verdict(slot, 'pods') !== 'large-lost') return
+    if (!this.#sizes.isDue(slot, this.#tenths(probe.sent))) return
+    for (const size of sizesBelow(probe.mtu, probe.family)) socket.send(to, this.#message.write({ ...probe, size }))
   }
 
   /** What the firewall of this node drops is no fault of the underlay. */
@@ -265,13 +256,17 @@ export class Prober implements Disposable {
     const received = readReceived(packet, family, this.#deps.mac)
     if (received === undefined) return
     if (received.kind === 'heard') this.#heard(received)
-    else if (isCaptured) this.#passed(received, family)
-    else this.#answered(received, family)
+    else {
+      const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
+      if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
+      if (this.#slots.generation(slot) !== generation) return
+      if (isCaptured) this.#passed({ ...received, slot }, family)
+      else this.#answered({ ...received, slot }, family)
+    }
   }
 
   /** Seen before the firewall: if it is not dropped, it comes once more. */
   #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family): void {
-    if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
     const now = this.#tenths()
     this.#record.passed(slot, lane, now)
     this.#passedAt[family] = now
@@ -283,7 +278,6 @@ export class Prober implements Disposable {
     family: Family
   ): void {
     const [slots, record] = [this.#slots, this.#record]
-    if (slots.key(slot) === undefined || slots.family(slot) !== family) return
     if (lane === 0 && size > SMALL_PACKET) {
       if (this.#sizes.answered(slot, size)) this.#isDirty = true
       return
