@@ -101,18 +101,12 @@ export class ProbeReport {
    * The node itself does not answer: while it may be starting again, and once it has been away for long, that is no
    * condition of this node. A reboot would otherwise be one on thousands. Where node addresses never answer (many
    * networks drop ICMP between them), it may be starting as long as nothing shows that it is there.
-   * Of a node from which nothing has ever come, by any way, nothing is known: it may be gone, or drop all ICMP echo
-   * (icmp_echo_ignore_all) and run flanneld, which sends no probes.
    */
   #isAway(key: string, family: 4 | 6): boolean {
     const { prober } = this.#deps
-    const node = prober.look(key, family, 'nodes')
-    const nodes = node?.judgement.verdict
+    const nodes = prober.look(key, family, 'nodes')?.judgement.verdict
     if (nodes !== 'lost' && nodes !== 'not-asked') return false
-    const pods = prober.look(key, family, 'pods')
-    const { judgement, sinceMsAgo = 0 } = pods ?? {}
-    const hasCome = pods?.isHeard || pods?.answeredMsAgo !== undefined || node?.answeredMsAgo !== undefined
-    if (judgement?.verdict === 'lost' && !hasCome) return true
+    const { judgement, sinceMsAgo = 0 } = prober.look(key, family, 'pods') ?? {}
     if (nodes === 'lost') return sinceMsAgo < REBOOT || sinceMsAgo > FORGOTTEN
     const isSilent = judgement?.verdict === 'lost' && judgement.out === undefined && judgement.back === undefined
     return isSilent && sinceMsAgo < REBOOT
