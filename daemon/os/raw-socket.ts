@@ -58,8 +58,13 @@ export type RawSocketOptions = {
   readonly family: 4 | 6
   /** Octets of the address that packets leave with, and to which those that are received were sent. */
   readonly source: Uint8Array
-  /** Four octets at the beginning of the payload, and four behind them: all else is dropped in the kernel. */
+  /** Eight octets at the beginning of the payload: all else is dropped in the kernel. */
   readonly magic: string
+  /**
+   * Four octets of the payload that only this process and the receivers of its probes know: the kernel drops answers
+   * without them, since pods can send answers to what nobody asked.
+   */
+  readonly token?: { readonly at: number; readonly octets: Uint8Array }
   /** Type of service of IPv4 packets that are sent, for the routes that have one. */
   readonly tos?: number
   /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
@@ -131,16 +136,17 @@ export class RawSocket implements Disposable {
   readonly #readers: readonly Reader[]
   readonly #open: DisposableStack
 
-  constructor({ family, source, magic, tos, received }: RawSocketOptions) {
+  constructor({ family, source, magic, token, tos, received }: RawSocketOptions) {
     this.#family = family
     this.#to = socketAddress(family, source)
     using opened = new DisposableStack()
-    const bound = (type: number | undefined) => {
-      const fd = boundSocket(family, this.#to, magic, type)
+    const words: readonly Word[] = wordsOf(magic)
+    const bound = (type: number | undefined, more: readonly Word[] = []) => {
+      const fd = boundSocket(family, this.#to, [...words, ...more], type)
       opened.defer(() => close(fd))
       return fd
     }
-    this.#fd = bound(received && REPLY[family])
+    this.#fd = bound(received && REPLY[family], token && [[token.at, wordAt(token.octets, 0)]])
     option(this.#fd, SOL[family], MTU_DISCOVER[family], int(PMTUDISC_PROBE))
     if (tos !== undefined && family === 4) option(this.#fd, SOL[4], IP_TOS, int(tos))
     this.#readers =
@@ -171,12 +177,12 @@ export class RawSocket implements Disposable {
 }
 
 /** Receives messages of this type alone, or none. */
-function boundSocket(family: 4 | 6, source: Buffer, magic: string, type: number | undefined): number {
+function boundSocket(family: 4 | 6, source: Buffer, words: readonly Word[], type: number | undefined): number {
   const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
   try {
     filterType(fd, family, type)
     // IPv6 sockets receive the message alone.
-    filterPayload(fd, family === 4 ? 'IPv4 header' : 0, magic)
+    filterPayload(fd, family === 4 ? 'IPv4 header' : 0, words)
     if (type !== undefined) forceBuffers(fd, { receive: QUEUE_BYTES })
     checked('bind', prototypes.bind(fd, source, source.length))
   } catch (error) {
@@ -206,7 +212,7 @@ export class PacketSocket implements Disposable {
     // Without a protocol it receives nothing until it is bound.
     this.#fd = checked('socket', prototypes.socket(AF_PACKET, SOCK_DGRAM | FLAGS, 0))
     try {
-      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, magic)
+      filterPayload(this.#fd, family === 4 ? 'IPv4 header' : IPV6_HEADER, wordsOf(magic))
       const index = deviceIndex(this.#fd, device)
       if (index === undefined) throw new CallFailed('bind', errnoNumber('ENODEV'))
       // A struct sockaddr_ll.
@@ -264,17 +270,27 @@ const LOAD_WORD = 0x20
 const JUMP_IF_EQUAL = 0x15
 const RETURN = 0x06
 
+/** Four octets of the payload, by where they begin. */
+type Word = readonly [at: number, value: number]
+
+const wordAt = (bytes: Uint8Array, at: number): number => Buffer.from(bytes).readUInt32BE(at)
+
+const wordsOf = (magic: string): readonly Word[] => {
+  const octets = Buffer.from(magic)
+  return [0, 4].map((at) => [at, wordAt(octets, at)])
+}
+
 /** Other pings of this host, a flood of them for example, never wake the daemon. `before`: octets before the message. */
-function filterPayload(fd: number, before: number | 'IPv4 header', magic: string): void {
-  const words = Buffer.from(magic)
+function filterPayload(fd: number, before: number | 'IPv4 header', words: readonly Word[]): void {
   const [load, from] = before === 'IPv4 header' ? [LOAD_WORD_BEHIND, 8] : [LOAD_WORD, before + 8]
   const program: readonly (readonly [code: number, onTrue: number, onFalse: number, value: number])[] = [
     // The length of the IP header to the index register.
     ...(before === 'IPv4 header' ? ([[LOAD_HEADER_LENGTH, 0, 0, 0]] as const) : []),
-    [load, 0, 0, from],
-    [JUMP_IF_EQUAL, 0, 3, words.readUInt32BE(0)],
-    [load, 0, 0, from + 4],
-    [JUMP_IF_EQUAL, 0, 1, words.readUInt32BE(4)],
+    // Of those that are left, each has two instructions; behind them is the one that accepts.
+    ...words.flatMap(([at, value], index) => [
+      [load, 0, 0, from + at] as const,
+      [JUMP_IF_EQUAL, 0, 2 * (words.length - index) - 1, value] as const
+    ]),
     [RETURN, 0, 0, 0x4_0000],
     [RETURN, 0, 0, 0]
   ]

@@ -1,5 +1,6 @@
 // The probe as octets: an ICMP or ICMPv6 echo request whose payload says who sent it, when, by which way and at which
 // size, under a MAC, so that an answer is judged by itself and nothing is kept for each packet.
+import { type Ip, ipFromBytes } from '../../ipam/address.ts'
 
 /**
  * `pods`: as a pod's packet goes now. `nodes`: from node address to node address. `plain`: by the plain route to the
@@ -31,7 +32,7 @@ const REPLY = { 4: 0, 6: 129 } as const
  * The payload, integers in network order: 0 the magic; 8 MAC of octets 16 to 31; 16 time of sending, milliseconds of
  * the sender's monotonic clock as a double; 24 the sender's slot for the peer; 28 octets of the payload; 30 lane;
  * 31 version; 32 digest of the sender's lease key; 40 for each lane, how long ago the sender heard the peer's last
- * probe, in tenths of a second; 50 bits: 1 the sender misses answers, 2 it takes the plain route, 4 it refuses it.
+ * probe, in tenths of a second; 50 bits: 1 the sender misses answers, 2 it takes the plain route, 4 it refuses it; 52 the sender's token.
  */
 export const MAGIC = 'weftprob'
 const VERSION = 1
@@ -39,6 +40,8 @@ const [AT_MAC, AT_SENT, AT_SLOT, AT_LENGTH, AT_LANE, AT_VERSION, AT_SENDER, AT_H
   8, 16, 24, 28, 30, 31, 32, 40, 50
 ]
 const MAC_BYTES = 8
+/** Where the token is: the kernel drops answers without it, a flood of forged ones for example. */
+export const AT_TOKEN = 52
 const [TROUBLE, PLAIN, REFUSED] = [1, 2, 4]
 /** Of a small probe; a ping's. */
 export const SMALL_PAYLOAD = 56
@@ -50,8 +53,13 @@ export type Mac = (bytes: Uint8Array) => Uint8Array
 /** Of the 64 bits of a digest. */
 export type Digest = { readonly high: number; readonly low: number }
 
+/** Octets that no pod sees, since only nodes receive probes. No probe is signed with zeros. */
+export const tokenOf = (mac: Mac): Uint8Array => mac(new Uint8Array(AT_SENDER - AT_SENT)).subarray(0, 4)
+
 export type Probe = {
   readonly family: 4 | 6
+  /** Of `tokenOf`. */
+  readonly token: Uint8Array
   /** Milliseconds. */
   readonly sent: number
   readonly slot: number
@@ -82,6 +90,8 @@ export type Received =
   /** A peer's own probe. */
   | {
       readonly kind: 'heard'
+      /** The address that it came from; a raw socket of IPv6 does not say it. */
+      readonly source?: Ip
       readonly sender: Digest
       readonly lane: number
       readonly heardAgo: readonly (number | undefined)[]
@@ -122,6 +132,7 @@ export function writeProbe(into: Uint8Array, probe: Probe, mac: Mac): number {
     ICMP_HEADER + AT_TROUBLE,
     (isTrouble ? TROUBLE : 0) | (isPlain ? PLAIN : 0) | (isPlainRefused ? REFUSED : 0)
   )
+  into.set(probe.token, ICMP_HEADER + AT_TOKEN)
   into.set(mac(signed(into, ICMP_HEADER)), ICMP_HEADER + AT_MAC)
   // The kernel writes ICMPv6's (RFC 3542, 3.1), since that covers the addresses.
   if (family === 4) head.setUint16(2, checksum(head))
@@ -164,8 +175,10 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
   }
   if (type !== REQUEST[family]) return undefined
   const bits = view.getUint8(payload + AT_TROUBLE)
+  const source = family === 4 ? ipFromBytes(bytes.subarray(12, 16)) : undefined
   return {
     kind: 'heard',
+    ...(source && { source }),
     sender: { high: view.getUint32(payload + AT_SENDER), low: view.getUint32(payload + AT_SENDER + 4) },
     lane,
     heardAgo: LANES.map((_, each) => {

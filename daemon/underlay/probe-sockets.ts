@@ -2,7 +2,7 @@
 // changes, and the reason while one can't be opened.
 import { type Family, formatIp, type Ip, ipBytes, sameIp } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
-import { MAGIC, type Way } from './probe-packet.ts'
+import { AT_TOKEN, MAGIC, type Way } from './probe-packet.ts'
 
 export interface ProbeSocket extends Disposable {
   /** Never waits. The name of the error when the kernel does not send it. */
@@ -16,6 +16,8 @@ export type OpenProbeSocket = (options: {
   readonly family: Family
   readonly source: Uint8Array
   readonly magic: string
+  /** Four octets of the payload without which answers are dropped. */
+  readonly token: { readonly at: number; readonly octets: Uint8Array }
   readonly tos?: number
   readonly received?: (packet: Uint8Array) => void
 }) => ProbeSocket
@@ -44,20 +46,22 @@ export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
   readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
   readonly #tos: number
+  readonly #token: Uint8Array
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
   readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; readonly until: number }>()
   readonly #capture: OpenCapture
 
-  /** `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  /** `tos`: of packets by the plain way; `token`: of all probes. `isCaptured`: seen before the firewall. */
   constructor(
     { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
-    tos: number,
+    { tos, token }: { readonly tos: number; readonly token: Uint8Array },
     received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
   ) {
     this.#open = open
     this.#capture = capture
     this.#tos = tos
+    this.#token = token
     this.#received = received
   }
 
@@ -121,7 +125,8 @@ export class ProbeSockets implements Disposable {
 
   /** The answers to probes by the plain way arrive at the pods' address, where the socket of that way receives them. */
   #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
-    const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
+    const token = { at: AT_TOKEN, octets: this.#token }
+    const common = { family: source.family, source: ipBytes(source), magic: MAGIC, token }
     if (way === 'plain') return { ...common, tos: this.#tos }
     return { ...common, received: (packet) => this.#received(packet, source.family, false) }
   }

@@ -1,16 +1,16 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-import { type Family, ipBytes } from '../../ipam/address.ts'
+import { type Family, type Ip, ipBytes } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
 import { leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Route } from '../state/object.ts'
 import type { Verdict } from './judge.ts'
 import { PathSizes, sizesBelow } from './path-sizes.ts'
-import { digestOf, endsOf } from './probe-ends.ts'
+import { digestOf, endsOf, isSentBy } from './probe-ends.ts'
 import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { LANES, type Probe, readReceived, WAYS, type Way, writeProbe } from './probe-packet.ts'
+import { LANES, type Probe, readReceived, tokenOf, WAYS, type Way, writeProbe } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
@@ -54,13 +54,13 @@ export class Prober implements Disposable {
   #isDirty = false
   #refusesPlain = false
   readonly #turns = new Turns(() => this.tick())
+  readonly #token: Uint8Array
 
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, (packet, family, isCaptured) =>
-      this.#received(packet, family, isCaptured)
-    )
+    this.#token = tokenOf(deps.mac)
+    this.#sockets = new ProbeSockets(deps, { tos: TRIAL_TOS, token: this.#token }, (...of) => this.#received(...of))
     this.#leases = new ProbeLeases({
       ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
       ...{ slots: this.#slots, record: this.#record },
@@ -201,16 +201,8 @@ export class Prober implements Disposable {
       const at = this.#tenths(sent)
       const heardAgo = record.heardAgo(slot, at)
       const probe = {
-        family,
-        sent,
-        slot,
-        lane,
-        sender,
-        heardAgo,
-        isTrouble,
-        isPlain,
-        isPlainRefused: this.#refusesPlain,
-        mtu
+        ...{ family, token: this.#token, sent, slot, lane, sender, heardAgo, isTrouble, isPlain, mtu },
+        isPlainRefused: this.#refusesPlain
       }
       const length = writeProbe(this.#message, probe, this.#deps.mac)
       record.asked(slot, lane, at)
@@ -243,7 +235,7 @@ export class Prober implements Disposable {
   #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
     const received = readReceived(packet, family, this.#deps.mac)
     if (received === undefined) return
-    if (received.kind === 'heard') this.#heard(received)
+    if (received.kind === 'heard') this.#heard(received, family)
     else if (isCaptured) this.#passed(received, family)
     else this.#answered(received, family)
   }
@@ -277,20 +269,28 @@ export class Prober implements Disposable {
     if (slots.isWaiting(slot) && record.isAnswered(slot)) this.#rest(slot, false)
   }
 
-  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>): void {
+  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family): void {
     const [slots, record] = [this.#slots, this.#record]
     const slot = record.slotOf(heard.sender)
-    if (slot === undefined) return
+    const way = LANES[heard.lane]?.way
+    if (slot === undefined || way === undefined || !this.#isBy(slot, family, way, heard.source)) return
     const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
-    slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
-    if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
+    // A pod's packet to a node's address may come with that of its own node, so nothing is decided by it.
+    if (way !== 'nodes') slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
+    if (way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
     if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) {
       slots.setDue(slot, now)
       this.#turns.within(TICK)
     }
     if (isBad(slots.verdict(slot, 'pods'))) this.#judge(slot, now)
+  }
+
+  #isBy(slot: number, family: Family, way: Way, source: Ip | undefined): boolean {
+    const [place, lease] = [this.#deps.place(), this.#deps.peers.leases.get(this.#slots.key(slot) ?? '')]
+    const ends = place && lease && endsOf(lease, place.node, place.backend, family)
+    return ends !== undefined && (source === undefined || isSentBy(source, way, ends, place?.conf))
   }
 
   #judge(slot: number, now: number): void {

@@ -11,7 +11,11 @@ test('a capture is opened anew while answers are missing, since its device may b
     opened++
     return { send: () => undefined, drain() {}, [Symbol.dispose]: () => void open.splice(open.indexOf(name), 1) }
   }
-  const sockets = new ProbeSockets({ open: () => socket('raw'), capture: ({ device }) => socket(device) }, 0, () => {})
+  const sockets = new ProbeSockets(
+    { open: () => socket('raw'), capture: ({ device }) => socket(device) },
+    { tos: 0, token: new Uint8Array(4) },
+    () => {}
+  )
   for (let now = 0; now < 700; now += 70) {
     sockets.tidy(now)
     sockets.capture('weft.1', 4, now)
