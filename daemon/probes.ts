@@ -82,7 +82,7 @@ export function openProbes({
     report.update()
     pathMtu.report()
   }
-  const plain = new PlainWays({ prober, peers, reconciler, place, log, now, sysctl: inspection.sysctl })
+  const plain = new PlainWays({ prober, peers, reconciler, health, place, log, now, sysctl: inspection.sysctl })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",

@@ -58,7 +58,7 @@ export type RawSocketOptions = {
   readonly family: 4 | 6
   /** Octets of the address that packets leave with, and to which those that are received were sent. */
   readonly source: Uint8Array
-  /** Four octets at the beginning of the payload, and four behind them: all else is dropped in the kernel. */
+  /** Eight octets at the beginning of the payload: all else is dropped in the kernel. */
   readonly magic: string
   /**
    * A number of 32 bits, and how far into the payload it is, that answers must have: others are dropped in the kernel,

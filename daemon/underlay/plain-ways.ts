@@ -3,6 +3,7 @@
 // packets with their type of service take; for a limited number of peers at a time.
 
 import type { Log } from '../base/log.ts'
+import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -12,7 +13,8 @@ import { isBad } from './probe-record.ts'
 import type { Prober } from './prober.ts'
 
 export type PlainWaysDeps = {
-  readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain' | 'refused' | 'refusesPlain'>
+  readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain' | 'refused'>
+  readonly health: Pick<Health, 'has'>
   readonly peers: Pick<Peers, 'leases' | 'routes' | 'reroute'>
   readonly reconciler: Pick<Reconciler, 'wantAll'>
   /** Reads a kernel setting. */
@@ -51,8 +53,9 @@ export class PlainWays {
   #cursor: Iterator<string> | undefined
   /** Found out in each step: peers' probes are too many for it. */
   #isStrict = true
-  /** Nodes that refuse plain routes, found out in each step. */
+  /** Nodes that refuse plain routes, and whether this one does, found out in each step. */
   #refused: ReadonlySet<string> = new Set()
+  #refusesHere = false
 
   constructor(deps: PlainWaysDeps) {
     this.#deps = deps
@@ -69,6 +72,7 @@ export class PlainWays {
     if (node === undefined || backend?.plain === undefined) return
     this.#isStrict = this.#filters(node.device)
     this.#refused = new Set(this.#deps.prober.refused())
+    this.#refusesHere = this.#deps.health.has('FORWARD_DROPPED')
     const found = [...this.#judged()]
     for (const key of this.#dropped()) found.push([key, false])
     for (const key of this.#failed()) found.push([key, false])
@@ -157,13 +161,13 @@ export class PlainWays {
    * chain, and prove nothing then.
    */
   #isRefused(key: string): boolean {
-    return this.#deps.prober.refusesPlain || this.#refused.has(key)
+    return this.#refusesHere || this.#refused.has(key)
   }
 
   /** Nodes whose plain route was proven, and is refused now. Routes that an administrator asks for stay. */
   *#dropped(): Generator<string> {
     const { prober, peers, place, log } = this.#deps
-    for (const key of prober.refusesPlain ? peers.leases.keys() : this.#refused) {
+    for (const key of this.#refusesHere ? peers.leases.keys() : this.#refused) {
       if (this.#passes(key) !== true || prober.routeTo(key, 4)?.device !== place()?.node.device) continue
       log.warn(
         { lease: key },

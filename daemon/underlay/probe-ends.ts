@@ -1,9 +1,9 @@
 // The two ends of each way to a peer, and the digests by which peers are known.
-import { type Family, formatIp, type Ip } from '../../ipam/address.ts'
+import { contains, type Family, formatIp, type Ip, perFamily, sameIp } from '../../ipam/address.ts'
 import type { Lease } from '../lease/lease.ts'
-import type { Place } from '../node/place.ts'
+import { networksOf, type Place } from '../node/place.ts'
 import { digest } from '../state/digest.ts'
-import type { Digest } from './probe-packet.ts'
+import type { Digest, Way } from './probe-packet.ts'
 
 export type Ends = { readonly source: Ip; readonly to: Ip }
 
@@ -18,6 +18,20 @@ export function endsOf(
   const [local, there] = [node.localIp[family], lease.publicIp[family]]
   if (own === undefined || theirs === undefined || local === undefined || there === undefined) return undefined
   return { pods: { source: backend.held(own), to: backend.held(theirs) }, nodes: { source: local, to: there } }
+}
+
+/**
+ * Whether a probe from this address can be one of the peer. A pod can write the peer's digest, but has another address of
+ * the pod network; to a node's address it may come with that of its own node.
+ */
+export function isSentBy(
+  source: Ip,
+  way: Way,
+  { pods }: Pick<NonNullable<ReturnType<typeof endsOf>>, 'pods'>,
+  conf: Place['conf'] | undefined
+): boolean {
+  if (way !== 'nodes') return sameIp(source, pods.to)
+  return !perFamily(networksOf(conf)).some(([, network]) => contains(network, source))
 }
 
 export function digestOf(key: string, family: Family): Digest {

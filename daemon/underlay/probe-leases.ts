@@ -1,10 +1,10 @@
 // Gives each lease that is used a slot of the record, and begins anew where the lease or the route to it changes.
-import { FAMILIES, type Family, formatIp } from '../../ipam/address.ts'
+import { FAMILIES, type Family, formatIp, type Ip } from '../../ipam/address.ts'
 import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { Route } from '../state/object.ts'
-import { digestOf, endsOf, lowOf, textOf } from './probe-ends.ts'
-import type { Digest } from './probe-packet.ts'
+import { digestOf, endsOf, isSentBy, lowOf, textOf } from './probe-ends.ts'
+import type { Digest, Way } from './probe-packet.ts'
 import type { ProbeRecord } from './probe-record.ts'
 import { pairOf } from './probe-schedule.ts'
 import type { ProbeSlots } from './probe-slots.ts'
@@ -60,6 +60,13 @@ export class ProbeLeases {
     return this.#deps.reconciler
       .wantedBy(leaseOwnerOf(key))
       .find((object): object is Route => object.kind === 'route' && object.destination.ip.family === family)
+  }
+
+  /** Whether a probe from this address can be one of the lease's node; without an address it counts as one. */
+  sends(key: string | undefined, family: Family, way: Way, source: Ip | undefined): boolean {
+    const [place, lease] = [this.#deps.place(), this.#deps.peers.leases.get(key ?? '')]
+    const ends = place && lease && endsOf(lease, place.node, place.backend, family)
+    return ends !== undefined && (source === undefined || isSentBy(source, way, ends, place?.conf))
   }
 
   /** Digests of this node's own lease key. */

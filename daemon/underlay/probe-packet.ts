@@ -1,5 +1,6 @@
 // The probe as octets: an ICMP or ICMPv6 echo request whose payload says who sent it, when, by which way and at which
 // size, under a MAC, so that an answer is judged by itself and nothing is kept for each packet.
+import { type Ip, ipFromBytes } from '../../ipam/address.ts'
 
 /**
  * `pods`: as a pod's packet goes now. `nodes`: from node address to node address. `plain`: by the plain route to the
@@ -87,6 +88,8 @@ export type Received =
   /** A peer's own probe. */
   | {
       readonly kind: 'heard'
+      /** The address that it came from; a raw socket of IPv6 does not say it. */
+      readonly source?: Ip
       readonly sender: Digest
       readonly lane: number
       readonly heardAgo: readonly (number | undefined)[]
@@ -176,8 +179,10 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
   }
   if (type !== REQUEST[family]) return undefined
   const bits = view.getUint8(payload + AT_TROUBLE)
+  const source = family === 4 ? ipFromBytes(bytes.subarray(12, 16)) : undefined
   return {
     kind: 'heard',
+    ...(source && { source }),
     sender: { high: view.getUint32(payload + AT_SENDER), low: view.getUint32(payload + AT_SENDER + 4) },
     lane,
     heardAgo: LANES.map((_, each) => {

@@ -4,7 +4,7 @@ import { formatIp, perFamily } from '../../ipam/address.ts'
 import type { Health } from '../health/health.ts'
 import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
-import type { Way } from './probe-packet.ts'
+import { WAYS, type Way } from './probe-packet.ts'
 import { isBad } from './probe-record.ts'
 import type { ProbeViews, WayView } from './probe-views.ts'
 import type { Prober } from './prober.ts'
@@ -162,22 +162,37 @@ export class ProbeReport {
   }
 }
 
-/** Reads what another node published; `undefined`: it is no report. */
+/**
+ * Reads what another node published; `undefined`: it is no report. Whoever writes to the store writes this, and all of it
+ * is kept, sent and shown: nothing is longer than a node makes it, and members that are not known are left out.
+ */
 export function readReport(text: string): PublishedReport | undefined {
+  if (text.length > LONGEST_REPORT) return undefined
   try {
     const { node, at, asked, bad } = JSON.parse(text) as Partial<PublishedReport>
-    if (typeof node !== 'string' || typeof at !== 'string' || typeof asked !== 'number') return undefined
+    if (!isText(node, LONGEST_NAME) || !isText(at, LONGEST_TIME) || !Number.isSafeInteger(asked)) return undefined
     if (!Array.isArray(bad)) return undefined
-    const isWay = (each: unknown) => {
-      const way = (each ?? {}) as Record<string, unknown>
-      const texts = [way.key, way.way, way.family, way.since]
-      return texts.every((value) => typeof value === 'string') && SEVERITY.includes(way.verdict as Verdict)
-    }
     return {
-      ...{ node, at, asked, bad: bad.filter(isWay).slice(0, MOST_BAD) },
+      ...{ node, at, asked: Math.max(0, asked ?? 0), bad: bad.flatMap(readBad).slice(0, MOST_BAD) },
       ...(bad.length >= MOST_BAD && { cut: true })
     }
   } catch {
     return undefined
   }
+}
+
+/** Characters of a report with MOST_BAD ways, several times over; of a lease's key; of a node's name (RFC 1123). */
+const LONGEST_REPORT = 128 << 10
+const LONGEST_KEY = 100
+const LONGEST_NAME = 253
+/** Of ISO 8601. */
+const LONGEST_TIME = 40
+
+const isText = (value: unknown, most: number): value is string => typeof value === 'string' && value.length <= most
+
+function readBad(each: unknown): PublishedReport['bad'] {
+  const { key, way, family, verdict, since } = (each ?? {}) as Partial<PublishedReport['bad'][number]>
+  if (!isText(key, LONGEST_KEY) || !isText(since, LONGEST_TIME) || (family !== 'ipv4' && family !== 'ipv6')) return []
+  if (way === undefined || !WAYS.includes(way) || verdict === undefined || !SEVERITY.includes(verdict)) return []
+  return [{ key, way, family, verdict, since }]
 }

@@ -9,7 +9,7 @@ import type { OpenCapture, OpenProbeSocket } from './probe-sockets.ts'
 export type ProberDeps = {
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'onWanted'>
   readonly reconciler: Pick<Reconciler, 'wantedBy'>
-  readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
+  readonly place: () => (Pick<Place, 'node' | 'backend' | 'mtu'> & Partial<Pick<Place, 'conf'>>) | undefined
   readonly open: OpenProbeSocket
   readonly capture: OpenCapture
   readonly mac: Mac

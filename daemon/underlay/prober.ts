@@ -130,11 +130,6 @@ export class Prober implements Disposable {
     })
   }
 
-  /** Whether plain routes to this node are refused. */
-  get refusesPlain(): boolean {
-    return this.#refusesPlain
-  }
-
   /** The leases of nodes that refuse plain routes to them. */
   refused(): Iterable<string> {
     return this.#slots.refused()
@@ -255,7 +250,7 @@ export class Prober implements Disposable {
   #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
     const received = readReceived(packet, family, this.#deps.mac)
     if (received === undefined) return
-    if (received.kind === 'heard') this.#heard(received)
+    if (received.kind === 'heard') this.#heard(received, family)
     else {
       const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
       if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
@@ -292,14 +287,17 @@ export class Prober implements Disposable {
     if (slots.isWaiting(slot) && record.isAnswered(slot)) this.#rest(slot, false)
   }
 
-  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>): void {
+  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family): void {
     const [slots, record] = [this.#slots, this.#record]
     const slot = record.slotOf(heard.sender)
-    if (slot === undefined) return
+    const way = LANES[heard.lane]?.way
+    if (slot === undefined || way === undefined || !this.#leases.sends(slots.key(slot), family, way, heard.source))
+      return
     const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
-    slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
-    if (LANES[heard.lane]?.way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
+    // A pod's packet to a node's address may come with that of its own node, so nothing is decided by it.
+    if (way !== 'nodes') slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
+    if (way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
     if (heard.isTrouble && !slots.isWaiting(slot) && now - slots.askedAt(slot) >= ASKED_BACK) {
       slots.setDue(slot, now)

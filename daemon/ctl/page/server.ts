@@ -67,7 +67,9 @@ async function answer(
     response.setHeader('Allow', 'GET')
     return plain(405, 'only GET is served\n')
   }
-  const { pathname, searchParams } = new URL(request.url ?? '', `http://${HOST}`)
+  const url = URL.parse(request.url ?? '', `http://${HOST}`)
+  if (url === null) return plain(400, 'the address of the request is none\n')
+  const { pathname, searchParams } = url
   const [, presented = '', name, ...deeper] = pathname.split('/')
   if (!isSame(presented, token) || name === undefined || deeper.length > 0)
     return plain(404, 'open the URL that weftctl page has printed\n')

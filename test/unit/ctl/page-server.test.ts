@@ -66,7 +66,8 @@ test('page and answers are there for the token, and nothing is without it', asyn
     `${base.slice(0, -2)}${base.at(-2) === 'x' ? 'y' : 'x'}/view`,
     `${base.slice(0, -1)}`,
     `/x${base}`,
-    '/favicon.ico'
+    '/favicon.ico',
+    '/*'
   ]
   for (const path of [...wrong, `${base}nothing`, `${base}constructor`, `${base}view/x`]) {
     const { status, body } = await get(path)

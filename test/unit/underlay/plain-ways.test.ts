@@ -32,6 +32,7 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
       .find((each): each is Route => each.kind === 'route')
   const plain = new PlainWays({
     ...{ place: () => ({ node: testNode(), backend }), log: silent, now: () => at.now },
+    health: { has: () => at.refusesHere },
     sysctl: (path) => filters[/^net\/ipv4\/conf\/(\w+)\/rp_filter$/.exec(path)?.[1] ?? ''],
     reconciler: {
       wantAll: async (entries) => {
@@ -46,9 +47,6 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
         ...{ sinceMsAgo: 0, isNew: false, isHeard: true, isHeardWhole: at.isHeardWhole, dropsHere: false }
       }),
       routeTo: peerRoute,
-      get refusesPlain() {
-        return at.refusesHere
-      },
       refused: () => (at.refusesThere ? [key] : []),
       forEach: (callback) => callback(key, 4, 'pods', verdicts.pods),
       tryPlain: (_key, isTried) => {

@@ -6,7 +6,7 @@ import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
 import { ProbeViews, type WayView } from '../../../daemon/underlay/probe-views.ts'
 import { Prober } from '../../../daemon/underlay/prober.ts'
-import { type Family, formatIp, type Ip, ipFromBytes, parseIp } from '../../../ipam/address.ts'
+import { type Family, formatIp, type Ip, ipBytes, ipFromBytes, parseIp } from '../../../ipam/address.ts'
 import { testNode } from '../test-node.ts'
 
 export type Packet = {
@@ -77,6 +77,7 @@ export class ProbeNetwork {
     if (target === undefined || !target.isUp) return
     const packet = new Uint8Array(size)
     packet[0] = 0x45
+    packet.set(ipBytes(ip(from)), 12)
     packet.set(message, 20)
     target.receive(to, packet)
     if (target.drops || !this.carries({ from: to, to: from, isAnswer: true, size, nodes: [b, a] })) return

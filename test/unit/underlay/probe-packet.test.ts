@@ -39,7 +39,10 @@ function onTheWire(sent: Probe, type?: number): Buffer {
   if (type !== undefined) icmp[0] = type
   const header = Buffer.alloc(sent.family === 4 ? 24 : 0)
   // An IP header with options is longer than twenty octets.
-  if (sent.family === 4) header[0] = 0x46
+  if (sent.family === 4) {
+    header[0] = 0x46
+    header.set([10, 244, 2, 0], 12)
+  }
   return Buffer.concat([header, icmp])
 }
 
@@ -48,6 +51,7 @@ test('a peer reads who sent it, by which way, and what that one heard; we read o
     for (const [lane] of LANES.entries()) {
       const sent = probe({ family, lane })
       assert.deepEqual(readReceived(onTheWire(sent), family, macOf('the peer has another key')), {
+        ...(family === 4 && { source: { family: 4, value: 0x0af4_0200n } }),
         ...{ kind: 'heard', sender: sent.sender, lane, isTrouble: true, isPlain: false, isPlainRefused: false },
         heardAgo: [0, 12, undefined, undefined, undefined]
       })

@@ -134,6 +134,23 @@ test('a report is published when it changes, and read by others with checks', ()
   })
   const whole = { node: 'x', at: '', asked: 1 }
   assert.deepEqual(readReport(JSON.stringify({ ...whole, bad: [{ key: 'k' }, null, 7] }))?.bad, [])
+  const way = { key: 'k', way: 'pods', family: 'ipv4', verdict: 'lost', since: whole.at }
+  const hostile = [
+    { ...way, key: 'k'.repeat(101) },
+    { ...way, way: '__proto__' },
+    { ...way, family: 'ipv4\u001b[2J' },
+    { ...way, since: ' '.repeat(41) },
+    { ...way, more: 'x'.repeat(1_000) }
+  ]
+  assert.deepEqual(readReport(JSON.stringify({ ...whole, bad: hostile }))?.bad, [way])
+  const long = [
+    { node: 'n'.repeat(254) },
+    { at: ' '.repeat(41) },
+    { asked: 1.5 },
+    { asked: '3' },
+    { more: 'x'.repeat(1 << 20) }
+  ]
+  for (const over of long) assert.equal(readReport(JSON.stringify({ ...whole, ...over })), undefined)
   for (const text of ['', '7', '[]', 'null', JSON.stringify({ ...whole, bad: 1 }), JSON.stringify({ bad: [] })])
     assert.equal(readReport(text), undefined, text)
 })

@@ -2,9 +2,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import type { Place } from '../../../daemon/node/place.ts'
+import { digestOf, isSentBy } from '../../../daemon/underlay/probe-ends.ts'
+import { type Way, writeProbe } from '../../../daemon/underlay/probe-packet.ts'
 import { Turns } from '../../../daemon/underlay/turns.ts'
+import { type Ip, parseIp } from '../../../ipam/address.ts'
 import { keyOf, type Packet, ProbeNetwork } from './probe-network.ts'
 
+const ipOf = (text: string): Ip => parseIp(text) ?? assert.fail(text)
 const isInner = ({ from }: Packet) => from.startsWith('10.')
 /** Drops what goes by the tunnel from `from` to `to`. */
 const tunnel = (from: number, to: number) => (packet: Packet) =>
@@ -129,7 +134,7 @@ test('a node whose firewall drops forwarded packets tells its peers that plain r
   assert.deepEqual(refused(), [])
   network.node(2).conditions = ['FORWARD_DROPPED']
   network.step(5_000)
-  assert.deepEqual([refused(), network.node(2).prober?.refusesPlain], [[keyOf(2)], true])
+  assert.deepEqual(refused(), [keyOf(2)])
   network.node(2).conditions = []
   network.step(5_000)
   assert.deepEqual(refused(), [])
@@ -229,4 +234,43 @@ test('it sleeps until somebody is due, and asks several together; one timer, whi
     /broken/
   )
   assert.equal(runs, 2)
+})
+
+test('a pod that writes the digest of a node into a probe decides nothing about plain routes, nor what was heard', () => {
+  const network = healthy()
+  const { prober } = network.node(1)
+  const forge = (from: string, to: string, lane: number) => {
+    const message = new Uint8Array(128)
+    const length = writeProbe(
+      message,
+      {
+        ...{ family: 4, mark: 0, sent: 1, slot: 0, lane, sender: digestOf(keyOf(2), 4), mtu: 128 },
+        ...{ heardAgo: [0, 0, 0, 0, 0], isTrouble: false, isPlain: true, isPlainRefused: true }
+      },
+      () => new Uint8Array(8)
+    )
+    const packet = new Uint8Array(20 + length)
+    packet[0] = 0x45
+    packet.set(from.split('.').map(Number), 12)
+    packet.set(message.subarray(0, length), 20)
+    network.node(1).receive(to, packet)
+  }
+  const heard = () => [...(prober?.refused() ?? [])]
+  for (const lane of [0, 1, 3, 4]) forge('10.64.2.7', '10.64.1.0', lane)
+  // With the address of its own node, which translates.
+  forge('192.0.0.3', '192.0.0.1', 2)
+  forge('192.0.0.3', '192.0.0.1', 0)
+  assert.deepEqual([heard(), prober?.look(keyOf(2), 4, 'plain')?.isHeardWhole ?? false], [[], false])
+  forge('10.64.2.0', '10.64.1.0', 0)
+  assert.deepEqual(heard(), [keyOf(2)])
+})
+
+test('a probe to the address of a node never comes from the pod network', () => {
+  const conf = { families: { 4: { network: { ip: ipOf('10.64.0.0'), length: 10 } } } } as unknown as Place['conf']
+  const pods = { source: ipOf('10.64.1.0'), to: ipOf('10.64.2.0') }
+  const isBy = (source: string, way: Way) => isSentBy(ipOf(source), way, { pods }, conf)
+  assert.deepEqual(
+    [isBy('10.64.2.7', 'nodes'), isBy('192.0.0.2', 'nodes'), isBy('192.0.0.2', 'pods')],
+    [false, true, false]
+  )
 })
