@@ -56,7 +56,7 @@ export function openProbes({
 }: ProbesDeps): Probes {
   const roundTrips = metrics.histogram(
     'weft_probe_round_trip_seconds',
-    "Time from a small probe to a peer's answer, on the way of pods' packets."
+    "Time from a small probe to a peer's answer, on the path of pods' packets."
   )
   const prober = new Prober({
     ...{ peers, reconciler, health, place },
@@ -85,7 +85,7 @@ export function openProbes({
   const plain = new PlainWays({ prober, peers, reconciler, health, place, log, now, sysctl: inspection.sysctl })
   metrics.gauge(
     'weft_peers',
-    "Other nodes by the verdict of probes on the way of pods' packets, one for each family.",
+    "Other nodes by the verdict of probes on the path of pods' packets, one for each family.",
     ['verdict'],
     (gauge) => {
       const counts = new Map<Verdict, number>(SEVERITY.map((verdict) => [verdict, 0]))

@@ -72,7 +72,7 @@ export type PeersAnswer = {
   readonly reports?: readonly ReportAnswer[]
   /** Only through kubectl, which asks every node: then `peers` above is empty. */
   readonly views?: readonly ViewAnswer[]
-  /** Nodes that could not be asked, with the reason; only through kubectl. */
+  /** Nodes that could not be asked, and names of which there is no node, with the reason. */
   readonly unasked?: readonly { readonly node: string; readonly reason: string }[]
 }
 
@@ -151,6 +151,6 @@ export type CheckAnswer = {
   readonly nodes: number
   readonly sampled: number
   readonly rows: readonly RowAnswer[]
-  /** Nodes that could not be asked, with the reason; only through kubectl. */
+  /** Nodes that could not be asked, and names of which there is no node, with the reason. */
   readonly unasked?: readonly { readonly node: string; readonly reason: string }[]
 }

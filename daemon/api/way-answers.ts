@@ -133,13 +133,20 @@ function fromEnd(context: QueryContext, kind: string, name: string, to: To): Fro
       `run weftctl there, or: kubectl weft why --node ${name} …`
     )
   }
-  const pod = localPod(context, name, addressOf(to).family)
+  const { family } = addressOf(to)
+  const pod = localPod(context, name, family)
   if (pod !== undefined) return { kind: 'pod', pod }
+  if (localPod(context, name, undefined) !== undefined)
+    throw new WeftError(
+      'POD_UNKNOWN',
+      `pod ${name} has no IPv${family} address, and ${formatIp(addressOf(to))} is one`,
+      'use an address of the other family'
+    )
   throw notHere(name, 'run weftctl on its node (kubectl get pods -o wide), or: kubectl weft why pod …')
 }
 
 const notHere = (name: string, cure: string): WeftError =>
-  new WeftError('POD_UNKNOWN', `this node has no pod ${name} with an address of the family that is asked for`, cure)
+  new WeftError('POD_UNKNOWN', `this node has no pod ${name}`, cure)
 
 function toEnd(context: QueryContext, kind: string, name: string): To {
   if (kind === 'node') return nodeEnd(context, name)
@@ -244,9 +251,16 @@ export async function check(context: QueryContext, names: readonly string[]): Pr
       return { key, node, state: 'wrong', at: first.at, text: first.text, ...(first.cure && { cure: first.cure }) }
     })
   }
+  const unasked = names.flatMap((name) => {
+    const found = all.filter((lease) => isOfLease(context, lease, name))
+    if (found.some((lease) => lease.isOwn || others.includes(lease))) return []
+    const skipped = found.find((lease) => lease.skipped !== undefined)?.skipped
+    return [{ node: name, reason: skipped === undefined ? 'no lease matches it' : `its lease is skipped: ${skipped}` }]
+  })
   return {
     ...{ node: row.node, key: row.key, nodes: others.length, sampled: ends.length },
-    rows: [row, ...reportedRows(reports, all, sample)]
+    rows: [row, ...reportedRows(reports, all, sample)],
+    ...(unasked.length > 0 && { unasked })
   }
 }
 

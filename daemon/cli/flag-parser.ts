@@ -342,7 +342,7 @@ function printFlag(name: string, flag: Flag<unknown>, width: number): readonly s
 }
 
 /** Breaks at spaces; a word longer than a line stays whole. */
-function wrap(paragraph: string, width: number): readonly string[] {
+export function wrap(paragraph: string, width: number): readonly string[] {
   const lines: string[] = []
   for (const word of paragraph.split(' ')) {
     const last = lines.at(-1)

@@ -4,7 +4,7 @@ import { columns, shortTime } from './columns.ts'
 import type { Command } from './command.ts'
 
 export const changes: Command = {
-  about: 'what other programs changed of the objects of Weft, which program, and how weftd undid it: the last 1,000',
+  about: 'objects of Weft that other programs changed, by which program, and how weftd undid it: the last 1,000',
   exits: '0 none since weftd started, 1 some',
   read(answer) {
     const { changes } = readAnswer<ChangesAnswer>(answer, { changes: 'array' })

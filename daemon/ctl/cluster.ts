@@ -62,7 +62,9 @@ export async function checkCluster(kubectl: Kubectl, named: readonly string[]): 
       Math.floor((at * SAMPLE) / nodes.length) > Math.floor(((at - 1) * SAMPLE) / nodes.length)
   )
   const rows: CheckAnswer['rows'][number][] = []
-  const unasked: { readonly node: string; readonly reason: string }[] = []
+  const unasked: { readonly node: string; readonly reason: string }[] = named
+    .filter((node) => !all.includes(node))
+    .map((node) => ({ node, reason: 'no weft pod runs on a node of this name' }))
   await fewAtOnce(sample, async (node) => {
     try {
       const answer = await askRemote(kubectl, node, 'check', [sample.join(',')])

@@ -17,7 +17,7 @@ const FRESH = 2_000
 
 export const page: Lasting = {
   about:
-    'a page to look at in a browser of this machine: paths between nodes, nodes with what is wrong, changes by other programs, the path from a pod to a pod; kubectl weft page asks every node; --json prints the answers instead',
+    'serve a page for a browser on this machine: paths between nodes, nodes and what is wrong with them, changes by other programs, the path from a pod to a pod; kubectl weft page asks every node; --json prints the answers instead',
   exits: '0 ended by Ctrl-C, or printed',
   async run(asking) {
     const round = () => askAll(asking)
@@ -33,7 +33,7 @@ export const page: Lasting = {
       view: () => rounds.view(asking.kubectl !== undefined),
       path: (query) => followPath(asking, rounds.last, query.get('from') ?? '', query.get('to') ?? '')
     })
-    asking.out(`open ${server.url} in a browser of this machine; Ctrl-C ends it\n`)
+    asking.out(`open ${server.url} in a browser on this machine; Ctrl-C ends it\n`)
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve()
       else signal.addEventListener('abort', () => resolve(), { once: true })

@@ -1,4 +1,4 @@
-// `weftctl peers`: what probes found on the ways to each other node, the worst first; or what every node of a cluster
+// `weftctl peers`: what probes found on the paths to each other node, the worst first; or what every node of a cluster
 // says of its peers.
 import { readAnswer } from '../api/answers.ts'
 import type { PeerAnswer, PeersAnswer, ProbeAnswer, ReportAnswer, ViewAnswer } from '../api/path-answers.ts'
@@ -49,7 +49,7 @@ function clusterView(
   const rows = shown.map(({ from, to, way }) => [from, to, way.way, way.family, way.verdict, shortTime(way.since)])
   const parts = [
     columns([['FROM', 'PEERS', 'WHOLE', 'NOT-ASKED', 'BROKEN'], ...counts]),
-    rows.length === 0 ? '' : columns([['FROM', 'TO', 'WAY', 'FAMILY', 'VERDICT', 'SINCE'], ...rows]),
+    rows.length === 0 ? '' : columns([['FROM', 'TO', 'PROBE', 'FAMILY', 'VERDICT', 'SINCE'], ...rows]),
     shown.map(({ from, to, way }) => noteText(`${from} to ${to}`, way)).join(''),
     found.length > shown.length ? `${found.length - shown.length} more: run weftctl peers on their nodes\n` : '',
     unasked.map(({ node, reason }) => `${node} was not asked: ${reason}\n`).join('')
@@ -59,7 +59,7 @@ function clusterView(
 }
 
 function peersText({ node: own, peers, reports }: PeersAnswer): string {
-  const heading = ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']
+  const heading = ['NODE', 'PROBE', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']
   const rows = peers.flatMap((peer) =>
     peer.ways.map((way) => [
       nameOf(peer),
@@ -79,7 +79,7 @@ function peersText({ node: own, peers, reports }: PeersAnswer): string {
 }
 
 const aloneText = (own: string): string =>
-  `This is what ${own || 'this node'} knows alone, without reports of other nodes: run weftctl peers there, too, or "kubectl weft peers", which asks every node.\n`
+  `Only ${own || 'this node'} was asked. Run weftctl peers on the other nodes, too; in Kubernetes, "kubectl weft peers" asks every node.\n`
 
 function reportsText(reports: readonly ReportAnswer[]): string {
   const lines = reports.flatMap(reportText)

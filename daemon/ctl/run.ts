@@ -1,12 +1,21 @@
 // Runs weftctl: from the command line to the exit status, with the streams passed in.
 import { reasonOf, WeftError } from '../base/error.ts'
 import { printable, printableJson, printableValue } from '../base/printable.ts'
-import { type Values as Flagged, parseFlags, printFlags, unknownCommand } from '../cli/flag-parser.ts'
+import { type Values as Flagged, parseFlags, printFlags, unknownCommand, wrap } from '../cli/flag-parser.ts'
 import { ask } from './ask.ts'
 import { changes } from './changes.ts'
 import { check } from './check.ts'
 import { askCluster, checkCluster, peersOfCluster } from './cluster.ts'
-import { type Asking, type Command, checkOperands, type Lasting, type Page, type Program, usageOf } from './command.ts'
+import {
+  type Asking,
+  type Command,
+  checkOperands,
+  type Described,
+  type Lasting,
+  type Page,
+  type Program,
+  usageOf
+} from './command.ts'
 import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
 import type { KubectlProgram } from './kubectl.ts'
@@ -99,7 +108,7 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   const parsed = parseFlags(FLAGS, WEFTCTL_PREFIXES, flags, deps.env)
   if ('errors' in parsed) return fail(2, ...parsed.errors)
   const { help, version } = parsed.values
-  if (help || name === 'help') return print(deps, printHelp(80))
+  if (help || name === 'help') return print(deps, printHelp(80, name === 'help' ? operands[0] : name))
   if (version) return print(deps, `weftctl ${deps.version}\n`)
   const table: Readonly<Record<string, Command | Lasting | Page>> = deps.isDaemon
     ? pagesOfDaemon(deps.version)
@@ -202,13 +211,19 @@ function print(deps: Deps, text: string): Exit {
   return 0
 }
 
-export function printHelp(width: number): string {
+/** Of one command where `about` names one, otherwise of all. */
+export function printHelp(width: number, about?: string): string {
   const { commands, flags, groups } = weftctl({ ...COMMANDS, ...LASTING, ...pages('') })
-  const usages = Object.entries(commands).map(([name, command]) => ({ usage: usageOf(name, command), command }))
-  const listed = usages.flatMap(({ usage, command }) => [
-    `  ${usage}`,
-    `      ${command.about}${command.exits === undefined ? '' : `\n      (exit status: ${command.exits})`}`
-  ])
+  const describe = (name: string, command: Described): readonly string[] => [
+    `  ${usageOf(name, command)}`,
+    ...[command.about, ...(command.exits === undefined ? [] : [`(exit status: ${command.exits})`])]
+      .flatMap((paragraph) => wrap(paragraph, width - 6))
+      .map((line) => `      ${line}`)
+  ]
+  const one = about !== undefined && Object.hasOwn(commands, about) ? commands[about] : undefined
+  if (about !== undefined && one !== undefined)
+    return `Usage:\n${describe(`weftctl ${about}`, one).join('\n')}\n\n${printFlags(flags, groups, width)}\n`
+  const listed = Object.entries(commands).flatMap(([name, command]) => describe(name, command))
   return `weftctl asks the weftd of this node.
 
 Usage: weftctl COMMAND [ARGUMENT …] [--flag=value …]
@@ -218,6 +233,7 @@ ${listed.join('\n')}
 
 ${printFlags(flags, groups, width)}
 
-Exit status: 0 and 1 depend on the command, 2 usage error, 3 no answer, 4 not decided yet (diff).
+Exit status: 0 and 1 depend on the command, 2 usage error, 3 no answer,
+4 not decided yet (diff). "weftctl COMMAND --help" describes one command.
 `
 }

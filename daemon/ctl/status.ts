@@ -54,7 +54,7 @@ function statusText(status: StatusAnswer): string {
     ['store', status.store],
     ...(status.leaseEnds === undefined
       ? []
-      : [['lease until', `${shortTime(status.leaseEnds)}, renewed before`] as const]),
+      : [['lease until', `${shortTime(status.leaseEnds)} (renewed before that)`] as const]),
     // Until then this node's own lease counts as another's.
     ['other nodes', status.subnet.length === 0 ? '' : String(status.peers)],
     ['pods here', String(status.pods)],

@@ -205,7 +205,7 @@ export const CONDITIONS = {
   UNDERLAY_LOST: {
     severity: 'error',
     blocks: [],
-    title: 'packets between pods of this node and of another node are lost on the way between the nodes',
+    title: 'packets between pods of this node and of another node are lost between the nodes',
     cure: 'let the port of the tunnel pass between the nodes, in both directions (firewalls of the nodes and between them, security groups); weftctl peers lists the nodes concerned'
   },
   UNDERLAY_MTU: {

@@ -1,12 +1,13 @@
 // Judges what a firewall did with the traced packet, and where on this host the packet was seen last.
+import { formatIp } from '../../ipam/address.ts'
 import type { Dropped, EchoOutcome, Leg, Passed } from '../state/inspection.ts'
 import type { Hop, WayFacts } from './way-facts.ts'
 
 const NAMES: Readonly<Record<Leg, string>> = {
   out: 'the packet',
-  outer: "the tunnel's packet that carries it",
+  outer: 'the encapsulated packet',
   back: 'the answer',
-  'outer-back': "the tunnel's packet with the answer"
+  'outer-back': 'the encapsulated answer'
 }
 
 export function firewallHop(facts: WayFacts): Hop {
@@ -14,7 +15,7 @@ export function firewallHop(facts: WayFacts): Hop {
   const at = 'firewall'
   if (echo.unsent !== undefined) return { at, state: 'unknown', text: 'no packet was sent that could be traced' }
   const [dropped] = echo.dropped.filter(({ verdict }) => verdict === 'drop')
-  if (dropped !== undefined) return droppedHop(dropped)
+  if (dropped !== undefined) return droppedHop(dropped, facts)
   if (echo.answeredUs !== undefined)
     return { at, state: 'whole', text: 'no rule of this host dropped the packet or its answer' }
   if (echo.untraced !== undefined) {
@@ -30,8 +31,15 @@ export function firewallHop(facts: WayFacts): Hop {
 const where = ({ rule, family, table, chain }: Dropped): string =>
   `${rule === undefined ? 'the policy' : `the rule "${rule}"`} of chain ${family} ${table} ${chain}`
 
-function droppedHop(dropped: Dropped): Hop {
+/** What the firewall has to let through: the tunnel's packets have no addresses of pods outside. */
+function needed({ leg }: Dropped, { underlay }: WayFacts): string {
+  if (underlay === undefined || leg === 'out' || leg === 'back') return 'the pod network'
+  return `UDP port ${underlay.port} ${leg === 'outer' ? 'to' : 'from'} ${formatIp(underlay.publicIp)}`
+}
+
+function droppedHop(dropped: Dropped, facts: WayFacts): Hop {
   const { leg, family, table, chain, rule } = dropped
+  const accept = `accept ${needed(dropped, facts)} before`
   const isIptables = (family === 'ip' || family === 'ip6') && /^(filter|mangle|raw|security|nat)$/.test(table)
   const command = isIptables ? `${family === 'ip' ? 'iptables' : 'ip6tables'} -t ${table}` : 'nft -a list chain'
   const look = isIptables ? `${command} -S ${chain}` : `${command} ${family} ${table} ${chain}`
@@ -39,7 +47,7 @@ function droppedHop(dropped: Dropped): Hop {
     at: 'firewall',
     state: 'wrong',
     text: `${where(dropped)} dropped ${NAMES[leg]}`,
-    cure: `${rule === undefined ? 'accept the pod network before the end of that chain' : 'remove that rule, or accept the pod network before it'}, in the program that made it: ${look}`
+    cure: `${rule === undefined ? `${accept} the end of that chain` : `remove that rule, or ${accept} it`}, in the program that made it: ${look}`
   }
 }
 
@@ -103,7 +111,7 @@ function leftHop({ echo, underlay }: WayFacts): Hop {
     return {
       at,
       state: 'unknown',
-      text: `no rule of this host dropped the packet, but no tunnel's packet (UDP ${underlay.port}) was seen to leave`
+      text: `no rule of this host dropped the packet, but no encapsulated packet (UDP ${underlay.port}) was seen to leave`
     }
   const by = (tunnel ?? left('out'))?.device
   return {

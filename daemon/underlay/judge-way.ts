@@ -10,7 +10,7 @@ import type { Hop, LinkFact, LocalPod, NeighbourFact, Refusal, To, WayFacts } fr
 export const firstFault = (hops: readonly Hop[]): Hop | undefined => hops.find(({ state }) => state === 'wrong')
 
 export function judgeWay(facts: WayFacts): readonly Hop[] {
-  return [
+  const hops = [
     endsHop(facts),
     ...(facts.from.kind === 'pod' ? podHops(facts.from.pod, facts) : []),
     ...settingHops(facts),
@@ -20,9 +20,9 @@ export function judgeWay(facts: WayFacts): readonly Hop[] {
     firewallHop(facts),
     ...backHops(facts),
     ...probeHops(facts),
-    ...peerHops(facts),
-    answerHop(facts)
+    ...peerHops(facts)
   ]
+  return [...hops, answerHop(facts, firstFault(hops) === undefined)]
 }
 
 const whole = (at: Hop['at'], text: string): Hop => ({ at, state: 'whole', text })
@@ -338,7 +338,7 @@ function peerHops({ peer, to, echo }: WayFacts): readonly Hop[] {
   return [wrong('peer', text, `run weftctl peers, or weftctl why node, on ${node}`)]
 }
 
-function answerHop({ echo, to }: WayFacts): Hop {
+function answerHop({ echo, to }: WayFacts, isFirst: boolean): Hop {
   const address = formatIp(addressOf(to))
   const { unsent, answeredUs, refusal } = echo
   if (unsent !== undefined) {
@@ -355,7 +355,7 @@ function answerHop({ echo, to }: WayFacts): Hop {
   if (refusal !== undefined)
     return wrong(
       'answer',
-      `${refusal.from.value === 0n ? 'a host on the way' : formatIp(refusal.from)} answered for ${address}: ${refusal.text}`,
+      `${refusal.from.value === 0n ? 'a host on the path' : formatIp(refusal.from)} answered for ${address}: ${refusal.text}`,
       'look at the routes and the firewall of that host'
     )
   const lost = `${address} did not answer an ICMP echo request within a second`
@@ -364,7 +364,7 @@ function answerHop({ echo, to }: WayFacts): Hop {
   if (to.kind !== 'remote') return wrong('answer', lost, cureOfSilence(to))
   if (to.remote.isGuess)
     return unknown('answer', `${lost}; ${nodeOf(to)} has it only with pods on its bridge: name a pod's address instead`)
-  return wrong('answer', `${lost}, and nothing wrong was found on this node`, cureOfSilence(to))
+  return wrong('answer', isFirst ? `${lost}, and nothing wrong was found on this node` : lost, cureOfSilence(to))
 }
 
 const cureOfSilence = (to: To): string =>

@@ -193,7 +193,7 @@ export class PlainWays {
       if (!peers.leases.has(key)) continue
       log.warn(
         { lease: key },
-        'the plain route carries nothing: the tunnel is used, and the plain route is tried again'
+        'the plain route carries nothing: the tunnel is used instead, and the plain route is tried again later'
       )
       this.#restAfterFailure(key)
       yield key

@@ -73,15 +73,15 @@ function refusedText({ peer, asked, device, mtu }: TextFacts, refused: string): 
 function nodesText({ peer, there }: TextFacts): WayText {
   return {
     text: `${peer} does not answer ICMP echo at ${there}`,
-    cure: `check that ${peer} runs and that ICMP echo to ${there} passes`
+    cure: `check that ${peer} is up and that no firewall drops ICMP echo to ${there}`
   }
 }
 
 /** What is lost: `UDP port 8472`, or packets on a plain route. */
-const what = ({ port, device }: TextFacts): string =>
+const what = ({ port, device }: TextFacts): readonly [subject: string, verb: 'is' | 'are'] =>
   port === undefined
-    ? `packets of pods on the plain route by ${device}`
-    : `${port.protocol.toUpperCase()} port ${port.port}`
+    ? [`packets of pods on the plain route by ${device}`, 'are']
+    : [`${port.protocol.toUpperCase()} port ${port.port}`, 'is']
 
 /** A peer without a name is called by its address. */
 const named = ({ peer, there }: Pick<TextFacts, 'peer' | 'there'>): string =>
@@ -89,28 +89,28 @@ const named = ({ peer, there }: Pick<TextFacts, 'peer' | 'there'>): string =>
 
 function lostText(facts: TextFacts): WayText {
   const { verdict, peer, here, there, out, back } = facts
-  const subject = what(facts)
+  const [subject, verb] = what(facts)
   const [ours, theirs] = [`this node (${here})`, named(facts)]
   if (verdict === 'out-lost')
     return {
-      text: `${subject} from ${ours} to ${theirs} is lost: probes of ${peer} arrive here, and it receives none of ours`,
+      text: `${subject} from ${ours} to ${theirs} ${verb} lost: probes from ${peer} arrive here, but it receives none of ours`,
       cure: passCure(facts, `from ${here} to ${there}`)
     }
   if (verdict === 'back-lost')
     return {
-      text: `${subject} from ${theirs} to ${ours} is lost: ${peer} receives our probes, and none of its own arrive here`,
+      text: `${subject} from ${theirs} to ${ours} ${verb} lost: ${peer} receives our probes, but none of its own arrive here`,
       cure: passCure(facts, `from ${there} to ${here}`)
     }
   const both = out === false && back === false
-  const direction = both ? 'in both directions' : 'in which direction is not known'
+  const direction = both ? 'in both directions' : 'direction unknown'
   if (facts.nodesAnswer === false)
     return {
-      text: `${subject} between ${ours} and ${theirs} is lost, ${direction}; ${there} does not answer either`,
-      cure: `check that ${peer} runs and that this node reaches it: ping ${there}`
+      text: `${subject} between ${ours} and ${theirs} ${verb} lost, ${direction}; ${there} does not answer either`,
+      cure: `check that ${peer} is up and reachable from this node: ping ${there}`
     }
   const alive = facts.nodesAnswer === true ? `; ${there} itself answers` : ''
   return {
-    text: `${subject} between ${ours} and ${theirs} is lost, ${direction}${alive}`,
+    text: `${subject} between ${ours} and ${theirs} ${verb} lost, ${direction}${alive}`,
     cure: passCure(facts, `between ${here} and ${there}, in both directions`)
   }
 }
@@ -131,7 +131,7 @@ function largeText(facts: TextFacts): WayText {
         ? `from ${theirs} to this node (${here})`
         : `between this node (${here}) and ${theirs}`
   return {
-    text: `packets of ${size} ${way} are lost, small ones pass`,
+    text: `packets of ${size} ${way} are lost, but small ones pass`,
     cure: `raise the MTU on the path between ${here} and ${there} to ${outerMtu}, or set MTU in Backend to what it carries and restart weftd on every node`
   }
 }
@@ -139,13 +139,13 @@ function largeText(facts: TextFacts): WayText {
 function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
   const whose = dropsHere === true ? 'this node' : peer
   return {
-    text: `packets from and to ${peer} arrive in both directions, but ICMP echo on ${device} is not answered: the firewall of ${whose} drops it, or net.ipv4.icmp_echo_ignore_all is 1 there`,
+    text: `packets to and from ${peer} arrive, but ICMP echo on ${device} is not answered: the firewall of ${whose} drops it, or net.ipv4.icmp_echo_ignore_all is 1 there`,
     cure: `accept ICMP echo for ${dropsHere === true ? "this node's address in the pod network" : asked} on ${device} on ${whose}`
   }
 }
 
 /** Of a plain route that was left for the tunnel. */
 export const plainText = (facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>): Required<WayText> => ({
-  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used, and the plain route is tried again`,
+  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used instead, and the plain route is tried again later`,
   cure: passCure(facts, `between ${facts.here} and ${facts.there}`)
 })

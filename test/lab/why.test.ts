@@ -132,14 +132,14 @@ describe('weftctl why and check on two nodes with VXLAN', { skip }, () => {
     })
     const tunnel = 'OUTPUT -p udp --dport 8472 -j DROP'
     await during(here, `iptables -I ${tunnel}`, `iptables -D ${tunnel}`, async () => {
-      await firstIs('firewall', toB(), /of chain ip filter OUTPUT dropped the tunnel's packet that carries it$/)
+      await firstIs('firewall', toB(), /of chain ip filter OUTPUT dropped the encapsulated packet$/)
       const { code, stdout } = await weftctl(here, ['check'])
       assert.match(stdout, /\nh1 .*firewall\n[\s\S]*\nh1 to \S+: the rule .*\n {2}cure: /)
       assert.equal(code, 1)
     })
     const input = 'INPUT -p udp --dport 8472 -j DROP'
     await during(here, `iptables -I ${input}`, `iptables -D ${input}`, () =>
-      firstIs('firewall', toB(), /of chain ip filter INPUT dropped the tunnel's packet with the answer$/)
+      firstIs('firewall', toB(), /of chain ip filter INPUT dropped the encapsulated answer$/)
     )
     await during(cluster.node(2), `iptables -I ${input}`, `iptables -D ${input}`, () =>
       // Until probes have found out.

@@ -24,11 +24,11 @@ export function pathView(parts: readonly PathPart[]): PathView {
 function summaryOf(parts: readonly PathPart[]): Mark {
   const hops = parts.flatMap(({ hops = [] }) => hops)
   const first = hops.find(({ mark }) => mark.tone === 'bad')
-  if (first !== undefined) return { ...ERROR, word: `The first that is wrong is the ${first.name}: ${first.text}` }
+  if (first !== undefined) return { ...ERROR, word: `First fault (${first.name}): ${first.text}` }
   const wrong = parts.find(({ isWrong }) => isWrong)
-  if (wrong !== undefined) return { ...ERROR, word: `Something is wrong: ${wrong.heading}` }
-  if (hops.length > 0) return { ...GOOD, word: 'Every hop that can be asked is whole' }
-  return { ...GOOD, word: 'Nothing is found wrong; whether packets arrive was not tried' }
+  if (wrong !== undefined) return { ...ERROR, word: `Fault: ${wrong.heading}` }
+  if (hops.length > 0) return { ...GOOD, word: 'No fault was found on the hops that could be checked' }
+  return { ...GOOD, word: 'No fault was found; no packet was sent to try the path' }
 }
 
 const MARKS: Readonly<Record<string, Mark>> = {

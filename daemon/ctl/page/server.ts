@@ -75,7 +75,7 @@ async function answer(
     return plain(404, 'open the URL that weftctl page has printed\n')
   if (name === '') return end(response, 200, 'text/html', document.html, document)
   const asked = Object.hasOwn(answers, name) ? answers[name] : undefined
-  if (asked === undefined) return plain(404, 'there is nothing of this name\n')
+  if (asked === undefined) return plain(404, 'not found\n')
   end(response, 200, 'application/json', JSON.stringify(await asked(searchParams)), document)
 }
 

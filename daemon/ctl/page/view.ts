@@ -32,7 +32,7 @@ export function viewOf(asked: readonly Asked[], at: string, isCluster: boolean):
 
 const count = (value: number, what: string): string => `${value.toLocaleString('en')} ${what}${value === 1 ? '' : 's'}`
 
-/** One sentence: what is broken, or that all is whole, or that nobody knows. */
+/** One sentence: what is broken, that all is whole, or that this is not known. */
 function summaryOf({ legend }: MatrixView, { rows }: NodesView, isListed: boolean): Mark {
   const of = (state: PathState) => legend[PATH_STATES[state].letter]?.count ?? 0
   const states = Object.keys(PATH_STATES) as PathState[]

@@ -120,7 +120,7 @@ test('nodes says when packets were answered last, and of lost ones which, where 
       .map((line) => line.split(/ {2,}/))
       .slice(0, 5),
     [
-      ['NODE', 'WAY', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED'],
+      ['NODE', 'PROBE', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED'],
       ['three', 'pods', 'ipv4', 'out-lost', '-', '2026-01-01T00:00:05Z', '-'],
       ['four', 'pods', 'ipv4', 'not-asked', '-', '2026-01-01T00:00:05Z', '-'],
       ['two', 'pods', 'ipv4', 'whole', '1.23ms', '2026-01-01T00:00:05Z', '2026-01-01T00:00:07Z'],
@@ -128,7 +128,7 @@ test('nodes says when packets were answered last, and of lost ones which, where 
     ]
   )
   assert.match(peers.out, /^three \(pods, ipv4\): UDP port 8472 from a to b is lost\. Cure: let it pass$/m)
-  assert.match(peers.out, /^four \(pods, ipv4\): no address of it\n(?:.*\n)+\nThis is .* "kubectl weft/m)
+  assert.match(peers.out, /^four \(pods, ipv4\): no address of it\n(?:.*\n)+\nOnly one was asked\. .* "kubectl weft/m)
   assert.equal(peers.exit, 1)
   // Between node addresses alone: no packet of a pod is lost.
   Object.assign(daemon, { reports: [] }).probed.views = daemon.probed.views.slice(2)

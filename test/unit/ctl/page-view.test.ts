@@ -299,7 +299,7 @@ test('the path is told by its hops, and the first that is wrong is on top', () =
   }
   const hops = hopsOf({ way })
   const view = pathView([{ heading: 'a to b', hops: hops ?? [], isWrong: true }])
-  assert.equal(view.summary.word, 'The first that is wrong is the probe: UDP 8472 is lost')
+  assert.equal(view.summary.word, 'First fault (probe): UDP 8472 is lost')
   assert.deepEqual(
     view.parts[0]?.hops.map(({ name, mark, cure }) => [name, mark.tone, cure]),
     [

@@ -63,7 +63,7 @@ test('the page of one node shows what its weftd answers, and ends with 0 when it
   assert.deepEqual([nodes.rows[0]?.leaseEnds, nodes.rows[1]?.leaseEnds], ['2026-01-01T20:40:00.000Z', ''])
   assert.match(
     (await daemon.weftctl('status')).out,
-    /MTU of pods +1450\n[\s\S]*lease until +2026-01-01T20:40:00Z, renewed before\n/
+    /MTU of pods +1450\n[\s\S]*lease until +2026-01-01T20:40:00Z \(renewed before that\)\n/
   )
   assert.equal(changes.note, 'No other program has changed anything since weftd started.')
   assert.deepEqual(
@@ -216,7 +216,7 @@ test('with a weftd that follows no ways the path is what each node knows of its 
   )
   assert.match(parts[0]?.lines[0] ?? '', /weftd has received no call for this pod/)
   assert.match(parts[1]?.lines[0] ?? '', /^lease 10\.244\.2\.0-24: programmed$/)
-  assert.equal(summary.word, 'Something is wrong: shop/web-1, on its node')
+  assert.equal(summary.word, 'Fault: shop/web-1, on its node')
   const unknown = await page.path('shop/web-1', 'shop/web-2')
   assert.match(unknown.parts[1]?.lines[0] ?? '', /^its address is not known here/)
 })

@@ -263,7 +263,7 @@ test('kubectl weft peers asks every node once and merges what they say; those th
       'n1|2|1|0|1',
       'n2|2|1|1|0',
       '',
-      'FROM|TO|WAY|FAMILY|VERDICT|SINCE',
+      'FROM|TO|PROBE|FAMILY|VERDICT|SINCE',
       'n1|n2|pods|ipv4|out-lost|2026-01-01T00:00:05Z',
       'n1|n2|nodes|ipv4|lost|2026-01-01T00:00:05Z',
       '',

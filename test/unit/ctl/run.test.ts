@@ -234,10 +234,25 @@ test('complaints and cures bear the name that was called', async () => {
 })
 
 test('help lists commands and flags', async () => {
-  for (const words of [['--help'], ['help'], ['status', '-help']]) {
+  for (const words of [['--help'], ['help'], ['-help'], ['help', 'nothing']]) {
     const { exit, out } = await weftctl(words)
     assert.equal(exit, 0)
     for (const part of ['status', 'diff', '--socket', '--json', 'Exit status']) assert.ok(out.includes(part), part)
   }
   assert.equal((await weftctl(['--version'])).out, 'weftctl 1.2.3\n')
+})
+
+test('help about one command describes it and the flags, in lines of 80', async () => {
+  for (const words of [
+    ['check', '--help'],
+    ['help', 'check']
+  ]) {
+    const { exit, out } = await weftctl(words)
+    assert.equal(exit, 0)
+    assert.match(out, /^Usage:\n {2}weftctl check \[NODES\]\n {6}try the path/)
+    assert.match(out, /exit status: 0 all of them answered[\s\S]*--json/)
+    assert.doesNotMatch(out, /weftctl nodes/)
+  }
+  const { out } = await weftctl(['--help'])
+  for (const line of out.split('\n')) assert.ok(line.length <= 80, line)
 })

@@ -108,8 +108,8 @@ test('ends that are unknown here are refused with what to do', async (t) => {
   follow(daemon)
   daemon.attachments.set(pod(5))
   for (const [words, said] of [
-    [['pod', 'web-9', 'to', 'node', 'two'], /no pod web-9 .*\ncure: run weftctl on its node/],
-    [['pod', 'web-5', 'to', 'pod', 'web-9'], /no pod web-9 .*\ncure: of a pod on another node use its address/],
+    [['pod', 'web-9', 'to', 'node', 'two'], /no pod web-9\ncure: run weftctl on its node/],
+    [['pod', 'web-5', 'to', 'pod', 'web-9'], /no pod web-9\ncure: of a pod on another node use its address/],
     [['node', 'two', 'to', 'node', 'three'], /two is not this node/],
     [['pod', 'web-5', 'to', 'node', 'nine'], /no lease matches nine/],
     [['pod', 'web-5', 'to', 'node', 'one'], /one is this node|no lease matches one/],
@@ -181,6 +181,10 @@ test('check prints a matrix with the hop that is wrong, the sample, and what oth
   const some = await daemon.weftctl('check', 'two')
   assert.match(some.out, /^tried from one to a sample of 1 of 2 other nodes/)
   assert.equal(some.exit, 0)
+  const mistyped = await daemon.weftctl('check', 'two,twi')
+  assert.match(mistyped.out, /^twi was not asked: no lease matches it$/m)
+  assert.equal(mistyped.exit, 1)
+  assert.equal((await daemon.weftctl('check', 'one,two')).exit, 0)
   const at = '2026-01-01T00:00:00Z'
   const bad = { key: '10.244.1.0-24', way: 'pods', family: 'ipv4', verdict: 'out-lost', since: at } as const
   daemon.reports = [{ key: '10.244.2.0-24', node: 'two', at, asked: 2, bad: [bad] }]

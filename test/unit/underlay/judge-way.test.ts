@@ -290,6 +290,19 @@ const FAULTS: readonly (readonly [name: string, at: string, text: RegExp, facts:
   ['a firewall in the pod', 'answer', /send: EPERM/, { echo: { ...lost, unsent: 'send: EPERM' } }]
 ]
 
+test('the cure of a rule that drops the tunnel names the port and the other node, not the pod network', () => {
+  const cureOf = (over: Partial<Dropped>) => firstFault(judgeWay({ ...whole, echo: drop(over) }))?.cure ?? ''
+  const rule = 'udp dport 8472 drop'
+  assert.match(cureOf({ leg: 'outer-back', rule }), /or accept UDP port 8472 from 192\.0\.2\.2 before it, in/)
+  assert.match(cureOf({ leg: 'outer' }), /^accept UDP port 8472 to 192\.0\.2\.2 before the end of that chain, in/)
+  assert.match(cureOf({ leg: 'back', rule }), /or accept the pod network before it, in/)
+})
+
+test('the missing answer is no proof of an innocent node where a fault was found on it', () => {
+  const answer = judgeWay({ ...whole, echo: drop({ rule: 'drop' }) }).at(-1)
+  assert.match(answer?.text ?? '', /did not answer an ICMP echo request within a second$/)
+})
+
 for (const [name, at, text, facts] of FAULTS) {
   test(`the first fault: ${name}`, () => {
     const first = firstFault(judgeWay({ ...whole, ...facts }))
@@ -342,6 +355,6 @@ test('a packet that left is said to have left, and by which device', () => {
   const silent = judgeWay({ ...whole, echo: passed(...gone) })
   assert.match(
     silent.find(({ at }) => at === 'firewall')?.text ?? '',
-    /no tunnel's packet \(UDP 8472\) was seen to leave$/
+    /no encapsulated packet \(UDP 8472\) was seen to leave$/
   )
 })

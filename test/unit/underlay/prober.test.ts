@@ -65,7 +65,7 @@ test('the sentence names both ends, port, direction and size, and the cure', () 
   const way = network.node(1).way(2)
   assert.match(
     way.text,
-    /^UDP port 8472 from this node \(192\.0\.0\.1\) to node-2 \(192\.0\.0\.2\) is lost: probes of node-2/
+    /^UDP port 8472 from this node \(192\.0\.0\.1\) to node-2 \(192\.0\.0\.2\) is lost: probes from node-2/
   )
   assert.match(way.cure ?? '', /^let UDP port 8472 pass from 192\.0\.0\.1 to 192\.0\.0\.2: firewalls/)
   assert.match(network.node(2).way(1).text, /from node-1 \(192\.0\.0\.1\) to this node \(192\.0\.0\.2\) is lost/)
@@ -73,7 +73,7 @@ test('the sentence names both ends, port, direction and size, and the cure', () 
   network.step(15_000)
   assert.match(
     network.node(2).way(1).text,
-    /^packets of 1450 bytes \(1500 between the nodes\) from node-1 \(192\.0\.0\.1\) to this node \(192\.0\.0\.2\) are lost, small ones pass$/
+    /^packets of 1450 bytes \(1500 between the nodes\) from node-1 \(192\.0\.0\.1\) to this node \(192\.0\.0\.2\) are lost, but small ones pass$/
   )
   assert.match(network.node(1).way(3).text, /^10\.64\.3\.0 answers in 0\.00 ms, at 84 and at 1450 bytes$/)
 })
@@ -86,7 +86,7 @@ test('a stopped daemon is no fault, a node that is gone is, and of a peer that s
   network.carries = (packet) => !isInner(packet)
   network.step(15_000)
   assert.equal(one.verdict(2), 'lost')
-  assert.match(one.way(2).text, /in which direction is not known; 192\.0\.0\.2 itself answers$/)
+  assert.match(one.way(2).text, /lost, direction unknown; 192\.0\.0\.2 itself answers$/)
   network.carries = () => true
   network.node(2).isUp = false
   network.step(40_000)
@@ -99,7 +99,7 @@ test('a firewall that drops ICMP on a node is told from a lost way, and whose it
   network.node(2).drops = true
   network.step(20_000)
   assert.deepEqual(said(network), ['host-firewall', 'host-firewall'])
-  assert.match(network.node(1).way(2).text, /^packets from and to node-2 arrive .* the firewall of node-2 drops it/)
+  assert.match(network.node(1).way(2).text, /^packets to and from node-2 arrive, .* the firewall of node-2 drops it/)
   assert.match(network.node(2).way(1).text, /the firewall of this node drops it/)
   network.node(2).drops = false
   network.step(15_000)
