@@ -196,7 +196,7 @@ describe('probes', { skip, concurrency: true }, () => {
     const rule = 'FORWARD -s 10.244.0.0/16 -j DROP'
     await cluster.node(2).sh(`iptables -w -I ${rule.replace('FORWARD', 'INPUT')}`)
     const [out] = await become(cluster, { '1 2': 'out-lost', '2 1': 'back-lost' })
-    assert.match(out?.text ?? '', /^packets of pods on the plain route by eth0 from this node .* is lost/)
+    assert.match(out?.text ?? '', /^packets of pods on the plain route by eth0 from this node .* are lost/)
     assert.match(out?.cure ?? '', /^let packets with addresses of pods pass from /)
   })
 
