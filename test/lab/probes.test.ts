@@ -35,7 +35,7 @@ async function become(cluster: Cluster, expected: Readonly<Record<string, string
     assert.deepEqual(Object.fromEntries(verdicts), expected)
     return found
   }
-  return until(isSo, { what: JSON.stringify(expected), everyMs: 300 })
+  return until(isSo, { what: JSON.stringify(expected), everyMs: 300, deadlineMs: 120_000 })
 }
 
 const PAIRS = ['1 2', '2 1', '1 3', '3 1', '2 3', '3 2']
@@ -110,7 +110,7 @@ describe('probes', { skip, concurrency: true }, () => {
     const [from, to] = [await cluster.pod(one), await cluster.pod(three)]
     const big = async () =>
       (await from.pod.sh(`ping -c 1 -W 1 -M do -s 1400 ${to.address} 2>&1`, { check: false })).stdout
-    await until(async () => /mtu ?= ?1350/.test(await big()), { what: 'the size that passes', deadlineMs: 60_000 })
+    await until(async () => /mtu ?= ?1350/.test(await big()), { what: 'the size that passes', deadlineMs: 120_000 })
     await until(
       async () => /UNDERLAY_MTU.*weftd has lowered the MTU of .* to 1350/.test(await conditions(cluster, 1)),
       {

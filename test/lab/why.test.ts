@@ -55,7 +55,7 @@ describe('weftctl why and check on two nodes with VXLAN', { skip }, () => {
         const isMeant = typeof at === 'string' ? way.first?.at === at : at.test(way.first?.at ?? '')
         return isMeant && code === 1 ? way : undefined
       },
-      { what: `the first fault to be ${at}`, deadlineMs: 20_000 }
+      { what: `the first fault to be ${at}`, deadlineMs: 60_000 }
     ).catch((error) => assert.fail(`${error}\n${JSON.stringify(last, null, 1)}`))
     assert.match(found.first?.text ?? '', text)
     assert.ok((found.first?.cure ?? '').length > 10, JSON.stringify(found.first))
