@@ -1,12 +1,15 @@
 // Weft and flannel in one network: mixed nodes reach each other, a node is taken over from flanneld under ping, and
 // handed back.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '../lab/cluster.ts'
 import { flannelPod } from '../lab/flannel-pod.ts'
 import { Flanneld } from '../lab/flanneld.ts'
-import { missingPeer } from '../lab/peers.ts'
-import { until } from '../lab/run.ts'
+import { missingPeer, peersDirectory } from '../lab/peers.ts'
+import { run, until } from '../lab/run.ts'
+import { flannelRows } from '../unit/docs/flannel-rows.ts'
 
 const skip = process.getuid?.() === 0 ? missingPeer('bin/flanneld') : 'needs root'
 
@@ -30,6 +33,14 @@ for (const [name, network, hosts] of networks) {
     ])
   })
 }
+
+test('docs/flannel.md has a row for each flag that flanneld prints', { skip }, async () => {
+  const { stderr } = await run(join(peersDirectory(), 'bin/flanneld'), ['--help'], { check: false })
+  const printed = [...stderr.matchAll(/^ {2}-(\S+)/gm)].map(([, name = '']) => `--${name}`)
+  const text = readFileSync(new URL('../../docs/flannel.md', import.meta.url), 'utf8')
+  const rows = flannelRows(text).filter(({ heading }) => heading === 'Flags')
+  assert.deepEqual(rows.map(({ what }) => what.replaceAll('`', '')).sort(), printed.sort())
+})
 
 test('a node is taken over from flanneld and handed back: subnet, VTEP MAC, device and pods stay, and no ping is lost', {
   skip,
