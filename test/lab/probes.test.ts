@@ -198,6 +198,22 @@ describe('probes', { skip, concurrency: true }, () => {
     const [out] = await become(cluster, { '1 2': 'out-lost', '2 1': 'back-lost' })
     assert.match(out?.text ?? '', /^packets of pods on the plain route by eth0 from this node .* are lost/)
     assert.match(out?.cure ?? '', /^let packets with addresses of pods pass from /)
+    await cluster.node(2).sh(`iptables -w -D ${rule.replace('FORWARD', 'INPUT')}`)
+    await become(cluster, { '1 2': 'whole', '2 1': 'whole' })
+
+    // One side alone: its link takes nothing larger, neither from nor for pods.
+    cluster.announce('UNDERLAY_MTU')
+    await cluster.node(2).exec('ip', ['link', 'set', 'eth0', 'mtu', '1400'])
+    const [narrow] = await become(cluster, { '1 2': 'large-lost', '2 1': 'whole' })
+    assert.match(narrow?.text ?? '', /^packets of 1500 bytes from this node \(.*\) to 192\.168\.10\.12 /)
+    await until(
+      async () => (await cluster.node(1).exec('ip', ['route', 'show', 'proto', '87'])).stdout.includes('mtu 1'),
+      { what: 'a route with an MTU of its own', everyMs: 300 }
+    )
+    const lowered = Number(
+      /mtu (\d+)/.exec((await cluster.node(1).exec('ip', ['route', 'show', 'proto', '87'])).stdout)?.[1]
+    )
+    assert.ok(lowered > 1_200 && lowered <= 1_400, String(lowered))
   })
 
   test('without DirectRouting a plain route is taken once proven, left when it carries nothing, and taken again', async () => {
