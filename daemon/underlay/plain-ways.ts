@@ -9,7 +9,9 @@ import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { KernelObject, Route } from '../state/object.ts'
 import { every } from './every.ts'
+import type { Verdict } from './judge.ts'
 import { isBad } from './probe-record.ts'
+import type { PlainUnused } from './probe-text.ts'
 import type { Prober } from './prober.ts'
 
 export type PlainWaysDeps = {
@@ -45,6 +47,8 @@ export class PlainWays {
   readonly #rests = new Map<string, number>()
   /** Since when the plain route of these is not used although it was, in milliseconds of the clock. */
   readonly #left = new Map<string, number>()
+  /** What the last trial of these came to, and when. */
+  readonly #tried = new Map<string, { readonly why: PlainUnused['why']; readonly at: number }>()
   /** When a plain route in use failed last, and how often within CALM of the time before. */
   readonly #failures = new Map<string, { readonly at: number; readonly repeats: number }>()
   /** Trials whose routes are to be made, and removed. */
@@ -87,7 +91,7 @@ export class PlainWays {
     const { peers, now } = this.#deps
     for (const [key, passes] of found) {
       this.#trials.delete(key)
-      if (passes) this.#left.delete(key)
+      if (passes) for (const known of [this.#left, this.#tried]) known.delete(key)
       else if (!this.#left.has(key)) this.#left.set(key, now())
       const ip = peers.leases.get(key)?.publicIp[4]
       if (ip !== undefined) peers.routes.note(ip, passes)
@@ -99,7 +103,7 @@ export class PlainWays {
   #forget(): void {
     const { leases } = this.#deps.peers
     for (const key of this.#trials.keys()) if (!leases.has(key)) this.#ended.add(key)
-    for (const known of [this.#left, this.#rests, this.#trials, this.#failures])
+    for (const known of [this.#left, this.#rests, this.#trials, this.#failures, this.#tried])
       for (const key of known.keys()) if (!leases.has(key)) known.delete(key)
   }
 
@@ -117,10 +121,17 @@ export class PlainWays {
     return backend?.plain?.(lease, node, peers.routes.of(lease.publicIp)) ?? []
   }
 
-  /** How many milliseconds ago the plain route to this node was left for the tunnel; `undefined`: it was not. */
-  leftMsAgo(key: string): number | undefined {
-    const left = this.#left.get(key)
-    return left === undefined ? undefined : this.#deps.now() - left
+  /** Why the plain route to this node is not used; `undefined`: it is, there can be none, or it is not known yet. */
+  unused(key: string): PlainUnused | undefined {
+    const { place, prober, now } = this.#deps
+    const device = prober.routeTo(key, 4)?.device
+    if (device === undefined || device === place()?.node.device || this.#routesOf(key).length === 0) return undefined
+    if (this.#isStrict) return { why: 'strict', msAgo: 0 }
+    if (this.#refusesHere) return { why: 'refused-here', msAgo: 0 }
+    if (this.#refused.has(key)) return { why: 'refused-there', msAgo: 0 }
+    const [left, tried] = [this.#left.get(key), this.#tried.get(key)]
+    if (left !== undefined) return { why: 'left', msAgo: now() - left }
+    return tried && { why: tried.why, msAgo: now() - tried.at }
   }
 
   /** A trial of this lease has the first place: its node has begun one. */
@@ -150,6 +161,7 @@ export class PlainWays {
       } else if (isBad(verdict) || now > end || this.#isStrict || this.#isRefused(key)) {
         this.#rests.set(key, now + (this.#passes(key) === false || this.#isRefused(key) ? SHORT_REST : REST))
         this.#trials.delete(key)
+        if (!this.#isStrict && !this.#isRefused(key)) this.#tried.set(key, { why: whyFailed(verdict), at: now })
         this.#deps.prober.tryPlain(key, false)
         this.#ended.add(key)
       }
@@ -253,4 +265,10 @@ export class PlainWays {
     const values = ['all', device].map((name) => Number(this.#deps.sysctl(`net/ipv4/conf/${name}/rp_filter`) ?? 0))
     return Math.max(...values) === 1
   }
+}
+
+/** What is whole and not taken lacks the other direction. */
+function whyFailed(verdict: Verdict): PlainUnused['why'] {
+  if (verdict === 'large-lost') return verdict
+  return isBad(verdict) ? 'lost' : 'unheard'
 }

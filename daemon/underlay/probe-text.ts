@@ -6,6 +6,17 @@ export type PortFacts = { readonly protocol: string; readonly port: number }
 
 export type WayText = { readonly text: string; readonly cure?: string }
 
+/**
+ * Why a plain route that there could be is not used. `left`: it carried nothing in use. `lost`, `large-lost`, `unheard`:
+ * of the last trial; `unheard`: the peer's own probes did not arrive by it. `refused-here`, `refused-there`: a firewall
+ * drops forwarded packets of pods. `strict`: the reverse path filter of this node.
+ */
+export type PlainUnused = {
+  readonly why: 'left' | 'lost' | 'large-lost' | 'unheard' | 'refused-here' | 'refused-there' | 'strict'
+  /** Milliseconds since that was found; 0 for what is so now. */
+  readonly msAgo: number
+}
+
 export type TextFacts = Judgement & {
   readonly way: Way
   /** The peer's node name, or its public address. */
@@ -144,8 +155,41 @@ function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
   }
 }
 
-/** Of a plain route that was left for the tunnel. */
-export const plainText = (facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>): Required<WayText> => ({
-  text: `the plain route by ${facts.device} to ${named(facts)} carries no packets of pods: the tunnel is used instead, and the plain route is tried again later`,
-  cure: passCure(facts, `between ${facts.here} and ${facts.there}`)
-})
+/** Of a plain route that is not used. */
+export function plainText(
+  why: PlainUnused['why'],
+  facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>
+): WayText {
+  const route = `the plain route by ${facts.device} to ${named(facts)}`
+  const then = 'the tunnel is used instead, and the plain route is tried again later'
+  const cure = passCure(facts, `between ${facts.here} and ${facts.there}`)
+  switch (why) {
+    case 'left':
+      return { text: `${route} carries no packets of pods: ${then}`, cure }
+    case 'lost':
+      return { text: `${route} lost the probes that tried it: ${then}`, cure }
+    case 'large-lost':
+      return {
+        text: `${route} lost the large ones of the probes that tried it: ${then}`,
+        cure: `set the MTU of the links between ${facts.here} and ${facts.there} to that of ${facts.device}`
+      }
+    case 'unheard':
+      return {
+        text: `no probes of ${facts.peer} arrived by ${route}, as with a flanneld, which sends none: ${then}`,
+        cure: `run weftd on ${facts.peer}, or set DirectRouting to true`
+      }
+    case 'refused-here':
+    case 'refused-there': {
+      const whose = why === 'refused-here' ? 'this node' : facts.peer
+      return {
+        text: `${route} is not tried: a firewall of ${whose} drops packets of pods that it forwards`,
+        cure: `follow the cure of FORWARD_DROPPED in weftctl status on ${whose}`
+      }
+    }
+    case 'strict':
+      return {
+        text: `${route} is not tried: the reverse path filter of this node (rp_filter 1) would drop what arrives by it meanwhile`,
+        cure: `set net.ipv4.conf.all.rp_filter and net.ipv4.conf.${facts.device}.rp_filter to 2, or DirectRouting to true`
+      }
+  }
+}

@@ -6,7 +6,7 @@ import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
 import type { Look } from './probe-look.ts'
 import type { Way } from './probe-packet.ts'
-import { plainText, wayText, wholeText } from './probe-text.ts'
+import { type PlainUnused, plainText, wayText, wholeText } from './probe-text.ts'
 import type { Prober } from './prober.ts'
 
 export type WayView = {
@@ -27,10 +27,15 @@ export type ProbeViewsDeps = {
   readonly prober: Pick<Prober, 'look' | 'lookAt' | 'slotsOf' | 'routeTo'>
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'skipped' | 'since'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
-  /** How many milliseconds ago the plain route to this node was left for the tunnel, if it was. */
-  readonly plainLeft?: (key: string) => number | undefined
+  /** Why the plain route to this node is not used, where there could be one. */
+  readonly plainUnused?: (key: string) => PlainUnused | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
+}
+
+const PLAIN_VERDICTS: Readonly<Record<PlainUnused['why'], Verdict>> = {
+  ...{ left: 'lost', lost: 'lost', 'large-lost': 'large-lost', unheard: 'not-asked' },
+  ...{ 'refused-here': 'not-asked', 'refused-there': 'not-asked', strict: 'not-asked' }
 }
 
 type Looker = Prober['look']
@@ -73,15 +78,20 @@ export class ProbeViews {
     )
   }
 
-  /** The plain route that is not used because it carries nothing. */
+  /** The plain route that is not used although there could be one. */
   #plain(key: string, lease: Lease): readonly WayView[] {
-    const { place, plainLeft, now } = this.#deps
-    const [ago, placed, there] = [plainLeft?.(key), place(), lease.publicIp[4]]
-    if (ago === undefined || placed === undefined || there === undefined) return []
+    const { place, plainUnused, now } = this.#deps
+    const [unused, placed, there] = [plainUnused?.(key), place(), lease.publicIp[4]]
+    if (unused === undefined || placed === undefined || there === undefined) return []
     const { device, publicIp } = placed.node
     const here = publicIp[4] === undefined ? placed.node.name : formatIp(publicIp[4])
-    const said = plainText({ peer: lease.node ?? formatIp(there), here, there: formatIp(there), device })
-    return [{ way: 'plain', family: 4, verdict: 'lost', since: now() - ago, ...said }]
+    const peer = lease.node ?? formatIp(there)
+    return [
+      {
+        ...{ way: 'plain', family: 4, verdict: PLAIN_VERDICTS[unused.why], since: now() - unused.msAgo },
+        ...plainText(unused.why, { peer, here, there: formatIp(there), device })
+      }
+    ]
   }
 
   #view(

@@ -76,14 +76,14 @@ test('a plain route is taken when probes pass on it and the peer’s are heard, 
   verdicts.nodes = 'whole'
   at.now = 5_000
   await plain.step()
-  assert.deepEqual([device(), plain.leftMsAgo(key), trial()], ['weft.1', 0, []])
+  assert.deepEqual([device(), plain.unused(key), trial()], ['weft.1', { why: 'left', msAgo: 0 }, []])
   verdicts.pods = 'whole'
   at.now += 31_000
   await plain.step()
   assert.equal(trial().length, 1)
   verdicts.plain = 'whole'
   await plain.step()
-  assert.deepEqual([device(), plain.leftMsAgo(key)], ['eth0', undefined])
+  assert.deepEqual([device(), plain.unused(key)], ['eth0', undefined])
 })
 
 test('a trial that fails is repeated after a while, sooner when the peer tries, but not at once', async () => {
@@ -93,6 +93,7 @@ test('a trial that fails is repeated after a while, sooner when the peer tries, 
   await plain.step()
   assert.deepEqual([trial(), at.isTried], [[], false])
   at.now = 20_000
+  assert.deepEqual(plain.unused(key), { why: 'lost', msAgo: 20_000 })
   plain.nominate(key)
   await plain.step()
   assert.deepEqual(trial(), [])
@@ -110,6 +111,7 @@ for (const side of ['refusesHere', 'refusesThere'] as const)
     plain.nominate(key)
     await plain.step()
     assert.deepEqual(trial(), [])
+    assert.equal(plain.unused(key)?.why, side === 'refusesHere' ? 'refused-here' : 'refused-there')
     at[side] = false
     await plain.step()
     assert.equal(trial().length, 1)
