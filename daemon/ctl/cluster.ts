@@ -1,5 +1,6 @@
 // Questions that several nodes of a cluster answer, through kubectl: the way back from the other node for `why`, and the
 // matrix of `check`, and every node's view for `peers`.
+import { formatIp, parseIp } from '../../ipam/address.ts'
 import { readAnswer } from '../api/answers.ts'
 import type { CheckAnswer, PeersAnswer, ViewAnswer, WayAnswer, WhyWayAnswer } from '../api/path-answers.ts'
 import { reasonOf } from '../base/error.ts'
@@ -40,8 +41,11 @@ async function withWayBack(kubectl: Kubectl, answer: unknown): Promise<unknown> 
   const way = (answer as { readonly way?: WayAnswer } | null)?.way
   if (way?.to?.kind !== 'node' || way.from?.kind !== 'pod') return answer
   const { to, from } = way
+  // What another node's weftd answers is no word of a command until it has been read as an address.
+  const address = parseIp(from.address)
   try {
-    const there = await askRemote(kubectl, to.name, 'why', ['address', from.address])
+    if (address === undefined) throw new Error(`${JSON.stringify(from.address)} is no address`)
+    const there = await askRemote(kubectl, to.name, 'why', ['address', formatIp(address)])
     const { way: back } = readAnswer<WhyWayAnswer>(there, { way: 'object' })
     return { ...(answer as object), way: { ...way, back } }
   } catch (error) {

@@ -331,7 +331,10 @@ function peerHops({ peer, to, echo }: WayFacts): readonly Hop[] {
   if (to.kind !== 'remote') return []
   const node = nodeOf(to)
   if (peer === undefined) return [unknown('peer', `what ${node} reports is not known here; run weftctl why there, too`)]
-  if (peer.bad.length === 0) return [whole('peer', `${node} reports no fault on its path here`)]
+  if (peer.bad.length === 0)
+    return echo.answeredUs === undefined
+      ? [unknown('peer', `${node} reported no fault on its path here, perhaps before there was one`)]
+      : [whole('peer', `${node} reports no fault on its path here`)]
   const text = `${node} reports: ${peer.bad.map((each) => each.text).join('; ')}`
   if (echo.answeredUs !== undefined && !peer.bad.some(({ verdict }) => verdict === ABOUT_SIZE))
     return [unknown('peer', `${text}; but this packet has just been answered`)]

@@ -74,6 +74,7 @@ test('page and answers are there for the token, and nothing is without it', asyn
     assert.equal(status, 404, path)
     assert.doesNotMatch(body, /"ok"|<html/)
   }
+  assert.equal((await get('//a:b@/')).status, 400)
 })
 
 test('a request that names another host gets nothing, token or not', async (t) => {
