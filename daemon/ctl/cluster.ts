@@ -1,6 +1,6 @@
 // Questions that several nodes of a cluster answer, through kubectl: the way back from the other node for `why`, and the
 // matrix of `check`, and every node's view for `peers`.
-import { formatIp, parseIp } from '../../ipam/address.ts'
+import { isIP } from 'node:net'
 import { readAnswer } from '../api/answers.ts'
 import type { CheckAnswer, PeersAnswer, ViewAnswer, WayAnswer, WhyWayAnswer } from '../api/path-answers.ts'
 import { reasonOf } from '../base/error.ts'
@@ -41,11 +41,10 @@ async function withWayBack(kubectl: Kubectl, answer: unknown): Promise<unknown> 
   const way = (answer as { readonly way?: WayAnswer } | null)?.way
   if (way?.to?.kind !== 'node' || way.from?.kind !== 'pod') return answer
   const { to, from } = way
-  // What another node's weftd answers is no word of a command until it has been read as an address.
-  const address = parseIp(from.address)
   try {
-    if (address === undefined) throw new Error(`${JSON.stringify(from.address)} is no address`)
-    const there = await askRemote(kubectl, to.name, 'why', ['address', formatIp(address)])
+    // What another node's weftd answers is no word of a command unless it is an address.
+    if (isIP(from.address) === 0) throw new Error(`${JSON.stringify(from.address)} is no address`)
+    const there = await askRemote(kubectl, to.name, 'why', ['address', from.address])
     const { way: back } = readAnswer<WhyWayAnswer>(there, { way: 'object' })
     return { ...(answer as object), way: { ...way, back } }
   } catch (error) {
