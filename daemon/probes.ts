@@ -5,6 +5,8 @@ import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
 import type { Store } from './lease/store.ts'
 import type { Place } from './node/place.ts'
+import { offloadsChecksums, setChecksumOffload } from './os/checksum-offload.ts'
+import { askPort } from './os/port-question.ts'
 import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
@@ -19,6 +21,7 @@ import type { Mac } from './underlay/probe-packet.ts'
 import { ProbeReport, type PublishedReport, readReport } from './underlay/probe-report.ts'
 import { ProbeViews } from './underlay/probe-views.ts'
 import { Prober } from './underlay/prober.ts'
+import { TranslatedWays } from './underlay/translated-ways.ts'
 
 export type ProbesDeps = {
   readonly peers: Peers
@@ -83,6 +86,14 @@ export function openProbes({
     pathMtu.report()
   }
   const plain = new PlainWays({ prober, peers, reconciler, health, place, log, now, sysctl: inspection.sysctl })
+  const translated = new TranslatedWays({
+    ...{ prober, peers, reconciler, health, place, log, now },
+    ask: ({ source, to, mark }) => {
+      const family = source.length === 4 ? 4 : 6
+      return askPort({ family, source, to, mark, port: DISCARD, payload: QUESTION, patience: ANSWERED })
+    },
+    offload: { read: offloadsChecksums, set: setChecksumOffload }
+  })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the path of pods' packets, one for each family.",
@@ -101,7 +112,7 @@ export function openProbes({
     reports: () => readReports(store, peers),
     follow: async (signal) =>
       void (await Promise.all([
-        ...[prober.follow(signal), plain.follow(signal), every(AGAIN, update, signal)],
+        ...[prober.follow(signal), plain.follow(signal), translated.follow(signal), every(AGAIN, update, signal)],
         every(NARROW, async () => void ((await narrow.step()) && pathMtu.report()), signal)
       ])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
@@ -119,6 +130,12 @@ export function probeMac(): Mac {
 
 /** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
 const AGAIN = 30_000
+
+/** RFC 863; nobody listens there, or throws away what comes. */
+const DISCARD = 9
+const QUESTION = Buffer.from('weft asks for port')
+/** Milliseconds: hosts send ICMP errors to one address about once a second (icmp_ratelimit). */
+const ANSWERED = 1_100
 
 /** Milliseconds between two looks at routes whose path carries less. */
 const NARROW = 3_000
