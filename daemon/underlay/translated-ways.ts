@@ -48,7 +48,7 @@ const KEPT = 3
  * Matches by the mark alone: the outer packet of a tunnel keeps it and is translated, too, as with rules of others that
  * match by mark.
  */
-export const translatedRule = nftChain(
+const translatedRule = nftChain(
   'translated_probe',
   'type nat hook postrouting priority srcnat',
   [`meta mark ${TRANSLATED_MARK} masquerade fully-random`],
