@@ -9,7 +9,7 @@ import type { Options } from '../cli/flag-table.ts'
 import { leaseFilePath } from '../node/lease-file.ts'
 import { removeSubnetFile } from '../node/subnet-file.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import { deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
+import { addressesIn, deviceOf, type KernelObject, type Link, type State } from '../state/object.ts'
 import { ALIAS_MARK } from '../state/ownership.ts'
 import { textOf } from '../state/text.ts'
 import { conflistRecord, removeConflist } from './conflist-file.ts'
@@ -119,10 +119,7 @@ export function emptyBridges(observed: State, subnet: PerFamily<Prefix>, identit
   const objects = [...observed.values()]
   const subnets = perFamily(subnet).map(([, prefix]) => prefix)
   const inSubnet = (name: string) =>
-    objects.some(
-      (object) =>
-        object.kind === 'address' && object.device === name && subnets.some((prefix) => contains(prefix, object.prefix))
-    )
+    addressesIn(observed, name).some((address) => subnets.some((prefix) => contains(prefix, address.prefix)))
   const isOurs = ({ name, mac }: Link) => mac === bridgeMac(identity, name)
   const isUsed = (name: string) => objects.some((object) => object.kind === 'link' && object.master === name)
   return objects.filter(

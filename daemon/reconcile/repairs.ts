@@ -7,7 +7,7 @@ import type { Kernel, Sender } from '../state/kernel.ts'
 import { type Key, keyOf } from '../state/object.ts'
 import { ECHO } from './ack-order.ts'
 import { Drift, type DriftReport } from './drift.ts'
-import { Requeue } from './requeue.ts'
+import { afterArrivals, Requeue } from './requeue.ts'
 import type { Retries } from './retries.ts'
 
 /**
@@ -35,18 +35,20 @@ export class Repairs {
   readonly #drift: Drift
   readonly #requeue: Requeue
   /**
-   * When we last changed a link, or made it anew with what is on it. Creating one takes several steps, each with a
-   * notification without a sender, which arrive after the acknowledgement: for ECHO ms what is incomplete or gone is
-   * not taken for another program's change.
+   * Links that we have just changed, or made anew with what is on them. Creating one takes several steps, each with a
+   * notification without a sender, which are read after the acknowledgement: for ECHO ms, and until what had arrived by
+   * then is compared, what is incomplete or gone is not taken for another program's change. Two generations with one
+   * timer: an entry stays for up to twice as long.
    */
-  readonly #touched = new Map<Key, number>()
+  #touched: readonly [recent: Set<Key>, older: Set<Key>] = [new Set(), new Set()]
+  #forgetting: NodeJS.Timeout | undefined
   #dirty = new Map<Key, Sender | undefined>()
   #isScheduled = false
 
   constructor(deps: RepairsDeps) {
     this.#deps = deps
     this.#drift = new Drift(deps.now)
-    this.#requeue = new Requeue(deps.now, (keys) => this.#recheck(keys))
+    this.#requeue = new Requeue(deps.now, (keys) => this.schedule(keys, undefined))
   }
 
   /** Collects the keys of one turn of the event loop, to compare them in one batch. */
@@ -71,7 +73,8 @@ export class Repairs {
 
   /** Our change of a link, or of what is made anew with it, is sent or acknowledged. */
   touch(key: Key): void {
-    this.#touched.set(key, this.#deps.now())
+    this.#touched[0].add(key)
+    this.#forgetting ??= this.#forgetLater()
   }
 
   /** The kernel has made a change; returns a report if that repaired what another program did. */
@@ -85,16 +88,32 @@ export class Repairs {
   /** The kernel has acknowledged or refused a change. */
   answered({ object }: Change): void {
     const key = keyOf(object)
-    if (object.kind === 'link' || object.kind === 'vlans' || this.#touched.has(key)) this.touch(key)
+    if (object.kind === 'link' || object.kind === 'vlans' || this.#isTouched(key)) this.touch(key)
   }
 
   /** Nothing is compared any more. */
   end(): void {
+    clearTimeout(this.#forgetting)
     this.#requeue.end()
   }
 
+  #isTouched(key: Key): boolean {
+    return this.#touched.some((generation) => generation.has(key))
+  }
+
+  #forgetLater(): NodeJS.Timeout {
+    // What arrived is observed by then; it is compared one turn later (schedule).
+    return afterArrivals(ECHO, () => setImmediate(() => this.#forget())).unref()
+  }
+
+  #forget(): void {
+    const [recent] = this.#touched
+    this.#touched = [new Set(), recent]
+    this.#forgetting = recent.size > 0 ? this.#forgetLater() : undefined
+  }
+
   async #repair(dirty: ReadonlyMap<Key, Sender | undefined>): Promise<void> {
-    const { refusals, isInFlight, now } = this.#deps
+    const { refusals, isInFlight } = this.#deps
     const due: Key[] = []
     const right = new Set([...dirty.keys()].filter((key) => refusals.has(key)))
     for await (const change of this.#divergences([...dirty.keys()])) {
@@ -102,8 +121,7 @@ export class Repairs {
       right.delete(key)
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
-      const touched = this.#touched.get(key) ?? Number.NEGATIVE_INFINITY
-      const isOurs = isInFlight(key) || (!foreign && now() - touched < ECHO)
+      const isOurs = isInFlight(key) || (!foreign && this.#isTouched(key))
       if (isOurs || this.#isLate(change)) this.#requeue.add(key, ECHO)
       else if (refusals.has(key)) due.push(key)
       else {
@@ -129,10 +147,5 @@ export class Repairs {
       if (at > 0) await turn()
       for (const change of this.#deps.divergences(keys.slice(at, at + COMPARED_TOGETHER))) yield change
     }
-  }
-
-  #recheck(keys: readonly Key[]): void {
-    for (const [key, at] of this.#touched) if (this.#deps.now() - at >= ECHO) this.#touched.delete(key)
-    this.schedule(keys, undefined)
   }
 }

@@ -5,7 +5,7 @@ import { BIN, Cluster, type ClusterOptions } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
 import type { Pod } from '../lab/pod.ts'
-import { until } from '../lab/run.ts'
+import { settled } from '../lab/run.ts'
 
 export const skip = process.getuid?.() === 0 ? false : 'needs root'
 
@@ -120,17 +120,8 @@ export class CniHost implements AsyncDisposable {
    * The same once nothing follows from earlier calls any more (weftd adds bridges of pods to the tunnel's guard after
    * the answer): two listings half a second apart are equal. For comparisons of a before with an after.
    */
-  async settledRuleset(): Promise<string> {
-    let last: string | undefined
-    return until(
-      async () => {
-        const now = await this.ruleset()
-        const isSettled = now === last
-        last = now
-        return isSettled ? now : undefined
-      },
-      { what: 'rules that no longer change', everyMs: 500 }
-    )
+  settledRuleset(): Promise<string> {
+    return settled(() => this.ruleset(), { what: 'rules that no longer change', everyMs: 500 })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

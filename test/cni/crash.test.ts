@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Random } from '../fuzz/random.ts'
 import { BIN } from '../lab/cluster.ts'
 import { atMostOpen, descriptors, recordOf } from '../lab/host-record.ts'
-import { until } from '../lab/run.ts'
+import { settled, until } from '../lab/run.ts'
 import type { Weftd } from '../lab/weftd.ts'
 import { addressesOf, CniHost, skip } from './cni-host.ts'
 import { addressIn, type Call, inParallel, isAsBefore, makePods, ok, start } from './many.ts'
@@ -128,11 +128,11 @@ chmod +x /run/third/slow`)
     // The rest is GC's: nothing is valid any more.
     await ok(host, { verb: 'GC', id: '', config: { 'cni.dev/valid-attachments': [] } })
     const { pid } = daemon
-    await isAsBefore(host, record, { pid, open: await settled(pid) })
+    await isAsBefore(host, record, { pid, open: await openAtRest(pid) })
     const prevResult = await ok(host, { verb: 'ADD', id: 'pod0' })
     await ok(host, { verb: 'CHECK', id: 'pod0', config: { prevResult } })
     await ok(host, { verb: 'DEL', id: 'pod0' })
-    await isAsBefore(host, record, { pid, open: await settled(pid) })
+    await isAsBefore(host, record, { pid, open: await openAtRest(pid) })
   })
 
   test('case 80: of the holder of the lock lets the next allocation go on, and garbage in the directory does no harm', async () => {
@@ -167,14 +167,8 @@ chmod +x /run/third/slow`)
 })
 
 /** Open files of a daemon that has nothing to do. */
-async function settled(pid: number): Promise<number> {
-  let [before, now] = [-1, await descriptors(pid)]
-  while (now !== before) {
-    await pause(200)
-    ;[before, now] = [now, await descriptors(pid)]
-  }
-  return now
-}
+const openAtRest = (pid: number): Promise<number> =>
+  settled(() => descriptors(pid), { what: 'open files that no longer change', everyMs: 200 })
 
 /** Operations on all pods at once while plugins and the daemon die. */
 class Storm {

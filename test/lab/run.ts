@@ -95,6 +95,21 @@ export async function until<T>(
   throw new Error(`waited ${deadlineMs} ms in vain for ${what}; seen last: ${seen}`, { cause: last })
 }
 
+/** Reads until two readings in a row are equal, and returns that value. Rejects as `until` does. */
+export async function settled<T extends string | number>(
+  read: () => Promise<T>,
+  options: { readonly what: string; readonly everyMs: number }
+): Promise<T> {
+  let last: T | undefined
+  const { value } = await until(async () => {
+    const value = await read()
+    const isSettled = value === last
+    last = value
+    return isSettled && { value }
+  }, options)
+  return value
+}
+
 export interface Exit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
