@@ -126,5 +126,7 @@ function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
   if (object.kind === 'sysctl') return settingCure(object, name)
+  if (object.kind === 'offload')
+    return `set it with ethtool -K ${object.device} tx ${object.transmitChecksum ? 'on' : 'off'}; \`ethtool -k ${object.device}\` shows whether its driver has it fixed`
   return undefined
 }
