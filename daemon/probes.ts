@@ -3,12 +3,13 @@ import { createCipheriv, randomBytes } from 'node:crypto'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
+import { readOffload } from './kernel/offload.ts'
 import type { Store } from './lease/store.ts'
 import type { Place } from './node/place.ts'
-import { offloadsChecksums, setChecksumOffload } from './os/checksum-offload.ts'
 import { askPort } from './os/port-question.ts'
 import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
+import type { RecentChanges } from './reconcile/recent-changes.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
 import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
@@ -31,6 +32,7 @@ export type ProbesDeps = {
   readonly kernel: Kernel
   readonly inspection: Pick<Inspection, 'sysctl'>
   readonly log: Log
+  readonly changes: Pick<RecentChanges, 'note'>
   readonly store: Pick<Store, 'publish' | 'reports'>
   readonly nodeName: string
   readonly place: () => Place | undefined
@@ -54,6 +56,7 @@ export function openProbes({
   kernel,
   inspection,
   log,
+  changes,
   store,
   nodeName
 }: ProbesDeps): Probes {
@@ -74,7 +77,14 @@ export function openProbes({
       update()
     }
   })
-  const views = new ProbeViews({ prober, peers, place, plainUnused: (key) => plain.unused(key), now: Date.now })
+  const views = new ProbeViews({
+    prober,
+    peers,
+    place,
+    plainUnused: (key) => plain.unused(key),
+    translated: (...of) => translated.finding(...of),
+    now: Date.now
+  })
   const publish = store.publish?.bind(store)
   const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
   const now = () => performance.now()
@@ -88,11 +98,13 @@ export function openProbes({
   const plain = new PlainWays({ prober, peers, reconciler, health, place, log, now, sysctl: inspection.sysctl })
   const translated = new TranslatedWays({
     ...{ prober, peers, reconciler, health, place, log, now },
-    ask: ({ source, to, mark }) => {
+    ask: ({ source, ...question }) => {
       const family = source.length === 4 ? 4 : 6
-      return askPort({ family, source, to, mark, port: DISCARD, payload: QUESTION, patience: ANSWERED })
+      return askPort({ family, source, ...question, octets: QUESTION, patience: ANSWERED })
     },
-    offload: { read: offloadsChecksums, set: setChecksumOffload }
+    read: async (device) => (await readOffload(device))?.transmitChecksum,
+    tracked: () => Number(inspection.sysctl(TRACKED) ?? 0),
+    changed: (text) => changes.note(text)
   })
   metrics.gauge(
     'weft_peers',
@@ -131,9 +143,9 @@ export function probeMac(): Mac {
 /** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
 const AGAIN = 30_000
 
-/** RFC 863; nobody listens there, or throws away what comes. */
-const DISCARD = 9
-const QUESTION = Buffer.from('weft asks for port')
+/** Octets. */
+const QUESTION = 18
+const TRACKED = 'net/netfilter/nf_conntrack_count'
 /** Milliseconds: hosts send ICMP errors to one address about once a second (icmp_ratelimit). */
 const ANSWERED = 1_100
 

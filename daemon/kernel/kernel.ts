@@ -74,10 +74,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     routing: (change) => {
       for (const listener of listeners) listener(change)
     },
-    socket: dumps,
-    firewall: nft,
-    senders,
-    log,
+    ...{ socket: dumps, firewall: nft, senders, log },
     sysctls: options.sysctls ?? (() => []),
     offloads: options.offloads ?? (() => []),
     receiveBytes: options.receiveBytes

@@ -1,7 +1,7 @@
 // Transmit checksum offload of a device (SIOCETHTOOL of <linux/ethtool.h>). The calls wait for the kernel's rtnl lock, so
 // they run in the thread pool.
 import { addressOf } from './foreign-function.ts'
-import { close, datagramSocket, ioctlInterfaceInThread } from './libc.ts'
+import { CallFailed, close, datagramSocket, errnoNumber, ioctlInterfaceInThread } from './libc.ts'
 
 const SIOCETHTOOL = 0x8946
 const GET = 0x16
@@ -9,11 +9,13 @@ const SET = 0x17
 
 /** A struct ifreq that points to a struct ethtool_value. Errors: CallFailed, with ENODEV when there is no such device. */
 async function request(device: string, command: number, value: number): Promise<number> {
+  // A name that is cut off would be another device's.
+  if (device === '' || Buffer.byteLength(device) > 15) throw new CallFailed('ioctl', errnoNumber('ENODEV'))
   const data = Buffer.allocUnsafeSlow(8)
   data.writeUInt32LE(command)
   data.writeUInt32LE(value, 4)
   const ifreq = Buffer.alloc(40)
-  ifreq.write(device.slice(0, 15))
+  ifreq.write(device)
   ifreq.writeBigUInt64LE(addressOf(data), 16)
   const fd = datagramSocket(4)
   try {
