@@ -2,57 +2,16 @@
 // that all is whole again afterwards. The faults of one test are made at the same time, between different nodes.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/path-answers.ts'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'
+import { answer, become, conditions, wayTo } from './probe-scene.ts'
 import { run, until } from './run.ts'
 import { weftctl } from './weftctl.ts'
 import { sample } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 
-const answer = async (cluster: Cluster, n: number): Promise<PeersAnswer> =>
-  JSON.parse((await weftctl(cluster.node(n), ['peers', '--json'])).stdout)
-
-/** What node `n` knows of its way to the node `to`. */
-function wayTo(cluster: Cluster, { peers }: PeersAnswer, to: number, way = 'pods'): ProbeAnswer {
-  const peer = peers.find(({ publicIp }) => publicIp.includes(cluster.node(to).address))
-  return peer?.ways.find((each) => each.way === way) ?? assert.fail(`no ${way} to ${to}`)
-}
-
-/** Waits until these nodes say this of each other: `'1 2': 'out-lost'` is what 1 says of 2. */
-async function become(cluster: Cluster, expected: Readonly<Record<string, string>>): Promise<readonly ProbeAnswer[]> {
-  const nodes = [...new Set(Object.keys(expected).map((pair) => Number(pair[0])))]
-  const look = async () => {
-    const answers = new Map(await Promise.all(nodes.map(async (n) => [n, await answer(cluster, n)] as const)))
-    return Object.keys(expected).map((words) => {
-      const [n, to, way] = words.split(' ')
-      return wayTo(cluster, answers.get(Number(n)) ?? assert.fail(words), Number(to), way)
-    })
-  }
-  const isSo = async () => {
-    const found = await look()
-    const verdicts = Object.keys(expected).map((words, at) => [words, found[at]?.verdict])
-    assert.deepEqual(Object.fromEntries(verdicts), expected)
-    return found
-  }
-  return until(isSo, { what: JSON.stringify(expected), everyMs: 300, deadlineMs: 120_000 })
-}
-
 const PAIRS = ['1 2', '2 1', '1 3', '3 1', '2 3', '3 2']
 const all = (verdict: string) => Object.fromEntries(PAIRS.map((pair) => [pair, verdict]))
-const conditions = async (cluster: Cluster, n: number) => (await cluster.daemon(n).readyz()).body
-
-/** What a kernel leaves in the checksum of a UDP packet that is offloaded (RFC 768: addresses, protocol, length). */
-function pseudoSum(source: string, to: string, length: number): string {
-  const words = [source, to].flatMap((ip) => {
-    const [a = 0, b = 0, c = 0, d = 0] = ip.split('.').map(Number)
-    return [a * 256 + b, c * 256 + d]
-  })
-  let sum = words.reduce((total, word) => total + word, 17 + length)
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
-  return `0x${sum.toString(16)}`
-}
-
 // They mostly wait for answers that do not come: all at the same time.
 describe('probes', { skip, concurrency: true }, () => {
   test('a dropped port, large packets lost on the path, an asymmetric route, and afterwards all is whole', async () => {
@@ -270,51 +229,6 @@ describe('probes', { skip, concurrency: true }, () => {
     await cluster.node(2).sh(`iptables -w -D ${lost}`)
     await Promise.all([leadsTo(1, plain(2)), leadsTo(2, plain(1))])
     await reachEachOther(residents)
-  })
-
-  test('translated packets alone are lost while checksums are offloaded: it is turned off and said, and they pass', async () => {
-    await using cluster = await Cluster.start({
-      args: ['--ip-masq'],
-      network: { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', DirectRouting: false } }
-    })
-    const [one, two] = [cluster.node(1), cluster.node(2)]
-    const offloads = async (host: typeof one) =>
-      /tx-checksum-ip-generic: on/.test((await host.exec('ethtool', ['-k', 'weft.1'])).stdout)
-    await become(cluster, { '1 2': 'whole', '2 1': 'whole' })
-    assert.ok(await offloads(one))
-    const text = (await one.exec('ip', ['-o', '-4', 'addr', 'show', 'weft.1'])).stdout
-    const own = /inet ([\d.]+)/.exec(text)?.[1] ?? assert.fail(text)
-    const held =
-      /^10\.244\.\d+\.0/.exec(wayTo(cluster, await answer(cluster, 1), 2).text)?.[0] ?? assert.fail('no address')
-    // As a network card does that fills in no inner checksum of such a packet: it is lost where only the sum of the
-    // pseudo-header is there. By UDP, VXLAN, Ethernet and IP the inner checksum is at byte 56.
-    await one.sh(`nft -f - <<'END'
-      table netdev fault {
-        chain egress {
-          type filter hook egress device "eth0" priority 0
-          meta mark 0x10a7 udp dport 8472 @th,448,16 ${pseudoSum(own, held, 26)} counter drop
-        }
-      }
-END`)
-    cluster.announce('UNDERLAY_CHECKSUM')
-    // It asks anew after a start.
-    await cluster.daemon(1).restart()
-    const said = await until(async () => /UNDERLAY_CHECKSUM.*/.exec(await conditions(cluster, 1))?.[0], {
-      what: 'the condition',
-      ...{ everyMs: 300, deadlineMs: 70_000 }
-    })
-    assert.match(said, new RegExp(`${two.address} whose source port is translated are lost, and others are answered`))
-    assert.match(said, /weftd has turned transmit checksum offload of weft\.1 off, and they are answered now/)
-    assert.equal(await offloads(one), false)
-    const dropped = /packets (\d+)/.exec((await one.exec('nft', ['list', 'table', 'netdev', 'fault'])).stdout)?.[1]
-    assert.equal(dropped, '3')
-    // A device that is made again has it off, too.
-    await one.exec('ip', ['link', 'del', 'weft.1'])
-    await until(async () => !(await offloads(one)), { what: 'the new device', everyMs: 300 })
-    await become(cluster, { '1 2': 'whole', '2 1': 'whole' })
-    // Nothing is lost by node 2.
-    assert.ok(await offloads(two))
-    assert.doesNotMatch(await conditions(cluster, 2), /UNDERLAY/)
   })
 
   test('a flood of probes, or of forged answers, costs no answer, and of it only so many are read as nodes can send', async () => {
