@@ -111,6 +111,7 @@ END`)
         ...{ what: 'the repair', everyMs: 300 }
       }
     )
+    assert.match(await lines(), /^unknown: the kernel does not say who changes settings of devices$/m)
     assert.equal(await offloads(one), false)
     await one.exec('ip', ['link', 'del', 'weft.1'])
     await until(async () => !(await offloads(one)), { what: 'the new device', everyMs: 300 })

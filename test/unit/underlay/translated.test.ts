@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pairOf } from '../../../daemon/underlay/probe-schedule.ts'
-import { type Attempt, judgeTranslated, translatedDue } from '../../../daemon/underlay/translated.ts'
+import {
+  type Attempt,
+  aliasOf,
+  areSilent,
+  type Cured,
+  curedOf,
+  judgeTranslated,
+  nextPause,
+  translatedDue
+} from '../../../daemon/underlay/translated.ts'
 
 const lost: Attempt = { before: true, translated: false, after: true }
 const passed: Attempt = { before: true, translated: true, after: true }
@@ -38,4 +47,43 @@ test('5,000 peers that become whole together are asked at most five in a second,
 test('a loss is asked about again at once until it is proven, then daily', () => {
   const due = (losses: number) => translatedDue({ peers: 3, pair: 1, wholeAt: 10, askedAt: 100, losses })
   assert.deepEqual([0, 1, 2, 3].map(due), [864_100, 150, 150, 864_100])
+})
+
+test('silence is proven by three attempts without any answer', () => {
+  assert.deepEqual(
+    [
+      [silent, silent],
+      [silent, silent, silent],
+      [silent, lost, silent],
+      [passed, silent, silent, silent]
+    ].map(areSilent),
+    [false, true, false, true]
+  )
+})
+
+test('the alias of a device says what was turned off for whom; of other texts nothing is concluded', () => {
+  for (const broken of ['translated', 'all'] as const)
+    for (const isProven of [true, false]) {
+      const cured: Cured = { broken, isProven, key: '10.244.2.0-24_fd00:0:0:2::-64' }
+      assert.deepEqual(curedOf(aliasOf(cured)), cured)
+      assert.ok(Buffer.byteLength(aliasOf({ ...cured, key: 'x'.repeat(80) })) < 256)
+    }
+  const mark = 'checksum-offload-off-by-weftd:translated'
+  for (const text of [
+    undefined,
+    '',
+    'uplink',
+    mark,
+    `${mark} `,
+    `${mark} key more`,
+    'weft net id eth0',
+    `x${mark} key`
+  ])
+    assert.equal(curedOf(text), undefined, text)
+})
+
+test('offload is tried again after a day, and after twice as long each time, up to a month', () => {
+  const pauses = [nextPause(undefined)]
+  while (pauses.length < 7) pauses.push(nextPause(pauses.at(-1)))
+  assert.deepEqual(pauses, [1, 2, 4, 8, 16, 32, 32])
 })
