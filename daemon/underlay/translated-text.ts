@@ -6,7 +6,7 @@ import type { Broken } from './translated.ts'
 export type TranslatedFinding =
   | {
       readonly is: 'not-asked'
-      readonly why: 'no-tunnel' | 'untracked' | 'not-whole' | 'not-due'
+      readonly why: 'no-tunnel' | 'untracked' | 'refused' | 'not-whole' | 'not-due'
       /** By which packets of pods leave. */
       readonly device: string
     }
@@ -43,6 +43,8 @@ function whyNot({ why, device }: Extract<TranslatedFinding, { is: 'not-asked' }>
       return `not asked: packets of pods leave by ${device} without a tunnel`
     case 'untracked':
       return 'not asked: this node translates no packets, as its kernel tracks no connections'
+    case 'refused':
+      return 'not asked: the kernel refuses the rule that translates the packet'
     case 'not-whole':
       return 'not asked: first probes must pass in both directions'
     case 'not-due':

@@ -44,6 +44,8 @@ const EVERY = 1_000
 /** Leases that are looked at in a look. */
 const LOOKED_AT = 200
 const OWNER = 'translated packets'
+/** One for all peers. */
+const NONE: readonly Attempt[] = []
 
 /** Of a peer that was whole once. `dueAt`, `at`: tenths of a second. */
 type Known = {
@@ -59,7 +61,10 @@ export class TranslatedWays {
   readonly #known: Readonly<Record<Family, Map<string, Known>>> = { 4: new Map(), 6: new Map() }
   #cursor: Iterator<string> | undefined
   #rule: string | undefined
+  #isRefused = false
   #tracks = false
+  /** A condition is raised. */
+  #isSaid = false
   /** When offload was last turned off for a peer that answered nothing, by device. */
   readonly #silenceTried = new Map<string, number>()
   #adoptedFor: Place['node'] | undefined
@@ -106,6 +111,7 @@ export class TranslatedWays {
       return { is: found.is, msAgo, device: device.name, isCured }
     }
     if (!this.#tracks) return { is: 'not-asked', why: 'untracked', device: device.name }
+    if (this.#isRefused) return { is: 'not-asked', why: 'refused', device: device.name }
     const isWhole = prober.look(key, family, 'pods')?.judgement.verdict === 'whole'
     return { is: 'not-asked', why: isWhole ? 'not-due' : 'not-whole', device: device.name }
   }
@@ -139,9 +145,13 @@ export class TranslatedWays {
     )
     const rule = translatedProbe({ source, cluster: networksOf(conf), outer: placed.backend.markedOuter })
     const text = `${textOf(rule)} ${rule.digests.join(' ')}`
-    if (text !== this.#rule) await reconciler.want(OWNER, [rule])
+    if (text === this.#rule) return !this.#isRefused
     this.#rule = text
-    return true
+    const outcomes = await reconciler.want(OWNER, [rule])
+    this.#isRefused = outcomes.some(({ error }) => error !== undefined)
+    // Pods need no such rule: a kernel that has none is no fault of this node.
+    if (this.#isRefused) await reconciler.want(OWNER, [])
+    return !this.#isRefused
   }
 
   #now(): number {
@@ -204,6 +214,8 @@ export class TranslatedWays {
     const { leases } = this.#deps.peers
     for (const family of FAMILIES)
       for (const key of this.#known[family].keys()) if (!leases.has(key)) this.#known[family].delete(key)
+    // The way may be another by now.
+    if (this.#isSaid) this.#report()
     return leases.keys()
   }
 
@@ -215,7 +227,7 @@ export class TranslatedWays {
     if (peers.isOwn(key) || !this.#isWhole(key, family)) return false
     const pair = digestOf(key, family).low
     const dueAt = translatedDue({ peers: peers.leases.size, pair, wholeAt: now, askedAt: 0, losses: 0 }) ?? now
-    this.#known[family].set(key, { dueAt, attempts: [] })
+    this.#known[family].set(key, { dueAt, attempts: NONE })
     return dueAt <= now
   }
 
@@ -237,7 +249,7 @@ export class TranslatedWays {
     const attempts = [...known.attempts, attempt].slice(-LOSSES)
     const verdict = judgeTranslated(attempts)
     const isSilent = areSilent(attempts)
-    known.attempts = attempt.translated || attempt.before !== attempt.after ? [] : attempts
+    known.attempts = attempt.translated || attempt.before !== attempt.after ? NONE : attempts
     const losses = known.attempts.length
     known.dueAt = translatedDue({ peers: 0, pair: 0, wholeAt: at, askedAt: at, losses }) ?? known.dueAt
     if (verdict === 'whole') known.found = { is: 'whole', at }
@@ -249,7 +261,7 @@ export class TranslatedWays {
   async #lost(way: Way, known: Known, broken: Broken): Promise<void> {
     const { name } = way.device
     const at = this.#now()
-    known.attempts = []
+    known.attempts = NONE
     known.found = { is: broken === 'all' ? 'silent' : 'lost', at }
     // Mostly a firewall drops the port: not for each such peer.
     const triedAt = this.#silenceTried.get(name)
@@ -274,10 +286,13 @@ export class TranslatedWays {
   #report(): void {
     const { health } = this.#deps
     const lost = FAMILIES.flatMap((family) =>
-      [...this.#known[family]].flatMap(([key, { found }]) => (found?.is === 'lost' ? [key] : []))
+      [...this.#known[family]].flatMap(([key, { found }]) =>
+        found?.is === 'lost' && this.#deviceTo(key, family) !== undefined ? [key] : []
+      )
     )
     const [first] = lost
     const [cure] = this.#cures.list()
+    this.#isSaid = first !== undefined || cure !== undefined
     if (first !== undefined) {
       const device = this.#deviceTo(first, 4) ?? this.#deviceTo(first, 6)
       const { text } = checksumText({ is: 'lost', node: this.#nameOf(first), device: device?.name ?? 'the tunnel' })

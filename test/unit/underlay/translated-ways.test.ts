@@ -42,7 +42,7 @@ function scene({ keys = {}, masquerades = true, alias = '' } = {}) {
     verdict: 'whole' as Verdict,
     tracked: 0,
     device: DEVICE,
-    refuses: false
+    refuses: '' as KernelObject['kind'] | ''
   }
   const [asked, changes, wanted]: [Question[], string[], Map<string, readonly KernelObject[]>] = [[], [], new Map()]
   const conditions = new Map<string, string>()
@@ -61,7 +61,7 @@ function scene({ keys = {}, masquerades = true, alias = '' } = {}) {
         want: async (owner, objects) => {
           wanted.set(owner, objects)
           return objects.map((object) => {
-            if (world.refuses) return { change: put(object), error: new Error('refused') }
+            if (world.refuses === object.kind) return { change: put(object), error: new Error('refused') }
             if (object.kind === 'offload') world.isOn = object.transmitChecksum
             if (object.kind === 'link') setAlias(object.alias ?? '')
             return { change: put(object) }
@@ -134,6 +134,12 @@ test('nobody is asked where this node translates nothing, where packets take no 
   untracked.world.tracked = 3
   await untracked.run(60)
   assert.equal(untracked.finding()?.is, 'whole')
+
+  const refused = scene()
+  refused.world.refuses = 'nft-chain'
+  await refused.run(60)
+  assert.deepEqual([refused.asked.length, refused.wanted.get('translated packets')], [0, []])
+  assert.match(findingText(refused.finding() ?? assert.fail(), facts).text, /^not asked: the kernel refuses the rule/)
 
   const plain = scene()
   plain.world.device = 'eth0'
@@ -248,9 +254,15 @@ test('lost with and without offload: it is on again, and the condition is about 
   await run(60)
   assert.deepEqual([world.isOn, finding()?.is, finding(THREE)?.is, changes], [true, 'lost', 'whole', []])
   assert.match(condition() ?? '', /is off, or makes no difference \| $/)
+  world.device = 'eth0'
+  await run(10)
+  assert.equal(condition(), undefined, 'of a plain route')
+  world.device = DEVICE
   world.now += DAY
-  leases.delete(TWO)
   await run(60)
+  assert.match(condition() ?? '', /makes no difference/)
+  leases.delete(TWO)
+  await run(10)
   assert.equal(condition(), undefined)
 })
 
@@ -267,7 +279,7 @@ test('what an administrator has turned off stays, and so does his alias; what th
   assert.deepEqual([named.world.isOn, named.aliasNow()], [false, 'uplink of rack 7'])
 
   const refused = scene()
-  Object.assign(refused.world, { refuses: true, passes: breaksTranslated })
+  Object.assign(refused.world, { refuses: 'offload', passes: breaksTranslated })
   await refused.run(60)
   assert.deepEqual([refused.world.isOn, refused.changes], [true, []])
 })
