@@ -71,6 +71,6 @@ export function checksumText(about: Checksum): WayText {
       : `packets to the pods of ${node} whose source port is translated were lost, and others were answered`
   return {
     text: `${lost}; weftd has turned transmit checksum offload of ${device} off, and they are answered now`,
-    cure: 'nothing has to be done: weftd tries it with offload again after a day, and then less often; pods use somewhat more processor time until the driver or the kernel is mended'
+    cure: 'no action is needed: weftd tries it with offload again after a day, and then less often; pods use somewhat more processor time until the driver or the kernel is fixed'
   }
 }

@@ -61,6 +61,8 @@ export class TranslatedWays {
   readonly #known: Readonly<Record<Family, Map<string, Known>>> = { 4: new Map(), 6: new Map() }
   #cursor: Iterator<string> | undefined
   #rule: string | undefined
+  /** The place that the rule is for. */
+  #ruleFor: ReturnType<TranslatedWaysDeps['place']>
   #isRefused = false
   #tracks = false
   /** A condition is raised. */
@@ -139,6 +141,8 @@ export class TranslatedWays {
     if (placed?.backend.markedOuter === undefined) return false
     this.#tracks ||= nodeMasquerades(reconciler.observed) || (tracked() ?? 0) > 0
     if (!this.#tracks) return false
+    if (placed === this.#ruleFor) return !this.#isRefused
+    this.#ruleFor = placed
     const { node, backend, conf } = placed
     const source: PerFamily<Ip> = Object.fromEntries(
       perFamily(node.subnet).map(([family, subnet]) => [family, backend.held(subnet)])
@@ -257,7 +261,7 @@ export class TranslatedWays {
     else if (isSilent) await this.#lost(way, known, 'all')
   }
 
-  /** Proven: the attempts begin anew. */
+  /** Proven: attempts are counted from zero again. */
   async #lost(way: Way, known: Known, broken: Broken): Promise<void> {
     const { name } = way.device
     const at = this.#now()
