@@ -121,7 +121,7 @@ export class Prober implements Disposable {
    * there, the answers to a trial prove nothing. Peers hear so at once.
    */
   #refuse(now: number): void {
-    const refuses = this.#deps.health.has('FORWARD_DROPPED')
+    const refuses = this.#deps.plainDrop() !== undefined
     if (refuses === this.#refusesPlain) return
     this.#refusesPlain = refuses
     this.#slots.forEach((_key, slot) => {

@@ -93,6 +93,7 @@ export class ProbingNode {
   /** Its firewall drops ICMP. */
   drops = false
   conditions: string[] = []
+  plainDrop: string | undefined
   readonly prober: Prober | undefined
   readonly #leases = new Map<string, Lease>()
   readonly #sockets: Socket[] = []
@@ -133,6 +134,7 @@ export class ProbingNode {
     this.prober = new Prober({
       ...{ peers, place, reconciler: { wantedBy: route }, now: () => network.time },
       health: { has: (code) => conditions().includes(code) },
+      plainDrop: () => this.plainDrop,
       mac: (bytes) => createHmac('sha256', `key of ${n}`).update(bytes).digest().subarray(0, 8),
       changed: () => this.changes++,
       capture: ({ received }) => {

@@ -153,10 +153,10 @@ test('a node whose firewall drops forwarded packets tells its peers that plain r
   const network = healthy()
   const refused = () => [...(network.node(1).prober?.refused() ?? [])]
   assert.deepEqual(refused(), [])
-  network.node(2).conditions = ['FORWARD_DROPPED']
+  network.node(2).plainDrop = 'a rule'
   network.step(5_000)
   assert.deepEqual(refused(), [keyOf(2)])
-  network.node(2).conditions = []
+  network.node(2).plainDrop = undefined
   network.step(5_000)
   assert.deepEqual(refused(), [])
 })
