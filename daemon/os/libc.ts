@@ -15,6 +15,10 @@ const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
 const SIOCGIFNAME = 0x8910
+/** SIOCGSTAMPNS_NEW of <linux/sockios.h>: two integers of 64 bits, seconds and nanoseconds. */
+const SIOCGSTAMPNS = 0x8010_8907
+/** Nothing waits on a socket for so long. */
+const MOST_AGO_MS = 60_000
 const SIOCGIFFLAGS = 0x8913
 const SIOCGIFINDEX = 0x8933
 /** <linux/if.h>: operationally up, or not known to be down (RFC 2863). */
@@ -250,6 +254,18 @@ export function deviceIndex(fd: number, name: string): number | undefined {
   ifreq.fill(0)
   ifreq.write(name)
   return prototypes.ioctlInterface(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
+}
+
+/**
+ * Milliseconds since the packet that this socket received last had arrived in the kernel, by the clock of the wall; 0
+ * where the kernel does not say, as on the first call, which makes it note arrivals. A clock that was set since then
+ * does not count.
+ */
+export function arrivedAgo(fd: number): number {
+  if (prototypes.ioctlInterface(fd, SIOCGSTAMPNS, ifreq) !== 0) return 0
+  const [seconds, nanoseconds] = [ifreq.readUIntLE(0, 6), ifreq.readUInt32LE(8)]
+  const ago = Date.now() - (seconds * 1_000 + nanoseconds / 1e6)
+  return ago > 0 && ago < MOST_AGO_MS ? ago : 0
 }
 
 /** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is no such device. */

@@ -5,6 +5,7 @@
 import { addressOf, errno } from './foreign-function.ts'
 import {
   AF_INET,
+  arrivedAgo,
   CallFailed,
   checked,
   close,
@@ -53,6 +54,9 @@ const QUEUE_BYTES = 1 << 20
  * for the kernel to drop, in a queue of its own, so that no answer is lost with it.
  */
 const MOST_REQUESTS = 1_024
+const TIMED = { most: MOST_REQUESTS, isTimed: true } as const
+
+type Received = (packet: Uint8Array, ago: number) => void
 
 export type RawSocketOptions = {
   readonly family: 4 | 6
@@ -67,8 +71,11 @@ export type RawSocketOptions = {
   readonly mark?: { readonly at: number; readonly value: number }
   /** Type of service of IPv4 packets that are sent, for the routes that have one. */
   readonly tos?: number
-  /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
-  readonly received?: (packet: Uint8Array) => void
+  /**
+   * Called for each packet, which is only valid during the call. `ago`: milliseconds since a request arrived in the
+   * kernel; 0 of answers. Absent: the socket receives nothing.
+   */
+  readonly received?: Received
 }
 
 /**
@@ -78,14 +85,18 @@ export type RawSocketOptions = {
 class Reader implements Disposable {
   static readonly #into = new Uint8Array(RECEIVE_BYTES)
   readonly #fd: number
-  readonly #received: (packet: Uint8Array) => void
+  readonly #received: Received
+  readonly #ago: () => number
   readonly #most: number
   #left: number
   #poll: Disposable | undefined
 
-  constructor(fd: number, received: (packet: Uint8Array) => void, most = Number.POSITIVE_INFINITY) {
+  /** `isTimed`: says when packets arrived. */
+  constructor(fd: number, received: Received, { most = Number.POSITIVE_INFINITY, isTimed = false } = {}) {
     this.#fd = fd
     this.#received = received
+    this.#ago = isTimed ? () => arrivedAgo(fd) : () => 0
+    this.#ago()
     this.#most = most
     this.#left = most
     this.#follow()
@@ -111,7 +122,7 @@ class Reader implements Disposable {
       const length = this.#receive()
       if (length === undefined) return
       this.#left--
-      if (length > 0) this.#received(Reader.#into.subarray(0, length))
+      if (length > 0) this.#received(Reader.#into.subarray(0, length), this.#ago())
     }
     if (this.#left <= 0) this[Symbol.dispose]()
   }
@@ -152,10 +163,7 @@ export class RawSocket implements Disposable {
     this.#readers =
       received === undefined
         ? []
-        : [
-            opened.use(new Reader(this.#fd, received)),
-            opened.use(new Reader(bound(REQUEST[family]), received, MOST_REQUESTS))
-          ]
+        : [opened.use(new Reader(this.#fd, received)), opened.use(new Reader(bound(REQUEST[family]), received, TIMED))]
     this.#open = opened.move()
   }
 
@@ -197,7 +205,7 @@ export type PacketSocketOptions = {
   readonly device: string
   readonly magic: string
   /** As of a raw socket: IPv4 packets with their header, of IPv6 the message alone. */
-  readonly received: (packet: Uint8Array) => void
+  readonly received: Received
 }
 
 /**
@@ -225,8 +233,8 @@ export class PacketSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    const message = (packet: Uint8Array) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER))
-    this.#reader = new Reader(this.#fd, message, MOST_REQUESTS)
+    const message: Received = (packet, ago) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER), ago)
+    this.#reader = new Reader(this.#fd, message, TIMED)
   }
 
   /** Reads what has arrived. */

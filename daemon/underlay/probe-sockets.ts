@@ -11,6 +11,13 @@ export interface ProbeSocket extends Disposable {
   drain(): void
 }
 
+/**
+ * `ago`: milliseconds since it arrived, where that matters: the event loop may be late. `isCaptured`: seen before the
+ * firewall.
+ */
+export type Arrival = { readonly family: Family; readonly ago: number; readonly isCaptured: boolean }
+type ReceivedProbe = (packet: Uint8Array, arrival: Arrival) => void
+
 /** Opens a raw socket (os/raw-socket.ts). Errors: with `errnoName` where the kernel refuses. */
 export type OpenProbeSocket = (options: {
   readonly family: Family
@@ -18,7 +25,7 @@ export type OpenProbeSocket = (options: {
   readonly magic: string
   readonly mark?: { readonly at: number; readonly value: number }
   readonly tos?: number
-  readonly received?: (packet: Uint8Array) => void
+  readonly received?: (packet: Uint8Array, ago: number) => void
 }) => ProbeSocket
 
 /** Opens a packet socket (os/raw-socket.ts), which sees what the firewall drops. Errors: as above. */
@@ -26,7 +33,7 @@ export type OpenCapture = (options: {
   readonly family: Family
   readonly device: string
   readonly magic: string
-  readonly received: (packet: Uint8Array) => void
+  readonly received: (packet: Uint8Array, ago: number) => void
 }) => Omit<ProbeSocket, 'send'>
 
 /** For how long a capture lasts, in tenths of a second; the next miss begins another, by then perhaps on a new device. */
@@ -43,7 +50,7 @@ type Failed = { readonly reason: string; readonly source: Ip; readonly at: numbe
 
 export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
-  readonly #received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void
+  readonly #received: ReceivedProbe
   readonly #tos: number
   readonly #mark: number
   readonly #held = new Map<string, Held>()
@@ -51,11 +58,11 @@ export class ProbeSockets implements Disposable {
   readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; readonly until: number }>()
   readonly #capture: OpenCapture
 
-  /** `mark`: of probes of this process. `tos`: of packets by the plain way. `isCaptured`: seen before the firewall. */
+  /** `mark`: of probes of this process. `tos`: of packets by the plain way. */
   constructor(
     { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
     tos: number,
-    received: (packet: Uint8Array, family: Family, isCaptured: boolean) => void,
+    received: ReceivedProbe,
     mark = 0
   ) {
     this.#open = open
@@ -70,7 +77,7 @@ export class ProbeSockets implements Disposable {
     const name = `${device} ${family}`
     if (this.#captures.has(name) || this.#captures.size >= MOST_CAPTURES) return
     try {
-      const received = (packet: Uint8Array) => this.#received(packet, family, true)
+      const received = (packet: Uint8Array, ago: number) => this.#received(packet, { family, ago, isCaptured: true })
       const socket = this.#capture({ family, device, magic: MAGIC, received })
       this.#captures.set(name, { socket, until: now + CAPTURED })
     } catch {
@@ -128,7 +135,8 @@ export class ProbeSockets implements Disposable {
     const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
     if (way === 'plain') return { ...common, tos: this.#tos }
     const mark = { at: AT_MARK, value: this.#mark }
-    return { ...common, mark, received: (packet) => this.#received(packet, source.family, false) }
+    const { family } = source
+    return { ...common, mark, received: (packet, ago) => this.#received(packet, { family, ago, isCaptured: false }) }
   }
 }
 

@@ -15,7 +15,7 @@ import { LANES, markOf, NODE_LANE, POD_LANES, type Probe, readReceived, WAYS, ty
 import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type Arrival, type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
 
@@ -64,8 +64,7 @@ export class Prober implements Disposable {
     this.#began = deps.now()
     this.#mark = markOf(deps.mac)
     this.#message = new ProbeMessage(deps.mac)
-    const received = (packet: Uint8Array, family: Family, isCaptured: boolean) =>
-      this.#received(packet, family, isCaptured)
+    const received = (packet: Uint8Array, arrival: Arrival) => this.#received(packet, arrival)
     this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, this.#mark)
     this.#leases = new ProbeLeases({
       ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
@@ -122,7 +121,7 @@ export class Prober implements Disposable {
    * there, the answers to a trial prove nothing. Peers hear so at once.
    */
   #refuse(now: number): void {
-    const refuses = this.#deps.health.has('FORWARD_DROPPED')
+    const refuses = this.#deps.plainDrop() !== undefined
     if (refuses === this.#refusesPlain) return
     this.#refusesPlain = refuses
     this.#slots.forEach((_key, slot) => {
@@ -247,22 +246,22 @@ export class Prober implements Disposable {
     if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
   }
 
-  #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
+  #received(packet: Uint8Array, { family, ago, isCaptured }: Arrival): void {
     const received = readReceived(packet, family, this.#deps.mac)
     if (received === undefined) return
-    if (received.kind === 'heard') this.#heard(received, family)
+    const now = this.#tenths(this.#deps.now() - ago)
+    if (received.kind === 'heard') this.#heard(received, family, now)
     else {
       const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
       if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
       if (this.#slots.generation(slot) !== generation) return
-      if (isCaptured) this.#passed({ ...received, slot }, family)
+      if (isCaptured) this.#passed({ ...received, slot }, family, now)
       else this.#answered({ ...received, slot }, family)
     }
   }
 
   /** Seen before the firewall: if it is not dropped, it comes once more. */
-  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family): void {
-    const now = this.#tenths()
+  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family, now: number): void {
     this.#record.passed(slot, lane, now)
     this.#passedAt[family] = now
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#judge(slot, now)
@@ -287,13 +286,12 @@ export class Prober implements Disposable {
     if (slots.isWaiting(slot) && record.isAnswered(slot)) this.#rest(slot, false)
   }
 
-  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family): void {
+  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family, now: number): void {
     const [slots, record] = [this.#slots, this.#record]
     const slot = record.slotOf(heard.sender)
     const way = LANES[heard.lane]?.way
     if (slot === undefined || way === undefined || !this.#leases.sends(slots.key(slot), family, way, heard.source))
       return
-    const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
     // A pod's packet to a node's address may come with that of its own node, so nothing is decided by it.
     if (way !== 'nodes') slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
