@@ -7,7 +7,7 @@ import { RawSocket } from '../../daemon/os/raw-socket.ts'
 
 const [ONE, TWO] = [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(127, 0, 0, 2)]
 const LOOPBACK6 = Uint8Array.from({ length: 16 }, (_, at) => (at === 15 ? 1 : 0))
-const question = { family: 4, source: ONE, to: TWO, port: 9, mark: 0, octets: 18, patience: 100 } as const
+const question = { family: 4, source: ONE, to: TWO, port: 9, mark: 0, octets: 18, patience: 500 } as const
 
 /** RFC 1071. */
 function withChecksum(bytes: Buffer, at: number): Buffer {
