@@ -132,7 +132,7 @@ export class ChecksumCures {
 const isAnswered = (ask: Ask, broken: Broken): Promise<boolean> =>
   broken === 'all' ? ask.untranslated() : ask.translated()
 
-/** Several times, but not a second longer than it takes to know that they don't. */
+/** Asks several times, up to the first packet that is lost. */
 async function passesAll(ask: Ask, broken: Broken): Promise<boolean> {
   for (let passed = 0; passed < LOSSES; passed++) if (!(await isAnswered(ask, broken))) return false
   return true
