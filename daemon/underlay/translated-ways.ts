@@ -14,7 +14,16 @@ import { type Ask, ChecksumCures, type ChecksumCuresDeps, type Cure } from './ch
 import { every } from './every.ts'
 import { digestOf } from './probe-ends.ts'
 import type { Prober } from './prober.ts'
-import { type Attempt, areSilent, type Broken, DAY, judgeTranslated, LOSSES, translatedDue } from './translated.ts'
+import {
+  type Attempt,
+  areSilent,
+  type Broken,
+  DAY,
+  judgeTranslated,
+  LOSSES,
+  NextQuestions,
+  translatedDue
+} from './translated.ts'
 import { checksumText, type TranslatedFinding } from './translated-text.ts'
 
 export type TranslatedWaysDeps = {
@@ -47,18 +56,18 @@ const OWNER = 'translated packets'
 /** One for all peers. */
 const NONE: readonly Attempt[] = []
 
-/** Of a peer that was whole once. `dueAt`, `at`: tenths of a second. */
-type Known = {
-  dueAt: number
-  attempts: readonly Attempt[]
-  found?: { readonly is: 'whole' | 'silent' | 'lost'; readonly at: number } | undefined
+/** Of a peer whose last answers were not whole. `at`: tenths of a second. */
+type Doubt = {
+  readonly attempts: readonly Attempt[]
+  readonly found?: { readonly is: 'silent' | 'lost'; readonly at: number } | undefined
 }
 type Way = { readonly key: string; readonly source: Ip; readonly to: Ip; readonly device: Link }
 
 export class TranslatedWays {
   readonly #deps: TranslatedWaysDeps
   readonly #cures: ChecksumCures
-  readonly #known: Readonly<Record<Family, Map<string, Known>>> = { 4: new Map(), 6: new Map() }
+  readonly #next: Readonly<Record<Family, NextQuestions>> = { 4: new NextQuestions(), 6: new NextQuestions() }
+  readonly #doubts: Readonly<Record<Family, Map<string, Doubt>>> = { 4: new Map(), 6: new Map() }
   #cursor: Iterator<string> | undefined
   #rule: string | undefined
   /** The place that the rule is for. */
@@ -105,7 +114,7 @@ export class TranslatedWays {
     const outer = backend?.markedOuter
     if (node?.subnet[family] === undefined || outer === undefined) return undefined
     const device = this.#deviceTo(key, family)
-    const found = this.#known[family].get(key)?.found
+    const found = this.#found(key, family)
     if (device === undefined) return { is: 'not-asked', why: 'no-tunnel', device: node.device }
     if (found !== undefined) {
       const msAgo = (this.#now() - found.at) * 100
@@ -116,6 +125,12 @@ export class TranslatedWays {
     if (this.#isRefused) return { is: 'not-asked', why: 'refused', device: device.name }
     const isWhole = prober.look(key, family, 'pods')?.judgement.verdict === 'whole'
     return { is: 'not-asked', why: isWhole ? 'not-due' : 'not-whole', device: device.name }
+  }
+
+  #found(key: string, family: Family): { readonly is: 'whole' | 'silent' | 'lost'; readonly at: number } | undefined {
+    const doubt = this.#doubts[family].get(key)?.found
+    const wholeAt = this.#next[family].wholeAt(key)
+    return doubt ?? (wholeAt === undefined ? undefined : { is: 'whole', at: wholeAt })
   }
 
   /** An earlier weftd may have left its cure on our devices. */
@@ -216,8 +231,10 @@ export class TranslatedWays {
 
   #start(): Iterator<string> {
     const { leases } = this.#deps.peers
-    for (const family of FAMILIES)
-      for (const key of this.#known[family].keys()) if (!leases.has(key)) this.#known[family].delete(key)
+    for (const family of FAMILIES) {
+      this.#next[family].keep(leases)
+      for (const key of this.#doubts[family].keys()) if (!leases.has(key)) this.#doubts[family].delete(key)
+    }
     // The way may be another by now.
     if (this.#isSaid) this.#report()
     return leases.keys()
@@ -226,12 +243,12 @@ export class TranslatedWays {
   #isDue(key: string, family: Family): boolean {
     const { peers } = this.#deps
     const now = this.#now()
-    const known = this.#known[family].get(key)
-    if (known !== undefined) return known.dueAt <= now && this.#isWhole(key, family)
+    const knownDueAt = this.#next[family].dueAt(key)
+    if (knownDueAt !== undefined) return knownDueAt <= now && this.#isWhole(key, family)
     if (peers.isOwn(key) || !this.#isWhole(key, family)) return false
     const pair = digestOf(key, family).low
     const dueAt = translatedDue({ peers: peers.leases.size, pair, wholeAt: now, askedAt: 0, losses: 0 }) ?? now
-    this.#known[family].set(key, { dueAt, attempts: NONE })
+    this.#next[family].set(key, dueAt, false)
     return dueAt <= now
   }
 
@@ -242,37 +259,43 @@ export class TranslatedWays {
   }
 
   async #attempt(way: Way): Promise<void> {
-    const known = this.#known[way.to.family].get(way.key)
-    if (known === undefined) return
-    const at = this.#now()
-    known.dueAt = at + DAY
+    const { key } = way
+    const [next, doubts] = [this.#next[way.to.family], this.#doubts[way.to.family]]
+    const [at, doubt] = [this.#now(), doubts.get(key)]
+    next.set(key, at + DAY, next.wholeAt(key) !== undefined)
     const ask = this.#asker(way)
     const before = await ask.untranslated()
     const translated = await ask.translated()
     const attempt: Attempt = { before, translated, after: await ask.untranslated() }
-    const attempts = [...known.attempts, attempt].slice(-LOSSES)
+    const attempts = [...(doubt?.attempts ?? NONE), attempt].slice(-LOSSES)
     const verdict = judgeTranslated(attempts)
     const isSilent = areSilent(attempts)
-    known.attempts = attempt.translated || attempt.before !== attempt.after ? NONE : attempts
-    const losses = known.attempts.length
-    known.dueAt = translatedDue({ peers: 0, pair: 0, wholeAt: at, askedAt: at, losses }) ?? known.dueAt
-    if (verdict === 'whole') known.found = { is: 'whole', at }
-    else if (verdict === 'translated-lost') await this.#lost(way, known, 'translated')
-    else if (isSilent) await this.#lost(way, known, 'all')
+    if (verdict === 'whole') return this.#whole(way, at)
+    const open = attempt.translated || attempt.before !== attempt.after ? NONE : attempts
+    doubts.set(key, { attempts: open, found: doubt?.found })
+    const dueAt = translatedDue({ peers: 0, pair: 0, wholeAt: at, askedAt: at, losses: open.length }) ?? at + DAY
+    next.set(key, dueAt, false)
+    if (verdict === 'translated-lost') await this.#lost(way, 'translated')
+    else if (isSilent) await this.#lost(way, 'all')
+  }
+
+  #whole({ key, to }: Way, at: number): void {
+    this.#doubts[to.family].delete(key)
+    this.#next[to.family].set(key, at + DAY, true)
   }
 
   /** Proven: attempts are counted from zero again. */
-  async #lost(way: Way, known: Known, broken: Broken): Promise<void> {
+  async #lost(way: Way, broken: Broken): Promise<void> {
     const { name } = way.device
     const at = this.#now()
-    known.attempts = NONE
-    known.found = { is: broken === 'all' ? 'silent' : 'lost', at }
+    const is = broken === 'all' ? 'silent' : 'lost'
+    this.#doubts[way.to.family].set(way.key, { attempts: NONE, found: { is, at } })
     // Mostly a firewall drops the port: not for each such peer.
     const triedAt = this.#silenceTried.get(name)
     if (broken === 'all' && triedAt !== undefined && at < triedAt + DAY) return
     if (broken === 'all') this.#silenceTried.set(name, at)
     if ((await this.#cures.try(name, { broken, key: way.key }, this.#asker(way))) !== 'cured') return
-    known.found = { is: 'whole', at: this.#now() }
+    this.#whole(way, this.#now())
     const node = this.#nameOf(way.key)
     this.#deps.log.warn(
       { lease: way.key, device: name },
@@ -290,7 +313,7 @@ export class TranslatedWays {
   #report(): void {
     const { health } = this.#deps
     const lost = FAMILIES.flatMap((family) =>
-      [...this.#known[family]].flatMap(([key, { found }]) =>
+      [...this.#doubts[family]].flatMap(([key, { found }]) =>
         found?.is === 'lost' && this.#deviceTo(key, family) !== undefined ? [key] : []
       )
     )

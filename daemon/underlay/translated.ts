@@ -59,6 +59,34 @@ export function curedOf(alias: string | undefined): Cured | undefined {
   return found === undefined || !key || more.length > 0 ? undefined : { ...found[1], key }
 }
 
+/**
+ * When each peer is asked next, and whether its last answer was whole: a number each, as nearly all of thousands of peers
+ * need no more.
+ */
+export class NextQuestions {
+  readonly #next = new Map<string, number>()
+
+  set(key: string, dueAt: number, isWhole: boolean): void {
+    this.#next.set(key, 2 * dueAt + Number(isWhole))
+  }
+
+  dueAt(key: string): number | undefined {
+    const next = this.#next.get(key)
+    return next === undefined ? undefined : next >> 1
+  }
+
+  /** When it was asked last, if its answer was whole. */
+  wholeAt(key: string): number | undefined {
+    const next = this.#next.get(key) ?? 0
+    return (next & 1) === 1 ? (next >> 1) - DAY : undefined
+  }
+
+  /** Forgets peers whose leases are gone. */
+  keep(leases: ReadonlyMap<string, unknown>): void {
+    for (const key of this.#next.keys()) if (!leases.has(key)) this.#next.delete(key)
+  }
+}
+
 /** Days until offload is tried again, after `before` days; growing, so that a fault that stays costs ever less. */
 export const nextPause = (before: number | undefined): number => Math.min(32, (before ?? 0.5) * 2)
 
