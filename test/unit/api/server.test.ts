@@ -320,7 +320,9 @@ describe('calls', () => {
     assert.equal(statSync(path(), { throwIfNoEntry: false }), undefined)
   })
 
-  it('of weftctl do not keep the daemon from stopping, and are answered that it does', async () => {
+  it('of weftctl do not keep the daemon from stopping, and are answered that it does', {
+    timeout: 60_000
+  }, async () => {
     const { promise: asked, resolve } = Promise.withResolvers<void>()
     const why = () => {
       resolve()
