@@ -29,6 +29,8 @@ const IFREQ_BYTES = 40
 const libc = new Library()
 type Socket = (fd: number, bytes: Uint8Array, length: number, flags: number) => number
 const BY_LENGTH = { bytes: 'length' } as const
+/** A struct mmsghdr has 64 octets on 64-bit systems; what it points to, the callers answer for. */
+const MANY = { messages: 'count * 64' } as const
 
 /** Exported for the test that calls each with too short a buffer. */
 export const prototypes = {
@@ -69,6 +71,15 @@ export const prototypes = {
   }),
   send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
   recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
+  sendmmsg: libc.declare<(fd: number, messages: Uint8Array, count: number, flags: number) => number>(
+    'int sendmmsg(int fd, void *messages, unsigned int count, int flags)',
+    MANY
+  ),
+  // The time limit is NULL.
+  recvmmsg: libc.declare<(fd: number, messages: Uint8Array, count: number, flags: number, timeout: 0) => number>(
+    'int recvmmsg(int fd, void *messages, unsigned int count, int flags, unsigned long timeout)',
+    MANY
+  ),
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
   setns: libc.declare<(fd: number, type: number) => number>('int setns(int fd, int type)'),
   unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),

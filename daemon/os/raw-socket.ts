@@ -9,13 +9,10 @@ import {
   checked,
   close,
   deviceIndex,
-  errnoName,
   errnoNumber,
   forceBuffers,
   int,
-  MSG_DONTWAIT,
   prototypes,
-  receiveNow,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_RAW,
@@ -23,6 +20,7 @@ import {
   SOL_SOCKET,
   setOption
 } from './libc.ts'
+import { MOST_TOGETHER, ReceiveBatch, SendBatch } from './message-batch.ts'
 import { inOwnTurns, whileReadable } from './readable.ts'
 
 /** <linux/in.h>, <linux/in6.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
@@ -40,12 +38,13 @@ const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 const PMTUDISC_PROBE = 3
 const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
+/** Where the address is in a struct sockaddr_in or sockaddr_in6. */
+const ADDRESS_AT = { 4: 4, 6: 8 } as const
 const REQUEST = { 4: 8, 6: 128 } as const
 const REPLY = { 4: 0, 6: 129 } as const
 
-/** Received in one go; what comes while more is waiting is not lost, but read in the next turn. */
-const MOST_A_TURN = 256
-const RECEIVE_BYTES = 64 << 10
+/** Calls that receive in one go; what comes while more is waiting is not lost, but read in the next turn. */
+const MOST_CALLS = 8
 /** Some hundred probes or answers, should the event loop be busy when they arrive. */
 const QUEUE_BYTES = 1 << 20
 /**
@@ -67,25 +66,35 @@ export type RawSocketOptions = {
   readonly mark?: { readonly at: number; readonly value: number }
   /** Type of service of IPv4 packets that are sent, for the routes that have one. */
   readonly tos?: number
-  /** Called for each packet, which is only valid during the call. Absent: the socket receives nothing. */
-  readonly received?: (packet: Uint8Array) => void
+  /** Absent: the socket receives nothing. */
+  readonly received?: Received
+  /** A message that the kernel did not send, by the tag that it was given, with the name of the error. */
+  readonly refused?: (tag: number, name: string) => void
 }
 
 /**
- * Reads packets into memory that all sockets share: each is read to its end before the next arrives. After `most` it
+ * Called for each packet, which is only valid during the call: its beginning, which may have octets of an earlier one
+ * behind it, how many octets it has, and by IPv6 its source.
+ */
+export type Received = (packet: Uint8Array, length: number, source?: Uint8Array) => void
+
+/**
+ * Reads packets into memory that all sockets share: all of a call are read to their end before the next. After `most` it
  * rests until drain() is called.
  */
 class Reader implements Disposable {
-  static readonly #into = new Uint8Array(RECEIVE_BYTES)
+  static #batch: ReceiveBatch | undefined
   readonly #fd: number
-  readonly #received: (packet: Uint8Array) => void
+  readonly #received: Received
+  readonly #hasSource: boolean
   readonly #most: number
   #left: number
   #poll: Disposable | undefined
 
-  constructor(fd: number, received: (packet: Uint8Array) => void, most = Number.POSITIVE_INFINITY) {
+  constructor(fd: number, received: Received, most = Number.POSITIVE_INFINITY, hasSource = false) {
     this.#fd = fd
     this.#received = received
+    this.#hasSource = hasSource
     this.#most = most
     this.#left = most
     this.#follow()
@@ -107,19 +116,24 @@ class Reader implements Disposable {
   }
 
   #read(): void {
-    for (let inTurn = 0; inTurn < MOST_A_TURN && this.#left > 0; inTurn++) {
-      const length = this.#receive()
-      if (length === undefined) return
-      this.#left--
-      if (length > 0) this.#received(Reader.#into.subarray(0, length))
+    Reader.#batch ??= new ReceiveBatch()
+    const batch = Reader.#batch
+    for (let calls = 0; calls < MOST_CALLS && this.#left > 0; calls++) {
+      const count = this.#receive(batch)
+      if (count === undefined) return
+      this.#left -= count
+      for (let at = 0; at < count; at++)
+        this.#received(batch.message(at), batch.lengthOf(at), this.#hasSource ? batch.addressOf(at) : undefined)
+      // Fewer than fit: no more has arrived.
+      if (count > 0 && count < MOST_TOGETHER) break
     }
     if (this.#left <= 0) this[Symbol.dispose]()
   }
 
   /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
-  #receive(): number | undefined {
+  #receive(batch: ReceiveBatch): number | undefined {
     try {
-      return receiveNow(this.#fd, Reader.#into)
+      return batch.read(this.#fd, this.#left)
     } catch (error) {
       if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
       throw error
@@ -131,18 +145,16 @@ class Reader implements Disposable {
 export class RawSocket implements Disposable {
   /** Sends, and receives the answers. */
   readonly #fd: number
-  readonly #family: 4 | 6
-  readonly #to: Buffer
+  readonly #batch: SendBatch
   readonly #readers: readonly Reader[]
   readonly #open: DisposableStack
 
-  constructor({ family, source, magic, mark, tos, received }: RawSocketOptions) {
-    this.#family = family
-    this.#to = socketAddress(family, source)
+  constructor({ family, source, magic, mark, tos, received, refused = () => undefined }: RawSocketOptions) {
+    const address = socketAddress(family, source)
     using opened = new DisposableStack()
     const bound = (type: number | undefined) => {
       const words = type === REPLY[family] && mark !== undefined ? [...wordsOf(magic), mark] : wordsOf(magic)
-      const fd = boundSocket(family, this.#to, words, type)
+      const fd = boundSocket(family, address, words, type)
       opened.defer(() => close(fd))
       return fd
     }
@@ -154,16 +166,20 @@ export class RawSocket implements Disposable {
         ? []
         : [
             opened.use(new Reader(this.#fd, received)),
-            opened.use(new Reader(bound(REQUEST[family]), received, MOST_REQUESTS))
+            opened.use(new Reader(bound(REQUEST[family]), received, MOST_REQUESTS, family === 6))
           ]
+    this.#batch = new SendBatch(this.#fd, address, ADDRESS_AT[family], refused)
     this.#open = opened.move()
   }
 
-  /** Never waits. The name of the error when the kernel does not send it. */
-  send(to: Uint8Array, message: Uint8Array): string | undefined {
-    this.#to.set(to, this.#family === 4 ? 4 : 8)
-    const sent = prototypes.sendto(this.#fd, message, message.length, MSG_DONTWAIT, this.#to, this.#to.length)
-    return sent < 0 ? errnoName(errno()) : undefined
+  /** Has it sent by the next flush(), or before. Behind the first 64 octets of the message there must be zeros only. */
+  send(to: Uint8Array, message: Uint8Array, tag = 0): void {
+    this.#batch.add(to, message, tag)
+  }
+
+  /** Never waits. */
+  flush(): void {
+    this.#batch.flush()
   }
 
   /** Reads what has arrived, of a flood a part. */
@@ -197,7 +213,7 @@ export type PacketSocketOptions = {
   readonly device: string
   readonly magic: string
   /** As of a raw socket: IPv4 packets with their header, of IPv6 the message alone. */
-  readonly received: (packet: Uint8Array) => void
+  readonly received: Received
 }
 
 /**
@@ -225,7 +241,8 @@ export class PacketSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    const message = (packet: Uint8Array) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER))
+    const message: Received = (packet, length) =>
+      family === 4 ? received(packet, length) : received(packet.subarray(IPV6_HEADER), length - IPV6_HEADER)
     this.#reader = new Reader(this.#fd, message, MOST_REQUESTS)
   }
 
@@ -244,7 +261,7 @@ export class PacketSocket implements Disposable {
 function socketAddress(family: 4 | 6, address: Uint8Array): Buffer {
   const bytes = Buffer.alloc(family === 4 ? 16 : 28)
   bytes.writeUInt16LE(AF_INET[family])
-  bytes.set(address, family === 4 ? 4 : 8)
+  bytes.set(address, ADDRESS_AT[family])
   return bytes
 }
 

@@ -1,27 +1,30 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-import { type Family, ipBytes } from '../../ipam/address.ts'
+import type { Family } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
-import { leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Route } from '../state/object.ts'
 import type { Verdict } from './judge.ts'
-import { PathSizes, sizesBelow } from './path-sizes.ts'
+import { PathSizes } from './path-sizes.ts'
 import { digestOf, endsOf } from './probe-ends.ts'
 import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { ProbeMessage } from './probe-message.ts'
-import { LANES, markOf, NODE_LANE, POD_LANES, type Probe, readReceived, WAYS, type Way } from './probe-packet.ts'
+import { LANES, markOf, readReceived, WAYS, type Way } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
-import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
+import { interval, isMany, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
+import { GENERATION, ProbeSender } from './probe-sender.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type Arrived, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
 
-/** Milliseconds between two turns while more is to be done; at least, and at most. */
+/**
+ * Milliseconds between two turns while more is to be done; at least, and at least where there are many peers, some of
+ * whom are due at any time; and at most.
+ */
 const TICK = 500
 const LEAST_PAUSE = 250
+const LEAST_OF_MANY = 1_000
 const MOST_PAUSE = 5_000
 /** Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost. */
 const SOON = 10
@@ -31,11 +34,6 @@ const AT_ONCE = 32
 const ASKED_BACK = 10
 /** Bytes of a small probe with any IP header. */
 const SMALL_PACKET = 104
-const ALL_LANES = [...LANES.keys()]
-const USUAL_LANES = [...POD_LANES, NODE_LANE]
-const LARGE_ALONE = [POD_LANES[1]]
-/** A probe's slot has the slot's generation in its highest octet. */
-const GENERATION = 0x100_0000
 
 export class Prober implements Disposable {
   readonly #deps: ProberDeps
@@ -43,9 +41,8 @@ export class Prober implements Disposable {
   readonly #slots = new ProbeSlots()
   readonly #sockets: ProbeSockets
   readonly #leases: ProbeLeases
-  readonly #message: ProbeMessage
+  readonly #sender: ProbeSender
   readonly #began: number
-  readonly #mark: number
   readonly #refusals = new Refusals()
   readonly #sizes = new PathSizes()
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
@@ -62,11 +59,12 @@ export class Prober implements Disposable {
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#mark = markOf(deps.mac)
-    this.#message = new ProbeMessage(deps.mac)
-    const received = (packet: Uint8Array, family: Family, isCaptured: boolean) =>
-      this.#received(packet, family, isCaptured)
-    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, this.#mark)
+    const mark = markOf(deps.mac)
+    const refused = (tag: number, name: string) => this.#refusals.note(tag, name)
+    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, this.#received, mark, refused)
+    const { mac } = deps
+    const known = { slots: this.#slots, record: this.#record, refusals: this.#refusals, sizes: this.#sizes }
+    this.#sender = new ProbeSender({ ...known, sockets: this.#sockets, plain: this.#plain, mac, mark })
     this.#leases = new ProbeLeases({
       ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
       ...{ slots: this.#slots, record: this.#record },
@@ -110,6 +108,7 @@ export class Prober implements Disposable {
     // Its own condition says that nothing gets out.
     const isDown = this.#deps.health.has('LINK_DOWN')
     if (!isDown && this.#slots.firstDue() <= now) this.#askDue(place, now)
+    this.#sockets.flush()
     if (this.#isDirty) {
       this.#isDirty = false
       this.#deps.changed?.()
@@ -137,7 +136,8 @@ export class Prober implements Disposable {
 
   #pause(): number {
     const due = this.#began + (this.#slots.firstDue() - 1) * 100 - this.#deps.now()
-    return due <= 0 ? TICK : Math.min(MOST_PAUSE, Math.max(LEAST_PAUSE, Math.ceil(due) + 1))
+    const least = isMany(this.#slots.peers) ? LEAST_OF_MANY : LEAST_PAUSE
+    return due <= 0 ? TICK : Math.min(MOST_PAUSE, Math.max(least, Math.ceil(due) + 1))
   }
 
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
@@ -194,49 +194,19 @@ export class Prober implements Disposable {
     // Asked again soon, for a socket that could not be opened.
     slots.setDue(slot, now + ASKED_BACK)
     if (ends === undefined) return false
-    const isTrouble = record.settle(slot) > 0
-    const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
-    const sender = this.#leases.ownDigests(leaseKey(node))[family]
-    let isSent = false
-    const heardAgo = record.heardAgo(slot, now)
-    const podsTo = ipBytes(ends.pods.to)
-    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
-    for (const lane of this.#lanesOf(slot)) {
-      const way = LANES[lane]?.way ?? 'pods'
-      const pair = ends[way === 'nodes' ? way : 'pods']
-      const socket = this.#sockets.get(way, pair.source, now)
-      if (socket === undefined) continue
-      const sent = this.#deps.now()
-      const at = this.#tenths(sent)
-      const probe = {
-        ...{ family, sent, lane, sender, heardAgo, isTrouble, isPlain, mtu },
-        slot: slots.generation(slot) * GENERATION + slot,
-        ...{ isPlainRefused: this.#refusesPlain, mark: this.#mark }
-      }
-      const message = this.#message.write(probe)
-      const to = way === 'nodes' ? ipBytes(pair.to) : podsTo
-      record.asked(slot, lane, at)
-      this.#refusals.note(slot, lane, socket.send(to, message))
-      isSent = true
-      this.#search(slot, probe, socket, to)
+    const sent = this.#deps.now()
+    const asking = {
+      ...{ ends, mtu, sent, now: this.#tenths(sent), isTrouble: record.settle(slot) > 0 },
+      isPlain: this.routeTo(slots.key(slot) ?? '', family)?.device === node.device,
+      isPlainRefused: this.#refusesPlain,
+      sender: this.#leases.ownDigests(node)[family]
     }
+    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
+    const isSent = this.#sender.send(slot, asking)
     if (!isSent) slots.rest(slot)
     else if (slots.isWaiting(slot))
       slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
     return isSent
-  }
-
-  /** What is asked of a peer now. */
-  #lanesOf(slot: number): readonly number[] {
-    if (this.#record.asksLargeAlone(slot)) return LARGE_ALONE
-    return this.#plain.has(slot) ? ALL_LANES : USUAL_LANES
-  }
-
-  /** Probes of other sizes are heard and answered as small ones, for which they are no loss. */
-  #search(slot: number, probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
-    if (probe.lane !== 0 || this.#slots.verdict(slot, 'pods') !== 'large-lost') return
-    if (!this.#sizes.isDue(slot, this.#tenths(probe.sent))) return
-    for (const size of sizesBelow(probe.mtu, probe.family)) socket.send(to, this.#message.write({ ...probe, size }))
   }
 
   /** What the firewall of this node drops is no fault of the underlay. */
@@ -247,8 +217,8 @@ export class Prober implements Disposable {
     if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
   }
 
-  #received(packet: Uint8Array, family: Family, isCaptured: boolean): void {
-    const received = readReceived(packet, family, this.#deps.mac)
+  readonly #received: Arrived = (packet, family, isCaptured, length, source) => {
+    const received = readReceived(packet, family, this.#deps.mac, length, source)
     if (received === undefined) return
     if (received.kind === 'heard') this.#heard(received, family)
     else {

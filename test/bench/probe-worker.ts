@@ -63,9 +63,10 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
       return {
         drain: () => socket.drain(),
         [Symbol.dispose]: () => socket[Symbol.dispose](),
-        send: (to, message) => {
+        flush: () => socket.flush(),
+        send: (to, message, tag) => {
           sent++
-          return socket.send(to, message)
+          socket.send(to, message, tag)
         }
       }
     }

@@ -1,8 +1,10 @@
 // Run in a network namespace of its own with loopback up: sends itself a flood of probes, and prints how many requests
 // and answers a raw socket reads of it.
+import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RawSocket } from '../../daemon/os/raw-socket.ts'
 import { AT_MARK, MAGIC, readReceived, writeProbe } from '../../daemon/underlay/probe-packet.ts'
+import { ipBytes } from '../../ipam/address.ts'
 
 const LOOPBACK = { 4: Uint8Array.of(127, 0, 0, 1), 6: Uint8Array.from({ length: 16 }, (_, at) => (at === 15 ? 1 : 0)) }
 const mac = () => new Uint8Array(8)
@@ -18,9 +20,11 @@ function checksum(icmp: Uint8Array): Uint8Array {
 for (const family of [4, 6] as const) {
   const source = LOOPBACK[family]
   const count = { answer: 0, heard: 0 }
-  const received = (packet: Uint8Array) => {
-    const { kind } = readReceived(packet, family, mac) ?? {}
-    if (kind !== undefined) count[kind]++
+  const received = (packet: Uint8Array, octets: number, from?: Uint8Array) => {
+    const found = readReceived(packet, family, mac, octets, from)
+    if (found === undefined) return
+    if (found.kind === 'heard') assert.deepEqual(found.source && ipBytes(found.source), source)
+    count[found.kind]++
   }
   const mark = 0xfeed_beef
   using socket = new RawSocket({ family, source, magic: MAGIC, mark: { at: AT_MARK, value: mark }, received })
@@ -31,10 +35,14 @@ for (const family of [4, 6] as const) {
     { ...probe, isTrouble: false, isPlain: false, isPlainRefused: false, mtu: 1450, mark },
     mac
   )
+  const sendOne = (octets: Uint8Array) => {
+    socket.send(source, octets)
+    socket.flush()
+  }
   const send = async (times: number) => {
     // Answers are read between these, as by a daemon that is not busy.
     for (let left = times; left > 0; left--) {
-      socket.send(source, message.subarray(0, length))
+      sendOne(message.subarray(0, length))
       if (left % 50 === 0) await sleep(1)
     }
     await sleep(50)
@@ -53,8 +61,8 @@ for (const family of [4, 6] as const) {
   forged[0] = family === 4 ? 0 : 129
   forged.fill(0, 8 + AT_MARK, 8 + AT_MARK + 4)
   if (family === 4) forged.set(checksum(forged), 2)
-  for (let left = 5_000; left > 0; left--) socket.send(source, forged)
-  socket.send(source, message.subarray(0, length))
+  for (let left = 5_000; left > 0; left--) sendOne(forged)
+  sendOne(message.subarray(0, length))
   await sleep(100)
   process.stdout.write(`${JSON.stringify([flood, asked, { ...count }])}\n`)
 }

@@ -139,8 +139,8 @@ export class ProbingNode {
         return {
           send: (to, message) => {
             if (this.isUp) network.deliver(socket.source, text(to, 4), message)
-            return undefined
           },
+          flush() {},
           drain() {},
           [Symbol.dispose]: () => void this.#sockets.splice(this.#sockets.indexOf(socket), 1)
         }
