@@ -121,7 +121,9 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   }
   const outcomes = new CallHistory(Date.now)
   const shadowed = new ShadowedRoutes({ ...core, peers, place, bridge: DEFAULT_BRIDGE, health, log })
-  const probes = parts.use(openProbes({ ...core, ...deps, peers, place, store }))
+  const probes = parts.use(
+    openProbes({ ...core, ...deps, peers, place, store, plainDrop: () => core.drops?.plainDrop })
+  )
   const control = controlVerbs({
     ...{ version, startedAt: Date.now(), nodeName, store: store.type, health, peers, outcomes, place },
     ...{ reconciler: core.reconciler, changes: core.changes, attachments: pods.attachments },
@@ -262,7 +264,8 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   kernel.recheck('the networks are known')
   const judgeBy = firewall.judgeBy.bind(firewall)
   const accepts = options.iptablesForwardRules
-  const deps = { reconciler, health, log, judgeBy, adminChain: DEFAULT_ADMIN_CHAIN, accepts }
+  const plainDevice = () => (core.place?.backend.plain === undefined ? undefined : core.place.node.device)
+  const deps = { reconciler, health, log, judgeBy, adminChain: DEFAULT_ADMIN_CHAIN, accepts, plainDevice }
   core.drops = new ForeignFirewall(networksOf(place.conf), deps)
   running(core.drops.follow(firewall.foreign(signal)))
   await core.drops.ready

@@ -31,6 +31,7 @@ export type ProbesDeps = {
   readonly store: Pick<Store, 'publish' | 'reports'>
   readonly nodeName: string
   readonly place: () => Place | undefined
+  readonly plainDrop: () => string | undefined
 }
 
 export type Probes = Disposable & {
@@ -48,6 +49,7 @@ export function openProbes({
   health,
   metrics,
   place,
+  plainDrop,
   kernel,
   inspection,
   log,
@@ -59,7 +61,7 @@ export function openProbes({
     "Time from a small probe to a peer's answer, on the path of pods' packets."
   )
   const prober = new Prober({
-    ...{ peers, reconciler, health, place },
+    ...{ peers, reconciler, health, place, plainDrop },
     open: (options) => new RawSocket(options),
     capture: (options) => new PacketSocket(options),
     mac: probeMac(),
@@ -82,7 +84,7 @@ export function openProbes({
     report.update()
     pathMtu.report()
   }
-  const plain = new PlainWays({ prober, peers, reconciler, health, place, log, now, sysctl: inspection.sysctl })
+  const plain = new PlainWays({ prober, peers, reconciler, plainDrop, place, log, now, sysctl: inspection.sysctl })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the path of pods' packets, one for each family.",

@@ -22,6 +22,8 @@ export type ForeignDeps = {
   readonly judgeBy: (side: PodSide) => void
   /** The administrator's chain where the firewall plugin names none; only called where it exists. */
   readonly adminChain: string
+  /** The device of plain routes that may be taken once proven. */
+  readonly plainDevice: () => string | undefined
   /** --iptables-forward-rules. Without it only administrators' chains are called. */
   readonly accepts: boolean
 }
@@ -44,6 +46,7 @@ export class ForeignFirewall {
   #updatedFor = ''
   #networks: readonly PerFamily<Prefix>[] = []
   #sideText = ''
+  #plainDrop: string | undefined
   /** The senders that the kernel has, and those that were wanted last. */
   #guarded = ''
   #guarding = ''
@@ -62,6 +65,14 @@ export class ForeignFirewall {
   /** Resolves when the accepts for the first view are in place. */
   get ready(): Promise<void> {
     return this.#first.promise
+  }
+
+  /**
+   * The rule that would drop packets of pods if they came by a plain route, whether or not there is one now, as a
+   * sentence. That does not depend on whether the route is taken: otherwise leaving it would end the reason for it.
+   */
+  get plainDrop(): string | undefined {
+    return this.#plainDrop
   }
 
   /** Updates the accepts for each view, until the iterable ends. */
@@ -85,7 +96,8 @@ export class ForeignFirewall {
     this.#networks = networks
     const side = this.#side(networks)
     await this.#guardTunnel(side)
-    const text = textOf([networks, side])
+    const plainDevice = this.#deps.plainDevice()
+    const text = textOf([networks, side, plainDevice])
     if (text === this.#updatedFor) return
     this.#updatedFor = text
     const drops = this.#deps.accepts ? networks.flatMap((each) => foreignDrops(view.tables, each, side)) : []
@@ -96,8 +108,16 @@ export class ForeignFirewall {
     this.#report(dropReasons(drops))
     const failed = failureIn(outcomes)?.change.object.because
     const open = [...unansweredReasons(drops), ...(failed === undefined ? [] : [failed])]
+    this.#plainDrop = failed ?? this.#dropOf(plainDevice, view, side)
     if (open.length === 0) this.#deps.health.clear('FORWARD_DROPPED')
     else this.#deps.health.raise('FORWARD_DROPPED', open.join('; '), dropCure(drops))
+  }
+
+  /** What would drop packets of pods that come and leave by this device. */
+  #dropOf(device: string | undefined, { tables }: ForeignView, side: PodSide): string | undefined {
+    if (device === undefined) return undefined
+    const drops = foreignDrops(tables, this.#cluster, { ...side, carriers: [device], remote: [device] })
+    return (this.#deps.accepts ? unansweredReasons(drops) : dropReasons(drops))[0]
   }
 
   /** Bridges, and other devices of pods, come and go. */

@@ -43,7 +43,10 @@ const isToOthers = ({ gateway, protocol, destination: { ip, length } }: Route): 
 /** Whether a change of this object may change the answer: not for the pods that come and go. */
 export const mattersToPodSide = (object: KernelObject, networks: readonly PerFamily<Prefix>[]): boolean =>
   (object.kind === 'route' && isDefaultRoute(object)) ||
-  (isInside(object, networks) && !('device' in object && isOfContainer(object.device)))
+  (!isOfProbes(object) && isInside(object, networks) && !('device' in object && isOfContainer(object.device)))
+
+/** Routes of a type of service are for the probes that try them: no packets of pods come by them. */
+const isOfProbes = (object: KernelObject): boolean => object.kind === 'route' && object.tos !== undefined
 
 const isOfContainer = (device: string | undefined): boolean => device === undefined || isContainerEnd(device)
 

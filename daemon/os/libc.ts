@@ -22,6 +22,7 @@ const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
 export const MSG_DONTWAIT = 0x40
+const CLOCK_REALTIME = 0
 
 /** struct ifreq, <linux/if.h>: 16 octets of name, then a union; 40 octets in all on 64-bit systems. */
 const IFREQ_BYTES = 40
@@ -80,6 +81,9 @@ export const prototypes = {
     'int recvmmsg(int fd, void *messages, unsigned int count, int flags, unsigned long timeout)',
     MANY
   ),
+  clockGetTime: libc.declare<(clock: number, time: Uint8Array) => number>('int clock_gettime(int clock, void *time)', {
+    time: 16
+  }),
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
   setns: libc.declare<(fd: number, type: number) => number>('int setns(int fd, int type)'),
   unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),
@@ -201,6 +205,15 @@ export function setReceiveTimeout(fd: number, seconds: number): void {
   const time = Buffer.alloc(16)
   time.writeBigInt64LE(BigInt(seconds), 0)
   setOption(fd, SOL_SOCKET, SO_RCVTIMEO, time)
+}
+
+/** Scratch memory of the next call, which writes all of it. */
+const timespec = Buffer.alloc(16)
+
+/** Milliseconds since 1970 with their fractions, which Date.now() cuts off; as the kernel's timestamps have them. */
+export function wallClock(): number {
+  checked('clock_gettime', prototypes.clockGetTime(CLOCK_REALTIME, timespec))
+  return timespec.readUIntLE(0, 6) * 1_000 + timespec.readUInt32LE(8) / 1e6
 }
 
 type Callback = (error: unknown, result: number) => void

@@ -1,18 +1,24 @@
 // Datagrams by the dozen: what one sendmmsg(2) sends and one recvmmsg(2) reads, in memory that is laid out once. A call
 // of the C library, a view and an error for each datagram would cost more than the kernel's work.
 import { addressOf, errno } from './foreign-function.ts'
-import { errnoName, MSG_DONTWAIT, prototypes, unlessBusy } from './libc.ts'
+import { errnoName, MSG_DONTWAIT, prototypes, SOL_SOCKET, unlessBusy, wallClock } from './libc.ts'
 
 /** Datagrams of one call. */
 export const MOST_TOGETHER = 32
 /** struct mmsghdr, with a struct msghdr at its beginning: octets, and where its fields are (64-bit systems). */
 const HEADER = 64
-const AT = { name: 0, nameLength: 8, parts: 16, partCount: 24, length: 56 } as const
+const AT = { name: 0, nameLength: 8, parts: 16, partCount: 24, control: 32, controlLength: 40, length: 56 } as const
 /** struct iovec. */
 const PART = 16
 /** Room for a struct sockaddr_in6. */
 const NAME = 32
+/** A struct cmsghdr with a struct timespec, as SO_TIMESTAMPNS has it: where level, type and time are. */
+const CONTROL = 32
+const SCM_TIMESTAMPNS = 35
+const [AT_LEVEL, AT_TYPE, AT_SECONDS, AT_NANOSECONDS] = [8, 12, 16, 24]
 const MSG_TRUNC = 0x20
+/** Nothing waits on a socket for so long. */
+const MOST_AGO_MS = 60_000
 
 /** Octets of a message that differ; what follows them is zero. */
 export const HEAD = 64
@@ -93,6 +99,8 @@ export class ReceiveBatch {
   readonly #parts = lasting(MOST_TOGETHER * PART)
   readonly #names = lasting(MOST_TOGETHER * NAME)
   readonly #octets = lasting(MOST_TOGETHER * READ)
+  readonly #controls = lasting(MOST_TOGETHER * CONTROL)
+  #readAt = 0
   readonly #messages: readonly Uint8Array[]
   readonly #addresses: readonly Uint8Array[]
 
@@ -102,6 +110,7 @@ export class ReceiveBatch {
       this.#headers.writeBigUInt64LE(addressOf(this.#names) + BigInt(at * NAME), header + AT.name)
       this.#headers.writeBigUInt64LE(addressOf(this.#parts) + BigInt(at * PART), header + AT.parts)
       this.#headers.writeUInt32LE(1, header + AT.partCount)
+      this.#headers.writeBigUInt64LE(addressOf(this.#controls) + BigInt(at * CONTROL), header + AT.control)
       this.#parts.writeBigUInt64LE(addressOf(this.#octets) + BigInt(at * READ), at * PART)
       this.#parts.writeUInt32LE(READ, at * PART + 8)
     }
@@ -118,9 +127,32 @@ export class ReceiveBatch {
    */
   read(fd: number, most = MOST_TOGETHER): number | undefined {
     const count = Math.min(most, MOST_TOGETHER)
-    for (let at = 0; at < count; at++) this.#headers.writeUInt32LE(NAME, at * HEADER + AT.nameLength)
+    for (let at = 0; at < count; at++) {
+      this.#headers.writeUInt32LE(NAME, at * HEADER + AT.nameLength)
+      this.#headers.writeUInt32LE(CONTROL, at * HEADER + AT.controlLength)
+    }
     // The length is that of the message, however much of it is read.
-    return unlessBusy('recvmmsg', () => prototypes.recvmmsg(fd, this.#headers, count, MSG_DONTWAIT | MSG_TRUNC, 0))
+    const read = prototypes.recvmmsg(fd, this.#headers, count, MSG_DONTWAIT | MSG_TRUNC, 0)
+    if (read > 0) this.#readAt = wallClock()
+    return unlessBusy('recvmmsg', () => read)
+  }
+
+  /**
+   * Milliseconds since it arrived in the kernel, where the socket has SO_TIMESTAMPNS. 0: not known; a clock that was set
+   * since then does not count.
+   */
+  ago(at: number): number {
+    const from = at * CONTROL
+    const controls = this.#controls
+    const length = this.#headers.readUInt32LE(at * HEADER + AT.controlLength)
+    if (length < CONTROL || controls.readInt32LE(from + AT_LEVEL) !== SOL_SOCKET) return 0
+    if (controls.readInt32LE(from + AT_TYPE) !== SCM_TIMESTAMPNS) return 0
+    const [seconds, nanoseconds] = [
+      controls.readUIntLE(from + AT_SECONDS, 6),
+      controls.readUInt32LE(from + AT_NANOSECONDS)
+    ]
+    const ago = this.#readAt - (seconds * 1_000 + nanoseconds / 1e6)
+    return ago > 0 && ago < MOST_AGO_MS ? ago : 0
   }
 
   /** Its first octets, behind which are those of an earlier one. Valid until the next call of `read`. */

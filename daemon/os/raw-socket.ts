@@ -38,21 +38,21 @@ const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 const PMTUDISC_PROBE = 3
 const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
+const SO_TIMESTAMPNS = 35
 /** Where the address is in a struct sockaddr_in or sockaddr_in6. */
 const ADDRESS_AT = { 4: 4, 6: 8 } as const
 const REQUEST = { 4: 8, 6: 128 } as const
 const REPLY = { 4: 0, 6: 129 } as const
 
-/** Calls that receive in one go; what comes while more is waiting is not lost, but read in the next turn. */
-const MOST_CALLS = 8
-/** Some hundred probes or answers, should the event loop be busy when they arrive. */
+/** Packets that are read in one go; what comes while more is waiting is not lost, but read in the next turn. */
+const MOST_A_TURN = 4_096
+/** More probes or answers than arrive between two turns, should the event loop be busy. */
 const QUEUE_BYTES = 1 << 20
 /**
  * Requests of others that are read between two calls of drain(). Pods can send them, too: the rest of a flood is left
  * for the kernel to drop, in a queue of its own, so that no answer is lost with it.
  */
 const MOST_REQUESTS = 1_024
-
 export type RawSocketOptions = {
   readonly family: 4 | 6
   /** Octets of the address that packets leave with, and to which those that are received were sent. */
@@ -74,36 +74,36 @@ export type RawSocketOptions = {
 
 /**
  * Called for each packet, which is only valid during the call: its beginning, which may have octets of an earlier one
- * behind it, how many octets it has, and by IPv6 its source.
+ * behind it; milliseconds since it arrived in the kernel; how many octets it has; and by IPv6 its source.
  */
-export type Received = (packet: Uint8Array, length: number, source?: Uint8Array) => void
+export type Received = (packet: Uint8Array, ago: number, length: number, source?: Uint8Array) => void
 
-/**
- * Reads packets into memory that all sockets share: all of a call are read to their end before the next. After `most` it
- * rests until drain() is called.
- */
+type ReaderOptions = {
+  readonly received: Received
+  /** Packets that are read between two calls of drain(). */
+  readonly most?: number
+  readonly hasSource?: boolean
+}
+
+/** Reads packets into memory that all sockets share: all of a call are read to their end before the next. */
 class Reader implements Disposable {
   static #batch: ReceiveBatch | undefined
   readonly #fd: number
-  readonly #received: Received
-  readonly #hasSource: boolean
-  readonly #most: number
-  #left: number
+  readonly #options: ReaderOptions
   #poll: Disposable | undefined
 
-  constructor(fd: number, received: Received, most = Number.POSITIVE_INFINITY, hasSource = false) {
+  constructor(fd: number, options: ReaderOptions) {
     this.#fd = fd
-    this.#received = received
-    this.#hasSource = hasSource
-    this.#most = most
-    this.#left = most
-    this.#follow()
+    this.#options = options
+    option(fd, SOL_SOCKET, SO_TIMESTAMPNS, int(1))
   }
 
-  drain(): void {
-    this.#left = this.#most
-    this.#read()
-    if (this.#poll === undefined && this.#left > 0) this.#follow()
+  /** Calls once, as soon as there is something to read. */
+  watch(ready: () => void): void {
+    this.#poll ??= inOwnTurns(whileReadable, this.#fd, () => {
+      this[Symbol.dispose]()
+      ready()
+    })
   }
 
   [Symbol.dispose](): void {
@@ -111,29 +111,26 @@ class Reader implements Disposable {
     this.#poll = undefined
   }
 
-  #follow(): void {
-    this.#poll = inOwnTurns(whileReadable, this.#fd, () => this.#read())
-  }
-
-  #read(): void {
+  drain(): void {
+    this[Symbol.dispose]()
     Reader.#batch ??= new ReceiveBatch()
     const batch = Reader.#batch
-    for (let calls = 0; calls < MOST_CALLS && this.#left > 0; calls++) {
-      const count = this.#receive(batch)
+    const { received, most = MOST_A_TURN, hasSource } = this.#options
+    for (let left = most; left > 0; ) {
+      const count = this.#receive(batch, left)
       if (count === undefined) return
-      this.#left -= count
       for (let at = 0; at < count; at++)
-        this.#received(batch.message(at), batch.lengthOf(at), this.#hasSource ? batch.addressOf(at) : undefined)
+        received(batch.message(at), batch.ago(at), batch.lengthOf(at), hasSource ? batch.addressOf(at) : undefined)
       // Fewer than fit: no more has arrived.
-      if (count > 0 && count < MOST_TOGETHER) break
+      if (count > 0 && count < MOST_TOGETHER) return
+      left -= Math.max(1, count)
     }
-    if (this.#left <= 0) this[Symbol.dispose]()
   }
 
   /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
-  #receive(batch: ReceiveBatch): number | undefined {
+  #receive(batch: ReceiveBatch, most: number): number | undefined {
     try {
-      return batch.read(this.#fd, this.#left)
+      return batch.read(this.#fd, most)
     } catch (error) {
       if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
       throw error
@@ -165,8 +162,8 @@ export class RawSocket implements Disposable {
       received === undefined
         ? []
         : [
-            opened.use(new Reader(this.#fd, received)),
-            opened.use(new Reader(bound(REQUEST[family]), received, MOST_REQUESTS, family === 6))
+            opened.use(new Reader(this.#fd, { received })),
+            opened.use(new Reader(bound(REQUEST[family]), { received, most: MOST_REQUESTS, hasSource: family === 6 }))
           ]
     this.#batch = new SendBatch(this.#fd, address, ADDRESS_AT[family], refused)
     this.#open = opened.move()
@@ -185,6 +182,11 @@ export class RawSocket implements Disposable {
   /** Reads what has arrived, of a flood a part. */
   drain(): void {
     for (const reader of this.#readers) reader.drain()
+  }
+
+  /** Calls when something has arrived, at most once for requests and once for answers; drain() ends that. */
+  watch(ready: () => void): void {
+    for (const reader of this.#readers) reader.watch(ready)
   }
 
   [Symbol.dispose](): void {
@@ -241,9 +243,8 @@ export class PacketSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    const message: Received = (packet, length) =>
-      family === 4 ? received(packet, length) : received(packet.subarray(IPV6_HEADER), length - IPV6_HEADER)
-    this.#reader = new Reader(this.#fd, message, MOST_REQUESTS)
+    const message: Received = (packet, ago, length) => received(packet.subarray(IPV6_HEADER), ago, length - IPV6_HEADER)
+    this.#reader = new Reader(this.#fd, { received: family === 4 ? received : message, most: MOST_REQUESTS })
   }
 
   /** Reads what has arrived. */

@@ -3,7 +3,6 @@
 // packets with their type of service take; for a limited number of peers at a time.
 
 import type { Log } from '../base/log.ts'
-import type { Health } from '../health/health.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -16,7 +15,8 @@ import type { Prober } from './prober.ts'
 
 export type PlainWaysDeps = {
   readonly prober: Pick<Prober, 'look' | 'routeTo' | 'forEach' | 'tryPlain' | 'refused'>
-  readonly health: Pick<Health, 'has'>
+  /** Which rule of this node's firewall would drop packets of pods that come by a plain route. */
+  readonly plainDrop: () => string | undefined
   readonly peers: Pick<Peers, 'leases' | 'routes' | 'reroute'>
   readonly reconciler: Pick<Reconciler, 'wantAll'>
   /** Reads a kernel setting. */
@@ -57,9 +57,9 @@ export class PlainWays {
   #cursor: Iterator<string> | undefined
   /** Found out in each step: peers' probes are too many for it. */
   #isStrict = true
-  /** Nodes that refuse plain routes, and whether this one does, found out in each step. */
+  /** Nodes that refuse plain routes, and the rule by which this one does, found out in each step. */
   #refused: ReadonlySet<string> = new Set()
-  #refusesHere = false
+  #drop: string | undefined
 
   constructor(deps: PlainWaysDeps) {
     this.#deps = deps
@@ -76,7 +76,7 @@ export class PlainWays {
     if (node === undefined || backend?.plain === undefined) return
     this.#isStrict = this.#filters(node.device)
     this.#refused = new Set(this.#deps.prober.refused())
-    this.#refusesHere = this.#deps.health.has('FORWARD_DROPPED')
+    this.#drop = this.#deps.plainDrop()
     const found = [...this.#judged()]
     for (const key of this.#dropped()) found.push([key, false])
     for (const key of this.#failed()) found.push([key, false])
@@ -127,7 +127,7 @@ export class PlainWays {
     const device = prober.routeTo(key, 4)?.device
     if (device === undefined || device === place()?.node.device || this.#routesOf(key).length === 0) return undefined
     if (this.#isStrict) return { why: 'strict', msAgo: 0 }
-    if (this.#refusesHere) return { why: 'refused-here', msAgo: 0 }
+    if (this.#drop !== undefined) return { why: 'refused-here', msAgo: 0, because: this.#drop }
     if (this.#refused.has(key)) return { why: 'refused-there', msAgo: 0 }
     const [left, tried] = [this.#left.get(key), this.#tried.get(key)]
     if (left !== undefined) return { why: 'left', msAgo: now() - left }
@@ -169,17 +169,17 @@ export class PlainWays {
   }
 
   /**
-   * Whether the firewall of either node drops packets of pods that it forwards (FORWARD_DROPPED). Probes end in another
-   * chain, and prove nothing then.
+   * Whether the firewall of either node drops packets of pods that it forwards to or from the plain route. Probes end
+   * in another chain, and prove nothing then.
    */
   #isRefused(key: string): boolean {
-    return this.#refusesHere || this.#refused.has(key)
+    return this.#drop !== undefined || this.#refused.has(key)
   }
 
   /** Nodes whose plain route was proven, and is refused now. Routes that an administrator asks for stay. */
   *#dropped(): Generator<string> {
     const { prober, peers, place, log } = this.#deps
-    for (const key of this.#refusesHere ? peers.leases.keys() : this.#refused) {
+    for (const key of this.#drop !== undefined ? peers.leases.keys() : this.#refused) {
       if (this.#passes(key) !== true || prober.routeTo(key, 4)?.device !== place()?.node.device) continue
       log.warn(
         { lease: key },

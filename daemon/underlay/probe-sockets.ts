@@ -11,21 +11,27 @@ export interface ProbeSocket extends Disposable {
   flush(): void
   /** Reads what has arrived. */
   drain(): void
+  /** Calls once when something has arrived. */
+  watch(ready: () => void): void
 }
 
-export type Capture = Omit<ProbeSocket, 'send' | 'flush'>
+export type Capture = Omit<ProbeSocket, 'send' | 'flush' | 'watch'>
 
-/** The beginning of a packet, how many octets it has, and by IPv6 where it came from. */
-export type PacketReceived = (packet: Uint8Array, length?: number, source?: Uint8Array) => void
+/**
+ * The beginning of a packet; milliseconds since it arrived, since it is read later; how many octets it has; and by IPv6
+ * where it came from.
+ */
+export type PacketReceived = (packet: Uint8Array, ago: number, length?: number, source?: Uint8Array) => void
 
 /** `isCaptured`: seen before the firewall. */
-export type Arrived = (
-  packet: Uint8Array,
-  family: Family,
-  isCaptured: boolean,
-  length?: number,
-  source?: Uint8Array
-) => void
+export type Arrival = {
+  readonly family: Family
+  readonly ago: number
+  readonly isCaptured: boolean
+  readonly length?: number | undefined
+  readonly source?: Uint8Array | undefined
+}
+type Arrived = (packet: Uint8Array, arrival: Arrival) => void
 
 /** Opens a raw socket (os/raw-socket.ts). Errors: with `errnoName` where the kernel refuses. */
 export type OpenProbeSocket = (options: {
@@ -91,7 +97,8 @@ export class ProbeSockets implements Disposable {
     const name = `${device} ${family}`
     if (this.#captures.has(name) || this.#captures.size >= MOST_CAPTURES) return
     try {
-      const received: PacketReceived = (packet, length) => this.#arrived(packet, family, true, length)
+      const received: PacketReceived = (packet, ago, length) =>
+        this.#arrived(packet, { family, ago, isCaptured: true, length })
       const socket = this.#capture({ family, device, magic: MAGIC, received })
       this.#captures.set(name, { socket, until: now + CAPTURED })
     } catch {
@@ -138,6 +145,11 @@ export class ProbeSockets implements Disposable {
     for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket.drain()
   }
 
+  /** Calls at least once when something has arrived on any of them. */
+  watch(ready: () => void): void {
+    for (const { socket } of this.#held.values()) socket.watch(ready)
+  }
+
   /** Sends what waits in all of them. */
   flush(): void {
     for (const { socket } of this.#held.values()) socket.flush()
@@ -155,7 +167,9 @@ export class ProbeSockets implements Disposable {
     const common = { family, source: ipBytes(source), magic: MAGIC, refused: this.#refused }
     if (way === 'plain') return { ...common, tos: this.#tos }
     const mark = { at: AT_MARK, value: this.#mark }
-    return { ...common, mark, received: (packet, length, from) => this.#arrived(packet, family, false, length, from) }
+    const received: PacketReceived = (packet, ago, length, from) =>
+      this.#arrived(packet, { family, ago, isCaptured: false, length, source: from })
+    return { ...common, mark, received }
   }
 }
 

@@ -15,6 +15,8 @@ export type PlainUnused = {
   readonly why: 'left' | 'lost' | 'large-lost' | 'unheard' | 'refused-here' | 'refused-there' | 'strict'
   /** Milliseconds since that was found; 0 for what is so now. */
   readonly msAgo: number
+  /** The rule that drops them here, as a sentence. */
+  readonly because?: string
 }
 
 export type TextFacts = Judgement & {
@@ -157,7 +159,7 @@ function firewallText({ peer, asked, device, dropsHere }: TextFacts): WayText {
 
 /** Of a plain route that is not used. */
 export function plainText(
-  why: PlainUnused['why'],
+  { why, because }: Pick<PlainUnused, 'why' | 'because'>,
   facts: Pick<TextFacts, 'peer' | 'here' | 'there' | 'device'>
 ): WayText {
   const route = `the plain route by ${facts.device} to ${named(facts)}`
@@ -179,13 +181,15 @@ export function plainText(
         cure: `run weftd on ${facts.peer}, or set DirectRouting to true`
       }
     case 'refused-here':
-    case 'refused-there': {
-      const whose = why === 'refused-here' ? 'this node' : facts.peer
       return {
-        text: `${route} is not tried: a firewall of ${whose} drops packets of pods that it forwards`,
-        cure: `follow the cure of FORWARD_DROPPED in weftctl status on ${whose}`
+        text: `${route} is not tried: the firewall of this node would drop packets of pods: ${because}`,
+        cure: `accept the pod network on ${facts.device} before that rule, or set DirectRouting to false: the tunnel is used`
       }
-    }
+    case 'refused-there':
+      return {
+        text: `${route} is not tried: the firewall of ${facts.peer} would drop packets of pods`,
+        cure: `weftctl peers on ${facts.peer} names the rule; until it is changed the tunnel is used`
+      }
     case 'strict':
       return {
         text: `${route} is not tried: the reverse path filter of this node (rp_filter 1) would drop what arrives by it meanwhile`,

@@ -89,7 +89,7 @@ export class ProbeViews {
     return [
       {
         ...{ way: 'plain', family: 4, verdict: PLAIN_VERDICTS[unused.why], since: now() - unused.msAgo },
-        ...plainText(unused.why, { peer, here, there: formatIp(there), device })
+        ...plainText(unused, { peer, here, there: formatIp(there), device })
       }
     ]
   }

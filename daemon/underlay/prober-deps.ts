@@ -14,6 +14,8 @@ export type ProberDeps = {
   readonly capture: OpenCapture
   readonly mac: Mac
   readonly health: Pick<Health, 'has'>
+  /** Which rule of this node's firewall would drop packets of pods that come by a plain route. */
+  readonly plainDrop: () => string | undefined
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
   /** Seconds from a small probe to its answer, on the way of pods' packets. */

@@ -14,7 +14,7 @@ import { isBad, ProbeRecord } from './probe-record.ts'
 import { interval, isMany, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { GENERATION, ProbeSender } from './probe-sender.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type Arrived, ProbeSockets } from './probe-sockets.ts'
+import { type Arrival, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
 
@@ -26,6 +26,9 @@ const TICK = 500
 const LEAST_PAUSE = 250
 const LEAST_OF_MANY = 1_000
 const MOST_PAUSE = 5_000
+/** Milliseconds that what has arrived waits to be read, at most; and for which a turn waits for what follows it. */
+const READ_WITHIN = 1_500
+const GATHER = 100
 /** Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost. */
 const SOON = 10
 /** Peers that are asked in a turn. */
@@ -55,13 +58,15 @@ export class Prober implements Disposable {
   #isDirty = false
   #refusesPlain = false
   readonly #turns = new Turns(() => this.tick())
+  readonly #wake = () => this.#turns.within(GATHER)
 
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
     const mark = markOf(deps.mac)
+    const received = (packet: Uint8Array, arrival: Arrival) => this.#received(packet, arrival)
     const refused = (tag: number, name: string) => this.#refusals.note(tag, name)
-    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, this.#received, mark, refused)
+    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, mark, refused)
     const { mac } = deps
     const known = { slots: this.#slots, record: this.#record, refusals: this.#refusals, sizes: this.#sizes }
     this.#sender = new ProbeSender({ ...known, sockets: this.#sockets, plain: this.#plain, mac, mark })
@@ -99,7 +104,7 @@ export class Prober implements Disposable {
   tick(): number {
     const place = this.#deps.place()
     if (place === undefined) return TICK
-    // What arrived while the event loop was busy is no miss.
+    // What has arrived is no miss.
     this.#sockets.drain()
     const now = this.#tenths()
     this.#sockets.tidy(now)
@@ -113,7 +118,10 @@ export class Prober implements Disposable {
       this.#isDirty = false
       this.#deps.changed?.()
     }
-    return isDown || this.#leases.isBehind ? TICK : this.#pause()
+    const pause = isDown || this.#leases.isBehind ? TICK : this.#pause()
+    // What arrives is read in the next turn, if that is soon: to wake up for each packet costs more than all else.
+    if (pause > READ_WITHIN) this.#sockets.watch(this.#wake)
+    return pause
   }
 
   /**
@@ -121,7 +129,7 @@ export class Prober implements Disposable {
    * there, the answers to a trial prove nothing. Peers hear so at once.
    */
   #refuse(now: number): void {
-    const refuses = this.#deps.health.has('FORWARD_DROPPED')
+    const refuses = this.#deps.plainDrop() !== undefined
     if (refuses === this.#refusesPlain) return
     this.#refusesPlain = refuses
     this.#slots.forEach((_key, slot) => {
@@ -217,22 +225,23 @@ export class Prober implements Disposable {
     if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
   }
 
-  readonly #received: Arrived = (packet, family, isCaptured, length, source) => {
+  #received(packet: Uint8Array, { family, ago, isCaptured, length, source }: Arrival): void {
     const received = readReceived(packet, family, this.#deps.mac, length, source)
     if (received === undefined) return
-    if (received.kind === 'heard') this.#heard(received, family)
+    const at = this.#deps.now() - ago
+    const now = this.#tenths(at)
+    if (received.kind === 'heard') this.#heard(received, family, now)
     else {
       const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
       if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
       if (this.#slots.generation(slot) !== generation) return
-      if (isCaptured) this.#passed({ ...received, slot }, family)
-      else this.#answered({ ...received, slot }, family)
+      if (isCaptured) this.#passed({ ...received, slot }, family, now)
+      else this.#answered({ ...received, slot }, family, at)
     }
   }
 
   /** Seen before the firewall: if it is not dropped, it comes once more. */
-  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family): void {
-    const now = this.#tenths()
+  #passed({ slot, lane }: { readonly slot: number; readonly lane: number }, family: Family, now: number): void {
     this.#record.passed(slot, lane, now)
     this.#passedAt[family] = now
     if (isBad(this.#slots.verdict(slot, 'pods'))) this.#judge(slot, now)
@@ -240,14 +249,15 @@ export class Prober implements Disposable {
 
   #answered(
     { slot, lane, sent, size }: Extract<ReturnType<typeof readReceived>, { kind: 'answer' }>,
-    family: Family
+    family: Family,
+    arrivedAt: number
   ): void {
     const [slots, record] = [this.#slots, this.#record]
     if (lane === 0 && size > SMALL_PACKET) {
       if (this.#sizes.answered(slot, size)) this.#isDirty = true
       return
     }
-    const ms = this.#deps.now() - sent
+    const ms = Math.max(0, arrivedAt - sent)
     record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
     if (lane === 0) this.#deps.measured?.(ms / 1_000)
     if (LANES[lane]?.way === 'pods') this.#answeredAt[family] = this.#tenths()
@@ -257,13 +267,12 @@ export class Prober implements Disposable {
     if (slots.isWaiting(slot) && record.isAnswered(slot)) this.#rest(slot, false)
   }
 
-  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family): void {
+  #heard(heard: Extract<ReturnType<typeof readReceived>, { kind: 'heard' }>, family: Family, now: number): void {
     const [slots, record] = [this.#slots, this.#record]
     const slot = record.slotOf(heard.sender)
     const way = LANES[heard.lane]?.way
     if (slot === undefined || way === undefined || !this.#leases.sends(slots.key(slot), family, way, heard.source))
       return
-    const now = this.#tenths()
     record.heard(slot, heard.lane, heard.heardAgo, now)
     // A pod's packet to a node's address may come with that of its own node, so nothing is decided by it.
     if (way !== 'nodes') slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)

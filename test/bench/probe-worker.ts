@@ -54,7 +54,13 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
   const before = await heap()
   const place = () => ({ node, backend, mtu: 1450 })
   const prober = new Prober({
-    ...{ place, health: { has: () => false }, reconciler: { wantedBy: route }, now: () => performance.now() },
+    ...{
+      place,
+      health: { has: () => false },
+      plainDrop: () => undefined,
+      reconciler: { wantedBy: route },
+      now: () => performance.now()
+    },
     peers: { leases, isOwn: () => false, onWanted: () => undefined },
     mac: probeMac(),
     capture: () => ({ drain() {}, [Symbol.dispose]() {} }),
@@ -62,6 +68,7 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
       const socket = new RawSocket(options)
       return {
         drain: () => socket.drain(),
+        watch: (ready) => socket.watch(ready),
         [Symbol.dispose]: () => socket[Symbol.dispose](),
         flush: () => socket.flush(),
         send: (to, message, tag) => {

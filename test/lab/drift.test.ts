@@ -214,14 +214,26 @@ test('stale routes, FDB and neighbour entries and a device with wrong parameters
   )
 })
 
+/** Probes find all ways whole again. */
+async function noneIsLost(cluster: Cluster): Promise<void> {
+  for (const daemon of cluster.daemons)
+    await until(async () => !(await daemon.readyz()).body.includes('UNDERLAY_LOST'), {
+      what: 'the end of UNDERLAY_LOST',
+      deadlineMs: 60_000
+    })
+}
+
 test('the interface is deleted and created again with another index: the tunnel and all peers come back', {
   skip,
   timeout: 300_000
 }, async () => {
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await cluster.podOnEach()
+  // Packets are lost for as long as the interface is away, and where the others still know its MAC.
+  cluster.announce('UNDERLAY_LOST')
   await cluster.node(1).replug()
   await reachEachOther(residents)
+  await noneIsLost(cluster)
 })
 
 test('carrier down and up, and an address that is removed and added, leave everything working', {
@@ -231,6 +243,7 @@ test('carrier down and up, and an address that is removed and added, leave every
   await using cluster = await Cluster.start({ hosts: [2, 1] })
   const residents = await cluster.podOnEach()
   const said = async () => (await cluster.daemon(1).readyz()).body
+  cluster.announce('UNDERLAY_LOST')
   await cluster.node(1).cut()
   await until(async () => (await said()).includes('eth0 has no carrier'), { what: 'the condition LINK_DOWN' })
   await cluster.node(1).restore()
@@ -242,6 +255,7 @@ test('carrier down and up, and an address that is removed and added, leave every
       'ip addr del 192.168.10.11/24 dev eth0; sleep 0.3; ip addr add 192.168.10.11/24 dev eth0; ip route add default via 192.168.10.1'
     )
   await reachEachOther(residents)
+  await noneIsLost(cluster)
 })
 
 test('the MTU of the interface is followed, in the tunnel and in subnet.env', { skip }, async () => {

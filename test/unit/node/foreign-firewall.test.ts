@@ -11,11 +11,12 @@ import type { ForeignView, PodSide } from '../../../daemon/state/foreign-chain.t
 import type { Outcome } from '../../../daemon/state/kernel.ts'
 import { type KernelObject, keyOf, stateOf } from '../../../daemon/state/object.ts'
 import { NFT_TABLE } from '../../../daemon/state/ownership.ts'
-import { parsePrefix } from '../../../ipam/address.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 import { until } from '../../lab/run.ts'
 import { silent } from '../logs.ts'
 
 const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text)
+const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const pods = prefix('10.244.0.0/16')
 
 /** A reconciler that keeps what is wanted, and one view after the other. */
@@ -26,6 +27,7 @@ class Scene {
   /** How often the senders of the tunnel's guard were wanted. */
   guards = 0
   side: PodSide | undefined
+  plainDevice: string | undefined
   readonly logged: unknown[] = []
   readonly health = new Health(Date.now, () => undefined)
   readonly views: AsyncQueue<ForeignView>
@@ -58,7 +60,7 @@ class Scene {
     this.#firewall = new ForeignFirewall(
       { 4: pods },
       {
-        ...{ reconciler, health: this.health, adminChain: 'CNI-ADMIN', accepts },
+        ...{ reconciler, health: this.health, adminChain: 'CNI-ADMIN', accepts, plainDevice: () => this.plainDevice },
         log: { ...silent, info: (fields) => this.logged.push(fields) },
         judgeBy: (side) => {
           this.side = side
@@ -85,6 +87,10 @@ class Scene {
 
   update(): Promise<void> {
     return this.#firewall.update()
+  }
+
+  get plainDrop(): string | undefined {
+    return this.#firewall.plainDrop
   }
 
   get condition(): string | undefined {
@@ -124,6 +130,29 @@ test('a device becomes one of pods with its address: its rule is obeyed from the
   scene.observe({ kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') })
   await until(() => scene.wanted.length === 0, { what: 'the accept to go', everyMs: 1 })
   assert.deepEqual(scene.side?.devices, ['veth*', 'cni0'])
+})
+
+test('a rule that would drop packets of a plain route is known whether or not there is one, and no condition', async () => {
+  await using scene = new Scene()
+  scene.plainDevice = 'eth0'
+  const subnet = { kind: 'route', table: 254, metric: 0, type: 'unicast', protocol: 87 } as const
+  const tunnel: KernelObject = { ...subnet, destination: prefix('10.244.2.0/24'), device: 'weft.1' }
+  scene.observed = [{ kind: 'address', device: 'cni0', prefix: prefix('10.244.1.1/24') }, tunnel]
+  const rule = '-A FORWARD -i eth0 -s 10.244.0.0/16 -j DROP'
+  await scene.see('ACCEPT', rule)
+  const drops = () => [scene.condition, scene.plainDrop].map((each) => each?.includes(rule))
+  assert.deepEqual([drops(), scene.wanted], [[undefined, true], []])
+  // The trial's own route leads no pods' packets there.
+  scene.observe({ ...tunnel, destination: prefix('10.244.2.0/32'), device: 'eth0', tos: 12, gateway: ip('192.0.2.2') })
+  await scene.update()
+  assert.deepEqual(drops(), [undefined, true])
+  scene.observed = [...scene.observed.slice(0, 1), { ...tunnel, device: 'eth0', gateway: ip('192.0.2.2') }]
+  await scene.update()
+  assert.deepEqual(drops(), [true, true])
+  await scene.see('DROP')
+  assert.equal(scene.plainDrop, undefined)
+  await scene.see('ACCEPT', '-A FORWARD -i weft.1 -s 10.244.0.0/16 -j DROP')
+  assert.equal(scene.plainDrop, undefined)
 })
 
 test("the administrator's chain is called while the firewall plugin accepts packets, and made if it has a name", async () => {

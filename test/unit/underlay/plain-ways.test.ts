@@ -32,7 +32,7 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
       .find((each): each is Route => each.kind === 'route')
   const plain = new PlainWays({
     ...{ place: () => ({ node: testNode(), backend }), log: silent, now: () => at.now },
-    health: { has: () => at.refusesHere },
+    plainDrop: () => (at.refusesHere ? 'a rule' : undefined),
     sysctl: (path) => filters[/^net\/ipv4\/conf\/(\w+)\/rp_filter$/.exec(path)?.[1] ?? ''],
     reconciler: {
       wantAll: async (entries) => {

@@ -37,7 +37,8 @@ export const leaseOf = (n: number, backendType = 'vxlan'): Lease => ({
 
 export const keyOf = (n: number): string => leaseKey(leaseOf(n))
 
-type Socket = { readonly source: string; readonly received: ((packet: Uint8Array) => void) | undefined }
+type Received = (packet: Uint8Array, ago: number) => void
+type Socket = { readonly source: string; readonly received: Received | undefined }
 
 export class ProbeNetwork {
   /** Milliseconds. */
@@ -63,7 +64,7 @@ export class ProbeNetwork {
   step(ms: number): void {
     for (const end = this.time + ms; this.time < end; ) {
       this.time += 250
-      for (const node of this.nodes) node?.prober?.tick()
+      for (const node of this.nodes) if (node?.isBusy === false) node.prober?.tick()
     }
   }
 
@@ -92,17 +93,23 @@ export class ProbingNode {
   /** Its firewall drops ICMP. */
   drops = false
   conditions: string[] = []
+  plainDrop: string | undefined
   readonly prober: Prober | undefined
   readonly #leases = new Map<string, Lease>()
   readonly #sockets: Socket[] = []
   readonly #views: ProbeViews | undefined
   readonly #type: string
-  readonly #captures = new Set<(packet: Uint8Array) => void>()
+  readonly #captures = new Set<Received>()
+  readonly #network: ProbeNetwork
+  /** Arrived while it was busy, and when. */
+  #unread: { readonly to: string; readonly packet: Uint8Array; readonly at: number }[] = []
+  #isBusy = false
   #wanted: (keys: readonly string[]) => void = () => undefined
   changes = 0
 
   constructor(network: ProbeNetwork, n: number, count: number, isProbing: boolean, type: string) {
     this.#type = type
+    this.#network = network
     if (!isProbing) return
     const backend = registry(BACKENDS).configure(type, {})
     const own = leaseOf(n)
@@ -127,6 +134,7 @@ export class ProbingNode {
     this.prober = new Prober({
       ...{ peers, place, reconciler: { wantedBy: route }, now: () => network.time },
       health: { has: (code) => conditions().includes(code) },
+      plainDrop: () => this.plainDrop,
       mac: (bytes) => createHmac('sha256', `key of ${n}`).update(bytes).digest().subarray(0, 8),
       changed: () => this.changes++,
       capture: ({ received }) => {
@@ -141,6 +149,7 @@ export class ProbingNode {
             if (this.isUp) network.deliver(socket.source, text(to, 4), message)
           },
           flush() {},
+          watch() {},
           drain() {},
           [Symbol.dispose]: () => void this.#sockets.splice(this.#sockets.indexOf(socket), 1)
         }
@@ -161,9 +170,26 @@ export class ProbingNode {
   }
 
   receive(to: string, packet: Uint8Array): void {
-    for (const received of to.startsWith('10.') ? this.#captures : []) received(packet)
+    if (this.isBusy) this.#unread.push({ to, packet, at: this.#network.time })
+    else this.#read(to, packet, 0)
+  }
+
+  /** Whether its event loop does other things; its kernel answers. */
+  get isBusy(): boolean {
+    return this.#isBusy
+  }
+
+  set isBusy(isBusy: boolean) {
+    this.#isBusy = isBusy
+    const unread = this.#unread
+    this.#unread = []
+    for (const { to, packet, at } of unread) this.#read(to, packet, this.#network.time - at)
+  }
+
+  #read(to: string, packet: Uint8Array, ago: number): void {
+    for (const received of to.startsWith('10.') ? this.#captures : []) received(packet, ago)
     if (this.drops) return
-    for (const { source, received } of [...this.#sockets]) if (source === to) received?.(packet)
+    for (const { source, received } of [...this.#sockets]) if (source === to) received?.(packet, ago)
   }
 
   all() {

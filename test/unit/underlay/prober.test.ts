@@ -58,6 +58,27 @@ for (const [name, { drops, says }] of Object.entries(faults))
     )
   })
 
+test('what a busy node reads late was heard when it arrived: the direction is right', () => {
+  for (const [drops, says] of [
+    [tunnel(1, 2), ['out-lost', 'back-lost']],
+    [tunnel(2, 1), ['back-lost', 'out-lost']]
+  ] as const) {
+    const network = healthy()
+    let asked = 0
+    network.carries = (packet) => {
+      if (tunnel(1, 2)(packet) && !packet.isAnswer) asked++
+      return true
+    }
+    network.node(2).isBusy = true
+    while (asked === 0) network.step(250)
+    network.carries = (packet) => !drops(packet)
+    network.step(6_000)
+    network.node(2).isBusy = false
+    network.step(20_000)
+    assert.deepEqual(said(network), says)
+  }
+})
+
 test('the sentence names both ends, port, direction and size, and the cure', () => {
   const network = healthy()
   network.carries = (packet) => !tunnel(1, 2)(packet)
@@ -132,10 +153,10 @@ test('a node whose firewall drops forwarded packets tells its peers that plain r
   const network = healthy()
   const refused = () => [...(network.node(1).prober?.refused() ?? [])]
   assert.deepEqual(refused(), [])
-  network.node(2).conditions = ['FORWARD_DROPPED']
+  network.node(2).plainDrop = 'a rule'
   network.step(5_000)
   assert.deepEqual(refused(), [keyOf(2)])
-  network.node(2).conditions = []
+  network.node(2).plainDrop = undefined
   network.step(5_000)
   assert.deepEqual(refused(), [])
 })
