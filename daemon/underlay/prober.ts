@@ -19,18 +19,22 @@ import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
 
 /**
- * Milliseconds between two turns while more is to be done; at least, and at least where there are many peers, some of
- * whom are due at any time; and at most.
+ * Milliseconds between two turns while more is to be done; at least, and at least where there are so many peers that some
+ * are due at any time; and at most.
  */
 const TICK = 500
 const LEAST_PAUSE = 250
-const LEAST_OF_MANY = 1_000
+const LEAST_OF_MANY = 2_000
 const MOST_PAUSE = 5_000
 /** Milliseconds that what has arrived waits to be read, at most; and for which a turn waits for what follows it. */
-const READ_WITHIN = 1_500
+const READ_WITHIN = 2_500
 const GATHER = 100
-/** Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost. */
+/**
+ * Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost, which for the
+ * code and data that the processor has forgotten since the last is larger than that of the probes.
+ */
 const SOON = 10
+const SOON_OF_MANY = 20
 /** Peers that are asked in a turn. */
 const AT_ONCE = 32
 /** Tenths of a second between probes that a peer in trouble asks for. */
@@ -149,7 +153,8 @@ export class Prober implements Disposable {
   }
 
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
-    const { top } = this.#slots
+    const { top, peers } = this.#slots
+    const soon = now + (isMany(peers) ? SOON_OF_MANY : SOON)
     let left = AT_ONCE
     const begin = Math.min(this.#next, top)
     for (const [from, end] of [
@@ -157,7 +162,7 @@ export class Prober implements Disposable {
       [0, begin]
     ] as const) {
       for (let slot = from; left > 0; slot++) {
-        slot = this.#slots.nextDue(slot, end, now + SOON)
+        slot = this.#slots.nextDue(slot, end, soon)
         if (slot >= end) break
         this.#next = slot + 1
         if (this.#slots.isWaiting(slot) && this.#slots.due(slot) > now) continue
