@@ -73,7 +73,13 @@ export function openProbes({
       update()
     }
   })
-  const views = new ProbeViews({ prober, peers, place, plainUnused: (key) => plain.unused(key), now: Date.now })
+  const views = new ProbeViews({
+    prober,
+    peers,
+    place,
+    plainUnused: (key, family) => plain.unused(key, family),
+    now: Date.now
+  })
   const publish = store.publish?.bind(store)
   const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
   const now = () => performance.now()

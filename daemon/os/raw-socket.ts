@@ -91,6 +91,8 @@ class Reader implements Disposable {
   readonly #fd: number
   readonly #options: ReaderOptions
   #poll: Disposable | undefined
+  /** More has arrived than is read between two calls of drain(). */
+  #isFull = false
 
   constructor(fd: number, options: ReaderOptions) {
     this.#fd = fd
@@ -98,8 +100,9 @@ class Reader implements Disposable {
     option(fd, SOL_SOCKET, SO_TIMESTAMPNS, int(1))
   }
 
-  /** Calls once, as soon as there is something to read. */
+  /** Calls once, as soon as there is something to read; what is left of a flood is nothing to hurry for. */
   watch(ready: () => void): void {
+    if (this.#isFull) return
     this.#poll ??= inOwnTurns(whileReadable, this.#fd, () => {
       this[Symbol.dispose]()
       ready()
@@ -116,6 +119,7 @@ class Reader implements Disposable {
     Reader.#batch ??= new ReceiveBatch()
     const batch = Reader.#batch
     const { received, most = MOST_A_TURN, hasSource } = this.#options
+    this.#isFull = false
     for (let left = most; left > 0; ) {
       const count = this.#receive(batch, left)
       if (count === undefined) return
@@ -125,6 +129,7 @@ class Reader implements Disposable {
       if (count > 0 && count < MOST_TOGETHER) return
       left -= Math.max(1, count)
     }
+    this.#isFull = true
   }
 
   /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */

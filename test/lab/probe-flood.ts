@@ -7,6 +7,8 @@ import { AT_MARK, MAGIC, readReceived, writeProbe } from '../../daemon/underlay/
 import { ipBytes } from '../../ipam/address.ts'
 
 const LOOPBACK = { 4: Uint8Array.of(127, 0, 0, 1), 6: Uint8Array.from({ length: 16 }, (_, at) => (at === 15 ? 1 : 0)) }
+/** 192.0.2.1 and 2001:db8::. */
+const UNREACHABLE = { 4: Uint8Array.of(192, 0, 2, 1), 6: Uint8Array.of(32, 1, 13, 184, ...new Uint8Array(12)) }
 const mac = () => new Uint8Array(8)
 
 function checksum(icmp: Uint8Array): Uint8Array {
@@ -29,7 +31,9 @@ for (const family of [4, 6] as const) {
     count[found.kind]++
   }
   const mark = 0xfeed_beef
-  using socket = new RawSocket({ family, source, magic: MAGIC, mark: { at: AT_MARK, value: mark }, received })
+  const unsent: number[] = []
+  const refused = (tag: number) => void unsent.push(tag)
+  using socket = new RawSocket({ family, source, magic: MAGIC, mark: { at: AT_MARK, value: mark }, received, refused })
   const probe = { family, sent: 1, slot: 0, lane: 0, sender: { high: 1, low: 2 }, heardAgo: [] }
   const message = new Uint8Array(128)
   const length = writeProbe(
@@ -46,8 +50,20 @@ for (const family of [4, 6] as const) {
     socket.drain()
     return { ...count }
   }
+  // One that the kernel does not send holds up none behind it; more than one call takes are all sent.
+  for (let tag = 0; tag < 100; tag++)
+    socket.send(tag % 40 === 1 ? UNREACHABLE[family] : source, message.subarray(0, length), tag)
+  socket.flush()
+  assert.deepEqual([unsent, read()], [[1, 41, 81], { answer: 97, heard: 97 }])
   for (let left = 2_000; left > 0; left--) sendOne(message.subarray(0, length))
   const flood = read()
+  // What is left of a flood wakes nobody; the answers have all been read.
+  let isWoken = false
+  socket.watch(() => {
+    isWoken = true
+  })
+  await sleep(20)
+  assert.ok(!isWoken)
   read()
   const woken = new Promise<void>((resolve) => socket.watch(resolve))
   sendOne(message.subarray(0, length))

@@ -106,6 +106,8 @@ export class ProbingNode {
   #isBusy = false
   #wanted: (keys: readonly string[]) => void = () => undefined
   changes = 0
+  /** How often it waited for packets. */
+  watches = 0
 
   constructor(network: ProbeNetwork, n: number, count: number, isProbing: boolean, type: string) {
     this.#type = type
@@ -149,7 +151,7 @@ export class ProbingNode {
             if (this.isUp) network.deliver(socket.source, text(to, 4), message)
           },
           flush() {},
-          watch() {},
+          watch: () => void this.watches++,
           drain() {},
           [Symbol.dispose]: () => void this.#sockets.splice(this.#sockets.indexOf(socket), 1)
         }
