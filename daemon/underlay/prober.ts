@@ -148,8 +148,8 @@ export class Prober implements Disposable {
 
   #pause(): number {
     const due = this.#began + (this.#slots.firstDue() - 1) * 100 - this.#deps.now()
-    const least = isMany(this.#slots.peers) ? LEAST_OF_MANY : LEAST_PAUSE
-    return due <= 0 ? TICK : Math.min(MOST_PAUSE, Math.max(least, Math.ceil(due) + 1))
+    const [least, most] = isMany(this.#slots.peers) ? [LEAST_OF_MANY, READ_WITHIN] : [LEAST_PAUSE, MOST_PAUSE]
+    return due <= 0 ? TICK : Math.min(most, Math.max(least, Math.ceil(due) + 1))
   }
 
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
