@@ -44,7 +44,7 @@ import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
 import { podContext, useHealthPort, useTunnelPorts } from './pod-context.ts'
 import { openProbes, type Probes } from './probes.ts'
-import { wantedSysctls } from './reconcile/desired.ts'
+import { wantedOffloads, wantedSysctls } from './reconcile/desired.ts'
 import { RecentChanges } from './reconcile/recent-changes.ts'
 import { Reconciler } from './reconcile/reconciler.ts'
 import { repairReport } from './reconcile/repair-report.ts'
@@ -172,7 +172,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
@@ -183,7 +183,8 @@ async function openCore(
     for (const path of watchedSysctls(core.reconciler.observed, core.place?.node)) watched.add(path)
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, took }))
+  const offloads = (): readonly string[] => wantedOffloads(core.reconciler.desired)
+  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, took }))
   const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },

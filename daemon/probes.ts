@@ -3,10 +3,13 @@ import { createCipheriv, randomBytes } from 'node:crypto'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
+import { readOffload } from './kernel/offload.ts'
 import type { Store } from './lease/store.ts'
 import type { Place } from './node/place.ts'
+import { askPort } from './os/port-question.ts'
 import { PacketSocket, RawSocket } from './os/raw-socket.ts'
 import type { Peers } from './peers/peers.ts'
+import type { RecentChanges } from './reconcile/recent-changes.ts'
 import type { Reconciler } from './reconcile/reconciler.ts'
 import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
@@ -19,6 +22,7 @@ import type { Mac } from './underlay/probe-packet.ts'
 import { ProbeReport, type PublishedReport, readReport } from './underlay/probe-report.ts'
 import { ProbeViews } from './underlay/probe-views.ts'
 import { Prober } from './underlay/prober.ts'
+import { TranslatedWays } from './underlay/translated-ways.ts'
 
 export type ProbesDeps = {
   readonly peers: Peers
@@ -28,6 +32,7 @@ export type ProbesDeps = {
   readonly kernel: Kernel
   readonly inspection: Pick<Inspection, 'sysctl'>
   readonly log: Log
+  readonly changes: Pick<RecentChanges, 'note'>
   readonly store: Pick<Store, 'publish' | 'reports'>
   readonly nodeName: string
   readonly place: () => Place | undefined
@@ -53,6 +58,7 @@ export function openProbes({
   kernel,
   inspection,
   log,
+  changes,
   store,
   nodeName
 }: ProbesDeps): Probes {
@@ -78,6 +84,7 @@ export function openProbes({
     peers,
     place,
     plainUnused: (key, family) => plain.unused(key, family),
+    translated: (...of) => translated.finding(...of),
     now: Date.now
   })
   const publish = store.publish?.bind(store)
@@ -91,6 +98,16 @@ export function openProbes({
     pathMtu.report()
   }
   const plain = new PlainWays({ prober, peers, reconciler, plainDrop, place, log, now, sysctl: inspection.sysctl })
+  const translated = new TranslatedWays({
+    ...{ prober, peers, reconciler, health, place, log, now },
+    ask: ({ source, ...question }) => {
+      const family = source.length === 4 ? 4 : 6
+      return askPort({ family, source, ...question, octets: QUESTION, patience: ANSWERED })
+    },
+    read: async (device) => (await readOffload(device))?.transmitChecksum,
+    tracked: () => Number(inspection.sysctl(TRACKED) ?? 0),
+    changed: (text) => changes.note(text)
+  })
   metrics.gauge(
     'weft_peers',
     "Other nodes by the verdict of probes on the path of pods' packets, one for each family.",
@@ -109,7 +126,7 @@ export function openProbes({
     reports: () => readReports(store, peers),
     follow: async (signal) =>
       void (await Promise.all([
-        ...[prober.follow(signal), plain.follow(signal), every(AGAIN, update, signal)],
+        ...[prober.follow(signal), plain.follow(signal), translated.follow(signal), every(AGAIN, update, signal)],
         every(NARROW, async () => void ((await narrow.step()) && pathMtu.report()), signal)
       ])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
@@ -127,6 +144,12 @@ export function probeMac(): Mac {
 
 /** Milliseconds until verdicts that did not change are looked at again: what follows depends on how long they last. */
 const AGAIN = 30_000
+
+/** Octets. */
+const QUESTION = 18
+const TRACKED = 'net/netfilter/nf_conntrack_count'
+/** Milliseconds: hosts send ICMP errors to one address about once a second (icmp_ratelimit). */
+const ANSWERED = 1_100
 
 /** Milliseconds between two looks at routes whose path carries less. */
 const NARROW = 3_000

@@ -241,6 +241,8 @@ export type ChangeAnswer = {
   readonly at: string
   /** `put back`, `removed`, …, and the object as `ip`, `bridge` and `nft` write it. */
   readonly text: string
+  /** weftd did it by itself, because of what it measured: no other program changed anything. */
+  readonly isOwn?: true
   /** The program that made the difference, with its process id, where the kernel says so. */
   readonly culprit?: string
   /** Why there is no culprit. */

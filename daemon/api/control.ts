@@ -33,12 +33,13 @@ export function controlVerbs(context: QueryContext): ReadonlyMap<string, Control
 }
 
 const changes = (context: QueryContext): readonly ChangeAnswer[] =>
-  context.changes.list().map(({ at, text, culprit, unnamed, tookMs }) => ({
+  context.changes.list().map(({ at, text, isOwn, culprit, unnamed, tookMs }) => ({
     at: new Date(at).toISOString(),
     text,
+    ...(isOwn && { isOwn, culprit: 'weftd' }),
     ...(culprit !== undefined && { culprit }),
     ...(unnamed !== undefined && { unnamed }),
-    tookMs
+    ...(tookMs !== undefined && { tookMs })
   }))
 
 /** Conditions that explain why there is no list of leases, or none that is believed, besides those that block. */

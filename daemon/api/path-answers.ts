@@ -11,9 +11,10 @@ export type Verdict = (typeof VERDICTS)[number]
 
 /**
  * `pods`: the way of pods' packets now. `plain`: the plain route to the peer's pods, where it is not used (yet).
- * `nodes`: from node address to node address.
+ * `nodes`: from node address to node address. `translated`: as `pods`, by a UDP packet whose source port this node
+ * translates.
  */
-export type ProbedWay = 'pods' | 'plain' | 'nodes'
+export type ProbedWay = 'pods' | 'plain' | 'nodes' | 'translated'
 
 export type ProbeAnswer = {
   readonly way: ProbedWay

@@ -59,6 +59,16 @@ export type BackendKey = { readonly rule: string; readonly default: string; read
 /** A port of this host on which the backend receives from other nodes; `key` configures it. */
 export type BackendPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number; readonly key: string }
 
+/**
+ * The outer UDP packets of a tunnel that keep the SKB mark of the packet in them: a firewall rule that matches by mark
+ * alone translates both.
+ */
+export type MarkedOuter = {
+  readonly port: number
+  /** Octets from the beginning of the outer UDP header to that of the inner IP header. */
+  readonly innerAt: number
+}
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
@@ -80,6 +90,8 @@ export type Backend<Config> = {
   readonly secret?: HostSecret
   /** Absent for a backend without a port of its own. */
   ports?(config: Config): readonly BackendPort[]
+  /** Absent for a backend without a tunnel of this kind. */
+  markedOuter?(config: Config): MarkedOuter | undefined
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /**
@@ -132,6 +144,7 @@ export type ConfiguredBackend = {
   readonly features: readonly Link[]
   readonly secret?: HostSecret
   readonly ports: readonly BackendPort[]
+  readonly markedOuter?: MarkedOuter
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -55,13 +55,14 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
-  const plain = backend.plain?.(config)
+  const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
   return {
     type: backend.type,
     keys: backend.keys,
     features: backend.features(config),
     ...(backend.secret && { secret: backend.secret }),
     ports: backend.ports?.(config) ?? [],
+    ...(markedOuter && { markedOuter }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),

@@ -19,7 +19,7 @@ import { LEAST_MTU, type Node } from '../state/node.ts'
 import { type KernelObject, type Link, type Mac, parseMac, type Route } from '../state/object.ts'
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
-import type { Backend, BackendPort, Claim, Device, PeerRoutes } from './backend.ts'
+import type { Backend, BackendPort, Claim, Device, MarkedOuter, PeerRoutes } from './backend.ts'
 import { directRoute, isOnLink, trialRoute } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
@@ -62,7 +62,8 @@ export type VxlanConfig = {
  */
 type Vtep = { readonly subnet: Prefix; readonly mac: Mac; readonly publicIp: Ip }
 
-/** Bytes that encapsulation adds: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14. */
+const HEADERS = { udp: 8, vxlan: 8, ethernet: 14 } as const
+/** Bytes that encapsulation adds: outer IP 20 or 40, UDP, VXLAN, inner Ethernet. */
 const OVERHEAD = { 4: 50, 6: 70 } as const
 
 /**
@@ -112,6 +113,10 @@ export const vxlan = {
   },
 
   ports: ({ port }: VxlanConfig): readonly BackendPort[] => [{ protocol: 'udp', port, key: 'Backend.Port' }],
+
+  /** With the group policy extension the mark would travel to the other node. */
+  markedOuter: ({ port, gbp }: VxlanConfig): MarkedOuter | undefined =>
+    gbp ? undefined : { port, innerAt: HEADERS.udp + HEADERS.vxlan + HEADERS.ethernet },
 
   recognises: ({ name, form }: Device): Recognised | undefined => {
     if (form !== undefined && form.type !== 'vxlan') return undefined

@@ -117,7 +117,9 @@ function viewOf(node: string, answer: unknown): ViewAnswer {
     return ways.length === 0 ? [] : [{ ...peer, ways }]
   })
   const isWhole = ({ ways }: PeersAnswer['peers'][number]) =>
-    ways.some(({ way }) => way === 'pods') && ways.every(({ way, verdict }) => way !== 'pods' || verdict === 'whole')
+    ways.some(({ way }) => way === 'pods') &&
+    ways.every(({ way, verdict }) => way !== 'pods' || verdict === 'whole') &&
+    brokenWays(ways).length === 0
   const whole = peers.filter(isWhole).length
   return { node, key, whole, notAsked: peers.length - whole - broken.length, broken }
 }

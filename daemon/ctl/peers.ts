@@ -16,7 +16,7 @@ export const peers: Command = {
     const found = readAnswer<PeersAnswer>(answer, { node: 'string', key: 'string', peers: 'array' })
     const { peers, views, unasked = [] } = found
     if (views !== undefined) return clusterView(views, unasked)
-    const isFine = peers.every(({ ways }) => ways.every((way) => way.way !== 'pods' || !isLost(way)))
+    const isFine = peers.every(({ ways }) => !ways.some(losesPods))
     return { text: peers.length === 0 ? 'no other nodes\n' : peersText(found), exit: isFine ? 0 : 1 }
   }
 }
@@ -25,11 +25,16 @@ export const peers: Command = {
 export const isLost = ({ verdict }: Pick<ProbeAnswer, 'verdict'>): boolean =>
   verdict !== 'whole' && verdict !== 'not-asked' && verdict !== 'host-firewall'
 
-/** The ways of pods that lose packets; where there are any, between the nodes as well. A plain route may be closed. */
+const losesPods = (way: ProbeAnswer): boolean => (way.way === 'pods' || way.way === 'translated') && isLost(way)
+
+/**
+ * The ways of pods that lose packets; where small ones are lost that are not translated, between the nodes as well. A
+ * plain route may be closed.
+ */
 export function brokenWays(ways: readonly ProbeAnswer[]): readonly ProbeAnswer[] {
   const isBroken = ({ verdict }: ProbeAnswer) => verdict !== 'whole' && verdict !== 'not-asked'
   const broken = ways.filter((each) => each.way !== 'plain' && isBroken(each))
-  return broken.some(({ way }) => way === 'pods') ? broken : []
+  return broken.some(({ way }) => way === 'pods') ? broken : broken.filter(({ way }) => way === 'translated')
 }
 
 /** Lines of a cluster's view. */
@@ -54,29 +59,47 @@ function clusterView(
     found.length > shown.length ? `${found.length - shown.length} more: run weftctl peers on their nodes\n` : '',
     unasked.map(({ node, reason }) => `${node} was not asked: ${reason}\n`).join('')
   ]
-  const isFine = unasked.length === 0 && !found.some(({ way }) => way.way === 'pods' && isLost(way))
+  const isFine = unasked.length === 0 && !found.some(({ way }) => losesPods(way))
   return { text: parts.filter((part) => part !== '').join('\n'), exit: isFine ? 0 : 1 }
 }
 
 function peersText({ node: own, peers, reports }: PeersAnswer): string {
   const heading = ['NODE', 'PROBE', 'FAMILY', 'VERDICT', 'ROUND-TRIP', 'SINCE', 'ANSWERED']
   const rows = peers.flatMap((peer) =>
-    peer.ways.map((way) => [
-      nameOf(peer),
-      way.way,
-      way.family,
-      way.verdict,
-      way.roundTripUs === undefined ? '' : `${(way.roundTripUs / 1_000).toFixed(2)}ms`,
-      shortTime(way.since),
-      way.answeredAt === undefined ? '' : shortTime(way.answeredAt)
-    ])
+    peer.ways
+      .filter(isListed)
+      .map((way) => [
+        nameOf(peer),
+        way.way,
+        way.family,
+        way.verdict,
+        way.roundTripUs === undefined ? '' : `${(way.roundTripUs / 1_000).toFixed(2)}ms`,
+        shortTime(way.since),
+        way.answeredAt === undefined ? '' : shortTime(way.answeredAt)
+      ])
   )
   const notes = peers.flatMap((peer) =>
-    peer.ways.filter(({ verdict }) => verdict !== 'whole').map((way) => noteText(nameOf(peer), way))
+    peer.ways.filter((way) => isListed(way) && way.verdict !== 'whole').map((way) => noteText(nameOf(peer), way))
   )
   const others = reports === undefined ? aloneText(own) : reportsText(reports)
-  return [columns([heading, ...rows]), notes.join(''), others].filter((part) => part !== '').join('\n')
+  return [columns([heading, ...rows]), notes.join('') + translatedText(peers), others]
+    .filter((part) => part !== '')
+    .join('\n')
 }
+
+/** Of translated packets only what was found has a line for each peer: they are sent once a day. */
+const isListed = ({ way, verdict }: ProbeAnswer): boolean => way !== 'translated' || verdict !== 'not-asked'
+
+/** How many nodes were not asked, by the reason. */
+function translatedText(peers: readonly PeerAnswer[]): string {
+  const counts = new Map<string, number>()
+  for (const { ways } of peers)
+    for (const way of ways) if (!isListed(way)) counts.set(reasonIn(way), (counts.get(reasonIn(way)) ?? 0) + 1)
+  return [...counts].map(([reason, count]) => `${count} of ${peers.length} (translated): ${reason}\n`).join('')
+}
+
+/** Without the address that was asked. */
+const reasonIn = ({ text }: ProbeAnswer): string => text.replace(/(?<=UDP port \d+) of \S+/, '')
 
 const aloneText = (own: string): string =>
   `Only ${own || 'this node'} was asked. Run weftctl peers on the other nodes, too; in Kubernetes, "kubectl weft peers" asks every node.\n`

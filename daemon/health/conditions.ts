@@ -214,6 +214,12 @@ export const CONDITIONS = {
     title: 'the path MTU to a node is too small for packets of pods, so large ones are lost or fragmented',
     cure: 'fix the MTU on the path, or lower MTU in Backend and restart weftd on every node; the condition ends within 15 minutes'
   },
+  UNDERLAY_CHECKSUM: {
+    severity: 'warning',
+    blocks: [],
+    title: "packets to another node whose source address or port the firewall translates are lost, and others aren't",
+    cure: 'turn transmit checksum offload off on the interface between the nodes as well (ethtool -K INTERFACE tx off), or update its driver and the kernel; then restart weftd'
+  },
   KERNEL_FEATURE: {
     severity: 'error',
     blocks: ['add', 'ready'],

@@ -29,6 +29,8 @@ export type Target = {
   readonly readSysctl?: (path: string) => Sysctl | undefined
   /** Writes sysctls, all in one entry into the namespace. */
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
+  /** Sets offloads of devices; absent inside pods. */
+  readonly offloads?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -37,8 +39,8 @@ export type Target = {
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; nftables and iptables. */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'firewall'
+/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; nftables and iptables. */
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -54,6 +56,8 @@ function channelOf(change: Change): Channel {
       return 'netlink'
     case 'sysctl':
       return 'sysctl'
+    case 'offload':
+      return 'offload'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -104,6 +108,8 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
     case 'sysctl':
       return applySysctls(changes, target)
+    case 'offload':
+      return target.offloads?.(changes) ?? changes.map((change) => outcome(change, new Error('no offloads here')))
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))

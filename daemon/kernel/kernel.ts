@@ -15,6 +15,7 @@ import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
 import { Senders } from './notification-sender.ts'
 import { Observer, type ObserverParts } from './observer.ts'
+import { applyOffloads } from './offload.ts'
 import { openSandbox } from './sandbox.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
 
@@ -24,6 +25,8 @@ export type KernelOptions = {
   readonly nft: FirewallPort
   /** Paths below /proc/sys that a dump reads; the kernel announces no changes of them. */
   readonly sysctls?: () => readonly string[]
+  /** Devices whose offloads a dump reads: links are listed without them. */
+  readonly offloads?: () => readonly string[]
   /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
   readonly senders?: Senders
@@ -61,6 +64,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     openNamespace: (path) => openNamespace(path, true),
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
+    offloads: applyOffloads,
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
@@ -70,11 +74,9 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     routing: (change) => {
       for (const listener of listeners) listener(change)
     },
-    socket: dumps,
-    firewall: nft,
-    senders,
-    log,
+    ...{ socket: dumps, firewall: nft, senders, log },
     sysctls: options.sysctls ?? (() => []),
+    offloads: options.offloads ?? (() => []),
     receiveBytes: options.receiveBytes
   }
   const observers = new Set<Observer>()

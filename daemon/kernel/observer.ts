@@ -10,12 +10,14 @@ import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.
 import { Cache } from './cache.ts'
 import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
-import { routingChange } from './netlink/decode.ts'
+import { linkIdentity, routingChange } from './netlink/decode.ts'
 import type { Message } from './netlink/message.ts'
 import { NotificationSocket } from './netlink/notification-socket.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
+import { RTM } from './netlink/uapi.ts'
 import type { FirewallChange, FirewallPort } from './nftables/port.ts'
 import type { Senders } from './notification-sender.ts'
+import { readOffload } from './offload.ts'
 import { readSysctl } from './sysctl.ts'
 
 /** Observations that the consumer has not fetched; beyond this a dump is cheaper. */
@@ -38,6 +40,7 @@ export type ObserverParts = {
   readonly senders: Senders
   readonly log: Log
   readonly sysctls: () => readonly string[]
+  readonly offloads: () => readonly string[]
   /** Called when other programs changed routes or policy rules, or may have. */
   readonly routing: (change: RoutingChange) => void
   readonly receiveBytes?: number | undefined
@@ -49,6 +52,7 @@ type Pending = { readonly message?: Message; readonly run: () => void }
 export class Observer implements Disposable {
   readonly #parts: ObserverParts
   readonly #interest: (object: KernelObject) => boolean
+  readonly #desired: (key: Key) => KernelObject | undefined
   readonly #observed: Cache
   readonly #notifications: NotificationSocket
   readonly #queue: Observation[] = []
@@ -65,9 +69,10 @@ export class Observer implements Disposable {
   constructor(
     parts: ObserverParts,
     interest: (object: KernelObject) => boolean,
-    desired?: (key: Key) => KernelObject | undefined
+    desired: (key: Key) => KernelObject | undefined = () => undefined
   ) {
     this.#parts = parts
+    this.#desired = desired
     this.#interest = interest
     this.#observed = new Cache(interest, desired)
     this.#notifications = new NotificationSocket(
@@ -159,6 +164,7 @@ export class Observer implements Disposable {
       for (const change of update.changed)
         this.#push({ kind: 'changed', ...change, ...(by !== undefined && { by }), at })
       for (const path of update.reread ?? []) this.#reread(path, at)
+      if (message.type === RTM.newLink) void this.#rereadOffload(linkIdentity(message).index, at)
       if (update.dumpBecause !== undefined) this.wantDump(update.dumpBecause)
     } catch (error) {
       this.wantDump(reasonOf(error))
@@ -177,6 +183,21 @@ export class Observer implements Disposable {
       this.#push({ kind: 'changed', key: keyOf(object), object, at })
   }
 
+  /** A changed offload is notified as a change of the link, without saying which. */
+  async #rereadOffload(index: number, at: number): Promise<void> {
+    const device = this.#observed.nameOf(index)
+    if (device === undefined || this.#desired(`offload ${device}` as Key) === undefined) return
+    try {
+      const object = await readOffload(device)
+      if (object === undefined || this.#observed.nameOf(index) !== device) return
+      const before = this.#observed.get(keyOf(object))
+      if (before !== undefined && sameObject(object, before)) return
+      if (this.#observed.put(object) !== undefined) this.#push({ kind: 'changed', key: keyOf(object), object, at })
+    } catch (error) {
+      this.wantDump(reasonOf(error))
+    }
+  }
+
   /** A new dump, or nothing when it failed and will be repeated. */
   async #dump(signal: AbortSignal): Promise<readonly Observation[]> {
     const why = this.#dumpWanted ?? ''
@@ -190,8 +211,9 @@ export class Observer implements Disposable {
       const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
       const firewall = await this.#parts.firewall.read(this.#interest)
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
+      const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
       this.#observed.restart(links)
-      for (const [at, object] of [...objects, ...firewall, ...sysctls].entries()) {
+      for (const [at, object] of [...objects, ...firewall, ...sysctls, ...offloads].entries()) {
         if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }

@@ -229,6 +229,9 @@ function threaded(call: string, start: (done: Callback) => void): Promise<number
   })
 }
 
+/** ioctl(2) with a struct ifreq in the thread pool, for requests that wait for the rtnl lock. */
+export const ioctlInterfaceInThread = (fd: number, request: number, ifreqBytes: Uint8Array): Promise<number> =>
+  threaded('ioctl', (done) => prototypes.ioctlInterface.async(fd, request, ifreqBytes, done))
 /** send(2) in the thread pool; the bytes must not change until it is done. */
 export const send = (fd: number, bytes: Uint8Array): Promise<number> =>
   threaded('send', (done) => prototypes.send.async(fd, bytes, bytes.length, 0, done))

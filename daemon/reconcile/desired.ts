@@ -1,7 +1,16 @@
 // The desired state by owner, so that one lease or pod replaces only its own keys.
 import { WeftError } from '../base/error.ts'
 import { contradictions, merge } from '../state/merge.ts'
-import { addressKeyOf, deviceOf, type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
+import {
+  addressKeyOf,
+  deviceOf,
+  isSetting,
+  type KernelObject,
+  type Key,
+  keyOf,
+  type State,
+  sameObject
+} from '../state/object.ts'
 import { textOf } from '../state/text.ts'
 
 /**
@@ -10,6 +19,10 @@ import { textOf } from '../state/text.ts'
  */
 export const wantedSysctls = (desired: State): readonly string[] =>
   [...desired.values()].flatMap((object) => (object.kind === 'sysctl' ? [object.path] : []))
+
+/** Devices whose offload is desired: a dump of links does not say it. */
+export const wantedOffloads = (desired: State): readonly string[] =>
+  [...desired.values()].flatMap((object) => (object.kind === 'offload' ? [object.device] : []))
 
 /**
  * Several owners may want one key (two pods one bridge): what they want is merged by field, and the object stays until
@@ -169,7 +182,9 @@ export class Desired {
 }
 
 const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
-  object?.kind === 'sysctl' || object?.kind === 'proxy' || object?.kind === 'vlans' ? deviceOf(object) : undefined
+  object !== undefined && (isSetting(object) || object.kind === 'proxy' || object.kind === 'vlans')
+    ? deviceOf(object)
+    : undefined
 
 const isSame = (one: KernelObject, other: KernelObject): boolean => sameObject(one, other) && sameObject(other, one)
 

@@ -104,7 +104,8 @@ const NEVER_NAMED: Readonly<Partial<Record<KernelObject['kind'], string>>> = {
   link: 'links',
   fdb: 'FDB entries',
   vlans: 'VLANs',
-  sysctl: 'settings'
+  sysctl: 'settings',
+  offload: 'settings of devices'
 }
 
 function unnamed(object: KernelObject): string {

@@ -1,4 +1,5 @@
-// The last repairs, in memory: what other programs changed, who, and how long until it was as desired again.
+// The last repairs, in memory: what other programs changed, who, and how long until it was as desired again; and what
+// weftd itself changed of a device because of what it measured.
 import { shortened } from '../base/printable.ts'
 import type { DriftReport } from './drift.ts'
 
@@ -12,11 +13,13 @@ export type RecentChange = {
   readonly at: number
   /** What weftd did, and the object. */
   readonly text: string
+  /** weftd did it by itself. */
+  readonly isOwn?: true
   /** `NAME (PID)` of the program that made it necessary. */
   readonly culprit: string | undefined
   /** Why there is no `culprit`. */
   readonly unnamed: string | undefined
-  readonly tookMs: number
+  readonly tookMs?: number
 }
 
 export class RecentChanges {
@@ -30,13 +33,22 @@ export class RecentChanges {
   }
 
   add({ what, object, by, unnamed, afterMs }: DriftReport): void {
-    this.#ring[this.#next] = {
+    this.#put({
       at: this.#now(),
       text: `${done(what)} ${shortened(object, LONGEST)}`,
       culprit: by && `${by.name} (${by.pid})`,
       unnamed,
       tookMs: Math.round(afterMs * 10) / 10
-    }
+    })
+  }
+
+  /** What weftd changed of a device by itself, because of what it measured. */
+  note(text: string): void {
+    this.#put({ at: this.#now(), text, isOwn: true, culprit: undefined, unnamed: undefined })
+  }
+
+  #put(change: RecentChange): void {
+    this.#ring[this.#next] = change
     this.#next = (this.#next + 1) % MOST
   }
 

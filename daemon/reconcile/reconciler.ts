@@ -4,7 +4,16 @@ import type { Log } from '../base/log.ts'
 import { type Change, difference, put } from '../state/difference.ts'
 import type { Kernel, Observation, Outcome } from '../state/kernel.ts'
 import { without } from '../state/merge.ts'
-import { deviceOf, type KernelObject, type Key, keyOf, type Link, linkNamed, type State } from '../state/object.ts'
+import {
+  deviceOf,
+  isSetting,
+  type KernelObject,
+  type Key,
+  keyOf,
+  type Link,
+  linkNamed,
+  type State
+} from '../state/object.ts'
 import { onRemadeLinks, order } from '../state/order.ts'
 import { mayRemove, type Recognises, staysWhenUnwanted } from '../state/ownership.ts'
 import { AckOrder } from './ack-order.ts'
@@ -142,7 +151,10 @@ export class Reconciler {
     // A pod that failed is its caller's error, not this node's condition.
     this.#refusals.clear(unwanted)
     // Nothing announces what becomes of a setting: once it is wanted again it is read again.
-    for (const key of unwanted) if (this.#observed.get(key)?.kind === 'sysctl') this.#observed.delete(key)
+    for (const key of unwanted) {
+      const object = this.#observed.get(key)
+      if (object !== undefined && isSetting(object)) this.#observed.delete(key)
+    }
     await this.#firstDump.promise
     return [...(await this.#sync([...keys], true)), ...refused]
   }

@@ -3,6 +3,7 @@
 import {
   addressKeyOf,
   deviceOf,
+  isSetting,
   type KernelObject,
   type Key,
   keyOf,
@@ -39,7 +40,7 @@ export function difference(
       const whole = isRequested ? want : withParentsMtu(want, observed)
       if (!sameObject(whole, have)) changes.push({ do: 'put', object: whole, instead: have })
     } else if (
-      (isRequested && (want.kind === 'sysctl' || want.kind === 'vlans')) ||
+      (isRequested && (isSetting(want) || want.kind === 'vlans')) ||
       !waitsForItsDevice(want, observed, desired)
     )
       changes.push({ do: 'put', object: want })
@@ -73,7 +74,7 @@ export function waitsForItsDevice(object: KernelObject, observed: State, desired
     const link = observed.get(keyOf({ kind: 'link', name: object.device }))
     return link?.kind !== 'link' || (link.form?.type !== 'bridge' && !link.master)
   }
-  if (object.kind !== 'proxy' && object.kind !== 'sysctl') return false
+  if (object.kind !== 'proxy' && !isSetting(object)) return false
   const device = deviceOf(object)
   if (device === undefined) return false
   const link = keyOf({ kind: 'link', name: device })

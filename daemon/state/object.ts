@@ -171,6 +171,12 @@ export type FdbEntry = Wanted & {
  */
 export type Sysctl = Wanted & { readonly kind: 'sysctl'; readonly path: string; readonly value: string }
 
+/**
+ * Whether the device leaves the checksums of TCP and UDP packets that it transmits to what is below it (`ethtool -K
+ * DEVICE tx on`).
+ */
+export type Offload = Wanted & { readonly kind: 'offload'; readonly device: string; readonly transmitChecksum: boolean }
+
 /** A traffic control queueing discipline on a device. It is removed with its device. */
 export type Qdisc = Wanted & {
   readonly kind: 'qdisc'
@@ -188,6 +194,7 @@ export type KernelObject =
   | FdbEntry
   | PortVlans
   | Sysctl
+  | Offload
   | NftChain
   | NftSet
   | NftElement
@@ -229,6 +236,8 @@ function keyText(object: KernelObject): string {
       return `vlans dev ${object.device}`
     case 'sysctl':
       return `sysctl ${object.path}`
+    case 'offload':
+      return `offload ${object.device}`
     case 'nft-chain':
       return `nft chain ${object.family} ${object.table} ${object.chain}`
     case 'nft-set':
@@ -253,6 +262,9 @@ export function deviceOf(object: KernelObject): string | undefined {
   if (object.kind === 'sysctl') return deviceOfSysctl(object.path)
   return 'device' in object ? object.device : undefined
 }
+
+/** Settings have no existence of their own: they can't be removed, and nothing announces most of their changes. */
+export const isSetting = ({ kind }: Pick<KernelObject, 'kind'>): boolean => kind === 'sysctl' || kind === 'offload'
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([

@@ -11,6 +11,7 @@ function rank(object: KernelObject): number {
       // Before a pod's end is up: until then its port is in the bridge's default VLAN.
       return 1.5
     case 'sysctl':
+    case 'offload':
       // Before addresses: disable_ipv6 refuses them, and accept_dad decides whether they are tentative.
       return 2
     case 'address':

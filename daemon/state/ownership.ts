@@ -1,7 +1,7 @@
 // Ownership: which kernel objects are Weft's, and so may be removed. A restarted weftd knows its objects by these marks
 // alone; there is no state file.
 import { isLinkLocal } from '../../ipam/address.ts'
-import type { KernelObject, Link } from './object.ts'
+import { isSetting, type KernelObject, type Link } from './object.ts'
 
 /**
  * rtm_protocol of every route and of every neighbour proxy that Weft makes. Free in rtnetlink.h and in iproute2's
@@ -82,6 +82,7 @@ export function mayRemove(
     case 'admin-call':
       return true
     case 'sysctl':
+    case 'offload':
     case 'qdisc':
     case 'vlans':
       // A setting can't be removed; a queueing discipline and a port's VLANs are removed with the device.
@@ -95,7 +96,7 @@ export function mayRemove(
  */
 export function staysWhenUnwanted(object: KernelObject, recognises: Recognises): boolean {
   return (
-    object.kind === 'sysctl' ||
+    isSetting(object) ||
     object.kind === 'vlans' ||
     (object.kind === 'link' &&
       (object.form?.type === 'bridge' || object.form?.type === 'vlan') &&

@@ -27,6 +27,8 @@ export function textOf(object: KernelObject): string {
       return vlansText(object)
     case 'sysctl':
       return `sysctl ${object.path}=${object.value}`
+    case 'offload':
+      return `transmit checksum offload of ${object.device} ${object.transmitChecksum ? 'on' : 'off'}`
     case 'nft-chain':
       return words(
         'chain',

@@ -20,6 +20,7 @@ export function judgeWay(facts: WayFacts): readonly Hop[] {
     firewallHop(facts),
     ...backHops(facts),
     ...probeHops(facts),
+    ...translatedHops(facts),
     ...peerHops(facts)
   ]
   return [...hops, answerHop(facts, firstFault(hops) === undefined)]
@@ -325,6 +326,16 @@ function probeHops({ probes, to, echo }: WayFacts): readonly Hop[] {
   if (echo.answeredUs !== undefined && found.verdict !== ABOUT_SIZE)
     return [unknown('probe', `${found.text}; but this packet has just been answered`)]
   return [wrong('probe', found.text, found.cure ?? 'weftctl peers says more')]
+}
+
+/** Once it has been asked: an ICMP echo says nothing about translated packets. */
+function translatedHops({ probes, to }: WayFacts): readonly Hop[] {
+  if (to.kind !== 'remote') return []
+  const { family } = to.remote.address
+  const found = probes?.find(({ way, family: of }) => way === 'translated' && of === family)
+  if (found === undefined || found.verdict === 'not-asked') return []
+  if (found.verdict === 'whole') return [whole('translated', found.text)]
+  return [wrong('translated', found.text, found.cure ?? 'weftctl peers says more')]
 }
 
 function peerHops({ peer, to, echo }: WayFacts): readonly Hop[] {

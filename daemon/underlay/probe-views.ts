@@ -1,5 +1,6 @@
 // What probes found, as weftctl and other nodes get it: for each peer the ways to it with verdict, sentence and cure.
 import { FAMILIES, type Family, formatIp, perFamily } from '../../ipam/address.ts'
+import { TRANSLATED_PORT } from '../firewall/translated-probe.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
@@ -8,9 +9,10 @@ import type { Look } from './probe-look.ts'
 import type { Way } from './probe-packet.ts'
 import { type PlainUnused, plainText, wayText, wholeText } from './probe-text.ts'
 import type { Prober } from './prober.ts'
+import { findingText, type TranslatedFinding } from './translated-text.ts'
 
 export type WayView = {
-  readonly way: Way
+  readonly way: Way | 'translated'
   readonly family: Family
   readonly verdict: Verdict
   readonly text: string
@@ -29,6 +31,8 @@ export type ProbeViewsDeps = {
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
   /** Why the plain route to this node is not used, where there could be one. */
   readonly plainUnused?: (key: string, family: Family) => PlainUnused | undefined
+  /** Of packets whose source port this node translates; `undefined`: they differ from others in nothing. */
+  readonly translated?: (key: string, family: Family) => TranslatedFinding | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
 }
@@ -74,7 +78,8 @@ export class ProbeViews {
         ? []
         : [
             ...(['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, { family, way, at: look })),
-            ...this.#plain(key, lease, family)
+            ...this.#plain(key, lease, family),
+            ...this.#translated(key, lease, family)
           ]
     )
   }
@@ -92,6 +97,24 @@ export class ProbeViews {
       {
         ...{ way: 'plain', family, verdict: PLAIN_VERDICTS[unused.why], since: now() - unused.msAgo },
         ...plainText(unused, { peer, here, there: formatIp(there), device })
+      }
+    ]
+  }
+
+  #translated(key: string, lease: Lease, family: Family): readonly WayView[] {
+    const { place, translated, now, peers } = this.#deps
+    const [found, placed] = [translated?.(key, family), place()]
+    const [subnet, there] = [lease.subnet[family], perFamily(lease.publicIp)[0]]
+    if (found === undefined || placed === undefined || subnet === undefined) return []
+    const asked = formatIp(placed.backend.held(subnet))
+    const peer = lease.node ?? (there === undefined ? key : formatIp(there[1]))
+    const at = found.is === 'not-asked' ? undefined : now() - found.msAgo
+    return [
+      {
+        ...{ way: 'translated', family, verdict: found.is === 'silent' ? 'not-asked' : found.is },
+        ...findingText(found, { peer, asked, port: TRANSLATED_PORT }),
+        since: at ?? peers.since(key) ?? now(),
+        ...(found.is === 'whole' && at !== undefined && { answeredAt: at })
       }
     ]
   }
@@ -180,7 +203,7 @@ export class ProbeViews {
 
 /** The worst of a peer's ways; those that pods' packets don't take count only after those that they do. */
 function rankOf(ways: readonly WayView[]): number {
-  const ranks = (of: (way: Way) => boolean) =>
+  const ranks = (of: (way: WayView['way']) => boolean) =>
     ways.filter(({ way }) => of(way)).map(({ verdict }) => SEVERITY.indexOf(verdict))
   const [pods, others] = [ranks((way) => way === 'pods'), ranks((way) => way !== 'pods')]
   return Math.min(...pods, SEVERITY.length) * SEVERITY.length + Math.min(...others, SEVERITY.length - 1)

@@ -66,7 +66,7 @@ export type ForwardingFact = { readonly wanted: FdbEntry; readonly now: Ip | Una
 
 /** What probes found on one way, of probe-views.ts. */
 export type Probed = {
-  readonly way: 'pods' | 'plain' | 'nodes'
+  readonly way: 'pods' | 'plain' | 'nodes' | 'translated'
   readonly family: Family
   readonly verdict: string
   readonly text: string
@@ -160,6 +160,7 @@ export type HopName =
   | 'firewall'
   | 'back-route'
   | 'probe'
+  | 'translated'
   | 'peer'
   | 'answer'
 

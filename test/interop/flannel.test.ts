@@ -8,6 +8,7 @@ import { Cluster, type ClusterOptions, linesOf, PREFIX, reachEachOther } from '.
 import { flannelPod } from '../lab/flannel-pod.ts'
 import { Flanneld } from '../lab/flanneld.ts'
 import { missingPeer, peersDirectory } from '../lab/peers.ts'
+import { become } from '../lab/probe-scene.ts'
 import { run, until } from '../lab/run.ts'
 import { flannelRows } from '../unit/docs/flannel-rows.ts'
 
@@ -25,12 +26,15 @@ for (const [name, network, hosts] of networks) {
   }, async () => {
     await using cluster = await Cluster.start({ hosts, start: false, network })
     await using _flanneld = await Flanneld.start(cluster.node(1), { etcd: cluster.etcd })
-    await Promise.all([cluster.join(cluster.node(2)), cluster.join(cluster.node(3))])
+    const args = ['--ip-masq']
+    await Promise.all([cluster.join(cluster.node(2), { args }), cluster.join(cluster.node(3))])
     await reachEachOther([
       await flannelPod(cluster.node(1), 'f1'),
       await cluster.pod(cluster.node(2)),
       await cluster.pod(cluster.node(3))
     ])
+    // Its kernel answers, whoever set up its device.
+    if (name === 'vxlan') await become(cluster, { '2 1 translated': 'whole' })
   })
 }
 

@@ -3,7 +3,7 @@
 import { appendFileSync } from 'node:fs'
 
 /** Conditions that probes raise. */
-const CODES: ReadonlySet<unknown> = new Set(['UNDERLAY_LOST', 'UNDERLAY_MTU'])
+const CODES: ReadonlySet<unknown> = new Set(['UNDERLAY_LOST', 'UNDERLAY_MTU', 'UNDERLAY_CHECKSUM'])
 
 export type Watched = {
   readonly name: string

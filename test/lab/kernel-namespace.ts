@@ -46,7 +46,12 @@ export const run = (...command: readonly string[]): string =>
   execFileSync(command[0] ?? '', command.slice(1), { encoding: 'utf8' })
 
 export const open = (
-  more: { readonly receiveBytes?: number; readonly sysctls?: () => readonly string[]; readonly nft?: FirewallPort } = {}
+  more: {
+    readonly receiveBytes?: number
+    readonly sysctls?: () => readonly string[]
+    readonly offloads?: () => readonly string[]
+    readonly nft?: FirewallPort
+  } = {}
 ): Promise<Kernel> => openKernel({ log: quiet, nft: noFirewall, ...more })
 
 export async function applied(kernel: Pick<Kernel, 'apply'>, ...changes: readonly Change[]): Promise<void> {
@@ -61,12 +66,20 @@ export class Watch implements AsyncDisposable {
   readonly #ended: Promise<void>
   #look: () => void = () => undefined
 
-  constructor(kernel: Kernel, interest: (object: KernelObject) => boolean = () => true) {
-    this.#ended = this.#follow(kernel, interest)
+  constructor(
+    kernel: Kernel,
+    interest: (object: KernelObject) => boolean = () => true,
+    desired?: (key: Key) => KernelObject | undefined
+  ) {
+    this.#ended = this.#follow(kernel, interest, desired)
   }
 
-  async #follow(kernel: Kernel, interest: (object: KernelObject) => boolean): Promise<void> {
-    for await (const observation of kernel.observe(interest, this.#stop.signal)) {
+  async #follow(
+    kernel: Kernel,
+    interest: (object: KernelObject) => boolean,
+    desired?: (key: Key) => KernelObject | undefined
+  ): Promise<void> {
+    for await (const observation of kernel.observe(interest, this.#stop.signal, desired)) {
       this.observations.push(observation)
       if (observation.kind === 'everything') {
         this.state.clear()

@@ -77,17 +77,22 @@ const eachKind: readonly (readonly [string, KernelObject, KernelObject])[] = [
     'sysctl',
     { kind: 'sysctl', path: 'net/ipv4/conf/br0/forwarding', value: '1' },
     { kind: 'sysctl', path: 'net/ipv4/conf/br0/forwarding', value: '0' }
+  ],
+  [
+    'offload',
+    { kind: 'offload', device: 'br0', transmitChecksum: false },
+    { kind: 'offload', device: 'br0', transmitChecksum: true }
   ]
 ]
 
 test('every kind of object is put, observed, changed and removed', { skip, timeout: 300_000 }, async (t) => {
-  await using kernel = await open({ sysctls: () => ['net/ipv4/conf/br0/forwarding'] })
+  await using kernel = await open({ sysctls: () => ['net/ipv4/conf/br0/forwarding'], offloads: () => ['br0'] })
   await applied(kernel, put(bridge), put(address4), put(address6))
   await using watch = new Watch(kernel)
   await watch.shows(bridge, address4, address6)
-  /** The kernel announces neither sysctls nor neighbour proxies: only a dump shows them. */
+  /** The kernel announces neither sysctls nor neighbour proxies, and offloads are read where desired: a dump shows all. */
   const look = ({ kind }: KernelObject) => {
-    if (kind === 'sysctl' || kind === 'proxy') kernel.recheck('the test')
+    if (kind === 'sysctl' || kind === 'proxy' || kind === 'offload') kernel.recheck('the test')
   }
   const seen = async (object: KernelObject) => {
     look(object)
@@ -104,9 +109,33 @@ test('every kind of object is put, observed, changed and removed', { skip, timeo
     // The second time it does not exist any more, which is a success.
     await applied(kernel, remove(second))
     look(second)
-    if (second.kind !== 'sysctl') await watch.lacks(second)
+    if (second.kind !== 'sysctl' && second.kind !== 'offload') await watch.lacks(second)
     await applied(kernel, remove(second))
   }
+})
+
+test('an offload that another program changes is observed without a dump, one that is so already is not changed, and it is gone with its device', {
+  skip
+}, async () => {
+  const off: KernelObject = { kind: 'offload', device: 'br0', transmitChecksum: false }
+  await using kernel = await open({ offloads: () => ['br0'] })
+  await applied(kernel, put(bridge))
+  await using watch = new Watch(
+    kernel,
+    () => true,
+    (key) => (key === keyOf(off) ? off : undefined)
+  )
+  await watch.shows({ ...off, transmitChecksum: true })
+  run('ethtool', '-K', 'br0', 'tx-checksum-ip-generic', 'off')
+  await watch.shows(off)
+  assert.deepEqual(
+    (await kernel.apply([put(off)])).map(({ unchanged }) => unchanged),
+    [true]
+  )
+  await applied(kernel, remove(bridge))
+  await watch.lacks(off)
+  const [missing] = await kernel.apply([put(off)])
+  assert.match(String(missing?.error?.message), /transmit checksum offload of br0 off.*ENODEV|no such device/i)
 })
 
 test('a neighbour proxy outlives the carrier of its bridge, and a bridge that is set down causes a dump', {

@@ -2,46 +2,16 @@
 // that all is whole again afterwards. The faults of one test are made at the same time, between different nodes.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { PeersAnswer, ProbeAnswer } from '../../daemon/api/path-answers.ts'
 import { Cluster, PREFIX, reachEachOther } from './cluster.ts'
+import { answer, become, conditions, wayTo } from './probe-scene.ts'
 import { run, until } from './run.ts'
 import { weftctl } from './weftctl.ts'
 import { sample } from './weftd.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 
-const answer = async (cluster: Cluster, n: number): Promise<PeersAnswer> =>
-  JSON.parse((await weftctl(cluster.node(n), ['peers', '--json'])).stdout)
-
-/** What node `n` knows of its way to the node `to`. */
-function wayTo(cluster: Cluster, { peers }: PeersAnswer, to: number, way = 'pods'): ProbeAnswer {
-  const peer = peers.find(({ publicIp }) => publicIp.includes(cluster.node(to).address))
-  return peer?.ways.find((each) => each.way === way) ?? assert.fail(`no ${way} to ${to}`)
-}
-
-/** Waits until these nodes say this of each other: `'1 2': 'out-lost'` is what 1 says of 2. */
-async function become(cluster: Cluster, expected: Readonly<Record<string, string>>): Promise<readonly ProbeAnswer[]> {
-  const nodes = [...new Set(Object.keys(expected).map((pair) => Number(pair[0])))]
-  const look = async () => {
-    const answers = new Map(await Promise.all(nodes.map(async (n) => [n, await answer(cluster, n)] as const)))
-    return Object.keys(expected).map((words) => {
-      const [n, to, way] = words.split(' ')
-      return wayTo(cluster, answers.get(Number(n)) ?? assert.fail(words), Number(to), way)
-    })
-  }
-  const isSo = async () => {
-    const found = await look()
-    const verdicts = Object.keys(expected).map((words, at) => [words, found[at]?.verdict])
-    assert.deepEqual(Object.fromEntries(verdicts), expected)
-    return found
-  }
-  return until(isSo, { what: JSON.stringify(expected), everyMs: 300, deadlineMs: 120_000 })
-}
-
 const PAIRS = ['1 2', '2 1', '1 3', '3 1', '2 3', '3 2']
 const all = (verdict: string) => Object.fromEntries(PAIRS.map((pair) => [pair, verdict]))
-const conditions = async (cluster: Cluster, n: number) => (await cluster.daemon(n).readyz()).body
-
 // They mostly wait for answers that do not come: all at the same time.
 describe('probes', { skip, concurrency: true }, () => {
   test('a dropped port, large packets lost on the path, an asymmetric route, and afterwards all is whole', async () => {

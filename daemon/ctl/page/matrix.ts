@@ -112,12 +112,12 @@ function answeredRow(from: string, { peers }: PeersAnswer, names: ReadonlyMap<st
 }
 
 /**
- * The broken paths of pods, and where there is one, whether the nodes themselves reach each other. A plain route that is
- * not in use and nodes that drop each other's pings are no fault.
+ * The broken paths of pods, and where there is one, whether the nodes themselves reach each other; and those on which
+ * translated packets alone are lost. A plain route that is not in use and nodes that drop each other's pings are no fault.
  */
 function listed<T extends Pick<ProbeAnswer, 'way' | 'verdict'>>(ways: readonly T[]): readonly T[] {
   const broken = ways.filter((probe) => probe.way !== 'plain' && isBroken(stateOf(probe)))
-  return broken.some(({ way }) => way === 'pods') ? broken : []
+  return broken.some(({ way }) => way === 'pods') ? broken : broken.filter(({ way }) => way === 'translated')
 }
 
 /** A report has only what is not whole; whole is the rest only if every other node was asked and all had room. */
@@ -144,6 +144,7 @@ const stateOf = ({ verdict }: { readonly verdict: Verdict }): PathState =>
 
 const WAYS: Readonly<Record<string, string>> = {
   pods: 'between pods',
+  translated: 'between pods, source port translated',
   nodes: 'between node addresses'
 }
 

@@ -99,7 +99,8 @@ function changesView(asked: readonly Asked[]): ChangesView {
   const culprits = new Map<string, number>()
   // Of one program with many processes, one line.
   const nameOf = (culprit: string | undefined) => culprit?.replace(/ \(\d+\)$/, '') ?? 'unknown'
-  for (const { culprit } of all) culprits.set(nameOf(culprit), (culprits.get(nameOf(culprit)) ?? 0) + 1)
+  for (const { culprit } of all.filter(({ isOwn }) => !isOwn))
+    culprits.set(nameOf(culprit), (culprits.get(nameOf(culprit)) ?? 0) + 1)
   return {
     rows: all
       .toSorted((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0))

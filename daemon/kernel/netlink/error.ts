@@ -3,7 +3,7 @@ import { getSystemErrorMessage } from 'node:util'
 import { formatIp } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
 import { errnoName } from '../../os/libc.ts'
-import type { Address, Discipline, KernelObject, Sysctl } from '../../state/object.ts'
+import type { Address, Discipline, KernelObject, Link, Sysctl } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 
 export type KernelErrorDetails = {
@@ -110,14 +110,16 @@ function settingCure({ path }: Sysctl, name: string): string | undefined {
   return name === 'EINVAL' ? `use a value that /proc/sys/${path} accepts` : undefined
 }
 
+function linkCure({ name: link, form }: Link, name: string): string | undefined {
+  if (form !== undefined && name === 'EOPNOTSUPP') return moduleCure(form.type === 'vlan' ? '8021q' : form.type)
+  if (name !== 'EEXIST') return undefined
+  return form?.type === 'vxlan'
+    ? `delete the link of this name, or the other VXLAN device with VNI ${form.vni} on this port: \`ip -d link show type vxlan\``
+    : `delete or rename the link that has this name: \`ip link show ${link}\``
+}
+
 function cureFor(object: KernelObject, name: string): string | undefined {
-  if (object.kind === 'link' && object.form !== undefined && name === 'EOPNOTSUPP')
-    return moduleCure(object.form.type === 'vlan' ? '8021q' : object.form.type)
-  if (object.kind === 'link' && name === 'EEXIST') {
-    return object.form?.type === 'vxlan'
-      ? `delete the link of this name, or the other VXLAN device with VNI ${object.form.vni} on this port: \`ip -d link show type vxlan\``
-      : `delete or rename the link that has this name: \`ip link show ${object.name}\``
-  }
+  if (object.kind === 'link') return linkCure(object, name)
   if ('device' in object && object.device !== undefined && name === 'ENETDOWN')
     return `set the link up with \`ip link set ${object.device} up\``
   if (object.kind === 'address' && name === 'EACCES') return addressCure(object)
@@ -126,5 +128,7 @@ function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
   if (object.kind === 'sysctl') return settingCure(object, name)
+  if (object.kind === 'offload')
+    return `set it with ethtool -K ${object.device} tx ${object.transmitChecksum ? 'on' : 'off'}; \`ethtool -k ${object.device}\` shows whether its driver has it fixed`
   return undefined
 }

@@ -93,6 +93,12 @@ test('vxlan: with DirectRouting a peer on our link gets a direct route, without 
   }
 })
 
+test('the tunnel whose packets keep the mark of those in them is VXLAN, without its policy extension', () => {
+  const outer = (type: string, keys: JsonObject) => backends.configure(type, keys).markedOuter
+  assert.deepEqual(outer('vxlan', { Port: 4789 }), { port: 4789, innerAt: 8 + 8 + 14 })
+  assert.deepEqual([outer('vxlan', { GBP: true }), outer('host-gw', {})], [undefined, undefined])
+})
+
 test('vxlan: probes try a plain route by one of their own, where the peer is on our link and there is a choice', () => {
   const plain = backends.configure('vxlan', {}).plain ?? assert.fail('no choice')
   assert.deepEqual(lines(plain(near, testNode(), { 4: { device: 'eth0' } })), [

@@ -39,3 +39,11 @@ test('the last 1,000 are kept, the latest first, each with at most 300 character
   changes.add(report({ object: 'x'.repeat(10_000) }))
   assert.equal(changes.list()[0]?.text, `put back ${'x'.repeat(299)}…`)
 })
+
+test('what weftd did by itself is in the same list, and by nobody else', () => {
+  const changes = new RecentChanges(() => 7)
+  changes.add(report())
+  changes.note('turned transmit checksum offload of weft.1 off')
+  const [own] = changes.list()
+  assert.deepEqual([own?.at, own?.isOwn, own?.culprit, own?.tookMs], [7, true, undefined, undefined])
+})

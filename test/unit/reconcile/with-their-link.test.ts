@@ -11,12 +11,13 @@ test('settings of a link are made again with it: ADD, DEL and ADD of one contain
   const { reconciler, drifts } = await started(kernel)
   const pod: readonly KernelObject[] = [
     { kind: 'link', name: 'veth1', form: { type: 'veth' }, up: true },
-    { kind: 'sysctl', path: 'net/ipv4/conf/veth1/route_localnet', value: '1' }
+    { kind: 'sysctl', path: 'net/ipv4/conf/veth1/route_localnet', value: '1' },
+    { kind: 'offload', device: 'veth1', transmitChecksum: false }
   ]
   for (let round = 1; round <= 2; round++) {
     await reconciler.want('pod', pod)
     const made = kernel.batches.at(-1)?.map(({ object }) => object.kind)
-    assert.deepEqual(made, ['link', 'sysctl'])
+    assert.deepEqual(made, ['link', 'sysctl', 'offload'])
     await reconciler.want('pod', [])
   }
   assert.deepEqual(drifts, [])
@@ -54,6 +55,23 @@ test('a bridge that another program makes anew gets its settings at once', async
     kernel.batches.at(-1)?.map(({ object }) => object),
     [setting]
   )
+})
+
+test('an offload that another program turns on is turned off again and listed; one that nobody wants stays as it is', async () => {
+  const offload: KernelObject = { kind: 'offload', device: 'eth0', transmitChecksum: false }
+  const kernel = new MapKernel([uplink])
+  const { reconciler, drifts } = await started(kernel)
+  await reconciler.want('cure', [offload])
+  kernel.change({ ...offload, transmitChecksum: true }, keyOf(offload))
+  await until(() => drifts.length > 0, 'the repair')
+  assert.deepEqual(kernel.objects.get(keyOf(offload)), offload)
+  assert.deepEqual(
+    drifts.map(({ object, what }) => [object, what]),
+    [['transmit checksum offload of eth0 off', 'changed (transmitChecksum)']]
+  )
+  const { length } = kernel.batches
+  await reconciler.want('cure', [])
+  assert.equal(kernel.batches.length, length)
 })
 
 test('the VLANs of a port that leaves its bridge are set again when it is back on one', async () => {

@@ -339,6 +339,22 @@ test('a verdict of probes is no fault once the packet is answered, unless it is 
   assert.equal(firstFault(judgeWay({ ...whole, echo: lost, peer }))?.at, 'peer')
 })
 
+test('translated packets that are lost are a fault although an echo is answered; of one that was not asked nothing is said', () => {
+  const probe = {
+    way: 'translated',
+    family: 4,
+    verdict: 'lost',
+    text: 'translated ones are lost',
+    cure: 'tx off'
+  } as const
+  const said = (verdict: string) =>
+    judgeWay({ ...whole, probes: [{ ...probe, verdict }] }).flatMap(({ at, state }) =>
+      at === 'translated' ? state : []
+    )
+  assert.deepEqual(['lost', 'whole', 'not-asked'].map(said), [['wrong'], ['whole'], []])
+  assert.equal(firstFault(judgeWay({ ...whole, probes: [probe] }))?.cure, 'tx off')
+})
+
 test('an address that the other node need not have is no fault when it is silent', () => {
   const hops = judgeWay({
     ...whole,
