@@ -194,7 +194,7 @@ async function openCore(
   })
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
-  const inspection = await openInspection()
+  const inspection = parts.use(await openInspection(signal))
   const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
   running(reconciler.run(signal))
   // The first dump may fail again and again, and a signal must end that, too.

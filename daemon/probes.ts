@@ -83,7 +83,7 @@ export function openProbes({
     prober,
     peers,
     place,
-    plainUnused: (key) => plain.unused(key),
+    plainUnused: (key, family) => plain.unused(key, family),
     translated: (...of) => translated.finding(...of),
     now: Date.now
   })

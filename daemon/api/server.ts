@@ -20,7 +20,7 @@ import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import { failure, malformed, overloaded, stopping } from '../cni/error-codes.ts'
 import { CallFailed, close } from '../os/libc.ts'
-import { Connection } from './connection.ts'
+import { Connection, type Line } from './connection.ts'
 import { Listener, type ListenerEvents } from './listener.ts'
 
 /**
@@ -159,8 +159,10 @@ class Calls {
   readonly #waiting: Waiting[] = []
   readonly #connections = new Set<Connection>()
   #running = 0
-  /** weftctl's questions that are being answered. */
-  #asked = 0
+  /** Lines that were read and have no answer yet. */
+  #unanswered = 0
+  /** By each of weftctl's questions: ends it with STOPPING. */
+  readonly #asked = new Set<() => void>()
   #stopping = false
   /** A call, an answer or a connection has ended. */
   readonly #ended = new Wakeup()
@@ -187,11 +189,15 @@ class Calls {
     })
   }
 
-  /** Waits for running calls; those that have not begun get STOPPING. */
+  /**
+   * Waits for running calls; those that have not begun get STOPPING, and all of weftctl's questions: they change nothing,
+   * one may take seconds, and others wait behind it.
+   */
   async finish(): Promise<void> {
     this.#stopping = true
     for (const { stop } of this.#waiting.splice(0)) stop()
-    await this.#until(() => this.#running === 0 && this.#asked === 0)
+    for (const stop of this.#asked) stop()
+    await this.#until(() => this.#running === 0 && this.#unanswered === 0)
     for (const connection of this.#connections) connection.closeSoon(LAST_ANSWERS)
     await this.#until(() => this.#connections.size === 0)
   }
@@ -203,23 +209,31 @@ class Calls {
   /** The call runs to its end even if the caller disconnects: DEL follows. */
   async #talk(connection: Connection): Promise<void> {
     const deadline = this.#options.lineDeadline ?? LINE_DEADLINE
-    let answer: Reply | ControlReply
+    const line = await connection.line(this.#longest, deadline)
+    if (line.kind === 'none') return connection.close()
+    this.#unanswered++
     try {
-      const line = await connection.line(this.#longest, deadline)
-      if (line.kind === 'none') return connection.close()
+      connection.end(`${JSON.stringify(await this.#answerTo(line))}\n`, deadline)
+    } finally {
+      this.#unanswered--
+      this.#ended.notify()
+    }
+  }
+
+  async #answerTo(line: Exclude<Line, { readonly kind: 'none' }>): Promise<Reply | ControlReply> {
+    try {
       if (line.kind === 'too long')
         throw new ProtocolError(`the request is not understood: it is longer than ${this.#longest} bytes`)
-      answer = await this.#answer(parseRequest(line.text))
+      return await this.#answer(parseRequest(line.text))
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
       this.#options.log.warn({ reason: error.message }, 'a request was not understood')
       // An answer for both kinds of caller, since it is unknown which one this is.
-      answer = {
+      return {
         ...malformed(error, ONE_RELEASE),
         error: { code: 'PROTOCOL', message: error.message, cure: ONE_RELEASE }
       }
     }
-    connection.end(`${JSON.stringify(answer)}\n`, deadline)
   }
 
   #answer(request: CniRequest | ControlRequest): Promise<Reply | ControlReply> {
@@ -227,7 +241,6 @@ class Calls {
   }
 
   async #control({ ctl, args }: ControlRequest): Promise<ControlReply> {
-    this.#asked++
     try {
       const control = this.#options.control.get(ctl)
       if (control === undefined) {
@@ -237,7 +250,7 @@ class Calls {
           `it knows ${[...this.#options.control.keys()].join(', ')}; use weftctl and weftd of one release`
         )
       }
-      return { v: protocolVersion, answer: (await control(args)) ?? null }
+      return { v: protocolVersion, answer: (await this.#unlessStopping(() => control(args))) ?? null }
     } catch (error) {
       if (error instanceof WeftError)
         return { v: protocolVersion, error: { code: error.code, message: reasonOf(error), cure: error.cure } }
@@ -246,9 +259,20 @@ class Calls {
         v: protocolVersion,
         error: { code: 'INTERNAL', message: reasonOf(error), cure: 'report this as a bug of weftd, with its log' }
       }
+    }
+  }
+
+  /** Errors: STOPPING, whatever becomes of the work then, and those of the work. */
+  async #unlessStopping<T>(work: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    const stop = () => reject(new WeftError('STOPPING', 'weftd is stopping', 'ask again once weftd runs'))
+    this.#asked.add(stop)
+    try {
+      if (this.#stopping) stop()
+      else work().then(resolve, reject)
+      return await promise
     } finally {
-      this.#asked--
-      this.#ended.notify()
+      this.#asked.delete(stop)
     }
   }
 

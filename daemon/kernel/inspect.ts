@@ -48,11 +48,15 @@ const TOGETHER = 50
 /** The kernel has no such object. */
 const MISSING = new Set(['ENOENT', 'ENODEV', 'ESRCH', 'ENXIO'])
 
-/** In the namespace of this process. Removes what a weftd that was killed left of a trace. */
-export async function openInspection(): Promise<Inspection> {
+/**
+ * In the namespace of this process, until the signal; disposing waits for the trace that runs. Removes what a weftd that
+ * was killed left of a trace.
+ */
+export async function openInspection(signal: AbortSignal): Promise<Inspection & AsyncDisposable> {
   await removeTraces()
-  const tracer = new Tracer(sendEchoes)
+  const tracer = new Tracer(sendEchoes, signal)
   return {
+    [Symbol.asyncDispose]: () => tracer[Symbol.asyncDispose](),
     link: (name) => asking((socket) => linkNow(socket, name)),
     route: (destination, from) => asking((socket) => routeNow(socket, destination, from)),
     refusingRules: (family) => asking((socket) => refusingRules(socket, family)),

@@ -4,8 +4,8 @@ import koffi from 'koffi'
 
 /**
  * How many octets the callee touches behind a pointer: a number (the size of a structure), the name of the argument
- * that says it, or, for value-result arguments such as getsockname(2)'s, `*` and the name of the pointer to a uint32_t
- * that says it.
+ * that says it, `NAME * 64` where the argument counts structures of 64 octets, or, for value-result arguments such as
+ * getsockname(2)'s, `*` and the name of the pointer to a uint32_t that says it.
  */
 export type Extent = number | string
 
@@ -173,8 +173,10 @@ function checkOf({ name, at, extent }: Pointer, prototype: string): Check {
       if (typeof value !== 'bigint' || value === 0n) throw new TypeError(`${what} must be a handle`)
     }
   if (typeof extent === 'number') return (args) => checkLength(args[at], extent, what)
-  const place = names.indexOf(extent.replace('*', ''))
+  const [, argument = extent.replace('*', ''), octets] = /^(\w+) \* (\d+)$/.exec(extent) ?? []
+  const place = names.indexOf(argument)
   if (place < 0) throw new Error(`${prototype}: no argument ${extent}`)
+  if (octets !== undefined) return (args) => checkLength(args[at], Number(args[place]) * Number(octets), what)
   if (!extent.startsWith('*')) return (args) => checkLength(args[at], args[place], what)
   return (args) => {
     const length = args[place]

@@ -15,10 +15,6 @@ const SO_RCVBUFFORCE = 33
 const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
 const SIOCGIFNAME = 0x8910
-/** SIOCGSTAMPNS_NEW of <linux/sockios.h>: two integers of 64 bits, seconds and nanoseconds. */
-const SIOCGSTAMPNS = 0x8010_8907
-/** Nothing waits on a socket for so long. */
-const MOST_AGO_MS = 60_000
 const SIOCGIFFLAGS = 0x8913
 const SIOCGIFINDEX = 0x8933
 /** <linux/if.h>: operationally up, or not known to be down (RFC 2863). */
@@ -26,6 +22,7 @@ const IFF_RUNNING = 0x40
 /** <linux/nsfs.h>: _IO(0xb7, 3). */
 const NS_GET_NSTYPE = 0xb703
 export const MSG_DONTWAIT = 0x40
+const CLOCK_REALTIME = 0
 
 /** struct ifreq, <linux/if.h>: 16 octets of name, then a union; 40 octets in all on 64-bit systems. */
 const IFREQ_BYTES = 40
@@ -33,6 +30,8 @@ const IFREQ_BYTES = 40
 const libc = new Library()
 type Socket = (fd: number, bytes: Uint8Array, length: number, flags: number) => number
 const BY_LENGTH = { bytes: 'length' } as const
+/** A struct mmsghdr has 64 octets on 64-bit systems; what it points to, the callers answer for. */
+const MANY = { messages: 'count * 64' } as const
 
 /** Exported for the test that calls each with too short a buffer. */
 export const prototypes = {
@@ -73,6 +72,18 @@ export const prototypes = {
   }),
   send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
   recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
+  sendmmsg: libc.declare<(fd: number, messages: Uint8Array, count: number, flags: number) => number>(
+    'int sendmmsg(int fd, void *messages, unsigned int count, int flags)',
+    MANY
+  ),
+  // The time limit is NULL.
+  recvmmsg: libc.declare<(fd: number, messages: Uint8Array, count: number, flags: number, timeout: 0) => number>(
+    'int recvmmsg(int fd, void *messages, unsigned int count, int flags, unsigned long timeout)',
+    MANY
+  ),
+  clockGetTime: libc.declare<(clock: number, time: Uint8Array) => number>('int clock_gettime(int clock, void *time)', {
+    time: 16
+  }),
   close: libc.declare<(fd: number) => number>('int close(int fd)'),
   setns: libc.declare<(fd: number, type: number) => number>('int setns(int fd, int type)'),
   unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),
@@ -196,6 +207,15 @@ export function setReceiveTimeout(fd: number, seconds: number): void {
   setOption(fd, SOL_SOCKET, SO_RCVTIMEO, time)
 }
 
+/** Scratch memory of the next call, which writes all of it. */
+const timespec = Buffer.alloc(16)
+
+/** Milliseconds since 1970 with their fractions, which Date.now() cuts off; as the kernel's timestamps have them. */
+export function wallClock(): number {
+  checked('clock_gettime', prototypes.clockGetTime(CLOCK_REALTIME, timespec))
+  return timespec.readUIntLE(0, 6) * 1_000 + timespec.readUInt32LE(8) / 1e6
+}
+
 type Callback = (error: unknown, result: number) => void
 
 /** Runs a blocking call in the thread pool. The thread's errno is available in the callback only. */
@@ -254,18 +274,6 @@ export function deviceIndex(fd: number, name: string): number | undefined {
   ifreq.fill(0)
   ifreq.write(name)
   return prototypes.ioctlInterface(fd, SIOCGIFINDEX, ifreq) === 0 ? ifreq.readInt32LE(16) : undefined
-}
-
-/**
- * Milliseconds since the packet that this socket received last had arrived in the kernel, by the clock of the wall; 0
- * where the kernel does not say, as on the first call, which makes it note arrivals. A clock that was set since then
- * does not count.
- */
-export function arrivedAgo(fd: number): number {
-  if (prototypes.ioctlInterface(fd, SIOCGSTAMPNS, ifreq) !== 0) return 0
-  const [seconds, nanoseconds] = [ifreq.readUIntLE(0, 6), ifreq.readUInt32LE(8)]
-  const ago = Date.now() - (seconds * 1_000 + nanoseconds / 1e6)
-  return ago > 0 && ago < MOST_AGO_MS ? ago : 0
 }
 
 /** Whether the device has IFF_RUNNING, read under RCU; `false` also when there is no such device. */

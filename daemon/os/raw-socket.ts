@@ -5,18 +5,14 @@
 import { addressOf, errno } from './foreign-function.ts'
 import {
   AF_INET,
-  arrivedAgo,
   CallFailed,
   checked,
   close,
   deviceIndex,
-  errnoName,
   errnoNumber,
   forceBuffers,
   int,
-  MSG_DONTWAIT,
   prototypes,
-  receiveNow,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_RAW,
@@ -24,6 +20,7 @@ import {
   SOL_SOCKET,
   setOption
 } from './libc.ts'
+import { MOST_TOGETHER, ReceiveBatch, SendBatch } from './message-batch.ts'
 import { inOwnTurns, whileReadable } from './readable.ts'
 
 /** <linux/in.h>, <linux/in6.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
@@ -41,23 +38,21 @@ const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 const PMTUDISC_PROBE = 3
 const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
+const SO_TIMESTAMPNS = 35
+/** Where the address is in a struct sockaddr_in or sockaddr_in6. */
+const ADDRESS_AT = { 4: 4, 6: 8 } as const
 const REQUEST = { 4: 8, 6: 128 } as const
 const REPLY = { 4: 0, 6: 129 } as const
 
-/** Received in one go; what comes while more is waiting is not lost, but read in the next turn. */
-const MOST_A_TURN = 256
-const RECEIVE_BYTES = 64 << 10
-/** Some hundred probes or answers, should the event loop be busy when they arrive. */
+/** Packets that are read in one go; what comes while more is waiting is not lost, but read in the next turn. */
+const MOST_A_TURN = 4_096
+/** More probes or answers than arrive between two turns, should the event loop be busy. */
 const QUEUE_BYTES = 1 << 20
 /**
  * Requests of others that are read between two calls of drain(). Pods can send them, too: the rest of a flood is left
  * for the kernel to drop, in a queue of its own, so that no answer is lost with it.
  */
 const MOST_REQUESTS = 1_024
-const TIMED = { most: MOST_REQUESTS, isTimed: true } as const
-
-type Received = (packet: Uint8Array, ago: number) => void
-
 export type RawSocketOptions = {
   readonly family: 4 | 6
   /** Octets of the address that packets leave with, and to which those that are received were sent. */
@@ -71,41 +66,47 @@ export type RawSocketOptions = {
   readonly mark?: { readonly at: number; readonly value: number }
   /** Type of service of IPv4 packets that are sent, for the routes that have one. */
   readonly tos?: number
-  /**
-   * Called for each packet, which is only valid during the call. `ago`: milliseconds since a request arrived in the
-   * kernel; 0 of answers. Absent: the socket receives nothing.
-   */
+  /** Absent: the socket receives nothing. */
   readonly received?: Received
+  /** A message that the kernel did not send, by the tag that it was given, with the name of the error. */
+  readonly refused?: (tag: number, name: string) => void
 }
 
 /**
- * Reads packets into memory that all sockets share: each is read to its end before the next arrives. After `most` it
- * rests until drain() is called.
+ * Called for each packet, which is only valid during the call: its beginning, which may have octets of an earlier one
+ * behind it; milliseconds since it arrived in the kernel; how many octets it has; and by IPv6 its source.
  */
-class Reader implements Disposable {
-  static readonly #into = new Uint8Array(RECEIVE_BYTES)
-  readonly #fd: number
-  readonly #received: Received
-  readonly #ago: () => number
-  readonly #most: number
-  #left: number
-  #poll: Disposable | undefined
+export type Received = (packet: Uint8Array, ago: number, length: number, source?: Uint8Array) => void
 
-  /** `isTimed`: says when packets arrived. */
-  constructor(fd: number, received: Received, { most = Number.POSITIVE_INFINITY, isTimed = false } = {}) {
+type ReaderOptions = {
+  readonly received: Received
+  /** Packets that are read between two calls of drain(). */
+  readonly most?: number
+  readonly hasSource?: boolean
+}
+
+/** Reads packets into memory that all sockets share: all of a call are read to their end before the next. */
+class Reader implements Disposable {
+  static #batch: ReceiveBatch | undefined
+  readonly #fd: number
+  readonly #options: ReaderOptions
+  #poll: Disposable | undefined
+  /** More has arrived than is read between two calls of drain(). */
+  #isFull = false
+
+  constructor(fd: number, options: ReaderOptions) {
     this.#fd = fd
-    this.#received = received
-    this.#ago = isTimed ? () => arrivedAgo(fd) : () => 0
-    this.#ago()
-    this.#most = most
-    this.#left = most
-    this.#follow()
+    this.#options = options
+    option(fd, SOL_SOCKET, SO_TIMESTAMPNS, int(1))
   }
 
-  drain(): void {
-    this.#left = this.#most
-    this.#read()
-    if (this.#poll === undefined && this.#left > 0) this.#follow()
+  /** Calls once, as soon as there is something to read; what is left of a flood is nothing to hurry for. */
+  watch(ready: () => void): void {
+    if (this.#isFull) return
+    this.#poll ??= inOwnTurns(whileReadable, this.#fd, () => {
+      this[Symbol.dispose]()
+      ready()
+    })
   }
 
   [Symbol.dispose](): void {
@@ -113,24 +114,28 @@ class Reader implements Disposable {
     this.#poll = undefined
   }
 
-  #follow(): void {
-    this.#poll = inOwnTurns(whileReadable, this.#fd, () => this.#read())
-  }
-
-  #read(): void {
-    for (let inTurn = 0; inTurn < MOST_A_TURN && this.#left > 0; inTurn++) {
-      const length = this.#receive()
-      if (length === undefined) return
-      this.#left--
-      if (length > 0) this.#received(Reader.#into.subarray(0, length), this.#ago())
+  drain(): void {
+    this[Symbol.dispose]()
+    Reader.#batch ??= new ReceiveBatch()
+    const batch = Reader.#batch
+    const { received, most = MOST_A_TURN, hasSource } = this.#options
+    this.#isFull = false
+    for (let left = most; left > 0; ) {
+      const count = this.#receive(batch, left)
+      if (count === undefined) return
+      for (let at = 0; at < count; at++)
+        received(batch.message(at), batch.ago(at), batch.lengthOf(at), hasSource ? batch.addressOf(at) : undefined)
+      // Fewer than fit: no more has arrived.
+      if (count > 0 && count < MOST_TOGETHER) return
+      left -= Math.max(1, count)
     }
-    if (this.#left <= 0) this[Symbol.dispose]()
+    this.#isFull = true
   }
 
   /** `0`: an error that was waiting on the socket, as after an ICMP message to one of our packets. */
-  #receive(): number | undefined {
+  #receive(batch: ReceiveBatch, most: number): number | undefined {
     try {
-      return receiveNow(this.#fd, Reader.#into)
+      return batch.read(this.#fd, most)
     } catch (error) {
       if (error instanceof CallFailed && error.errno !== errnoNumber('EBADF')) return 0
       throw error
@@ -142,18 +147,16 @@ class Reader implements Disposable {
 export class RawSocket implements Disposable {
   /** Sends, and receives the answers. */
   readonly #fd: number
-  readonly #family: 4 | 6
-  readonly #to: Buffer
+  readonly #batch: SendBatch
   readonly #readers: readonly Reader[]
   readonly #open: DisposableStack
 
-  constructor({ family, source, magic, mark, tos, received }: RawSocketOptions) {
-    this.#family = family
-    this.#to = socketAddress(family, source)
+  constructor({ family, source, magic, mark, tos, received, refused = () => undefined }: RawSocketOptions) {
+    const address = socketAddress(family, source)
     using opened = new DisposableStack()
     const bound = (type: number | undefined) => {
       const words = type === REPLY[family] && mark !== undefined ? [...wordsOf(magic), mark] : wordsOf(magic)
-      const fd = boundSocket(family, this.#to, words, type)
+      const fd = boundSocket(family, address, words, type)
       opened.defer(() => close(fd))
       return fd
     }
@@ -163,20 +166,32 @@ export class RawSocket implements Disposable {
     this.#readers =
       received === undefined
         ? []
-        : [opened.use(new Reader(this.#fd, received)), opened.use(new Reader(bound(REQUEST[family]), received, TIMED))]
+        : [
+            opened.use(new Reader(this.#fd, { received })),
+            opened.use(new Reader(bound(REQUEST[family]), { received, most: MOST_REQUESTS, hasSource: family === 6 }))
+          ]
+    this.#batch = new SendBatch(this.#fd, address, ADDRESS_AT[family], refused)
     this.#open = opened.move()
   }
 
-  /** Never waits. The name of the error when the kernel does not send it. */
-  send(to: Uint8Array, message: Uint8Array): string | undefined {
-    this.#to.set(to, this.#family === 4 ? 4 : 8)
-    const sent = prototypes.sendto(this.#fd, message, message.length, MSG_DONTWAIT, this.#to, this.#to.length)
-    return sent < 0 ? errnoName(errno()) : undefined
+  /** Has it sent by the next flush(), or before. Behind the first 64 octets of the message there must be zeros only. */
+  send(to: Uint8Array, message: Uint8Array, tag = 0): void {
+    this.#batch.add(to, message, tag)
+  }
+
+  /** Never waits. */
+  flush(): void {
+    this.#batch.flush()
   }
 
   /** Reads what has arrived, of a flood a part. */
   drain(): void {
     for (const reader of this.#readers) reader.drain()
+  }
+
+  /** Calls when something has arrived, at most once for requests and once for answers; drain() ends that. */
+  watch(ready: () => void): void {
+    for (const reader of this.#readers) reader.watch(ready)
   }
 
   [Symbol.dispose](): void {
@@ -233,8 +248,8 @@ export class PacketSocket implements Disposable {
       close(this.#fd)
       throw error
     }
-    const message: Received = (packet, ago) => received(family === 4 ? packet : packet.subarray(IPV6_HEADER), ago)
-    this.#reader = new Reader(this.#fd, message, TIMED)
+    const message: Received = (packet, ago, length) => received(packet.subarray(IPV6_HEADER), ago, length - IPV6_HEADER)
+    this.#reader = new Reader(this.#fd, { received: family === 4 ? received : message, most: MOST_REQUESTS })
   }
 
   /** Reads what has arrived. */
@@ -252,7 +267,7 @@ export class PacketSocket implements Disposable {
 function socketAddress(family: 4 | 6, address: Uint8Array): Buffer {
   const bytes = Buffer.alloc(family === 4 ? 16 : 28)
   bytes.writeUInt16LE(AF_INET[family])
-  bytes.set(address, family === 4 ? 4 : 8)
+  bytes.set(address, ADDRESS_AT[family])
   return bytes
 }
 

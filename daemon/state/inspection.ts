@@ -123,6 +123,6 @@ export interface Inspection {
   namespaceOf(link: LinkNow, known?: string): Promise<string | undefined>
   /** Errors: SANDBOX_GONE, SANDBOX_INVALID. */
   insidePod(namespace: string, device: string, destination: Ip): Promise<InsidePod>
-  /** Sends all at once and waits a second at most; one outcome per request. Never rejects. */
+  /** Sends all at once and waits a second at most; one outcome per request. Errors: weftd is stopping. */
   echo(echoes: readonly Echo[]): Promise<readonly EchoOutcome[]>
 }

@@ -1,7 +1,8 @@
 // Where DirectRouting may be used: a plain route to a peer's pods is taken once probes of full size have passed on it in
 // both directions, and left for the tunnel when it carries nothing. Probes try it by a route of their own, which only
 // packets with their type of service take; for a limited number of peers at a time.
-
+import type { Family } from '../../ipam/address.ts'
+import { isOnLink } from '../backend/direct.ts'
 import type { Log } from '../base/log.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
@@ -122,16 +123,30 @@ export class PlainWays {
   }
 
   /** Why the plain route to this node is not used; `undefined`: it is, there can be none, or it is not known yet. */
-  unused(key: string): PlainUnused | undefined {
+  unused(key: string, family: Family = 4): PlainUnused | undefined {
     const { place, prober, now } = this.#deps
+    if (family === 6) return this.#unusedBy6(key)
     const device = prober.routeTo(key, 4)?.device
     if (device === undefined || device === place()?.node.device || this.#routesOf(key).length === 0) return undefined
-    if (this.#isStrict) return { why: 'strict', msAgo: 0 }
+    if (this.#isStrict) {
+      const since = this.#left.get(key)
+      return since === undefined ? { why: 'strict', msAgo: 0 } : { why: 'left-strict', msAgo: now() - since }
+    }
     if (this.#drop !== undefined) return { why: 'refused-here', msAgo: 0, because: this.#drop }
     if (this.#refused.has(key)) return { why: 'refused-there', msAgo: 0 }
     const [left, tried] = [this.#left.get(key), this.#tried.get(key)]
     if (left !== undefined) return { why: 'left', msAgo: now() - left }
     return tried && { why: tried.why, msAgo: now() - tried.at }
+  }
+
+  /** The kernel ignores the type of service of IPv6 routes, so that there is none that only probes would take. */
+  #unusedBy6(key: string): PlainUnused | undefined {
+    const { place, prober, peers } = this.#deps
+    const [{ node, backend } = {}, lease, route] = [place(), peers.leases.get(key), prober.routeTo(key, 6)]
+    if (node === undefined || backend?.plain === undefined || lease === undefined || route === undefined)
+      return undefined
+    const isPlain = route.device === node.device
+    return isPlain || !isOnLink(node, peers.routes.of(lease.publicIp)[6]) ? undefined : { why: 'no-trial', msAgo: 0 }
   }
 
   /** A trial of this lease has the first place: its node has begun one. */

@@ -1,6 +1,7 @@
 // Gives each lease that is used a slot of the record, and begins anew where the lease or the route to it changes.
 import { FAMILIES, type Family, formatIp, type Ip } from '../../ipam/address.ts'
 import { formatLeaseValue, leaseKey } from '../lease/lease.ts'
+import type { Place } from '../node/place.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { Route } from '../state/object.ts'
 import { digestOf, endsOf, isSentBy, lowOf, textOf } from './probe-ends.ts'
@@ -28,7 +29,7 @@ export class ProbeLeases {
   readonly #deps: ProbeLeasesDeps
   /** Leases that may have changed. */
   #touched = new Set<string>()
-  #own: { readonly of: string; readonly digests: Readonly<Record<Family, Digest>> } | undefined
+  #own: { readonly of: Place['node']; readonly digests: Readonly<Record<Family, Digest>> } | undefined
 
   constructor(deps: ProbeLeasesDeps) {
     this.#deps = deps
@@ -70,8 +71,11 @@ export class ProbeLeases {
   }
 
   /** Digests of this node's own lease key. */
-  ownDigests(key: string): Readonly<Record<Family, Digest>> {
-    if (this.#own?.of !== key) this.#own = { of: key, digests: { 4: digestOf(key, 4), 6: digestOf(key, 6) } }
+  ownDigests(node: Place['node']): Readonly<Record<Family, Digest>> {
+    if (this.#own?.of !== node) {
+      const key = leaseKey(node)
+      this.#own = { of: node, digests: { 4: digestOf(key, 4), 6: digestOf(key, 6) } }
+    }
     return this.#own.digests
   }
 
@@ -106,7 +110,7 @@ export class ProbeLeases {
     const digest = digestOf(key, family)
     const slot = record.add(digest)
     const own = place()?.node
-    const pair = pairOf(digest.low, own === undefined ? 0 : this.ownDigests(leaseKey(own))[family].low)
+    const pair = pairOf(digest.low, own === undefined ? 0 : this.ownDigests(own)[family].low)
     slots.add(slot, { key, family, pair, now })
     return slot
   }

@@ -55,20 +55,27 @@ export function lookOf(slot: number, way: Way, { slots, record, now }: Known): O
 export class Refusals {
   readonly #reasons = new Map<number, string>()
 
-  /** `reason`: `undefined` where it was sent. */
-  note(slot: number, lane: number, reason: string | undefined): void {
-    const at = slot * LANES.length + lane
-    if (reason !== undefined) this.#reasons.set(at, reason)
-    else if (this.#reasons.size > 0) this.#reasons.delete(at)
+  /** By which a socket tells what it could not send. */
+  tagOf(slot: number, lane: number): number {
+    return slot * LANES.length + lane
+  }
+
+  /** It is being sent. */
+  sends(tag: number): void {
+    if (this.#reasons.size > 0) this.#reasons.delete(tag)
+  }
+
+  note(tag: number, reason: string): void {
+    if (tag >= 0) this.#reasons.set(tag, reason)
   }
 
   of(slot: number, way: Way): string | undefined {
     if (this.#reasons.size === 0) return undefined
-    const lane = LANES.findIndex((each, at) => each.way === way && this.#reasons.has(slot * LANES.length + at))
-    return this.#reasons.get(slot * LANES.length + lane)
+    const lane = LANES.findIndex((each, at) => each.way === way && this.#reasons.has(this.tagOf(slot, at)))
+    return this.#reasons.get(this.tagOf(slot, lane))
   }
 
   forget(slot: number): void {
-    for (const lane of LANES.keys()) this.#reasons.delete(slot * LANES.length + lane)
+    for (const lane of LANES.keys()) this.#reasons.delete(this.tagOf(slot, lane))
   }
 }

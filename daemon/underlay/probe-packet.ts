@@ -88,7 +88,7 @@ export type Received =
   /** A peer's own probe. */
   | {
       readonly kind: 'heard'
-      /** The address that it came from; a raw socket of IPv6 does not say it. */
+      /** The address that it came from. */
       readonly source?: Ip
       readonly sender: Digest
       readonly lane: number
@@ -155,17 +155,24 @@ function checksum(head: DataView): number {
 }
 
 /**
- * Reads what a raw socket of this family received: with its IP header in IPv4, without in IPv6. `undefined`: no probe,
- * not as long as it says, or an answer to something that we did not send.
+ * Reads what a raw socket of this family received: with its IP header in IPv4, without in IPv6, where `from` is the
+ * address that it came from. `bytes` may be its beginning alone; it has `length` octets. `undefined`: no probe, not as
+ * long as it says, or an answer to something that we did not send.
  */
-export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Received | undefined {
+export function readReceived(
+  bytes: Uint8Array,
+  family: 4 | 6,
+  mac: Mac,
+  length = bytes.length,
+  from?: Uint8Array
+): Received | undefined {
   const icmp = family === 4 ? ((bytes[0] ?? 0) & 15) * 4 : 0
   const payload = icmp + ICMP_HEADER
-  if (bytes.length < payload + SMALL_PAYLOAD || !isMagic(bytes, payload)) return undefined
+  if (Math.min(length, bytes.length) < payload + SMALL_PAYLOAD || !isMagic(bytes, payload)) return undefined
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const lane = view.getUint8(payload + AT_LANE)
   if (view.getUint8(payload + AT_VERSION) !== VERSION || lane >= LANES.length) return undefined
-  if (view.getUint16(payload + AT_LENGTH) !== bytes.length - payload) return undefined
+  if (view.getUint16(payload + AT_LENGTH) !== length - payload) return undefined
   const type = view.getUint8(icmp)
   if (type === REPLY[family]) {
     if (!isSame(mac(signed(bytes, payload)), bytes, payload + AT_MAC)) return undefined
@@ -174,17 +181,24 @@ export function readReceived(bytes: Uint8Array, family: 4 | 6, mac: Mac): Receiv
       sent: view.getFloat64(payload + AT_SENT),
       slot: view.getUint32(payload + AT_SLOT),
       lane,
-      size: bytes.length - icmp + IP_HEADER[family]
+      size: length - icmp + IP_HEADER[family]
     }
   }
   if (type !== REQUEST[family]) return undefined
+  const address = family === 4 ? bytes.subarray(12, 16) : from
+  return { kind: 'heard', ...(address && sourceOf(address)), lane, ...spoken(view, payload) }
+}
+
+const sourceOf = (address: Uint8Array): { readonly source?: Ip } => {
+  const source = ipFromBytes(address)
+  return source === undefined ? {} : { source }
+}
+
+/** What a peer's probe says. */
+function spoken(view: DataView, payload: number): Omit<Extract<Received, { kind: 'heard' }>, 'kind' | 'lane'> {
   const bits = view.getUint8(payload + AT_TROUBLE)
-  const source = family === 4 ? ipFromBytes(bytes.subarray(12, 16)) : undefined
   return {
-    kind: 'heard',
-    ...(source && { source }),
     sender: { high: view.getUint32(payload + AT_SENDER), low: view.getUint32(payload + AT_SENDER + 4) },
-    lane,
     heardAgo: LANES.map((_, each) => {
       const ago = view.getUint16(payload + AT_HEARD + 2 * each)
       return ago === NEVER_HEARD ? undefined : ago

@@ -16,6 +16,9 @@ export const MISSES = PATIENCE.length
 /** So many lost peers are asked every OFTEN; with more, each less often. */
 const LOST = 64
 
+/** Whether there are so many peers that they are not asked all at a time. */
+export const isMany = (peers: number): boolean => peers > FEW
+
 /** How long to wait for the answers before they are missed, after so many misses. */
 export const patience = (misses: number): number => PATIENCE[Math.min(misses, MISSES - 1)] ?? 10
 
@@ -24,7 +27,7 @@ export const patience = (misses: number): number => PATIENCE[Math.min(misses, MI
  * nodes.
  */
 export function interval(peers: number, pair: number): number {
-  if (peers <= FEW || pair % peers < NEIGHBOURS) return OFTEN
+  if (!isMany(peers) || pair % peers < NEIGHBOURS) return OFTEN
   return Math.min(PASS, Math.ceil((peers * OFTEN) / FEW))
 }
 

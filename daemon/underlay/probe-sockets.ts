@@ -5,18 +5,33 @@ import { reasonOf } from '../base/error.ts'
 import { AT_MARK, MAGIC, type Way } from './probe-packet.ts'
 
 export interface ProbeSocket extends Disposable {
-  /** Never waits. The name of the error when the kernel does not send it. */
-  send(to: Uint8Array, message: Uint8Array): string | undefined
+  /** Has it sent by the next flush(), or before; its first 64 octets are copied, those behind them are zero. */
+  send(to: Uint8Array, message: Uint8Array, tag: number): void
+  /** Never waits. */
+  flush(): void
   /** Reads what has arrived. */
   drain(): void
+  /** Calls once when something has arrived. */
+  watch(ready: () => void): void
 }
 
+export type Capture = Omit<ProbeSocket, 'send' | 'flush' | 'watch'>
+
 /**
- * `ago`: milliseconds since it arrived, where that matters: the event loop may be late. `isCaptured`: seen before the
- * firewall.
+ * The beginning of a packet; milliseconds since it arrived, since it is read later; how many octets it has; and by IPv6
+ * where it came from.
  */
-export type Arrival = { readonly family: Family; readonly ago: number; readonly isCaptured: boolean }
-type ReceivedProbe = (packet: Uint8Array, arrival: Arrival) => void
+export type PacketReceived = (packet: Uint8Array, ago: number, length?: number, source?: Uint8Array) => void
+
+/** `isCaptured`: seen before the firewall. */
+export type Arrival = {
+  readonly family: Family
+  readonly ago: number
+  readonly isCaptured: boolean
+  readonly length?: number | undefined
+  readonly source?: Uint8Array | undefined
+}
+type Arrived = (packet: Uint8Array, arrival: Arrival) => void
 
 /** Opens a raw socket (os/raw-socket.ts). Errors: with `errnoName` where the kernel refuses. */
 export type OpenProbeSocket = (options: {
@@ -25,7 +40,9 @@ export type OpenProbeSocket = (options: {
   readonly magic: string
   readonly mark?: { readonly at: number; readonly value: number }
   readonly tos?: number
-  readonly received?: (packet: Uint8Array, ago: number) => void
+  readonly received?: PacketReceived
+  /** A message that the kernel did not send, by its tag, with the name of the error. */
+  readonly refused?: (tag: number, name: string) => void
 }) => ProbeSocket
 
 /** Opens a packet socket (os/raw-socket.ts), which sees what the firewall drops. Errors: as above. */
@@ -33,8 +50,8 @@ export type OpenCapture = (options: {
   readonly family: Family
   readonly device: string
   readonly magic: string
-  readonly received: (packet: Uint8Array, ago: number) => void
-}) => Omit<ProbeSocket, 'send'>
+  readonly received: PacketReceived
+}) => Capture
 
 /** For how long a capture lasts, in tenths of a second; the next miss begins another, by then perhaps on a new device. */
 const CAPTURED = 300
@@ -50,26 +67,29 @@ type Failed = { readonly reason: string; readonly source: Ip; readonly at: numbe
 
 export class ProbeSockets implements Disposable {
   readonly #open: OpenProbeSocket
-  readonly #received: ReceivedProbe
+  readonly #arrived: Arrived
+  readonly #refused: (tag: number, name: string) => void
   readonly #tos: number
   readonly #mark: number
   readonly #held = new Map<string, Held>()
   readonly #failed = new Map<string, Failed>()
-  readonly #captures = new Map<string, { readonly socket: Omit<ProbeSocket, 'send'>; readonly until: number }>()
+  readonly #captures = new Map<string, { readonly socket: Capture; readonly until: number }>()
   readonly #capture: OpenCapture
 
-  /** `mark`: of probes of this process. `tos`: of packets by the plain way. */
+  /** `mark`: of probes of this process. `tos`: of packets by the plain way. `refused`: as of a socket. */
   constructor(
     { open, capture }: { readonly open: OpenProbeSocket; readonly capture: OpenCapture },
     tos: number,
-    received: ReceivedProbe,
-    mark = 0
+    arrived: Arrived,
+    mark = 0,
+    refused: (tag: number, name: string) => void = () => undefined
   ) {
     this.#open = open
     this.#capture = capture
     this.#tos = tos
     this.#mark = mark
-    this.#received = received
+    this.#arrived = arrived
+    this.#refused = refused
   }
 
   /** Sees for some time what arrives on the device, whatever the firewall does with it. */
@@ -77,7 +97,8 @@ export class ProbeSockets implements Disposable {
     const name = `${device} ${family}`
     if (this.#captures.has(name) || this.#captures.size >= MOST_CAPTURES) return
     try {
-      const received = (packet: Uint8Array, ago: number) => this.#received(packet, { family, ago, isCaptured: true })
+      const received: PacketReceived = (packet, ago, length) =>
+        this.#arrived(packet, { family, ago, isCaptured: true, length })
       const socket = this.#capture({ family, device, magic: MAGIC, received })
       this.#captures.set(name, { socket, until: now + CAPTURED })
     } catch {
@@ -124,6 +145,16 @@ export class ProbeSockets implements Disposable {
     for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket.drain()
   }
 
+  /** Calls at least once when something has arrived on any of them. */
+  watch(ready: () => void): void {
+    for (const { socket } of this.#held.values()) socket.watch(ready)
+  }
+
+  /** Sends what waits in all of them. */
+  flush(): void {
+    for (const { socket } of this.#held.values()) socket.flush()
+  }
+
   [Symbol.dispose](): void {
     for (const { socket } of [...this.#held.values(), ...this.#captures.values()]) socket[Symbol.dispose]()
     this.#held.clear()
@@ -132,11 +163,13 @@ export class ProbeSockets implements Disposable {
 
   /** The answers to probes by the plain way arrive at the pods' address, where the socket of that way receives them. */
   #optionsOf(way: Way, source: Ip): Parameters<OpenProbeSocket>[0] {
-    const common = { family: source.family, source: ipBytes(source), magic: MAGIC }
+    const { family } = source
+    const common = { family, source: ipBytes(source), magic: MAGIC, refused: this.#refused }
     if (way === 'plain') return { ...common, tos: this.#tos }
     const mark = { at: AT_MARK, value: this.#mark }
-    const { family } = source
-    return { ...common, mark, received: (packet, ago) => this.#received(packet, { family, ago, isCaptured: false }) }
+    const received: PacketReceived = (packet, ago, length, from) =>
+      this.#arrived(packet, { family, ago, isCaptured: false, length, source: from })
+    return { ...common, mark, received }
   }
 }
 

@@ -9,10 +9,20 @@ export type WayText = { readonly text: string; readonly cure?: string }
 /**
  * Why a plain route that there could be is not used. `left`: it carried nothing in use. `lost`, `large-lost`, `unheard`:
  * of the last trial; `unheard`: the peer's own probes did not arrive by it. `refused-here`, `refused-there`: a firewall
- * drops forwarded packets of pods. `strict`: the reverse path filter of this node.
+ * drops forwarded packets of pods. `strict`: the reverse path filter of this node; `left-strict`: behind it, too.
+ * `no-trial`: of IPv6, whose routes have no type of service.
  */
 export type PlainUnused = {
-  readonly why: 'left' | 'lost' | 'large-lost' | 'unheard' | 'refused-here' | 'refused-there' | 'strict'
+  readonly why:
+    | 'left'
+    | 'lost'
+    | 'large-lost'
+    | 'unheard'
+    | 'refused-here'
+    | 'refused-there'
+    | 'strict'
+    | 'left-strict'
+    | 'no-trial'
   /** Milliseconds since that was found; 0 for what is so now. */
   readonly msAgo: number
   /** The rule that drops them here, as a sentence. */
@@ -189,6 +199,16 @@ export function plainText(
       return {
         text: `${route} is not tried: the firewall of ${facts.peer} would drop packets of pods`,
         cure: `weftctl peers on ${facts.peer} names the rule; until it is changed the tunnel is used`
+      }
+    case 'no-trial':
+      return {
+        text: `${route} is not tried: IPv6 has no routes that only probes would take; the tunnel is used`,
+        cure: `set DirectRouting to true where ${facts.device} carries packets of pods between all nodes on its link`
+      }
+    case 'left-strict':
+      return {
+        text: `${route} carries no packets of pods: the tunnel is used instead, and as the reverse path filter of this node is strict (rp_filter 1), the plain route is not tried again`,
+        cure: `set net.ipv4.conf.all.rp_filter and net.ipv4.conf.${facts.device}.rp_filter to 2: then it is tried again by itself`
       }
     case 'strict':
       return {

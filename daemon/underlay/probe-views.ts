@@ -30,7 +30,7 @@ export type ProbeViewsDeps = {
   readonly peers: Pick<Peers, 'leases' | 'isOwn' | 'skipped' | 'since'>
   readonly place: () => Pick<Place, 'node' | 'backend' | 'mtu'> | undefined
   /** Why the plain route to this node is not used, where there could be one. */
-  readonly plainUnused?: (key: string) => PlainUnused | undefined
+  readonly plainUnused?: (key: string, family: Family) => PlainUnused | undefined
   /** Of packets whose source port this node translates; `undefined`: they differ from others in nothing. */
   readonly translated?: (key: string, family: Family) => TranslatedFinding | undefined
   /** Milliseconds since 1970. */
@@ -39,7 +39,8 @@ export type ProbeViewsDeps = {
 
 const PLAIN_VERDICTS: Readonly<Record<PlainUnused['why'], Verdict>> = {
   ...{ left: 'lost', lost: 'lost', 'large-lost': 'large-lost', unheard: 'not-asked' },
-  ...{ 'refused-here': 'not-asked', 'refused-there': 'not-asked', strict: 'not-asked' }
+  ...{ 'refused-here': 'not-asked', 'refused-there': 'not-asked', strict: 'not-asked' },
+  ...{ 'left-strict': 'lost', 'no-trial': 'not-asked' }
 }
 
 type Looker = Prober['look']
@@ -77,23 +78,24 @@ export class ProbeViews {
         ? []
         : [
             ...(['pods', 'nodes'] as const).flatMap((way) => this.#view(key, lease, { family, way, at: look })),
-            ...(family === 4 ? this.#plain(key, lease) : []),
+            ...this.#plain(key, lease, family),
             ...this.#translated(key, lease, family)
           ]
     )
   }
 
   /** The plain route that is not used although there could be one. */
-  #plain(key: string, lease: Lease): readonly WayView[] {
+  #plain(key: string, lease: Lease, family: Family): readonly WayView[] {
     const { place, plainUnused, now } = this.#deps
-    const [unused, placed, there] = [plainUnused?.(key), place(), lease.publicIp[4]]
+    const [unused, placed, there] = [plainUnused?.(key, family), place(), lease.publicIp[family]]
     if (unused === undefined || placed === undefined || there === undefined) return []
     const { device, publicIp } = placed.node
-    const here = publicIp[4] === undefined ? placed.node.name : formatIp(publicIp[4])
+    const own = publicIp[family]
+    const here = own === undefined ? placed.node.name : formatIp(own)
     const peer = lease.node ?? formatIp(there)
     return [
       {
-        ...{ way: 'plain', family: 4, verdict: PLAIN_VERDICTS[unused.why], since: now() - unused.msAgo },
+        ...{ way: 'plain', family, verdict: PLAIN_VERDICTS[unused.why], since: now() - unused.msAgo },
         ...plainText(unused, { peer, here, there: formatIp(there), device })
       }
     ]

@@ -1,41 +1,46 @@
 // Asks the other nodes whether packets get through, by every way that pods' packets take: sends the probes that are
 // due, notes what is answered and heard, and keeps a verdict for each way to each peer.
-import { type Family, ipBytes } from '../../ipam/address.ts'
+import type { Family } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
-import { leaseKey } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Route } from '../state/object.ts'
 import type { Verdict } from './judge.ts'
-import { PathSizes, sizesBelow } from './path-sizes.ts'
+import { PathSizes } from './path-sizes.ts'
 import { digestOf, endsOf } from './probe-ends.ts'
 import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
-import { ProbeMessage } from './probe-message.ts'
-import { LANES, markOf, NODE_LANE, POD_LANES, type Probe, readReceived, WAYS, type Way } from './probe-packet.ts'
+import { LANES, markOf, readReceived, WAYS, type Way } from './probe-packet.ts'
 import { isBad, ProbeRecord } from './probe-record.ts'
-import { interval, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
+import { interval, isMany, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
+import { GENERATION, ProbeSender } from './probe-sender.ts'
 import { ProbeSlots } from './probe-slots.ts'
-import { type Arrival, type ProbeSocket, ProbeSockets } from './probe-sockets.ts'
+import { type Arrival, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
 import { Turns } from './turns.ts'
 
-/** Milliseconds between two turns while more is to be done; at least, and at most. */
+/**
+ * Milliseconds between two turns while more is to be done; at least, and at least where there are so many peers that some
+ * are due at any time; and at most.
+ */
 const TICK = 500
 const LEAST_PAUSE = 250
+const LEAST_OF_MANY = 2_000
 const MOST_PAUSE = 5_000
-/** Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost. */
+/** Milliseconds that what has arrived waits to be read, at most; and for which a turn waits for what follows it. */
+const READ_WITHIN = 2_500
+const GATHER = 100
+/**
+ * Tenths of a second: who is due so soon is asked with those that are due now, as each turn has its cost, which for the
+ * code and data that the processor has forgotten since the last is larger than that of the probes.
+ */
 const SOON = 10
+const SOON_OF_MANY = 20
 /** Peers that are asked in a turn. */
 const AT_ONCE = 32
 /** Tenths of a second between probes that a peer in trouble asks for. */
 const ASKED_BACK = 10
 /** Bytes of a small probe with any IP header. */
 const SMALL_PACKET = 104
-const ALL_LANES = [...LANES.keys()]
-const USUAL_LANES = [...POD_LANES, NODE_LANE]
-const LARGE_ALONE = [POD_LANES[1]]
-/** A probe's slot has the slot's generation in its highest octet. */
-const GENERATION = 0x100_0000
 
 export class Prober implements Disposable {
   readonly #deps: ProberDeps
@@ -43,9 +48,8 @@ export class Prober implements Disposable {
   readonly #slots = new ProbeSlots()
   readonly #sockets: ProbeSockets
   readonly #leases: ProbeLeases
-  readonly #message: ProbeMessage
+  readonly #sender: ProbeSender
   readonly #began: number
-  readonly #mark: number
   readonly #refusals = new Refusals()
   readonly #sizes = new PathSizes()
   /** When answers on the pods' way were seen before the firewall, and when they came behind it. */
@@ -58,14 +62,18 @@ export class Prober implements Disposable {
   #isDirty = false
   #refusesPlain = false
   readonly #turns = new Turns(() => this.tick())
+  readonly #wake = () => this.#turns.within(GATHER)
 
   constructor(deps: ProberDeps) {
     this.#deps = deps
     this.#began = deps.now()
-    this.#mark = markOf(deps.mac)
-    this.#message = new ProbeMessage(deps.mac)
+    const mark = markOf(deps.mac)
     const received = (packet: Uint8Array, arrival: Arrival) => this.#received(packet, arrival)
-    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, this.#mark)
+    const refused = (tag: number, name: string) => this.#refusals.note(tag, name)
+    this.#sockets = new ProbeSockets(deps, TRIAL_TOS, received, mark, refused)
+    const { mac } = deps
+    const known = { slots: this.#slots, record: this.#record, refusals: this.#refusals, sizes: this.#sizes }
+    this.#sender = new ProbeSender({ ...known, sockets: this.#sockets, plain: this.#plain, mac, mark })
     this.#leases = new ProbeLeases({
       ...{ peers: deps.peers, reconciler: deps.reconciler, place: deps.place },
       ...{ slots: this.#slots, record: this.#record },
@@ -100,7 +108,7 @@ export class Prober implements Disposable {
   tick(): number {
     const place = this.#deps.place()
     if (place === undefined) return TICK
-    // What arrived while the event loop was busy is no miss.
+    // What has arrived is no miss.
     this.#sockets.drain()
     const now = this.#tenths()
     this.#sockets.tidy(now)
@@ -109,11 +117,15 @@ export class Prober implements Disposable {
     // Its own condition says that nothing gets out.
     const isDown = this.#deps.health.has('LINK_DOWN')
     if (!isDown && this.#slots.firstDue() <= now) this.#askDue(place, now)
+    this.#sockets.flush()
     if (this.#isDirty) {
       this.#isDirty = false
       this.#deps.changed?.()
     }
-    return isDown || this.#leases.isBehind ? TICK : this.#pause()
+    const pause = isDown || this.#leases.isBehind ? TICK : this.#pause()
+    // What arrives is read in the next turn, if that is soon: to wake up for each packet costs more than all else.
+    if (pause > READ_WITHIN) this.#sockets.watch(this.#wake)
+    return pause
   }
 
   /**
@@ -136,11 +148,13 @@ export class Prober implements Disposable {
 
   #pause(): number {
     const due = this.#began + (this.#slots.firstDue() - 1) * 100 - this.#deps.now()
-    return due <= 0 ? TICK : Math.min(MOST_PAUSE, Math.max(LEAST_PAUSE, Math.ceil(due) + 1))
+    const [least, most] = isMany(this.#slots.peers) ? [LEAST_OF_MANY, READ_WITHIN] : [LEAST_PAUSE, MOST_PAUSE]
+    return due <= 0 ? TICK : Math.min(most, Math.max(least, Math.ceil(due) + 1))
   }
 
   #askDue(place: NonNullable<ReturnType<ProberDeps['place']>>, now: number): void {
-    const { top } = this.#slots
+    const { top, peers } = this.#slots
+    const soon = now + (isMany(peers) ? SOON_OF_MANY : SOON)
     let left = AT_ONCE
     const begin = Math.min(this.#next, top)
     for (const [from, end] of [
@@ -148,7 +162,7 @@ export class Prober implements Disposable {
       [0, begin]
     ] as const) {
       for (let slot = from; left > 0; slot++) {
-        slot = this.#slots.nextDue(slot, end, now + SOON)
+        slot = this.#slots.nextDue(slot, end, soon)
         if (slot >= end) break
         this.#next = slot + 1
         if (this.#slots.isWaiting(slot) && this.#slots.due(slot) > now) continue
@@ -193,49 +207,19 @@ export class Prober implements Disposable {
     // Asked again soon, for a socket that could not be opened.
     slots.setDue(slot, now + ASKED_BACK)
     if (ends === undefined) return false
-    const isTrouble = record.settle(slot) > 0
-    const isPlain = this.routeTo(slots.key(slot) ?? '', family)?.device === node.device
-    const sender = this.#leases.ownDigests(leaseKey(node))[family]
-    let isSent = false
-    const heardAgo = record.heardAgo(slot, now)
-    const podsTo = ipBytes(ends.pods.to)
-    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
-    for (const lane of this.#lanesOf(slot)) {
-      const way = LANES[lane]?.way ?? 'pods'
-      const pair = ends[way === 'nodes' ? way : 'pods']
-      const socket = this.#sockets.get(way, pair.source, now)
-      if (socket === undefined) continue
-      const sent = this.#deps.now()
-      const at = this.#tenths(sent)
-      const probe = {
-        ...{ family, sent, lane, sender, heardAgo, isTrouble, isPlain, mtu },
-        slot: slots.generation(slot) * GENERATION + slot,
-        ...{ isPlainRefused: this.#refusesPlain, mark: this.#mark }
-      }
-      const message = this.#message.write(probe)
-      const to = way === 'nodes' ? ipBytes(pair.to) : podsTo
-      record.asked(slot, lane, at)
-      this.#refusals.note(slot, lane, socket.send(to, message))
-      isSent = true
-      this.#search(slot, probe, socket, to)
+    const sent = this.#deps.now()
+    const asking = {
+      ...{ ends, mtu, sent, now: this.#tenths(sent), isTrouble: record.settle(slot) > 0 },
+      isPlain: this.routeTo(slots.key(slot) ?? '', family)?.device === node.device,
+      isPlainRefused: this.#refusesPlain,
+      sender: this.#leases.ownDigests(node)[family]
     }
+    slots.asked(slot, now, record.answeredAt(slot, 'pods') === 0)
+    const isSent = this.#sender.send(slot, asking)
     if (!isSent) slots.rest(slot)
     else if (slots.isWaiting(slot))
       slots.setDue(slot, now + (record.misses(slot) >= MISSES ? patience(0) : patience(record.misses(slot))))
     return isSent
-  }
-
-  /** What is asked of a peer now. */
-  #lanesOf(slot: number): readonly number[] {
-    if (this.#record.asksLargeAlone(slot)) return LARGE_ALONE
-    return this.#plain.has(slot) ? ALL_LANES : USUAL_LANES
-  }
-
-  /** Probes of other sizes are heard and answered as small ones, for which they are no loss. */
-  #search(slot: number, probe: Probe, socket: ProbeSocket, to: Uint8Array): void {
-    if (probe.lane !== 0 || this.#slots.verdict(slot, 'pods') !== 'large-lost') return
-    if (!this.#sizes.isDue(slot, this.#tenths(probe.sent))) return
-    for (const size of sizesBelow(probe.mtu, probe.family)) socket.send(to, this.#message.write({ ...probe, size }))
   }
 
   /** What the firewall of this node drops is no fault of the underlay. */
@@ -246,17 +230,18 @@ export class Prober implements Disposable {
     if (device !== undefined && device !== node.device) this.#sockets.capture(device, family, now)
   }
 
-  #received(packet: Uint8Array, { family, ago, isCaptured }: Arrival): void {
-    const received = readReceived(packet, family, this.#deps.mac)
+  #received(packet: Uint8Array, { family, ago, isCaptured, length, source }: Arrival): void {
+    const received = readReceived(packet, family, this.#deps.mac, length, source)
     if (received === undefined) return
-    const now = this.#tenths(this.#deps.now() - ago)
+    const at = this.#deps.now() - ago
+    const now = this.#tenths(at)
     if (received.kind === 'heard') this.#heard(received, family, now)
     else {
       const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
       if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
       if (this.#slots.generation(slot) !== generation) return
       if (isCaptured) this.#passed({ ...received, slot }, family, now)
-      else this.#answered({ ...received, slot }, family)
+      else this.#answered({ ...received, slot }, family, at)
     }
   }
 
@@ -269,14 +254,15 @@ export class Prober implements Disposable {
 
   #answered(
     { slot, lane, sent, size }: Extract<ReturnType<typeof readReceived>, { kind: 'answer' }>,
-    family: Family
+    family: Family,
+    arrivedAt: number
   ): void {
     const [slots, record] = [this.#slots, this.#record]
     if (lane === 0 && size > SMALL_PACKET) {
       if (this.#sizes.answered(slot, size)) this.#isDirty = true
       return
     }
-    const ms = this.#deps.now() - sent
+    const ms = Math.max(0, arrivedAt - sent)
     record.answered(slot, lane, this.#tenths(sent), Math.round(ms * 1_000))
     if (lane === 0) this.#deps.measured?.(ms / 1_000)
     if (LANES[lane]?.way === 'pods') this.#answeredAt[family] = this.#tenths()

@@ -156,7 +156,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'weftd cannot listen on its socket',
     'make the directory writable for root, and remove any other file of this name'
   ],
-  STOPPING: ['weftd is shutting down', 'the runtime retries; if weftd stays away, check why it was stopped'],
+  STOPPING: [
+    'weftd is shutting down, and serves neither calls nor questions of weftctl',
+    'the runtime retries; if weftd stays away, check why it was stopped'
+  ],
   WANTED_OTHERWISE: [
     'two configurations want one object of this host with different values, such as limits or a route',
     'make the two agree, or let only one of them set it'

@@ -1,6 +1,6 @@
 // One node of scripts/bench probe: asks so many made-up peers, and prints what that costs this process. Run by
 // probe.ts as `node --expose-gc probe-worker.ts PEERS SECONDS`.
-import { setTimeout as pause } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { BACKENDS, registry } from '../../daemon/backend/registry.ts'
 import { type Lease, leaseKey } from '../../daemon/lease/lease.ts'
 import { RawSocket } from '../../daemon/os/raw-socket.ts'
@@ -22,8 +22,13 @@ export type Cost = {
   readonly whole: number
 }
 
-/** Milliseconds until nobody is overdue after the first round. */
-const BACKLOG = 20_000
+/**
+ * Seconds that pass before anything is measured, and in a short time: the first round of all peers, and so much more that
+ * the code is compiled as in a daemon that has run for long.
+ */
+const BEFORE = 3_600
+/** Milliseconds until all leases have been looked at, some hundred a turn. */
+const LOOKED_AT = 15_000
 
 const ip = (value: number): Ip => ({ family: 4, value: BigInt(value) })
 const VTEPS = 0x0a40_0000
@@ -53,31 +58,42 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
   const idle = await processorWhile(seconds)
   const before = await heap()
   const place = () => ({ node, backend, mtu: 1450 })
+  let ahead = 0
+  const now = () => performance.now() + ahead
+  const peers = { leases, isOwn: () => false, onWanted: (_keys: readonly string[]): void => undefined }
   const prober = new Prober({
     ...{
       place,
       health: { has: () => false },
       plainDrop: () => undefined,
       reconciler: { wantedBy: route },
-      now: () => performance.now()
+      now
     },
-    peers: { leases, isOwn: () => false, onWanted: () => undefined },
+    peers,
     mac: probeMac(),
     capture: () => ({ drain() {}, [Symbol.dispose]() {} }),
     open: (options) => {
       const socket = new RawSocket(options)
       return {
         drain: () => socket.drain(),
+        watch: (ready) => socket.watch(ready),
         [Symbol.dispose]: () => socket[Symbol.dispose](),
-        send: (to, message) => {
+        flush: () => socket.flush(),
+        send: (to, message, tag) => {
           sent++
-          return socket.send(to, message)
+          socket.send(to, message, tag)
         }
       }
     }
   })
-  const end = new AbortController()
-  const running = prober.follow(end.signal).catch(() => undefined)
+  const passBy = async (seconds: number) => {
+    for (const end = now() + 1_000 * seconds; now() < end; ) {
+      const due = prober.tick()
+      // Answers arrive.
+      await turn()
+      ahead += due
+    }
+  }
   const whole = () => {
     let found = 0
     const see = (_key: string, _family: number, way: string, verdict: Verdict) => {
@@ -86,9 +102,11 @@ async function measure(count: number, seconds: number, own: Ip): Promise<Cost> {
     prober.forEach(see)
     return found
   }
-  // All are asked once at the start, and those that were due in the meantime; what comes after that is measured.
-  for (let left = 120; whole() < count && left > 0; left--) await pause(1_000)
-  await pause(BACKLOG)
+  peers.onWanted([...leases.keys()])
+  await passBy(BEFORE)
+  const end = new AbortController()
+  const running = prober.follow(end.signal).catch(() => undefined)
+  await pause(LOOKED_AT)
   const begun = sent
   const processor = await processorWhile(seconds)
   const packets = (sent - begun) / seconds

@@ -6,7 +6,9 @@ import { Lab } from '../lab/hosts.ts'
 import type { Cost } from './probe-worker.ts'
 import { progress } from './report.ts'
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '30' } } })
+const { values } = parseArgs({
+  options: { seconds: { type: 'string', default: '30' }, peers: { type: 'string', default: '10,500,5000' } }
+})
 const worker = fileURLToPath(new URL('probe-worker.ts', import.meta.url))
 /** The share of a processor, and the megabytes, that 5,000 peers may cost. */
 const TARGET = { processor: 0.002, bytes: 1_000_000 }
@@ -22,7 +24,7 @@ await one.sh('ip address add 10.200.0.0/32 dev eth0')
 await two.sh(`ip route add 10.200.0.0/32 via ${one.address}`)
 
 const rows: Cost[] = []
-for (const peers of [10, 500, 5_000]) {
+for (const peers of values.peers.split(',').map(Number)) {
   progress(`${peers} peers`)
   const args = ['--expose-gc', worker, String(peers), values.seconds, one.address]
   const { stdout } = await one.exec(process.execPath, args, { timeoutMs: 600_000 })

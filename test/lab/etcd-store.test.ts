@@ -180,8 +180,8 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     )
   })
 
-  test('publishes a report under the lease of the subnet; where a role forbids that, nothing is wrong', async () => {
-    await using etcd = await EtcdAlone.start()
+  test('publishes a report under the lease of its subnet, a long one hides no other, and a role may forbid all', async () => {
+    await using etcd = await EtcdAlone.start({ flags: ['--max-request-bytes', String(20 << 20)] })
     await etcd.ctl(['put', `${PREFIX}/config`, CONFIG])
     await using store = new EtcdStore(options(etcd.endpoints), new Conditions().deps)
     store.publish('too early: there is no lease')
@@ -193,6 +193,15 @@ describe('the etcd store', { timeout: 300_000 }, () => {
     const [listed, again] = await Promise.all([store.reports(), store.reports()])
     assert.deepEqual(listed, [{ key, text: 'second' }])
     assert.equal(again, listed, 'asked twice at a time, listed once')
+    // Larger together than any message that is taken, and one so large that it is too large alone.
+    await using writer = new EtcdConnection(options(etcd.endpoints), new Conditions().deps.report)
+    const put = (name: string, value: string) =>
+      writer.quietly('transaction', { success: [{ put: { key: `${PREFIX}/weft/reports/${name}`, value } }] })
+    for (let n = 0; n < 12; n++) await put(`10.9.${10 + n}.0-24`, 'x'.repeat(1_500_000))
+    const huge = () => put('10.9.5.0-24', 'x'.repeat(17 << 20)).catch(() => undefined)
+    await until(huge, { what: 'a value of 17 MB' })
+    await put('10.99.0.0-24', 'third')
+    assert.deepEqual(await store.reports(), [...listed, { key: '10.99.0.0-24', text: 'third' }])
     const leaseOf = async (name: string) =>
       /"lease":(\d+)/.exec((await etcd.ctl(['get', '-w', 'json', `${PREFIX}/${name}/${key}`])).stdout)?.[1]
     assert.equal(await leaseOf('weft/reports'), await leaseOf('subnets'))

@@ -249,17 +249,35 @@ describe('weftctl why and check on two nodes with VXLAN', { skip }, () => {
     }
   })
 
-  test('a weftd that is killed while it traces leaves no table', async () => {
-    // Nobody answers, so that the trace lasts its second.
+  test('a weftd that stops answers questions that wait for their turn, and no trace is left; nor if it is killed', async () => {
+    // Nobody answers, so that each trace lasts its second.
     const unused = beside.address.replace(/\d+$/, '250')
+    const tables = async () => (await here.exec('nft', ['list', 'tables'])).stdout
+    const tracing = () => until(async () => /trace/.test(await tables()), { what: 'the trace', everyMs: 5 })
+    const socket = `--socket=${here.path('/run/weft/weftd.sock')}`
+    const refusal = async (): Promise<string> => {
+      let complaint = ''
+      await weftctlHere(['why', 'address', unused, socket], {
+        ...{ env: {}, version: '', out: () => undefined },
+        complain(text) {
+          complaint += text
+        }
+      })
+      return complaint
+    }
+    const waiting = Array.from({ length: 10 }, refusal)
+    await tracing()
+    await cluster.daemon(1).stop()
+    assert.doesNotMatch(await tables(), /trace/)
+    const stopping = (await Promise.all(waiting)).filter((text) => text.includes('weftd is stopping'))
+    assert.ok(stopping.length >= 8, `${stopping.length} of 10`)
+    cluster.daemon(1).launch()
+    await cluster.daemon(1).ready()
+
     const lost = weftctl(here, ['why', 'address', unused])
-    await until(async () => /trace/.test((await here.exec('nft', ['list', 'tables'])).stdout), {
-      what: 'the trace',
-      everyMs: 5
-    })
+    await tracing()
     await cluster.daemon(1).kill('SIGKILL')
     await lost
-    const tables = async () => (await here.exec('nft', ['list', 'tables'])).stdout
     assert.doesNotMatch(await tables(), /trace/)
     // As a kernel that knows no owners keeps it: the next weftd removes it.
     await here.exec('nft', ['add', 'table', 'inet', 'weft-trace'])

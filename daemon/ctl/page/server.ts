@@ -1,11 +1,11 @@
 // The server of the page: on 127.0.0.1 only, for whoever has the token of its URL, and for GET alone.
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Document } from './document.ts'
 
 const HOST = '127.0.0.1'
-/** Browsers open six. */
+/** Browsers open six. One more closes the one that has been idle for the longest time. */
 const MOST_CONNECTIONS = 32
 /** Octets: the longest request is for the path between two pods. */
 const LONGEST_HEAD = 8 << 10
@@ -35,7 +35,7 @@ export async function servePage(options: PageOptions): Promise<PageServer> {
       })
     }
   )
-  server.maxConnections = MOST_CONNECTIONS
+  keepFew(server, MOST_CONNECTIONS)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.port, HOST, resolve)
@@ -49,6 +49,31 @@ export async function servePage(options: PageOptions): Promise<PageServer> {
         server.closeAllConnections()
       })
   }
+}
+
+/**
+ * Closes the connection that has been idle for the longest time, when there are more than so many: with maxConnections
+ * new ones would be refused while others that ask nothing wait for their time limit. With none idle, the new one.
+ */
+function keepFew(server: Server, most: number): void {
+  // In the order in which they became idle.
+  const idle = new Set<Socket>()
+  let open = 0
+  server.on('connection', (socket) => {
+    open++
+    idle.add(socket)
+    socket.on('close', () => {
+      open--
+      idle.delete(socket)
+    })
+    if (open > most) idle.values().next().value?.destroy()
+  })
+  server.on('request', ({ socket }, response) => {
+    idle.delete(socket)
+    response.on('close', () => {
+      if (!socket.destroyed) idle.add(socket)
+    })
+  })
 }
 
 async function answer(

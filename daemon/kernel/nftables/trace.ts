@@ -136,18 +136,29 @@ export type SendEchoes = (
   hopeless: (giveUp: (number: number) => void) => void
 ) => Promise<readonly Omit<EchoOutcome, 'passed' | 'dropped' | 'untraced'>[]>
 
-/** One trace at a time; each lasts as long as `send` takes. */
-export class Tracer {
+/** One trace at a time; each lasts as long as `send` takes, or until the signal. */
+export class Tracer implements AsyncDisposable {
   readonly #queue = new SerialQueue()
   readonly #send: SendEchoes
+  readonly #signal: AbortSignal
 
-  constructor(send: SendEchoes) {
+  constructor(send: SendEchoes, signal: AbortSignal) {
     this.#send = send
+    this.#signal = signal
   }
 
-  /** Sends the requests and follows them; without nftables' trace they are sent all the same. Never rejects. */
+  /** Waits until the trace that runs is removed; those that wait do not begin once the signal has aborted. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#queue.take(async () => undefined)
+  }
+
+  /**
+   * Sends the requests and follows them; without nftables' trace they are sent all the same. Errors: the reason of the
+   * signal.
+   */
   follow(echoes: readonly Echo[]): Promise<readonly EchoOutcome[]> {
     return this.#queue.take(async () => {
+      this.#signal.throwIfAborted()
       const id = randomInt(1, 0xffff)
       const ours = new OurEvents()
       const events = ours.kept
@@ -161,6 +172,11 @@ export class Tracer {
       }
       let untraced: string | undefined
       await using parts = new AsyncDisposableStack()
+      const stop = (): void => {
+        for (let number = 1; number <= echoes.length; number++) giveUp(number)
+      }
+      this.#signal.addEventListener('abort', stop)
+      parts.defer(() => this.#signal.removeEventListener('abort', stop))
       try {
         parts.use(listen(heard))
         parts.use(await makeTables(echoes, id))
@@ -169,6 +185,7 @@ export class Tracer {
       }
       const answers = await this.#send(echoes, id, (give) => {
         giveUp = give
+        if (this.#signal.aborted) stop()
       })
       // Trace messages arrive after the packet has gone on.
       await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))

@@ -4,17 +4,25 @@
 import { reasonOf } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import type { Held } from './claim.ts'
-import { type EtcdConnection, isDenied } from './connection.ts'
+import { type EtcdConnection, isDenied, isTooLarge } from './connection.ts'
+import type { Response } from './messages.ts'
 import { nameOf } from './record.ts'
 import { rangeEnd } from './watch.ts'
 
 /** Milliseconds between two writes, and after one that failed. */
 const REST = 5_000
 const RETRY = 60_000
-/** Keys in one answer, in all, and characters in all: in a partition of thousands each has some kB. */
+/** Keys in one answer, in all, and characters that are kept: in a partition of thousands each has some kB. */
 const PAGE = 100
 const MOST = 10_000
 const LONGEST = 16 << 20
+/** Characters of one report, which has some kB; and of all that are read, those that are too long included. */
+const LONGEST_REPORT = 128 << 10
+const MOST_READ = 256 << 20
+/** Characters of an answer below which more keys are asked for. */
+const SMALL_ANSWER = 1 << 20
+/** Keys of reports that are too long, in the log. */
+const MOST_NAMED = 5
 
 type Listed = readonly { readonly key: string; readonly text: string }[]
 
@@ -27,6 +35,8 @@ export class EtcdReports implements Disposable {
   #written: string | undefined
   #timer: NodeJS.Timeout | undefined
   #listing: Promise<Listed> | undefined
+  /** Of which keys the log complains. */
+  #complained = ''
   #isWriting = false
   #isOver = false
 
@@ -49,7 +59,10 @@ export class EtcdReports implements Disposable {
     this.#later(0)
   }
 
-  /** Of all nodes, as far as they fit; all that ask meanwhile get the same. Errors: those of etcd. */
+  /**
+   * Of all nodes, as far as they fit; all that ask meanwhile get the same. One that is too long is left out. Errors: those
+   * of etcd.
+   */
   list(): Promise<Listed> {
     this.#listing ??= this.#read().finally(() => {
       this.#listing = undefined
@@ -59,19 +72,55 @@ export class EtcdReports implements Disposable {
 
   async #read(): Promise<Listed> {
     const found: Listed[number][] = []
-    let length = 0
-    for (let key = this.#prefix; found.length < MOST && length < LONGEST; ) {
-      const range = { key, rangeEnd: rangeEnd(this.#prefix), limit: PAGE }
-      const { records, more } = await this.#connection.quietly('range', range)
-      for (const record of records) {
-        found.push({ key: nameOf(record.key), text: record.value })
-        length += record.value.length
+    const tooLong: string[] = []
+    let [length, read, limit] = [0, 0, PAGE]
+    for (let key = this.#prefix; found.length < MOST && length < LONGEST && read < MOST_READ; ) {
+      const page = await this.#page(key, limit)
+      if (page === undefined) {
+        limit = Math.floor(limit / 2)
+        continue
       }
-      const last = records.at(-1)
-      if (!more || last === undefined) break
-      key = `${last.key}\0`
+      let inPage = 0
+      for (const record of page.records) {
+        inPage += record.value.length
+        // A key without its value is too large for a message.
+        if (record.value.length === 0 || record.value.length > LONGEST_REPORT) tooLong.push(record.key)
+        else {
+          found.push({ key: nameOf(record.key), text: record.value })
+          length += record.value.length
+        }
+      }
+      read += inPage
+      if (limit < PAGE && inPage < SMALL_ANSWER) limit = Math.min(PAGE, Math.max(1, 2 * limit))
+      const next = `${page.records.at(-1)?.key}\0`
+      // Keys that are not UTF-8, which none of ours is, come last, and lead back to themselves.
+      if (!page.more || page.records.length === 0 || next <= key) break
+      key = next
     }
+    this.#complain(tooLong)
     return found
+  }
+
+  /** From a key on; `undefined`: fewer must be asked for. With a limit of 1, the key alone where its value is too large. */
+  async #page(key: string, limit: number): Promise<Response<'range'> | undefined> {
+    const range = { key, rangeEnd: rangeEnd(this.#prefix), limit: Math.max(1, limit) }
+    try {
+      return await this.#connection.quietly('range', { ...range, keysOnly: limit < 1 })
+    } catch (error) {
+      if (limit < 1 || !isTooLarge(error)) throw error
+      return undefined
+    }
+  }
+
+  /** Once, as long as they are the same. */
+  #complain(keys: readonly string[]): void {
+    const named = keys.slice(0, MOST_NAMED).join(', ')
+    const text = `${named}${keys.length > MOST_NAMED ? ` and ${keys.length - MOST_NAMED} more` : ''}`
+    if (text === this.#complained) return
+    this.#complained = text
+    if (keys.length === 0) return
+    const reason = `no report of weftd is empty or longer than ${LONGEST_REPORT} characters: delete them (etcdctl del)`
+    this.#log.warn({ keys: text, reason }, 'reports in etcd are left out')
   }
 
   [Symbol.dispose](): void {

@@ -319,6 +319,23 @@ describe('calls', () => {
     await stopped
     assert.equal(statSync(path(), { throwIfNoEntry: false }), undefined)
   })
+
+  it('of weftctl do not keep the daemon from stopping, and are answered that it does', {
+    timeout: 60_000
+  }, async () => {
+    const { promise: asked, resolve } = Promise.withResolvers<void>()
+    const why = () => {
+      resolve()
+      return new Promise(() => undefined)
+    }
+    const control = new Map([['why', why]])
+    const server = await start({ control })
+    const answer = ask(`${JSON.stringify({ v: 1, ctl: 'why', args: [] })}\n`)
+    await asked
+    await server[Symbol.asyncDispose]()
+    const reply = parseControlReply(await answer)
+    assert.equal('error' in reply && reply.error.code, 'STOPPING')
+  })
 })
 
 describe('a socket file that exists already', () => {

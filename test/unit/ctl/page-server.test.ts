@@ -2,6 +2,7 @@
 // the policy lets a browser run exactly the script and style that are inside.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { type IncomingHttpHeaders, request } from 'node:http'
 import { connect } from 'node:net'
 import { networkInterfaces } from 'node:os'
@@ -15,12 +16,17 @@ type Got = { readonly status: number; readonly headers: IncomingHttpHeaders; rea
 /** A server, and what it answers to a request with these parts. */
 async function served(t: TestContext) {
   const asked: string[] = []
+  const [slow, began] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const server = await servePage({
     document: documentOf(pageSources()),
     port: 0,
     answers: {
       view: async () => ({ ok: true }),
       path: async (query) => asked.push(`${query.get('from')} ${query.get('to')}`),
+      slow: () => {
+        began.resolve()
+        return slow.promise
+      },
       fails: async () => {
         throw new Error('weftd is gone')
       }
@@ -40,7 +46,14 @@ async function served(t: TestContext) {
       sent.on('error', reject)
       sent.end()
     })
-  return { get, port: Number(port), base: pathname, url: server.url, asked }
+  return {
+    get,
+    port: Number(port),
+    base: pathname,
+    url: server.url,
+    asked,
+    slow: { asked: began.promise, end: slow.resolve }
+  }
 }
 
 test('the URL has a token of 192 bits on 127.0.0.1, another for each start', async (t) => {
@@ -96,6 +109,25 @@ test('an answer that fails is an error with its words, as text', async (t) => {
   const { get, base } = await served(t)
   const { status, body, headers } = await get(`${base}fails`)
   assert.deepEqual([status, body, headers['content-type']], [500, 'weftd is gone', 'text/plain; charset=utf-8'])
+})
+
+test('idle connections make room for one that asks, and those that are being answered stay', async (t) => {
+  const { get, base, port, slow } = await served(t)
+  const waiting = get(`${base}slow`)
+  await slow.asked
+  const idle = Array.from({ length: 40 }, () => connect({ host: '127.0.0.1', port }))
+  t.after(() => {
+    for (const socket of idle) socket.destroy()
+  })
+  await Promise.all(
+    idle.map(async (socket) => {
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+    })
+  )
+  assert.equal((await get(base)).status, 200)
+  slow.end()
+  assert.equal((await waiting).status, 200)
 })
 
 test('it listens on 127.0.0.1 and on no other address of this machine', async (t) => {

@@ -8,6 +8,8 @@ import { textOf } from '../../../daemon/state/text.ts'
 import type { Verdict } from '../../../daemon/underlay/judge.ts'
 import { PlainWays } from '../../../daemon/underlay/plain-ways.ts'
 import type { Way } from '../../../daemon/underlay/probe-packet.ts'
+import { ProbeViews } from '../../../daemon/underlay/probe-views.ts'
+import { parseIp } from '../../../ipam/address.ts'
 import { silent } from '../logs.ts'
 import { testNode } from '../test-node.ts'
 import { keyOf, leaseOf } from './probe-network.ts'
@@ -217,4 +219,56 @@ test('behind a strict filter no peer begins a trial here, and a plain route is l
   verdicts.nodes = 'whole'
   await plain.step()
   assert.equal(device(), 'weft.1')
+  assert.deepEqual(plain.unused(keyOf(2)), { why: 'left-strict', msAgo: 0 })
+})
+
+test('of a plain route by IPv6, which no probe can try, the reason and an action are said', async () => {
+  const v6 = (text: string) => parseIp(text) ?? assert.fail(text)
+  const lease = {
+    ...leaseOf(2),
+    subnet: { 6: { ip: v6('fd00:2::'), length: 64 } },
+    publicIp: { 6: v6('2001:db8::2') },
+    backendData: { 6: { VNI: 1, VtepMAC: '0e:00:00:00:00:01' } }
+  }
+  const own = { ip: v6('fd00:1::'), length: 64 }
+  const node = testNode({ subnet: { 6: own }, localIp: { 6: v6('2001:db8::1') }, publicIp: { 6: v6('2001:db8::1') } })
+  for (const [keys, onLink, isSaid] of [
+    [{}, true, true],
+    [{}, false, false],
+    [{ DirectRouting: true }, true, false],
+    [{ DirectRouting: false }, true, false]
+  ] as const) {
+    const backend = registry(BACKENDS).configure('vxlan', keys)
+    const gateway = v6('2001:db8::ff')
+    const routes = new RouteLookups({
+      kernel: { routesTo: async (ips) => ips.map(() => ({ device: 'eth0', ...(!onLink && { gateway }) })) },
+      observed: () => stateOf([]),
+      log: silent
+    })
+    await routes.ask([lease.publicIp[6]])
+    const leases = new Map([['peer', lease]])
+    const routeTo = () =>
+      backend.peer(lease, node, routes.of(lease.publicIp)).find((each): each is Route => each.kind === 'route')
+    const place = () => ({ node, backend, mtu: 1430 })
+    const prober = { look: () => undefined, routeTo, refused: () => [], forEach() {}, tryPlain() {} }
+    const plain = new PlainWays({
+      ...{ place, prober, log: silent, now: () => 0, plainDrop: () => undefined, sysctl: () => '0' },
+      reconciler: { wantAll: async () => [] },
+      peers: { leases, routes, reroute: async () => undefined }
+    })
+    await plain.step()
+    const views = new ProbeViews({
+      prober: { ...prober, lookAt: () => assert.fail('no slot'), slotsOf: () => new Map() },
+      peers: { leases, isOwn: () => false, skipped: new Map(), since: () => 0 },
+      place,
+      plainUnused: (key, family) => plain.unused(key, family),
+      now: () => 0
+    })
+    const said = views.of('peer', lease).find(({ way }) => way === 'plain')
+    assert.equal(said !== undefined, isSaid, JSON.stringify([keys, onLink]))
+    if (said === undefined) continue
+    assert.deepEqual([said.family, said.verdict], [6, 'not-asked'])
+    assert.match(said.text, /^the plain route by eth0 to node-2 \(2001:db8::2\) is not tried: IPv6 has no routes /)
+    assert.match(said.cure ?? '', /^set DirectRouting to true /)
+  }
 })

@@ -106,6 +106,8 @@ export class ProbingNode {
   #isBusy = false
   #wanted: (keys: readonly string[]) => void = () => undefined
   changes = 0
+  /** How often it waited for packets. */
+  watches = 0
 
   constructor(network: ProbeNetwork, n: number, count: number, isProbing: boolean, type: string) {
     this.#type = type
@@ -147,8 +149,9 @@ export class ProbingNode {
         return {
           send: (to, message) => {
             if (this.isUp) network.deliver(socket.source, text(to, 4), message)
-            return undefined
           },
+          flush() {},
+          watch: () => void this.watches++,
           drain() {},
           [Symbol.dispose]: () => void this.#sockets.splice(this.#sockets.indexOf(socket), 1)
         }

@@ -55,6 +55,11 @@ test('a peer reads who sent it, by which way, and what that one heard; we read o
         ...{ kind: 'heard', sender: sent.sender, lane, isTrouble: true, isPlain: false, isPlainRefused: false },
         heardAgo: [0, 12, undefined, undefined, undefined]
       })
+      // By IPv6 the socket says where it came from; of a long packet the beginning is enough.
+      const [whole, from] = [onTheWire(sent), Uint8Array.from({ length: 16 }, (_, at) => at)]
+      const heard = readReceived(whole.subarray(0, 128), family, mac, whole.length, from)
+      const source = family === 4 ? 0x0af4_0200n : 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0fn
+      assert.deepEqual(heard?.kind === 'heard' && heard.source, { family, value: source })
       const other = readReceived(
         onTheWire({ ...sent, isTrouble: false, isPlain: true, isPlainRefused: true }),
         family,

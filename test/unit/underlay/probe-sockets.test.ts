@@ -9,7 +9,13 @@ test('a capture is opened anew while answers are missing, since its device may b
   const socket = (name: string) => {
     open.push(name)
     opened++
-    return { send: () => undefined, drain() {}, [Symbol.dispose]: () => void open.splice(open.indexOf(name), 1) }
+    return {
+      send() {},
+      flush() {},
+      watch() {},
+      drain() {},
+      [Symbol.dispose]: () => void open.splice(open.indexOf(name), 1)
+    }
   }
   const sockets = new ProbeSockets({ open: () => socket('raw'), capture: ({ device }) => socket(device) }, 0, () => {})
   for (let now = 0; now < 700; now += 70) {

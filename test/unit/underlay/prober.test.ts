@@ -79,6 +79,19 @@ test('what a busy node reads late was heard when it arrived: the direction is ri
   }
 })
 
+test('of many peers what arrives is read by turns of two seconds; between the turns of few, packets wake it up', () => {
+  const [few, many] = [new ProbeNetwork(3, 1), new ProbeNetwork(500, 1)]
+  for (const network of [few, many]) network.step(60_000)
+  assert.ok(few.node(1).watches > 0)
+  const [sent, watches] = [many.sent, many.node(1).watches]
+  let turns = 0
+  for (const end = many.time + 120_000; many.time < end; turns++)
+    many.time += many.node(1).prober?.tick() ?? assert.fail('it does not probe')
+  assert.ok(many.sent - sent > 1_000, `${many.sent - sent} probes`)
+  assert.equal(many.node(1).watches, watches)
+  assert.ok(turns <= 75, `${turns} turns`)
+})
+
 test('the sentence names both ends, port, direction and size, and the cure', () => {
   const network = healthy()
   network.carries = (packet) => !tunnel(1, 2)(packet)
