@@ -7,7 +7,7 @@ import type { Held } from './claim.ts'
 import { type EtcdConnection, isDenied, isTooLarge } from './connection.ts'
 import type { Response } from './messages.ts'
 import { nameOf } from './record.ts'
-import { rangeEnd } from './watch.ts'
+import { keyAfter, rangeEnd } from './watch.ts'
 
 /** Milliseconds between two writes, and after one that failed. */
 const REST = 5_000
@@ -92,9 +92,9 @@ export class EtcdReports implements Disposable {
       }
       read += inPage
       if (limit < PAGE && inPage < SMALL_ANSWER) limit = Math.min(PAGE, Math.max(1, 2 * limit))
-      const next = `${page.records.at(-1)?.key}\0`
-      // Keys that are not UTF-8, which none of ours is, come last, and lead back to themselves.
-      if (!page.more || page.records.length === 0 || next <= key) break
+      const [last] = page.records.slice(-1)
+      const next = page.more && last !== undefined ? keyAfter(last.key, this.#prefix) : undefined
+      if (next === undefined) break
       key = next
     }
     this.#complain(tooLong)
