@@ -91,7 +91,7 @@ export function openProbes({
   const report = new ProbeReport({ prober, views, peers, health, publish, nodeName, now: Date.now })
   const now = () => performance.now()
   const narrow = new NarrowPaths({ prober, peers, reconciler, place, log })
-  const known = { proven: () => report.large, taken: () => narrow.told }
+  const known = { proven: () => report.large, taken: () => narrow.action }
   const pathMtu = new PathMtu({ kernel, peers, place, health, log, now, ...known })
   const update = () => {
     report.update()

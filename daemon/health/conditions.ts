@@ -217,7 +217,7 @@ export const CONDITIONS = {
   UNDERLAY_CHECKSUM: {
     severity: 'warning',
     blocks: [],
-    title: "packets to another node whose source address or port the firewall translates are lost, and others aren't",
+    title: 'checksum offload breaks UDP and TCP packets to another node',
     cure: 'turn transmit checksum offload off on the interface between the nodes as well (ethtool -K INTERFACE tx off), or update its driver and the kernel; then restart weftd'
   },
   KERNEL_FEATURE: {

@@ -47,6 +47,8 @@ export class ForeignFirewall {
   #networks: readonly PerFamily<Prefix>[] = []
   #sideText = ''
   #plainDrop: string | undefined
+  /** Counts updates. */
+  #turn = 0
   /** The senders that the kernel has, and those that were wanted last. */
   #guarded = ''
   #guarding = ''
@@ -104,7 +106,10 @@ export class ForeignFirewall {
     const chains = side.adminChains.map((name) => ({ name, isMade: name !== this.#deps.adminChain }))
     const families = new Set<Family>(pluginNetworks.flatMap((each) => perFamily(each).map(([family]) => family)))
     const calls = pluginNetworks.length === 0 ? [] : adminCalls(view.tables, chains, families)
+    const turn = ++this.#turn
     const outcomes = await this.#deps.reconciler.want('foreign drops', [...calls, ...foreignAccepts(drops)])
+    // Updates overlap: what an earlier one found is out of date.
+    if (turn !== this.#turn) return
     this.#report(dropReasons(drops))
     const failed = failureIn(outcomes)?.change.object.because
     const open = [...unansweredReasons(drops), ...(failed === undefined ? [] : [failed])]

@@ -64,12 +64,6 @@ export const prototypes = {
     'int getsockopt(int fd, int level, int name, void *value, void *length)',
     { value: '*length', length: 4 }
   ),
-  sendto: libc.declare<
-    (fd: number, bytes: Uint8Array, length: number, flags: number, address: Uint8Array, addressLength: number) => number
-  >('long sendto(int fd, const void *bytes, size_t length, int flags, const void *address, uint32_t addressLength)', {
-    bytes: 'length',
-    address: 'addressLength'
-  }),
   send: libc.declare<Socket>('long send(int fd, const void *bytes, size_t length, int flags)', BY_LENGTH),
   recv: libc.declare<Socket>('long recv(int fd, void *bytes, size_t length, int flags)', BY_LENGTH),
   sendmmsg: libc.declare<(fd: number, messages: Uint8Array, count: number, flags: number) => number>(

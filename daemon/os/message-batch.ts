@@ -36,7 +36,6 @@ export class SendBatch {
   readonly #headers = lasting(MOST_TOGETHER * HEADER)
   readonly #parts = lasting(MOST_TOGETHER * 2 * PART)
   readonly #names: Buffer
-  readonly #nameLength: number
   readonly #heads = lasting(MOST_TOGETHER * HEAD)
   readonly #tags = new Float64Array(MOST_TOGETHER)
   #zeros = lasting(0)
@@ -47,13 +46,12 @@ export class SendBatch {
     this.#fd = fd
     this.#addressAt = addressAt
     this.#refused = refused
-    this.#nameLength = name.length
     this.#names = lasting(MOST_TOGETHER * NAME)
     for (let at = 0; at < MOST_TOGETHER; at++) {
       this.#names.set(name, at * NAME)
       const header = at * HEADER
       this.#headers.writeBigUInt64LE(addressOf(this.#names) + BigInt(at * NAME), header + AT.name)
-      this.#headers.writeUInt32LE(this.#nameLength, header + AT.nameLength)
+      this.#headers.writeUInt32LE(name.length, header + AT.nameLength)
       this.#headers.writeBigUInt64LE(addressOf(this.#parts) + BigInt(at * 2 * PART), header + AT.parts)
       this.#headers.writeUInt32LE(2, header + AT.partCount)
       this.#parts.writeBigUInt64LE(addressOf(this.#heads) + BigInt(at * HEAD), at * 2 * PART)
@@ -74,7 +72,7 @@ export class SendBatch {
     this.#tags[at] = tag
   }
 
-  /** Never waits. What the kernel does not send is told by its tag. */
+  /** Never waits. What the kernel does not send is reported by its tag. */
   flush(): void {
     for (let at = 0; at < this.#count; ) {
       const headers = at === 0 ? this.#headers : this.#headers.subarray(at * HEADER)
@@ -122,7 +120,7 @@ export class ReceiveBatch {
   }
 
   /**
-   * Reads at most so many without waiting; how many it were. `undefined`: nothing has arrived. Errors: CallFailed, also
+   * Reads at most so many without waiting; returns how many. `undefined`: nothing has arrived. Errors: CallFailed, also
    * for an error that waited on the socket, which it no longer has then.
    */
   read(fd: number, most = MOST_TOGETHER): number | undefined {
@@ -165,7 +163,7 @@ export class ReceiveBatch {
   }
 
   /** Of a message by IPv6. */
-  addressOf(at: number): Uint8Array {
+  sourceOf(at: number): Uint8Array {
     return this.#addresses[at] as Uint8Array
   }
 }

@@ -124,7 +124,7 @@ class Reader implements Disposable {
       const count = this.#receive(batch, left)
       if (count === undefined) return
       for (let at = 0; at < count; at++)
-        received(batch.message(at), batch.ago(at), batch.lengthOf(at), hasSource ? batch.addressOf(at) : undefined)
+        received(batch.message(at), batch.ago(at), batch.lengthOf(at), hasSource ? batch.sourceOf(at) : undefined)
       // Fewer than fit: no more has arrived.
       if (count > 0 && count < MOST_TOGETHER) return
       left -= Math.max(1, count)

@@ -86,28 +86,33 @@ export class ChecksumCures {
    * Turns it on again if packets pass with it. What pods send is lost meanwhile where they do not: as long as one answer
    * may take.
    */
-  async retry(cure: Cure, ask: Ask): Promise<boolean> {
+  async retry(cure: Cure, ask: Ask): Promise<void> {
     const { device, broken } = cure
+    // The peer is away: nothing can be found out now.
+    if (!(await ask.untranslated())) return void this.#cures.set(device, { ...cure, retryAt: this.#laterBy(1) })
     let passes = false
     try {
-      if (await ask.untranslated()) passes = (await this.#set(device, true, cure)) && (await passesAll(ask, broken))
+      passes = (await this.#set(device, true, cure)) && (await passesAll(ask, broken))
     } finally {
       if (!passes) await this.#keep(device, cure)
     }
-    if (!passes) return false
+    if (!passes) return
     this.#cures.delete(device)
     await this.#restore(device)
     this.#deps.changed(`turned transmit checksum offload of ${device} on again`)
     this.#deps.log.info({ device }, 'packets pass with transmit checksum offload: it is turned on again')
-    return true
   }
 
   async #keep(device: string, { broken, key, isProven }: Cured): Promise<void> {
     const pause = nextPause(this.#pauses.get(device))
     this.#pauses.set(device, pause)
     const cured = { broken, key, isProven }
-    this.#cures.set(device, { ...cured, device, retryAt: this.#deps.now() + pause * DAY })
+    this.#cures.set(device, { ...cured, device, retryAt: this.#laterBy(pause) })
     await this.#set(device, false, cured)
+  }
+
+  #laterBy(days: number): number {
+    return this.#deps.now() + days * DAY
   }
 
   async #restore(device: string): Promise<void> {

@@ -14,6 +14,9 @@ export const SEVERITY: readonly Verdict[] = [
   'whole'
 ]
 
+/** Whether a verdict says that packets are lost. */
+export const isBad = (verdict: Verdict): boolean => verdict !== 'whole' && verdict !== 'not-asked'
+
 /** Whether packets get through a direction; `undefined`: nothing shows it. */
 export type Direction = boolean | undefined
 

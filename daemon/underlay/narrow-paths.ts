@@ -38,7 +38,7 @@ export class NarrowPaths {
   }
 
   /** For the condition: what was done about it; `undefined`: nothing. */
-  get told(): string | undefined {
+  get action(): string | undefined {
     const [first] = this.#lowered
     if (first === undefined) return undefined
     const [key, mtus] = first

@@ -7,10 +7,9 @@ import type { Log } from '../base/log.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
-import type { KernelObject, Route } from '../state/object.ts'
+import { type KernelObject, keyOf, type Route } from '../state/object.ts'
 import { every } from './every.ts'
-import type { Verdict } from './judge.ts'
-import { isBad } from './probe-record.ts'
+import { isBad, type Verdict } from './judge.ts'
 import type { PlainUnused } from './probe-text.ts'
 import type { Prober } from './prober.ts'
 
@@ -267,8 +266,16 @@ export class PlainWays {
     this.#ended.clear()
     if (begun.length === 0 && over.size === 0) return
     const objects = (key: string): readonly KernelObject[] => (this.#trials.has(key) ? this.#routesOf(key) : [])
-    await reconciler.wantAll([...begun, ...over].map((key) => [`trial ${key}`, objects(key)] as const))
-    for (const key of begun) prober.tryPlain(key, true)
+    const outcomes = await reconciler.wantAll([...begun, ...over].map((key) => [`trial ${key}`, objects(key)] as const))
+    const refused = new Set(outcomes.flatMap(({ change, error }) => (error === undefined ? [] : keyOf(change.object))))
+    for (const key of begun) {
+      // Without its route the probes would take the tunnel, and prove nothing.
+      if (!this.#routesOf(key).some((route) => refused.has(keyOf(route)))) prober.tryPlain(key, true)
+      else {
+        this.#trials.delete(key)
+        this.#rests.set(key, this.#deps.now() + REST)
+      }
+    }
     for (const key of over) if (!this.#trials.has(key)) prober.tryPlain(key, false)
   }
 

@@ -13,7 +13,7 @@ import type { ProberDeps } from './prober-deps.ts'
 
 /** Leases that are looked at in a turn after they changed. */
 const AT_ONCE = 500
-/** Tenths of a second for which a failure of a new or changed lease is not told: its node is still setting up. */
+/** Tenths of a second for which a failure of a new or changed lease is not reported: its node is still setting up. */
 const GRACE = 300
 
 export type ProbeLeasesDeps = Pick<ProberDeps, 'peers' | 'reconciler' | 'place'> & {

@@ -1,7 +1,6 @@
 // What is known of the ways to each peer: some bytes each in typed arrays. Times are in tenths of a second since the
 // record began; 0 is never.
-import type { LaneFacts, Verdict } from './judge.ts'
-import { judge } from './judge.ts'
+import { judge, type LaneFacts } from './judge.ts'
 import { type Digest, LANES, NODE_LANE, PLAIN_LANES, POD_LANES, type Way } from './probe-packet.ts'
 import { MISSES } from './probe-schedule.ts'
 
@@ -351,6 +350,3 @@ function grown(array: Uint32Array, length: number): Uint32Array<ArrayBuffer> {
   longer.set(array)
   return longer
 }
-
-/** Whether a verdict says that packets are lost. */
-export const isBad = (verdict: Verdict): boolean => verdict !== 'whole' && verdict !== 'not-asked'

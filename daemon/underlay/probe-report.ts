@@ -3,9 +3,8 @@
 import { formatIp, perFamily } from '../../ipam/address.ts'
 import type { Health } from '../health/health.ts'
 import type { Peers } from '../peers/peers.ts'
-import { SEVERITY, type Verdict } from './judge.ts'
+import { isBad, SEVERITY, type Verdict } from './judge.ts'
 import { WAYS, type Way } from './probe-packet.ts'
-import { isBad } from './probe-record.ts'
 import type { ProbeViews, WayView } from './probe-views.ts'
 import type { Prober } from './prober.ts'
 

@@ -187,7 +187,7 @@ export function plainText(
       }
     case 'unheard':
       return {
-        text: `no probes of ${facts.peer} arrived by ${route}, as with a flanneld, which sends none: ${then}`,
+        text: `no probes from ${facts.peer} arrived on ${facts.device} without the tunnel; a flanneld sends none: ${then}`,
         cure: `run weftd on ${facts.peer}, or set DirectRouting to true`
       }
     case 'refused-here':

@@ -4,13 +4,13 @@ import type { Family } from '../../ipam/address.ts'
 import { TRIAL_TOS } from '../backend/direct.ts'
 import type { Place } from '../node/place.ts'
 import type { Route } from '../state/object.ts'
-import type { Verdict } from './judge.ts'
+import { isBad, type Verdict } from './judge.ts'
 import { PathSizes } from './path-sizes.ts'
 import { digestOf, endsOf } from './probe-ends.ts'
 import { ProbeLeases } from './probe-leases.ts'
 import { type Look, lookOf, Refusals } from './probe-look.ts'
 import { LANES, markOf, readReceived, WAYS, type Way } from './probe-packet.ts'
-import { isBad, ProbeRecord } from './probe-record.ts'
+import { ProbeRecord } from './probe-record.ts'
 import { interval, isMany, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
 import { GENERATION, ProbeSender } from './probe-sender.ts'
 import { ProbeSlots } from './probe-slots.ts'
@@ -279,7 +279,8 @@ export class Prober implements Disposable {
     if (slot === undefined || way === undefined || !this.#leases.sends(slots.key(slot), family, way, heard.source))
       return
     record.heard(slot, heard.lane, heard.heardAgo, now)
-    // A pod's packet to a node's address may come with that of its own node, so nothing is decided by it.
+    // A pod's packet to a node's address may come with that of its own node, so no plain route is decided
+    // by it; at worst the direction of a loss is wrong.
     if (way !== 'nodes') slots.setPlainThere(slot, heard.isPlain, heard.isPlainRefused)
     if (way === 'plain') this.#deps.plainHeard?.(slots.key(slot) ?? '')
     // It misses our answers: what we send tells it the direction, and it tells us.
@@ -300,7 +301,7 @@ export class Prober implements Disposable {
     }
   }
 
-  /** What was never answered is told as lost only where something must answer by now. */
+  /** A path that was never answered counts as lost only where something must answer by now. */
   #verdict(slot: number, way: Way, now: number): Verdict {
     const { verdict } = this.#record.judge(slot, way)
     if (!isBad(verdict) || this.#record.answeredAt(slot, way) > 0) return verdict

@@ -27,7 +27,7 @@ export function findingText(found: TranslatedFinding, { peer, asked, port }: Fac
     case 'not-asked':
       return { text: whyNot(found) }
     case 'silent':
-      return { text: `not asked: ${question} answers no packets, translated or not, as where a firewall drops them` }
+      return { text: `not known: ${question} answers no packets, translated or not; a firewall may drop them` }
     case 'whole': {
       const off = found.isCured ? `, with transmit checksum offload of ${found.device} turned off by weftd` : ''
       return { text: `${asked} answers packets whose source port is translated${off}` }
@@ -46,7 +46,7 @@ function whyNot({ why, device }: Extract<TranslatedFinding, { is: 'not-asked' }>
     case 'refused':
       return 'not asked: the kernel refuses the rule that translates the packet'
     case 'not-whole':
-      return 'not asked: first probes must pass in both directions'
+      return 'not asked yet: probes must pass in both directions first'
     case 'not-due':
       return 'not asked yet: once a day, at a time of its own for each node'
   }
@@ -57,13 +57,13 @@ type Checksum = { readonly node: string; readonly device: string } & (
   | { readonly is: 'lost' }
 )
 
-/** Of the condition. Without an action of its own: that of the table of conditions. */
+/** Of the condition, and of such a path. */
 export function checksumText(about: Checksum): WayText {
   const { node, device } = about
   if (about.is === 'lost')
     return {
       text: `packets to the pods of ${node} whose source port is translated are lost, and others are answered: transmit checksum offload of ${device} is off, or makes no difference`,
-      cure: 'turn transmit checksum offload off on the interface between the nodes as well (ethtool -K INTERFACE tx off), or update its driver and the kernel'
+      cure: 'turn transmit checksum offload off on the interface between the nodes as well (ethtool -K INTERFACE tx off), or update its driver and the kernel; then restart weftd'
     }
   const lost =
     about.broken === 'all'

@@ -19,10 +19,11 @@ import {
   areSilent,
   type Broken,
   DAY,
+  firstDue,
   judgeTranslated,
   LOSSES,
   NextQuestions,
-  translatedDue
+  nextDue
 } from './translated.ts'
 import { checksumText, type TranslatedFinding } from './translated-text.ts'
 
@@ -95,15 +96,18 @@ export class TranslatedWays {
   async step(): Promise<void> {
     await this.#adopt()
     if (!(await this.#wantRule())) return
+    const retried = this.#dueRetry()
+    const way = retried?.way ?? this.#due()
+    if (way === undefined) return
     try {
-      const retried = this.#dueRetry()
-      const way = retried?.way ?? this.#due()
       if (retried !== undefined) await this.#cures.retry(retried.cure, this.#asker(retried.way))
-      else if (way !== undefined) await this.#attempt(way)
-      if (way !== undefined) this.#report()
+      else await this.#attempt(way)
     } catch (error) {
       // The device or an address is gone, or a local firewall drops it: that says nothing about the way.
-      this.#deps.log.debug({ error: String(error) }, 'a translated packet was not sent')
+      const isExpected = error instanceof Error && 'errnoName' in error
+      this.#deps.log[isExpected ? 'debug' : 'error']({ err: error }, 'a translated packet was not sent')
+    } finally {
+      this.#report()
     }
   }
 
@@ -247,7 +251,7 @@ export class TranslatedWays {
     if (knownDueAt !== undefined) return knownDueAt <= now && this.#isWhole(key, family)
     if (peers.isOwn(key) || !this.#isWhole(key, family)) return false
     const pair = digestOf(key, family).low
-    const dueAt = translatedDue({ peers: peers.leases.size, pair, wholeAt: now, askedAt: 0, losses: 0 }) ?? now
+    const dueAt = firstDue(peers.leases.size, pair, now)
     this.#next[family].set(key, dueAt, false)
     return dueAt <= now
   }
@@ -262,7 +266,7 @@ export class TranslatedWays {
     const { key } = way
     const [next, doubts] = [this.#next[way.to.family], this.#doubts[way.to.family]]
     const [at, doubt] = [this.#now(), doubts.get(key)]
-    next.set(key, at + DAY, next.wholeAt(key) !== undefined)
+    next.set(key, at + DAY, false)
     const ask = this.#asker(way)
     const before = await ask.untranslated()
     const translated = await ask.translated()
@@ -273,8 +277,7 @@ export class TranslatedWays {
     if (verdict === 'whole') return this.#whole(way, at)
     const open = attempt.translated || attempt.before !== attempt.after ? NONE : attempts
     doubts.set(key, { attempts: open, found: doubt?.found })
-    const dueAt = translatedDue({ peers: 0, pair: 0, wholeAt: at, askedAt: at, losses: open.length }) ?? at + DAY
-    next.set(key, dueAt, false)
+    next.set(key, nextDue(at, open.length), false)
     if (verdict === 'translated-lost') await this.#lost(way, 'translated')
     else if (isSilent) await this.#lost(way, 'all')
   }
@@ -322,8 +325,9 @@ export class TranslatedWays {
     this.#isSaid = first !== undefined || cure !== undefined
     if (first !== undefined) {
       const device = this.#deviceTo(first, 4) ?? this.#deviceTo(first, 6)
-      const { text } = checksumText({ is: 'lost', node: this.#nameOf(first), device: device?.name ?? 'the tunnel' })
-      health.raise('UNDERLAY_CHECKSUM', `${text}${andMore(lost.length - 1)}`)
+      const about = { is: 'lost', node: this.#nameOf(first), device: device?.name ?? 'the tunnel' } as const
+      const { text, cure: action } = checksumText(about)
+      health.raise('UNDERLAY_CHECKSUM', `${text}${andMore(lost.length - 1)}`, action)
     } else if (cure === undefined) health.clear('UNDERLAY_CHECKSUM')
     else {
       const { broken, device, key } = cure

@@ -5,8 +5,8 @@
 import { phase } from './probe-schedule.ts'
 
 export const DAY = 864_000
-/** Peers that become whole together are asked so far apart, on average: 5,000 of them within three hours. */
-const APART = 20
+/** Peers that become whole together are asked so far apart, on average: 5,000 of them within six hours. */
+const APART = 40
 /** After a loss that is not proven yet. */
 const AGAIN = 50
 /** So many translated packets in a row must be lost. */
@@ -90,18 +90,10 @@ export class NextQuestions {
 /** Days until offload is tried again, after `before` days; growing, so that a fault that stays costs ever less. */
 export const nextPause = (before: number | undefined): number => Math.min(32, (before ?? 0.5) * 2)
 
-/**
- * When a peer is asked next; `undefined`: its way is not whole. `askedAt`: 0 for never; it is kept while a way comes and
- * goes, so that such a peer is not asked more often. `losses`: translated packets in a row that alone were lost.
- */
-export function translatedDue(peer: {
-  readonly peers: number
-  readonly pair: number
-  readonly wholeAt: number | undefined
-  readonly askedAt: number
-  readonly losses: number
-}): number | undefined {
-  if (peer.wholeAt === undefined) return undefined
-  if (peer.askedAt === 0) return peer.wholeAt + phase(peer.pair, Math.min(DAY, peer.peers * APART))
-  return peer.askedAt + (peer.losses > 0 && peer.losses < LOSSES ? AGAIN : DAY)
-}
+/** When a peer is asked first that became whole now. `pair`: another number for each peer. */
+export const firstDue = (peers: number, pair: number, now: number): number =>
+  now + phase(pair, Math.min(DAY, peers * APART))
+
+/** When it is asked again. `losses`: translated packets in a row that alone were lost. */
+export const nextDue = (askedAt: number, losses: number): number =>
+  askedAt + (losses > 0 && losses < LOSSES ? AGAIN : DAY)

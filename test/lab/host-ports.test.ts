@@ -238,6 +238,8 @@ END`)
         const { id, pod } = await cluster.pod(here, withPorts(tcp(30_000), udp(30_001)))
         await cluster.call(here, 'DEL', id, pod.netns)
       })
+    // Once connections are tracked, weftd adds a chain for its own question.
+    await until(async () => JSON.stringify(await outline(here)).includes('"translated_probe"'), { what: 'its chain' })
     const [outlineOfOne, changesAtOne] = [await outline(here), await ofOnePod()]
     const many = Array.from({ length: 999 }, (_, at) => (at % 2 === 0 ? tcp(20_000 + at) : udp(20_000 + at)))
     await cluster.pod(here, withPorts(...many))

@@ -1,8 +1,8 @@
 // Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction
 // conditional on what was read.
 import { type EtcdConnection, isTooLarge } from './connection.ts'
+import { keyAfter, rangeEnd } from './key-range.ts'
 import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
-import { keyAfter, rangeEnd } from './watch.ts'
 
 /** Keys per response: 5,000 leases of about 250 bytes take five requests. */
 const PAGE = 1_000

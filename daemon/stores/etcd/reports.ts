@@ -5,9 +5,9 @@ import { reasonOf } from '../../base/error.ts'
 import type { Log } from '../../base/log.ts'
 import type { Held } from './claim.ts'
 import { type EtcdConnection, isDenied, isTooLarge } from './connection.ts'
+import { keyAfter, rangeEnd } from './key-range.ts'
 import type { Response } from './messages.ts'
 import { nameOf } from './record.ts'
-import { keyAfter, rangeEnd } from './watch.ts'
 
 /** Milliseconds between two writes, and after one that failed. */
 const REST = 5_000
@@ -74,7 +74,7 @@ export class EtcdReports implements Disposable {
     const found: Listed[number][] = []
     const tooLong: string[] = []
     let [length, read, limit] = [0, 0, PAGE]
-    for (let key = this.#prefix; found.length < MOST && length < LONGEST && read < MOST_READ; ) {
+    for (let key = this.#prefix; found.length + tooLong.length < MOST && length < LONGEST && read < MOST_READ; ) {
       const page = await this.#page(key, limit)
       if (page === undefined) {
         limit = Math.floor(limit / 2)
@@ -82,7 +82,7 @@ export class EtcdReports implements Disposable {
       }
       let inPage = 0
       for (const record of page.records) {
-        inPage += record.value.length
+        inPage += record.key.length + record.value.length
         // A key without its value is too large for a message.
         if (record.value.length === 0 || record.value.length > LONGEST_REPORT) tooLong.push(record.key)
         else {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { RouteLookups } from '../../../daemon/peers/route-lookups.ts'
+import { put } from '../../../daemon/state/difference.ts'
 import { type KernelObject, type Route, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
 import type { Verdict } from '../../../daemon/underlay/judge.ts'
@@ -27,7 +28,14 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
   await routes.ask(Object.values(leaseOf(2).publicIp))
   const wanted = new Map<string, readonly KernelObject[]>()
   const verdicts: Record<Way, Verdict> = { pods: 'whole', nodes: 'whole', plain: 'not-asked' }
-  const at = { now: 0, isHeardWhole: false, isTried: false, refusesHere: false, refusesThere: false }
+  const at = {
+    now: 0,
+    isHeardWhole: false,
+    isTried: false,
+    refusesHere: false,
+    refusesThere: false,
+    refusesRoutes: false
+  }
   const peerRoute = () =>
     backend
       .peer(leaseOf(2), testNode(), routes.of(leaseOf(2).publicIp))
@@ -38,8 +46,12 @@ async function scene(keys = {}, filters: Readonly<Record<string, string>> = {}) 
     sysctl: (path) => filters[/^net\/ipv4\/conf\/(\w+)\/rp_filter$/.exec(path)?.[1] ?? ''],
     reconciler: {
       wantAll: async (entries) => {
-        for (const [owner, objects] of entries) wanted.set(owner, objects)
-        return []
+        const all = [...entries]
+        for (const [owner, objects] of all) wanted.set(owner, objects)
+        if (!at.refusesRoutes) return []
+        return all.flatMap(([, objects]) =>
+          objects.map((object) => ({ change: put(object), error: new Error('EINVAL') }))
+        )
       }
     },
     peers: { leases, routes, reroute: async () => undefined },
@@ -103,6 +115,14 @@ test('a trial that fails is repeated after a while, sooner when the peer tries, 
   plain.nominate(key)
   await plain.step()
   assert.equal(trial().length, 1)
+})
+
+test('a trial whose route the kernel refuses is none: its probes would take the tunnel', async () => {
+  const { plain, at, verdicts, device } = await scene()
+  Object.assign(at, { refusesRoutes: true, isHeardWhole: true })
+  verdicts.plain = 'whole'
+  for (let step = 0; step < 3; step++) await plain.step()
+  assert.deepEqual([at.isTried, device()], [false, 'weft.1'])
 })
 
 for (const side of ['refusesHere', 'refusesThere'] as const)

@@ -122,6 +122,18 @@ test('each peer is asked three packets once a day while its way is whole', async
   assert.equal(asked.length, 12)
 })
 
+test('of a question that could not be put nothing is said, whatever the answer before was', async () => {
+  const { world, run, finding } = scene()
+  await run(60)
+  assert.equal(finding()?.is, 'whole')
+  world.now += DAY
+  world.passes = () => {
+    throw Object.assign(new Error('send: EPERM'), { errnoName: 'EPERM' })
+  }
+  await run(60)
+  assert.deepEqual(finding(), { is: 'not-asked', why: 'not-due', device: DEVICE })
+})
+
 test('nobody is asked where this node translates nothing, where packets take no tunnel, and where the mark would travel', async () => {
   const untracked = scene({ masquerades: false })
   await untracked.run(60)
@@ -253,7 +265,10 @@ test('lost with and without offload: it is on again, and the condition is about 
   world.passes = ({ isTranslated, to }) => !isTranslated || to === 3
   await run(60)
   assert.deepEqual([world.isOn, finding()?.is, finding(THREE)?.is, changes], [true, 'lost', 'whole', []])
-  assert.match(condition() ?? '', /is off, or makes no difference \| $/)
+  assert.match(
+    condition() ?? '',
+    /is off, or makes no difference \| turn transmit checksum offload off on the interface .*; then restart weftd$/
+  )
   world.device = 'eth0'
   await run(10)
   assert.equal(condition(), undefined, 'of a plain route')

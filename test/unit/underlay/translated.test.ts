@@ -8,9 +8,10 @@ import {
   areSilent,
   type Cured,
   curedOf,
+  firstDue,
   judgeTranslated,
-  nextPause,
-  translatedDue
+  nextDue,
+  nextPause
 } from '../../../daemon/underlay/translated.ts'
 
 const lost: Attempt = { before: true, translated: false, after: true }
@@ -34,18 +35,16 @@ test('one translated packet that was answered shows that they pass', () => {
 test('5,000 peers that become whole together are asked at most five in a second, and each once a day', () => {
   const seconds = new Map<number, number>()
   for (let at = 1; at <= 5_000; at++) {
-    const peer = { peers: 5_000, pair: pairOf(7, at), wholeAt: 10, losses: 0 }
-    const due = translatedDue({ ...peer, askedAt: 0 }) ?? 0
-    assert.equal(translatedDue({ ...peer, askedAt: due }), due + 864_000)
+    const due = firstDue(5_000, pairOf(7, at), 10)
+    assert.equal(nextDue(due, 0), due + 864_000)
     const second = Math.floor(due / 10)
     seconds.set(second, (seconds.get(second) ?? 0) + 1)
   }
   assert.ok(Math.max(...seconds.values()) <= 5, `${Math.max(...seconds.values())} in one second`)
-  assert.equal(translatedDue({ peers: 5_000, pair: 1, wholeAt: undefined, askedAt: 0, losses: 0 }), undefined)
 })
 
 test('a loss is asked about again at once until it is proven, then daily', () => {
-  const due = (losses: number) => translatedDue({ peers: 3, pair: 1, wholeAt: 10, askedAt: 100, losses })
+  const due = (losses: number) => nextDue(100, losses)
   assert.deepEqual([0, 1, 2, 3].map(due), [864_100, 150, 150, 864_100])
 })
 

@@ -1,7 +1,7 @@
 // Where a listing in pages goes on, also after keys that other programs made of any octets.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { keyAfter } from '../../../../daemon/stores/etcd/watch.ts'
+import { keyAfter } from '../../../../daemon/stores/etcd/key-range.ts'
 
 const PREFIX = '/coreos.com/network/subnets/'
 const bytes = (text: string) => Buffer.from(text, 'latin1')
@@ -24,7 +24,17 @@ function listed(keys: readonly Buffer[], limit: number): readonly string[] {
 
 test('a listing in pages ends and has every lease, whatever octets other keys are of', () => {
   const ours = Array.from({ length: 40 }, (_, n) => `${PREFIX}10.${n + 1}.0.0-24`)
-  const strange = ['\xff\xfe', '\x80', '10.2\xff', '10.2\xff\xff', '10.25\xc3', '\xef\xbf\xbe', '10.\xf0\x80']
+  const strange = [
+    '\xff\xfe',
+    '\x80',
+    '10.2\xff',
+    '10.2\xff\xff',
+    '10.25\xc3',
+    '\xef\xbf\xbf\xff',
+    '\xf0\x90\x8f\xbf\xff',
+    '\xef\xbf\xbe',
+    '10.\xf0\x80'
+  ]
   const keys = [...ours.map(bytes), ...strange.map((each) => bytes(PREFIX + each))]
   for (const limit of [1, 2, 3, 5, 100]) {
     const found = new Set(listed(keys, limit))
