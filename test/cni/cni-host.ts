@@ -5,6 +5,7 @@ import { BIN, Cluster, type ClusterOptions } from '../lab/cluster.ts'
 import type { CniVerb, Json } from '../lab/cni.ts'
 import type { Host } from '../lab/host.ts'
 import type { Pod } from '../lab/pod.ts'
+import { ruleset } from '../lab/ruleset.ts'
 import { settled } from '../lab/run.ts'
 
 export const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -113,7 +114,7 @@ export class CniHost implements AsyncDisposable {
   }
 
   async ruleset(): Promise<string> {
-    return (await this.host.exec('nft', ['list', 'ruleset'])).stdout
+    return ruleset(this.host)
   }
 
   /**
