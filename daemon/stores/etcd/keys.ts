@@ -1,8 +1,8 @@
 // Requests to etcd: list, get, create, replace, remove, grant, revoke, keep alive. Every write is a transaction
 // conditional on what was read.
 import { type EtcdConnection, isTooLarge } from './connection.ts'
+import { keyAfter, rangeEnd } from './key-range.ts'
 import type { Compare, KeyValue, Operation, Request, Response } from './messages.ts'
-import { rangeEnd } from './watch.ts'
 
 /** Keys per response: 5,000 leases of about 250 bytes take five requests. */
 const PAGE = 1_000
@@ -57,9 +57,10 @@ export class EtcdKeys {
       if (page === undefined) continue
       records.push(...page.records)
       if (revision === 0) revision = page.header?.revision ?? 0
-      const last = page.records.at(-1)
-      if (!page.more || last === undefined) return { revision, records }
-      key = `${last.key}\0`
+      const [last] = page.records.slice(-1)
+      const next = page.more && last !== undefined ? keyAfter(last.key, prefix) : undefined
+      if (next === undefined) return { revision, records }
+      key = next
     }
   }
 

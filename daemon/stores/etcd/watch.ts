@@ -2,6 +2,7 @@
 // closed, broken or silent.
 import { AsyncQueue } from '../../base/async-queue.ts'
 import type { EtcdConnection, Stream } from './connection.ts'
+import { rangeEnd } from './key-range.ts'
 import type { KeyValue, Response } from './messages.ts'
 
 export type WatchEvent =
@@ -13,13 +14,6 @@ const DELETED = 1
 /** Milliseconds between two progress requests, and how long the stream may be silent once etcd has answered one. */
 const ASK = 10_000
 const SILENCE = 25_000
-
-/**
- * The end of the range of all keys with this prefix: the prefix with its last character, one byte of UTF-8, replaced by
- * the next.
- */
-export const rangeEnd = (prefix: string): string =>
-  prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)
 
 /** Keys to watch: all under a prefix, or exactly one. */
 export type Watched = { readonly prefix: string } | { readonly key: string }
