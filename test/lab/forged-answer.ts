@@ -40,6 +40,10 @@ await once(listener, 'listening')
 const silent = await askPort(question)
 
 using raw = new RawSocket({ family: 4, source: TWO, magic: 'forgerie' })
+function send(...messages: readonly Uint8Array[]): void {
+  for (const message of messages) raw.send(ONE, message)
+  raw.flush()
+}
 async function answeredBy(answer: (payload: Buffer, port: number) => void): Promise<boolean> {
   const asked = askPort(question)
   const [payload, { port }] = await once(listener, 'message')
@@ -47,10 +51,10 @@ async function answeredBy(answer: (payload: Buffer, port: number) => void): Prom
   return asked
 }
 const data = await answeredBy((_, port) => listener.send('an answer', port, '127.0.0.1'))
-const forged = await answeredBy((_, port) => {
-  for (const payload of [Buffer.alloc(18), Buffer.alloc(0)]) raw.send(ONE, unreachable(port, payload))
-})
+const forged = await answeredBy((_, port) =>
+  send(...[Buffer.alloc(18), Buffer.alloc(0)].map((payload) => unreachable(port, payload)))
+)
 // What the kernel of the peer sends.
-const quoted = await answeredBy((payload, port) => raw.send(ONE, unreachable(port, payload)))
+const quoted = await answeredBy((payload, port) => send(unreachable(port, payload)))
 listener.close()
 process.stdout.write(JSON.stringify({ closed, silent, data, forged, quoted }))
