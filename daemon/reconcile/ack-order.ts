@@ -2,6 +2,7 @@
 // ECHO ms.
 import type { Change } from '../state/difference.ts'
 import { type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
+import { Recent } from './recent.ts'
 
 /** Milliseconds after which a notification that is on its way has arrived. */
 export const ECHO = 50
@@ -29,15 +30,14 @@ export class AckOrder {
   readonly #clock: Clock
   readonly #replay: (key: Key, object: KernelObject | undefined) => void
   readonly #inFlight = new Map<Key, Observed>()
-  /** Two generations, so that forgetting needs no search. */
-  #acknowledged: readonly [recent: Map<Key, Acknowledged>, older: Map<Key, Acknowledged>] = [new Map(), new Map()]
-  #isForgetting = false
+  readonly #acknowledged: Recent<Acknowledged>
   /** Observations that disagree with a later acknowledgement; either may be the newer one. */
   #undecided: [Key, Observed][] = []
 
   /** `replay` gets an observation again that turned out to be newer than the acknowledgement it disagrees with. */
   constructor(clock: Clock, replay: (key: Key, object: KernelObject | undefined) => void) {
     this.#clock = clock
+    this.#acknowledged = new Recent((forget) => clock.after(REMEMBERED, forget))
     this.#replay = replay
   }
 
@@ -55,14 +55,12 @@ export class AckOrder {
     this.#inFlight.clear()
     for (const key of inFlight) this.#inFlight.set(key, { object: state.get(key) })
     const since = new Map<Key, KernelObject | undefined>()
-    for (const generation of this.#acknowledged.toReversed()) {
-      for (const [key, known] of generation) {
-        if (known.at < at) continue
-        since.set(key, known.object)
-        this.#compare(key, known.object, { object: state.get(key) })
-      }
+    for (const [key, known] of this.#acknowledged) {
+      if (known.at < at) continue
+      since.set(key, known.object)
+      this.#compare(key, known.object, { object: state.get(key) })
     }
-    this.#acknowledged = [new Map(), new Map()]
+    this.#acknowledged.clear()
     return since
   }
 
@@ -70,8 +68,7 @@ export class AckOrder {
   acknowledged(change: Change): KernelObject | undefined {
     const key = keyOf(change.object)
     const object = change.do === 'remove' ? undefined : merged(change)
-    this.#acknowledged[0].set(key, { object, at: this.#clock.now() })
-    this.#forgetLater()
+    this.#acknowledged.set(key, { object, at: this.#clock.now() })
     const observed = this.#inFlight.get(key)
     if (observed !== undefined) this.#compare(key, change.do === 'remove' ? undefined : change.object, observed)
     return object
@@ -96,19 +93,8 @@ export class AckOrder {
 
   /** Whether the last that the kernel acknowledged for this key, within seconds, is our removal. */
   hasRemoved(key: Key): boolean {
-    const last = this.#acknowledged.find((generation) => generation.has(key))?.get(key)
+    const last = this.#acknowledged.get(key)
     return last !== undefined && last.object === undefined
-  }
-
-  #forgetLater(): void {
-    if (this.#isForgetting) return
-    this.#isForgetting = true
-    this.#clock.after(REMEMBERED, () => {
-      this.#isForgetting = false
-      const [recent, older] = this.#acknowledged
-      this.#acknowledged = [new Map(), recent]
-      if (recent.size > 0 || older.size > 0) this.#forgetLater()
-    })
   }
 
   #decide(): void {

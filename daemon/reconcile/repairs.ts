@@ -7,6 +7,7 @@ import type { Kernel, Sender } from '../state/kernel.ts'
 import { type Key, keyOf } from '../state/object.ts'
 import { ECHO } from './ack-order.ts'
 import { Drift, type DriftReport } from './drift.ts'
+import { Recent } from './recent.ts'
 import { afterArrivals, Requeue } from './requeue.ts'
 import type { Retries } from './retries.ts'
 
@@ -37,11 +38,12 @@ export class Repairs {
   /**
    * Links that we have just changed, or made anew with what is on them. Creating one takes several steps, each with a
    * notification without a sender, which are read after the acknowledgement: for ECHO ms, and until what had arrived by
-   * then is compared, what is incomplete or gone is not taken for another program's change. Two generations with one
-   * timer: an entry stays for up to twice as long.
+   * then is compared, what is incomplete or gone is not taken for another program's change.
    */
-  #touched: readonly [recent: Set<Key>, older: Set<Key>] = [new Set(), new Set()]
-  #forgetting: NodeJS.Timeout | undefined
+  readonly #touched = new Recent<true>((forget) => {
+    // What arrived is observed by then; it is compared one turn later (schedule).
+    afterArrivals(ECHO, () => setImmediate(forget)).unref()
+  })
   #dirty = new Map<Key, Sender | undefined>()
   #isScheduled = false
 
@@ -73,8 +75,7 @@ export class Repairs {
 
   /** Our change of a link, or of what is made anew with it, is sent or acknowledged. */
   touch(key: Key): void {
-    this.#touched[0].add(key)
-    this.#forgetting ??= this.#forgetLater()
+    this.#touched.set(key, true)
   }
 
   /** The kernel has made a change; returns a report if that repaired what another program did. */
@@ -88,28 +89,12 @@ export class Repairs {
   /** The kernel has acknowledged or refused a change. */
   answered({ object }: Change): void {
     const key = keyOf(object)
-    if (object.kind === 'link' || object.kind === 'vlans' || this.#isTouched(key)) this.touch(key)
+    if (object.kind === 'link' || object.kind === 'vlans' || this.#touched.has(key)) this.touch(key)
   }
 
   /** Nothing is compared any more. */
   end(): void {
-    clearTimeout(this.#forgetting)
     this.#requeue.end()
-  }
-
-  #isTouched(key: Key): boolean {
-    return this.#touched.some((generation) => generation.has(key))
-  }
-
-  #forgetLater(): NodeJS.Timeout {
-    // What arrived is observed by then; it is compared one turn later (schedule).
-    return afterArrivals(ECHO, () => setImmediate(() => this.#forget())).unref()
-  }
-
-  #forget(): void {
-    const [recent] = this.#touched
-    this.#touched = [new Set(), recent]
-    this.#forgetting = recent.size > 0 ? this.#forgetLater() : undefined
   }
 
   async #repair(dirty: ReadonlyMap<Key, Sender | undefined>): Promise<void> {
@@ -121,7 +106,7 @@ export class Repairs {
       right.delete(key)
       const by = dirty.get(key)
       const foreign = by !== undefined && !by.self
-      const isOurs = isInFlight(key) || (!foreign && this.#isTouched(key))
+      const isOurs = isInFlight(key) || (!foreign && this.#touched.has(key))
       if (isOurs || this.#isLate(change)) this.#requeue.add(key, ECHO)
       else if (refusals.has(key)) due.push(key)
       else {

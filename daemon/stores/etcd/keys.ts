@@ -57,7 +57,7 @@ export class EtcdKeys {
       if (page === undefined) continue
       records.push(...page.records)
       if (revision === 0) revision = page.header?.revision ?? 0
-      const [last] = page.records.slice(-1)
+      const last = page.records.at(-1)
       const next = page.more && last !== undefined ? keyAfter(last.key, prefix) : undefined
       if (next === undefined) return { revision, records }
       key = next
