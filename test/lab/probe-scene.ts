@@ -30,7 +30,8 @@ export async function become(
   const isSo = async () => {
     const found = await look()
     const verdicts = Object.keys(expected).map((words, at) => [words, found[at]?.verdict])
-    assert.deepEqual(Object.fromEntries(verdicts), expected)
+    const texts = Object.keys(expected).map((words, at) => `${words}: ${found[at]?.text}`)
+    assert.deepEqual(Object.fromEntries(verdicts), expected, texts.join('\n'))
     return found
   }
   return until(isSo, { what: JSON.stringify(expected), everyMs: 300, deadlineMs: 120_000 })
