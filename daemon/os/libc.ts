@@ -150,12 +150,18 @@ export function setOption(fd: number, level: number, name: number, value: Buffer
   return prototypes.setsockopt(fd, level, name, value, value.length) === 0
 }
 
+/** Errors: CallFailed. */
+export function option(fd: number, level: number, name: number, value: Buffer): void {
+  if (!setOption(fd, level, name, value)) throw new CallFailed('setsockopt', errno())
+}
+
 export const int = (value: number): Buffer => {
   const bytes = Buffer.alloc(4)
   bytes.writeInt32LE(value)
   return bytes
 }
 
+export const SOCK_NONBLOCK = 0o4000
 export const AF_INET = { 4: 2, 6: 10 } as const
 /** SOL_IP, SOL_IPV6. */
 export const SOL = { 4: 0, 6: 41 } as const

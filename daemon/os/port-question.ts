@@ -3,25 +3,24 @@
 // this packet is no answer. Node's dgram has neither SO_MARK nor the error queue.
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { errno } from './foreign-function.ts'
 import {
   AF_INET,
-  CallFailed,
   checked,
   close,
   int,
   MSG_DONTWAIT,
+  option,
   prototypes,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
+  SOCK_NONBLOCK,
   SOL,
   SOL_SOCKET,
   sendNow,
-  setOption,
   unlessBusy
 } from './libc.ts'
+import { socketAddress } from './socket-address.ts'
 
-const SOCK_NONBLOCK = 0o4000
 const SO_MARK = 36
 /** IP_RECVERR, IPV6_RECVERR. */
 const RECEIVE_ERRORS = { 4: 11, 6: 25 } as const
@@ -48,9 +47,9 @@ export async function askPort(question: PortQuestion): Promise<boolean> {
   const { family, source, to, port, mark, octets, patience } = question
   const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
   try {
-    if (mark !== 0) option(fd, SOL_SOCKET, SO_MARK, mark)
-    option(fd, SOL[family], RECEIVE_ERRORS[family], 1)
-    const from = socketAddress(family, source, 0)
+    if (mark !== 0) option(fd, SOL_SOCKET, SO_MARK, int(mark))
+    option(fd, SOL[family], RECEIVE_ERRORS[family], int(1))
+    const from = socketAddress(family, source)
     checked('bind', prototypes.bind(fd, from, from.length))
     const peer = socketAddress(family, to, port)
     checked('connect', prototypes.connect(fd, peer, peer.length))
@@ -63,10 +62,6 @@ export async function askPort(question: PortQuestion): Promise<boolean> {
   }
 }
 
-function option(fd: number, level: number, name: number, value: number): void {
-  if (!setOption(fd, level, name, int(value))) throw new CallFailed('setsockopt', errno())
-}
-
 /** Whether an ICMP error quotes the payload. Linux quotes 576 octets of a packet; of a shorter quote nothing is known. */
 function isQuoted(fd: number, payload: Uint8Array): boolean {
   const into = Buffer.alloc(payload.length + 1)
@@ -76,13 +71,4 @@ function isQuoted(fd: number, payload: Uint8Array): boolean {
     if (into.subarray(0, length).equals(payload)) return true
   }
   return false
-}
-
-/** A struct sockaddr_in or sockaddr_in6. */
-function socketAddress(family: 4 | 6, address: Uint8Array, port: number): Buffer {
-  const bytes = Buffer.alloc(family === 4 ? 16 : 28)
-  bytes.writeUInt16LE(AF_INET[family])
-  bytes.writeUInt16BE(port, 2)
-  bytes.set(address, family === 4 ? 4 : 8)
-  return bytes
 }

@@ -2,7 +2,8 @@
 // nor measures by its path MTU cache, and receive those messages alone whose payload begins with our magic; and packet
 // sockets (packet(7)) that see the same messages before the firewall does. Node has none of them; the packages for raw
 // sockets (raw-socket) are native add-ons, and know no filters.
-import { addressOf, errno } from './foreign-function.ts'
+import { addressOf } from './foreign-function.ts'
+import { ICMP_PROTOCOL, receiveTypes } from './icmp-filter.ts'
 import {
   AF_INET,
   CallFailed,
@@ -12,35 +13,30 @@ import {
   errnoNumber,
   forceBuffers,
   int,
+  option,
   prototypes,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
+  SOCK_NONBLOCK,
   SOCK_RAW,
   SOL,
-  SOL_SOCKET,
-  setOption
+  SOL_SOCKET
 } from './libc.ts'
 import { MOST_TOGETHER, ReceiveBatch, SendBatch } from './message-batch.ts'
 import { inOwnTurns, whileReadable } from './readable.ts'
+import { ADDRESS_AT, socketAddress } from './socket-address.ts'
 
 /** <linux/in.h>, <linux/in6.h>, <linux/icmp.h>, <linux/icmpv6.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
-const IPPROTO = { 4: 1, 6: 58 } as const
 const AF_PACKET = 17
 const ETH_P = { 4: 0x0800, 6: 0x86dd } as const
 const IPV6_HEADER = 40
-const SOCK_NONBLOCK = 0o4000
 const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK
-const SOL_RAW = 255
-const ICMP_FILTER = 1
-const ICMPV6_FILTER = 1
 const MTU_DISCOVER = { 4: 10, 6: 23 } as const
 /** IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE: DF is set, and the path MTU that the kernel knows is not applied. */
 const PMTUDISC_PROBE = 3
 const IP_TOS = 1
 const SO_ATTACH_FILTER = 26
 const SO_TIMESTAMPNS = 35
-/** Where the address is in a struct sockaddr_in or sockaddr_in6. */
-const ADDRESS_AT = { 4: 4, 6: 8 } as const
 const REQUEST = { 4: 8, 6: 128 } as const
 const REPLY = { 4: 0, 6: 129 } as const
 
@@ -201,9 +197,9 @@ export class RawSocket implements Disposable {
 
 /** Receives messages of this type alone, or none. */
 function boundSocket(family: 4 | 6, source: Buffer, words: readonly Word[], type: number | undefined): number {
-  const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, IPPROTO[family]))
+  const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, ICMP_PROTOCOL[family]))
   try {
-    filterType(fd, family, type)
+    receiveTypes(fd, family, type === undefined ? [] : [type])
     // IPv6 sockets receive the message alone.
     filterPayload(fd, family === 4 ? 'IPv4 header' : 0, words)
     if (type !== undefined) forceBuffers(fd, { receive: QUEUE_BYTES })
@@ -261,29 +257,6 @@ export class PacketSocket implements Disposable {
     this.#reader[Symbol.dispose]()
     close(this.#fd)
   }
-}
-
-/** A struct sockaddr_in or sockaddr_in6. */
-function socketAddress(family: 4 | 6, address: Uint8Array): Buffer {
-  const bytes = Buffer.alloc(family === 4 ? 16 : 28)
-  bytes.writeUInt16LE(AF_INET[family])
-  bytes.set(address, ADDRESS_AT[family])
-  return bytes
-}
-
-function option(fd: number, level: number, name: number, value: Buffer): void {
-  if (!setOption(fd, level, name, value)) throw new CallFailed('setsockopt', errno())
-}
-
-/** The filter has a bit for each type that is not received. */
-function filterType(fd: number, family: 4 | 6, type: number | undefined): void {
-  const blocked = Buffer.alloc(family === 4 ? 4 : 32, 0xff)
-  if (type !== undefined) {
-    const word = 4 * (type >> 5)
-    blocked.writeUInt32LE((blocked.readUInt32LE(word) & ~(1 << (type & 31))) >>> 0, word)
-  }
-  if (family === 4) option(fd, SOL_RAW, ICMP_FILTER, blocked)
-  else option(fd, IPPROTO[6], ICMPV6_FILTER, blocked)
 }
 
 /** Instructions of classic BPF, <linux/bpf_common.h>: operation, and how far to jump when true and false. */

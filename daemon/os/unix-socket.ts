@@ -11,13 +11,13 @@ import {
   prototypes,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
+  SOCK_NONBLOCK,
   unlessBusy
 } from './libc.ts'
 
 /** <sys/socket.h>, <asm-generic/socket.h>; the same on x86-64 and arm64. */
 const AF_UNIX = 1
 const SOCK_STREAM = 1
-const SOCK_NONBLOCK = 0o4000
 const MSG_NOSIGNAL = 0x4000
 const SHUT_WR = 1
 /** Octets of sun_path, the zero behind a path included; <linux/un.h>. */

@@ -3,7 +3,9 @@
 import type { Log } from '../base/log.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import { type Link, linkNamed } from '../state/object.ts'
-import { aliasOf, type Broken, type Cured, curedOf, DAY, LOSSES, nextPause } from './translated.ts'
+import { aliasOf, type Broken, type Cured, curedOf } from './checksum-alias.ts'
+import { LOSSES } from './translated.ts'
+import { DAY } from './translated-schedule.ts'
 
 export type ChecksumCuresDeps = {
   readonly reconciler: Pick<Reconciler, 'want' | 'observed'>
@@ -25,6 +27,9 @@ export type Tried = 'cured' | 'unhelped' | 'off-already' | 'refused'
 export type Cure = Cured & { readonly device: string; readonly retryAt: number }
 
 const ownerOf = (device: string): string => `checksum offload of ${device}`
+
+/** Days until offload is tried again, after `before` days; growing, so that a fault that stays costs ever less. */
+export const nextPause = (before: number | undefined): number => Math.min(32, (before ?? 0.5) * 2)
 
 export class ChecksumCures {
   readonly #deps: ChecksumCuresDeps

@@ -13,8 +13,6 @@ import type { ProbeSocket, ProbeSockets } from './probe-sockets.ts'
 const ALL_LANES = [...LANES.keys()]
 const USUAL_LANES = [...POD_LANES, NODE_LANE]
 const LARGE_ALONE = [POD_LANES[1]]
-/** A probe's slot has the slot's generation in its highest octet. */
-export const GENERATION = 0x100_0000
 /** Of messages whose refusal says nothing of a lane. */
 const NO_TAG = -1
 
@@ -58,7 +56,7 @@ export class ProbeSender {
     const { now } = asking
     const family: Family = slots.family(slot)
     const of = { ...asking, family, heardAgo: record.heardAgo(slot, now), mark }
-    const id = slots.generation(slot) * GENERATION + slot
+    const id = slots.id(slot)
     const podsTo = ipBytes(ends.pods.to)
     let isSent = false
     for (const lane of this.#lanesOf(slot)) {

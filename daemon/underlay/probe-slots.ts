@@ -13,6 +13,8 @@ const FIRST = 2
 const [PLAIN, REFUSED] = [1, 2]
 /** Of `due`, where a slot is free. */
 const NEVER = 0xffff_ffff
+/** A probe carries its slot with the slot's generation in the highest octet. */
+const GENERATION = 0x100_0000
 /** Slots are added by so many. */
 const GROWTH = 256
 
@@ -94,13 +96,20 @@ export class ProbeSlots {
     return this.#keys[slot]
   }
 
-  generation(slot: number): number {
-    return this.#generation[slot] ?? 0
+  /** What probes of this slot carry. */
+  id(slot: number): number {
+    return (this.#generation[slot] ?? 0) * GENERATION + slot
+  }
+
+  /** `undefined`: of a slot that is free, or has started over. */
+  slotOf(id: number): number | undefined {
+    const slot = id % GENERATION
+    return this.key(slot) !== undefined && this.id(slot) === id ? slot : undefined
   }
 
   /** Answers to probes until now are of another lease, address or route. */
   startOver(slot: number): void {
-    this.#generation[slot] = this.generation(slot) + 1
+    this.#generation[slot] = (this.#generation[slot] ?? 0) + 1
   }
 
   family(slot: number): Family {

@@ -12,7 +12,7 @@ import { type Look, lookOf, Refusals } from './probe-look.ts'
 import { LANES, markOf, readReceived, WAYS, type Way } from './probe-packet.ts'
 import { ProbeRecord } from './probe-record.ts'
 import { interval, isMany, lostInterval, MISSES, patience, phase } from './probe-schedule.ts'
-import { GENERATION, ProbeSender } from './probe-sender.ts'
+import { ProbeSender } from './probe-sender.ts'
 import { ProbeSlots } from './probe-slots.ts'
 import { type Arrival, ProbeSockets } from './probe-sockets.ts'
 import type { ProberDeps } from './prober-deps.ts'
@@ -237,9 +237,8 @@ export class Prober implements Disposable {
     const now = this.#tenths(at)
     if (received.kind === 'heard') this.#heard(received, family, now)
     else {
-      const [slot, generation] = [received.slot % GENERATION, Math.floor(received.slot / GENERATION)]
-      if (this.#slots.key(slot) === undefined || this.#slots.family(slot) !== family) return
-      if (this.#slots.generation(slot) !== generation) return
+      const slot = this.#slots.slotOf(received.slot)
+      if (slot === undefined || this.#slots.family(slot) !== family) return
       if (isCaptured) this.#passed({ ...received, slot }, family, now)
       else this.#answered({ ...received, slot }, family, at)
     }

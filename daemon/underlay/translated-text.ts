@@ -1,6 +1,7 @@
 // What is said of translated packets to a peer, and of checksum offload: one sentence and one action.
+
+import type { Broken } from './checksum-alias.ts'
 import type { WayText } from './probe-text.ts'
-import type { Broken } from './translated.ts'
 
 /** `silent`: untranslated packets are not answered either. */
 export type TranslatedFinding =

@@ -10,21 +10,13 @@ import { networksOf, type Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import { type Link, linkNamed, tunnelOf } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
+import type { Broken } from './checksum-alias.ts'
 import { type Ask, ChecksumCures, type ChecksumCuresDeps, type Cure } from './checksum-cures.ts'
 import { every } from './every.ts'
 import { digestOf } from './probe-ends.ts'
 import type { Prober } from './prober.ts'
-import {
-  type Attempt,
-  areSilent,
-  type Broken,
-  DAY,
-  firstDue,
-  judgeTranslated,
-  LOSSES,
-  NextQuestions,
-  nextDue
-} from './translated.ts'
+import { type Attempt, areSilent, judgeTranslated, LOSSES } from './translated.ts'
+import { DAY, firstDue, NextQuestions, nextDue } from './translated-schedule.ts'
 import { checksumText, type TranslatedFinding } from './translated-text.ts'
 
 export type TranslatedWaysDeps = {
@@ -60,6 +52,8 @@ const NONE: readonly Attempt[] = []
 /** Of a peer whose last answers were not whole. `at`: tenths of a second. */
 type Doubt = {
   readonly attempts: readonly Attempt[]
+  /** Attempts in a row of which nothing follows, those that failed here included. */
+  readonly undecided: number
   readonly found?: { readonly is: 'silent' | 'lost'; readonly at: number } | undefined
 }
 type Way = { readonly key: string; readonly source: Ip; readonly to: Ip; readonly device: Link }
@@ -266,7 +260,9 @@ export class TranslatedWays {
     const { key } = way
     const [next, doubts] = [this.#next[way.to.family], this.#doubts[way.to.family]]
     const [at, doubt] = [this.#now(), doubts.get(key)]
-    next.set(key, at + DAY, false)
+    const undecided = (doubt?.undecided ?? 0) + 1
+    doubts.set(key, { attempts: NONE, ...doubt, undecided })
+    next.set(key, nextDue(at, undecided), false)
     const ask = this.#asker(way)
     const before = await ask.untranslated()
     const translated = await ask.translated()
@@ -275,9 +271,8 @@ export class TranslatedWays {
     const verdict = judgeTranslated(attempts)
     const isSilent = areSilent(attempts)
     if (verdict === 'whole') return this.#whole(way, at)
-    const open = attempt.translated || attempt.before !== attempt.after ? NONE : attempts
-    doubts.set(key, { attempts: open, found: doubt?.found })
-    next.set(key, nextDue(at, open.length), false)
+    const isOpen = !attempt.translated && attempt.before === attempt.after
+    doubts.set(key, { attempts: isOpen ? attempts : NONE, undecided, found: doubt?.found })
     if (verdict === 'translated-lost') await this.#lost(way, 'translated')
     else if (isSilent) await this.#lost(way, 'all')
   }
@@ -292,7 +287,8 @@ export class TranslatedWays {
     const { name } = way.device
     const at = this.#now()
     const is = broken === 'all' ? 'silent' : 'lost'
-    this.#doubts[way.to.family].set(way.key, { attempts: NONE, found: { is, at } })
+    this.#doubts[way.to.family].set(way.key, { attempts: NONE, undecided: 0, found: { is, at } })
+    this.#next[way.to.family].set(way.key, nextDue(at, 0), false)
     // Mostly a firewall drops the port: not for each such peer.
     const triedAt = this.#silenceTried.get(name)
     if (broken === 'all' && triedAt !== undefined && at < triedAt + DAY) return

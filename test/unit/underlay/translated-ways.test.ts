@@ -9,8 +9,8 @@ import type { Lease } from '../../../daemon/lease/lease.ts'
 import { put } from '../../../daemon/state/difference.ts'
 import { type KernelObject, keyOf as keyOfObject, type Link, stateOf } from '../../../daemon/state/object.ts'
 import { textOf } from '../../../daemon/state/text.ts'
+import { curedOf } from '../../../daemon/underlay/checksum-alias.ts'
 import type { Verdict } from '../../../daemon/underlay/judge.ts'
-import { curedOf } from '../../../daemon/underlay/translated.ts'
 import { findingText } from '../../../daemon/underlay/translated-text.ts'
 import { TranslatedWays } from '../../../daemon/underlay/translated-ways.ts'
 import { silent } from '../logs.ts'
@@ -132,6 +132,24 @@ test('of a question that could not be put nothing is said, whatever the answer b
   }
   await run(60)
   assert.deepEqual(finding(), { is: 'not-asked', why: 'not-due', device: DEVICE })
+})
+
+test('a packet that a busy node loses by chance is asked again soon, and not a day later', async () => {
+  const { world, asked, run, finding } = scene()
+  world.passes = () => asked.length > 1
+  await run(90)
+  assert.deepEqual([finding()?.is, finding(THREE)?.is], ['whole', 'whole'])
+})
+
+test('a question that could not be put is put again soon', async () => {
+  const { world, run, finding } = scene()
+  world.passes = () => {
+    throw Object.assign(new Error('send: ENETUNREACH'), { errnoName: 'ENETUNREACH' })
+  }
+  await run(30)
+  world.passes = () => true
+  await run(90)
+  assert.deepEqual([finding()?.is, finding(THREE)?.is], ['whole', 'whole'])
 })
 
 test('nobody is asked where this node translates nothing, where packets take no tunnel, and where the mark would travel', async () => {

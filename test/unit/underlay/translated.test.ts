@@ -1,18 +1,11 @@
 // What translated packets to a peer show, and how often they are sent.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { aliasOf, type Cured, curedOf } from '../../../daemon/underlay/checksum-alias.ts'
+import { nextPause } from '../../../daemon/underlay/checksum-cures.ts'
 import { pairOf } from '../../../daemon/underlay/probe-schedule.ts'
-import {
-  type Attempt,
-  aliasOf,
-  areSilent,
-  type Cured,
-  curedOf,
-  firstDue,
-  judgeTranslated,
-  nextDue,
-  nextPause
-} from '../../../daemon/underlay/translated.ts'
+import { type Attempt, areSilent, judgeTranslated } from '../../../daemon/underlay/translated.ts'
+import { firstDue, nextDue } from '../../../daemon/underlay/translated-schedule.ts'
 
 const lost: Attempt = { before: true, translated: false, after: true }
 const passed: Attempt = { before: true, translated: true, after: true }
@@ -43,9 +36,10 @@ test('5,000 peers that become whole together are asked at most five in a second,
   assert.ok(Math.max(...seconds.values()) <= 5, `${Math.max(...seconds.values())} in one second`)
 })
 
-test('a loss is asked about again at once until it is proven, then daily', () => {
-  const due = (losses: number) => nextDue(100, losses)
-  assert.deepEqual([0, 1, 2, 3].map(due), [864_100, 150, 150, 864_100])
+test('an attempt of which nothing follows is repeated soon, and ever later; a verdict is for a day', () => {
+  const due = (undecided: number) => nextDue(100, undecided)
+  assert.deepEqual([1, 2, 3, 4].map(due), [150, 200, 300, 500])
+  assert.deepEqual([0, 30, 2_000].map(due), [864_100, 864_100, 864_100])
 })
 
 test('silence is proven by three attempts without any answer', () => {
