@@ -116,7 +116,8 @@ describe('cnitool', { skip, timeout: 600_000 }, () => {
           (await host.exec('cat', ['/run/flannel/subnet.env'])).stdout
         ) as unknown as readonly string[]
         assert.ok(address?.startsWith(String(subnet)), `${address} is of ${subnet}`)
-        assert.equal((await pod.ping(cluster.node(2).address)).received, 1)
+        const isReached = async () => (await pod.ping(cluster.node(2).address)).received === 1
+        await until(isReached, { what: 'the other node to answer the pod' })
         await using _server = pod.spawn('busybox', ['httpd', '-f', '-p', '80', '-h', '/etc'])
         const url = `http://${host.address}:8091/debian_version`
         const answered = async () =>

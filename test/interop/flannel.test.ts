@@ -27,14 +27,14 @@ for (const [name, network, hosts] of networks) {
     await using cluster = await Cluster.start({ hosts, start: false, network })
     await using _flanneld = await Flanneld.start(cluster.node(1), { etcd: cluster.etcd })
     const args = ['--ip-masq']
-    await Promise.all([cluster.join(cluster.node(2), { args }), cluster.join(cluster.node(3))])
+    await Promise.all([cluster.join(cluster.node(2)), cluster.join(cluster.node(3), { args })])
     await reachEachOther([
       await flannelPod(cluster.node(1), 'f1'),
       await cluster.pod(cluster.node(2)),
       await cluster.pod(cluster.node(3))
     ])
-    // Its kernel answers, whoever set up its device.
-    if (name === 'vxlan') await become(cluster, { '2 1 translated': 'whole' })
+    // Its kernel answers, whoever set up its device. From behind the router: on one link a plain route is taken soon.
+    if (name === 'vxlan') await become(cluster, { '3 1 translated': 'whole' })
   })
 }
 
