@@ -1,5 +1,6 @@
 // Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
 import { createCipheriv, randomBytes } from 'node:crypto'
+import { contentOf } from '../ipam/files.ts'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -16,6 +17,7 @@ import type { Kernel } from './state/kernel.ts'
 import { every } from './underlay/every.ts'
 import { SEVERITY, type Verdict } from './underlay/judge.ts'
 import { NarrowPaths } from './underlay/narrow-paths.ts'
+import { NeighbourTable, type NeighbourTableDeps } from './underlay/neighbour-table.ts'
 import { PathMtu } from './underlay/path-mtu.ts'
 import { PlainWays } from './underlay/plain-ways.ts'
 import type { Mac } from './underlay/probe-packet.ts'
@@ -127,10 +129,16 @@ export function openProbes({
     follow: async (signal) =>
       void (await Promise.all([
         ...[prober.follow(signal), plain.follow(signal), translated.follow(signal), every(AGAIN, update, signal)],
-        every(NARROW, async () => void ((await narrow.step()) && pathMtu.report()), signal)
+        every(NARROW, async () => void ((await narrow.step()) && pathMtu.report()), signal),
+        followNeighbours({ health, now, sysctl: inspection.sysctl }, signal)
       ])),
     [Symbol.dispose]: () => prober[Symbol.dispose]()
   }
+}
+
+function followNeighbours(deps: Omit<NeighbourTableDeps, 'stat'>, signal: AbortSignal): Promise<never> {
+  const table = new NeighbourTable({ ...deps, stat: (name) => contentOf(`/proc/net/stat/${name}`) })
+  return every(NEIGHBOURS, () => table.step(), signal)
 }
 
 /**
@@ -153,6 +161,9 @@ const ANSWERED = 1_100
 
 /** Milliseconds between two looks at routes whose path carries less. */
 const NARROW = 3_000
+
+/** Milliseconds between two looks at the kernel's tables of neighbours. */
+const NEIGHBOURS = 10_000
 
 /** Milliseconds that an answer waits for the store. */
 const PATIENCE = 2_000

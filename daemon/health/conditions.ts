@@ -220,6 +220,12 @@ export const CONDITIONS = {
     title: 'checksum offload breaks UDP and TCP packets to another node',
     cure: 'turn transmit checksum offload off on the interface between the nodes as well (ethtool -K INTERFACE tx off), or update its driver and the kernel; then restart weftd'
   },
+  NEIGHBOUR_TABLE_FULL: {
+    severity: 'error',
+    blocks: [],
+    title: "the kernel's table of neighbours is full, so that packets to other nodes and to pods are lost",
+    cure: 'raise net/ipv4/neigh/default/gc_thresh2 and gc_thresh3 (sysctl -w) to more than twice the number of nodes and pods on the links of this host'
+  },
   KERNEL_FEATURE: {
     severity: 'error',
     blocks: ['add', 'ready'],
