@@ -102,10 +102,8 @@ export function openProbes({
   const plain = new PlainWays({ prober, peers, reconciler, plainDrop, place, log, now, sysctl: inspection.sysctl })
   const translated = new TranslatedWays({
     ...{ prober, peers, reconciler, health, place, log, now },
-    ask: ({ source, ...question }) => {
-      const family = source.length === 4 ? 4 : 6
-      return askPort({ family, source, ...question, octets: QUESTION, patience: ANSWERED })
-    },
+    ask: (question) =>
+      askPort({ family: question.source.length === 4 ? 4 : 6, ...question, octets: QUESTION, patience: ANSWERED }),
     read: async (device) => (await readOffload(device))?.transmitChecksum,
     tracked: () => Number(inspection.sysctl(TRACKED) ?? 0),
     changed: (text) => changes.note(text)
