@@ -89,6 +89,8 @@ test('clean takes everything away that weftd made, and nothing else', { skip, ti
   const before = await network(host)
   const daemon = await cluster.join(host, { args })
   await cluster.join(other)
+  // The other node loses this one once it is clean.
+  cluster.announce('UNDERLAY_LOST')
   const [here, there] = [await cluster.pod(host), await cluster.pod(other)]
   assert.equal((await here.pod.ping(there.address)).received > 0, true)
   // As a container with macspoofchk leaves it.
