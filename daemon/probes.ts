@@ -1,6 +1,7 @@
 // Puts together what asks the other nodes: raw sockets, a key of this process for the answers, metrics and conditions.
 import { createCipheriv, randomBytes } from 'node:crypto'
-import { contentOf } from '../ipam/files.ts'
+import { regularContentOf } from '../ipam/files.ts'
+import { LARGE_FILE } from '../ipam/read-file.ts'
 import type { Log } from './base/log.ts'
 import type { Health } from './health/health.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -135,7 +136,7 @@ export function openProbes({
 }
 
 function followNeighbours(deps: Omit<NeighbourTableDeps, 'stat'>, signal: AbortSignal): Promise<never> {
-  const table = new NeighbourTable({ ...deps, stat: (name) => contentOf(`/proc/net/stat/${name}`) })
+  const table = new NeighbourTable({ ...deps, stat: (name) => regularContentOf(`/proc/net/stat/${name}`, LARGE_FILE) })
   return every(NEIGHBOURS, () => table.step(), signal)
 }
 
