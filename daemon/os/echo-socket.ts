@@ -1,6 +1,6 @@
-// Raw ICMP sockets (raw(7), icmp(7)) for echo requests. Node has no such sockets; they need CAP_NET_RAW.
-import { ICMP_PROTOCOL, receiveTypes } from './icmp-filter.ts'
-import { AF_INET, checked, close, prototypes, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from './libc.ts'
+// Raw ICMP sockets for echo requests: they need CAP_NET_RAW.
+import { icmpSocket } from './icmp-socket.ts'
+import { checked, close, prototypes } from './libc.ts'
 import { socketAddress } from './socket-address.ts'
 
 /** Types that are received: echo reply, destination unreachable, packet too big (IPv6), time exceeded. */
@@ -10,24 +10,14 @@ const RECEIVED = { 4: [0, 3, 11], 6: [129, 1, 2, 3] } as const
  * A non-blocking socket in the network namespace of the calling thread that receives answers and errors of ICMP, those
  * of other programs' requests too. Errors: CallFailed.
  */
-export function answerSocket(family: 4 | 6): number {
-  const fd = checked(
-    'socket',
-    prototypes.socket(AF_INET[family], SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, ICMP_PROTOCOL[family])
-  )
-  receiveTypes(fd, family, RECEIVED[family])
-  return fd
-}
+export const answerSocket = (family: 4 | 6): number => icmpSocket(family, RECEIVED[family])
 
 /**
  * Sends one ICMP message, its checksum set for IPv4, from the namespace of the calling thread. Errors: CallFailed; EPERM
  * where a firewall there dropped it.
  */
 export function sendIcmp(family: 4 | 6, message: Uint8Array, to: Uint8Array, from?: Uint8Array): void {
-  const fd = checked(
-    'socket',
-    prototypes.socket(AF_INET[family], SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, ICMP_PROTOCOL[family])
-  )
+  const fd = icmpSocket(family)
   try {
     if (from !== undefined) {
       const own = socketAddress(family, from)

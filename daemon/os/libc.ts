@@ -8,6 +8,7 @@ const CLONE_NEWNET = 0x40000000
 export const SOCK_DGRAM = 2
 export const SOCK_RAW = 3
 export const SOCK_CLOEXEC = 0o2000000
+export const SOCK_NONBLOCK = 0o4000
 export const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
 const SO_SNDBUFFORCE = 32
@@ -150,9 +151,9 @@ export function setOption(fd: number, level: number, name: number, value: Buffer
   return prototypes.setsockopt(fd, level, name, value, value.length) === 0
 }
 
-/** Errors: CallFailed. */
-export function option(fd: number, level: number, name: number, value: Buffer): void {
-  if (!setOption(fd, level, name, value)) throw new CallFailed('setsockopt', errno())
+/** Errors: CallFailed, with `call`. */
+export function option(fd: number, level: number, name: number, value: Buffer, call = 'setsockopt'): void {
+  if (!setOption(fd, level, name, value)) throw new CallFailed(call, errno())
 }
 
 export const int = (value: number): Buffer => {
@@ -161,7 +162,6 @@ export const int = (value: number): Buffer => {
   return bytes
 }
 
-export const SOCK_NONBLOCK = 0o4000
 export const AF_INET = { 4: 2, 6: 10 } as const
 /** SOL_IP, SOL_IPV6. */
 export const SOL = { 4: 0, 6: 41 } as const
@@ -186,18 +186,13 @@ export const setNetlinkOption = (fd: number, name: number): boolean => setOption
 /** Buffers in bytes beyond the sysctl limits; needs CAP_NET_ADMIN in the socket's user namespace. */
 export function forceBuffers(fd: number, sizes: { readonly send?: number; readonly receive?: number }): void {
   const { send, receive } = sizes
-  if (send !== undefined && !setOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, int(send)))
-    throw new CallFailed('setsockopt SO_SNDBUFFORCE', errno())
-  if (receive !== undefined && !setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, int(receive))) {
-    throw new CallFailed('setsockopt SO_RCVBUFFORCE', errno())
-  }
+  if (send !== undefined) option(fd, SOL_SOCKET, SO_SNDBUFFORCE, int(send), 'setsockopt SO_SNDBUFFORCE')
+  if (receive !== undefined) option(fd, SOL_SOCKET, SO_RCVBUFFORCE, int(receive), 'setsockopt SO_RCVBUFFORCE')
 }
 
 /** Joins a multicast group; only the kernel and processes with CAP_NET_ADMIN can send to it. */
 export function joinGroup(fd: number, group: number): void {
-  if (!setOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int(group))) {
-    throw new CallFailed('setsockopt NETLINK_ADD_MEMBERSHIP', errno())
-  }
+  option(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, int(group), 'setsockopt NETLINK_ADD_MEMBERSHIP')
 }
 
 /** Limits how long a thread of the pool waits in recv(2). */

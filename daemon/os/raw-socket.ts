@@ -3,9 +3,8 @@
 // sockets (packet(7)) that see the same messages before the firewall does. Node has none of them; the packages for raw
 // sockets (raw-socket) are native add-ons, and know no filters.
 import { addressOf } from './foreign-function.ts'
-import { ICMP_PROTOCOL, receiveTypes } from './icmp-filter.ts'
+import { icmpSocket } from './icmp-socket.ts'
 import {
-  AF_INET,
   CallFailed,
   checked,
   close,
@@ -18,7 +17,6 @@ import {
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
-  SOCK_RAW,
   SOL,
   SOL_SOCKET
 } from './libc.ts'
@@ -197,9 +195,8 @@ export class RawSocket implements Disposable {
 
 /** Receives messages of this type alone, or none. */
 function boundSocket(family: 4 | 6, source: Buffer, words: readonly Word[], type: number | undefined): number {
-  const fd = checked('socket', prototypes.socket(AF_INET[family], SOCK_RAW | FLAGS, ICMP_PROTOCOL[family]))
+  const fd = icmpSocket(family, type === undefined ? [] : [type])
   try {
-    receiveTypes(fd, family, type === undefined ? [] : [type])
     // IPv6 sockets receive the message alone.
     filterPayload(fd, family === 4 ? 'IPv4 header' : 0, words)
     if (type !== undefined) forceBuffers(fd, { receive: QUEUE_BYTES })

@@ -53,19 +53,22 @@ export class NeighbourTable {
       health.clear('NEIGHBOUR_TABLE_FULL')
       return
     }
-    const [most, some] = ['gc_thresh3', 'gc_thresh2'].map((name) => `${full.sysctl}/${name}`)
-    const limit = Number(sysctl(most ?? '') ?? USUAL)
+    const most = `${full.sysctl}/gc_thresh3`
+    const limit = Number(sysctl(most) ?? USUAL)
     const advised = Math.max(ENOUGH, 4 * limit)
     health.raise(
       'NEIGHBOUR_TABLE_FULL',
       `${most} is ${limit}, and the kernel has no room for more ${full.family} neighbours: packets to other nodes and to pods are lost`,
-      `run: sysctl -w ${some}=${advised / 2} ${most}=${advised}, and set both in /etc/sysctl.d`
+      `run: sysctl -w ${full.sysctl}/gc_thresh2=${advised / 2} ${most}=${advised}, and set both in /etc/sysctl.d`
     )
   }
 }
 
-/** `table_fulls` of all processors, in hexadecimal (neigh_stat_seq_show in net/core/neighbour.c). */
-function refusals(text: string): number {
+/**
+ * How often the kernel had no room, of a file below /proc/net/stat: `table_fulls` of all processors, in hexadecimal
+ * (neigh_stat_seq_show in net/core/neighbour.c).
+ */
+export function refusals(text: string): number {
   const [head = '', ...lines] = text.trim().split('\n')
   const column = head.trim().split(/\s+/).indexOf('table_fulls')
   if (column < 0) return 0

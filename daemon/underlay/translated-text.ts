@@ -1,5 +1,4 @@
 // What is said of translated packets to a peer, and of checksum offload: one sentence and one action.
-
 import type { Broken } from './checksum-alias.ts'
 import type { WayText } from './probe-text.ts'
 

@@ -3,7 +3,9 @@
 //
 // All hosts of all labs share the neighbour table of this kernel (1,024 entries by default, and fifty hosts that ask each
 // other need 2,450): where it overflowed, packets were lost indeed.
-import { appendFileSync, readFileSync } from 'node:fs'
+import { appendFileSync } from 'node:fs'
+import { refusals } from '../../daemon/underlay/neighbour-table.ts'
+import { contentOf } from '../../ipam/files.ts'
 
 /** Conditions that probes raise. */
 const CODES: ReadonlySet<unknown> = new Set(['UNDERLAY_LOST', 'UNDERLAY_MTU', 'UNDERLAY_CHECKSUM'])
@@ -16,18 +18,9 @@ export type Watched = {
   raised(): readonly { readonly [field: string]: unknown }[]
 }
 
-/** How often this kernel had no room for a neighbour: the last column of each processor's line, in hexadecimal. */
-function refusedNeighbours(): number {
-  return ['arp_cache', 'ndisc_cache'].reduce((sum, name) => {
-    try {
-      const [, ...lines] = readFileSync(`/proc/net/stat/${name}`, 'utf8').trim().split('\n')
-      return lines.reduce((all, line) => all + Number.parseInt(line.split(/\s+/).at(-1) ?? '', 16), sum)
-    } catch {
-      // A process in a network namespace of its own does not see it.
-      return sum
-    }
-  }, 0)
-}
+/** How often this kernel had no room for a neighbour; a process in a network namespace of its own does not see it. */
+const refusedNeighbours = (): number =>
+  ['arp_cache', 'ndisc_cache'].reduce((sum, name) => sum + refusals(contentOf(`/proc/net/stat/${name}`) ?? ''), 0)
 
 export class FalseAlarms {
   readonly #watched: Watched[] = []
