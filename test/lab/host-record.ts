@@ -2,6 +2,7 @@
 // the daemon's process.
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import type { Place } from './lab-scene.ts'
+import { withoutOwnChain } from './ruleset.ts'
 import { until } from './run.ts'
 
 export type RecordOptions = {
@@ -28,7 +29,7 @@ done
 /** The host's state as text, each line one object; equal texts are equal states. */
 export async function recordOf(host: Place, options: RecordOptions = {}): Promise<string> {
   const { bridges = true, networks = true } = options
-  const { stdout } = await host.sh(SCRIPT)
+  const stdout = withoutOwnChain((await host.sh(SCRIPT)).stdout)
   const names = bridges
     ? []
     : (await host.ip('link', 'show', 'type', 'bridge')).map((link) => (link as { ifname: string }).ifname)

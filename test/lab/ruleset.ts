@@ -5,9 +5,12 @@ import type { Host } from './host.ts'
 const OWN_CHAIN = 'translated_probe'
 const ownChain = new RegExp(`\\n?\\tchain ${OWN_CHAIN} \\{\\n[^}]*\\n\\t\\}\\n`)
 
+/** What `nft list ruleset` printed, without that chain. */
+export const withoutOwnChain = (text: string): string => text.replace(ownChain, '')
+
 /** `nft list ruleset`. */
 export async function ruleset(host: Pick<Host, 'exec'>): Promise<string> {
-  return (await host.exec('nft', ['list', 'ruleset'])).stdout.replace(ownChain, '')
+  return withoutOwnChain((await host.exec('nft', ['list', 'ruleset'])).stdout)
 }
 
 /** Tables, chains, rules and maps, without the maps' elements: one JSON object each. */
