@@ -20,7 +20,7 @@ import {
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import { check, spelled } from './check.ts'
-import type { Json, JsonObject } from './json.ts'
+import { isTooDeep, type Json, type JsonObject, NESTED_JSON } from './json.ts'
 import { booleanKey, findKey, integerKey, invalid, joinPath, textKey } from './keys.ts'
 
 export type { Json, JsonObject }
@@ -127,6 +127,8 @@ export function parseNetConf(text: string, source = 'the network configuration')
 }
 
 function parseObject(text: string, source: string): JsonObject {
+  if (isTooDeep(text))
+    throw new WeftError('CONFIG_INVALID', `${source} is not ${NESTED_JSON}`, `write a JSON object as in ${EXAMPLE}`)
   let value: Json
   try {
     value = JSON.parse(text) as Json

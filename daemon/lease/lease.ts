@@ -14,7 +14,7 @@ import {
   width
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
-import type { Json, JsonObject } from '../config/json.ts'
+import { isTooDeep, type Json, type JsonObject, NESTED_JSON } from '../config/json.ts'
 import { findKey } from '../config/keys.ts'
 
 export type Lease = {
@@ -127,6 +127,7 @@ function readIp(key: string, written: JsonObject, family: Family): Ip | undefine
 }
 
 function parseObject(key: string, text: string): JsonObject {
+  if (isTooDeep(text)) throw malformed(key, 'the value', text, NESTED_JSON)
   let value: Json
   try {
     value = JSON.parse(text) as Json

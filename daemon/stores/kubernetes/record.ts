@@ -16,7 +16,7 @@ import {
   samePrefix
 } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
-import type { Json, JsonObject } from '../../config/json.ts'
+import { isTooDeep, type Json, type JsonObject, NESTED_JSON } from '../../config/json.ts'
 import type { NetConf } from '../../config/net-conf.ts'
 import type { Lease } from '../../lease/lease.ts'
 
@@ -120,6 +120,7 @@ function readIp(node: KubeNode, prefix: string, name: string, family: Family): I
 function readData(node: KubeNode, prefix: string, name: string): Json {
   const text = node.annotations[name]
   if (text === undefined || text === '') return null
+  if (isTooDeep(text)) throw malformed(node, prefix + name, text, NESTED_JSON)
   try {
     return JSON.parse(text) as Json
   } catch (cause) {

@@ -234,3 +234,14 @@ test('whatever the JSON is, the answer is a configuration that keeps its rules, 
 test('the schemas compiled ahead are what the schemas give (node scripts/schemas.ts writes them)', () => {
   assert.equal(readFileSync(GENERATED, 'utf8'), compiledSchemas())
 })
+
+test('a configuration nested a thousandfold is refused as such, not by an overflow of the stack', () => {
+  for (const text of ['['.repeat(9_999), `{"Network":${'{"0":'.repeat(9_999)}1${'}'.repeat(9_999)}}`])
+    assert.throws(() => parseNetConf(text, SOURCE), {
+      ...{
+        code: 'CONFIG_INVALID',
+        message: `${SOURCE} is not JSON with at most 64 arrays and objects inside each other`
+      }
+    })
+  assert.throws(() => parse({ Network: '['.repeat(99) }), /Network is "\[/)
+})

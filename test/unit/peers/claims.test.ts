@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Health } from '../../../daemon/health/health.ts'
-import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
+import { type Lease, leaseKey, parseLease } from '../../../daemon/lease/lease.ts'
 import { type KernelObject, keyOf, type Route } from '../../../daemon/state/object.ts'
 import { ROUTE_PROTOCOL } from '../../../daemon/state/ownership.ts'
 import { MapKernel } from '../map-kernel.ts'
@@ -133,4 +133,21 @@ test('our key in another node’s hands is not ours: by its backend data, else o
     await until(() => at.peers.isOwn(leaseKey(ours)), 'our lease again')
     await until(() => skipped(at, ours) === '', 'nothing to be skipped')
   }
+})
+
+test('whoever writes a lease nested a thousandfold does not end weftd on the other nodes', async () => {
+  const at = await followed(new MapKernel([eth0]), 60_000)
+  await at.peers.settle({ ...own('10.244.0.0/16'), backend: backends.configure('vxlan', {}) })
+  const nested = `${'{"0":'.repeat(30_000)}1${'}'.repeat(30_000)}`
+  const value = (n: number, more = '') =>
+    `{"PublicIP":"192.0.2.${n}","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:01"${more}}}`
+  // Equally old, so that their values decide, which have to be printed for that.
+  const created = (n: number, more?: string) => ({ ...parseLease(`10.244.${n}.0-24`, value(n, more)), created: 7 })
+  assert.throws(() => parseLease('10.244.3.0-24', value(3, `,"x":${nested}`)), {
+    ...{ code: 'LEASE_MALFORMED', message: /it must be JSON with at most 64 arrays and objects inside each other$/ }
+  })
+  const deepest = `,"x":${'['.repeat(62)}"]]{{"${']'.repeat(62)}`
+  at.send({ kind: 'list', leases: [created(2), created(3, deepest)] })
+  await until(() => active(at.health).includes('VTEP_MAC_CONFLICT'), 'the conflict between the two')
+  assert.equal(at.peers.skipped.size, 1, 'one of them')
 })

@@ -289,3 +289,10 @@ test('NetworkUnavailable is set to False with the moment of the change', () => {
   assert.equal(condition?.status, 'False')
   assert.equal(condition?.lastTransitionTime, '2026-11-21T10:00:00Z')
 })
+
+test('an annotation nested a thousandfold is refused', () => {
+  const data = `{"VNI":${'['.repeat(9_999)}${']'.repeat(9_999)}}`
+  assert.throws(() => leaseOfNode(node({ ...FLANNEL, 'backend-data': data }), PREFIX), {
+    ...{ code: 'LEASE_MALFORMED', message: /backend-data is .*it must be JSON with at most 64 arrays and objects/ }
+  })
+})
