@@ -1,4 +1,6 @@
 // Types of parsed JSON, for configuration keys and backend data before validation; how deep it may be nested.
+import { endOfString } from '../../plugins/cni/json-string.ts'
+
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 export type JsonObject = { readonly [key: string]: Json }
 
@@ -24,13 +26,4 @@ export function isTooDeep(text: string): boolean {
     if (depth > DEEPEST) return true
   }
   return false
-}
-
-/** Where the string that begins at `from` ends. */
-function endOfString(text: string, from: number): number {
-  for (let at = from + 1; at < text.length; at++) {
-    if (text[at] === '\\') at++
-    else if (text[at] === '"') return at
-  }
-  return text.length
 }

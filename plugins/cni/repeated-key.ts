@@ -1,4 +1,5 @@
 // Finds a key that is written twice in one object of a JSON document: JSON.parse keeps the last one without a word.
+import { endOfString } from './json-string.ts'
 
 type Level = {
   readonly isObject: boolean
@@ -51,13 +52,4 @@ function isRepeated(level: Level, key: string): boolean {
   level.key = key.toLowerCase()
   level.expectsKey = false
   return isSecond
-}
-
-/** The closing quote of the string that begins at `from`. */
-function endOfString(json: string, from: number): number {
-  for (let at = from + 1; at < json.length; at++) {
-    if (json[at] === '\\') at++
-    else if (json[at] === '"') return at
-  }
-  return json.length
 }
