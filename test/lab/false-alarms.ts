@@ -5,7 +5,8 @@
 // other need 2,450): where it overflowed, packets were lost indeed.
 import { appendFileSync } from 'node:fs'
 import { refusals } from '../../daemon/underlay/neighbour-table.ts'
-import { contentOf } from '../../ipam/files.ts'
+import { regularContentOf } from '../../ipam/files.ts'
+import { LARGE_FILE } from '../../ipam/read-file.ts'
 
 /** Conditions that probes raise. */
 const CODES: ReadonlySet<unknown> = new Set(['UNDERLAY_LOST', 'UNDERLAY_MTU', 'UNDERLAY_CHECKSUM'])
@@ -20,7 +21,10 @@ export type Watched = {
 
 /** How often this kernel had no room for a neighbour; a process in a network namespace of its own does not see it. */
 const refusedNeighbours = (): number =>
-  ['arp_cache', 'ndisc_cache'].reduce((sum, name) => sum + refusals(contentOf(`/proc/net/stat/${name}`) ?? ''), 0)
+  ['arp_cache', 'ndisc_cache'].reduce(
+    (sum, name) => sum + refusals(regularContentOf(`/proc/net/stat/${name}`, LARGE_FILE) ?? ''),
+    0
+  )
 
 export class FalseAlarms {
   readonly #watched: Watched[] = []
