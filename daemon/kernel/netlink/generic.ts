@@ -26,6 +26,17 @@ export const genericAttributes = ({ body }: Message): Attributes => new Attribut
 export const getFamily = (name: string): Buffer =>
   genericRequest(CONTROLLER, CONTROLLER.getFamily).text(CTRL_ATTR.familyName, name).done()
 
+/** Lists all families. */
+export const listFamilies = (): Buffer => genericRequest(CONTROLLER, CONTROLLER.getFamily).done()
+
+/** Whether the kernel has a family at this moment: no module is loaded for it. Errors: KernelError. */
+export async function isFamilyKnown(socket: Pick<RequestSocket, 'collect'>, name: string): Promise<boolean> {
+  const names = await socket.collect(listFamilies, 'the generic netlink families', (message) =>
+    genericAttributes(message).text(CTRL_ATTR.familyName)
+  )
+  return names.includes(name)
+}
+
 /** The number in the answer to getFamily(). Errors: MalformedMessage. */
 export function familyNumber(message: Message): number {
   const bytes = genericAttributes(message).bytes(CTRL_ATTR.familyId)
