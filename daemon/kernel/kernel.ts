@@ -2,11 +2,13 @@
 // look-up together.
 import { existsSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
+import type { SerialQueue } from '../base/serial-queue.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
 import { vlanTrial } from './features.ts'
+import { FouPorts } from './fou-ports.ts'
 import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
@@ -42,16 +44,15 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const { log, nft, senders = new Senders() } = options
   using opened = new DisposableStack()
   const lanes = new Lanes()
-  const requests = opened.use(new RequestSocket(lanes.ordinary))
+  const openSocket = (lane: SerialQueue) => opened.use(new RequestSocket(lane))
+  const requests = openSocket(lanes.ordinary)
   // A dump of a large host must not delay a pod's requests.
-  const dumps = opened.use(new RequestSocket(lanes.ordinary))
+  const dumps = openSocket(lanes.ordinary)
   const [first, ...others] = lanes.removals
-  const removals = [
-    opened.use(new RequestSocket(first)),
-    ...others.map((lane) => opened.use(new RequestSocket(lane)))
-  ] as const
+  const removals = [openSocket(first), ...others.map(openSocket)] as const
   for (const socket of [requests, dumps, ...removals]) senders.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
+  const fouPorts = opened.use(new FouPorts(lanes.ordinary))
   const deleter = new LinkDeleter(removals, log)
   const carriers = new Carriers(requests)
   await deleter.finishInterrupted()
@@ -65,6 +66,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     offloads: applyOffloads,
+    fou: (changes) => fouPorts.apply(changes),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
@@ -77,6 +79,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     ...{ socket: dumps, firewall: nft, senders, log },
     sysctls: options.sysctls ?? (() => []),
     offloads: options.offloads ?? (() => []),
+    fouPorts: () => fouPorts.read(),
     receiveBytes: options.receiveBytes
   }
   const observers = new Set<Observer>()
