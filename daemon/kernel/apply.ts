@@ -31,6 +31,10 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** Sets offloads of devices; absent inside pods. */
   readonly offloads?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Makes the device of a link, if rtnetlink can't; absent inside pods. */
+  readonly makeTun?: (change: Change) => void
+  /** Tells the process that serves a TUN device; absent inside pods. */
+  readonly tunnel?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -39,8 +43,11 @@ export type Target = {
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; nftables and iptables. */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'firewall'
+/**
+ * The interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; the process of a TUN device;
+ * nftables and iptables.
+ */
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'tunnel' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -58,6 +65,9 @@ function channelOf(change: Change): Channel {
       return 'sysctl'
     case 'offload':
       return 'offload'
+    case 'tunnel-socket':
+    case 'tunnel-peer':
+      return 'tunnel'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -110,6 +120,8 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return applySysctls(changes, target)
     case 'offload':
       return target.offloads?.(changes) ?? changes.map((change) => outcome(change, new Error('no offloads here')))
+    case 'tunnel':
+      return target.tunnel?.(changes) ?? changes.map((change) => outcome(change, new Error('no tunnels here')))
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -161,6 +173,7 @@ class NetlinkRun {
 
   async #plan(at: number, change: Change): Promise<void> {
     try {
+      this.#target.makeTun?.(change)
       const planned: Planned = { at, change, ...requestsOf(change, this.#resolve) }
       this.#planned.push(this.#inOneSend(planned))
       if (planned.creates !== undefined) this.#creating.add(planned.creates)

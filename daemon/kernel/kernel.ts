@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
+import type { TunnelPort } from '../state/tunnel-port.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
@@ -18,6 +19,7 @@ import { Observer, type ObserverParts } from './observer.ts'
 import { applyOffloads } from './offload.ts'
 import { openSandbox } from './sandbox.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
+import { makeTun } from './tun.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -27,6 +29,8 @@ export type KernelOptions = {
   readonly sysctls?: () => readonly string[]
   /** Devices whose offloads a dump reads: links are listed without them. */
   readonly offloads?: () => readonly string[]
+  /** The process that serves a TUN device. */
+  readonly tunnel?: TunnelPort
   /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
   readonly senders?: Senders
@@ -39,7 +43,7 @@ export type KernelOptions = {
  * Errors: CallFailed, without the privileges.
  */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
-  const { log, nft, senders = new Senders() } = options
+  const { log, nft, tunnel, senders = new Senders() } = options
   using opened = new DisposableStack()
   const lanes = new Lanes()
   const requests = opened.use(new RequestSocket(lanes.ordinary))
@@ -65,6 +69,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     offloads: applyOffloads,
+    makeTun,
+    ...(tunnel && { tunnel: (changes) => tunnel.apply(changes) }),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
@@ -77,6 +83,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     ...{ socket: dumps, firewall: nft, senders, log },
     sysctls: options.sysctls ?? (() => []),
     offloads: options.offloads ?? (() => []),
+    tunnel: () => tunnel?.read() ?? [],
     receiveBytes: options.receiveBytes
   }
   const observers = new Set<Observer>()

@@ -41,6 +41,7 @@ export type ObserverParts = {
   readonly log: Log
   readonly sysctls: () => readonly string[]
   readonly offloads: () => readonly string[]
+  readonly tunnel: () => readonly KernelObject[]
   /** Called when other programs changed routes or policy rules, or may have. */
   readonly routing: (change: RoutingChange) => void
   readonly receiveBytes?: number | undefined
@@ -212,8 +213,9 @@ export class Observer implements Disposable {
       const firewall = await this.#parts.firewall.read(this.#interest)
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
+      const tunnel = this.#parts.tunnel()
       this.#observed.restart(links)
-      for (const [at, object] of [...objects, ...firewall, ...sysctls, ...offloads].entries()) {
+      for (const [at, object] of [...objects, ...firewall, ...sysctls, ...offloads, ...tunnel].entries()) {
         if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }

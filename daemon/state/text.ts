@@ -1,7 +1,16 @@
 // Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
 import { formatIp, formatPrefix, type Ip, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import {
+  type Discipline,
+  type Division,
+  differingFields,
+  type KernelObject,
+  type Link,
+  type Route,
+  type TunnelPeer,
+  type TunnelSocket
+} from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
 
@@ -64,8 +73,16 @@ export function textOf(object: KernelObject): string {
       return `${object.match} ${formatPrefix(object.prefix)} ${object.verdict ?? 'accept'} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':
       return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
+    case 'tunnel-socket':
+    case 'tunnel-peer':
+      return tunnelText(object)
   }
 }
+
+const tunnelText = (object: TunnelSocket | TunnelPeer): string =>
+  object.kind === 'tunnel-socket'
+    ? `tunnel ${object.device} local ${formatIp(object.local)} port ${object.port}`
+    : `tunnel ${object.device} ${formatPrefix(network(object.subnet))} to ${formatIp(object.to)}`
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
 
@@ -115,6 +132,7 @@ function formText(form: NonNullable<Link['form']>): string {
       return `vlan id ${form.id} link ${form.parent}`
     case 'bridge':
     case 'ifb':
+    case 'tun':
       return form.type
     case 'other':
       return form.of || 'physical'
