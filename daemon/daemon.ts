@@ -15,7 +15,7 @@ import { cniCalls } from './cni/calls.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
-import { missingFeatures } from './kernel/features.ts'
+import { lacking, missingFeatures } from './kernel/features.ts'
 import { openInspection } from './kernel/inspect.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
@@ -28,6 +28,7 @@ import { withPrivileges } from './lifecycle/privileges.ts'
 import { ServiceManager } from './lifecycle/service-manager.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
+import { BackendFacts } from './node/backend-facts.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
 import { watchedSysctls } from './node/host-checks.ts'
 import { isOfInterest } from './node/interest.ts'
@@ -244,6 +245,7 @@ function openMembership(
   }
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
+    backendFacts: new BackendFacts({ lacking, needs: backends.needs, health, log }),
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)

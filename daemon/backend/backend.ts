@@ -4,6 +4,7 @@ import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
+import type { Feature } from '../state/feature.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link, Route } from '../state/object.ts'
@@ -69,6 +70,9 @@ export type MarkedOuter = {
   readonly innerAt: number
 }
 
+/** One of several ways by which a backend's packets can go, with all that the kernel must have for it. */
+export type DataPath = { readonly name: string; readonly features: readonly Feature[] }
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
@@ -76,11 +80,14 @@ export type Backend<Config> = {
   readonly keys: Readonly<Record<string, BackendKey>>
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
+  /** What the kernel must be able to make, whichever data path is taken. */
+  features(config: Config): readonly Feature[]
   /**
-   * Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo`
-   * only.
+   * Ways of which one is needed, the best first. The first whose features this kernel has is taken for as long as weftd
+   * runs, and is `node.dataPath`; weftd joins the network once it has one. Absent: `features` are all that is needed, and
+   * are reported while they are missing.
    */
-  features(config: Config): readonly Link[]
+  dataPaths?(config: Config): readonly DataPath[]
   /**
    * Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a
    * restarted weftd has none yet.
@@ -141,7 +148,9 @@ export type Backend<Config> = {
 export type ConfiguredBackend = {
   readonly type: string
   readonly keys: Readonly<Record<string, BackendKey>>
-  readonly features: readonly Link[]
+  readonly features: readonly Feature[]
+  /** Empty where there is no choice. */
+  readonly dataPaths: readonly DataPath[]
   readonly secret?: HostSecret
   readonly ports: readonly BackendPort[]
   readonly markedOuter?: MarkedOuter

@@ -4,6 +4,7 @@ import { WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
 import { DEFAULT_BACKEND } from '../config/net-conf.ts'
 import type { Lease } from '../lease/lease.ts'
+import type { Feature } from '../state/feature.ts'
 import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
@@ -21,6 +22,8 @@ export type Registry = {
    * known ones, or the invalid key.
    */
   configure(type: string, keys: JsonObject): ConfiguredBackend
+  /** What each type needs with its default keys: of several sets of features one. */
+  readonly needs: readonly { readonly type: string; readonly oneOf: readonly (readonly Feature[])[] }[]
   /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
   readonly recognises: Recognises
   /** What the lease's own backend says, whichever is configured here. */
@@ -40,6 +43,7 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
       if (backend === undefined) throw unknownType(type, keys, known)
       return configured(backend, keys)
     },
+    needs: backends.map(needsOf),
     recognises: (device) => {
       for (const backend of backends) {
         const recognised = backend.recognises(device)
@@ -53,6 +57,13 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
   }
 }
 
+function needsOf<Config>(backend: Backend<Config>): Registry['needs'][number] {
+  const config = backend.config({})
+  const features = backend.features(config)
+  const paths = backend.dataPaths?.(config) ?? [{ features: [] }]
+  return { type: backend.type, oneOf: paths.map((path) => [...features, ...path.features]) }
+}
+
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
@@ -60,6 +71,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     type: backend.type,
     keys: backend.keys,
     features: backend.features(config),
+    dataPaths: backend.dataPaths?.(config) ?? [],
     ...(backend.secret && { secret: backend.secret }),
     ports: backend.ports?.(config) ?? [],
     ...(markedOuter && { markedOuter }),

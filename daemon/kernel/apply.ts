@@ -35,6 +35,8 @@ export type Target = {
   readonly makeTun?: (change: Change) => void
   /** Tells the process that serves a TUN device; absent inside pods. */
   readonly tunnel?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Adds and deletes FOU ports; absent inside pods. */
+  readonly fou?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -44,10 +46,10 @@ export type Target = {
 }
 
 /**
- * The interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; the process of a TUN device;
- * nftables and iptables.
+ * The interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; generic netlink; the process of
+ * a TUN device; nftables and iptables.
  */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'tunnel' | 'firewall'
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'fou' | 'tunnel' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -64,7 +66,8 @@ function channelOf(change: Change): Channel {
     case 'sysctl':
       return 'sysctl'
     case 'offload':
-      return 'offload'
+    case 'fou':
+      return change.object.kind
     case 'tunnel-socket':
     case 'tunnel-peer':
       return 'tunnel'
@@ -122,6 +125,8 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return target.offloads?.(changes) ?? changes.map((change) => outcome(change, new Error('no offloads here')))
     case 'tunnel':
       return target.tunnel?.(changes) ?? changes.map((change) => outcome(change, new Error('no tunnels here')))
+    case 'fou':
+      return target.fou?.(changes) ?? changes.map((change) => outcome(change, new Error('no FOU ports here')))
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -364,6 +369,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
   const canBeCreated =
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
+    form?.type === 'ipip' ||
     form?.type === 'ifb' ||
     form?.type === 'vlan' ||
     (form?.type === 'macvlan' && form.madeOn !== undefined) ||

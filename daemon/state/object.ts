@@ -3,6 +3,7 @@
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
 import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
+import type { FouPort, IpipForm } from './ip-tunnel.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import type { TunnelPeer, TunnelSocket } from './tunnel.ts'
@@ -10,6 +11,7 @@ import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 
 export type { Discipline, Division } from './discipline.ts'
 export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
+export type { FouPort } from './ip-tunnel.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 export type { PortVlans } from './vlans.ts'
@@ -46,6 +48,7 @@ export type LinkForm =
       readonly gbp: boolean
     }
   | { readonly type: 'bridge' }
+  | IpipForm
   | VlanForm
   /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
@@ -196,6 +199,7 @@ export type KernelObject =
   | Neighbour
   | NeighbourProxy
   | FdbEntry
+  | FouPort
   | PortVlans
   | Sysctl
   | Offload
@@ -238,6 +242,8 @@ function keyText(object: KernelObject): string {
       return `proxy ${formatIp(object.ip)} dev ${object.device}`
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device}`
+    case 'fou':
+      return `fou ${object.port}${object.local === undefined ? '' : ` local ${formatIp(object.local)}`}`
     case 'vlans':
       return `vlans dev ${object.device}`
     case 'sysctl':
@@ -292,7 +298,8 @@ const notCompared = new Set([
   'yields',
   'withAddress',
   'madeOn',
-  'broadcastQueue'
+  'broadcastQueue',
+  'marked'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */

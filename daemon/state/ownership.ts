@@ -74,6 +74,8 @@ export function mayRemove(
       )
     case 'proxy':
       return object.protocol === ROUTE_PROTOCOL
+    case 'fou':
+      return object.marked === true
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':

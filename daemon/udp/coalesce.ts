@@ -65,7 +65,7 @@ export class Coalescer {
       this.#counters.malformed++
       return
     }
-    if (this.#table.find(get32(bytes, from + AT.source)) !== sender) {
+    if (!this.#table.maySend(sender, get32(bytes, from + AT.source))) {
       this.#counters.foreignSender++
       return
     }

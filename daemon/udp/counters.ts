@@ -8,7 +8,7 @@ export type Counters = {
   receivedOctets: number
   /** Packets to an address of no lease. */
   noPeer: number
-  /** Datagrams whose sender is not the node that the inner source belongs to. */
+  /** Packets from a host that is no node, or from a pod's address by another node than the pod's. */
   foreignSender: number
   malformed: number
   oversize: number
