@@ -57,6 +57,16 @@ export type PeerRoutes = PerFamily<
 /** A key beside Type, as docs/configuration.md prints it. */
 export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
 
+/** Where packets of other nodes enter this host by a tunnel that takes them from anyone. */
+export type TunnelEntry = {
+  /** What a rule matches their outer packets by, in nft's syntax, for both families. */
+  readonly outer: string
+  /** Tunnels of other programs may receive such packets as well: only pods may not send them. */
+  readonly isShared?: true
+  /** The inner packets come by this device. */
+  readonly device: string
+}
+
 /** A port of this host on which the backend receives from other nodes; `key` configures it. */
 export type BackendPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number; readonly key: string }
 
@@ -97,6 +107,11 @@ export type Backend<Config> = {
   readonly secret?: HostSecret
   /** Absent for a backend without a port of its own. */
   ports?(config: Config): readonly BackendPort[]
+  /**
+   * Where only nodes may send, by the public addresses of their leases, and of the pod network only the addresses of
+   * other nodes' pods inside. Absent for a backend that knows its senders, or has no tunnel.
+   */
+  entry?(node: Node, config: Config): TunnelEntry
   /** Absent for a backend without a tunnel of this kind. */
   markedOuter?(config: Config): MarkedOuter | undefined
   /** What no other node may publish too. */
@@ -153,6 +168,7 @@ export type ConfiguredBackend = {
   readonly dataPaths: readonly DataPath[]
   readonly secret?: HostSecret
   readonly ports: readonly BackendPort[]
+  readonly entry?: (node: Node) => TunnelEntry
   readonly markedOuter?: MarkedOuter
   mtu(node: Node): number
   underlayMtu(node: Node): number

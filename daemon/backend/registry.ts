@@ -2,17 +2,19 @@
 // BACKENDS.
 import { WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
-import { DEFAULT_BACKEND } from '../config/net-conf.ts'
-import type { Lease } from '../lease/lease.ts'
+import { type Lease, typeOf } from '../lease/lease.ts'
 import type { Feature } from '../state/feature.ts'
 import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { alloc } from './alloc.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
+import { ipip } from './ipip.ts'
+import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, alloc]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -40,7 +42,7 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
     secretFiles: backends.flatMap(({ secret }) => secret?.files.slice(0, 1) ?? []),
     configure: (type, keys) => {
       const backend = byType.get(type.toLowerCase())
-      if (backend === undefined) throw unknownType(type, keys, known)
+      if (backend === undefined) throw unknownType(type, known)
       return configured(backend, keys)
     },
     needs: backends.map(needsOf),
@@ -51,9 +53,9 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
       }
       return undefined
     },
-    claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? [],
-    namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false,
-    namesAnotherDevice: (lease, links) => byType.get(lease.backendType)?.namesAnotherDevice(lease, links) ?? false
+    claims: (lease) => byType.get(typeOf(lease))?.claims(lease) ?? [],
+    namesOurDevice: (lease, links) => byType.get(typeOf(lease))?.namesOurDevice(lease, links) ?? false,
+    namesAnotherDevice: (lease, links) => byType.get(typeOf(lease))?.namesAnotherDevice(lease, links) ?? false
   }
 }
 
@@ -66,6 +68,7 @@ function needsOf<Config>(backend: Backend<Config>): Registry['needs'][number] {
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
+  const { entry } = backend
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
   return {
     type: backend.type,
@@ -74,6 +77,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     dataPaths: backend.dataPaths?.(config) ?? [],
     ...(backend.secret && { secret: backend.secret }),
     ports: backend.ports?.(config) ?? [],
+    ...(entry && { entry: (node) => entry(node, config) }),
     ...(markedOuter && { markedOuter }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
@@ -87,16 +91,9 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
   }
 }
 
-function unknownType(type: string, keys: JsonObject, known: string): WeftError {
-  if (keys === DEFAULT_BACKEND)
-    return new WeftError(
-      'CONFIG_INVALID',
-      `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}: add "Backend":{"Type":"vxlan"}`,
-      'add "Backend":{"Type":"vxlan"} to the network configuration'
-    )
-  return new WeftError(
+const unknownType = (type: string, known: string): WeftError =>
+  new WeftError(
     'CONFIG_INVALID',
     `Backend.Type is ${JSON.stringify(type)}; ${known}`,
     'set Backend.Type to one of these'
   )
-}

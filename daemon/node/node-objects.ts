@@ -25,7 +25,9 @@ export function nodeObjects(
   const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
   const blackholes = blackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
   const firewall = ownFirewall(node.subnet, networksOf(conf), options)
-  const guard = tunnelGuard(backend.ports, networksOf(conf), { device: node.device, bridge })
+  const entry = backend.entry?.(node)
+  const tunnel = { ports: backend.ports, ...(entry && { entry }) }
+  const guard = tunnelGuard(tunnel, networksOf(conf), { device: node.device, bridge })
   return [...firewall, ...guard, ...forwarding(families, observed), ...blackholes]
 }
 

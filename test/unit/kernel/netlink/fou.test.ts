@@ -14,7 +14,7 @@ import {
   isFamilyKnown
 } from '../../../../daemon/kernel/netlink/generic.ts'
 import { MalformedMessage, type Message, readMessages } from '../../../../daemon/kernel/netlink/message.ts'
-import type { IpipForm } from '../../../../daemon/state/ip-tunnel.ts'
+import { IPIP, type IpipForm } from '../../../../daemon/state/ip-tunnel.ts'
 import { type FouPort, type Link, sameObject } from '../../../../daemon/state/object.ts'
 import { mayRemove } from '../../../../daemon/state/ownership.ts'
 import { parseIp } from '../../../../ipam/address.ts'
@@ -22,7 +22,7 @@ import { parseIp } from '../../../../ipam/address.ts'
 const family = { id: 30, version: 1 }
 const ip = (text: string) => parseIp(text) ?? assert.fail(text)
 const local = ip('192.0.2.1')
-const port: FouPort = { kind: 'fou', port: 8285, local, protocol: 4 }
+const port: FouPort = { kind: 'fou', port: 8285, local, protocol: IPIP }
 
 function only(bytes: Buffer): Message {
   const [message, ...rest] = readMessages(bytes)
