@@ -1,9 +1,9 @@
 // The udp backend on a kernel without FOU: a TUN device, whose packets a process carries (daemon/udp). A route for each
 // lease, so that the kernel answers for all other addresses.
-import { formatIp, hostPrefix } from '../../ipam/address.ts'
-import { type Lease, leaseKey } from '../lease/lease.ts'
-import type { Node } from '../state/node.ts'
-import type { KernelObject } from '../state/object.ts'
+import { hostPrefix, type Ip, type Prefix } from '../../ipam/address.ts'
+import type { Feature } from '../state/feature.ts'
+import { LEAST_MTU, type Node } from '../state/node.ts'
+import type { KernelObject, Route } from '../state/object.ts'
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
 import type { Device } from './backend.ts'
@@ -12,6 +12,8 @@ import type { Device } from './backend.ts'
 export const TUN_DEVICE = 'flannel0'
 /** With the usual 500 bursts of large packets are lost. */
 const QUEUE_LENGTH = 1_000
+
+export const tunFeatures = (): readonly Feature[] => [{ kind: 'link', name: 'try-tun', form: { type: 'tun' } }]
 
 /** flanneld's device of this name goes with flanneld, and is another program's until then. */
 export function recognisesTun({ name, form }: Device): Recognised | undefined {
@@ -23,35 +25,23 @@ export function recognisesTun({ name, form }: Device): Recognised | undefined {
 export function ownTun(node: Node, port: number, mtu: number): readonly KernelObject[] {
   const [subnet, local] = [node.subnet[4], node.localIp[4]]
   if (subnet === undefined || local === undefined) return []
-  const [device, because] = [TUN_DEVICE, `our end of udp port ${port}`]
+  const [device, because] = [TUN_DEVICE, `our end of the UDP tunnel on port ${port}`]
   const sysctl = (path: string, value: string): KernelObject => ({ kind: 'sysctl', path, value, because })
   return [
     { kind: 'link', name: device, form: { type: 'tun' }, mtu, queueLength: QUEUE_LENGTH, up: true, because },
     { kind: 'address', device, prefix: hostPrefix(subnet.ip), scope: 0, because },
     { kind: 'tunnel-socket', device, local, port, because },
-    // What we answer outside of the tunnel comes back through it where a node has no route of its own.
+    // A peer may answer outside of the tunnel what we send through it.
     sysctl(`net/ipv4/conf/${device}/rp_filter`, '2'),
     sysctl(`net/ipv4/conf/${device}/forwarding`, '1'),
-    ...(node.ipv6 && mtu >= 1_280 ? [sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1')] : [])
+    ...(node.ipv6 && mtu >= LEAST_MTU[6] ? [sysctl(`net/ipv6/conf/${device}/disable_ipv6`, '1')] : [])
   ]
 }
 
-/** Nothing for a lease without an IPv4 subnet and address. */
-export function peerByTun(lease: Lease): readonly KernelObject[] {
-  const [subnet, to] = [lease.subnet[4], lease.publicIp[4]]
-  if (subnet === undefined || to === undefined) return []
-  const [device, because] = [TUN_DEVICE, `lease ${leaseKey(lease)} of ${formatIp(to)}`]
-  return [
-    { kind: 'tunnel-peer', device, subnet, to, because },
-    {
-      kind: 'route',
-      table: MAIN_TABLE,
-      destination: subnet,
-      metric: defaultMetric(4),
-      type: 'unicast',
-      device,
-      protocol: ROUTE_PROTOCOL,
-      because
-    }
-  ]
+export function peerByTun(subnet: Prefix, to: Ip, because: string): readonly KernelObject[] {
+  const route: Route = {
+    ...{ kind: 'route', table: MAIN_TABLE, destination: subnet, metric: defaultMetric(4), type: 'unicast' },
+    ...{ device: TUN_DEVICE, protocol: ROUTE_PROTOCOL, because }
+  }
+  return [{ kind: 'tunnel-peer', device: TUN_DEVICE, subnet, to, because }, route]
 }
