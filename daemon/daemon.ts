@@ -52,6 +52,7 @@ import { repairReport } from './reconcile/repair-report.ts'
 import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
+import { openProxyClient } from './udp/client.ts'
 import { followWays, type WayDeps } from './underlay/follow-way.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
@@ -166,10 +167,11 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
 
 /** The kernel, and the loop that keeps it as desired; resolves after the first complete dump. */
 async function openCore(
-  { options, log, health, metrics }: DaemonDeps,
+  { options, log, health, metrics, version }: DaemonDeps,
   signal: AbortSignal,
   parts: AsyncDisposableStack
 ): Promise<Core> {
+  const tunnel = await openProxyClient({ options, log, health, version }, signal)
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
@@ -185,7 +187,7 @@ async function openCore(
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const offloads = (): readonly string[] => wantedOffloads(core.reconciler.desired)
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, took }))
+  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, tunnel, took }))
   const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
@@ -198,6 +200,7 @@ async function openCore(
   const inspection = parts.use(await openInspection(signal))
   const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
   running(reconciler.run(signal))
+  running(tunnel.follow())
   // The first dump may fail again and again, and a signal must end that, too.
   await Promise.race([reconciler.observing, failure, aborted(signal)])
   signal.throwIfAborted()

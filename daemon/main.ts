@@ -10,7 +10,7 @@ import type { Log } from './base/log.ts'
 import { printable, printableJson } from './base/printable.ts'
 import { writtenAs } from './cli/flag-parser.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
-import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
+import { parseCommand, printCleanHelp, printInstallHelp, printUdpProxyHelp } from './cli/subcommands.ts'
 import { exitOnClosedPipe } from './ctl/closed-reader.ts'
 import { cleanNode, type DaemonDeps, runDaemon } from './daemon.ts'
 import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
@@ -58,8 +58,14 @@ switch (command.kind) {
   case 'clean help':
     process.stdout.write(printCleanHelp(width))
     break
+  case 'udp-proxy help':
+    process.stdout.write(printUdpProxyHelp(width))
+    break
   case 'install':
     install(command.flags)
+    break
+  case 'udp-proxy':
+    await carry(command.flags)
     break
   case 'wrong':
     refuse(command.errors)
@@ -122,13 +128,34 @@ function install(flags: {
   }
 }
 
+/** Loaded on demand, as weftctl. */
+async function carry({ stateDir, replace }: { readonly stateDir: string; readonly replace: boolean }): Promise<void> {
+  const [{ runProxy }, { proxyPath }] = await Promise.all([import('./udp/server.ts'), import('./udp/connection.ts')])
+  nameProcess('weftd-udp')
+  const log = openLog('info')
+  const stop = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
+  try {
+    await runProxy({ path: proxyPath(stateDir), version: manifest.version, replace, log }, stop.signal)
+  } catch (error) {
+    const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
+    log.error(fields, `weftd udp-proxy can't continue: ${printable(reasonOf(error))}`)
+    exitAtOnce(1)
+  }
+  exitAtOnce(0)
+}
+
+function openLog(level: string): Log {
+  return pino({ level, base: null, hooks: { streamWrite: printableJson } }, pino.destination({ fd: 2, sync: true }))
+}
+
 /**
  * For ps(1), pgrep(1), and the error of a second weftd: Node gives its main thread another name. Not process.title,
  * which would overwrite the flags.
  */
-function nameProcess(): void {
+function nameProcess(name: string): void {
   try {
-    writeFileSync('/proc/self/comm', 'weftd')
+    writeFileSync('/proc/self/comm', name)
   } catch {
     // The name is not essential.
   }
@@ -143,11 +170,8 @@ async function start(
   // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and
   // other files need some too.
   process.env.UV_THREADPOOL_SIZE ??= '14'
-  nameProcess()
-  const log: Log = pino(
-    { level: options.v > 0 ? 'debug' : 'info', base: null, hooks: { streamWrite: printableJson } },
-    pino.destination({ fd: 2, sync: true })
-  )
+  nameProcess('weftd')
+  const log = openLog(options.v > 0 ? 'debug' : 'info')
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {

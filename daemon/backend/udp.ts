@@ -11,6 +11,7 @@ import type { KernelObject } from '../state/object.ts'
 import type { Recognised } from '../state/ownership.ts'
 import type { Backend, BackendPort, Claim, DataPath, Device, TunnelEntry } from './backend.ts'
 import { ipipDevice, ipv4Peer, ipv4Underlay, tunnelRoute } from './ipv4-tunnel.ts'
+import { ownTun, peerByTun, recognisesTun, TUN_DEVICE, tunFeatures } from './udp-tun.ts'
 
 export type UdpConfig = { readonly port: number }
 
@@ -55,14 +56,23 @@ export const udp = {
 
   features: (): readonly Feature[] => [],
 
-  dataPaths: (config: UdpConfig): readonly DataPath[] => [{ name: 'fou', features: fouFeatures(config) }],
+  dataPaths: (config: UdpConfig): readonly DataPath[] => [
+    { name: 'fou', features: fouFeatures(config) },
+    { name: 'tun', features: tunFeatures() }
+  ],
 
-  recognises: ({ name, form }: Device): Recognised | undefined =>
-    name === DEVICE && (form === undefined || form.type === 'ipip') ? 'own' : undefined,
+  recognises: (device: Device): Recognised | undefined => {
+    const { name, form } = device
+    if (name === DEVICE) return form === undefined || form.type === 'ipip' ? 'own' : undefined
+    return recognisesTun(device)
+  },
 
   ports: ({ port }: UdpConfig): readonly BackendPort[] => [{ protocol: 'udp', port, key: 'Backend.Port' }],
 
-  entry: (_: Node, { port }: UdpConfig): TunnelEntry => ({ outer: `udp dport ${port}`, device: DEVICE }),
+  entry: ({ dataPath }: Node, { port }: UdpConfig): TunnelEntry => ({
+    outer: `udp dport ${port}`,
+    device: dataPath === 'tun' ? TUN_DEVICE : DEVICE
+  }),
 
   claims: (): readonly Claim[] => [],
   namesOurDevice: (): boolean => false,
@@ -75,7 +85,7 @@ export const udp = {
   publish: (): PerFamily<Json> => ({}),
 
   own: (node: Node, config: UdpConfig): readonly KernelObject[] =>
-    node.dataPath === 'fou' ? ownFou(node, config) : [],
+    node.dataPath === 'tun' ? ownTun(node, config.port, node.deviceMtu - OVERHEAD) : ownFou(node, config),
 
   /** The device's, flanneld's too. */
   held: (subnet: Prefix): Ip => subnet.ip,
@@ -83,7 +93,8 @@ export const udp = {
 
   peer: (lease: Lease, node: Node): readonly KernelObject[] => {
     const peer = ipv4Peer(lease)
-    if (peer === undefined || node.dataPath !== 'fou') return []
+    if (peer === undefined) return []
+    if (node.dataPath === 'tun') return peerByTun(peer.subnet, peer.publicIp, peer.because)
     return [tunnelRoute(DEVICE, peer.subnet, peer.publicIp, peer.because)]
   }
 } satisfies Backend<UdpConfig>

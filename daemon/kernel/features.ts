@@ -15,6 +15,7 @@ import { GenericFamilies, NETLINK_GENERIC } from './netlink/generic.ts'
 import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
 import { type Failure, RequestSocket } from './netlink/request-socket.ts'
+import { tryTun } from './tun.ts'
 
 /** Needed by every node, besides nf_tables. */
 const ALWAYS: readonly Link[] = [
@@ -65,6 +66,7 @@ export async function lacking(features: readonly Feature[]): Promise<readonly We
 type Trial = { readonly links: RequestSocket; readonly generic: RequestSocket }
 
 async function tried(feature: Feature, { links, generic }: Trial): Promise<Failure> {
+  if (feature.kind === 'link' && feature.form?.type === 'tun') return tryTun(feature.name)
   if (feature.kind === 'link') return (await links.send([createLink(feature, loopback)]))[0]
   const family = await findFou(generic, new GenericFamilies(generic))
   if (family === undefined) return { errno: errnoNumber('ENOENT'), sentence: 'no generic netlink family fou' }

@@ -41,6 +41,7 @@ export type ObserverParts = {
   readonly log: Log
   readonly sysctls: () => readonly string[]
   readonly offloads: () => readonly string[]
+  readonly tunnel: () => readonly KernelObject[]
   readonly fouPorts: () => Promise<readonly FouPort[]>
   /** Called when other programs changed routes or policy rules, or may have. */
   readonly routing: (change: RoutingChange) => void
@@ -214,8 +215,9 @@ export class Observer implements Disposable {
       const fouPorts = await this.#parts.fouPorts()
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
+      const tunnel = this.#parts.tunnel()
       this.#observed.restart(links)
-      for (const [at, object] of [...objects, ...fouPorts, ...firewall, ...sysctls, ...offloads].entries()) {
+      for (const [at, object] of [...objects, ...fouPorts, ...firewall, ...sysctls, ...offloads, ...tunnel].entries()) {
         if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }

@@ -22,6 +22,8 @@ function rank(object: KernelObject): number {
     case 'proxy':
       return 4
     case 'fdb':
+    case 'tunnel-socket':
+    case 'tunnel-peer':
       return 5
     case 'route':
       // A route through a gateway needs the route that makes the gateway reachable.

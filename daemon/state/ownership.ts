@@ -82,6 +82,8 @@ export function mayRemove(
       return object.table === NFT_TABLE
     case 'accept':
     case 'admin-call':
+    case 'tunnel-socket':
+    case 'tunnel-peer':
       return true
     case 'sysctl':
     case 'offload':

@@ -3,7 +3,16 @@ import { formatIp, formatPrefix, type Ip, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
 import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
 import type { FouEncapsulation } from './ip-tunnel.ts'
-import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import {
+  type Discipline,
+  type Division,
+  differingFields,
+  type KernelObject,
+  type Link,
+  type Route,
+  type TunnelPeer,
+  type TunnelSocket
+} from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
 
@@ -45,6 +54,9 @@ export function textOf(object: KernelObject): string {
       return firewallText(object)
     case 'qdisc':
       return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
+    case 'tunnel-socket':
+    case 'tunnel-peer':
+      return tunnelText(object)
   }
 }
 
@@ -87,6 +99,11 @@ function firewallText(object: FirewallObject): string {
       return `${object.match} ${formatPrefix(object.prefix)} ${object.verdict ?? 'accept'} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
   }
 }
+
+const tunnelText = (object: TunnelSocket | TunnelPeer): string =>
+  object.kind === 'tunnel-socket'
+    ? `tunnel ${object.device} local ${formatIp(object.local)} port ${object.port}`
+    : `tunnel ${object.device} ${formatPrefix(network(object.subnet))} to ${formatIp(object.to)}`
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
 
@@ -138,6 +155,7 @@ function formText(form: NonNullable<Link['form']>): string {
       return `vlan id ${form.id} link ${form.parent}`
     case 'bridge':
     case 'ifb':
+    case 'tun':
       return form.type
     case 'other':
       return form.of || 'physical'

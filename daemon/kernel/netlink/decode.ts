@@ -140,9 +140,14 @@ function vlanForm(link: Attributes, linkinfo: Attributes | undefined, nameOf: Na
   return { type: 'vlan', id: id.readUInt16LE(), parent }
 }
 
+/** Not TAP, and it stays without a process. */
+const isLastingTun = (data: Attributes | undefined): boolean =>
+  data?.u8(uapi.IFLA_TUN.type) === uapi.IFF_TUN && data.u8(uapi.IFLA_TUN.persist) === 1
+
 function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
   if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
+  if (of === 'tun' && isLastingTun(linkinfo?.nested(IFLA_INFO.data))) return { type: of }
   if (of === 'ipip') return readIpip(linkinfo?.nested(IFLA_INFO.data)) ?? { type: 'other', of }
   const mode = of === 'macvlan' ? linkinfo?.nested(IFLA_INFO.data)?.u32(uapi.IFLA_MACVLAN.mode) : undefined
   const named = macvlanModes.find(([, number]) => number === mode)
