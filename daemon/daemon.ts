@@ -172,7 +172,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), wireguard, firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
@@ -184,7 +184,9 @@ async function openCore(
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const offloads = (): readonly string[] => wantedOffloads(core.reconciler.desired)
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, took }))
+  const kernel = parts.use(
+    await openKernel({ log, nft: firewall, sysctls, offloads, took, wireguardGo: options.wireguardGo })
+  )
   const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
@@ -260,7 +262,8 @@ function openMembership(
 /** What needs the configuration or the lease, at the first time that they are known. */
 async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, place: Place): Promise<void> {
   const { kernel, firewall, reconciler, running, signal } = core
-  const features = { missing: () => missingFeatures(place.backend.features), health }
+  const hasGo = options.wireguardGo !== undefined
+  const features = { missing: () => missingFeatures(place.backend.features, hasGo), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
   const judgeBy = firewall.judgeBy.bind(firewall)

@@ -9,9 +9,10 @@ import type { Recognises } from '../state/ownership.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'
+import { wireguard } from './wireguard.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, wireguard]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -70,6 +71,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     held: backend.held,
     heldByAll: backend.heldByAll,
     asksRoutes: backend.asksRoutes?.(config) ?? false,
+    ...(backend.onlyBy && { onlyBy: (node) => backend.onlyBy?.(node, config) ?? [] }),
     peer: (lease, node, routes = {}) => backend.peer(lease, node, config, routes),
     ...(plain !== undefined && { plain })
   }

@@ -193,6 +193,11 @@ export const FLAGS = {
     default: '5',
     help: 'seconds between checks of legacy iptables tables, which send no notifications; changes that the kernel does notify are repaired at once, and everything is compared every minute'
   },
+  'wireguard-go': {
+    group: 'network',
+    reader: text('FILE', 'a path that begins with /', /^\//),
+    help: 'wireguard-go, which serves the wireguard backend where the kernel has no WireGuard; default: none, and such a kernel is refused'
+  },
   'ip-blackhole-route': {
     group: 'network',
     reader: toggle,

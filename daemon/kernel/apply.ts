@@ -15,6 +15,8 @@ import { KernelError, refused } from './netlink/error.ts'
 import { putQdisc, removeQdisc } from './netlink/qdisc.ts'
 import type { Failure, RequestSocket } from './netlink/request-socket.ts'
 import { putVlans } from './netlink/vlans.ts'
+import type { Wireguard } from './wireguard.ts'
+import { applyStarted } from './wireguard-go.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {
@@ -31,6 +33,8 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** Sets offloads of devices; absent inside pods. */
   readonly offloads?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** wg-*; absent inside pods. */
+  readonly wireguard?: Pick<Wireguard, 'apply' | 'isUserspace' | 'start'>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -39,8 +43,11 @@ export type Target = {
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; nftables and iptables. */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'firewall'
+/**
+ * The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; WireGuard's; nftables and
+ * iptables.
+ */
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'wireguard' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -58,6 +65,9 @@ function channelOf(change: Change): Channel {
       return 'sysctl'
     case 'offload':
       return 'offload'
+    case 'wg-device':
+    case 'wg-peer':
+      return 'wireguard'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -103,13 +113,17 @@ const outcome = (change: Change, error: Error | undefined): Outcome =>
 async function applyRun(channel: Channel, changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   switch (channel) {
     case 'netlink':
-      return new NetlinkRun(target).apply(changes)
+      return applyStarted(changes, target.wireguard, (rest) => new NetlinkRun(target).apply(rest))
     case 'removal':
       return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
     case 'sysctl':
       return applySysctls(changes, target)
     case 'offload':
       return target.offloads?.(changes) ?? changes.map((change) => outcome(change, new Error('no offloads here')))
+    case 'wireguard':
+      return (
+        target.wireguard?.apply(changes) ?? changes.map((change) => outcome(change, new Error('no WireGuard here')))
+      )
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -352,6 +366,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
     form?.type === 'ifb' ||
+    form?.type === 'wireguard' ||
     form?.type === 'vlan' ||
     (form?.type === 'macvlan' && form.madeOn !== undefined) ||
     (form?.type === 'veth' && form.peer !== undefined)

@@ -19,10 +19,10 @@ const ALWAYS: readonly Link[] = [
 
 /**
  * An error for each missing feature: veth, bridge, nf_tables, and `links`, the configured backend's, each of a type of
- * its own. The kernel loads the drivers it has as modules. Never rejects: what can't be tried counts as missing, in one
+ * its own. With wireguard-go the kernel's WireGuard is not needed. The kernel loads the drivers it has as modules. Never rejects: what can't be tried counts as missing, in one
  * error.
  */
-export async function missingFeatures(links: readonly Link[]): Promise<readonly WeftError[]> {
+export async function missingFeatures(links: readonly Link[], hasWireguardGo = false): Promise<readonly WeftError[]> {
   let socket: RequestSocket
   try {
     socket = insideNew(() => new RequestSocket(new Lane()))
@@ -37,6 +37,7 @@ export async function missingFeatures(links: readonly Link[]): Promise<readonly 
     const failures = await socket.send(trials.map((link) => createLink(link, loopback)))
     for (const [at, { name, form }] of trials.entries()) {
       const failure = failures[at]
+      if (hasWireguardGo && form?.type === 'wireguard') continue
       if (failure !== undefined) missing.push(missingFeature(form?.type ?? name, failure.errno, failure.sentence))
     }
   } finally {
@@ -79,7 +80,12 @@ function missingNetfilter(): WeftError | undefined {
   }
 }
 
+const cureOf = (feature: string): string =>
+  feature === 'wireguard'
+    ? `${moduleCure(feature)}; or install wireguard-go and name it with --wireguard-go`
+    : moduleCure(feature)
+
 function missingFeature(feature: string, errno: number, sentence?: string): WeftError {
   const why = `${errnoName(errno)}${sentence === undefined ? '' : `, ${sentence}`}`
-  return new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature} (${why})`, moduleCure(feature))
+  return new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature} (${why})`, cureOf(feature))
 }

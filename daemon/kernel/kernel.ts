@@ -2,6 +2,7 @@
 // look-up together.
 import { existsSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
+import type { SerialQueue } from '../base/serial-queue.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
@@ -10,6 +11,7 @@ import { vlanTrial } from './features.ts'
 import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
+import { NETLINK_GENERIC } from './netlink/generic.ts'
 import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
@@ -18,6 +20,7 @@ import { Observer, type ObserverParts } from './observer.ts'
 import { applyOffloads } from './offload.ts'
 import { openSandbox } from './sandbox.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
+import { Wireguard } from './wireguard.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -27,6 +30,8 @@ export type KernelOptions = {
   readonly sysctls?: () => readonly string[]
   /** Devices whose offloads a dump reads: links are listed without them. */
   readonly offloads?: () => readonly string[]
+  /** The executable of wireguard-go, for a kernel without WireGuard. */
+  readonly wireguardGo?: string | undefined
   /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
   readonly senders?: Senders
@@ -46,10 +51,10 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   // A dump of a large host must not delay a pod's requests.
   const dumps = opened.use(new RequestSocket(lanes.ordinary))
   const [first, ...others] = lanes.removals
-  const removals = [
-    opened.use(new RequestSocket(first)),
-    ...others.map((lane) => opened.use(new RequestSocket(lane)))
-  ] as const
+  const open = (lane: SerialQueue) => opened.use(new RequestSocket(lane))
+  const removals = [open(first), ...others.map(open)] as const
+  const generic = opened.use(new RequestSocket(lanes.ordinary, NETLINK_GENERIC))
+  const wireguard = new Wireguard({ socket: generic, executable: options.wireguardGo, now: Date.now })
   for (const socket of [requests, dumps, ...removals]) senders.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
   const deleter = new LinkDeleter(removals, log)
@@ -65,6 +70,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     offloads: applyOffloads,
+    wireguard,
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
@@ -74,7 +80,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     routing: (change) => {
       for (const listener of listeners) listener(change)
     },
-    ...{ socket: dumps, firewall: nft, senders, log },
+    ...{ socket: dumps, wireguard, firewall: nft, senders, log },
     sysctls: options.sysctls ?? (() => []),
     offloads: options.offloads ?? (() => []),
     receiveBytes: options.receiveBytes

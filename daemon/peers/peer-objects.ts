@@ -18,6 +18,7 @@ import {
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
+import { encryptedSubnet } from '../state/encrypted-subnets.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode } from '../state/tunnel-nodes.ts'
@@ -70,7 +71,7 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, backend)] }
+    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, view)] }
   } catch (error) {
     if (error instanceof WeftError && error.code === 'PEER_OFF_LINK')
       return { kind: 'off-link', reason: error.message, cure: error.cure }
@@ -108,9 +109,16 @@ export const isPlausible = (lease: Lease, view: LocalView): boolean =>
   coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
   (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
 
-/** The node's addresses, for the rules that keep pods from its tunnel port. */
-const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
-  ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
+/** The node's addresses, for the rules that keep pods from its tunnel port; its subnets where nothing goes in clear. */
+function guarded(lease: Lease, { node, backend }: LocalView): readonly KernelObject[] {
+  const { publicIp, subnet } = lease
+  const isNone = backend.ports.length === 0
+  const addresses = isNone ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
+  if (backend.onlyBy === undefined) return addresses
+  const because = `lease ${leaseKey(lease)}`
+  const encrypted = perFamily(subnet).filter(([family]) => node.subnet[family] !== undefined)
+  return [...addresses, ...encrypted.map(([, prefix]) => encryptedSubnet(prefix, because))]
+}
 
 const overlapsOurs = ({ subnet }: Lease, node: Node): boolean =>
   perFamily(subnet).some(([family, prefix]) => {

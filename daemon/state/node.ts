@@ -35,4 +35,6 @@ export type Node = {
   readonly remembered: PerFamily<Json>
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
+  /** The public half of the secret, where that is a key with one (`HostSecret.keyPair`). */
+  readonly publicKey?: string
 }

@@ -6,11 +6,13 @@ import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './f
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
+import type { WgDevice, WgPeer } from './wireguard.ts'
 
 export type { Discipline, Division } from './discipline.ts'
 export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { PortVlans } from './vlans.ts'
+export type { WgDevice, WgPeer } from './wireguard.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
@@ -45,6 +47,8 @@ export type LinkForm =
     }
   | { readonly type: 'bridge' }
   | VlanForm
+  /** Of the kernel, or a TUN device that wireguard-go serves. Keys and peers are objects of their own. */
+  | { readonly type: 'wireguard' }
   /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
   | {
@@ -201,6 +205,8 @@ export type KernelObject =
   | ForeignAccept
   | AdminCall
   | Qdisc
+  | WgDevice
+  | WgPeer
 
 /** The key by which the kernel indexes an object, as text: `route 254 10.1.2.0/24 metric 0`. */
 export type Key = string & { readonly identity: true }
@@ -250,6 +256,10 @@ function keyText(object: KernelObject): string {
       return `admin-call ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.target}`
     case 'qdisc':
       return `qdisc ${object.device} ${object.parent}`
+    case 'wg-device':
+      return `wg ${object.device}`
+    case 'wg-peer':
+      return `wg ${object.device} peer ${object.publicKey}`
   }
 }
 
@@ -264,7 +274,8 @@ export function deviceOf(object: KernelObject): string | undefined {
 }
 
 /** Settings have no existence of their own: they can't be removed, and nothing announces most of their changes. */
-export const isSetting = ({ kind }: Pick<KernelObject, 'kind'>): boolean => kind === 'sysctl' || kind === 'offload'
+export const isSetting = ({ kind }: Pick<KernelObject, 'kind'>): boolean =>
+  kind === 'sysctl' || kind === 'offload' || kind === 'wg-device'
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([
@@ -282,7 +293,10 @@ const notCompared = new Set([
   'yields',
   'withAddress',
   'madeOn',
-  'broadcastQueue'
+  'broadcastQueue',
+  'privateKey',
+  'traffic',
+  'isHeard'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */

@@ -12,6 +12,7 @@ function rank(object: KernelObject): number {
       return 1.5
     case 'sysctl':
     case 'offload':
+    case 'wg-device':
       // Before addresses: disable_ipv6 refuses them, and accept_dad decides whether they are tentative.
       return 2
     case 'address':
@@ -20,6 +21,7 @@ function rank(object: KernelObject): number {
     case 'proxy':
       return 4
     case 'fdb':
+    case 'wg-peer':
       return 5
     case 'route':
       // A route through a gateway needs the route that makes the gateway reachable.

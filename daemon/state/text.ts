@@ -4,6 +4,7 @@ import type { Change } from './difference.ts'
 import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
+import { wgText } from './wireguard.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -64,6 +65,9 @@ export function textOf(object: KernelObject): string {
       return `${object.match} ${formatPrefix(object.prefix)} ${object.verdict ?? 'accept'} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'qdisc':
       return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
+    case 'wg-device':
+    case 'wg-peer':
+      return wgText(object)
   }
 }
 
@@ -115,6 +119,7 @@ function formText(form: NonNullable<Link['form']>): string {
       return `vlan id ${form.id} link ${form.parent}`
     case 'bridge':
     case 'ifb':
+    case 'wireguard':
       return form.type
     case 'other':
       return form.of || 'physical'
