@@ -39,6 +39,7 @@ import { networksOf, type Place } from './node/place.ts'
 import { followFeatures } from './node/required-features.ts'
 import { previousSubnets } from './node/subnet-file.ts'
 import { Peers } from './peers/peers.ts'
+import { SilentPeers } from './peers/silent-peers.ts'
 import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
@@ -142,6 +143,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const record = conflistRecord(options.stateDir)
   if (directory !== undefined)
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
+  new SilentPeers({ ...core, health, now: Date.now }).follow()
   core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
