@@ -15,7 +15,7 @@ import {
 } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
-import { findKey, integerKey, textKey } from '../config/keys.ts'
+import { findKey, integerKey, invalid, textKey } from '../config/keys.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'
 import { LEAST_MTU, type Node } from '../state/node.ts'
 import type { KernelObject, Link, Route } from '../state/object.ts'
@@ -60,18 +60,10 @@ function tunnels({ mode, listenPort, listenPort6 }: WireguardConfig, families: r
 const familiesOf = (subnets: PerFamily<unknown>): readonly Family[] =>
   FAMILIES.filter((family) => subnets[family] !== undefined)
 
-const pskRule = 'a key of 32 octets in base64, as "wg genpsk" prints it'
-
-/** A wrong value is not quoted: it may be all but right. */
-function presharedKeyIn(keys: JsonObject): Secret | null {
-  const found = findKey(keys, 'PSK')
-  if (found === undefined || found.value === '') return null
-  if (typeof found.value === 'string' && isWgKey(found.value)) return new Secret(found.value)
-  throw new WeftError(
-    'CONFIG_INVALID',
-    `${found.path} is not valid; it must be ${pskRule}`,
-    `correct ${found.path}, or leave it out`
-  )
+function presharedKeyIn(text: string): Secret | null {
+  if (text === '') return null
+  if (!isWgKey(text)) throw invalid({ path: 'Backend.PSK' }, text, 'a text: a key in base64, as "wg genpsk" prints it')
+  return new Secret(text)
 }
 
 const secret: HostSecret = {
@@ -120,7 +112,7 @@ export const wireguard = {
     listenPort: integerKey(keys, 'ListenPort', { default: PORTS[4], min: 1, max: 65_535 }),
     listenPort6: integerKey(keys, 'ListenPortV6', { default: PORTS[6], min: 1, max: 65_535 }),
     underlayMtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }),
-    presharedKey: presharedKeyIn(keys),
+    presharedKey: presharedKeyIn(textKey(keys, 'PSK', { default: '' })),
     keepalive: integerKey(keys, 'PersistentKeepaliveInterval', { default: 0, min: 0, max: 65_535 })
   }),
 

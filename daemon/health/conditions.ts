@@ -205,7 +205,7 @@ export const CONDITIONS = {
     severity: 'error',
     blocks: [],
     title: 'a node does not answer by WireGuard, so pods on it and on this node do not reach each other',
-    cure: 'let the UDP port that the message names pass to the node (firewalls of the node and between the nodes, security groups)'
+    cure: 'let this UDP port pass between the two nodes, in both directions (their firewalls and those between them, security groups)'
   },
   PUBLIC_IP_CONFLICT: {
     severity: 'error',

@@ -4,14 +4,15 @@ import { toError, WeftError } from '../base/error.ts'
 import { errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import type { Outcome } from '../state/kernel.ts'
-import { isSetting, type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
-import { SESSION_MS, Secret, sortedPrefixes, type WgDevice, type WgPeer } from '../state/wireguard.ts'
-import type { DeviceState, PeerChange, PeerState, WireguardPort } from '../state/wireguard-port.ts'
+import { isSetting, type KernelObject, type Key, sameObject } from '../state/object.ts'
+import type { WgDevice } from '../state/wireguard.ts'
+import type { DeviceState, WireguardPort } from '../state/wireguard-port.ts'
 import { KernelError, moduleCure, refused } from './netlink/error.ts'
 import { GenericFamilies } from './netlink/generic.ts'
 import type { RequestSocket } from './netlink/request-socket.ts'
 import { deviceIn, getDevice, setDevice, WG_FAMILY } from './netlink/wireguard.ts'
 import { startWireguardGo } from './wireguard-go.ts'
+import { observedPeer, peerChange } from './wireguard-peers.ts'
 import { userspacePort } from './wireguard-uapi.ts'
 
 /** Peers changed in one request to the device. */
@@ -54,26 +55,11 @@ export class Wireguard {
     const state = await this.#read(device)
     if (state === undefined) return []
     const own: WgDevice = { kind: 'wg-device', device, publicKey: state.publicKey, listenPort: state.listenPort }
-    return [own, ...state.peers.map((peer) => this.#observed(device, peer, desired))]
+    return [own, ...state.peers.map((peer) => observedPeer(device, peer, desired, this.#now()))]
   }
 
   async #read(device: string): Promise<DeviceState | undefined> {
     return (await userspacePort.read(device)) ?? this.#kernel.read(device)
-  }
-
-  /** A peer that was just heard elsewhere than its lease says is behind NAT, or has moved: that is no difference. */
-  #observed(device: string, peer: PeerState, desired: (key: Key) => KernelObject | undefined): WgPeer {
-    const { publicKey, endpoint, presharedKey, keepalive, traffic } = peer
-    const found: WgPeer = {
-      ...{ kind: 'wg-peer', device, publicKey, keepalive, traffic },
-      ...(endpoint && { endpoint }),
-      allowedIps: sortedPrefixes(peer.allowedIps),
-      presharedKey: presharedKey === undefined ? null : new Secret(presharedKey)
-    }
-    if (endpoint === undefined || this.#now() - traffic.handshakeAt >= SESSION_MS) return found
-    const wanted = desired(keyOf(found))
-    if (wanted?.kind !== 'wg-peer') return { ...found, isHeard: true }
-    return wanted.endpoint === undefined ? found : { ...found, endpoint: wanted.endpoint }
   }
 
   /** One outcome for each change, in their order; the changes of a device go together. */
@@ -144,29 +130,6 @@ const onlyOwn = ({ publicKey, listenPort }: DeviceState) => ({ publicKey, listen
 
 function withoutDevice(change: Change): Outcome {
   return change.do === 'remove' ? { change } : { change, error: refused('add', change.object, errnoNumber('ENODEV')) }
-}
-
-/** What differs from what the device has; of an endpoint at which the peer was just heard nothing. */
-function peerChange({ do: what, object, instead }: Change): PeerChange {
-  const { publicKey, endpoint, allowedIps, presharedKey, keepalive } = object as WgPeer
-  if (what === 'remove') return { publicKey, remove: true }
-  const have = instead?.kind === 'wg-peer' ? instead : undefined
-  const differs = (field: 'endpoint' | 'allowedIps' | 'presharedKey' | 'keepalive'): boolean =>
-    have === undefined || !sameField(object as WgPeer, have, field)
-  return {
-    publicKey,
-    ...(differs('endpoint') && have?.isHeard !== true && { endpoint }),
-    ...(differs('presharedKey') && { presharedKey }),
-    ...(differs('keepalive') && { keepalive }),
-    ...(differs('allowedIps') && { allowedIps })
-  }
-}
-
-/** Of both only this field is compared. */
-function sameField(wanted: WgPeer, have: WgPeer, field: keyof WgPeer): boolean {
-  const { kind, device, publicKey, allowedIps } = have
-  const base = { kind, device, publicKey, allowedIps }
-  return sameObject({ ...base, [field]: wanted[field] } as WgPeer, { ...base, [field]: have[field] } as WgPeer)
 }
 
 function errorOf({ do: what, object, instead }: Change, error: Error): Error {
