@@ -40,6 +40,7 @@ import { networksOf, type Place } from './node/place.ts'
 import { followFeatures } from './node/required-features.ts'
 import { previousSubnets } from './node/subnet-file.ts'
 import { Peers } from './peers/peers.ts'
+import { SilentPeers } from './peers/silent-peers.ts'
 import type { PodContext } from './pod/context.ts'
 import { keepPods } from './pod/recovery/keep-pods.ts'
 import { rebuild, reserved } from './pod/recovery/rebuild.ts'
@@ -144,6 +145,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const record = conflistRecord(options.stateDir)
   if (directory !== undefined)
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
+  new SilentPeers({ ...core, health, now: Date.now }).follow()
   core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
@@ -175,7 +177,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), wireguard, firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
@@ -187,7 +189,9 @@ async function openCore(
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const offloads = (): readonly string[] => wantedOffloads(core.reconciler.desired)
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, tunnel, took }))
+  const kernel = parts.use(
+    await openKernel({ log, nft: firewall, sysctls, offloads, tunnel, took, wireguardGo: options.wireguardGo })
+  )
   const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
@@ -245,7 +249,12 @@ function openMembership(
   }
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
-    backendFacts: new BackendFacts({ lacking, needs: backends.needs, log, now: () => performance.now() }),
+    backendFacts: new BackendFacts({
+      lacking: (features) => lacking(features, options.wireguardGo !== undefined),
+      needs: backends.needs,
+      log,
+      now: () => performance.now()
+    }),
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)
@@ -265,7 +274,8 @@ function openMembership(
 /** What needs the configuration or the lease, at the first time that they are known. */
 async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, place: Place): Promise<void> {
   const { kernel, firewall, reconciler, running, signal } = core
-  const features = { missing: () => missingFeatures(place.backend.features), health }
+  const hasGo = options.wireguardGo !== undefined
+  const features = { missing: () => missingFeatures(place.backend.features, hasGo), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
   const judgeBy = firewall.judgeBy.bind(firewall)

@@ -196,6 +196,9 @@ export const isLoopback = within('127.0.0.0/8', '::1/128')
 export const isLinkLocal = within('169.254.0.0/16', 'fe80::/10')
 /** 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291). */
 export const isMulticast = within('224.0.0.0/4', 'ff00::/8')
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'].flatMap((text) => parsePrefix(text) ?? [])
+/** Addresses that networks choose for themselves: RFC 1918, and unique local ones (RFC 4193). */
+export const isPrivate = (ip: Ip): boolean => PRIVATE.some((prefix) => contains(prefix, ip))
 /** 0.0.0.0 and ::. */
 export const isUnspecified = (ip: Ip): boolean => ip.value === 0n
 /** An address another host can send to. */

@@ -38,9 +38,11 @@ export type HostSecret = {
    * path, readable by root only.
    */
   readonly files: readonly string[]
+  /** The private half of a pair, 32 octets in base64: `node.publicKey` has the other. Absent: no pair. */
+  readonly keyPair?: 'x25519'
   isValid(text: string): boolean
-  /** A new value as one line of text. `random` returns that many random octets. */
-  make(random: (octets: number) => Uint8Array): string
+  /** A new value as one line of text. `random` returns that many random octets, `base64` is for what is no text. */
+  make(random: (octets: number) => Uint8Array, base64: (octets: Uint8Array) => string): string
 }
 
 /**
@@ -114,6 +116,11 @@ export type Backend<Config> = {
   entry?(node: Node, config: Config): TunnelEntry
   /** Absent for a backend without a tunnel of this kind. */
   markedOuter?(config: Config): MarkedOuter | undefined
+  /**
+   * The devices by which alone packets may go to pods of other nodes and come from them, since the backend encrypts;
+   * absent for one that does not.
+   */
+  onlyBy?(node: Node, config: Config): readonly string[]
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /**
@@ -178,6 +185,7 @@ export type ConfiguredBackend = {
   readonly heldByAll: boolean
   readonly asksRoutes: boolean
   peer(lease: Lease, node: Node, routes?: PeerRoutes): readonly KernelObject[]
+  readonly onlyBy?: (node: Node) => readonly string[]
   /** Absent where there is no choice between a tunnel and plain routes. */
   readonly plain?: (lease: Lease, node: Node, routes: PeerRoutes) => readonly Route[]
 }

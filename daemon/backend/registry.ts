@@ -12,9 +12,10 @@ import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
+import { wireguard } from './wireguard.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, alloc]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, wireguard, alloc]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -86,6 +87,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     held: backend.held,
     heldByAll: backend.heldByAll,
     asksRoutes: backend.asksRoutes?.(config) ?? false,
+    ...(backend.onlyBy && { onlyBy: (node) => backend.onlyBy?.(node, config) ?? [] }),
     peer: (lease, node, routes = {}) => backend.peer(lease, node, config, routes),
     ...(plain !== undefined && { plain })
   }

@@ -199,6 +199,11 @@ export const FLAGS = {
     default: 'start',
     help: 'who starts weftd udp-proxy, which the udp backend needs on kernels without FOU: weftd, or something else (its systemd unit, its container)'
   },
+  'wireguard-go': {
+    group: 'network',
+    reader: text('FILE', 'a path that begins with /', /^\//),
+    help: 'wireguard-go, which serves the wireguard backend where the kernel has no WireGuard; default: none, and such a kernel is refused'
+  },
   'ip-blackhole-route': {
     group: 'network',
     reader: toggle,

@@ -2,6 +2,7 @@
 import { FAMILIES, formatIp, formatPrefix, samePrefix } from '../../ipam/address.ts'
 import { joinPath } from './keys.ts'
 import { KEYS, type NetConf } from './net-conf.ts'
+import { isSecretKey } from './secrets.ts'
 
 /**
  * One clause per difference, such as `Network is 10.244.0.0/16 here and 10.245.0.0/16 there`; empty when the two are
@@ -10,11 +11,15 @@ import { KEYS, type NetConf } from './net-conf.ts'
 export function configurationChanges(inUse: NetConf, inStore: NetConf): readonly string[] {
   const [here, there] = [entriesOf(inUse), entriesOf(inStore)]
   const both = new Map([...there, ...here])
-  const differing = new Map([...both].filter(([key]) => here.get(key)?.shown !== there.get(key)?.shown))
+  const comparable = (entry: Entry | undefined) => entry?.secret ?? entry?.shown
+  const differing = new Map([...both].filter(([key]) => comparable(here.get(key)) !== comparable(there.get(key))))
   // By default the subnet length and the ends of the range follow from the network: then only the network is reported.
   const reported = [...differing].filter(([, { follows }]) => follows === undefined || !differing.has(follows))
   const shown = (entry: Entry | undefined) => entry?.shown ?? 'absent'
-  return reported.map(([key, { path }]) => `${path} is ${shown(here.get(key))} here and ${shown(there.get(key))} there`)
+  return reported.map(([key, { path }]) => {
+    const other = here.get(key)?.secret !== undefined && there.get(key)?.secret !== undefined ? 'another' : undefined
+    return `${path} is ${shown(here.get(key))} here and ${other ?? shown(there.get(key))} there`
+  })
 }
 
 /** Whether subnets that fit the configuration in use may not fit the other: nodes get others when they restart. */
@@ -31,7 +36,8 @@ export const renumbers = (inUse: NetConf, inStore: NetConf): boolean =>
     )
   })
 
-type Entry = { readonly path: string; readonly shown: string; readonly follows?: string }
+/** `secret`: what is compared, where it is not shown. */
+type Entry = { readonly path: string; readonly shown: string; readonly secret?: string; readonly follows?: string }
 
 /** Keyed by path in lower case. */
 function entriesOf({ families, backendType, backend }: NetConf): ReadonlyMap<string, Entry> {
@@ -49,6 +55,9 @@ function entriesOf({ families, backendType, backend }: NetConf): ReadonlyMap<str
   entries.push({ path: 'Backend.Type', shown: backendType })
   for (const [name, value] of Object.entries(backend))
     if (name.toLowerCase() !== 'type' && value !== null)
-      entries.push({ path: joinPath('Backend', name), shown: JSON.stringify(value) })
+      entries.push({
+        path: joinPath('Backend', name),
+        ...(isSecretKey(name) ? { shown: 'a secret', secret: JSON.stringify(value) } : { shown: JSON.stringify(value) })
+      })
   return new Map(entries.map((entry) => [entry.path.toLowerCase(), entry]))
 }

@@ -3,14 +3,19 @@
 import { WeftError } from '../base/error.ts'
 import { shortened } from '../base/printable.ts'
 import type { Json, JsonObject } from './json.ts'
+import { isSecretKey } from './secrets.ts'
 
 /** Location of a value: `Backend.VNI` in `etcd key /coreos.com/network/config`. Without `source` the caller adds it. */
 export type Place = { readonly path: string; readonly source?: string }
 
-/** An error about one configured value. `path` is spelled as the user spelled it; `rule` completes "must be …". */
+/**
+ * An error about one configured value. `path` is spelled as the user spelled it; `rule` completes "must be …". A secret
+ * is not quoted, since it may be all but right.
+ */
 export function invalid(place: Place, value: Json | undefined, rule: string): WeftError {
   const where = place.source === undefined ? '' : ` in ${place.source}`
-  const shown = value === undefined ? 'is missing' : `is ${shortened(JSON.stringify(value))}`
+  const quoted = isSecretKey(place.path.split('.').at(-1) ?? '') ? 'not valid' : shortened(JSON.stringify(value) ?? '')
+  const shown = value === undefined ? 'is missing' : `is ${quoted}`
   return new WeftError(
     'CONFIG_INVALID',
     `${place.path} ${shown}${where}; it must be ${rule}`,

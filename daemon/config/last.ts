@@ -1,6 +1,8 @@
 // The network configuration that this node used last, for the cure of a configuration that is missing.
 import { shellQuoted } from '../base/printable.ts'
+import type { Json } from './json.ts'
 import { EXAMPLE } from './net-conf.ts'
+import { hasSecret } from './secrets.ts'
 
 export type LastConfiguration = {
   readonly text: string
@@ -11,11 +13,12 @@ export type LastConfiguration = {
 /** Characters of a configuration that a cure quotes. */
 const LONGEST = 400
 
-/** On one line; `undefined` if it is no JSON or too long to be quoted in a message. */
+/** On one line; `undefined` if it is no JSON, too long to be quoted in a message, or has a secret. */
 export function quotable(text: string): string | undefined {
   try {
-    const compact = JSON.stringify(JSON.parse(text))
-    return compact.length > LONGEST ? undefined : compact
+    const parsed: Json = JSON.parse(text)
+    const compact = JSON.stringify(parsed)
+    return compact.length > LONGEST || hasSecret(parsed) ? undefined : compact
   } catch {
     return undefined
   }

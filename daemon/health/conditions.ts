@@ -196,6 +196,18 @@ export const CONDITIONS = {
     title: 'two nodes publish the same VTEP MAC address, so tunnel traffic reaches only the one with the older lease',
     cure: 'give one of the two its own /etc/machine-id and a new lease (docs/troubleshooting.md, "Two nodes publish the same")'
   },
+  WIREGUARD_KEY_CONFLICT: {
+    severity: 'error',
+    blocks: [],
+    title: 'two nodes publish the same WireGuard key, so encrypted traffic reaches only the one with the older lease',
+    cure: 'on one of the two, which are often clones of one machine, delete /var/lib/weft/wgkey and restart weftd'
+  },
+  WIREGUARD_SILENT: {
+    severity: 'error',
+    blocks: [],
+    title: 'a node does not answer by WireGuard, so pods on it and on this node do not reach each other',
+    cure: 'let this UDP port pass between the two nodes, in both directions (their firewalls and those between them, security groups)'
+  },
   PUBLIC_IP_CONFLICT: {
     severity: 'error',
     blocks: [],

@@ -2,19 +2,19 @@
 // run's messages one send.
 import { closeSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
-import { isLinkLocal } from '../../ipam/address.ts'
 import { toError } from '../base/error.ts'
 import { errnoName, errnoNumber } from '../os/libc.ts'
 import type { Change } from '../state/difference.ts'
 import { type StaleFlows, staleFlows } from '../state/host-port.ts'
 import type { Outcome } from '../state/kernel.ts'
-import type { Address, KernelObject, Link, Route, Sysctl } from '../state/object.ts'
+import type { Link, Sysctl } from '../state/object.ts'
 import { textOf } from '../state/text.ts'
-import * as encode from './netlink/encode.ts'
+import type { Resolve } from './netlink/encode.ts'
 import { KernelError, refused } from './netlink/error.ts'
-import { putQdisc, removeQdisc } from './netlink/qdisc.ts'
 import type { Failure, RequestSocket } from './netlink/request-socket.ts'
-import { putVlans } from './netlink/vlans.ts'
+import { type Requests, requestsOf } from './requests.ts'
+import type { Wireguard } from './wireguard.ts'
+import { applyStarted } from './wireguard-go.ts'
 
 /** One network namespace, as far as changes go. */
 export type Target = {
@@ -37,6 +37,8 @@ export type Target = {
   readonly tunnel?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Adds and deletes FOU ports; absent inside pods. */
   readonly fou?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** wg-*; absent inside pods. */
+  readonly wireguard?: Pick<Wireguard, 'apply' | 'isUserspace' | 'start'>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -49,7 +51,7 @@ export type Target = {
  * The interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; generic netlink; the process of
  * a TUN device; nftables and iptables.
  */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'fou' | 'tunnel' | 'firewall'
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'fou' | 'wireguard' | 'tunnel' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -71,6 +73,9 @@ function channelOf(change: Change): Channel {
     case 'tunnel-socket':
     case 'tunnel-peer':
       return 'tunnel'
+    case 'wg-device':
+    case 'wg-peer':
+      return 'wireguard'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -116,7 +121,7 @@ const outcome = (change: Change, error: Error | undefined): Outcome =>
 async function applyRun(channel: Channel, changes: readonly Change[], target: Target): Promise<readonly Outcome[]> {
   switch (channel) {
     case 'netlink':
-      return new NetlinkRun(target).apply(changes)
+      return applyStarted(changes, target.wireguard, (rest) => new NetlinkRun(target).apply(rest))
     case 'removal':
       return Promise.all(changes.map(async (change) => outcome(change, await target.remove(change.object as Link))))
     case 'sysctl':
@@ -127,6 +132,10 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return target.tunnel?.(changes) ?? changes.map((change) => outcome(change, new Error('no tunnels here')))
     case 'fou':
       return target.fou?.(changes) ?? changes.map((change) => outcome(change, new Error('no FOU ports here')))
+    case 'wireguard':
+      return (
+        target.wireguard?.apply(changes) ?? changes.map((change) => outcome(change, new Error('no WireGuard here')))
+      )
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -138,14 +147,6 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
 /** The index of a device that a pending message creates is not known before that message has been sent. */
 class NotCreatedYet extends Error {}
 
-/** `creates`: the link that the messages create. `afterwards`: a message that needs it to exist. */
-type Requests = {
-  readonly messages: readonly Buffer[]
-  readonly creates?: string
-  readonly afterwards?: Buffer | undefined
-  /** So many of the first messages may fail. */
-  readonly mayFail?: number
-}
 type Planned = Requests & { readonly at: number; readonly change: Change }
 
 /** Changes that are encoded and sent together. */
@@ -157,7 +158,7 @@ class NetlinkRun {
   readonly #indexes = new Map<string, number>()
   readonly #namespaces = new Map<string, number>()
   readonly #creating = new Set<string>()
-  readonly #resolve: encode.Resolve
+  readonly #resolve: Resolve
   #planned: Planned[] = []
   readonly #errors = new Map<number, Error>()
 
@@ -295,102 +296,4 @@ function errorOf(change: Change, failures: readonly Failure[]): Error | undefine
   if (failure === undefined || (change.do === 'remove' && goneAlready.has(errnoName(failure.errno)))) return undefined
   const operation = change.do === 'remove' ? 'remove' : change.instead === undefined ? 'add' : 'change'
   return refused(operation, change.object, failure.errno, failure.sentence)
-}
-
-function requestsOf(change: Change, resolve: encode.Resolve): Requests {
-  const { object } = change
-  const put = change.do === 'put'
-  switch (object.kind) {
-    case 'link':
-      return linkRequests(object, change.instead?.kind === 'link' ? change.instead : undefined, resolve)
-    case 'address':
-      return {
-        messages: put ? addressRequests(object, change.instead, resolve) : [encode.removeAddress(object, resolve)]
-      }
-    case 'route':
-      return put ? routeRequests(object, change.instead, resolve) : { messages: [encode.removeRoute(object, resolve)] }
-    case 'neighbour':
-      return { messages: [put ? encode.putNeighbour(object, resolve) : encode.removeNeighbour(object, resolve)] }
-    case 'proxy':
-      return { messages: [put ? encode.putProxy(object, resolve) : encode.removeProxy(object, resolve)] }
-    case 'fdb':
-      return { messages: [put ? encode.putFdbEntry(object, resolve) : encode.removeFdbEntry(object, resolve)] }
-    case 'vlans':
-      return { messages: put ? putVlans(object, resolve) : [] }
-    case 'qdisc':
-      return { messages: put ? putQdisc(object, change.instead, resolve) : [removeQdisc(object, resolve)] }
-    default:
-      return { messages: [] }
-  }
-}
-
-/**
- * IPv4 has several routes with one destination and metric, of which the first is used. A replacement replaces the
- * first, and is refused (EEXIST) when ours stands behind it: so ours is removed first, if it is there.
- */
-function routeRequests(route: Route, instead: KernelObject | undefined, resolve: encode.Resolve): Requests {
-  // In IPv6 a replacement would be a route that no longer goes with the address.
-  const isKernels = route.withAddress !== undefined && route.destination.ip.family === 6 && instead === undefined
-  // Every device has one to the link-local addresses.
-  if (isKernels && isLinkLocal(route.destination.ip)) return { messages: [encode.addRoute(route, resolve)] }
-  const put = encode.putRoute(isKernels ? { ...route, yields: true } : route, resolve)
-  const isOthers = instead?.kind === 'route' && instead.protocol !== route.protocol
-  if (!isOthers || route.yields || route.destination.ip.family !== 4) return { messages: [put] }
-  return { messages: [encode.removeRoute(route, resolve), put], mayFail: 1 }
-}
-
-/**
- * For IPv4 the kernel acknowledges a replacement with other flags or another scope and changes neither (seen on 6.18),
- * so the old address is removed first.
- */
-function addressRequests(
-  address: Address,
-  instead: KernelObject | undefined,
-  resolve: encode.Resolve
-): readonly Buffer[] {
-  const put = encode.putAddress(address, resolve)
-  return instead?.kind === 'address' && address.prefix.ip.family === 4
-    ? [encode.removeAddress(instead, resolve), put]
-    : [put]
-}
-
-const SETTINGS = [
-  ...(['up', 'mtu', 'mac', 'master', 'alias', 'group', 'hairpin', 'isolated'] as const),
-  ...(['promiscuous', 'allMulticast', 'queueLength', 'vlanFiltering'] as const)
-]
-const PORT_FLAGS: readonly (typeof SETTINGS)[number][] = ['hairpin', 'isolated']
-
-/**
- * Changes what differs on an existing link; creates one whose form says how; any other must exist already (`lo`, a
- * pod's end of a pair).
- */
-function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Resolve): Requests {
-  const form = link.form
-  const canBeCreated =
-    form?.type === 'vxlan' ||
-    form?.type === 'bridge' ||
-    form?.type === 'ipip' ||
-    form?.type === 'ifb' ||
-    form?.type === 'vlan' ||
-    (form?.type === 'macvlan' && form.madeOn !== undefined) ||
-    (form?.type === 'veth' && form.peer !== undefined)
-  if (instead === undefined && canBeCreated) {
-    return {
-      creates: link.name,
-      messages: [encode.createLink(link, resolve)],
-      afterwards: encode.afterCreation(link, resolve)
-    }
-  }
-  const differs = (field: (typeof SETTINGS)[number]): boolean =>
-    link[field] !== undefined && (instead === undefined || link[field] !== instead[field])
-  const changing = SETTINGS.filter(differs)
-  if (changing.length === 0 && instead !== undefined) return { messages: [] }
-  const change = (fields: readonly (typeof SETTINGS)[number][]): Buffer =>
-    encode.changeLink(link.name, Object.fromEntries(fields.map((field) => [field, link[field]])), resolve)
-  // A port's flags are refused (EOPNOTSUPP) in the message that sets its master: the kernel looks for the bridge before
-  // it reads IFLA_MASTER.
-  const flags = changing.filter((field) => PORT_FLAGS.includes(field))
-  const isPortFirst = changing.includes('master') && flags.length > 0
-  if (!isPortFirst) return { messages: [change(changing)] }
-  return { messages: [change(changing.filter((field) => !flags.includes(field))), change(flags)] }
 }

@@ -27,17 +27,21 @@ const ALWAYS: readonly Link[] = [
  * An error for each missing feature: veth, bridge, nf_tables, and `features`, the configured backend's. Never rejects, as
  * `lacking`.
  */
-export async function missingFeatures(features: readonly Feature[]): Promise<readonly WeftError[]> {
-  const missing = await lacking([...ALWAYS, ...features])
+export async function missingFeatures(
+  features: readonly Feature[],
+  hasWireguardGo = false
+): Promise<readonly WeftError[]> {
+  const missing = await lacking([...ALWAYS, ...features], hasWireguardGo)
   const nfTables = missingNetfilter()
   return nfTables === undefined ? missing : [...missing, nfTables]
 }
 
 /**
  * An error for each of these that the kernel can't make, tried in their order. The kernel loads the drivers it has as
- * modules. Never rejects: what can't be tried counts as missing, in one error.
+ * modules. With wireguard-go the kernel's WireGuard is not needed. Never rejects: what can't be tried counts as missing,
+ * in one error.
  */
-export async function lacking(features: readonly Feature[]): Promise<readonly WeftError[]> {
+export async function lacking(features: readonly Feature[], hasWireguardGo = false): Promise<readonly WeftError[]> {
   if (features.length === 0) return []
   let sockets: Trial
   try {
@@ -51,6 +55,7 @@ export async function lacking(features: readonly Feature[]): Promise<readonly We
   const missing: WeftError[] = []
   try {
     for (const feature of features) {
+      if (hasWireguardGo && feature.kind === 'link' && feature.form?.type === 'wireguard') continue
       const failure = await tried(feature, sockets)
       if (failure !== undefined) missing.push(missingFeature(nameOf(feature), failure.errno, failure.sentence))
     }
@@ -118,12 +123,17 @@ function missingNetfilter(): WeftError | undefined {
   }
 }
 
+const cureOf = (feature: string): string =>
+  feature === 'wireguard'
+    ? `${moduleCure(feature)}; or install wireguard-go and name it with --wireguard-go`
+    : moduleCure(moduleOf(feature))
+
 function missingFeature(feature: string, errno: number, sentence?: string): WeftError {
   const why = `${errnoName(errno)}${sentence === undefined ? '' : `, ${sentence}`}`
   return new WeftError(
     'KERNEL_FEATURE_MISSING',
     `this kernel can't make ${article(feature)} ${feature} (${why})`,
-    moduleCure(moduleOf(feature))
+    cureOf(feature)
   )
 }
 

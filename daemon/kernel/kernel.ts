@@ -13,6 +13,7 @@ import { FouPorts } from './fou-ports.ts'
 import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
+import { NETLINK_GENERIC } from './netlink/generic.ts'
 import { Lanes } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/request-socket.ts'
 import type { FirewallPort } from './nftables/port.ts'
@@ -22,6 +23,7 @@ import { applyOffloads } from './offload.ts'
 import { openSandbox } from './sandbox.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
 import { makeTun } from './tun.ts'
+import { Wireguard } from './wireguard.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -33,6 +35,8 @@ export type KernelOptions = {
   readonly offloads?: () => readonly string[]
   /** The process that serves a TUN device. */
   readonly tunnel?: TunnelPort
+  /** The executable of wireguard-go, for a kernel without WireGuard. */
+  readonly wireguardGo?: string | undefined
   /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
   readonly senders?: Senders
@@ -55,6 +59,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const [first, ...others] = lanes.removals
   const removals = [openSocket(first), ...others.map(openSocket)] as const
   for (const socket of [requests, dumps, ...removals]) senders.own.add(socket.port)
+  const generic = opened.use(new RequestSocket(lanes.ordinary, NETLINK_GENERIC))
+  const wireguard = new Wireguard({ socket: generic, executable: options.wireguardGo, now: Date.now })
   const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
   const fouPorts = opened.use(new FouPorts(lanes.ordinary))
   const deleter = new LinkDeleter(removals, log)
@@ -69,10 +75,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     openNamespace: (path) => openNamespace(path, true),
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
-    offloads: applyOffloads,
-    makeTun,
+    ...{ offloads: applyOffloads, makeTun, wireguard, fou: (changes) => fouPorts.apply(changes) },
     ...(tunnel && { tunnel: (changes) => tunnel.apply(changes) }),
-    fou: (changes) => fouPorts.apply(changes),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
@@ -80,7 +84,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const listeners = new Set<(change: RoutingChange) => void>()
   const parts: ObserverParts = {
     routing: (change) => listeners.forEach((listener) => void listener(change)),
-    ...{ socket: dumps, firewall: nft, senders, log },
+    ...{ socket: dumps, wireguard, firewall: nft, senders, log },
     ...{ sysctls: options.sysctls ?? none, offloads: options.offloads ?? none, receiveBytes: options.receiveBytes },
     tunnel: () => tunnel?.read() ?? [],
     fouPorts: () => fouPorts.read()

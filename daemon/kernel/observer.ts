@@ -6,7 +6,7 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import type { Observation, RoutingChange, Sender } from '../state/kernel.ts'
-import { type FouPort, type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
+import { type FouPort, type KernelObject, type Key, keyOf, type Link, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
 import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
@@ -19,6 +19,7 @@ import type { FirewallChange, FirewallPort } from './nftables/port.ts'
 import type { Senders } from './notification-sender.ts'
 import { readOffload } from './offload.ts'
 import { readSysctl } from './sysctl.ts'
+import type { Wireguard } from './wireguard.ts'
 
 /** Observations that the consumer has not fetched; beyond this a dump is cheaper. */
 const QUEUE_LIMIT = 100_000
@@ -36,6 +37,7 @@ const RETRY_MS = 1_000
 
 export type ObserverParts = {
   readonly socket: RequestSocket
+  readonly wireguard: Pick<Wireguard, 'read'>
   readonly firewall: FirewallPort
   readonly senders: Senders
   readonly log: Log
@@ -211,13 +213,15 @@ export class Observer implements Disposable {
     try {
       const links = await dumpLinks(this.#parts.socket)
       const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
+      const tunnels = await this.#readWireguard([...links.values()])
       const firewall = await this.#parts.firewall.read(this.#interest)
       const fouPorts = await this.#parts.fouPorts()
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
       const tunnel = this.#parts.tunnel()
       this.#observed.restart(links)
-      for (const [at, object] of [...objects, ...fouPorts, ...firewall, ...sysctls, ...offloads, ...tunnel].entries()) {
+      const listed = [...objects, ...tunnels, ...fouPorts, ...firewall, ...sysctls, ...offloads, ...tunnel]
+      for (const [at, object] of listed.entries()) {
         if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }
@@ -236,6 +240,17 @@ export class Observer implements Disposable {
       this.#dumping = false
       this.#readSoon()
     }
+  }
+
+  /** Keys and peers of the devices whose peers are of interest: of another program's none are read. */
+  async #readWireguard(links: readonly Link[]): Promise<readonly KernelObject[]> {
+    const found: KernelObject[] = []
+    for (const { name: device, form } of links) {
+      const any: KernelObject = { kind: 'wg-peer', device, publicKey: '', allowedIps: [] }
+      if (form?.type === 'wireguard' && this.#interest(any))
+        found.push(...(await this.#parts.wireguard.read(device, this.#desired)))
+    }
+    return found
   }
 
   /**

@@ -2,6 +2,7 @@
 // blackhole for unused pod addresses.
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
+import { clearGuard } from '../firewall/clear-guard.ts'
 import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
 import { tunnelGuard } from '../firewall/tunnel-guard.ts'
 import type { KernelObject, State } from '../state/object.ts'
@@ -28,7 +29,9 @@ export function nodeObjects(
   const entry = backend.entry?.(node)
   const tunnel = { ports: backend.ports, ...(entry && { entry }) }
   const guard = tunnelGuard(tunnel, networksOf(conf), { device: node.device, bridge })
-  return [...firewall, ...guard, ...forwarding(families, observed), ...blackholes]
+  const devices = backend.onlyBy?.(node)
+  const clear = devices && clearGuard({ devices, networks: networksOf(conf), ...node, bridge })
+  return [...firewall, ...guard, ...(clear ?? []), ...forwarding(families, observed), ...blackholes]
 }
 
 /**

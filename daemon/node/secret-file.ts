@@ -7,6 +7,7 @@ import type { ConfiguredBackend, HostSecret } from '../backend/backend.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { replaceFile } from '../base/replace-file.ts'
+import { publicKeyOf } from '../base/x25519.ts'
 import type { Node } from '../state/node.ts'
 
 /**
@@ -20,7 +21,10 @@ export function hostSecret({ files, isValid, make }: HostSecret, log: Log): stri
     if (isValid(text)) return text
     log.warn({ path }, 'the file does not hold a valid secret and is not used')
   }
-  const made = make((octets) => randomBytes(octets))
+  const made = make(
+    (octets) => randomBytes(octets),
+    (octets) => Buffer.from(octets).toString('base64')
+  )
   const [path] = files
   if (path !== undefined) writeOrWarn(path, made, log)
   return made
@@ -72,10 +76,10 @@ export class BackendSecrets {
   }
 
   /** Reads the backend's secret, or makes it and writes its file: only for a configuration that is accepted. */
-  of({ type, secret }: ConfiguredBackend): Pick<Node, 'secret'> {
+  of({ type, secret }: ConfiguredBackend): Pick<Node, 'secret' | 'publicKey'> {
     if (secret === undefined) return {}
     const value = this.#secrets.get(type) ?? hostSecret(secret, this.#log)
     this.#secrets.set(type, value)
-    return { secret: value }
+    return { secret: value, ...(secret.keyPair && { publicKey: publicKeyOf(value) }) }
   }
 }

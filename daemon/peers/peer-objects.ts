@@ -18,6 +18,7 @@ import {
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { type Lease, leaseKey, typeOf } from '../lease/lease.ts'
+import { encryptedSubnet } from '../state/encrypted-subnets.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
 import { tunnelNode, tunnelSubnet } from '../state/tunnel-nodes.ts'
@@ -70,7 +71,7 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
   const reason = faultOf(lease, node, networks)
   if (reason !== undefined) return { kind: 'skipped', reason: `lease ${leaseKey(lease)} ${reason}` }
   try {
-    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, backend)] }
+    return { kind: 'objects', objects: [...backend.peer(lease, node, routes), ...guarded(lease, view)] }
   } catch (error) {
     if (error instanceof WeftError && error.code === 'PEER_OFF_LINK')
       return { kind: 'off-link', reason: error.message, cure: error.cure }
@@ -108,12 +109,23 @@ export const isPlausible = (lease: Lease, view: LocalView): boolean =>
   coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
   (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
 
-/** The node's addresses, for the rules that keep others than nodes from a tunnel, and its pods' for those inside. */
-function guarded({ publicIp, subnet }: Lease, { ports, entry }: ConfiguredBackend): readonly KernelObject[] {
-  const nodes = perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
-  const of = Object.values(publicIp).map(formatIp).join(', ')
-  const inner = perFamily(subnet).map(([, prefix]) => tunnelSubnet(prefix, `the pods of ${of}`))
-  return [...(ports.length === 0 && entry === undefined ? [] : nodes), ...(entry === undefined ? [] : inner)]
+/**
+ * The node's addresses, for the rules that keep others than nodes from a tunnel; its subnets, for those inside, and where
+ * nothing goes in clear.
+ */
+function guarded(lease: Lease, { node, backend }: LocalView): readonly KernelObject[] {
+  const { ports, entry, onlyBy } = backend
+  const nodes = perFamily(lease.publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
+  const subnets = perFamily(lease.subnet)
+  const inner = subnets.map(([, prefix]) => tunnelSubnet(prefix, `the pods of ${publicIpsOf(lease)}`))
+  const encrypted = subnets
+    .filter(([family]) => node.subnet[family] !== undefined)
+    .map(([, prefix]) => encryptedSubnet(prefix, `lease ${leaseKey(lease)}`))
+  return [
+    ...(ports.length === 0 && entry === undefined ? [] : nodes),
+    ...(entry === undefined ? [] : inner),
+    ...(onlyBy === undefined ? [] : encrypted)
+  ]
 }
 
 const overlapsOurs = ({ subnet }: Lease, node: Node): boolean =>

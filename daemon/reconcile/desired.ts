@@ -182,7 +182,8 @@ export class Desired {
 }
 
 const silentDeviceOf = (object: KernelObject | undefined): string | undefined =>
-  object !== undefined && (isSetting(object) || object.kind === 'proxy' || object.kind === 'vlans')
+  object !== undefined &&
+  (isSetting(object) || object.kind === 'proxy' || object.kind === 'vlans' || object.kind === 'wg-peer')
     ? deviceOf(object)
     : undefined
 

@@ -74,7 +74,7 @@ export function waitsForItsDevice(object: KernelObject, observed: State, desired
     const link = observed.get(keyOf({ kind: 'link', name: object.device }))
     return link?.kind !== 'link' || (link.form?.type !== 'bridge' && !link.master)
   }
-  if (object.kind !== 'proxy' && !isSetting(object)) return false
+  if (object.kind !== 'proxy' && object.kind !== 'wg-peer' && !isSetting(object)) return false
   const device = deviceOf(object)
   if (device === undefined) return false
   const link = keyOf({ kind: 'link', name: device })

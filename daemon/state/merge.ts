@@ -1,6 +1,8 @@
 // What several owners want of one object, merged by field: two pods' bridge, portmap's hairpin flag on a pod's link.
+import { samePrefix } from '../../ipam/address.ts'
 import { differingFields, type KernelObject, type Link } from './object.ts'
 import { mergeVlans } from './vlans.ts'
+import { sortedPrefixes, type WgPeer } from './wireguard.ts'
 
 /** Flags of a link that are on if one owner wants them: `false` says only that this owner does not need them. */
 const FLAGS: ReadonlySet<string> = new Set(['hairpin', 'promiscuous', 'allMulticast', 'vlanFiltering'])
@@ -14,12 +16,21 @@ const isLatestRight = ({ kind }: KernelObject): boolean => kind === 'fdb' || kin
 /** All fields of both; where they contradict each other, those of `first`. */
 export function merge(first: KernelObject, second: KernelObject): KernelObject {
   if (first.kind === 'vlans' && second.kind === 'vlans') return mergeVlans(first, second)
+  if (first.kind === 'wg-peer' && second.kind === 'wg-peer') return mergePeers(first, second)
   return isLatestRight(second) ? second : (union(first, second) as KernelObject)
 }
 
 /** Fields in which `wanted` is not what was merged, such as `mac` or `discipline.rate`. */
 export const contradictions = (wanted: KernelObject, merged: KernelObject): readonly string[] =>
-  isLatestRight(wanted) ? [] : differingFields(wanted, merged).filter((field) => !FLAGS.has(field))
+  isLatestRight(wanted) || wanted.kind === 'wg-peer'
+    ? []
+    : differingFields(wanted, merged).filter((field) => !FLAGS.has(field))
+
+/** A node with two leases, as after a change of its subnet: the addresses of both, and the rest as the latest says. */
+function mergePeers(first: WgPeer, second: WgPeer): WgPeer {
+  const others = first.allowedIps.filter((prefix) => !second.allowedIps.some((other) => samePrefix(prefix, other)))
+  return others.length === 0 ? second : { ...second, allowedIps: sortedPrefixes([...others, ...second.allowedIps]) }
+}
 
 type Fields = Readonly<Record<string, unknown>>
 

@@ -37,4 +37,6 @@ export type Node = {
   readonly dataPath?: string
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
+  /** The public half of the secret, where that is a key with one (`HostSecret.keyPair`). */
+  readonly publicKey?: string
 }

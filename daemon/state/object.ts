@@ -8,6 +8,7 @@ import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
+import type { WgDevice, WgPeer } from './wireguard.ts'
 
 export type { Discipline, Division } from './discipline.ts'
 export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
@@ -15,6 +16,7 @@ export type { FouPort } from './ip-tunnel.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 export type { PortVlans } from './vlans.ts'
+export type { WgDevice, WgPeer } from './wireguard.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
 export type Mac = string & { readonly mac: true }
@@ -50,6 +52,8 @@ export type LinkForm =
   | { readonly type: 'bridge' }
   | IpipForm
   | VlanForm
+  /** Of the kernel, or a TUN device that wireguard-go serves. Keys and peers are objects of their own. */
+  | { readonly type: 'wireguard' }
   /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
   | {
@@ -211,6 +215,8 @@ export type KernelObject =
   | Qdisc
   | TunnelSocket
   | TunnelPeer
+  | WgDevice
+  | WgPeer
 
 /** The key by which the kernel indexes an object, as text: `route 254 10.1.2.0/24 metric 0`. */
 export type Key = string & { readonly identity: true }
@@ -266,6 +272,10 @@ function keyText(object: KernelObject): string {
       return `tunnel-socket ${object.device}`
     case 'tunnel-peer':
       return `tunnel-peer ${formatPrefix(network(object.subnet))} dev ${object.device}`
+    case 'wg-device':
+      return `wg ${object.device}`
+    case 'wg-peer':
+      return `wg ${object.device} peer ${object.publicKey}`
   }
 }
 
@@ -280,7 +290,8 @@ export function deviceOf(object: KernelObject): string | undefined {
 }
 
 /** Settings have no existence of their own: they can't be removed, and nothing announces most of their changes. */
-export const isSetting = ({ kind }: Pick<KernelObject, 'kind'>): boolean => kind === 'sysctl' || kind === 'offload'
+export const isSetting = ({ kind }: Pick<KernelObject, 'kind'>): boolean =>
+  kind === 'sysctl' || kind === 'offload' || kind === 'wg-device'
 
 /** Fields that give the reason, or that the kernel does not report: they are never compared. */
 const notCompared = new Set([
@@ -299,7 +310,10 @@ const notCompared = new Set([
   'withAddress',
   'madeOn',
   'broadcastQueue',
-  'marked'
+  'marked',
+  'privateKey',
+  'traffic',
+  'isHeard'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */

@@ -14,6 +14,7 @@ function rank(object: KernelObject): number {
       return 1.5
     case 'sysctl':
     case 'offload':
+    case 'wg-device':
       // Before addresses: disable_ipv6 refuses them, and accept_dad decides whether they are tentative.
       return 2
     case 'address':
@@ -24,6 +25,7 @@ function rank(object: KernelObject): number {
     case 'fdb':
     case 'tunnel-socket':
     case 'tunnel-peer':
+    case 'wg-peer':
       return 5
     case 'route':
       // A route through a gateway needs the route that makes the gateway reachable.

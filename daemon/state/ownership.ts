@@ -66,6 +66,7 @@ export function mayRemove(
       return isOnOurs(object.device) && !isLinkLocal(object.prefix.ip)
     case 'neighbour':
     case 'fdb':
+    case 'wg-peer':
       return isOnOurs(object.device)
     case 'route':
       return (
@@ -87,6 +88,7 @@ export function mayRemove(
       return true
     case 'sysctl':
     case 'offload':
+    case 'wg-device':
     case 'qdisc':
     case 'vlans':
       // A setting can't be removed; a queueing discipline and a port's VLANs are removed with the device.

@@ -15,6 +15,7 @@ import {
 } from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
+import { wgText } from './wireguard.ts'
 
 /** One line without the reason, in the syntax of the tool an administrator would use. */
 export function textOf(object: KernelObject): string {
@@ -57,6 +58,9 @@ export function textOf(object: KernelObject): string {
     case 'tunnel-socket':
     case 'tunnel-peer':
       return tunnelText(object)
+    case 'wg-device':
+    case 'wg-peer':
+      return wgText(object)
   }
 }
 
@@ -156,6 +160,7 @@ function formText(form: NonNullable<Link['form']>): string {
     case 'bridge':
     case 'ifb':
     case 'tun':
+    case 'wireguard':
       return form.type
     case 'other':
       return form.of || 'physical'

@@ -181,6 +181,14 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   UNKNOWN_QUESTION: [
     'weftctl asked something that this weftd does not know',
     'use weftctl and weftd of the same release'
+  ],
+  WIREGUARD_ANSWER: [
+    'the answer of wireguard-go about its device cannot be used',
+    'compare with `wg show`, and update wireguard-go'
+  ],
+  WIREGUARD_GO: [
+    'wireguard-go (--wireguard-go) did not make a device',
+    'check that the file can be executed and that /dev/net/tun exists'
   ]
 }
 

@@ -16,6 +16,7 @@ import type {
 } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { VlanForm } from '../../state/vlans.ts'
+import { isWgName } from '../../state/wireguard.ts'
 import { readIpip } from './ipip.ts'
 import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
 import * as uapi from './uapi.ts'
@@ -97,7 +98,7 @@ export function decodeLink(message: Message, nameOf: NameOf): Link {
   const vlanFiltering = bridge?.u8(uapi.IFLA_BR_VLAN_FILTERING)
   const flags = body.readUInt32LE(8)
   const master = attributes.u32(IFLA.master) ?? 0
-  const form = vlanForm(attributes, linkinfo, nameOf) ?? linkForm(linkinfo, nameOf)
+  const form = vlanForm(attributes, linkinfo, nameOf) ?? linkForm(name, linkinfo, nameOf)
   const peerIndex = form.type === 'veth' ? attributes.u32(IFLA.link) : undefined
   const isPort = linkinfo?.text(IFLA_INFO.slaveKind) === 'bridge'
   return {
@@ -144,8 +145,9 @@ function vlanForm(link: Attributes, linkinfo: Attributes | undefined, nameOf: Na
 const isLastingTun = (data: Attributes | undefined): boolean =>
   data?.u8(uapi.IFLA_TUN.type) === uapi.IFF_TUN && data.u8(uapi.IFLA_TUN.persist) === 1
 
-function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
+function linkForm(name: string, linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
+  if (of === 'wireguard' || (of === 'tun' && isWgName(name))) return { type: 'wireguard' }
   if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
   if (of === 'tun' && isLastingTun(linkinfo?.nested(IFLA_INFO.data))) return { type: of }
   if (of === 'ipip') return readIpip(linkinfo?.nested(IFLA_INFO.data)) ?? { type: 'other', of }

@@ -39,3 +39,14 @@ test('nodes get other subnets only when theirs may no longer fit', () => {
   assert.equal(moved({ ...usual, Backend: { Type: 'host-gw' } }), false)
   assert.equal(moved({ ...usual, EnableIPv6: true, IPv6Network: 'fd00::/48' }), false)
 })
+
+test('a secret that was changed is named and not shown', () => {
+  const Backend = { Type: 'wireguard', PSK: 'one secret' }
+  const rows = [
+    [{ ...Backend, psk: 'another secret' }, 'Backend.PSK is a secret here and another there'],
+    [{ Type: 'wireguard' }, 'Backend.PSK is a secret here and absent there']
+  ] as const
+  for (const [there, text] of rows)
+    assert.deepEqual(changes({ ...usual, Backend }, { ...usual, Backend: there }), [text])
+  assert.deepEqual(changes({ ...usual, Backend }, { ...usual, Backend: { ...Backend } }), [])
+})

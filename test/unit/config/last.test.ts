@@ -20,3 +20,11 @@ test('one that is too long or no JSON is read from its file', () => {
   for (const text of [JSON.stringify({ Network: 'x'.repeat(1_000) }), '{'])
     assert.match(configurationArgument(last(text)), /^"\$\(jq -r \.configuration \/run\/weft\/lease\.json\)"/)
 })
+
+test('one that has a secret is read from its file, and not quoted', () => {
+  const used = last(JSON.stringify({ Network: '10.42.0.0/16', Backend: { Type: 'wireguard', Psk: 'hidden' } }))
+  for (const text of [configurationArgument(used), configurationToWrite(used)]) {
+    assert.match(text, /jq -r \.configuration \/run\/weft\/lease\.json/)
+    assert.doesNotMatch(text, /hidden/)
+  }
+})
