@@ -2,13 +2,22 @@
 // family.
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
-import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
+import type { AdminCall, ForeignAccept, IptablesChain, NftChain, NftElement, NftSet } from './firewall-object.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 
 export type { Discipline, Division } from './discipline.ts'
-export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
+export type {
+  AdminCall,
+  ForeignAccept,
+  IptablesChain,
+  IptablesTool,
+  NftChain,
+  NftElement,
+  NftFamily,
+  NftSet
+} from './firewall-object.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { PortVlans } from './vlans.ts'
 
@@ -198,6 +207,7 @@ export type KernelObject =
   | NftChain
   | NftSet
   | NftElement
+  | IptablesChain
   | ForeignAccept
   | AdminCall
   | Qdisc
@@ -244,6 +254,8 @@ function keyText(object: KernelObject): string {
       return `nft ${object.form} ${object.family} ${object.table} ${object.set}`
     case 'nft-element':
       return `nft element ${object.family} ${object.table} ${object.set} ${object.key}`
+    case 'iptables-chain':
+      return `iptables chain ${object.tool} ${object.family} ${object.table} ${object.chain}`
     case 'accept':
       return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}${object.verdict ? ` ${object.verdict}` : ''}`
     case 'admin-call':

@@ -1,7 +1,15 @@
 // Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
 import { formatIp, formatPrefix, type Ip, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import {
+  type Discipline,
+  type Division,
+  differingFields,
+  type IptablesChain,
+  type KernelObject,
+  type Link,
+  type Route
+} from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
 
@@ -58,6 +66,8 @@ export function textOf(object: KernelObject): string {
         object.value && `: ${object.value}`,
         '}'
       )
+    case 'iptables-chain':
+      return iptablesText(object)
     case 'admin-call':
       return `call of ${object.target} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'accept':
@@ -68,6 +78,9 @@ export function textOf(object: KernelObject): string {
 }
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
+
+const iptablesText = ({ tool, family, table, chain, from, isCalled, digests }: IptablesChain): string =>
+  `${tool} chain ${family} ${table} ${chain} (${digests.length} rules, ${isCalled ? '' : 'not '}called by ${from})`
 
 const vlansText = ({ device, pvid, untagged, tagged, isExact }: PortVlans): string =>
   words(
