@@ -21,7 +21,7 @@ export const exemption = (family: Family): string => `${fromAny(family)} @${setN
 
 /**
  * Bit of the mark for a pod's packets that iptables is not to masquerade, since its rules can't ask a set of nftables.
- * It is set right before iptables' chain and taken away right after it. Not a bit of kube-proxy's (0x4000, 0x8000), of
+ * It is set right before iptables' chain and cleared right after it. Not a bit of kube-proxy's (0x4000, 0x8000), of
  * portmap's (0x2000), or of what Cilium, Calico, Tailscale and wg-quick use.
  */
 export const EXEMPT_MARK = 0x1000
