@@ -109,11 +109,15 @@ export class Firewall implements FirewallPort {
     this.#interest = interest
     const start = performance.now()
     const legacy = this.#readLegacy()
+    const chains = this.#readIptables('all')
     this.#foreign.touchBases()
     const objects = await this.#nft.exclusive(async (run) => {
       const own = await readOwn(run, this.#socket, this.#interest)
-      const chains = await this.#readIptables('all')
-      return [...own, ...chains, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)]
+      return [
+        ...own,
+        ...(await chains),
+        ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)
+      ]
     })
     const wanted = objects.filter(interest)
     this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))

@@ -12,23 +12,24 @@ import { linesOfOurs, observedChain, restoreText, type SavedOwn, withoutRandomFu
 import { feed, IptablesPrograms, iptablesMissing, LOCK_SECONDS, readLines } from './iptables-program.ts'
 import { chainsIn, digestOf, type LegacySize, LegacyTables, legacyTables } from './legacy-table.ts'
 import type { Touched } from './notification.ts'
+import { type Pace, paceAfter, rested } from './pace.ts'
 import { NFT_MSG, NFTA_CHAIN, NFTA_TABLE_NAME } from './uapi.ts'
 
 const TOOLS = ['iptables-nft', 'iptables-legacy'] as const
 const TABLES = ['nat', 'filter'] as const
 type Table = (typeof TABLES)[number]
 
-/** Octets of a legacy table whose rules are compared at every look; larger ones take at most one part in SHARE of time. */
+/** Octets of a legacy table whose rules are compared at every look; larger ones take one part in SHARE of the time. */
 const SMALL = 256 << 10
-const SHARE = 50
+const SHARE = 100
 
 type Place = { readonly tool: IptablesTool; readonly family: Family; readonly table: Table }
 type OwnChange = Change & { readonly object: IptablesChain }
 
-/** What was read of one table. `next`: performance.now() from which it may be read again. */
+/** What was read of one table. */
 type Known = {
   readonly chain: IptablesChain | undefined
-  readonly next: number
+  readonly pace: Pace
   readonly legacy?: { readonly size: LegacySize; readonly digest: string }
 }
 
@@ -69,7 +70,7 @@ export class OwnIptables implements Disposable {
   /** Milliseconds until what is marked may be read; `undefined`: nothing is. */
   due(now = performance.now()): number | undefined {
     const times = PLACES.filter((place) => place.tool === 'iptables-nft' && this.#stale.has(keyOf(place))).map(
-      (place) => this.#known.get(keyOf(place))?.next ?? 0
+      (place) => this.#known.get(keyOf(place))?.pace.next ?? 0
     )
     return times.length === 0 ? undefined : Math.max(0, Math.min(...times) - now)
   }
@@ -90,13 +91,12 @@ export class OwnIptables implements Disposable {
     const key = keyOf(place)
     const known = this.#known.get(key)
     const start = performance.now()
-    if (!this.#stale.has(key) || (dueOnly && start < (known?.next ?? 0))) return known?.chain
+    if (!this.#stale.has(key) || (dueOnly && start < (known?.pace.next ?? 0))) return known?.chain
     // What changes from here on is marked again.
     this.#stale.delete(key)
     try {
       const chain = (await this.#hasChain(place)) ? await this.#saved(place) : undefined
-      const end = performance.now()
-      this.#known.set(key, { chain, next: end + (end - start) * SHARE })
+      this.#known.set(key, { chain, pace: paceAfter(start, known?.pace ?? rested) })
       return chain
     } catch (error) {
       this.#stale.add(key)
@@ -131,16 +131,16 @@ export class OwnIptables implements Disposable {
     const size = await this.#kernel.size(family, table)
     const before = known?.legacy
     const isSameSize = before?.size.entries === size.entries && before.size.octets === size.octets
-    if (known !== undefined && isSameSize && size.octets > SMALL && start < known.next) return known.chain
+    if (known !== undefined && isSameSize && size.octets > SMALL && start < known.pace.next) return known.chain
     const entries = await this.#kernel.entries(family, table, size)
     const digest = entries && digestOf(entries)
     const isKnown = known !== undefined && isSameSize && digest !== undefined && digest === before?.digest
     // Where the table changed just now nothing is known of it; it is read at the next look.
     const isThere = entries === undefined || chainsIn(entries, family).includes(IPTABLES_CHAINS[table].chain)
     const chain = isKnown ? known.chain : isThere ? await this.#saved(place) : undefined
-    const end = performance.now()
-    const next = end + (end - start) * SHARE
-    this.#known.set(key, { chain, next, ...(digest !== undefined && { legacy: { size, digest } }) })
+    const took = performance.now() - start
+    const pace = { pause: took, next: start + took * (1 + SHARE) }
+    this.#known.set(key, { chain, pace, ...(digest !== undefined && { legacy: { size, digest } }) })
     return chain
   }
 
