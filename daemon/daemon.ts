@@ -15,7 +15,7 @@ import { cniCalls } from './cni/calls.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
-import { lacking, missingFeatures } from './kernel/features.ts'
+import { lacking, missingFeatures, missingMasquerade } from './kernel/features.ts'
 import { openInspection } from './kernel/inspect.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
@@ -32,6 +32,7 @@ import { BackendFacts } from './node/backend-facts.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
 import { watchedSysctls } from './node/host-checks.ts'
 import { isOfInterest } from './node/interest.ts'
+import { chooseFirewall, type FirewallKind, type FirewallOptions, IptablesFirewall } from './node/iptables-firewall.ts'
 import { LeaseFile, leaseFilePath } from './node/lease-file.ts'
 import { Membership } from './node/membership.ts'
 import { NodeFiles } from './node/node-files.ts'
@@ -93,6 +94,10 @@ type Core = {
   place?: Place
   /** Set once the networks are known. */
   drops?: ForeignFirewall
+  /** Where masquerading and forwarding are. */
+  firewallKind: FirewallKind
+  /** Set where they are in iptables. */
+  iptables?: IptablesFirewall
 }
 
 /**
@@ -116,6 +121,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const service = new ServiceManager({ address: deps.environment.NOTIFY_SOCKET, health, log })
   signal.addEventListener('abort', () => service.stopping(), { once: true })
   const peers = openPeers(deps, core, store.type)
+  await chooseChains(deps, core)
   const membership = openMembership(deps, core, store, { peers, pods })
   const place = () => core.place
   if (options.healthzPort !== 0) {
@@ -202,7 +208,18 @@ async function openCore(
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
   const inspection = parts.use(await openInspection(signal))
-  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
+  const core: Core = {
+    signal,
+    firewall,
+    firewallKind: 'nftables',
+    kernel,
+    reconciler,
+    changes,
+    backends,
+    inspection,
+    running,
+    failure
+  }
   running(reconciler.run(signal))
   running(tunnel.follow())
   // The first dump may fail again and again, and a signal must end that, too.
@@ -243,9 +260,8 @@ function openMembership(
   const { ipMasq, subnetFile, stateDir } = options
   const files = new NodeFiles({ subnetFile, stateDir, ipMasq, health, log, signal })
   const objectOptions = {
-    ...{ ipMasq, randomFully: !options.ipMasqFullyRandomDisable },
-    bridge: DEFAULT_BRIDGE,
-    ...{ forwardRules: options.iptablesForwardRules, blackholeRoute: options.ipBlackholeRoute }
+    ...firewallOptions(options),
+    ...{ bridge: DEFAULT_BRIDGE, blackholeRoute: options.ipBlackholeRoute, firewall: core.firewallKind }
   }
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
@@ -266,9 +282,24 @@ function openMembership(
       const isFirst = core.place === undefined
       core.place = place
       files.write(place)
+      await core.iptables?.use(place)
       if (isFirst) await startWithPlace(deps, core, place)
     }
   })
+}
+
+const firewallOptions = (options: Options): FirewallOptions => ({
+  ipMasq: options.ipMasq,
+  randomFully: !options.ipMasqFullyRandomDisable,
+  forwardRules: options.iptablesForwardRules
+})
+
+/** Decides where masquerading and forwarding are, before a place is taken: no restart of weftd, no change of it. */
+async function chooseChains({ options, log }: DaemonDeps, core: Core): Promise<void> {
+  core.firewallKind = await chooseFirewall(options.firewall, missingMasquerade, log)
+  if (core.firewallKind === 'nftables') return
+  core.iptables = new IptablesFirewall({ reconciler: core.reconciler, options: firewallOptions(options), log })
+  core.running(core.iptables.follow(core.firewall.iptables(core.signal)))
 }
 
 /** What needs the configuration or the lease, at the first time that they are known. */

@@ -41,8 +41,8 @@ const ignored = (reader: Reader<unknown>) =>
   }) as const
 
 /**
- * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, state-dir, store and
- * embedded-path are Weft's own.
+ * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, firewall, state-dir,
+ * store and embedded-path are Weft's own.
  */
 export const FLAGS = {
   store: {
@@ -180,6 +180,12 @@ export const FLAGS = {
     reader: toggle,
     default: 'false',
     help: 'masquerade without random source ports'
+  },
+  firewall: {
+    group: 'network',
+    reader: oneOf('auto', 'nftables', 'iptables'),
+    default: 'auto',
+    help: 'where the chains for masquerading and forwarding are; auto: nftables, or iptables where the kernel has no masquerading for nftables. Host ports and rules of single pods are always in nftables'
   },
   'iptables-forward-rules': {
     group: 'network',

@@ -2,7 +2,7 @@
 // and order are flannel's.
 import { type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
-import { NFT_TABLE } from '../state/ownership.ts'
+import { IPTABLES_CHAINS, NFT_TABLE } from '../state/ownership.ts'
 import { nftChain } from './chain.ts'
 import { fromPrefix, MULTICAST, toPrefix } from './match.ts'
 import { exemption, exemptSet, MARKED_BY_OTHERS } from './pod-masquerade.ts'
@@ -11,7 +11,14 @@ const NODE_CHAIN = 'postrouting'
 
 /** Whether this node masquerades its pods. */
 export const nodeMasquerades = (observed: State): boolean =>
-  observed.has(`nft chain inet ${NFT_TABLE} ${NODE_CHAIN}` as Key)
+  observed.has(`nft chain inet ${NFT_TABLE} ${NODE_CHAIN}` as Key) ||
+  TOOLS.some(([tool, family]) =>
+    observed.has(`iptables chain ${tool} ${family} nat ${IPTABLES_CHAINS.nat.chain}` as Key)
+  )
+
+const TOOLS = (['iptables-nft', 'iptables-legacy'] as const).flatMap((tool) =>
+  (['ip', 'ip6'] as const).map((family) => [tool, family] as const)
+)
 
 /**
  * Chain postrouting, and the sets of pods exempt from it, for this node's subnets `own` in the networks `cluster`; only

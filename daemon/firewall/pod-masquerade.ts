@@ -1,7 +1,7 @@
 // Masquerading of single pods of the node's subnet whose network's `ipMasq` differs from the node's --ip-masq: set
 // elements.
 import { FAMILIES, type Family, type Ip, type Prefix } from '../../ipam/address.ts'
-import type { KernelObject, NftElement, NftSet, State } from '../state/object.ts'
+import type { KernelObject, NftChain, NftElement, NftSet, State } from '../state/object.ts'
 import { addressElement, addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
 import { fromAny, MULTICAST, prefixName, prefixNamed, toPrefix } from './match.ts'
@@ -18,6 +18,34 @@ export const exemptSet = (family: Family): NftSet => setOf('unmasqueraded', fami
 
 /** The rule for them in the node's chain. */
 export const exemption = (family: Family): string => `${fromAny(family)} @${setName('unmasqueraded', family)} return`
+
+/**
+ * Bit of the mark for a pod's packets that iptables is not to masquerade, since its rules can't ask a set of nftables.
+ * It is set right before iptables' chain and cleared right after it. Not a bit of kube-proxy's (0x4000, 0x8000), of
+ * portmap's (0x2000), or of what Cilium, Calico, Tailscale and wg-quick use.
+ */
+export const EXEMPT_MARK = 0x1000
+
+/** Marks the packets of exempt pods while iptables decides about masquerading. */
+export function exemptMarks(families: readonly Family[]): readonly NftChain[] {
+  const bit = `0x${EXEMPT_MARK.toString(16)}`
+  const rest = `0x${(0xffffffff - EXEMPT_MARK).toString(16)}`
+  const set = (family: Family) => `@${setName('unmasqueraded', family)}`
+  const chain = (name: string, priority: string, rule: (family: Family) => string) =>
+    nftChain(name, `type filter hook postrouting priority ${priority}`, families.map(rule), '--ip-masq with iptables')
+  return [
+    chain(
+      'exempt_mark',
+      'srcnat - 1',
+      (family) => `${fromAny(family)} ${set(family)} meta mark set meta mark | ${bit}`
+    ),
+    chain(
+      'exempt_unmark',
+      'srcnat + 1',
+      (family) => `ct original ${fromAny(family)} ${set(family)} meta mark set meta mark & ${rest}`
+    )
+  ]
+}
 
 /** kube-proxy marks packets that it masquerades itself with this bit. */
 export const MARKED_BY_OTHERS = 'meta mark & 0x4000 == 0x4000 return'

@@ -79,6 +79,7 @@ function channelOf(change: Change): Channel {
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
+    case 'iptables-chain':
     case 'accept':
     case 'admin-call':
       return 'firewall'

@@ -16,6 +16,8 @@ import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
 import { type Failure, RequestSocket } from './netlink/request-socket.ts'
 import { tryTun } from './tun.ts'
+import { type MissingNat, missingNat } from './nftables/nat-trial.ts'
+import { NftSession } from './nftables/session.ts'
 
 /** Needed by every node, besides nf_tables. */
 const ALWAYS: readonly Link[] = [
@@ -104,6 +106,10 @@ async function bridgesFilterVlans(): Promise<boolean> {
   const links = await dumpLinks(socket)
   return [...links.values()].some((link) => link.name === bridge.name && link.vlanFiltering === true)
 }
+
+/** What nftables lacks for masquerading; `undefined`: nothing. Errors: NFTABLES_MISSING. */
+export const missingMasquerade = (): Promise<MissingNat | undefined> =>
+  missingNat(() => insideNew(() => new NftSession()))
 
 const loopback: Resolve = { index: () => 1, netns: () => -1 }
 

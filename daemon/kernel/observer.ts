@@ -315,5 +315,8 @@ export class Observer implements Disposable {
   }
 }
 
-const isFirewall = ({ kind }: KernelObject): boolean =>
-  kind === 'nft-chain' || kind === 'nft-set' || kind === 'nft-element' || kind === 'accept' || kind === 'admin-call'
+const FIREWALL: ReadonlySet<KernelObject['kind']> = new Set([
+  ...(['nft-chain', 'nft-set', 'nft-element', 'iptables-chain', 'accept', 'admin-call'] as const)
+])
+
+const isFirewall = ({ kind }: KernelObject): boolean => FIREWALL.has(kind)

@@ -3,7 +3,7 @@
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { clearGuard } from '../firewall/clear-guard.ts'
-import { type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
+import { type FirewallKind, type FirewallOptions, ownFirewall } from '../firewall/node-chains.ts'
 import { tunnelGuard } from '../firewall/tunnel-guard.ts'
 import type { KernelObject, State } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
@@ -15,17 +15,19 @@ export type NodeObjectOptions = FirewallOptions & {
   readonly bridge: string
   /** --ip-blackhole-route. */
   readonly blackholeRoute: boolean
+  /** Where the chains for masquerading and forwarding are. */
+  readonly firewall: FirewallKind
 }
 
 /** `observed` shows whether a default route is from router advertisements, which forwarding must not switch off. */
 export function nodeObjects(
   { node, conf, backend }: Place,
-  { blackholeRoute, bridge, ...options }: NodeObjectOptions,
+  { blackholeRoute, bridge, firewall: kind, ...options }: NodeObjectOptions,
   observed: State
 ): readonly KernelObject[] {
   const families = FAMILIES.filter((family) => node.subnet[family] !== undefined)
   const blackholes = blackholeRoute ? perFamily(node.subnet).map(([, subnet]) => blackhole(subnet)) : []
-  const firewall = ownFirewall(node.subnet, networksOf(conf), options)
+  const firewall = ownFirewall(node.subnet, networksOf(conf), options, kind)
   const entry = backend.entry?.(node)
   const tunnel = { ports: backend.ports, ...(entry && { entry }) }
   const guard = tunnelGuard(tunnel, networksOf(conf), { device: node.device, bridge })

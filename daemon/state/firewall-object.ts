@@ -55,7 +55,7 @@ export type NftElement = Wanted & {
  */
 export type ForeignAccept = Wanted & {
   readonly kind: 'accept'
-  readonly tool: 'nft' | 'iptables-nft' | 'iptables-legacy'
+  readonly tool: 'nft' | IptablesTool
   /** Table family for nft; `ip` or `ip6` for iptables. */
   readonly family: NftFamily
   readonly table: string
@@ -67,6 +67,29 @@ export type ForeignAccept = Wanted & {
   readonly verdict?: 'return'
   /** Whether it is where it belongs (foreign-course.ts); `true` in desired ones. */
   readonly effective?: boolean
+}
+
+/** Which iptables: the one that writes nftables, or the one with tables of its own in the kernel. */
+export type IptablesTool = 'iptables-nft' | 'iptables-legacy'
+
+/**
+ * A whole chain of Weft in a table of iptables, where nftables does not masquerade and forward. Each rule has its
+ * digest as comment, by which it is recognised.
+ */
+export type IptablesChain = Wanted & {
+  readonly kind: 'iptables-chain'
+  readonly tool: IptablesTool
+  readonly family: 'ip' | 'ip6'
+  readonly table: string
+  readonly chain: string
+  /** The built-in chain that calls it. */
+  readonly from: string
+  /** Whether exactly one rule there does, and for every packet; `true` in desired ones. */
+  readonly isCalled: boolean
+  /** Rules without comment, as iptables-save writes them behind `-A CHAIN`. Not read back. */
+  readonly rules?: readonly string[]
+  /** One digest per rule, in order; these are compared. */
+  readonly digests: readonly string[]
 }
 
 /** The call of an administrator's chain in a chain at hook forward, before every accept of Weft. */

@@ -2,8 +2,8 @@
 // family.
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
-import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
 import type { FouPort, IpipForm } from './ip-tunnel.ts'
+import type { AdminCall, ForeignAccept, IptablesChain, NftChain, NftElement, NftSet } from './firewall-object.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import type { TunnelPeer, TunnelSocket } from './tunnel.ts'
@@ -11,8 +11,17 @@ import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 import type { WgDevice, WgPeer } from './wireguard.ts'
 
 export type { Discipline, Division } from './discipline.ts'
-export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
 export type { FouPort } from './ip-tunnel.ts'
+export type {
+  AdminCall,
+  ForeignAccept,
+  IptablesChain,
+  IptablesTool,
+  NftChain,
+  NftElement,
+  NftFamily,
+  NftSet
+} from './firewall-object.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 export type { PortVlans } from './vlans.ts'
@@ -210,6 +219,7 @@ export type KernelObject =
   | NftChain
   | NftSet
   | NftElement
+  | IptablesChain
   | ForeignAccept
   | AdminCall
   | Qdisc
@@ -262,6 +272,8 @@ function keyText(object: KernelObject): string {
       return `nft ${object.form} ${object.family} ${object.table} ${object.set}`
     case 'nft-element':
       return `nft element ${object.family} ${object.table} ${object.set} ${object.key}`
+    case 'iptables-chain':
+      return `iptables chain ${object.tool} ${object.family} ${object.table} ${object.chain}`
     case 'accept':
       return `accept ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.match} ${formatPrefix(object.prefix)}${object.verdict ? ` ${object.verdict}` : ''}`
     case 'admin-call':

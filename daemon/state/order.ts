@@ -33,6 +33,7 @@ function rank(object: KernelObject): number {
     case 'nft-set':
       return 8
     case 'nft-chain':
+    case 'iptables-chain':
       return 9
     case 'nft-element':
       return 10

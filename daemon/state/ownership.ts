@@ -10,6 +10,11 @@ import { isSetting, type KernelObject, type Link } from './object.ts'
 export const ROUTE_PROTOCOL = 87
 /** The nftables table that holds all of Weft's chains, in family inet. */
 export const NFT_TABLE = 'weft'
+/** Weft's chains in iptables, by table, each with the built-in chain that calls it. */
+export const IPTABLES_CHAINS = {
+  nat: { chain: 'WEFT-POSTRTG', from: 'POSTROUTING' },
+  filter: { chain: 'WEFT-FWD', from: 'FORWARD' }
+} as const
 /** Links in this group are being deleted; a weftd that starts finishes that. */
 export const DOOMED_GROUP = 0x57ef
 /**
@@ -81,6 +86,8 @@ export function mayRemove(
     case 'nft-set':
     case 'nft-element':
       return object.table === NFT_TABLE
+    case 'iptables-chain':
+      return Object.values(IPTABLES_CHAINS).some(({ chain }) => chain === object.chain)
     case 'accept':
     case 'admin-call':
     case 'tunnel-socket':

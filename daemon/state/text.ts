@@ -7,6 +7,7 @@ import {
   type Discipline,
   type Division,
   differingFields,
+  type IptablesChain,
   type KernelObject,
   type Link,
   type Route,
@@ -52,6 +53,7 @@ export function textOf(object: KernelObject): string {
     case 'nft-element':
     case 'accept':
     case 'admin-call':
+    case 'iptables-chain':
       return firewallText(object)
     case 'qdisc':
       return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
@@ -64,7 +66,7 @@ export function textOf(object: KernelObject): string {
   }
 }
 
-type FirewallObject = NftChain | NftSet | NftElement | ForeignAccept | AdminCall
+type FirewallObject = NftChain | NftSet | NftElement | ForeignAccept | AdminCall | IptablesChain
 
 function firewallText(object: FirewallObject): string {
   switch (object.kind) {
@@ -97,6 +99,8 @@ function firewallText(object: FirewallObject): string {
         object.value && `: ${object.value}`,
         '}'
       )
+    case 'iptables-chain':
+      return iptablesText(object)
     case 'admin-call':
       return `call of ${object.target} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'accept':
@@ -110,6 +114,9 @@ const tunnelText = (object: TunnelSocket | TunnelPeer): string =>
     : `tunnel ${object.device} ${formatPrefix(network(object.subnet))} to ${formatIp(object.to)}`
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
+
+const iptablesText = ({ tool, family, table, chain, from, isCalled, digests }: IptablesChain): string =>
+  `${tool} chain ${family} ${table} ${chain} (${digests.length} rules, ${isCalled ? '' : 'not '}called by ${from})`
 
 const vlansText = ({ device, pvid, untagged, tagged, isExact }: PortVlans): string =>
   words(

@@ -1,5 +1,4 @@
-// What is in the image, file by file: the executables, the shared libraries they need, iptables' legacy programs, and
-// no shell.
+// What is in the image, file by file: the executables, the shared libraries they need, iptables' programs, and no shell.
 import { execFileSync } from 'node:child_process'
 import {
   cpSync,
@@ -18,13 +17,14 @@ import { pluginTypes } from '../../plugins/types/registry.ts'
 /**
  * Debian's packages that the files of `hostFiles` come from, for the Dockerfile: Node's libatomic and libstdc++;
  * libnftables, through which the firewall is changed, with the extensions by which it reads rules of iptables; the
- * legacy iptables programs; the names of protocols, which libnftables asks the C library for.
+ * programs of both kinds of iptables; the names of protocols, which libnftables asks the C library for.
  */
 export const PACKAGES = ['libatomic1', 'libstdc++6', 'libnftables1', 'iptables', 'netbase'] as const
 
-/** The programs of iptables-legacy that weftd executes, all links to one. */
-const LEGACY = ['iptables-legacy', 'iptables-legacy-save', 'ip6tables-legacy', 'ip6tables-legacy-save'] as const
-const MULTI = '/usr/sbin/xtables-legacy-multi'
+/** The programs of each kind of iptables that weftd executes, all links to one of that kind. */
+const KINDS = ['nft', 'legacy'] as const
+const PROGRAMS = ['', '-save', '-restore'] as const
+const multiOf = (kind: (typeof KINDS)[number]): string => `/usr/sbin/xtables-${kind}-multi`
 
 /** Loaded by name at run time (koffi), so no ldd shows it. */
 const LOADED = ['libnftables.so.1'] as const
@@ -66,13 +66,16 @@ export function imageFiles(dist: string): ReadonlyMap<string, Entry> {
   copy(`usr/lib/weft/cni/${first}`, join(dist, 'cni', first))
   for (const name of others)
     files.set(`usr/lib/weft/cni/${name}`, { kind: 'hard link', to: `usr/lib/weft/cni/${first}` })
-  copy(MULTI.slice(1), MULTI)
-  for (const name of LEGACY) files.set(`usr/sbin/${name}`, { kind: 'symbolic link', to: basename(MULTI) })
+  for (const kind of KINDS) {
+    copy(multiOf(kind).slice(1), multiOf(kind))
+    for (const name of PROGRAMS.flatMap((program) => [`iptables-${kind}${program}`, `ip6tables-${kind}${program}`]))
+      files.set(`usr/sbin/${name}`, { kind: 'symbolic link', to: basename(multiOf(kind)) })
+  }
   const extensions = extensionFiles()
   const libraries = closure([
     join(dist, 'bin/weftd'),
     join(dist, 'lib/koffi.node'),
-    MULTI,
+    ...KINDS.map(multiOf),
     ...LOADED.map(found),
     ...extensions
   ])

@@ -17,7 +17,7 @@ export const NETWORK: Readonly<Record<keyof typeof netConfSchema.properties, rea
     EnableIPv6: ['false', 'pods get IPv6 addresses'],
     EnableNFTables: [
       'false',
-      'ignored: Weft always uses its own nftables table, and adds accepts to iptables where other programs use it'
+      'ignored: --firewall decides; host ports and rules of single pods are always in nftables'
     ],
     Network: ['', 'the whole pod network; required with EnableIPv4'],
     SubnetLen: ['24, or 2 more than that of Network', "prefix length of each node's subnet"],

@@ -72,11 +72,11 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
   ],
   INTERNAL: ['a bug in weftd', 'report it with the log of weftd'],
   IPTABLES_FAILED: [
-    'iptables, which weftd needs where other programs use legacy tables, failed',
+    'iptables, which weftd needs where other programs use legacy tables, and with --firewall=iptables, failed',
     'run the quoted command as root to see the error'
   ],
   IPTABLES_MISSING: [
-    'another program uses legacy iptables tables, and no program that can read them is installed',
+    'another program uses legacy iptables tables, or --firewall=iptables asks for iptables, and it is not installed',
     'install `iptables`, or move that program to nftables'
   ],
   KERNEL_FEATURE_MISSING: [

@@ -17,8 +17,8 @@ const prefix = (text: string): Prefix => {
   assert.ok(parsed, text)
   return parsed
 }
-const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
-const subnet: PerFamily<Prefix> = { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:10:0:1::/64') }
+export const cluster: PerFamily<Prefix> = { 4: prefix('10.244.0.0/16'), 6: prefix('fd00:10::/48') }
+export const subnet: PerFamily<Prefix> = { 4: prefix('10.244.1.0/24'), 6: prefix('fd00:10:0:1::/64') }
 /** The chains of a node with both families. */
 export const own = ownFirewall(subnet, cluster, { ipMasq: true, randomFully: true, forwardRules: true })
 

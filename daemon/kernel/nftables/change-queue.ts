@@ -3,13 +3,14 @@ import { toError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import type { PodSide } from '../../state/foreign-chain.ts'
 import type { Outcome } from '../../state/kernel.ts'
-import type { AdminCall, ForeignAccept, KernelObject } from '../../state/object.ts'
+import type { AdminCall, ForeignAccept, IptablesChain, KernelObject } from '../../state/object.ts'
 import type { RequestSocket } from '../netlink/request-socket.ts'
 import { applyAccepts } from './apply-accepts.ts'
 import { commandsFor, type Step } from './command.ts'
 import { elementBatch } from './elements.ts'
 import type { ForeignReader } from './foreign-reader.ts'
 import type { LegacyIptables } from './iptables-legacy.ts'
+import type { OwnIptables } from './iptables-own.ts'
 import type { NftSession, RunNft } from './session.ts'
 import { applySteps, type Failures } from './transaction.ts'
 
@@ -19,6 +20,7 @@ export type ChangeDeps = {
   readonly socket: RequestSocket
   readonly legacy: LegacyIptables
   readonly foreign: ForeignReader
+  readonly iptables: OwnIptables
   /** What other programs' rules are judged by now. */
   readonly side: () => PodSide
   readonly onDone: (change: Change) => void
@@ -69,7 +71,8 @@ export class ChangeQueue {
   async #applyRound(changes: readonly Change[]): Promise<Failures> {
     const failures: Failures = new Map()
     const legacy = changes.filter(isLegacy)
-    const native = changes.filter((change) => !isLegacy(change))
+    const chains = changes.filter(isOwnIptables)
+    const native = changes.filter((change) => !isLegacy(change) && !isOwnIptables(change))
     try {
       if (native.length > 0) {
         const found = await this.#deps.nft.exclusive((run) => this.#applyNative(run, native))
@@ -78,6 +81,7 @@ export class ChangeQueue {
     } catch (error) {
       for (const change of native) failures.set(change, toError(error))
     }
+    for (const [change, error] of await this.#deps.iptables.apply(chains)) failures.set(change, error)
     for (const change of legacy) {
       try {
         await this.#deps.legacy.apply(change, this.#deps.side())
@@ -124,6 +128,11 @@ export class ChangeQueue {
 
 export const isForeign = (object: KernelObject): object is ForeignAccept | AdminCall =>
   object.kind === 'accept' || object.kind === 'admin-call'
+
+export const isIptablesChain = (object: KernelObject): object is IptablesChain => object.kind === 'iptables-chain'
+
+const isOwnIptables = (change: Change): change is Change & { readonly object: IptablesChain } =>
+  isIptablesChain(change.object)
 
 const isLegacy = (change: Change): change is Change & { readonly object: ForeignAccept | AdminCall } =>
   isForeign(change.object) && change.object.tool === 'iptables-legacy'

@@ -6,15 +6,17 @@ import type { Change } from '../../state/difference.ts'
 import { type ForeignTable, type ForeignView, NO_SIDE, type PodSide } from '../../state/foreign-chain.ts'
 import { type ForeignFacts, withFacts } from '../../state/foreign-facts.ts'
 import type { Outcome, Sender } from '../../state/kernel.ts'
-import { type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
+import { type IptablesTool, type KernelObject, type Key, keyOf, sameObject } from '../../state/object.ts'
 import { NFT_TABLE } from '../../state/ownership.ts'
 import { Lane } from '../netlink/lane.ts'
 import { NETLINK_NETFILTER } from '../netlink/nfnetlink.ts'
 import { RequestSocket } from '../netlink/request-socket.ts'
-import { ChangeQueue, isForeign } from './change-queue.ts'
+import { ChangeQueue, isForeign, isIptablesChain } from './change-queue.ts'
 import { FactsReader, factsText } from './facts-reader.ts'
 import { ForeignReader } from './foreign-reader.ts'
+import { followIptables } from './iptables-in-use.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
+import { OwnIptables } from './iptables-own.ts'
 import { listenToNftables, type Notified } from './notification.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readOwn } from './read-tables.ts'
@@ -30,6 +32,8 @@ type Interest = (object: KernelObject) => boolean
 type Dirty = {
   own: boolean
   legacy: boolean
+  /** Weft's own chains in iptables. */
+  iptables: boolean
   /** Whether other programs' rules are to be judged by another PodSide. */
   side: boolean
   /** Why notifications were lost, so that only a new `read` shows what changed. */
@@ -44,11 +48,16 @@ const BURST_MS = 2
 const LOST_SHARE = 20
 /** After a failure. */
 const RETRY_MS = 1_000
+/** Between looks at Weft's chains in iptables-legacy. */
+const OWN_POLL_MS = 700
 
 export class Firewall implements FirewallPort {
   readonly #nft: NftSession
   readonly #socket: RequestSocket
   readonly #legacy = new LegacyIptables()
+  readonly #iptables = new OwnIptables()
+  #iptablesTrouble: Error | undefined
+  #ownPoll: NodeJS.Timeout | undefined
   readonly #notifications: Disposable
   readonly #poll: NodeJS.Timeout
   readonly #changes = new Set<AsyncQueue<FirewallChange>>()
@@ -85,6 +94,7 @@ export class Firewall implements FirewallPort {
     )
     this.#queue = new ChangeQueue({
       ...{ nft: this.#nft, socket: this.#socket, legacy: this.#legacy, foreign: this.#foreign },
+      iptables: this.#iptables,
       side: () => this.#side,
       onDone: (change) => this.#remember(change),
       // Chains with our accepts changed, without a notification.
@@ -99,10 +109,15 @@ export class Firewall implements FirewallPort {
     this.#interest = interest
     const start = performance.now()
     const legacy = this.#readLegacy()
+    const chains = this.#readIptables('all')
     this.#foreign.touchBases()
     const objects = await this.#nft.exclusive(async (run) => {
       const own = await readOwn(run, this.#socket, this.#interest)
-      return [...own, ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)]
+      return [
+        ...own,
+        ...(await chains),
+        ...acceptsIn([...(await this.#foreign.read()), ...(await legacy).tables], this.#side)
+      ]
     })
     const wanted = objects.filter(interest)
     this.#lastRead = new Map(wanted.map((object) => [keyOf(object), object]))
@@ -128,6 +143,15 @@ export class Firewall implements FirewallPort {
     this.#viewed = ''
     this.#markDirty({ legacy: true })
     return queue
+  }
+
+  /**
+   * The iptables that this host uses, and again whenever that changes, until the signal. For who has chains there: from
+   * this call on changes in iptables-legacy are looked for several times in each five seconds.
+   */
+  iptables(signal: AbortSignal): AsyncIterable<IptablesTool> {
+    this.#ownPoll ??= setInterval(() => this.#markDirty({ iptables: true }), OWN_POLL_MS).unref()
+    return followIptables(this.#iptables, signal)
   }
 
   /** What was asked of the kernel about other programs' chains so far. */
@@ -158,6 +182,7 @@ export class Firewall implements FirewallPort {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#poll)
+    clearInterval(this.#ownPoll)
     clearTimeout(this.#timer?.handle)
     this.#notifications[Symbol.dispose]()
     for (const queue of [...this.#changes, ...this.#views]) queue.close()
@@ -166,6 +191,7 @@ export class Firewall implements FirewallPort {
     this.#foreign[Symbol.dispose]()
     this.#facts[Symbol.dispose]()
     this.#legacy[Symbol.dispose]()
+    this.#iptables[Symbol.dispose]()
   }
 
   #remember({ do: verb, object }: Change): void {
@@ -183,24 +209,39 @@ export class Firewall implements FirewallPort {
     return this.#legacyView
   }
 
+  /** What can't be read now is what it was: other objects do not depend on it. */
+  async #readIptables(what: 'all' | 'due'): Promise<readonly KernelObject[]> {
+    try {
+      const chains = await this.#iptables.read(what)
+      this.#iptablesTrouble = undefined
+      return chains
+    } catch (error) {
+      this.#iptablesTrouble = toError(error)
+      return [...this.#lastRead.values()].filter(isIptablesChain)
+    }
+  }
+
   #onNotified(notified: Notified): void {
     const at = performance.now()
     if (notified.kind === 'lost') {
       this.#foreign.touchAll()
+      this.#iptables.touchAll()
       this.#markDirty({ lost: notified.why, at })
       return
     }
     const { tables, by } = notified.touched
     const own = [...tables].some((table) => table.endsWith(` ${NFT_TABLE}`))
     const foreign = this.#foreign.touch(notified.touched)
-    if (own || foreign) this.#markDirty({ own, by, at })
+    const iptables = this.#iptables.touch(notified.touched)
+    if (own || foreign || iptables) this.#markDirty({ own, by, at })
   }
 
-  #markDirty({ own = false, legacy = false, side = false, lost, by, at }: Partial<Dirty>): void {
+  #markDirty({ own = false, legacy = false, iptables = false, side = false, lost, by, at }: Partial<Dirty>): void {
     const dirty = this.#dirty
     this.#dirty = {
       own: dirty.own || own,
       legacy: dirty.legacy || legacy,
+      iptables: dirty.iptables || iptables,
       side: dirty.side || side,
       lost: dirty.lost ?? lost,
       by: dirty.by ?? by,
@@ -214,10 +255,11 @@ export class Firewall implements FirewallPort {
     if (this.#changes.size === 0 && this.#views.size === 0) return
     const now = performance.now()
     const waits: number[] = []
-    if (this.#dirty.own || this.#dirty.legacy || this.#dirty.side) waits.push(0)
+    const { own, legacy, iptables, side } = this.#dirty
+    if (own || legacy || iptables || side) waits.push(0)
     if (this.#dirty.lost !== undefined) waits.push(this.#nextLost - now)
-    const foreign = this.#foreign.due(now)
-    if (foreign !== undefined) waits.push(Math.max(foreign, this.#retryAt - now))
+    for (const due of [this.#foreign.due(now), this.#iptables.due(now)])
+      if (due !== undefined) waits.push(Math.max(due, this.#retryAt - now))
     if (waits.length === 0) return
     const due = now + Math.max(BURST_MS, Math.min(...waits))
     if (this.#timer !== undefined && this.#timer.due <= due) return
@@ -238,8 +280,10 @@ export class Firewall implements FirewallPort {
       }
       if (dirty.own) {
         const own = await this.#nft.exclusive((run) => readOwn(run, this.#socket, this.#interest))
-        this.#compare(own, (object) => !isForeign(object), dirty)
+        this.#compare(own, (object) => !isForeign(object) && !isIptablesChain(object), dirty)
       }
+      if (dirty.iptables || this.#iptables.due() === 0)
+        this.#compare(await this.#readIptables('due'), isIptablesChain, dirty)
       const legacy = (dirty.legacy ? undefined : this.#legacyView) ?? (await this.#readLegacy())
       const read = async () => [...(await this.#foreign.read('due')), ...legacy.tables]
       const tables = await read()
@@ -257,13 +301,15 @@ export class Firewall implements FirewallPort {
 
   /** Publishes what changed of our rules in other programs' tables, and a view if something of those was read. */
   #judge(tables: readonly ForeignTable[], legacy: ForeignView, facts: ForeignFacts, dirty: Dirty): void {
-    const read = `${this.#foreign.version} ${this.#legacy.version} ${legacy.trouble?.message} ${factsText(facts)}`
+    const trouble = legacy.trouble ?? this.#iptablesTrouble
+    const read = `${this.#foreign.version} ${this.#legacy.version} ${trouble?.message} ${factsText(facts)}`
     const isNew = read !== this.#viewed
     this.#viewed = read
     if (isNew || dirty.side) this.#compare(acceptsIn(tables, this.#side), isForeign, dirty)
     if (!isNew) return
     const partly = [...this.#foreign.partly, ...(legacy.partly ?? [])]
-    for (const queue of this.#views) queue.push({ ...legacy, tables: withFacts(tables, facts), partly })
+    for (const queue of this.#views)
+      queue.push({ ...(trouble && { trouble }), tables: withFacts(tables, facts), partly })
   }
 
   /** Publishes the differences among the objects of one kind. */
@@ -297,6 +343,7 @@ function subscribe<T>(queues: Set<AsyncQueue<T>>, signal: AbortSignal): AsyncQue
 const clean = (): Dirty => ({
   own: false,
   legacy: false,
+  iptables: false,
   side: false,
   lost: undefined,
   by: undefined,

@@ -10,14 +10,13 @@ import { NETLINK_NETFILTER, NFGENMSG, NFNL_SUBSYS, netfilterRequest, nftFamilyOf
 import { RequestSocket } from '../netlink/request-socket.ts'
 import { type Asked, type ChainContent, ChainReader, type Place } from './chain-reader.ts'
 import type { Touched } from './notification.ts'
+import { type Pace, paceAfter, rested } from './pace.ts'
 import { foreignTable } from './parse-foreign-tables.ts'
 import { mostKept } from './rule-list.ts'
 import { HOOK_FORWARD, NF_DROP, NFT_MSG, NFTA_CHAIN, NFTA_HOOK, NFTA_TABLE_NAME } from './uapi.ts'
 
 /** Chains that are read; what a call of any other one does is unknown. */
 const MOST_CHAINS = 2_000
-/** What keeps changing is read less and less often, until reading takes one part in so many of the time. */
-const SHARE = 50
 
 /** A base chain at hook forward, as libnftables-json(5) has it; or a chain of the administrator, without a hook. */
 type Base = Place & {
@@ -35,9 +34,6 @@ type OwnEdit = {
 }
 
 type ReadChain = ChainContent & { readonly pace: Pace }
-
-/** `next`: milliseconds of performance.now() from which it may be read again by itself, `pause` after the last read. */
-type Pace = { readonly pause: number; readonly next: number }
 
 export class ForeignReader implements Disposable {
   readonly #socket = new RequestSocket(new SerialQueue(), NETLINK_NETFILTER)
@@ -234,17 +230,6 @@ export class ForeignReader implements Disposable {
     this.#socket[Symbol.dispose]()
     this.#reader[Symbol.dispose]()
   }
-}
-
-const rested: Pace = { pause: 0, next: 0 }
-
-/** A single change is read at once; the pause doubles with each read that follows it closely. */
-function paceAfter(start: number, before: Pace): Pace {
-  const now = performance.now()
-  const took = now - start
-  const isClose = start - before.next < before.pause
-  const pause = isClose ? Math.min(Math.max(took, before.pause * 2), took * SHARE) : took
-  return { pause, next: now + pause }
 }
 
 /** A chain beyond the bound: it may drop some packets of pods. */

@@ -1,57 +1,20 @@
 // Reads and changes iptables-legacy, which nftables neither shows nor notifies, through its own programs: without a
 // shell, never for a pod, and only when the kernel says that a table changed.
-import { execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
-import { createInterface } from 'node:readline'
 import { FAMILIES, type Family, formatPrefix, network } from '../../../ipam/address.ts'
-import { reasonOf, WeftError } from '../../base/error.ts'
+import { WeftError } from '../../base/error.ts'
 import type { Change } from '../../state/difference.ts'
 import { type ForeignRule, type ForeignTable, isRuleOf, type PodSide } from '../../state/foreign-chain.ts'
 import { placeFor } from '../../state/foreign-course.ts'
 import type { AdminCall, ForeignAccept } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
+import { IptablesPrograms, iptablesFailed, iptablesMissing, LOCK_SECONDS, readLines, run } from './iptables-program.ts'
 import { savedTable } from './legacy-lines.ts'
-import { type LegacySize, LegacyTables } from './legacy-table.ts'
+import { LEGACY_NAMES, type LegacySize, LegacyTables, legacyTables } from './legacy-table.ts'
 import { COMMENT } from './parse-own-tables.ts'
 
-/**
- * Which legacy tables exist in this network namespace. The kernel creates them at first use, even by listing, so this
- * file is read first.
- */
-const namesFile: Readonly<Record<Family, string>> = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' }
 const program: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' }
 /** Tables with a chain at hook forward. */
 const forwarding = new Set(['filter', 'mangle', 'security'])
-
-/** Seconds that iptables waits for its lock; milliseconds for the whole call. */
-const LOCK_SECONDS = '5'
-const CALL_MS = 10_000
-/** Characters of a program's error output that are kept. */
-const MOST_COMPLAINT = 2_000
-const environment = { LC_ALL: 'C', PATH: '/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin' }
-
-type Ran = {
-  readonly stdout: string
-  readonly stderr: string
-  readonly failed: Error | undefined
-  readonly missing: boolean
-}
-
-function run(file: string, args: readonly string[]): Promise<Ran> {
-  return new Promise((resolve) => {
-    execFile(file, args, { timeout: CALL_MS, env: environment }, (failed, stdout, stderr) => {
-      resolve({ stdout, stderr, failed: failed ?? undefined, missing: failed?.code === 'ENOENT' })
-    })
-  })
-}
-
-const missingTool = (family: Family): WeftError =>
-  new WeftError(
-    'IPTABLES_MISSING',
-    `another program uses legacy iptables tables (${namesFile[family]}), but neither ${program[family]}-legacy nor a legacy ${program[family]} is installed: weftd can't see whether they drop pods' packets`,
-    'install the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, Fedora)'
-  )
 
 /** Octets of a table whose rules are compared at every look; larger ones take at most one part in SHARE of the time. */
 const SMALL = 256 << 10
@@ -68,7 +31,7 @@ type Known = {
 }
 
 export class LegacyIptables implements Disposable {
-  readonly #tools = new Map<Family, string>()
+  readonly #programs = new IptablesPrograms()
   readonly #kernel = new LegacyTables()
   /** By family and table. */
   readonly #known = new Map<string, Known>()
@@ -94,8 +57,7 @@ export class LegacyIptables implements Disposable {
   }
 
   async #read(family: Family, isExact: boolean): Promise<readonly ForeignTable[]> {
-    const names = await readFile(namesFile[family], 'utf8').catch(() => '')
-    const exist = names.split('\n').filter((name) => forwarding.has(name))
+    const exist = (await legacyTables(family)).filter((name) => forwarding.has(name))
     for (const table of forwarding) if (!exist.includes(table)) this.#forget(family, table)
     const tables: ForeignTable[] = []
     for (const name of exist) {
@@ -132,36 +94,14 @@ export class LegacyIptables implements Disposable {
   }
 
   async #saved(family: Family, table: string): ReturnType<typeof savedTable> {
-    const file = `${await this.#tool(family)}-save`
-    const command = `${file} -t ${table}`
-    const child = spawn(file, ['-t', table], { stdio: ['ignore', 'pipe', 'pipe'], timeout: CALL_MS, env: environment })
-    let stderr = ''
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      stderr = (stderr + text).slice(0, MOST_COMPLAINT)
-    })
-    const closed = once(child, 'close')
-    // Rejects when the program can't be started; read below.
-    closed.catch(() => undefined)
-    const saved = await savedTable(createInterface({ input: child.stdout }), family)
-    const [code, signal] = (await closed.catch((error: unknown) => [error])) as readonly unknown[]
-    if (code === 0) return saved
-    const reason = code instanceof Error ? code : new Error(`${command} ended with ${code ?? signal}`)
-    throw this.#failed(command, { stderr, failed: reason })
+    return readLines(`${await this.#tool(family)}-save`, ['-t', table], (lines) => savedTable(lines, family))
   }
 
-  /** `iptables-legacy`, or `iptables` where that is the legacy one. */
   async #tool(family: Family): Promise<string> {
-    const known = this.#tools.get(family)
-    if (known) return known
-    for (const name of [`${program[family]}-legacy`, program[family]]) {
-      const { stdout, failed } = await run(name, ['--version'])
-      // Before 1.8 there was only this variant, and --version did not name it.
-      if (failed === undefined && !stdout.includes('nf_tables')) {
-        this.#tools.set(family, name)
-        return name
-      }
-    }
-    throw missingTool(family)
+    const tool = await this.#programs.find('iptables-legacy', family)
+    if (tool !== undefined) return tool
+    const why = `another program uses legacy iptables tables (${LEGACY_NAMES[family]}), and weftd can't see whether they drop pods' packets`
+    throw iptablesMissing('iptables-legacy', family, why)
   }
 
   /** Adds or removes one accept, or the call of an administrator's chain. Errors: IPTABLES_MISSING, IPTABLES_FAILED. */
@@ -209,19 +149,7 @@ export class LegacyIptables implements Disposable {
     const tool = await this.#tool(family)
     const args = ['-w', LOCK_SECONDS, '-t', table, ...words]
     const ran = await run(tool, args)
-    if (ran.failed) throw this.#failed([tool, ...args].join(' '), ran)
-  }
-
-  #failed(command: string, ran: Pick<Ran, 'stderr' | 'failed'>): WeftError {
-    const output = ran.stderr.trim() || reasonOf(ran.failed)
-    return new WeftError(
-      'IPTABLES_FAILED',
-      `${command} failed: ${output}`,
-      'run the quoted command as root; if its error names a kernel module, load that',
-      {
-        cause: ran.failed
-      }
-    )
+    if (ran.failed) throw iptablesFailed([tool, ...args].join(' '), ran)
   }
 
   [Symbol.dispose](): void {

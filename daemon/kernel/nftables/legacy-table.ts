@@ -1,6 +1,7 @@
 // Asks the kernel how many rules a legacy iptables table has and whether they changed, as iptables does: getsockopt(2)
 // (<linux/netfilter_ipv4/ip_tables.h>). These tables send no notifications.
 import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import type { Family } from '../../../ipam/address.ts'
 import { CallFailed, close, datagramSocket, ipOption } from '../../os/libc.ts'
 
@@ -16,6 +17,17 @@ const ENTRIES_AT = 40
 /** struct ipt_entry and ip6t_entry: where the next entry's offset and the counters are. */
 const ENTRY = { 4: { next: 90, counters: 96 }, 6: { next: 142, counters: 152 } } as const
 const COUNTER_OCTETS = 16
+
+/** Which legacy tables exist in this network namespace. */
+export const LEGACY_NAMES = { 4: '/proc/net/ip_tables_names', 6: '/proc/net/ip6_tables_names' } as const
+
+/**
+ * The legacy tables that exist. Asked before anything else: the kernel creates a table at first use, even by listing.
+ */
+export async function legacyTables(family: Family): Promise<readonly string[]> {
+  const names = await readFile(LEGACY_NAMES[family], 'utf8').catch(() => '')
+  return names.split('\n').filter((name) => name !== '')
+}
 
 export type LegacySize = { readonly entries: number; readonly octets: number }
 
@@ -33,7 +45,13 @@ export class LegacyTables implements Disposable {
    * A digest of a table's rules without their counters; `undefined` when its size is no longer this one. Errors:
    * CallFailed.
    */
-  async digest(family: Family, table: string, { octets }: LegacySize): Promise<string | undefined> {
+  async digest(family: Family, table: string, size: LegacySize): Promise<string | undefined> {
+    const entries = await this.entries(family, table, size)
+    return entries && digestOf(entries)
+  }
+
+  /** A table's rules as the kernel has them, with counters of zero; otherwise as `digest`. */
+  async entries(family: Family, table: string, { octets }: LegacySize): Promise<Buffer | undefined> {
     const answer = named(table, ENTRIES_AT + octets)
     answer.writeUInt32LE(octets, NAME_OCTETS)
     try {
@@ -44,7 +62,7 @@ export class LegacyTables implements Disposable {
     }
     const entries = answer.subarray(ENTRIES_AT)
     clearCounters(entries, family)
-    return createHash('sha1').update(entries).digest('base64')
+    return entries
   }
 
   #socket(family: Family): number {
@@ -57,6 +75,34 @@ export class LegacyTables implements Disposable {
     for (const fd of this.#sockets.values()) close(fd)
     this.#sockets.clear()
   }
+}
+
+export const digestOf = (entries: Buffer): string => createHash('sha1').update(entries).digest('base64')
+
+/** How many bytes a rule has before its target. */
+const TARGET_OFFSET = { 4: 88, 6: 140 } as const
+/** The target of the entry that begins a chain of somebody's, and of the last one. */
+const ERROR = 'ERROR'
+
+/** The chains in a table's rules that are no built-in ones (struct xt_error_target). */
+export function chainsIn(entries: Buffer, family: Family): readonly string[] {
+  const { next } = ENTRY[family]
+  const chains: string[] = []
+  for (let at = 0; at + next + 2 <= entries.length; ) {
+    const length = entries.readUInt16LE(at + next)
+    const target = at + entries.readUInt16LE(at + TARGET_OFFSET[family])
+    if (length === 0 || target + 2 * NAME_OCTETS > entries.length) break
+    // struct xt_entry_target: size, 29 octets of name, revision; then the chain's name.
+    if (textAt(entries, target + 2) === ERROR) chains.push(textAt(entries, target + NAME_OCTETS))
+    at += length
+  }
+  // The last entry of a table has the target, too, and no chain's name.
+  return chains.slice(0, -1)
+}
+
+const textAt = (bytes: Buffer, at: number): string => {
+  const end = bytes.indexOf(0, at)
+  return bytes.toString('latin1', at, Math.min(end < 0 ? bytes.length : end, at + NAME_OCTETS))
 }
 
 function named(table: string, octets: number): Buffer {

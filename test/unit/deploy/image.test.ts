@@ -67,6 +67,10 @@ test('the image has the executables under all their names, no shell, and no libr
     const target = `${path.slice(0, path.lastIndexOf('/'))}/${entry.to}`
     assert.ok(files.has(target) || entry.to.startsWith('../'), `${path} leads to ${entry.to}, which is not there`)
   }
+  for (const kind of ['nft', 'legacy'])
+    for (const program of ['', '-save', '-restore'])
+      for (const name of [`iptables-${kind}${program}`, `ip6tables-${kind}${program}`])
+        assert.deepEqual(files.get(`usr/sbin/${name}`), { kind: 'symbolic link', to: `xtables-${kind}-multi` })
   assert.ok([...files.keys()].some((path) => path.endsWith('/libnftables.so.1')))
   assert.ok([...files.keys()].some((path) => path.endsWith('/xtables/libxt_conntrack.so')))
 })
