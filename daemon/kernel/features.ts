@@ -15,9 +15,9 @@ import { GenericFamilies, NETLINK_GENERIC } from './netlink/generic.ts'
 import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
 import { type Failure, RequestSocket } from './netlink/request-socket.ts'
-import { tryTun } from './tun.ts'
 import { type MissingNat, missingNat } from './nftables/nat-trial.ts'
 import { NftSession } from './nftables/session.ts'
+import { tryTun } from './tun.ts'
 
 /** Needed by every node, besides nf_tables. */
 const ALWAYS: readonly Link[] = [

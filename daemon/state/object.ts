@@ -2,8 +2,8 @@
 // family.
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
-import type { FouPort, IpipForm } from './ip-tunnel.ts'
 import type { AdminCall, ForeignAccept, IptablesChain, NftChain, NftElement, NftSet } from './firewall-object.ts'
+import type { FouPort, IpipForm } from './ip-tunnel.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
 import type { TunnelPeer, TunnelSocket } from './tunnel.ts'
@@ -11,7 +11,6 @@ import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 import type { WgDevice, WgPeer } from './wireguard.ts'
 
 export type { Discipline, Division } from './discipline.ts'
-export type { FouPort } from './ip-tunnel.ts'
 export type {
   AdminCall,
   ForeignAccept,
@@ -22,6 +21,7 @@ export type {
   NftFamily,
   NftSet
 } from './firewall-object.ts'
+export type { FouPort } from './ip-tunnel.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
 export type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 export type { PortVlans } from './vlans.ts'
