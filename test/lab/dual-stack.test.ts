@@ -5,7 +5,7 @@ import { isIPv6 } from 'node:net'
 import { test } from 'node:test'
 import { Cluster, linesOf, type Resident } from './cluster.ts'
 import type { Json } from './cni.ts'
-import { addressesOf, DUAL, ipv6Of, leaseOf, leasesOf, ONLY_IPV6, reachInFamilies } from './families.ts'
+import { address6Of, addressesOf, DUAL, ipv6Of, leaseOf, leasesOf, ONLY_IPV6, reachInFamilies } from './families.ts'
 import type { Host } from './host.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
@@ -105,24 +105,38 @@ async function isProgrammed(cluster: Cluster, row: Row, families: readonly numbe
   assert.ok(one)
   for (const other of others) {
     const { subnets, value } = await leaseOf(cluster, other)
-    for (const subnet of subnets) {
-      const is6 = isIPv6(subnet.split('/')[0] ?? '')
-      const [device, mac, to] = is6
-        ? ['weft6.1', value.BackendV6Data?.VtepMAC, other.address6]
-        : ['weft.1', value.BackendData?.VtepMAC, other.address]
-      const routes = await linesOf(one, 'ip', is6 ? '-6' : '-4', 'route', 'show', subnet)
-      const [held = ''] = subnet.split('/')
-      const isPlain: boolean = row.near === 'plain' && other.segment === one.segment
-      const way: string = isPlain ? `via ${to} dev eth0` : `via ${held} dev ${device}`
-      assert.ok(routes.length === 1 && routes[0]?.includes(way), `${subnet} ${way}: ${routes.join('\n')}`)
-      if (isPlain) continue
-      const neighbours = await linesOf(one, 'ip', 'neigh', 'show', 'dev', device ?? '', 'nud', 'permanent')
-      assert.ok(neighbours.includes(`${held} lladdr ${mac} PERMANENT`), neighbours.join('\n'))
-      const fdb = await linesOf(one, 'bridge', 'fdb', 'show', 'dev', device ?? '')
-      assert.ok(fdb.includes(`${mac} dst ${to} self permanent`), fdb.join('\n'))
-    }
     assert.equal(subnets.length, families.length)
+    for (const subnet of subnets) {
+      const [ip = ''] = subnet.split('/')
+      const to = isIPv6(ip) ? address6Of(other) : other.address
+      if (row.near === 'plain' && other.segment === one.segment) await hasRoute(one, subnet, `via ${to} dev eth0`)
+      else await hasTunnel(one, subnet, to, isIPv6(ip) ? value.BackendV6Data?.VtepMAC : value.BackendData?.VtepMAC)
+    }
   }
+}
+
+/** One route, and this. */
+async function hasRoute(host: Host, subnet: string, way: string): Promise<void> {
+  const routes = await linesOf(host, 'ip', subnet.includes(':') ? '-6' : '-4', 'route', 'show', subnet)
+  assert.ok(routes.length === 1 && routes[0]?.includes(way), `${subnet} ${way}: ${routes.join('\n')}`)
+}
+
+async function hasTunnel(host: Host, subnet: string, to: string, mac = ''): Promise<void> {
+  const [device, hop] = subnet.includes(':') ? ['weft6.1', linkLocalOf(mac)] : ['weft.1', subnet.split('/')[0] ?? '']
+  await hasRoute(host, subnet, `via ${hop} dev ${device}`)
+  const neighbours = await linesOf(host, 'ip', 'neigh', 'show', 'dev', device, 'nud', 'permanent')
+  assert.ok(neighbours.includes(`${hop} lladdr ${mac} PERMANENT`), neighbours.join('\n'))
+  const fdb = await linesOf(host, 'bridge', 'fdb', 'show', 'dev', device)
+  assert.ok(fdb.includes(`${mac} dst ${to} self permanent`), fdb.join('\n'))
+}
+
+/** By which IPv6 routes through the tunnel lead to the device with this MAC. */
+function linkLocalOf(mac: string): string {
+  const [first = '', ...rest] = mac.split(':')
+  const octets = [(Number.parseInt(first, 16) ^ 2).toString(16), ...rest]
+  const words = [octets[0], octets[1], octets[2], 'ff', 'fe', octets[3], octets[4], octets[5]]
+  const groups = [0, 2, 4, 6].map((at) => Number.parseInt(`${words[at]}${words[at + 1]?.padStart(2, '0')}`, 16))
+  return `fe80::${groups.map((group) => group.toString(16)).join(':')}`
 }
 
 /** From the first node to the last: whole up to the pods' MTU, and nothing larger. */

@@ -95,10 +95,9 @@ describe('a network with both families', { skip }, () => {
     const [node, other] = [cluster.node(1), cluster.node(2)]
     const { subnets, value } = await leaseOf(cluster, other)
     const subnet = subnets[1] ?? assert.fail('no IPv6 subnet')
-    const held = subnet.split('/')[0]
     for (const damage of [
       `ip -6 route del ${subnet}`,
-      `ip -6 neigh del ${held} dev weft6.1`,
+      'ip -6 neigh del $(ip -6 neigh show nud permanent dev weft6.1 | head -1 | cut -d" " -f1) dev weft6.1',
       `bridge fdb del ${value.BackendV6Data?.VtepMAC} dev weft6.1`,
       'ip -6 addr flush dev weft6.1 scope global',
       'ip link set weft6.1 address 02:11:22:33:44:55',
