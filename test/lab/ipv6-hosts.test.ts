@@ -102,6 +102,35 @@ describe('IPv6 on hosts as they are', { skip, timeout: 300_000 }, () => {
       assert.equal((await linesOf(node, 'ip', '-6', 'route', 'show', 'fd00::/16')).length, 1)
   })
 
+  test('links that go down lose their IPv6 addresses and routes, and forwarding is switched off: all is back', async () => {
+    await using cluster = await Cluster.start({
+      ...{ hosts: [2, 1], ipv6: true },
+      network: { ...DUAL, Backend: { Type: 'vxlan', DirectRouting: true } }
+    })
+    // While a link is down, or has no address yet.
+    cluster.announce('UNDERLAY_LOST')
+    const [one, two] = [cluster.node(1), cluster.node(2)]
+    const residents = [
+      await cluster.pod(one, { mode: 'routed' }),
+      ...(await Promise.all(cluster.nodes.map((node) => cluster.pod(node, { mode: 'bridge' }))))
+    ]
+    await reachInFamilies(residents, [4, 6])
+    const uplink = `ip -6 addr add ${one.address6}/64 dev eth0 nodad; ip -6 route add default via fd00:10::1
+      ip route replace default via 192.168.10.1`
+    for (const damage of [
+      'ip link set cni0 down; ip link set cni0 up',
+      'for each in $(ip -o link show type veth | cut -d" " -f2 | cut -d@ -f1 | grep -v eth0); do ip link set $each down; done',
+      'echo 0 > /proc/sys/net/ipv6/conf/all/forwarding',
+      'ip -6 route flush proto 87; ip -6 neigh flush dev weft6.1 nud permanent',
+      `ip link set eth0 down; ip link set eth0 up; ${uplink}`
+    ]) {
+      await one.sh(damage)
+      await reachInFamilies(residents, [6, 4])
+    }
+    await two.replug()
+    await reachInFamilies(residents, [6, 4])
+  })
+
   test('subnets of 120 bits in a network of 112, given out to the last', async () => {
     const network = { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:244::1:0/118', IPv6SubnetLen: 120 }
     await using cluster = await Cluster.start({
